@@ -6,23 +6,14 @@ The YAML of an environment (deployments/environments/NAME.yaml) is exactly these
 from __future__ import annotations
 
 import re
-from datetime import time, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from models.fields import Block, FilePath, Name, Strict, Text, TimeOfWeek
 from models.metrics import DependencyType, HealthImpact
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-"""A name Compose accepts for a project or service: small letters, digits, - and _."""
-
-
-def _usable_path(path: Path) -> Path:
-    if any(one == "\0" or "\ud800" <= one <= "\udfff" for one in str(path)):
-        raise ValueError("a path is UTF-8 text without NUL")
-    return path
 
 
 def _usable_address(address: str) -> str:
@@ -36,38 +27,21 @@ def _usable_address(address: str) -> str:
     return address
 
 
-FilePath = Annotated[Path, AfterValidator(_usable_path)]
-"""A path that the system accepts; whether there is a file is not asked."""
-
-
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADERS_WITH_SECRETS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token"})
-
-
-def _usable_text(text: str) -> str:
-    if not text or any(one == "\0" or "\ud800" <= one <= "\udfff" for one in text):
-        raise ValueError("this is not text: it is empty, or has NUL or half characters")
-    return text
-
-
-_Text = Annotated[str, AfterValidator(_usable_text)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 _Timeout = Annotated[float, Field(gt=0, le=60, description="So long it may take to answer.")]
 
 
-class TlsSettings(_Strict):
+class TlsSettings(Strict):
     """How an HTTPS probe checks the server's certificate."""
 
-    server_name: _Text | None = Field(
+    server_name: Text | None = Field(
         default=None, description="Name to ask for and to find in the certificate; without it the address."
     )
     verify: bool = Field(default=True, description="False: any certificate will do, and `reason` says why.")
-    reason: _Text | None = Field(default=None, description="Why the certificate is not verified.")
+    reason: Text | None = Field(default=None, description="Why the certificate is not verified.")
 
     @model_validator(mode="after")
     def _reason_is_given(self) -> TlsSettings:
@@ -76,7 +50,7 @@ class TlsSettings(_Strict):
         return self
 
 
-class HttpProbe(_Strict):
+class HttpProbe(Strict):
     """Ask a URL; any 2xx answer (or the given status) within the time is well."""
 
     kind: Literal["http"]
@@ -91,7 +65,7 @@ class HttpProbe(_Strict):
     expected_headers: dict[str, str] = Field(
         default_factory=dict, description="Headers the answer must have, with words each must contain."
     )
-    user: _Text | None = Field(default=None, description="User of a login by Basic authentication.")
+    user: Text | None = Field(default=None, description="User of a login by Basic authentication.")
     password_secret: str | None = Field(
         default=None, description="Name of a secret of this environment; without a user it is sent as a Bearer token."
     )
@@ -120,7 +94,7 @@ class HttpProbe(_Strict):
         return self
 
 
-class TcpProbe(_Strict):
+class TcpProbe(Strict):
     """Open a connection."""
 
     kind: Literal["tcp"]
@@ -128,7 +102,7 @@ class TcpProbe(_Strict):
     timeout_seconds: _Timeout = 3.0
 
 
-class RedisProbe(_Strict):
+class RedisProbe(Strict):
     """Authenticate, ask for the state, write a key and read it back."""
 
     kind: Literal["redis"]
@@ -137,7 +111,7 @@ class RedisProbe(_Strict):
     timeout_seconds: _Timeout = 3.0
 
 
-class PrometheusProbe(_Strict):
+class PrometheusProbe(Strict):
     """Ready, and at least the given number of targets up."""
 
     kind: Literal["prometheus"]
@@ -146,7 +120,7 @@ class PrometheusProbe(_Strict):
     timeout_seconds: _Timeout = 3.0
 
 
-class CertificateProbe(_Strict):
+class CertificateProbe(Strict):
     """Open a TLS connection and read how long the certificate is still valid; whether it is trusted is not asked."""
 
     kind: Literal["certificate"]
@@ -157,15 +131,15 @@ class CertificateProbe(_Strict):
     timeout_seconds: _Timeout = 3.0
 
 
-class SqlProbe(_Strict):
+class SqlProbe(Strict):
     """Log in at a database server and run a query in a read-only transaction."""
 
     kind: str
     port: int
-    user: _Text
+    user: Text
     password_secret: str | None = Field(default=None, description="Name of a secret of this environment.")
-    database: _Text | None = None
-    query: _Text = Field(default="select 1", description="It runs in a read-only transaction.")
+    database: Text | None = None
+    query: Text = Field(default="select 1", description="It runs in a read-only transaction.")
     rows: int | None = Field(default=None, ge=0, description="Exactly so many rows the query must return.")
     value: str | None = Field(default=None, description="What the first column of its first row must be, as text.")
     replication_lag_seconds: float | None = Field(
@@ -179,8 +153,8 @@ class PostgresqlProbe(SqlProbe):
 
     kind: Literal["postgresql"]
     port: int = Field(default=5432, ge=1, le=65535)
-    user: _Text = "postgres"
-    database: _Text | None = Field(default=None, description="By default the one with the user's name.")
+    user: Text = "postgres"
+    database: Text | None = Field(default=None, description="By default the one with the user's name.")
 
 
 class MysqlProbe(SqlProbe):
@@ -188,21 +162,21 @@ class MysqlProbe(SqlProbe):
 
     kind: Literal["mysql"]
     port: int = Field(default=3306, ge=1, le=65535)
-    user: _Text = "root"
-    database: _Text | None = Field(default=None, description="By default none is chosen.")
+    user: Text = "root"
+    database: Text | None = Field(default=None, description="By default none is chosen.")
 
 
-class AmqpProbe(_Strict):
+class AmqpProbe(Strict):
     """Log in at an AMQP 0-9-1 broker such as RabbitMQ, open a channel, and look at a queue."""
 
     kind: Literal["amqp"]
     port: int = Field(default=5672, ge=1, le=65535)
-    user: _Text = "guest"
+    user: Text = "guest"
     password_secret: str | None = Field(
         default=None, description="Name of a secret of this environment; the user guest needs none."
     )
-    virtual_host: _Text = "/"
-    queue: _Text | None = Field(default=None, description="A queue that must exist.")
+    virtual_host: Text = "/"
+    queue: Text | None = Field(default=None, description="A queue that must exist.")
     max_messages: int | None = Field(
         default=None, ge=0, description="With more messages ready in the queue, the service is degraded."
     )
@@ -217,7 +191,7 @@ class AmqpProbe(_Strict):
         return self
 
 
-class SmtpProbe(_Strict):
+class SmtpProbe(Strict):
     """Read a mail server's banner and greet it; it sends no mail and does not log in."""
 
     kind: Literal["smtp"]
@@ -226,18 +200,18 @@ class SmtpProbe(_Strict):
     timeout_seconds: _Timeout = 10.0
 
 
-class DnsProbe(_Strict):
+class DnsProbe(Strict):
     """Ask the service itself, a DNS server, for a name."""
 
     kind: Literal["dns"]
     port: int = Field(default=53, ge=1, le=65535)
-    query_name: _Text = Field(description="The name to resolve.")
+    query_name: Text = Field(description="The name to resolve.")
     query_type: Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"] = "A"
-    answer: _Text | None = Field(default=None, description="What one of its answers must be.")
+    answer: Text | None = Field(default=None, description="What one of its answers must be.")
     timeout_seconds: _Timeout = 3.0
 
 
-class CommandProbe(_Strict):
+class CommandProbe(Strict):
     """Run a command inside the container; exit code 0 is well."""
 
     kind: Literal["command"]
@@ -263,7 +237,7 @@ Probe = Annotated[NetworkProbe | CommandProbe, Field(discriminator="kind")]
 PROBES_WITH_LOGIN = (HttpProbe, RedisProbe, SqlProbe, AmqpProbe)
 
 
-class Limits(_Strict):
+class Limits(Strict):
     """Where a metric of a service is bad whatever is usual. Percentages 0-100."""
 
     cpu_percent: float | None = Field(default=None, gt=0, description="Percent of one processor, so two are 200.")
@@ -273,7 +247,7 @@ class Limits(_Strict):
     response_time_ms: float | None = Field(default=None, gt=0, description="Of the answer to its probe.")
 
 
-class DependencySpec(_Strict):
+class DependencySpec(Strict):
     """One service this one needs, beyond what the Compose file's depends_on says."""
 
     service: Name = Field(description="The service it needs.")
@@ -283,7 +257,7 @@ class DependencySpec(_Strict):
     impact: HealthImpact = Field(default=HealthImpact.CRITICAL, description="How bad it is without it.")
 
 
-class ServiceSpec(_Strict):
+class ServiceSpec(Strict):
     """What this environment knows of one service beyond the Compose file."""
 
     probe: Probe | None = Field(default=None, description="What proves that it works, beside its health check.")
@@ -301,7 +275,7 @@ class ServiceSpec(_Strict):
     )
 
 
-class RecoveryPolicy(_Strict):
+class RecoveryPolicy(Strict):
     """What may be done without a person, and how often."""
 
     automatic: bool = Field(default=True, description="False: failures are recorded and reported, and nothing is done.")
@@ -319,25 +293,7 @@ class RecoveryPolicy(_Strict):
     dry_run: bool = Field(default=False, description="True: what would be done is written down, and nothing is done.")
 
 
-Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-
-
-class _TimeOfWeek(_Strict):
-    """A time of the week in UTC. One that ends before it begins goes on into the next day."""
-
-    days: tuple[Day, ...] = Field(default=(), description="Days it begins on; none means every day.")
-    begins: time = Field(alias="from", description='In UTC and in quotes: "02:00".')
-    ends: time = Field(alias="to", description="In UTC; the same as from means a whole day.")
-
-    @field_validator("begins", "ends")
-    @classmethod
-    def _in_utc(cls, at: time) -> time:
-        if at.tzinfo is not None:
-            raise ValueError("give a time of the day in UTC without a zone")
-        return at
-
-
-class Maintenance(_TimeOfWeek):
+class Maintenance(TimeOfWeek):
     """A time of the week, in UTC, in which nothing alerts and nothing is repaired; recording goes on.
 
     One that ends before it begins goes on into the next day.
@@ -346,18 +302,14 @@ class Maintenance(_TimeOfWeek):
     services: tuple[Name, ...] = Field(default=(), description="Services it is for; none means all, and the host.")
 
 
-class QuietHours(_TimeOfWeek):
+class QuietHours(TimeOfWeek):
     """A time of the week, in UTC, in which only what is critical is reported at once; the rest follows at its end.
 
     One that ends before it begins goes on into the next day.
     """
 
 
-Block = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")]
-"""A block of the Prefect server: its kind and its name."""
-
-
-class ReportDelivery(_Strict):
+class ReportDelivery(Strict):
     """Who gets the report on the last days. A mail has a summary and the page, another message the summary."""
 
     to: tuple[Block, ...] = Field(
@@ -366,14 +318,14 @@ class ReportDelivery(_Strict):
     every: Literal["daily", "weekly"] = Field(default="weekly", description="How often.")
 
 
-class Secret(_Strict):
+class Secret(Strict):
     """A secret by name: the value comes from a variable or a file and is never stored."""
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The variable that Compose gets it as.")
     file: FilePath | None = Field(default=None, description="File with the value; without it, a variable of this name.")
 
 
-class Environment(_Strict):
+class Environment(Strict):
     """One environment: an application on one engine, and how it is cared for."""
 
     name: Name = Field(description="By default the file's name, or the project's in a roas.yaml.")

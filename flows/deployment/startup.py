@@ -26,6 +26,12 @@ from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import FOUND, StartRollback, found_by
 from flows.deployment.turns import Turns
+from flows.deployment.update_steps import (
+    UpdateContext,
+    after_proof,
+    before_containers_change,
+    before_fetched_images_run,
+)
 from flows.runtime import parameters
 from flows.runtime.phases import begin_phase, timed
 from models.compose import Application, FetchOptions, Plan
@@ -123,12 +129,17 @@ class Startup:
             planned = await self._plan(environment, facts)
         with timed(Phase.FETCH):
             plan = await self._fetch(environment, facts, planned)
+        update = self._context(environment, facts.application, plan)
+        if update is not None and plan.changes:
+            await before_containers_change(update)
         with timed(Phase.CREATE):
             replaced_since = await self._create(environment, facts.application, plan)
         with timed(Phase.SERVICES):
             self._services = await self._start(environment, facts.application, plan, replaced_since)
         with timed(Phase.PROOF):
             self._health = await verify(recorder, environment, facts.application, only=self._scope)
+        if update is not None and plan.changes:
+            await after_proof(update, self._health)
         if self._template is not None:
             await keep_proven(recorder, environment, facts.application, self._template, builds=planned.builds)
         recorder.settles = self._scope is None
@@ -211,6 +222,9 @@ class Startup:
                 )
             plan = replace(fetched.plan, fetches=plan.fetches)
             self._record_plan(plan, compared=self._found[1] is not None)
+        update = self._context(environment, application, plan)
+        if update is not None and plan.changes and not failed_before:
+            await before_fetched_images_run(update)
         await recorder.step(FOUND, detail=self.rollback.arm(application, *self._found))
         if failed_before:
             raise StartFailedError(
@@ -230,6 +244,17 @@ class Startup:
         recorder.facts["fetched"] = {one.service: str(one.kind) for one in own if not one.held_back}
         if held_back := {one.service: one.note for one in own if one.held_back}:
             recorder.facts["not_taken"] = held_back
+
+    def _context(self, environment: Environment, application: Application, plan: Plan) -> UpdateContext | None:
+        if not self.options.update:
+            return None
+        return UpdateContext(
+            recorder=self.recorder,
+            environment=environment,
+            application=application,
+            plan=plan,
+            release=self._found[1],
+        )
 
     def _narrowed(self, application: Application, plan: Plan) -> Plan:
         if not self.options.services:
