@@ -164,7 +164,7 @@ def test(environment: str | None) -> None:
         if not declared.notify:
             raise BadInputError(
                 f"{name} has no notification channel;",
-                advice=f"write `notify: [discord-webhook/operations]` into {name}.yaml.",
+                advice=f"store an address and name it: roas notify add webhook --for {name} (or discord, slack, teams, email).",
             )
         return await send_examples(declared)
 

@@ -380,6 +380,9 @@ def _next_commands(operation: Operation) -> tuple[str, ...]:
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if dump := getattr(value, "model_dump", None):
+        # A model of pydantic, which commands that print none need not import.
+        return dump(mode="json", by_alias=True)  # type: ignore[no-any-return]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, datetime):

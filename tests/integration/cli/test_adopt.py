@@ -109,6 +109,13 @@ def test_shows_and_writes_no_value_of_a_secret(shop: Path, run: Callable[..., Re
     assert TOKEN not in shown
 
 
+def test_json_has_the_fields_of_a_service_as_its_file_does(shop: Path, run: Callable[..., Result]) -> None:
+    proposed = json.loads(run("init", "--json").output)["services"]
+    (web,) = [one for one in proposed if one["service"] == "web"]
+    assert web["spec"]["probe"]["path"] == "/healthz"
+    assert [one["service"] for one in web["spec"]["dependencies"]] == ["cache", "db"]
+
+
 def test_names_a_schema_that_exists(shop: Path, run: Callable[..., Result]) -> None:
     run("init")
     first = (shop / "roas.yaml").read_text().partition("\n")[0]
