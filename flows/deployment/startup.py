@@ -26,12 +26,8 @@ from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import FOUND, StartRollback, found_by
 from flows.deployment.turns import Turns
-from flows.deployment.update_steps import (
-    UpdateContext,
-    after_proof,
-    before_containers_change,
-    before_fetched_images_run,
-)
+from flows.deployment.update_context import UpdateContext
+from flows.deployment.update_steps import after_proof, before_containers_change, before_fetched_images_run
 from flows.runtime import parameters
 from flows.runtime.phases import begin_phase, timed
 from models.compose import Application, FetchOptions, Plan
@@ -61,6 +57,9 @@ log = logging.getLogger("roas")
 
 FETCHING = "fetching"
 """Step of an operation: it begins to pull and build; its detail is the images that the names referred to before."""
+
+CHANGING = "changing"
+"""Step of an update: it is decided which services it changes; its detail is their names."""
 
 
 @flow(name="startup", flow_run_name="start {environment}")
@@ -130,7 +129,9 @@ class Startup:
         with timed(Phase.FETCH):
             plan = await self._fetch(environment, facts, planned)
         update = self._context(environment, facts.application, plan)
-        if update is not None and plan.changes:
+        if update is not None and update.changed:
+            if recorder.reported(CHANGING) is None:
+                await recorder.step(CHANGING, detail=json.dumps(update.changed))
             await before_containers_change(update)
         with timed(Phase.CREATE):
             replaced_since = await self._create(environment, facts.application, plan)
@@ -138,7 +139,7 @@ class Startup:
             self._services = await self._start(environment, facts.application, plan, replaced_since)
         with timed(Phase.PROOF):
             self._health = await verify(recorder, environment, facts.application, only=self._scope)
-        if update is not None and plan.changes:
+        if update is not None and update.changed:
             await after_proof(update, self._health)
         if self._template is not None:
             await keep_proven(recorder, environment, facts.application, self._template, builds=planned.builds)
@@ -248,12 +249,15 @@ class Startup:
     def _context(self, environment: Environment, application: Application, plan: Plan) -> UpdateContext | None:
         if not self.options.update:
             return None
+        earlier = self.recorder.reported(CHANGING)
         return UpdateContext(
             recorder=self.recorder,
             environment=environment,
             application=application,
             plan=plan,
             release=self._found[1],
+            # What a run that was interrupted has replaced is no change of the plan any more.
+            changed=tuple(sorted({*json.loads(earlier or "[]"), *(line.service for line in plan.changes)})),
         )
 
     def _narrowed(self, application: Application, plan: Plan) -> Plan:

@@ -2,27 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from flows.deployment.operation import OperationRecorder
-from models.compose import Application, Plan
-from models.environments import Environment
+from flows.deployment.update_context import UpdateContext
 from models.health import HealthReport
-from models.records import Release
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateContext:
-    """One update: the images are fetched, and `plan` says which containers it replaces.
-
-    `release` is the last proven one, None for an application's first start.
-    """
-
-    recorder: OperationRecorder
-    environment: Environment
-    application: Application
-    plan: Plan
-    release: Release | None
 
 
 async def before_fetched_images_run(update: UpdateContext) -> None:
