@@ -164,7 +164,8 @@ def test(environment: str | None) -> None:
         if not declared.notify:
             raise BadInputError(
                 f"{name} has no notification channel;",
-                advice=f"store an address and name it: roas notify add webhook --for {name} (or discord, slack, teams, email).",
+                advice=f"store an address and name it: roas notify add webhook --for {name} "
+                "(or discord, slack, teams, email).",
             )
         return await send_examples(declared)
 

@@ -382,7 +382,7 @@ def _plain(value: object) -> object:
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if dump := getattr(value, "model_dump", None):
         # A model of pydantic, which commands that print none need not import.
-        return dump(mode="json", by_alias=True)  # type: ignore[no-any-return]
+        return dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, datetime):
