@@ -12,7 +12,7 @@ from adapters.host.own_command import CommandResult, run_own_command
 from cli.mcp_answers import AgentTool, Found, Input
 from cli.options import known_environment
 from flows.runtime.terminal import echo
-from models.failures import RoasError
+from models.failures import BadInputError, RoasError
 from models.operations import Operation
 from models.recovery import Choice, RecoveryOutcome
 
@@ -27,6 +27,16 @@ class _OfOne(Input):
 class _Start(_OfOne):
     plan_id: str = Field(
         min_length=1, description="The id that `plan` answered: the start does exactly this plan, or nothing."
+    )
+
+
+class _Update(_OfOne):
+    services: list[str] = Field(default=[], max_length=100, description="These services; without them, all.")
+    plan_id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The id that `plan` answered with `update`: the update does exactly this plan, or nothing. "
+        "An update of named services takes none, every other one needs it.",
     )
 
 
@@ -80,12 +90,19 @@ async def _operate(words: Sequence[str], given: _OfOne, client: str, arguments: 
     document = _document(done)
     operation = read_deployment(document["operation"]["deployment_id"]).operation
     reason = operation.details.get("reason", "the record has no reason")
-    failed = f"{operation.operation_type} failed: {reason}; `why` explains {operation.deployment_id}."
+    failed = f"{operation.kind} failed: {reason}; `why` explains {operation.deployment_id}."
     return Found(value=operation, error=failed if done.code else "")
 
 
 async def _start(given: _Start, client: str) -> Found:
     return await _operate(["start", f"--plan={given.plan_id}"], given, client)
+
+
+async def _update(given: _Update, client: str) -> Found:
+    if not given.plan_id and not given.services:
+        raise BadInputError("An update of all services needs plan_id;", advice="ask `plan` with `update`.")
+    plan = [f"--plan={given.plan_id}"] if given.plan_id else []
+    return await _operate(["update", *plan], given, client, given.services)
 
 
 async def _stop(given: _OfOne, client: str) -> Found:
@@ -158,6 +175,17 @@ _TOOLS = {
         inputs=_Start,
         answer=Operation,
         find=_start,
+        destructive=True,
+        quoted=_QUOTED,
+    ),
+    "update": AgentTool(
+        name="update",
+        title="roas update",
+        description="Pull and build new images, then replace and prove one service after the other; back to the "
+        "earlier ones where one fails. Only in the environment's update windows.",
+        inputs=_Update,
+        answer=Operation,
+        find=_update,
         destructive=True,
         quoted=_QUOTED,
     ),

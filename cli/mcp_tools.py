@@ -11,7 +11,7 @@ from pydantic import Field
 from cli.mcp_answers import AgentTool, Found, Input, PageInput, in_thread, page_of
 from cli.options import known_environment, named
 from cli.run_flow import opened_stores
-from models.compose import Plan
+from models.compose import FetchOptions, Plan
 from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import NotFoundError
@@ -39,6 +39,10 @@ class _OfAll(Input):
 
 class _OfOne(Input):
     environment: str = Field(description=_ENVIRONMENT)
+
+
+class _Plan(_OfOne):
+    update: bool = Field(default=False, description="The plan of an update, with new images.")
 
 
 class _PageOfAll(PageInput):
@@ -83,7 +87,7 @@ class _Logs(Input):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanWithId:
-    """What a start would do, and the id that `start` takes to do exactly this."""
+    """What a start or an update would do, and the id that `start` or `update` takes to do exactly this."""
 
     plan_id: str
     plan: Plan
@@ -149,11 +153,12 @@ def _logs(given: _Logs) -> Found:
     return Found(value=found)
 
 
-def _plan(given: _OfOne) -> Found:
+def _plan(given: _Plan) -> Found:
     from core.deployment.plan import plan_id
     from tasks.deployment.services import read_plan
 
-    plan = read_plan(_declared(given.environment))
+    options = FetchOptions(pull=given.update, build=given.update, update=given.update)
+    plan = read_plan(_declared(given.environment), options)
     return Found(value=PlanWithId(plan_id=plan_id(plan), plan=plan))
 
 
@@ -263,8 +268,8 @@ READING_TOOLS = (
     _tool(
         "plan",
         "What a start would do with each service, and because of which change; changes nothing. `start` takes the "
-        "plan's id.",
-        _OfOne, PlanWithId, _plan, ".plan.services[].because",
+        "plan's id. With `update` what an update would do, which takes that plan's id.",
+        _Plan, PlanWithId, _plan, ".plan.services[].because", ".plan.services[].note", ".plan.release_notes",
     ),
     _tool(
         "drift",
@@ -274,7 +279,7 @@ READING_TOOLS = (
     _tool(
         "releases",
         "The releases of an environment, newest first, with the changes between them.",
-        _Releases, list[ReleaseDetails], _releases, "[].release.compose", "[].release.reason", "[].changes",
+        _Releases, list[ReleaseDetails], _releases, "[].release.compose", "[].release.reason", "[].changes", "[].notes",
     ),
     _tool(
         "alerts", "Alerts, newest first; `explained_by` names the alert that causes one.",

@@ -22,6 +22,7 @@ from cli.options import (
     waiting,
 )
 from cli.run_flow import run_flow, show_answer, show_operation
+from models.failures import BadInputError, NotFoundError
 from models.settings import current_settings
 
 
@@ -212,18 +213,25 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
         from flows.runtime.registry import FLOWS
 
         flow: Callable[..., Any] = FLOWS[kind]
-        return await flow(
+        state = await flow(
             name,
             asked_by=f"roas {kind}{f', asked by {program}' if program else ''}",
             compose_files=compose,
             return_state=True,
             **parameters,
         )
+        # What failed before an operation was recorded is told by its error alone.
+        return state, await state.result(raise_on_failure=False) if state.is_failed() else None
 
-    state = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
+    state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
     from tasks.reporting.read import operation_of_run
 
-    operation = operation_of_run(name, str(state.state_details.flow_run_id))
+    try:
+        operation = operation_of_run(name, str(state.state_details.flow_run_id))
+    except NotFoundError:
+        if isinstance(result, BadInputError):
+            raise result from None
+        raise
     show_operation(operation, output.json, only_outcome=output.only_outcome, clock=clock)
     if not state.is_completed():
         sys.exit(1)

@@ -26,13 +26,13 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     if operation.ended_at is not None and not was_interrupted(operation):
         raise BadInputError(
             f"Deployment {operation.deployment_id} was not interrupted, it has ended: {operation.status};",
-            advice=f"start again: roas {operation.operation_type} {operation.environment}.",
+            advice=f"start again: roas {operation.kind} {operation.environment}.",
         )
     asked: dict[str, Any] = operation.details.get("asked") or {}
     if not asked:
         raise BadInputError(
             f"The request of {operation.deployment_id} was not recorded, so it cannot continue;",
-            advice=f"start again: roas {operation.operation_type} {operation.environment}.",
+            advice=f"start again: roas {operation.kind} {operation.environment}.",
         )
 
     async def run() -> Any:

@@ -10,6 +10,7 @@ from cli import completers
 from cli.operations import live_output, operate, with_live_output
 from cli.options import of_application, waiting
 from cli.run_flow import show_answer
+from models.failures import BadInputError
 
 
 @click.command()
@@ -17,6 +18,7 @@ from cli.run_flow import show_answer
 @click.argument("services", nargs=-1, shell_complete=completers.services)
 @click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan --update` printed, or nothing.")
 @click.option("--lift", "digest", metavar="DIGEST", help="Only let updates take an image again that failed before.")
+@click.option("--now", "now_wanted", is_flag=True, help="Also outside of the environment's update windows.")
 @waiting
 @with_live_output
 def update(
@@ -25,6 +27,7 @@ def update(
     services: tuple[str, ...],
     plan_id: str | None,
     digest: str | None,
+    now_wanted: bool,
     wait_seconds: float,
     **shown: bool,
 ) -> None:
@@ -35,8 +38,32 @@ def update(
     if digest is not None:
         _lift(name, digest, json_wanted=shown["json_wanted"])
         return
-    only = list(services) or None
-    operate("update", name, compose, live_output(**shown), services=only, plan=plan_id, wait_seconds=wait_seconds)
+    if not now_wanted:
+        _check_windows(name, compose)
+    operate(
+        "update",
+        name,
+        compose,
+        live_output(**shown),
+        services=list(services) or None,
+        plan=plan_id,
+        wait_seconds=wait_seconds,
+        now=now_wanted,
+    )
+
+
+def _check_windows(name: str, compose: list[str] | None) -> None:
+    """Refuse at once what the flow would refuse.
+
+    Raises:
+        BadInputError: It is outside of the update windows.
+    """
+    from core.deployment.update_policy import outside_of_windows
+    from tasks.runtime.clients import find_environment
+
+    outside = outside_of_windows(name, find_environment(name, tuple(compose or ())).update, datetime.now(UTC))
+    if outside is not None:
+        raise BadInputError(outside, advice="wait for it, or update now with --now.")
 
 
 def _lift(name: str, digest: str, *, json_wanted: bool) -> None:

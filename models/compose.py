@@ -203,6 +203,34 @@ class InjectedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLabels:
+    """What an image says of itself; empty where it does not. It is text of others, shortened and safe to show."""
+
+    title: str = ""
+    version: str = ""
+    revision: str = ""
+    source: str = ""
+    description: str = ""
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseNote:
+    """What changes with a service's new image.
+
+    `before` is None where the earlier image is gone, `after` None before the new one is fetched. `text` says both in
+    one line. `commits` are subjects of the commits between the two revisions, newest first; there are `more_commits`.
+    """
+
+    service: str
+    text: str
+    before: ImageLabels | None = None
+    after: ImageLabels | None = None
+    commits: tuple[str, ...] = ()
+    more_commits: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFact:
     """An image as the engine holds it.
 
@@ -220,14 +248,16 @@ class ImageFact:
     user: str = ""
     layers: tuple[str, ...] = ()
     tagged_at: datetime | None = None
+    labels: ImageLabels = ImageLabels()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryAnswer:
-    """The digest that a registry has under a name now, or why it could not be asked."""
+    """The digest that a registry has under a name now, and what its annotations say, or why it could not be asked."""
 
     digest: str = ""
     problem: str = ""
+    labels: ImageLabels = ImageLabels()
 
 
 class FetchKind(StrEnum):
@@ -243,7 +273,8 @@ class ImageFetch:
 
     `changes` says why the image becomes another one; it is empty where it stays the same. `settled` is False where the
     result is unknown, and `note` then says why. `digest` is the registry's. `through` is the service whose fetch brings
-    the image to this one as well, because both use one name of it. `held_back`: it is not fetched, since it failed.
+    the image to this one as well, because both use one name of it. `held_back`: it is not fetched, since it failed, or
+    is too young.
     """
 
     service: str
@@ -341,7 +372,7 @@ class PathLink:
 class Plan:
     """Plan of a start. `orphans` are containers of services that are no longer declared; a start leaves them alone.
 
-    `fetches` are the images that are pulled or built first.
+    `fetches` are the images that are pulled or built first. `release_notes` say of an update what its images change.
     """
 
     project: str
@@ -349,6 +380,7 @@ class Plan:
     waves: tuple[tuple[str, ...], ...]
     orphans: tuple[str, ...] = ()
     fetches: tuple[ImageFetch, ...] = ()
+    release_notes: tuple[ReleaseNote, ...] = ()
 
     def of(self, service: str) -> PlannedService:
         """Return the plan of one service.

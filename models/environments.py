@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from models.fields import Block, FilePath, Name, Strict, Text, TimeOfWeek
 from models.metrics import DependencyType, HealthImpact
+from models.updates import UpdatePolicy
 
 
 def _usable_address(address: str) -> str:
@@ -351,6 +352,9 @@ class Environment(Strict):
     recovery: RecoveryPolicy = Field(
         default=RecoveryPolicy(), description="What may be done without a person, and how often."
     )
+    update: UpdatePolicy = Field(
+        default=UpdatePolicy(), description="When updates may begin, and which images they take."
+    )
     objective_percent: float = Field(
         default=99.5, gt=0, lt=100, description="Share of checks and answers that must be good, over 30 days."
     )
@@ -405,7 +409,7 @@ def environment_schema() -> dict[str, Any]:
     """
     schema = Environment.model_json_schema()
     schema["required"] = [name for name in schema["required"] if name != "name"]
-    for kind in ("Maintenance", "QuietHours"):
+    for kind in ("Maintenance", "QuietHours", "UpdateWindow"):
         for end in ("from", "to"):
             # JSON Schema's own format of a time demands a zone, and we refuse one.
             del schema["$defs"][kind]["properties"][end]["format"]

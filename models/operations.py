@@ -70,6 +70,21 @@ class Operation:
         """How long it took, or None while it runs."""
         return None if self.ended_at is None else self.ended_at - self.started_at
 
+    @property
+    def kind(self) -> str:
+        """What a person calls it: a rollback and an update are recorded as a start, and their details say so."""
+        if "rollback_to" in self.details or self.flow == "rollback":
+            return "rollback"
+        if "update" in self.details or self.flow == "update":
+            return "update"
+        return str(self.operation_type)
+
+    @property
+    def flow(self) -> str:
+        """The name of the flow that was asked for; empty where it is not recorded."""
+        asked = self.details.get("asked")
+        return str(asked.get("flow") or "") if isinstance(asked, dict) else ""
+
 
 INTERRUPTION_SECONDS = "interruption_seconds"
 """Detail of a state change: from the moment that an operation stopped the service until it was up again."""

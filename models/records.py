@@ -161,10 +161,14 @@ class EnvironmentStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseDetails:
-    """One release and its changes from the one before; none for the first."""
+    """One release and its changes from the one before; none for the first.
+
+    `notes` say what the new images of an update changed, as long as the update is on record.
+    """
 
     release: Release
     changes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

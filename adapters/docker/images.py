@@ -9,6 +9,8 @@ from docker.errors import NotFound
 
 from adapters.docker.client import EngineClient, owned_by, short
 from adapters.docker.states import moment
+from core.common.stamps import moment_of
+from core.deployment.release_notes import read_labels
 from models.compose import ImageFact, RegistryAnswer
 from models.failures import ContainerGoneError, EngineError, EnginePermissionError, EngineUnreachableError
 
@@ -40,7 +42,12 @@ class Images:
             user=config.get("User") or "",
             layers=_layers(reported.get("GraphDriver") or {}),
             tagged_at=moment((reported.get("Metadata") or {}).get("LastTagTime")),
+            labels=read_labels(config.get("Labels") or {}, moment_of),
         )
+
+    def of_digest(self, reference: str, digest: str) -> ImageFact | None:
+        """Read the facts of the image that a registry has under a digest; None if the engine does not have it."""
+        return self.inspect(f"{_split(reference)[0]}@{digest}")
 
     def in_registry(self, reference: str) -> RegistryAnswer:
         """Ask the image's registry which digest the name has now; nothing is pulled, and no failure is raised."""
@@ -50,7 +57,11 @@ class Images:
         except EngineError as error:
             _, _, reason = error.what.partition(f"asking a registry for {reference}: ")
             return RegistryAnswer(problem=(reason or error.what).rstrip("."))
-        return RegistryAnswer(digest=str((reported.get("Descriptor") or {}).get("digest") or ""))
+        descriptor = reported.get("Descriptor") or {}
+        return RegistryAnswer(
+            digest=str(descriptor.get("digest") or ""),
+            labels=read_labels(descriptor.get("annotations") or {}, moment_of),
+        )
 
     def why_unobtainable(self, reference: str) -> str | None:
         """Ask the image's registry for it: None if the engine can pull it, else the engine's reason.

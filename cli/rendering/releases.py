@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from cli.rendering.console import ago, say, show_table
 from core.deployment.plan import plan_id
+from core.deployment.release_notes import note_lines
 from models.compose import Interruption, Plan, PlannedAction, PlannedService
 from models.records import Release, ReleaseDetails
 from models.results import DriftReport
@@ -36,6 +37,9 @@ def show_plan(plan: Plan, command: str = "start") -> None:
     for line in lines:
         if line.note:
             say(f"[yellow]{line.service}[/yellow]: {escape(line.note)}")
+    for note in plan.release_notes:
+        for text in note_lines(note.text, note.commits, note.more_commits):
+            say(f"[bold]new[/bold]   {escape(text)}")
     if plan.orphans:
         say(f"[yellow]not declared any more, left alone:[/yellow] {escape(', '.join(plan.orphans))}")
     say(f"\nplan {plan_id(plan)}   to do this or nothing: roas {command} ENV --plan {plan_id(plan)}")
@@ -49,7 +53,7 @@ def show_releases(releases: Sequence[ReleaseDetails]) -> None:
     rows = []
     for details in releases:
         one = details.release
-        changes = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",))]
+        changes = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",)), *details.notes]
         when = ago(one.created_at) if one.proven else f"failed {ago(one.created_at)}"
         rows.append((one.release_id, when, one.deployment_id, escape("; ".join(changes))))
     show_table(("release", "verified", "deployment", "what changed"), rows)

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from cli.rendering.alerts import show_scores
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
+from core.deployment.release_notes import lines_of
 from core.reporting.timing import Timing
 from flows.runtime.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
@@ -61,6 +62,7 @@ def show_deployment(details: DeploymentDetails, cause: str | None = None) -> Non
         _show_changes(details.changes)
     if operation.details.get("kept"):
         say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
+    _show_images(operation.details)
     if details.health is not None:
         _show_health(details.health)
     if operation.status is OperationStatus.FAILED:
@@ -72,6 +74,15 @@ def show_deployment(details: DeploymentDetails, cause: str | None = None) -> Non
     say("next: " + "   ".join(_next_commands(operation)))
 
 
+def _show_images(details: Mapping[str, object]) -> None:
+    """Print what the new images of an update change, and which it did not take."""
+    for line in lines_of(details):
+        say(f"[bold]new[/bold]   {escape(line)}")
+    not_taken = details.get("not_taken")
+    for service, why in not_taken.items() if isinstance(not_taken, dict) else ():
+        say(f"[yellow]not taken:[/yellow] {escape(f'{service}: {why}')}")
+
+
 def show_history(operations: Sequence[Operation]) -> None:
     """Print operations, newest first."""
     if not operations:
@@ -80,7 +91,7 @@ def show_history(operations: Sequence[Operation]) -> None:
     rows = [
         (
             one.deployment_id,
-            _kind(one),
+            one.kind,
             one.environment,
             coloured(one.status),
             seconds(one.duration),
@@ -102,7 +113,7 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
             f"{coloured(known.health.overall)} {ago(known.seen_at)}" if known.health and known.seen_at else "not known"
         )
         say(f"\n[bold]{known.environment}[/bold]  {health}")
-        say(f"  last operation  {last.operation_type} {coloured(last.status)} {ago(last.started_at)}")
+        say(f"  last operation  {last.kind} {coloured(last.status)} {ago(last.started_at)}")
         collected = ago(known.last_collection) if known.last_collection else "never"
         say(f"  last collection {collected}")
         for need in known.missing:
@@ -337,7 +348,7 @@ def _show_error(details: ErrorDetails) -> None:
 
 def _outcome(operation: Operation) -> str:
     return (
-        f"[bold]{_kind(operation)} of {operation.environment}[/bold]: {coloured(operation.status)}"
+        f"[bold]{operation.kind} of {operation.environment}[/bold]: {coloured(operation.status)}"
         f"{after(operation.duration)}"
     )
 
@@ -359,13 +370,6 @@ def _show_failure(operation: Operation, cause: str | None) -> None:
         )
     if operation.details.get("advice"):
         say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
-
-
-def _kind(operation: Operation) -> str:
-    """The kind of operation; a rollback is recorded as a start of the earlier release, an update as a start too."""
-    if "rollback_to" in operation.details:
-        return "rollback"
-    return "update" if "update" in operation.details else str(operation.operation_type)
 
 
 def _next_commands(operation: Operation) -> tuple[str, ...]:

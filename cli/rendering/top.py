@@ -102,12 +102,12 @@ def _operation(view: LiveView, width: int) -> Iterator[Text]:
     if one is None:
         return
     if one.ended_at is None:
-        line = Text(f"  {one.operation_type} is running", style="cyan")
+        line = Text(f"  {one.kind} is running", style="cyan")
         line.append(f" for {length(view.at - one.started_at)}")
         if view.step:
             line.append(f", last step: {_one_line(view.step)}")
     else:
-        line = Text(f"  last operation: {one.operation_type} ")
+        line = Text(f"  last operation: {one.kind} ")
         line.append(_word(one), style=colour_of(one.status))
         line.append(f" {length(view.at - one.ended_at)} ago")
         if reason := one.details.get("reason"):

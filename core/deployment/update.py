@@ -53,7 +53,8 @@ def narrowed(planned: Plan, scope: Collection[str]) -> Plan:
         else PlannedService(service=line.service, action=PlannedAction.KEEP, because=_LEFT, wave=line.wave)
         for line in planned.services
     ]
-    return replace(planned, services=tuple(lines))
+    notes = tuple(note for note in planned.release_notes if note.service in scope)
+    return replace(planned, services=tuple(lines), release_notes=notes)
 
 
 def part_of(application: Application, scope: Collection[str]) -> Application:

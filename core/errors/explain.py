@@ -130,7 +130,7 @@ def _explanation(operation: Operation, headline: str, **more: Any) -> Explanatio
     return Explanation(
         deployment_id=operation.deployment_id,
         environment=operation.environment,
-        operation=str(operation.operation_type),
+        operation=operation.kind,
         status=operation.status,
         headline=headline,
         started_at=operation.started_at,
@@ -263,7 +263,7 @@ def _typed(step: str) -> str:
 
 def _again(operation: Operation) -> str:
     """Return the command that starts the same operation."""
-    name = "health" if operation.operation_type == "health_check" else operation.operation_type
+    name = "health" if operation.operation_type == "health_check" else operation.kind
     return f"roas {name} {operation.environment}"
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import orjson
 
+from core.common.weekly import times_around
 from models.analysis import AlertEvent, Judgement, Level, ServiceScore, Signal
 from models.containers import Death
 from models.environments import Environment, Maintenance
@@ -28,7 +29,6 @@ NO_HEALTH_RESULT = frozenset({ServiceHealth.UNKNOWN, ServiceHealth.STARTING, Ser
 """The states that count neither as up nor as down."""
 
 _MEMORY: Key = ("", "round")
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +46,11 @@ class MaintenanceWindow:
 
 def maintenance_windows(declared: Iterable[Maintenance], now: datetime) -> list[MaintenanceWindow]:
     """Return the declared windows of today and yesterday (UTC), which may cover this moment."""
-    windows = []
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    for one in declared:
-        for midnight in (today - timedelta(days=1), today):
-            if one.days and _DAYS[midnight.weekday()] not in one.days:
-                continue
-            begins = datetime.combine(midnight.date(), one.begins, UTC)
-            ends = datetime.combine(midnight.date(), one.ends, UTC)
-            ends += timedelta(days=1) if ends <= begins else timedelta()
-            windows += [MaintenanceWindow(begins=begins, ends=ends, service=name) for name in one.services or (None,)]
-    return windows
+    return [
+        MaintenanceWindow(begins=begins, ends=ends, service=name)
+        for one, begins, ends in times_around(declared, now, (-1, 0))
+        for name in one.services or (None,)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,15 +23,19 @@ from models.notifications import (
     NotificationReason,
     Tone,
 )
-from models.operations import Operation, OperationType
+from models.operations import Operation
 from models.recovery import RecoveryExecution
 
 MOST_LINES = 3
 MOST_ITEMS = 10
 _NAMED = 8
+_MOST_NOTES = 5
+_LONGEST_NOTES = 900
 _COMMAND = re.compile(r"^(?P<what>[^:]+): (?P<command>(?:roas|docker|ss|df|journalctl|systemctl) .+)$")
 
-_DONE = {OperationType.START: "started", OperationType.STOP: "stopped", OperationType.RESTART: "restarted"}
+_DONE = {
+    "start": "started", "stop": "stopped", "restart": "restarted", "rollback": "rolled back", "update": "updated"
+}  # fmt: skip
 _TONES = {
     NotificationReason.FAILED: Tone.FAILURE,
     NotificationReason.REMINDER: Tone.WARNING,
@@ -212,6 +216,8 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
         facts.append(Fact(name="Affected", value=f"{_list(affected)} {since}" if affected else f"all {since}"))
         facts.append(Fact(name="Tried", value=_tried(cause.executions, known.rollback)))
     if operation is not None:
+        if notes := _release_notes(operation):
+            facts.append(Fact(name="New", value=notes))
         rolled_back = operation.details.get("undone")
         if rolled_back:
             facts.append(Fact(name="Rollback", value=shorten(str(rolled_back))))
@@ -220,6 +226,14 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
         if operation.user_agent:
             facts.append(Fact(name="Asked by", value=operation.user_agent))
     return (*facts, *_next(news, over=over))
+
+
+def _release_notes(operation: Operation) -> str:
+    """Return what the new images of an update change, in one line."""
+    notes = operation.details.get("release_notes")
+    texts = [str(one.get("text")) for one in (notes if isinstance(notes, list) else ()) if isinstance(one, dict)]
+    more = f"; and {len(texts) - _MOST_NOTES} more" if len(texts) > _MOST_NOTES else ""
+    return shorten("; ".join(texts[:_MOST_NOTES]), _LONGEST_NOTES) + more
 
 
 def _tried(executions: Sequence[RecoveryExecution], rollback: str) -> str:
@@ -268,10 +282,7 @@ def _links(news: News, known: NewsDetails, addresses: Addresses) -> tuple[Link, 
 
 
 def _done(operation: Operation) -> str:
-    asked = operation.details.get("asked")
-    if isinstance(asked, dict) and asked.get("flow") == "rollback":
-        return "rolled back"
-    return _DONE.get(operation.operation_type, str(operation.operation_type))
+    return _DONE.get(operation.kind, operation.kind)
 
 
 def _name(error: RecordedError) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from core.common.weekly import times_around
 from models.environments import QuietHours
 from models.errors import Severity
 from models.notifications import News, ReportedError
@@ -28,8 +29,6 @@ FLAPPING_EVERY = timedelta(minutes=30)
 NO_QUIET_HOURS: Mapping[str, Sequence[QuietHours]] = {}
 _Service = tuple[str, str]
 """An environment and a service of it."""
-
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +76,7 @@ def _ended_lately(declared: Iterable[QuietHours], now: datetime) -> bool:
 
 def quiet_times(declared: Iterable[QuietHours], now: datetime) -> list[tuple[datetime, datetime]]:
     """Return begin and end of the quiet hours of today and the two days before (UTC)."""
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    found = []
-    for one in declared:
-        for midnight in (today - timedelta(days=days) for days in (2, 1, 0)):
-            if one.days and _DAYS[midnight.weekday()] not in one.days:
-                continue
-            begins = datetime.combine(midnight.date(), one.begins, UTC)
-            ends = datetime.combine(midnight.date(), one.ends, UTC)
-            found.append((begins, ends + (timedelta(days=1) if ends <= begins else timedelta())))
-    return found
+    return [(begins, ends) for _, begins, ends in times_around(declared, now, (-2, -1, 0))]
 
 
 def remembered(declared: Iterable[QuietHours], now: datetime, usual: timedelta) -> timedelta:

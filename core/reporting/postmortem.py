@@ -98,7 +98,7 @@ def _of_operation(records: FailureRecords) -> Iterable[TimelineEntry]:
     operation = records.operation
     if operation is None:
         return
-    kind, row = str(operation.operation_type).replace("_", " "), operation.deployment_id
+    kind, row = operation.kind.replace("_", " "), operation.deployment_id
     asked = f", asked by {operation.user_agent}" if operation.user_agent else ""
     begun = f"{kind} of {operation.environment} began{asked}"
     yield TimelineEntry(at=operation.started_at, source=_OPERATIONS, row=row, event=begun)

@@ -12,7 +12,14 @@ from flows.deployment.operation import ROLLING_BACK, OperationFailure, Operation
 from flows.recovery.error_recovery import error_recovery
 from flows.runtime.identifiers import new_error_id
 from models.errors import RecordedError
-from models.failures import EnvironmentBusyError, StartFailedError, ValidationFailedError
+from models.failures import (
+    BadInputError,
+    EnvironmentBusyError,
+    EnvironmentFileError,
+    NotFoundError,
+    StartFailedError,
+    ValidationFailedError,
+)
 from models.recovery import RecoveryOutcome
 from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
 from tasks.recovery.records import known_failure, record_error
@@ -23,10 +30,12 @@ log = logging.getLogger("roas")
 async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> RecoveryOutcome | None:
     """Announce a failure, and let error recovery take its evidence and record the error; it takes no action.
 
-    That another operation holds the environment is no error of the application. Where the runner was lost during a
-    rollback, the failure and its evidence are on record already.
+    That another operation holds the environment, or that a person asked for what does not exist, is no error of the
+    application. Where the runner was lost during a rollback, the failure and its evidence are on record already.
     """
     error = failure.error
+    if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):
+        return None
     service = error.service if isinstance(error, StartFailedError) else None
     announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)
     if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, EnvironmentBusyError):

@@ -86,6 +86,8 @@ class OperationRecorder:
     """The environment's name."""
     compose_files: tuple[str, ...] = ()
     started_at: datetime
+    kind: str = ""
+    """What a person calls it: an update and a rollback are recorded as a start."""
     environment: Environment | None = None
     redactor: Redactor = field(default_factory=lambda: Redactor(()))
     """Removes the environment's secrets from a text, once it is loaded."""
@@ -211,7 +213,7 @@ async def recorded(
             try:
                 if not goes_on:
                     await _undisturbed(begin_operation(_operation(recorder, asker, actor, runner, wait)))
-                reason = f"{operation_type} by {asker}"
+                reason = f"{recorder.kind} by {asker}"
                 holding = hold_environment(
                     environment, owner=recorder.deployment_id, reason=reason, runner=runner, wait=wait
                 )
@@ -273,11 +275,18 @@ async def _recorder(
     recorder = OperationRecorder(
         deployment_id=known.deployment_id if known else given or new,
         operation_type=operation_type,
+        kind=_kind(operation_type),
         name=environment,
         compose_files=tuple(request.compose_files or ()),
         started_at=known.started_at if known else now,
     )
     return recorder, known is not None
+
+
+def _kind(operation_type: OperationType) -> str:
+    context = FlowRunContext.get()
+    flow = context.flow.name if context and context.flow else ""
+    return flow if flow in ("update", "rollback") else str(operation_type)
 
 
 def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Runner, wait: timedelta) -> Operation:
@@ -331,10 +340,10 @@ async def _settle(
     failure, within = error, None
     if not isinstance(failure, Exception):
         how = "cancelled" if isinstance(error, asyncio.CancelledError) else f"ended by {type(error).__name__}"
-        what = f"{recorder.operation_type} of {recorder.name} was {how} before it had ended."
+        what = f"{recorder.kind} of {recorder.name} was {how} before it had ended."
         failure, within = OperationCancelledError(what), ROLL_BACK_WITHIN.total_seconds()
     text = await recorder.without_secrets(failure)
-    log.error("%s of %s failed: %s", recorder.operation_type, recorder.name, text)
+    log.error("%s of %s failed: %s", recorder.kind, recorder.name, text)
     try:
         if on_failure is not None:
             reported = OperationFailure(error=failure, text=text, cancelled=within is not None)

@@ -38,7 +38,7 @@ from models.operations import OperationType
 from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.validation import Facts, ValidationResult
-from tasks.deployment.images import fetch_images, image_names
+from tasks.deployment.images import fetch_images, image_names, leave_young_images
 from tasks.deployment.operations import record_validation
 from tasks.deployment.services import (
     NO_FETCH,
@@ -236,14 +236,21 @@ class Startup:
 
     async def _fetch_images(self, environment: Environment, application: Application, plan: Plan) -> None:
         recorder = self.recorder
-        if recorder.reported(FETCHING) is None:
+        if (known := recorder.reported(FETCHING)) is None:
             names = await image_names(environment, application, [one.service for one in plan.fetches])
             self.rollback.keep_names(names)
-            await recorder.step(FETCHING, detail=json.dumps(names))
+            known = json.dumps(names)
+            await recorder.step(FETCHING, detail=known)
         await fetch_images(environment, plan.fetches)
         own = [one for one in plan.fetches if not one.through]
         recorder.facts["fetched"] = {one.service: str(one.kind) for one in own if not one.held_back}
-        if held_back := {one.service: one.note for one in own if one.held_back}:
+        held_back = {one.service: one.note for one in own if one.held_back}
+        if self.options.update:
+            young = await leave_young_images(environment, application, plan.fetches, json.loads(known))
+            for service, why in young.items():
+                log.warning("%s: %s", service, why)
+            held_back |= young
+        if held_back:
             recorder.facts["not_taken"] = held_back
 
     def _context(self, environment: Environment, application: Application, plan: Plan) -> UpdateContext | None:

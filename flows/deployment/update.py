@@ -17,6 +17,7 @@ from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import StartRollback
 from flows.deployment.startup import Startup
+from flows.deployment.update_windows import skipped_update
 from flows.runtime import parameters
 from flows.runtime.identifiers import new_release_id
 from models.compose import FetchOptions
@@ -40,6 +41,7 @@ async def update(
         None, description="The id that `roas plan --update` printed: do exactly that, or nothing."
     ),
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
+    now: bool = Field(False, description="Also outside of the environment's update windows."),
 ) -> OperationResult | State[Any]:
     """Pull and build new images, replace one service after the other, and prove each; or leave it as it served before.
 
@@ -47,19 +49,23 @@ async def update(
     a start, and the image that failed is held back: no later update takes it until a user lifts that.
 
     Returns the recorded result; where validation found something critical the run ends Failed, and nothing was touched.
+    A scheduled run outside of the environment's update windows ends as Skipped, and nothing is recorded.
 
     Raises:
-        BadInputError: A named service does not exist, or needs another one that would have to be replaced first.
+        BadInputError: A named service does not exist, or needs another one that would have to be replaced first; or
+            a person asks outside of the update windows.
         ComposeError: An image could not be pulled or built; nothing was touched.
         StartFailedError: A service did not come up; no service after it was touched.
         PlanChangedError: The update would not do what `plan` says.
     """
     if plan is not None and services:
         raise BadInputError("A plan is of all services;", advice="give an update of some services no --plan.")
+    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
+    if not now and (skipped := await skipped_update(environment, request)) is not None:
+        return skipped
     undo = _UpdateRollback()
     only = frozenset(services) if services else None
     run = Startup(undo, plan, FetchOptions(pull=True, build=True, update=True, services=only))
-    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     try:
         async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
             recorder.facts["update"] = sorted(only) if only else "all"

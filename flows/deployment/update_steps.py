@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flows.deployment.release_notes import note_what_changes
 from flows.deployment.update_context import UpdateContext
 from models.health import HealthReport
 
@@ -12,6 +13,7 @@ async def before_fetched_images_run(update: UpdateContext) -> None:
     Raises:
         RoasError: They may not; the images get their names back.
     """
+    await note_what_changes(update.recorder, update.plan)
 
 
 async def before_containers_change(update: UpdateContext) -> None:

@@ -24,12 +24,14 @@ from core.deployment.images import (
     predict_pull,
     shared_fetches,
 )
+from core.deployment.update_policy import age_to_come, too_young
 from models.compose import (
     Application,
     FetchKind,
     FetchOptions,
     ImageFact,
     ImageFetch,
+    ImageLabels,
     RegistryAnswer,
     ServiceDeclaration,
 )
@@ -52,11 +54,13 @@ _PULLS_AT_ONCE = 4
 class ImageOutlook:
     """The engine's images by reference, and what fetching would change, by service.
 
-    `builds` are the fingerprints of the builds among them, as a release keeps them.
+    `builds` are the fingerprints of the builds among them, as a release keeps them. `coming` are the images that pulls
+    would bring, by service, as far as they are known.
     """
 
     held: Mapping[str, ImageFact | None]
     fetches: Mapping[str, ImageFetch] = field(default_factory=dict)
+    coming: Mapping[str, ImageFact] = field(default_factory=dict)
     builds: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -86,15 +90,20 @@ def read_images(
     answers = _ask_registries(engine, {declaration.image for declaration in pulled})
     fetches: dict[str, ImageFetch] = {}
     builds: dict[str, str] = {}
+    coming: dict[str, ImageFact] = {}
     for name, (kind, through) in shared_fetches(application, kinds).items():
         declaration = services[name]
         if kind is FetchKind.PULL:
             ids = {one.image_id for one in container_states if one.service == name and not one.one_off}
             used = [engine.images.inspect(image_id) for image_id in sorted(ids)]
             found = predict_pull(declaration, used, held[declaration.image], answers[declaration.image])
+            fact = _coming(engine, declaration.image, answers[declaration.image]) if found.changes else None
+            coming |= {name: fact} if fact is not None else {}
             if found.changes and found.digest in refused:
                 note = refused[found.digest]
                 found = replace(found, changes="", settled=False, held_back=True, note=note)
+            elif found.changes and options.update:
+                found = _old_enough(environment, found, declaration.image, fact)
         else:
             now, why = build_fingerprint(services[through or name])
             builds |= {build_key(through or name): now} if now is not None else {}
@@ -103,7 +112,24 @@ def read_images(
             if found.changes and now is not None and now in refused:
                 found = replace(found, changes="", settled=False, held_back=True, note=refused[now])
         fetches[name] = replace(found, through=through)
-    return ImageOutlook(held=held, fetches=fetches, builds=builds)
+    return ImageOutlook(held=held, fetches=fetches, builds=builds, coming=coming)
+
+
+def _coming(engine: DockerEngine, reference: str, answer: RegistryAnswer) -> ImageFact | None:
+    """The image that a pull would bring: as the engine has it from an earlier pull, or as its annotations say."""
+    fact = engine.images.of_digest(reference, answer.digest)
+    if fact is None and answer.labels != ImageLabels():
+        fact = ImageFact(reference=reference, image_id="", labels=answer.labels, created_at=answer.labels.created_at)
+    return fact
+
+
+def _old_enough(environment: Environment, found: ImageFetch, reference: str, fact: ImageFact | None) -> ImageFetch:
+    """Hold an image back that is too young; one whose age is not known yet is fetched first."""
+    policy = environment.update
+    if fact is None or fact.created_at is None:
+        return replace(found, note=found.note or age_to_come(policy))
+    young = too_young(reference, fact.created_at, policy, datetime.now(UTC))
+    return replace(found, changes="", settled=False, held_back=True, note=young) if young else found
 
 
 def build_fingerprint(declaration: ServiceDeclaration) -> tuple[str | None, str]:
@@ -168,6 +194,39 @@ async def image_names(environment: Environment, application: Application, servic
     names = sorted({application.services[name].image for name in services})
     found = await asyncio.gather(*(asyncio.to_thread(engine.images.inspect, name) for name in names))
     return {name: fact.image_id for name, fact in zip(names, found, strict=True) if fact is not None}
+
+
+@task(name="leave young images", **EFFECT)
+async def leave_young_images(
+    environment: Environment, application: Application, fetches: Sequence[ImageFetch], names: Mapping[str, str]
+) -> dict[str, str]:
+    """Give the names of fetched images that are too young back to the earlier ones, which run on.
+
+    `names` are the images that the names referred to before the fetch. Returns why an image is not taken, by service.
+
+    Raises:
+        EngineError: A name cannot be given back; nothing was touched.
+    """
+
+    def leave() -> dict[str, str]:
+        engine, now, left = engine_of(environment), datetime.now(UTC), dict[str, str]()
+        for reference, image_id in names.items():
+            mine = [
+                one.service
+                for one in fetches
+                if one.kind is FetchKind.PULL
+                and not one.held_back
+                and application.services[one.service].image == reference
+            ]
+            fact = engine.images.inspect(reference) if mine else None
+            if fact is None or fact.image_id == image_id:
+                continue
+            if young := too_young(reference, fact.created_at, environment.update, now):
+                engine.images.tag(image_id, reference)
+                left |= dict.fromkeys(mine, young)
+        return left
+
+    return await asyncio.to_thread(leave) if environment.update.minimum_age_hours else {}
 
 
 @task(name="give images their names back", **EFFECT)

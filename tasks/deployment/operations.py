@@ -333,7 +333,7 @@ async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     await asyncio.to_thread(lambda: replay_left(open_stores(), journals_folder()))
     ended = await asyncio.to_thread(_end_orphans, environment, now)
     for operation, said in ended:
-        log.warning("%s of %s %s", operation.operation_type, operation.environment, said)
+        log.warning("%s of %s %s", operation.kind, operation.environment, said)
     runs = [(str(one.details.get("flow_run_id") or ""), said) for one, said in ended]
     if any(run for run, _ in runs):
         await _crash_runs([(UUID(run), said) for run, said in runs if run])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -39,6 +39,7 @@ from models.results import DriftReport
 from models.settings import current_settings
 from models.validation import Facts
 from tasks.deployment.images import injected_fingerprints, read_images
+from tasks.deployment.release_notes import read_release_notes
 from tasks.runtime.clients import compose_of, engine_of, known_applications, redactor_of
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
@@ -218,6 +219,9 @@ def _plan(
         fetches=images.fetches,
         measured=stores.progress.interruptions(environment.name) if stores else {},
     )
+    if options.update:
+        notes = read_release_notes(environment, application, planned, container_states, images, engine)
+        planned = replace(planned, release_notes=notes)
     return PlannedStart(plan=planned, builds=images.builds)
 
 

@@ -75,11 +75,18 @@ def remembered_compose_files(environment: str) -> tuple[str, ...]:
 def read_releases(environment: str) -> list[ReleaseDetails]:
     """The releases of an environment, newest first, each with what it changed."""
     from core.deployment.release import differences
+    from core.deployment.release_notes import texts_of
 
-    kept = open_stores().releases.latest(environment)
+    stores = open_stores()
+    kept = stores.releases.latest(environment)
+    operations = {one.deployment_id: stores.operations.find(one.deployment_id) for one in kept}
     proven_before = [next((other for other in kept[place + 1 :] if other.proven), None) for place in range(len(kept))]
     return [
-        ReleaseDetails(release=one, changes=differences(before, one) if before is not None else ())
+        ReleaseDetails(
+            release=one,
+            changes=differences(before, one) if before is not None else (),
+            notes=texts_of(made_by.details) if (made_by := operations[one.deployment_id]) is not None else (),
+        )
         for one, before in zip(kept, proven_before, strict=True)
     ]
 

@@ -1,0 +1,151 @@
+"""Say what changes from one image of a service to the next, by what the images say of themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from core.common.safe_text import printable, shorten
+from models.compose import ImageFact, ImageLabels, ReleaseNote
+
+MOST_COMMITS = 20
+"""So many subjects of commits are shown."""
+
+_LONGEST = 120
+_HEX = re.compile(r"[0-9a-f]{7,64}")
+_BRIEF = 7
+_PREFIX = "org.opencontainers.image."
+
+
+def read_labels(labels: Mapping[str, object], moment: Callable[[str], datetime | None]) -> ImageLabels:
+    """Return what labels or annotations of the Open Container Initiative say, each on one short, safe line.
+
+    `moment` reads a time, and gives None where the text is none.
+    """
+
+    def said(name: str) -> str:
+        return shorten(printable(str(labels.get(f"{_PREFIX}{name}") or "")), _LONGEST)
+
+    names = ("title", "version", "revision", "source", "description")
+    return ImageLabels(**{name: said(name) for name in names}, created_at=moment(said("created")))
+
+
+def release_note(service: str, before: ImageFact | None, after: ImageFact | None, *, to_come: str = "") -> ReleaseNote:
+    """Return what changes from one image to the other. `to_come` says when a missing new image is known."""
+    old, new = _labels(before), _labels(after)
+    if new is None:
+        known = ", ".join(filter(None, (old.version, *_rest(old)))) if old is not None else ""
+        text = f"{service}{known and f' {known}'}; its new image is known once it is {to_come}"
+        return ReleaseNote(service=service, text=text, before=old)
+    versions = _arrow(old.version if old else "", new.version)
+    parts = [
+        _named("revision", _arrow(_short(old.revision) if old else "", _short(new.revision))),
+        _named("created", _arrow(_day(old.created_at) if old else "", _day(new.created_at))),
+        _named("source", new.source),
+    ]
+    said = ", ".join(filter(None, parts))
+    if versions:
+        text = f"{service} {versions}, {said}" if said else f"{service} {versions}"
+    else:
+        text = f"{service}: {said or 'its new image does not say what it is'}"
+    return ReleaseNote(service=service, text=text, before=old, after=new)
+
+
+def revisions(note: ReleaseNote) -> tuple[str, str] | None:
+    """Return the commits between which a note's image changed; None where its images name no two commits."""
+    if note.before is None or note.after is None:
+        return None
+    found = (note.before.revision, note.after.revision)
+    return found if all(_HEX.fullmatch(one) for one in found) and found[0] != found[1] else None
+
+
+def with_commits(note: ReleaseNote, subjects: Sequence[str]) -> ReleaseNote:
+    """Return the note with the subjects of commits, newest first, of which the first ones are shown."""
+    shown = tuple(shorten(printable(one), _LONGEST) for one in subjects[:MOST_COMMITS])
+    return replace(note, commits=shown, more_commits=max(0, len(subjects) - MOST_COMMITS))
+
+
+def redacted(note: ReleaseNote, redact: Callable[[str], str]) -> ReleaseNote:
+    """Return the note with every text redacted."""
+
+    def of(labels: ImageLabels | None) -> ImageLabels | None:
+        if labels is None:
+            return None
+        return replace(
+            labels,
+            title=redact(labels.title),
+            version=redact(labels.version),
+            revision=redact(labels.revision),
+            source=redact(labels.source),
+            description=redact(labels.description),
+        )
+
+    return replace(
+        note,
+        text=redact(note.text),
+        before=of(note.before),
+        after=of(note.after),
+        commits=tuple(redact(one) for one in note.commits),
+    )
+
+
+def record_of(note: ReleaseNote) -> dict[str, object]:
+    """Return a note as the record of an operation keeps it."""
+    found: dict[str, object] = {"service": note.service, "text": note.text}
+    if note.commits:
+        found["commits"] = list(note.commits)
+    if note.more_commits:
+        found["more_commits"] = note.more_commits
+    return found
+
+
+def texts_of(details: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the release notes of an operation's record, a line each, without commits."""
+    notes = details.get("release_notes")
+    return tuple(str(one.get("text")) for one in (notes if isinstance(notes, list) else ()) if isinstance(one, Mapping))
+
+
+def lines_of(details: Mapping[str, object]) -> list[str]:
+    """Return the lines that show the release notes of an operation's record, subjects of commits indented."""
+    found: list[str] = []
+    notes = details.get("release_notes")
+    for one in notes if isinstance(notes, list) else ():
+        if isinstance(one, Mapping):
+            found += note_lines(str(one.get("text")), one.get("commits") or (), int(one.get("more_commits") or 0))
+    return found
+
+
+def note_lines(text: str, commits: Sequence[str], more: int) -> list[str]:
+    """Return the lines that show one note."""
+    return [text, *(f"  {one}" for one in commits), *([f"  and {more} more"] if more else [])]
+
+
+def _labels(fact: ImageFact | None) -> ImageLabels | None:
+    if fact is None:
+        return None
+    labels = fact.labels
+    return replace(labels, created_at=labels.created_at or fact.created_at)
+
+
+def _rest(labels: ImageLabels) -> list[str]:
+    return [_named("revision", _short(labels.revision)), _named("created", _day(labels.created_at))]
+
+
+def _named(name: str, text: str) -> str:
+    return f"{name} {text}" if text else ""
+
+
+def _arrow(old: str, new: str) -> str:
+    if not old or old == new:
+        return new
+    return f"{old} -> {new or 'not said'}"
+
+
+def _short(revision: str) -> str:
+    return revision[:_BRIEF] if _HEX.fullmatch(revision) else revision
+
+
+def _day(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else ""
