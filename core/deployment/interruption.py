@@ -13,6 +13,7 @@ GRACE = timedelta(seconds=60)
 _WORDS = {
     "validated": "the environment was validated",
     "found": "what was there before was written down",
+    "release notes": "what the new images change was written down",
     "changing": "it was decided which services change",
     "created": "the containers were created",
     "undoing": "it had begun to undo itself",

@@ -16,7 +16,12 @@ _NOTED = "release notes"
 
 
 async def note_what_changes(recorder: OperationRecorder, plan: Plan) -> None:
-    """Log and record what the fetched images change; of an update that is taken up again, what it recorded."""
+    """Log and record what the fetched images change; of an update that is taken up again, what it recorded.
+
+    It is called again where an interrupted run has replaced all, so that the record has the notes there too.
+    """
+    if "release_notes" in recorder.facts:
+        return
     if (known := recorder.reported(_NOTED)) is not None:
         recorder.facts["release_notes"] = json.loads(known)
         return

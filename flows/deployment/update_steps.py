@@ -22,6 +22,7 @@ async def before_containers_change(update: UpdateContext) -> None:
     Raises:
         RoasError: A step failed.
     """
+    await note_what_changes(update.recorder, update.plan)
 
 
 async def after_proof(update: UpdateContext, health: HealthReport) -> None:
