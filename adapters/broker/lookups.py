@@ -11,12 +11,13 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import h11
 import orjson
 
+from core.runtime.broker_images import whole_name
 from core.runtime.broker_messages import refuse, shown
 from core.runtime.broker_policy import PROJECT, Fact, ObjectKind, Policy, Root, Wanted, find_root
 from core.runtime.broker_shapes import MountSource
@@ -28,6 +29,8 @@ _REMEMBERED = 10_000
 _ANSWER_BYTES = 64 * 1024 * 1024
 _SECONDS = 60
 _LINKS = 40
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 async def connect(socket_path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -68,7 +71,7 @@ class Lookups:
     """Projects of the objects that requests name, as the engine reports them.
 
     A container's id is never reused and its labels never change, so containers of declared projects are cached, as
-    are their commands and anonymous volumes.
+    are their commands and anonymous volumes, and what their images' names were when they were made.
     """
 
     socket_path: str
@@ -76,6 +79,7 @@ class Lookups:
     _projects: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _execs: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _volumes: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _images: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
 
     def knows(self, container: str) -> bool:
         """Whether this is the id of a cached container of a declared project."""
@@ -91,10 +95,13 @@ class Lookups:
         _keep(self._execs, identity, project)
 
     def learn(self, inspected: Mapping[str, Any]) -> Fact:
-        """Cache an inspected container and its anonymous volumes."""
+        """Cache an inspected container, its anonymous volumes, and which image its image's name was."""
         project = _project_of((inspected.get("Config") or {}).get("Labels"))
         self.remember_container(inspected["Id"], project)
         if project in self.policy.projects:
+            if name := _image_name(inspected):
+                # The engine looked the name up when it made the container, so no client can have made this up.
+                _keep(self._images, (name, str(inspected.get("Image"))), None)
             for mount in inspected.get("Mounts") or ():
                 if mount.get("Type") == "volume" and _IDENTITY.fullmatch(mount.get("Name", "")):
                     _keep(self._volumes, mount["Name"], project)
@@ -114,6 +121,8 @@ class Lookups:
         return None if reported is None else self.learn(reported)
 
     async def _fact(self, kind: ObjectKind, name: str) -> Fact | None:
+        if kind is ObjectKind.IMAGE_NAME:
+            return await self._image_name(name)
         if not _NAME.fullmatch(name):
             return None
         match kind:
@@ -138,6 +147,17 @@ class Lookups:
         reported = await self._get(f"/exec/{name}/json")
         container = None if reported is None else await self._fact(ObjectKind.CONTAINER, reported["ContainerID"])
         return container and reported and Fact(identity=reported["ID"], project=container.project)
+
+    async def _image_name(self, name: str) -> Fact:
+        """Which images a name was for containers of declared projects, and the projects of all containers of it."""
+        users: set[str] = set()
+        for one in await self._get("/containers/json?all=1") or ():
+            # A listing has an id where the name moved since, so each container is asked.
+            inspected = await self._get(f"/containers/{one['Id']}/json")
+            if inspected is not None and _image_name(inspected) == name:
+                users.add(self.learn(inspected).project)
+        images = frozenset(image for known, image in self._images if known == name)
+        return Fact(identity=name, name=name, users=frozenset(users), images=images)
 
     async def _volume(self, name: str) -> Fact | None:
         reported = await self._get(f"/volumes/{name}")
@@ -230,7 +250,15 @@ def _project_of(labels: Mapping[str, str] | None) -> str:
     return (labels or {}).get(PROJECT, "")
 
 
-def _keep(memory: OrderedDict[str, str], key: str, value: str) -> None:
+def _image_name(inspected: Mapping[str, Any]) -> str:
+    """The whole name of the image that a container was made from; empty where it was given by an id or a digest."""
+    try:
+        return whole_name(str((inspected.get("Config") or {}).get("Image") or ""))
+    except ValueError:
+        return ""
+
+
+def _keep(memory: OrderedDict[Key, Value], key: Key, value: Value) -> None:
     memory[key] = value
     if len(memory) > _REMEMBERED:
         memory.popitem(last=False)

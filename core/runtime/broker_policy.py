@@ -12,6 +12,7 @@ from itertools import permutations
 from typing import Any
 
 from core.runtime import broker_shapes as shapes
+from core.runtime.broker_images import KEPT_TAG, with_image_name
 from core.runtime.broker_messages import RequestTarget, read_json, read_target, refuse, shown, write_json
 from core.runtime.broker_shapes import MountSource, References
 from models.containers import RELEASE_IMAGES
@@ -24,7 +25,6 @@ _SERVICE = "com.docker.compose.service"
 _SHOWN_LABELS = (PROJECT, _SERVICE, "com.docker.compose.container-number", "com.docker.compose.oneoff")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _IMAGE = r"[A-Za-z0-9][A-Za-z0-9_.:/@-]*"
-_TAG = r"[0-9a-f]{8}-[0-9a-f]{16}"
 # Folders that hold the machine itself, or its engine's socket and data.
 _NEVER_ROOTS = ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/etc", "/var/lib/docker")
 _FALSE = frozenset({"", "0", "no", "false", "none"})
@@ -62,6 +62,7 @@ class ObjectKind(StrEnum):
     CONTAINER = "container"
     EXEC = "exec instance"
     IMAGE = "image"
+    IMAGE_NAME = "image name"
     NETWORK = "network"
     VOLUME = "volume"
 
@@ -76,8 +77,11 @@ class Fact:
     # Of an image.
     tags: tuple[str, ...] = ()
     # Of a volume: what its driver mounts, and the projects whose containers have it, or had it until now.
+    # Of an image name: the projects whose containers were made from it.
     options: Mapping[str, str] = field(default_factory=dict)
     users: frozenset[str] = frozenset()
+    # Of an image name: the images that it was when containers of declared projects were made from it.
+    images: frozenset[str] = frozenset()
 
 
 class BrokerAnswer(StrEnum):
@@ -118,6 +122,8 @@ class AllowedOperation:
     content: dict[str, Any] | None = None
     archive: bytes = b""
     found: References = field(default_factory=References)
+    # The name that the image gets, of an image of an application.
+    image_name: str = ""
 
     @property
     def wanted(self) -> frozenset[Wanted]:
@@ -125,6 +131,8 @@ class AllowedOperation:
         found, kinds = self.found, (ObjectKind.CONTAINER, ObjectKind.VOLUME, ObjectKind.NETWORK)
         listed = zip(kinds, (found.containers, found.volumes, found.networks), strict=True)
         names = {(kind, name) for kind, some in listed for name in some}
+        if self.image_name:
+            names.add((ObjectKind.IMAGE_NAME, self.image_name))
         return frozenset(names if self.subject is None else {*names, self.subject})
 
 
@@ -190,9 +198,10 @@ ROUTES = (
     _route("DELETE", "/networks/NAME", subject=ObjectKind.NETWORK),
     _route("POST", "/volumes/create", shape=shapes.VOLUME),
     _route("POST", "/images/create", "fromImage tag platform"),
-    # The images of a release get a name of ours, so that no clean-up takes them, and lose it with the release.
+    # The images of a release get a name of ours, so that no clean-up takes them, and lose it with the release. An image
+    # that failed or is too young loses its name to the one that had it before.
     _route("POST", "/images/IMAGE/tag", "repo tag force"),
-    _route("DELETE", rf"/images/(?P<name>{RELEASE_IMAGES}:(?:{_TAG}|[0-9a-f]{{16}}))", "force noprune"),
+    _route("DELETE", rf"/images/(?P<name>{RELEASE_IMAGES}:(?:{KEPT_TAG}|[0-9a-f]{{16}}))", "force noprune"),
     _route("DELETE", "/images/(?P<name>sha256:[0-9a-f]{64})", "force noprune", subject=ObjectKind.IMAGE),
 )  # fmt: skip
 
@@ -247,14 +256,16 @@ def examine(method: str, target: str, body: bytes, policy: Policy) -> AllowedOpe
     elif body and not route.archive:
         refuse("the request has a body, which is not allowed there")
     named = found.groupdict().get("name")
+    written, image_name = with_image_name(_with_checked_query(asked, route, policy), named or "")
     return AllowedOperation(
         route=route,
-        target=_with_checked_query(asked, route, policy),
+        target=written,
         name=named,
         subject=None if route.subject is None or named is None else (route.subject, named),
         content=content,
         archive=body if route.archive else b"",
         found=references,
+        image_name=image_name,
     )
 
 
@@ -361,9 +372,6 @@ def _with_checked_query(target: RequestTarget, route: Route, policy: Policy) -> 
         query["filters"] = write_json(_filters(query.get("filters") or "{}", target.path, policy)).decode()
     if target.path == "/images/create" and not re.fullmatch(_IMAGE, query.get("fromImage", "")):
         refuse("an image to fetch must be named; none is imported")
-    named = query.get("repo") == RELEASE_IMAGES and re.fullmatch(_TAG, query.get("tag", ""))
-    if target.path.endswith("/tag") and not named:
-        refuse(f"images get names in {RELEASE_IMAGES} only")
     if target.path.startswith("/images/") and query.pop("force", "").strip().lower() not in _FALSE:
         refuse("images are not removed or renamed by force")
     return RequestTarget(version=target.version, path=target.path, query=tuple(query.items()))
@@ -418,6 +426,14 @@ def _check_fact(kind: ObjectKind, name: str, fact: Fact | None, operation: Allow
                 refuse(f"{what} is named by another network's id, or by the beginning of one")
         case ObjectKind.VOLUME:
             own = own or fact.name in policy.volumes or bool(fact.users and fact.users <= policy.projects)
+        case ObjectKind.IMAGE_NAME:
+            if operation.name not in fact.images:
+                refuse(f"{what} was never that image for a container of a declared project")
+            if others := sorted(fact.users - policy.projects):
+                refuse(
+                    f"{what} is also used by {f'project {shown(others[0])}' if others[0] else 'a container'} of others"
+                )
+            own = True
         case ObjectKind.IMAGE if fact.tags:
             refuse(f"{what} has a name; only images without one are removed")
         case _:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.runtime.broker_images import whole_name
 from core.runtime.broker_policy import (
     PROJECT,
     Fact,
@@ -426,6 +427,96 @@ def test_what_is_good_is_written_anew() -> None:
         pass_through("POST", f"/images/x/tag?tag={TAG}&repo=roas-release&force=0").target
         == f"/images/x/tag?tag={TAG}&repo=roas-release"
     )
+
+
+IMAGE_ID = f"sha256:{ID}"
+NAMED = (ObjectKind.IMAGE_NAME, "docker.io/shop/web:1.2")
+
+
+def give_name(repository: str, tag: str, fact: Fact | None, image: str = IMAGE_ID) -> Outgoing:
+    query = urlencode({"repo": repository, "tag": tag})
+    name = whole_name(f"{repository}:{tag}")
+    facts = {} if fact is None else {(ObjectKind.IMAGE_NAME, name): fact}
+    return pass_through("POST", f"/images/{image}/tag?{query}", facts=facts)
+
+
+def had(*images: str, users: tuple[str, ...] = (OWN,)) -> Fact:
+    return Fact(identity=NAMED[1], images=frozenset(images), users=frozenset(users))
+
+
+def test_an_image_gets_the_name_back_that_it_had_for_a_container_of_a_declared_project() -> None:
+    out = give_name("shop/web", "1.2", had(IMAGE_ID, f"sha256:{OTHER}"))
+    assert out.target == f"/images/{IMAGE_ID}/tag?repo=docker.io%2Fshop%2Fweb&tag=1.2"
+    assert examine("POST", f"/images/{IMAGE_ID}/tag?repo=shop%2Fweb&tag=1.2", b"", POLICY).wanted == {NAMED}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        None,
+        had(),
+        had(f"sha256:{OTHER}"),
+        had(IMAGE_ID, users=(OWN, "other")),
+        had(IMAGE_ID, users=("roas-ops",)),
+        had(IMAGE_ID, users=("",)),
+    ],
+    ids=["unknown", "never", "another image", "others too", "the control plane", "no project"],
+)
+def test_an_image_gets_no_name_that_it_never_had_or_that_others_use(fact: Fact | None) -> None:
+    with pytest.raises(RequestRefusedError):
+        give_name("shop/web", "1.2", fact)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "repo=roas-release&tag=latest",
+        "repo=docker.io/library/roas-release&tag=0123abcd-0123456789abcdef",
+        "repo=docker.io/roas-release&tag=0123abcd-0123456789abcdef",
+        "repo=index.docker.io/roas-release&tag=1",
+        "repo=shop/web",
+        "repo=shop/web&tag=",
+        "tag=1.2",
+        "repo=&tag=1.2",
+        "repo=shop/web:1.2&tag=1.3",
+        "repo=shop/web%40sha256:" + "a" * 64 + "&tag=1",
+        "repo=sha256&tag=" + "a" * 64,
+        "repo=Shop&tag=1",
+        "repo=shop//web&tag=1",
+        "repo=../web&tag=1",
+        "repo=shop/web&tag=1%0a2",
+        "repo=shop/web&tag=1.2&tag=1.3",
+        "repo=shop/web&tag=1.2&force=1",
+    ],
+)
+def test_a_name_in_another_spelling_is_refused_by_its_own_words(query: str) -> None:
+    with pytest.raises(RequestRefusedError):
+        examine("POST", f"/images/{IMAGE_ID}/tag?{query}", b"", POLICY)
+
+
+@pytest.mark.parametrize("image", ["shop/web:1.2", "a" * 64, "sha256:" + "a" * 12, "aaaaaaaaaaaa"])
+def test_an_image_that_gets_a_name_is_given_by_its_whole_id(image: str) -> None:
+    with pytest.raises(RequestRefusedError, match="whole id"):
+        give_name("shop/web", "1.2", had(image), image)
+
+
+def test_two_spellings_of_a_name_are_one() -> None:
+    names = {
+        whole_name(one)
+        for one in ("redis", "redis:latest", "library/redis", "docker.io/redis", "index.docker.io/library/redis:latest")
+    }
+    assert names == {"docker.io/library/redis:latest"}
+    assert whole_name("localhost/web") == "localhost/web:latest"
+    assert whole_name("reg.example:5000/a/b:1") == "reg.example:5000/a/b:1"
+
+
+@pytest.mark.parametrize(
+    "reference", ["beef", "a" * 64, "sha256:beef", "sha256:" + "a" * 64, "web@sha256:" + "a" * 64, ""]
+)
+def test_what_the_engine_may_take_for_an_id_is_no_name(reference: str) -> None:
+    # Else a container made from the beginning of an id would let that id have this name.
+    with pytest.raises(ValueError, match=r"."):
+        whole_name(reference)
 
 
 def events(filters: Any) -> Any:
