@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from adapters.config.yaml_files import syntax_problem
 from adapters.docker.engine import DockerEngine
 from adapters.host.machine import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
 from adapters.host.private_files import MIB, read_regular
+from core.deployment.hooks import unknown_services
 from models.compose import Application, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
 from models.containers import EngineInfo, SystemSample
 from models.environments import Environment
@@ -89,7 +90,22 @@ async def _gather(environment: Environment, engine: DockerEngine, held_by: str |
     )
     if isinstance(declared, Trouble):
         return facts
+    facts = replace(facts, hook_problems=await _hook_problems(environment, declared, given))
     return await _with_application(facts, declared, engine, local=local)
+
+
+async def _hook_problems(
+    environment: Environment, application: Application, variables: Mapping[str, str]
+) -> dict[str, str]:
+    """What is wrong with the services that hooks name; those of other profiles are read where one is not found."""
+    hooks, running = environment.hooks, application.services.keys()
+    if hooks.services <= running:
+        return {}
+    whole = environment.model_copy(update={"profiles": ("*",)})
+    known = await _or_trouble(ComposeCli(whole, variables).render)
+    if isinstance(known, Trouble):
+        return {"": f"hooks cannot be checked: {known.what.rstrip('.')}"}
+    return unknown_services(hooks, known.services.keys(), running)
 
 
 async def _with_application(facts: Facts, application: Application, engine: DockerEngine, *, local: bool) -> Facts:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from models.hooks import PlannedHook
+
 
 class DependencyCondition(StrEnum):
     """Condition that a dependency must meet before a service starts."""
@@ -372,7 +374,8 @@ class PathLink:
 class Plan:
     """Plan of a start. `orphans` are containers of services that are no longer declared; a start leaves them alone.
 
-    `fetches` are the images that are pulled or built first. `release_notes` say of an update what its images change.
+    `fetches` are the images that are pulled or built first. `release_notes` say of an update what its images change,
+    `hooks` what it runs besides.
     """
 
     project: str
@@ -381,6 +384,7 @@ class Plan:
     orphans: tuple[str, ...] = ()
     fetches: tuple[ImageFetch, ...] = ()
     release_notes: tuple[ReleaseNote, ...] = ()
+    hooks: tuple[PlannedHook, ...] = ()
 
     def of(self, service: str) -> PlannedService:
         """Return the plan of one service.

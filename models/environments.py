@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from models.fields import Block, FilePath, Name, Strict, Text, TimeOfWeek
+from models.hooks import Hooks
 from models.metrics import DependencyType, HealthImpact
 from models.updates import UpdatePolicy
 
@@ -371,6 +372,7 @@ class Environment(Strict):
         default=(), description="When only what is critical is reported at once, and the rest at their end."
     )
     report: ReportDelivery | None = Field(default=None, description="Who gets the report on the last days.")
+    hooks: Hooks = Field(default=Hooks(), description="What an update runs besides: migrations, smoke tests, a canary.")
 
     @field_validator("variables")
     @classmethod

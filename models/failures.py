@@ -70,6 +70,10 @@ class StartFailedError(RoasError):
         self.service = service
 
 
+class HookError(RoasError):
+    """A hook of an update could not be run, or nobody knows whether it finished: no image is to blame."""
+
+
 class PlanChangedError(RoasError):
     """A start would not do what the plan it was given says: nothing was touched."""
 

@@ -110,7 +110,8 @@ class Facts:
     """Facts about an environment before a start.
 
     None stands for a fact that could not be gathered; `gaps` then says why. `variables`, `secrets` and `probed` are
-    the names that the environment requires, and of its services that have a probe.
+    the names that the environment requires, and of its services that have a probe. `hook_problems` says what is wrong
+    with the services that hooks name, by hook.
     """
 
     environment: str
@@ -135,6 +136,7 @@ class Facts:
     host: SystemSample | None = None
     clock_offset: timedelta | None = None
     held_by: str | None = None
+    hook_problems: dict[str, str] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
 
     @property

@@ -132,6 +132,15 @@ class ComposeCli:
         how = ["--policy", "always"] if always else ["--ignore-buildable"]
         self._run(["pull", "--quiet", *how, *services], _CREATE)
 
+    def run_one_off(self, service: str, name: str, command: Sequence[str], labels: Mapping[str, str]) -> None:
+        """Begin a one-off container of a service, of any profile, and leave what it depends on as it is.
+
+        It keeps its container when it ends. `command` replaces the service's own, unless it is empty.
+        """
+        marks = [word for label in labels.items() for word in ("--label", "=".join(label))]
+        options = ["--detach", "--no-deps", "--no-TTY", "--interactive=false", "--quiet-pull", "--name", name, *marks]
+        self._run(["run", *options, service, *command], _CREATE)
+
     def build(self, services: Sequence[str]) -> None:
         """Build the images of services; what the build prints is shown only where it fails."""
         self._run(["build", "--quiet", *services], _BUILD)

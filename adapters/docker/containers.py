@@ -37,6 +37,14 @@ class ContainerSnapshot:
     reported: dict[str, Any] = field(repr=False)
 
 
+class CommandTimeoutError(TimeoutError):
+    """A command in a container did not end in time; `printed` is what it had written until then."""
+
+    def __init__(self, what: str, printed: str) -> None:
+        super().__init__(what)
+        self.printed = printed
+
+
 class Containers:
     """Containers of one engine.
 
@@ -141,13 +149,15 @@ class Containers:
             written = written[-_LOG_BYTES:].partition(b"\n")[2]
         return self._client.redact(written.decode("utf-8", errors="replace"))
 
-    def exec(self, container_id: str, command: Sequence[str], timeout: timedelta) -> tuple[int, str]:
-        """Run a command in a container; its exit code, and its output on both streams.
+    def exec(
+        self, container_id: str, command: Sequence[str], timeout: timedelta, *, last: bool = False
+    ) -> tuple[int, str]:
+        """Run a command in a container; its exit code, and the first 64 KiB of its output, or the `last` ones.
 
         The engine cannot stop a command, so one that passes its time limit keeps running.
 
         Raises:
-            TimeoutError: The command did not end in time.
+            CommandTimeoutError: The command did not end in time.
             EngineError: Among others when the container does not run.
         """
         deadline = time.monotonic() + timeout.total_seconds()
@@ -163,13 +173,19 @@ class Containers:
             )
             client._raise_for_status(answer)
             try:
-                printed = _frames(answer.raw, deadline)
+                printed = bytearray()
+                _read_frames(answer.raw, deadline, printed, last=last)
+            except TimeoutError as error:
+                raise CommandTimeoutError(str(error), self._client.redact(_decoded(printed))) from error
             finally:
                 answer.close()
             exit_code = client.exec_inspect(created["Id"])["ExitCode"]
         if exit_code is None:
-            raise TimeoutError(f"{command[0]} closed its output but did not end within the time limit")
-        return exit_code, self._client.redact(printed.decode("utf-8", errors="replace"))
+            raise CommandTimeoutError(
+                f"{command[0]} closed its output but did not end within the time limit",
+                self._client.redact(_decoded(printed)),
+            )
+        return exit_code, self._client.redact(_decoded(printed))
 
     def snapshot(self, container_id: str) -> ContainerSnapshot:
         """Read all that `recreate` needs after the container was removed."""
@@ -234,19 +250,26 @@ def _archive(file: InjectedFile) -> bytes:
     return packed.getvalue()
 
 
-def _frames(raw: Any, deadline: float) -> bytes:
+def _read_frames(raw: Any, deadline: float, printed: bytearray, *, last: bool) -> None:
     """Read a command's output: frames of a header (stream, length) and a body, until the stream ends."""
-    printed = bytearray()
     try:
         while head := raw.read(8):
             if time.monotonic() > deadline:
                 raise TimeoutError("the command did not end within its time limit")
             body = raw.read(struct.unpack(">BxxxL", head)[1])
-            if len(printed) < _EXEC_BYTES:
+            if last:
+                printed += body
+                del printed[:-_EXEC_BYTES]
+            elif len(printed) < _EXEC_BYTES:
                 printed += body
     except urllib3.exceptions.TimeoutError as error:
         raise TimeoutError("the command did not end within its time limit") from error
-    return bytes(printed[:_EXEC_BYTES])
+    finally:
+        del printed[_EXEC_BYTES:]
+
+
+def _decoded(printed: bytearray) -> str:
+    return printed.decode("utf-8", errors="replace")
 
 
 def _endpoint(reported: dict[str, Any], snapshot: ContainerSnapshot) -> dict[str, Any]:

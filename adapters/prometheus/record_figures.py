@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from prometheus_client.core import Metric
 
 from adapters.prometheus import metric_families as families
+from adapters.prometheus.hook_figures import hook_figures
 from adapters.prometheus.latest_ends import LATEST, ended_operations, ended_recoveries
 from adapters.prometheus.metric_families import Count, Labels, RowCounter
 from adapters.stores import Stores
@@ -75,6 +76,7 @@ class OperationFigures:
                 samples=(((name,), meant_to_run(operations)) for name, operations in recorded.items() if operations),
             ),
             *ended_operations(recorded),
+            *hook_figures(recorded),
         ]
 
 

@@ -34,6 +34,8 @@ def show_plan(plan: Plan, command: str = "start") -> None:
         if not fetch.through and not fetch.held_back:
             say(f"first {fetch.kind} the image of {fetch.service}")
     _show_lines(lines, interruptions=True)
+    for hook in plan.hooks:
+        say(f"hook {hook.when} the change: {hook.name}, {escape(hook.does)}")
     for line in lines:
         if line.note:
             say(f"[yellow]{line.service}[/yellow]: {escape(line.note)}")

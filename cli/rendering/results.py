@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from cli.rendering.alerts import show_scores
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
+from cli.rendering.hooks import show_hooks
 from core.deployment.release_notes import lines_of
 from core.reporting.timing import Timing
 from flows.runtime.terminal import echo_json
@@ -63,6 +64,7 @@ def show_deployment(details: DeploymentDetails, cause: str | None = None) -> Non
     if operation.details.get("kept"):
         say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
     _show_images(operation.details)
+    show_hooks(operation.details)
     if details.health is not None:
         _show_health(details.health)
     if operation.status is OperationStatus.FAILED:
@@ -359,7 +361,11 @@ def _show_failure(operation: Operation, cause: str | None) -> None:
     say(f"[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
     if cause is not None:
         say(f"[bold]cause:[/bold] {escape(cause)}")
-    for fact, title, colour in (("undone", "rollback", "yellow"), ("undo_failed", "rollback failed", "red")):
+    for fact, title, colour in (
+        ("undone", "rollback", "yellow"),
+        ("undo_failed", "rollback failed", "red"),
+        ("data", "data", "yellow"),
+    ):
         if operation.details.get(fact):
             say(f"[{colour}]{title}:[/{colour}] {escape(str(operation.details[fact]))}")
     for service, image in (operation.details.get("held_back") or {}).items():

@@ -210,6 +210,7 @@ def plan(
 def plan_id(planned: Plan) -> str:
     """Eight hex digits that name what a plan says: two plans of one id do the same for the same reasons."""
     lines = [f"{line.wave} {line.service} {line.action} {line.because}" for line in planned.services]
+    lines += [f"hook {one.when} {one.name} {one.does}" for one in planned.hooks]
     return hashlib.sha256("\n".join([planned.project, *lines]).encode()).hexdigest()[:8]
 
 

@@ -11,6 +11,7 @@ from core.deployment.plan import needed_by
 from core.deployment.release import Document
 from models.compose import Application, Plan, PlannedAction, PlannedService
 from models.failures import BadInputError
+from models.hooks import Hook
 from models.records import Release
 
 _LEFT = "it is not part of this update"
@@ -54,7 +55,9 @@ def narrowed(planned: Plan, scope: Collection[str]) -> Plan:
         for line in planned.services
     ]
     notes = tuple(note for note in planned.release_notes if note.service in scope)
-    return replace(planned, services=tuple(lines), release_notes=notes)
+    changes = any(line.action is not PlannedAction.KEEP for line in lines)
+    hooks = planned.hooks if changes else ()
+    return replace(planned, services=tuple(lines), release_notes=notes, hooks=hooks)
 
 
 def part_of(application: Application, scope: Collection[str]) -> Application:
@@ -108,6 +111,20 @@ def to_blame(tried: Mapping[str, str], before: Mapping[str, str] | None, failed:
     """
     changed = tuple(sorted(name for name, image in tried.items() if before is None or before.get(name) != image))
     return (failed,) if failed in changed else changed
+
+
+def hook_images(
+    application: Application, everything: Application | None, failed: Hook | None, changed: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the services whose new images a failed hook stands for: those that share its image, otherwise all changed.
+
+    `everything` has the services of all profiles, None where no one-off container was to run.
+    """
+    if failed is None or failed.concerns is None or everything is None:
+        return tuple(changed)
+    declaration = everything.services.get(failed.concerns)
+    image = declaration.image if declaration is not None else ""
+    return tuple(name for name in changed if application.services[name].image == image) or tuple(changed)
 
 
 def bare_digest(reference: str) -> str:

@@ -231,6 +231,8 @@ def _tried(
         found.append(f"rolled back to release {details['rolled_back_to']}")
     if details.get("undo_failed"):
         found.append(f"undoing failed: {details['undo_failed']}")
+    if details.get("data"):
+        found.append(str(details["data"]))
     found += [f"{one.strategy}: {one.final_status}" for one in executions]
     left_alone = [str(one.evidence.get("left_alone") or "") for one in errors]
     found += [reason for reason in left_alone if NOT_ALLOWED in reason]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from core.common.safe_text import shorten
 from models.errors import Category, ImpactType
+from models.hooks import HookRun
 from models.metrics import AlertState
-from models.operations import OperationStatus, StateChange
+from models.operations import Operation, OperationStatus, StateChange
 from models.pages import Block, Items, Lines, Page, Section, Table, Text
 from models.postmortem import Attempt, FailureRecords, Finding, Postmortem, ServiceImpact, TimelineEntry
 from models.records import ErrorDetails
@@ -106,9 +107,19 @@ def _of_operation(records: FailureRecords) -> Iterable[TimelineEntry]:
         states = f"{change.previous_state} to {change.new_state}" if change.previous_state else change.new_state
         event = f"{change.service}: {states}{_because(change.reason.removeprefix(f'{change.service}: '))}"
         yield TimelineEntry(at=change.changed_at, source=_CHANGES, row=str(number), event=event)
+    yield from _of_hooks(operation)
     if operation.ended_at is not None:
         event = f"{kind} ended: {operation.status}{_because(operation.details.get('reason'))}"
         yield TimelineEntry(at=operation.ended_at, source=_OPERATIONS, row=row, event=event)
+
+
+def _of_hooks(operation: Operation) -> Iterable[TimelineEntry]:
+    row = operation.deployment_id
+    for run in map(HookRun.from_details, operation.details.get("hooks") or ()):
+        begun = f"hook {run.name} began: {run.does}"
+        yield TimelineEntry(at=run.began_at, source=_OPERATIONS, row=row, event=begun)
+        ended = run.began_at + timedelta(seconds=run.took_seconds)
+        yield TimelineEntry(at=ended, source=_OPERATIONS, row=row, event=shorten(run.sentence, _LONGEST))
 
 
 def _of_evidence(records: FailureRecords) -> Iterable[TimelineEntry]:

@@ -38,6 +38,7 @@ from models.operations import OperationType
 from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.validation import Facts, ValidationResult
+from tasks.deployment.hooks import end_left_hooks
 from tasks.deployment.images import fetch_images, image_names, leave_young_images
 from tasks.deployment.operations import record_validation
 from tasks.deployment.services import (
@@ -171,6 +172,7 @@ class Startup:
                 "; ".join(check.finding for check in validation.critical),
                 advice=" ".join(dict.fromkeys(check.fix for check in validation.critical if check.fix)),
             )
+        await end_left_hooks(environment, facts.container_states, self.recorder.deployment_id)
         passed = len(validation.checks) - len(validation.failed)
         log.info("%s: %d checks passed, %d to look at", environment.name, passed, len(validation.failed))
         return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flows.deployment.hooks import run_after_hooks, run_before_hooks
 from flows.deployment.release_notes import note_what_changes
 from flows.deployment.update_context import UpdateContext
 from models.health import HealthReport
@@ -23,6 +24,7 @@ async def before_containers_change(update: UpdateContext) -> None:
         RoasError: A step failed.
     """
     await note_what_changes(update.recorder, update.plan)
+    await run_before_hooks(update)
 
 
 async def after_proof(update: UpdateContext, health: HealthReport) -> None:
@@ -31,3 +33,4 @@ async def after_proof(update: UpdateContext, health: HealthReport) -> None:
     Raises:
         StartFailedError: The release does not hold.
     """
+    await run_after_hooks(update)

@@ -149,6 +149,34 @@ async def keep_release(environment: Environment, release: Release) -> Release:
     return await asyncio.to_thread(keep)
 
 
+@retry_read
+async def new_digests(
+    environment: Environment, application: Application, services: Sequence[str], before: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The digests, or ids, of the images that these services would get, where they had others `before`, by service.
+
+    The second are the fingerprints of how those of them were built, as a release keeps them.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+
+    def read() -> tuple[dict[str, str], dict[str, str]]:
+        engine, digests, builds = engine_of(environment), dict[str, str](), dict[str, str]()
+        for name in services:
+            declaration = application.services[name]
+            fact = engine.images.inspect(declaration.image)
+            if fact is None or fact.image_id == before.get(name):
+                continue
+            digests[name] = fact.digests[0] if fact.digests and not declaration.build else fact.image_id
+            print_now = build_fingerprint(declaration)[0] if declaration.build else None
+            if print_now is not None:
+                builds[build_key(name)] = print_now
+        return digests, builds
+
+    return await asyncio.to_thread(read)
+
+
 @task(name="hold the failed images back", **WRITE)
 async def hold_back(release: Release) -> None:
     """Keep what did not become proven: its digests are the images that no update takes until they are lifted."""

@@ -17,6 +17,7 @@ from adapters.compose.variables import process_environment
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
+from core.deployment.hooks import planned_hooks
 from core.deployment.plan import plan
 from core.deployment.release import (
     Document,
@@ -222,6 +223,8 @@ def _plan(
     if options.update:
         notes = read_release_notes(environment, application, planned, container_states, images, engine)
         planned = replace(planned, release_notes=notes)
+    if options.update and planned.changes:
+        planned = replace(planned, hooks=planned_hooks(environment.hooks))
     return PlannedStart(plan=planned, builds=images.builds)
 
 

@@ -49,6 +49,8 @@ RECOVERY_FAILED = "roas.recovery.failed"
 """A recovery did not help, and a ticket waits for a user."""
 DEPLOYMENT_FAILED = "roas.deployment.failed"
 """A start, stop, restart or rollback failed."""
+HOOK_FAILED = "roas.hook.failed"
+"""A hook of an update failed; the update went on where the hook only warns."""
 NOT_NOTIFIED = "roas.notification.failed"
 """A notification could not be delivered."""
 

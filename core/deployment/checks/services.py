@@ -33,6 +33,15 @@ def check_dependencies(facts: Facts) -> Iterable[Check]:
     return found.or_passed("All dependencies are declared and none goes in a circle.")
 
 
+def check_hooks(facts: Facts) -> Iterable[Check]:
+    """Check that the services exist which the hooks of an update name."""
+    found = Findings("hooks")
+    for problem in facts.hook_problems.values():
+        fix = f"Correct hooks of {facts.environment}; `docker compose --profile '*' config --services` lists services."
+        found.critical(f"{problem[:1].upper()}{problem[1:]}.", fix)
+    return found
+
+
 def check_images(facts: Facts) -> Iterable[Check]:
     """Check that each image is present, or can be built or pulled."""
     for image in facts.images:
@@ -151,4 +160,4 @@ def _platform(architecture: str) -> str:
     return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(architecture, architecture)
 
 
-CHECKS = (check_dependencies, check_images, check_healthchecks)
+CHECKS = (check_dependencies, check_hooks, check_images, check_healthchecks)

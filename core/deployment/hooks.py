@@ -1,0 +1,146 @@
+"""Decide what the hooks of an update mean: what each does, how it ended, and what its interruption leads to."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Collection, Iterable, Sequence
+from enum import StrEnum
+
+from core.common.safe_text import printable, shorten
+from models.compose import Application
+from models.containers import ContainerState
+from models.hooks import Hook, HookRun, Hooks, PlannedHook
+
+BEFORE, AFTER = "before", "after"
+
+LAST_LINES = 20
+"""So many lines of a hook's output are in the operation's record; the whole is evidence."""
+
+_LONGEST_LINE = 400
+_LONGEST_WORDS = 120
+_NAMED = "-hook-"
+
+
+class AfterInterruption(StrEnum):
+    """What becomes of a hook whose update was interrupted while it ran."""
+
+    RUN = "run"
+    TAKE_UP = "take up"
+    REFUSE = "refuse"
+
+
+def after_interruption(hook: Hook, *, begun: bool, container_there: bool) -> AfterInterruption:
+    """Decide on a hook that has no recorded end: a container outlives the process that began it, all else does not."""
+    if container_there:
+        return AfterInterruption.TAKE_UP
+    if not begun or hook.again or hook.canary is not None:
+        return AfterInterruption.RUN
+    return AfterInterruption.REFUSE
+
+
+def describe(hook: Hook) -> str:
+    """Say in a few words what a hook does."""
+    if hook.canary is not None:
+        return f"canary of {minutes_in_words(hook.canary.minutes)}"
+    command = hook.exec.command if hook.exec is not None else hook.command
+    words = printable(shorten(shlex.join(command), _LONGEST_WORDS)) if command else ""
+    if hook.exec is not None:
+        return f"`{words}` in {hook.exec.service}"
+    if hook.service is not None:
+        return f"one-off container of {hook.service}{f' with `{words}`' if words else ''}"
+    return f"`{words}` on this machine"
+
+
+def minutes_in_words(minutes: float) -> str:
+    """Write a time with the unit that suits it."""
+    return f"{minutes:g} min" if minutes >= 1 else f"{60 * minutes:g} s"
+
+
+def planned_hooks(hooks: Hooks) -> tuple[PlannedHook, ...]:
+    """Return the hooks that an update would run, in their order."""
+    before = [PlannedHook(name=one.name, when=BEFORE, does=describe(one)) for one in hooks.before]
+    after = [PlannedHook(name=one.name, when=AFTER, does=describe(one)) for one in hooks.after]
+    return (*before, *after)
+
+
+def unknown_services(hooks: Hooks, known: Collection[str], running: Collection[str]) -> dict[str, str]:
+    """Return what is wrong with the services that hooks name, by hook.
+
+    `known` are the services of all profiles, `running` those that are part of the application.
+    """
+    found: dict[str, str] = {}
+    for hook in (*hooks.before, *hooks.after):
+        service = hook.concerns
+        if service is None:
+            continue
+        if service not in known:
+            found[hook.name] = f"hook {hook.name} names {service}, which is no service of the Compose files"
+        elif hook.exec is not None and service not in running:
+            found[hook.name] = f"hook {hook.name} runs inside of {service}, whose profile is not switched on"
+    return found
+
+
+def not_running(hook: Hook, application: Application, running: Collection[str]) -> tuple[str, ...]:
+    """Return the services that a one-off container needs and that do not run.
+
+    `application` has the services of all profiles.
+    """
+    declaration = application.services.get(hook.service or "")
+    needed = declaration.depends_on.items() if declaration is not None else ()
+    return tuple(
+        other
+        for other, entry in needed
+        if entry.required and other not in running and not application.services[other].one_shot
+    )
+
+
+def container_name(project: str, hook: str, deployment_id: str) -> str:
+    """The name of a hook's one-off container: the same for one operation, whoever runs it."""
+    return f"{project}{_NAMED}{hook}{_mark(deployment_id)}"
+
+
+def left_behind(project: str, seen: Iterable[ContainerState], deployment_id: str) -> tuple[ContainerState, ...]:
+    """Return the one-off containers that were made for hooks of other operations than this one."""
+    own = _mark(deployment_id)
+    return tuple(
+        one for one in seen if one.one_off and one.name.startswith(f"{project}{_NAMED}") and not one.name.endswith(own)
+    )
+
+
+def _mark(deployment_id: str) -> str:
+    return f"-{hashlib.sha256(deployment_id.encode()).hexdigest()[:8]}"
+
+
+def last_lines(output: str) -> tuple[str, ...]:
+    """The last lines of an output, each cut where it is long; without empty ones at its end."""
+    lines = [line.rstrip() for line in output.rstrip().splitlines()]
+    return tuple(line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..." for line in lines)[
+        -LAST_LINES:
+    ]
+
+
+def how_it_ended(run: HookRun) -> str:
+    """Say how a hook ended, in words that follow its name."""
+    if run.problem:
+        return run.problem
+    return "ended well" if run.ok else f"ended with exit code {run.exit_code}"
+
+
+def failure(run: HookRun, decisive: str = "") -> str:
+    """Say in one sentence that a hook failed, and how; `decisive` is the line of its output that shows it best."""
+    said = f'; it said "{shorten(decisive, 200)}"' if decisive.strip() else ""
+    return f"hook {run.name} failed ({run.does}): it {how_it_ended(run)}{said}"
+
+
+def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: object = None) -> str:
+    """Say that data may have changed, where a hook before the change of containers had begun; else nothing.
+
+    `begun` are the names of such hooks. `snapshots` is what the record says of the snapshot of the data.
+    """
+    if not begun:
+        return ""
+    ended = {one.name: how_it_ended(one) for one in runs}
+    hooks = ", ".join(f"{name} ({ended.get(name, 'it had begun')})" for name in begun)
+    kept = "a snapshot of it was taken before" if snapshots else "no snapshot of it was taken before"
+    return f"hooks ran before the rollback: {hooks}; they may have changed data, which a rollback leaves, and {kept}"

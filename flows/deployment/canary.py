@@ -1,0 +1,139 @@
+"""Canary: observe a new release for a while, and say whether it is worse than usual."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from core.common.safe_text import shorten
+from core.deployment.canary import Bounds, CanaryVerdict, judge_canary, observed_services
+from core.deployment.hooks import minutes_in_words
+from flows.deployment.update_context import UpdateContext
+from flows.monitoring.judge_health import judge_now
+from models.failures import EngineError, StoreError
+from models.health import UNHEALTHY_STATES
+from models.hooks import CanarySample, CanarySpec, UsualErrors
+from models.metrics import Baseline
+from tasks.deployment.canary import error_lines, learnt_baselines, usual_errors
+from tasks.monitoring.collect import sample_services
+
+log = logging.getLogger("roas")
+
+USUAL = "observed for the canary"
+"""Step of an update: how often logs told of failures before; its detail is the lines and seconds by service."""
+
+_OBSERVATIONS = 20
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.5, 15.0
+_REPORT_EVERY_SECONDS = 60.0
+
+
+async def remember_usual_errors(update: UpdateContext) -> None:
+    """Count how often the logs tell of failures while the old containers are there, for the canary after them."""
+    recorder = update.recorder
+    if recorder.reported(USUAL) is not None:
+        return
+    try:
+        found = await usual_errors(update.environment, observed_services(update.application, update.changed))
+    except EngineError as error:
+        log.warning("how often failures were logged before is not known: %s", error)
+        return
+    detail = {name: [one.lines, one.over.total_seconds()] for name, one in found.items()}
+    await recorder.step(USUAL, detail=json.dumps(detail))
+    recorder.facts["errors_before"] = detail
+
+
+async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:
+    """Observe the changed services and those that depend on them, until the time is over or one is worse than usual.
+
+    The figures go into the recorder's facts.
+    """
+    recorder = update.recorder
+    services, words = observed_services(update.application, update.changed), minutes_in_words(spec.minutes)
+    bounds = await _bounds(update, services)
+    seconds = 60 * spec.minutes
+    every = min(max(seconds / _OBSERVATIONS, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+    began, reported, samples = time.monotonic(), 0, list[CanarySample]()
+    since = datetime.now(UTC)
+    while True:
+        await asyncio.sleep(max(0.0, min(every, began + seconds - time.monotonic())))
+        now = datetime.now(UTC)
+        try:
+            samples += await _sample(update, services, since, now)
+            since = now
+        except EngineError as error:
+            # What happened meanwhile is in the logs, so the next observation counts it.
+            log.warning("canary: an observation is missing: %s", error)
+        passed = time.monotonic() - began
+        verdict = judge_canary(samples, bounds, words=words, over=passed >= seconds)
+        recorder.facts["canary"] = {
+            "minutes": spec.minutes,
+            "observed_seconds": round(passed, 1),
+            "services": list(services),
+            "passed": verdict.passed,
+            "verdict": verdict.why,
+            "figures": verdict.figures,
+        }
+        if verdict.passed is not None:
+            (log.info if verdict.passed else log.error)("canary: %s", verdict.why)
+            return verdict
+        if passed // _REPORT_EVERY_SECONDS > reported:
+            reported = int(passed // _REPORT_EVERY_SECONDS)
+            log.info("canary: %d of %s, %s", reported, words, verdict.why)
+
+
+async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str, Bounds]:
+    environment, recorder = update.environment, update.recorder
+    usual: Mapping[str, Mapping[str, Baseline]] = {}
+    try:
+        usual = await learnt_baselines(environment.name, services)
+    except StoreError as error:
+        log.warning("canary: what was learnt of %s cannot be read: %s", environment.name, error)
+    known = recorder.reported(USUAL)
+    before = json.loads(known) if known is not None else recorder.facts.get("errors_before", {})
+    found = {
+        name: Bounds(
+            usual=usual.get(name, {}),
+            limits=environment.service(name).limits,
+            errors=UsualErrors(lines=before[name][0], over=timedelta(seconds=before[name][1]))
+            if name in before
+            else None,
+        )
+        for name in services
+    }
+    if not any(one.warning is not None for mine in usual.values() for one in mine.values()):
+        log.info("canary: no baseline of %s is learnt yet, so limits and health decide", ", ".join(services))
+    return found
+
+
+async def _sample(
+    update: UpdateContext, services: tuple[str, ...], since: datetime, now: datetime
+) -> list[CanarySample]:
+    environment = update.environment
+    health, used, errors = await asyncio.gather(
+        judge_now(environment, update.application, asked=services),
+        sample_services(environment),
+        error_lines(environment, services, since),
+    )
+    verdicts = {one.service: one for one in health.services}
+    found = []
+    for name in services:
+        mine, verdict = [one for one in used if one.service == name], verdicts.get(name)
+        limit = sum(one.memory_limit_bytes for one in mine)
+        answers = [one.latency_ms for one in verdict.probes if one.latency_ms is not None] if verdict else []
+        unhealthy = verdict is not None and verdict.health in UNHEALTHY_STATES and environment.service(name).required
+        found.append(
+            CanarySample(
+                service=name,
+                at=now,
+                seconds=(now - since).total_seconds(),
+                memory_percent=100.0 * sum(one.memory_bytes for one in mine) / limit if limit else None,
+                response_ms=max(answers, default=None),
+                error_lines=errors.get(name),
+                problem=shorten(verdict.reason) if verdict is not None and unhealthy else "",
+            )
+        )
+    return found

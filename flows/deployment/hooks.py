@@ -1,0 +1,228 @@
+"""Run the hooks of an update in their order, record each, and end the update where one fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from core.deployment.hooks import (
+    AFTER,
+    BEFORE,
+    AfterInterruption,
+    after_interruption,
+    data_warning,
+    describe,
+    how_it_ended,
+    last_lines,
+)
+from core.deployment.update import hook_images
+from flows.deployment.canary import observe, remember_usual_errors
+from flows.deployment.update_context import UpdateContext
+from flows.runtime.identifiers import new_release_id
+from models.compose import Application
+from models.failures import HookError, RoasError, StartFailedError
+from models.hooks import Hook, HookRun
+from models.records import Release
+from tasks.deployment.hooks import (
+    HookOrder,
+    HookOutcome,
+    fetch_hook_images,
+    hook_container,
+    read_all_services,
+    run_hook,
+)
+from tasks.deployment.release import failed_before, hold_back, new_digests
+from tasks.errors.hook_evidence import keep_output
+from tasks.recovery.notify import HOOK_FAILED, announce
+
+log = logging.getLogger("roas")
+
+BEGUN = "begun as a hook"
+"""Step of an update: the hook of this name has begun."""
+
+ENDED = "run as a hook"
+"""Step of an update: the hook of this name has ended, and the update went on; its detail is the run."""
+
+
+async def run_before_hooks(update: UpdateContext) -> None:
+    """Run the hooks before containers change; one that fails holds the new images back.
+
+    Raises:
+        StartFailedError: One failed.
+        HookError: One could not be run, or was interrupted and may have done half its work.
+    """
+    hooks = update.environment.hooks
+    if any(one.canary is not None for one in hooks.after):
+        await remember_usual_errors(update)
+    if not hooks.before:
+        return
+    execution = _HookExecution(update, BEFORE)
+    try:
+        await execution.run(hooks.before)
+    except StartFailedError as error:
+        await _hold_new_images_back(update, execution, error)
+        raise
+
+
+async def run_after_hooks(update: UpdateContext) -> None:
+    """Run the hooks after all services are proven.
+
+    Raises:
+        StartFailedError: One failed, or the canary found the new release worse than usual.
+        HookError: One could not be run, or was interrupted and may have done half its work.
+    """
+    if update.environment.hooks.after:
+        await _HookExecution(update, AFTER).run(update.environment.hooks.after)
+
+
+@dataclass(slots=True)
+class _HookExecution:
+    """The hooks of one moment of an update, while they run."""
+
+    update: UpdateContext
+    when: str
+    application: Application | None = None
+    runs: list[HookRun] = field(default_factory=list)
+    failed: Hook | None = None
+
+    async def run(self, hooks: Sequence[Hook]) -> None:
+        recorder = self.update.recorder
+        pending = [one for one in hooks if recorder.reported(ENDED, one.name) is None]
+        one_off = sorted({one.service for one in pending if one.service is not None})
+        if one_off:
+            self.application = await read_all_services(self.update.environment)
+            fetched = [one.image for one in self.update.application.services.values()]
+            await fetch_hook_images(self.update.environment, self.application, one_off, fetched)
+        for hook in hooks:
+            known = recorder.reported(ENDED, hook.name)
+            if known is not None:
+                self._record(HookRun.from_details(json.loads(known)))
+                continue
+            await self._run(hook)
+
+    async def _run(self, hook: Hook) -> None:
+        recorder, environment = self.update.recorder, self.update.environment
+        does, concerns = recorder.redactor.text(describe(hook)), hook.concerns
+        begun = recorder.reported(BEGUN, hook.name) is not None
+        there = await hook_container(environment, hook, recorder.deployment_id) if begun else None
+        decision = after_interruption(hook, begun=begun, container_there=there is not None)
+        if decision is AfterInterruption.REFUSE:
+            self._begin(hook.name)
+            raise HookError(
+                f"Hook {hook.name} ({does}) was interrupted: the process that ran it is gone, and whether it finished "
+                "is not known;",
+                advice=f"set again: true for hook {hook.name} if it may be run twice, then update again.",
+            )
+        log.info("hook %s %s: %s", hook.name, "goes on" if begun else "begins", does)
+        if not begun:
+            await recorder.step(BEGUN, hook.name)
+        self._begin(hook.name)
+        began_at, began, found = datetime.now(UTC), time.monotonic(), ""
+        if hook.canary is not None:
+            verdict = await observe(self.update, hook.canary)
+            concerns, found = verdict.service, recorder.redactor.text(verdict.why)
+            outcome = HookOutcome(exit_code=0, output="", problem="" if verdict.passed else found)
+        else:
+            order = HookOrder(
+                hook=hook, deployment_id=recorder.deployment_id, application=self.application or self.update.application
+            )
+            outcome = await run_hook(environment, order)
+        run = HookRun(
+            name=hook.name,
+            when=self.when,
+            does=does,
+            service=concerns,
+            began_at=there.started_at if there is not None and there.started_at is not None else began_at,
+            took_seconds=time.monotonic() - began,
+            ok=outcome.exit_code == 0 and not outcome.problem,
+            warns=hook.failure == "warn",
+            exit_code=outcome.exit_code,
+            problem=outcome.problem,
+            lines=last_lines(outcome.output),
+            container=outcome.container.name if outcome.container is not None else "",
+        )
+        if hook.canary is not None:
+            run = replace(run, exit_code=None, sentence=f"hook {hook.name} ({does}): {found}")
+        else:
+            run = await keep_output(environment, run, outcome, recorder.deployment_id)
+        await self._end(hook, run, began=outcome.began)
+
+    async def _end(self, hook: Hook, run: HookRun, *, began: bool) -> None:
+        recorder = self.update.recorder
+        self._record(run)
+        said = f"hook {run.name} {how_it_ended(run)} after {run.took_seconds:.1f} s"
+        if run.ok:
+            log.info("%s", said)
+        else:
+            (log.warning if run.warns else log.error)("%s", run.sentence)
+            announce(
+                HOOK_FAILED,
+                recorder.name,
+                service=run.service,
+                deployment_id=recorder.deployment_id,
+                text=run.sentence,
+            )
+        if run.ok or run.warns:
+            await recorder.step(ENDED, hook.name, json.dumps(run.to_details()))
+            return
+        self.failed = hook
+        sentence = f"{run.sentence[:1].upper()}{run.sentence[1:]}."
+        if not began:
+            raise HookError(sentence, advice=f"correct hook {hook.name} in the environment, or what it needs.")
+        raise StartFailedError(
+            sentence,
+            advice=f"see its output: roas why {recorder.deployment_id} --evidence",
+            service=run.service,
+        )
+
+    def _begin(self, name: str) -> None:
+        if self.when == BEFORE:
+            facts = self.update.recorder.facts
+            facts["hooks_begun"] = [*facts.get("hooks_begun", ()), name]
+            self._warn_of_data(facts)
+
+    def _record(self, run: HookRun) -> None:
+        facts = self.update.recorder.facts
+        self.runs.append(run)
+        facts["hooks"] = [*facts.get("hooks", ()), run.to_details()]
+        if self.when == BEFORE:
+            if run.name not in facts.get("hooks_begun", ()):
+                facts["hooks_begun"] = [*facts.get("hooks_begun", ()), run.name]
+            self._warn_of_data(facts)
+
+    def _warn_of_data(self, facts: dict[str, Any]) -> None:
+        facts["data"] = data_warning(self.runs, facts["hooks_begun"], facts.get("snapshots"))
+
+
+async def _hold_new_images_back(update: UpdateContext, execution: _HookExecution, error: StartFailedError) -> None:
+    """Hold the new images back that a failed hook stands for: no container runs them, so nothing else would."""
+    recorder, environment, release = update.recorder, update.environment, update.release
+    try:
+        if release is None or await failed_before(recorder.deployment_id, environment.name):
+            return
+        found, builds = await new_digests(environment, update.application, update.changed, release.images)
+        blamed = hook_images(update.application, execution.application, execution.failed, sorted(found))
+        digests = {name: found[name] for name in blamed}
+        if not digests:
+            return
+        now = datetime.now(UTC)
+        reason = f"{', '.join(digests)} failed: {await recorder.without_secrets(error)}"
+        tried = Release(
+            release_id=new_release_id(now),
+            environment=environment.name,
+            deployment_id=recorder.deployment_id,
+            created_at=now,
+            digests=digests,
+            files=builds,
+            reason=reason,
+        )
+        await hold_back(tried)
+        recorder.facts["held_back"] = digests
+        log.warning("held back until a user lifts it: %s", ", ".join(f"{n} {d}" for n, d in digests.items()))
+    except RoasError as trouble:
+        log.warning("the image that failed is not held back: %s", await recorder.without_secrets(trouble))

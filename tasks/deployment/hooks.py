@@ -1,0 +1,314 @@
+"""Run one hook: a one-off container, a command inside a container, or a command on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from prefect import task
+
+from core.common.safe_text import printable
+from core.deployment.hooks import container_name, left_behind, not_running
+from models.compose import Application
+from models.containers import ContainerState
+from models.environments import Environment
+from models.failures import ContainerGoneError, EngineError, RoasError, StartFailedError
+from models.hooks import Hook
+from tasks.runtime.clients import compose_of, engine_of, redactor_of
+from tasks.runtime.retry_policy import EFFECT, READ
+from tasks.runtime.traces import describe_span
+
+log = logging.getLogger("roas")
+
+_ASK_AGAIN_SECONDS = 0.25
+OUTPUT_LINES = 2000
+"""So many lines of a container's output are read at its end."""
+
+_OUTPUT_BYTES = 256 * 1024
+_GRACE = timedelta(seconds=10)
+_MOST_SECONDS_OVER = 5.0
+"""A command inside a container that prints now and then may exceed its time limit by so much."""
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookOrder:
+    """A hook to run, in which operation. `application` has the services of all profiles."""
+
+    hook: Hook
+    deployment_id: str
+    application: Application
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookOutcome:
+    """How a hook ended; the output is redacted. `exit_code` is None where it did not end by itself: see `problem`.
+
+    `container` is its container as it was before it was removed. `began` is False where it could not be run at all.
+    """
+
+    exit_code: int | None
+    output: str
+    problem: str = ""
+    container: ContainerState | None = None
+    began: bool = True
+
+
+@task(name="read all services", **READ)
+async def read_all_services(environment: Environment) -> Application:
+    """What the Compose files declare of every profile.
+
+    Raises:
+        ComposeError: Compose cannot read them.
+    """
+    return await asyncio.to_thread(compose_of(_with_all_profiles(environment)).render)
+
+
+@task(name="fetch the images of hooks", **EFFECT)
+async def fetch_hook_images(
+    environment: Environment, application: Application, services: Sequence[str], fetched: Iterable[str]
+) -> None:
+    """Pull or build the images of one-off services, but those whose names are `fetched` already.
+
+    Raises:
+        ComposeError: One cannot be had.
+    """
+    known = set(fetched)
+    wanted = [application.services[name] for name in services if application.services[name].image not in known]
+    built = [one.name for one in wanted if one.build]
+    pulled = [one.name for one in wanted if not one.build and one.pull_policy != "never" and "@" not in one.image]
+    compose = compose_of(_with_all_profiles(environment))
+    if built:
+        await asyncio.to_thread(compose.build, built)
+    if pulled:
+        await asyncio.to_thread(compose.pull, pulled, always=True)
+
+
+@task(name="run a hook", task_run_name="hook {order.hook.name}", **EFFECT)
+async def run_hook(environment: Environment, order: HookOrder) -> HookOutcome:
+    """Run a hook to its end or its time limit. Its one-off container is removed, however it ends.
+
+    A container that an earlier process began for this operation is taken up instead of a new one.
+    """
+    hook = order.hook
+    describe_span(environment=environment.name, service=hook.concerns, deployment_id=order.deployment_id)
+    if hook.service is not None:
+        outcome = await _one_off(environment, order)
+    elif hook.exec is not None:
+        outcome = await _inside(environment, hook)
+    else:
+        outcome = await _on_this_machine(environment, order)
+    redactor = await asyncio.to_thread(redactor_of, environment)
+    return HookOutcome(
+        exit_code=outcome.exit_code,
+        output=redactor.text(printable(outcome.output)),
+        problem=redactor.text(printable(outcome.problem)),
+        container=outcome.container,
+        began=outcome.began,
+    )
+
+
+async def hook_container(environment: Environment, hook: Hook, deployment_id: str) -> ContainerState | None:
+    """The one-off container of a hook that an earlier process began in this operation; None without one.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+    if hook.service is None:
+        return None
+    name = container_name(environment.project, hook.name, deployment_id)
+    return await asyncio.to_thread(_find, environment, name)
+
+
+async def end_left_hooks(environment: Environment, seen: Iterable[ContainerState], deployment_id: str) -> None:
+    """Stop and remove the one-off containers that hooks of other operations left behind."""
+    for one in left_behind(environment.project, seen, deployment_id):
+        log.warning("%s was left behind by an interrupted update; it is stopped and removed", one.name)
+        await _remove(environment, one.container_id)
+
+
+def _with_all_profiles(environment: Environment) -> Environment:
+    return environment.model_copy(update={"profiles": ("*",)})
+
+
+def _find(environment: Environment, name: str) -> ContainerState | None:
+    try:
+        return engine_of(environment).containers.inspect(name)
+    except ContainerGoneError:
+        return None
+
+
+async def _remove(environment: Environment, container_id: str) -> None:
+    def remove() -> None:
+        containers = engine_of(environment).containers
+        try:
+            containers.stop(container_id, _GRACE)
+            containers.remove(container_id)
+        except ContainerGoneError:
+            return
+
+    try:
+        await asyncio.shield(asyncio.to_thread(remove))
+    except EngineError as error:
+        log.warning("container %s of a hook could not be removed: %s", container_id[:12], error)
+
+
+async def _one_off(environment: Environment, order: HookOrder) -> HookOutcome:
+    hook, name = order.hook, container_name(environment.project, order.hook.name, order.deployment_id)
+    seen = await asyncio.to_thread(_find, environment, name)
+    try:
+        if seen is None:
+            await _need_dependencies(environment, order)
+            labels = {"roas.hook": hook.name, "roas.deployment": order.deployment_id}
+            # Every service of it was read with all profiles; naming the service switches its own on.
+            await _to_its_end(
+                lambda: compose_of(environment).run_one_off(hook.service or "", name, hook.command or (), labels)
+            )
+            seen = await asyncio.to_thread(_find, environment, name)
+        else:
+            log.info("hook %s goes on in its container %s", hook.name, name)
+        if seen is None:
+            return HookOutcome(
+                exit_code=None, output="", problem=f"had no container {name} after Compose made it", began=False
+            )
+        return await _until_ended(environment, hook, seen)
+    except RoasError as error:
+        return HookOutcome(exit_code=None, output="", problem=f"could not be run: {error}", began=False)
+    finally:
+        left = await asyncio.to_thread(_find, environment, name)
+        if left is not None:
+            await _remove(environment, left.container_id)
+
+
+async def _to_its_end(call: Callable[[], None]) -> None:
+    """Call in a thread, and wait for its end also where this is cancelled: what it makes can then be removed."""
+    calling = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        await asyncio.shield(calling)
+    except asyncio.CancelledError:
+        await asyncio.wait({calling})
+        raise
+
+
+async def _need_dependencies(environment: Environment, order: HookOrder) -> None:
+    containers = engine_of(environment).containers
+    up = set((await asyncio.to_thread(containers.services, environment.project, running=True)).values())
+    if missing := not_running(order.hook, order.application, up):
+        raise StartFailedError(
+            f"{order.hook.service} depends on {', '.join(missing)}, which {'does' if len(missing) == 1 else 'do'} "
+            "not run;",
+            advice=f"start the application first: roas start {environment.name}",
+        )
+
+
+async def _until_ended(environment: Environment, hook: Hook, seen: ContainerState) -> HookOutcome:
+    containers, key = engine_of(environment).containers, seen.container_id
+    since = seen.started_at or seen.created_at or datetime.now(UTC)
+    until = since + timedelta(seconds=hook.timeout_seconds)
+    problem = ""
+    while seen.up:
+        if datetime.now(UTC) >= until:
+            problem = f"did not end within {hook.timeout_seconds:g} s, and was stopped"
+            await asyncio.to_thread(containers.stop, key, _GRACE)
+        else:
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        seen = await asyncio.to_thread(containers.inspect, key)
+        if problem:
+            break
+    output = await asyncio.to_thread(containers.logs, key, OUTPUT_LINES)
+    if not problem and seen.state == "created":
+        problem = f"was not started: {seen.error or 'the engine says no reason'}"
+    if not problem and seen.oom_killed:
+        problem = f"was killed for using too much memory (exit code {seen.exit_code})"
+    code = None if problem and seen.state == "created" else seen.exit_code
+    return HookOutcome(exit_code=code, output=output, problem=problem, container=seen)
+
+
+async def _inside(environment: Environment, hook: Hook) -> HookOutcome:
+    spec, limit = hook.exec, hook.timeout_seconds
+    if spec is None:
+        raise ValueError(f"hook {hook.name} runs nothing inside of a container")
+    containers = engine_of(environment).containers
+    try:
+        found = await asyncio.to_thread(containers.inspect_project, environment.project, spec.service)
+        running = [one for one in found if one.state == "running" and not one.one_off]
+        if not running:
+            return HookOutcome(
+                exit_code=None, output="", problem=f"could not be run: {spec.service} does not run", began=False
+            )
+        code, output = await asyncio.wait_for(
+            asyncio.to_thread(
+                containers.exec, running[0].container_id, spec.command, timedelta(seconds=limit), last=True
+            ),
+            limit + _MOST_SECONDS_OVER,
+        )
+    except TimeoutError as error:
+        problem = f"did not end within {limit:g} s; the engine cannot stop it, so it may still run in {spec.service}"
+        return HookOutcome(exit_code=None, output=getattr(error, "printed", ""), problem=problem)
+    except RoasError as error:
+        return HookOutcome(exit_code=None, output="", problem=f"could not be run: {error}", began=False)
+    return HookOutcome(exit_code=code, output=output)
+
+
+async def _on_this_machine(environment: Environment, order: HookOrder) -> HookOutcome:
+    hook = order.hook
+    command = hook.command or ()
+    # No variable of this process: it may hold secrets that the command has no need for.
+    variables = {"PATH": _PATH, "LANG": "C.UTF-8", "ROAS_ENVIRONMENT": environment.name, "ROAS_HOOK": hook.name}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=variables | {"ROAS_DEPLOYMENT_ID": order.deployment_id},
+            cwd=environment.compose_files[0].parent.absolute(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        why = error.strerror or str(error)
+        return HookOutcome(exit_code=None, output="", problem=f"could not be run: {command[0]}: {why}", began=False)
+    printed = bytearray()
+    until = time.monotonic() + hook.timeout_seconds
+    try:
+        async with asyncio.timeout(hook.timeout_seconds):
+            await _read(process, printed)
+            code = await process.wait()
+    except TimeoutError:
+        problem = f"did not end within {hook.timeout_seconds:g} s, and was killed"
+        return HookOutcome(exit_code=None, output=_text(printed), problem=problem)
+    finally:
+        _kill(process, ended=process.returncode is not None and time.monotonic() < until)
+    ending = f"was ended by signal {-code}" if code < 0 else ""
+    return HookOutcome(exit_code=code, output=_text(printed), problem=ending)
+
+
+async def _read(process: asyncio.subprocess.Process, printed: bytearray) -> None:
+    if process.stdout is None:
+        return
+    while part := await process.stdout.read(64 * 1024):
+        printed += part
+        del printed[:-_OUTPUT_BYTES]
+
+
+def _text(printed: bytearray) -> str:
+    text = printed.decode("utf-8", errors="replace")
+    # Only whole lines: half a secret at the cut would not be known as one.
+    return text if len(printed) < _OUTPUT_BYTES else text.partition("\n")[2]
+
+
+def _kill(process: asyncio.subprocess.Process, *, ended: bool) -> None:
+    if ended:
+        return
+    try:
+        # With the children that it started.
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,75 @@
+"""Evidence of a hook: its whole output, kept before its container is gone."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from adapters.docker.memory_signs import memory_signs
+from adapters.pattern_files import shipped_set
+from adapters.stores.recovery_writes import KeepEvidence
+from core.common.stamps import without_stamp
+from core.deployment.hooks import failure
+from core.errors.evidence import best_line, container_evidence, excerpt, fit
+from models.environments import Environment
+from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, ProbeOutput
+from models.failures import StoreError
+from models.hooks import HookRun
+from tasks.deployment.hooks import OUTPUT_LINES, HookOutcome
+from tasks.errors.evidence import show_evidence
+from tasks.runtime.store_access import to_stores
+
+log = logging.getLogger("roas")
+
+
+async def keep_output(environment: Environment, run: HookRun, outcome: HookOutcome, deployment_id: str) -> HookRun:
+    """Keep the output of a hook as evidence. Returns the run with the bundle's id, and how it failed in one sentence.
+
+    A store that does not take it is logged.
+    """
+    now, seen = datetime.now(UTC), outcome.container
+    of = run.service or f"hook {run.name}"
+    written = excerpt(of, seen.name if seen else f"hook {run.name}", outcome.output, OUTPUT_LINES)
+    said = "" if run.ok else decisive_line(of, outcome)
+    sentence = f"hook {run.name} ended well ({run.does})" if run.ok else failure(run, said)
+    probes: tuple[ProbeOutput, ...] = ()
+    if not run.ok and seen is None:
+        answer = ProbeOutput(
+            service=of, source=f"hook {run.name}", ok=False, output=said or run.problem, first_at=now, last_at=now
+        )
+        probes = (answer,)
+    local = seen is not None and environment.engine.startswith("unix://")
+    bundle = EvidenceBundle(
+        bundle_id=f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        environment=environment.name,
+        deployment_id=deployment_id,
+        service=of,
+        taken_at=now,
+        # The other occasion is that a container is about to be replaced or removed, as this one is.
+        occasion=EvidenceOccasion.REPLACEMENT if run.ok else EvidenceOccasion.FAILURE,
+        reason=f"hook {run.name} of the update",
+        first_cause=sentence,
+        cause_service=of,
+        containers=(
+            (container_evidence(seen, memory_signs(seen.container_id) if local else MemorySigns()),) if seen else ()
+        ),
+        logs=(written,) if written.lines else (),
+        probes=probes,
+    )
+    bundle = fit(bundle)
+    try:
+        await to_stores(KeepEvidence(bundles=(bundle,)))
+        await show_evidence.fn(environment.name, (bundle,))
+    except StoreError as error:
+        log.warning("the output of hook %s was not kept: %s", run.name, error)
+        return replace(run, sentence=sentence)
+    return replace(run, evidence=bundle.bundle_id, sentence=sentence)
+
+
+def decisive_line(service: str, outcome: HookOutcome) -> str:
+    """The line of an output that shows a failure best; without one its last line."""
+    log_lines = excerpt(service, "", outcome.output, OUTPUT_LINES)
+    best = best_line(service, [log_lines], shipped_set())
+    return best or next((without_stamp(line) for line in reversed(log_lines.lines) if line.strip()), "")

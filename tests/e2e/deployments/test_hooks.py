@@ -1,0 +1,397 @@
+"""Hooks of an update on a real engine: migrations, smoke tests, a canary; what fails goes back."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from core.deployment.canary import MEMORY
+from core.monitoring.baselines import learn
+from flows.deployment.startup import startup
+from flows.deployment.update import update
+from models.compose import FetchOptions, PlannedAction
+from models.errors import Category
+from models.evidence import EvidenceBundle
+from models.failures import HookError, StartFailedError, ValidationFailedError
+from models.operations import Operation, OperationStatus
+from models.records import EvaluationRecord, Explanation
+from models.results import OperationResult
+from tasks.deployment.services import read_plan
+from tasks.reporting.read import read_explanation
+from tasks.runtime.clients import find_environment
+from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.e2e.flows.test_interruption import finished_steps, roas, signal_at
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+UPDATE = FetchOptions(pull=True, build=True, update=True)
+SMOKE = {
+    "name": "smoke",
+    "exec": {
+        "service": "web",
+        "command": ["sh", "-c", 'test "$VERSION" = 1 || { echo wrong answers from $VERSION; exit 4; }'],
+    },
+}
+CANARY_SECONDS = 6
+
+
+def declare(
+    place: Place,  # noqa: F811
+    version: int,
+    *,
+    job: str = "true",
+    web: str = "touch /tmp/well; exec sleep 600",
+    before: Sequence[dict[str, Any]] = (),
+    after: Sequence[dict[str, Any]] = (),
+    **fields: object,
+) -> None:
+    """An application whose version is a variable, and a job of a profile that is switched off."""
+    (place.folder / "out").mkdir(exist_ok=True)
+    place.declare(
+        f"""
+        db:
+          image: {IMAGE}
+          pull_policy: never
+          init: true
+          command: [sh, -c, 'touch /tmp/well; exec sleep 600']
+          healthcheck: {HEALTH}
+        web:
+          image: {IMAGE}
+          pull_policy: never
+          init: true
+          mem_limit: 256m
+          environment: {{VERSION: "{version}"}}
+          command: [sh, -c, {json.dumps(web.replace("$", "$$"))}]
+          healthcheck: {HEALTH}
+          depends_on: {{db: {{condition: service_healthy}}}}
+        migrate:
+          image: {IMAGE}
+          pull_policy: never
+          init: true
+          profiles: [tools]
+          environment: {{VERSION: "{version}"}}
+          command: [sh, -c, {json.dumps(job.replace("$", "$$"))}]
+          volumes: ['{place.folder}/out:/out']
+          depends_on: {{db: {{condition: service_healthy}}}}
+        """,
+        hooks=json.dumps({"before": list(before), "after": list(after)}),
+        **fields,
+    )
+
+
+def migrate(**fields: Any) -> dict[str, Any]:
+    return {"name": "migrate", "service": "migrate"} | fields
+
+
+def lines(place: Place) -> list[str]:  # noqa: F811
+    written = place.folder / "out" / "lines"
+    return written.read_text().splitlines() if written.exists() else []
+
+
+def version(place: Place) -> str:  # noqa: F811
+    command = ["docker", "exec", place.container("web"), "printenv", "VERSION"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def last(place: Place) -> Operation:  # noqa: F811
+    with place.stores() as stores:
+        return stores.operations.history(environment="test")[0]
+
+
+def bundles(place: Place) -> list[EvidenceBundle]:  # noqa: F811
+    with place.stores() as stores:
+        return stores.evidence.find(deployment_id=last(place).deployment_id)
+
+
+def why(place: Place) -> Explanation:  # noqa: F811
+    return read_explanation(last(place).deployment_id)
+
+
+def nothing_is_left(place: Place) -> None:  # noqa: F811
+    assert place.containers() == ["db", "web"]
+
+
+async def test_a_migration_runs_before_the_change_and_a_smoke_test_after(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    job = "echo \"$VERSION\" >> /out/lines; printf 'schema is at 7 \\033[31mred\\033[0m\\n'"
+    smoke = SMOKE | {"exec": {"service": "web", "command": ["sh", "-c", 'test "$VERSION" = 2']}}
+    warm = {"name": "warm", "service": "web", "command": ["sh", "-c", "echo warmed"]}
+    tell = {"name": "tell", "command": ["/bin/sh", "-c", "echo $ROAS_ENVIRONMENT $HOME"]}
+    declare(place, 2, job=job, before=[migrate()], after=[smoke, warm, tell])
+    plan = read_plan(find_environment("test"), UPDATE)
+
+    result = await update("test")
+
+    assert isinstance(result, OperationResult)
+    assert result.success
+    assert [(one.when, one.name) for one in plan.hooks] == [
+        ("before", "migrate"), ("after", "smoke"), ("after", "warm"), ("after", "tell")
+    ]  # fmt: skip
+    assert [line.service for line in plan.changes] == ["web"]
+    assert lines(place) == ["2"]
+    assert version(place) == "2"
+    hooks = {one["name"]: one for one in last(place).details["hooks"]}
+    assert all(one["ok"] and one["exit_code"] == 0 for one in hooks.values())
+    assert "schema is at 7 red" in hooks["migrate"]["lines"][-1]
+    assert hooks["tell"]["lines"] == ["test"]
+    assert {one.bundle_id for one in bundles(place)} >= {one["evidence"] for one in hooks.values()}
+    nothing_is_left(place)
+
+    # Nothing changes, so nothing runs.
+    await update("test")
+    assert lines(place) == ["2"]
+    assert read_plan(find_environment("test"), UPDATE).hooks == ()
+
+
+async def test_a_migration_that_fails_half_way_is_the_cause_and_changes_no_container(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    with place.stores() as stores:
+        (release,) = stores.releases.latest("test")
+    job = "echo half >> /out/lines; echo 'ERROR: relation \"orders\" does not exist' >&2; exit 3"
+    declare(place, 2, job=job, before=[migrate()])
+
+    with pytest.raises(StartFailedError, match=r"Hook migrate failed .*exit code 3.*orders"):
+        await update("test")
+
+    assert version(place) == "1"
+    details = last(place).details
+    assert details["rolled_back_to"] == release.release_id
+    assert "migrate (ended with exit code 3)" in details["data"]
+    assert "no snapshot of it was taken" in details["data"]
+    explained = why(place)
+    assert explained.headline.startswith("hook migrate failed")
+    assert any('relation "orders" does not exist' in line.text for line in explained.lines)
+    assert any("may have changed data" in one for one in explained.tried)
+    with place.stores() as stores:
+        (error,) = stores.errors.unresolved("test")
+    assert (error.service, error.verdict.category) == ("migrate", Category.SCHEMA_NOT_MIGRATED)
+    nothing_is_left(place)
+
+
+async def test_a_migration_that_hangs_is_stopped_at_its_limit(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, job="echo waiting for a lock; exec sleep 600", before=[migrate(timeout_seconds=2)])
+
+    with pytest.raises(StartFailedError, match="did not end within 2 s, and was stopped"):
+        await update("test")
+
+    assert version(place) == "1"
+    (run,) = last(place).details["hooks"]
+    assert "waiting for a lock" in run["lines"][-1]
+    nothing_is_left(place)
+
+
+async def test_a_smoke_test_that_finds_wrong_answers_brings_the_old_version_back(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, after=[SMOKE])
+
+    with pytest.raises(StartFailedError, match=r"Hook smoke failed .*exit code 4.*wrong answers from 2"):
+        await update("test")
+
+    assert version(place) == "1"
+    assert last(place).details["undone"].startswith("rolled back to release")
+    assert why(place).headline.startswith("hook smoke failed")
+    nothing_is_left(place)
+
+
+async def test_a_hook_that_warns_fails_nothing(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, after=[SMOKE | {"failure": "warn"}])
+
+    await update("test")
+
+    operation = last(place)
+    (run,) = operation.details["hooks"]
+    assert operation.status is OperationStatus.SUCCESS
+    assert (run["ok"], run["warns"], run["exit_code"]) == (False, True, 4)
+    assert version(place) == "2"
+
+
+async def test_what_a_hook_prints_of_a_secret_is_not_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setenv("SHOP_TOKEN", "tr-4471-secret-value")
+    declare(place, 1, secrets="[{name: SHOP_TOKEN}]")
+    await startup("test")
+    job = "echo token tr-4471-secret-value is refused; exit 1"
+    declare(place, 2, job=job, before=[migrate()], secrets="[{name: SHOP_TOKEN}]")
+
+    with pytest.raises(StartFailedError):
+        await update("test")
+
+    kept = json.dumps(last(place).details) + repr(bundles(place)) + repr(why(place))
+    assert "is refused" in kept
+    assert "tr-4471-secret-value" not in kept
+
+
+async def test_a_hook_of_a_service_that_does_not_exist_touches_nothing(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, before=[{"name": "schema", "service": "schemer"}])
+
+    await update("test", return_state=True)
+
+    assert "Hook schema names schemer, which is no service" in last(place).details["reason"]
+    assert last(place).details["error"] == ValidationFailedError.__name__
+    assert version(place) == "1"
+
+
+async def test_a_migration_needs_what_its_service_depends_on(place: Place) -> None:  # noqa: F811
+    declare(place, 1, before=[migrate()])
+
+    with pytest.raises(HookError, match="migrate depends on db, which does not run"):
+        await update("test")
+
+    assert place.containers() == []
+
+
+def remember_memory(place: Place, percent: float) -> None:  # noqa: F811
+    """Let monitoring have learnt over two days that the service uses so much memory."""
+    now = datetime.now(UTC)
+    state, at = None, now - timedelta(days=2)
+    while at < now - timedelta(hours=1):
+        state = learn(state, at, percent + 0.1 * (at.minute % 3))
+        at += timedelta(minutes=5)
+    assert state is not None
+    with place.stores() as stores:
+        stores.evaluations.record(
+            EvaluationRecord(environment="test", evaluated_at=now, states={("web", MEMORY): state}), expecting=None
+        )
+
+
+CANARY = {"name": "canary", "canary": {"minutes": CANARY_SECONDS / 60}}
+
+
+async def test_a_canary_whose_memory_grows_goes_back(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    remember_memory(place, 2.0)
+    leak = "touch /tmp/well; head -c 120M /dev/zero | { sleep 1; tail -c 110M | { sleep 600; cat; }; }"
+    declare(place, 2, web=leak, after=[CANARY])
+
+    with pytest.raises(StartFailedError, match=r"memory of web: .* above its bound 3 times in a row .*learnt"):
+        await update("test")
+
+    details = last(place).details
+    assert details["canary"]["passed"] is False
+    assert details["canary"]["figures"]["web"][MEMORY]["highest"] > 40
+    assert version(place) == "1"
+    nothing_is_left(place)
+
+
+async def test_a_canary_as_usual_passes_with_its_figures(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    remember_memory(place, 2.0)
+    declare(place, 2, after=[CANARY])
+
+    await update("test")
+
+    canary = last(place).details["canary"]
+    assert canary["passed"] is True
+    assert canary["figures"]["web"][MEMORY]["learnt"] is True
+    assert canary["figures"]["web"]["observations"] >= 5
+    assert "nothing is learnt yet of the answers of web" in canary["verdict"]
+    assert version(place) == "2"
+
+
+async def test_a_canary_whose_log_tells_of_failures_goes_back(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    noisy = "touch /tmp/well; while sleep 0.2; do echo 'ERROR payment refused'; done"
+    declare(place, 2, web=noisy, after=[CANARY])
+
+    with pytest.raises(StartFailedError, match=r"web writes .* lines a minute that tell of failures"):
+        await update("test")
+
+    assert version(place) == "1"
+
+
+async def killed_in_the_hook(place: Place, hook: str) -> str:  # noqa: F811
+    """Update in a process of its own, and kill it while the hook runs; the id of the operation."""
+    process = roas("update", "test")
+    return await signal_at(
+        process,
+        lambda _operation, done: ("begun as a hook", hook) in done and lines(place) != [],
+        signal.SIGKILL,
+    )
+
+
+async def test_a_migration_outlives_a_killed_runner_and_runs_once(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    go_on = place.folder / "out" / "go-on"
+    job = "echo ran >> /out/lines; while [ ! -e /out/go-on ]; do sleep 0.1; done; echo done >> /out/lines"
+    declare(place, 2, job=job, before=[migrate()])
+    operation = await killed_in_the_hook(place, "migrate")
+    go_on.touch()
+
+    result = await update("test", deployment_id=operation)
+
+    assert isinstance(result, OperationResult)
+    assert result.success
+    assert lines(place) == ["ran", "done"]
+    assert ("run as a hook", "migrate") in finished_steps(operation)
+    assert version(place) == "2"
+    nothing_is_left(place)
+
+
+async def test_an_interrupted_command_fails_the_update_unless_it_may_run_again(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    out = place.folder / "out" / "lines"
+    once = ["/bin/sh", "-c", f"echo ran >> {out}; test -e {out.parent}/go-on || exec sleep 600"]
+    declare(place, 2, before=[{"name": "schema", "command": once}])
+    operation = await killed_in_the_hook(place, "schema")
+
+    with pytest.raises(HookError, match=r"Hook schema .* was interrupted: .* whether it finished is not known"):
+        await update("test", deployment_id=operation)
+
+    assert lines(place) == ["ran"]
+    assert version(place) == "1"
+    assert last(place).details["undone"].startswith("rolled back")
+
+    out.unlink()
+    declare(place, 2, before=[{"name": "schema", "command": once, "again": True}])
+    operation = await killed_in_the_hook(place, "schema")
+    (out.parent / "go-on").touch()
+    await update("test", deployment_id=operation)
+    assert lines(place) == ["ran", "ran"]
+    assert version(place) == "2"
+
+
+async def test_an_update_killed_after_its_changes_still_runs_its_smoke_test(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, before=[migrate()], after=[SMOKE])
+    operation = await signal_at(
+        roas("update", "test"), lambda _operation, done: ("proven", "web") in done, signal.SIGKILL
+    )
+
+    with pytest.raises(StartFailedError, match="Hook smoke failed"):
+        await update("test", deployment_id=operation)
+
+    assert version(place) == "1"
+    assert [one["name"] for one in last(place).details["hooks"]] == ["migrate", "smoke"]
+
+
+async def test_a_hook_of_an_update_that_does_not_go_on_is_ended_by_the_next_start(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, job="echo ran >> /out/lines; exec sleep 600", before=[migrate()])
+    await killed_in_the_hook(place, "migrate")
+    assert place.containers() == ["db", "migrate", "web"]
+
+    await startup("test")
+
+    nothing_is_left(place)
+    assert read_plan(find_environment("test"), UPDATE).of("web").action is PlannedAction.KEEP
