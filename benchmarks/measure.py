@@ -85,8 +85,10 @@ def checked(**timing: str | int) -> dict[str, Any]:
 
 
 @contextmanager
-def stack(folder: Path, name: str, services: Mapping[str, dict[str, Any]], **declared: object) -> Iterator[Stack]:
+def stack(folder: Path, name: str, services: Mapping[str, dict[str, Any]], /, **declared: object) -> Iterator[Stack]:
     """Write an application of these services and its environment, and remove its containers at the end.
+
+    `declared` goes into the environment.
 
     The environment and the data folder of this process lie in `folder` from then on.
     """

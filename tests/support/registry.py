@@ -40,8 +40,19 @@ class Registry:
             ["docker", "build", "-q", "-t", pushed, "-"], input=text, text=True, check=True, capture_output=True
         )
         self._images |= {pushed, self.image(name)}
-        done = subprocess.run(["docker", "push", pushed], text=True, check=True, capture_output=True)
+        return self._push(pushed)
+
+    @staticmethod
+    def _push(name: str) -> str:
+        done = subprocess.run(["docker", "push", name], text=True, check=True, capture_output=True)
         return next(word for word in done.stdout.split() if word.startswith("sha256:"))
+
+    def move(self, name: str, to: str) -> str:
+        """Let a name mean in the registry what another published name means; its digest."""
+        source, target = f"127.0.0.1:{self.port}/{to}", f"127.0.0.1:{self.port}/{name}"
+        subprocess.run(["docker", "tag", source, target], check=True, capture_output=True)
+        self._images |= {target, self.image(name)}
+        return self._push(target)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -1,0 +1,1 @@
+"""What an update costs, what a client sees of it, and whether it is always proven or back."""
