@@ -276,7 +276,7 @@ class ImageFetch:
     `changes` says why the image becomes another one; it is empty where it stays the same. `settled` is False where the
     result is unknown, and `note` then says why. `digest` is the registry's. `through` is the service whose fetch brings
     the image to this one as well, because both use one name of it. `held_back`: it is not fetched, since it failed, or
-    is too young.
+    is too young. `current`: the engine's name means the registry's image already, so a pull would bring nothing.
     """
 
     service: str
@@ -287,6 +287,7 @@ class ImageFetch:
     digest: str = ""
     through: str = ""
     held_back: bool = False
+    current: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

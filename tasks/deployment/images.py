@@ -164,6 +164,8 @@ def injected_fingerprints(environment: Environment, application: Application) ->
 async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) -> None:
     """Pull and build the images, and log each; no container is touched.
 
+    An image that the engine has under its name already is not pulled again.
+
     Raises:
         ComposeError: An image cannot be pulled or built; in Compose's words.
     """
@@ -174,7 +176,8 @@ async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) 
             await _logged("pull", service, lambda: compose.pull([service], always=True))
 
     own = [one for one in fetches if not one.through and not one.held_back]
-    await asyncio.gather(*(pull(one.service) for one in own if one.kind is FetchKind.PULL))
+    wanted = [one.service for one in own if one.kind is FetchKind.PULL and not one.current]
+    await asyncio.gather(*map(pull, wanted))
     for one in own:
         if one.kind is FetchKind.BUILD:
             await _logged("build", one.service, lambda name=one.service: compose.build([name]))  # type: ignore[misc]

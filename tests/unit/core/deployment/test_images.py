@@ -103,6 +103,14 @@ def test_a_container_of_an_older_image_changes_although_the_engine_holds_the_reg
     assert "000000000000" in predict_pull(WEB, [older], HELD, RegistryAnswer(digest=OLD)).changes
 
 
+@pytest.mark.parametrize(
+    ("held", "current"), [(HELD, True), (None, False), (replace(HELD, digests=(f"thing@{NEW}",)), False)]
+)
+def test_only_a_name_that_means_the_registrys_image_needs_no_pull(held: ImageFact | None, current: bool) -> None:
+    assert predict_pull(WEB, [HELD], held, RegistryAnswer(digest=OLD)).current is current
+    assert not predict_pull(WEB, [HELD], held, RegistryAnswer(problem="connection refused")).current
+
+
 def test_a_registry_that_cannot_be_asked_is_said_so_and_fails_no_plan() -> None:
     silent = predict_pull(WEB, [HELD], HELD, RegistryAnswer(problem="connection refused"))
     planned = plan(BOT, ALL_RUN, IMAGES, fetches={"web": silent})
