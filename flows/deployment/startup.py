@@ -23,6 +23,7 @@ from core.deployment.validate import validate
 from core.reporting.timing import Phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
+from flows.deployment.interrupted_fetch import FETCHING, settle_interrupted_fetch
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import FOUND, StartRollback, found_by
 from flows.deployment.turns import Turns
@@ -55,9 +56,6 @@ from tasks.deployment.services import (
 from tasks.errors.evidence import take_evidence
 
 log = logging.getLogger("roas")
-
-FETCHING = "fetching"
-"""Step of an operation: it begins to pull and build; its detail is the images that the names referred to before."""
 
 CHANGING = "changing"
 """Step of an update: it is decided which services it changes; its detail is their names."""
@@ -118,6 +116,8 @@ class Startup:
     _services: tuple[ServiceStart, ...] = ()
     _health: HealthReport | None = None
     _scope: frozenset[str] | None = None
+    _names_before: dict[str, str] = field(default_factory=dict)
+    """The images that names referred to before an interrupted update whose images run already."""
 
     async def run(self, recorder: OperationRecorder) -> None:
         """Load, validate, plan, execute, verify, keep the release."""
@@ -125,6 +125,7 @@ class Startup:
         with timed(Phase.VALIDATION):
             environment = await recorder.load()
             facts = await self._validate(environment)
+        self._names_before = await settle_interrupted_fetch(recorder, environment)
         with timed(Phase.PLAN):
             planned = await self._plan(environment, facts)
         with timed(Phase.FETCH):
@@ -210,6 +211,9 @@ class Startup:
         failed_before = ROLLING_BACK in recorder.done
         if known := recorder.reported(FETCHING):
             self.rollback.keep_names(json.loads(known))
+        elif self._names_before and not plan.fetches:
+            self.rollback.keep_names(self._names_before)
+            await recorder.step(FETCHING, detail=json.dumps(self._names_before))
         if plan.fetches and not failed_before:
             await self._fetch_images(environment, application, plan)
             fetched: PlannedStart = await plan_start(
@@ -240,6 +244,7 @@ class Startup:
         recorder = self.recorder
         if (known := recorder.reported(FETCHING)) is None:
             names = await image_names(environment, application, [one.service for one in plan.fetches])
+            names |= self._names_before
             self.rollback.keep_names(names)
             known = json.dumps(names)
             await recorder.step(FETCHING, detail=known)

@@ -190,13 +190,17 @@ async def _logged(what: str, service: str, fetch: Callable[[], None]) -> None:
     log.info("%s: image %s took %.1f s", service, what, time.monotonic() - began)
 
 
-@retry_read
 async def image_names(environment: Environment, application: Application, services: Iterable[str]) -> dict[str, str]:
     """The ids of the images that the services' image names refer to now, by name."""
-    engine = engine_of(environment)
-    names = sorted({application.services[name].image for name in services})
-    found = await asyncio.gather(*(asyncio.to_thread(engine.images.inspect, name) for name in names))
-    return {name: fact.image_id for name, fact in zip(names, found, strict=True) if fact is not None}
+    return await images_named(environment, {application.services[name].image for name in services})
+
+
+@retry_read
+async def images_named(environment: Environment, names: Iterable[str]) -> dict[str, str]:
+    """The ids of the images that these names refer to now, by name."""
+    engine, ordered = engine_of(environment), sorted(names)
+    found = await asyncio.gather(*(asyncio.to_thread(engine.images.inspect, name) for name in ordered))
+    return {name: fact.image_id for name, fact in zip(ordered, found, strict=True) if fact is not None}
 
 
 @task(name="leave young images", **EFFECT)

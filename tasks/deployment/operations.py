@@ -26,7 +26,7 @@ from adapters.stores import Stores
 from adapters.stores.recovery_writes import ReleaseLease
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.write_behind import replay_left
-from core.deployment.interruption import interruption, orphaned, runner_of
+from core.deployment.interruption import interruption, orphaned, runner_of, was_interrupted
 from models.audit import Actor
 from models.failures import EnvironmentBusyError, LeaseLostError, StoreError
 from models.health import HealthReport
@@ -54,6 +54,8 @@ LONGEST_RECOVERY = timedelta(hours=1)
 """A recovery is bounded well below this; one that has not ended by then was cut off."""
 
 _SERVER_TIMEOUT = timedelta(seconds=10)
+
+_STARTS_BACK = 20
 
 
 @dataclass(slots=True)
@@ -377,6 +379,27 @@ async def take_up(
 async def record_step(deployment_id: str, step: str, service: str | None, at: datetime, detail: str) -> None:
     """Write that a step is done and need not be done again."""
     await asyncio.to_thread(open_stores().progress.finish_step, deployment_id, step, service, at, detail)
+
+
+@retry_read
+async def step_of_interrupted(environment: str, besides: str, step: str) -> str | None:
+    """The detail of a step of the last start that did anything, where it was interrupted and has not gone on.
+
+    `besides` is the operation that asks.
+    """
+
+    def find() -> str | None:
+        stores = open_stores()
+        starts = stores.operations.history(environment, OperationType.START, limit=_STARTS_BACK)
+        for operation in starts:
+            if operation.deployment_id == besides:
+                continue
+            if steps := stores.progress.steps(operation.deployment_id):
+                found = next((one.detail for one in steps if one.step == step), None)
+                return found if was_interrupted(operation) else None
+        return None
+
+    return await asyncio.to_thread(find)
 
 
 @retry_write
