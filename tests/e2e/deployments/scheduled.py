@@ -152,10 +152,7 @@ class Campaign:
         if operation is None or operation.ended_at is None:
             yield f"the run is {state} and recorded no operation that has ended"
             return
-        proven, taken = (
-            operation.status is OperationStatus.SUCCESS,
-            set(operation.details.get("held_back", {}).values()),
-        )
+        proven = operation.status is OperationStatus.SUCCESS
         if proven is not (state == "COMPLETED"):
             yield f"the run is {state}, its operation {operation.status}"
         last = self.client.since(ended)
