@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -224,7 +225,7 @@ def _kill(process: int, *, with_children: bool) -> None:
 def _running(folder: Path) -> Iterator[Application]:
     with place(folder) as images:
         images.publish("base", "ENV PART=base", *Version(name="0").lines())
-        needs = {"depends_on": {"base": {"condition": "service_healthy"}}}
+        needs: dict[str, Any] = {"depends_on": {"base": {"condition": "service_healthy"}}}
         services = {"base": web(images.image("base"))}
         services |= {name: web(images.image(name), **needs) for name in _CHANGED}
         with stack(folder, "shop", services, stabilisation_seconds=2) as made:
