@@ -277,9 +277,10 @@ async def release_document(environment: Environment, release: Release) -> Docume
             if fact is not None:
                 held[name] = fact.image_id
         owner = Fingerprints(current_settings().data_dir).owner
-        for image_id in sorted(set(release.images.values())):
-            # An earlier version of this program gave it another name.
-            engine.images.tag(image_id, kept_image(image_id, owner))
+        for image_id in {one for name, one in release.images.items() if held.get(name) != one}:
+            # An earlier version of this program gave it another name. A full disk takes none, so one is not repeated.
+            if engine.images.inspect(kept_image(image_id, owner)) is None:
+                engine.images.tag(image_id, kept_image(image_id, owner))
         return pinned(fill_in(release.compose, compose.template()), release.images, held, owner)
 
     return await asyncio.to_thread(prepare)
