@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -83,6 +84,26 @@ def process_started(pid: int) -> int | None:
     except OSError:
         return None
     return None if stat[_STATE] in _ENDED else int(stat[_STARTED])
+
+
+def kill_marked(marks: Mapping[str, str]) -> int:
+    """Kill the processes of this machine that were started with all these variables; the number of those killed.
+
+    A process passes its variables on, so its children end with it. What belongs to another user is left.
+    """
+    wanted = {f"{name}={value}".encode() for name, value in marks.items()}
+    killed = 0
+    for folder in _PROC.iterdir() if _PROC.is_dir() else ():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
+        except OSError:
+            # It has ended meanwhile, or is another user's.
+            continue
+    return killed
 
 
 def process_age(pid: int) -> float:

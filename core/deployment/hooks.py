@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 from core.common.safe_text import printable, shorten
 from models.compose import Application
@@ -133,14 +134,15 @@ def failure(run: HookRun, decisive: str = "") -> str:
     return f"hook {run.name} failed ({run.does}): it {how_it_ended(run)}{said}"
 
 
-def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: object = None) -> str:
+def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Sequence[Mapping[str, Any]] = ()) -> str:
     """Say that data may have changed, where a hook before the change of containers had begun; else nothing.
 
-    `begun` are the names of such hooks. `snapshots` is what the record says of the snapshot of the data.
+    `begun` are the names of such hooks. `snapshots` is what the record says of the snapshots that were taken before.
     """
     if not begun:
         return ""
     ended = {one.name: how_it_ended(one) for one in runs}
     hooks = ", ".join(f"{name} ({ended.get(name, 'it had begun')})" for name in begun)
-    kept = "a snapshot of it was taken before" if snapshots else "no snapshot of it was taken before"
-    return f"hooks ran before the rollback: {hooks}; they may have changed data, which a rollback leaves, and {kept}"
+    ids = ", ".join(str(one.get("id")) for one in snapshots)
+    kept = f"snapshot {ids} was taken before" if ids else "no snapshot of it was taken before"
+    return f"hooks that ran may have changed data, which a rollback leaves as it is: {hooks}; {kept}"

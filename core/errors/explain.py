@@ -103,7 +103,14 @@ def _not_failed(operation: Operation, changes: Sequence[StateChange], release_ch
     return _explanation(
         operation,
         f"Nothing failed: it succeeded{after}{f', and the whole was {health}' if health else ''}.",
-        consequences=tuple(f"{one.service} failed, and is not required: {one.reason}" for one in _failed(changes)),
+        consequences=(
+            *(f"{one.service} failed, and is not required: {one.reason}" for one in _failed(changes)),
+            *(
+                f"{one['sentence']}, which fails no update"
+                for one in operation.details.get("hooks") or ()
+                if not one["ok"]
+            ),
+        ),
         changed=release_changes,
         slow=_slow(operation, changes),
         commands=(f"roas health {operation.environment}",),

@@ -22,6 +22,7 @@ from core.deployment.hooks import (
 )
 from core.deployment.update import hook_images
 from flows.deployment.canary import observe, remember_usual_errors
+from flows.deployment.operation import OperationRecorder
 from flows.deployment.update_context import UpdateContext
 from flows.runtime.identifiers import new_release_id
 from models.compose import Application
@@ -33,6 +34,7 @@ from tasks.deployment.hooks import (
     HookOutcome,
     fetch_hook_images,
     hook_container,
+    kill_left_command,
     read_all_services,
     run_hook,
 )
@@ -47,6 +49,9 @@ BEGUN = "begun as a hook"
 
 ENDED = "run as a hook"
 """Step of an update: the hook of this name has ended, and the update went on; its detail is the run."""
+
+FAILED = "failed as a hook"
+"""Step of an update: the hook of this name has failed, and the update with it; its detail is the run."""
 
 
 async def run_before_hooks(update: UpdateContext) -> None:
@@ -80,6 +85,19 @@ async def run_after_hooks(update: UpdateContext) -> None:
         await _HookExecution(update, AFTER).run(update.environment.hooks.after)
 
 
+def recall_hooks(recorder: OperationRecorder) -> None:
+    """Put into the record what the hooks of an interrupted update did, where only its rollback goes on."""
+    ended = [HookRun.from_details(json.loads(one.detail)) for one in recorder.steps if one.step in (ENDED, FAILED)]
+    before = {one.name for one in (recorder.environment.hooks.before if recorder.environment else ())}
+    begun = [one.service for one in recorder.steps if one.step == BEGUN and one.service in before]
+    if begun:
+        recorder.facts |= {
+            "hooks": [one.to_details() for one in ended],
+            "hooks_begun": begun,
+            "data": data_warning(ended, [name for name in begun if name], recorder.facts.get("snapshots") or ()),
+        }
+
+
 @dataclass(slots=True)
 class _HookExecution:
     """The hooks of one moment of an update, while they run."""
@@ -111,6 +129,13 @@ class _HookExecution:
         begun = recorder.reported(BEGUN, hook.name) is not None
         there = await hook_container(environment, hook, recorder.deployment_id) if begun else None
         decision = after_interruption(hook, begun=begun, container_there=there is not None)
+        if begun:
+            await kill_left_command(environment, hook, recorder.deployment_id)
+        if (failed := recorder.reported(FAILED, hook.name)) is not None:
+            self._begin(hook.name)
+            known = HookRun.from_details(json.loads(failed))
+            self._record(known)
+            raise self._failure(hook, known)
         if decision is AfterInterruption.REFUSE:
             self._begin(hook.name)
             raise HookError(
@@ -170,15 +195,15 @@ class _HookExecution:
         if run.ok or run.warns:
             await recorder.step(ENDED, hook.name, json.dumps(run.to_details()))
             return
-        self.failed = hook
-        sentence = f"{run.sentence[:1].upper()}{run.sentence[1:]}."
         if not began:
-            raise HookError(sentence, advice=f"correct hook {hook.name} in the environment, or what it needs.")
-        raise StartFailedError(
-            sentence,
-            advice=f"see its output: roas why {recorder.deployment_id} --evidence",
-            service=run.service,
-        )
+            raise HookError(_sentence(run), advice=f"correct hook {hook.name} in the environment, or what it needs.")
+        await recorder.step(FAILED, hook.name, json.dumps(run.to_details()))
+        raise self._failure(hook, run)
+
+    def _failure(self, hook: Hook, run: HookRun) -> StartFailedError:
+        self.failed = hook
+        advice = f"see its output: roas why {self.update.recorder.deployment_id} --evidence"
+        return StartFailedError(_sentence(run), advice=advice, service=run.service)
 
     def _begin(self, name: str) -> None:
         if self.when == BEFORE:
@@ -196,7 +221,11 @@ class _HookExecution:
             self._warn_of_data(facts)
 
     def _warn_of_data(self, facts: dict[str, Any]) -> None:
-        facts["data"] = data_warning(self.runs, facts["hooks_begun"], facts.get("snapshots"))
+        facts["data"] = data_warning(self.runs, facts["hooks_begun"], facts.get("snapshots") or ())
+
+
+def _sentence(run: HookRun) -> str:
+    return f"{run.sentence[:1].upper()}{run.sentence[1:]}."
 
 
 async def _hold_new_images_back(update: UpdateContext, execution: _HookExecution, error: StartFailedError) -> None:

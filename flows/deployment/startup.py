@@ -23,6 +23,7 @@ from core.deployment.validate import validate
 from core.reporting.timing import Phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
+from flows.deployment.hooks import recall_hooks
 from flows.deployment.interrupted_fetch import FETCHING, settle_interrupted_fetch
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import FOUND, StartRollback, found_by
@@ -234,6 +235,7 @@ class Startup:
             await before_fetched_images_run(update)
         await recorder.step(FOUND, detail=self.rollback.arm(application, *self._found))
         if failed_before:
+            recall_hooks(recorder)
             raise StartFailedError(
                 f"{recorder.reported(ROLLING_BACK)}; its runner was lost while that was being undone",
                 advice=f"`roas why {recorder.deployment_id}` says what failed first.",

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from prefect import task
 
+from adapters.host.processes import kill_marked
 from core.common.safe_text import printable
 from core.deployment.hooks import container_name, left_behind, not_running
 from models.compose import Application
@@ -125,6 +126,14 @@ async def hook_container(environment: Environment, hook: Hook, deployment_id: st
         return None
     name = container_name(environment.project, hook.name, deployment_id)
     return await asyncio.to_thread(_find, environment, name)
+
+
+async def kill_left_command(environment: Environment, hook: Hook, deployment_id: str) -> None:
+    """Kill a command on this machine that outlived the process which began it in this operation, with its children."""
+    if hook.command is not None and hook.service is None:
+        killed = await asyncio.to_thread(kill_marked, _marks(environment, hook, deployment_id))
+        if killed:
+            log.warning("hook %s still ran without its update; it was killed", hook.name)
 
 
 async def end_left_hooks(environment: Environment, seen: Iterable[ContainerState], deployment_id: str) -> None:
@@ -261,11 +270,11 @@ async def _on_this_machine(environment: Environment, order: HookOrder) -> HookOu
     hook = order.hook
     command = hook.command or ()
     # No variable of this process: it may hold secrets that the command has no need for.
-    variables = {"PATH": _PATH, "LANG": "C.UTF-8", "ROAS_ENVIRONMENT": environment.name, "ROAS_HOOK": hook.name}
+    marks = _marks(environment, hook, order.deployment_id)
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
-            env=variables | {"ROAS_DEPLOYMENT_ID": order.deployment_id},
+            env={"PATH": _PATH, "LANG": "C.UTF-8"} | marks,
             cwd=environment.compose_files[0].parent.absolute(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -285,7 +294,9 @@ async def _on_this_machine(environment: Environment, order: HookOrder) -> HookOu
         problem = f"did not end within {hook.timeout_seconds:g} s, and was killed"
         return HookOutcome(exit_code=None, output=_text(printed), problem=problem)
     finally:
-        _kill(process, ended=process.returncode is not None and time.monotonic() < until)
+        if process.returncode is None or time.monotonic() >= until:
+            _kill_group(process)
+            await asyncio.to_thread(kill_marked, marks)
     ending = f"was ended by signal {-code}" if code < 0 else ""
     return HookOutcome(exit_code=code, output=_text(printed), problem=ending)
 
@@ -304,9 +315,12 @@ def _text(printed: bytearray) -> str:
     return text if len(printed) < _OUTPUT_BYTES else text.partition("\n")[2]
 
 
-def _kill(process: asyncio.subprocess.Process, *, ended: bool) -> None:
-    if ended:
-        return
+def _marks(environment: Environment, hook: Hook, deployment_id: str) -> dict[str, str]:
+    """Variables of a command on this machine, by which it and its children are found again."""
+    return {"ROAS_ENVIRONMENT": environment.name, "ROAS_DEPLOYMENT_ID": deployment_id, "ROAS_HOOK": hook.name}
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
     try:
         # With the children that it started.
         os.killpg(process.pid, signal.SIGKILL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import finished_steps, roas, signal_at
+from tests.support.registry import Registry, registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -39,6 +40,12 @@ SMOKE = {
     },
 }
 CANARY_SECONDS = 6
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
+        yield made
 
 
 def declare(
@@ -314,6 +321,45 @@ async def test_a_canary_whose_log_tells_of_failures_goes_back(place: Place) -> N
         await update("test")
 
     assert version(place) == "1"
+
+
+async def test_hooks_run_new_images_and_a_failed_one_holds_them_back(place: Place, images: Registry) -> None:  # noqa: F811
+    def published(number: int) -> str:
+        well = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
+        images.publish("tool", f"ENV TOOL={number}", 'CMD ["sh", "-c", "echo tool $TOOL"]')
+        return images.publish("web", f"ENV VERSION={number}", well)
+
+    def declared(wanted: str) -> None:
+        check = ["sh", "-c", f'echo version $VERSION; test "$VERSION" {wanted}']
+        place.declare(
+            f"""
+            web: {{image: "{images.image("web")}", init: true, healthcheck: {HEALTH}}}
+            check: {{image: "{images.image("web")}", profiles: [tools], init: true, command: {json.dumps(check)}}}
+            tool: {{image: "{images.image("tool")}", profiles: [tools], init: true}}
+            """.replace("$VERSION", "$$VERSION"),
+            hooks="{before: [{name: tool, service: tool}, {name: check, service: check}]}",
+        )
+
+    published(1)
+    declared("= 1")
+    await startup("test")
+    bad = published(2)
+
+    with pytest.raises(StartFailedError, match="Hook check failed"):
+        await update("test")
+
+    tool, check = last(place).details["hooks"]
+    assert (tool["lines"], check["lines"]) == (["tool 2"], ["version 2"])
+    assert last(place).details["held_back"]["web"].endswith(bad)
+    assert version(place) == "1"
+    # No later update takes it, so no hook runs.
+    await update("test")
+    assert "hooks" not in last(place).details
+
+    published(3)
+    declared("-gt 1")
+    await update("test")
+    assert version(place) == "3"
 
 
 async def killed_in_the_hook(place: Place, hook: str) -> str:  # noqa: F811

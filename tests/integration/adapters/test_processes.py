@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
-from adapters.host.processes import is_alive, this_process
+from adapters.host.processes import is_alive, kill_marked, process_started, this_process
 from models.operations import Runner
 
 CHILD = """
@@ -55,3 +57,18 @@ def test_a_process_of_another_machine_or_boot_cannot_be_reported() -> None:
 def test_the_first_process_of_the_machine_is_alive_for_any_user() -> None:
     started = int(open("/proc/1/stat").read().rpartition(")")[2].split()[19])  # noqa: PTH123, SIM115
     assert is_alive(replace(this_process(), pid=1, process_started=started)) is True
+
+
+def test_processes_are_killed_by_their_variables_with_their_children() -> None:
+    marks = {"ROAS_HOOK": "migrate", "ROAS_DEPLOYMENT_ID": f"test-{os.getpid()}"}
+    script = "sleep 300 & echo $!; wait"
+    with subprocess.Popen(["/bin/sh", "-c", script], env=marks, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert kill_marked(marks | {"ROAS_DEPLOYMENT_ID": "another"}) == 0
+        assert kill_marked(marks) == 2
+        assert parent.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while process_started(child) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

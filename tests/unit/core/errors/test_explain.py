@@ -264,3 +264,14 @@ def test_an_action_that_lacked_a_fact_is_among_what_was_tried() -> None:
     errors = [replace(ERROR, evidence={"left_alone": reason}) for reason in (lacking, "put off: it is busy")]
 
     assert explain(FAILED, errors=errors).tried == (lacking,)
+
+
+def test_a_success_names_the_hooks_that_only_warned() -> None:
+    hooks = [{"ok": True, "sentence": "hook a ended well"}, {"ok": False, "sentence": "hook b failed: exit code 4"}]
+    found = explain(replace(SUCCEEDED, details={"hooks": hooks}))
+    assert found.consequences == ("hook b failed: exit code 4, which fails no update",)
+
+
+def test_a_failure_says_that_data_may_have_changed() -> None:
+    said = "hooks that ran may have changed data"
+    assert said in explain(replace(FAILED, details=FAILED.details | {"data": said})).tried

@@ -9,6 +9,7 @@ from core.reporting.markdown import page_markdown
 from core.reporting.postmortem import RUNBOOK, RUNBOOK_HEADINGS, postmortem_page, write_postmortem
 from models.errors import BusinessImpact, Category, Impact, ImpactType, RecordedError, Severity, Strategy, Verdict
 from models.evidence import EvidenceBundle, EvidenceOccasion
+from models.hooks import HookRun
 from models.metrics import Alert, AlertSeverity, AlertState
 from models.operations import Operation, OperationStatus, OperationType, StateChange
 from models.pages import Block, Items, Page, Table, Text
@@ -251,3 +252,26 @@ def test_hostile_words_do_not_become_markdown() -> None:
     assert "<script>" not in text.replace(r"\<script\>", "")
     assert "\n# head" not in text.partition("````text")[0]
     assert "````text\n" in text
+
+
+def test_hooks_of_an_update_are_in_the_timeline() -> None:
+    run = HookRun(
+        name="migrate",
+        when="before",
+        does="one-off container of migrate",
+        service="migrate",
+        began_at=NOON + SECOND,
+        took_seconds=2,
+        ok=False,
+        exit_code=3,
+        sentence="hook migrate failed (one-off container of migrate): it ended with exit code 3",
+    )
+    operation = replace(OPERATION, details=OPERATION.details | {"hooks": [run.to_details()]})
+
+    timeline = write_postmortem(replace(RECORDS, operation=operation)).timeline
+
+    mine = [(one.at - NOON, one.event) for one in timeline if one.event.startswith("hook migrate")]
+    assert mine == [
+        (SECOND, "hook migrate began: one-off container of migrate"),
+        (3 * SECOND, "hook migrate failed (one-off container of migrate): it ended with exit code 3"),
+    ]
