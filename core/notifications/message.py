@@ -218,6 +218,10 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
     if operation is not None:
         if notes := _release_notes(operation):
             facts.append(Fact(name="New", value=notes))
+        if failed_hooks := [str(one["sentence"]) for one in operation.details.get("hooks") or () if not one["ok"]]:
+            facts.append(Fact(name="Hooks", value=shorten("; ".join(failed_hooks))))
+        if not over and (data := operation.details.get("data")):
+            facts.append(Fact(name="Data", value=shorten(str(data))))
         rolled_back = operation.details.get("undone")
         if rolled_back:
             facts.append(Fact(name="Rollback", value=shorten(str(rolled_back))))

@@ -163,3 +163,17 @@ def test_a_failed_deployment_and_the_error_it_failed_of_are_one_report() -> None
 def test_an_error_is_reported_alone_where_only_failures_are_asked_for() -> None:
     failed = deployment(OperationStatus.FAILED, error_id="err-1")
     assert [one.occasion for one in due([ASKED], NOON, operations=[failed])] == [NotificationReason.FAILED]
+
+
+def test_a_report_of_a_deployment_names_the_hooks_that_failed_and_the_data() -> None:
+    hooks = [{"ok": True, "sentence": "hook a ended well"}, {"ok": False, "sentence": "hook b failed: exit code 4"}]
+    data = "hooks that ran may have changed data"
+    shown = {}
+    for status in (OperationStatus.SUCCESS, OperationStatus.FAILED):
+        (news,) = due([], NOON, operations=[deployment(status, hooks=hooks, data=data)], about=("deployments",))
+        facts = compose(Batch(news=(news,)), {}, Addresses(), NOON).message.facts
+        shown[status] = {one.name: one.value for one in facts}
+
+    assert shown[OperationStatus.SUCCESS]["Hooks"] == "hook b failed: exit code 4"
+    assert "Data" not in shown[OperationStatus.SUCCESS]
+    assert shown[OperationStatus.FAILED]["Data"] == data
