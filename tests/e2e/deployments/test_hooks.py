@@ -27,6 +27,7 @@ from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import finished_steps, roas, signal_at
+from tests.support.brokers import running_broker
 from tests.support.registry import Registry, registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -360,6 +361,22 @@ async def test_hooks_run_new_images_and_a_failed_one_holds_them_back(place: Plac
     declared("-gt 1")
     await update("test")
     assert version(place) == "3"
+
+
+async def test_hooks_run_behind_the_engine_broker(place: Place) -> None:  # noqa: F811
+    (place.folder / "out").mkdir()
+    with running_broker(place.folder, place.project, roots=[f"{place.folder}/out:rw"]) as socket:
+        engine = {"engine": f"unix://{socket}"}
+        declare(place, 1, **engine)
+        await startup("test")
+        inside = {"name": "inside", "exec": {"service": "web", "command": ["true"]}}
+        declare(place, 2, job="echo ran >> /out/lines", before=[migrate()], after=[inside], **engine)
+
+        await update("test")
+
+    assert lines(place) == ["ran"]
+    assert [one["ok"] for one in last(place).details["hooks"]] == [True, True]
+    nothing_is_left(place)
 
 
 async def killed_in_the_hook(place: Place, hook: str) -> str:  # noqa: F811
