@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from core.common.safe_text import printable, shorten
+from core.common.stamps import without_stamp
 from models.compose import Application
 from models.containers import ContainerState
 from models.hooks import Hook, HookRun, Hooks, PlannedHook
@@ -113,9 +114,13 @@ def _mark(deployment_id: str) -> str:
     return f"-{hashlib.sha256(deployment_id.encode()).hexdigest()[:8]}"
 
 
-def last_lines(output: str) -> tuple[str, ...]:
-    """The last lines of an output, each cut where it is long; without empty ones at its end."""
+def last_lines(output: str, *, stamped: bool = False) -> tuple[str, ...]:
+    """The last lines of an output, each cut where it is long; without empty ones at its end.
+
+    `stamped`: the engine's time stamp stands before each, and is left out.
+    """
     lines = [line.rstrip() for line in output.rstrip().splitlines()]
+    lines = [without_stamp(line) for line in lines] if stamped else lines
     return tuple(line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..." for line in lines)[
         -LAST_LINES:
     ]

@@ -168,7 +168,7 @@ class _HookExecution:
             warns=hook.failure == "warn",
             exit_code=outcome.exit_code,
             problem=outcome.problem,
-            lines=last_lines(outcome.output),
+            lines=last_lines(outcome.output, stamped=outcome.container is not None),
             container=outcome.container.name if outcome.container is not None else "",
         )
         if hook.canary is not None:

@@ -145,6 +145,7 @@ def test_the_last_lines_are_bounded() -> None:
     lines = last_lines("\n".join(f"line {number}" for number in range(100)) + "\n\n\n")
     assert (lines[0], lines[-1], len(lines)) == ("line 80", "line 99", 20)
     assert len(last_lines("x" * 10_000)[0]) == 400
+    assert last_lines("2026-11-27T21:01:14.478547208Z tool 2\n", stamped=True) == ("tool 2",)
 
 
 def test_data_may_have_changed_once_a_hook_had_begun() -> None:
