@@ -58,6 +58,8 @@ class Program(BaseModel):
     limits: Limits = Limits()
     observes: bool = Field(default=False, description="It watches the others: its loss, or theirs, stops nothing.")
     outside_logins: bool = False
+    stateful: bool = Field(default=False, description="It keeps data, so two of it must not run at once.")
+    proxy: str = Field(default="", description="The kind of proxy it is: it passes requests on to other services.")
     source: str = Field(description="Where its check is documented.")
 
 

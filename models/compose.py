@@ -83,6 +83,7 @@ class ServiceDeclaration:
     `build_hash` changes with how the image is built: arguments, target, files named; not with the context's content.
     `awaited`: another service waits for this one to finish. `one_shot`: exit code 0 means done, because it
     is awaited or because nothing (restart policy, health check, published port) says that it is to stay up.
+    `update_order` is that of deploy.update_config. `fixed_address` is an address or MAC address that the file chooses.
     """
 
     name: str
@@ -112,6 +113,9 @@ class ServiceDeclaration:
     container_name: str | None = None
     inside_of: tuple[str, ...] = ()
     injects_files: bool = False
+    update_order: str = ""
+    network_mode: str = ""
+    fixed_address: str = ""
     config_hash: str = ""
     awaited: bool = False
     one_shot: bool = False
@@ -350,7 +354,9 @@ class PlannedService:
     """One line of a plan: what happens to a service, and because of which change.
 
     `interruption_seconds` is how long its last interruptions took, as a median of `interruptions_measured`; None where
-    no earlier one is on record. `note` says what could not be found out. Neither is part of the plan's id.
+    no earlier one is on record. `note` says what could not be found out. `start_first`: its new container is proven
+    beside the old one; where that was wanted and cannot be, `stop_first_because` says why. None of these is part of the
+    plan's id.
     """
 
     service: str
@@ -361,6 +367,8 @@ class PlannedService:
     interruption_seconds: float | None = None
     interruptions_measured: int = 0
     note: str = ""
+    start_first: bool = False
+    stop_first_because: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,8 @@ class ContainerState:
     memory_limit_bytes: int | None = None
     network_mode: str = ""
     networks: tuple[str, ...] = ()
+    anonymous_volumes: tuple[str, ...] = ()
+    """Where in it volumes are mounted that only it refers to."""
 
     @property
     def up(self) -> bool:

@@ -16,6 +16,7 @@ from models.fields import Block, FilePath, Name, Strict, Text, TimeOfWeek
 from models.hooks import Hooks
 from models.metrics import DependencyType, HealthImpact
 from models.updates import UpdatePolicy
+from models.overlap import ReplacementSettings
 
 
 def _usable_address(address: str) -> str:
@@ -259,7 +260,7 @@ class DependencySpec(Strict):
     impact: HealthImpact = Field(default=HealthImpact.CRITICAL, description="How bad it is without it.")
 
 
-class ServiceSpec(Strict):
+class ServiceSpec(ReplacementSettings):
     """What this environment knows of one service beyond the Compose file."""
 
     probe: Probe | None = Field(default=None, description="What proves that it works, beside its health check.")

@@ -124,6 +124,14 @@ class ComposeCli:
         if force_recreate:
             self._run(["create", "--quiet-pull", "--force-recreate", *force_recreate], deadline)
 
+    def create_another(self, service: str, count: int) -> None:
+        """Create containers of a service until it has so many, as it is declared now; leaves those that are there.
+
+        Its image must be there.
+        """
+        how = ["--quiet-pull", "--pull", "missing", "--no-recreate", "--scale", f"{service}={count}"]
+        self._run(["create", *how, service], _CREATE)
+
     def pull(self, services: Sequence[str], *, always: bool = False) -> None:
         """Pull the images of services; those that can be built are left out unless `always`.
 

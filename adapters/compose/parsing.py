@@ -118,6 +118,9 @@ def _service(
         container_name=body.get("container_name"),
         inside_of=inside,
         injects_files=bool(next(_injected_keys(document, body), None)),
+        update_order=str((deploy.get("update_config") or {}).get("order") or ""),
+        network_mode=str(body.get("network_mode") or ""),
+        fixed_address=_fixed_address(body),
         # Compose hashes such a service with the other container's id filled in, which only it knows.
         config_hash="" if inside else config_hash,
         awaited=awaited,
@@ -236,6 +239,19 @@ def _hosts_of(body: dict[str, Any]) -> set[str]:
     found = {value.removeprefix("service:") for value in shared if value.startswith("service:")}
     mounted = body.get("volumes_from") or ()
     return found | {entry.split(":")[0] for entry in mounted if not entry.startswith("container:")}
+
+
+def _fixed_address(body: dict[str, Any]) -> str:
+    """The first address that the file chooses for a service's containers."""
+    if body.get("mac_address"):
+        return str(body["mac_address"])
+    chosen = [
+        joined.get(key)
+        for joined in (body.get("networks") or {}).values()
+        if joined
+        for key in ("ipv4_address", "ipv6_address", "mac_address", "link_local_ips")
+    ]
+    return str(_first(*(one or None for one in chosen)) or "")
 
 
 def _restart_policy(body: dict[str, Any], deploy: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapters.docker.beside import Beside
 from adapters.docker.client import EngineClient
 from adapters.docker.containers import Containers
 from adapters.docker.events import Events
@@ -28,6 +29,7 @@ class DockerEngine(EngineClient):
         self.images = Images(self)
         self.networks = Networks(self, self.containers)
         self.volumes = Volumes(self)
+        self.beside = Beside(self, self.containers)
 
     def info(self) -> EngineInfo:
         """Describe the engine.

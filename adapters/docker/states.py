@@ -19,6 +19,7 @@ _CONFIG_HASH = "com.docker.compose.config-hash"
 _FILES = "com.docker.compose.project.config_files"
 _ENV_FILES = "com.docker.compose.project.environment_file"
 _FOLDER = "com.docker.compose.project.working_dir"
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
 def moment(text: str | None) -> datetime | None:
@@ -99,4 +100,11 @@ def container_state(reported: dict[str, Any], redact: Callable[[str], str]) -> C
         memory_limit_bytes=host.get("Memory") or None,
         network_mode=host.get("NetworkMode") or "",
         networks=tuple(sorted(networks)),
+        anonymous_volumes=tuple(
+            sorted(
+                printable(one.get("Destination", ""))
+                for one in reported.get("Mounts") or ()
+                if one.get("Type") == "volume" and _ANONYMOUS.fullmatch(one.get("Name", ""))
+            )
+        ),
     )

@@ -86,9 +86,13 @@ def _show_lines(lines: Sequence[PlannedService], *, interruptions: bool = False)
 
 
 def _interruption(line: PlannedService) -> str:
+    if line.start_first:
+        return "start-first: no interruption"
     if line.interruption is Interruption.NONE:
         return "none"
     how = "restarted" if line.interruption is Interruption.RESTARTED else "stopped and started again"
+    if line.stop_first_because:
+        how += f", stop-first because {escape(line.stop_first_because)}"
     if line.interruption_seconds is None:
         return f"{how}, not yet measured"
     times = "once" if line.interruptions_measured == 1 else f"{line.interruptions_measured} times"

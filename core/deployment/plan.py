@@ -23,6 +23,7 @@ from models.compose import (
 )
 from models.containers import ContainerState
 from models.failures import ComposeError
+from models.overlap import OverlapDecision
 
 # The engine's own values where a health check leaves them out.
 _INTERVAL = timedelta(seconds=30)
@@ -168,13 +169,14 @@ def plan(
     compose_version: str = "",
     fetches: Mapping[str, ImageFetch] | None = None,
     measured: Mapping[str, Sequence[float]] | None = None,
+    overlaps: Mapping[str, OverlapDecision] | None = None,
 ) -> Plan:
     """Plan what a start does with each service, and why.
 
     `images` are the ids of the engine's images by reference. `changed_files` are the mounted files of each service
     whose content changed since it was last proven. Compose before 2.29.7 replaces every dependant of a container it
     replaces. `fetches` are the images that the start pulls or builds first, by service. `measured` are the seconds of
-    each service's earlier interruptions.
+    each service's earlier interruptions. `overlaps` are the services that should be replaced start-first.
 
     Raises:
         ComposeError: Services depend on each other in a cycle.
@@ -196,7 +198,8 @@ def plan(
             line = PlannedService(service=name, action=action, because=because, wave=number)
             if fetch is not None and fetch.note and seen:
                 line = replace(line, note=fetch.note)
-            decided[name] = _interrupted(line, seen, (measured or {}).get(name, ()))
+            line = _interrupted(line, seen, (measured or {}).get(name, ()))
+            decided[name] = _overlapped(line, (overlaps or {}).get(name))
     orphans = sorted({one.name for one in container_states if one.service not in application.services})
     return Plan(
         project=application.project,
@@ -299,6 +302,23 @@ def _interrupted(line: PlannedService, seen: Sequence[ContainerState], measured:
         return line
     seconds = round(median(measured), 1) if measured else None
     return replace(line, interruption=kind, interruption_seconds=seconds, interruptions_measured=len(measured))
+
+
+def _overlapped(line: PlannedService, overlap: OverlapDecision | None) -> PlannedService:
+    """Add to a line of the plan that its service is replaced start-first, or why it cannot be."""
+    if overlap is None or line.interruption is not Interruption.REPLACED:
+        return line
+    if not overlap.possible:
+        return replace(line, stop_first_because=overlap.because)
+    note = "; ".join(filter(None, (line.note, overlap.note)))
+    return replace(
+        line,
+        start_first=True,
+        interruption=Interruption.NONE,
+        interruption_seconds=None,
+        interruptions_measured=0,
+        note=note,
+    )
 
 
 def _version(text: str) -> tuple[int, ...]:

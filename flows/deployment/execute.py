@@ -343,6 +343,8 @@ class _StartExecution:
                 reached=lambda milestone: self._reach(name, milestone),
                 journal=self._journal,
             )
+            if self.turns is not None:
+                proof = self.turns.described(name, proof)
         except RoasError as error:
             await self._keep_evidence([name], error.what)
             proof = StartProof(previous="", state="failed", reason=error.what, kept=False, ok=False)

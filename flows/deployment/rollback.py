@@ -17,6 +17,7 @@ from core.deployment.release import PreDeployState, PreviousContainer, beyond, d
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
+from flows.deployment.overlap import settle_replacements
 from flows.runtime import parameters
 from models.compose import Application, PlannedAction
 from models.containers import ContainerState
@@ -138,6 +139,7 @@ class StartRollback:
             return
         environment, (application, found, release) = await recorder.load(), self.armed
         await recorder.step(ROLLING_BACK, detail=recorder.facts.get("reason") or type(error).__name__)
+        await settle_replacements(recorder, environment, application, back=True)
         if release is None:
             recorder.facts["undone"] = await _take_back(recorder, environment, application, found)
         else:

@@ -26,6 +26,7 @@ from flows.deployment.failure import escalate
 from flows.deployment.hooks import recall_hooks
 from flows.deployment.interrupted_fetch import FETCHING, settle_interrupted_fetch
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
+from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback import FOUND, StartRollback, found_by
 from flows.deployment.turns import Turns
 from flows.deployment.update_context import UpdateContext
@@ -127,6 +128,8 @@ class Startup:
             environment = await recorder.load()
             facts = await self._validate(environment)
         self._names_before = await settle_interrupted_fetch(recorder, environment)
+        back = ROLLING_BACK in recorder.done
+        await settle_replacements(recorder, environment, facts.application, back=back)
         with timed(Phase.PLAN):
             planned = await self._plan(environment, facts)
         with timed(Phase.FETCH):
@@ -156,10 +159,13 @@ class Startup:
                 self.recorder, environment, application, planned=plan, replaced_since=replaced_since
             )
 
-        async def create(service: str) -> None:
+        async def create(service: str) -> str | None:
+            if plan.of(service).start_first:
+                return await replace_start_first(self.recorder, environment, application, service)
             await create_containers.with_options(task_run_name=f"create {service}")(
                 environment, fetched=True, services=[service]
             )
+            return None
 
         part = application if self._scope is None else part_of(application, self._scope)
         return await start_in_order(self.recorder, environment, part, planned=plan, turns=Turns(plan, create))

@@ -6,22 +6,26 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from models.compose import Plan, PlannedAction
 from models.results import ServiceStart
+from tasks.deployment.start_service import StartProof
 
 
 class Turns:
     """Lets the services that a plan changes begin one after the other. A service that is kept needs no turn."""
 
-    def __init__(self, plan: Plan, create: Callable[[str], Awaitable[None]]) -> None:
-        """`create` makes or replaces the containers of one service."""
+    def __init__(self, plan: Plan, create: Callable[[str], Awaitable[str | None]]) -> None:
+        """`create` makes or replaces the containers of one service, and says how where a user should know."""
         self._actions = {line.service: line.action for line in plan.changes}
         self._create = create
         self._one = asyncio.Lock()
         self._failed: str | None = None
         self.seconds: dict[str, float] = {}
         """How long it took to make or replace the containers of each service."""
+        self.how: dict[str, str] = {}
+        """How the containers of a service were replaced, where not by Compose."""
 
     @asynccontextmanager
     async def of(self, service: str) -> AsyncIterator[str | None]:
@@ -40,8 +44,14 @@ class Turns:
         """
         if self._actions.get(service) in (PlannedAction.CREATE, PlannedAction.RECREATE):
             began = time.monotonic()
-            await self._create(service)
+            if (how := await self._create(service)) is not None:
+                self.how[service] = how
             self.seconds[service] = time.monotonic() - began
+
+    def described(self, service: str, proof: StartProof) -> StartProof:
+        """The proof of a service with how its containers were replaced."""
+        how = self.how.get(service)
+        return proof if how is None else replace(proof, kept=False, reason=f"{how}; {proof.reason}")
 
     def end(self, result: ServiceStart) -> None:
         """A service was proven or failed."""

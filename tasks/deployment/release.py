@@ -65,6 +65,8 @@ async def inspect_release(
     def inspect() -> Release:
         engine = engine_of(environment)
         container_states = [one for one in engine.containers.inspect_project(environment.project) if not one.one_off]
+        # Of a service whose replacement failed, the newest container has the image that was tried.
+        container_states.sort(key=lambda one: one.created_at or now)
         facts = {image_id: engine.images.inspect(image_id) for image_id in {one.image_id for one in container_states}}
         held = {one.service: facts[one.image_id] for one in container_states}
         images = {one.service: one.image_id for one in container_states}

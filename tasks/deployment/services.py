@@ -41,6 +41,7 @@ from models.settings import current_settings
 from models.validation import Facts
 from tasks.deployment.images import injected_fingerprints, read_images
 from tasks.deployment.release_notes import read_release_notes
+from tasks.deployment.overlap import decide_overlaps
 from tasks.runtime.clients import compose_of, engine_of, known_applications, redactor_of
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
@@ -219,6 +220,7 @@ def _plan(
         compose_version="" if options.update else compose_version,
         fetches=images.fetches,
         measured=stores.progress.interruptions(environment.name) if stores else {},
+        overlaps=decide_overlaps(environment, application, container_states) if options.update else {},
     )
     if options.update:
         notes = read_release_notes(environment, application, planned, container_states, images, engine)

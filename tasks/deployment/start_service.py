@@ -311,8 +311,11 @@ class Attempt:
         since: datetime | None = None,
         *,
         while_running: bool = False,
+        only: Sequence[str] = (),
     ) -> None:
+        """`only` are the containers of the service that are looked at; by default all."""
         self._while_running = while_running
+        self._only = only
         self._journal = journal or ProbeJournal()
         self.environment = environment
         self.declaration = declaration
@@ -370,8 +373,9 @@ class Attempt:
             EngineError: The engine did not answer, or refused.
         """
         engine, name = engine_of(self.environment), self.declaration.name
+        among = self._only or among
         everything = await asyncio.to_thread(engine.containers.inspect_all, among) if among else []
-        if not among or len(everything) < len(among):
+        if not self._only and (not among or len(everything) < len(among)):
             everything = await asyncio.to_thread(engine.containers.inspect_project, self.environment.project, name)
         seen = [one for one in everything if not one.one_off]
         for one in seen:
@@ -391,7 +395,14 @@ class Attempt:
         if self._secrets is None:
             self._secrets = await asyncio.to_thread(secret_values, self.environment)
         engine, project, name = engine_of(self.environment), self.environment.project, self.declaration.name
-        self.answer = await run_probe(probe, name, project=project, engine=engine, secrets=self._secrets)
+        self.answer = await run_probe(
+            probe,
+            name,
+            project=project,
+            engine=engine,
+            secrets=self._secrets,
+            container_states=seen if self._only else None,
+        )
         self._journal.answered(self.answer)
         if self.answer.ok:
             return by_engine

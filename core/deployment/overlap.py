@@ -1,0 +1,211 @@
+"""Decide whether a service can be replaced start-first: its new container proven beside the old one."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+
+from core.deployment.plan import needed_by
+from models.compose import Application, Mount, MountKind, ServiceDeclaration
+from models.containers import ContainerState
+from models.environments import Environment
+from models.overlap import OverlapDecision, RunProgram
+
+START_FIRST = "start-first"
+
+RELOADED = frozenset({"nginx"})
+"""The kinds of proxy that keep addresses until they are reloaded; others ask for them again by themselves."""
+
+_BESIDE = re.compile(r"[0-9a-f]{12}_(.+)")
+_SHARED_MODES = ("host", "none", "service:", "container:")
+_ID_DIGITS = 12
+
+
+def wants_overlap(declaration: ServiceDeclaration, environment: Environment) -> bool:
+    """Whether the environment, or else the Compose file, says that the service is replaced start-first."""
+    own = environment.service(declaration.name).order
+    return (own or declaration.update_order) == START_FIRST
+
+
+def decide_overlap(
+    application: Application,
+    service: str,
+    environment: Environment,
+    container_states: Sequence[ContainerState],
+    programs: Mapping[str, RunProgram],
+) -> OverlapDecision:
+    """Decide whether a service that should be replaced start-first can be.
+
+    `container_states` are those of the project, and `programs` what services were recognised to run.
+    """
+    declaration = application.services[service]
+    seen = [one for one in container_states if one.service == service and not one.one_off]
+    because = (
+        _exclusive(declaration, application)
+        or _writes(declaration, application, environment.service(service).shared_volumes)
+        or _kept_to_one(declaration, environment, programs.get(service))
+        or _unready(declaration, environment, seen)
+    )
+    if because:
+        return OverlapDecision(possible=False, because=because)
+    return OverlapDecision(possible=True, note=_cut(application, service))
+
+
+def unproven_networks(application: Application, service: str) -> tuple[str, ...]:
+    """The engine's names of the networks where a new container gets its names only once it is proven.
+
+    In a network that holds nothing but the service and what it depends on, nobody calls it.
+    """
+    needed = {*_all_needed(application, service), service}
+    names = {one.key: one for one in application.networks}
+    return tuple(
+        names[key].name
+        for key in application.services[service].networks
+        if key in names and (names[key].external or any(one not in needed for one in _members(application, key)))
+    )
+
+
+def fixed_subnets(application: Application) -> frozenset[str]:
+    """The engine's names of the networks with a subnet of the Compose file: addresses can be chosen there."""
+    return frozenset(one.name for one in application.networks if one.subnets and not one.external)
+
+
+def proxies_of(
+    application: Application, service: str, environment: Environment, programs: Mapping[str, RunProgram]
+) -> dict[str, str]:
+    """The kind of proxy, such as nginx, by each service that passes requests on to this one."""
+    named = environment.service(service).proxy
+    if named is not None:
+        known = programs.get(named)
+        return {named: known.proxy if known else ""}
+    shared = set(application.services[service].networks)
+    return {
+        name: known.proxy
+        for name, known in programs.items()
+        if known.proxy
+        and name != service
+        and name in application.services
+        and shared & set(application.services[name].networks)
+    }
+
+
+def reload_command(command: Sequence[str]) -> tuple[str, ...]:
+    """The command that makes an nginx ask for addresses again; `command` is the one that it was started with."""
+    words = [part for one in command for part in one.split()]
+    file = next((after for word, after in itertools.pairwise(words) if word == "-c" and after.startswith("/")), None)
+    return ("nginx", *(("-c", file) if file else ()), "-s", "reload")
+
+
+def beside_name(replaced: ContainerState) -> str:
+    """The name of a container while it is beside the one that it replaces."""
+    return f"{replaced.container_id[:_ID_DIGITS]}_{replaced.name}"
+
+
+def replaced_by(container: ContainerState) -> tuple[str, str] | None:
+    """The beginning of the id and the name of the container that this one is beside; None where it is not."""
+    match = _BESIDE.fullmatch(container.name)
+    return (container.name[:_ID_DIGITS], match[1]) if match else None
+
+
+def surplus(declaration: ServiceDeclaration, seen: Sequence[ContainerState]) -> tuple[ContainerState, ...]:
+    """The containers that were created to be copied and were never started, beyond the declared number."""
+    own = [one for one in seen if replaced_by(one) is None]
+    extra = max(0, len(own) - declaration.replicas)
+    unused = [one for one in own if one.state == "created" and one.started_at is None]
+    return tuple(sorted(unused, key=lambda one: one.number, reverse=True)[:extra])
+
+
+def _exclusive(declaration: ServiceDeclaration, application: Application) -> str:
+    for port in declaration.ports:
+        if port.published is not None:
+            return f"port {port.published} of the host is fixed"
+    if declaration.container_name is not None:
+        return f"the name {declaration.container_name} of its container is fixed"
+    if declaration.network_mode.startswith(_SHARED_MODES) or declaration.inside_of:
+        return f"it uses the network, processes or volumes of {declaration.network_mode or declaration.inside_of[0]}"
+    if declaration.fixed_address:
+        return f"its address {declaration.fixed_address} is fixed"
+    inside = sorted(name for name, one in application.services.items() if declaration.name in one.inside_of)
+    return f"{', '.join(inside)} lives inside of its container" if inside else ""
+
+
+def _writes(declaration: ServiceDeclaration, application: Application, shared: Sequence[str]) -> str:
+    names = {one.key: one.name for one in application.volumes}
+    for mount in declaration.mounts:
+        if not _has_one_writer(mount):
+            continue
+        if not {mount.source, mount.target, names.get(mount.source, mount.source)} & {one for one in shared if one}:
+            kind = "volume" if mount.kind is MountKind.VOLUME else "path"
+            source = mount.source or mount.target
+            return f"it may write {kind} {source}; mount it read-only, or name it in shared_volumes of the service"
+    return ""
+
+
+def _has_one_writer(mount: Mount) -> bool:
+    if mount.read_only or mount.kind not in (MountKind.BIND, MountKind.VOLUME):
+        return False
+    return not mount.source.endswith(".sock")
+
+
+def _kept_to_one(declaration: ServiceDeclaration, environment: Environment, program: RunProgram | None) -> str:
+    if program is not None and program.stateful:
+        return f"it runs {program.name}, which keeps data, and two of it must not run at once"
+    if environment.service(declaration.name).outside_logins or (program is not None and program.outside_logins):
+        return "it logs in elsewhere, and two of it would answer twice"
+    return "it is a job" if declaration.one_shot else ""
+
+
+def _unready(declaration: ServiceDeclaration, environment: Environment, seen: Sequence[ContainerState]) -> str:
+    for one in seen:
+        if one.anonymous_volumes:
+            return f"its image keeps data in an anonymous volume ({', '.join(one.anonymous_volumes)})"
+    checked = declaration.checked or any(one.health is not None for one in seen)
+    if not checked and environment.service(declaration.name).probe is None:
+        return "it has no health check and no probe, so nothing says when the new container serves"
+    running = sum(one.state == "running" for one in seen)
+    if running < len(seen) or running != declaration.replicas:
+        return f"{running} of {declaration.replicas} containers run now"
+    return ""
+
+
+def _cut(application: Application, service: str) -> str:
+    """What a user should know: a container that gets a name in a network loses its connections in that network."""
+    keys = {one.name: one.key for one in application.networks}
+    joined = {keys[name] for name in unproven_networks(application, service)}
+    needed = [name for name in _all_needed(application, service) if joined & set(application.services[name].networks)]
+    if not needed:
+        return ""
+    return (
+        f"its connections to {', '.join(needed)} are closed once when it takes its name, so it must connect again; "
+        f"a network with {service} and {', '.join(needed)} alone avoids that"
+    )
+
+
+def _members(application: Application, key: str) -> list[str]:
+    return [name for name, one in application.services.items() if key in one.networks]
+
+
+def _all_needed(application: Application, service: str) -> list[str]:
+    found: list[str] = []
+    waiting = [service]
+    while waiting:
+        for other in needed_by(application, waiting.pop()):
+            if other not in found:
+                found.append(other)
+                waiting.append(other)
+    return sorted(found)
+
+
+def goes_forward(new: ContainerState, old: ContainerState | None, *, joined: bool, old_named: bool, back: bool) -> bool:
+    """Whether an interrupted replacement is finished; else the new container is removed, and the old one serves on.
+
+    `joined`: others find the new one under the service's name. `old_named`: they still find the old one. `back`: the
+    operation is rolled back.
+    """
+    if old is None:
+        return True
+    serves = joined and new.state == "running" and new.health in (None, "healthy")
+    if not old.up:
+        return serves
+    return serves and not (back and old_named)

@@ -1,0 +1,103 @@
+"""Replace a service start-first: each new container is proven beside the old one, which serves meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from core.deployment.overlap import proxies_of
+from core.deployment.plan import start_deadline
+from flows.deployment.operation import OperationRecorder
+from models.compose import Application
+from models.containers import ContainerState
+from models.environments import Environment
+from models.failures import RoasError
+from models.overlap import BesideContainer
+from tasks.deployment.overlap import (
+    create_another,
+    is_unsettled,
+    prove_beside,
+    reload_proxies,
+    run_programs,
+    settle_beside,
+    start_beside,
+    stop_beside,
+    take_in,
+    take_out,
+    take_place,
+)
+from tasks.deployment.release import remove_containers
+from tasks.deployment.services import inspect_application, read_injected_files, stop_containers
+
+log = logging.getLogger("roas")
+
+BESIDE, NAMED, DRAINED = "started beside the old container", "found under its name", "drained"
+"""Steps of an operation, each of a service."""
+
+
+async def replace_start_first(
+    recorder: OperationRecorder, environment: Environment, application: Application, service: str
+) -> str:
+    """Replace each container of a service by one that was proven beside it; returns how, in a sentence.
+
+    Raises:
+        StartFailedError: A new container was not proven. It is left beside the old one, which serves, as evidence;
+            the rollback removes it.
+        RoasError: Compose or the engine refused.
+    """
+    declaration = application.services[service]
+    old_ones = [one for one in await inspect_application(environment) if one.service == service and not one.one_off]
+    files = (await read_injected_files(environment)).get(service, ()) if declaration.injects_files else ()
+    programs = await asyncio.to_thread(run_programs, environment, application)
+    proxies = proxies_of(application, service, environment, programs)
+    own = environment.service(service)
+    deadline = start_deadline(declaration, own.start_timeout_seconds).total_seconds()
+    snapshot = await create_another(environment, service)
+    reloaded: set[str] = set()
+    for old in old_ones:
+        beside = await start_beside(environment, application, old, snapshot, files)
+        await recorder.step(BESIDE, service, detail=f"{beside.name} beside {old.name}")
+        await prove_beside(environment, declaration, beside, deadline)
+        try:
+            await take_in(environment, old, beside, snapshot)
+            await recorder.step(NAMED, service, detail=f"{beside.name} in {', '.join(beside.networks) or 'no network'}")
+            reloaded |= set(await reload_proxies(environment, proxies))
+        except RoasError:
+            # Others find it already, and only the old one is known to serve.
+            await stop_beside(environment, beside, declaration.stop_grace_period)
+            raise
+        is_out = await take_out(environment, application, old, beside)
+        if is_out:
+            reloaded |= set(await reload_proxies(environment, proxies))
+        log.info("%s: the new container is proven and serves; %s drains %g s", service, old.name, own.drain_seconds)
+        await asyncio.sleep(own.drain_seconds)
+        await _remove_old(environment, application, old, beside)
+        await recorder.step(DRAINED, service, detail=f"{old.name} after {own.drain_seconds:g} s")
+        if not is_out:
+            # They may hold the address of the container that is gone.
+            reloaded |= set(await reload_proxies(environment, proxies))
+    how = f"replaced start-first, old one drained after {own.drain_seconds:g} s"
+    return f"{how}, {', '.join(sorted(reloaded))} reloaded" if reloaded else how
+
+
+async def settle_replacements(
+    recorder: OperationRecorder, environment: Environment, application: Application, *, back: bool = False
+) -> None:
+    """Finish or undo what an interrupted replacement left, so that no container stays beside another.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+    if await is_unsettled(environment, application):
+        done = await settle_beside(environment, application, back=back)
+        recorder.facts["replacements_settled"] = done
+        log.warning("an interrupted replacement: %s", "; ".join(done))
+
+
+async def _remove_old(
+    environment: Environment, application: Application, old: ContainerState, beside: BesideContainer
+) -> None:
+    grace = application.services[old.service].stop_grace_period
+    await stop_containers(environment, old.service, [old], grace)
+    await remove_containers(environment, old.service, [old.container_id])
+    await take_place(environment, beside)

@@ -1,0 +1,375 @@
+"""Replace a service start-first: start a container beside the old one, prove it, name it, and remove the old one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from prefect import task
+
+from adapters.compose.variables import secret_values
+from adapters.docker.beside import names_in
+from adapters.docker.containers import ContainerSnapshot
+from adapters.docker.engine import DockerEngine
+from adapters.probes.run import run_probe
+from adapters.programs import shipped_programs
+from core.adoption.recognise import recognise
+from core.deployment.overlap import (
+    RELOADED,
+    beside_name,
+    decide_overlap,
+    fixed_subnets,
+    goes_forward,
+    reload_command,
+    replaced_by,
+    surplus,
+    unproven_networks,
+    wants_overlap,
+)
+from models.adoption import ServiceTraits
+from models.compose import Application, InjectedFile, ServiceDeclaration
+from models.containers import ContainerState
+from models.environments import Environment
+from models.failures import ContainerGoneError, EngineError, StartFailedError
+from models.overlap import BesideContainer, OverlapDecision, RunProgram
+from tasks.deployment.start_service import Attempt, until_proven
+from tasks.monitoring.events import watch_project
+from tasks.runtime.clients import compose_of, engine_of
+from tasks.runtime.retry_policy import EFFECT, retry_read
+from tasks.runtime.traces import describe_span
+
+log = logging.getLogger("roas")
+
+_ASK_AGAIN_SECONDS = 0.5
+_CHECK_WITHIN = timedelta(seconds=30)
+_SIGNAL_WITHIN = timedelta(seconds=30)
+
+
+def run_programs(environment: Environment, application: Application) -> dict[str, RunProgram]:
+    """The recognised program of each service.
+
+    Raises:
+        ComposeError: The Compose files cannot be read.
+    """
+    traits, found = compose_of(environment).traits(), {}
+    for name, declaration in application.services.items():
+        known = recognise(declaration, traits.get(name, ServiceTraits()), shipped_programs())
+        if known is not None:
+            one = known.program
+            found[name] = RunProgram(
+                name=one.name, stateful=one.stateful, outside_logins=one.outside_logins, proxy=one.proxy
+            )
+    return found
+
+
+def decide_overlaps(
+    environment: Environment, application: Application, container_states: Sequence[ContainerState]
+) -> dict[str, OverlapDecision]:
+    """Whether each service that should be replaced start-first can be.
+
+    Raises:
+        ComposeError: The Compose files cannot be read.
+    """
+    wanted = [name for name, one in application.services.items() if wants_overlap(one, environment)]
+    programs = run_programs(environment, application) if wanted else {}
+    return {name: decide_overlap(application, name, environment, container_states, programs) for name in wanted}
+
+
+@task(name="create another", task_run_name="create another {service}", **EFFECT)
+async def create_another(environment: Environment, service: str) -> ContainerSnapshot:
+    """Let Compose make one more container of a service, and take it away again: what it was made from is kept.
+
+    Raises:
+        ComposeError: Compose, or the engine below it, refused.
+    """
+
+    def make() -> ContainerSnapshot:
+        engine = engine_of(environment)
+        known = engine.containers.inspect_project(environment.project, service)
+        compose_of(environment).create_another(service, sum(not one.one_off for one in known) + 1)
+        before = {one.container_id for one in known}
+        made = [one for one in engine.containers.services(environment.project, service) if one not in before]
+        if len(made) != 1:
+            raise EngineError(f"Compose made {len(made)} more containers of {service} instead of one.")
+        return engine.beside.take(made[0])
+
+    return await asyncio.to_thread(make)
+
+
+@task(name="start beside", task_run_name="start {old.service} beside {old.name}", **EFFECT)
+async def start_beside(
+    environment: Environment,
+    application: Application,
+    old: ContainerState,
+    snapshot: ContainerSnapshot,
+    files: Sequence[InjectedFile],
+) -> BesideContainer:
+    """Start a container beside the one that it replaces; others do not find it under the service's name yet.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+
+    def start() -> BesideContainer:
+        engine, name = engine_of(environment), beside_name(old)
+        networks = unproven_networks(application, old.service)
+        container_id = engine.beside.create(snapshot, name, old, networks)
+        engine.containers.start(container_id, files)
+        return BesideContainer(
+            container_id=container_id,
+            name=name,
+            replaces_id=old.container_id,
+            replaces_name=old.name,
+            service=old.service,
+            networks=networks,
+        )
+
+    return await asyncio.to_thread(start)
+
+
+@task(name="prove beside", task_run_name="prove {beside.name}", **EFFECT)
+async def prove_beside(
+    environment: Environment, declaration: ServiceDeclaration, beside: BesideContainer, deadline_seconds: float
+) -> str:
+    """Wait until the container itself is proven, as any start is: health check, probe, stabilisation. Returns why.
+
+    Raises:
+        StartFailedError: It did not come up, or did not stay up.
+    """
+    attempt = Attempt(environment, replace(declaration, replicas=1), only=[beside.container_id])
+    async with watch_project(environment) as watch:
+        seen = await until_proven(attempt, watch, deadline_seconds)
+    verdict = attempt.verdict(seen)
+    describe_span(environment=environment.name, service=beside.service, outcome=str(verdict.health))
+    return verdict.reason
+
+
+@task(name="take into the network", task_run_name="name {beside.name}", **EFFECT)
+async def take_in(
+    environment: Environment, old: ContainerState, beside: BesideContainer, snapshot: ContainerSnapshot
+) -> None:
+    """Let others find the proven container under the service's name, and prove once more that it serves.
+
+    Raises:
+        EngineError: The engine refused.
+        StartFailedError: It does not serve any more, as when it does not connect again to what it needs.
+    """
+
+    def join() -> None:
+        engine = engine_of(environment)
+        for network in beside.networks:
+            engine.beside.join(beside.container_id, network, names_in(snapshot, network, old))
+
+    if beside.networks:
+        await asyncio.to_thread(join)
+        await _prove_again(environment, beside)
+
+
+async def _prove_again(environment: Environment, beside: BesideContainer) -> None:
+    engine = engine_of(environment)
+    test = await asyncio.to_thread(engine.beside.health_test, beside.container_id)
+    until = datetime.now(UTC) + _CHECK_WITHIN
+    while (why := await _refused(environment, engine, beside, test)) is not None:
+        if datetime.now(UTC) > until:
+            raise StartFailedError(
+                f"{beside.service} was proven, but not again after it had taken its name in its networks: {why}",
+                advice="It must connect again to what it needs: a network with these services alone avoids that.",
+                service=beside.service,
+            )
+        await asyncio.sleep(_ASK_AGAIN_SECONDS)
+
+
+async def _refused(
+    environment: Environment, engine: DockerEngine, beside: BesideContainer, test: Sequence[str]
+) -> str | None:
+    """Why the container does not serve; None where its health check and its probe succeed."""
+    seen = await asyncio.to_thread(engine.containers.inspect, beside.container_id)
+    if seen.state != "running":
+        return f"it is {seen.state} (exit code {seen.exit_code})"
+    if test:
+        try:
+            exit_code, printed = await asyncio.to_thread(
+                engine.containers.exec, beside.container_id, test, _CHECK_WITHIN
+            )
+        except TimeoutError:
+            return "its health check does not end"
+        if exit_code != 0:
+            return f"its health check ended with exit code {exit_code}: {printed.strip()[:200]}"
+    probe = environment.service(beside.service).probe
+    if probe is None:
+        return None
+    secrets = await asyncio.to_thread(secret_values, environment)
+    answer = await run_probe(
+        probe, beside.service, project=environment.project, engine=engine, secrets=secrets, container_states=[seen]
+    )
+    return None if answer.ok else f"its probe fails: {answer.detail}"
+
+
+@task(name="stop beside", task_run_name="stop {beside.name}", **EFFECT)
+async def stop_beside(environment: Environment, beside: BesideContainer, grace: timedelta) -> None:
+    """Stop a new container, so that others find it no more; it stays as evidence.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+    await asyncio.to_thread(engine_of(environment).containers.stop, beside.container_id, grace)
+
+
+@task(name="take out of the network", task_run_name="take {old.name} out", **EFFECT)
+async def take_out(
+    environment: Environment, application: Application, old: ContainerState, beside: BesideContainer
+) -> bool:
+    """Let others find the old container no more under the service's name, where its connections can go on.
+
+    Returns whether that was possible: the networks must have a subnet in the Compose file.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+    if not set(beside.networks) <= fixed_subnets(application):
+        return False
+    engine = engine_of(environment)
+    for network in beside.networks:
+        await asyncio.to_thread(engine.beside.leave_names, old.container_id, network)
+    return True
+
+
+@task(name="reload the proxies", task_run_name="reload {proxies}", **EFFECT)
+async def reload_proxies(environment: Environment, proxies: Mapping[str, str]) -> list[str]:
+    """Make proxies that keep addresses ask for them again; returns which. `proxies` are their kinds by service.
+
+    Raises:
+        StartFailedError: One did not reload, so it would go on with the old addresses.
+    """
+    engine, reloaded = engine_of(environment), []
+    for name, kind in proxies.items():
+        if kind not in RELOADED:
+            continue
+        containers = await asyncio.to_thread(engine.containers.inspect_project, environment.project, name)
+        for one in containers:
+            if one.state != "running" or one.one_off:
+                continue
+            own = await asyncio.to_thread(engine.beside.command, one.container_id)
+            try:
+                exit_code, printed = await asyncio.to_thread(
+                    engine.containers.exec, one.container_id, reload_command(own), _SIGNAL_WITHIN
+                )
+            except TimeoutError as error:
+                exit_code, printed = 1, str(error)
+            if exit_code != 0:
+                raise StartFailedError(
+                    f"{name} did not reload: {printed.strip()[:300]}",
+                    advice=f"correct its configuration: docker exec {one.name} nginx -t",
+                    service=name,
+                )
+            reloaded.append(name)
+    return reloaded
+
+
+@task(name="take the place", task_run_name="rename {beside.name}", **EFFECT)
+async def take_place(environment: Environment, beside: BesideContainer) -> None:
+    """Give the new container the name of the removed one.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+    engine = engine_of(environment)
+    await asyncio.to_thread(engine.beside.rename, beside.container_id, beside.replaces_name)
+
+
+@retry_read
+async def is_unsettled(environment: Environment, application: Application) -> bool:
+    """Whether an interrupted start-first replacement left a container.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+    seen = await asyncio.to_thread(_containers, environment)
+    return any(replaced_by(one) for one in seen) or bool(_unused(environment, application, seen))
+
+
+@task(name="settle replacements", **EFFECT)
+async def settle_beside(environment: Environment, application: Application, *, back: bool) -> list[str]:
+    """Finish or undo what an interrupted start-first replacement left; returns what was done, in words.
+
+    With `back` the operation is rolled back, so the old containers stay where they serve.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+
+    def settle() -> list[str]:
+        engine, done = engine_of(environment), []
+        seen = _containers(environment)
+        for new in seen:
+            if (place := replaced_by(new)) is None:
+                continue
+            old = next((one for one in seen if one.container_id.startswith(place[0])), None)
+            done.append(_settle(engine, application, new, old, place[1], back=back))
+        for one in _unused(environment, application, seen):
+            engine.containers.remove(one.container_id)
+            done.append(f"removed {one.name}, which was never started")
+        return done
+
+    return await asyncio.to_thread(settle)
+
+
+def _containers(environment: Environment) -> list[ContainerState]:
+    found = engine_of(environment).containers.inspect_project(environment.project)
+    return [one for one in found if not one.one_off]
+
+
+def _unused(environment: Environment, application: Application, seen: Sequence[ContainerState]) -> list[ContainerState]:
+    """What Compose made to be copied, where the process ended before it was taken away."""
+    return [
+        one
+        for name, declaration in application.services.items()
+        if wants_overlap(declaration, environment)
+        for one in surplus(declaration, [one for one in seen if one.service == name])
+    ]
+
+
+def _settle(
+    engine: DockerEngine,
+    application: Application,
+    new: ContainerState,
+    old: ContainerState | None,
+    name: str,
+    *,
+    back: bool,
+) -> str:
+    declaration = application.services.get(new.service)
+    networks = unproven_networks(application, new.service) if declaration is not None else ()
+    grace = timedelta(seconds=10) if declaration is None else declaration.stop_grace_period
+    if not goes_forward(
+        new,
+        old,
+        joined=_is_named(engine, new, networks),
+        old_named=old is not None and _is_named(engine, old, networks),
+        back=back,
+    ):
+        _remove(engine, new, grace)
+        return f"removed {new.name}, which was not proven"
+    if old is not None:
+        _remove(engine, old, grace)
+    engine.beside.rename(new.container_id, name)
+    return f"finished the replacement of {name}"
+
+
+def _is_named(engine: DockerEngine, one: ContainerState, networks: Sequence[str]) -> bool:
+    try:
+        names = engine.beside.names(one.container_id)
+    except ContainerGoneError:
+        return False
+    return all(one.service in names.get(network, ()) for network in networks)
+
+
+def _remove(engine: DockerEngine, one: ContainerState, grace: timedelta) -> None:
+    try:
+        engine.containers.stop(one.container_id, grace)
+        engine.containers.remove(one.container_id)
+    except ContainerGoneError:
+        log.debug("%s is gone already", one.name)

@@ -1,0 +1,185 @@
+"""Real proxies in front of a small application, and a client that counts the requests that fail."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+IMAGE = "roas-test-fronts:1"
+"""Its tag stays, so that it is built once on an engine."""
+
+_DOCKERFILE = """\
+FROM roas/base:local
+RUN apt-get update \\
+    && apt-get install -y --no-install-recommends caddy curl haproxy nginx-light python3-minimal libpython3-stdlib \\
+    && rm -rf /var/lib/apt/lists/*
+"""
+
+_APPLICATION = """\
+import http.server, os, time
+time.sleep(float(os.environ.get("BEGINS_AFTER", "0.5")))
+class Answer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        time.sleep(0.01)
+        body = os.environ["VERSION"].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words):
+        pass
+http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
+"""
+
+_FILES = {
+    "nginx": (
+        "nginx.conf",
+        (
+            "pid /tmp/nginx.pid;\nevents {}\nhttp {\n  access_log off;\n  server {\n    listen 8080;\n"
+            "    location / {\n      proxy_pass http://web:8000;\n      proxy_connect_timeout 1s;\n    }\n  }\n}\n"
+        ),
+    ),
+    "nginx-resolver": (
+        "nginx.conf",
+        (
+            "pid /tmp/nginx.pid;\nevents {}\nhttp {\n  access_log off;\n  resolver 127.0.0.11 valid=1s;\n  server {\n"
+            "    listen 8080;\n    location / {\n      set $app http://web:8000;\n      proxy_pass $app;\n"
+            "      proxy_connect_timeout 1s;\n    }\n  }\n}\n"
+        ),
+    ),
+    "haproxy": (
+        "haproxy.cfg",
+        (
+            "defaults\n  mode http\n  timeout connect 1s\n  timeout client 30s\n  timeout server 30s\n  retries 3\n"
+            "  option redispatch 1\n  retry-on conn-failure empty-response\nresolvers docker\n"
+            "  nameserver dns 127.0.0.11:53\n  hold valid 1s\nfrontend front\n  bind :8080\n  default_backend app\n"
+            "backend app\n  server-template web 4 web:8000 check inter 1s resolvers docker init-addr libc,none\n"
+        ),
+    ),
+    "caddy": (
+        "Caddyfile",
+        "{\n  auto_https off\n}\n:8080 {\n  reverse_proxy web:8000 {\n    lb_try_duration 5s\n  }\n}\n",
+    ),
+    "caddy-dynamic": (
+        "Caddyfile",
+        (
+            "{\n  auto_https off\n}\n:8080 {\n  reverse_proxy {\n    dynamic a web 8000 {\n      refresh 1s\n    }\n"
+            "    lb_try_duration 5s\n  }\n}\n"
+        ),
+    ),
+}
+_COMMANDS = {
+    "nginx.conf": "[nginx, -c, /conf/nginx.conf, -g, 'daemon off;']",
+    "haproxy.cfg": "[haproxy, -db, -f, /conf/haproxy.cfg]",
+    "Caddyfile": "[caddy, run, --config, /conf/Caddyfile]",
+}
+FRONTS = tuple(_FILES)
+
+
+def build_image() -> str:
+    """The image with Caddy, HAProxy, nginx and Python, built where the engine has none."""
+    if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode:
+        command = ["docker", "build", "--quiet", "--tag", IMAGE, "-"]
+        subprocess.run(command, input=_DOCKERFILE, text=True, check=True, capture_output=True)
+    return IMAGE
+
+
+def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: str = "start-first", **more: str) -> str:
+    """Write the files that the services mount; the services `web` and `front`, which publishes the port."""
+    name, text = _FILES[front]
+    conf = folder / "conf"
+    conf.mkdir(exist_ok=True)
+    (conf / name).write_text(text)
+    (conf / "app.py").write_text(_APPLICATION)
+    lines = [
+        "web:",
+        f"  image: {IMAGE}",
+        "  pull_policy: never",
+        "  init: true",
+        *([] if "command" in more else ["  command: [python3, /conf/app.py]"]),
+        f"  environment: {{VERSION: '{version}'}}",
+        "  volumes: ['./conf:/conf:ro']",
+        f"  deploy: {{update_config: {{order: {order}}}}}",
+        (
+            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8000/'], interval: 1s, timeout: 1s, retries: 2, "
+            "start_period: 10s, start_interval: 200ms}"
+        ),
+        *(f"  {key}: {value}" for key, value in more.items()),
+        "front:",
+        f"  image: {IMAGE}",
+        "  pull_policy: never",
+        "  init: true",
+        f"  command: {_COMMANDS[name]}",
+        f"  ports: ['127.0.0.1:{port}:8080']",
+        "  volumes: ['./conf:/conf:ro']",
+        "  depends_on: {web: {condition: service_healthy}}",
+        (
+            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8080/'], interval: 1s, timeout: 1s, retries: 5, "
+            "start_period: 10s, start_interval: 200ms}"
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(slots=True)
+class Client:
+    """Sends requests at a fixed rate, each on a connection of its own, and counts how they end."""
+
+    port: int
+    per_second: float
+    answers: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    sent: int = 0
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self) -> None:
+        """Send until `end`; a request that waits delays no other one."""
+        began = time.monotonic()
+        with ThreadPoolExecutor(32) as pool:
+            while not self._ended.wait(max(0.0, began + self.sent / self.per_second - time.monotonic())):
+                self.sent += 1
+                pool.submit(self._ask)
+
+    def end(self) -> None:
+        """Send no more."""
+        self._ended.set()
+
+    def _ask(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            body = answer.read().decode()
+            said = None if answer.status == 200 else f"{answer.status} {body[:80]}"
+        except OSError as error:
+            body, said = "", f"{type(error).__name__}: {error}"
+        finally:
+            connection.close()
+        with self._lock:
+            if said is None:
+                self.answers[body] += 1
+            else:
+                self.failures.append(said)
+
+
+@contextmanager
+def asking(port: int, per_second: float = 20) -> Iterator[Client]:
+    """A client that sends requests meanwhile; at the end all have been answered or have failed."""
+    client = Client(port, per_second)
+    thread = threading.Thread(target=client.run)
+    thread.start()
+    try:
+        yield client
+    finally:
+        client.end()
+        thread.join()
