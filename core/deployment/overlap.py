@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from core.deployment.plan import needed_by
 from models.compose import Application, Mount, MountKind, ServiceDeclaration
@@ -49,14 +49,21 @@ def decide_overlap(
     )
     if because:
         return OverlapDecision(possible=False, because=because)
-    return OverlapDecision(possible=True, note=_cut(application, service))
+    kinds = proxies_of(application, service, environment, programs).values()
+    return OverlapDecision(
+        possible=True, note=_cut(application, service, unproven_networks(application, service, kinds))
+    )
 
 
-def unproven_networks(application: Application, service: str) -> tuple[str, ...]:
+def unproven_networks(application: Application, service: str, proxies: Collection[str] = ()) -> tuple[str, ...]:
     """The engine's names of the networks where a new container gets its names only once it is proven.
 
-    In a network that holds nothing but the service and what it depends on, nobody calls it.
+    In a network that holds nothing but the service and what it depends on, no other service calls it. `proxies` are the kinds
+    of proxy in front: Traefik follows the health and the address of containers itself, and would not see that a
+    container has another address after it took its name.
     """
+    if "traefik" in proxies:
+        return ()
     needed = {*_all_needed(application, service), service}
     names = {one.key: one for one in application.networks}
     return tuple(
@@ -169,10 +176,10 @@ def _unready(declaration: ServiceDeclaration, environment: Environment, seen: Se
     return ""
 
 
-def _cut(application: Application, service: str) -> str:
+def _cut(application: Application, service: str, networks: Sequence[str]) -> str:
     """What a user should know: a container that gets a name in a network loses its connections in that network."""
     keys = {one.name: one.key for one in application.networks}
-    joined = {keys[name] for name in unproven_networks(application, service)}
+    joined = {keys[name] for name in networks}
     needed = [name for name in _all_needed(application, service) if joined & set(application.services[name].networks)]
     if not needed:
         return ""

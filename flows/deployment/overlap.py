@@ -55,7 +55,7 @@ async def replace_start_first(
     snapshot = await create_another(environment, service)
     reloaded: set[str] = set()
     for old in old_ones:
-        beside = await start_beside(environment, application, old, snapshot, files)
+        beside = await start_beside(environment, application, old, snapshot, files, proxies)
         await recorder.step(BESIDE, service, detail=f"{beside.name} beside {old.name}")
         await prove_beside(environment, declaration, beside, deadline)
         try:

@@ -106,8 +106,11 @@ async def start_beside(
     old: ContainerState,
     snapshot: ContainerSnapshot,
     files: Sequence[InjectedFile],
+    proxies: Mapping[str, str],
 ) -> BesideContainer:
     """Start a container beside the one that it replaces; others do not find it under the service's name yet.
+
+    `proxies` are the kinds of those in front of it, by service.
 
     Raises:
         EngineError: The engine refused.
@@ -115,7 +118,7 @@ async def start_beside(
 
     def start() -> BesideContainer:
         engine, name = engine_of(environment), beside_name(old)
-        networks = unproven_networks(application, old.service)
+        networks = unproven_networks(application, old.service, proxies.values())
         container_id = engine.beside.create(snapshot, name, old, networks)
         engine.containers.start(container_id, files)
         return BesideContainer(

@@ -40,47 +40,82 @@ class Answer(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
 """
 
+NGINX = """\
+pid /tmp/nginx.pid;
+events {}
+http {
+  access_log off;
+  server {
+    listen 8080;
+    location / {
+      proxy_pass http://web:8000;
+      proxy_connect_timeout 1s;
+    }
+  }
+}
+"""
+NGINX_RESOLVER = """\
+pid /tmp/nginx.pid;
+events {}
+http {
+  access_log off;
+  resolver 127.0.0.11 valid=1s;
+  server {
+    listen 8080;
+    location / {
+      set $app http://web:8000;
+      proxy_pass $app;
+      proxy_connect_timeout 1s;
+    }
+  }
+}
+"""
+HAPROXY = """\
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 30s
+  timeout server 30s
+  retries 3
+  option redispatch 1
+  retry-on conn-failure empty-response
+resolvers docker
+  nameserver dns 127.0.0.11:53
+  hold valid 1s
+frontend front
+  bind :8080
+  default_backend app
+backend app
+  server-template web 4 web:8000 check inter 1s resolvers docker init-addr libc,none
+"""
+CADDY = """\
+:8080 {
+  reverse_proxy web:8000 {
+    lb_try_duration 5s
+  }
+}
+"""
+CADDY_DYNAMIC = """\
+:8080 {
+  reverse_proxy {
+    dynamic a web 8000 {
+      refresh 1s
+    }
+    lb_try_duration 5s
+  }
+}
+"""
 _FILES = {
-    "nginx": (
-        "nginx.conf",
-        (
-            "pid /tmp/nginx.pid;\nevents {}\nhttp {\n  access_log off;\n  server {\n    listen 8080;\n"
-            "    location / {\n      proxy_pass http://web:8000;\n      proxy_connect_timeout 1s;\n    }\n  }\n}\n"
-        ),
-    ),
-    "nginx-resolver": (
-        "nginx.conf",
-        (
-            "pid /tmp/nginx.pid;\nevents {}\nhttp {\n  access_log off;\n  resolver 127.0.0.11 valid=1s;\n  server {\n"
-            "    listen 8080;\n    location / {\n      set $app http://web:8000;\n      proxy_pass $app;\n"
-            "      proxy_connect_timeout 1s;\n    }\n  }\n}\n"
-        ),
-    ),
-    "haproxy": (
-        "haproxy.cfg",
-        (
-            "defaults\n  mode http\n  timeout connect 1s\n  timeout client 30s\n  timeout server 30s\n  retries 3\n"
-            "  option redispatch 1\n  retry-on conn-failure empty-response\nresolvers docker\n"
-            "  nameserver dns 127.0.0.11:53\n  hold valid 1s\nfrontend front\n  bind :8080\n  default_backend app\n"
-            "backend app\n  server-template web 4 web:8000 check inter 1s resolvers docker init-addr libc,none\n"
-        ),
-    ),
-    "caddy": (
-        "Caddyfile",
-        "{\n  auto_https off\n}\n:8080 {\n  reverse_proxy web:8000 {\n    lb_try_duration 5s\n  }\n}\n",
-    ),
-    "caddy-dynamic": (
-        "Caddyfile",
-        (
-            "{\n  auto_https off\n}\n:8080 {\n  reverse_proxy {\n    dynamic a web 8000 {\n      refresh 1s\n    }\n"
-            "    lb_try_duration 5s\n  }\n}\n"
-        ),
-    ),
+    "nginx": ("nginx.conf", NGINX),
+    "nginx-resolver": ("nginx.conf", NGINX_RESOLVER),
+    "haproxy": ("haproxy.cfg", HAPROXY),
+    "caddy": ("Caddyfile", CADDY),
+    "caddy-dynamic": ("Caddyfile", CADDY_DYNAMIC),
 }
 _COMMANDS = {
     "nginx.conf": "[nginx, -c, /conf/nginx.conf, -g, 'daemon off;']",
     "haproxy.cfg": "[haproxy, -db, -f, /conf/haproxy.cfg]",
-    "Caddyfile": "[caddy, run, --config, /conf/Caddyfile]",
+    "Caddyfile": "[caddy, run, --adapter, caddyfile, --config, /conf/Caddyfile]",
 }
 FRONTS = tuple(_FILES)
 

@@ -219,6 +219,11 @@ def test_a_network_of_what_it_needs_alone_is_left_as_it_is() -> None:
     assert decide_overlap(made, "web", environment(), [RUNS], {}).note == ""
 
 
+def test_a_container_behind_traefik_has_its_names_from_the_beginning() -> None:
+    assert unproven_networks(application(), "web", ["traefik"]) == ()
+    assert unproven_networks(application(), "web", ["caddy"]) == ("shop_default",)
+
+
 def test_proxies_in_its_network_are_recognised() -> None:
     programs = {"proxy": RunProgram(name="Caddy", proxy="caddy"), "web": RunProgram(name="nginx", proxy="nginx")}
 
