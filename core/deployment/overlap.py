@@ -58,8 +58,8 @@ def decide_overlap(
 def unproven_networks(application: Application, service: str, proxies: Collection[str] = ()) -> tuple[str, ...]:
     """The engine's names of the networks where a new container gets its names only once it is proven.
 
-    In a network that holds nothing but the service and what it depends on, no other service calls it. `proxies` are the kinds
-    of proxy in front: Traefik follows the health and the address of containers itself, and would not see that a
+    In a network that holds nothing but the service and what it depends on, no other service calls it. `proxies` are the
+    kinds of proxy in front: Traefik follows the health and the address of containers itself, and would not see that a
     container has another address after it took its name.
     """
     if "traefik" in proxies:
@@ -95,6 +95,25 @@ def proxies_of(
         and name in application.services
         and shared & set(application.services[name].networks)
     }
+
+
+def missing_in_proxy(name: str, kind: str, text: str) -> str:
+    """What the configuration of a proxy lacks, so that requests fail during a replacement; empty where nothing.
+
+    `text` is its configuration without comments, and empty where that is not known.
+    """
+    wanted = {
+        "haproxy": ("resolvers", "server-template", "option redispatch", "retry-on"),
+        "caddy": ("lb_try_duration",),
+    }.get(kind, ())
+    words = " ".join(text.split())
+    lacking = [one for one in wanted if one not in words] if words else []
+    if kind == "nginx" and "proxy_next_upstream off" in words:
+        return f"{name} does not try another address, because its configuration has proxy_next_upstream off"
+    if not lacking:
+        return ""
+    keeps = "keeps the addresses that it found when it started" if "resolvers" in lacking else "does not try again"
+    return f"requests may fail, because {name} {keeps}: its configuration has no {', '.join(lacking)}"
 
 
 def reload_command(command: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from prefect import task
 
+from adapters.compose.proxy_files import proxy_configuration
 from adapters.compose.variables import secret_values
 from adapters.docker.beside import names_in
 from adapters.docker.containers import ContainerSnapshot
@@ -23,6 +24,8 @@ from core.deployment.overlap import (
     decide_overlap,
     fixed_subnets,
     goes_forward,
+    missing_in_proxy,
+    proxies_of,
     reload_command,
     replaced_by,
     surplus,
@@ -30,7 +33,7 @@ from core.deployment.overlap import (
     wants_overlap,
 )
 from models.adoption import ServiceTraits
-from models.compose import Application, InjectedFile, ServiceDeclaration
+from models.compose import Application, InjectedFile, MountKind, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError, StartFailedError
@@ -75,7 +78,22 @@ def decide_overlaps(
     """
     wanted = [name for name, one in application.services.items() if wants_overlap(one, environment)]
     programs = run_programs(environment, application) if wanted else {}
-    return {name: decide_overlap(application, name, environment, container_states, programs) for name in wanted}
+    found = {name: decide_overlap(application, name, environment, container_states, programs) for name in wanted}
+    for name, one in found.items():
+        if one.possible:
+            proxies = proxies_of(application, name, environment, programs)
+            lacking = [missing_in_proxy(proxy, kind, _files_of(application, proxy)) for proxy, kind in proxies.items()]
+            found[name] = replace(one, note="; ".join(filter(None, (one.note, *lacking))))
+    return found
+
+
+def _files_of(application: Application, proxy: str) -> str:
+    """The configuration of a proxy as far as this machine has it."""
+    declaration = application.services.get(proxy)
+    mounts = declaration.mounts if declaration is not None else ()
+    paths = [one.source for one in mounts if one.kind is MountKind.BIND]
+    paths += [one.path for one in application.files if proxy in one.services]
+    return proxy_configuration(paths)
 
 
 @task(name="create another", task_run_name="create another {service}", **EFFECT)

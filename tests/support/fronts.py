@@ -196,7 +196,7 @@ class Client:
             answer = connection.getresponse()
             body = answer.read().decode()
             said = None if answer.status == 200 else f"{answer.status} {body[:80]}"
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             body, said = "", f"{type(error).__name__}: {error}"
         finally:
             connection.close()

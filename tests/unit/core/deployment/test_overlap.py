@@ -12,6 +12,7 @@ from core.deployment.overlap import (
     beside_name,
     decide_overlap,
     goes_forward,
+    missing_in_proxy,
     proxies_of,
     reload_command,
     replaced_by,
@@ -35,6 +36,7 @@ from models.compose import (
 from models.containers import ContainerState
 from models.environments import Environment
 from models.overlap import OverlapDecision, RunProgram
+from tests.support.fronts import CADDY, HAPROXY, NGINX
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WEB = ServiceDeclaration(
@@ -229,6 +231,32 @@ def test_proxies_in_its_network_are_recognised() -> None:
 
     assert proxies_of(application(), "web", environment(), programs) == {"proxy": "caddy"}
     assert proxies_of(application(), "web", environment(proxy="edge"), programs) == {"edge": ""}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "lacking"),
+    [
+        ("haproxy", HAPROXY, ""),
+        ("caddy", CADDY, ""),
+        ("nginx", NGINX, ""),
+        ("caddy", "", ""),
+        ("caddy", ":80 { reverse_proxy web:8000 }", "does not try again: its configuration has no lb_try_duration"),
+        (
+            "haproxy",
+            "backend app\n  server web web:8000",
+            (
+                "keeps the addresses that it found when it started: its configuration has no resolvers, server-template, "
+                "option redispatch, retry-on"
+            ),
+        ),
+        ("nginx", "proxy_next_upstream  off;", "does not try another address"),
+    ],
+)
+def test_what_a_proxy_lacks_is_said(kind: str, text: str, lacking: str) -> None:
+    found = missing_in_proxy("front", kind, text)
+
+    assert lacking in found
+    assert bool(found) is bool(lacking)
 
 
 @pytest.mark.parametrize(
