@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,9 @@ class HealthLogEntry:
 
 RELEASE_IMAGES = "roas-release"
 """Repository name of the tags that keep a release's images from being pruned."""
+
+_BESIDE = re.compile(r"([0-9a-f]{12})_(.+)")
+"""The name of a container beside the one that it replaces; Compose names them so too."""
 
 UP = frozenset({"running", "restarting", "paused"})
 """The engine's words for a container that was started and has not ended for good."""
@@ -60,6 +64,12 @@ class ContainerState:
     networks: tuple[str, ...] = ()
     anonymous_volumes: tuple[str, ...] = ()
     """Where in it volumes are mounted that only it refers to."""
+
+    @property
+    def replaces(self) -> tuple[str, str] | None:
+        """The beginning of the id and the name of the container that this one is beside, to replace it; else None."""
+        match = _BESIDE.fullmatch(self.name)
+        return (match[1], match[2]) if match else None
 
     @property
     def up(self) -> bool:

@@ -53,6 +53,8 @@ async def run_probe(
     if container_states is None:
         container_states = await asyncio.to_thread(engine.containers.inspect_project, project, service)
     containers = [one for one in container_states if one.service == service]
+    # One beside the container that it replaces does not serve yet.
+    containers = [one for one in containers if one.replaces is None] or containers
     running = [one for one in containers if one.state == "running" and not one.one_off]
     if not running:
         states = ", ".join(f"{one.name} is {one.state} (exit code {one.exit_code})" for one in containers)

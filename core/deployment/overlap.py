@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Collection, Mapping, Sequence
 
 from core.deployment.plan import needed_by
@@ -17,7 +16,6 @@ START_FIRST = "start-first"
 RELOADED = frozenset({"nginx"})
 """The kinds of proxy that keep addresses until they are reloaded; others ask for them again by themselves."""
 
-_BESIDE = re.compile(r"[0-9a-f]{12}_(.+)")
 _SHARED_MODES = ("host", "none", "service:", "container:")
 _ID_DIGITS = 12
 
@@ -128,15 +126,9 @@ def beside_name(replaced: ContainerState) -> str:
     return f"{replaced.container_id[:_ID_DIGITS]}_{replaced.name}"
 
 
-def replaced_by(container: ContainerState) -> tuple[str, str] | None:
-    """The beginning of the id and the name of the container that this one is beside; None where it is not."""
-    match = _BESIDE.fullmatch(container.name)
-    return (container.name[:_ID_DIGITS], match[1]) if match else None
-
-
 def surplus(declaration: ServiceDeclaration, seen: Sequence[ContainerState]) -> tuple[ContainerState, ...]:
     """The containers that were created to be copied and were never started, beyond the declared number."""
-    own = [one for one in seen if replaced_by(one) is None]
+    own = [one for one in seen if one.replaces is None]
     extra = max(0, len(own) - declaration.replicas)
     unused = [one for one in own if one.state == "created" and one.started_at is None]
     return tuple(sorted(unused, key=lambda one: one.number, reverse=True)[:extra])

@@ -88,6 +88,8 @@ def judge_declared(
     restart policy may be meant to stay up. A service that exited with code 0 counts as completed in both cases.
     """
     mine = [seen for seen in container_states if seen.service == declaration.name and not seen.one_off]
+    # One beside the container that it replaces does not count until it takes its place.
+    mine = [seen for seen in mine if seen.replaces is None] or mine
     runs = any(seen.state == "running" for seen in mine)
     one_shot = declaration.awaited if runs else declaration.one_shot
     verdict = judge_service(declaration.name, mine, probe, spec=spec, one_shot=one_shot)

@@ -27,7 +27,6 @@ from core.deployment.overlap import (
     missing_in_proxy,
     proxies_of,
     reload_command,
-    replaced_by,
     surplus,
     unproven_networks,
     wants_overlap,
@@ -309,7 +308,7 @@ async def is_unsettled(environment: Environment, application: Application) -> bo
         EngineError: The engine did not answer, or refused.
     """
     seen = await asyncio.to_thread(_containers, environment)
-    return any(replaced_by(one) for one in seen) or bool(_unused(environment, application, seen))
+    return any(one.replaces for one in seen) or bool(_unused(environment, application, seen))
 
 
 @task(name="settle replacements", **EFFECT)
@@ -326,7 +325,7 @@ async def settle_beside(environment: Environment, application: Application, *, b
         engine, done = engine_of(environment), []
         seen = _containers(environment)
         for new in seen:
-            if (place := replaced_by(new)) is None:
+            if (place := new.replaces) is None:
                 continue
             old = next((one for one in seen if one.container_id.startswith(place[0])), None)
             done.append(_settle(engine, application, new, old, place[1], back=back))

@@ -15,7 +15,6 @@ from core.deployment.overlap import (
     missing_in_proxy,
     proxies_of,
     reload_command,
-    replaced_by,
     surplus,
     unproven_networks,
     wants_overlap,
@@ -245,8 +244,8 @@ def test_proxies_in_its_network_are_recognised() -> None:
             "haproxy",
             "backend app\n  server web web:8000",
             (
-                "keeps the addresses that it found when it started: its configuration has no resolvers, server-template, "
-                "option redispatch, retry-on"
+                "keeps the addresses that it found when it started: its configuration has no resolvers, "
+                "server-template, option redispatch, retry-on"
             ),
         ),
         ("nginx", "proxy_next_upstream  off;", "does not try another address"),
@@ -274,8 +273,8 @@ def test_nginx_is_reloaded_with_its_own_file(command: list[str], reload: tuple[s
 def test_the_name_of_a_container_says_which_one_it_is_beside() -> None:
     beside = replace(RUNS, name=beside_name(RUNS))
 
-    assert replaced_by(beside) == ("0123456789ab", "shop-web-1")
-    assert replaced_by(RUNS) is None
+    assert beside.replaces == ("0123456789ab", "shop-web-1")
+    assert RUNS.replaces is None
 
 
 def test_containers_that_were_made_to_be_copied_are_surplus() -> None:

@@ -261,3 +261,14 @@ def test_a_service_that_is_taken_off_its_network_is_unhealthy(
 
     assert verdict.health is health
     assert ("not connected to network app_default" in verdict.reason) == (health is ServiceHealth.UNHEALTHY)
+
+
+def test_a_container_beside_the_one_that_it_replaces_does_not_count() -> None:
+    seen = replace(RUNNING, networks=("app_default",))
+    beside = replace(seen, container_id="c2", name=f"0123456789ab_{RUNNING.name}", state="exited", exit_code=1)
+
+    (both,) = judge_all(HERE, DECLARED, [seen, beside], {})
+    (alone,) = judge_all(HERE, DECLARED, [beside], {})
+
+    assert both.health is ServiceHealth.HEALTHY
+    assert alone.health is ServiceHealth.STOPPED
