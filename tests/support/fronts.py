@@ -37,6 +37,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     def log_message(self, *words):
         pass
+http.server.ThreadingHTTPServer.request_queue_size = 128
 http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
 """
 
@@ -49,7 +50,7 @@ http {
     listen 8080;
     location / {
       proxy_pass http://web:8000;
-      proxy_connect_timeout 1s;
+      proxy_connect_timeout 2s;
     }
   }
 }
@@ -65,7 +66,7 @@ http {
     location / {
       set $app http://web:8000;
       proxy_pass $app;
-      proxy_connect_timeout 1s;
+      proxy_connect_timeout 2s;
     }
   }
 }
@@ -73,7 +74,7 @@ http {
 HAPROXY = """\
 defaults
   mode http
-  timeout connect 1s
+  timeout connect 2s
   timeout client 30s
   timeout server 30s
   retries 3
@@ -86,7 +87,7 @@ frontend front
   bind :8080
   default_backend app
 backend app
-  server-template web 4 web:8000 check inter 1s resolvers docker init-addr libc,none
+  server-template web 4 web:8000 check inter 2s resolvers docker init-addr libc,none
 """
 CADDY = """\
 :8080 {
@@ -145,7 +146,7 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
         "  volumes: ['./conf:/conf:ro']",
         f"  deploy: {{update_config: {{order: {order}}}}}",
         (
-            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8000/'], interval: 1s, timeout: 1s, retries: 2, "
+            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8000/'], interval: 1s, timeout: 5s, retries: 3, "
             "start_period: 10s, start_interval: 200ms}"
         ),
         *(f"  {key}: {value}" for key, value in more.items()),
@@ -158,7 +159,7 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
         "  volumes: ['./conf:/conf:ro']",
         "  depends_on: {web: {condition: service_healthy}}",
         (
-            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8080/'], interval: 1s, timeout: 1s, retries: 5, "
+            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8080/'], interval: 1s, timeout: 5s, retries: 5, "
             "start_period: 10s, start_interval: 200ms}"
         ),
     ]
