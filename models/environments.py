@@ -15,8 +15,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from models.fields import Block, FilePath, Name, Strict, Text, TimeOfWeek
 from models.hooks import Hooks
 from models.metrics import DependencyType, HealthImpact
-from models.updates import UpdatePolicy
 from models.overlap import ReplacementSettings
+from models.updates import UpdatePolicy
 
 
 def _usable_address(address: str) -> str:

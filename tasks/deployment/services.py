@@ -40,8 +40,8 @@ from models.results import DriftReport
 from models.settings import current_settings
 from models.validation import Facts
 from tasks.deployment.images import injected_fingerprints, read_images
-from tasks.deployment.release_notes import read_release_notes
 from tasks.deployment.overlap import decide_overlaps
+from tasks.deployment.release_notes import read_release_notes
 from tasks.runtime.clients import compose_of, engine_of, known_applications, redactor_of
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
