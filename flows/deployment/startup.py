@@ -127,9 +127,9 @@ class Startup:
         with timed(Phase.VALIDATION):
             environment = await recorder.load()
             facts = await self._validate(environment)
-        self._names_before = await settle_interrupted_fetch(recorder, environment)
         back = ROLLING_BACK in recorder.done
         await settle_replacements(recorder, environment, facts.application, back=back)
+        self._names_before = await settle_interrupted_fetch(recorder, environment)
         with timed(Phase.PLAN):
             planned = await self._plan(environment, facts)
         with timed(Phase.FETCH):
