@@ -42,6 +42,7 @@ COMMANDS_OF = {
     "answers": ("answers",),
     "completion": ("completion",),
     "doctor": ("doctor",),
+    "gate": ("gate",),
     "history": ("history",),
     "logs": ("logs",),
     "mcp": ("mcp",),

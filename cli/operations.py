@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cli import completers
+from cli.gate import show_gated_plan
 from cli.options import (
     as_json,
     by_exit_code,
@@ -194,8 +195,12 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
     from tasks.runtime.clients import find_environment
 
     options = FetchOptions(pull=of_update, build=of_update, update=of_update)
-    found = read_plan(find_environment(name, tuple(compose or ())), options)
-    show_answer(found, json_wanted, show_update_plan if of_update else show_plan)
+    environment = find_environment(name, tuple(compose or ()))
+    found = read_plan(environment, options)
+    if of_update and environment.gate is not None and found.changes:
+        show_gated_plan(environment, found, json_wanted)
+    else:
+        show_answer(found, json_wanted, show_update_plan if of_update else show_plan)
     if differs_is_failure and found.changes:
         sys.exit(1)
 

@@ -19,6 +19,7 @@ from models.failures import BadInputError
 @click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan --update` printed, or nothing.")
 @click.option("--lift", "digest", metavar="DIGEST", help="Only let updates take an image again that failed before.")
 @click.option("--now", "now_wanted", is_flag=True, help="Also outside of the environment's update windows.")
+@click.option("--override-gate", metavar="REASON", help="Go on although the gate refuses the images; it is recorded.")
 @waiting
 @with_live_output
 def update(
@@ -28,6 +29,7 @@ def update(
     plan_id: str | None,
     digest: str | None,
     now_wanted: bool,
+    override_gate: str | None,
     wait_seconds: float,
     **shown: bool,
 ) -> None:
@@ -49,6 +51,7 @@ def update(
         plan=plan_id,
         wait_seconds=wait_seconds,
         now=now_wanted,
+        override_gate=override_gate,
     )
 
 

@@ -112,6 +112,11 @@ class ServiceDeclaration:
     stop_grace_period: timedelta = timedelta(seconds=10)
     container_name: str | None = None
     inside_of: tuple[str, ...] = ()
+    privileged: bool = False
+    read_only: bool = False
+    host_network: bool = False
+    capabilities_added: tuple[str, ...] = ()
+    capabilities_dropped: tuple[str, ...] = ()
     injects_files: bool = False
     update_order: str = ""
     network_mode: str = ""
@@ -252,6 +257,7 @@ class ImageFact:
     created_at: datetime | None = None
     checked: bool = False
     user: str = ""
+    label_values: dict[str, str] = field(default_factory=dict, hash=False)
     layers: tuple[str, ...] = ()
     tagged_at: datetime | None = None
     labels: ImageLabels = ImageLabels()

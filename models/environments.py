@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from models.fields import Block, FilePath, Name, Strict, Text, TimeOfWeek
+from models.gates import UpdateGate
 from models.hooks import Hooks
 from models.metrics import DependencyType, HealthImpact
 from models.overlap import ReplacementSettings
@@ -374,6 +375,7 @@ class Environment(Strict):
     )
     report: ReportDelivery | None = Field(default=None, description="Who gets the report on the last days.")
     hooks: Hooks = Field(default=Hooks(), description="What an update runs besides: migrations, smoke tests, a canary.")
+    gate: UpdateGate | None = Field(default=None, description="What has to hold before an update runs new images.")
 
     @field_validator("variables")
     @classmethod

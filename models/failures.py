@@ -78,6 +78,14 @@ class PlanChangedError(RoasError):
     """A start would not do what the plan it was given says: nothing was touched."""
 
 
+class GateRefusedError(RoasError):
+    """The gate of an environment refused the images of an update: nothing was touched."""
+
+
+class ScanFailedError(RoasError):
+    """An image could not be scanned for known vulnerabilities."""
+
+
 class ReleaseError(RoasError):
     """A release cannot be applied as it was kept."""
 

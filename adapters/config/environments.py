@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from adapters.config.environment_files import chosen_folder, environment_files, no_environments, places
 from adapters.config.environment_names import SUFFIXES, environment_names
 from adapters.config.yaml_files import read_document, read_documents
+from adapters.gate.expressions import syntax_mistake
 from models.environments import Environment
 from models.failures import EnvironmentFileError
 from models.settings import Settings
@@ -80,6 +81,7 @@ def read_environment(path: Path, name: str | None = None) -> Environment:
         environment = Environment.model_validate(data)
     except ValidationError as error:
         raise _refusal(path, node, error) from error
+    _check_expressions(path, node, environment)
     return _with_paths_from(path.absolute().parent, environment)
 
 
@@ -180,6 +182,22 @@ def _refusal(path: Path, node: yaml.Node, error: ValidationError) -> Environment
     if len(mistakes) > _MISTAKES_SHOWN:
         lines.append(f"{path}: {len(mistakes) - _MISTAKES_SHOWN} more mistakes like these.")
     return EnvironmentFileError("\n".join(lines), advice="")
+
+
+def _check_expressions(path: Path, node: yaml.Node, environment: Environment) -> None:
+    """Refuse a policy whose expression has a mistake in its syntax, with its position.
+
+    Raises:
+        EnvironmentFileError: One has.
+    """
+    found = []
+    for place, policy in enumerate(environment.gate.policies if environment.gate else ()):
+        mistake = None if policy.expression is None else syntax_mistake(policy.expression)
+        if mistake is not None:
+            loc = ("gate", "policies", place, "expression")
+            found.append(f"{path}:{_line(node, loc)}: {_field(node, loc)}: {mistake}.")
+    if found:
+        raise EnvironmentFileError("\n".join(found), advice="")
 
 
 def _explain(mistake: ErrorDetails) -> str:

@@ -40,6 +40,7 @@ class Images:
             created_at=moment(reported.get("Created")),
             checked=_has_check(config.get("Healthcheck")),
             user=config.get("User") or "",
+            label_values=dict(config.get("Labels") or {}),
             layers=_layers(reported.get("GraphDriver") or {}),
             tagged_at=moment((reported.get("Metadata") or {}).get("LastTagTime")),
             labels=read_labels(config.get("Labels") or {}, moment_of),

@@ -15,6 +15,7 @@ from adapters.prometheus import metric_families as families
 from adapters.prometheus.hook_figures import hook_figures
 from adapters.prometheus.latest_ends import LATEST, ended_operations, ended_recoveries
 from adapters.prometheus.metric_families import Count, Labels, RowCounter
+from adapters.prometheus.update_figures import UpdateFigures
 from adapters.stores import Stores
 from adapters.stores.sql import table
 from core.deployment.desired_state import meant_to_run
@@ -48,11 +49,13 @@ class OperationFigures:
             unfinished=_operations.c.status.in_([OperationStatus.PENDING.value, OperationStatus.RUNNING.value]),
             duration_ms=_operations.c.duration_ms,
         )
+        self._updates = UpdateFigures()
 
     def read(self, now: datetime, known: set[str]) -> list[Metric]:
         """Read every family, and add the environments found to `known`. Raises StoreError if it cannot be read."""
         with self._stores.databases["deployment_logs"].read() as connection:
             self._ended.catch_up(connection)
+            self._updates.catch_up(connection)
             known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
         recorded = {name: self._stores.operations.latest_recorded(name, LATEST) for name in sorted(known)}
         # Export zeros too: Prometheus does not see the first increase of a new series.
@@ -77,6 +80,7 @@ class OperationFigures:
             ),
             *ended_operations(recorded),
             *hook_figures(recorded),
+            *self._updates.families(known),
         ]
 
 

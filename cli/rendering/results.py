@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from cli.rendering.alerts import show_scores
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
+from cli.rendering.gate import show_gate_record
 from cli.rendering.hooks import show_hooks
 from core.deployment.release_notes import lines_of
 from core.reporting.timing import Timing
@@ -59,6 +60,7 @@ def show_deployment(details: DeploymentDetails, cause: str | None = None) -> Non
         say(f"  user         {escape(str(operation.actor))}")
     for validation in details.validations[-1:]:
         show_validation(validation)
+    show_gate_record(operation.details)
     if details.changes:
         _show_changes(details.changes)
     if operation.details.get("kept"):

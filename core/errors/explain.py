@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.common.safe_text import shorten
@@ -58,6 +58,9 @@ def explain(
         )
     if validation is not None and not validation.passed:
         return _stopped_by_validation(operation, validation, release_changes)
+    gate = operation.details.get("gate")
+    if isinstance(gate, Mapping) and gate.get("outcome") == "refused":
+        return _refused_by_gate(operation, gate, release_changes)
     failed = _failed(changes)
     reason = str(operation.details.get("reason") or "no reason is recorded")
     # The service that the operation named, otherwise the first that failed.
@@ -131,6 +134,25 @@ def _stopped_by_validation(
         changed=release_changes,
         commands=(*dict.fromkeys(fixes), f"roas validate {operation.environment}", _again(operation)),
     )
+
+
+def _refused_by_gate(operation: Operation, gate: Mapping[str, Any], release_changes: tuple[str, ...]) -> Explanation:
+    policies = (f"policy {one['policy']}: {one['reason']}" for one in _of_outcome(gate, "policies", "refused"))
+    first, *others = [*policies, *(str(one["text"]) for one in _of_outcome(gate, "scans", "refused"))]
+    warned = (f"it had warned too: {one['reason']}" for one in _of_outcome(gate, "policies", "warned"))
+    name = operation.environment
+    return _explanation(
+        operation,
+        f"The gate refused the images before a container was touched: {first}",
+        since=operation.ended_at,
+        because=(*others, *warned),
+        changed=release_changes,
+        commands=(f"roas gate {name}", f"roas update --override-gate REASON {name}"),
+    )
+
+
+def _of_outcome(gate: Mapping[str, Any], kind: str, outcome: str) -> list[Mapping[str, Any]]:
+    return [one for one in gate.get(kind) or () if one["outcome"] == outcome]
 
 
 def _explanation(operation: Operation, headline: str, **more: Any) -> Explanation:

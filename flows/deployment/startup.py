@@ -111,6 +111,7 @@ class Startup:
     rollback: StartRollback
     wanted_plan: str | None
     options: FetchOptions = NO_FETCH
+    override_gate: str | None = None
     recorder: OperationRecorder = field(init=False)
     _found: tuple[PreDeploySnapshot, Release | None] = field(init=False)
     _validation: ValidationResult | None = None
@@ -280,6 +281,7 @@ class Startup:
             release=self._found[1],
             # What a run that was interrupted has replaced is no change of the plan any more.
             changed=tuple(sorted({*json.loads(earlier or "[]"), *(line.service for line in plan.changes)})),
+            override_gate=self.override_gate,
         )
 
     def _narrowed(self, application: Application, plan: Plan) -> Plan:

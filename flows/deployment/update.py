@@ -14,6 +14,7 @@ from pydantic import Field
 
 from core.deployment.update import to_blame
 from flows.deployment.failure import escalate
+from flows.deployment.gate import override_reason
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import StartRollback
 from flows.deployment.startup import Startup
@@ -42,6 +43,9 @@ async def update(
     ),
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
     now: bool = Field(False, description="Also outside of the environment's update windows."),
+    override_gate: str | None = Field(
+        None, description="Why the update may go on although the environment's gate refuses the images."
+    ),
 ) -> OperationResult | State[Any]:
     """Pull and build new images, replace one service after the other, and prove each; or leave it as it served before.
 
@@ -55,6 +59,7 @@ async def update(
         BadInputError: A named service does not exist, or needs another one that would have to be replaced first; or
             a person asks outside of the update windows.
         ComposeError: An image could not be pulled or built; nothing was touched.
+        GateRefusedError: The environment's gate refuses the images; nothing was touched.
         StartFailedError: A service did not come up; no service after it was touched.
         PlanChangedError: The update would not do what `plan` says.
     """
@@ -65,7 +70,8 @@ async def update(
         return skipped
     undo = _UpdateRollback()
     only = frozenset(services) if services else None
-    run = Startup(undo, plan, FetchOptions(pull=True, build=True, update=True, services=only))
+    options = FetchOptions(pull=True, build=True, update=True, services=only)
+    run = Startup(undo, plan, options, override_reason(override_gate))
     try:
         async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
             recorder.facts["update"] = sorted(only) if only else "all"

@@ -15,7 +15,8 @@ class UpdateContext:
     """One update: the images are fetched, and `plan` says which containers it replaces.
 
     `release` is the last proven one, None for an application's first start. `changed` are the services that the update
-    changes: those of the plan, and those that a run of it which was interrupted has changed already.
+    changes: those of the plan, and those that a run of it which was interrupted has changed already. `override_gate` is
+    a user's reason to go on although the gate refuses the images.
     """
 
     recorder: OperationRecorder
@@ -24,3 +25,4 @@ class UpdateContext:
     plan: Plan
     release: Release | None
     changed: tuple[str, ...]
+    override_gate: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flows.deployment.gate import check_gate
 from flows.deployment.hooks import run_after_hooks, run_before_hooks
 from flows.deployment.release_notes import note_what_changes
 from flows.deployment.update_context import UpdateContext
@@ -15,6 +16,7 @@ async def before_fetched_images_run(update: UpdateContext) -> None:
         RoasError: They may not; the images get their names back.
     """
     await note_what_changes(update.recorder, update.plan)
+    await check_gate(update)
 
 
 async def before_containers_change(update: UpdateContext) -> None:

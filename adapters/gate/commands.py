@@ -1,0 +1,43 @@
+"""Policies that are commands: they get the document as JSON, and exit code 0 is "met"."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters.gate.programs import run_program
+from core.common.safe_text import shorten
+from models.gates import GatePolicy, PolicyAnswer
+
+_KEPT_BYTES = 16 * 1024
+
+
+async def judge_commands(
+    policies: Sequence[GatePolicy], document: Mapping[str, Any], folder: Path
+) -> dict[str, PolicyAnswer]:
+    """Run the policies that have a command, all at the same time; the answer of each by its name."""
+    wanted = [policy for policy in policies if policy.command is not None]
+    given = json.dumps(document).encode()
+    answers = await asyncio.gather(*(_judge(policy, given, folder) for policy in wanted))
+    return {policy.name: answer for policy, answer in zip(wanted, answers, strict=True)}
+
+
+async def _judge(policy: GatePolicy, given: bytes, folder: Path) -> PolicyAnswer:
+    words = policy.command or ()
+    try:
+        result = await run_program(
+            words, limit_seconds=policy.timeout_seconds, most_bytes=_KEPT_BYTES, given=given, folder=folder
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return PolicyAnswer(met=None, reason=f"{words[0]} cannot be run: {reason}")
+    if result.code is None:
+        reason = f"{words[0]} did not end within {policy.timeout_seconds:g} s"
+        return PolicyAnswer(met=None, reason=reason)
+    said = shorten(result.out) or shorten(result.err)
+    if result.code < 0:
+        return PolicyAnswer(met=None, reason=f"{words[0]} was killed by signal {-result.code}")
+    return PolicyAnswer(met=result.code == 0, reason=said or f"{words[0]} ended with code {result.code}")

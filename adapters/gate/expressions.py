@@ -1,0 +1,80 @@
+"""Expressions of a gate's policies, in CEL: check their syntax, and judge them in a process of its own.
+
+The other process bounds what a hostile or unlucky expression takes: time, memory and depth.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from adapters.gate.programs import run_program, variables_of_programs
+from core.deployment.gate import changed_services, is_about_one_service
+from models.gates import GatePolicy, PolicyAnswer
+
+_WORKER = Path(__file__).with_name("expression_worker.py")
+_STARTS_WITHIN_SECONDS = 30.0
+_ANSWER_BYTES = 1024 * 1024
+
+
+@lru_cache(maxsize=256)
+def syntax_mistake(expression: str) -> str | None:
+    """What is wrong with the syntax of an expression, with its position; None where nothing is."""
+    # 0.2 s that only environments with such a policy pay.
+    import celpy
+    from celpy.celparser import CELParseError
+
+    try:
+        celpy.Environment().compile(expression)
+    except CELParseError as error:
+        if error.line is None or error.column is None or error.line < 1:
+            return "the expression ends too early"
+        return f"line {error.line}, column {error.column} is not CEL: {_at(expression, error.line, error.column)}"
+    except RecursionError:
+        return "the expression is nested too deeply"
+    return None
+
+
+def _at(expression: str, line: int, column: int) -> str:
+    rest = expression.splitlines()[line - 1 : line]
+    text = rest[0][column - 1 :] if rest else ""
+    return f"{text[:40]!r}" if text.strip() else "something is missing there"
+
+
+async def judge_expressions(policies: Sequence[GatePolicy], document: Mapping[str, Any]) -> dict[str, PolicyAnswer]:
+    """Judge the policies that have an expression; the answer of each by its name."""
+    wanted = [policy for policy in policies if policy.expression is not None]
+    if not wanted:
+        return {}
+    jobs = [
+        {
+            "policy": policy.name,
+            "expression": policy.expression,
+            "seconds": policy.timeout_seconds,
+            "each": changed_services(document) if is_about_one_service(policy.expression or "") else None,
+        }
+        for policy in wanted
+    ]
+    result = await run_program(
+        [sys.executable, "-I", str(_WORKER)],
+        limit_seconds=_STARTS_WITHIN_SECONDS + 2 * sum(policy.timeout_seconds for policy in wanted),
+        most_bytes=_ANSWER_BYTES,
+        given=json.dumps({"document": document, "jobs": jobs}).encode(),
+        variables=variables_of_programs(),
+    )
+    answers: dict[str, PolicyAnswer] = {}
+    for line in result.out.splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            # The process was killed while it wrote.
+            continue
+        name, services = said.pop("policy"), tuple(said.pop("services", ()))
+        answers[name] = PolicyAnswer(**said, services=services)
+    how = "took too long" if result.code is None else f"ended with code {result.code}"
+    lost = PolicyAnswer(met=None, reason=f"the process that judges expressions {how}")
+    return {policy.name: lost for policy in wanted} | answers

@@ -1,0 +1,67 @@
+"""`roas gate`: judge the policies that an update has to meet, without an update."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import as_json, of_application
+
+if TYPE_CHECKING:
+    from models.compose import Plan
+    from models.environments import Environment
+
+
+@click.command()
+@of_application
+@click.option("--try", "expression", metavar="EXPRESSION", help="Judge this CEL expression instead of the policies.")
+@click.option("--document", "document_wanted", is_flag=True, help="Print what policies judge, as JSON.")
+@as_json
+def gate(
+    name: str, compose: list[str] | None, expression: str | None, document_wanted: bool, json_wanted: bool
+) -> None:
+    """Judge the gate's policies as if the images that the engine has now were new; change nothing.
+
+    Exit code 1 if they would refuse an update.
+    """
+    from cli.rendering.gate import show_gate_report
+    from cli.rendering.results import print_json
+    from core.deployment.gate import gate_facts
+    from models.gates import GateOutcome
+    from tasks.deployment.gate import policies_to_judge, read_trial, try_gate
+    from tasks.runtime.clients import find_environment
+
+    environment = find_environment(name, tuple(compose or ()))
+    policies = policies_to_judge(environment, expression)
+    document = read_trial(environment)
+    if document_wanted:
+        print_json(document)
+        return
+    report = try_gate(environment, document, policies)
+    if json_wanted:
+        print_json(gate_facts(report))
+    else:
+        show_gate_report(report)
+    if report.outcome is GateOutcome.REFUSED:
+        sys.exit(1)
+
+
+def show_gated_plan(environment: Environment, plan: Plan, json_wanted: bool) -> None:
+    """Print the plan of an update with what its gate says before the images are fetched."""
+    from cli.rendering.gate import show_gate_report
+    from cli.rendering.releases import show_update_plan
+    from cli.rendering.results import print_json
+    from core.deployment.gate import gate_facts
+    from tasks.deployment.gate import preview_gate
+
+    report = preview_gate(environment, plan)
+    if json_wanted:
+        print_json(plan, gate=gate_facts(report))
+        return
+    show_update_plan(plan)
+    show_gate_report(report)
+
+
+COMMANDS: tuple[click.Command, ...] = (gate,)

@@ -1,0 +1,272 @@
+"""Decide whether fetched images may run: the document that policies judge, and what their answers mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from core.common.safe_text import printable, shorten
+from core.deployment.plan import plan_id
+from models.compose import Application, ImageFact, Plan, PlannedAction, PlannedService, ServiceDeclaration
+from models.gates import (
+    GateOutcome,
+    GatePolicy,
+    GateReport,
+    ImageFinding,
+    PolicyAnswer,
+    PolicyResult,
+    ScanDifference,
+)
+
+
+class TextRedactor(Protocol):
+    """Removes secrets from a text."""
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+
+
+DOCUMENT_VERSION = 1
+"""It grows when a field changes its meaning or goes away, not when one is added."""
+
+CHANGED = (PlannedAction.CREATE, PlannedAction.RECREATE)
+"""Actions that make containers, and so take a new image where there is one."""
+
+_OF_IMAGES = ("new", "user")
+"""Fields of a service that are not known before its image is fetched."""
+
+_ASKS_WHETHER = re.compile(r"\bhas\s*\(")
+_USES_THEM = re.compile(rf"\.\s*(?:{'|'.join(_OF_IMAGES)})\b")
+_SHOWN_FINDINGS = 3
+_KEPT_FINDINGS = 50
+_DAY = 86_400.0
+_MIB = 1024 * 1024
+
+
+def gate_document(
+    environment: str,
+    application: Application,
+    plan: Plan,
+    *,
+    new: Mapping[str, ImageFact | None],
+    running: Mapping[str, ImageFact | None],
+    now: datetime,
+    pending: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the document that policies judge, as JSON values.
+
+    `new` are the images that the services' containers have after the update, `running` those of the containers that are
+    there. The services of `pending` have no field `new`, and `user` only where it is declared: their images are not
+    fetched yet.
+    """
+    return {
+        "version": DOCUMENT_VERSION,
+        "now": _moment(now),
+        "environment": {"name": environment, "project": application.project},
+        "plan": {"id": plan_id(plan), "changes": [line.service for line in plan.changes]},
+        "services": [
+            _service(
+                application.services[line.service],
+                line,
+                new.get(line.service),
+                running.get(line.service),
+                now,
+                pending=line.service in pending,
+            )
+            for line in plan.services
+        ],
+    }
+
+
+def not_fetched(plan: Plan) -> frozenset[str]:
+    """Return the services whose image is not known before the fetch, because it may become another one."""
+    return frozenset(one.service for one in plan.fetches if not one.held_back and (one.changes or not one.settled))
+
+
+def changed_services(document: Mapping[str, Any]) -> list[str]:
+    """Return the services of the document whose containers the update makes."""
+    return [one["name"] for one in document["services"] if one["action"] in CHANGED]
+
+
+def is_about_one_service(expression: str) -> bool:
+    """Whether an expression speaks of `service`, and so is asked of each changed service by itself."""
+    without_texts = re.sub(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'", "''", expression)
+    is_bound = re.search(r"\(\s*service\s*,", without_texts) is not None
+    return not is_bound and re.search(r"(?<![.\w])service\b(?!\s*\()", without_texts) is not None
+
+
+def judged(
+    policies: Sequence[GatePolicy], answers: Mapping[str, PolicyAnswer], *, pending: Collection[str] = ()
+) -> tuple[PolicyResult, ...]:
+    """Return the outcome of each policy. One that was not or could not be judged is not met.
+
+    With `pending` services, a policy that needs their images waits for them.
+    """
+    nothing = PolicyAnswer(met=None, reason="it was not judged")
+    return tuple(_result(policy, answers.get(policy.name, nothing), pending) for policy in policies)
+
+
+def waits_for_images(policy: GatePolicy, pending: Collection[str]) -> bool:
+    """Whether a policy cannot be judged before the fetch at all: a command, or one that asks whether a field exists."""
+    if not pending:
+        return False
+    if policy.expression is None:
+        return True
+    return bool(_ASKS_WHETHER.search(policy.expression) and _USES_THEM.search(policy.expression))
+
+
+def without_secrets(report: GateReport, redactor: TextRedactor) -> GateReport:
+    """Return the report as it may be recorded and shown: commands and scanners print what they like."""
+    return replace(
+        report,
+        policies=tuple(replace(one, reason=redactor.text(one.reason)) for one in report.policies),
+        scans=tuple(replace(one, problem=redactor.text(one.problem)) for one in report.scans),
+    )
+
+
+def refusal(report: GateReport) -> str:
+    """Return in one sentence why the gate refuses the update; empty where it does not."""
+    reasons = [
+        f"policy {one.policy}: {one.reason}" for one in report.policies if one.outcome is GateOutcome.REFUSED
+    ] + [scan_text(one) for one in report.scans if one.outcome is GateOutcome.REFUSED]
+    if not reasons:
+        return ""
+    return f"The gate of {report.environment} refused the update: {'; '.join(reasons)}."
+
+
+def warnings(report: GateReport) -> tuple[str, ...]:
+    """Return what the gate warns of, a sentence each."""
+    return tuple(
+        f"policy {one.policy} is not met: {one.reason}" for one in report.policies if one.outcome is GateOutcome.WARNED
+    ) + tuple(scan_text(one) for one in report.scans if one.outcome is GateOutcome.WARNED)
+
+
+def scan_text(one: ScanDifference) -> str:
+    """Return what a scan found, as text: web: 3 fixed, 1 new: CVE-2024-12345 (high) in openssl 3.0.1."""
+    if one.problem:
+        return f"{one.service}: its image was not scanned: {one.problem}"
+    if not one.compared:
+        return f"{one.service}: {one.appeared} known vulnerabilities, and no earlier image to compare with"
+    shown = ", ".join(_finding_text(finding) for finding in one.counting[:_SHOWN_FINDINGS])
+    more = len(one.counting) - _SHOWN_FINDINGS
+    beyond = f" and {more} more" if more > 0 else ""
+    counting = f", of which count: {shown}{beyond}" if shown and one.appeared > len(one.counting) else ""
+    exact = f": {shown}{beyond}" if shown and not counting else ""
+    return f"{one.service}: {one.fixed} fixed, {one.appeared} new{exact}{counting}"
+
+
+def gate_facts(report: GateReport) -> dict[str, Any]:
+    """Return what the record of an update keeps of its gate, as JSON values."""
+    return {
+        "outcome": str(report.outcome),
+        "policies": [
+            {"policy": one.policy, "outcome": str(one.outcome), "reason": one.reason} for one in report.policies
+        ],
+        "scans": [
+            {
+                "service": one.service,
+                "outcome": str(one.outcome),
+                "program": one.program,
+                "text": scan_text(one),
+                "fixed": one.fixed,
+                "new": one.appeared,
+                "counting": [_finding_facts(finding) for finding in one.counting[:_KEPT_FINDINGS]],
+            }
+            for one in report.scans
+        ],
+    }
+
+
+def _service(
+    declaration: ServiceDeclaration,
+    line: PlannedService,
+    new: ImageFact | None,
+    running: ImageFact | None,
+    now: datetime,
+    *,
+    pending: bool,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": declaration.name,
+        "action": str(line.action),
+        "reason": line.because,
+        "interruption": str(line.interruption),
+        "image": declaration.image,
+        "privileged": declaration.privileged,
+        "read_only": declaration.read_only,
+        "host_network": declaration.host_network,
+        "capabilities": {
+            "added": list(declaration.capabilities_added),
+            "dropped": list(declaration.capabilities_dropped),
+        },
+        "ports": [
+            {"target": one.target, "published": one.published, "host_ip": one.host_ip, "protocol": one.protocol}
+            for one in declaration.ports
+        ],
+        "mounts": [
+            {"kind": str(one.kind), "source": one.source, "target": one.target, "read_only": one.read_only}
+            for one in declaration.mounts
+        ],
+        "running": _image(running, now),
+    }
+    if declaration.user:
+        found["user"] = declaration.user
+    if pending:
+        return found
+    return {"user": "" if new is None else new.user} | found | {"new": _image(new, now)}
+
+
+def _image(fact: ImageFact | None, now: datetime) -> dict[str, Any] | None:
+    if fact is None:
+        return None
+    return {
+        "id": fact.image_id,
+        "digest": fact.digests[0].rpartition("@")[2] if fact.digests else "",
+        "platform": fact.platform,
+        "created_at": None if fact.created_at is None else _moment(fact.created_at),
+        "age_days": None if fact.created_at is None else (now - fact.created_at).total_seconds() / _DAY,
+        "size_mib": fact.size_bytes / _MIB,
+        "user": fact.user,
+        "health_check": fact.checked,
+        "labels": dict(fact.label_values),
+    }
+
+
+def _moment(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def _result(policy: GatePolicy, answer: PolicyAnswer, pending: Collection[str]) -> PolicyResult:
+    if answer.met:
+        return PolicyResult(policy=policy.name, outcome=GateOutcome.PASSED)
+    if waits_for_images(policy, pending) or (pending and answer.missing in _OF_IMAGES):
+        of = ", ".join(sorted(pending))
+        return PolicyResult(policy=policy.name, outcome=GateOutcome.WAITS, reason=f"it needs the new image of {of}")
+    outcome = GateOutcome.REFUSED if policy.failure == "refuse" else GateOutcome.WARNED
+    return PolicyResult(policy=policy.name, outcome=outcome, reason=shorten(printable(_reason(policy, answer))))
+
+
+def _reason(policy: GatePolicy, answer: PolicyAnswer) -> str:
+    named = f"{', '.join(answer.services)}: " if answer.services else ""
+    if answer.met is None:
+        return f"{named}it could not be judged: {answer.reason}"
+    said = ": ".join(one for one in (policy.message, answer.reason) if one)
+    return f"{named}{said or f'{shorten(policy.expression or str(policy.name), 200)} is false'}"
+
+
+def _finding_text(one: ImageFinding) -> str:
+    fixed = f", fixed in {one.fixed_in}" if one.fixed_in else ""
+    return printable(f"{one.finding_id} ({one.severity}) in {one.package} {one.version}{fixed}".replace("  ", " "))
+
+
+def _finding_facts(one: ImageFinding) -> dict[str, str]:
+    return {
+        "id": one.finding_id,
+        "severity": one.severity,
+        "package": one.package,
+        "version": one.version,
+        "fixed_in": one.fixed_in,
+    }

@@ -1,0 +1,133 @@
+"""Read the reports of vulnerability scanners, and decide on the difference between two images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from models.gates import GateOutcome, ImageFinding, ImageScan, ImageScanResult, ScanDifference
+
+SEVERITIES = ("critical", "high", "medium", "low")
+"""Severities that may decide, the highest first. `negligible` and `unknown` never do."""
+
+_LONGEST = 200
+
+
+def read_trivy(report: Any) -> tuple[ImageFinding, ...]:
+    """Return the findings of `trivy image --format json`.
+
+    Raises:
+        ValueError: It is no such report.
+    """
+    if not isinstance(report, Mapping) or not isinstance(report.get("Results", []), list | None):
+        raise ValueError("it is no report of trivy")
+    return _unique(
+        _finding(one, "VulnerabilityID", "PkgName", "InstalledVersion", "Severity", one.get("FixedVersion"))
+        for target in report.get("Results") or ()
+        for one in _mapping(target).get("Vulnerabilities") or ()
+        if isinstance(one, Mapping)
+    )
+
+
+def read_grype(report: Any) -> tuple[ImageFinding, ...]:
+    """Return the findings of `grype -o json`.
+
+    Raises:
+        ValueError: It is no such report.
+    """
+    if not isinstance(report, Mapping) or not isinstance(report.get("matches"), list):
+        raise ValueError("it is no report of grype")
+    return _unique(_grype_findings(report["matches"]))
+
+
+def difference(
+    service: str,
+    wanted: ImageScan,
+    new: ImageScanResult,
+    before: ImageScanResult | None,
+) -> ScanDifference:
+    """Decide on what the new image brings: findings whose id and package the image before did not have.
+
+    A first image has nothing to be compared with: it is reported, and refused never.
+    """
+    findings = {(one.finding_id, one.package): one for one in new.findings}
+    known = {(one.finding_id, one.package) for one in before.findings} if before is not None else set()
+    appeared = [one for key, one in findings.items() if key not in known]
+    counting = tuple(
+        sorted(
+            (one for one in appeared if _counts(one, wanted)),
+            key=lambda one: (SEVERITIES.index(one.severity), one.finding_id, one.package),
+        )
+    )
+    found = ScanDifference(
+        service=service,
+        outcome=GateOutcome.PASSED,
+        program=new.program,
+        counting=counting,
+        appeared=len(appeared),
+        fixed=len(known - findings.keys()),
+        compared=before is not None,
+    )
+    if before is None:
+        return replace(found, outcome=GateOutcome.WARNED if counting else GateOutcome.PASSED)
+    return replace(found, outcome=_followed(wanted.failure)) if counting else found
+
+
+def not_scanned(service: str, wanted: ImageScan, problem: str) -> ScanDifference:
+    """Return what follows where a service's image could not be scanned."""
+    return ScanDifference(
+        service=service, outcome=_followed(wanted.unavailable), compared=False, problem=problem or "no reason was given"
+    )
+
+
+def scan_waits(service: str) -> ScanDifference:
+    """Return that a service's new image can be scanned only once it is fetched."""
+    return ScanDifference(service=service, outcome=GateOutcome.WAITS, problem="it is not fetched yet", compared=False)
+
+
+def _followed(failure: str) -> GateOutcome:
+    return GateOutcome.REFUSED if failure == "refuse" else GateOutcome.WARNED
+
+
+def _counts(one: ImageFinding, wanted: ImageScan) -> bool:
+    counting = SEVERITIES[: SEVERITIES.index(wanted.fail_on) + 1]
+    return one.severity in counting and one.finding_id not in wanted.accepted
+
+
+def _grype_findings(matches: Iterable[Any]) -> Iterator[ImageFinding]:
+    for match in matches:
+        found, package = _mapping(_mapping(match).get("vulnerability")), _mapping(_mapping(match).get("artifact"))
+        versions = _mapping(found.get("fix")).get("versions")
+        fixed = ", ".join(map(str, versions)) if isinstance(versions, list) else ""
+        both = {"id": found.get("id"), "severity": found.get("severity"), **_named(package)}
+        yield _finding(both, "id", "name", "version", "severity", fixed)
+
+
+def _named(package: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": package.get("name"), "version": package.get("version")}
+
+
+def _finding(
+    one: Mapping[str, Any], finding_id: str, package: str, version: str, severity: str, fixed: Any
+) -> ImageFinding:
+    return ImageFinding(
+        finding_id=_text(one.get(finding_id)),
+        package=_text(one.get(package)),
+        version=_text(one.get(version)),
+        severity=_text(one.get(severity)).lower() or "unknown",
+        fixed_in=_text(fixed),
+    )
+
+
+def _unique(findings: Iterable[ImageFinding]) -> tuple[ImageFinding, ...]:
+    """A package may be found at several places of an image."""
+    return tuple(sorted({(one.finding_id, one.package): one for one in findings if one.finding_id}.values()))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    return str(value)[:_LONGEST] if isinstance(value, str | int | float) else ""

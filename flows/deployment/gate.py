@@ -1,0 +1,100 @@
+"""Let the gate of an environment decide whether the images that an update fetched may run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from core.common.safe_text import printable, shorten
+from core.deployment.gate import changed_services, gate_facts, refusal, warnings, without_secrets
+from flows.deployment.operation import OperationRecorder
+from flows.deployment.update_context import UpdateContext
+from flows.runtime.requester import requester
+from models.failures import BadInputError, GateRefusedError
+from models.gates import GateOutcome, GateReport
+from models.records import Release
+from tasks.deployment.gate import gather_document, judge_policies, scan_images
+from tasks.recovery.notify import announce
+
+log = logging.getLogger("roas")
+
+GATE_REFUSED = "roas.gate.refused"
+"""The gate of an environment refused the images of an update."""
+
+JUDGED = "judged"
+"""Step of an update: its gate let it go on; its detail is what the record keeps of that."""
+
+_LONGEST_REASON = 300
+
+
+async def check_gate(update: UpdateContext) -> None:
+    """Judge policies and scan images, and put into the recorder's facts what was decided.
+
+    Raises:
+        GateRefusedError: The gate refuses the update.
+    """
+    recorder, environment, release = update.recorder, update.environment, update.release
+    gate = environment.gate
+    if gate is None:
+        return
+    if (known := recorder.reported(JUDGED)) is not None:
+        recorder.facts["gate"] = json.loads(known)
+        return
+    document = await gather_document(environment, update.application, update.plan)
+    policies = await judge_policies(environment, document) if gate.policies else ()
+    images = _images(document, release)
+    scans = await scan_images(environment, gate.scan, images) if gate.scan is not None and images else ()
+    report = without_secrets(
+        GateReport(environment=environment.name, policies=policies, scans=scans), recorder.redactor
+    )
+    facts = gate_facts(report)
+    recorder.facts["gate"] = facts
+    for warning in warnings(report):
+        log.warning("gate: %s", warning)
+    if report.outcome is GateOutcome.REFUSED:
+        _refuse_or_override(recorder, refusal(report), facts, update.override_gate)
+    else:
+        log.info("the gate let %s images go on: %s", len(images), facts["outcome"])
+    await recorder.step(JUDGED, detail=json.dumps(facts))
+
+
+def override_reason(text: str | None) -> str | None:
+    """The reason of an override as it is recorded.
+
+    Raises:
+        BadInputError: It says nothing.
+    """
+    if text is None:
+        return None
+    reason = shorten(printable(text), _LONGEST_REASON)
+    if not reason:
+        raise BadInputError(
+            "An override of the gate needs a reason;", advice="say why the update may run all the same."
+        )
+    return reason
+
+
+def _refuse_or_override(recorder: OperationRecorder, why: str, facts: dict[str, Any], override: str | None) -> None:
+    if override is None:
+        announce(GATE_REFUSED, recorder.name, deployment_id=recorder.deployment_id, text=why)
+        raise GateRefusedError(
+            why,
+            advice=f"No container was touched. Publish a better image, or `roas update --override-gate REASON "
+            f"{recorder.name}`.",
+        )
+    facts["outcome"] = str(GateOutcome.OVERRIDDEN)
+    by, _ = requester(None)
+    facts["override"] = {"by": by, "reason": recorder.redactor.text(override)}
+    log.warning("%s overrides the gate (%s): %s", by, facts["override"]["reason"], why)
+
+
+def _images(document: dict[str, Any], release: Release | None) -> dict[str, tuple[str, str | None]]:
+    """The ids of the new image and of the one before, of each service whose image changes."""
+    changed, found = set(changed_services(document)), {}
+    for one in document["services"]:
+        new, running = one.get("new"), one["running"]
+        before = (release.images.get(one["name"]) if release else None) or (running["id"] if running else None)
+        if one["name"] in changed and new is not None and new["id"] != before:
+            found[one["name"]] = (new["id"], before)
+    return found

@@ -1,0 +1,375 @@
+"""What a gate runs: expressions in their process, commands, scanners; also with hostile input.
+
+Trivy and Grype are stand-ins here: programs that print reports in the shapes of the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adapters.config.environments import load_environment
+from adapters.gate.commands import judge_commands
+from adapters.gate.expressions import judge_expressions, syntax_mistake
+from adapters.gate.programs import run_program
+from adapters.gate.scanners import ScanCache, find_scanner
+from models.environments import Environment
+from models.failures import EnvironmentFileError, ScanFailedError
+from models.gates import GatePolicy, ImageFinding, ImageScan, ImageScanResult, PolicyAnswer, UpdateGate
+
+IMAGE = "sha256:" + "a1" * 32
+DOCUMENT: dict[str, Any] = {
+    "version": 1,
+    "now": "2026-11-27T12:00:00Z",
+    "environment": {"name": "shop", "project": "shop"},
+    "services": [
+        {
+            "name": "web",
+            "action": "recreate",
+            "privileged": False,
+            "user": "",
+            "new": {"age_days": 0.5, "size_mib": 5.0, "labels": {"team": "shop"}},
+            "running": None,
+        },
+        {"name": "db", "action": "keep", "privileged": True, "user": "postgres", "running": None},
+    ],
+}
+ALL = "[1,2,3,4,5,6,7,8,9,10]"
+SLOW = ALL + "".join(f".map({name}, {ALL}" for name in "abcdefgh") + ")" * 8 + " == []"
+
+
+async def ask(expression: str, seconds: float = 10) -> PolicyAnswer:
+    policy = GatePolicy(name="p", expression=expression, timeout_seconds=seconds)
+    return (await judge_expressions([policy], DOCUMENT))["p"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "met"),
+    [
+        ("services.all(s, s.name != 'web' || s.new.age_days < 1.0)", True),
+        ("services.exists(s, s.privileged)", True),
+        ("!service.privileged", True),
+        ("service.user != ''", False),
+        ("service.running == null", True),
+        ("service.new.labels.team == 'shop' && 'team' in service.new.labels", True),
+        ("service.name.matches('^(a+)+$')", False),
+        ("timestamp(now) - timestamp('2026-11-26T12:00:00Z') == duration('24h')", True),
+        ("services.all(s, has(s.new))", False),
+        ("environment.name == 'shop'", True),
+    ],
+)
+async def test_expressions_are_judged(expression: str, met: bool) -> None:
+    assert (await ask(expression)).met is met
+
+
+async def test_an_expression_on_service_names_those_that_do_not_meet_it() -> None:
+    assert await ask("service.user != ''") == PolicyAnswer(met=False, services=("web",))
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("1", "it gives int, not true or false"),
+        ("'yes'", "it gives string, not true or false"),
+        ("null", "it gives null, not true or false"),
+        ("services", "it gives list, not true or false"),
+        ("foo == 1", "there is no foo"),
+        ("service.nwe == 1", "there is no field nwe"),
+        ("services[9].name == ''", "list index out of range"),
+        ("1 / 0 == 1", "divide by zero"),
+        ("service.new.age_days < duration('1h')", "does not fit: double, duration"),
+        ("service.name.matches('(')", "match error"),
+        ("!" * 3000 + "true", "nested too deeply"),
+    ],
+)
+async def test_what_cannot_be_judged_is_explained(expression: str, reason: str) -> None:
+    found = await ask(expression)
+    assert found.met is None
+    assert reason in found.reason
+    assert len(found.reason) < 400
+    assert "Activation" not in found.reason
+
+
+async def test_an_expression_that_takes_too_long_costs_no_other() -> None:
+    policies = [
+        GatePolicy(name="slow", expression=SLOW, timeout_seconds=0.5),
+        GatePolicy(name="quick", expression="true"),
+    ]
+    found = await judge_expressions(policies, DOCUMENT)
+    assert found["slow"].reason == "it took longer than 0.5 s"
+    assert found["quick"].met
+
+
+async def test_an_expression_that_takes_all_memory_costs_no_other() -> None:
+    text = "'" + "x" * 1000 + "'"
+    greedy = f"[{text}].map(a, [a+a+a+a+a+a+a+a+a+a]).map(b, [b[0]+b[0]+b[0]+b[0]+b[0]+b[0]+b[0]+b[0]+b[0]+b[0]])"
+    for name in "cdef":
+        doubled = "+".join([f"{name}[0]"] * 10)
+        greedy += f".map({name}, [{doubled}])"
+    policies = [GatePolicy(name="greedy", expression=greedy + " == []"), GatePolicy(name="small", expression="true")]
+    found = await judge_expressions(policies, DOCUMENT)
+    assert found["greedy"].met is None
+    assert "memory" in found["greedy"].reason
+    assert found["small"].met
+
+
+@pytest.mark.parametrize(
+    ("expression", "mistake"),
+    [
+        ("service.user != ''", None),
+        ("a +", "line 1, column 3 is not CEL: '+'"),
+        ("a\n&& b ||", "line 2, column 6 is not CEL: '||'"),
+        ("'open", 'line 1, column 1 is not CEL: "\'open"'),
+        ("a b", "line 1, column 3 is not CEL: 'b'"),
+    ],
+)
+def test_a_mistake_in_the_syntax_has_its_position(expression: str, mistake: str | None) -> None:
+    assert syntax_mistake(expression) == mistake
+
+
+def test_a_file_with_such_a_mistake_names_line_and_field(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {web: {image: web}}\n")
+    (tmp_path / "shop.yaml").write_text(
+        "compose_files: [compose.yaml]\nproject: shop\ngate:\n  policies:\n"
+        "    - {name: good, expression: 'true'}\n    - name: bad\n      expression: service.user !=\n"
+    )
+    with pytest.raises(EnvironmentFileError) as raised:
+        load_environment("shop", tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path}/shop.yaml:7: gate.policies.1.expression: line 1, column 14 is not CEL: '!='."
+    )
+
+
+async def run(*words: str, seconds: float = 10) -> PolicyAnswer:
+    policy = GatePolicy(name="p", command=words, timeout_seconds=seconds)
+    return (await judge_commands([policy], DOCUMENT, Path("/tmp")))["p"]
+
+
+async def test_a_command_gets_the_document_and_its_output_is_the_reason() -> None:
+    script = "import json, sys; found = json.load(sys.stdin); print(found['services'][0]['name']); sys.exit(4)"
+    assert await run("python3", "-c", script) == PolicyAnswer(met=False, reason="web")
+    assert (await run("true")).met is True
+    assert await run("sh", "-c", "echo on the other output >&2; exit 1") == PolicyAnswer(
+        met=False, reason="on the other output"
+    )
+
+
+async def test_a_command_that_cannot_be_run_is_named() -> None:
+    missing, no_program = await run("no-such-program"), await run("/etc/hostname")
+    assert (missing.met, missing.reason) == (None, "no-such-program cannot be run: No such file or directory")
+    assert (no_program.met, no_program.reason) == (None, "/etc/hostname cannot be run: Permission denied")
+
+
+async def test_a_command_that_hangs_ends_with_its_children(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    found = await run("sh", "-c", f"sleep 600 & echo $! > {file}; wait", seconds=1)
+    assert (found.met, found.reason) == (None, "sh did not end within 1 s")
+    assert not Path(f"/proc/{int(file.read_text())}/cmdline").exists() or not _lives(int(file.read_text()))
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+async def test_a_command_that_floods_its_output_is_bounded() -> None:
+    found = await run("sh", "-c", "head -c 50000000 /dev/zero | tr '\\0' x; exit 1")
+    assert found.met is False
+    assert len(found.reason) == 400
+    assert (await run("yes", seconds=1)).reason == "yes did not end within 1 s"
+
+
+async def test_a_child_in_another_session_keeps_nothing_waiting(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    try:
+        # Waiting for it would take longer than a test may.
+        found = await run("sh", "-c", f"setsid sleep 400 & echo $! > {file}; echo done", seconds=250)
+        assert found == PolicyAnswer(met=True, reason="done")
+    finally:
+        os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+async def test_a_command_that_reads_nothing_ends_well() -> None:
+    policy = GatePolicy(name="p", command=("true",))
+    large = DOCUMENT | {"services": [{"name": "x" * 5_000_000}]}
+    assert (await judge_commands([policy], large, Path("/tmp")))["p"].met is True
+
+
+async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    os.mkfifo(file)
+    task = asyncio.create_task(
+        run_program(["sh", "-c", f"echo $$ > {file}; exec sleep 600"], limit_seconds=600, most_bytes=100)
+    )
+    pid = int(await asyncio.to_thread(file.read_text))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_command_gets_no_other_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", "hunter2hunter2")
+    result = await run_program(["env"], limit_seconds=10, most_bytes=10_000)
+    assert "PATH=" in result.out
+    assert "SHOP_PASSWORD" not in result.out
+
+
+def scanner_program(folder: Path, name: str, script: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def environment(folder: Path) -> Environment:
+    return Environment(name="shop", project="shop", compose_files=(folder / "compose.yaml",))
+
+
+TRIVY = {
+    "SchemaVersion": 2,
+    "Results": [
+        {
+            "Target": "web (debian 13.1)",
+            "Vulnerabilities": [
+                {
+                    "VulnerabilityID": "CVE-2026-1",
+                    "PkgName": "openssl",
+                    "InstalledVersion": "3.0.1",
+                    "Severity": "HIGH",
+                }
+            ],
+        }
+    ],
+}
+
+
+async def test_trivy_is_asked_for_the_image_of_this_engine(programs: Path, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    scanner_program(programs, "trivy", f"echo $DOCKER_HOST $* > {asked}\ncat <<'E'\n{json.dumps(TRIVY)}\nE")
+    scanner = find_scanner(ImageScan(timeout_seconds=60), environment(tmp_path))
+    assert scanner is not None
+
+    found = await scanner.scan(IMAGE)
+
+    assert found.findings == (
+        ImageFinding(finding_id="CVE-2026-1", package="openssl", version="3.0.1", severity="high"),
+    )
+    assert asked.read_text().split() == [
+        *("unix:///var/run/docker.sock", "image", "--quiet", "--format", "json", "--scanners", "vuln"),
+        *("--image-src", "docker", "--exit-code", "0", "--timeout", "60s", "a1a1a1a1a1a1"),
+    ]
+
+
+async def test_grype_is_used_where_it_is_wanted(programs: Path, tmp_path: Path) -> None:
+    found = {
+        "vulnerability": {"id": "CVE-2026-1", "severity": "High", "fix": {"versions": ["3.0.2"]}},
+        "artifact": {"name": "openssl", "version": "3.0.1"},
+    }
+    report = json.dumps({"matches": [found]})
+    # Its own configuration may ask it to fail; the report is whole.
+    scanner_program(programs, "grype", f"cat <<'E'\n{report}\nE\nexit 2")
+    scanner = find_scanner(ImageScan(program="grype"), environment(tmp_path))
+    assert scanner is not None
+    assert (await scanner.scan(IMAGE)).findings[0].fixed_in == "3.0.2"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'FATAL init error: DB error: failed to download' >&2; exit 1", "code 1: FATAL init error: DB error"),
+        ("exit 3", "trivy ended with code 3: it said nothing"),
+        ("echo no JSON", "printed no report that can be read"),
+        ("echo '[]'", "printed no report that can be read: it is no report of trivy"),
+        ("head -c 1000000 /dev/zero | tr '\\0' '['", "printed no report that can be read"),
+        ("sleep 60", "trivy did not end within 1 s"),
+    ],
+)
+async def test_a_scanner_that_fails_is_said(programs: Path, tmp_path: Path, script: str, reason: str) -> None:
+    scanner_program(programs, "trivy", script)
+    scanner = find_scanner(ImageScan(program="trivy", timeout_seconds=1), environment(tmp_path))
+    assert scanner is not None
+    with pytest.raises(ScanFailedError, match=r".*") as raised:
+        await scanner.scan(IMAGE)
+    assert reason in raised.value.what
+
+
+def test_a_scanner_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ScanFailedError, match="neither trivy nor grype is installed"):
+        find_scanner(ImageScan(), environment(tmp_path))
+    with pytest.raises(ScanFailedError, match="grype is not installed"):
+        find_scanner(ImageScan(program="grype"), environment(tmp_path))
+    assert find_scanner(ImageScan(program="none"), environment(tmp_path)) is None
+
+
+def test_findings_are_kept_by_image_and_scanner(tmp_path: Path) -> None:
+    cache = ScanCache(tmp_path / "data")
+    finding = ImageFinding(finding_id="CVE-2026-1", package="openssl", severity="high")
+    result = ImageScanResult(image_id=IMAGE, program="trivy", scanned_at=datetime.now(UTC), findings=(finding,))
+    cache.put(result)
+
+    assert cache.get("trivy", IMAGE) == result
+    assert cache.get("grype", IMAGE) is None
+    (file,) = (tmp_path / "data" / "scans").iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    for damaged in ("", "{", "[]", '{"findings": [{"x": 1}], "scanned_at": "2026-11-27"}', '{"findings": 3}'):
+        file.write_text(damaged)
+        assert cache.get("trivy", IMAGE) is None
+
+
+GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "check-before-an-update.md"
+
+
+def policies_of_the_guide() -> dict[str, GatePolicy]:
+    block = re.search(r"^(gate:\n  policies:.*?)```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    assert block is not None
+    gate = UpdateGate.model_validate(yaml.safe_load(block[1])["gate"])
+    return {policy.name: policy for policy in gate.policies}
+
+
+GOOD: dict[str, Any] = DOCUMENT["services"][0] | {
+    "image": "registry.example.com/shop/web:2",
+    "user": "1000",
+    "capabilities": {"added": ["NET_BIND_SERVICE"], "dropped": ["ALL"]},
+    "mounts": [{"kind": "volume", "source": "data", "target": "/data", "read_only": False}],
+    "new": {"age_days": 2.0},
+}
+SOCKET = {"kind": "bind", "source": "/var/run/docker.sock", "target": "/var/run/docker.sock", "read_only": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("not-root", {"user": ""}),
+        ("not-root", {"user": "root"}),
+        ("not-root", {"user": "0:0"}),
+        ("no-privileges", {"privileged": True}),
+        ("no-privileges", {"capabilities": {"added": ["SYS_ADMIN"], "dropped": []}}),
+        ("settled", {"new": {"age_days": 0.4}}),
+        ("own-registry", {"image": "docker.io/shop/web:2"}),
+        ("no-engine-socket", {"mounts": [SOCKET]}),
+    ],
+)
+async def test_the_policies_of_the_guide_do_what_they_say(name: str, bad: dict[str, Any]) -> None:
+    policies = policies_of_the_guide()
+    for service, met in ((GOOD, True), (GOOD | bad, False)):
+        found = await judge_expressions(list(policies.values()), DOCUMENT | {"services": [service]})
+        assert {one for one, answer in found.items() if not answer.met} == (set() if met else {name})
+        assert all(answer.met is not None for answer in found.values())
