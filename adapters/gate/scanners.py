@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ _CACHED_FILES = 100
 _DIGITS = 12
 # Grype ends with 2 where its own configuration asks it to fail on a severity; its report is whole.
 _ENDED_WELL = (0, 2)
+_ERROR = re.compile(r"\b(?:FATAL|ERROR)\b\s*(?:Fatal error\s+)?")
+_LONGEST_ERROR = 240
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ class ImageScanner:
         if result.is_cut:
             raise ScanFailedError(f"{self.program} printed more than {_REPORT_BYTES // 2**20} MiB")
         if result.code not in _ENDED_WELL:
-            raise ScanFailedError(f"{self.program} ended with code {result.code}: {_last_line(result.err)}")
+            raise ScanFailedError(f"{self.program} ended with code {result.code}: {_said(result.err)}")
         try:
             findings = _READERS[self.program](json.loads(result.out))
         except (ValueError, RecursionError) as error:
@@ -120,6 +123,9 @@ class ScanCache:
         return self._folder / f"{program}-{image_id.removeprefix('sha256:')}.json"
 
 
-def _last_line(text: str) -> str:
-    lines = [line for line in printable(text).splitlines() if line.strip()]
-    return shorten(lines[-1]) if lines else "it said nothing"
+def _said(text: str) -> str:
+    """The scanner's own words: from its first error on, else its last line."""
+    text = printable(text).strip()
+    if match := _ERROR.search(text):
+        return shorten(text[match.end() :], _LONGEST_ERROR)
+    return shorten(text.splitlines()[-1], _LONGEST_ERROR) if text else "it said nothing"

@@ -49,7 +49,7 @@ class OperationFigures:
             unfinished=_operations.c.status.in_([OperationStatus.PENDING.value, OperationStatus.RUNNING.value]),
             duration_ms=_operations.c.duration_ms,
         )
-        self._updates = UpdateFigures()
+        self._updates = UpdateFigures(stores)
 
     def read(self, now: datetime, known: set[str]) -> list[Metric]:
         """Read every family, and add the environments found to `known`. Raises StoreError if it cannot be read."""

@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 
 from adapters.prometheus import metric_families as families
 from adapters.prometheus.metric_families import Count, RowCounter
+from adapters.stores import Stores
 from adapters.stores.sql import table
 from models.operations import OperationStatus
 from models.tables.deployment_logs import DeploymentOperation
@@ -26,7 +27,8 @@ _operations = table(DeploymentOperation)
 class UpdateFigures:
     """Metrics of updates, with counters kept between scrapes. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
         self._ended = RowCounter(
             _operations,
             _operations.c.id,
@@ -39,14 +41,38 @@ class UpdateFigures:
         self._ended.catch_up(connection)
 
     def families(self, names: Iterable[str]) -> list[Metric]:
-        """The metrics of these environments."""
+        """The metrics of these environments. Raises StoreError if the stores cannot be read."""
         names, counts = sorted(names), self._ended.counts
         ended = ((kind, (counts.get(kind) or Count()).rows) for kind in product(names, _RESULTS))
+        interruptions = (
+            ((name, service), seconds[0])
+            for name in names
+            for service, seconds in sorted(self._stores.progress.interruptions(name, most=1).items())
+        )
+        held_back = (
+            (
+                (name,),
+                len({image for release in self._stores.releases.failed(name) for image in release.digests.values()}),
+            )
+            for name in names
+        )
         refused = (((name,), (counts.get((name, _REFUSED)) or Count()).rows) for name in names)
         return [
             families.counter("roas_updates", "Updates that ended.", "environment", "result", samples=ended),
             families.counter(
                 "roas_gate_refusals", "Updates that the environment's gate refused.", "environment", samples=refused
+            ),
+            families.gauge(
+                "roas_images_held_back",
+                "Images that no update takes because they failed.",
+                "environment",
+                samples=held_back,
+            ),
+            families.gauge(
+                "roas_service_interruption_seconds",
+                "How long a service did not serve in its latest interruption by an operation.",
+                *("environment", "service"),
+                samples=interruptions,
             ),
         ]
 

@@ -22,7 +22,7 @@ from adapters.stores import Stores
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ProbeResult, RecordedScore, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Alert, AlertSeverity, AlertState, Baseline, Dependency, Metric, Prediction
-from models.operations import Operation, OperationStatus, OperationType
+from models.operations import INTERRUPTION_SECONDS, Operation, OperationStatus, OperationType, StateChange
 from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
@@ -307,6 +307,17 @@ def _happen(stores: Stores, number: int) -> None:
     ended = OperationStatus.SUCCESS if number % 2 else OperationStatus.FAILED
     details = {"release": f"r{number}"} if number % 2 else {"rolled_back_to": f"r{number - 1}"}
     stores.operations.finish(operation.deployment_id, ended, now, details)
+    interrupted = {INTERRUPTION_SECONDS: 1.5}
+    change = StateChange(
+        deployment_id=operation.deployment_id,
+        service="bot",
+        previous_state="running",
+        new_state="running",
+        changed_at=now,
+        reason="replaced",
+        details=interrupted,
+    )
+    stores.progress.record_changes([change])
     error = _error(number)
     stores.errors.record(error)
     tried = RecoveryExecution(

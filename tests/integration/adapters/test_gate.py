@@ -293,7 +293,13 @@ async def test_grype_is_used_where_it_is_wanted(programs: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("echo 'FATAL init error: DB error: failed to download' >&2; exit 1", "code 1: FATAL init error: DB error"),
+        # As trivy 0.59 says it on a machine without a way to its database.
+        (
+            "printf 'NOW\\tFATAL\\tFatal error\\tinit error: DB error: failed to download\\n\\t* Get\\n' >&2; exit 1",
+            "trivy ended with code 1: init error: DB error: failed to download * Get",
+        ),
+        ("echo '[0000] ERROR failed to load vulnerability db: none' >&2; exit 1", "code 1: failed to load vulner"),
+        ("echo one >&2; echo two >&2; exit 1", "code 1: two"),
         ("exit 3", "trivy ended with code 3: it said nothing"),
         ("echo no JSON", "printed no report that can be read"),
         ("echo '[]'", "printed no report that can be read: it is no report of trivy"),
