@@ -158,10 +158,12 @@ def scan_text(one: ScanDifference) -> str:
     return f"{one.service}: {one.fixed} fixed, {one.appeared} new{exact}{counting}"
 
 
-def gate_facts(report: GateReport) -> dict[str, Any]:
-    """Return what the record of an update keeps of its gate, as JSON values."""
+def gate_facts(report: GateReport, at: datetime | None = None) -> dict[str, Any]:
+    """Return what the record of an update keeps of its gate, as JSON values; `at` is when it was asked."""
     return {
         "outcome": str(report.outcome),
+        "text": refusal(report) or "; ".join(warnings(report)),
+        **({} if at is None else {"judged_at": _moment(at)}),
         "policies": [
             {"policy": one.policy, "outcome": str(one.outcome), "reason": one.reason} for one in report.policies
         ],

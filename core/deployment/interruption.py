@@ -14,6 +14,7 @@ _WORDS = {
     "validated": "the environment was validated",
     "found": "what was there before was written down",
     "release notes": "what the new images change was written down",
+    "judged": "its gate had let it go on",
     "changing": "it was decided which services change",
     "created": "the containers were created",
     "undoing": "it had begun to undo itself",

@@ -218,6 +218,9 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
     if operation is not None:
         if notes := _release_notes(operation):
             facts.append(Fact(name="New", value=notes))
+        gate = operation.details.get("gate")
+        if isinstance(gate, dict) and gate.get("text"):
+            facts.append(Fact(name="Gate", value=shorten(f"{gate['outcome']}: {gate['text']}")))
         if failed_hooks := [str(one["sentence"]) for one in operation.details.get("hooks") or () if not one["ok"]]:
             facts.append(Fact(name="Hooks", value=shorten("; ".join(failed_hooks))))
         if not over and (data := operation.details.get("data")):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from core.common.safe_text import shorten
+from core.common.stamps import moment_of
 from models.errors import Category, ImpactType
 from models.hooks import HookRun
 from models.metrics import AlertState
@@ -107,10 +108,19 @@ def _of_operation(records: FailureRecords) -> Iterable[TimelineEntry]:
         states = f"{change.previous_state} to {change.new_state}" if change.previous_state else change.new_state
         event = f"{change.service}: {states}{_because(change.reason.removeprefix(f'{change.service}: '))}"
         yield TimelineEntry(at=change.changed_at, source=_CHANGES, row=str(number), event=event)
+    yield from _of_gate(operation)
     yield from _of_hooks(operation)
     if operation.ended_at is not None:
         event = f"{kind} ended: {operation.status}{_because(operation.details.get('reason'))}"
         yield TimelineEntry(at=operation.ended_at, source=_OPERATIONS, row=row, event=event)
+
+
+def _of_gate(operation: Operation) -> Iterable[TimelineEntry]:
+    gate = operation.details.get("gate")
+    if isinstance(gate, dict) and (at := moment_of(str(gate.get("judged_at", "")))) is not None:
+        by = f" by {override['by']}: {override['reason']}" if (override := gate.get("override")) else ""
+        event = shorten(f"gate {gate.get('outcome')}{by}{_because(gate.get('text'))}", _LONGEST)
+        yield TimelineEntry(at=at, source=_OPERATIONS, row=operation.deployment_id, event=event)
 
 
 def _of_hooks(operation: Operation) -> Iterable[TimelineEntry]:

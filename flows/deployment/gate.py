@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from core.common.safe_text import printable, shorten
@@ -48,7 +49,7 @@ async def check_gate(update: UpdateContext) -> None:
     report = without_secrets(
         GateReport(environment=environment.name, policies=policies, scans=scans), recorder.redactor
     )
-    facts = gate_facts(report)
+    facts = gate_facts(report, datetime.now(UTC))
     recorder.facts["gate"] = facts
     for warning in warnings(report):
         log.warning("gate: %s", warning)

@@ -275,3 +275,26 @@ def test_a_success_names_the_hooks_that_only_warned() -> None:
 def test_a_failure_says_that_data_may_have_changed() -> None:
     said = "hooks that ran may have changed data"
     assert said in explain(replace(FAILED, details=FAILED.details | {"data": said})).tried
+
+
+def test_a_gate_that_refused_is_the_cause_whatever_evidence_there_is() -> None:
+    gate = {
+        "outcome": "refused",
+        "policies": [
+            {"policy": "not-root", "outcome": "refused", "reason": "web: it would run as root"},
+            {"policy": "age", "outcome": "warned", "reason": "it is young"},
+        ],
+        "scans": [{"outcome": "refused", "text": "web: 0 fixed, 1 new: CVE-2026-1 (high) in openssl 3"}],
+    }
+    found = explain(replace(FAILED, details=FAILED.details | {"gate": gate}), errors=[ERROR], bundles=[BUNDLE])
+
+    assert found.headline == (
+        "The gate refused the images before a container was touched: policy not-root: web: it would run as root"
+    )
+    assert found.because == (
+        "web: 0 fixed, 1 new: CVE-2026-1 (high) in openssl 3",
+        "it had warned too: it is young",
+    )
+    assert found.commands == ("roas gate prod", "roas update --override-gate REASON prod")
+    overridden = replace(FAILED, details=FAILED.details | {"gate": gate | {"outcome": "overridden"}})
+    assert explain(overridden, errors=[ERROR], bundles=[BUNDLE]).headline == BUNDLE.first_cause

@@ -177,3 +177,14 @@ def test_a_report_of_a_deployment_names_the_hooks_that_failed_and_the_data() -> 
     assert shown[OperationStatus.SUCCESS]["Hooks"] == "hook b failed: exit code 4"
     assert "Data" not in shown[OperationStatus.SUCCESS]
     assert shown[OperationStatus.FAILED]["Data"] == data
+
+
+def test_a_report_of_a_deployment_names_what_its_gate_said() -> None:
+    gate = {"outcome": "overridden", "text": "The gate of shop refused the update: policy not-root: web: it is root."}
+    (news,) = due([], NOON, operations=[deployment(OperationStatus.SUCCESS, gate=gate)], about=("deployments",))
+    facts = {one.name: one.value for one in compose(Batch(news=(news,)), {}, Addresses(), NOON).message.facts}
+    assert facts["Gate"] == f"overridden: {gate['text']}"
+
+    passed = deployment(OperationStatus.SUCCESS, gate={"outcome": "passed", "text": ""})
+    (news,) = due([], NOON, operations=[passed], about=("deployments",))
+    assert "Gate" not in {one.name for one in compose(Batch(news=(news,)), {}, Addresses(), NOON).message.facts}

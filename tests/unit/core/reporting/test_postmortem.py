@@ -275,3 +275,22 @@ def test_hooks_of_an_update_are_in_the_timeline() -> None:
         (SECOND, "hook migrate began: one-off container of migrate"),
         (3 * SECOND, "hook migrate failed (one-off container of migrate): it ended with exit code 3"),
     ]
+
+
+def test_the_gate_of_an_update_is_in_the_timeline() -> None:
+    gate = {
+        "outcome": "overridden",
+        "text": "policy not-root: web: it is root",
+        "judged_at": (NOON + SECOND).isoformat(),
+        "override": {"by": "person: ann", "reason": "repairs the outage"},
+    }
+    operation = replace(OPERATION, details=OPERATION.details | {"gate": gate})
+
+    timeline = write_postmortem(replace(RECORDS, operation=operation)).timeline
+
+    assert [(one.at, one.event) for one in timeline if one.event.startswith("gate")] == [
+        (
+            NOON + SECOND,
+            "gate overridden by person: ann: repairs the outage: policy not-root: web: it is root",
+        )
+    ]
