@@ -117,10 +117,10 @@ class Application:
 
 
 def killed(folder: Path, rounds: int, seed: int) -> bool:
-    """Kill updates at each step with each way to go on, and so many times as many at random moments."""
+    """Kill updates at each recorded step and at random moments; `rounds` is how many ways to go on each gets."""
     chance, outcome = random.Random(seed), Counter[str]()
     with _running(folder) as application:
-        kills = [*_at_steps(application, chance), *_at_random(application, rounds, chance)]
+        kills = [*_at_steps(application, rounds, chance), *_at_random(application, rounds, chance)]
         for kill in kills:
             problems = _one(application, kill)
             outcome["was over before" if problems is None else "wrong" if problems else "right"] += 1
@@ -157,13 +157,14 @@ def _repair(application: Application) -> None:
     roas("start", application.made.name)
 
 
-def _at_steps(application: Application, chance: random.Random) -> Iterator[Kill]:
+def _at_steps(application: Application, rounds: int, chance: random.Random) -> Iterator[Kill]:
     for behaviour in _BEHAVIOURS[:2]:
         application.publish(behaviour)
         roas("update", application.made.name, codes=range(256))
         recorded = len(_steps(last_operation(application.made.name).deployment_id))
         for steps in range(recorded + 1):
-            for then in _NEXT:
+            # With three rounds or more each way to go on is tried at each step.
+            for then in (_NEXT[steps % len(_NEXT) :] + _NEXT)[: min(rounds, len(_NEXT))]:
                 yield Kill(behaviour=behaviour, then=then, steps=steps, with_children=chance.random() < 0.5)
 
 
