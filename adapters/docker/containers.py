@@ -134,6 +134,11 @@ class Containers:
             except NotFound:
                 return
 
+    def rename(self, container_id: str, name: str) -> None:
+        """Give a container another name."""
+        with self._client.translate_errors(f"naming container {short(container_id)} {name}"):
+            self._client.changing.rename(container_id, name)
+
     def logs(self, container_id: str, lines: int = 100, since: datetime | None = None) -> str:
         """The last lines that a container wrote to both output streams, with the engine's time stamps.
 

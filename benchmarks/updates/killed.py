@@ -43,6 +43,10 @@ class Kill:
     seconds: float = 0.0
     with_children: bool = False
 
+    @property
+    def failed(self) -> bool:
+        return self.behaviour is not Behaviour.GOOD
+
     def __str__(self) -> str:
         when = f"after {self.steps} steps" if self.steps is not None else f"after {self.seconds:.2f} s"
         return f"{self.behaviour:9} {when:14} {'and its commands' if self.with_children else '':16} {self.then:6}"
@@ -85,11 +89,11 @@ class Application:
         """Do what the user does next; what went wrong with that."""
         words = ("resume", deployment_id) if kill.then == "resume" else (kill.then, self.made.name)
         code, said = roas(*words, codes=range(256))
-        if code == 0 or (code == 1 and kill.behaviour is not Behaviour.GOOD):
+        if code == 0 or (code == 1 and kill.failed):
             return []
         return [f"{words[0]} ended with exit code {code}: {said[-400:]}"]
 
-    def problems(self) -> list[str]:
+    def problems(self, kill: Kill) -> list[str]:
         """What is not as an update that was finished or undone leaves it."""
         from tasks.deployment.services import read_plan
         from tasks.runtime.clients import find_environment
@@ -105,7 +109,8 @@ class Application:
             f"containers are {sorted(listed)}": {one.split()[0] for one in listed} != expected
             or not all("(healthy)" in one for one in listed),
             f"versions are {serving}": None in serving
-            or len({one.name for one in serving if one}) != 1
+            # Of two new images the next update takes the one that has not failed.
+            or (len({one.name for one in serving if one}) != 1 and not (kill.failed and kill.then == "update"))
             or not all(one.is_good for one in serving if one),
             "an operation still counts as running": bool(open_stores().operations.running()),
             "a start would change something": bool(read_plan(find_environment(self.made.name)).changes),
@@ -137,14 +142,14 @@ def _one(application: Application, kill: Kill) -> list[str] | None:
         roas("start", application.made.name)
         return None
     problems = application.take_up(kill, deployment_id)
-    found = [*problems, *application.problems()]
+    found = [*problems, *application.problems(kill)]
     code, said = roas("start", application.made.name, codes=range(256))
     if code != 0:
         found.append(f"the next start ended with exit code {code}: {said[-400:]}")
     if found or code:
         _repair(application)
     else:
-        found += [f"after the next start {one}" for one in application.problems()]
+        found += [f"after the next start {one}" for one in application.problems(kill)]
     return found
 
 

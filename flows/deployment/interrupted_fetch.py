@@ -1,4 +1,4 @@
-"""Image names after an interrupted update: given back where nothing was replaced yet, else by the next rollback."""
+"""What an interrupted start has left: containers that were half replaced, and names of images that it fetched."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import logging
 from flows.deployment.operation import OperationRecorder
 from models.environments import Environment
 from tasks.deployment.images import images_named, restore_names
-from tasks.deployment.operations import step_of_interrupted
-from tasks.deployment.services import inspect_application
+from tasks.deployment.operations import interrupted_steps
+from tasks.deployment.services import inspect_application, settle_half_replaced
 
 log = logging.getLogger("roas")
 
@@ -17,16 +17,19 @@ FETCHING = "fetching"
 """Step of an operation: it begins to pull and build; its detail is the images that the names referred to before."""
 
 
-async def settle_interrupted_fetch(recorder: OperationRecorder, environment: Environment) -> dict[str, str]:
-    """Undo what an interrupted operation did to image names, unless a container runs an image that it fetched.
+async def settle_interrupted(recorder: OperationRecorder, environment: Environment) -> dict[str, str]:
+    """Undo what an interrupted start has half done to containers, and what it did to image names.
 
-    Nothing has decided whether such images may run, nor prepared their start. Where one runs, this start goes on with
-    them: it returns the images that the names referred to before, by name, for its rollback.
+    Nothing has decided whether fetched images may run, nor prepared their start, unless a container runs one already.
+    This start then goes on with them: it returns the images that the names referred to before, by name, for its
+    rollback.
     """
-    if recorder.steps:
+    steps = recorder.steps or await interrupted_steps(environment.name, recorder.deployment_id)
+    if not steps:
         return {}
-    known = await step_of_interrupted(environment.name, recorder.deployment_id, FETCHING)
-    if known is None:
+    await settle_half_replaced(environment)
+    known = next((one.detail for one in steps if one.step == FETCHING), None)
+    if recorder.steps or known is None:
         return {}
     before: dict[str, str] = json.loads(known)
     now = await images_named(environment, before)

@@ -24,7 +24,7 @@ from core.reporting.timing import Phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.hooks import recall_hooks
-from flows.deployment.interrupted_fetch import FETCHING, settle_interrupted_fetch
+from flows.deployment.interrupted_fetch import FETCHING, settle_interrupted
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback import FOUND, StartRollback, found_by
@@ -130,7 +130,7 @@ class Startup:
             facts = await self._validate(environment)
         back = ROLLING_BACK in recorder.done
         await settle_replacements(recorder, environment, facts.application, back=back)
-        self._names_before = await settle_interrupted_fetch(recorder, environment)
+        self._names_before = await settle_interrupted(recorder, environment)
         with timed(Phase.PLAN):
             planned = await self._plan(environment, facts)
         with timed(Phase.FETCH):

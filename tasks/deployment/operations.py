@@ -382,22 +382,21 @@ async def record_step(deployment_id: str, step: str, service: str | None, at: da
 
 
 @retry_read
-async def step_of_interrupted(environment: str, besides: str, step: str) -> str | None:
-    """The detail of a step of the last start that did anything, where it was interrupted and has not gone on.
+async def interrupted_steps(environment: str, besides: str) -> list[OperationStep]:
+    """The steps of the last start that did anything, where it was interrupted and has not gone on; else none.
 
     `besides` is the operation that asks.
     """
 
-    def find() -> str | None:
+    def find() -> list[OperationStep]:
         stores = open_stores()
         starts = stores.operations.history(environment, OperationType.START, limit=_STARTS_BACK)
         for operation in starts:
             if operation.deployment_id == besides:
                 continue
             if steps := stores.progress.steps(operation.deployment_id):
-                found = next((one.detail for one in steps if one.step == step), None)
-                return found if was_interrupted(operation) else None
-        return None
+                return steps if was_interrupted(operation) else []
+        return []
 
     return await asyncio.to_thread(find)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from adapters.compose.variables import process_environment
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
+from core.deployment.half_replaced import half_replaced
 from core.deployment.hooks import planned_hooks
 from core.deployment.plan import plan
 from core.deployment.release import (
@@ -47,6 +49,8 @@ from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores, stores_exist
 from tasks.runtime.traces import describe_span
+
+log = logging.getLogger("roas")
 
 NO_FETCH = FetchOptions()
 """Only the images that a service's own pull policy asks for."""
@@ -248,16 +252,43 @@ async def create_containers(
     Raises:
         ComposeError: Compose, or the engine below it, refused; in their own words.
     """
-    await asyncio.to_thread(_unpause, environment)
+    await asyncio.to_thread(_make_ready, environment)
     await asyncio.to_thread(compose_of(environment, document).create, services, fetched=fetched)
 
 
-def _unpause(environment: Environment) -> None:
-    """Compose refuses to go on where a container is paused."""
+@task(name="settle half replaced containers", **EFFECT)
+async def settle_half_replaced(environment: Environment) -> None:
+    """Remove or name what Compose left of a replacement in which it was ended.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+
+    def settle() -> None:
+        engine = engine_of(environment)
+        _settle(engine, engine.containers.inspect_project(environment.project))
+
+    await asyncio.to_thread(settle)
+
+
+def _make_ready(environment: Environment) -> None:
+    """Compose refuses to go on where a container is paused, or where the name of a replacement is taken."""
     engine = engine_of(environment)
-    for seen in engine.containers.inspect_project(environment.project):
+    found = engine.containers.inspect_project(environment.project)
+    for seen in found:
         if seen.state == "paused":
             engine.containers.unpause(seen.container_id)
+    _settle(engine, found)
+
+
+def _settle(engine: DockerEngine, found: Sequence[ContainerState]) -> None:
+    half = half_replaced(found)
+    for one in half.remove:
+        log.warning("%s is removed: its start was interrupted before it replaced the container that runs", one.name)
+        engine.containers.remove(one.container_id)
+    for container_id, name in half.rename.items():
+        log.warning("%s gets its name: its replacement was interrupted", name)
+        engine.containers.rename(container_id, name)
 
 
 @task(name="stop containers", task_run_name="stop {service}", **EFFECT)

@@ -92,3 +92,34 @@ async def test_a_start_over_a_half_replaced_bad_version_is_back_with_the_image_n
     assert inspect(place, "web", "{{.Image}} {{.State.Health.Status}}") == f"{image} healthy"
     assert id_of(name) == image
     assert planned().changes == ()
+
+
+async def test_a_replacement_that_compose_did_not_finish_is_settled_by_the_next_start(
+    place: Place,  # noqa: F811
+    images: Registry,
+) -> None:
+    images.publish("replaced", "ENV VERSION=1", WELL)
+    name = images.image("replaced")
+    place.declare(service("web", name) + service("worker", name))
+    await startup("test")
+    before = inspect(place, "web", "{{.Id}}")
+    pull_and_die(place, name)
+    # Of web the replacement is made; that of worker has replaced it, and has not got its name yet.
+    temporary = f"{before[:12]}_{place.container('web')}"
+    docker("create", "--name", temporary, *labels(place, "web"), name)
+    docker("rename", place.container("worker"), f"{'0' * 12}_{place.container('worker')}")
+
+    await startup("test")
+
+    assert place.containers() == ["web", "worker"]
+    assert inspect(place, "web", "{{.Id}}") == before
+    assert inspect(place, "worker", "{{.State.Health.Status}}") == "healthy"
+
+
+def docker(*words: str) -> None:
+    subprocess.run(["docker", *words], capture_output=True, check=True)
+
+
+def labels(place: Place, of: str) -> list[str]:  # noqa: F811
+    found = json.loads(inspect(place, of, "{{json .Config.Labels}}"))
+    return [word for key, value in found.items() for word in ("--label", f"{key}={value}")]
