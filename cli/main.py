@@ -57,6 +57,7 @@ COMMANDS_OF = {
     "schema": ("schema",),
     "service": ("service",),
     "stores": ("backup", "restore", "stores", "archive"),
+    "sync": ("sync",),
     "top": ("top",),
     "update": ("update",),
     "why": ("why",),

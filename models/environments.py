@@ -17,6 +17,7 @@ from models.gates import UpdateGate
 from models.hooks import Hooks
 from models.metrics import DependencyType, HealthImpact
 from models.overlap import ReplacementSettings
+from models.sources import GitSource
 from models.updates import UpdatePolicy
 
 
@@ -334,6 +335,9 @@ class Environment(Strict):
 
     name: Name = Field(description="By default the file's name, or the project's in a roas.yaml.")
     compose_files: tuple[FilePath, ...] = Field(min_length=1, description="Merged in this order.")
+    source: GitSource | None = Field(
+        default=None, description="A git repository; compose_files and env_files are then relative to its checkout."
+    )
     project: Name = Field(description="The Compose project, as in `docker compose -p`.")
     engine: Annotated[str, AfterValidator(_usable_address)] = Field(
         default="unix:///var/run/docker.sock",
@@ -392,6 +396,18 @@ class Environment(Strict):
             wanted = service.probe.password_secret if isinstance(service.probe, PROBES_WITH_LOGIN) else None
             if wanted is not None and wanted not in known:
                 raise ValueError(f"services.{name}.probe.password_secret names {wanted!r}, which is not in secrets")
+        return self
+
+    @model_validator(mode="after")
+    def _files_inside_of_the_source(self) -> Environment:
+        if self.source is None:
+            return self
+        known = {secret.name for secret in self.secrets}
+        if missing := next((name for name in self.source.secrets if name not in known), None):
+            raise ValueError(f"source names the secret {missing!r}, which is not in secrets")
+        for path in (*self.compose_files, *self.env_files):
+            if ".." in path.parts:
+                raise ValueError(f"{path} leads out of the checkout: give a path without .., or an absolute one")
         return self
 
     def service(self, name: str) -> ServiceSpec:

@@ -90,6 +90,14 @@ class ReleaseError(RoasError):
     """A release cannot be applied as it was kept."""
 
 
+class SourceError(RoasError):
+    """An environment's source cannot be fetched, or not be taken as it is: nothing was touched."""
+
+
+class SourceUnreachableError(SourceError):
+    """The server of a source did not answer; it may in a moment."""
+
+
 class ScriptFailedError(RoasError):
     """A recovery script ended badly, or not in time."""
 

@@ -72,9 +72,11 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """What a person calls it: a rollback and an update are recorded as a start, and their details say so."""
+        """What a person calls it: a rollback, update and sync are recorded as a start, and their details say so."""
         if "rollback_to" in self.details or self.flow == "rollback":
             return "rollback"
+        if "source" in self.details or self.flow == "sync":
+            return "sync"
         if "update" in self.details or self.flow == "update":
             return "update"
         return str(self.operation_type)

@@ -12,6 +12,7 @@ from models.health import HealthReport, RecordedScore
 from models.metrics import Alert, Baseline, Dependency, DependencyStatus, Prediction
 from models.operations import LeaseResult, Operation, OperationStatus, StateChange
 from models.recovery import Pause, RecoveryExecution, Ticket
+from models.sources import SOURCE_KEY, SourceRevision
 
 if TYPE_CHECKING:
     from models.validation import ValidationResult
@@ -39,6 +40,14 @@ class Release:
     variables: dict[str, str] = field(default_factory=dict)
     reason: str = ""
     proven: bool = False
+
+    @property
+    def source(self) -> SourceRevision | None:
+        """The revision of the environment's source that it was made from; None without a source."""
+        kept = self.compose.get(SOURCE_KEY)
+        if not isinstance(kept, dict):
+            return None
+        return SourceRevision(**{name: str(kept.get(name, "")) for name in ("revision", "ref", "subject")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

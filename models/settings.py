@@ -61,6 +61,10 @@ class Settings(BaseModel):
     config: Path | None = Field(
         default=None, description="An environment's file, or a folder of them; as --config, it wins over other places."
     )
+    age_identity: Path | None = Field(
+        default=None,
+        description="File with the age identity for encrypted files of variables; without it SOPS_AGE_KEY_FILE.",
+    )
     recovery_dir: Path = Field(
         default=_RECOVERY,
         description="Folder of the recovery scripts; where that is missing, $XDG_CONFIG_HOME/roas/recovery.",

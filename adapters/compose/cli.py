@@ -25,13 +25,15 @@ from adapters.compose.parsing import (
 from adapters.compose.sources import read_sources
 from adapters.compose.template import complete_template, first_difference, without_defaults
 from adapters.compose.traits import service_traits
-from adapters.compose.variables import variables_of
+from adapters.compose.variables import plain_env_files, variables_of
+from adapters.git.places import current_checkout
 from adapters.host.private_files import check_regular, read_regular
 from core.errors.redact import Redactor
 from models.adoption import ServiceTraits
 from models.compose import Application, ComposeVariable, InjectedFile, NetworkPlace
 from models.environments import Environment
 from models.failures import ComposeError
+from models.settings import current_settings
 
 _READ = timedelta(seconds=30)
 _CREATE = timedelta(minutes=15)
@@ -198,6 +200,7 @@ class ComposeCli:
             rendered = json.dumps(self._template)
         files = ["-"] if rendered is not None else files or [str(file) for file in self._environment.compose_files]
         if on_project:
+            _check_checkout(self._environment)
             beside = (Path(self._folder(), ".env"),)
             _check_files([*(Path(file) for file in files if file != "-"), *(self._environment.env_files or beside)])
         command = ["docker", "compose", *(self._project(files) if on_project else ()), *arguments]
@@ -214,7 +217,11 @@ class ComposeCli:
         named = self._environment
         options = ["--ansi", "never", "--progress", "plain", "--project-name", named.project]
         options += ["--project-directory", self._folder()]
-        for option, values in (("--file", files), ("--env-file", named.env_files), ("--profile", named.profiles)):
+        for option, values in (
+            ("--file", files),
+            ("--env-file", plain_env_files(named)),
+            ("--profile", named.profiles),
+        ):
             options += [word for value in values for word in (option, str(value))]
         return options
 
@@ -261,6 +268,16 @@ def _execute(
                 advice="Is the engine busy, or is an image being fetched or built slowly?",
             ) from error
     return process.returncode, out, err
+
+
+def _check_checkout(environment: Environment) -> None:
+    if environment.source is not None:
+        checkout = current_checkout(current_settings().data_dir, environment.name)
+        if not checkout.exists():
+            raise ComposeError(
+                f"{environment.name} has no checkout of {environment.source.repository} yet;",
+                advice=f"`roas sync {environment.name}` makes it.",
+            )
 
 
 def _check_files(files: Sequence[Path]) -> None:

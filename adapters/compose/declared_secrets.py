@@ -11,7 +11,7 @@ from pathlib import Path
 from dotenv.main import DotEnv
 
 from adapters.compose.sources import read_sources
-from adapters.compose.variables import CONTROL_PLANE_SECRETS, secret_values, variables_of
+from adapters.compose.variables import CONTROL_PLANE_SECRETS, decrypted_variables, secret_values, variables_of
 from adapters.host.private_files import read_regular
 from core.errors.declared_secrets import DeclaredSecrets, declared_secrets, fill_in_variables, secrets_of_file
 from core.errors.redact import secrets_among
@@ -40,6 +40,7 @@ def concealed_values(environment: Environment) -> frozenset[str]:
 def _read(environment: Environment) -> tuple[tuple[Path, ...], frozenset[str]]:
     known = variables_of(environment, os.environ)
     values = {*secret_values(environment).values(), *secrets_among(known.items())}
+    values |= {*decrypted_variables(environment, os.environ).values()}
     for name in CONTROL_PLANE_SECRETS:
         # user:password, as basic authentication has it
         values.update({known.get(name, ""), known.get(name, "").partition(":")[2]})

@@ -13,6 +13,7 @@ from typing import Any
 from dotenv.main import DotEnv
 from dotenv.variables import parse_variables
 
+from adapters.compose.encrypted import decrypt, is_encrypted, refuse_reserved
 from adapters.compose.sources import read_sources, variables_in
 from adapters.host.private_files import MIB, read_regular
 from models.environments import Environment, Secret
@@ -62,20 +63,56 @@ def process_environment(
 
     Compose sees the variables that Docker's command line needs and those that the environment declares. On the command
     line it also sees those that the Compose files (or the release's `document`) name, as with `docker compose`; in a
-    worker's run it does not, since a worker's variables are not its user's. None overrides the environment's files,
+    worker's run it does not, since a worker's variables are not its user's, and neither with files of a source, whose
+    authors are not on this machine. Secrets for the source itself are left out. None overrides the environment's files,
     project, profiles or engine.
     """
     allowed = _declared(environment)
-    if _OF_A_RUNNER not in variables:
+    of_source = frozenset(environment.source.secrets if environment.source else ())
+    if _OF_A_RUNNER not in variables and environment.source is None:
         allowed |= _named(environment, document)
     given = {
         name: value
         for name, value in variables.items()
         if (name in allowed or _ALWAYS_PASSED.fullmatch(name))
-        and name not in _SET_BY_ENVIRONMENT
+        and name not in _SET_BY_ENVIRONMENT | of_source
         and not _is_withheld(name, environment, variables)
     }
-    return {**given, **secret_values(environment), "DOCKER_HOST": environment.engine}
+    secrets = {name: value for name, value in secret_values(environment).items() if name not in of_source}
+    return {**decrypted_variables(environment, given), **given, **secrets, "DOCKER_HOST": environment.engine}
+
+
+def decrypted_variables(environment: Environment, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables of encrypted files that no later file sets as well; Compose cannot read these files itself.
+
+    Raises:
+        EnvironmentFileError: A file cannot be decrypted, or has a variable that Docker reads itself.
+    """
+    found: dict[str, str] = {}
+    for file in environment.env_files:
+        if not os.access(file, os.R_OK):
+            continue
+        values = _variables_in(file, {**variables, **found})
+        if is_encrypted_file(file):
+            refuse_reserved(file, values)
+            found |= values
+        else:
+            found = {name: value for name, value in found.items() if name not in values}
+    return found
+
+
+def plain_env_files(environment: Environment) -> tuple[Path, ...]:
+    """The files of variables that Compose reads itself. Where all are encrypted an empty one keeps it from `.env`."""
+    plain = tuple(file for file in environment.env_files if not is_encrypted_file(file))
+    return plain or ((Path(os.devnull),) if environment.env_files else ())
+
+
+def is_encrypted_file(file: Path) -> bool:
+    """Whether a file of variables is encrypted; False where it cannot be read, which Compose reports."""
+    try:
+        return is_encrypted(file)
+    except (OSError, ValueError):
+        return False
 
 
 def withheld_variables(environment: Environment, variables: Mapping[str, str]) -> tuple[str, ...]:
@@ -120,7 +157,13 @@ def variables_of(environment: Environment, variables: Mapping[str, str]) -> dict
 
 def _variables_in(file: Path, variables: Mapping[str, str]) -> dict[str, str]:
     try:
-        text = read_regular(file).decode("utf-8")
+        if is_encrypted(file):
+            decrypted = decrypt(file)
+            if decrypted.text is None:
+                return dict(decrypted.variables)
+            text = decrypted.text
+        else:
+            text = read_regular(file).decode("utf-8")
         _check_expansion(text)
     except (OSError, ValueError) as error:
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error

@@ -7,7 +7,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -19,9 +19,11 @@ from adapters.config.environment_files import chosen_folder, environment_files, 
 from adapters.config.environment_names import SUFFIXES, environment_names
 from adapters.config.yaml_files import read_document, read_documents
 from adapters.gate.expressions import syntax_mistake
+from adapters.git.places import current_checkout
 from models.environments import Environment
 from models.failures import EnvironmentFileError
-from models.settings import Settings
+from models.settings import Settings, current_settings
+from models.sources import GitSource
 
 _MISTAKES_SHOWN = 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -292,16 +294,29 @@ def _with_paths_from(folder: Path, environment: Environment) -> Environment:
     def resolved(path: Path) -> Path:
         return Path(os.path.normpath(folder / _expanded(path)))
 
+    def of_application(path: Path) -> Path:
+        if environment.source is None:
+            return resolved(path)
+        checkout = current_checkout(current_settings().data_dir, environment.name) / environment.source.path
+        return Path(os.path.normpath(checkout / _expanded(path)))
+
     return environment.model_copy(
         update={
-            "compose_files": tuple(resolved(path) for path in environment.compose_files),
-            "env_files": tuple(resolved(path) for path in environment.env_files),
+            "compose_files": tuple(of_application(path) for path in environment.compose_files),
+            "env_files": tuple(of_application(path) for path in environment.env_files),
+            "source": environment.source and _with_files_from(resolved, environment.source),
             "secrets": tuple(
                 secret if secret.file is None else secret.model_copy(update={"file": resolved(secret.file)})
                 for secret in environment.secrets
             ),
         }
     )
+
+
+def _with_files_from(resolved: Callable[[Path], Path], source: GitSource) -> GitSource:
+    named = ("ssh_key", "known_hosts", "allowed_signers", "gpg_keys")
+    files = {name: getattr(source, name) for name in named}
+    return source.model_copy(update={name: resolved(file) for name, file in files.items() if file is not None})
 
 
 def _declared_name(paths: Sequence[Path]) -> str | None:

@@ -7,6 +7,7 @@ import hmac
 import secrets
 from pathlib import Path
 
+from adapters.git.places import SOURCES
 from adapters.host.machine import content_hash
 from adapters.host.private_files import keep_private, make_private_folder
 from models.compose import Application, MountKind
@@ -24,6 +25,7 @@ class Fingerprints:
             OSError: The folder cannot be read or written.
         """
         make_private_folder(data_dir)
+        self._sources = data_dir.absolute() / SOURCES
         self._key = keep_private(data_dir / "fingerprint.key", secrets.token_bytes(_KEY_BYTES))
 
     @property
@@ -38,14 +40,16 @@ class Fingerprints:
     def of_mounted_files(self, application: Application) -> dict[str, dict[str, str]]:
         """Fingerprints of the host's configuration files that each service mounts, by path.
 
-        A folder counts only if it is mounted read-only, since a service changes one that it writes to. Files that
-        cannot be read, or are too large to be configuration, are left out.
+        A folder counts only if it is mounted read-only, since a service changes one that it writes to, or if it is
+        part of a checkout, which only git changes. Files that cannot be read, or are too large to be configuration, are
+        left out.
         """
         found: dict[str, dict[str, str]] = {name: {} for name in application.services}
         for name, service in application.services.items():
             for mount in service.mounts:
                 path = Path(mount.source)
-                if mount.kind is MountKind.BIND and (path.is_file() or (mount.read_only and path.is_dir())):
+                counts = mount.read_only or path.is_relative_to(self._sources)
+                if mount.kind is MountKind.BIND and (path.is_file() or (counts and path.is_dir())):
                     found[name] |= self._of_file(path)
         for file in application.files:
             for name in file.services:

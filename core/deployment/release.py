@@ -135,6 +135,8 @@ def _kept_id(image_id: str) -> str:
 def differences(before: Release, after: Release) -> tuple[str, ...]:
     """What changed from one release to the other, a sentence each."""
     found: list[str] = []
+    if after.source is not None and before.source != after.source:
+        found.append(f"revision {f'{before.source.brief} to ' if before.source else ''}{after.source}")
     for name in sorted({*before.hashes, *after.hashes}):
         if name not in after.hashes:
             found.append(f"{name} is not part of it any more")

@@ -34,7 +34,8 @@ _LONGEST_NOTES = 900
 _COMMAND = re.compile(r"^(?P<what>[^:]+): (?P<command>(?:roas|docker|ss|df|journalctl|systemctl) .+)$")
 
 _DONE = {
-    "start": "started", "stop": "stopped", "restart": "restarted", "rollback": "rolled back", "update": "updated"
+    "start": "started", "stop": "stopped", "restart": "restarted", "rollback": "rolled back", "update": "updated",
+    "sync": "updated",
 }  # fmt: skip
 _TONES = {
     NotificationReason.FAILED: Tone.FAILURE,

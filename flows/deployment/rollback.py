@@ -18,6 +18,7 @@ from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import settle_replacements
+from flows.deployment.source_pin import pinned_to
 from flows.runtime import parameters
 from models.compose import Application, PlannedAction
 from models.containers import ContainerState
@@ -91,7 +92,8 @@ async def rollback(
         recorder.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
         log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
         await recorder.step(FOUND, detail=undo.arm(application, found, None))
-        released, starts, health = await apply_release(recorder, declared, wanted)
+        async with pinned_to(recorder, declared, wanted, asked_by):
+            released, starts, health = await apply_release(recorder, declared, wanted)
         recorder.facts["health"] = str(health.overall)
         await keep_proven(recorder, declared, released, wanted.compose, of=wanted)
     return recorder.result(
@@ -125,6 +127,13 @@ class StartRollback:
         self.armed = (application, found, release)
         return json.dumps(asdict(found.before))
 
+    async def before_release(self, recorder: OperationRecorder, environment: Environment) -> None:
+        """Prepare what the last proven release needs beside its images; by default nothing.
+
+        Raises:
+            RoasError: It cannot be prepared.
+        """
+
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
         """Roll back, and put into the recorder's facts how.
 
@@ -146,6 +155,7 @@ class StartRollback:
             planned = recorder.facts.get("changes", [])
             recorder.facts["changes"] = await _changes(recorder, environment, application, release) or planned
             log.warning("going back to release %s, the last one that was proven", release.release_id)
+            await self.before_release(recorder, environment)
             released, starts, _ = await apply_release(recorder, environment, release, one_by_one=self.one_by_one)
             left = beyond(await find_leftovers(environment, found), released)
             await _remove(recorder, environment, application, left.remove, left.networks)

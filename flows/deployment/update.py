@@ -68,7 +68,7 @@ async def update(
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     if not now and (skipped := await skipped_update(environment, request)) is not None:
         return skipped
-    undo = _UpdateRollback()
+    undo = UpdateRollback()
     only = frozenset(services) if services else None
     options = FetchOptions(pull=True, build=True, update=True, services=only)
     run = Startup(undo, plan, options, override_reason(override_gate))
@@ -81,7 +81,7 @@ async def update(
     return run.result()
 
 
-class _UpdateRollback(StartRollback):
+class UpdateRollback(StartRollback):
     """Rolls back an update, and holds back the images that failed."""
 
     one_by_one = True

@@ -5,6 +5,7 @@ prefect.yaml lists the same ones for `prefect deploy`; a test holds the two toge
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -16,11 +17,19 @@ from prefect.events.schemas.automations import Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.types.entrypoint import EntrypointType
 
+from adapters.config.environments import declared_environment
 from flows.runtime.registry import FLOWS
+from models.failures import EnvironmentFileError
+from models.settings import current_settings
 from tasks.recovery.notify import UNHEALTHY
+
+log = logging.getLogger("roas")
 
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 """A second run of the same kind would only find the environment held; it is cancelled, which is seen."""
+
+ONE_AFTER_THE_OTHER = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
+"""A push during a sync may be newer than what that sync has fetched."""
 
 _SCHEDULES: dict[str, dict[str, Any]] = {
     # What runs all the time is begun again where it has died; while it lives, each further run is cancelled.
@@ -31,6 +40,9 @@ _SCHEDULES: dict[str, dict[str, Any]] = {
     "lifecycle": {"cron": "17 3 * * *"},
     "report": {"cron": "41 5 * * *"},
 }
+
+
+_LIMITS = {"recover": None, "sync": ONE_AFTER_THE_OTHER}
 
 
 def deployments_of(environment: str) -> list[RunnerDeployment]:
@@ -64,12 +76,23 @@ def _deployment(name: str, flow: Flow[..., Any], environment: str) -> RunnerDepl
         tags=[environment],
         description=(flow.description or "").split("\n\n")[0],
         # Two errors may be recovered side by side; two starts of one environment may not.
-        concurrency_limit=None if name == "recover" else ONE_AT_A_TIME,
+        concurrency_limit=_LIMITS.get(name, ONE_AT_A_TIME),
         entrypoint_type=EntrypointType.MODULE_PATH,
         enforce_parameter_schema=True,
         triggers=[_when_unhealthy(environment)] if name == "recover" else None,
-        **_SCHEDULES.get(name, {}),
+        **(_schedule_of_sync(environment) if name == "sync" else _SCHEDULES.get(name, {})),
     )
     if not isinstance(deployment, RunnerDeployment):
         raise TypeError("to_deployment was called from asynchronous code")
     return deployment
+
+
+def _schedule_of_sync(environment: str) -> dict[str, Any]:
+    """As often as the environment's file says, which is never by default."""
+    try:
+        source = declared_environment(environment, current_settings()).source
+    except EnvironmentFileError as error:
+        log.warning("no schedule of sync/%s: %s", environment, error.what)
+        return {}
+    seconds = 0 if source is None else source.check_every_seconds
+    return {"interval": timedelta(seconds=seconds)} if seconds else {}

@@ -11,6 +11,7 @@ from flows.deployment.restart import restart
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
+from flows.deployment.sync import sync
 from flows.deployment.update import update
 from flows.monitoring.collection import collection
 from flows.monitoring.continuous import monitoring
@@ -26,6 +27,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "restart": restart,
     "rollback": rollback,
     "update": update,
+    "sync": sync,
     "health": health_check,
     "drift": drift,
     "collect": collection,

@@ -33,6 +33,7 @@ from models.failures import BadInputError, EngineError, NotFoundError, ReleaseEr
 from models.records import Release
 from models.settings import current_settings
 from tasks.deployment.images import build_fingerprint, injected_fingerprints
+from tasks.deployment.source import source_of_checkout
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores
@@ -79,7 +80,7 @@ async def inspect_release(
             environment=environment.name,
             deployment_id=deployment_id,
             created_at=now,
-            compose=template,
+            compose=template if of is not None else template | source_of_checkout(environment),
             digests={name: fact.digests[0] for name, fact in held.items() if fact is not None and fact.digests},
             hashes={one.service: one.config_hash for one in container_states},
             images=images,

@@ -15,12 +15,25 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_chain, wait_random
 
-from models.failures import EngineUnreachableError, StoreBusyError, StoreFullError, StoreUnreachableError
+from models.failures import (
+    EngineUnreachableError,
+    SourceUnreachableError,
+    StoreBusyError,
+    StoreFullError,
+    StoreUnreachableError,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-RETRYABLE_ERRORS = (EngineUnreachableError, StoreBusyError, StoreFullError, StoreUnreachableError, TimeoutError)
+RETRYABLE_ERRORS = (
+    EngineUnreachableError,
+    SourceUnreachableError,
+    StoreBusyError,
+    StoreFullError,
+    StoreUnreachableError,
+    TimeoutError,
+)
 """A busy store or a silent engine may answer next time; bad input never gets better."""
 
 _JITTER = 0.5

@@ -1,0 +1,1 @@
+"""Clients of git: the program, an environment's repository and checkouts, and commit statuses."""

@@ -1,0 +1,219 @@
+"""The git program, run with an environment of its own: no prompt, hook, submodule or configuration of the user."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from adapters.host.private_files import make_private_folder, write_private
+from models.failures import SourceError
+from models.sources import GitSource, is_local, is_ssh
+
+_READ = timedelta(seconds=60)
+_TRANSFER = timedelta(minutes=10)
+_PASSED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "HOME")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+
+_CONFIGURATION = """[core]
+    hooksPath = /dev/null
+    fsmonitor = false
+    symlinks = true
+    autocrlf = false
+    attributesFile = /dev/null
+    excludesFile = /dev/null
+[init]
+    defaultBranch = main
+    templateDir =
+[protocol]
+    allow = never
+[protocol "{protocol}"]
+    allow = always
+[submodule]
+    recurse = false
+[fetch]
+    recurseSubmodules = false
+[transfer]
+    credentialsInUrl = die
+[http]
+    followRedirects = false
+    lowSpeedLimit = 100
+    lowSpeedTime = 60
+[gc]
+    autoDetach = false
+[maintenance]
+    autoDetach = false
+[credential]
+    helper =
+[safe]
+    directory = {safe}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitResult:
+    """What a command of git printed, and its exit code."""
+
+    exit_code: int
+    out: bytes
+    err: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitProgram:
+    """Git for one environment's source. Its configuration file is in `folder`; it holds no secret.
+
+    `token` is the token of an https address. It reaches git through a pipe, never through an argument, a variable or
+    a file.
+    """
+
+    folder: Path
+    source: GitSource
+    token: str | None = field(default=None, repr=False)
+
+    def prepare(self) -> None:
+        """Write git's configuration.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        repository = self.source.repository
+        protocol = "ssh" if is_ssh(repository) else "file" if is_local(repository) else "https"
+        make_private_folder(self.folder)
+        safe = repository.removeprefix("file://") if protocol == "file" else ""
+        text = _CONFIGURATION.format(protocol=protocol, safe=_quoted(safe))
+        if safe and not safe.rstrip("/").endswith(".git"):
+            # Of a working tree git checks the repository inside of it.
+            text += f"    directory = {_quoted(safe.rstrip('/') + '/.git')}\n"
+        write_private(self.folder / "gitconfig", text.encode())
+
+    def run(
+        self,
+        *arguments: str,
+        git_dir: Path | None = None,
+        work_tree: Path | None = None,
+        index: Path | None = None,
+        given: bytes | None = None,
+        transfers: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> GitResult:
+        """Run git. With `transfers` it talks to the source's server, for up to 10 minutes, with the token.
+
+        Raises:
+            SourceError: Git is not installed, or did not end in time.
+        """
+        options = [] if git_dir is None else [f"--git-dir={git_dir}"]
+        options += [] if work_tree is None else [f"--work-tree={work_tree}"]
+        environ = self._environ() | (dict(variables) if variables else {})
+        if index is not None:
+            environ["GIT_INDEX_FILE"] = str(index)
+        deadline = _TRANSFER if transfers else _READ
+        reader = _pipe_of(self.token) if transfers and self.token else None
+        try:
+            if reader is not None:
+                options += ["-c", f"credential.helper={_helper(reader, self.source.token_user)}"]
+            return _execute(
+                ["git", *options, *arguments], environ, given, deadline, () if reader is None else (reader,)
+            )
+        finally:
+            if reader is not None:
+                os.close(reader)
+
+    def _environ(self) -> dict[str, str]:
+        own = {name: os.environ[name] for name in (*_PASSED, *_PROXIES) if name in os.environ}
+        own.setdefault("PATH", os.defpath)
+        for variable, ours in (("SSL_CERT_FILE", "GIT_SSL_CAINFO"), ("SSL_CERT_DIR", "GIT_SSL_CAPATH")):
+            if os.environ.get(variable):
+                own[ours] = os.environ[variable]
+        return own | {
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": str(self.folder / "gitconfig"),
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "",
+            "SSH_ASKPASS": "",
+            "SSH_ASKPASS_REQUIRE": "never",
+            "GIT_SSH_COMMAND": self._ssh(),
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_ATTR_NOSYSTEM": "1",
+            # Its messages are told apart by their words.
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def _ssh(self) -> str:
+        options = ["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+        options += ["-o", "ConnectTimeout=15", "-o", "ClearAllForwardings=yes"]
+        if self.source.ssh_key is not None:
+            options += ["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-i", str(self.source.ssh_key)]
+        if self.source.known_hosts is not None:
+            options += ["-o", f"UserKnownHostsFile={self.source.known_hosts}", "-o", "GlobalKnownHostsFile=/dev/null"]
+        return shlex.join(["ssh", *options])
+
+
+def _helper(reader: int, user: str) -> str:
+    """A credential helper of git that reads the password from a pipe."""
+    says = f"printf 'username=%s\\npassword=' {shlex.quote(user)}; cat /dev/fd/{reader}"
+    return f'!f() {{ test "$1" != get || {{ {says}; echo; }}; }}; f'
+
+
+def _pipe_of(token: str) -> int:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as file:
+        # A pipe takes 64 KiB before its reader begins; a token is far shorter.
+        file.write(token.encode()[:4096])
+    os.set_inheritable(reader, True)
+    return reader
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _execute(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    given: bytes | None,
+    deadline: timedelta,
+    passed: Sequence[int],
+) -> GitResult:
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environ,
+            cwd="/",
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=passed,
+            # Containers of other users read the files; the folder above is private.
+            umask=0o022,
+        )
+    except FileNotFoundError as error:
+        raise SourceError(
+            "The git program was not found;", advice="install git: an environment with a source needs it."
+        ) from error
+    with process:
+        try:
+            out, err = process.communicate(given, timeout=deadline.total_seconds())
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            process.communicate()
+            raise SourceError(
+                f"git {_subcommand(command)} did not end within {deadline.total_seconds():g} s;",
+                advice="is the repository very large, or its server slow?",
+            ) from error
+    return GitResult(exit_code=process.returncode, out=out, err=err.decode("utf-8", "replace"))
+
+
+def _subcommand(command: Sequence[str]) -> str:
+    return next((word for word in command[1:] if not word.startswith("-") and "=" not in word), "")

@@ -1,0 +1,281 @@
+"""Sync an environment with its git repository: take a new revision like an update, or leave all as it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from pydantic import Field
+
+from core.deployment.source import SyncAction, SyncDecision, SyncOptions, after_failure, decide, lifted
+from core.deployment.update_policy import outside_of_windows
+from flows.deployment.failure import escalate
+from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
+from flows.deployment.startup import Startup
+from flows.deployment.sync_status import report_result, report_unreported
+from flows.deployment.update import UpdateRollback
+from flows.runtime import parameters
+from flows.runtime.identifiers import new_release_id
+from flows.runtime.requester import requester
+from models.compose import FetchOptions
+from models.environments import Environment
+from models.failures import (
+    BadInputError,
+    ComposeError,
+    RoasError,
+    SourceError,
+    StartFailedError,
+    ValidationFailedError,
+)
+from models.operations import OperationType
+from models.results import OperationResult
+from models.sources import SourceRevision
+from tasks.deployment.release import failed_before, hold_back, inspect_release
+from tasks.deployment.services import read_application, read_template
+from tasks.deployment.source import (
+    change_state,
+    current_revision,
+    declared_source,
+    fetch_source,
+    hold_source,
+    is_meant_to_run,
+    refuse_untracked_data,
+    remove_old_checkouts,
+    running_revision,
+    source_state,
+    switch_checkout,
+)
+from tasks.runtime.clients import load_environment
+
+log = logging.getLogger("roas")
+
+TAKING = "taking a revision"
+"""Step of an operation: the checkout is about to change; its detail is the revision, and the one that ran before."""
+
+_OF_THE_REVISION = (StartFailedError, ValidationFailedError, ComposeError, SourceError)
+"""Failures that a revision may be the cause of; only the first are surely its own."""
+
+
+@flow(name="sync", flow_run_name="sync {environment}")
+async def sync(
+    environment: parameters.EnvironmentName = parameters.ENVIRONMENT,
+    allow_rewritten: bool = Field(False, description="Take history that was rewritten, such as by a forced push."),
+    discard_changes: bool = Field(False, description="Go on without changes to files in the checkout."),
+    unpin: bool = Field(False, description="Go forward again over a rollback."),
+    lift: str | None = Field(None, description="A revision that failed before: take it again."),
+    now: bool = Field(False, description="Also outside of the environment's update windows."),
+    asked_by: str | None = parameters.ASKED_BY,
+    deployment_id: str | None = parameters.DEPLOYMENT_ID,
+    wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
+) -> OperationResult | State[Any]:
+    """Fetch the branch or tag of an environment's source, and update to its revision if it is new.
+
+    The revision is checked out completely before it counts, and updated to like `roas update` does. One that fails is
+    rolled back, the checkout with it, and held back: no later sync takes it until a user lifts that. With nothing new,
+    a pinned environment or a revision that is held back nothing is recorded; the result says which.
+
+    Raises:
+        SourceError: The repository cannot be fetched, is not signed, was rewritten, or the checkout was changed.
+        StartFailedError: A service of the new revision did not come up.
+    """
+    declared = await load_environment(environment, ())
+    declared_source(declared)
+    request = OperationRequest(asked_by, deployment_id, None, wait_seconds)
+    async with hold_source(declared, timedelta(seconds=wait_seconds)):
+        if deployment_id is not None:
+            return await _update(declared, None, request)
+        if unpin or lift:
+            await _lift(declared, unpin=unpin, revision=lift)
+        options = SyncOptions(allow_rewritten=allow_rewritten, discard_changes=discard_changes)
+        target, decision = await _look(declared, options)
+        log.info("%s: %s", environment, decision.reason)
+        if decision.action is not SyncAction.TAKE:
+            if decision.action is SyncAction.NOTHING:
+                await _set_checkout_right(declared, target)
+            await report_unreported(declared)
+            return _nothing_done(environment, decision)
+        if not now and (waits := _waits_for_window(declared, target, asked_by)) is not None:
+            return _nothing_done(environment, waits)
+        return await _update(declared, target, request)
+
+
+async def _lift(environment: Environment, *, unpin: bool, revision: str | None) -> None:
+    if unpin:
+        before = await source_state(environment)
+        log.info("%s", f"pin of {environment.name} lifted" if before.pin else f"{environment.name} is not pinned")
+        await change_state(environment, lambda state: replace(state, pin=None))
+    if revision:
+        await change_state(environment, lambda state: lifted(state, environment.name, revision)[0])
+        log.info("revision %s of %s may be taken again", revision, environment.name)
+
+
+async def _look(environment: Environment, options: SyncOptions) -> tuple[SourceRevision, SyncDecision]:
+    running = await running_revision(environment)
+    fetched = await fetch_source(environment, running.revision if running else None)
+    state = await source_state(environment)
+    wanted = await is_meant_to_run(environment)
+    return fetched.target, decide(environment.name, fetched, running, state, options, meant_to_run=wanted)
+
+
+def _waits_for_window(environment: Environment, target: SourceRevision, asked_by: str | None) -> SyncDecision | None:
+    """Why a schedule or a push takes no revision now; None where updates may begin.
+
+    Raises:
+        BadInputError: It is outside of the update windows, and a person on this machine asks.
+    """
+    outside = outside_of_windows(environment.name, environment.update, datetime.now(UTC))
+    if outside is None:
+        return None
+    asker, _ = requester(asked_by)
+    if asker.startswith("person"):
+        raise BadInputError(outside, advice="wait for it, or sync now with --now.")
+    log.info("%s", outside)
+    return SyncDecision(action=SyncAction.WAITING, reason=f"{target} waits: {outside.rstrip(';')}")
+
+
+async def _set_checkout_right(environment: Environment, running: SourceRevision) -> None:
+    """Let the checkout be that of the running revision: a process that was killed may have left another."""
+    current = await current_revision(environment)
+    if current is None or current.revision != running.revision:
+        await switch_checkout(environment, running)
+
+
+def _nothing_done(environment: str, decision: SyncDecision) -> OperationResult:
+    reason = decision.reason
+    return OperationResult(success=True, deployment_id="", environment=environment, reason=reason, took_seconds=0.0)
+
+
+async def _update(
+    environment: Environment, target: SourceRevision | None, request: OperationRequest
+) -> OperationResult | State[Any]:
+    """Update to a revision; without one, to that of the interrupted operation of the request."""
+    undo = SyncRollback()
+    run = Startup(undo, None, FetchOptions(pull=True, build=True, update=True))
+    recorder: OperationRecorder | None = None
+    try:
+        async with recorded(
+            OperationType.START, environment.name, request, on_failure=escalate, rollback=undo
+        ) as recorder:
+            await _take(recorder, undo, target, environment)
+            try:
+                await run.run(recorder)
+            except ValidationFailedError as error:
+                # Nothing was touched, so nothing is rolled back but the checkout.
+                await undo.leave(recorder, error)
+                raise
+            await change_state(environment, lambda state: _taken(state, undo.target))
+    except ValidationFailedError as error:
+        await report_result(environment, undo.target, recorder, error)
+        reason = f"validation of {environment.name} failed: {error.what}"
+        return Failed(message=reason, data=run.refused(error.what))
+    except BaseException as error:
+        await report_result(environment, undo.target, recorder, error)
+        raise
+    await report_result(environment, undo.target, recorder, None)
+    await remove_old_checkouts(environment)
+    return run.result()
+
+
+async def _take(
+    recorder: OperationRecorder, undo: SyncRollback, target: SourceRevision | None, environment: Environment
+) -> None:
+    kept = recorder.reported(TAKING)
+    if kept is not None:
+        found = json.loads(kept)
+        target, before = SourceRevision(**found["target"]), found["before"] and SourceRevision(**found["before"])
+    else:
+        before = await running_revision(environment)
+    if target is None:
+        raise BadInputError(
+            f"{recorder.deployment_id} had not begun to take a revision;", advice=f"use `roas sync {environment.name}`."
+        )
+    undo.target, undo.before = target, before
+    recorder.facts |= {"update": "all", "source": asdict(target) | {"before": before.revision if before else ""}}
+    detail = json.dumps({"target": asdict(target), "before": before and asdict(before)})
+    await recorder.step(TAKING, detail=detail)
+    await report_result(environment, target, recorder, None, pending=True)
+    await switch_checkout(environment, target)
+    # The files it was loaded with may have changed, and with them what must not be shown.
+    recorder.environment = None
+    application = await read_application(await recorder.load())
+    await refuse_untracked_data(environment, application, target.revision)
+
+
+def _taken(state: Any, target: SourceRevision | None) -> Any:
+    if target is None:
+        return state
+    failed = {name: one for name, one in state.failed.items() if name != target.revision}
+    return replace(state, failed=failed, tag_revisions=state.tag_revisions | {target.ref: target.revision})
+
+
+class SyncRollback(UpdateRollback):
+    """Rolls back an update to a revision: the checkout before the containers; the revision is held back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.target: SourceRevision | None = None
+        self.before: SourceRevision | None = None
+
+    async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
+        """Remember the failure, roll back, and let the checkout be the earlier one.
+
+        Raises:
+            RoasError: It could not be rolled back.
+        """
+        await self._remember(recorder, error)
+        try:
+            await super().__call__(recorder, error)
+        finally:
+            await self.before_release(recorder, await recorder.load())
+
+    async def leave(self, recorder: OperationRecorder, error: Exception) -> None:
+        """Remember a failure before which nothing was touched, and let the checkout be the earlier one."""
+        await self._remember(recorder, error)
+        await self.before_release(recorder, await recorder.load())
+
+    async def before_release(self, recorder: OperationRecorder, environment: Environment) -> None:
+        """Let the checkout be the earlier one, so that mounted files and variables are those of the release."""
+        current = await current_revision(environment)
+        if self.before is not None and current is not None and current.revision != self.before.revision:
+            await switch_checkout(environment, self.before)
+            recorder.facts["checkout_back_at"] = self.before.revision
+
+    async def _remember(self, recorder: OperationRecorder, error: Exception) -> None:
+        target = self.target
+        if target is None or not isinstance(error, _OF_THE_REVISION):
+            return
+        reason = str(recorder.facts.get("reason") or await recorder.without_secrets(error))
+        surely = isinstance(error, StartFailedError | SourceError)
+        now, deployment_id = datetime.now(UTC), recorder.deployment_id
+        try:
+            state = await change_state(
+                await recorder.load(),
+                lambda state: after_failure(state, target, reason, deployment_id, now, hold_back=surely),
+            )
+        except RoasError as trouble:
+            log.warning("the revision that failed is not held back: %s", trouble)
+            return
+        if state.failed[target.revision].held_back:
+            recorder.facts["revision_held_back"] = target.revision
+            log.warning("revision %s is held back until a user lifts it", target)
+
+    async def _hold_back(self, recorder: OperationRecorder, error: StartFailedError) -> None:
+        """Keep the failed revision as an unproven release. It is held back as a whole, so no image is by itself."""
+        if self.armed is None or ROLLING_BACK in recorder.done:
+            return
+        application, _, _ = self.armed
+        environment, now = await recorder.load(), datetime.now(UTC)
+        if await failed_before(recorder.deployment_id, environment.name):
+            return
+        template = await read_template(environment, application)
+        tried = await inspect_release(
+            environment, application, template, new_release_id(now), recorder.deployment_id, now
+        )
+        reason = f"failed: {recorder.facts.get('reason') or type(error).__name__}"
+        await hold_back(replace(tried, digests={}, proven=False, reason=reason))
