@@ -189,7 +189,9 @@ def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 @as_json
 def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failure: bool, json_wanted: bool) -> None:
     """Show what a start would do with each service, and because of which change; change nothing."""
+    from cli.rendering.console import say
     from cli.rendering.releases import show_plan, show_update_plan
+    from core.deployment.update_policy import outside_of_windows
     from models.compose import FetchOptions
     from tasks.deployment.services import read_plan
     from tasks.runtime.clients import find_environment
@@ -201,6 +203,8 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
         show_gated_plan(environment, found, json_wanted)
     else:
         show_answer(found, json_wanted, show_update_plan if of_update else show_plan)
+    if of_update and not json_wanted and (outside := outside_of_windows(name, environment.update, datetime.now(UTC))):
+        say(outside.rstrip(";"))
     if differs_is_failure and found.changes:
         sys.exit(1)
 

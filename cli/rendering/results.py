@@ -73,7 +73,7 @@ def show_deployment(details: DeploymentDetails, cause: str | None = None) -> Non
         say("")
     _show_failure(operation, cause)
     for error in details.errors:
-        _show_error(error)
+        _show_error(error, said=str(operation.details.get("reason") or ""))
     say(f"\n[dim]stores: {escape(details.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
     say("next: " + "   ".join(_next_commands(operation)))
 
@@ -332,10 +332,11 @@ def _show_health(health: HealthReport) -> None:
         say(f"  - {escape(finding)}")
 
 
-def _show_error(details: ErrorDetails) -> None:
+def _show_error(details: ErrorDetails, said: str) -> None:
     error = details.error
     say(f"\n[bold]error[/bold] {error.error_id} {error.verdict.category} ({error.verdict.severity})")
-    say(f"  {escape(error.text)}")
+    if error.text != said:
+        say(f"  {escape(error.text)}")
     for impact in details.impacts:
         say(
             f"  impact {impact.impact_type}, {impact.business_impact}: "

@@ -21,8 +21,8 @@ DEPLOYMENTS = "deployments"
 REPORTED = "notified_at"
 """In the details of an operation: when it was reported."""
 
-_NO_DEPLOYMENT_FAILED = "EnvironmentBusyError"
-"""Another operation held the environment, and nothing was touched."""
+_NO_DEPLOYMENT_FAILED = frozenset({"EnvironmentBusyError", "BadInputError", "NotFoundError"})
+"""Another operation held the environment, or a person asked for what does not exist; nothing was touched."""
 
 
 def due(
@@ -85,7 +85,7 @@ def _deployment(
     ended, details = operation.ended_at, operation.details
     if ended is None or now - ended >= forgotten or details.get(REPORTED):
         return None
-    if operation.operation_type is OperationType.HEALTH_CHECK or details.get("error") == _NO_DEPLOYMENT_FAILED:
+    if operation.operation_type is OperationType.HEALTH_CHECK or details.get("error") in _NO_DEPLOYMENT_FAILED:
         return None
     if operation.status is OperationStatus.SUCCESS:
         return News(occasion=NotificationReason.DEPLOYED, environment=operation.environment, operation=operation)

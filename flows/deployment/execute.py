@@ -269,7 +269,7 @@ class _StartExecution:
             self._ended[name].set()
         self.progress.count(result)
         if not result.ok:
-            log.error("%s failed after %.1f s: %s", name, result.took_seconds, result.reason)
+            log.error("%s failed after %.1f s: %s", name, result.took_seconds, result.reason.removeprefix(f"{name}: "))
         elif result.kept:
             log.info("%s kept: %s", name, result.reason)
         else:

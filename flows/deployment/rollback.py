@@ -74,7 +74,8 @@ async def rollback(
     used as they are now. One that fails is undone like any start.
 
     Raises:
-        NotFoundError: There is no such release, or none that differs from what runs.
+        NotFoundError: There is no such release.
+        BadInputError: None differs from what runs.
         ReleaseError: The release cannot be applied any more.
         StartFailedError: A service of it did not come up.
     """

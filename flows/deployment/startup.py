@@ -42,7 +42,7 @@ from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.validation import Facts, ValidationResult
 from tasks.deployment.hooks import end_left_hooks
-from tasks.deployment.images import fetch_images, image_names, leave_young_images
+from tasks.deployment.images import fetch_images, image_names, leave_images
 from tasks.deployment.operations import record_validation
 from tasks.deployment.services import (
     NO_FETCH,
@@ -252,7 +252,7 @@ class Startup:
     async def _fetch_images(self, environment: Environment, application: Application, plan: Plan) -> None:
         recorder = self.recorder
         if (known := recorder.reported(FETCHING)) is None:
-            names = await image_names(environment, application, [one.service for one in plan.fetches])
+            names = await image_names(environment, application, plan.fetches)
             names |= self._names_before
             self.rollback.keep_names(names)
             known = json.dumps(names)
@@ -262,7 +262,7 @@ class Startup:
         recorder.facts["fetched"] = {one.service: str(one.kind) for one in own if not one.held_back}
         held_back = {one.service: one.note for one in own if one.held_back}
         if self.options.update:
-            young = await leave_young_images(environment, application, plan.fetches, json.loads(known))
+            young = await leave_images(environment, application, plan.fetches, json.loads(known))
             for service, why in young.items():
                 log.warning("%s: %s", service, why)
             held_back |= young

@@ -329,7 +329,8 @@ class RecoveryProcess:
         return await self._wait_for_answer(question.reason, await open_ticket(ticket))
 
     async def _wait_for_answer(self, reason: str, ticket: Ticket) -> RecoveryEvent:
-        log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
+        # The error's own line has the cause.
+        log.warning("ticket %s: %s", ticket.ticket_id, _without(ticket.title, self.diagnosis.verdict.reason))
         if self.acting and not self.converses:
             # This process recovers other errors too, so a run of its own waits for the answer.
             await ask_in_own_run(ticket, self.error.text)
@@ -364,7 +365,12 @@ def _attempts_at(error: RecordedError, past: Sequence[RecoveryExecution]) -> lis
 
 
 def _log_plan(error: RecordedError, plan: RecoveryPlan) -> None:
-    log.info("plan for %s: %s (%s)", error.error_id, plan.action, plan.reason)
+    log.info("plan for %s: %s (%s)", error.error_id, plan.action, _without(plan.reason, error.verdict.reason))
+
+
+def _without(text: str, cause: str) -> str:
+    """A text without the cause at its end, which was logged before."""
+    return text.removesuffix(f": {cause}")
 
 
 async def _before_another_attempt(

@@ -100,17 +100,17 @@ def read_images(
             fact = _coming(engine, declaration.image, answers[declaration.image]) if found.changes else None
             coming |= {name: fact} if fact is not None else {}
             if found.changes and found.digest in refused:
-                note = refused[found.digest]
-                found = replace(found, changes="", settled=False, held_back=True, note=note)
+                found = _held_back(found, refused[found.digest], moved=_is(held[declaration.image], found.digest))
             elif found.changes and options.update:
-                found = _old_enough(environment, found, declaration.image, fact)
+                found = _old_enough(environment, found, held[declaration.image], fact)
         else:
             now, why = build_fingerprint(services[through or name])
             builds |= {build_key(through or name): now} if now is not None else {}
             recorded = None if last is None else last.files.get(build_key(through or name))
             found = predict_build(name, now, recorded, why)
             if found.changes and now is not None and now in refused:
-                found = replace(found, changes="", settled=False, held_back=True, note=refused[now])
+                built = held[declaration.image]
+                found = _held_back(found, refused[now], moved=built is not None and built.image_id in refused)
         fetches[name] = replace(found, through=through)
     return ImageOutlook(held=held, fetches=fetches, builds=builds, coming=coming)
 
@@ -123,13 +123,24 @@ def _coming(engine: DockerEngine, reference: str, answer: RegistryAnswer) -> Ima
     return fact
 
 
-def _old_enough(environment: Environment, found: ImageFetch, reference: str, fact: ImageFact | None) -> ImageFetch:
+def _is(fact: ImageFact | None, digest: str) -> bool:
+    return fact is not None and any(one.endswith(f"@{digest}") for one in fact.digests)
+
+
+def _held_back(found: ImageFetch, why: str, *, moved: bool) -> ImageFetch:
+    """A fetch that is not done; where the name was `moved` to the image all the same, the service keeps its own."""
+    return replace(found, changes="", settled=moved, held_back=True, note=why)
+
+
+def _old_enough(
+    environment: Environment, found: ImageFetch, held: ImageFact | None, fact: ImageFact | None
+) -> ImageFetch:
     """Hold an image back that is too young; one whose age is not known yet is fetched first."""
     policy = environment.update
     if fact is None or fact.created_at is None:
         return replace(found, note=found.note or age_to_come(policy))
-    young = too_young(reference, fact.created_at, policy, datetime.now(UTC))
-    return replace(found, changes="", settled=False, held_back=True, note=young) if young else found
+    young = too_young((held or fact).reference.partition("@")[0], fact.created_at, policy, datetime.now(UTC))
+    return _held_back(found, young, moved=_is(held, found.digest)) if young else found
 
 
 def build_fingerprint(declaration: ServiceDeclaration) -> tuple[str | None, str]:
@@ -190,9 +201,19 @@ async def _logged(what: str, service: str, fetch: Callable[[], None]) -> None:
     log.info("%s: image %s took %.1f s", service, what, time.monotonic() - began)
 
 
-async def image_names(environment: Environment, application: Application, services: Iterable[str]) -> dict[str, str]:
-    """The ids of the images that the services' image names refer to now, by name."""
-    return await images_named(environment, {application.services[name].image for name in services})
+async def image_names(
+    environment: Environment, application: Application, fetches: Sequence[ImageFetch]
+) -> dict[str, str]:
+    """The ids of the images that the services' image names refer to now, by name.
+
+    A name that an operation moved to an image that is held back refers to the image of the service's container.
+    """
+    known = await images_named(environment, {application.services[one.service].image for one in fetches})
+    if moved := {one.service for one in fetches if one.held_back and one.settled}:
+        for one in await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project):
+            if one.service in moved and not one.one_off:
+                known[application.services[one.service].image] = one.image_id
+    return known
 
 
 @retry_read
@@ -203,11 +224,11 @@ async def images_named(environment: Environment, names: Iterable[str]) -> dict[s
     return {name: fact.image_id for name, fact in zip(ordered, found, strict=True) if fact is not None}
 
 
-@task(name="leave young images", **EFFECT)
-async def leave_young_images(
+@task(name="leave images", **EFFECT)
+async def leave_images(
     environment: Environment, application: Application, fetches: Sequence[ImageFetch], names: Mapping[str, str]
 ) -> dict[str, str]:
-    """Give the names of fetched images that are too young back to the earlier ones, which run on.
+    """Give the names of images that are held back or too young back to the earlier ones, which run on.
 
     `names` are the images that the names referred to before the fetch. Returns why an image is not taken, by service.
 
@@ -218,22 +239,20 @@ async def leave_young_images(
     def leave() -> dict[str, str]:
         engine, now, left = engine_of(environment), datetime.now(UTC), dict[str, str]()
         for reference, image_id in names.items():
-            mine = [
-                one.service
-                for one in fetches
-                if one.kind is FetchKind.PULL
-                and not one.held_back
-                and application.services[one.service].image == reference
-            ]
-            fact = engine.images.inspect(reference) if mine else None
+            mine = [one for one in fetches if application.services[one.service].image == reference]
+            fact = engine.images.inspect(reference)
             if fact is None or fact.image_id == image_id:
                 continue
-            if young := too_young(reference, fact.created_at, environment.update, now):
+            if any(one.held_back and one.settled for one in mine):
                 engine.images.tag(image_id, reference)
-                left |= dict.fromkeys(mine, young)
+                continue
+            pulled = [one.service for one in mine if one.kind is FetchKind.PULL and not one.held_back]
+            if pulled and (young := too_young(reference, fact.created_at, environment.update, now)):
+                engine.images.tag(image_id, reference)
+                left |= dict.fromkeys(pulled, young)
         return left
 
-    return await asyncio.to_thread(leave) if environment.update.minimum_age_hours else {}
+    return await asyncio.to_thread(leave)
 
 
 @task(name="give images their names back", **EFFECT)

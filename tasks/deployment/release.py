@@ -230,8 +230,8 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
     """The release of this id or unique beginning, else the newest proven one that is not there now.
 
     Raises:
-        NotFoundError: There is none.
-        BadInputError: Several ids begin like this, or it is another environment's.
+        NotFoundError: There is none of this id.
+        BadInputError: Several ids begin like this, it is another environment's, or none differs from what is there.
     """
 
     def choose() -> Release:
@@ -242,7 +242,7 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
                 engine_of(environment).containers.inspect_project(environment.project),
             )
             if found is None:
-                raise NotFoundError(
+                raise BadInputError(
                     f"No proven release of {environment.name} differs from what is there now;",
                     advice=f"`roas releases {environment.name}` lists them.",
                 )

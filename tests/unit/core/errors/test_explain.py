@@ -141,6 +141,14 @@ def test_what_was_tried_is_the_undoing_and_each_recovery() -> None:
     assert found.tried == ("release r1 runs again and is proven", "restart_service: web was not well")
 
 
+def test_an_update_is_called_an_update_and_asked_for_again_as_one() -> None:
+    running = replace(FAILED, details=FAILED.details | {"asked": {"flow": "update"}})
+    for operation in (running, replace(FAILED, details=FAILED.details | {"update": "all"})):
+        found = explain(operation)
+        assert found.operation == "update"
+        assert "roas update prod" in found.commands
+
+
 def test_an_undoing_that_failed_is_not_hidden() -> None:
     operation = replace(FAILED, details=FAILED.details | {"rolled_back_to": "r1", "undo_failed": "no such image"})
 

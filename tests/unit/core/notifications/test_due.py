@@ -144,6 +144,22 @@ def test_deployments_are_reported_where_asked_for_and_once() -> None:
     assert due([], NOON, operations=[check, busy], about=("deployments",)) == []
 
 
+def test_an_update_is_reported_with_what_its_images_change() -> None:
+    notes = [{"service": f"web{number}", "text": f"web{number} 1.2 -> 1.3"} for number in range(7)]
+    updated = deployment(OperationStatus.SUCCESS, update="all", release_notes=notes)
+    (news,) = due([], NOON, operations=[updated], about=("deployments",))
+    shown = compose(Batch(news=(news,)), {}, Addresses(), NOON).message
+    assert shown.title == "prod was updated"
+    (new,) = [one.value for one in shown.facts if one.name == "New"]
+    assert new.startswith("web0 1.2 -> 1.3; web1 1.2 -> 1.3; ")
+    assert new.endswith("; and 2 more")
+
+
+def test_a_request_for_what_does_not_exist_is_no_failed_deployment() -> None:
+    refused = deployment(OperationStatus.FAILED, error="BadInputError")
+    assert due([], NOON, operations=[refused], about=("deployments",)) == []
+
+
 def test_a_failed_deployment_and_the_error_it_failed_of_are_one_report() -> None:
     failed = deployment(OperationStatus.FAILED, error_id="err-1", undone="rolled back to release 7: 2 services proven")
     both = ("failures", "deployments")

@@ -1,0 +1,201 @@
+"""The process of an update is killed with SIGKILL: it is taken up again, or undone, with every image name right."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from adapters.stores import Stores
+from flows.deployment.startup import startup
+from models.operations import Operation, OperationStatus
+from models.records import Release
+from tests.e2e.deployments.test_update import BAD, WELL, inspect, service
+from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.prefect_server import server_variables
+from tests.support.registry import Registry, registry
+from tests.support.warm import warm_commands
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+ROAS = Path(sys.executable).with_name("roas")
+PARTS = ("base", "top")
+TIMEOUT_SECONDS = 180
+
+Steps = set[tuple[str, str | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """When an update is killed, by its steps and the images that its services run on; the last image may be bad."""
+
+    when: Callable[[Steps, dict[str, bool]], bool]
+    bad: bool = False
+
+
+KILLS = {
+    "while it fetches": Kill(when=lambda steps, _: ("fetching", None) in steps),
+    "after the fetch": Kill(when=lambda steps, _: ("changing", None) in steps),
+    "between two services": Kill(when=lambda steps, _: ("proven", "base") in steps),
+    "while the last service is proven": Kill(when=lambda _, moved: moved["top"]),
+    "while a bad image is tried": Kill(when=lambda _, moved: moved["top"], bad=True),
+    "during the rollback": Kill(when=lambda steps, _: ("undoing", None) in steps, bad=True),
+}
+
+LEFT = ("between two services", "while a bad image is tried", "during the rollback")
+"""test_interrupted_update.py has the earlier moments."""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
+        yield made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Killed:
+    """An update that was killed, and what ran before it."""
+
+    deployment_id: str
+    names: dict[str, str]
+    before: dict[str, str]
+    after: dict[str, str]
+
+
+def image_id(name: str) -> str:
+    command = ["docker", "image", "inspect", "-f", "{{.Id}}", name]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def runs(place: Place) -> dict[str, str]:  # noqa: F811
+    """The image of each service's container; empty where there is none this moment."""
+    command = ["docker", "ps", "-a", "--no-trunc", "--filter", f"label=com.docker.compose.project={place.project}"]
+    listed = subprocess.run([*command, "-q"], capture_output=True, text=True, check=True).stdout.split()
+    found = dict.fromkeys(PARTS, "")
+    for container in listed:
+        words = '{{index .Config.Labels "com.docker.compose.service"}} {{.Image}} {{.State.Running}}'
+        done = subprocess.run(
+            ["docker", "inspect", "-f", words, container], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            name, image, running = done.stdout.split()
+            found[name] = image if running == "true" else found[name]
+    return found
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[Stores]:  # noqa: F811
+    with place.stores() as stores:
+        yield stores
+
+
+async def killed(place: Place, images: Registry, name: str, kill: Kill) -> Killed:  # noqa: F811
+    """Start an application, publish new images, and kill its update at the moment."""
+    for part in PARTS:
+        images.publish(f"{name}-{part}", f"ENV VERSION=1 PART={part}", WELL)
+    names = {part: images.image(f"{name}-{part}") for part in PARTS}
+    needs = "{base: {condition: service_healthy}}"
+    place.declare(
+        service("base", names["base"]) + service("top", names["top"], depends_on=needs), stabilisation_seconds=3
+    )
+    await startup("test")
+    before = {part: image_id(one) for part, one in names.items()}
+    images.publish(f"{name}-base", "ENV VERSION=2 PART=base", WELL)
+    images.publish(f"{name}-top", "ENV VERSION=2 PART=top", BAD if kill.bad else WELL)
+    after = {part: image_id(f"127.0.0.1:{images.port}/{name}-{part}") for part in PARTS}
+    with (place.folder / "update.log").open("w") as log:
+        process = subprocess.Popen(
+            [ROAS, "update", "test"], stdout=log, stderr=log, env=server_variables() | warm_commands()
+        )
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        with opened(place) as stores:
+            while True:
+                assert process.poll() is None, (place.folder / "update.log").read_text()
+                assert time.monotonic() < deadline, (place.folder / "update.log").read_text()
+                begun = stores.operations.running("test")
+                if not begun or "runner" not in begun[0].details:
+                    continue
+                steps = {(one.step, one.service) for one in stores.progress.steps(begun[0].deployment_id)}
+                moved = {part: image == after[part] for part, image in runs(place).items()}
+                if kill.when(steps, moved):
+                    break
+        os.kill(int(begun[0].details["runner"]["pid"]), signal.SIGKILL)
+        process.wait()
+    return Killed(deployment_id=begun[0].deployment_id, names=names, before=before, after=after)
+
+
+def roas(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROAS, *words], capture_output=True, text=True, check=False, env=server_variables() | warm_commands()
+    )
+
+
+def records(place: Place, deployment_id: str) -> tuple[Operation, list[Release]]:  # noqa: F811
+    with opened(place) as stores:
+        return stores.operations.get(deployment_id), stores.releases.latest("test")
+
+
+def check_images(place: Place, killed: Killed, wanted: dict[str, str]) -> None:  # noqa: F811
+    """Each service runs on this image, its name means it, and there is no container beside."""
+    assert runs(place) == wanted
+    assert {part: image_id(name) for part, name in killed.names.items()} == wanted
+    assert place.containers() == sorted(PARTS)
+    assert {inspect(place, part, "{{.State.Health.Status}}") for part in PARTS} == {"healthy"}
+
+
+@pytest.mark.parametrize("moment", KILLS)
+async def test_a_killed_update_that_is_taken_up_again_ends_as_if_it_had_not_been(
+    place: Place,  # noqa: F811
+    images: Registry,
+    moment: str,
+) -> None:
+    kill = KILLS[moment]
+    dead = await killed(place, images, f"resumed-{list(KILLS).index(moment)}", kill)
+
+    done = roas("resume", dead.deployment_id)
+
+    operation, releases = records(place, dead.deployment_id)
+    if kill.bad:
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert operation.status is OperationStatus.FAILED
+        assert [one.proven for one in releases if one.images == dead.before] == [True]
+        assert all(not one.proven for one in releases if one.images != dead.before)
+        check_images(place, dead, dead.before)
+    else:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert operation.status is OperationStatus.SUCCESS
+        assert releases[0].images == dead.after
+        assert "update of test" in done.stdout
+        check_images(place, dead, dead.after)
+
+
+@pytest.mark.parametrize("moment", LEFT)
+async def test_after_a_killed_update_that_is_left_the_next_one_ends_well(
+    place: Place,  # noqa: F811
+    images: Registry,
+    moment: str,
+) -> None:
+    kill = KILLS[moment]
+    dead = await killed(place, images, f"left-{list(KILLS).index(moment)}", kill)
+
+    done = roas("update", "test")
+
+    operation, releases = records(place, dead.deployment_id)
+    assert "interrupted" in operation.details
+    if kill.bad:
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert all(one.images["top"] == dead.before["top"] for one in releases if one.proven)
+        assert runs(place)["top"] == image_id(dead.names["top"]) == dead.before["top"]
+        assert place.containers() == sorted(PARTS)
+    else:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert releases[0].images == dead.after
+        check_images(place, dead, dead.after)

@@ -1,0 +1,188 @@
+"""When an update may begin, how old its images must be, and what it says of them, on a real engine and registry."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.flow_engine import run_flow
+from prefect.states import Pending
+
+from flows.deployment.rollback import rollback
+from flows.deployment.startup import startup
+from flows.deployment.update import update
+from models.compose import FetchOptions, PlannedAction
+from models.failures import BadInputError
+from tasks.deployment.services import read_plan
+from tasks.reporting.read import read_releases
+from tasks.runtime.clients import find_environment
+from tests.e2e.deployments.test_update import UPDATE, WELL, inspect, last, service
+from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.prefect_server import server_variables
+from tests.support.registry import Registry, registry
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+ROAS = Path(sys.executable).with_name("roas")
+PREFIX = "org.opencontainers.image"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
+        yield made
+
+
+def roas(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ROAS, *words], capture_output=True, text=True, check=False, env=server_variables())
+
+
+def closed() -> str:
+    """A window that is closed for the whole test: it opens in half a week, for an hour."""
+    later = datetime.now(UTC) + timedelta(days=3)
+    return f"{{windows: [{{days: [{later:%A}], from: '12:00', to: '13:00'}}]}}".replace(
+        f"{later:%A}", f"{later:%A}".lower()
+    )
+
+
+def image_id(name: str) -> str:
+    command = ["docker", "image", "inspect", "-f", "{{.Id}}", name]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def labels(version: str, revision: str) -> str:
+    return f'LABEL {PREFIX}.version="{version}" {PREFIX}.revision="{revision}"'
+
+
+async def test_an_update_outside_of_its_windows_is_refused_and_runs_with_now(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("window", "ENV VERSION=1", WELL)
+    place.declare(service("web", images.image("window")), update=closed())
+    await startup("test")
+    images.publish("window", "ENV VERSION=2", WELL)
+
+    refused = roas("update", "test")
+
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    (line,) = refused.stderr.splitlines()
+    assert "outside of the update windows of test; the next one is " in line
+    with pytest.raises(BadInputError, match="outside of the update windows"):
+        await update("test")
+    with place.stores() as stores:
+        assert len(stores.operations.history(environment="test")) == 1
+        assert stores.tickets.find(environment="test") == []
+
+    done = roas("update", "test", "--now")
+    assert done.returncode == 0, done.stderr
+    assert "VERSION=2" in inspect(place, "web", "{{.Config.Env}}")
+
+
+async def test_a_scheduled_update_outside_of_its_windows_is_skipped_without_a_record(
+    place: Place,  # noqa: F811
+) -> None:
+    place.declare(service("web", "debian:trixie-slim"), update=closed())
+    made = await update.ato_deployment(
+        name=place.project, interval=timedelta(hours=1), parameters={"environment": "test"}
+    )
+    deployment = await made.aapply()
+    async with get_client() as client:
+        # What the server's scheduler asks itself for.
+        (await client._client.post(f"/deployments/{deployment}/schedule", json={"min_runs": 1})).raise_for_status()
+        only = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+        run = (await client.read_flow_runs(deployment_filter=only))[0]
+        # As a worker does when it is due.
+        await client.set_flow_run_state(run.id, Pending(), force=True)
+        run = await client.read_flow_run(run.id)
+        running = run_flow(update, flow_run=run)
+        assert isinstance(running, Awaitable)
+
+        await running
+
+        state = (await client.read_flow_run(run.id)).state
+        await client.delete_deployment(deployment)
+    assert state is not None
+    assert state.is_completed()
+    assert state.name == "Skipped"
+    assert "the next one is" in str(state.message)
+    with place.stores() as stores:
+        assert stores.operations.history(environment="test") == []
+
+
+async def test_a_young_image_is_not_taken_yet_and_its_name_stays(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("young", "ENV VERSION=1", WELL)
+    place.declare(service("web", images.image("young")), update="{minimum_age_hours: 24}")
+    await startup("test")
+    image, container = image_id(images.image("young")), inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
+    images.publish("young", "ENV VERSION=2", WELL)
+    before = read_plan(find_environment("test"), UPDATE)
+
+    await update("test")
+
+    assert "is known once it is fetched" in before.of("web").note
+    assert "less than 24 h ago, so updates take it from " in last(place).details["not_taken"]["web"]
+    assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == container
+    assert image_id(images.image("young")) == image
+    # The engine has it now, so the plan knows.
+    known = read_plan(find_environment("test"), UPDATE)
+    assert known.of("web").action is PlannedAction.KEEP
+    assert "less than 24 h ago" in known.of("web").note
+
+    place.declare(service("web", images.image("young")), update="{minimum_age_hours: 0}")
+    await update("test")
+    assert "VERSION=2" in inspect(place, "web", "{{.Config.Env}}")
+
+
+async def test_what_changes_is_said_by_plan_record_release_and_repository(place: Place, images: Registry) -> None:  # noqa: F811
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(place.folder), "-c", "user.name=T", "-c", "user.email=t@example.com", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    revisions = []
+    for number in range(24):
+        git("commit", "-q", "--allow-empty", "-m", f"Change {number} \x1b[31mof all")
+        revisions.append(git("rev-parse", "HEAD"))
+    images.publish("said", labels("1.2", revisions[0]), WELL)
+    place.declare(service("web", images.image("said")))
+    await startup("test")
+    images.publish("said", labels("1.3", revisions[-1]), WELL)
+
+    plan = json.loads(roas("plan", "--update", "--json", "test").stdout)
+    done = roas("update", "test")
+
+    (planned,) = plan["release_notes"]
+    assert planned["text"].startswith(f"web 1.2, revision {revisions[0][:7]}, created ")
+    assert planned["text"].endswith("its new image is known once it is fetched")
+    assert done.returncode == 0, done.stderr
+    (note,) = last(place).details["release_notes"]
+    text = f"web 1.2 -> 1.3, revision {revisions[0][:7]} -> {revisions[-1][:7]}, created "
+    assert note["text"].startswith(text)
+    assert len(note["commits"]) == 20
+    assert note["commits"][0] == "Change 23 of all"
+    assert note["more_commits"] == 3
+    shown = roas("show", last(place).deployment_id).stdout
+    assert "and 3 more" in shown
+    assert "update of test" in shown
+    assert read_releases("test")[0].notes[0].startswith(text)
+    assert "web 1.2 -> 1.3" in roas("releases", "test").stdout.replace("\n", " ")
+
+
+async def test_a_rollback_without_an_earlier_release_opens_no_ticket(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("alone", WELL)
+    place.declare(service("web", images.image("alone")))
+    await startup("test")
+
+    with pytest.raises(BadInputError, match="No proven release of test differs"):
+        await rollback("test")
+
+    with place.stores() as stores:
+        assert stores.tickets.find(environment="test") == []
+        assert stores.errors.latest() == []
+    assert read_plan(find_environment("test"), FetchOptions()).changes == ()
