@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cli import completers
+from cli.exit_codes import BAD_INPUT, FAILED
 from cli.gate import show_gated_plan
 from cli.options import (
     as_json,
@@ -243,7 +244,7 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
         raise
     show_operation(operation, output.json, only_outcome=output.only_outcome, clock=clock)
     if not state.is_completed():
-        sys.exit(1)
+        sys.exit(BAD_INPUT if isinstance(result, BadInputError) else FAILED)
 
 
 COMMANDS: tuple[click.Command, ...] = (start, stop, restart, health, rollback, releases, validate, plan, drift)

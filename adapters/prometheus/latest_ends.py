@@ -22,7 +22,6 @@ LATEST = 20
 """How many ended operations, and how many recoveries, are shown of each environment."""
 
 _RECOVERIES_READ = 500
-_ROLLBACK = "rollback"
 _OPERATION = ("environment", "operation_type", "status", "release", "rollback_to", "deployment_id", "flow_run_id")
 _RECOVERY = ("environment", "service", "strategy", "category", "success", "error_id", "attempt_id", "flow_run_id")
 
@@ -92,7 +91,7 @@ def _labels(operation: Operation) -> Labels:
     details = operation.details
     asked = str(details.get("rollback_to") or "")
     return (
-        *(operation.environment, _ROLLBACK if asked else operation.operation_type, operation.status),
+        *(operation.environment, operation.kind, operation.status),
         *(str(details.get("release") or ""), asked or str(details.get("rolled_back_to") or "")),
         *(operation.deployment_id, str(details.get("flow_run_id") or "")),
     )
