@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sqlite3
 import stat
 from collections.abc import Iterable, Iterator
@@ -200,5 +201,6 @@ def inspect_environment_file(
         missing_secrets=missing,
         exposed_secrets=tuple(exposed),
         watched_at=watched_at,
+        lacks_restic=environment.data is not None and shutil.which("restic") is None,
     )
     return facts, environment

@@ -44,6 +44,7 @@ _KINDS = {
     "releases": _Kind(
         "deployment_logs", "release_id", "substr(created_at, 1, 16)", "(SELECT * FROM releases WHERE proven)"
     ),
+    "snapshots": _Kind("deployment_logs", "snapshot_id", "reason", "(SELECT * FROM snapshots WHERE state = 'whole')"),
     "services": _Kind(
         "deployment_logs",
         "DISTINCT service_name",
@@ -62,7 +63,7 @@ _KINDS = {
 def recorded_names(kind: str, data_dir: Path, start: str = "", environment: str = "") -> list[RecordedName]:
     """Names that begin with `start`, newest first, of one environment or of all; at most 50.
 
-    `kind` is environments, operations, releases, services, tickets, errors or alerts.
+    `kind` is environments, operations, releases, snapshots, services, tickets, errors or alerts.
 
     Raises:
         OSError, sqlite3.Error: The store cannot be read; the caller shows nothing then.

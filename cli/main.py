@@ -56,6 +56,7 @@ COMMANDS_OF = {
     "sample": ("sample",),
     "schema": ("schema",),
     "service": ("service",),
+    "snapshot": ("snapshot",),
     "stores": ("backup", "restore", "stores", "archive"),
     "sync": ("sync",),
     "top": ("top",),

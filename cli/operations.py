@@ -119,17 +119,31 @@ def health(name: str, compose: list[str] | None, only_outcome: bool, json_wanted
 @click.command()
 @click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
 @click.argument("release", required=False, shell_complete=completers.releases)
+@click.option("--with-data", is_flag=True, help="Also put back its data; what was written since is lost.")
+@click.option("--yes", is_flag=True, help="With --with-data: do not ask.")
 @waiting
 @quiet
 @as_json
 def rollback(
-    environment: str | None, release: str | None, wait_seconds: float, only_outcome: bool, json_wanted: bool
+    environment: str | None,
+    release: str | None,
+    with_data: bool,
+    yes: bool,
+    wait_seconds: float,
+    only_outcome: bool,
+    json_wanted: bool,
 ) -> None:
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
     if release is None and leaves_environment_out(environment):
         environment, release = None, environment
+    name, compose = named(environment, (), None)
+    if with_data:
+        from cli.confirmation import confirm_rollback
+
+        release = confirm_rollback(name, release, yes=yes)
+    more = {"with_data": True} if with_data else {}
     output = Output(json=json_wanted, only_outcome=only_outcome)
-    operate("rollback", *named(environment, (), None), output, release=release, wait_seconds=wait_seconds)
+    operate("rollback", name, compose, output, release=release, wait_seconds=wait_seconds, **more)
 
 
 @click.command()

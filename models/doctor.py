@@ -82,13 +82,17 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentFacts:
-    """One environment. `problem` says why its file cannot be used; `watched_at` is the last heartbeat of its watch."""
+    """One environment. `problem` says why its file cannot be used; `watched_at` is the last heartbeat of its watch.
+
+    `lacks_restic`: it names data to save, and the program that saves it is not installed.
+    """
 
     name: str
     problem: Trouble | None = None
     missing_secrets: dict[str, str] = field(default_factory=dict)
     exposed_secrets: tuple[OpenFile, ...] = ()
     watched_at: datetime | None = None
+    lacks_restic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from models.gates import UpdateGate
 from models.hooks import Hooks
 from models.metrics import DependencyType, HealthImpact
 from models.overlap import ReplacementSettings
+from models.snapshots import DataSettings
 from models.sources import GitSource
 from models.updates import UpdatePolicy
 
@@ -380,6 +381,9 @@ class Environment(Strict):
     report: ReportDelivery | None = Field(default=None, description="Who gets the report on the last days.")
     hooks: Hooks = Field(default=Hooks(), description="What an update runs besides: migrations, smoke tests, a canary.")
     gate: UpdateGate | None = Field(default=None, description="What has to hold before an update runs new images.")
+    data: DataSettings | None = Field(
+        default=None, description="What `roas snapshot` saves, also before an update, and can restore."
+    )
 
     @field_validator("variables")
     @classmethod
@@ -396,6 +400,8 @@ class Environment(Strict):
             wanted = service.probe.password_secret if isinstance(service.probe, PROBES_WITH_LOGIN) else None
             if wanted is not None and wanted not in known:
                 raise ValueError(f"services.{name}.probe.password_secret names {wanted!r}, which is not in secrets")
+        for wanted in sorted(self.data.secrets - known) if self.data else ():
+            raise ValueError(f"data names the secret {wanted!r}, which is not in secrets")
         return self
 
     @model_validator(mode="after")

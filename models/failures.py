@@ -98,6 +98,14 @@ class SourceUnreachableError(SourceError):
     """The server of a source did not answer; it may in a moment."""
 
 
+class SnapshotError(RoasError):
+    """Data could not be saved, restored or rehearsed."""
+
+
+class HalfRestoredError(RoasError):
+    """A restore was cut off, and nothing may start until its data is whole; nothing was touched."""
+
+
 class ScriptFailedError(RoasError):
     """A recovery script ended badly, or not in time."""
 

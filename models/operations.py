@@ -73,12 +73,15 @@ class Operation:
     @property
     def kind(self) -> str:
         """What a person calls it: a rollback, update and sync are recorded as a start, and their details say so."""
+        """What a person calls it: rollbacks, updates and restores of data are recorded as starts that say so."""
         if "rollback_to" in self.details or self.flow == "rollback":
             return "rollback"
         if "source" in self.details or self.flow == "sync":
             return "sync"
         if "update" in self.details or self.flow == "update":
             return "update"
+        if "restore" in self.details or self.flow == "restore":
+            return "restore"
         return str(self.operation_type)
 
     @property

@@ -121,6 +121,11 @@ class Containers:
             seconds = _grace(grace) or {"timeout": self._stop_timeout(container_id)}
             self._client.changing.restart(container_id, **seconds)
 
+    def put_file(self, container_id: str, file: InjectedFile) -> None:
+        """Write a file into a container, which need not run."""
+        with self._client.translate_errors(f"writing into container {short(container_id)}"):
+            self._client.changing.put_archive(container_id, "/", _archive(file))
+
     def unpause(self, container_id: str) -> None:
         """Unpause a container, which must be paused. A paused container handles no signal."""
         with self._client.translate_errors(f"unpausing container {short(container_id)}"):

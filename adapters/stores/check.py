@@ -38,6 +38,7 @@ MOMENTS = {
     "predictions": "made_at",
     "reports": "made_at",
     "releases": "created_at",
+    "snapshots": "begun_at",
     "deployment_errors": "last_seen",
     "error_impact_analysis": "created_at",
     "evidence_bundles": "taken_at",

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from models.operations import Operation, OperationStatus, OperationType
 
 _REFUSED = frozenset({"EnvironmentBusyError", "BadInputError", "EnvironmentFileError", "NotFoundError",
-                      "PlanChangedError", "ReleaseError", "GateRefusedError"})  # fmt: skip
+                      "PlanChangedError", "ReleaseError", "GateRefusedError",
+                      "HalfRestoredError"})  # fmt: skip
 """Failures that refuse an operation before it touches anything: the answer was no, so nothing new was wanted."""
 
 

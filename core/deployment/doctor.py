@@ -181,6 +181,10 @@ def _environment(one: EnvironmentFacts, facts: MachineFacts) -> Iterator[Diagnos
         for name, why in one.missing_secrets.items()
     ]
     lines += _private(one.name, one.exposed_secrets, facts.user)
+    if one.lacks_restic:
+        lines.append(
+            _wrong(one.name, "restic is not installed, so its data cannot be saved.", "apt-get install restic")
+        )
     yield from lines or [_ok(one.name, "Its file and its secrets can be read.")]
     yield _watch(one, facts.checked_at)
 

@@ -60,6 +60,7 @@ tests_missing() {
     have promtool || echo "prometheus Prometheus tools (for the tests; not started)"
     have amtool || echo "prometheus-alertmanager Alertmanager (for the tests; not started)"
     have docker-registry || echo "docker-registry Registry of images (for the tests; not started)"
+    have restic || echo "restic restic (for the tests)"
     have ip || echo "iproute2 iproute2 (for the tests)"
     have shellcheck || echo "shellcheck shellcheck (for the tests)"
     have mandoc || echo "mandoc mandoc (for the tests)"

@@ -27,6 +27,7 @@ from models.environments import Environment
 from models.failures import (
     BadInputError,
     EnvironmentBusyError,
+    HalfRestoredError,
     LeaseLostError,
     OperationCancelledError,
     RoasError,
@@ -66,7 +67,7 @@ ROLL_BACK_WITHIN = timedelta(minutes=5)
 ROLLING_BACK = "undoing"
 """Step of an operation: from here on it is rolled back, not continued; its detail is why it failed."""
 
-_NOTHING_TO_ROLL_BACK = (EnvironmentBusyError, ValidationFailedError, LeaseLostError)
+_NOTHING_TO_ROLL_BACK = (EnvironmentBusyError, ValidationFailedError, LeaseLostError, HalfRestoredError)
 _OF_ONE_RUN = frozenset({"asked_by", "deployment_id", "plan", "wait_seconds"})
 """Parameters that belong to one run of a flow, not to the operation that was requested."""
 

@@ -14,6 +14,7 @@ from core.deployment.plan import start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.deployment.execute import judge
 from flows.deployment.failure import escalate
+from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
 from flows.runtime import parameters
 from models.compose import Application, InjectedFile
@@ -55,6 +56,7 @@ async def restart(
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     async with recorded(OperationType.RESTART, environment, request, on_failure=escalate) as recorder:
         declared = await recorder.load()
+        await refuse_half_restored(recorder)
         application = await read_application(declared)
         wanted = _wanted(application, services)
         injected = await read_injected_files(declared)

@@ -16,8 +16,10 @@ from core.deployment.plan import plan, stop_waves
 from core.deployment.release import PreDeployState, PreviousContainer, beyond, differences
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
+from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import settle_replacements
+from flows.deployment.rollback_data import RollbackOfData
 from flows.deployment.source_pin import pinned_to
 from flows.runtime import parameters
 from models.compose import Application, PlannedAction
@@ -50,8 +52,12 @@ from tasks.deployment.services import (
     snapshot_containers,
     stop_containers,
 )
+from tasks.storage.restores import end_restore
 
 log = logging.getLogger("roas")
+
+_WANTED = "release"
+"""Step of a rollback with data: which release it brings back, also where it is taken up again."""
 
 FOUND = "found"
 """Step of a start: the state before it is recorded, so that another process can roll it back as well."""
@@ -63,6 +69,9 @@ async def rollback(
     release: str | None = Field(
         None, description="Its id, as `roas releases` lists it; without it the newest that is not what runs now."
     ),
+    with_data: bool = Field(
+        False, description="On: also put back the data of before the release was replaced; what came since is lost."
+    ),
     asked_by: str | None = parameters.ASKED_BY,
     deployment_id: str | None = parameters.DEPLOYMENT_ID,
     compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
@@ -70,21 +79,26 @@ async def rollback(
 ) -> OperationResult:
     """Bring an environment back to a proven release: the named one, or the newest that is not what runs now.
 
-    It is recorded as a start of that release. Volumes are never touched; variables and mounted files are
-    used as they are now. One that fails is undone like any start.
+    It is recorded as a start of that release. Volumes are left alone, unless its data is put back too; variables and
+    mounted files are used as they are now. One that fails is undone like any start.
 
     Raises:
         NotFoundError: There is no such release.
         BadInputError: None differs from what runs.
+        NotFoundError: There is no such release, or none that differs from what runs; or no snapshot of its data.
         ReleaseError: The release cannot be applied any more.
         StartFailedError: A service of it did not come up.
     """
     undo = StartRollback()
+    data = RollbackOfData(undo) if with_data else None
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
-    async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
+    async with recorded(
+        OperationType.START, environment, request, on_failure=escalate, rollback=data or undo
+    ) as recorder:
         declared = await recorder.load()
+        await refuse_half_restored(recorder)
         wanted, releases, application, found = await asyncio.gather(
-            choose_release(declared, release),
+            choose_release(declared, recorder.reported(_WANTED) or release),
             proven_releases(environment),
             read_application(declared),
             snapshot_containers(declared),
@@ -95,8 +109,14 @@ async def rollback(
         await recorder.step(FOUND, detail=undo.arm(application, found, None))
         async with pinned_to(recorder, declared, wanted, asked_by):
             released, starts, health = await apply_release(recorder, declared, wanted)
+        if data is not None:
+            await recorder.step(_WANTED, detail=wanted.release_id)
+            await data.put_data_back(recorder, declared, application, wanted)
+        released, starts, health = await apply_release(recorder, declared, wanted)
         recorder.facts["health"] = str(health.overall)
         await keep_proven(recorder, declared, released, wanted.compose, of=wanted)
+        if data is not None:
+            await end_restore(environment)
     return recorder.result(
         f"release {wanted.release_id} serves again: {len(starts)} services proven",
         services=starts,

@@ -23,6 +23,7 @@ from core.deployment.validate import validate
 from core.reporting.timing import Phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
+from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.hooks import recall_hooks
 from flows.deployment.interrupted_fetch import FETCHING, settle_interrupted
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
@@ -127,6 +128,7 @@ class Startup:
         self.recorder = recorder
         with timed(Phase.VALIDATION):
             environment = await recorder.load()
+            await refuse_half_restored(recorder)
             facts = await self._validate(environment)
         back = ROLLING_BACK in recorder.done
         await settle_replacements(recorder, environment, facts.application, back=back)

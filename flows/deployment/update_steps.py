@@ -5,6 +5,7 @@ from __future__ import annotations
 from flows.deployment.gate import check_gate
 from flows.deployment.hooks import run_after_hooks, run_before_hooks
 from flows.deployment.release_notes import note_what_changes
+from flows.deployment.saved_data import save_before_update
 from flows.deployment.update_context import UpdateContext
 from models.health import HealthReport
 
@@ -26,6 +27,8 @@ async def before_containers_change(update: UpdateContext) -> None:
         RoasError: A step failed.
     """
     await note_what_changes(update.recorder, update.plan)
+    # Before a migration changes it.
+    await save_before_update(update)
     await run_before_hooks(update)
 
 

@@ -11,6 +11,11 @@ def new_release_id(now: datetime) -> str:
     return f"r-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
+def new_snapshot_id(now: datetime) -> str:
+    """For one snapshot of an environment's data."""
+    return f"s-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
 def new_error_id(now: datetime) -> str:
     """For one recorded error."""
     return f"err-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

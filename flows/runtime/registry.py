@@ -20,6 +20,9 @@ from flows.recovery.error_recovery import error_recovery
 from flows.recovery.watch import watch
 from flows.reporting.report import report
 from flows.storage.lifecycle import lifecycle
+from flows.storage.rehearse import rehearse
+from flows.storage.restore import restore
+from flows.storage.snapshot import snapshot
 
 FLOWS: dict[str, Flow[..., Any]] = {
     "start": startup,
@@ -28,6 +31,9 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "rollback": rollback,
     "update": update,
     "sync": sync,
+    "snapshot": snapshot,
+    "restore": restore,
+    "rehearse": rehearse,
     "health": health_check,
     "drift": drift,
     "collect": collection,

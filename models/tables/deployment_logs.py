@@ -146,6 +146,29 @@ class ReleaseRow(Numbered, DeploymentLogsRow, table=True):
     reason: str | None = maybe_text()
 
 
+class SnapshotRow(Numbered, DeploymentLogsRow, table=True):
+    """A snapshot of an environment's data: whole, or begun or failed and then never offered."""
+
+    __tablename__ = "snapshots"
+    __table_args__ = (
+        one_of("state", "begun", "whole", "failed"),
+        sa.Index("idx_snapshots_environment", "environment", "begun_at"),
+    )
+    snapshot_id: str = some_text(unique=True)
+    environment: str = some_text()
+    deployment_id: str | None = maybe_text()
+    release_id: str | None = maybe_text()
+    begun_at: datetime = moment()
+    ended_at: datetime | None = maybe_moment()
+    state: str = some_text()
+    reason: str = some_text()
+    parts: list[Any] | None = json_text()
+    problem: str | None = maybe_text()
+    rehearsed_at: datetime | None = maybe_moment()
+    rehearsal: dict[str, Any] | None = json_text()
+    restoring: str | None = maybe_text()
+
+
 class EnvironmentLease(DeploymentLogsRow, table=True):
     """Who may change an environment now."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from adapters.stores.repositories.operations import Leases, Operations
     from adapters.stores.repositories.progress import OperationProgress, Releases
     from adapters.stores.repositories.recoveries import Pauses, Recoveries
+    from adapters.stores.repositories.snapshots import Snapshots
     from adapters.stores.repositories.tickets import ErrorNotifications, Tickets
 
 _PLACES = {
@@ -30,6 +31,7 @@ _PLACES = {
     "progress": ("deployment_logs", "progress", "OperationProgress"),
     "leases": ("deployment_logs", "operations", "Leases"),
     "releases": ("deployment_logs", "progress", "Releases"),
+    "snapshots": ("deployment_logs", "snapshots", "Snapshots"),
     "health": ("monitoring", "health", "HealthHistory"),
     "metrics": ("monitoring", "metrics", "Metrics"),
     "baselines": ("monitoring", "evaluations", "Baselines"),
@@ -59,6 +61,7 @@ class Repositories:
     progress: OperationProgress
     leases: Leases
     releases: Releases
+    snapshots: Snapshots
     health: HealthHistory
     metrics: Metrics
     baselines: Baselines

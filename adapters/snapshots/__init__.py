@@ -1,0 +1,1 @@
+"""Snapshots of data: restic's repository, and streams between it and containers."""

@@ -1,0 +1,166 @@
+"""Commands that stream data out of containers and into them, by Docker's command line: it reaches every engine.
+
+A stream of the engine's interface passes through this process only as chunks, and an engine on another machine is
+reached as Compose reaches it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from adapters.snapshots.streams import Command, Ended, Limit, StreamFailedError, run
+from models.failures import SnapshotError
+
+LABEL = "com.roas.snapshot"
+"""Label of the containers that exist only for a snapshot: its id."""
+
+FOLDER = "/roas-data"
+"""Where a helper container has the volume."""
+
+
+class Containers:
+    """Docker's command line at one engine; `variables` are its environment, with DOCKER_HOST."""
+
+    def __init__(self, variables: Mapping[str, str], snapshot_id: str, limit: Limit) -> None:
+        self._variables = dict(variables)
+        self._label = f"{LABEL}={snapshot_id}"
+        self._limit = limit
+
+    def exec(
+        self, container: str, what: str, command: Sequence[str], secret: Mapping[str, str] | None = None,
+        *, with_input: bool = False, user: str = "",
+    ) -> Command:  # fmt: skip
+        """A program inside a container; `secret` are variables whose values no argument holds."""
+        options = ["--interactive"] if with_input else []
+        options += ["--user", user] if user else []
+        options += [word for name in secret or {} for word in ("--env", name)]
+        return self._docker(what, "exec", *options, container, *command, secret=secret)
+
+    def ask(self, command: Command, given: bytes = b"") -> Ended:
+        """Run a command to its end; its exit code is for the caller to judge.
+
+        Raises:
+            SnapshotError: It did not end in time.
+        """
+        return run(command, self._limit, given)
+
+    def answer(self, command: Command, given: bytes = b"") -> str:
+        """What a command prints.
+
+        Raises:
+            StreamFailedError: It failed.
+        """
+        ended = run(command, self._limit, given)
+        ended.check(command)
+        return ended.output
+
+    def copy_out(self, container: str, path: str, what: str) -> Command:
+        """A tar archive of all that a folder has, of a container that need not run."""
+        return self._docker(what, "cp", f"{container}:{path}/.", "-")
+
+    def copy_in(self, container: str, path: str, what: str) -> Command:
+        """Unpacks a tar archive into a folder of a container that need not run; owners and modes are kept."""
+        return self._docker(what, "cp", "--archive", "-", f"{container}:{path}")
+
+    @contextmanager
+    def helper(self, image: str, source: str, *, read_only: bool) -> Iterator[str]:
+        """A container that is never started and has a volume or folder at `FOLDER`; its id."""
+        mount = f"{source}:{FOLDER}{':ro' if read_only else ''}"
+        options = ("--network", "none", "--label", self._label, "--volume", mount, "--entrypoint", "roas")
+        made = self.answer(self._docker("making a container to read files", "create", *options, image, "never"))
+        container = made.strip().splitlines()[-1]
+        try:
+            yield container
+        finally:
+            self.remove(container)
+
+    def script(
+        self, image: str, script: str, arguments: Sequence[str], what: str, *,
+        volume: str = "", volumes_from: str = "", with_input: bool = False,
+    ) -> Command:  # fmt: skip
+        """A shell script in a container of its own, as root, without network, with the volumes of another one.
+
+        It runs to its end on the engine even where this process is killed.
+        """
+        mounts = ("--volume", f"{volume}:{FOLDER}") if volume else ("--volumes-from", volumes_from)
+        options = ("--rm", "--network", "none", "--user", "0", "--label", self._label, *mounts, "--entrypoint", "sh")
+        given = ("--interactive",) if with_input else ()
+        return self._docker(what, "run", *given, *options, image, "-c", script, "sh", *arguments)
+
+    def image_of(self, container: str) -> str:
+        """The id of a container's image."""
+        inspected = self.answer(self._docker("inspecting a container", "inspect", container))
+        return str(json.loads(inspected)[0]["Image"])
+
+    def pause(self, containers: Sequence[str]) -> None:
+        """Let no process of these containers run until `unpause`."""
+        if containers:
+            self.answer(self._docker("pausing containers", "pause", *containers))
+
+    def unpause(self, containers: Sequence[str]) -> None:
+        """Let them run again; one that is not paused stays as it is."""
+        for container in containers:
+            with suppress(StreamFailedError):
+                self.answer(self._docker("unpausing a container", "unpause", container))
+
+    def remove(self, container: str) -> None:
+        """Remove a container of ours with its own volumes; does nothing if it is gone."""
+        # The snapshot may have run out of its time, the container has to go all the same.
+        command = self._docker("removing a container", "rm", "--force", "--volumes", container)
+        with suppress(SnapshotError):
+            run(command, Limit(60))
+
+    def _docker(self, what: str, *words: str, secret: Mapping[str, str] | None = None) -> Command:
+        return Command(what=what, arguments=("docker", *words), variables={**self._variables, **(secret or {})})
+
+
+PREPARE_FILES = f"""
+set -e
+rm -rf {FOLDER}/.roas-restore
+mkdir -p {FOLDER}/.roas-restore/new
+"""
+"""Makes a place beside the files for those that are put back; they stay as they are."""
+
+SWITCH_FILES = f"""
+set -e
+cd {FOLDER}
+[ -d .roas-restore/new ] || exit 0
+mkdir -p .roas-restore/old
+if [ ! -e .roas-restore/moved ]; then
+    for one in ./* ./.[!.]* ./..?*; do
+        [ -e "$one" ] || [ -L "$one" ] || continue
+        [ "$one" = ./.roas-restore ] || mv "$one" .roas-restore/old/
+    done
+    touch .roas-restore/moved
+fi
+for one in .roas-restore/new/* .roas-restore/new/.[!.]* .roas-restore/new/..?*; do
+    [ -e "$one" ] || [ -L "$one" ] || continue
+    mv "$one" ./
+done
+rm -rf .roas-restore
+"""
+"""Puts complete files in the place of the others; one that was cut off goes on where it was."""
+
+PUT_FILE = """
+set -e
+file=$1 new=$2 size=$3 manifest=$4 text=$5
+shift 5
+folder=$(dirname "$new")
+owner=$(stat -c %u:%g "$folder")
+rm -rf "$new"
+if [ -e "$file" ]; then cp -p "$file" "$new"; fi
+cat > "$new"
+[ "$(wc -c < "$new")" -eq "$size" ] || { rm -f "$new"; echo "the input ended early" >&2; exit 3; }
+if [ ! -e "$file" ]; then chown "$owner" "$new"; chmod 600 "$new"; fi
+for old in "$@"; do rm -rf "$old"; done
+if [ ! -d "$(dirname "$file")" ]; then mkdir "$(dirname "$file")"; chown "$owner" "$(dirname "$file")"; fi
+if [ -n "$manifest" ]; then printf '%s\n' "$text" > "$manifest"; chown "$owner" "$manifest"; fi
+mv "$new" "$file"
+"""
+"""Puts its input in the place of a file once it is complete.
+
+Arguments: the file, where its content is collected, its size in bytes, a manifest beside it, the manifest's text, and
+what is to be removed.
+"""

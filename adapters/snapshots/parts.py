@@ -1,0 +1,301 @@
+"""Save, load and question one part of a snapshot: a database or the files of a volume."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adapters.snapshots.containers import FOLDER, PREPARE_FILES, PUT_FILE, SWITCH_FILES, Containers
+from adapters.snapshots.restic import Repository, readable
+from adapters.snapshots.streams import Command, Limit, StreamFailedError, read, stream
+from core.storage.dumps import (
+    NO_SQLITE,
+    PASSWORD_VARIABLE,
+    counts_in,
+    dump_command,
+    load_of,
+    question_command,
+    ready_command,
+    redis_facts,
+    redis_facts_command,
+    redis_files,
+    rows_command,
+)
+from core.storage.tar_check import TarCheck
+from models.failures import SnapshotError
+from models.snapshots import (
+    DatabaseData,
+    FilesData,
+    MariadbData,
+    PostgresqlData,
+    RedisData,
+    SavedData,
+    SnapshotPart,
+    SqliteData,
+)
+
+_TRIES = 3
+_NO_PROGRAM = (126, NO_SQLITE)
+_ASK_AGAIN_SECONDS = 0.3
+_LARGEST = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartPlace:
+    """Where a part is on the engine: a container of its service, that container's image, and what the part needs.
+
+    `source` is the volume or folder of files. `host_file` is a SQLite file as this process can open it, if it can.
+    `pause` are the containers to pause.
+    """
+
+    container: str
+    image: str
+    password: str = field(default="", repr=False)
+    source: str = ""
+    host_file: Path | None = None
+    pause: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartClient:
+    """What moves parts: containers of one engine, a repository, a limit of time, and a private folder for copies."""
+
+    containers: Containers
+    repository: Repository
+    limit: Limit
+    folder: Path
+
+    def save(self, data: SavedData, place: PartPlace, snapshot_id: str) -> SnapshotPart:
+        """Save a part; a database stays available meanwhile.
+
+        Raises:
+            SnapshotError: It could not be saved; nothing of it counts.
+        """
+        began = time.monotonic()
+        receiver = self.repository.receiver(data.name, snapshot_id)
+        try:
+            if isinstance(data, FilesData):
+                size, output, facts = self._save_files(data, place, receiver)
+            else:
+                size, output, facts = self._save_database(data, place, receiver)
+        except StreamFailedError as error:
+            raise _readable(error, self.repository) from error
+        saved = self.repository.saved(output)
+        return SnapshotPart(
+            name=data.name,
+            kind=data.kind,
+            restic_id=saved.restic_id,
+            bytes=size,
+            added_bytes=saved.added_bytes,
+            seconds=round(time.monotonic() - began, 3),
+            facts=facts,
+        )
+
+    def load(self, data: SavedData, part: SnapshotPart, place: PartPlace) -> None:
+        """Put a part back. What uses it must be stopped; a PostgreSQL or MariaDB server itself must run.
+
+        Raises:
+            SnapshotError: It could not be put back. Of PostgreSQL, Redis, SQLite and files all is as before then, of
+                MariaDB a part may be missing.
+        """
+        source = self.repository.source(part.name, part.restic_id)
+        try:
+            match data:
+                case PostgresqlData() | MariadbData():
+                    how = load_of(data)
+                    program = self._inside(data, place, f"loading {data.name}", how.command, with_input=True)
+                    stream(source, program, self.limit, before=how.before.encode(), after=how.after.encode())
+                case RedisData():
+                    files = redis_files(part.facts)
+                    self._put(source, place, files.path, files.collect, part, files.manifest, files.manifest_text,
+                              *files.remove)  # fmt: skip
+                case SqliteData():
+                    # A log of the other content would be replayed into this one.
+                    beside = (f"{data.file}{end}" for end in ("-wal", "-shm", "-journal"))
+                    self._put(source, place, data.file, f"{data.file}.roas-new", part, "", "", *beside)
+                case FilesData():
+                    self._load_files(source, data, place)
+        except StreamFailedError as error:
+            raise _readable(error, self.repository) from error
+
+    def wait_until_ready(self, data: DatabaseData, place: PartPlace, seconds: float) -> None:
+        """Wait until a server takes connections.
+
+        Raises:
+            SnapshotError: It does not within these seconds.
+        """
+        program = self._inside(data, place, f"asking {data.service}", ready_command(data))
+        deadline = time.monotonic() + seconds
+        while (ended := self.containers.ask(program)).exit_code != 0:
+            if time.monotonic() > deadline:
+                raise SnapshotError(f"{data.service} takes no connections: {ended.error.strip() or ended.output}.")
+            time.sleep(_ASK_AGAIN_SECONDS)
+
+    def question(self, data: PostgresqlData | MariadbData | RedisData, place: PartPlace) -> str:
+        """What a server has: the number of its tables, and the rows of the largest ones; or its keys.
+
+        Raises:
+            SnapshotError: It does not answer.
+        """
+        try:
+            printed = self.containers.answer(self._inside(data, place, f"asking {data.name}", question_command(data)))
+            if isinstance(data, RedisData):
+                return f"{int(printed.split()[-1]):,} keys"
+            counts = counts_in(printed)
+            if isinstance(data, MariadbData):
+                tables, largest = len(counts), tuple(counts)[:_LARGEST]
+                rows = self.containers.answer(
+                    self._inside(data, place, f"asking {data.name}", rows_command(data, largest))
+                ) if largest else ""  # fmt: skip
+                counts = counts_in(rows)
+            else:
+                tables = int(printed.strip().rpartition("\t")[2] or 0)
+        except (StreamFailedError, ValueError, IndexError) as error:
+            raise SnapshotError(f"{data.name} does not answer what it has: {error}") from error
+        rows = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        return f"{tables:,} tables" + (f"; rows: {rows}" if rows else "")
+
+    def read_files(self, part: SnapshotPart) -> str:
+        """Read files from the repository, which checks the hash of each piece, and count them.
+
+        Raises:
+            SnapshotError: They cannot be read, or are others than were saved.
+        """
+        check = TarCheck()
+        try:
+            read(self.repository.source(part.name, part.restic_id), self.limit, check.feed)
+        except StreamFailedError as error:
+            raise _readable(error, self.repository) from error
+        check.finish()
+        if (check.files, check.bytes) != (part.facts.get("files"), part.facts.get("file_bytes")):
+            raise SnapshotError(
+                f"{part.name} has {check.files} files of {check.bytes} bytes in the repository, "
+                f"{part.facts.get('files')} of {part.facts.get('file_bytes')} were saved."
+            )
+        return f"{check.files:,} files, {check.bytes:,} bytes"
+
+    def check_sqlite(self, part: SnapshotPart) -> str:
+        """Let SQLite check a saved file.
+
+        Raises:
+            SnapshotError: It cannot be read, or has faults.
+        """
+        with self._private_file() as path:
+            with path.open("wb") as file:
+                try:
+                    read(self.repository.source(part.name, part.restic_id), self.limit, file.write)
+                except StreamFailedError as error:
+                    raise _readable(error, self.repository) from error
+            try:
+                with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
+                    found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                    tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetchone()[0]
+            except sqlite3.Error as error:
+                raise SnapshotError(f"{part.name} cannot be read: {error}.") from error
+        if found != "ok":
+            raise SnapshotError(f"{part.name} has faults: {found}.")
+        return f"integrity ok, {tables:,} tables"
+
+    def _save_database(
+        self, data: DatabaseData, place: PartPlace, receiver: Command
+    ) -> tuple[int, str, dict[str, object]]:
+        facts: dict[str, object] = {}
+        if isinstance(data, RedisData):
+            asked = self.containers.ask(self._inside(data, place, f"asking {data.name}", redis_facts_command()))
+            facts = dict(redis_facts(asked.output))
+        # A copy of a file that only its owner may read takes root.
+        user = "0" if isinstance(data, SqliteData) else ""
+        source = self._inside(data, place, f"saving {data.name}", dump_command(data), user=user)
+        try:
+            done = stream(source, receiver, self.limit)
+        except StreamFailedError as error:
+            if not isinstance(data, SqliteData) or error.command is not source:
+                raise
+            if error.ended.exit_code not in _NO_PROGRAM:
+                raise
+            if place.host_file is None:
+                raise SnapshotError(
+                    f"{data.name} cannot be saved: its container has neither sqlite3 nor python3;",
+                    advice="add one of them to the image, or run roas where it may read the file itself.",
+                ) from error
+            with self._copy_of(place.host_file) as copy:
+                done = stream(Command(what=f"saving {data.name}", arguments=("cat", str(copy))), receiver, self.limit)
+        if not done.bytes:
+            raise SnapshotError(f"Nothing came when {data.name} was saved;", advice="look at its service's log.")
+        return done.bytes, done.output, facts
+
+    def _save_files(self, data: FilesData, place: PartPlace, receiver: Command) -> tuple[int, str, dict[str, object]]:
+        with self.containers.helper(place.image, place.source, read_only=True) as helper:
+            source = self.containers.copy_out(helper, FOLDER, f"reading {data.name}")
+            with self._paused(place.pause):
+                for number in range(_TRIES):
+                    check = TarCheck()
+                    try:
+                        done = stream(source, receiver, self.limit, inspect=check.feed, finish=check.finish)
+                        break
+                    except StreamFailedError:
+                        raise
+                    except SnapshotError:
+                        if number + 1 == _TRIES or self.limit.reached():
+                            raise
+        return done.bytes, done.output, {"files": check.files, "file_bytes": check.bytes}
+
+    def _load_files(self, source: Command, data: FilesData, place: PartPlace) -> None:
+        what = f"putting {data.name} back"
+        self.containers.answer(self.containers.script(place.image, PREPARE_FILES, (), what, volume=place.source))
+        with self.containers.helper(place.image, place.source, read_only=False) as helper:
+            stream(source, self.containers.copy_in(helper, f"{FOLDER}/.roas-restore/new", what), self.limit)
+        self.containers.answer(self.containers.script(place.image, SWITCH_FILES, (), what, volume=place.source))
+
+    def _put(self, source: Command, place: PartPlace, file: str, collect: str, part: SnapshotPart, *more: str) -> None:
+        what = f"putting {part.name} back"
+        arguments = (file, collect, str(part.bytes), *more)
+        program = self.containers.script(
+            place.image, PUT_FILE, arguments, what, volumes_from=place.container, with_input=True
+        )
+        stream(source, program, self.limit)
+
+    def _inside(
+        self, data: DatabaseData, place: PartPlace, what: str, command: tuple[str, ...],
+        *, with_input: bool = False, user: str = "",
+    ) -> Command:  # fmt: skip
+        secret: Mapping[str, str] = {}
+        if place.password and data.kind in PASSWORD_VARIABLE:
+            secret = {PASSWORD_VARIABLE[data.kind]: place.password}
+        return self.containers.exec(place.container, what, command, secret, with_input=with_input, user=user)
+
+    @contextmanager
+    def _paused(self, containers: tuple[str, ...]) -> Iterator[None]:
+        try:
+            self.containers.pause(containers)
+            yield
+        finally:
+            self.containers.unpause(containers)
+
+    @contextmanager
+    def _private_file(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            yield Path(folder, "copy.db")
+
+    @contextmanager
+    def _copy_of(self, file: Path) -> Iterator[Path]:
+        """SQLite's online backup of a file that this process can open."""
+        with self._private_file() as copy:
+            try:
+                with (
+                    closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=30)) as source,
+                    closing(sqlite3.connect(copy)) as target,
+                ):
+                    source.backup(target)
+            except sqlite3.Error as error:
+                raise SnapshotError(f"{file} cannot be copied: {error}.") from error
+            yield copy
+
+
+def _readable(error: StreamFailedError, repository: Repository) -> SnapshotError:
+    return readable(error, repository.address)

@@ -1,0 +1,212 @@
+"""A repository of restic: encrypted, deduplicated snapshots of streams.
+
+The repository's address and password reach restic as variables, never as arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.host.private_files import keep_private, make_private_folder
+from adapters.snapshots.streams import Command, Ended, Limit, StreamFailedError, run
+from models.failures import BadInputError, SnapshotError
+
+_OURS = "roas"
+_NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 10, 11, 12
+_SHORT_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A stream in the repository: restic's id of it, and by how many bytes the repository grew."""
+
+    restic_id: str
+    added_bytes: int
+
+
+class Repository:
+    """A repository, and in it the snapshots of one environment."""
+
+    def __init__(self, address: str, password: str, environment: str, variables: Mapping[str, str]) -> None:
+        """`variables` are what restic needs beside address and password, such as a key of S3."""
+        self.address = address
+        self._environment = environment
+        self._variables = {**variables, "RESTIC_REPOSITORY": address, "RESTIC_PASSWORD": password}
+        # A folder needs none, and a cache of its own would lie in the user's home.
+        self._options = ("--no-cache",) if address.startswith("/") else ()
+
+    def prepare(self, limit: Limit) -> None:
+        """Make the repository where there is none, and remove locks that dead processes left.
+
+        Raises:
+            SnapshotError: restic is not installed, the password is wrong, or the repository cannot be reached.
+        """
+        if self.address.startswith("/"):
+            try:
+                make_private_folder(Path(self.address))
+            except OSError as error:
+                raise BadInputError(
+                    f"Folder {self.address} for snapshots cannot be made: {error.strerror};",
+                    advice="give data.repository a folder that this user may write to.",
+                ) from error
+        ended = run(self._command("read the repository", "cat", "config"), limit)
+        if ended.exit_code == _NO_REPOSITORY:
+            self._run(limit, "make the repository", "init")
+        elif ended.exit_code != 0:
+            raise self._failure("read", ended)
+        self._run(limit, "remove stale locks of the repository", "unlock")
+
+    def check_there(self, limit: Limit) -> None:
+        """Raise where there is no repository, or it cannot be read.
+
+        Raises:
+            SnapshotError: The message says why.
+        """
+        ended = run(self._command("read the repository", "cat", "config"), limit)
+        if ended.exit_code != 0:
+            raise self._failure("read", ended)
+
+    def receiver(self, part: str, snapshot_id: str) -> Command:
+        """The program that saves its input as a part of a snapshot; `saved` reads what it prints."""
+        words = ("backup", "--json", "--stdin", "--stdin-filename", file_name(part), "--host", self._environment)
+        return self._command(f"saving {part} by restic", *words, "--tag", ",".join((_OURS, snapshot_id)))
+
+    def saved(self, output: str) -> Saved:
+        """What the receiver saved.
+
+        Raises:
+            SnapshotError: It did not say.
+        """
+        for line in reversed(output.splitlines()):
+            said = _document(line)
+            if isinstance(said, dict) and said.get("message_type") == "summary" and said.get("snapshot_id"):
+                added = said.get("data_added_packed") or said.get("data_added") or 0
+                return Saved(restic_id=str(said["snapshot_id"]), added_bytes=int(added))
+        raise SnapshotError("restic did not say what it saved;", advice="is it of version 0.16 or later?")
+
+    def source(self, part: str, restic_id: str) -> Command:
+        """The program that prints a saved part; restic checks the hash of all that it prints."""
+        return self._command(f"reading {part} from the repository", "dump", restic_id, file_name(part))
+
+    def known(self, limit: Limit) -> dict[str, str]:
+        """The snapshot that each of restic's own ones of this environment belongs to, by restic's id.
+
+        Raises:
+            SnapshotError: The repository cannot be read.
+        """
+        words = ("snapshots", "--json", "--host", self._environment, "--tag", _OURS)
+        found = _document(self._run(limit, "list the repository", *words).output)
+        return {
+            str(one["id"]): next((tag for tag in one.get("tags") or () if tag != _OURS), "")
+            for one in (found if isinstance(found, list) else ())
+        }
+
+    def forget(self, restic_ids: Iterable[str], limit: Limit) -> None:
+        """Remove restic's snapshots and what only they need.
+
+        Raises:
+            SnapshotError: The repository cannot be written to.
+        """
+        if ids := sorted(restic_ids):
+            self._run(limit, "remove stale locks of the repository", "unlock")
+            words = ("forget", "--quiet", "--prune", "--retry-lock", "1m")
+            self._run(limit, "clean up the repository", *words, *ids)
+
+    def check(self, limit: Limit) -> None:
+        """Let restic check that the repository is whole.
+
+        Raises:
+            SnapshotError: It is not.
+        """
+        self._run(limit, "check the repository", "check", "--quiet")
+
+    def _run(self, limit: Limit, doing: str, *words: str) -> Ended:
+        ended = run(self._command(doing, *words), limit)
+        if ended.exit_code != 0:
+            raise self._failure(doing, ended)
+        return ended
+
+    def _command(self, what: str, *words: str) -> Command:
+        return Command(what=what, arguments=("restic", *self._options, *words), variables=self._variables)
+
+    def _failure(self, doing: str, ended: Ended) -> SnapshotError:
+        return repository_failure(self.address, doing, ended)
+
+
+def repository_failure(address: str, doing: str, ended: Ended) -> SnapshotError:
+    """What restic's exit code and last words mean."""
+    if ended.exit_code == _WRONG_PASSWORD:
+        return SnapshotError(
+            f"The password does not open the repository of snapshots {address};",
+            advice="data.password_secret must be the one it was made with.",
+        )
+    if ended.exit_code == _NO_REPOSITORY:
+        return SnapshotError(
+            f"There is no repository of snapshots at {address};",
+            advice="`roas snapshot create` makes one; one on another disk must be mounted.",
+        )
+    if ended.exit_code == _LOCKED:
+        return SnapshotError(
+            f"Another process uses the repository of snapshots {address};",
+            advice="wait for it to end; `restic unlock` removes the lock of one on a machine that is gone.",
+        )
+    return SnapshotError(f"restic could not {doing} {address}: {last_words(ended.error)}.", advice=_advice(ended.error))
+
+
+def readable(error: StreamFailedError, address: str) -> SnapshotError:
+    """An error of a stream, with restic's own words for its failures."""
+    if error.command.arguments[0] != "restic":
+        return error
+    return repository_failure(address, f"finish {error.command.what} in", error.ended)
+
+
+def last_words(text: str) -> str:
+    """The last message in what restic printed."""
+    for line in reversed(text.splitlines()):
+        said = _document(line)
+        if isinstance(said, dict):
+            message = said.get("message") or (said.get("error") or {}).get("message")
+            if message:
+                return str(message).removeprefix("Fatal: ").splitlines()[0].rstrip(".")
+        elif line.strip():
+            return line.strip().removeprefix("Fatal: ").rstrip(".")
+    return "it gave no reason"
+
+
+def _advice(text: str) -> str:
+    if "no space left" in text.lower():
+        return "Its disk is full: free some space, or let data.keep keep fewer snapshots."
+    return "Can this user read and write it, and is it reachable?"
+
+
+def _document(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def file_name(part: str) -> str:
+    """The name of a part's file in restic: it takes no folders there."""
+    return part.strip("/").replace("/", "_")
+
+
+def generated_password(folder: Path, environment: str) -> str:
+    """The password of an environment's repository, generated at the first use and kept where only its owner reads it.
+
+    Raises:
+        SnapshotError: It cannot be written or read.
+    """
+    try:
+        make_private_folder(folder)
+        return keep_private(folder / f"{environment}.password", secrets.token_urlsafe(32).encode()).decode().strip()
+    except (OSError, ValueError) as error:
+        raise SnapshotError(
+            f"The password of the snapshots of {environment} cannot be kept in {folder}: {error};",
+            advice="this user must be able to write to the data folder.",
+        ) from error

@@ -1,0 +1,80 @@
+"""Snapshots of data: begun, ended, listed, rehearsed and forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from adapters.stores.repositories.repository import Repository, Rows, newest
+from adapters.stores.sql import insert_unless_there, table
+from models.snapshots import DataSnapshot, Rehearsal, SnapshotState
+from models.tables.deployment_logs import SnapshotRow
+
+_snapshots = table(SnapshotRow)
+_rows = Rows(SnapshotRow, DataSnapshot)
+
+
+class Snapshots(Repository):
+    """Snapshots of data."""
+
+    def begin(self, snapshot: DataSnapshot) -> None:
+        """Record that a snapshot has begun. Doing it twice is doing it once."""
+        with self._database.write() as connection:
+            insert_unless_there(connection, SnapshotRow, _rows.to_row(snapshot), keys=["snapshot_id"])
+
+    def end(self, snapshot: DataSnapshot) -> bool:
+        """Record how one ended that has begun; False where it had ended before, or is not known."""
+        values = _rows.to_row(snapshot)
+        columns = ("state", "ended_at", "parts", "problem")
+        return self._change(
+            sa.update(_snapshots)
+            .where(_snapshots.c.snapshot_id == snapshot.snapshot_id, _snapshots.c.state == SnapshotState.BEGUN.value)
+            .values({name: values[name] for name in columns})
+        )
+
+    def of(self, environment: str, *, state: SnapshotState | None = None) -> list[DataSnapshot]:
+        """The snapshots of an environment, newest first, of one state or of all."""
+        query = newest(_snapshots, "begun_at", environment=environment, state=state.value if state else None)
+        return [_rows.to_value(row) for row in self._all(query)]
+
+    def get(self, snapshot_id: str) -> DataSnapshot:
+        """The snapshot of this id, or the only one whose id begins like this.
+
+        Raises:
+            NotFoundError: There is none.
+            BadInputError: Several ids begin like this.
+        """
+        advice = "`roas snapshot list` shows them."
+        return _rows.to_value(self._named(_snapshots.c.snapshot_id, snapshot_id, "snapshot", advice))
+
+    def rehearsed(self, snapshot: DataSnapshot, at: datetime, rehearsal: Rehearsal) -> None:
+        """Record the result of a rehearsed restore."""
+        values = _rows.to_row(replace(snapshot, rehearsed_at=at, rehearsal=rehearsal))
+        self._change(
+            sa.update(_snapshots)
+            .where(_snapshots.c.snapshot_id == snapshot.snapshot_id)
+            .values(rehearsed_at=values["rehearsed_at"], rehearsal=values["rehearsal"])
+        )
+
+    def restoring(self, environment: str) -> DataSnapshot | None:
+        """The snapshot that an operation has begun to put back and not finished; None where there is none."""
+        found = self._first(newest(_snapshots, "begun_at", _snapshots.c.restoring != "", environment=environment))
+        return None if found is None else _rows.to_value(found)
+
+    def mark_restoring(self, environment: str, snapshot_id: str, deployment_id: str) -> None:
+        """Record which snapshot an operation puts back; no other one of the environment is being put back then."""
+        with self._database.write() as connection:
+            others = _snapshots.c.environment == environment
+            connection.execute(sa.update(_snapshots).where(others).values(restoring=None))
+            this = _snapshots.c.snapshot_id == snapshot_id
+            connection.execute(sa.update(_snapshots).where(this).values(restoring=deployment_id))
+
+    def clear_restoring(self, environment: str) -> None:
+        """Record that nothing is being put back in an environment."""
+        self._change(sa.update(_snapshots).where(_snapshots.c.environment == environment).values(restoring=None))
+
+    def forget(self, snapshot_id: str) -> None:
+        """Remove a snapshot that is in no repository any more."""
+        self._change(sa.delete(_snapshots).where(_snapshots.c.snapshot_id == snapshot_id))

@@ -1,0 +1,53 @@
+"""Say what a restore of data loses, and ask whether it may."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.runtime.terminal import echo
+from models.failures import BadInputError
+
+if TYPE_CHECKING:
+    from models.snapshots import DataSnapshot
+
+
+def confirm_loss(wanted: DataSnapshot, *, yes: bool) -> None:
+    """Say what a restore of a snapshot loses, and ask whether it may unless that is settled.
+
+    Raises:
+        BadInputError: It may not, or no user is there to be asked.
+    """
+    from core.storage.snapshots import proof_of, what_would_be_lost
+    from tasks.storage.restores import count_later_deployments
+
+    lost = what_would_be_lost(wanted, datetime.now(UTC), count_later_deployments(wanted))
+    echo(f"snapshot {wanted.snapshot_id} of {wanted.environment}, {proof_of(wanted)}. {lost}", err=True)
+    if yes:
+        return
+    if not sys.stdin or not sys.stdin.isatty():
+        raise BadInputError("Nothing was restored, since no user confirmed it;", advice="give --yes if it may be lost.")
+    if not click.confirm("Restore it?", err=True):
+        raise BadInputError("Nothing was restored.")
+
+
+def confirm_rollback(name: str, release: str | None, *, yes: bool) -> str:
+    """Say what a rollback with data loses, and ask whether it may; the id of the release it would bring back.
+
+    Raises:
+        NotFoundError: There is no such release, or no snapshot was taken when it was replaced.
+        BadInputError: It may not, or no user is there to be asked.
+    """
+    import asyncio
+
+    from core.storage.snapshots import of_release
+    from tasks.deployment.release import choose_release
+    from tasks.reporting.snapshots import read_snapshots
+    from tasks.runtime.clients import find_environment
+
+    wanted = asyncio.run(choose_release(find_environment(name), release))
+    confirm_loss(of_release(read_snapshots(name), wanted), yes=yes)
+    return wanted.release_id

@@ -1,0 +1,63 @@
+"""Text output of snapshots of data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from cli.rendering.console import ago, say, show_table
+from core.storage.snapshots import offered, proof_of
+from models.snapshots import DataSnapshot, SnapshotState
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def show_snapshot(snapshot: DataSnapshot) -> None:
+    """Print what one snapshot has."""
+    rows = [
+        (escape(part.name), part.kind, _size(part.bytes), _size(part.added_bytes), f"{part.seconds:.1f} s")
+        for part in snapshot.parts
+    ]
+    show_table(("part", "kind", "size", "added", "took"), rows)
+    say(f"\nsnapshot {snapshot.snapshot_id} is whole: {_size(snapshot.bytes)} in {snapshot.seconds or 0:.1f} s")
+    say(f"try a restore of it: roas snapshot rehearse {snapshot.environment} {snapshot.snapshot_id}")
+
+
+def show_snapshots(snapshots: Sequence[DataSnapshot]) -> None:
+    """Print the snapshots of an environment, newest first; one that is not whole with what went wrong."""
+    if not snapshots:
+        say("There is no snapshot yet; `roas snapshot create` takes one.")
+        return
+    rows = []
+    for one in snapshots:
+        what = f"[red]{one.state}[/red]: {escape(one.problem)}" if one.state is not SnapshotState.WHOLE else (
+            ", ".join(escape(part.name) for part in one.parts)
+        )  # fmt: skip
+        proof = escape(proof_of(one)) if one.state is SnapshotState.WHOLE else ""
+        rows.append(
+            (one.snapshot_id, ago(one.begun_at), str(one.reason), one.release_id, _size(one.bytes), proof, what)
+        )
+    show_table(("snapshot", "taken", "reason", "release", "size", "proof", "what"), rows)
+    if whole := offered(snapshots):
+        say(f"\nput one back: roas snapshot restore {whole[0].environment} SNAPSHOT")
+
+
+def show_rehearsal(snapshot: DataSnapshot) -> None:
+    """Print what a rehearsed restore found."""
+    rehearsal = snapshot.rehearsal
+    if rehearsal is None:
+        return
+    show_table(("part", "what was restored"), [(escape(name), escape(what)) for name, what in rehearsal.found.items()])
+    if rehearsal.ok:
+        say(f"\nsnapshot {snapshot.snapshot_id} can be restored; that took {rehearsal.seconds:.1f} s")
+    else:
+        say(f"\n[red]snapshot {snapshot.snapshot_id} cannot be restored:[/red] {escape(rehearsal.problem)}")
+
+
+def _size(count: float) -> str:
+    for unit in _UNITS:
+        if count < 1024 or unit == _UNITS[-1]:
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

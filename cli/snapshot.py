@@ -1,0 +1,110 @@
+"""`roas snapshot`: save an environment's data, list what is saved, restore it, and rehearse a restore."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import completers
+from cli.confirmation import confirm_loss
+from cli.operations import live_output, operate, with_live_output
+from cli.options import as_json, leaves_environment_out, named, of_its_records, waiting
+from cli.run_flow import run_flow, show_answer
+
+if TYPE_CHECKING:
+    from models.snapshots import DataSnapshot
+
+
+def _of_snapshot(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ENV and SNAPSHOT."""
+    which = click.argument("snapshot_id", required=False, metavar="[SNAPSHOT]", shell_complete=completers.snapshots)
+    environment = click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
+    return environment(which(command))
+
+
+@click.group()
+def snapshot() -> None:
+    """Save databases and files, and restore them."""
+
+
+@snapshot.command()
+@click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
+@waiting
+@as_json
+def create(environment: str | None, wait_seconds: float, json_wanted: bool) -> None:
+    """Save all data that ENV names, while its services run."""
+    from cli.rendering.snapshots import show_snapshot
+
+    name, _ = named(environment, (), None)
+
+    async def run() -> Any:
+        from flows.storage.snapshot import snapshot as flow
+
+        return await flow(name, asked_by="roas snapshot create", wait_seconds=wait_seconds)
+
+    show_answer(run_flow(run, quiet=json_wanted), json_wanted, show_snapshot)
+
+
+@snapshot.command("list")
+@of_its_records
+@as_json
+def list_snapshots(environment: str, json_wanted: bool) -> None:
+    """List snapshots, newest first: which may be restored, and whether a restore was rehearsed."""
+    from cli.rendering.snapshots import show_snapshots
+    from tasks.reporting.snapshots import read_snapshots
+
+    show_answer(read_snapshots(environment), json_wanted, show_snapshots)
+
+
+@snapshot.command()
+@_of_snapshot
+@click.option("--yes", is_flag=True, help="Do not ask: what was written since the snapshot may be lost.")
+@waiting
+@with_live_output
+def restore(environment: str | None, snapshot_id: str | None, yes: bool, wait_seconds: float, **shown: bool) -> None:
+    """Put the data of SNAPSHOT back, by default of the newest one, with a safety snapshot of what is there first.
+
+    What writes to the data is stopped meanwhile, and proven afterwards. One that fails is undone.
+    """
+    name, wanted = _chosen(environment, snapshot_id)
+    confirm_loss(wanted, yes=yes)
+    output = live_output(**shown)
+    operate("restore", name, None, output, snapshot=wanted.snapshot_id, confirmed=True, wait_seconds=wait_seconds)
+
+
+@snapshot.command()
+@_of_snapshot
+@waiting
+@as_json
+def rehearse(environment: str | None, snapshot_id: str | None, wait_seconds: float, json_wanted: bool) -> None:
+    """Restore SNAPSHOT where nothing uses it, and ask what is there. Exit code 1 if it cannot be restored."""
+    from cli.rendering.snapshots import show_rehearsal
+
+    name, wanted = _chosen(environment, snapshot_id)
+
+    async def run() -> Any:
+        from flows.storage.rehearse import rehearse as flow
+
+        asked_by = "roas snapshot rehearse"
+        return await flow(name, snapshot=wanted.snapshot_id, asked_by=asked_by, wait_seconds=wait_seconds)
+
+    found: DataSnapshot = run_flow(run, quiet=json_wanted)
+    show_answer(found, json_wanted, show_rehearsal)
+    if found.rehearsal is None or not found.rehearsal.ok:
+        sys.exit(1)
+
+
+def _chosen(environment: str | None, snapshot_id: str | None) -> tuple[str, DataSnapshot]:
+    from core.storage.snapshots import chosen
+    from tasks.reporting.snapshots import read_snapshots
+
+    if snapshot_id is None and leaves_environment_out(environment):
+        environment, snapshot_id = None, environment
+    name, _ = named(environment, (), None)
+    return name, chosen(read_snapshots(name), snapshot_id, name)
+
+
+COMMANDS: tuple[click.Command, ...] = (snapshot,)

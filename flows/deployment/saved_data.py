@@ -1,0 +1,64 @@
+"""Save what an update may change before it touches a container."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from core.storage.snapshots import check_services, proof_of, saved_before_update
+from flows.deployment.update_context import UpdateContext
+from flows.runtime.identifiers import new_snapshot_id
+from flows.storage.snapshot import Taking, forget_where_possible, take_snapshot
+from models.snapshots import DataSnapshot, SnapshotReason
+from tasks.deployment.services import inspect_application
+from tasks.storage.snapshots import snapshots_of
+
+log = logging.getLogger("roas")
+
+SAVED = "data saved"
+"""Step of an update: its data is saved; the detail is the snapshot's id."""
+
+
+async def save_before_update(update: UpdateContext) -> None:
+    """Save the data of the services that an update changes, tied to the release that runs.
+
+    Raises:
+        SnapshotError: It could not be saved, so the update must not go on.
+        BadInputError: `data` names a service or volume that is not there.
+    """
+    environment, recorder = update.environment, update.recorder
+    if environment.data is None:
+        return
+    earlier = await snapshots_of(environment.name)
+    if known := recorder.reported(SAVED):
+        recorder.facts["snapshots"] = [_fact(one) for one in earlier if one.snapshot_id == known]
+        return
+    check_services(environment.data, update.application)
+    there = {one.service for one in await inspect_application(environment)}
+    data = saved_before_update(environment.data, update.application, update.changed, there)
+    if not data:
+        return
+    now = datetime.now(UTC)
+    begun = DataSnapshot(
+        snapshot_id=new_snapshot_id(now),
+        environment=environment.name,
+        begun_at=now,
+        reason=SnapshotReason.UPDATE,
+        deployment_id=recorder.deployment_id,
+        release_id=update.release.release_id if update.release else "",
+    )
+    log.info("saving %s before the update", ", ".join(one.name for one in data))
+    taken = await take_snapshot(Taking(environment, update.application, data, recorder.redactor), begun)
+    recorder.facts["snapshots"] = [_fact(taken)]
+    await recorder.step(SAVED, detail=taken.snapshot_id)
+    await forget_where_possible(environment)
+
+
+def _fact(snapshot: DataSnapshot) -> dict[str, object]:
+    return {
+        "id": snapshot.snapshot_id,
+        "parts": [part.name for part in snapshot.parts],
+        "bytes": snapshot.bytes,
+        "seconds": snapshot.seconds,
+        "proof": proof_of(snapshot),
+    }

@@ -1,0 +1,60 @@
+"""Rehearse: restore a snapshot where nothing uses it, and ask what is there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from adapters.host.processes import this_process
+from core.storage.snapshots import chosen
+from flows.runtime import parameters
+from flows.runtime.requester import requester
+from models.failures import RoasError
+from models.snapshots import DataSnapshot, Rehearsal
+from tasks.deployment.operations import hold_environment
+from tasks.deployment.services import read_application
+from tasks.recovery.notify import SNAPSHOT_FAILED, announce
+from tasks.runtime.clients import load_environment, redactor_of
+from tasks.storage.snapshots import parts_declared, record_rehearsal, rehearse_part, snapshots_of
+
+log = logging.getLogger("roas")
+
+
+@flow(name="rehearse", flow_run_name="rehearse a restore of {environment}")
+async def rehearse(
+    environment: parameters.EnvironmentName = parameters.ENVIRONMENT,
+    snapshot: str | None = Field(None, description="Its id, as `roas snapshot list` shows it; without it the newest."),
+    asked_by: str | None = parameters.ASKED_BY,
+    wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
+) -> DataSnapshot:
+    """Restore each part of a snapshot into a scratch container or file, ask what it has, and record that.
+
+    What runs is left alone. Returns the snapshot with the result, which may be that it cannot be restored.
+
+    Raises:
+        NotFoundError: There is no such snapshot that is whole.
+    """
+    declared = await load_environment(environment, ())
+    wanted = chosen(await snapshots_of(environment), snapshot, environment)
+    asker, _ = requester(asked_by)
+    runner, wait = this_process(str(flow_run.get_id() or "")), timedelta(seconds=wait_seconds)
+    owner = f"rehearsal-{wanted.snapshot_id}"
+    async with hold_environment(environment, owner=owner, reason=f"rehearsal by {asker}", runner=runner, wait=wait):
+        application = await read_application(declared)
+        began, found, problem = time.monotonic(), {}, ""
+        try:
+            for data in parts_declared(declared, wanted):
+                found[data.name] = await rehearse_part(declared, application, data, wanted)
+                log.info("%s was restored: %s", data.name, found[data.name])
+        except RoasError as error:
+            problem = redactor_of(declared).text(error.what)
+            log.error("snapshot %s cannot be restored: %s", wanted.snapshot_id, problem)
+            announce(SNAPSHOT_FAILED, environment, text=f"rehearsal of {wanted.snapshot_id}: {problem}")
+        result = Rehearsal(ok=not problem, seconds=round(time.monotonic() - began, 3), found=found, problem=problem)
+        await record_rehearsal(wanted, datetime.now(UTC), result)
+    return next(one for one in await snapshots_of(environment) if one.snapshot_id == wanted.snapshot_id)

@@ -1,0 +1,123 @@
+"""Snapshot: save an environment's databases and files; it counts only once all of it is saved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from adapters.host.processes import this_process
+from core.errors.redact import Redactor
+from core.storage.snapshots import check_services
+from flows.runtime import parameters
+from flows.runtime.identifiers import new_snapshot_id
+from flows.runtime.requester import requester
+from models.compose import Application
+from models.environments import Environment
+from models.failures import RoasError, SnapshotError
+from models.snapshots import DataSnapshot, SavedData, SnapshotState
+from tasks.deployment.operations import hold_environment
+from tasks.deployment.services import proven_releases, read_application
+from tasks.recovery.notify import SNAPSHOT_FAILED, SNAPSHOT_TAKEN, announce
+from tasks.runtime.clients import load_environment, redactor_of
+from tasks.storage.snapshots import (
+    begin_snapshot,
+    end_snapshot,
+    forget_old,
+    prepare_repository,
+    save_part,
+    settings_of,
+)
+
+log = logging.getLogger("roas")
+
+
+@flow(name="snapshot", flow_run_name="snapshot {environment}")
+async def snapshot(
+    environment: parameters.EnvironmentName = parameters.ENVIRONMENT,
+    asked_by: str | None = parameters.ASKED_BY,
+    wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
+) -> DataSnapshot:
+    """Save all data that an environment names, while its services run, and forget what its policy keeps no longer.
+
+    Raises:
+        BadInputError: The environment names no data, or a service or volume that is not there.
+        EnvironmentBusyError: Another operation holds the environment.
+        SnapshotError: A part could not be saved; nothing of the snapshot counts then.
+    """
+    declared = await load_environment(environment, ())
+    settings = settings_of(declared)
+    asker, _ = requester(asked_by)
+    snapshot_id, runner = new_snapshot_id(datetime.now(UTC)), this_process(str(flow_run.get_id() or ""))
+    wait = timedelta(seconds=wait_seconds)
+    async with hold_environment(
+        environment, owner=snapshot_id, reason=f"snapshot by {asker}", runner=runner, wait=wait
+    ):
+        application = await read_application(declared)
+        check_services(settings, application)
+        releases = await proven_releases(environment)
+        begun = DataSnapshot(
+            snapshot_id=snapshot_id,
+            environment=environment,
+            begun_at=datetime.now(UTC),
+            release_id=releases[0].release_id if releases else "",
+        )
+        taken = await take_snapshot(Taking(declared, application, settings.save, redactor_of(declared)), begun)
+        await forget_where_possible(declared)
+        return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What to save, of what; `redactor` removes the environment's secrets from a text."""
+
+    environment: Environment
+    application: Application
+    data: Sequence[SavedData]
+    redactor: Redactor
+
+
+async def take_snapshot(taking: Taking, begun: DataSnapshot) -> DataSnapshot:
+    """Save the parts one after the other, and record the snapshot as whole; the caller holds the environment.
+
+    Raises:
+        SnapshotError: A part could not be saved; the snapshot is recorded as failed and never offered.
+    """
+    await prepare_repository(taking.environment)
+    await begin_snapshot(begun)
+    parts = []
+    try:
+        for data in taking.data:
+            part = await save_part(taking.environment, taking.application, data, begun.snapshot_id)
+            log.info("saved %s: %s bytes in %.1f s", part.name, f"{part.bytes:,}", part.seconds)
+            parts.append(part)
+    except RoasError as error:
+        problem = taking.redactor.text(error.what)
+        failed = replace(
+            begun, state=SnapshotState.FAILED, ended_at=datetime.now(UTC), parts=tuple(parts), problem=problem
+        )
+        await end_snapshot(failed)
+        announce(SNAPSHOT_FAILED, begun.environment, deployment_id=begun.deployment_id or None, text=problem)
+        raise SnapshotError(problem, advice=error.advice) from None
+    whole = replace(begun, state=SnapshotState.WHOLE, ended_at=datetime.now(UTC), parts=tuple(parts))
+    await end_snapshot(whole)
+    announce(
+        SNAPSHOT_TAKEN,
+        begun.environment,
+        deployment_id=begun.deployment_id or None,
+        text=f"snapshot {whole.snapshot_id}: {whole.bytes:,} bytes of {', '.join(part.name for part in parts)}",
+    )
+    return whole
+
+
+async def forget_where_possible(environment: Environment) -> None:
+    """Forget what the policy keeps no longer. What cannot be forgotten now is forgotten another time."""
+    try:
+        for gone in await forget_old(environment):
+            log.info("snapshot %s is forgotten, as data.keep says", gone)
+    except RoasError as error:
+        log.warning("old snapshots of %s stay: %s", environment.name, redactor_of(environment).text(error.what))

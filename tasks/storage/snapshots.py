@@ -1,0 +1,376 @@
+"""Save, restore and rehearse the data of an environment: one part is one task, and each step is on record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from prefect import task
+
+from adapters.compose.variables import missing_secrets, process_environment, secret_values
+from adapters.docker.scratch import host_path, scratch_container
+from adapters.host.private_files import make_private_folder
+from adapters.snapshots.containers import LABEL, Containers
+from adapters.snapshots.parts import PartClient, PartPlace
+from adapters.snapshots.restic import Repository, generated_password
+from adapters.snapshots.streams import Limit
+from core.storage.snapshots import mounted, strays, to_forget
+from models.compose import Application, InjectedFile
+from models.containers import ContainerState
+from models.environments import Environment
+from models.failures import BadInputError, SnapshotError
+from models.settings import current_settings
+from models.snapshots import (
+    DATA_WITH_LOGIN,
+    DataSettings,
+    DataSnapshot,
+    FilesData,
+    MariadbData,
+    PostgresqlData,
+    RedisData,
+    Rehearsal,
+    SavedData,
+    SnapshotPart,
+    SnapshotState,
+    SqliteData,
+)
+from tasks.deployment.services import inspect_application, read_injected_files
+from tasks.runtime.clients import engine_of
+from tasks.runtime.retry_policy import EFFECT, retry_read, retry_write
+from tasks.runtime.stores import open_stores
+
+log = logging.getLogger("roas")
+T = TypeVar("T")
+
+_CLEAN_UP_SECONDS = 1800.0
+_READY_SECONDS = 120.0
+
+
+def settings_of(environment: Environment) -> DataSettings:
+    """What an environment says of its data.
+
+    Raises:
+        BadInputError: It says nothing.
+    """
+    if environment.data is None:
+        raise BadInputError(
+            f"Environment {environment.name} does not say which data to save;",
+            advice="add `data:` with `save:` to its file; docs/how-to/save-data-before-an-update.md shows how.",
+        )
+    return environment.data
+
+
+@task(name="prepare the repository", **EFFECT)
+async def prepare_repository(environment: Environment) -> None:
+    """Make the repository of snapshots where there is none, and forget what killed snapshots left in it.
+
+    Raises:
+        SnapshotError: restic is not installed, or the repository cannot be used.
+    """
+    snapshots = await asyncio.to_thread(open_stores().snapshots.of, environment.name)
+    settings, states = settings_of(environment), await inspect_application(environment)
+
+    def prepare(limit: Limit) -> None:
+        repository = _repository(environment)
+        repository.prepare(limit)
+        for one in snapshots:
+            # This operation holds the environment, so the one that began it is gone.
+            if one.state is SnapshotState.BEGUN:
+                ended = replace(one, state=SnapshotState.FAILED, ended_at=datetime.now(UTC), problem="it was killed")
+                open_stores().snapshots.end(ended)
+                log.warning("snapshot %s was killed before it was whole; it does not count", one.snapshot_id)
+                _unpause_all(environment, settings, states, limit)
+        if left := strays(repository.known(limit), snapshots):
+            repository.forget(left, limit)
+
+    await _in_thread(prepare, _CLEAN_UP_SECONDS)
+
+
+@retry_write
+async def begin_snapshot(snapshot: DataSnapshot) -> None:
+    """Write that a snapshot has begun."""
+    await asyncio.to_thread(open_stores().snapshots.begin, snapshot)
+
+
+@retry_write
+async def end_snapshot(snapshot: DataSnapshot) -> None:
+    """Write how a snapshot ended; from then on a whole one counts."""
+    await asyncio.to_thread(open_stores().snapshots.end, snapshot)
+
+
+@retry_read
+async def snapshots_of(environment: str) -> list[DataSnapshot]:
+    """The snapshots of an environment, newest first."""
+    return await asyncio.to_thread(open_stores().snapshots.of, environment)
+
+
+@task(name="save data", task_run_name="save {data.name}", **EFFECT)
+async def save_part(
+    environment: Environment, application: Application, data: SavedData, snapshot_id: str
+) -> SnapshotPart:
+    """Save one database, or the files of one volume.
+
+    Raises:
+        SnapshotError: It could not be saved.
+    """
+    place = await _place_of(environment, application, data)
+
+    def save(limit: Limit) -> SnapshotPart:
+        return _client(environment, snapshot_id, limit).save(data, place, snapshot_id)
+
+    return await _in_thread(save, settings_of(environment).timeout_seconds)
+
+
+@task(name="put data back", task_run_name="put {data.name} back", **EFFECT)
+async def load_part(
+    environment: Environment, application: Application, data: SavedData, snapshot: DataSnapshot
+) -> None:
+    """Put one part of a snapshot back; what writes to it must be stopped.
+
+    Raises:
+        SnapshotError: It could not be put back.
+    """
+    part = part_of_snapshot(snapshot, data)
+    place = await _place_of(environment, application, data, running=False)
+    files: tuple[InjectedFile, ...] = ()
+    if isinstance(data, PostgresqlData | MariadbData):
+        files = await _injected(environment, application, data.service)
+
+    def load(limit: Limit) -> None:
+        client = _client(environment, snapshot.snapshot_id, limit)
+        if isinstance(data, PostgresqlData | MariadbData):
+            # It runs, unless its machine was restarted in the middle of a restore.
+            engine_of(environment).containers.start(place.container, files)
+            client.wait_until_ready(data, place, _READY_SECONDS)
+        client.load(data, part, place)
+
+    await _in_thread(load, settings_of(environment).timeout_seconds)
+
+
+@task(name="rehearse", task_run_name="rehearse {data.name}", **EFFECT)
+async def rehearse_part(
+    environment: Environment, application: Application, data: SavedData, snapshot: DataSnapshot
+) -> str:
+    """Restore one part where nothing uses it, and say what it then has. What runs is left alone.
+
+    A database is loaded into a copy of its service's container with empty volumes and without network, which is
+    removed afterwards.
+
+    Raises:
+        SnapshotError: It cannot be restored.
+        EngineError: The engine cannot make or start the copy.
+    """
+    part = part_of_snapshot(snapshot, data)
+    seconds = settings_of(environment).timeout_seconds
+    if isinstance(data, FilesData | SqliteData):
+        check_only = isinstance(data, FilesData)
+
+        def check(limit: Limit) -> str:
+            client = _client(environment, snapshot.snapshot_id, limit)
+            return client.read_files(part) if check_only else client.check_sqlite(part)
+
+        return await _in_thread(check, seconds)
+    states = await inspect_application(environment)
+    there = next((one for one in states if one.service == data.service and not one.one_off), None)
+    if there is None:
+        raise SnapshotError(
+            f"{data.service} has no container, so there is nothing to rehearse with;",
+            advice=f"`roas start {environment.name}` first.",
+        )
+    files = await _injected(environment, application, data.service)
+
+    def rehearse(limit: Limit) -> str:
+        engine, client = engine_of(environment), _client(environment, snapshot.snapshot_id, limit)
+        original = engine.containers.snapshot(there.container_id)
+        with scratch_container(engine, original, (LABEL, snapshot.snapshot_id), files) as copy:
+            place = PartPlace(container=copy, image=there.image_id, password=_password(environment, data))
+            if isinstance(data, RedisData):
+                client.load(data, part, place)
+                engine.containers.start(copy)
+                client.wait_until_ready(data, place, _READY_SECONDS)
+            else:
+                engine.containers.start(copy)
+                client.wait_until_ready(data, place, _READY_SECONDS)
+                client.load(data, part, place)
+            return client.question(data, place)
+
+    return await _in_thread(rehearse, seconds)
+
+
+@retry_write
+async def record_rehearsal(snapshot: DataSnapshot, at: datetime, rehearsal: Rehearsal) -> None:
+    """Write the result of a rehearsed restore."""
+    await asyncio.to_thread(open_stores().snapshots.rehearsed, snapshot, at, rehearsal)
+
+
+@task(name="forget snapshots", **EFFECT)
+async def forget_old(environment: Environment) -> list[str]:
+    """Remove the snapshots that the environment's policy keeps no longer; their ids.
+
+    Raises:
+        SnapshotError: The repository cannot be written to; what was to go stays.
+    """
+    settings = settings_of(environment)
+
+    def forget(limit: Limit) -> list[str]:
+        stores = open_stores()
+        kept = [one.release_id for one in stores.releases.latest(environment.name) if one.proven]
+        old = to_forget(stores.snapshots.of(environment.name), settings.keep, kept)
+        if old:
+            _repository(environment).forget([part.restic_id for one in old for part in one.parts], limit)
+            for one in old:
+                stores.snapshots.forget(one.snapshot_id)
+        return [one.snapshot_id for one in old]
+
+    return await _in_thread(forget, _CLEAN_UP_SECONDS)
+
+
+def part_of_snapshot(snapshot: DataSnapshot, data: SavedData) -> SnapshotPart:
+    """The saved part of some data.
+
+    Raises:
+        SnapshotError: The snapshot has none.
+    """
+    for part in snapshot.parts:
+        if (part.name, part.kind) == (data.name, data.kind):
+            return part
+    raise SnapshotError(
+        f"Snapshot {snapshot.snapshot_id} has no {data.name};",
+        advice=f"it has {', '.join(part.name for part in snapshot.parts)}.",
+    )
+
+
+def parts_declared(environment: Environment, snapshot: DataSnapshot) -> list[SavedData]:
+    """What the environment says of each part of a snapshot, in its order.
+
+    Raises:
+        SnapshotError: It does not name one of them any more.
+    """
+    declared: dict[tuple[str, str], SavedData] = {}
+    declared |= {(data.name, data.kind): data for data in settings_of(environment).save}
+    if unknown := [part.name for part in snapshot.parts if (part.name, part.kind) not in declared]:
+        raise SnapshotError(
+            f"Snapshot {snapshot.snapshot_id} has {', '.join(unknown)}, which data.save does not name any more;",
+            advice="name it again, so that its service is known.",
+        )
+    return [declared[part.name, part.kind] for part in snapshot.parts]
+
+
+async def _in_thread(call: Callable[[Limit], T], seconds: float) -> T:
+    """Call in a thread; where nobody waits any more, the programs that it runs end."""
+    limit = Limit(seconds)
+    doing = asyncio.create_task(asyncio.to_thread(call, limit))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        limit.cancelled.set()
+        await asyncio.wait({doing})
+        raise
+
+
+async def _injected(environment: Environment, application: Application, service: str) -> tuple[InjectedFile, ...]:
+    if not application.services[service].injects_files:
+        return ()
+    return (await read_injected_files(environment)).get(service, ())
+
+
+async def _place_of(
+    environment: Environment, application: Application, data: SavedData, *, running: bool = True
+) -> PartPlace:
+    states = [one for one in await inspect_application(environment) if not one.one_off]
+    if isinstance(data, FilesData):
+        return _place_of_files(data, application, states)
+    mine = [one for one in states if one.service == data.service and (one.state == "running" or not running)]
+    if not mine:
+        raise SnapshotError(
+            f"{data.service} does not run, so {data.name} cannot be reached;",
+            advice=f"`roas start {environment.name}` first.",
+        )
+    there = mine[0]
+    host_file = None
+    if isinstance(data, SqliteData) and environment.engine.startswith("unix://"):
+        snapshot = await asyncio.to_thread(engine_of(environment).containers.snapshot, there.container_id)
+        found = host_path(snapshot, data.file)
+        host_file = found if found is not None and os.access(found, os.R_OK | os.W_OK) else None
+    return PartPlace(
+        container=there.container_id,
+        image=there.image_id,
+        password=_password(environment, data),
+        host_file=host_file,
+    )
+
+
+def _place_of_files(data: FilesData, application: Application, states: Sequence[ContainerState]) -> PartPlace:
+    where = mounted(data, application)
+    mine = [one for one in states if one.service in where.services]
+    image = mine[0].image_id if mine else application.services[where.services[0]].image
+    return PartPlace(
+        container=mine[0].container_id if mine else "",
+        image=image,
+        source=where.source,
+        pause=tuple(one.container_id for one in mine if one.state == "running") if data.pause else (),
+    )
+
+
+def _unpause_all(
+    environment: Environment, settings: DataSettings, states: Sequence[ContainerState], limit: Limit
+) -> None:
+    """Let go on what a killed snapshot had paused."""
+    if any(isinstance(data, FilesData) and data.pause for data in settings.save):
+        paused = [one.container_id for one in states if one.state == "paused"]
+        Containers(_variables(environment), "", limit).unpause(paused)
+
+
+def _client(environment: Environment, snapshot_id: str, limit: Limit) -> PartClient:
+    folder = make_private_folder(_folder() / "copies")
+    return PartClient(
+        containers=Containers(_variables(environment), snapshot_id, limit),
+        repository=_repository(environment),
+        limit=limit,
+        folder=folder,
+    )
+
+
+def _folder() -> Path:
+    return current_settings().data_dir.absolute() / "snapshots"
+
+
+def _variables(environment: Environment) -> dict[str, str]:
+    """What Docker's command line needs; no secret of the application."""
+    known = process_environment(environment, os.environ)
+    return {name: value for name, value in known.items() if name not in {one.name for one in environment.secrets}}
+
+
+def _repository(environment: Environment) -> Repository:
+    settings, values = settings_of(environment), secret_values(environment)
+    if lacking := sorted(settings.secrets - set(values)):
+        reasons = missing_secrets(environment)
+        raise SnapshotError(
+            f"A secret that data names is not there: {'; '.join(reasons.get(name, name) for name in lacking)}.",
+            advice="Set it, as for a start.",
+        )
+    folder = _folder()
+    address = settings.repository or str(folder / environment.name)
+    password = (
+        values[settings.password_secret] if settings.password_secret else generated_password(folder, environment.name)
+    )
+    given = {name: values[name] for name in settings.repository_secrets}
+    return Repository(address, password, environment.name, _own_variables() | given)
+
+
+def _own_variables() -> dict[str, str]:
+    wanted = ("PATH", "HOME", "TMPDIR", "SSH_AUTH_SOCK", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy",
+              "http_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")  # fmt: skip
+    return {name: os.environ[name] for name in wanted if name in os.environ}
+
+
+def _password(environment: Environment, data: SavedData) -> str:
+    if not isinstance(data, DATA_WITH_LOGIN) or data.password_secret is None:
+        return ""
+    return secret_values(environment).get(data.password_secret, "")

@@ -1,0 +1,217 @@
+"""Snapshots of real databases and files: taken while they serve, offered only when whole, restored, and rehearsed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flows.deployment.startup import startup
+from flows.storage.rehearse import rehearse
+from flows.storage.restore import restore
+from flows.storage.snapshot import snapshot
+from models.failures import BadInputError, HalfRestoredError, NotFoundError, SnapshotError
+from models.operations import Operation
+from models.snapshots import SnapshotState
+from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.e2e.flows.test_interruption import roas
+from tests.e2e.gallery.__main__ import BUILD
+from tests.support.data_application import PASSWORD, Data, compose, data_of
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
+
+ALL = ("db", "maria", "cache", "app")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image() -> None:
+    subprocess.run([BUILD], check=True, capture_output=True)
+
+
+@pytest.fixture
+def shop(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:  # noqa: F811
+    monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
+    yield place
+    listed = ["docker", "volume", "ls", "-q", "--filter", f"label=com.docker.compose.project={place.project}"]
+    subprocess.run(["docker", "rm", "-f", *containers(place)], capture_output=True, check=False)
+    volumes = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["docker", "volume", "rm", "-f", *volumes], capture_output=True, check=False)
+
+
+def containers(place: Place) -> list[str]:  # noqa: F811
+    command = ["docker", "ps", "-aq", "--filter", f"label=com.docker.compose.project={place.project}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def declare(place: Place, *services: str, change: str = "1", more: str = "") -> None:  # noqa: F811
+    place.declare("", start_timeout_seconds=280, secrets="[{name: SHOP_PASSWORD}]", data=data_of(*services, more=more))
+    (place.folder / "compose.yaml").write_text(compose(*services, change=change))
+
+
+async def test_what_was_saved_is_restored_as_it_was(shop: Place) -> None:
+    declare(shop, *ALL)
+    await startup("test")
+    data = Data(shop.project)
+    data.fill("before", ALL)
+    was = data.held(ALL)
+
+    taken = await snapshot("test")
+    data.fill("after", ALL)
+    rehearsed = await rehearse("test")
+    assert data.held(ALL) != was
+    await restore("test", confirmed=True)
+
+    assert taken.state is SnapshotState.WHOLE
+    assert rehearsed.rehearsal is not None
+    assert rehearsed.rehearsal.problem == ""
+    assert data.held(ALL) == was
+
+
+def last(place: Place) -> Operation:  # noqa: F811
+    with place.stores() as stores:
+        return stores.operations.history(environment="test")[0]
+
+
+async def shop_with(place: Place, *services: str, more: str = "") -> Data:  # noqa: F811
+    """The application with some services, started."""
+    declare(place, *services, more=more)
+    await startup("test")
+    return Data(place.project)
+
+
+def restic(place: Place, *words: str) -> list[dict[str, object]]:  # noqa: F811
+    """What restic says of the environment's repository."""
+    folder = place.settings.data_dir / "snapshots"
+    variables = {"RESTIC_REPOSITORY": str(folder / "test"), "RESTIC_PASSWORD_FILE": str(folder / "test.password")}
+    command = ["restic", "--no-cache", "--json", *words]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
+    found: list[dict[str, object]] = json.loads(done.stdout)
+    return found
+
+
+def command_lines() -> str:
+    """The arguments of all processes of this machine, those inside containers too."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(process.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return "\n".join(found)
+
+
+async def test_a_database_serves_and_no_argument_shows_its_password_while_it_is_saved(shop: Place) -> None:
+    data = await shop_with(shop, "db")
+    data.postgresql("create table rows as select generate_series(1, 1500000) as id, repeat('x', 100) as text")
+    saving = asyncio.create_task(snapshot("test"))
+    seen, answers = [], 0
+
+    while not saving.done():
+        lines = await asyncio.to_thread(command_lines)
+        if "pg_dump" in lines:
+            seen.append(lines)
+            await asyncio.to_thread(data.postgresql, "insert into rows values (0, 'new'); select 1")
+            answers += 1
+        await asyncio.sleep(0.05)
+
+    taken = await saving
+    password = (shop.settings.data_dir / "snapshots" / "test.password").read_text()
+    assert answers > 0
+    assert not [lines for lines in seen if PASSWORD in lines or password in lines]
+    assert taken.parts[0].bytes > 100_000_000
+    assert (shop.settings.data_dir / "snapshots" / "test.password").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_snapshot_that_was_killed_is_never_offered_and_leaves_nothing(shop: Place) -> None:
+    data = await shop_with(shop, "db", "app")
+    data.fill("before", ("app",))
+    data.postgresql("create table rows as select generate_series(1, 3000000) as id, repeat('x', 100) as text")
+    process = roas("snapshot", "create", "test")
+    with process, shop.stores() as stores:
+        while not stores.snapshots.of("test") or "pg_dump" not in await asyncio.to_thread(command_lines):
+            assert process.poll() is None, process.communicate()
+            await asyncio.sleep(0.05)
+        process.kill()
+        process.wait()
+        with pytest.raises(NotFoundError, match="no snapshot of test"):
+            await rehearse("test")
+
+        data.postgresql("drop table rows")
+        taken = await snapshot("test")
+
+        states = {one.snapshot_id: one.state for one in stores.snapshots.of("test")}
+    assert sorted(states.values()) == [SnapshotState.FAILED, SnapshotState.WHOLE]
+    tags = {str(tag) for one in restic(shop, "snapshots") for tag in one["tags"]}  # type: ignore[attr-defined]
+    assert tags == {"roas", taken.snapshot_id}
+
+
+async def test_a_restore_that_was_killed_lets_nothing_start_until_it_is_finished(shop: Place) -> None:
+    data = await shop_with(shop, "db", "app")
+    data.fill("before", ("db", "app"))
+    data.postgresql("create table rows as select generate_series(1, 1500000) as id, repeat('x', 100) as text")
+    was = data.held(("db", "app"))
+    await snapshot("test")
+    data.postgresql("truncate rows")
+    data.fill("after", ("db", "app"))
+    process = roas("snapshot", "restore", "--yes", "test")
+    with process:
+        while "psql --no-psqlrc" not in await asyncio.to_thread(command_lines):
+            assert process.poll() is None, process.communicate()
+            await asyncio.sleep(0.02)
+        process.kill()
+        process.wait()
+    killed = last(shop).deployment_id
+
+    with pytest.raises(HalfRestoredError, match=f"roas resume {killed}"):
+        await startup("test")
+    assert "only_after" in data.postgresql("select string_agg(relname, ',') from pg_stat_user_tables")
+    with roas("resume", killed) as resumed:
+        printed, _ = resumed.communicate()
+    assert resumed.returncode == 0, printed
+
+    assert data.held(("db", "app")) == was
+    assert data.postgresql("select count(*) from rows") == "1500000"
+    await startup("test")
+
+
+async def test_a_restore_that_fails_leaves_the_data_as_it_was(shop: Place) -> None:
+    data = await shop_with(shop, "db", "cache")
+    data.fill("before", ("db", "cache"))
+    taken = await snapshot("test")
+    data.fill("after", ("db", "cache"))
+    now = data.held(("db", "cache"))
+    broken = replace(taken.parts[1], restic_id="0" * 64)
+    with shop.stores() as stores:
+        stores.snapshots.forget(taken.snapshot_id)
+        stores.snapshots.begin(replace(taken, parts=(taken.parts[0], broken)))
+
+    with pytest.raises(SnapshotError, match="cache"):
+        await restore("test", confirmed=True)
+
+    assert data.held(("db", "cache")) == now
+    assert "the data is again that of before" in last(shop).details["undone"]
+    rehearsed = await rehearse("test", snapshot=taken.snapshot_id)
+    assert rehearsed.rehearsal is not None
+    assert not rehearsed.rehearsal.ok
+
+
+async def test_a_restore_is_confirmed_first(shop: Place) -> None:
+    data = await shop_with(shop, "app")
+    data.fill("before", ("app",))
+    taken = await snapshot("test")
+    before = containers(shop)
+
+    with pytest.raises(BadInputError, match="is lost"):
+        await restore("test")
+    with roas("snapshot", "restore", "test", taken.snapshot_id) as asked:
+        printed, _ = asked.communicate()
+
+    assert asked.returncode == 2
+    assert "app/srv/state/app.db, files since" in printed
+    assert "--yes" in printed
+    assert containers(shop) == before

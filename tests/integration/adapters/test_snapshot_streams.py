@@ -1,0 +1,164 @@
+"""Streams into a real repository of restic: complete or not there, and failures that say what to do."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapters.snapshots.restic import Repository, generated_password, readable
+from adapters.snapshots.streams import Command, Limit, StreamFailedError, read, run, stream
+from core.storage.tar_check import TarCheck
+from models.failures import BadInputError, SnapshotError
+from tests.support.small_disk import small_disk  # noqa: F401 - a fixture
+
+PATHS = {"PATH": os.environ["PATH"]}
+
+
+def command(script: str) -> Command:
+    return Command(what="the source", arguments=("sh", "-c", script))
+
+
+def limit(seconds: float = 60) -> Limit:
+    return Limit(seconds)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    made = Repository(str(tmp_path / "repository"), "a password", "shop", PATHS)
+    made.prepare(limit())
+    return made
+
+
+def test_a_stream_comes_back_as_it_was(repository: Repository, tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    (tmp_path / "content").write_bytes(content)
+    source = Command(what="the source", arguments=("cat", str(tmp_path / "content")))
+
+    done = stream(source, repository.receiver("db/shop", "s-1"), limit())
+    saved = repository.saved(done.output)
+    back = bytearray()
+    count = read(repository.source("db/shop", saved.restic_id), limit(), back.extend)
+
+    assert bytes(back) == content
+    assert done.bytes == count == len(content)
+    assert saved.added_bytes > len(content)
+    assert repository.known(limit()) == {saved.restic_id: "s-1"}
+    repository.forget([saved.restic_id], limit())
+    assert repository.known(limit()) == {}
+    repository.check(limit())
+
+
+def test_a_source_that_fails_leaves_nothing(repository: Repository) -> None:
+    with pytest.raises(StreamFailedError, match="the source failed with exit code 3: out of memory"):
+        stream(command("head -c 500000 /dev/zero; echo out of memory >&2; exit 3"),
+               repository.receiver("a", "s-1"), limit())  # fmt: skip
+    assert repository.known(limit()) == {}
+
+
+def test_an_archive_that_ends_early_leaves_nothing(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(100_000))
+    check = TarCheck()
+    with pytest.raises(SnapshotError, match="became shorter"):
+        stream(command(f"tar -C {tmp_path} -cf - file | head -c 60000"), repository.receiver("a", "s-1"), limit(),
+               inspect=check.feed, finish=check.finish)  # fmt: skip
+    assert repository.known(limit()) == {}
+
+
+def test_a_receiver_never_reads_the_end_of_a_part(tmp_path: Path) -> None:
+    # As psql does: what is between the first and the last words counts once the last are there.
+    receiver = command(f"cat > {tmp_path}/got; touch {tmp_path}/ended")
+    with pytest.raises(StreamFailedError):
+        stream(command("echo part; exit 1"), receiver, limit(), before=b"BEGIN;", after=b"COMMIT;")
+    assert not (tmp_path / "ended").exists()
+    assert b"COMMIT" not in (tmp_path / "got").read_bytes()
+
+    stream(command("echo whole"), receiver, limit(), before=b"BEGIN;", after=b"COMMIT;")
+    assert (tmp_path / "got").read_bytes() == b"BEGIN;whole\nCOMMIT;"
+
+
+def test_a_receiver_that_ends_first_is_named() -> None:
+    receiver = Command(what="the receiver", arguments=("sh", "-c", "echo disk is full >&2; exit 5"))
+    with pytest.raises(StreamFailedError, match="the receiver failed with exit code 5: disk is full"):
+        stream(command("cat /dev/zero"), receiver, limit())
+
+
+def test_programs_end_where_nobody_waits_for_them(tmp_path: Path) -> None:
+    waiting = limit()
+    threading.Timer(0.2, waiting.cancelled.set).start()
+    with pytest.raises(SnapshotError, match="was cancelled"):
+        run(command(f"sleep 0.01; sleep 300 & echo $! > {tmp_path}/pid; wait"), waiting)
+    child = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and "State:\tZ" not in Path(f"/proc/{child}/status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_one_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(SnapshotError, match=r"the source did not end in time.*data\.timeout_seconds"):
+        read(command("sleep 300"), limit(0.3), lambda _: None)
+
+
+def other_password(folder: Path) -> Repository:
+    Repository(str(folder / "repository"), "a password", "shop", PATHS).prepare(limit())
+    return Repository(str(folder / "repository"), "another", "shop", PATHS)
+
+
+def file_in_the_way(folder: Path) -> Repository:
+    (folder / "file").write_text("")
+    return Repository(str(folder / "file" / "repository"), "a password", "shop", PATHS)
+
+
+def without_restic(folder: Path) -> Repository:
+    return Repository(str(folder / "repository"), "a password", "shop", {"PATH": str(folder)})
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (other_password, SnapshotError, "The password does not open the repository .*data.password_secret"),
+        (file_in_the_way, BadInputError, "for snapshots cannot be made: Not a directory.*data.repository"),
+        (without_restic, SnapshotError, "restic is not installed on this machine; .*apt-get install restic"),
+    ],
+)
+def test_a_repository_that_cannot_be_used_says_why(
+    make: Callable[[Path], Repository],
+    kind: type[Exception],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = make(tmp_path)
+    if make is without_restic:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(os, "defpath", str(tmp_path))
+    with pytest.raises(kind, match=message):
+        repository.prepare(limit())
+
+
+def test_a_repository_that_is_gone_is_not_made_anew_by_reading(tmp_path: Path) -> None:
+    gone = Repository(str(tmp_path / "gone"), "a password", "shop", PATHS)
+    with pytest.raises(SnapshotError, match="There is no repository of snapshots"):
+        gone.known(limit())
+
+
+def test_a_full_disk_is_named(small_disk: Path) -> None:  # noqa: F811
+    repository = Repository(str(small_disk / "repository"), "a password", "shop", PATHS)
+    repository.prepare(limit())
+    with pytest.raises(StreamFailedError) as failed:
+        stream(command("head -c 40000000 /dev/urandom"), repository.receiver("a", "s-1"), limit())
+    error = readable(failed.value, repository.address)
+    assert "no space left on device" in error.what
+    assert "Its disk is full" in error.advice
+
+
+def test_a_generated_password_is_private_and_stays(tmp_path: Path) -> None:
+    first = generated_password(tmp_path / "snapshots", "shop")
+    assert generated_password(tmp_path / "snapshots", "shop") == first
+    assert len(first) > 40
+    assert (tmp_path / "snapshots" / "shop.password").stat().st_mode & 0o777 == 0o600

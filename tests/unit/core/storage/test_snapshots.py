@@ -1,0 +1,185 @@
+"""Decisions about snapshots: what is saved, who must stop, which are offered, kept and forgotten."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from core.storage.snapshots import (
+    check_services,
+    chosen,
+    of_release,
+    proof_of,
+    saved_before_update,
+    strays,
+    to_forget,
+    what_would_be_lost,
+    writers_of,
+)
+from models.compose import Application, DependsOn, Mount, MountKind, ServiceDeclaration, VolumeDeclaration
+from models.failures import BadInputError, NotFoundError
+from models.records import Release
+from models.snapshots import (
+    DataSettings,
+    DataSnapshot,
+    FilesData,
+    KeepSnapshots,
+    PostgresqlData,
+    RedisData,
+    Rehearsal,
+    SnapshotPart,
+    SnapshotReason,
+    SnapshotState,
+)
+
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+FILES = MountKind.VOLUME
+APPLICATION = Application(
+    project="shop",
+    services={
+        "db": ServiceDeclaration(name="db", image="postgres"),
+        "cache": ServiceDeclaration(name="cache", image="redis"),
+        "api": ServiceDeclaration(name="api", image="api", depends_on={"db": DependsOn()}),
+        "web": ServiceDeclaration(
+            name="web",
+            image="web",
+            depends_on={"api": DependsOn()},
+            mounts=(
+                Mount(kind=FILES, target="/srv", source="uploads"),
+                Mount(kind=MountKind.BIND, target="/etc/web", source="/opt/web"),
+            ),
+        ),
+    },
+    volumes=(VolumeDeclaration(key="uploads", name="shop_uploads"),),
+)
+DB = PostgresqlData(kind="postgresql", service="db")
+CACHE = RedisData(kind="redis", service="cache")
+UPLOADS = FilesData(kind="files", volume="uploads")
+SETTINGS = DataSettings(save=(DB, CACHE, UPLOADS))
+
+
+def taken(hours_ago: float, **more: object) -> DataSnapshot:
+    at = NOON - timedelta(hours=hours_ago)
+    part = SnapshotPart(name="db/postgres", kind="postgresql", restic_id="a", bytes=1, added_bytes=1, seconds=1.0)
+    known: dict[str, object] = {
+        "snapshot_id": f"s-{at:%m%d-%H%M}", "environment": "shop", "begun_at": at, "state": SnapshotState.WHOLE,
+        "parts": (part,),
+    }  # fmt: skip
+    return DataSnapshot(**{**known, **more})  # type: ignore[arg-type]
+
+
+def release(release_id: str) -> Release:
+    return Release(release_id=release_id, environment="shop", deployment_id="d", created_at=NOON)
+
+
+def test_a_database_that_loads_its_dump_itself_keeps_running() -> None:
+    assert writers_of(DB, APPLICATION) == {"api", "web"}
+    assert writers_of(CACHE, APPLICATION) == {"cache"}
+    assert writers_of(UPLOADS, APPLICATION) == {"web"}
+    assert writers_of(FilesData(kind="files", volume="/opt/web"), APPLICATION) == {"web"}
+
+
+@pytest.mark.parametrize(("changed", "saved"), [("api", (DB,)), ("cache", (CACHE,)), ("web", (DB, UPLOADS))])
+def test_an_update_saves_what_the_changed_services_use(changed: str, saved: tuple[object, ...]) -> None:
+    assert saved_before_update(SETTINGS, APPLICATION, [changed], APPLICATION.services) == saved
+
+
+def test_an_update_saves_everything_or_nothing_where_the_settings_say_so() -> None:
+    whole = SETTINGS.model_copy(update={"before_updates": "all"})
+    never = SETTINGS.model_copy(update={"before_updates": "never"})
+    assert saved_before_update(whole, APPLICATION, ["cache"], APPLICATION.services) == SETTINGS.save
+    assert saved_before_update(whole, APPLICATION, [], APPLICATION.services) == ()
+    assert saved_before_update(never, APPLICATION, ["cache"], APPLICATION.services) == ()
+
+
+def test_a_service_that_has_no_container_yet_has_no_data() -> None:
+    assert saved_before_update(SETTINGS, APPLICATION, ["db", "web"], {"web"}) == (UPLOADS,)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (PostgresqlData(kind="postgresql", service="dbb"), "There is no service dbb.*known are: api, cache, db, web"),
+        (FilesData(kind="files", volume="upload"), r"No service mounts upload.*name a volume \(uploads\)"),
+    ],
+)
+def test_names_that_are_not_there_are_refused(data: PostgresqlData | FilesData, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        check_services(DataSettings(save=(data,)), APPLICATION)
+
+
+def test_only_whole_snapshots_are_offered() -> None:
+    begun, failed = taken(0, state=SnapshotState.BEGUN), taken(1, state=SnapshotState.FAILED)
+    assert chosen([begun, failed, taken(2)], None, "shop") == taken(2)
+    with pytest.raises(NotFoundError, match="no whole snapshot"):
+        chosen([begun, failed], begun.snapshot_id, "shop")
+    with pytest.raises(NotFoundError, match="no snapshot of shop"):
+        chosen([begun], None, "shop")
+
+
+def test_the_newest_but_no_safety_copy_is_taken_by_default() -> None:
+    safety = taken(0, reason=SnapshotReason.SAFETY)
+    assert chosen([safety, taken(1)], None, "shop") == taken(1)
+    assert chosen([safety], None, "shop") == safety
+    assert chosen([safety, taken(1)], safety.snapshot_id, "shop") == safety
+    with pytest.raises(BadInputError, match="begins several ids"):
+        chosen([safety, taken(1)], "s-", "shop")
+
+
+def test_the_snapshot_of_a_release_is_the_one_that_its_update_took() -> None:
+    update = taken(2, release_id="r-1", reason=SnapshotReason.UPDATE)
+    assert of_release([taken(1, release_id="r-1"), update, taken(3)], release("r-1")) == update
+    with pytest.raises(NotFoundError, match="No snapshot was taken when release r-2"):
+        of_release([update], release("r-2"))
+
+
+def test_the_policy_keeps_the_last_of_days_and_weeks() -> None:
+    every_six_hours = [taken(6 * number) for number in range(4 * 30)]
+    gone = to_forget(every_six_hours, KeepSnapshots(last=3, daily=4, weekly=2), ())
+    stay = [one for one in every_six_hours if one not in gone]
+    assert stay[:3] == every_six_hours[:3]
+    assert len({one.begun_at.date() for one in stay}) == 5
+    # Its weeks are this one and the one before, of which the daily ones hold no day.
+    assert stay[-1].begun_at.date() == datetime(2026, 11, 22, tzinfo=UTC).date()
+
+
+def test_the_snapshot_of_a_kept_release_and_one_being_restored_stay() -> None:
+    of_kept = taken(900, release_id="r-1", reason=SnapshotReason.UPDATE)
+    restoring = taken(1000, restoring="d-1")
+    other = taken(1100, release_id="r-0", reason=SnapshotReason.UPDATE)
+    keep = KeepSnapshots(last=1, daily=0, weekly=0)
+    assert to_forget([taken(1), of_kept, restoring, other], keep, {"r-1"}) == [other]
+
+
+def test_what_no_whole_snapshot_has_is_a_stray() -> None:
+    killed = taken(0, state=SnapshotState.FAILED)
+    known = {"a": taken(1).snapshot_id, "b": killed.snapshot_id, "c": "s-unknown"}
+    assert strays(known, [killed, taken(1)]) == ["b", "c"]
+
+
+def test_a_restore_says_what_it_loses_and_whether_it_was_rehearsed() -> None:
+    text = what_would_be_lost(taken(3), NOON, 1)
+    assert text == (
+        "All that was written to db/postgres since 2026-11-27 09:00:00 UTC (3 h ago, 1 deployment since) is lost."
+    )
+    assert proof_of(taken(1)) == "not rehearsed"
+    assert proof_of(taken(1, rehearsal=Rehearsal(ok=True, seconds=1.0))) == "rehearsed"
+    failed = Rehearsal(ok=False, seconds=1.0, problem="no such role")
+    assert proof_of(taken(1, rehearsal=failed)) == "rehearsal failed: no such role"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"save": []}, "at least 1"),
+        ({"save": [{"kind": "files", "volume": "a"}] * 2}, "names 'a' twice"),
+        ({"save": [{"kind": "files", "volume": "a"}], "repository": "backups"}, "whole path"),
+        ({"save": [{"kind": "files", "volume": "a"}], "repository": "rest:https://me:secret@host/"}, "password"),
+        ({"save": [{"kind": "sqlite", "service": "app", "file": "app.db"}]}, "pattern"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        DataSettings.model_validate(settings)
