@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from adapters.config.environment_files import chosen_folder, environment_files, no_environments, places
 from adapters.config.environment_names import SUFFIXES, environment_names
 from adapters.config.yaml_files import read_document, read_documents
-from adapters.gate.expressions import syntax_mistake
+from adapters.gate.expression_syntax import syntax_mistake
 from adapters.git.places import current_checkout
 from models.environments import Environment
 from models.failures import EnvironmentFileError

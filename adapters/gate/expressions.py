@@ -1,4 +1,4 @@
-"""Expressions of a gate's policies, in CEL: check their syntax, and judge them in a process of its own.
+"""Judge the expressions of a gate's policies, in CEL, in a process of its own.
 
 The other process bounds what a hostile or unlucky expression takes: time, memory and depth.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +18,6 @@ from models.gates import GatePolicy, PolicyAnswer
 _WORKER = Path(__file__).with_name("expression_worker.py")
 _STARTS_WITHIN_SECONDS = 30.0
 _ANSWER_BYTES = 1024 * 1024
-
-
-@lru_cache(maxsize=256)
-def syntax_mistake(expression: str) -> str | None:
-    """What is wrong with the syntax of an expression, with its position; None where nothing is."""
-    # 0.2 s that only environments with such a policy pay.
-    import celpy
-    from celpy.celparser import CELParseError
-
-    try:
-        celpy.Environment().compile(expression)
-    except CELParseError as error:
-        if error.line is None or error.column is None or error.line < 1:
-            return "the expression ends too early"
-        return f"line {error.line}, column {error.column} is not CEL: {_at(expression, error.line, error.column)}"
-    except RecursionError:
-        return "the expression is nested too deeply"
-    return None
-
-
-def _at(expression: str, line: int, column: int) -> str:
-    rest = expression.splitlines()[line - 1 : line]
-    text = rest[0][column - 1 :] if rest else ""
-    return f"{text[:40]!r}" if text.strip() else "something is missing there"
 
 
 async def judge_expressions(policies: Sequence[GatePolicy], document: Mapping[str, Any]) -> dict[str, PolicyAnswer]:

@@ -38,6 +38,8 @@ async def check_gate(update: UpdateContext) -> None:
     recorder, environment, release = update.recorder, update.environment, update.release
     gate = environment.gate
     if gate is None:
+        if update.override_gate is not None:
+            log.warning("%s has no gate, so there is nothing to override", environment.name)
         return
     if (known := recorder.reported(JUDGED)) is not None:
         recorder.facts["gate"] = json.loads(known)

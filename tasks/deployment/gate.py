@@ -12,7 +12,8 @@ from typing import Any
 from prefect import task
 
 from adapters.gate.commands import judge_commands
-from adapters.gate.expressions import judge_expressions, syntax_mistake
+from adapters.gate.expression_syntax import syntax_mistake
+from adapters.gate.expressions import judge_expressions
 from adapters.gate.scanners import ImageScanner, ScanCache, find_scanner
 from core.deployment.gate import CHANGED, gate_document, judged, not_fetched, waits_for_images, without_secrets
 from core.deployment.scan import difference, not_scanned, scan_waits

@@ -10,6 +10,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ import yaml
 
 from adapters.config.environments import load_environment
 from adapters.gate.commands import judge_commands
-from adapters.gate.expressions import judge_expressions, syntax_mistake
+from adapters.gate.expression_syntax import syntax_mistake
+from adapters.gate.expressions import judge_expressions
 from adapters.gate.programs import run_program
 from adapters.gate.scanners import ScanCache, find_scanner
 from models.environments import Environment
@@ -147,6 +150,16 @@ def test_a_file_with_such_a_mistake_names_line_and_field(tmp_path: Path) -> None
     assert str(raised.value) == (
         f"{tmp_path}/shop.yaml:7: gate.policies.1.expression: line 1, column 14 is not CEL: '!='."
     )
+
+
+def test_a_file_without_expressions_pays_for_none(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text("compose_files: [compose.yaml]\nproject: shop\ngate: {policies: []}\n")
+    code = (
+        "import pathlib, sys; from adapters.config.environments import load_environment;"
+        f"load_environment('shop', pathlib.Path({str(tmp_path)!r})); print('celpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 async def run(*words: str, seconds: float = 10) -> PolicyAnswer:
