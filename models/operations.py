@@ -72,8 +72,7 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """What a person calls it: a rollback, update and sync are recorded as a start, and their details say so."""
-        """What a person calls it: rollbacks, updates and restores of data are recorded as starts that say so."""
+        """What a person calls it: rollbacks, updates, syncs and restores of data are recorded as starts."""
         if "rollback_to" in self.details or self.flow == "rollback":
             return "rollback"
         if "source" in self.details or self.flow == "sync":

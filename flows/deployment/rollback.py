@@ -83,9 +83,8 @@ async def rollback(
     mounted files are used as they are now. One that fails is undone like any start.
 
     Raises:
-        NotFoundError: There is no such release.
+        NotFoundError: There is no such release, or no snapshot of its data.
         BadInputError: None differs from what runs.
-        NotFoundError: There is no such release, or none that differs from what runs; or no snapshot of its data.
         ReleaseError: The release cannot be applied any more.
         StartFailedError: A service of it did not come up.
     """
@@ -107,12 +106,11 @@ async def rollback(
         recorder.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
         log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
         await recorder.step(FOUND, detail=undo.arm(application, found, None))
-        async with pinned_to(recorder, declared, wanted, asked_by):
-            released, starts, health = await apply_release(recorder, declared, wanted)
         if data is not None:
             await recorder.step(_WANTED, detail=wanted.release_id)
             await data.put_data_back(recorder, declared, application, wanted)
-        released, starts, health = await apply_release(recorder, declared, wanted)
+        async with pinned_to(recorder, declared, wanted, asked_by):
+            released, starts, health = await apply_release(recorder, declared, wanted)
         recorder.facts["health"] = str(health.overall)
         await keep_proven(recorder, declared, released, wanted.compose, of=wanted)
         if data is not None:

@@ -7,7 +7,7 @@ import pytest
 from flows.deployment.rollback import rollback
 from flows.deployment.update import update
 from flows.storage.snapshot import snapshot
-from models.failures import NotFoundError
+from models.failures import BadInputError, NotFoundError
 from models.snapshots import SnapshotReason, SnapshotState
 from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
     containers,
@@ -28,7 +28,7 @@ async def test_a_release_comes_back_with_the_data_of_before_its_update(shop: Pla
     data = await shop_with(shop, *USED)
     data.fill("before", USED)
     was = data.held(USED)
-    with pytest.raises(NotFoundError, match="No proven release"):
+    with pytest.raises(BadInputError, match="No proven release"):
         await rollback("test", with_data=True)
     declare(shop, *USED, change="2")
 
