@@ -7,6 +7,7 @@ import logging
 
 from core.deployment.overlap import proxies_of
 from core.deployment.plan import start_deadline
+from core.deployment.release import Document
 from flows.deployment.operation import OperationRecorder
 from models.compose import Application
 from models.containers import ContainerState
@@ -36,9 +37,15 @@ BESIDE, NAMED, DRAINED = "started beside the old container", "found under its na
 
 
 async def replace_start_first(
-    recorder: OperationRecorder, environment: Environment, application: Application, service: str
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    service: str,
+    document: Document | None = None,
 ) -> str:
     """Replace each container of a service by one that was proven beside it; returns how, in a sentence.
+
+    `document` is a release's configuration that `application` declares, where it is not the files.
 
     Raises:
         StartFailedError: A new container was not proven. It is left beside the old one, which serves, as evidence;
@@ -47,12 +54,12 @@ async def replace_start_first(
     """
     declaration = application.services[service]
     old_ones = [one for one in await inspect_application(environment) if one.service == service and not one.one_off]
-    files = (await read_injected_files(environment)).get(service, ()) if declaration.injects_files else ()
-    programs = await asyncio.to_thread(run_programs, environment, application)
+    files = (await read_injected_files(environment, document)).get(service, ()) if declaration.injects_files else ()
+    programs = await asyncio.to_thread(run_programs, environment, application, document)
     proxies = proxies_of(application, service, environment, programs)
     own = environment.service(service)
     deadline = start_deadline(declaration, own.start_timeout_seconds).total_seconds()
-    snapshot = await create_another(environment, service)
+    snapshot = await create_another(environment, service, document)
     reloaded: set[str] = set()
     for old in old_ones:
         beside = await start_beside(environment, application, old, snapshot, files, proxies)

@@ -13,16 +13,16 @@ from prefect import flow
 from pydantic import Field
 
 from core.deployment.plan import plan, stop_waves
-from core.deployment.release import PreDeployState, PreviousContainer, beyond, differences
+from core.deployment.release import Document, PreDeployState, PreviousContainer, beyond, differences
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
-from flows.deployment.overlap import settle_replacements
+from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback_data import RollbackOfData
 from flows.deployment.source_pin import pinned_to
 from flows.runtime import parameters
-from models.compose import Application, PlannedAction
+from models.compose import Application, PlannedAction, PlannedService
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import RoasError
@@ -32,6 +32,7 @@ from models.records import Release
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.images import restore_names
 from tasks.deployment.operations import record_changes
+from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.release import (
     choose_release,
     inspect_release,
@@ -206,9 +207,13 @@ async def apply_release(
     application = await read_released(environment, document)
     if one_by_one:
         images = {one.image: release.images.get(name, "") for name, one in application.services.items()}
-        planned = plan(application, await inspect_application(environment), images)
+        seen = await inspect_application(environment)
+        overlaps = await asyncio.to_thread(decide_overlaps, environment, application, seen, document)
+        planned = plan(application, seen, images, overlaps=overlaps)
         for line in planned.changes:
-            if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE):
+            if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE) and not (
+                line.start_first and await _went_back_start_first(recorder, environment, application, line, document)
+            ):
                 await create_containers(environment, document, services=[line.service])
     else:
         await create_containers(environment, document)
@@ -216,6 +221,24 @@ async def apply_release(
     starts = await start_in_order(inner, environment, application, document=document)
     recorder.facts["release_start"] = dict(inner.facts)
     return application, starts, await verify(inner, environment, application)
+
+
+async def _went_back_start_first(
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    line: PlannedService,
+    document: Document,
+) -> bool:
+    """Bring one service back while the version that it replaces serves; False where that failed, and left nothing."""
+    try:
+        how = await replace_start_first(recorder, environment, application, line.service, document)
+    except RoasError as error:
+        log.warning("%s does not go back start-first: %s", line.service, await recorder.without_secrets(error))
+        await settle_replacements(recorder, environment, application, back=True)
+        return False
+    log.info("%s goes back: %s", line.service, how)
+    return True
 
 
 async def _changes(

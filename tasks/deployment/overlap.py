@@ -31,6 +31,7 @@ from core.deployment.overlap import (
     unproven_networks,
     wants_overlap,
 )
+from core.deployment.release import Document
 from models.adoption import ServiceTraits
 from models.compose import Application, InjectedFile, MountKind, ServiceDeclaration
 from models.containers import ContainerState
@@ -50,13 +51,15 @@ _CHECK_WITHIN = timedelta(seconds=30)
 _SIGNAL_WITHIN = timedelta(seconds=30)
 
 
-def run_programs(environment: Environment, application: Application) -> dict[str, RunProgram]:
-    """The recognised program of each service.
+def run_programs(
+    environment: Environment, application: Application, document: Document | None = None
+) -> dict[str, RunProgram]:
+    """The recognised program of each service; `document` is a release's configuration, where it is not the files.
 
     Raises:
         ComposeError: The Compose files cannot be read.
     """
-    traits, found = compose_of(environment).traits(), {}
+    traits, found = compose_of(environment, document).traits(), {}
     for name, declaration in application.services.items():
         known = recognise(declaration, traits.get(name, ServiceTraits()), shipped_programs())
         if known is not None:
@@ -68,15 +71,20 @@ def run_programs(environment: Environment, application: Application) -> dict[str
 
 
 def decide_overlaps(
-    environment: Environment, application: Application, container_states: Sequence[ContainerState]
+    environment: Environment,
+    application: Application,
+    container_states: Sequence[ContainerState],
+    document: Document | None = None,
 ) -> dict[str, OverlapDecision]:
     """Whether each service that should be replaced start-first can be.
+
+    `document` is a release's configuration that `application` declares, where it is not the files.
 
     Raises:
         ComposeError: The Compose files cannot be read.
     """
     wanted = [name for name, one in application.services.items() if wants_overlap(one, environment)]
-    programs = run_programs(environment, application) if wanted else {}
+    programs = run_programs(environment, application, document) if wanted else {}
     found = {name: decide_overlap(application, name, environment, container_states, programs) for name in wanted}
     for name, one in found.items():
         if one.possible:
@@ -96,7 +104,7 @@ def _files_of(application: Application, proxy: str) -> str:
 
 
 @task(name="create another", task_run_name="create another {service}", **EFFECT)
-async def create_another(environment: Environment, service: str) -> ContainerSnapshot:
+async def create_another(environment: Environment, service: str, document: Document | None = None) -> ContainerSnapshot:
     """Let Compose make one more container of a service, and take it away again: what it was made from is kept.
 
     Raises:
@@ -106,7 +114,7 @@ async def create_another(environment: Environment, service: str) -> ContainerSna
     def make() -> ContainerSnapshot:
         engine = engine_of(environment)
         known = engine.containers.inspect_project(environment.project, service)
-        compose_of(environment).create_another(service, sum(not one.one_off for one in known) + 1)
+        compose_of(environment, document).create_another(service, sum(not one.one_off for one in known) + 1)
         before = {one.container_id for one in known}
         made = [one for one in engine.containers.services(environment.project, service) if one not in before]
         if len(made) != 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,10 +19,13 @@ from models.operations import Operation
 from tasks.deployment.services import read_plan
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import open_stores
+from tests.e2e.deployments.test_update import BAD, WELL, images, service  # noqa: F401 - fixtures
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import roas, signal_at
-from tests.support.fronts import asking, build_image, fronted
+from tests.support.brokers import running_broker
+from tests.support.fronts import IMAGE, asking, build_image, fronted
 from tests.support.ports import free_port
+from tests.support.registry import Registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -50,6 +55,12 @@ def only(place: Place) -> list[list[str]]:  # noqa: F811
 def identity(place: Place) -> str:  # noqa: F811
     command = ["docker", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container("web")]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def environment_of(place: Place) -> dict[str, str]:  # noqa: F811
+    command = ["docker", "inspect", "-f", "{{json .Config.Env}}", place.container("web")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return dict(one.split("=", 1) for one in json.loads(said))
 
 
 def last(place: Place) -> Operation:  # noqa: F811
@@ -83,6 +94,83 @@ async def test_no_request_fails_while_a_service_is_replaced_start_first(place: P
     assert identity(place) == before
 
 
+async def test_replicas_are_replaced_one_after_the_other_and_leave_the_name_before_they_stop(place: Place) -> None:  # noqa: F811
+    port = free_port()
+
+    def declare(version: str) -> None:
+        place.declare(
+            fronted(place.folder, "caddy", port, version=version, order="stop-first", scale="2"),
+            services="{web: {order: start-first, drain_seconds: 1, probe: {kind: http, port: 8000}}}",
+        )
+        # With a subnet of the file, addresses can be chosen, so the old one keeps its own while it drains.
+        with (place.folder / "compose.yaml").open("a") as file:
+            file.write(f"networks: {{default: {{ipam: {{config: [{{subnet: {subnet}}}]}}}}}}\n")
+
+    subnet = f"10.{random.randrange(64, 250)}.{random.randrange(256)}.0/24"
+    declare("1")
+    await startup("test")
+    with asking(port) as client:
+        declare("2")
+        await update("test")
+
+    assert client.failures == []
+    assert containers(place) == [[f"{place.project}-web-{number}", str(number), "running"] for number in (1, 2)]
+    assert read_plan(find_environment("test"), UPDATE).changes == ()
+    form = "{{range .NetworkSettings.Networks}}{{.IPAMConfig}} {{.Aliases}}{{end}}"
+    command = ["docker", "inspect", "-f", form, place.container("web")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "10." not in said
+    assert f"[{place.container('web')} web" in said
+
+
+async def test_the_image_that_failed_beside_the_old_container_is_held_back(place: Place, images: Registry) -> None:  # noqa: F811
+    order = "{update_config: {order: start-first}}"
+    images.publish("beside", "ENV VERSION=1", WELL)
+    place.declare(service("web", images.image("beside"), deploy=order))
+    await startup("test")
+    before = identity(place)
+    bad = images.publish("beside", "ENV VERSION=2", BAD)
+
+    with pytest.raises(StartFailedError, match="web"):
+        await update("test")
+
+    assert last(place).details["held_back"]["web"].endswith(bad)
+    assert identity(place) == before
+    assert containers(place) == only(place)
+    await update("test")
+    assert identity(place) == before
+
+
+async def test_a_rollback_that_is_killed_is_done_by_the_one_that_takes_it_up(place: Place) -> None:  # noqa: F811
+    port = free_port()
+    place.declare(fronted(place.folder, "caddy", port), services=DRAINS_ONE_SECOND)
+    await startup("test")
+    before = identity(place)
+    bad = fronted(place.folder, "caddy", port, version="2", command="[sh, -c, 'echo no licence found; exit 3']")
+    place.declare(bad, services=DRAINS_ONE_SECOND)
+    killed = await signal_at(roas("update", "test"), lambda _, done: ("undoing", None) in done, signal.SIGKILL)
+    with roas("resume", killed) as resumed:
+        resumed.communicate()
+
+    assert containers(place) == only(place)
+    assert identity(place) == before
+
+
+async def test_what_was_created_to_be_copied_is_removed_by_the_next_start(place: Place) -> None:  # noqa: F811
+    port = free_port()
+    place.declare(fronted(place.folder, "caddy", port), services=DRAINS_ONE_SECOND)
+    await startup("test")
+    before = identity(place)
+    compose = ["docker", "compose", "-p", place.project, "-f", str(place.folder / "compose.yaml"), "create"]
+    subprocess.run([*compose, "--no-recreate", "--scale", "web=2", "web"], check=True, capture_output=True)
+    assert len(containers(place)) == 2
+
+    await startup("test")
+
+    assert containers(place) == only(place)
+    assert identity(place) == before
+
+
 async def test_a_version_that_fails_is_removed_and_the_old_one_serves_on(place: Place) -> None:  # noqa: F811
     port = free_port()
     place.declare(fronted(place.folder, "caddy", port), services=DRAINS_ONE_SECOND)
@@ -98,6 +186,23 @@ async def test_a_version_that_fails_is_removed_and_the_old_one_serves_on(place: 
     assert containers(place) == only(place)
     assert identity(place) == before
     assert "rolled back" in last(place).details["undone"]
+
+
+async def test_a_later_failure_takes_a_replaced_service_back_without_interruption(place: Place) -> None:  # noqa: F811
+    port = free_port()
+    last_one = f"last:\n  image: {IMAGE}\n  pull_policy: never\n  init: true\n"
+    last_one += "  depends_on: {web: {condition: service_healthy}}\n  command: [sh, -c, '%s']\n"
+    good, bad = last_one % "exec sleep 600", last_one % "echo no licence found; exit 3"
+    place.declare(fronted(place.folder, "caddy", port) + good, services=DRAINS_ONE_SECOND)
+    await startup("test")
+    place.declare(fronted(place.folder, "caddy", port, version="2") + bad, services=DRAINS_ONE_SECOND)
+    with asking(port) as client, pytest.raises(StartFailedError, match="last"):
+        await update("test")
+
+    assert client.failures == []
+    assert set(client.answers) == {"1", "2"}
+    assert containers(place) == only(place)
+    assert environment_of(place)["VERSION"] == "1"
 
 
 @pytest.mark.parametrize("step", [BESIDE, NAMED, DRAINED])
@@ -116,3 +221,18 @@ async def test_a_kill_leaves_no_container_beside(place: Place, step: str) -> Non
     assert containers(place) == only(place)
     assert open_stores().operations.get(killed).status == "success"
     assert read_plan(find_environment("test"), UPDATE).changes == ()
+
+
+async def test_a_service_is_replaced_start_first_through_the_engine_broker(place: Place) -> None:  # noqa: F811
+    port = free_port()
+    with running_broker(place.folder, place.project, roots=[place.folder]) as listening:
+        more = {"services": DRAINS_ONE_SECOND, "engine": f"unix://{listening}"}
+        place.declare(fronted(place.folder, "nginx", port), **more)
+        await startup("test")
+        with asking(port) as client:
+            place.declare(fronted(place.folder, "nginx", port, version="2"), **more)
+            await update("test")
+
+    assert client.failures == []
+    assert containers(place) == only(place)
+    assert environment_of(place)["VERSION"] == "2"
