@@ -37,6 +37,8 @@ def show_plan(plan: Plan, command: str = "start") -> None:
     for hook in plan.hooks:
         say(f"hook {hook.when} the change: {hook.name}, {escape(hook.does)}")
     for line in lines:
+        if line.stop_first_because:
+            say(f"[yellow]{line.service}[/yellow]: stop-first because {escape(line.stop_first_because)}")
         if line.note:
             say(f"[yellow]{line.service}[/yellow]: {escape(line.note)}")
     for note in plan.release_notes:
@@ -91,8 +93,6 @@ def _interruption(line: PlannedService) -> str:
     if line.interruption is Interruption.NONE:
         return "none"
     how = "restarted" if line.interruption is Interruption.RESTARTED else "stopped and started again"
-    if line.stop_first_because:
-        how += f", stop-first because {escape(line.stop_first_because)}"
     if line.interruption_seconds is None:
         return f"{how}, not yet measured"
     times = "once" if line.interruptions_measured == 1 else f"{line.interruptions_measured} times"
