@@ -45,7 +45,9 @@ class Beside:
         for network in reported["NetworkSettings"]["Networks"] or {}:
             names = () if network in without_names else names_in(snapshot, network, replaces)
             points[network] = _endpoint(snapshot, network, names)
-        first = next(iter(points), None)
+        # The engine joins the network of NetworkMode in any case.
+        mode = reported["HostConfig"].get("NetworkMode")
+        first = mode if mode in points else next(iter(points), None)
         body = {
             **config,
             "HostConfig": reported["HostConfig"],
@@ -54,7 +56,7 @@ class Beside:
         with self._client.translate_errors(f"creating container {name}"):
             client = self._client.changing
             container_id = str(client.create_container_from_config(body, name)["Id"])
-            for network in list(points)[1:]:
+            for network in points.keys() - {first}:
                 self._connect(container_id, network, points[network])
         return container_id
 

@@ -16,7 +16,7 @@ START_FIRST = "start-first"
 RELOADED = frozenset({"nginx"})
 """The kinds of proxy that keep addresses until they are reloaded; others ask for them again by themselves."""
 
-_SHARED_MODES = ("host", "none", "service:", "container:")
+_SHARED_MODES = ("host", "service:", "container:")
 _ID_DIGITS = 12
 
 

@@ -123,6 +123,35 @@ async def test_replicas_are_replaced_one_after_the_other_and_leave_the_name_befo
     assert f"[{place.container('web')} web" in said
 
 
+async def test_a_service_in_two_networks_keeps_its_names_in_both(place: Place) -> None:  # noqa: F811
+    port = free_port()
+
+    def declare(version: str) -> None:
+        text = fronted(
+            place.folder, "caddy", port, version=version, networks="[front, back]", depends_on="[base]"
+        ).replace("front:\n", "front:\n  networks: [front]\n", 1)
+        base = f"base:\n  image: {IMAGE}\n  init: true\n  command: [sleep, '600']\n  networks: [back]\n"
+        place.declare(text + base, services=DRAINS_ONE_SECOND)
+        with (place.folder / "compose.yaml").open("a") as file:
+            file.write("networks: {front: {}, back: {}}\n")
+
+    declare("1")
+    await startup("test")
+    declare("2")
+    with asking(port) as client:
+        await update("test")
+
+    assert client.failures == []
+    assert containers(place) == only(place)
+    command = ["docker", "inspect", "-f", "{{json .NetworkSettings.Networks}}", place.container("web")]
+    networks = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert {name.removeprefix(f"{place.project}_"): "web" in one["Aliases"] for name, one in networks.items()} == {
+        "front": True,
+        "back": True,
+    }
+    assert read_plan(find_environment("test"), UPDATE).changes == ()
+
+
 async def test_the_image_that_failed_beside_the_old_container_is_held_back(place: Place, images: Registry) -> None:  # noqa: F811
     order = "{update_config: {order: start-first}}"
     images.publish("beside", "ENV VERSION=1", WELL)
