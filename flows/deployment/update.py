@@ -53,7 +53,8 @@ async def update(
     a start, and the image that failed is held back: no later update takes it until a user lifts that.
 
     Returns the recorded result; where validation found something critical the run ends Failed, and nothing was touched.
-    A scheduled run outside of the environment's update windows ends as Skipped, and nothing is recorded.
+    A run that a schedule or an automation begins outside of the environment's update windows ends as Skipped, and
+    nothing is recorded.
 
     Raises:
         BadInputError: A named service does not exist, or needs another one that would have to be replaced first; or

@@ -12,7 +12,7 @@ from prefect.states import Completed
 
 from core.deployment.update_policy import outside_of_windows
 from flows.deployment.operation import OperationRequest
-from flows.runtime.requester import SCHEDULE, requester
+from flows.runtime.requester import AUTOMATION, SCHEDULE, requester
 from models.failures import BadInputError
 from tasks.runtime.clients import load_environment
 
@@ -20,12 +20,12 @@ log = logging.getLogger("roas")
 
 
 async def skipped_update(environment: str, request: OperationRequest) -> State[Any] | None:
-    """Return how a scheduled update ends that is outside of the update windows; None where one may begin.
+    """Return how an update ends that a schedule or an automation begins outside of the update windows; else None.
 
     One that is taken up again has begun, so it goes on at any time.
 
     Raises:
-        BadInputError: It is outside of them, and no schedule asked for it; nothing is recorded.
+        BadInputError: It is outside of them, and a person asked for it; nothing is recorded.
         EnvironmentFileError: There is no such environment, or its file is not valid.
     """
     if request.deployment_id is not None or (flow_run.get_run_count() or 0) > 1:
@@ -35,7 +35,7 @@ async def skipped_update(environment: str, request: OperationRequest) -> State[A
     if outside is None:
         return None
     asker, _ = requester(request.asked_by)
-    if asker != SCHEDULE:
+    if asker not in (SCHEDULE, AUTOMATION):
         raise BadInputError(outside, advice="wait for it, or update now with --now.")
     message = f"{outside.rstrip(';')}. Nothing was updated."
     log.info("%s", message)

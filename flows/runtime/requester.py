@@ -13,6 +13,8 @@ API = "Prefect UI or API"
 
 SCHEDULE = "schedule"
 
+AUTOMATION = "automation"
+
 _BY_SCHEDULE = "SCHEDULE"
 
 

@@ -153,6 +153,12 @@ async def test_bad_input_is_one_line(recorded: RoasCommand) -> None:
         assert "\n" not in line
 
 
+async def test_an_update_by_an_agent_is_of_a_plan_or_of_named_services(recorded: RoasCommand) -> None:
+    async with agent(recorded.folder, "--allow", "update") as client:
+        refused = await error_of(client, "update", {"environment": "shop"})
+    assert "An update of all services needs plan_id; ask `plan` with `update`." in refused
+
+
 async def test_nothing_recorded_yet_is_an_answer(empty: RoasCommand) -> None:
     async with agent(empty.folder) as client:
         status = await answer_of(client, "status")

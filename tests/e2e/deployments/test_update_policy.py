@@ -19,11 +19,11 @@ from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from models.compose import FetchOptions, PlannedAction
-from models.failures import BadInputError
+from models.failures import BadInputError, StartFailedError
 from tasks.deployment.services import read_plan
 from tasks.reporting.read import read_releases
 from tasks.runtime.clients import find_environment
-from tests.e2e.deployments.test_update import UPDATE, WELL, inspect, last, service
+from tests.e2e.deployments.test_update import BAD, UPDATE, WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.prefect_server import server_variables
 from tests.support.registry import Registry, registry
@@ -137,6 +137,28 @@ async def test_a_young_image_is_not_taken_yet_and_its_name_stays(place: Place, i
     place.declare(service("web", images.image("young")), update="{minimum_age_hours: 0}")
     await update("test")
     assert "VERSION=2" in inspect(place, "web", "{{.Config.Env}}")
+
+
+async def test_a_name_that_refers_to_a_held_back_image_is_given_back(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("back", "ENV VERSION=1", WELL)
+    name = images.image("back")
+    place.declare(service("web", name))
+    await startup("test")
+    image = image_id(name)
+    images.publish("back", "ENV VERSION=2", BAD)
+    with pytest.raises(StartFailedError):
+        await update("test")
+    container = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
+    # As an update leaves it that cannot give the name back.
+    subprocess.run(["docker", "pull", "-q", name], capture_output=True, check=True)
+    planned = read_plan(find_environment("test"), UPDATE)
+
+    await update("test")
+
+    assert planned.changes == ()
+    assert "is held back" in last(place).details["not_taken"]["web"]
+    assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == container
+    assert image_id(name) == image
 
 
 async def test_what_changes_is_said_by_plan_record_release_and_repository(place: Place, images: Registry) -> None:  # noqa: F811
