@@ -130,7 +130,10 @@ async def test_a_service_in_two_networks_keeps_its_names_in_both(place: Place) -
         text = fronted(
             place.folder, "caddy", port, version=version, networks="[front, back]", depends_on="[base]"
         ).replace("front:\n", "front:\n  networks: [front]\n", 1)
-        base = f"base:\n  image: {IMAGE}\n  pull_policy: never\n  init: true\n  command: [sleep, '600']\n  networks: [back]\n"
+        base = (
+            f"base:\n  image: {IMAGE}\n  pull_policy: never\n  init: true\n"
+            "  command: [sleep, '600']\n  networks: [back]\n"
+        )
         place.declare(text + base, services=DRAINS_ONE_SECOND)
         with (place.folder / "compose.yaml").open("a") as file:
             file.write("networks: {front: {}, back: {}}\n")
