@@ -25,7 +25,7 @@ from flows.deployment.canary import observe, remember_usual_errors
 from flows.deployment.operation import OperationRecorder
 from flows.deployment.update_context import UpdateContext
 from flows.runtime.identifiers import new_release_id
-from models.compose import Application
+from models.compose import Application, PlannedAction, PlannedService
 from models.failures import HookError, RoasError, StartFailedError
 from models.hooks import Hook, HookRun
 from models.records import Release
@@ -52,6 +52,34 @@ ENDED = "run as a hook"
 
 FAILED = "failed as a hook"
 """Step of an update: the hook of this name has failed, and the update with it; its detail is the run."""
+
+
+async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
+    """Pull and build the images of one-off containers, while nothing is touched.
+
+    Returns the update with the services of these containers among those that it creates, for who judges its images.
+
+    Raises:
+        ComposeError: One cannot be had.
+    """
+    application, hooks = update.application, update.environment.hooks
+    one_off = {one.service: one.name for one in (*hooks.before, *hooks.after) if one.service is not None}
+    if not one_off:
+        return update
+    everything = await read_all_services(update.environment)
+    known = {one.image for one in application.services.values()}
+    others = {name: one for name, one in everything.services.items() if name in one_off and one.image not in known}
+    await fetch_hook_images(update.environment, everything, sorted(others))
+    lines = [
+        PlannedService(service=name, action=PlannedAction.CREATE, because=f"hook {one_off[name]} runs it")
+        for name in sorted(others)
+        if name not in application.services
+    ]
+    return replace(
+        update,
+        application=replace(application, services={**application.services, **others}),
+        plan=replace(update.plan, services=(*update.plan.services, *lines)),
+    )
 
 
 async def run_before_hooks(update: UpdateContext) -> None:
@@ -111,11 +139,8 @@ class _HookExecution:
     async def run(self, hooks: Sequence[Hook]) -> None:
         recorder = self.update.recorder
         pending = [one for one in hooks if recorder.reported(ENDED, one.name) is None]
-        one_off = sorted({one.service for one in pending if one.service is not None})
-        if one_off:
+        if any(one.service is not None for one in pending):
             self.application = await read_all_services(self.update.environment)
-            fetched = [one.image for one in self.update.application.services.values()]
-            await fetch_hook_images(self.update.environment, self.application, one_off, fetched)
         for hook in hooks:
             known = recorder.reported(ENDED, hook.name)
             if known is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.deployment.gate import check_gate
-from flows.deployment.hooks import run_after_hooks, run_before_hooks
+from flows.deployment.hooks import fetch_for_hooks, run_after_hooks, run_before_hooks
 from flows.deployment.release_notes import note_what_changes
 from flows.deployment.saved_data import save_before_update
 from flows.deployment.update_context import UpdateContext
@@ -17,7 +17,8 @@ async def before_fetched_images_run(update: UpdateContext) -> None:
         RoasError: They may not; the images get their names back.
     """
     await note_what_changes(update.recorder, update.plan)
-    await check_gate(update)
+    # Hooks run new images too, so the gate judges those as well.
+    await check_gate(await fetch_for_hooks(update))
 
 
 async def before_containers_change(update: UpdateContext) -> None:

@@ -73,16 +73,13 @@ async def read_all_services(environment: Environment) -> Application:
 
 
 @task(name="fetch the images of hooks", **EFFECT)
-async def fetch_hook_images(
-    environment: Environment, application: Application, services: Sequence[str], fetched: Iterable[str]
-) -> None:
-    """Pull or build the images of one-off services, but those whose names are `fetched` already.
+async def fetch_hook_images(environment: Environment, application: Application, services: Sequence[str]) -> None:
+    """Pull or build the images of services that run as one-off containers.
 
     Raises:
         ComposeError: One cannot be had.
     """
-    known = set(fetched)
-    wanted = [application.services[name] for name in services if application.services[name].image not in known]
+    wanted = [application.services[name] for name in services]
     built = [one.name for one in wanted if one.build]
     pulled = [one.name for one in wanted if not one.build and one.pull_policy != "never" and "@" not in one.image]
     compose = compose_of(_with_all_profiles(environment))
