@@ -147,7 +147,7 @@ def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Seque
     if not begun:
         return ""
     ended = {one.name: how_it_ended(one) for one in runs}
-    hooks = ", ".join(f"{name} ({ended.get(name, 'it had begun')})" for name in begun)
+    hooks = ", ".join(f"hook {name} {ended.get(name, 'had begun')}" for name in begun)
     ids = ", ".join(str(one.get("id")) for one in snapshots)
-    kept = f"snapshot {ids} was taken before" if ids else "no snapshot of it was taken before"
-    return f"hooks that ran may have changed data, which a rollback leaves as it is: {hooks}; {kept}"
+    kept = f"snapshot {ids} was taken before" if ids else "no snapshot was taken before"
+    return f"data may have changed: {hooks}; {kept}"

@@ -227,7 +227,7 @@ class _HookExecution:
 
     def _failure(self, hook: Hook, run: HookRun) -> StartFailedError:
         self.failed = hook
-        advice = f"see its output: roas why {self.update.recorder.deployment_id} --evidence"
+        advice = f"correct what the hook runs, then update again: roas update {self.update.environment.name}"
         return StartFailedError(_sentence(run), advice=advice, service=run.service)
 
     def _begin(self, name: str) -> None:

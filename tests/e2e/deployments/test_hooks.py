@@ -172,12 +172,12 @@ async def test_a_migration_that_fails_half_way_is_the_cause_and_changes_no_conta
     assert version(place) == "1"
     details = last(place).details
     assert details["rolled_back_to"] == release.release_id
-    assert "migrate (ended with exit code 3)" in details["data"]
-    assert "no snapshot of it was taken" in details["data"]
+    assert "hook migrate ended with exit code 3" in details["data"]
+    assert "no snapshot was taken" in details["data"]
     explained = why(place)
     assert explained.headline.startswith("hook migrate failed")
     assert any('relation "orders" does not exist' in line.text for line in explained.lines)
-    assert any("may have changed data" in one for one in explained.tried)
+    assert any("data may have changed" in one for one in explained.tried)
     with place.stores() as stores:
         (error,) = stores.errors.unresolved("test")
     assert (error.service, error.verdict.category) == ("migrate", Category.SCHEMA_NOT_MIGRATED)

@@ -150,8 +150,8 @@ def test_the_last_lines_are_bounded() -> None:
 
 def test_data_may_have_changed_once_a_hook_had_begun() -> None:
     assert data_warning([], []) == ""
-    assert "migrate (it had begun)" in data_warning([], ["migrate"])
+    assert "hook migrate had begun" in data_warning([], ["migrate"])
     said = data_warning([RUN], ["migrate"])
-    assert "migrate (ended with exit code 3)" in said
-    assert "no snapshot of it was taken" in said
+    assert "hook migrate ended with exit code 3" in said
+    assert "no snapshot was taken" in said
     assert data_warning([RUN], ["migrate"], [{"id": "s-1"}]).endswith("; snapshot s-1 was taken before")
