@@ -198,7 +198,7 @@ def _usual_in_words(bounds: Bounds, metric: str) -> str:
 
 
 def _figure(metric: str, value: float) -> str:
-    return f"{value:.3g} {_UNITS[metric]}" if value < 1000 else f"{value:.0f} {_UNITS[metric]}"
+    return f"{round(value, 2):.3g} {_UNITS[metric]}" if value < 1000 else f"{value:.0f} {_UNITS[metric]}"
 
 
 def _rate(lines: int, seconds: float) -> str:

@@ -209,7 +209,7 @@ class _HookExecution:
         if run.ok:
             log.info("%s", said)
         else:
-            (log.warning if run.warns else log.error)("%s", run.sentence)
+            (log.warning if run.warns else log.error)("%s%s", run.sentence, "; the update goes on" if run.warns else "")
             announce(
                 HOOK_FAILED,
                 recorder.name,
