@@ -35,9 +35,11 @@ from tasks.deployment.hooks import (
     fetch_hook_images,
     hook_container,
     kill_left_command,
+    proven_hook_images,
     read_all_services,
     run_hook,
 )
+from tasks.deployment.images import image_names
 from tasks.deployment.release import failed_before, hold_back, new_digests
 from tasks.errors.hook_evidence import keep_output
 from tasks.recovery.notify import HOOK_FAILED, announce
@@ -58,6 +60,7 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
     """Pull and build the images of one-off containers, while nothing is touched.
 
     Returns the update with the services of these containers among those that it creates, for who judges its images.
+    The images that they had in the last update that succeeded are among those of the release.
 
     Raises:
         ComposeError: One cannot be had.
@@ -70,6 +73,10 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
     known = {one.image for one in application.services.values()}
     others = {name: one for name, one in everything.services.items() if name in one_off and one.image not in known}
     await fetch_hook_images(update.environment, everything, sorted(others))
+    now = await image_names(update.environment, everything, others)
+    update.recorder.facts["hook_images"] = {name: now[one.image] for name, one in others.items() if one.image in now}
+    proven = await proven_hook_images(update.environment.name)
+    release = update.release
     lines = [
         PlannedService(service=name, action=PlannedAction.CREATE, because=f"hook {one_off[name]} runs it")
         for name in sorted(others)
@@ -79,6 +86,7 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
         update,
         application=replace(application, services={**application.services, **others}),
         plan=replace(update.plan, services=(*update.plan.services, *lines)),
+        release=None if release is None else replace(release, images={**proven, **release.images}),
     )
 
 

@@ -21,13 +21,16 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError, RoasError, StartFailedError
 from models.hooks import Hook
+from models.operations import OperationStatus, OperationType
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
-from tasks.runtime.retry_policy import EFFECT, READ
+from tasks.runtime.retry_policy import EFFECT, READ, retry_read
+from tasks.runtime.stores import open_stores
 from tasks.runtime.traces import describe_span
 
 log = logging.getLogger("roas")
 
 _ASK_AGAIN_SECONDS = 0.25
+_UPDATES_BACK = 50
 OUTPUT_LINES = 2000
 """So many lines of a container's output are read at its end."""
 
@@ -87,6 +90,18 @@ async def fetch_hook_images(environment: Environment, application: Application, 
         await asyncio.to_thread(compose.build, built)
     if pulled:
         await asyncio.to_thread(compose.pull, pulled, always=True)
+
+
+@retry_read
+async def proven_hook_images(environment: str) -> dict[str, str]:
+    """The ids of the images that hooks alone ran in the last update that succeeded, by service."""
+
+    def read() -> dict[str, str]:
+        ended = open_stores().operations.history(environment, OperationType.START, limit=_UPDATES_BACK)
+        succeeded = (one.details for one in ended if one.status is OperationStatus.SUCCESS)
+        return next((details["hook_images"] for details in succeeded if details.get("hook_images")), {})
+
+    return await asyncio.to_thread(read)
 
 
 @task(name="run a hook", task_run_name="hook {order.hook.name}", **EFFECT)

@@ -22,6 +22,7 @@ from models.failures import HookError, StartFailedError, ValidationFailedError
 from models.operations import Operation, OperationStatus
 from models.records import EvaluationRecord, Explanation
 from models.results import OperationResult
+from tasks.deployment.hooks import proven_hook_images
 from tasks.deployment.services import read_plan
 from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
@@ -361,6 +362,8 @@ async def test_hooks_run_new_images_and_a_failed_one_holds_them_back(place: Plac
     declared("-gt 1")
     await update("test")
     assert version(place) == "3"
+    assert await proven_hook_images("test") == last(place).details["hook_images"]
+    assert set(last(place).details["hook_images"]) == {"tool"}
 
 
 async def test_hooks_run_behind_the_engine_broker(place: Place) -> None:  # noqa: F811
