@@ -39,7 +39,7 @@ from tasks.deployment.hooks import (
     read_all_services,
     run_hook,
 )
-from tasks.deployment.images import image_names
+from tasks.deployment.images import images_named
 from tasks.deployment.release import failed_before, hold_back, new_digests
 from tasks.errors.hook_evidence import keep_output
 from tasks.recovery.notify import HOOK_FAILED, announce
@@ -73,7 +73,7 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
     known = {one.image for one in application.services.values()}
     others = {name: one for name, one in everything.services.items() if name in one_off and one.image not in known}
     await fetch_hook_images(update.environment, everything, sorted(others))
-    now = await image_names(update.environment, everything, others)
+    now = await images_named(update.environment, [one.image for one in others.values()])
     update.recorder.facts["hook_images"] = {name: now[one.image] for name, one in others.items() if one.image in now}
     proven = await proven_hook_images(update.environment.name)
     release = update.release

@@ -18,7 +18,7 @@ from flows.deployment.update import update
 from models.compose import FetchOptions, PlannedAction
 from models.errors import Category
 from models.evidence import EvidenceBundle
-from models.failures import HookError, StartFailedError, ValidationFailedError
+from models.failures import GateRefusedError, HookError, StartFailedError, ValidationFailedError
 from models.operations import Operation, OperationStatus
 from models.records import EvaluationRecord, Explanation
 from models.results import OperationResult
@@ -364,6 +364,29 @@ async def test_hooks_run_new_images_and_a_failed_one_holds_them_back(place: Plac
     assert version(place) == "3"
     assert await proven_hook_images("test") == last(place).details["hook_images"]
     assert set(last(place).details["hook_images"]) == {"tool"}
+
+
+async def test_the_gate_judges_an_image_that_a_hook_alone_runs(place: Place, images: Registry) -> None:  # noqa: F811
+    well = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
+    images.publish("gated", "ENV VERSION=1", "USER 1000", well)
+    images.publish("gated-tool", "USER 1000", 'CMD ["true"]')
+    place.declare(
+        f"""
+        web: {{image: "{images.image("gated")}", init: true, healthcheck: {HEALTH}}}
+        tool: {{image: "{images.image("gated-tool")}", profiles: [tools], init: true}}
+        """,
+        hooks="{before: [{name: tool, service: tool}]}",
+        gate="{policies: [{name: not-root, expression: \"service.user == '1000'\", message: it runs as root}]}",
+    )
+    await startup("test")
+    images.publish("gated", "ENV VERSION=2", "USER 1000", well)
+    images.publish("gated-tool", "ENV VERSION=2", 'CMD ["true"]')
+
+    with pytest.raises(GateRefusedError, match="not-root: tool: it runs as root"):
+        await update("test")
+
+    assert version(place) == "1"
+    assert "hooks" not in last(place).details
 
 
 async def test_hooks_run_behind_the_engine_broker(place: Place) -> None:  # noqa: F811
