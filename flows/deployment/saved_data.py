@@ -35,7 +35,9 @@ async def save_before_update(update: UpdateContext) -> None:
         return
     check_services(environment.data, update.application)
     there = {one.service for one in await inspect_application(environment)}
-    data = saved_before_update(environment.data, update.application, update.changed, there)
+    # A migration may change any data.
+    changed = tuple(update.application.services) if environment.hooks.before else update.changed
+    data = saved_before_update(environment.data, update.application, changed, there)
     if not data:
         return
     now = datetime.now(UTC)
