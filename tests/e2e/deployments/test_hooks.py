@@ -61,7 +61,8 @@ def declare(
     **fields: object,
 ) -> None:
     """An application whose version is a variable, and a job of a profile that is switched off."""
-    (place.folder / "out").mkdir(exist_ok=True)
+    for name in ("out", "kept"):
+        (place.folder / name).mkdir(exist_ok=True)
     place.declare(
         f"""
         db:
@@ -70,6 +71,7 @@ def declare(
           init: true
           command: [sh, -c, 'touch /tmp/well; exec sleep 600']
           healthcheck: {HEALTH}
+          volumes: ['{place.folder}/kept:/kept']
         web:
           image: {IMAGE}
           pull_policy: never
@@ -183,6 +185,23 @@ async def test_a_migration_that_fails_half_way_is_the_cause_and_changes_no_conta
         (error,) = stores.errors.unresolved("test")
     assert (error.service, error.verdict.category) == ("migrate", Category.SCHEMA_NOT_MIGRATED)
     nothing_is_left(place)
+
+
+async def test_all_data_is_saved_before_a_hook_that_may_change_it(place: Place) -> None:  # noqa: F811
+    (place.folder / "kept").mkdir()
+    (place.folder / "kept" / "orders").write_text("7")
+    saved = f"{{save: [{{kind: files, volume: {place.folder}/kept}}]}}"
+    declare(place, 1, data=saved)
+    await startup("test")
+    # The changed service does not mount it.
+    declare(place, 2, job="exit 1", before=[migrate()], data=saved)
+
+    with pytest.raises(StartFailedError, match="Hook migrate failed"):
+        await update("test")
+
+    details = last(place).details
+    (snapshot,) = details["snapshots"]
+    assert details["data"].endswith(f"snapshot {snapshot['id']} was taken before")
 
 
 async def test_a_migration_that_hangs_is_stopped_at_its_limit(place: Place) -> None:  # noqa: F811
