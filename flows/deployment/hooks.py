@@ -72,6 +72,8 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
     everything = await read_all_services(update.environment)
     known = {one.image for one in application.services.values()}
     others = {name: one for name, one in everything.services.items() if name in one_off and one.image not in known}
+    if not others:
+        return update
     await fetch_hook_images(update.environment, everything, sorted(others))
     now = await images_named(update.environment, [one.image for one in others.values()])
     update.recorder.facts["hook_images"] = {name: now[one.image] for name, one in others.items() if one.image in now}
