@@ -39,6 +39,12 @@ class Snapshots(Repository):
         query = newest(_snapshots, "begun_at", environment=environment, state=state.value if state else None)
         return [_rows.to_value(row) for row in self._all(query)]
 
+    def whole(self) -> list[DataSnapshot]:
+        """The whole snapshots of all environments, newest first."""
+        return [
+            _rows.to_value(row) for row in self._all(newest(_snapshots, "begun_at", state=SnapshotState.WHOLE.value))
+        ]
+
     def get(self, snapshot_id: str) -> DataSnapshot:
         """The snapshot of this id, or the only one whose id begins like this.
 

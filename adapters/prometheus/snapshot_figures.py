@@ -1,0 +1,40 @@
+"""Metrics of snapshots of data: when the last whole one was taken, and when a restore was last rehearsed."""
+
+from __future__ import annotations
+
+from prometheus_client.core import Metric
+
+from adapters.prometheus import metric_families as families
+from adapters.stores import Stores
+from models.snapshots import DataSnapshot
+
+
+def snapshot_figures(stores: Stores) -> list[Metric]:
+    """The families of snapshots, of each environment that has one. Raises StoreError if they cannot be read."""
+    latest: dict[str, DataSnapshot] = {}
+    rehearsed: dict[str, float] = {}
+    for one in stores.snapshots.whole():
+        latest.setdefault(one.environment, one)
+        if one.rehearsed_at is not None and one.rehearsal is not None and one.rehearsal.ok:
+            at = one.rehearsed_at.timestamp()
+            rehearsed[one.environment] = max(at, rehearsed.get(one.environment, 0.0))
+    return [
+        families.gauge(
+            "roas_snapshot_timestamp_seconds",
+            "When the last whole snapshot of the data was taken.",
+            "environment",
+            samples=(((name,), one.begun_at.timestamp()) for name, one in latest.items()),
+        ),
+        families.gauge(
+            "roas_snapshot_bytes",
+            "Size of the data in the last whole snapshot.",
+            "environment",
+            samples=(((name,), one.bytes) for name, one in latest.items()),
+        ),
+        families.gauge(
+            "roas_snapshot_rehearsed_timestamp_seconds",
+            "When a restore of a snapshot was last rehearsed with success.",
+            "environment",
+            samples=(((name,), at) for name, at in rehearsed.items()),
+        ),
+    ]
