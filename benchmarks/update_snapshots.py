@@ -2,9 +2,9 @@
 
     python -m benchmarks.update_snapshots [files postgresql] [--megabytes 1024] [--rounds 3]
 
-Each round measures both ways in turns, with a new repository each time; the figures are medians. The data is half random,
-half text. The goal is a throughput of at least 0.8 of what the programs alone reach. It takes the engine's socket, root
-(restic alone reads the volume's folder), and the image roas/gallery:local.
+Each round measures both ways in turns, with a new repository each time; the figures are medians. The data is half
+random, half text. The goal is a throughput of at least 0.8 of what the programs alone reach. It takes the engine's
+socket, root (restic alone reads the volume's folder), and the image roas/gallery:local.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ def _database(megabytes: int) -> Iterator[str]:
         rows = megabytes * 1024
         _psql(
             container,
-            "create extension pgcrypto; create table rows as select id, encode(gen_random_bytes(256), 'hex') as random, "
+            "create extension pgcrypto; "
+            "create table rows as select id, encode(gen_random_bytes(256), 'hex') as random, "
             f"repeat('text ' || id, 50) as text from generate_series(1, {rows}) as id; "
             "alter table rows add primary key (id)",
         )
