@@ -36,6 +36,7 @@ async def restore(
     confirmed: bool = Field(False, description="On: what was written since the snapshot may be lost."),
     asked_by: str | None = parameters.ASKED_BY,
     deployment_id: str | None = parameters.DEPLOYMENT_ID,
+    compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
 ) -> OperationResult:
     """Save what is there, stop what writes, put the snapshot's data back, start, and prove.
@@ -49,7 +50,7 @@ async def restore(
         StartFailedError: A service did not come up with that data.
     """
     undo = DataRollback()
-    request = OperationRequest(asked_by, deployment_id, None, wait_seconds)
+    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
         declared = await recorder.load()
         settings_of(declared)
