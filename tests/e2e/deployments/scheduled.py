@@ -100,7 +100,7 @@ class Campaign:
             mover.join()
             tags.append(self._tag)
         time.sleep(_HOLDS_SECONDS)
-        problems = self._judge(number, began + took, before, tags, state, operation)
+        problems = tuple(self._judge(number, began + took, before, tags, state, operation))
         return Update(
             number=number,
             wanted=wanted,
@@ -108,7 +108,7 @@ class Campaign:
             state=state,
             served=self.serves,
             took_seconds=took,
-            problems=tuple(problems),
+            problems=problems,
         )
 
     def _add(self, version: Version) -> Version:
