@@ -13,13 +13,15 @@ from benchmarks.measure import Stack, report, stack
 from benchmarks.updates.application import image_of, last_operation, place, roas, states, warm_up
 from tests.support.ports import free_port
 from tests.support.registry import Registry
-from tests.support.versions import BAD, IN_ORDER, Behaviour, Client, Version, asking, web
+from tests.support.versions import BAD, IN_ORDER, MIGRATION, SMOKE_TEST, Behaviour, Client, Version, asking, web
 
 _OLD = "1"
 _LATE_SECONDS = 8
 _UNHEALTHY_SECONDS = 2
 _START_TIMEOUT_SECONDS = 12
 _SEED = 11
+_KINDS = (*BAD, Behaviour.SMOKE, Behaviour.MIGRATION)
+_NEVER_SERVE = (Behaviour.CRASH, Behaviour.MIGRATION)
 _HOLDS_SECONDS = 1.0
 """So long the old version has to answer after the command has ended."""
 
@@ -36,7 +38,7 @@ class Ended:
 
 def bad(folder: Path, rounds: int) -> bool:
     """So many updates to each kind of bad version, in random order."""
-    kinds = [kind for kind in BAD for _ in range(rounds)]
+    kinds = [kind for kind in _KINDS for _ in range(rounds)]
     random.Random(_SEED).shuffle(kinds)
     ended: list[Ended] = []
     with place(folder) as images:
@@ -49,7 +51,11 @@ def bad(folder: Path, rounds: int) -> bool:
         }
         probe = {"kind": "http", "port": 8080, "contains": IN_ORDER}
         specs = {"web": {"probe": probe, "start_timeout_seconds": _START_TIMEOUT_SECONDS}}
-        with stack(folder, "shop", services, services=specs) as made:
+        hooks = {
+            "before": [{"name": "migrate", "service": "web", "command": MIGRATION}],
+            "after": [{"name": "smoke", "exec": {"service": "web", "command": SMOKE_TEST}}],
+        }
+        with stack(folder, "shop", services, services=specs, hooks=hooks) as made:
             roas("start", made.name)
             warm_up(folder)
             with asking(port) as client:
@@ -62,7 +68,7 @@ def bad(folder: Path, rounds: int) -> bool:
                         f"command {one.took_seconds:6.2f} s {'; '.join(one.problems)}",
                         flush=True,
                     )
-    for kind in BAD:
+    for kind in _KINDS:
         _print_kind(kind, [one for one in ended if one.behaviour is kind])
     back = sum(not one.problems for one in ended)
     return report("back at the old version", back, f"of {len(kinds)}", least=len(kinds))
@@ -91,7 +97,7 @@ def _update_to(version: Version, made: Stack, images: Registry, client: Client) 
         "the image's name was not given back": image_of(images.image("web")) != name,
         "the old version does not answer": not all(one.is_right and one.version == _OLD for one in last),
         "the new version was never run": version.name not in {one.version for one in answers}
-        and version.behaviour is not Behaviour.CRASH,
+        and version.behaviour not in _NEVER_SERVE,
         "an image that is held back is taken again": _takes_again(made),
     }
     return Ended(

@@ -1,23 +1,22 @@
-"""What an update costs beside Compose's own commands: its time, and the outage that a client sees."""
+"""What an update costs beside Compose's own commands, and what clients see of it."""
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import Stack, report, seconds, stack
+from benchmarks.update_outage import application, start_first, stop_first
 from benchmarks.updates.application import place, roas, states, warm_up
-from tests.support.ports import free_port
+from tests.support.fronts import FRONTS, build_image
 from tests.support.registry import Registry
-from tests.support.versions import Client, Version, asking, outages, web
+from tests.support.versions import Version, web
 
 MOST_TIMES_COMPOSE = 1.1
 MOST_OUTAGE_TIMES_COMPOSE = 1.0
 _SERVICES = 10
-_SETTLES_SECONDS = 0.5
 
 
 def ten(folder: Path, rounds: int) -> bool:
@@ -45,33 +44,21 @@ def ten(folder: Path, rounds: int) -> bool:
 
 
 def outage(folder: Path, rounds: int) -> bool:
-    """One of three services replaced stop-first: how long a client at 20 requests a second gets no right answer."""
-    names = ["base", "worker", "web"]
-    taken: dict[str, list[float]] = {"ours": [], "compose": []}
-    with place(folder) as images, _twice(folder, images, names, published="web") as (ours, theirs):
-        for turn in range(rounds):
-            version = f"{turn + 2}"
-            for kind in _order(turn):
-                made = ours if kind == "ours" else theirs
-                _publish(images, kind, "web", version)
-                update = _update(ours) if kind == "ours" else lambda: _compose_update(theirs)
-                taken[kind].append(_outage_of(made, update, version))
-    ratio = _print_ratio("outage of one of three services", taken)
-    return report("  ours / compose", ratio, "x", most=MOST_OUTAGE_TIMES_COMPOSE)
+    """One of three services replaced stop-first: how long a client gets no answer, beside Compose's."""
+    build_image()
+    with application(folder) as made:
+        return stop_first(made, rounds) <= MOST_OUTAGE_TIMES_COMPOSE
 
 
-def _outage_of(made: Stack, update: Callable[[], object], version: str) -> float:
-    port = int(made.compose("port", "web", "8080").rpartition(":")[2])
-    with asking(port) as client:
-        began = time.monotonic()
-        update()
-        client.until(lambda one: one.version == version and one.is_right, since=began)
-        time.sleep(_SETTLES_SECONDS)
-        return _without_answer(client, began)
-
-
-def _without_answer(client: Client, since: float) -> float:
-    return sum(one.seconds for one in outages(client.since(since)))
+def proxies(folder: Path, requests: int) -> bool:
+    """A service behind each kind of proxy replaced start-first: how many of so many requests fail."""
+    build_image()
+    failed = 0
+    for front in FRONTS:
+        (folder / front).mkdir()
+        with application(folder / front) as made:
+            failed += start_first(made, front, requests)
+    return failed == 0
 
 
 def _print_ratio(what: str, taken: dict[str, list[float]]) -> float:
@@ -100,22 +87,13 @@ def _publish(images: Registry, kind: str, service: str, version: str) -> None:
 
 
 @contextmanager
-def _twice(
-    folder: Path, images: Registry, names: list[str], published: str | None = None
-) -> Iterator[tuple[Stack, Stack]]:
-    """The same application for each of the two, with images of its own; both run, and one update was done already.
-
-    With a `published` service the others than the first need the first.
-    """
+def _twice(folder: Path, images: Registry, names: list[str]) -> Iterator[tuple[Stack, Stack]]:
+    """The same application for each of the two, with images of its own; both run, and one update was done already."""
     declared = {}
     for kind in ("ours", "compose"):
         for name in names:
             _publish(images, kind, name, "0")
         declared[kind] = {name: web(images.image(f"{kind}-{name}")) for name in names}
-        if published:
-            declared[kind][published] = web(images.image(f"{kind}-{published}"), free_port())
-            for name in names[1:]:
-                declared[kind][name] |= {"depends_on": {names[0]: {"condition": "service_healthy"}}}
     with (
         stack(folder, "ours", declared["ours"], stabilisation_seconds=0) as ours,
         stack(folder, "compose", declared["compose"]) as theirs,

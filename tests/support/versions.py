@@ -27,8 +27,9 @@ _SERVER = (
     " if ($how eq 'late') { $SIG{ALRM} = sub { print STDERR qq(out of handles\\n); exit 3 }; alarm $after }"
     " if ($how eq 'unhealthy') { $SIG{ALRM} = sub { unlink '/tmp/well' }; alarm $after }"
     " if ($how ne 'slow') { open my $well, '>', '/tmp/well' }"
-    " my $state = $how eq 'wrong' ? 'no such table' : 'in order';"
     " while (1) { my $client = $server->accept or next; sysread $client, my $asked, 4096;"
+    " my $fails = $how eq 'wrong' || ($how eq 'smoke' && $asked =~ m(^GET /order));"
+    " my $state = $fails ? 'no such table' : 'in order';"
     " my $body = qq($ENV{VERSION} $state);"
     " print $client qq(HTTP/1.0 200 OK\\r\\nContent-Length: ) . length($body) . qq(\\r\\n\\r\\n$body); close $client }"
 )
@@ -47,9 +48,25 @@ class Behaviour(StrEnum):
     """Its health check never passes, and it does not exit."""
     WRONG = "wrong"
     """Its health check passes, and its answers are wrong."""
+    SMOKE = "smoke"
+    """Its health check passes, and its answers to /order are wrong, which only a smoke test asks for."""
+    MIGRATION = "migration"
+    """It would serve well, but its migration fails half-way."""
 
 
-BAD = tuple(one for one in Behaviour if one is not Behaviour.GOOD)
+BAD = tuple(one for one in Behaviour if one not in (Behaviour.GOOD, Behaviour.SMOKE, Behaviour.MIGRATION))
+"""The bad ones that are found without hooks."""
+
+_ASK = (
+    "my $server = IO::Socket::INET->new('127.0.0.1:8080') or die $!;"
+    " print $server qq(GET /order HTTP/1.0\\r\\n\\r\\n);"
+    " my $said = join '', <$server>; print $said; exit($said =~ /in order/ ? 0 : 1)"
+)
+SMOKE_TEST = ("perl", "-MIO::Socket::INET", "-e", _ASK)
+"""Asks inside the service's container for /order."""
+
+MIGRATION = ("sh", "-c", "echo half-done; if [ $BEHAVIOUR = migration ]; then echo no such column >&2; exit 1; fi")
+"""Runs in the service's new image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
