@@ -86,8 +86,14 @@ def update_stability(
     readiness: Readiness,
     container_states: Sequence[ContainerState],
     needed: timedelta,
+    *,
+    ran_before: bool = False,
 ) -> StabilityHold:
-    """Update how long a service has been up without a break; every restart or failure begins anew."""
+    """Update how long a service has been up without a break; every restart or failure begins anew.
+
+    The engine calls a container healthy until its health check has failed several times in a row. One whose last check
+    failed is not proven before the next check, unless it `ran_before`.
+    """
     restarts = sum(one.restart_count for one in container_states)
     if readiness.progress is Progress.COMPLETED:
         return StabilityHold(since=now, restarts=restarts, proven=True, reason=readiness.reason)
@@ -98,6 +104,10 @@ def update_stability(
         restarted = any(_started_since(before.since, one) for one in container_states)
         since = now if restarted else before.since
     held = now - since
+    failing = None if ran_before else next((one for one in container_states if _fails_now(one)), None)
+    if held >= needed and failing is not None:
+        reason = f"its last health check failed: {_last_check(failing)}"
+        return StabilityHold(since=since, restarts=restarts, proven=False, reason=reason)
     if held >= needed:
         return StabilityHold(since=since, restarts=restarts, proven=True, reason=f"{readiness.reason}, and it held")
     left = (needed - held).total_seconds()
@@ -153,6 +163,10 @@ def _running_progress(declaration: ServiceDeclaration, one: ContainerState) -> R
     if declaration.awaited:
         return Readiness(progress=Progress.WAITING, reason="it has not finished yet")
     return Readiness(progress=Progress.UP, reason="it runs; it has no health check")
+
+
+def _fails_now(one: ContainerState) -> bool:
+    return one.health == "healthy" and bool(one.health_log) and one.health_log[-1].exit_code != 0
 
 
 def _last_check(one: ContainerState) -> str:

@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 _ASK_AGAIN_SECONDS = 0.25
 
+_NEXT_CHECK = timedelta(milliseconds=250)
+
 _EXPECTED = frozenset({"create", "start"})
 """What happens to a container that is brought up, and says nothing of whether its health check passes."""
 
@@ -174,7 +176,7 @@ async def until_proven(
     name = attempt.declaration.name
     needed = attempt.environment.stabilisation(name)
     until = time.monotonic() + deadline_seconds
-    been_up = False
+    been_up, ran_before = False, held is not None
     among = watch.containers(name)
     while True:
         outages = attempt.outages
@@ -193,12 +195,14 @@ async def until_proven(
             if all(one.health == "healthy" for one in seen):
                 reached(DependencyCondition.HEALTHY)
         # While the engine was away the service was not observed.
-        held = update_stability(held if attempt.outages == outages else None, datetime.now(UTC), now, seen, needed)
+        before = held if attempt.outages == outages else None
+        held = update_stability(before, datetime.now(UTC), now, seen, needed, ran_before=ran_before)
         if held.proven:
             return seen
         if time.monotonic() > until:
+            why = held.reason if now.progress is Progress.UP else now.reason
             raise StartFailedError(
-                f"{name} was not up after {deadline_seconds:.0f} s: {now.reason}",
+                f"{name} was not up after {deadline_seconds:.0f} s: {why}",
                 advice=f"look at its log: roas logs {attempt.environment.name} {name}",
                 service=name,
             )
@@ -417,6 +421,9 @@ class Attempt:
         if held.since is None:
             return INSPECT_AGAIN_AFTER
         left = needed - (datetime.now(UTC) - held.since)
+        if left < timedelta():
+            # It waits for the next health check, of which the engine sends no event unless the state changes.
+            return _NEXT_CHECK
         return max(timedelta(milliseconds=10), min(INSPECT_AGAIN_AFTER, left))
 
 

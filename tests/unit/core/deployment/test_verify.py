@@ -186,6 +186,29 @@ def test_a_failure_ends_the_stability_time() -> None:
     assert held(first, 5, replace(UP, state="restarting")).since is None
 
 
+def test_a_service_whose_last_health_check_failed_is_not_proven_before_the_next() -> None:
+    entries = [HealthLogEntry(ended_at="", exit_code=code, output="") for code in (0, 1, 0)]
+    passed, failed, passed_again = (
+        replace(UP, health="healthy", health_log=tuple(entries[: count + 1])) for count in range(3)
+    )
+    first = held(None, 0, passed)
+    waits = held(first, 10, failed)
+
+    assert not waits.proven
+    assert waits.since == first.since
+    assert waits.reason == "its last health check failed: exit code 1"
+    assert held(waits, 11, passed_again).proven
+
+
+def test_a_service_that_ran_before_is_proven_although_its_last_health_check_failed() -> None:
+    check = HealthLogEntry(ended_at="", exit_code=1, output="")
+    seen = [replace(UP, health="healthy", health_log=(check,))]
+    first = held(None, 0)
+    readiness = judge_progress(SERVER, seen, asked_at=ASKED)
+
+    assert update_stability(first, LATER + TEN, readiness, seen, TEN, ran_before=True).proven
+
+
 def test_a_completed_job_needs_no_stability_time() -> None:
     done = replace(UP, state="exited", exit_code=0)
     assert update_stability(None, LATER, judge_progress(JOB, [done], asked_at=ASKED), [done], TEN).proven
