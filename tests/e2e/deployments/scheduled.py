@@ -26,7 +26,7 @@ from tests.support.versions import BAD, IN_ORDER, Behaviour, Client, Version, as
 _SERVES_WITHIN_SECONDS = 240.0
 _ENDS_WITHIN_SECONDS = 240.0
 _START_TIMEOUT_SECONDS = 6
-_STABILISATION_SECONDS = 2.5
+_STABILISATION_SECONDS = 4
 _HOLDS_SECONDS = 0.5
 """So long what serves after a verdict is seen."""
 _MOVES_AGAIN = 0.25
