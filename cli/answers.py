@@ -20,8 +20,12 @@ def answers(port: int, host: str) -> None:
 
     Notifications carry such links where ROAS_ANSWERS_URL is set, the public address of a proxy with TLS in
     front of this server. A link works once, within 24 hours, and only by the button of its page.
+
+    It also takes pushes of git servers at /push/ENV, for environments whose source has a webhook_secret.
     """
-    if current_settings().answers_url is None:
+    from flows.deployment.push_places import takes_pushes
+
+    if current_settings().answers_url is None and not takes_pushes():
         raise BadInputError(
             "ROAS_ANSWERS_URL is not set, so no notification carries a link;",
             advice="set it to the public address of this server, such as https://ops.example.",
@@ -31,10 +35,13 @@ def answers(port: int, host: str) -> None:
         import asyncio
 
         from adapters.notifications.answer_server import AnswerServer, RateLimit
+        from flows.deployment.push import PushDesk
         from flows.recovery.answer import AnswerDesk
 
         desk = AnswerDesk(asyncio.get_running_loop())
-        with AnswerServer((host, port), desk.show, desk.answer, RateLimit(_REQUESTS_A_MINUTE)) as server:
+        pushes = PushDesk(asyncio.get_running_loop())
+        limit = RateLimit(_REQUESTS_A_MINUTE)
+        with AnswerServer((host, port), desk.show, desk.answer, limit, pushes.receive) as server:
             echo(f"answer links are served on {host}:{server.server_port}")
             serving = asyncio.create_task(asyncio.to_thread(server.serve_forever))
             try:

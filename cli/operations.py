@@ -205,7 +205,7 @@ def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failure: bool, json_wanted: bool) -> None:
     """Show what a start would do with each service, and because of which change; change nothing."""
     from cli.rendering.console import say
-    from cli.rendering.releases import show_plan, show_update_plan
+    from cli.rendering.releases import show_checkout, show_plan, show_update_plan
     from core.deployment.update_policy import outside_of_windows
     from models.compose import FetchOptions
     from tasks.deployment.services import read_plan
@@ -220,6 +220,10 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
         show_answer(found, json_wanted, show_update_plan if of_update else show_plan)
     if of_update and not json_wanted and (outside := outside_of_windows(name, environment.update, datetime.now(UTC))):
         say(outside.rstrip(";"))
+    if environment.source is not None and not json_wanted:
+        from tasks.deployment.source import source_of_checkout
+
+        show_checkout(source_of_checkout(environment))
     if differs_is_failure and found.changes:
         sys.exit(1)
 

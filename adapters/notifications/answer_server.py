@@ -1,11 +1,14 @@
-"""Serve the pages of answer links: opening one shows what it would do, and only its button does it."""
+"""Serve the pages of answer links: opening one shows what it would do, and only its button does it.
+
+The same server takes the pushes of git servers, since both come through one proxy.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
@@ -14,6 +17,10 @@ from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 _MOST_BODY = 8192
+_MOST_PUSH = 25 * 1024 * 1024
+"""GitHub sends no more."""
+
+_CHUNK = 64 * 1024
 _AT_ONCE = 8
 _REQUEST_SECONDS = 10
 _A_MINUTE = 60.0
@@ -60,8 +67,15 @@ class RateLimit:
             return True
 
 
+Push = Callable[[str, Mapping[str, str], Iterable[bytes]], AnswerPage]
+"""Takes an environment's name, the headers and the body of a push; returns the page."""
+
+
 class AnswerServer(ThreadingHTTPServer):
-    """The server. `show` and `answer` take a link's token, `answer` also the note; they return the page."""
+    """The server. `show` and `answer` take a link's token, `answer` also the note; they return the page.
+
+    `push` is called for POST /push/ENV; without it there is no such page.
+    """
 
     daemon_threads = True
 
@@ -71,7 +85,9 @@ class AnswerServer(ThreadingHTTPServer):
         show: Callable[[str], AnswerPage],
         answer: Callable[[str, str], AnswerPage],
         limit: RateLimit,
+        push: Push | None = None,
     ) -> None:
+        self.push = push
         self.show, self.answer, self.limit = show, answer, limit
         self.places = threading.BoundedSemaphore(_AT_ONCE)
         super().__init__(address, _Handler)
@@ -88,26 +104,44 @@ class _Handler(BaseHTTPRequestHandler):
         self._respond(lambda token: self.server.show(token))
 
     def do_POST(self) -> None:
+        folder, name = self._place()
+        push = self.server.push if folder == "push" else None
         try:
             size = int(self.headers.get("Content-Length") or 0)
         except ValueError:
             size = -1
-        if not 0 <= size <= _MOST_BODY:
+        if not 0 <= size <= (_MOST_BODY if push is None else _MOST_PUSH):
             self._send(AnswerPage(status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, title="Too large", text="Shorten it."))
+            return
+        if push is not None and name:
+            self._within_limit(lambda: push(name, dict(self.headers.items()), self._chunks(size)))
             return
         form = parse_qs(self.rfile.read(size).decode("utf-8", "replace"))
         self._respond(lambda token: self.server.answer(token, form.get("note", [""])[0]))
 
+    def _place(self) -> tuple[str, str]:
+        *_, folder, name = ["", "", *urlsplit(self.path).path.split("/")]
+        return folder, name
+
+    def _chunks(self, size: int) -> Iterator[bytes]:
+        while size > 0 and (chunk := self.rfile.read(min(size, _CHUNK))):
+            size -= len(chunk)
+            yield chunk
+
     def _respond(self, page_of: Callable[[str], AnswerPage]) -> None:
-        *_, folder, token = ["", "", *urlsplit(self.path).path.split("/")]
+        folder, token = self._place()
         if folder != "answer" or not token:
             self._send(self._NOT_THERE)
-        elif not self.server.limit.take() or not self.server.places.acquire(blocking=False):
+        else:
+            self._within_limit(lambda: page_of(token))
+
+    def _within_limit(self, page: Callable[[], AnswerPage]) -> None:
+        if not self.server.limit.take() or not self.server.places.acquire(blocking=False):
             busy = "Too many requests. Wait a minute."
             self._send(AnswerPage(status=HTTPStatus.TOO_MANY_REQUESTS, title="Busy", text=busy))
         else:
             try:
-                self._send(page_of(token))
+                self._send(page())
             finally:
                 self.server.places.release()
 

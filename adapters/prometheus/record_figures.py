@@ -16,6 +16,7 @@ from adapters.prometheus.hook_figures import hook_figures
 from adapters.prometheus.latest_ends import LATEST, ended_operations, ended_recoveries
 from adapters.prometheus.metric_families import Count, Labels, RowCounter
 from adapters.prometheus.snapshot_figures import snapshot_figures
+from adapters.prometheus.source_figures import source_figures
 from adapters.prometheus.update_figures import UpdateFigures
 from adapters.stores import Stores
 from adapters.stores.sql import table
@@ -83,6 +84,7 @@ class OperationFigures:
             *hook_figures(recorded),
             *self._updates.families(known),
             *snapshot_figures(self._stores),
+            *source_figures(recorded),
         ]
 
 

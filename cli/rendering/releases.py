@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.markup import escape
 
@@ -12,6 +12,7 @@ from core.deployment.release_notes import note_lines
 from models.compose import Interruption, Plan, PlannedAction, PlannedService
 from models.records import Release, ReleaseDetails
 from models.results import DriftReport
+from models.sources import SOURCE_KEY, SourceRevision
 
 _COLOURS = {PlannedAction.KEEP: "dim", PlannedAction.RECREATE: "yellow", PlannedAction.RESTART: "yellow"}
 
@@ -47,6 +48,12 @@ def show_plan(plan: Plan, command: str = "start") -> None:
     if plan.orphans:
         say(f"[yellow]not declared any more, left alone:[/yellow] {escape(', '.join(plan.orphans))}")
     say(f"\nplan {plan_id(plan)}   to do this or nothing: roas {command} ENV --plan {plan_id(plan)}")
+
+
+def show_checkout(kept: Mapping[str, Mapping[str, str]]) -> None:
+    """Print which revision of the environment's source the files are of."""
+    if SOURCE_KEY in kept:
+        say(f"files of revision {escape(str(SourceRevision(**kept[SOURCE_KEY])))}")
 
 
 def show_releases(releases: Sequence[ReleaseDetails]) -> None:

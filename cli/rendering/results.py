@@ -17,6 +17,7 @@ from core.deployment.release_notes import lines_of
 from core.reporting.timing import Timing
 from flows.runtime.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
+from models.sources import SourceRevision
 
 if TYPE_CHECKING:
     from models.errors import Pattern, UnnamedGroup, Verdict
@@ -65,6 +66,7 @@ def show_deployment(details: DeploymentDetails, cause: str | None = None) -> Non
         _show_changes(details.changes)
     if operation.details.get("kept"):
         say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
+    _show_source(operation)
     _show_images(operation.details)
     show_hooks(operation.details)
     if details.health is not None:
@@ -76,6 +78,19 @@ def show_deployment(details: DeploymentDetails, cause: str | None = None) -> Non
         _show_error(error, said=str(operation.details.get("reason") or ""))
     say(f"\n[dim]stores: {escape(details.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
     say("next: " + "   ".join(_next_commands(operation)))
+
+
+def _show_source(operation: Operation) -> None:
+    """Print which revision of the environment's source it took, and what holds back or pins one."""
+    details, name = operation.details, operation.environment
+    source = details.get("source")
+    if isinstance(source, dict):
+        known = {field: str(source.get(field, "")) for field in ("revision", "ref", "subject")}
+        say(f"[bold]revision[/bold]  {escape(str(SourceRevision(**known)))}")
+    if revision := details.get("revision_held_back"):
+        say(f"[yellow]held back:[/yellow] the revision, until `roas sync --lift {escape(str(revision)[:12])} {name}`")
+    if "pinned" in details:
+        say(f"[yellow]pinned:[/yellow] syncs stay at this release until `roas sync --unpin {name}`")
 
 
 def _show_images(details: Mapping[str, object]) -> None:

@@ -25,6 +25,7 @@ from models.notifications import (
 )
 from models.operations import Operation
 from models.recovery import RecoveryExecution
+from models.sources import SourceRevision
 
 MOST_LINES = 3
 MOST_ITEMS = 10
@@ -217,6 +218,8 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
         facts.append(Fact(name="Affected", value=f"{_list(affected)} {since}" if affected else f"all {since}"))
         facts.append(Fact(name="Tried", value=_tried(cause.executions, known.rollback)))
     if operation is not None:
+        if revision := _revision(operation):
+            facts.append(Fact(name="Revision", value=revision))
         if notes := _release_notes(operation):
             facts.append(Fact(name="New", value=notes))
         gate = operation.details.get("gate")
@@ -234,6 +237,15 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
         if operation.user_agent:
             facts.append(Fact(name="Asked by", value=operation.user_agent))
     return (*facts, *_next(news, over=over))
+
+
+def _revision(operation: Operation) -> str:
+    """Return the revision of the environment's source that an operation took, in one line."""
+    source = operation.details.get("source")
+    if not isinstance(source, dict):
+        return ""
+    known = {name: str(source.get(name, "")) for name in ("revision", "ref", "subject")}
+    return shorten(str(SourceRevision(**known)))
 
 
 def _release_notes(operation: Operation) -> str:

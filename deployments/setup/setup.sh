@@ -61,6 +61,9 @@ tests_missing() {
     have amtool || echo "prometheus-alertmanager Alertmanager (for the tests; not started)"
     have docker-registry || echo "docker-registry Registry of images (for the tests; not started)"
     have restic || echo "restic restic (for the tests)"
+    have git || echo "git git (for the tests)"
+    have gpg || echo "gpg GPG (for the tests)"
+    [ -x /usr/sbin/sshd ] || echo "openssh-server ssh server (for the tests; not started)"
     have ip || echo "iproute2 iproute2 (for the tests)"
     have shellcheck || echo "shellcheck shellcheck (for the tests)"
     have mandoc || echo "mandoc mandoc (for the tests)"
@@ -87,6 +90,7 @@ install_unstarted() {
     for name in redis-server prometheus prometheus-alertmanager postgresql docker-registry; do
         [[ " $* " != *" $name "* ]] || as_root systemctl disable --quiet "$name"
     done
+    [[ " $* " != *" openssh-server "* ]] || as_root systemctl disable --quiet ssh
 }
 
 main "$@"

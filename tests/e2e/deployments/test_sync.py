@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from flows.deployment.rollback import rollback
+from flows.deployment.execute import PROVEN
+from flows.deployment.operation import ROLLING_BACK
+from flows.deployment.rollback import FOUND, rollback
 from flows.deployment.stop import stop
-from flows.deployment.sync import sync
+from flows.deployment.sync import TAKING, sync
 from models.failures import SourceError, StartFailedError
 from models.operations import Operation
 from models.records import Release
 from models.results import OperationResult
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.e2e.flows.test_interruption import roas, signal_at
 from tests.support.git_forges import TOKEN, Forge, forge
 from tests.support.repositories import Repository, new_repository
 
@@ -265,3 +269,59 @@ async def test_a_status_server_that_is_away_fails_no_update_and_gets_it_later(
     server.fails = 0
     await unchanged()
     assert states(server, revision) == ["success"]
+
+
+def current_file(place: Place) -> str:  # noqa: F811
+    """The mounted file of the checkout, which has to be that of the Compose file beside it."""
+    deploy = place.settings.data_dir / "sources/test/current/deploy"
+    text = (deploy / "site.conf").read_text()
+    version = text.removeprefix("of version ").strip()
+    assert f"VERSION: '{version}'" in (deploy / "compose.yaml").read_text()
+    return version
+
+
+@pytest.mark.parametrize("step", [(TAKING, None), (FOUND, None), (PROVEN, "web")], ids=["taking", "found", "proven"])
+async def test_a_sync_that_was_killed_goes_on_or_is_done_anew(
+    place: Place,  # noqa: F811
+    shop: Repository,
+    server: Forge,
+    step: tuple[str, str | None],
+) -> None:
+    shop.commit("Open the shop", compose("1"))
+    declare(place, shop, server)
+    await sync("test")
+    second = shop.commit("Sell tea", compose("2"))
+
+    operation = await signal_at(roas("sync", "test"), lambda _operation, done: step in done, signal.SIGKILL)
+    assert current_file(place) in ("1", "2")
+    if step[0] == FOUND:
+        # Without being taken up the next sync takes the revision again.
+        result = await sync("test")
+    else:
+        result = await sync("test", deployment_id=operation)
+
+    assert isinstance(result, OperationResult)
+    assert result.success
+    assert "VERSION=2" in of_container(place, "{{.Config.Env}}")
+    assert mounted(place) == "of version 2"
+    assert current_file(place) == "2"
+    assert states(server, second)[-1] == "success"
+    assert (await unchanged()).startswith("nothing new")
+
+
+async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: Place, shop: Repository) -> None:  # noqa: F811
+    shop.commit("Open the shop", compose("1"))
+    declare(place, shop)
+    await sync("test")
+    bad = shop.commit("Break the shop", compose("2", "echo no licence found; exit 3"))
+
+    operation = await signal_at(
+        roas("sync", "test"), lambda _operation, done: (ROLLING_BACK, None) in done, signal.SIGKILL
+    )
+    with pytest.raises(StartFailedError):
+        await sync("test", deployment_id=operation)
+
+    assert "VERSION=1" in of_container(place, "{{.Config.Env}}")
+    assert mounted(place) == "of version 1"
+    assert current_file(place) == "1"
+    assert f"{bad[:12]} " in await unchanged()

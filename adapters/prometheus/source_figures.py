@@ -1,0 +1,41 @@
+"""The sources of environments as metrics: what became of the latest revision, from recorded operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prometheus_client.core import Metric
+
+from adapters.prometheus import metric_families as families
+from models.operations import Operation, OperationStatus
+
+_SOURCE = ("environment", "revision", "outcome")
+
+
+def source_figures(recorded: Mapping[str, Sequence[Operation]]) -> list[Metric]:
+    """The latest revision of each environment with a source and its outcome, from operations, newest first.
+
+    The outcome is running, proven, failed (it was rolled back), held_back (no sync takes it again), or pinned (a
+    rollback went there, and syncs stay).
+    """
+    found = []
+    for environment, operations in sorted(recorded.items()):
+        known = (outcome for one in operations if (outcome := _outcome(one)) is not None)
+        found += [((environment, *outcome), 1.0) for outcome in [next(known, None)] if outcome is not None]
+    about = "1 for the latest revision of an environment's source, with what became of it."
+    return [families.gauge("roas_source_revision_info", about, *_SOURCE, samples=found)]
+
+
+def _outcome(operation: Operation) -> tuple[str, str] | None:
+    details = operation.details
+    if "pinned" in details and operation.status is OperationStatus.SUCCESS:
+        return str(details["pinned"])[:12], "pinned"
+    source = details.get("source")
+    if not isinstance(source, dict):
+        return None
+    revision = str(source.get("revision", ""))[:12]
+    if operation.status is OperationStatus.SUCCESS:
+        return revision, "proven"
+    if operation.status is OperationStatus.FAILED:
+        return revision, "held_back" if details.get("revision_held_back") else "failed"
+    return revision, "running"
