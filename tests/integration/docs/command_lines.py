@@ -18,8 +18,8 @@ from tests.integration.docs.documents import ROOT, text_of
 
 # Programs of the system; a block that uses another one is not checked by anything, so it fails.
 _SYSTEM = {
-    "amtool", "cat", "cd", "chmod", "cp", "curl", "du", "echo", "export", "fuser", "git", "install", "mkdir",
-    "pre-commit", "sed", "ssh", "systemctl",
+    "age", "age-keygen", "amtool", "cat", "cd", "chmod", "cp", "curl", "du", "echo", "export", "fuser", "git",
+    "install", "mkdir", "pre-commit", "sed", "ssh", "systemctl",
 }  # fmt: skip
 _JOINS = {"||", "&&", "|"}
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
