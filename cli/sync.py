@@ -24,6 +24,7 @@ from models.settings import current_settings
 @click.option("--unpin", is_flag=True, help="Go forward again over a rollback.")
 @click.option("--lift", metavar="REVISION", help="Take a revision again that failed before.")
 @click.option("--now", is_flag=True, help="Sync also outside of the environment's update windows.")
+@click.option("--override-gate", metavar="REASON", help="Go on although the gate refuses the images; it is recorded.")
 @waiting
 @with_live_output
 def sync(
@@ -33,6 +34,7 @@ def sync(
     unpin: bool,
     lift: str | None,
     now: bool,
+    override_gate: str | None,
     wait_seconds: float,
     **shown: bool,
 ) -> None:
@@ -59,6 +61,7 @@ def sync(
             unpin=unpin,
             lift=lift,
             now=now,
+            override_gate=override_gate,
             wait_seconds=wait_seconds,
             asked_by=f"roas sync{f', asked by {program}' if program else ''}",
             return_state=True,

@@ -80,7 +80,7 @@ class UpdateFigures:
 def _result() -> sa.ColumnElement[str]:
     """How an update ended; "none" of an operation that is no update."""
     return sa.case(
-        (sa.not_(_details_have("flow", "update")), _NONE),
+        (sa.not_(_details_have("flow", "update") | _details_have("flow", "sync")), _NONE),
         (_operations.c.status == OperationStatus.SUCCESS.value, _SUCCESS),
         (_details_have("error", "GateRefusedError"), _REFUSED),
         (_details_have("undone") & sa.not_(_details_have("undone", _NOTHING_DONE)), _ROLLED_BACK),

@@ -147,7 +147,7 @@ def _refused_by_gate(operation: Operation, gate: Mapping[str, Any], release_chan
         since=operation.ended_at,
         because=(*others, *warned),
         changed=release_changes,
-        commands=(f"roas gate {name}", f"roas update --override-gate REASON {name}"),
+        commands=(f"roas gate {name}", f"roas {operation.kind} --override-gate REASON {name}"),
     )
 
 

@@ -80,10 +80,11 @@ def override_reason(text: str | None) -> str | None:
 
 def _refuse_or_override(recorder: OperationRecorder, why: str, facts: dict[str, Any], override: str | None) -> None:
     if override is None:
+        command = "sync" if "source" in recorder.facts else "update"
         announce(GATE_REFUSED, recorder.name, deployment_id=recorder.deployment_id, text=why)
         raise GateRefusedError(
             why,
-            advice=f"No container was touched. Publish a better image, or `roas update --override-gate REASON "
+            advice=f"No container was touched. Publish a better image, or `roas {command} --override-gate REASON "
             f"{recorder.name}`.",
         )
     facts["outcome"] = str(GateOutcome.OVERRIDDEN)

@@ -16,6 +16,7 @@ from pydantic import Field
 from core.deployment.source import SyncAction, SyncDecision, SyncOptions, after_failure, decide, lifted
 from core.deployment.update_policy import outside_of_windows
 from flows.deployment.failure import escalate
+from flows.deployment.gate import override_reason
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.startup import Startup
 from flows.deployment.sync_status import report_result, report_unreported
@@ -28,6 +29,7 @@ from models.environments import Environment
 from models.failures import (
     BadInputError,
     ComposeError,
+    GateRefusedError,
     RoasError,
     SourceError,
     StartFailedError,
@@ -58,7 +60,7 @@ log = logging.getLogger("roas")
 TAKING = "taking a revision"
 """Step of an operation: the checkout is about to change; its detail is the revision, and the one that ran before."""
 
-_OF_THE_REVISION = (StartFailedError, ValidationFailedError, ComposeError, SourceError)
+_OF_THE_REVISION = (StartFailedError, ValidationFailedError, GateRefusedError, ComposeError, SourceError)
 """Failures that a revision may be the cause of; only the first are surely its own."""
 
 
@@ -73,6 +75,9 @@ async def sync(
     asked_by: str | None = parameters.ASKED_BY,
     deployment_id: str | None = parameters.DEPLOYMENT_ID,
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
+    override_gate: str | None = Field(
+        None, description="Why the update may go on although the environment's gate refuses the images."
+    ),
 ) -> OperationResult | State[Any]:
     """Fetch the branch or tag of an environment's source, and update to its revision if it is new.
 
@@ -82,14 +87,16 @@ async def sync(
 
     Raises:
         SourceError: The repository cannot be fetched, is not signed, was rewritten, or the checkout was changed.
+        GateRefusedError: The environment's gate refuses the images; nothing was touched.
         StartFailedError: A service of the new revision did not come up.
     """
+    override = override_reason(override_gate)
     declared = await load_environment(environment, ())
     declared_source(declared)
     request = OperationRequest(asked_by, deployment_id, None, wait_seconds)
     async with hold_source(declared, timedelta(seconds=wait_seconds)):
         if deployment_id is not None:
-            return await _update(declared, None, request)
+            return await _update(declared, None, request, override)
         if unpin or lift:
             await _lift(declared, unpin=unpin, revision=lift)
         options = SyncOptions(allow_rewritten=allow_rewritten, discard_changes=discard_changes)
@@ -102,7 +109,7 @@ async def sync(
             return _nothing_done(environment, decision)
         if not now and (waits := _waits_for_window(declared, target, asked_by)) is not None:
             return _nothing_done(environment, waits)
-        return await _update(declared, target, request)
+        return await _update(declared, target, request, override)
 
 
 async def _lift(environment: Environment, *, unpin: bool, revision: str | None) -> None:
@@ -152,11 +159,11 @@ def _nothing_done(environment: str, decision: SyncDecision) -> OperationResult:
 
 
 async def _update(
-    environment: Environment, target: SourceRevision | None, request: OperationRequest
+    environment: Environment, target: SourceRevision | None, request: OperationRequest, override_gate: str | None
 ) -> OperationResult | State[Any]:
     """Update to a revision; without one, to that of the interrupted operation of the request."""
     undo = SyncRollback()
-    run = Startup(undo, None, FetchOptions(pull=True, build=True, update=True))
+    run = Startup(undo, None, FetchOptions(pull=True, build=True, update=True), override_gate)
     recorder: OperationRecorder | None = None
     try:
         async with recorded(

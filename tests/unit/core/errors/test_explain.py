@@ -294,7 +294,8 @@ def test_a_gate_that_refused_is_the_cause_whatever_evidence_there_is() -> None:
         ],
         "scans": [{"outcome": "refused", "text": "web: 0 fixed, 1 new: CVE-2026-1 (high) in openssl 3"}],
     }
-    found = explain(replace(FAILED, details=FAILED.details | {"gate": gate}), errors=[ERROR], bundles=[BUNDLE])
+    refused = replace(FAILED, details=FAILED.details | {"gate": gate, "update": "all"})
+    found = explain(refused, errors=[ERROR], bundles=[BUNDLE])
 
     assert found.headline == (
         "The gate refused the images before a container was touched: policy not-root: web: it would run as root"
@@ -304,5 +305,7 @@ def test_a_gate_that_refused_is_the_cause_whatever_evidence_there_is() -> None:
         "it had warned too: it is young",
     )
     assert found.commands == ("roas gate prod", "roas update --override-gate REASON prod")
+    synced = replace(refused, details=refused.details | {"source": {}})
+    assert explain(synced).commands[1] == "roas sync --override-gate REASON prod"
     overridden = replace(FAILED, details=FAILED.details | {"gate": gate | {"outcome": "overridden"}})
     assert explain(overridden, errors=[ERROR], bundles=[BUNDLE]).headline == BUNDLE.first_cause
