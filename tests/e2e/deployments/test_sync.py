@@ -17,6 +17,8 @@ from flows.deployment.rollback import FOUND, rollback
 from flows.deployment.stop import stop
 from flows.deployment.sync import TAKING, sync
 from models.failures import SourceError, StartFailedError
+from flows.deployment.sync import sync
+from models.failures import GateRefusedError, SourceError, StartFailedError
 from models.operations import Operation
 from models.records import Release
 from models.results import OperationResult
@@ -325,3 +327,27 @@ async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: 
     assert mounted(place) == "of version 1"
     assert current_file(place) == "1"
     assert f"{bad[:12]} " in await unchanged()
+async def test_a_revision_that_the_gate_refuses_changes_neither_checkout_nor_containers(
+    place: Place,  # noqa: F811
+    shop: Repository,
+) -> None:
+    shop.commit("Open the shop", compose("1"))
+    declare(place, shop)
+    file = place.folder / "test.yaml"
+    gate = {"policies": [{"name": "no-privileges", "expression": "!service.privileged"}]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"gate": gate}))
+    await sync("test")
+    before = of_container(place, "{{.Id}} {{.State.StartedAt}}")
+    shop.commit("Ask for everything", compose("2", WELL, "    privileged: true"))
+
+    with pytest.raises(GateRefusedError, match="policy no-privileges: web"):
+        await sync("test")
+
+    assert of_container(place, "{{.Id}} {{.State.StartedAt}}") == before
+    assert mounted(place) == "of version 1"
+    assert "roas sync --override-gate REASON test" in last(place).details["advice"]
+
+    await sync("test", override_gate="it needs the device for a day")
+
+    assert "VERSION=2" in of_container(place, "{{.Config.Env}}")
+    assert last(place).details["gate"]["outcome"] == "overridden"
