@@ -13,6 +13,7 @@ from adapters.prometheus.metric_families import Count, RowCounter
 from adapters.stores import Stores
 from adapters.stores.sql import table
 from models.operations import OperationStatus
+from models.snapshots import SnapshotState
 from models.tables.deployment_logs import DeploymentOperation
 
 _SUCCESS, _ROLLED_BACK, _REFUSED, _FAILED, _NONE = "success", "rolled_back", "refused", "failed", "none"
@@ -56,6 +57,13 @@ class UpdateFigures:
             )
             for name in names
         )
+        latest = {name: self._stores.snapshots.of(name, state=SnapshotState.WHOLE)[:1] for name in names}
+        saved = (
+            ((name,), one.ended_at.timestamp())
+            for name, found in latest.items()
+            for one in found
+            if one.ended_at is not None
+        )
         refused = (((name,), (counts.get((name, _REFUSED)) or Count()).rows) for name in names)
         return [
             families.counter("roas_updates", "Updates that ended.", "environment", "result", samples=ended),
@@ -73,6 +81,12 @@ class UpdateFigures:
                 "How long a service did not serve in its latest interruption by an operation.",
                 *("environment", "service"),
                 samples=interruptions,
+            ),
+            families.gauge(
+                "roas_snapshot_ended_timestamp_seconds",
+                "When the latest whole snapshot of an environment's data ended, in Unix time.",
+                "environment",
+                samples=saved,
             ),
         ]
 

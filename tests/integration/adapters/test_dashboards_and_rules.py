@@ -26,6 +26,7 @@ from models.operations import INTERRUPTION_SECONDS, Operation, OperationStatus, 
 from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
+from models.snapshots import DataSnapshot, SnapshotState
 from tests.support.dashboards import DASHBOARDS, FOLDER, addresses, panels, queries
 from tests.support.prometheus_server import PrometheusForTests, prometheus, prometheus_needed, running_prometheus
 from tests.support.store_rows import put_alerts
@@ -289,6 +290,9 @@ def _fill(stores: Stores) -> None:
         )
     )
     stores.heartbeats.beat("watch/prod", now)
+    snapshot = DataSnapshot(snapshot_id="s0", environment="prod", begun_at=now)
+    stores.snapshots.begin(snapshot)
+    stores.snapshots.end(replace(snapshot, state=SnapshotState.WHOLE, ended_at=now))
     stores.errors.record(_error(0))
     stores.tickets.open(Ticket(ticket_id="t0", error_id="e0", environment="prod", title="free it", opened_at=now))
 
