@@ -16,8 +16,6 @@ from flows.deployment.operation import ROLLING_BACK
 from flows.deployment.rollback import FOUND, rollback
 from flows.deployment.stop import stop
 from flows.deployment.sync import TAKING, sync
-from models.failures import SourceError, StartFailedError
-from flows.deployment.sync import sync
 from models.failures import GateRefusedError, SourceError, StartFailedError
 from models.operations import Operation
 from models.records import Release
@@ -327,6 +325,8 @@ async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: 
     assert mounted(place) == "of version 1"
     assert current_file(place) == "1"
     assert f"{bad[:12]} " in await unchanged()
+
+
 async def test_a_revision_that_the_gate_refuses_changes_neither_checkout_nor_containers(
     place: Place,  # noqa: F811
     shop: Repository,
