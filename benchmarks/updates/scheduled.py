@@ -14,7 +14,7 @@ def hundred(folder: Path, updates: int, seed: int) -> bool:
     states, wrong = Counter[str](), 0
     with campaign(folder, seed) as running:
         for number in range(1, updates + 1):
-            one = running.update(number)
+            one = running.update_at_random(number)
             print(one, flush=True)
             states[one.state] += 1
             wrong += bool(one.problems)

@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,21 +79,27 @@ class Campaign:
         if len(self.versions) > 1 and self.chance.random() < _MOVES_BACK:
             self._tag = self.images.move("web", f"web:{self.chance.choice(list(self.versions.values())).name}")
             return
-        number = len(self.versions)
-        behaviour = self.chance.choice(BAD) if number % 3 == 2 else Behaviour.GOOD
-        self._add(Version(name=f"{number}", behaviour=behaviour))
+        self.offer(self.chance.choice(BAD) if len(self.versions) % 3 == 2 else Behaviour.GOOD)
 
     def first(self) -> None:
         """Publish the version that the application starts with."""
         self.serves = self._add(Version(name="0"))
 
-    def update(self, number: int) -> Update:
-        """Move the tag, run the deployment once, and judge its verdict."""
+    def offer(self, behaviour: Behaviour) -> None:
+        """Let the tag mean a new version that serves like this."""
+        self._add(Version(name=f"{len(self.versions)}", behaviour=behaviour))
+
+    def update_at_random(self, number: int) -> Update:
+        """Move the tag, perhaps again during the run, run the deployment once, and judge its verdict."""
         if self.chance.random() >= _STAYS:
             self.publish()
+        return self.update(number, self._mover if self.chance.random() < _MOVES_AGAIN else None)
+
+    def update(self, number: int, meanwhile: Callable[[], threading.Thread] | None = None) -> Update:
+        """Run the deployment once, and judge its verdict; `meanwhile` moves the tag."""
         before, wanted, began = self.serves, self.versions[self._tag], time.monotonic()
         tags = [self._tag]
-        mover = self._mover() if self.chance.random() < _MOVES_AGAIN else None
+        mover = meanwhile() if meanwhile is not None else None
         state, operation = self._run()
         took = time.monotonic() - began
         if mover is not None:
@@ -189,12 +195,12 @@ class Campaign:
 
 
 @contextmanager
-def campaign(path: Path, seed: int) -> Iterator[Campaign]:
+def campaign(path: Path, seed: int, *, start_timeout_seconds: int = _START_TIMEOUT_SECONDS) -> Iterator[Campaign]:
     """The application runs and is served; all of it is removed at the end."""
     with folder() as place, registry(path / "registry") as images:
         settings = Settings(data_dir=place.path / "data")
         chance, port = random.Random(seed), free_port()
-        project = _declare(place, images, port)
+        project = _declare(place, images, port, start_timeout_seconds)
         try:
             made = Campaign(place, images, Client(port), chance, settings)
             made.first()
@@ -206,14 +212,14 @@ def campaign(path: Path, seed: int) -> Iterator[Campaign]:
             remove_project(project)
 
 
-def _declare(place: Folder, images: Registry, port: int) -> str:
+def _declare(place: Folder, images: Registry, port: int, start_timeout_seconds: int) -> str:
     project = place.declare("shop", {"web": web(images.image("web"), port)})
     file = place.path / "shop.yaml"
     probe = {"kind": "http", "port": 8080, "contains": IN_ORDER}
     declared: dict[str, Any] = json.loads(file.read_text())
     declared |= {
         "stabilisation_seconds": _STABILISATION_SECONDS,
-        "services": {"web": {"probe": probe, "start_timeout_seconds": _START_TIMEOUT_SECONDS}},
+        "services": {"web": {"probe": probe, "start_timeout_seconds": start_timeout_seconds}},
     }
     file.write_text(json.dumps(declared))
     return project
