@@ -176,7 +176,8 @@ class SourceRepository:
                 f"The file of allowed signers {signers} of {self._environment} cannot be read;",
                 advice="correct source.allowed_signers.",
             )
-        with tempfile.TemporaryDirectory(prefix="gpg-", dir=self._folder) as home:
+        # In the folder for temporary files: the sockets of gpg allow no long path.
+        with tempfile.TemporaryDirectory(prefix="roas-gpg-") as home:
             variables = {"GNUPGHOME": home, "HOME": home}
             if source.gpg_keys is not None:
                 self._import_keys(source.gpg_keys, variables)

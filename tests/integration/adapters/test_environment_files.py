@@ -75,7 +75,7 @@ def test_docker_host_names_the_engine_unless_the_file_does(tmp_path: Path, monke
         (("port: 8080", "port: 99999"), 9, "services.bot.probe.port: Input should be less than or equal to 65535"),
         (("port: 8080", "prt: 8080"), 9, "Did you mean port?"),
         (("kind: http", "kind: htp"), 9, "services.bot.probe: "),
-        (("  bot:", "  bot:\n    probes: {}"), 9, "Allowed here: dependencies, limits, outside_logins, probe,"),
+        (("  bot:", "  bot:\n    probes: {}"), 9, "Allowed here: dependencies, drain_seconds, limits, order,"),
         (("variables: [SHOP_TOKEN]", "variables: [SHOP-TOKEN]"), 4, "'SHOP-TOKEN' is not the name of a variable"),
         (("password_secret: REDIS_PASSWORD", "password_secret: OTHER"), 1, "which is not in secrets"),
         (("project: shop", "project: shop\nproject: cart"), 2, "'project' is given twice"),
