@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -92,6 +93,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare what the workers of a session share."""
+    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        # A shell gives its background jobs ignored signals, and programs that tests start would inherit them.
+        if signal.getsignal(one) is signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler if one is signal.SIGINT else signal.SIG_DFL)
     if not hasattr(config, "workerinput"):
         begin_session()
 

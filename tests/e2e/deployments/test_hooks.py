@@ -409,8 +409,10 @@ async def test_the_gate_judges_an_image_that_a_hook_alone_runs(place: Place, ima
 
 
 async def test_hooks_run_behind_the_engine_broker(place: Place) -> None:  # noqa: F811
-    (place.folder / "out").mkdir()
-    with running_broker(place.folder, place.project, roots=[f"{place.folder}/out:rw"]) as socket:
+    roots = [place.folder / name for name in ("out", "kept")]
+    for root in roots:
+        root.mkdir()
+    with running_broker(place.folder, place.project, roots=[f"{root}:rw" for root in roots]) as socket:
         engine = {"engine": f"unix://{socket}"}
         declare(place, 1, **engine)
         await startup("test")

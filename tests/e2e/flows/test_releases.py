@@ -7,7 +7,7 @@ import pytest
 from core.deployment.plan import plan_id
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
-from models.failures import NotFoundError, PlanChangedError, StartFailedError
+from models.failures import BadInputError, PlanChangedError, StartFailedError
 from models.operations import Operation, OperationStatus
 from models.records import Release
 from models.results import OperationResult
@@ -167,7 +167,7 @@ async def test_there_is_nothing_to_roll_back_to_where_only_one_release_ran(place
     place.declare(well("base"))
     await startup("test")
 
-    with pytest.raises(NotFoundError, match="differs"):
+    with pytest.raises(BadInputError, match="differs"):
         await rollback("test")
 
     assert place.containers(running=True) == ["base"]
