@@ -11,7 +11,7 @@ from pydantic import Field
 from cli.mcp_answers import AgentTool, Found, Input, PageInput, in_thread, page_of
 from cli.options import known_environment, named
 from cli.run_flow import opened_stores
-from models.compose import FetchOptions, Plan
+from models.compose import OF_UPDATE, FetchOptions, Plan
 from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import NotFoundError
@@ -157,7 +157,7 @@ def _plan(given: _Plan) -> Found:
     from core.deployment.plan import plan_id
     from tasks.deployment.services import read_plan
 
-    options = FetchOptions(pull=given.update, build=given.update, update=given.update)
+    options = OF_UPDATE if given.update else FetchOptions()
     plan = read_plan(_declared(given.environment), options)
     return Found(value=PlanWithId(plan_id=plan_id(plan), plan=plan))
 

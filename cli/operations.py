@@ -207,11 +207,11 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
     from cli.rendering.console import say
     from cli.rendering.releases import show_checkout, show_plan, show_update_plan
     from core.deployment.update_policy import outside_of_windows
-    from models.compose import FetchOptions
+    from models.compose import OF_UPDATE, FetchOptions
     from tasks.deployment.services import read_plan
     from tasks.runtime.clients import find_environment
 
-    options = FetchOptions(pull=of_update, build=of_update, update=of_update)
+    options = OF_UPDATE if of_update else FetchOptions()
     environment = find_environment(name, tuple(compose or ()))
     found = read_plan(environment, options)
     if of_update and environment.gate is not None and found.changes:

@@ -315,6 +315,10 @@ class FetchOptions:
     fetched: bool = False
 
 
+OF_UPDATE = FetchOptions(pull=True, build=True, update=True)
+"""What an update of all services fetches."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortHolder:
     """A container that holds a port of the host."""

@@ -24,7 +24,7 @@ from flows.deployment.update import UpdateRollback
 from flows.runtime import parameters
 from flows.runtime.identifiers import new_release_id
 from flows.runtime.requester import requester
-from models.compose import FetchOptions
+from models.compose import OF_UPDATE
 from models.environments import Environment
 from models.failures import (
     BadInputError,
@@ -163,7 +163,7 @@ async def _update(
 ) -> OperationResult | State[Any]:
     """Update to a revision; without one, to that of the interrupted operation of the request."""
     undo = SyncRollback()
-    run = Startup(undo, None, FetchOptions(pull=True, build=True, update=True), override_gate)
+    run = Startup(undo, None, OF_UPDATE, override_gate)
     recorder: OperationRecorder | None = None
     try:
         async with recorded(

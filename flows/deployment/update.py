@@ -21,7 +21,7 @@ from flows.deployment.startup import Startup
 from flows.deployment.update_windows import skipped_update
 from flows.runtime import parameters
 from flows.runtime.identifiers import new_release_id
-from models.compose import FetchOptions
+from models.compose import OF_UPDATE
 from models.failures import BadInputError, RoasError, StartFailedError, ValidationFailedError
 from models.operations import OperationType
 from models.results import OperationResult
@@ -71,7 +71,7 @@ async def update(
         return skipped
     undo = UpdateRollback()
     only = frozenset(services) if services else None
-    options = FetchOptions(pull=True, build=True, update=True, services=only)
+    options = replace(OF_UPDATE, services=only)
     run = Startup(undo, plan, options, override_reason(override_gate))
     try:
         async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:

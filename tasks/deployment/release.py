@@ -142,7 +142,7 @@ async def keep_release(environment: Environment, release: Release) -> Release:
                 stores.releases.keep(replace(last, files=release.files))
             return last
         engine = engine_of(environment)
-        owner = Fingerprints(current_settings().data_dir).owner
+        owner = _owner()
         for image_id in sorted(set(release.images.values())):
             engine.images.tag(image_id, kept_image(image_id, owner))
         stores.releases.keep(release)
@@ -279,7 +279,7 @@ async def release_document(environment: Environment, release: Release) -> Docume
             fact = engine.images.inspect(reference or f"{environment.project}-{name}") if _is_plain(reference) else None
             if fact is not None:
                 held[name] = fact.image_id
-        owner = Fingerprints(current_settings().data_dir).owner
+        owner = _owner()
         for image_id in {one for name, one in release.images.items() if held.get(name) != one}:
             # An earlier version of this program gave it another name. A full disk takes none, so one is not repeated.
             if engine.images.inspect(kept_image(image_id, owner)) is None:
@@ -341,6 +341,11 @@ async def put_back(environment: Environment, containers: Sequence[ContainerSnaps
     return [await asyncio.to_thread(make, kept) for kept in containers]
 
 
+def _owner() -> str:
+    """What stands for this data folder in the names of the images it keeps."""
+    return Fingerprints(current_settings().data_dir).owner
+
+
 def _is_plain(reference: str | None) -> bool:
     """False for a reference with a variable in it: what it means is known only once it is rendered."""
     return reference is None or "$" not in reference
@@ -353,7 +358,7 @@ def release_images(environment: Environment) -> None:
         EngineUnreachableError: The engine did not answer.
         StoreError: The releases cannot be read.
     """
-    engine, owner = engine_of(environment), Fingerprints(current_settings().data_dir).owner
+    engine, owner = engine_of(environment), _owner()
     for name in names_to_remove(engine.images.tags(RELEASE_IMAGES), open_stores().releases.images(), owner):
         try:
             engine.images.untag(name)

@@ -16,7 +16,7 @@ from adapters.prometheus.exporter import StoreCollector
 from core.deployment.plan import plan_id
 from flows.deployment.startup import startup
 from flows.deployment.update import update
-from models.compose import FetchOptions, PlannedAction
+from models.compose import OF_UPDATE, PlannedAction
 from models.failures import BadInputError, GateRefusedError
 from models.gates import GateOutcome
 from tasks.deployment.gate import policies_to_judge, preview_gate, read_trial, try_gate
@@ -29,7 +29,6 @@ from tests.support.registry import Registry, registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
-UPDATE = FetchOptions(pull=True, build=True, update=True)
 NOT_ROOT = "{name: not-root, expression: \"service.user != ''\", message: it would run as root}"
 AS_USER = "USER 1000"
 AS_ROOT = "USER root"
@@ -167,7 +166,7 @@ async def test_a_plan_says_which_policies_wait_for_the_image(place: Place, image
     await started(place, images, "plan", gate, AS_USER)
     environment = find_environment("test")
 
-    plan = read_plan(environment, UPDATE)
+    plan = read_plan(environment, OF_UPDATE)
     report = await asyncio.to_thread(preview_gate, environment, plan)
 
     assert [(one.policy, one.outcome) for one in report.policies] == [
@@ -177,7 +176,7 @@ async def test_a_plan_says_which_policies_wait_for_the_image(place: Place, image
     ]
     assert [one.outcome for one in report.scans] == [GateOutcome.WAITS]
     # Nothing was pulled for it.
-    assert read_plan(environment, UPDATE) == plan
+    assert read_plan(environment, OF_UPDATE) == plan
     await update("test", plan=plan_id(plan))
     assert last(place).details["gate"]["outcome"] == "warned"
 

@@ -15,7 +15,7 @@ from core.deployment.canary import MEMORY
 from core.monitoring.baselines import learn
 from flows.deployment.startup import startup
 from flows.deployment.update import update
-from models.compose import FetchOptions, PlannedAction
+from models.compose import OF_UPDATE, PlannedAction
 from models.errors import Category
 from models.evidence import EvidenceBundle
 from models.failures import GateRefusedError, HookError, StartFailedError, ValidationFailedError
@@ -33,7 +33,6 @@ from tests.support.registry import Registry, registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
-UPDATE = FetchOptions(pull=True, build=True, update=True)
 SMOKE = {
     "name": "smoke",
     "exec": {
@@ -136,7 +135,7 @@ async def test_a_migration_runs_before_the_change_and_a_smoke_test_after(place: 
     warm = {"name": "warm", "service": "web", "command": ["sh", "-c", "echo warmed"]}
     tell = {"name": "tell", "command": ["/bin/sh", "-c", "echo $ROAS_ENVIRONMENT $HOME"]}
     declare(place, 2, job=job, before=[migrate()], after=[smoke, warm, tell])
-    plan = read_plan(find_environment("test"), UPDATE)
+    plan = read_plan(find_environment("test"), OF_UPDATE)
 
     result = await update("test")
 
@@ -158,7 +157,7 @@ async def test_a_migration_runs_before_the_change_and_a_smoke_test_after(place: 
     # Nothing changes, so nothing runs.
     await update("test")
     assert lines(place) == ["2"]
-    assert read_plan(find_environment("test"), UPDATE).hooks == ()
+    assert read_plan(find_environment("test"), OF_UPDATE).hooks == ()
 
 
 async def test_a_migration_that_fails_half_way_is_the_cause_and_changes_no_container(place: Place) -> None:  # noqa: F811
@@ -504,4 +503,4 @@ async def test_a_hook_of_an_update_that_does_not_go_on_is_ended_by_the_next_star
     await startup("test")
 
     nothing_is_left(place)
-    assert read_plan(find_environment("test"), UPDATE).of("web").action is PlannedAction.KEEP
+    assert read_plan(find_environment("test"), OF_UPDATE).of("web").action is PlannedAction.KEEP

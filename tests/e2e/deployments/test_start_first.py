@@ -13,7 +13,7 @@ import pytest
 from flows.deployment.overlap import BESIDE, DRAINED, NAMED
 from flows.deployment.startup import startup
 from flows.deployment.update import update
-from models.compose import FetchOptions, Interruption
+from models.compose import OF_UPDATE, Interruption
 from models.failures import StartFailedError
 from models.operations import Operation
 from tasks.deployment.services import read_plan
@@ -29,7 +29,6 @@ from tests.support.registry import Registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
-UPDATE = FetchOptions(pull=True, build=True, update=True)
 DRAINS_ONE_SECOND = "{web: {drain_seconds: 1}}"
 
 
@@ -76,7 +75,7 @@ async def test_no_request_fails_while_a_service_is_replaced_start_first(place: P
     with asking(port) as client:
         for version in ("2", "3"):
             place.declare(fronted(place.folder, front, port, version=version), services=DRAINS_ONE_SECOND)
-            plan = read_plan(find_environment("test"), UPDATE)
+            plan = read_plan(find_environment("test"), OF_UPDATE)
             assert (plan.of("web").start_first, plan.of("web").interruption) == (True, Interruption.NONE)
             await update("test")
 
@@ -87,7 +86,7 @@ async def test_no_request_fails_while_a_service_is_replaced_start_first(place: P
         changes = stores.progress.changes(last(place).deployment_id)
     (web,) = [one for one in changes if one.service == "web"]
     assert web.reason.startswith("replaced start-first, old one drained after 1 s")
-    assert read_plan(find_environment("test"), UPDATE).changes == ()
+    assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
     before = identity(place)
     compose = ["docker", "compose", "-p", place.project, "-f", str(place.folder / "compose.yaml"), "up", "-d"]
     subprocess.run(compose, check=True, capture_output=True)
@@ -115,7 +114,7 @@ async def test_replicas_are_replaced_one_after_the_other_and_leave_the_name_befo
 
     assert client.failures == []
     assert containers(place) == [[f"{place.project}-web-{number}", str(number), "running"] for number in (1, 2)]
-    assert read_plan(find_environment("test"), UPDATE).changes == ()
+    assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
     form = "{{range .NetworkSettings.Networks}}{{.IPAMConfig}} {{.Aliases}}{{end}}"
     command = ["docker", "inspect", "-f", form, place.container("web")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -152,7 +151,7 @@ async def test_a_service_in_two_networks_keeps_its_names_in_both(place: Place) -
         "front": True,
         "back": True,
     }
-    assert read_plan(find_environment("test"), UPDATE).changes == ()
+    assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
 
 
 async def test_the_image_that_failed_beside_the_old_container_is_held_back(place: Place, images: Registry) -> None:  # noqa: F811
@@ -252,7 +251,7 @@ async def test_a_kill_leaves_no_container_beside(place: Place, step: str) -> Non
     assert client.failures == []
     assert containers(place) == only(place)
     assert open_stores().operations.get(killed).status == "success"
-    assert read_plan(find_environment("test"), UPDATE).changes == ()
+    assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
 
 
 async def test_a_service_is_replaced_start_first_through_the_engine_broker(place: Place) -> None:  # noqa: F811

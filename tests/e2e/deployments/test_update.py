@@ -12,7 +12,7 @@ import pytest
 from core.deployment.plan import plan_id
 from flows.deployment.startup import startup
 from flows.deployment.update import update
-from models.compose import FetchOptions, Interruption, Plan, PlannedAction
+from models.compose import OF_UPDATE, Interruption, Plan, PlannedAction
 from models.failures import ComposeError, PlanChangedError, StartFailedError
 from models.operations import Operation
 from models.records import Release
@@ -25,7 +25,6 @@ from tests.support.registry import Registry, registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
-UPDATE = FetchOptions(pull=True, build=True, update=True)
 WELL = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
 BAD = 'CMD ["sh", "-c", "echo no licence found; exit 3"]'
 
@@ -200,7 +199,7 @@ async def test_an_update_takes_new_images_and_keeps_their_digests(place: Place, 
     place.declare(two(images, "new"))
     await startup("test")
     digests = {part: images.publish(f"new-{part}", f"ENV VERSION=2 PART={part}", WELL) for part in ("base", "top")}
-    plan = read_plan(find_environment("test"), UPDATE)
+    plan = read_plan(find_environment("test"), OF_UPDATE)
 
     result = await update("test", plan=plan_id(plan))
 
@@ -210,7 +209,7 @@ async def test_an_update_takes_new_images_and_keeps_their_digests(place: Place, 
     assert "VERSION=2" in inspect(place, "base", "{{.Config.Env}}")
     assert {name: one.rpartition("@")[2] for name, one in of_releases(place)[0].digests.items()} == digests
     assert last(place).details["update"] == "all"
-    assert planned().changes == read_plan(find_environment("test"), UPDATE).changes == ()
+    assert planned().changes == read_plan(find_environment("test"), OF_UPDATE).changes == ()
 
 
 async def test_an_update_that_fails_goes_back_and_holds_the_image_back(place: Place, images: Registry) -> None:  # noqa: F811
@@ -240,7 +239,7 @@ async def test_an_update_that_fails_goes_back_and_holds_the_image_back(place: Pl
     assert "is held back" in last(place).details["not_taken"]["base"]
 
     lift_images("test", bad[:20], "a user", datetime.now(UTC))
-    changes = read_plan(find_environment("test"), UPDATE).changes
+    changes = read_plan(find_environment("test"), OF_UPDATE).changes
     assert [(line.service, line.action) for line in changes] == [("base", PlannedAction.RECREATE)]
 
 
@@ -287,7 +286,7 @@ async def test_a_build_that_fails_is_not_built_again_until_its_context_changes(p
         with pytest.raises(StartFailedError):
             await update("test")
 
-        held_back = read_plan(find_environment("test"), UPDATE)
+        held_back = read_plan(find_environment("test"), OF_UPDATE)
         (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\nENV VERSION=3\n{WELL}\n")
         await update("test")
 

@@ -18,12 +18,12 @@ from prefect.states import Pending
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.update import update
-from models.compose import FetchOptions, PlannedAction
+from models.compose import OF_UPDATE, FetchOptions, PlannedAction
 from models.failures import BadInputError, StartFailedError
 from tasks.deployment.services import read_plan
 from tasks.reporting.read import read_releases
 from tasks.runtime.clients import find_environment
-from tests.e2e.deployments.test_update import BAD, UPDATE, WELL, inspect, last, service
+from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.prefect_server import server_variables
 from tests.support.registry import Registry, registry
@@ -121,7 +121,7 @@ async def test_a_young_image_is_not_taken_yet_and_its_name_stays(place: Place, i
     await startup("test")
     image, container = image_id(images.image("young")), inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
     images.publish("young", "ENV VERSION=2", WELL)
-    before = read_plan(find_environment("test"), UPDATE)
+    before = read_plan(find_environment("test"), OF_UPDATE)
 
     await update("test")
 
@@ -130,7 +130,7 @@ async def test_a_young_image_is_not_taken_yet_and_its_name_stays(place: Place, i
     assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == container
     assert image_id(images.image("young")) == image
     # The engine has it now, so the plan knows.
-    known = read_plan(find_environment("test"), UPDATE)
+    known = read_plan(find_environment("test"), OF_UPDATE)
     assert known.of("web").action is PlannedAction.KEEP
     assert "less than 24 h ago" in known.of("web").note
 
@@ -151,7 +151,7 @@ async def test_a_name_that_refers_to_a_held_back_image_is_given_back(place: Plac
     container = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
     # As an update leaves it that cannot give the name back.
     subprocess.run(["docker", "pull", "-q", name], capture_output=True, check=True)
-    planned = read_plan(find_environment("test"), UPDATE)
+    planned = read_plan(find_environment("test"), OF_UPDATE)
 
     await update("test")
 
