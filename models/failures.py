@@ -54,7 +54,22 @@ class ContainerGoneError(EngineError):
 
 
 class ComposeError(RoasError):
-    """Compose could not read, merge or create the application."""
+    """Compose could not read, merge or create the application; `output` is all that it printed, without secrets."""
+
+    def __init__(self, what: str, *, advice: str = "", output: str = "") -> None:
+        """Keep the output apart: it may have many lines."""
+        super().__init__(what, advice=advice)
+        self.output = output
+
+
+class ImageFetchError(ComposeError):
+    """The image of a service could not be pulled or built: nothing was touched."""
+
+    def __init__(self, what: str, *, service: str, kind: str, advice: str = "", output: str = "") -> None:
+        """Name the service, and whether its image was pulled ("pull") or built ("build")."""
+        super().__init__(what, advice=advice, output=output)
+        self.service = service
+        self.kind = kind
 
 
 class ValidationFailedError(RoasError):

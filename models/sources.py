@@ -201,7 +201,8 @@ class SourceState:
     """What is known of an environment's source on this machine.
 
     `known` are the revisions that were checked out, `left` is when the checkout last left a revision. `tag_revisions`
-    are the commits that tags named when they were taken. `unreported` is a result that the server has not got yet.
+    are the commits that tags named when they were taken. `unreported` is a result that the server has not got yet,
+    `unfetched` why the last sync could not fetch or not take what it found, empty where it could.
     """
 
     known: dict[str, SourceRevision] = field(default_factory=dict)
@@ -210,6 +211,7 @@ class SourceState:
     failed: dict[str, FailedRevision] = field(default_factory=dict)
     pin: Pin | None = None
     unreported: CommitStatus | None = None
+    unfetched: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,7 +153,7 @@ class ComposeCli:
 
     def build(self, services: Sequence[str]) -> None:
         """Build the images of services; what the build prints is shown only where it fails."""
-        self._run(["build", "--quiet", *services], _BUILD)
+        self._run(["build", *services], _BUILD)
 
     def _document(self) -> tuple[dict[str, Any], str, dict[str, Any]]:
         rendered, err = self._config()

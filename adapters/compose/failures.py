@@ -57,7 +57,8 @@ def compose_failure(command: str, out: str, err: str, *, engine: str, redactor: 
     if "failed to solve: process" in message:
         # The step that failed says why on the other stream, where Compose shows the build's progress.
         message = f"{message}; its last output: {redactor.text(_last_of_build(printable(out)))}"
-    return ComposeError(f"{command} failed: {message}", advice=advice)
+    said = redactor.text(printable("\n".join(filter(None, (out.strip(), err.strip())))))
+    return ComposeError(f"{command} failed: {message}", advice=advice, output=said)
 
 
 def unusable_file(file: Path, error: OSError | UnicodeDecodeError) -> ComposeError:

@@ -116,6 +116,11 @@ def newest_tag(names: Iterable[str], pattern: str) -> str | None:
     return max(versions, key=lambda name: versions[name]) if versions else None
 
 
+def is_recorded(failure: str, known: str, *, by_person: bool) -> bool:
+    """Whether a failure to fetch a source is recorded; `known` is that of the sync before, empty where it had none."""
+    return by_person or failure != known
+
+
 def after_failure(
     state: SourceState, target: SourceRevision, reason: str, deployment_id: str, at: datetime, *, hold_back: bool
 ) -> SourceState:

@@ -65,7 +65,7 @@ def explain(
     reason = str(operation.details.get("reason") or "no reason is recorded")
     # The service that the operation named, otherwise the first that failed.
     services = (*(one.service for one in errors), *(one.service for one in failed))
-    named = next((service for service in services if service is not None), None)
+    named = next((service for service in services if service is not None), _not_fetched(operation))
     bundle = _first_bundle(named, bundles)
     service, since, headline, shown = named, None, reason, bundle is not None and shows_failure(bundle)
     if bundle is not None and shown:
@@ -90,6 +90,12 @@ def explain(
         commands=_commands(operation, tickets, bundles),
         evidence=tuple(one.bundle_id for one in bundles),
     )
+
+
+def _not_fetched(operation: Operation) -> str | None:
+    """Return the service whose image could not be pulled or built."""
+    found = operation.details.get("not_fetched")
+    return str(found["service"]) if isinstance(found, Mapping) else None
 
 
 def _not_failed(operation: Operation, changes: Sequence[StateChange], release_changes: tuple[str, ...]) -> Explanation:

@@ -23,6 +23,7 @@ from core.deployment.validate import validate
 from core.reporting.timing import Phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
+from flows.deployment.fetch_evidence import evidence_of_fetches
 from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.hooks import recall_hooks
 from flows.deployment.interrupted_fetch import FETCHING, settle_interrupted
@@ -135,8 +136,9 @@ class Startup:
         self._names_before = await settle_interrupted(recorder, environment)
         with timed(Phase.PLAN):
             planned = await self._plan(environment, facts)
-        with timed(Phase.FETCH):
-            plan = await self._fetch(environment, facts, planned)
+        async with evidence_of_fetches(recorder, environment):
+            with timed(Phase.FETCH):
+                plan = await self._fetch(environment, facts, planned)
         update = self._context(environment, facts.application, plan)
         if update is not None and update.changed:
             if recorder.reported(CHANGING) is None:

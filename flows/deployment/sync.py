@@ -18,6 +18,7 @@ from core.deployment.update_policy import outside_of_windows
 from flows.deployment.failure import escalate
 from flows.deployment.gate import override_reason
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
+from flows.deployment.source_failure import forget_source_failure, record_source_failure
 from flows.deployment.startup import Startup
 from flows.deployment.sync_status import report_result, report_unreported
 from flows.deployment.update import UpdateRollback
@@ -83,7 +84,8 @@ async def sync(
 
     The revision is checked out completely before it counts, and updated to like `roas update` does. One that fails is
     rolled back, the checkout with it, and held back: no later sync takes it until a user lifts that. With nothing new,
-    a pinned environment or a revision that is held back nothing is recorded; the result says which.
+    a pinned environment or a revision that is held back nothing is recorded; the result says which. A source that
+    cannot be fetched is recorded as an update that failed.
 
     Raises:
         SourceError: The repository cannot be fetched, is not signed, was rewritten, or the checkout was changed.
@@ -100,7 +102,12 @@ async def sync(
         if unpin or lift:
             await _lift(declared, unpin=unpin, revision=lift)
         options = SyncOptions(allow_rewritten=allow_rewritten, discard_changes=discard_changes)
-        target, decision = await _look(declared, options)
+        try:
+            target, decision = await _look(declared, options)
+        except SourceError as error:
+            await record_source_failure(declared, request, error)
+            raise
+        await forget_source_failure(declared)
         log.info("%s: %s", environment, decision.reason)
         if decision.action is not SyncAction.TAKE:
             if decision.action is SyncAction.NOTHING:

@@ -37,7 +37,7 @@ from models.compose import (
 )
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import ComposeError, EngineError
+from models.failures import ComposeError, EngineError, ImageFetchError
 from models.records import Release
 from models.settings import current_settings
 from tasks.runtime.clients import compose_of, engine_of
@@ -178,7 +178,7 @@ async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) 
     An image that the engine has under its name already is not pulled again.
 
     Raises:
-        ComposeError: An image cannot be pulled or built; in Compose's words.
+        ImageFetchError: An image cannot be pulled or built; in Compose's words.
     """
     compose, limit = compose_of(environment), asyncio.Semaphore(_PULLS_AT_ONCE)
 
@@ -194,10 +194,24 @@ async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) 
             await _logged("build", one.service, lambda name=one.service: compose.build([name]))  # type: ignore[misc]
 
 
+async def fetch_one(kind: str, service: str, fetch: Callable[[], None]) -> None:
+    """Do one "pull" or "build" for a service.
+
+    Raises:
+        ImageFetchError: It failed.
+    """
+    try:
+        await asyncio.to_thread(fetch)
+    except ComposeError as error:
+        raise ImageFetchError(
+            error.what, service=service, kind=kind, advice=error.advice, output=error.output
+        ) from error
+
+
 async def _logged(what: str, service: str, fetch: Callable[[], None]) -> None:
     began = time.monotonic()
     log.info("%s: image %s begins", service, what)
-    await asyncio.to_thread(fetch)
+    await fetch_one(what, service, fetch)
     log.info("%s: image %s took %.1f s", service, what, time.monotonic() - began)
 
 

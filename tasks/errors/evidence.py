@@ -29,7 +29,7 @@ from models.compose import Application
 from models.containers import ContainerEvent, ContainerState, SystemSample
 from models.environments import Environment
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, ProbeOutput
-from models.failures import RoasError, StoreError
+from models.failures import ImageFetchError, RoasError, StoreError
 from models.health import ProbeResult
 from models.settings import current_settings
 from tasks.runtime.clients import engine_of, redactor_of
@@ -158,6 +158,29 @@ async def failure_evidence(
     return taken
 
 
+@task(name="keep what a fetch said", **WRITE)
+async def keep_fetch_evidence(environment: Environment, failure: ImageFetchError, *, deployment_id: str) -> None:
+    """Store as evidence of a service what was printed while its image was pulled or built.
+
+    Nothing here raises: a store error is logged.
+    """
+    redactor, now = await asyncio.to_thread(redactor_of, environment), datetime.now(UTC)
+    fetch = f"{failure.kind} of {failure.service}"
+    bundle = EvidenceBundle(
+        bundle_id=_bundle_id(now),
+        environment=environment.name,
+        deployment_id=deployment_id,
+        service=failure.service,
+        taken_at=now,
+        occasion=EvidenceOccasion.FAILURE,
+        reason=f"the {fetch} failed",
+        first_cause=f"the image of {failure.service} could not be had, and no container was touched",
+        cause_service=failure.service,
+        logs=(excerpt(failure.service, fetch, redactor.text(failure.output or failure.what), _LOG_LINES),),
+    )
+    await _keep(environment, [fit(bundle)])
+
+
 @task(name="show the evidence", **WRITE)
 async def show_evidence(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
     """Publish a page of evidence as an artifact of the run."""
@@ -216,7 +239,7 @@ async def _take(
     for service, scope in scopes.items():
         mine = [seen for name in scope for seen in gathered.container_states if seen.service == name]
         bundle = EvidenceBundle(
-            bundle_id=f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+            bundle_id=_bundle_id(now),
             environment=environment.name,
             deployment_id=deployment_id,
             service=service,
@@ -245,6 +268,10 @@ async def _take(
         cause, sentence = first_cause(service, needs, bundle.containers, bundle.logs, bundle.probes, shipped_set())
         taken.append(fit(replace(bundle, cause_service=cause, first_cause=sentence)))
     return taken
+
+
+def _bundle_id(now: datetime) -> str:
+    return f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 async def _gather(environment: Environment, services: set[str]) -> _Gathered:

@@ -17,9 +17,12 @@ from flows.deployment.rollback import FOUND, rollback
 from flows.deployment.stop import stop
 from flows.deployment.sync import TAKING, sync
 from models.failures import GateRefusedError, SourceError, StartFailedError
-from models.operations import Operation
+from models.operations import Operation, OperationStatus
 from models.records import Release
 from models.results import OperationResult
+from tasks.deployment.source import source_state
+from tasks.reporting.read import read_explanation
+from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import roas, signal_at
 from tests.support.git_forges import TOKEN, Forge, forge
@@ -205,6 +208,31 @@ async def test_a_rollback_pins_the_revision_until_a_user_lifts_it(place: Place, 
     await sync("test", unpin=True)
 
     assert "VERSION=3" in of_container(place, "{{.Config.Env}}")
+
+
+async def test_a_source_that_cannot_be_fetched_is_an_update_that_failed(place: Place, shop: Repository) -> None:  # noqa: F811
+    shop.commit("Open the shop", compose("1"))
+    declare(place, shop)
+    await sync("test")
+    container = of_container(place, "{{.Id}} {{.State.StartedAt}}")
+    away = shop.bare.rename(shop.bare.with_name("moved"))
+
+    with pytest.raises(SourceError, match="There is no repository at"):
+        await sync("test")
+
+    operation = last(place)
+    assert (operation.status, operation.kind) == (OperationStatus.FAILED, "sync")
+    assert operation.details["undone"] == "no container was touched"
+    assert read_explanation(operation.deployment_id).headline.startswith("There is no repository at")
+    with place.stores() as stores:
+        (error,) = stores.errors.of_deployment(operation.deployment_id)
+        assert "There is no repository at" in error.text
+    assert of_container(place, "{{.Id}} {{.State.StartedAt}}") == container
+    state = await source_state(find_environment("test"))
+    assert state.unfetched.startswith("There is no repository at")
+    away.rename(shop.bare)
+    assert (await unchanged()).startswith("nothing new")
+    assert (await source_state(find_environment("test"))).unfetched == ""
 
 
 async def test_a_changed_checkout_and_rewritten_history_wait_for_a_user(place: Place, shop: Repository) -> None:  # noqa: F811

@@ -13,12 +13,15 @@ from core.deployment.plan import plan_id
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from models.compose import OF_UPDATE, Interruption, Plan, PlannedAction
-from models.failures import ComposeError, PlanChangedError, StartFailedError
+from models.errors import Category
+from models.evidence import EvidenceBundle
+from models.failures import ImageFetchError, PlanChangedError, StartFailedError
 from models.operations import Operation
 from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.release import lift_images
 from tasks.deployment.services import read_plan
+from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.registry import Registry, registry
@@ -180,6 +183,17 @@ async def test_a_changed_secret_of_the_environment_restarts_its_service_with_it(
     assert planned().changes == ()
 
 
+def evidence(place: Place) -> list[EvidenceBundle]:  # noqa: F811
+    """What the last operation kept as evidence."""
+    with place.stores() as stores:
+        return stores.evidence.find(deployment_id=last(place).deployment_id)
+
+
+def named_image(name: str) -> str:
+    command = ["docker", "image", "inspect", "-f", "{{.Id}}", name]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def of_releases(place: Place) -> list[Release]:  # noqa: F811
     with place.stores() as stores:
         return stores.releases.latest("test")
@@ -266,13 +280,46 @@ async def test_an_image_that_cannot_be_pulled_touches_nothing(place: Place, imag
     before = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
     images.stop()
     try:
-        with pytest.raises(ComposeError, match="pull"):
+        with pytest.raises(ImageFetchError, match="pull"):
             await update("test")
     finally:
         images.start()
 
     assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == before
     assert last(place).details["undone"] == "no container was touched"
+    (kept,) = evidence(place)
+    assert (kept.service, kept.reason) == ("web", "the pull of web failed")
+    assert any("connection refused" in line for line in kept.logs[0].lines)
+    assert named_image(images.image("gone")) == inspect(place, "web", "{{.Image}}")
+
+
+async def test_a_build_that_fails_touches_nothing_and_says_what_it_printed(place: Place, images: Registry) -> None:  # noqa: F811
+    context: Path = place.folder / "app"
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\n{WELL}\n")
+    name = images.image("unbuilt")
+    place.declare(service("web", name, build="./app", pull_policy="build"))
+    try:
+        await startup("test")
+        before, image = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}"), named_image(name)
+        (context / "Dockerfile").write_text("FROM debian:trixie-slim\nRUN echo compiling; echo no header >&2; exit 7\n")
+
+        with pytest.raises(ImageFetchError, match="build"):
+            await update("test")
+
+        assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == before
+        assert named_image(name) == image
+        why = read_explanation(last(place).deployment_id)
+        assert "exit code: 7" in why.headline
+        assert why.service == "web"
+        assert any("no header" in line.text for line in why.lines)
+        assert why.evidence == tuple(one.bundle_id for one in evidence(place))
+        with place.stores() as stores:
+            (error,) = stores.errors.of_deployment(last(place).deployment_id)
+        assert error.verdict.category is Category.BUILD_FAILED
+    finally:
+        subprocess.run(["docker", "rm", "-f", place.container("web")], capture_output=True, check=False)
+        subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
 
 
 async def test_a_build_that_fails_is_not_built_again_until_its_context_changes(place: Place, images: Registry) -> None:  # noqa: F811

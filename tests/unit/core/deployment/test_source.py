@@ -13,6 +13,7 @@ from core.deployment.source import (
     after_failure,
     checkouts_to_remove,
     decide,
+    is_recorded,
     leaving_links,
     lifted,
     newest_tag,
@@ -163,3 +164,11 @@ def test_a_status_description_is_one_line_that_github_takes() -> None:
     long = status_description("word " * 100)
     assert len(long) <= 140
     assert long.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("known", "by_person", "recorded"),
+    [("", False, True), ("gone", False, False), ("another", False, True), ("gone", True, True)],
+)
+def test_a_schedule_records_one_failure_to_fetch_once(known: str, by_person: bool, recorded: bool) -> None:
+    assert is_recorded("gone", known, by_person=by_person) is recorded

@@ -1,0 +1,48 @@
+"""Record a sync whose source cannot be fetched or not be taken: an operation that failed before it touched anything."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+
+from core.deployment.source import is_recorded
+from flows.deployment.failure import escalate
+from flows.deployment.operation import OperationRequest, recorded
+from flows.runtime.requester import requester
+from models.environments import Environment
+from models.failures import EnvironmentBusyError, RoasError, SourceError
+from models.operations import OperationType
+from tasks.deployment.source import change_state, source_state
+
+log = logging.getLogger("roas")
+
+
+async def record_source_failure(environment: Environment, request: OperationRequest, error: SourceError) -> None:
+    """Record the failure as an operation, with event, notification and error.
+
+    A schedule and a push ask again and again, so for them the same failure is recorded once, until the source can be
+    fetched again.
+    """
+    asker, _ = requester(request.asked_by)
+    try:
+        known = (await source_state(environment)).unfetched
+        await change_state(environment, lambda state: replace(state, unfetched=error.what))
+    except RoasError as trouble:
+        known = ""
+        log.warning("that the source of %s was not fetched is not remembered: %s", environment.name, trouble)
+    if not is_recorded(error.what, known, by_person=asker.startswith("person")):
+        log.info("the same failure of the source of %s is recorded already", environment.name)
+        return
+    # The caller raises the failure, also where another operation holds the environment.
+    with suppress(EnvironmentBusyError, SourceError):
+        async with recorded(OperationType.START, environment.name, request, on_failure=escalate) as recorder:
+            await recorder.load()
+            recorder.facts |= {"update": "all", "undone": "no container was touched"}
+            raise error
+
+
+async def forget_source_failure(environment: Environment) -> None:
+    """Let the next failure of the source be recorded again, since it was fetched and may be taken."""
+    if (await source_state(environment)).unfetched:
+        await change_state(environment, lambda state: replace(state, unfetched=""))
