@@ -246,7 +246,8 @@ class ImageFact:
     """An image as the engine holds it.
 
     `checked`: it has a health check of its own. `layers` are the folders of its content on the engine's host,
-    uppermost first, if the engine reports them. `tagged_at` is when it was pulled, built or named last.
+    uppermost first, if the engine reports them. `tagged_at` is when it was pulled, built or named last. `content` is
+    the same for two images of the same layers and configuration, whatever Compose wrote into their labels.
     """
 
     reference: str
@@ -261,6 +262,7 @@ class ImageFact:
     layers: tuple[str, ...] = ()
     tagged_at: datetime | None = None
     labels: ImageLabels = ImageLabels()
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

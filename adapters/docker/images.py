@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +15,8 @@ from core.common.stamps import moment_of
 from core.deployment.release_notes import read_labels
 from models.compose import ImageFact, RegistryAnswer
 from models.failures import ContainerGoneError, EngineError, EnginePermissionError, EngineUnreachableError
+
+_OF_COMPOSE = "com.docker.compose."
 
 
 class Images:
@@ -44,6 +48,7 @@ class Images:
             layers=_layers(reported.get("GraphDriver") or {}),
             tagged_at=moment((reported.get("Metadata") or {}).get("LastTagTime")),
             labels=read_labels(config.get("Labels") or {}, moment_of),
+            content=_content(reported, config),
         )
 
     def of_digest(self, reference: str, digest: str) -> ImageFact | None:
@@ -130,6 +135,18 @@ def _split(name: str) -> tuple[str, str]:
 def _has_check(declared: dict[str, Any] | None) -> bool:
     test = (declared or {}).get("Test") or []
     return bool(test) and test != ["NONE"]
+
+
+def _content(reported: dict[str, Any], config: dict[str, Any]) -> str:
+    """The hash of an image's layers and configuration without the labels that Compose gives to what it builds."""
+    layers = (reported.get("RootFS") or {}).get("Layers") or []
+    if not layers:
+        return reported["Id"]  # type: ignore[no-any-return]
+    labels = {name: value for name, value in (config.get("Labels") or {}).items() if not name.startswith(_OF_COMPOSE)}
+    # An empty field and a missing one mean the same.
+    settings = {name: value for name, value in (config | {"Labels": labels}).items() if value}
+    told = [layers, settings, *(reported.get(part) for part in ("Os", "Architecture", "Variant"))]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _layers(driver: dict[str, Any]) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.validation import Facts, ValidationResult
 from tasks.deployment.hooks import end_left_hooks
-from tasks.deployment.images import fetch_images, image_names, leave_images
+from tasks.deployment.images import fetch_images, image_names, keep_equal_images, leave_images
 from tasks.deployment.operations import record_validation
 from tasks.deployment.services import (
     NO_FETCH,
@@ -239,6 +239,10 @@ class Startup:
                     "fetched would: " + "; ".join(f"{name}, {fetched.plan.of(name).because}" for name in surprising),
                     advice=f"look at `roas plan {environment.name}` again; nothing that runs was touched.",
                 )
+            for name in surprising:
+                log.warning(
+                    "%s is replaced, which no plan before the fetch said: %s", name, fetched.plan.of(name).because
+                )
             plan = replace(fetched.plan, fetches=plan.fetches)
             self._record_plan(plan, compared=self._found[1] is not None)
         update = self._context(environment, application, plan)
@@ -262,6 +266,7 @@ class Startup:
             known = json.dumps(names)
             await recorder.step(FETCHING, detail=known)
         await fetch_images(environment, plan.fetches)
+        await keep_equal_images(environment, application, plan.fetches, json.loads(known))
         own = [one for one in plan.fetches if not one.through]
         recorder.facts["fetched"] = {one.service: str(one.kind) for one in own if not one.held_back}
         held_back = {one.service: one.note for one in own if one.held_back}

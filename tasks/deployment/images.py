@@ -269,6 +269,32 @@ async def leave_images(
     return await asyncio.to_thread(leave)
 
 
+@task(name="keep equal images", **EFFECT)
+async def keep_equal_images(
+    environment: Environment, application: Application, fetches: Sequence[ImageFetch], names: Mapping[str, str]
+) -> None:
+    """Give a name back to the earlier image where a build gave nothing but its content, so that no service is replaced.
+
+    Compose writes its project and version into the labels of what it builds, which makes another image of it. `names`
+    are the images that the names referred to before the fetch.
+    """
+
+    def keep() -> None:
+        engine = engine_of(environment)
+        built = {application.services[one.service].image for one in fetches if one.kind is FetchKind.BUILD}
+        for name in sorted(built & names.keys()):
+            now, before = engine.images.inspect(name), engine.images.inspect(names[name])
+            if now is None or before is None or now.image_id == before.image_id or now.content != before.content:
+                continue
+            try:
+                engine.images.tag(before.image_id, name)
+                log.info("the build of %s gave the image that was there", name)
+            except EngineError as error:
+                log.warning("the build of %s gave the image that was there, under another id: %s", name, error)
+
+    await asyncio.to_thread(keep)
+
+
 @task(name="give images their names back", **EFFECT)
 async def restore_names(environment: Environment, names: Mapping[str, str]) -> list[str]:
     """Let image names refer to the images that they referred to before a fetch; returns the names that had moved."""

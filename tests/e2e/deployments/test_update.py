@@ -160,6 +160,39 @@ async def test_a_changed_build_context_is_built_and_replaces_its_service(place: 
         subprocess.run(["docker", "rmi", "-f", images.image("built")], capture_output=True, check=False)
 
 
+async def test_a_build_that_gives_the_same_content_replaces_nothing(place: Place, images: Registry) -> None:  # noqa: F811
+    context: Path = place.folder / "app"
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\nENV VERSION=1\n{WELL}\n")
+    name = images.image("same")
+    # Unlike Compose, the engine's own build writes no labels.
+    subprocess.run(["docker", "build", "-q", "-t", name, context], check=True, capture_output=True)
+    place.declare(service("web", name, build="./app") + service("worker", name, build="./app"))
+    try:
+        await startup("test")
+        before = {part: inspect(place, part, "{{.Id}} {{.State.StartedAt}}") for part in ("web", "worker")}
+        plan = read_plan(find_environment("test"), OF_UPDATE)
+
+        await update("test", plan=plan_id(plan))
+
+        assert [(line.service, line.action) for line in plan.services] == [
+            ("web", PlannedAction.KEEP),
+            ("worker", PlannedAction.KEEP),
+        ]
+        assert {part: inspect(place, part, "{{.Id}} {{.State.StartedAt}}") for part in before} == before
+        assert named_image(name) == inspect(place, "web", "{{.Image}}")
+        assert "release_notes" not in last(place).details
+        assert planned().changes == read_plan(find_environment("test"), OF_UPDATE).changes == ()
+
+        (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\nENV VERSION=2\n{WELL}\n")
+        await update("test")
+        assert "VERSION=2" in inspect(place, "worker", "{{.Config.Env}}")
+    finally:
+        for part in ("web", "worker"):
+            subprocess.run(["docker", "rm", "-f", place.container(part)], capture_output=True, check=False)
+        subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
+
+
 async def test_a_changed_secret_of_the_environment_restarts_its_service_with_it(
     place: Place,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
