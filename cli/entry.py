@@ -22,7 +22,7 @@ from adapters.host.warm_client import (
 _MODULES = ("cli", "flows", "tasks", *RUN_MODULES)
 _IDLE_SECONDS = 600.0
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
-_SERVICES = ("serve", "metrics", "mcp", "top")
+_SERVICES = ("serve", "worker", "metrics", "mcp", "top")
 """They run as long as the machine, their client or their terminal does, which has to find them in this process."""
 
 _OPTIONS_WITH_A_VALUE = ("--config",)

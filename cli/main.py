@@ -219,6 +219,14 @@ def serve() -> None:
 
 
 @roas.command()
+def worker() -> None:
+    """Watch and monitor all environments of this host, in one process."""
+    from flows.runtime.agent_process import run_agent
+
+    run_agent(current_settings())
+
+
+@roas.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="By default ROAS_METRICS_PORT, else 9108.")
 def metrics(port: int | None) -> None:
     """Serve metrics to Prometheus on /metrics."""

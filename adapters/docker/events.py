@@ -33,18 +33,19 @@ class Events:
     def __init__(self, client: EngineClient) -> None:
         self._client = client
 
-    def stream(self, project: str, since: datetime, until: datetime | None = None) -> EventStream:
+    def stream(self, project: str | None, since: datetime, until: datetime | None = None) -> EventStream:
         """Open a stream of the events of a project's containers: past ones first, then new ones until `until`.
+
+        Without a project it has the events of all Compose projects.
 
         Raises:
             EngineError: The engine did not answer, or refused.
         """
+        label = PROJECT_LABEL if project is None else f"{PROJECT_LABEL}={project}"
         query = {
             "since": _timestamp(since),
             "until": None if until is None else _timestamp(until),
-            "filters": json.dumps(
-                {"type": ["container"], "label": [f"{PROJECT_LABEL}={project}"], "event": list(_ACTIONS)}
-            ),
+            "filters": json.dumps({"type": ["container"], "label": [label], "event": list(_ACTIONS)}),
         }
         with self._client.translate_errors("listening to events"):
             client = self._client.reading

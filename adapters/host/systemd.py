@@ -208,14 +208,40 @@ def lingers() -> bool:
     return (Path("/var/lib/systemd/linger") / str(os.environ.get("USER", ""))).is_file()
 
 
+class ServiceManager:
+    """The manager of this service, where systemd started it and waits for news (sd_notify)."""
+
+    def __init__(self) -> None:
+        # Processes that are started from here must not speak for the service.
+        self._address = os.environ.pop("NOTIFY_SOCKET", "")
+        microseconds = os.environ.pop("WATCHDOG_USEC", "")
+        mine = os.environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.watchdog_seconds = int(microseconds) / 1e6 if mine and microseconds.isdecimal() else None
+        """So long without a sign of life, and systemd kills the service and starts it anew; None: it waits for none."""
+
+    def ready(self, status: str = "") -> None:
+        """Say that the service serves."""
+        self._say(f"READY=1\nSTATUS={status}" if status else "READY=1")
+
+    def alive(self) -> None:
+        """Give a sign of life."""
+        self._say("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """Say that the service ends."""
+        self._say("STOPPING=1")
+
+    def _say(self, what: str) -> None:
+        if self._address:
+            # A service that could not say it is ended by its manager, which says why.
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+                connection.connect(f"\0{self._address[1:]}" if self._address.startswith("@") else self._address)
+                connection.send(what.encode())
+
+
 def report_ready() -> None:
     """Say to systemd that the service serves, where it waits for that (sd_notify)."""
-    address = os.environ.pop("NOTIFY_SOCKET", "")
-    if address:
-        # A service that could not say it is ended by its manager, which says why.
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-            connection.connect(f"\0{address[1:]}" if address.startswith("@") else address)
-            connection.send(b"READY=1")
+    ServiceManager().ready()
 
 
 def _require_systemd(*, is_system: bool) -> None:

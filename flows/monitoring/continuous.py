@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from prefect import flow
@@ -19,6 +20,7 @@ from flows.runtime.server_outages import keep_runs_without_lease
 from models.failures import RoasError
 from models.results import MonitoringReport
 from tasks.monitoring.collect import last_round
+from tasks.monitoring.watch_lock import watched_by_agent
 from tasks.recovery.notify import notify_where_asked
 from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
@@ -38,13 +40,16 @@ async def monitoring(
     """Collect every so many seconds, as the environment says, for so many hours.
 
     A collection that fails is logged, and the next one made. One that another process made a moment ago is not
-    repeated.
+    repeated. Where the agent of this host collects the environment, this ends at once.
 
     Raises:
         EnvironmentFileError: The environment cannot be read at the beginning.
     """
     files = tuple(compose_files or ())
-    monitor = _Monitor(environment, files, act=act)
+    if (other := watched_by_agent(environment)) is not None:
+        log.info("this monitoring of %s ends, because %s collects it", environment, other)
+        return MonitoringReport(environment=environment, collections=0, failed=0)
+    monitor = EnvironmentMonitor(environment, CollectionFeed(files=files, act=act))
     every = timedelta(seconds=(await load_environment(environment, files)).collect_every_seconds)
     due = datetime.now(UTC)
     until = due + timedelta(hours=hours)
@@ -68,15 +73,15 @@ def leave_alone_what_is_loaded() -> None:
     gc.freeze()
 
 
-class _Monitor:
+class EnvironmentMonitor:
     """Memory of monitoring from one collection to the next; the stores remember everything else."""
 
-    def __init__(self, environment: str, files: tuple[str, ...], *, act: bool) -> None:
+    def __init__(self, environment: str, feed: CollectionFeed) -> None:
         self.kept = 0
         self.failed = 0
         self._environment = environment
-        self._files = files
-        self._feed = CollectionFeed(files=files, act=act)
+        self._files = feed.files
+        self._feed = feed
         self._logged: tuple[str, ...] = ()
         self._predicted: list[Predicted] = []
         self._recovery: asyncio.Task[None] | None = None
@@ -120,6 +125,10 @@ class _Monitor:
     def _recover(self, one: Collected) -> asyncio.Task[None] | None:
         """Start to recover from what fails; None where nothing new does."""
         found = self._feed.decide(one)
+        if self._feed.hand_over is not None and any(failure.service for failure in found.recover):
+            # The watch in this process recovers services; only failures of no service are left.
+            self._feed.hand_over()
+            found = replace(found, recover=tuple(one for one in found.recover if not one.service), at_once=())
         if not self._predicted and not found.recover:
             return None
         new, self._predicted = self._predicted, []

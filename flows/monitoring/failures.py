@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -41,10 +41,16 @@ class Collected:
 
 @dataclass(slots=True, kw_only=True)
 class CollectionFeed:
-    """Observes what collections saw, and recovers from what the triage dispatches."""
+    """Observes what collections saw, and recovers from what the triage dispatches.
+
+    `recover_with` recovers from one failure. `hand_over`, where there is one, tells the watch in this process that a
+    service fails; the watch then recovers it.
+    """
 
     files: tuple[str, ...]
     act: bool
+    recover_with: Callable[..., Awaitable[RecoveryOutcome]] = error_recovery
+    hand_over: Callable[[], None] | None = None
     reconciler: Reconciler = field(default_factory=Reconciler)
 
     def decide(self, collected: Collected) -> TriageResult:
@@ -76,7 +82,7 @@ class CollectionFeed:
     async def warn(self, environment: str, predicted: Sequence[Predicted]) -> list[RecoveryOutcome]:
         """Record predicted failures; only a critical one is acted on, since its service still serves."""
         return [
-            await error_recovery(
+            await self.recover_with(
                 environment=environment,
                 text=text,
                 service=None if service == HOST else service,
@@ -104,7 +110,7 @@ class CollectionFeed:
         outcome = None
         self.reconciler.begin(failure.service)
         try:
-            outcome = await error_recovery(
+            outcome = await self.recover_with(
                 environment=declared.name,
                 text=failure.text,
                 service=failure.service or None,

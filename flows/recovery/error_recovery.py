@@ -112,6 +112,33 @@ async def error_recovery(
         return Failed(message=str(given_up))  # type: ignore[return-value]
 
 
+async def recover_observed(
+    *,
+    environment: str,
+    text: str,
+    service: str | None,
+    source: str,
+    act: bool = True,
+    predictive: bool = False,
+    failing_services: int = 1,
+    compose_files: Sequence[str] = (),
+) -> RecoveryOutcome:
+    """Recover from what monitoring saw, as `error_recovery` does, without a flow run."""
+    files = tuple(compose_files)
+    incident = Incident(
+        environment=environment,
+        text=await redact(environment, text, files),
+        source=source,
+        service=service,
+        predictive=predictive,
+        failing_services=failing_services,
+    )
+    context = await load_context(environment, files)
+    outcome = await recover(incident, context, act=act)
+    await notify_where_asked(context.environment)
+    return outcome
+
+
 async def recover(
     incident: Incident,
     context: IncidentContext,

@@ -44,6 +44,7 @@ from models.recovery import RecoveryOutcome
 from models.results import WatchReport
 from tasks.deployment.services import inspect_application, read_known
 from tasks.monitoring.events import EventFeed, in_hand, inspect_environment, listen
+from tasks.monitoring.watch_lock import watching_alone
 from tasks.recovery.notify import UNHEALTHY, announce, notify_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
 from tasks.runtime.clients import load_environment, open_clients_in_parallel
@@ -79,25 +80,27 @@ async def watch(
     """Watch an environment for so many hours, whether its engine and the stores are there or not.
 
     While the stores are away it uses what it read last, and keeps its writes in a journal until they are back.
-    An evaluation that fails is logged and repeated. `act` False diagnoses and records only.
+    An evaluation that fails is logged and repeated. `act` False diagnoses and records only. Where another process of
+    this host watches the environment, such as the agent, this ends at once.
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
     """
-    declared = await load_environment(environment, tuple(compose_files or ()))
+    files = tuple(compose_files or ())
+    declared = await load_environment(environment, files)
     until = datetime.now(UTC) + timedelta(hours=hours)
     open_clients_in_parallel()
     access = StoreAccess(environment)
-    with outliving_stores(access), untraced():
+    with outliving_stores(access), untraced(), watching_alone(environment, "a watch") as other:
+        if other is not None:
+            log.warning("this watch of %s ends, because %s watches it", environment, other)
+            return WatchReport(environment=environment, events=0, handed_over=0)
         async with listen(declared) as feed:
-            watcher = EnvironmentWatcher(declared, tuple(compose_files or ()), access, feed, act=act)
+            watcher = EnvironmentWatcher(declared, files, access, feed, act=act)
             await access.begin()
-            # They are compiled before the first failure, not while something is down.
-            await read_patterns()
             log.info("watching %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
             try:
-                while datetime.now(UTC) < until and watcher.received < _EVENTS:
-                    await watcher.survive(watcher.evaluate(until))
+                await watcher.run(until)
             finally:
                 await watcher.end()
     return WatchReport(environment=environment, events=watcher.received, handed_over=watcher.dispatched)
@@ -125,6 +128,23 @@ class EnvironmentWatcher:
         self._short_tasks: set[asyncio.Task[None]] = set()
         self._evidence: dict[str, tuple[str, Sequence[EvidenceBundle]]] = {}
         self._logged: dict[str, str] = {}
+
+    @property
+    def declared(self) -> Environment:
+        """The environment as its file was read last."""
+        return self._declared
+
+    async def run(self, until: datetime, progress: Callable[[], None] = lambda: None) -> None:
+        """Observe and recover until a moment; `progress` is called after each evaluation."""
+        # They are compiled before the first failure, not while something is down.
+        await read_patterns()
+        while datetime.now(UTC) < until and self.received < _EVENTS:
+            await self.survive(self.evaluate(until))
+            progress()
+
+    def sweep_soon(self) -> None:
+        """Sweep as soon as what runs now has ended: somebody saw a service fail."""
+        self._sweep_after(timedelta())
 
     async def survive(self, evaluation: Awaitable[None]) -> None:
         """Run an evaluation; log its failure once, and make up for it by a sweep, later after each further failure."""

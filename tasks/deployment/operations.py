@@ -36,6 +36,7 @@ from models.recovery import RecoveryExecution, Ticket, TicketEntry
 from models.settings import current_settings
 from models.validation import ValidationResult
 from tasks.recovery.records import cancel_runs_of
+from tasks.runtime.plain_tasks import has_server
 from tasks.runtime.retry_policy import retry_read, retry_write
 from tasks.runtime.store_access import from_stores, journals_folder, outlives_stores, to_stores
 from tasks.runtime.stores import open_stores, stores_exist
@@ -337,7 +338,7 @@ async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     for operation, said in ended:
         log.warning("%s of %s %s", operation.kind, operation.environment, said)
     runs = [(str(one.details.get("flow_run_id") or ""), said) for one, said in ended]
-    if any(run for run, _ in runs):
+    if any(run for run, _ in runs) and has_server():
         await _crash_runs([(UUID(run), said) for run, said in runs if run])
     closed = await asyncio.to_thread(open_stores().recoveries.end_interrupted, now - LONGEST_RECOVERY, now)
     if closed:

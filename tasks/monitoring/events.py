@@ -159,9 +159,12 @@ async def watch_project(environment: Environment) -> AsyncIterator[ContainerWatc
 
 
 @asynccontextmanager
-async def listen(environment: Environment) -> AsyncIterator[EventFeed]:
-    """Read the engine's events about this project while the body runs, whether the engine answers or not."""
-    feed = EventFeed()
+async def listen(environment: Environment, feed: EventFeed | None = None) -> AsyncIterator[EventFeed]:
+    """Read the engine's events about this project while the body runs, whether the engine answers or not.
+
+    They go to `feed`, or to a new one.
+    """
+    feed = feed or EventFeed()
     listener = EventListener(environment, feed, asyncio.get_running_loop())
     listener.start()
     try:

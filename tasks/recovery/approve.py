@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Completed
 
 from models.recovery import Ticket
+from tasks.runtime.plain_tasks import has_server
 
 log = logging.getLogger("roas")
 
@@ -42,6 +43,8 @@ async def ask_on_the_server(ticket: Ticket, text: str) -> str | None:
     Only where the environment's recovery is deployed, as by `roas serve`: elsewhere the ticket waits for
     `roas resolve` alone.
     """
+    if not has_server():
+        return None
     async with _server(f"ticket {ticket.ticket_id} is not asked about in the UI") as client:
         earlier = await _run(client, ticket.flow_run_id)
         if earlier is not None and not _over(earlier):
@@ -75,6 +78,8 @@ async def resume_with(flow_run_id: str, answer: dict[str, str]) -> AnswerResult:
 
 async def cancel_run(flow_run_id: str, why: str) -> None:
     """End a run that waits for an answer which is no longer needed."""
+    if not has_server():
+        return
     async with _server(f"run {flow_run_id} waits on") as client:
         run = await _run(client, flow_run_id)
         if run is not None and run.state is not None and (run.state.is_paused() or run.state.is_scheduled()):

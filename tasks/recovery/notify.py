@@ -29,6 +29,7 @@ from models.settings import current_settings
 from tasks.recovery.news_details import details_of
 from tasks.recovery.send_messages import deliver
 from tasks.runtime.clients import find_environment
+from tasks.runtime.plain_tasks import has_server
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.store_access import stores_are_away
 from tasks.runtime.stores import open_stores, shared_cache
@@ -73,6 +74,9 @@ def announce(
 
     `handled` False asks the listening automation to act. `text` must hold no secret.
     """
+    if not has_server():
+        # Prefect would start one for it.
+        return
     resource = {
         "prefect.resource.id": f"roas.{environment}.{service or 'environment'}",
         "prefect.resource.name": service or environment,

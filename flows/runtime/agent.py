@@ -1,0 +1,233 @@
+"""The agent: watch and monitoring of all environments of a host, side by side in one process.
+
+Nothing here needs the Prefect server, and healing needs the engine alone: while the stores are away it goes on by what
+was read last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from adapters.config.environment_files import environment_files
+from core.monitoring.measurements import next_due
+from flows.monitoring.continuous import EnvironmentMonitor, leave_alone_what_is_loaded
+from flows.monitoring.failures import CollectionFeed
+from flows.recovery.error_recovery import recover_observed
+from flows.recovery.watch import EnvironmentWatcher
+from flows.runtime.isolation import KeptRunning, Progress
+from models.environments import Environment
+from models.failures import RoasError
+from models.settings import current_settings
+from tasks.monitoring.event_hub import EventHub
+from tasks.monitoring.watch_lock import AGENT, watching_alone
+from tasks.runtime.clients import load_environment
+from tasks.runtime.fair_threads import FairThreads
+from tasks.runtime.plain_tasks import without_task_runs
+from tasks.runtime.store_access import StoreAccess, outliving_stores
+
+log = logging.getLogger("roas")
+
+LOOK_EVERY = timedelta(seconds=5)
+"""So soon a new, changed or removed environment file is noticed."""
+
+ENDS_WITHIN = timedelta(seconds=5)
+"""Work that takes longer is left: its steps are recorded, and the next agent goes on with them."""
+
+_THREADS_EACH = 8
+_THREADS = 512
+"""Each environment that hangs keeps its few; they are made only when they are needed."""
+
+_WATCH_IS_SILENT = timedelta(minutes=5)
+"""A watch evaluates at least once a minute."""
+
+_COLLECTION_IS_SILENT = timedelta(minutes=15)
+_BEGIN_AT_ONCE = 4
+_BEGINS_WITHIN = timedelta(seconds=10)
+_AGAIN = timedelta(seconds=5)
+_FOR_EVER = timedelta(days=36_500)
+_GOLDEN = 0.618_034
+"""Multiples of it, without their whole part, spread evenly however many there are."""
+
+
+@dataclass(slots=True)
+class WatchedEnvironment:
+    """What the agent does for one environment, as others may see it."""
+
+    name: str
+    place: int
+    since: datetime | None = None
+    """When it was watched first; None before, or where another process watches it."""
+    watcher: EnvironmentWatcher | None = None
+
+
+@dataclass(slots=True)
+class Agent:
+    """Watches and monitors all environments that are known, until it is told to end."""
+
+    look_every: timedelta = LOOK_EVERY
+    environments: dict[str, WatchedEnvironment] = field(default_factory=dict)
+    _kept: KeptRunning = field(default_factory=KeptRunning)
+    _hub: EventHub = field(default_factory=EventHub)
+    _files: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
+    _begin: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_BEGIN_AT_ONCE))
+    _places: itertools.count[int] = field(default_factory=itertools.count)
+    _said: str = ""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watch until `stop` is set; operations that run then are left to be resumed."""
+        asyncio.get_running_loop().set_default_executor(FairThreads(each=_THREADS_EACH, at_most=_THREADS))
+        leave_alone_what_is_loaded()
+        with without_task_runs():
+            try:
+                while not stop.is_set():
+                    await self._take_up()
+                    try:
+                        async with asyncio.timeout(self.look_every.total_seconds()):
+                            await stop.wait()
+                    except TimeoutError:
+                        continue
+            finally:
+                await self._kept.end_all(within=ENDS_WITHIN)
+
+    async def _take_up(self) -> None:
+        """Begin with environments that are new, let go of those that are gone, and read changed files anew."""
+        try:
+            files = await asyncio.to_thread(_read_stamps)
+        except (RoasError, OSError) as error:
+            # The environments that are known are watched all the same.
+            self._say(f"environments cannot be listed: {error}")
+            return
+        self._say(f"{len(files)} environments" if len(files) != 1 else "1 environment")
+        for name in sorted(self._files.keys() - files.keys()):
+            log.info("%s is let go: its file is gone", name)
+            await self._let_go(name)
+        for name in sorted(files.keys() - self._files.keys()):
+            self._begin_with(name)
+        for name in files.keys() & self._files.keys():
+            if files[name] != self._files[name]:
+                log.info("the file of %s has changed", name)
+                self._kept.hurry(name)
+                watcher = self.environments[name].watcher
+                if watcher is not None:
+                    watcher.sweep_soon()
+        self._files = files
+
+    def _begin_with(self, name: str) -> None:
+        one = self.environments[name] = WatchedEnvironment(name, next(self._places))
+        self._kept.begin(name, "watch", lambda progress: self._watch(one, progress), silent_for=_WATCH_IS_SILENT)
+        self._kept.begin(
+            name, "monitoring", lambda progress: self._monitor(one, progress), silent_for=_COLLECTION_IS_SILENT
+        )
+
+    async def _let_go(self, name: str) -> None:
+        await self._kept.end(name, within=ENDS_WITHIN)
+        self.environments.pop(name, None)
+
+    async def _watch(self, one: WatchedEnvironment, progress: Progress) -> None:
+        """Watch an environment until its engine or project becomes another one."""
+        declared = await load_environment(one.name)
+        access = StoreAccess(one.name)
+        with outliving_stores(access), ExitStack() as held:
+            await _alone(one.name, held, progress)
+            async with self._hub.listen(declared) as feed:
+                watcher = EnvironmentWatcher(declared, (), access, feed, act=True)
+                try:
+                    await self._begin_watching(watcher, access)
+                    one.since, one.watcher = one.since or datetime.now(UTC), watcher
+                    log.info("watching %s", one.name)
+                    await watcher.run(datetime.now(UTC) + _FOR_EVER, lambda: _go_on(watcher, declared, progress))
+                except _ChangedPlace:
+                    log.info("%s is watched anew: its engine or project is another one", one.name)
+                finally:
+                    one.watcher = None
+                    await watcher.end()
+
+    async def _begin_watching(self, watcher: EnvironmentWatcher, access: StoreAccess) -> None:
+        """Read stores and application, a few environments at once: each runs Compose."""
+        try:
+            async with asyncio.timeout(_BEGINS_WITHIN.total_seconds()):
+                await self._begin.acquire()
+        except TimeoutError:
+            # What takes so long with others must not keep this one from being watched.
+            await access.begin()
+            await watcher.survive(watcher.sweep())
+            return
+        released = asyncio.get_running_loop().call_later(_BEGINS_WITHIN.total_seconds(), self._begin.release)
+        try:
+            await access.begin()
+            await watcher.survive(watcher.sweep())
+        finally:
+            if not released.cancelled() and released.when() > asyncio.get_running_loop().time():
+                released.cancel()
+                self._begin.release()
+
+    async def _monitor(self, one: WatchedEnvironment, progress: Progress) -> None:
+        """Collect an environment again and again, at its own moment of the period."""
+        feed = CollectionFeed(files=(), act=True, recover_with=recover_observed, hand_over=lambda: _sweep(one))
+        monitor = EnvironmentMonitor(one.name, feed)
+        access = StoreAccess(one.name)
+        with outliving_stores(access):
+            every = timedelta(seconds=(await load_environment(one.name)).collect_every_seconds)
+            due = datetime.now(UTC) + every * (one.place * _GOLDEN % 1)
+            try:
+                while True:
+                    await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
+                    if one.watcher is not None and not access.away:
+                        every = await monitor.collect(every)
+                    progress()
+                    due = next_due(due, every, datetime.now(UTC))
+            finally:
+                async with asyncio.timeout(ENDS_WITHIN.total_seconds()):
+                    await monitor.end()
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            log.info("%s", text)
+
+
+class _ChangedPlace(Exception):  # noqa: N818 - no error
+    """The environment's engine or project is another one."""
+
+
+def _go_on(watcher: EnvironmentWatcher, declared: Environment, progress: Progress) -> None:
+    progress()
+    now = watcher.declared
+    if (now.engine, now.project) != (declared.engine, declared.project):
+        raise _ChangedPlace
+
+
+def _sweep(one: WatchedEnvironment) -> None:
+    if one.watcher is not None:
+        one.watcher.sweep_soon()
+
+
+async def _alone(name: str, held: ExitStack, progress: Progress) -> None:
+    """Become the only watch of an environment on this host; wait for another one to end."""
+    said = False
+    while (other := held.enter_context(watching_alone(name, AGENT))) is not None:
+        held.pop_all().close()
+        if not said:
+            said = True
+            log.info("%s is watched by %s; this agent begins when that ends", name, other)
+        progress()
+        await asyncio.sleep(_AGAIN.total_seconds())
+
+
+def _read_stamps() -> dict[str, tuple[Path, int, int]]:
+    """The files of all environments, with what shows that one has changed."""
+    found = {}
+    for name, path in environment_files(current_settings()).items():
+        try:
+            status = path.stat()
+            found[name] = (path, status.st_mtime_ns, status.st_size)
+        except OSError:
+            # It is gone since, or cannot be read; what is known of it is kept until the list is read again.
+            found[name] = (path, 0, 0)
+    return found

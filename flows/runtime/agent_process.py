@@ -1,0 +1,128 @@
+"""The process of `roas worker`: it carries the agent, and ends or is restarted as its supervisor expects."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from adapters.host.systemd import ServiceManager
+from flows.runtime.terminal import echo
+from models.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.runtime.agent import Agent
+
+log = logging.getLogger("roas")
+
+_ALL_ENDS_WITHIN_SECONDS = 6.5
+"""From the signal on: then this process ends, whatever still hangs."""
+
+_BEATS_EVERY_SECONDS = 5.0
+_HANGS_AFTER_SECONDS = 60.0
+"""Nothing blocks the event loop so long but a defect, and a machine that stood still has its time back by then."""
+
+HUNG = 70
+"""Exit code of a process whose event loop hung (EX_SOFTWARE)."""
+
+
+def run_agent(settings: Settings) -> None:
+    """Watch all environments of this host until SIGTERM or Ctrl-C, and end this process."""
+    manager = ServiceManager()
+    # A server that nobody named must not be started for an event.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    from flows.runtime.agent import Agent
+
+    _log_plainly()
+    echo(f"agent of this host starting; records in {settings.data_dir.absolute()}", err=True)
+    asyncio.run(_run(Agent(), manager))
+    # The interpreter's own end waits for threads that hang in a call.
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
+
+
+async def _run(agent: Agent, manager: ServiceManager) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end() -> None:
+        if not stop.is_set():
+            log.info("ending; operations that run are left to be resumed")
+            manager.stopping()
+            threading.Thread(target=_end_by_force, daemon=True).start()
+            stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    beating = asyncio.create_task(_beat(manager))
+    manager.ready()
+    try:
+        await agent.run(stop)
+    finally:
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating
+
+
+async def _beat(manager: ServiceManager) -> None:
+    """Show that the event loop turns: to systemd, and to a thread that ends the process where it no longer does."""
+    beat_at = [time.monotonic()]
+    threading.Thread(target=_end_where_it_hangs, args=(beat_at,), daemon=True, name="loop-guard").start()
+    every = min(_BEATS_EVERY_SECONDS, (manager.watchdog_seconds or _BEATS_EVERY_SECONDS * 2) / 2)
+    while True:
+        beat_at[0] = time.monotonic()
+        manager.alive()
+        await asyncio.sleep(every)
+
+
+def _end_where_it_hangs(beat_at: list[float]) -> None:
+    checked_at = time.monotonic()
+    while True:
+        time.sleep(_BEATS_EVERY_SECONDS)
+        now = time.monotonic()
+        # This thread stands still with the machine.
+        stood_still, checked_at = now - checked_at > 2 * _BEATS_EVERY_SECONDS, now
+        if now - beat_at[0] > _HANGS_AFTER_SECONDS and not stood_still:
+            sys.stderr.write(
+                f"the event loop hung for {now - beat_at[0]:.0f} s; this process ends to be started anew\n"
+            )
+            faulthandler.dump_traceback(all_threads=True)
+            os._exit(HUNG)
+
+
+def _end_by_force() -> None:
+    time.sleep(_ALL_ENDS_WITHIN_SECONDS)
+    os._exit(0)
+
+
+def _log_plainly() -> None:
+    """Write our own log to standard error, each line with its environment; of Prefect's only errors."""
+    log.handlers[:] = [_LineHandler()]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for name in ("prefect", "httpx"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class _LineHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        from tasks.runtime.fair_threads import current_environment
+
+        name = current_environment()
+        about = f"{name}: " if name else ""
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        # The reader of the log may have ended; that must not end the watching.
+        with suppress(OSError, ValueError):
+            echo(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {about}{level}{text}", err=True)

@@ -1,0 +1,153 @@
+"""Run things for ever side by side in one event loop: what fails or hangs is begun again, unnoticed by the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from models.failures import RoasError
+from tasks.runtime.fair_threads import in_environment
+
+log = logging.getLogger("roas")
+
+Progress = Callable[[], None]
+"""Called by work that goes on; without it for too long it counts as hanging."""
+
+_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+_CHECKED_EVERY_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Work that is kept running, and how it went."""
+
+    work: Callable[[Progress], Awaitable[None]]
+    silent_for: float
+    task: asyncio.Task[None] | None = None
+    keeper: asyncio.Task[None] | None = None
+    progress_at: float = field(default_factory=time.monotonic)
+    failures: int = 0
+    reported: str = ""
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def progress(self) -> None:
+        self.progress_at = time.monotonic()
+        self.failures = 0
+
+
+class KeptRunning:
+    """Work by its key, an environment and what is done for it. Each is begun again when it fails, ends or hangs.
+
+    The pause before that grows with each failure in a row, from 1 s to a minute.
+    """
+
+    def __init__(self, *, pause_seconds: float = _PAUSE_SECONDS) -> None:
+        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._pause_seconds = pause_seconds
+
+    def begin(
+        self,
+        environment: str,
+        what: str,
+        work: Callable[[Progress], Awaitable[None]],
+        *,
+        silent_for: timedelta = timedelta(minutes=10),
+    ) -> None:
+        """Keep work running; it hangs where it shows no progress for `silent_for`.
+
+        Raises:
+            ValueError: There is one of this key.
+        """
+        if (environment, what) in self._kept:
+            raise ValueError(f"{what} of {environment} is kept running already")
+        kept = self._kept[environment, what] = _Kept(work, silent_for.total_seconds())
+        with in_environment(environment):
+            kept.keeper = asyncio.create_task(self._keep(environment, what, kept))
+
+    def environments(self) -> frozenset[str]:
+        """The environments for which something is kept running."""
+        return frozenset(environment for environment, _ in self._kept)
+
+    def failures(self, environment: str, what: str) -> int:
+        """How often in a row this work failed."""
+        return self._kept[environment, what].failures
+
+    def hurry(self, environment: str) -> None:
+        """Begin what failed again at once: its cause may be over."""
+        for (name, _), kept in self._kept.items():
+            if name == environment:
+                kept.hurry.set()
+
+    async def end(self, environment: str, *, within: timedelta) -> None:
+        """End all work of an environment; what takes longer is left to itself."""
+        mine = {key: self._kept.pop(key) for key in list(self._kept) if key[0] == environment}
+        await _cancelled([one.keeper for one in mine.values() if one.keeper is not None], within)
+
+    async def end_all(self, *, within: timedelta) -> None:
+        """End all work at once."""
+        kept, self._kept = list(self._kept.values()), {}
+        await _cancelled([one.keeper for one in kept if one.keeper is not None], within)
+
+    async def _keep(self, environment: str, what: str, kept: _Kept) -> None:
+        while True:
+            kept.progress_at = time.monotonic()
+            kept.task = asyncio.ensure_future(_begun(kept))
+            try:
+                why = await self._why_it_ended(kept)
+            except asyncio.CancelledError:
+                await _cancelled([kept.task], timedelta(days=1))
+                raise
+            kept.failures += 1
+            _report(kept, f"{what} of {environment} {why}; it is begun again")
+            pause = self._pause_seconds * 2 ** min(kept.failures - 1, 16)
+            kept.hurry.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(pause, _LONGEST_PAUSE_SECONDS)):
+                    await kept.hurry.wait()
+
+    async def _why_it_ended(self, kept: _Kept) -> str:
+        """Wait until the work ends or hangs, and say which."""
+        task = kept.task
+        assert task is not None  # noqa: S101 - it was begun just now
+        while True:
+            await asyncio.wait([task], timeout=min(_CHECKED_EVERY_SECONDS, kept.silent_for))
+            if task.done():
+                break
+            if time.monotonic() - kept.progress_at > kept.silent_for:
+                # A call that hangs in its thread stays there; the work goes on without it.
+                task.cancel()
+                await asyncio.wait([task], timeout=_CHECKED_EVERY_SECONDS)
+                return f"hung for {kept.silent_for:.0f} s"
+        if task.cancelled():
+            return "was cancelled"
+        error = task.exception()
+        if error is None:
+            return "ended"
+        if not isinstance(error, RoasError | TimeoutError | OSError):
+            # A defect of ours: it must be seen.
+            log.error("%s broke off", kept.work, exc_info=error)
+        return f"failed: {error or type(error).__name__}"
+
+
+async def _begun(kept: _Kept) -> None:
+    await kept.work(kept.progress)
+
+
+async def _cancelled(tasks: list[asyncio.Task[None]], within: timedelta) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=within.total_seconds())
+
+
+def _report(kept: _Kept, text: str) -> None:
+    """Log why it is begun again once, until it is another reason."""
+    if kept.reported != text:
+        kept.reported = text
+        log.warning("%s", text)

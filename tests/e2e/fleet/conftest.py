@@ -1,0 +1,127 @@
+"""The agent of a host as its own process, with small real applications on the engine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from adapters.stores import Stores
+from models.settings import Settings
+from tests.support.projects import remove_project
+
+IMAGE = "debian:trixie-slim"
+WEB = """
+web:
+  image: debian:trixie-slim
+  init: true
+  command: [sh, -c, 'touch /tmp/well; exec sleep 600']
+  healthcheck:
+    {test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, start_period: 10s, start_interval: 200ms}
+"""
+
+
+@dataclass(slots=True)
+class Host:
+    """A folder of environments and records, and the agent that carries them."""
+
+    folder: Path
+    variables: dict[str, str]
+    projects: list[str] = field(default_factory=list)
+    agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(data_dir=self.folder / "data", environments_dir=self.folder / "environments")
+
+    def declare(self, services: str = WEB, **fields: object) -> str:
+        """Write an environment with its Compose file; returns its name, which is its project too."""
+        name = f"roas-test-{secrets.token_hex(4)}"
+        self.projects.append(name)
+        (self.folder / name).mkdir()
+        compose = self.folder / name / "compose.yaml"
+        compose.write_text(f"services:\n{textwrap.indent(textwrap.dedent(services).strip(), '  ')}\n")
+        lines = {"name": name, "project": name, "compose_files": f"[{compose}]", "stabilisation_seconds": 0.5} | fields
+        self.write(name, "".join(f"{key}: {value}\n" for key, value in lines.items()))
+        return name
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / "environments" / f"{name}.yaml").write_text(text)
+
+    def up(self, name: str) -> None:
+        compose = self.folder / name / "compose.yaml"
+        command = ["docker", "compose", "-p", name, "-f", str(compose), "up", "-d", "--wait"]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def begin(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start the agent."""
+        with self.log.open("ab") as log:
+            agent = subprocess.Popen(
+                [sys.executable, "-c", "from cli.entry import main; main()", "worker", *arguments],
+                env=os.environ | self.variables | variables,
+                stdout=log,
+                stderr=log,
+            )
+        self.agents.append(agent)
+        return agent
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "agent.log"
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def watched(self, name: str, times: int = 1) -> None:
+        """Wait until the agent has said so often that it watches an environment."""
+        self.until(lambda: self.text().count(f"watching {name}\n") >= times)
+
+    def until(self, seen: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not seen():
+            assert time.monotonic() < deadline, f"it did not come to that:\n{self.text()[-6000:]}"
+            time.sleep(0.1)
+
+    def stores(self) -> Stores:
+        return Stores.open(self.settings)
+
+    def kill(self, name: str, service: str = "web") -> None:
+        """End a service as the kernel would; nobody asked for it."""
+        subprocess.run(["docker", "kill", f"{name}-{service}-1"], check=True, capture_output=True)
+
+    def runs(self, name: str, service: str = "web") -> bool:
+        command = ["docker", "inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", f"{name}-{service}-1"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "running healthy"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    (tmp_path / "environments").mkdir()
+    variables = {
+        "ROAS_DATA_DIR": str(tmp_path / "data"),
+        "ROAS_ENVIRONMENTS_DIR": str(tmp_path / "environments"),
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+    }
+    made = Host(tmp_path, variables)
+    yield made
+    for agent in made.agents:
+        if agent.poll() is None:
+            agent.send_signal(signal.SIGTERM)
+    for agent in made.agents:
+        try:
+            agent.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            agent.kill()
+            agent.wait()
+    for project in made.projects:
+        remove_project(project)

@@ -1,0 +1,79 @@
+"""The agent watches all environments of a host in one process, each on its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.e2e.fleet.conftest import Host
+
+pytestmark = pytest.mark.engine
+
+
+def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: Host) -> None:
+    first = host.declare()
+    host.up(first)
+    host.write("broken", "name: broken\nproject: [\n")
+    # Nothing answers there.
+    away = host.declare(engine="unix:///nowhere/docker.sock")
+    agent = host.begin()
+    host.watched(first)
+    host.kill(first)
+    host.until(lambda: f"{first}: recovery of web: web healthy again" in host.text())
+
+    second = host.declare()
+    host.up(second)
+    host.watched(second)
+    host.kill(second)
+    host.until(lambda: f"{second}: recovery of web: web healthy again" in host.text())
+
+    (host.folder / "environments" / f"{second}.yaml").unlink()
+    host.until(lambda: f"{second} is let go: its file is gone" in host.text())
+    agent.send_signal(signal.SIGTERM)
+
+    assert agent.wait(timeout=7) == 0
+    with host.stores() as stores:
+        recovered = {one.environment: one.success for one in stores.recoveries.find() if one.environment != away}
+        assert recovered == {first: True, second: True}
+        assert [one.resolved_at is not None for one in stores.errors.latest(first)] == [True], "one failure, one error"
+    assert host.runs(first)
+    assert "watch of broken failed" in host.text()
+
+
+def test_one_process_of_a_host_watches_an_environment(host: Host) -> None:
+    name = host.declare()
+    host.up(name)
+    first = host.begin()
+    host.watched(name)
+    host.begin()
+    host.until(lambda: f"{name} is watched by the agent on " in host.text())
+    first.kill()
+    first.wait()
+    # The lock ends with its process, and the other agent goes on.
+    host.watched(name, times=2)
+    host.kill(name)
+    host.until(lambda: host.runs(name))
+    with host.stores() as stores:
+        host.until(lambda: any(one.success for one in stores.recoveries.find(environment=name)))
+
+
+def test_what_an_agent_that_was_killed_had_begun_is_finished_by_the_next(host: Host) -> None:
+    name = host.declare()
+    host.up(name)
+    agent = host.begin()
+    host.watched(name)
+    host.kill(name)
+    # It has planned, and may have begun to act.
+    host.until(lambda: "plan for " in host.text())
+    agent.kill()
+    agent.wait()
+    subprocess.run(["docker", "kill", f"{name}-web-1"], check=False, capture_output=True)
+
+    host.begin()
+    host.watched(name, times=2)
+    host.until(lambda: host.runs(name))
+    with host.stores() as stores:
+        host.until(lambda: all(one.ended_at is not None for one in stores.recoveries.find(environment=name)))
+        host.until(lambda: any(one.success for one in stores.recoveries.find(environment=name)))
