@@ -22,6 +22,7 @@ from adapters.compose.parsing import (
     self_contained,
     unescape,
 )
+from adapters.compose.program import compose_program
 from adapters.compose.sources import read_sources
 from adapters.compose.template import complete_template, first_difference, without_defaults
 from adapters.compose.traits import service_traits
@@ -203,7 +204,7 @@ class ComposeCli:
             _check_checkout(self._environment)
             beside = (Path(self._folder(), ".env"),)
             _check_files([*(Path(file) for file in files if file != "-"), *(self._environment.env_files or beside)])
-        command = ["docker", "compose", *(self._project(files) if on_project else ()), *arguments]
+        command = [*compose_program(self._variables), *(self._project(files) if on_project else ()), *arguments]
         exit_code, out, err = _execute(command, self._variables, deadline, rendered, arguments[0])
         if exit_code != 0:
             what = f"docker compose {arguments[0]} of {self._files()}"
@@ -239,7 +240,7 @@ def _execute(
 ) -> tuple[int, str, str]:
     """Run a command with input; its exit code and both outputs."""
     try:
-        # A group of its own: the plugin that does the work is a child of the docker command, and must end with it
+        # A group of its own: the plugin that does the work may be a child of the docker command, and must end with it
         # when the deadline passes.
         process = subprocess.Popen(
             command,

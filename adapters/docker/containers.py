@@ -200,13 +200,17 @@ class Containers:
     def snapshot(self, container_id: str) -> ContainerSnapshot:
         """Read all that `recreate` needs after the container was removed."""
         with self._client.translate_errors(f"inspecting container {short(container_id)}"):
-            reported = self._client.reading.inspect_container(container_id)
+            reported = self._client.get(f"/containers/{container_id}/json")
         return ContainerSnapshot(
             name=reported["Name"].lstrip("/"),
             service=(reported["Config"].get("Labels") or {}).get(SERVICE_LABEL, ""),
             was_running=bool(reported["State"]["Running"]),
             reported=reported,
         )
+
+    def snapshot_all(self, container_ids: Iterable[str]) -> tuple[ContainerSnapshot, ...]:
+        """Read all that `recreate` needs of each container."""
+        return tuple(self._client.map(self.snapshot, container_ids))
 
     def recreate(self, snapshot: ContainerSnapshot) -> str:
         """Create a removed container again with the volumes it had, without starting it; its new id.

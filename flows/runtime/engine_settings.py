@@ -64,7 +64,8 @@ def _remember_logging_config() -> None:
         known = get_current_settings()
         levels = known.server.logging_level, known.internal.logging_level
         given = sorted(item for item in os.environ.items() if item[0].startswith("PREFECT_LOGGING_"))
-        of = repr((levels, known.logging, given))
+        # Where another configuration would be says nothing of this one, and depends on the folder of the request.
+        of = repr((levels, known.logging.model_copy(update={"config_path": None}), given))
         if of not in kept:
             kept[of] = load(path)
         return copy.deepcopy(kept[of])

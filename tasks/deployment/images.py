@@ -82,21 +82,24 @@ def read_images(
         EngineError: The engine did not answer, or refused.
     """
     engine, services = engine_of(environment), application.services
-    references = {declaration.image for declaration in services.values() if declaration.image}
-    held = {reference: engine.images.inspect(reference) for reference in references}
+    held = engine.images.inspect_all(declaration.image for declaration in services.values() if declaration.image)
     present = {one.service for one in container_states if not one.one_off}
     kinds = fetch_kinds(application, held, options, datetime.now(UTC), present)
     pulled = [services[name] for name, kind in kinds.items() if kind is FetchKind.PULL]
     answers = _ask_registries(engine, {declaration.image for declaration in pulled})
+    by_service = {
+        one.name: sorted({seen.image_id for seen in container_states if seen.service == one.name and not seen.one_off})
+        for one in pulled
+    }
+    used = engine.images.inspect_all(image_id for ids in by_service.values() for image_id in ids)
     fetches: dict[str, ImageFetch] = {}
     builds: dict[str, str] = {}
     coming: dict[str, ImageFact] = {}
     for name, (kind, through) in shared_fetches(application, kinds).items():
         declaration = services[name]
         if kind is FetchKind.PULL:
-            ids = {one.image_id for one in container_states if one.service == name and not one.one_off}
-            used = [engine.images.inspect(image_id) for image_id in sorted(ids)]
-            found = predict_pull(declaration, used, held[declaration.image], answers[declaration.image])
+            running = [used[image_id] for image_id in by_service[name]]
+            found = predict_pull(declaration, running, held[declaration.image], answers[declaration.image])
             fact = _coming(engine, declaration.image, answers[declaration.image]) if found.changes else None
             coming |= {name: fact} if fact is not None else {}
             if found.changes and found.digest in refused:
@@ -233,9 +236,8 @@ async def image_names(
 @retry_read
 async def images_named(environment: Environment, names: Iterable[str]) -> dict[str, str]:
     """The ids of the images that these names refer to now, by name."""
-    engine, ordered = engine_of(environment), sorted(names)
-    found = await asyncio.gather(*(asyncio.to_thread(engine.images.inspect, name) for name in ordered))
-    return {name: fact.image_id for name, fact in zip(ordered, found, strict=True) if fact is not None}
+    found = await asyncio.to_thread(engine_of(environment).images.inspect_all, sorted(names))
+    return {name: fact.image_id for name, fact in found.items() if fact is not None}
 
 
 @task(name="leave images", **EFFECT)
@@ -252,9 +254,10 @@ async def leave_images(
 
     def leave() -> dict[str, str]:
         engine, now, left = engine_of(environment), datetime.now(UTC), dict[str, str]()
+        fetched = engine.images.inspect_all(names)
         for reference, image_id in names.items():
             mine = [one for one in fetches if application.services[one.service].image == reference]
-            fact = engine.images.inspect(reference)
+            fact = fetched[reference]
             if fact is None or fact.image_id == image_id:
                 continue
             if any(one.held_back and one.settled for one in mine):

@@ -68,7 +68,7 @@ async def inspect_release(
         container_states = [one for one in engine.containers.inspect_project(environment.project) if not one.one_off]
         # Of a service whose replacement failed, the newest container has the image that was tried.
         container_states.sort(key=lambda one: one.created_at or now)
-        facts = {image_id: engine.images.inspect(image_id) for image_id in {one.image_id for one in container_states}}
+        facts = engine.images.inspect_all(one.image_id for one in container_states)
         held = {one.service: facts[one.image_id] for one in container_states}
         images = {one.service: one.image_id for one in container_states}
         last = open_stores().releases.last(environment.name, proven=True)
@@ -143,8 +143,11 @@ async def keep_release(environment: Environment, release: Release) -> Release:
             return last
         engine = engine_of(environment)
         owner = _owner()
-        for image_id in sorted(set(release.images.values())):
-            engine.images.tag(image_id, kept_image(image_id, owner))
+        names = {kept_image(image_id, owner): image_id for image_id in sorted(set(release.images.values()))}
+        for name, kept in engine.images.inspect_all(names).items():
+            # Another name of an image costs the engine more than all else here, and most have theirs already.
+            if kept is None or kept.image_id != names[name]:
+                engine.images.tag(names[name], name)
         stores.releases.keep(release)
         release_images(environment)
         return release

@@ -116,9 +116,7 @@ async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
     def inspect() -> PreDeploySnapshot:
         engine = engine_of(environment)
         seen = before(engine.containers.inspect_project(environment.project), _networks(engine, environment))
-        return PreDeploySnapshot(
-            before=seen, containers=tuple(engine.containers.snapshot(key) for key in seen.containers)
-        )
+        return PreDeploySnapshot(before=seen, containers=engine.containers.snapshot_all(seen.containers))
 
     return await asyncio.to_thread(inspect)
 

@@ -1,0 +1,38 @@
+"""What a process that forks has prepared holds for requests with another folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import os, sys, yaml
+from flows.runtime.engine_settings import prepare_for_forks, take_settings_over
+import flows.runtime.registry
+prepare_for_forks()
+asked = []
+load, yaml.safe_load = yaml.safe_load, lambda text: asked.append(text) or load(text)
+os.environ["PREFECT_HOME"] = sys.argv[1]
+take_settings_over()
+in_another_folder = len(asked)
+os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
+take_settings_over()
+print(in_another_folder, len(asked))
+"""
+
+
+def test_the_logging_configuration_is_read_again_only_for_other_settings_of_it(tmp_path: Path) -> None:
+    kept = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+    variables = kept | {"PREFECT_HOME": str(tmp_path / "of-the-fork")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "of-a-request")],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == ["0", "1"]
