@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from adapters.compose.ahead import ComposeAhead
 from adapters.compose.cli import ComposeCli
 from adapters.compose.declared_secrets import concealed_values
 from adapters.compose.variables import (
@@ -42,23 +43,28 @@ _PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "s
 T = TypeVar("T")
 
 
-async def gather_facts(environment: Environment, *, held_by: str | None = None) -> Facts:
+async def gather_facts(
+    environment: Environment, *, held_by: str | None = None, compose: ComposeAhead | None = None
+) -> Facts:
     """Gather the facts for validation; a fact that cannot be read becomes a `Trouble` or a gap, never an error.
 
-    `held_by` names the process that runs another operation on this environment, if one does.
+    `held_by` names the process that runs another operation on this environment, if one does. `compose` are answers of
+    Compose to the same questions about the same sources.
     """
     engine = DockerEngine(environment.engine)
     engine.conceal(concealed_values(environment))
     try:
-        return await _gather(environment, engine, held_by)
+        return await _gather(environment, engine, held_by, compose)
     finally:
         engine.close()
 
 
-async def _gather(environment: Environment, engine: DockerEngine, held_by: str | None) -> Facts:
+async def _gather(
+    environment: Environment, engine: DockerEngine, held_by: str | None, ahead: ComposeAhead | None
+) -> Facts:
     given = process_environment(environment, os.environ)
     known, withheld = variables_of(environment, given), withheld_variables(environment, os.environ)
-    compose = ComposeCli(environment, given)
+    compose = ahead or ComposeCli(environment, given)
     local = environment.engine.startswith("unix://")
     (info, asked_at, host), version, declared, used = await asyncio.gather(
         _engine_and_host(engine, local=local),

@@ -240,6 +240,10 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
     async def run() -> Any:
         from flows.runtime.registry import FLOWS
 
+        if kind in ("start", "update"):
+            from tasks.deployment.ahead import look_ahead
+
+            look_ahead(name, tuple(compose or ()), kind, parameters)
         flow: Callable[..., Any] = FLOWS[kind]
         state = await flow(
             name,

@@ -80,6 +80,11 @@ class KnownApplications:
         """
         return self._rendered(environment, variables, render).application
 
+    def fingerprint(self, environment: Environment, variables: Mapping[str, str]) -> str:
+        """What changes with any source of the application; empty where only Compose can tell which these are."""
+        files = files_read(environment.compose_files)
+        return "" if files is None else self._fingerprint(files, environment, variables)
+
     def _rendered(
         self, environment: Environment, variables: Mapping[str, str], render: Callable[[], Application]
     ) -> _Known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -72,21 +72,25 @@ def read_images(
     *,
     last: Release | None,
     refused: Mapping[str, str],
+    answered: Callable[[Collection[str]], Mapping[str, RegistryAnswer]] = lambda _: {},
 ) -> ImageOutlook:
     """Read the engine's images, and ask registries and build contexts about those that the operation fetches.
 
     `last` is the last proven release, `refused` why images are not taken, by digest or fingerprint of the build. A
-    registry that does not answer is named in the result.
+    registry that does not answer is named in the result. `answered` gives what registries answered already of these
+    references.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
     engine, services = engine_of(environment), application.services
-    held = engine.images.inspect_all(declaration.image for declaration in services.values() if declaration.image)
+    held = _held(engine, application)
     present = {one.service for one in container_states if not one.one_off}
-    kinds = fetch_kinds(application, held, options, datetime.now(UTC), present)
-    pulled = [services[name] for name, kind in kinds.items() if kind is FetchKind.PULL]
-    answers = _ask_registries(engine, {declaration.image for declaration in pulled})
+    kinds = shared_fetches(application, fetch_kinds(application, held, options, datetime.now(UTC), present))
+    pulled = [services[name] for name, (kind, _) in kinds.items() if kind is FetchKind.PULL]
+    references = {declaration.image for declaration in pulled}
+    known = answered(references)
+    answers = {**known, **_ask_registries(engine, references - known.keys())}
     by_service = {
         one.name: sorted({seen.image_id for seen in container_states if seen.service == one.name and not seen.one_off})
         for one in pulled
@@ -95,7 +99,7 @@ def read_images(
     fetches: dict[str, ImageFetch] = {}
     builds: dict[str, str] = {}
     coming: dict[str, ImageFact] = {}
-    for name, (kind, through) in shared_fetches(application, kinds).items():
+    for name, (kind, through) in kinds.items():
         declaration = services[name]
         if kind is FetchKind.PULL:
             running = [used[image_id] for image_id in by_service[name]]
@@ -116,6 +120,28 @@ def read_images(
                 found = _held_back(found, refused[now], moved=built is not None and built.image_id in refused)
         fetches[name] = replace(found, through=through)
     return ImageOutlook(held=held, fetches=fetches, builds=builds, coming=coming)
+
+
+def pulled_references(environment: Environment, application: Application, options: FetchOptions) -> set[str]:
+    """The names of the images that an operation which began now would pull where their registries have newer ones.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+    engine = engine_of(environment)
+    present = set(engine.containers.services(environment.project).values())
+    kinds = fetch_kinds(application, _held(engine, application), options, datetime.now(UTC), present)
+    return {application.services[name].image for name, kind in kinds.items() if kind is FetchKind.PULL}
+
+
+def ask_registries(environment: Environment, references: Collection[str]) -> dict[str, RegistryAnswer]:
+    """What the registries of these images say of them, by reference; one that does not answer is named so."""
+    return _ask_registries(engine_of(environment), set(references))
+
+
+def _held(engine: DockerEngine, application: Application) -> dict[str, ImageFact | None]:
+    services = application.services.values()
+    return engine.images.inspect_all(declaration.image for declaration in services if declaration.image)
 
 
 def _coming(engine: DockerEngine, reference: str, answer: RegistryAnswer) -> ImageFact | None:

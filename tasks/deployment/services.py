@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -41,6 +42,7 @@ from models.records import Release
 from models.results import DriftReport
 from models.settings import current_settings
 from models.validation import Facts
+from tasks.deployment.ahead import answers_ahead, compose_ahead
 from tasks.deployment.images import injected_fingerprints, read_images
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.release_notes import read_release_notes
@@ -59,7 +61,8 @@ NO_FETCH = FetchOptions()
 @task(name="look before", task_run_name="look before the start of {environment.name}", **READ)
 async def gather_facts(environment: Environment) -> Facts:
     """Gather every fact that a start of the environment is validated from."""
-    return await preflight.gather_facts(environment)
+    known = await asyncio.to_thread(compose_ahead, environment)
+    return await preflight.gather_facts(environment, compose=known)
 
 
 @task(name="read the application", **READ)
@@ -206,7 +209,13 @@ def _plan(
     last = stores.releases.last(environment.name, proven=True) if stores else None
     refused = refused_images(stores.releases.failed(environment.name), environment.name) if stores else {}
     images = read_images(
-        environment, application, options, container_states, last=last, refused=refused if options.update else {}
+        environment,
+        application,
+        options,
+        container_states,
+        last=last,
+        refused=refused if options.update else {},
+        answered=partial(answers_ahead, environment.name),
     )
     files: dict[str, dict[str, str]] = {}
     if last is not None:

@@ -1,0 +1,77 @@
+"""Ask for an operation what no operation changes, while its command still waits for Prefect.
+
+That is what Compose says of the files, which counts only while they are unchanged, and what registries say of images.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from adapters.compose.ahead import ComposeAhead
+from adapters.compose.variables import process_environment
+from models.compose import OF_UPDATE, FetchOptions, RegistryAnswer
+from models.environments import Environment
+from models.failures import RoasError
+from tasks.deployment.images import ask_registries, pulled_references
+from tasks.runtime.clients import find_environment, known_applications
+
+_FRESH_SECONDS = 5.0
+"""An answer that is older is asked for again: the operation has waited for another one to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    compose: ComposeAhead
+    answers: Future[dict[str, RegistryAnswer]]
+    asked_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.asked_at < _FRESH_SECONDS
+
+
+_ahead: dict[str, _Ahead] = {}
+
+
+def look_ahead(name: str, compose_files: tuple[str, ...], kind: str, parameters: Mapping[str, Any]) -> None:
+    """Begin to ask in the background for a flow of this kind, `start` or `update`, with these parameters.
+
+    Nothing is raised, since whoever needs an answer that failed asks again.
+    """
+    options = FetchOptions(pull=bool(parameters.get("pull")), build=bool(parameters.get("build")))
+    if kind == "update":
+        options = replace(OF_UPDATE, services=frozenset(parameters.get("services") or ()) or None)
+    try:
+        environment = find_environment(name, compose_files)
+        variables = process_environment(environment, os.environ)
+        compose = ComposeAhead(environment, variables, known_applications())
+    except (RoasError, OSError):
+        return
+    pool = ThreadPoolExecutor(1, thread_name_prefix="registries-ahead")
+    answers = pool.submit(
+        lambda: ask_registries(environment, pulled_references(environment, compose.render(), options))
+    )
+    pool.shutdown(wait=False)
+    _ahead[environment.name] = _Ahead(compose, answers)
+
+
+def compose_ahead(environment: Environment) -> ComposeAhead | None:
+    """Compose's answers about the environment as its files are now; None where nobody asked lately."""
+    ahead = _ahead.get(environment.name)
+    if ahead is None or not ahead.is_fresh:
+        return None
+    return ahead.compose if ahead.compose.is_about(environment, process_environment(environment, os.environ)) else None
+
+
+def answers_ahead(environment: str, references: Collection[str]) -> dict[str, RegistryAnswer]:
+    """What registries answered lately about these images, by reference; those that nobody asked for are left out."""
+    ahead = _ahead.get(environment)
+    if ahead is None or not ahead.is_fresh or ahead.answers.exception() is not None:
+        return {}
+    known = ahead.answers.result()
+    return {name: known[name] for name in references if name in known}
