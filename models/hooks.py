@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -154,8 +155,9 @@ class CanarySample:
     """One observation of a service during a canary; None where a figure was not measured.
 
     `memory_percent` is of its limit, otherwise of the host; `response_ms` is the answer of its probe; `error_lines` are
-    the lines of its log that tell of a failure since the last observation, in `seconds`. `problem` says why the service
-    is unhealthy, empty where it is not.
+    the lines of its log that tell of a failure since the last observation, in `seconds`. `patterns` are the error
+    patterns that these lines match, each with its first line. `recorded` says which error was recorded of it meanwhile,
+    `restarted` how it was restarted, `problem` why it is unhealthy; they are empty where that is not so.
     """
 
     service: str
@@ -165,11 +167,18 @@ class CanarySample:
     response_ms: float | None = None
     error_lines: int | None = None
     problem: str = ""
+    restarted: str = ""
+    recorded: str = ""
+    patterns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsualErrors:
-    """How many lines of a service's log told of a failure before the update, in how much time."""
+    """How many lines of a service's log told of a failure before the update, in how much time.
+
+    `patterns` are the error patterns that they matched, None where that is not known.
+    """
 
     lines: int
     over: timedelta
+    patterns: frozenset[str] | None = None

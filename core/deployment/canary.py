@@ -80,9 +80,10 @@ def judge_canary(
 ) -> CanaryVerdict:
     """Judge a canary by its observations so far, in order of time; `over`: there will be no more.
 
-    `words` say how long it lasts. It ends early where a service is unhealthy twice in a row, where memory or answers
-    are outside of their bounds three times in a row, or where its log tells of failures more often than before beyond
-    chance. At its end a value that was outside in more than half of the observations counts as well.
+    `words` say how long it lasts. It ends early where a service was restarted, where an error of it was recorded, where
+    its log matches an error pattern that it did not match before, where it is unhealthy twice in a row, where memory or
+    answers are outside of their bounds three times in a row, or where its log tells of failures more often than before
+    beyond chance. At its end a value that was outside in more than half of the observations counts as well.
     """
     by_service = {name: [one for one in samples if one.service == name] for name in bounds}
     figures = {name: _figures(mine, bounds[name]) for name, mine in by_service.items()}
@@ -109,6 +110,8 @@ def more_errors(now: int, seconds: float, usual: UsualErrors) -> bool:
 
 
 def _worse(name: str, mine: Sequence[CanarySample], bounds: Bounds, *, over: bool) -> str | None:
+    if (said := _at_once(name, mine, bounds)) is not None:
+        return said
     last = mine[-UNHEALTHY_IN_A_ROW:]
     if len(last) == UNHEALTHY_IN_A_ROW and all(one.problem for one in last):
         return f"{name} is unhealthy: {last[-1].problem}"
@@ -130,6 +133,20 @@ def _worse(name: str, mine: Sequence[CanarySample], bounds: Bounds, *, over: boo
             f"{name} writes {_rate(lines, seconds)} lines a minute that tell of failures, "
             f"{_rate(bounds.errors.lines, bounds.errors.over.total_seconds())} before the update"
         )
+    return None
+
+
+def _at_once(name: str, mine: Sequence[CanarySample], bounds: Bounds) -> str | None:
+    """What ends a canary when it is seen once."""
+    for one in mine:
+        if one.restarted:
+            return f"{name} was restarted during the canary: {one.restarted}"
+        if one.recorded:
+            return f"an error of {name} was recorded during the canary: {one.recorded}"
+        known = bounds.errors.patterns if bounds.errors is not None else None
+        new = sorted(one.patterns.keys() - known) if known is not None else []
+        if new:
+            return f'{name} logs what it did not log before the update: "{one.patterns[new[0]]}" (pattern {new[0]})'
     return None
 
 

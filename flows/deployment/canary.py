@@ -7,7 +7,9 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from core.common.safe_text import shorten
 from core.deployment.canary import Bounds, CanaryVerdict, judge_canary, observed_services
@@ -18,7 +20,7 @@ from models.failures import EngineError, StoreError
 from models.health import UNHEALTHY_STATES
 from models.hooks import CanarySample, CanarySpec, UsualErrors
 from models.metrics import Baseline
-from tasks.deployment.canary import error_lines, learnt_baselines, usual_errors
+from tasks.deployment.canary import errors_since, learnt_baselines, logged_failures, restarts, usual_errors
 from tasks.monitoring.collect import sample_services
 
 log = logging.getLogger("roas")
@@ -31,6 +33,18 @@ _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.5, 15.0
 _REPORT_EVERY_SECONDS = 60.0
 
 
+ContainerStarts = Mapping[str, tuple[int, datetime | None]]
+"""How often each container was restarted, and when it was started last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """When a canary began, and how often the containers of its services had been restarted by then."""
+
+    at: datetime
+    restarts: Mapping[str, ContainerStarts]
+
+
 async def remember_usual_errors(update: UpdateContext) -> None:
     """Count how often the logs tell of failures while the old containers are there, for the canary after them."""
     recorder = update.recorder
@@ -41,7 +55,7 @@ async def remember_usual_errors(update: UpdateContext) -> None:
     except EngineError as error:
         log.warning("how often failures were logged before is not known: %s", error)
         return
-    detail = {name: [one.lines, one.over.total_seconds()] for name, one in found.items()}
+    detail = {name: [one.lines, one.over.total_seconds(), sorted(one.patterns)] for name, one in found.items()}
     await recorder.step(USUAL, detail=json.dumps(detail))
     recorder.facts["errors_before"] = detail
 
@@ -58,11 +72,12 @@ async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:
     every = min(max(seconds / _OBSERVATIONS, _SHORTEST_SECONDS), _LONGEST_SECONDS)
     began, reported, samples = time.monotonic(), 0, list[CanarySample]()
     since = datetime.now(UTC)
+    start = _Start(at=since, restarts=await _starts(update, services))
     while True:
         await asyncio.sleep(max(0.0, min(every, began + seconds - time.monotonic())))
         now = datetime.now(UTC)
         try:
-            samples += await _sample(update, services, since, now)
+            samples += await _sample(update, services, since, now, start)
             since = now
         except EngineError as error:
             # What happened meanwhile is in the logs, so the next observation counts it.
@@ -98,9 +113,7 @@ async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str,
         name: Bounds(
             usual=usual.get(name, {}),
             limits=environment.service(name).limits,
-            errors=UsualErrors(lines=before[name][0], over=timedelta(seconds=before[name][1]))
-            if name in before
-            else None,
+            errors=_usual(before[name]) if name in before else None,
         )
         for name in services
     }
@@ -109,14 +122,53 @@ async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str,
     return found
 
 
+async def _starts(update: UpdateContext, services: tuple[str, ...]) -> Mapping[str, ContainerStarts]:
+    try:
+        return await restarts(update.environment, services)
+    except EngineError as error:
+        log.warning("canary: restarts of %s are not known: %s", ", ".join(services), error)
+        return {}
+
+
+def _usual(known: list[Any]) -> UsualErrors:
+    """What was counted before the update; a record of an earlier version has no patterns."""
+    return UsualErrors(
+        lines=known[0], over=timedelta(seconds=known[1]), patterns=frozenset(known[2]) if len(known) > 2 else None
+    )
+
+
+async def _errors_on_record(environment: str, services: tuple[str, ...], since: datetime) -> dict[str, str]:
+    try:
+        return await errors_since(environment, services, since)
+    except StoreError as error:
+        log.warning("canary: errors of %s cannot be read: %s", environment, error)
+        return {}
+
+
+def _restarted(before: ContainerStarts, now: ContainerStarts) -> str:
+    for name, (count, at) in now.items():
+        count_before, at_before = before.get(name, (count, at))
+        if count > count_before:
+            return f"the engine restarted {name} {_times(count - count_before)}"
+        if at != at_before:
+            return f"{name} was started again"
+    return ""
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 async def _sample(
-    update: UpdateContext, services: tuple[str, ...], since: datetime, now: datetime
+    update: UpdateContext, services: tuple[str, ...], since: datetime, now: datetime, start: _Start
 ) -> list[CanarySample]:
     environment = update.environment
-    health, used, errors = await asyncio.gather(
+    health, used, logged, recorded, counted = await asyncio.gather(
         judge_now(environment, update.application, asked=services),
         sample_services(environment),
-        error_lines(environment, services, since),
+        logged_failures(environment, services, since),
+        _errors_on_record(environment.name, services, start.at),
+        restarts(environment, services),
     )
     verdicts = {one.service: one for one in health.services}
     found = []
@@ -125,6 +177,7 @@ async def _sample(
         limit = sum(one.memory_limit_bytes for one in mine)
         answers = [one.latency_ms for one in verdict.probes if one.latency_ms is not None] if verdict else []
         unhealthy = verdict is not None and verdict.health in UNHEALTHY_STATES and environment.service(name).required
+        failures = logged.get(name)
         found.append(
             CanarySample(
                 service=name,
@@ -132,8 +185,11 @@ async def _sample(
                 seconds=(now - since).total_seconds(),
                 memory_percent=100.0 * sum(one.memory_bytes for one in mine) / limit if limit else None,
                 response_ms=max(answers, default=None),
-                error_lines=errors.get(name),
+                error_lines=failures.lines if failures is not None else None,
+                patterns=failures.patterns if failures is not None else {},
                 problem=shorten(verdict.reason) if verdict is not None and unhealthy else "",
+                recorded=recorded.get(name, ""),
+                restarted=_restarted(start.restarts.get(name, {}), counted.get(name, {})),
             )
         )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from core.deployment.canary import MEMORY
 from core.monitoring.baselines import learn
+from flows.deployment.hooks import BEGUN
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from models.compose import OF_UPDATE, PlannedAction
@@ -29,6 +31,7 @@ from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import finished_steps, roas, signal_at
 from tests.support.brokers import running_broker
+from tests.support.recorded_errors import error_of_web
 from tests.support.registry import Registry, registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -298,6 +301,31 @@ def remember_memory(place: Place, percent: float) -> None:  # noqa: F811
 CANARY = {"name": "canary", "canary": {"minutes": CANARY_SECONDS / 60}}
 
 
+LONG_CANARY = {"name": "canary", "canary": {"minutes": 2}}
+"""Longer than any failure that ends it takes."""
+
+
+async def canary_begun(place: Place) -> asyncio.Task[Any]:  # noqa: F811
+    """An update whose canary observes."""
+    running = asyncio.create_task(update("test"))
+    while not ((BEGUN, "canary") in finished_steps(operation) if (operation := begun(place)) else False):
+        assert not running.done(), running.result()
+        await asyncio.sleep(0.1)
+    return running
+
+
+def of_web(place: Place) -> str:  # noqa: F811
+    """The id of web's container; empty while there is none."""
+    command = ["docker", "inspect", "-f", "{{.Id}}", place.container("web")]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def begun(place: Place) -> str | None:  # noqa: F811
+    with place.stores() as stores:
+        found = stores.operations.running("test")
+    return found[0].deployment_id if found else None
+
+
 async def test_a_canary_whose_memory_grows_goes_back(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -341,6 +369,90 @@ async def test_a_canary_whose_log_tells_of_failures_goes_back(place: Place) -> N
         await update("test")
 
     assert version(place) == "1"
+
+
+async def test_a_canary_whose_log_matches_a_new_pattern_once_goes_back(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    late = "touch /tmp/well; sleep 3; echo 'FATAL: password authentication failed for user app'; exec sleep 600"
+    declare(place, 2, web=late, after=[LONG_CANARY])
+
+    with pytest.raises(StartFailedError, match=r"web logs what it did not log before .*password authentication"):
+        await update("test")
+
+    assert version(place) == "1"
+    assert last(place).details["canary"]["passed"] is False
+
+
+async def test_a_canary_whose_service_is_restarted_goes_back(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, after=[LONG_CANARY])
+    running = await canary_begun(place)
+    container = of_web(place)
+    # Again where the canary had not counted the restarts yet.
+    while not running.done() and of_web(place) == container:
+        restart = ["docker", "restart", "-t", "0", container]
+        await asyncio.to_thread(subprocess.run, restart, capture_output=True, check=False)
+        await asyncio.wait({running}, timeout=2)
+
+    with pytest.raises(StartFailedError, match="web was restarted during the canary"):
+        await running
+
+    assert version(place) == "1"
+
+
+async def test_a_canary_whose_service_has_an_error_on_record_goes_back(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, after=[LONG_CANARY])
+    running = await canary_begun(place)
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    with place.stores() as stores:
+        stores.errors.record(
+            error_of_web("payment provider refused: 503", environment="test", first_seen=later, last_seen=later)
+        )
+
+    with pytest.raises(StartFailedError, match=r"an error of web was recorded during the canary: .*payment provider"):
+        await running
+
+    assert version(place) == "1"
+
+
+async def test_a_canary_whose_runner_is_killed_is_taken_up_again(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, after=[LONG_CANARY])
+    operation = await signal_at(
+        roas("update", "test"), lambda _operation, done: (BEGUN, "canary") in done, signal.SIGKILL
+    )
+    assert version(place) == "2"
+    declare(place, 2, after=[CANARY])
+
+    result = await update("test", deployment_id=operation)
+
+    assert isinstance(result, OperationResult)
+    assert result.success
+    assert last(place).details["canary"]["passed"] is True
+    assert version(place) == "2"
+    nothing_is_left(place)
+
+
+async def test_ctrl_c_in_a_hook_ends_its_container_and_leaves_the_old_version(place: Place) -> None:  # noqa: F811
+    declare(place, 1)
+    await startup("test")
+    declare(place, 2, job="echo ran >> /out/lines; exec sleep 600", before=[migrate()])
+
+    operation = await signal_at(
+        roas("update", "test"), lambda _operation, _done: lines(place) == ["ran"], signal.SIGINT
+    )
+
+    record = last(place)
+    assert (record.deployment_id, record.status) == (operation, OperationStatus.FAILED)
+    assert record.details["undone"].startswith("rolled back")
+    assert "data may have changed" in record.details["data"]
+    assert version(place) == "1"
+    nothing_is_left(place)
 
 
 async def test_hooks_run_new_images_and_a_failed_one_holds_them_back(place: Place, images: Registry) -> None:  # noqa: F811

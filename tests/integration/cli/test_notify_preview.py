@@ -9,27 +9,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from adapters.pattern_files import shipped_set
 from adapters.stores import Stores
 from cli.main import roas
-from core.errors.classify import classify
-from models.errors import RecordedError
 from models.failures import NotFoundError
 from models.recovery import Ticket
 from models.settings import Settings
 from tests.support.chat_rules import discord_objects, slack_objects, teams_objects
+from tests.support.recorded_errors import error_of_web
 
 NOW = datetime.now(UTC)
-ERROR = RecordedError(
-    error_id="err-1",
-    environment="shop",
-    text="web exited with code 1",
-    source="watch",
-    verdict=classify("exited with code 1", shipped_set()),
-    first_seen=NOW,
-    last_seen=NOW,
-    service="web",
-)
+ERROR = error_of_web()
 
 
 @pytest.fixture

@@ -15,25 +15,14 @@ import pytest
 
 from adapters.notifications.answer_keys import answer_key, new_nonce
 from adapters.notifications.answer_server import AnswerServer, RateLimit
-from adapters.pattern_files import shipped_set
-from core.errors.classify import classify
 from core.notifications.answers import AnswerAction, AnswerToken, sign
 from flows.recovery.answer import AnswerDesk
-from models.errors import RecordedError
 from models.recovery import Ticket, TicketState
 from tasks.runtime.stores import open_stores
+from tests.support.recorded_errors import error_of_web
 
 NOW = datetime.now(UTC)
-ERROR = RecordedError(
-    error_id="err-1",
-    environment="shop",
-    text="web exited with code 1",
-    source="watch",
-    verdict=classify("exited with code 1", shipped_set()),
-    first_seen=NOW,
-    last_seen=NOW,
-    service="web",
-)
+ERROR = error_of_web()
 LINK = AnswerToken(
     ticket_id="tic-1",
     action=AnswerAction.RESOLVE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,34 @@ FAT = replace(WELL, memory_percent=31.0)
 
 def judged(samples: Sequence[CanarySample], bounds: Bounds = BOUNDS, *, over: bool = False) -> CanaryVerdict:
     return judge_canary(samples, {"web": bounds}, words="10 min", over=over)
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        ({"restarted": "the engine restarted shop-web-1 once"}, "web was restarted during the canary: the engine"),
+        ({"recorded": "err-1, oom_killed: killed"}, "an error of web was recorded during the canary: err-1"),
+        (
+            {"patterns": {"new": "FATAL: no"}},
+            'web logs what it did not log before the update: "FATAL: no" (pattern new)',
+        ),
+    ],
+)
+def test_what_a_service_does_once_ends_a_canary(sample: dict[str, Any], said: str) -> None:
+    bounds = replace(BOUNDS, errors=UsualErrors(lines=1, over=timedelta(hours=1), patterns=frozenset({"old"})))
+
+    verdict = judged([WELL, replace(WELL, **sample)], bounds)
+
+    assert (verdict.passed, verdict.service) == (False, "web")
+    assert verdict.why.startswith(said)
+
+
+def test_a_pattern_that_the_log_matched_before_is_as_usual() -> None:
+    before = UsualErrors(lines=1, over=timedelta(hours=1), patterns=frozenset({"old"}))
+    seen = replace(WELL, patterns={"old": "FATAL: again"})
+    assert judged([seen], replace(BOUNDS, errors=before)).passed is None
+    assert judged([seen], replace(BOUNDS, errors=replace(before, patterns=None))).passed is None
+    assert judged([seen], replace(BOUNDS, errors=None)).passed is None
 
 
 def test_a_release_as_usual_passes_with_its_figures() -> None:
