@@ -55,7 +55,7 @@ async def remember_usual_errors(update: UpdateContext) -> None:
     except EngineError as error:
         log.warning("how often failures were logged before is not known: %s", error)
         return
-    detail = {name: [one.lines, one.over.total_seconds(), sorted(one.patterns)] for name, one in found.items()}
+    detail = {name: [one.lines, one.over.total_seconds(), sorted(one.patterns or ())] for name, one in found.items()}
     await recorder.step(USUAL, detail=json.dumps(detail))
     recorder.facts["errors_before"] = detail
 

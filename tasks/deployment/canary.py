@@ -114,7 +114,8 @@ def errors_since(environment: str, services: Collection[str], since: datetime) -
     return {
         one.service: f"{one.error_id}, {one.verdict.category}: {shorten(one.text, _LONGEST)}"
         for one in latest
-        if one.service in services
+        if one.service is not None
+        and one.service in services
         and one.first_seen >= since
         and not one.predictive
         and one.verdict.category is not Category.BENIGN
