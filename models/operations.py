@@ -28,6 +28,10 @@ class OperationStatus(StrEnum):
     FAILED = "failed"
 
 
+RECOVERY_OF = "recovery of"
+"""The reason of a hold by a recovery begins so, and names the service after it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
     """The process that runs an operation.

@@ -31,7 +31,7 @@ from models.failures import ActionRefusedError, RoasError
 from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.incidents import IncidentContext
 from models.metrics import DependencyType
-from models.operations import Runner
+from models.operations import RECOVERY_OF, Runner
 from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
 from models.results import OperationResult
 from tasks.deployment.operations import hold_environment
@@ -88,7 +88,7 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
                 hold_environment(
                     case.environment.name,
                     owner=attempt.attempt_id or case.error.error_id,
-                    reason=f"recovery of {case.service}{', taken up again' if continued else ''}",
+                    reason=f"{RECOVERY_OF} {case.service}{', taken up again' if continued else ''}",
                     runner=case.runner,
                     wait=HOLD_WAIT,
                 )

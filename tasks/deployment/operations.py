@@ -30,7 +30,16 @@ from core.deployment.interruption import interruption, orphaned, runner_of, was_
 from models.audit import Actor
 from models.failures import EnvironmentBusyError, LeaseLostError, StoreError
 from models.health import HealthReport
-from models.operations import LeaseResult, Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
+from models.operations import (
+    RECOVERY_OF,
+    LeaseResult,
+    Operation,
+    OperationStatus,
+    OperationStep,
+    OperationType,
+    Runner,
+    StateChange,
+)
 from models.records import RecoveryRecords
 from models.recovery import RecoveryExecution, Ticket, TicketEntry
 from models.settings import current_settings
@@ -59,6 +68,10 @@ _SERVER_TIMEOUT = timedelta(seconds=10)
 _STARTS_BACK = 20
 
 
+RECOVERY_WAIT = timedelta(seconds=60)
+"""What a user or a schedule asks for waits so long for a recovery, which nobody asked for and which is brief."""
+
+
 @dataclass(slots=True)
 class LeaseHold:
     """A hold on an environment; `lost` is set once another took it, and then nothing may be done any more."""
@@ -73,7 +86,8 @@ async def hold_environment(
     """Hold an environment's lease while the body runs, renewing it until then.
 
     A holder whose process is gone from this machine loses it at once, any other by not renewing it. With
-    `wait` a living holder is waited for that long. The body is cancelled where the lease is found taken.
+    `wait` a living holder is waited for that long, and a recovery for `RECOVERY_WAIT` in any case, except by another
+    recovery. The body is cancelled where the lease is found taken.
 
     Raises:
         EnvironmentBusyError: Another process holds it; the message names who, why and since when.
@@ -149,7 +163,7 @@ def _local_lock(environment: str) -> LocalLock:
 
 async def _take(environment: str, owner: str, reason: str, runner: Runner, wait: timedelta) -> LocalLock:
     """Take the lease, and the lock of this machine with it, which alone protects while the stores are away."""
-    deadline = datetime.now(UTC) + wait
+    began = datetime.now(UTC)
     lock, waits_for = _local_lock(environment), None
     while True:
         refused_by = await _acquire(environment, owner, reason, runner)
@@ -160,6 +174,8 @@ async def _take(environment: str, owner: str, reason: str, runner: Runner, wait:
                 return lock
             await _let_go(environment, owner, runner)
         now = datetime.now(UTC)
+        behind_recovery = f"({RECOVERY_OF} " in refused_by and not reason.startswith(RECOVERY_OF)
+        deadline = began + (max(wait, RECOVERY_WAIT) if behind_recovery else wait)
         if now >= deadline:
             raise EnvironmentBusyError(
                 f"Environment {environment} is held by {refused_by};",

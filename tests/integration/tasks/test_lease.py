@@ -124,6 +124,30 @@ async def test_who_waits_follows_when_the_holder_lets_go_and_says_once_for_whom(
     assert sum("waiting until" in line and "prod-1" in line for line in said.lines) == 1
 
 
+async def test_what_a_user_asks_for_waits_for_a_recovery_which_another_recovery_does_not(monkeypatch) -> None:
+    said = Said()
+    monkeypatch.setattr(operations.log, "handlers", [said])
+    held = asyncio.Event()
+
+    async def recovering() -> None:
+        async with hold_environment("prod", owner="err-1#1", reason="recovery of web", runner=ME):
+            held.set()
+            await said.waits.wait()
+
+    async def asked() -> str | None:
+        await held.wait()
+        with pytest.raises(EnvironmentBusyError):
+            async with hold_environment("prod", owner="err-2#1", reason="recovery of db", runner=ME):
+                pytest.fail("two hold it")
+        async with hold_environment("prod", owner="prod-2", reason="update", runner=ME):
+            return held_by("prod")
+
+    _, holder = await asyncio.gather(recovering(), asked())
+
+    assert holder is not None
+    assert holder.startswith("prod-2 ")
+
+
 async def test_who_waited_long_enough_is_refused() -> None:
     take("prod-1", ELSEWHERE)
 
