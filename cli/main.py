@@ -42,6 +42,7 @@ COMMANDS_OF = {
     "answers": ("answers",),
     "completion": ("completion",),
     "doctor": ("doctor",),
+    "fleet": ("fleet",),
     "gate": ("gate",),
     "history": ("history",),
     "logs": ("logs",),

@@ -21,6 +21,7 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     """Continue an operation whose process died, after its last finished step. A prefix of its id is enough."""
     from core.deployment.interruption import was_interrupted
     from models.operations import Operation
+    from tasks.runtime.hosts import refuse_elsewhere_now
 
     operation: Operation = opened_stores().operations.get(deployment_id)
     if operation.ended_at is not None and not was_interrupted(operation):
@@ -34,6 +35,8 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
             f"The request of {operation.deployment_id} was not recorded, so it cannot continue;",
             advice=f"start again: roas {operation.kind} {operation.environment}.",
         )
+
+    refuse_elsewhere_now(operation.environment)
 
     async def run() -> Any:
         from flows.runtime.registry import FLOWS

@@ -25,6 +25,10 @@ class EnvironmentFileError(BadInputError):
     """An environment's YAML is missing, does not parse or does not validate."""
 
 
+class WrongHostError(BadInputError):
+    """The environment belongs to another host; nothing was done."""
+
+
 class EngineError(RoasError):
     """The Docker engine refused or failed a request."""
 

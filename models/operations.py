@@ -56,7 +56,7 @@ class Operation:
     """One recorded deployment operation.
 
     `user_agent` says who or what asked: a person by the kernel's user, a schedule, an automation. `actor` has the
-    same in parts, with the name that was claimed.
+    same in parts, with the name that was claimed. `host_id` is the host that runs it, empty where it is not known.
     """
 
     deployment_id: str
@@ -68,6 +68,7 @@ class Operation:
     user_agent: str | None = None
     actor: Actor = SYSTEM
     details: dict[str, Any] = field(default_factory=dict)
+    host_id: str = ""
 
     @property
     def duration(self) -> timedelta | None:
@@ -126,7 +127,8 @@ class OperationStep:
 class LeaseResult:
     """Who holds an environment. `acquired` is True where the asker does; then `holder` is the asker.
 
-    `holder` is a deployment id, `runner` the process that lives it; None where it is not known.
+    `holder` is a deployment id, `runner` the process that lives it; None where it is not known. Its times are of the
+    database's clock.
     """
 
     acquired: bool
@@ -135,3 +137,4 @@ class LeaseResult:
     expires_at: datetime
     acquired_at: datetime
     runner: Runner | None = None
+    host_id: str = ""

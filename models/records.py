@@ -74,7 +74,8 @@ class RecoveryRecords:
     """All records that recovery reads, so that it can continue with the last ones while the stores are unavailable.
 
     `executions` are the attempts of the last day in every environment: they share the budgets of a host. `started_at`
-    is when the latest proven start ended. `patterns` is None if they were never read.
+    is when the latest proven start ended. `patterns` is None if they were never read. `host_id` is the host that the
+    environment belongs to, None where none has operated it. The end of `lease` is by this machine's clock.
     """
 
     environment: str
@@ -87,6 +88,7 @@ class RecoveryRecords:
     started_at: datetime | None = None
     meant_to_run: bool = True
     patterns: tuple[Pattern, ...] | None = None
+    host_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,10 +71,10 @@ class Step:
 class RecoveryExecution:
     """One recovery of one error: its journal while it runs, its record afterwards.
 
-    `attempt_id` is the error's id and the number of the attempt. `engine` is the address of the Docker engine.
-    `points` is its cost to the budgets; a dry run costs none. `runner` is the process that runs it, or ran it last.
-    `planned` are all its steps, `undo` those that roll them back; `undone`: they were rolled back. The four moments
-    are when the error was seen, judged, acted on and proven resolved.
+    `attempt_id` is the error's id and the number of the attempt. `engine` is the address of the Docker engine,
+    `host_id` the host that acts. `points` is its cost to the budgets; a dry run costs none. `runner` is the process
+    that runs it, or ran it last. `planned` are all its steps, `undo` those that roll them back; `undone`: they were
+    rolled back. The four moments are when the error was seen, judged, acted on and proven resolved.
     """
 
     error_id: str
@@ -90,6 +90,7 @@ class RecoveryExecution:
     environment: str = ""
     service: str | None = None
     engine: str = ""
+    host_id: str = ""
     points: int = 1
     runner: Runner | None = None
     planned: tuple[PlannedStep, ...] = ()

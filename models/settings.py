@@ -110,6 +110,13 @@ class Settings(BaseModel):
         description="A program that asks for others, such as a CI job; it stands in the record as claimed, beside the "
         "user.",
     )
+    host_name: str = Field(
+        default="",
+        max_length=64,
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="This host's name in the stores and in messages; without it the machine's own, as it was when the "
+        "data folder was made.",
+    )
     server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
     ui_url: str | None = Field(
         default=None,

@@ -17,7 +17,7 @@ _OTHERS = 0o077
 _OTHERS_WRITE = 0o022
 
 _OURS = re.compile(
-    r"(?:deployment_logs|monitoring|errors)\.db.*|\w+\.lock|waits|fingerprint\.key.*"
+    r"(?:deployment_logs|monitoring|errors)\.db.*|\w+\.lock|waits|host\.json|fingerprint\.key.*"
     r"|spool|journal|archive|outlines|environments|prefect|held|logs|[\w.-]+\.log(?:\.\d+)?"
 )
 """What lies at the top of a data folder. One that holds anything else may be shared with other programs, as /tmp

@@ -370,10 +370,11 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
         environment=environment,
         executions=tuple(stores.recoveries.find(since=since)),
         open_errors=tuple(stores.errors.unresolved(environment)),
-        lease=stores.leases.current(environment, now),
+        lease=stores.leases.remembered(environment, now),
         started_at=starts[0].ended_at if starts else None,
         meant_to_run=meant_to_run(stores.operations.latest_recorded(environment)),
         patterns=tuple(stores.patterns.all()),
+        host_id=stores.hosts.owner(environment),
     )
 
 

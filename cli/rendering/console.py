@@ -95,9 +95,9 @@ def moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def ago(at: datetime) -> str:
-    """Format the time since a moment."""
-    seconds = (datetime.now(UTC) - at).total_seconds()
+def ago(at: datetime, now: datetime | None = None) -> str:
+    """Format the time since a moment; `now` is the time of the clock that the moment is by, if not this machine's."""
+    seconds = ((now or datetime.now(UTC)) - at).total_seconds()
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"

@@ -8,7 +8,7 @@ from models.operations import Operation, OperationStatus, OperationType
 
 _REFUSED = frozenset({"EnvironmentBusyError", "BadInputError", "EnvironmentFileError", "NotFoundError",
                       "PlanChangedError", "ReleaseError", "GateRefusedError",
-                      "HalfRestoredError"})  # fmt: skip
+                      "HalfRestoredError", "WrongHostError"})  # fmt: skip
 """Failures that refuse an operation before it touches anything: the answer was no, so nothing new was wanted."""
 
 

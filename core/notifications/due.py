@@ -21,7 +21,7 @@ DEPLOYMENTS = "deployments"
 REPORTED = "notified_at"
 """In the details of an operation: when it was reported."""
 
-_NO_DEPLOYMENT_FAILED = frozenset({"EnvironmentBusyError", "BadInputError", "NotFoundError"})
+_NO_DEPLOYMENT_FAILED = frozenset({"EnvironmentBusyError", "BadInputError", "NotFoundError", "WrongHostError"})
 """Another operation held the environment, or a person asked for what does not exist; nothing was touched."""
 
 

@@ -74,6 +74,7 @@ class RecoveryFacts:
     maintenance: bool = False
     acting: bool = True
     engine: str = ""
+    host_id: str = ""
     deployed_ago: timedelta | None = None
     kept_down: tuple[str, ...] = ()
     lacking: str | None = None
@@ -326,8 +327,15 @@ def _spent(
             f"{service} logs in elsewhere and was restarted {times} times within a day;"
             " more logins could cost it its credentials."
         )
-    on_host = [tried for tried in past if tried.engine == facts.engine]
+    on_host = [tried for tried in past if _is_of_host(tried, facts)]
     return _used_up("This host", on_host, cost, (policy.points_per_host_15min, policy.points_per_host_day), now)
+
+
+def _is_of_host(tried: RecoveryExecution, facts: RecoveryFacts) -> bool:
+    """Whether an attempt acted on the host of the engine; a socket's path is the same on every host."""
+    if facts.engine.startswith("unix://") and tried.host_id and facts.host_id:
+        return tried.engine.startswith("unix://") and tried.host_id == facts.host_id
+    return tried.engine == facts.engine
 
 
 def _used_up(

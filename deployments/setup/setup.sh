@@ -67,6 +67,7 @@ tests_missing() {
     have ip || echo "iproute2 iproute2 (for the tests)"
     have shellcheck || echo "shellcheck shellcheck (for the tests)"
     have mandoc || echo "mandoc mandoc (for the tests)"
+    have faketime || echo "faketime faketime (for the tests)"
     have strace || echo "strace strace (for the tests)"
     have chromium || have chromium-browser || echo "$(chromium_package) Chromium (for the tests)"
 }

@@ -36,6 +36,7 @@ from models.failures import (
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
 from models.recovery import RecoveryOutcome
 from models.results import OperationResult, ServiceStart
+from tasks.deployment.belonging import bind_here, refuse_elsewhere
 from tasks.deployment.operations import (
     LeaseHold,
     begin_operation,
@@ -55,6 +56,7 @@ from tasks.runtime.clients import (
     redactor_of,
     refuse_compose_files_of_deployments,
 )
+from tasks.runtime.hosts import this_host
 from tasks.runtime.traces import describe_span, traceparent
 
 log = logging.getLogger("roas")
@@ -101,11 +103,15 @@ class OperationRecorder:
     async def load(self) -> Environment:
         """Load the environment and what must not be shown of it, once for the whole operation.
 
+        One that no host has operated yet belongs to this host from then on.
+
         Raises:
             EnvironmentFileError: There is no such file, or it is not a valid environment.
+            WrongHostError: It belongs to another host.
         """
         if self.environment is None:
             self.environment = await load_environment(self.name, self.compose_files)
+            await bind_here(self.name)
             self.redactor = await asyncio.to_thread(redactor_of, self.environment)
         return self.environment
 
@@ -196,6 +202,7 @@ async def recorded(
     interrupted. `rollback` is called while the environment is still held, after `on_failure`.
 
     Raises:
+        WrongHostError: The environment belongs to another host; nothing is recorded.
         EnvironmentBusyError: Another operation holds the environment and did not end within
             `wait_seconds`; recorded as a failure too, unless an operation was to be taken up again.
         LeaseLostError: Another operation took the environment, because the lease of this one had expired.
@@ -203,6 +210,7 @@ async def recorded(
             names Compose files.
     """
     refuse_compose_files_of_deployments(request.compose_files or ())
+    await refuse_elsewhere(environment)
     open_clients_in_parallel()
     asker, actor = requester(request.asked_by)
     runner, wait = this_process(str(flow_run.get_id() or "")), timedelta(seconds=request.wait_seconds)
@@ -311,6 +319,7 @@ def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Ru
         user_agent=asker,
         actor=actor,
         details=details,
+        host_id=this_host().host_id,
     )
 
 

@@ -26,6 +26,7 @@ from models.metrics import Alert, AlertSeverity, Metric, PredictionOutcome
 from models.records import EvaluationRecord
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
+from tasks.deployment.belonging import refuse_elsewhere
 from tasks.deployment.operations import mark_interrupted
 from tasks.deployment.services import inspect_application, read_known
 from tasks.monitoring.collect import (
@@ -59,10 +60,12 @@ async def collection(
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
+        WrongHostError: The environment belongs to another host.
         StoreError: The collection could not be stored.
         EnvironmentBusyError: Others collect it all the time.
     """
     files = tuple(compose_files or ())
+    await refuse_elsewhere(environment)
     one = await collect(environment, files)
     outcome, declared, seen, gaps = one.judged.outcome, one.declared, one.seen, list(one.seen.gaps)
     for gap in gaps:

@@ -19,6 +19,7 @@ from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFil
 from flows.runtime.server_outages import keep_runs_without_lease
 from models.failures import RoasError
 from models.results import MonitoringReport
+from tasks.deployment.belonging import refuse_taken
 from tasks.monitoring.collect import last_round
 from tasks.monitoring.watch_lock import watched_by_agent
 from tasks.recovery.notify import notify_where_asked
@@ -44,6 +45,7 @@ async def monitoring(
 
     Raises:
         EnvironmentFileError: The environment cannot be read at the beginning.
+        WrongHostError: The environment belongs to another host, or was moved to it meanwhile.
     """
     files = tuple(compose_files or ())
     if (other := watched_by_agent(environment)) is not None:
@@ -60,6 +62,7 @@ async def monitoring(
         try:
             while due < until:
                 await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
+                await refuse_taken(environment)
                 every = await monitor.collect(every)
                 due = next_due(due, every, datetime.now(UTC))
         finally:

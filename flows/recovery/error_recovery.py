@@ -25,6 +25,7 @@ from models.failures import BadInputError, GivenUpError, RoasError
 from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.incidents import Incident, IncidentContext
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
+from tasks.deployment.belonging import refuse_elsewhere
 from tasks.deployment.services import read_application
 from tasks.errors.evidence import show_evidence
 from tasks.errors.redact import redact
@@ -78,9 +79,11 @@ async def error_recovery(
 
     Raises:
         BadInputError: A run of a deployment names Compose files.
+        WrongHostError: The environment belongs to another host.
     """
     files = tuple(compose_files or ())
     refuse_compose_files_of_deployments(files)
+    await refuse_elsewhere(environment)
     incident = Incident(
         environment=environment,
         text=await redact(environment, text, files),

@@ -129,6 +129,7 @@ async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> Reco
         environment=case.environment.name,
         service=case.service,
         engine=case.environment.engine,
+        host_id=case.facts.host_id,
         points=ACTIONS[strategy].points,
         runner=case.runner,
         planned=ready.steps,

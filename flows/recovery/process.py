@@ -45,6 +45,7 @@ from tasks.recovery.records import (
     snapshot_before_planning,
     write_attempt,
 )
+from tasks.runtime.hosts import this_host
 
 log = logging.getLogger("roas")
 
@@ -169,6 +170,7 @@ class RecoveryProcess:
                 outside_logins=environment.service(service).outside_logins,
                 maintenance=any(window.covers(service, now) for window in windows),
                 engine=environment.engine,
+                host_id=this_host().host_id,
             )
         past, self._facts = await snapshot_before_planning(self.error, environment, facts, now=now)
         return past

@@ -48,6 +48,7 @@ from tasks.monitoring.watch_lock import watching_alone
 from tasks.recovery.notify import UNHEALTHY, announce, notify_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
 from tasks.runtime.clients import load_environment, open_clients_in_parallel
+from tasks.runtime.hosts import refuse_owner
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.traces import untraced
 
@@ -85,6 +86,7 @@ async def watch(
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
+        WrongHostError: The environment belongs to another host, or was moved to it meanwhile.
     """
     files = tuple(compose_files or ())
     declared = await load_environment(environment, files)
@@ -135,10 +137,15 @@ class EnvironmentWatcher:
         return self._declared
 
     async def run(self, until: datetime, progress: Callable[[], None] = lambda: None) -> None:
-        """Observe and recover until a moment; `progress` is called after each evaluation."""
+        """Observe and recover until a moment; `progress` is called after each evaluation.
+
+        Raises:
+            WrongHostError: The environment belongs to another host.
+        """
         # They are compiled before the first failure, not while something is down.
         await read_patterns()
         while datetime.now(UTC) < until and self.received < _EVENTS:
+            refuse_owner(self._declared.name, self._access.known.host_id)
             await self.survive(self.evaluate(until))
             progress()
 

@@ -28,6 +28,7 @@ from tasks.monitoring.event_hub import EventHub
 from tasks.monitoring.watch_lock import AGENT, watching_alone
 from tasks.runtime.clients import load_environment
 from tasks.runtime.fair_threads import FairThreads
+from tasks.runtime.hosts import refuse_owner
 from tasks.runtime.plain_tasks import without_task_runs
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 
@@ -156,11 +157,13 @@ class Agent:
         except TimeoutError:
             # What takes so long with others must not keep this one from being watched.
             await access.begin()
+            refuse_owner(watcher.declared.name, access.known.host_id)
             await watcher.survive(watcher.sweep())
             return
         released = asyncio.get_running_loop().call_later(_BEGINS_WITHIN.total_seconds(), self._begin.release)
         try:
             await access.begin()
+            refuse_owner(watcher.declared.name, access.known.host_id)
             await watcher.survive(watcher.sweep())
         finally:
             if not released.cancelled() and released.when() > asyncio.get_running_loop().time():

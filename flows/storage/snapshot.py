@@ -45,6 +45,7 @@ async def snapshot(
     """Save all data that an environment names, while its services run, and forget what its policy keeps no longer.
 
     Raises:
+        WrongHostError: The environment belongs to another host.
         BadInputError: The environment names no data, or a service or volume that is not there.
         EnvironmentBusyError: Another operation holds the environment.
         SnapshotError: A part could not be saved; nothing of the snapshot counts then.

@@ -21,6 +21,7 @@ from models.tables.columns import (
     moment_now,
     number,
     one_of,
+    real,
     some_text,
     truth,
 )
@@ -44,6 +45,8 @@ class DeploymentOperation(Numbered, DeploymentLogsRow, table=True):
         sa.Index("idx_start_time", "start_time"),
         sa.Index("idx_deployment_operations_environment", "environment", "start_time", "status"),
         sa.Index("idx_deployment_operations_day", "day", "ok"),
+        # The order in which they were recorded, which no host's clock decides.
+        sa.Index("idx_deployment_operations_recorded", "environment", "id"),
     )
     deployment_id: str = some_text(unique=True)
     operation_type: str = some_text()
@@ -58,6 +61,7 @@ class DeploymentOperation(Numbered, DeploymentLogsRow, table=True):
     asked_user: str | None = maybe_text()
     login_uid: int | None = maybe_big()
     claimed_by: str | None = maybe_text()
+    host_id: str | None = maybe_text()
     # Grouping by an expression sorts the whole table; an index over these two is read in order instead.
     day: str | None = Field(
         default=None, sa_column=sa.Column(sa.Text, sa.Computed("substr(start_time, 1, 10)", persisted=False))
@@ -179,6 +183,34 @@ class EnvironmentLease(DeploymentLogsRow, table=True):
     acquired_at: datetime = moment()
     expires_at: datetime = moment()
     runner: dict[str, Any] | None = json_text()
+    host_id: str | None = maybe_text()
+
+
+class HostRow(DeploymentLogsRow, table=True):
+    """A host that operates environments; its times are of the database's clock."""
+
+    __tablename__ = "hosts"
+    host_id: str = some_text(primary_key=True)
+    name: str = some_text()
+    version: str = some_text()
+    engine: str = some_text()
+    first_contact: datetime = moment()
+    last_contact: datetime = moment()
+    clock_skew_seconds: float = real()
+    backlog: int = big()
+    silent_since: datetime | None = maybe_moment()
+    skewed_since: datetime | None = maybe_moment()
+    dismissed_at: datetime | None = maybe_moment()
+
+
+class EnvironmentHost(DeploymentLogsRow, table=True):
+    """The host that an environment belongs to."""
+
+    __tablename__ = "environment_hosts"
+    __table_args__ = (sa.Index("idx_environment_hosts_host", "host_id"),)
+    environment: str = some_text(primary_key=True)
+    host_id: str = some_text()
+    since: datetime = moment()
 
 
 class CrossStoreIntent(DeploymentLogsRow, table=True):

@@ -45,6 +45,7 @@ from models.recovery import RecoveryExecution, Ticket, TicketEntry
 from models.settings import current_settings
 from models.validation import ValidationResult
 from tasks.recovery.records import cancel_runs_of
+from tasks.runtime.hosts import refuse_owner, this_host
 from tasks.runtime.plain_tasks import has_server
 from tasks.runtime.retry_policy import retry_read, retry_write
 from tasks.runtime.store_access import from_stores, journals_folder, outlives_stores, to_stores
@@ -90,6 +91,7 @@ async def hold_environment(
     recovery. The body is cancelled where the lease is found taken.
 
     Raises:
+        WrongHostError: It belongs to another host.
         EnvironmentBusyError: Another process holds it; the message names who, why and since when.
         LeaseLostError: Another took it while the body ran.
     """
@@ -193,10 +195,13 @@ async def _acquire(environment: str, owner: str, reason: str, runner: Runner) ->
 
     def acquire(stores: Stores) -> str | None:
         asked = (environment, owner, reason)
-        answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, runner=runner)
+        # Moved since it was asked first, it is refused before anything is done.
+        refuse_owner(environment, stores.hosts.owner(environment))
+        mine: dict[str, Any] = {"runner": runner, "host_id": this_host().host_id}
+        answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, **mine)
         if not answer.acquired and _is_dead(answer):
             log.info("%s was held by %s, which is gone", environment, _who(answer))
-            answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, runner=runner, instead_of=answer)
+            answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, **mine, instead_of=answer)
         if answer.acquired and no_longer_awaited:
             # The store answered too late; meanwhile the lock of this machine protected the environment.
             stores.leases.release(environment, owner, runner=runner)
@@ -205,6 +210,7 @@ async def _acquire(environment: str, owner: str, reason: str, runner: Runner) ->
     def by_memory(known: RecoveryRecords) -> str | None:
         nonlocal no_longer_awaited
         no_longer_awaited = True
+        refuse_owner(environment, known.host_id)
         return _holder_known(known, datetime.now(UTC))
 
     return await from_stores(acquire, by_memory)
@@ -220,7 +226,8 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
         other = stores.leases.current(environment, now)
         if other is None and outlives:
             # It was taken while the stores were away, by the lock of this machine alone.
-            other = stores.leases.acquire(environment, owner, reason, now, LEASE, runner=runner)
+            mine: dict[str, Any] = {"runner": runner, "host_id": this_host().host_id}
+            other = stores.leases.acquire(environment, owner, reason, now, LEASE, **mine)
             if other.acquired:
                 return None
         return LeaseLostError(
@@ -356,6 +363,7 @@ async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     runs = [(str(one.details.get("flow_run_id") or ""), said) for one, said in ended]
     if any(run for run, _ in runs) and has_server():
         await _crash_runs([(UUID(run), said) for run, said in runs if run])
+    now = now - await asyncio.to_thread(open_stores().hosts.skew)
     closed = await asyncio.to_thread(open_stores().recoveries.end_interrupted, now - LONGEST_RECOVERY, now)
     if closed:
         log.warning("%d recoveries were interrupted: their runner is gone", closed)
@@ -382,7 +390,7 @@ async def take_up(
 
     def take() -> list[OperationStep] | None:
         stores = open_stores()
-        if not stores.operations.resume(deployment_id, runner, at, by, actor):
+        if not stores.operations.resume(deployment_id, runner, at, by, actor, host_id=this_host().host_id):
             known = stores.operations.find(deployment_id)
             if known is None or known.status is not OperationStatus.RUNNING or runner_of(known) != runner:
                 return None
@@ -429,7 +437,9 @@ def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation
     unfinished = stores.operations.running(environment)
     alive = {runner: is_alive(runner) for runner in map(runner_of, unfinished) if runner is not None}
     ended = []
-    for operation in orphaned(unfinished, stores.leases.held(now, environment), alive, now):
+    # A host whose clock is wrong must not take the living operations of others for dead.
+    by_database = now - stores.hosts.skew()
+    for operation in orphaned(unfinished, stores.leases.held(now, environment), alive, by_database):
         said = interruption(operation, stores.progress.steps(operation.deployment_id))
         advice = f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
         details = {"interrupted": said, "reason": said, "advice": advice, "error": "Interrupted"}

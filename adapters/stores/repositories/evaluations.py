@@ -169,6 +169,12 @@ class Alerts(Repository):
         query = sa.select(_alerts).where(_alerts.c.environment == environment, _unresolved)
         return [_alert_rows.to_value(row) for row in self._all(query.order_by(_alerts.c.opened_at, _alerts.c.id))]
 
+    def count_unresolved(self) -> dict[str, int]:
+        """The number of alerts that are not resolved, by environment."""
+        listed = [one.value for one in AlertState if one is not AlertState.RESOLVED]
+        query = sa.select(_alerts.c.environment, sa.func.count().label("total")).where(_alerts.c.state.in_(listed))
+        return {row.environment: row.total for row in self._all(query.group_by(_alerts.c.environment))}
+
     def latest(self, environment: str | None = None, state: AlertState | None = None, limit: int = 100) -> list[Alert]:
         """The latest alerts, newest first."""
         query = newest(_alerts, "opened_at", environment=environment, state=state)

@@ -45,6 +45,26 @@ class HealthHistory(Repository):
         query = newest(_health, "timestamp", environment=environment, deployment_id=deployment_id)
         return [_to_report(row) for row in self._all(query.limit(limit))]
 
+    def latest_judgements(self) -> dict[str, tuple[str, datetime]]:
+        """How every environment was judged last, and when.
+
+        Each environment costs two seeks of an index, however long its history is.
+        """
+        one, inner, last = (_health.alias(name) for name in ("one", "inner_one", "last_one"))
+        names = sa.select(sa.func.min(one.c.environment).label("name")).cte("names", recursive=True)
+        following = sa.select(sa.func.min(inner.c.environment)).where(inner.c.environment > names.c.name)
+        names = names.union_all(sa.select(following.scalar_subquery()).where(names.c.name.is_not(None)))
+        newest_id = (
+            sa.select(last.c.id)
+            .where(last.c.environment == names.c.name)
+            .order_by(last.c.timestamp.desc(), last.c.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        query = sa.select(_health.c.environment, _health.c.overall_health, _health.c.timestamp)
+        found = self._all(query.join_from(names, _health, _health.c.id == newest_id))
+        return {row.environment: (row.overall_health, row.timestamp) for row in found}
+
     def record_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
         """Record what probes answered."""
         if not probes:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, audit_row
+from adapters.stores.clock import by_database, clock_skew, database_now
 from adapters.stores.repositories.repository import Repository, Rows, given, newest
 from adapters.stores.sql import insert_unless_there, table, upsert
 from core.notifications.due import REPORTED
@@ -28,9 +29,10 @@ class Operations(Repository):
     """Deployment operations."""
 
     def begin(self, operation: Operation) -> None:
-        """Record an operation. Doing it twice is doing it once, so a caller may try again."""
+        """Record an operation, with its start by the database's clock. Twice is once, so a caller may try again."""
         with self._database.write() as connection:
-            if insert_unless_there(connection, DeploymentOperation, _to_row(operation), keys=["deployment_id"]):
+            row = _to_row(operation) | {"start_time": by_database(connection, operation.started_at)}
+            if insert_unless_there(connection, DeploymentOperation, row, keys=["deployment_id"]):
                 _audit(connection, "begun", operation.deployment_id, operation.actor)
 
     def finish(
@@ -45,10 +47,11 @@ class Operations(Repository):
             found = _locked(connection, deployment_id)
             if found.status not in (OperationStatus.PENDING, OperationStatus.RUNNING):
                 return False
+            ended = by_database(connection, ended_at)
             values = {
                 "status": status.value,
-                "end_time": ended_at,
-                "duration_ms": _milliseconds(ended_at - found.start_time),
+                "end_time": ended,
+                "duration_ms": _milliseconds(ended - found.start_time),
                 "metadata": (found.metadata or {}) | (details or {}),
             }
             _update(connection, "ended", deployment_id, values)
@@ -78,7 +81,16 @@ class Operations(Repository):
             _update(connection, "noted", deployment_id, {"metadata": details | {name: value}})
             return True
 
-    def resume(self, deployment_id: str, runner: Runner, at: datetime, by: str, actor: Actor = SYSTEM) -> bool:
+    def resume(
+        self,
+        deployment_id: str,
+        runner: Runner,
+        at: datetime,
+        by: str,
+        actor: Actor = SYSTEM,
+        *,
+        host_id: str = "",
+    ) -> bool:
         """Let an interrupted operation run again; False where it was not interrupted, or somebody was faster.
 
         Raises:
@@ -90,7 +102,10 @@ class Operations(Repository):
             if found.status != OperationStatus.FAILED or "interrupted" not in details:
                 return False
             # The reason of its end no longer holds; the interruption stays in its details.
+            at = by_database(connection, at)
             interruption = {"at": at, "by": by, "actor": asdict(actor), "interrupted": details.pop("interrupted")}
+            if host_id:
+                interruption["host_id"] = host_id
             for said in ("reason", "advice", "error", REPORTED):
                 details.pop(said, None)
             details |= {
@@ -99,6 +114,8 @@ class Operations(Repository):
                 "resumed": [*details.get("resumed", ()), interruption],
             }
             running = {"status": OperationStatus.RUNNING.value, "end_time": None, "duration_ms": None}
+            if host_id:
+                running["host_id"] = host_id
             _update(connection, "resumed", deployment_id, running | {"metadata": details}, actor)
             return True
 
@@ -153,18 +170,17 @@ class Operations(Repository):
     def latest_recorded(self, environment: str, limit: int = 20) -> list[Operation]:
         """The latest operations but health checks, in the order they were recorded, newest first.
 
-        Their start times come from the clocks of several hosts, so they do not give the order.
+        No clock gives the order: that of a host may be wrong, and that of a machine may be set.
         """
-        latest = (
-            sa.select(_operations.c.id)
+        query = (
+            sa.select(_operations)
             .where(
                 _operations.c.environment == environment,
                 _operations.c.operation_type != OperationType.HEALTH_CHECK.value,
             )
-            .order_by(_operations.c.start_time.desc())
+            .order_by(_operations.c.id.desc())
             .limit(limit)
         )
-        query = sa.select(_operations).where(_operations.c.id.in_(latest)).order_by(_operations.c.id.desc())
         return [_to_operation(row) for row in self._all(query)]
 
     def outcomes(self, environment: str, operation_type: OperationType, since: datetime) -> list[Operation]:
@@ -179,7 +195,7 @@ class Operations(Repository):
             .where(_operations.c.start_time >= since, sa.not_(_unfinished))
             .order_by(_operations.c.start_time, _operations.c.id)
         )
-        return [_rows.to_value(row, details={}) for row in self._all(query)]
+        return [_rows.to_value(row, details={}, host_id="") for row in self._all(query)]
 
     def running(self, environment: str | None = None) -> list[Operation]:
         """Operations that have not ended, of one environment or of all, oldest first."""
@@ -193,7 +209,7 @@ class Operations(Repository):
 
 
 class Leases(Repository):
-    """Leases."""
+    """Leases. `now` is this machine's clock, which counts for files; in PostgreSQL the server's own clock decides."""
 
     def acquire(
         self,
@@ -205,6 +221,7 @@ class Leases(Repository):
         *,
         runner: Runner | None = None,
         instead_of: LeaseResult | None = None,
+        host_id: str = "",
     ) -> LeaseResult:
         """Acquire the lease of an environment unless another operation holds it unexpired.
 
@@ -212,6 +229,7 @@ class Leases(Repository):
         where another runner has it, so two runners of one operation do not both act.
         """
         with self._database.write() as connection:
+            now = database_now(connection, now)
             row = connection.execute(
                 sa.select(_leases).where(_leases.c.environment == environment).with_for_update()
             ).one_or_none()
@@ -222,20 +240,26 @@ class Leases(Repository):
                 if not mine and not dead:
                     return held
             taken = LeaseResult(
-                acquired=True, holder=owner, reason=reason, expires_at=now + ttl, acquired_at=now, runner=runner
+                acquired=True,
+                holder=owner,
+                reason=reason,
+                expires_at=now + ttl,
+                acquired_at=now,
+                runner=runner,
+                host_id=host_id,
             )
-            upsert(
-                connection, EnvironmentLease, _lease_rows.to_row(taken, environment=environment), keys=["environment"]
-            )
+            values = _lease_rows.to_row(taken, environment=environment)
+            upsert(connection, EnvironmentLease, values, keys=["environment"])
             return taken
 
     def renew(
         self, environment: str, owner: str, now: datetime, ttl: timedelta, *, runner: Runner | None = None
     ) -> bool:
         """Renew a lease; False where this owner does not hold it any more."""
-        return self._change(
-            sa.update(_leases).where(*_held_by(environment, owner, runner)).values(expires_at=now + ttl)
-        )
+        with self._database.write() as connection:
+            until = database_now(connection, now) + ttl
+            mine = sa.update(_leases).where(*_held_by(environment, owner, runner))
+            return connection.execute(mine.values(expires_at=until)).rowcount == 1
 
     def release(self, environment: str, owner: str, *, runner: Runner | None = None) -> bool:
         """Let go; False where this owner did not hold it."""
@@ -248,8 +272,18 @@ class Leases(Repository):
 
     def held(self, now: datetime, environment: str | None = None) -> list[LeaseResult]:
         """The holds that are not expired, of one environment or of all."""
-        query = sa.select(_leases).where(_leases.c.expires_at > now, *given(_leases, environment=environment))
-        return [_to_lease(row) for row in self._all(query)]
+        with self._database.read() as connection:
+            now = database_now(connection, now)
+            query = sa.select(_leases).where(_leases.c.expires_at > now, *given(_leases, environment=environment))
+            return [_to_lease(row) for row in connection.execute(query).all()]
+
+    def remembered(self, environment: str, now: datetime) -> LeaseResult | None:
+        """Who holds an environment now, with the end of its hold by this machine's clock, to judge it by later."""
+        with self._database.read() as connection:
+            skew, now = clock_skew(connection), database_now(connection, now)
+            query = sa.select(_leases).where(_leases.c.expires_at > now, _leases.c.environment == environment)
+            found = connection.execute(query).one_or_none()
+            return None if found is None else _to_lease(found, expires_at=found.expires_at + skew)
 
 
 def _update(
@@ -297,5 +331,5 @@ def _same_hold(one: LeaseResult, other: LeaseResult) -> bool:
     return (one.holder, one.runner, one.acquired_at) == (other.holder, other.runner, other.acquired_at)
 
 
-def _to_lease(row: sa.Row[Any]) -> LeaseResult:
-    return _lease_rows.to_value(row, acquired=False)
+def _to_lease(row: sa.Row[Any], **more: Any) -> LeaseResult:
+    return _lease_rows.to_value(row, acquired=False, **more)

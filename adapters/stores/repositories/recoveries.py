@@ -27,7 +27,7 @@ _rows = Rows(
     ended_at="execution_end",
     steps="steps_executed",
 )
-_DETAILS = ("attempt", "engine", "points", "runner", "planned", "undo", "undone")
+_DETAILS = ("attempt", "engine", "host_id", "points", "runner", "planned", "undo", "undone")
 _controls = table(RecoveryControl)
 _pause_rows = Rows(RecoveryControl, Pause, service="service_name")
 _ALL = ""

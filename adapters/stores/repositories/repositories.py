@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Reports,
     )
     from adapters.stores.repositories.health import HealthHistory
+    from adapters.stores.repositories.hosts import Hosts
     from adapters.stores.repositories.metrics import Metrics
     from adapters.stores.repositories.operations import Leases, Operations
     from adapters.stores.repositories.progress import OperationProgress, Releases
@@ -30,6 +31,7 @@ _PLACES = {
     "operations": ("deployment_logs", "operations", "Operations"),
     "progress": ("deployment_logs", "progress", "OperationProgress"),
     "leases": ("deployment_logs", "operations", "Leases"),
+    "hosts": ("deployment_logs", "hosts", "Hosts"),
     "releases": ("deployment_logs", "progress", "Releases"),
     "snapshots": ("deployment_logs", "snapshots", "Snapshots"),
     "health": ("monitoring", "health", "HealthHistory"),
@@ -60,6 +62,7 @@ class Repositories:
     operations: Operations
     progress: OperationProgress
     leases: Leases
+    hosts: Hosts
     releases: Releases
     snapshots: Snapshots
     health: HealthHistory

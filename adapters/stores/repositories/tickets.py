@@ -129,6 +129,12 @@ class Tickets(Repository):
         row = self._named(_tickets.c.ticket_id, ticket_id, "ticket", "`roas tickets` lists them.")
         return self.get(row.ticket_id)
 
+    def count_unresolved(self) -> dict[str, int]:
+        """The number of tickets that are not resolved, by environment."""
+        listed = [one.value for one in TicketState if one is not TicketState.RESOLVED]
+        query = sa.select(_tickets.c.environment, sa.func.count().label("total")).where(_tickets.c.state.in_(listed))
+        return {row.environment: row.total for row in self._all(query.group_by(_tickets.c.environment))}
+
     def find(self, state: TicketState | None = None, environment: str | None = None) -> Sequence[Ticket]:
         """Tickets with their histories, newest first."""
         query = sa.select(_tickets.c.ticket_id).where(*given(_tickets, state=state, environment=environment))

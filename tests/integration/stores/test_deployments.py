@@ -175,16 +175,17 @@ def test_days_count_ended_deployments_only(stores: Stores) -> None:
 
 
 def test_a_lease_is_held_by_one_until_it_expires(stores: Stores) -> None:
-    take = stores.leases.acquire
-    assert take("prod", "one", "start", NOON, MINUTE).acquired
-    refused = take("prod", "two", "stop", NOON + MINUTE / 2, MINUTE)
+    take, now = stores.leases.acquire, datetime.now(UTC)
+    assert take("prod", "one", "start", now, MINUTE).acquired
+    refused = take("prod", "two", "stop", now, MINUTE)
     assert (refused.acquired, refused.holder, refused.reason) == (False, "one", "start")
-    assert take("dev", "two", "stop", NOON, MINUTE).acquired
-    assert take("prod", "two", "stop", NOON + MINUTE, MINUTE).acquired
-    assert not stores.leases.renew("prod", "one", NOON + MINUTE, MINUTE)
+    assert take("dev", "two", "stop", now, MINUTE).acquired
+    assert stores.leases.renew("prod", "one", now, -MINUTE), "it expires"
+    assert take("prod", "two", "stop", now, MINUTE).acquired
+    assert not stores.leases.renew("prod", "one", now, MINUTE)
     assert not stores.leases.release("prod", "one")
     assert stores.leases.release("prod", "two")
-    assert stores.leases.current("prod", NOON) is None
+    assert stores.leases.current("prod", now) is None
 
 
 def test_releases_are_kept_and_the_last_proven_one_is_found(stores: Stores) -> None:
@@ -298,9 +299,10 @@ def test_the_latest_operation_of_a_run_is_found(stores: Stores) -> None:
 def test_one_owner_with_two_runners_holds_an_environment_once(stores: Stores) -> None:
     take, other = stores.leases.acquire, replace(RUNNER, pid=8)
     assert take("prod", "one", "start", NOON, MINUTE, runner=RUNNER).acquired
-    assert take("prod", "one", "start", NOON, MINUTE, runner=RUNNER).acquired
+    held = take("prod", "one", "start", NOON, MINUTE, runner=RUNNER)
+    assert held.acquired
     refused = take("prod", "one", "start", NOON, MINUTE, runner=other)
-    assert (refused.acquired, refused.runner, refused.acquired_at) == (False, RUNNER, NOON)
+    assert (refused.acquired, refused.runner, refused.acquired_at) == (False, RUNNER, held.acquired_at)
     assert not stores.leases.renew("prod", "one", NOON, MINUTE, runner=other)
     assert not stores.leases.release("prod", "one", runner=other)
     assert stores.leases.renew("prod", "one", NOON, MINUTE, runner=RUNNER)

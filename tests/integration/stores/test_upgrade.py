@@ -27,6 +27,7 @@ WHO = ("asked_uid", "asked_user", "login_uid", "claimed_by")
 
 ADDED = {
     "deployment_logs": {
+        "r0003": ["hosts", "environment_hosts", "deployment_operations.host_id", "environment_leases.host_id"],
         "0005": ["audit_log", *(f"deployment_operations.{column}" for column in WHO)],
         "0003": [
             *("operation_steps", "releases.images", "releases.files", "releases.variables", "releases.reason"),
@@ -58,7 +59,7 @@ ADDED = {
 """Tables and columns that revisions added; what triggers and views need stays."""
 
 EARLIER = [(store, f"{at:04}") for store, last in LAST_BEFORE_RELEASE.items() for at in range(1, int(last) + 1)]
-EARLIER += [("errors", "r0001")]
+EARLIER += [("errors", "r0001"), ("deployment_logs", "r0002")]
 
 
 def schema(stores: Stores, store: str) -> dict[str, object]:

@@ -1,0 +1,191 @@
+"""Hosts, the environments that belong to them, and what is told of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from adapters.stores.audit import append
+from adapters.stores.clock import clock_skew, database_now
+from adapters.stores.repositories.repository import Repository, Rows
+from adapters.stores.sql import insert_unless_there, table, upsert
+from models.audit import SYSTEM, Actor
+from models.failures import BadInputError, NotFoundError
+from models.hosts import SILENT_AFTER, SKEW_ALERTS_OVER, Host, HostedEnvironment, HostEvent, HostIdentity
+from models.tables.deployment_logs import EnvironmentHost, HostRow
+
+_hosts = table(HostRow)
+_bindings = table(EnvironmentHost)
+_rows = Rows(HostRow, Host)
+_binding_rows = Rows(EnvironmentHost, HostedEnvironment)
+
+SILENT, SKEWED = "silent", "skewed"
+"""Kinds of `HostEvent`."""
+
+
+class Hosts(Repository):
+    """Hosts. Every moment is by the database's clock."""
+
+    def report(self, identity: HostIdentity, *, version: str, engine: str, backlog: int) -> Host:
+        """Record that a host is in contact, and how its clock differs from the database's."""
+        with self._database.read() as connection:
+            skew = clock_skew(connection).total_seconds()
+        with self._database.write() as connection:
+            now = database_now(connection)
+            values = {
+                "host_id": identity.host_id,
+                "name": identity.name,
+                "version": version,
+                "engine": engine,
+                "first_contact": now,
+                "last_contact": now,
+                "clock_skew_seconds": round(skew, 3),
+                "backlog": backlog,
+                "dismissed_at": None,
+            }
+            upsert(connection, HostRow, values, keys=["host_id"], keep=["first_contact"])
+            found = connection.execute(sa.select(_hosts).where(_hosts.c.host_id == identity.host_id)).one()
+        return _rows.to_value(found)
+
+    def introduce(self, identity: HostIdentity, *, version: str) -> None:
+        """Make a host known by which a single command runs; no contact is expected of it."""
+        with self._database.read() as connection:
+            known = connection.execute(sa.select(_hosts.c.name).where(_hosts.c.host_id == identity.host_id)).scalar()
+        if known == identity.name:
+            return
+        with self._database.write() as connection:
+            now = database_now(connection)
+            values = {
+                "host_id": identity.host_id,
+                "name": identity.name,
+                "version": version,
+                "engine": "",
+                "first_contact": now,
+                "last_contact": now,
+                "clock_skew_seconds": 0.0,
+                "backlog": 0,
+                "dismissed_at": now,
+            }
+            if not insert_unless_there(connection, HostRow, values, keys=["host_id"]):
+                renamed = sa.update(_hosts).where(_hosts.c.host_id == identity.host_id)
+                connection.execute(renamed.values(name=identity.name))
+
+    def all(self) -> list[Host]:
+        """Every host, by name."""
+        return [_rows.to_value(row) for row in self._all(sa.select(_hosts).order_by(_hosts.c.name, _hosts.c.host_id))]
+
+    def find(self, host_id: str) -> Host | None:
+        """The host of exactly this id, or None."""
+        found = self._first(sa.select(_hosts).where(_hosts.c.host_id == host_id))
+        return None if found is None else _rows.to_value(found)
+
+    def named(self, name: str) -> Host:
+        """The host of this name or id.
+
+        Raises:
+            NotFoundError: There is none.
+            BadInputError: Several have this name.
+        """
+        found = [one for one in self.all() if name in (one.name, one.host_id)]
+        if not found:
+            raise NotFoundError(f"No host is named {name!r};", advice="`roas fleet` lists them.")
+        if len(found) > 1:
+            ids = ", ".join(one.host_id for one in found)
+            raise BadInputError(f"Several hosts are named {name!r} ({ids});", advice="give the id.")
+        return found[0]
+
+    def now(self) -> datetime:
+        """The time by the database's clock."""
+        with self._database.read() as connection:
+            return database_now(connection)
+
+    def skew(self) -> timedelta:
+        """How far this machine's clock is ahead of the database's; zero where the stores are files."""
+        with self._database.read() as connection:
+            return clock_skew(connection)
+
+    def owner(self, environment: str) -> str | None:
+        """The id of the host that an environment belongs to; None where none has operated it."""
+        found = self._first(sa.select(_bindings).where(_bindings.c.environment == environment))
+        return None if found is None else str(found.host_id)
+
+    def bindings(self) -> Mapping[str, HostedEnvironment]:
+        """The host of every environment that has one."""
+        return {row.environment: _binding_rows.to_value(row) for row in self._all(sa.select(_bindings))}
+
+    def bind(self, environment: str, identity: HostIdentity) -> str:
+        """Let an environment that has no host belong to this one; returns the id of the host that it belongs to."""
+        with self._database.write() as connection:
+            if _insert_binding(connection, environment, identity):
+                append(connection, "bound", environment, {}, host=identity.host_id)
+            query = sa.select(_bindings.c.host_id).where(_bindings.c.environment == environment)
+            return str(connection.execute(query).scalar_one())
+
+    def move(self, environment: str, identity: HostIdentity, *, instead_of: str | None, actor: Actor = SYSTEM) -> bool:
+        """Let an environment belong to this host; False where it does not belong to `instead_of` any more."""
+        with self._database.write() as connection:
+            if instead_of is None:
+                done = _insert_binding(connection, environment, identity)
+            else:
+                its = sa.and_(_bindings.c.environment == environment, _bindings.c.host_id == instead_of)
+                values = {"host_id": identity.host_id, "since": database_now(connection)}
+                done = connection.execute(sa.update(_bindings).where(its).values(**values)).rowcount == 1
+            if done:
+                append(connection, "moved", environment, {}, actor=actor, host=identity.host_id)
+            return done
+
+    def let_go(self, environment: str, identity: HostIdentity, *, actor: Actor = SYSTEM) -> bool:
+        """Let an environment belong to no host; False where it does not belong to this one."""
+        its = sa.and_(_bindings.c.environment == environment, _bindings.c.host_id == identity.host_id)
+        with self._database.write() as connection:
+            there = connection.execute(sa.select(_bindings.c.host_id).where(its)).one_or_none() is not None
+            if there:
+                append(connection, "let go", environment, {}, actor=actor, host=identity.host_id)
+                connection.execute(sa.delete(_bindings).where(its))
+            return there
+
+    def dismiss(self, host_id: str) -> bool:
+        """Record that a host is not expected back: its silence is no alert then. False where it is not known."""
+        with self._database.write() as connection:
+            gone = sa.update(_hosts).where(_hosts.c.host_id == host_id)
+            values = {"dismissed_at": database_now(connection), "silent_since": None, "skewed_since": None}
+            return connection.execute(gone.values(**values)).rowcount == 1
+
+    def notice(self) -> list[HostEvent]:
+        """Mark what became true of hosts and what ended; of all who ask, one gets each change.
+
+        It reads first, so that asking costs no write while nothing has changed.
+        """
+        with self._database.read() as connection:
+            now = database_now(connection)
+            found = [_rows.to_value(row) for row in connection.execute(sa.select(_hosts)).all()]
+        events = []
+        for host in found:
+            for kind, column, known, wrong in (
+                (SILENT, _hosts.c.silent_since, host.silent_since, now - host.last_contact >= SILENT_AFTER),
+                (
+                    SKEWED,
+                    _hosts.c.skewed_since,
+                    host.skewed_since,
+                    abs(host.clock_skew_seconds) > SKEW_ALERTS_OVER.total_seconds(),
+                ),
+            ):
+                if host.dismissed_at is not None or wrong is (known is not None):
+                    continue
+                since = host.last_contact if kind == SILENT else now
+                same = column.is_(None) if known is None else column == known
+                # What it was judged by must still hold, or the host was in contact meanwhile.
+                unchanged = _hosts.c.last_contact == host.last_contact
+                change = sa.update(_hosts).where(_hosts.c.host_id == host.host_id, same, unchanged)
+                if self._change(change.values({column: since if wrong else None})):
+                    events.append(
+                        HostEvent(host=host, kind=kind, since=since if wrong else known or now, ended=not wrong)
+                    )
+        return events
+
+
+def _insert_binding(connection: sa.Connection, environment: str, identity: HostIdentity) -> bool:
+    values = {"environment": environment, "host_id": identity.host_id, "since": database_now(connection)}
+    return insert_unless_there(connection, EnvironmentHost, values, keys=["environment"])

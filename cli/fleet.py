@@ -1,0 +1,72 @@
+"""`roas fleet`: all hosts and environments, and moving an environment from one host to another."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from adapters.host.processes import this_user
+from cli import completers
+from cli.options import as_json
+from cli.run_flow import opened_stores, show_answer
+from flows.runtime.terminal import echo
+from models.failures import BadInputError
+
+
+@click.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def fleet(context: click.Context, json_wanted: bool) -> None:
+    """Show all hosts and environments: contact, version, clock, backlog, health."""
+    if context.invoked_subcommand is not None:
+        return
+    from cli.rendering.fleet import show_fleet
+    from tasks.reporting.fleet import read_fleet
+
+    show_answer(read_fleet(), json_wanted, show_fleet)
+
+
+@fleet.command()
+@click.argument("environment", shell_complete=completers.environments)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def take(environment: str, yes: bool) -> None:
+    """Move ENV to this host, where its host is silent or has let go of it.
+
+    Containers and data stay where they are: stop the old ones, or make sure that their host is off.
+    """
+    from tasks.runtime.moves import refuse_move, take_environment
+
+    there = refuse_move(environment)
+    if there is not None and not yes:
+        echo(
+            f"{environment} belongs to host {there.label}. Its containers and data are not moved: containers that "
+            "still run there serve beside those of this host.",
+            err=True,
+        )
+        if not sys.stdin or not sys.stdin.isatty():
+            raise BadInputError(f"{environment} was not moved, since no user confirmed it;", advice="give --yes.")
+        if not click.confirm(f"Move {environment} to this host?", err=True):
+            raise BadInputError(f"{environment} was not moved.")
+    echo(take_environment(environment, there, this_user()))
+
+
+@fleet.command()
+@click.argument("environment", shell_complete=completers.environments)
+def leave(environment: str) -> None:
+    """Let ENV belong to no host; the next host that operates it has it. Stop it first."""
+    from tasks.runtime.moves import leave_environment
+
+    echo(leave_environment(environment, this_user()))
+
+
+@fleet.command()
+@click.argument("host")
+def dismiss(host: str) -> None:
+    """Expect no contact of HOST (a name or an id): its silence is no alert until it is in contact again."""
+    found = opened_stores().hosts.named(host)
+    opened_stores().hosts.dismiss(found.host_id)
+    echo(f"no contact of host {found.label} is expected until it is in contact again")
+
+
+COMMANDS: tuple[click.Command, ...] = (fleet,)

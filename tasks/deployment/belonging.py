@@ -1,0 +1,35 @@
+"""Whether an environment belongs to this host: asked before each operation, settled by the first one."""
+
+from __future__ import annotations
+
+from tasks.runtime.hosts import has_other_hosts, introduce, refuse_elsewhere_now, refuse_owner
+from tasks.runtime.retry_policy import in_thread, retry_read, retry_write
+from tasks.runtime.store_access import from_stores
+from tasks.runtime.stores import open_stores
+
+refuse_elsewhere = retry_read(in_thread(refuse_elsewhere_now))
+
+
+async def refuse_taken(environment: str) -> None:
+    """Refuse as `refuse_elsewhere`; within `outliving_stores` by what is known while the stores are away.
+
+    Raises:
+        WrongHostError: The environment belongs to another host.
+    """
+    if has_other_hosts():
+        owner = await from_stores(lambda stores: stores.hosts.owner(environment), lambda known: known.host_id)
+        refuse_owner(environment, owner)
+
+
+def _bind_here(environment: str) -> None:
+    """Let an environment that no host has operated yet belong to this one.
+
+    Raises:
+        WrongHostError: Another host was faster.
+        StoreError: The stores did not take it.
+    """
+    if has_other_hosts():
+        refuse_owner(environment, open_stores().hosts.bind(environment, introduce()))
+
+
+bind_here = retry_write(in_thread(_bind_here))

@@ -1,0 +1,79 @@
+"""Move an environment from one host to another, where its host is silent or has let go of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from models.audit import Actor
+from models.failures import BadInputError, EnvironmentBusyError
+from models.hosts import SILENT_AFTER, Host
+from tasks.runtime.hosts import introduce, this_host
+from tasks.runtime.stores import open_stores
+
+
+def refuse_move(environment: str) -> Host | None:
+    """The host that an environment belongs to, where it may be moved from there; None where it belongs to no host.
+
+    Raises:
+        BadInputError: It belongs to this host already, or to one that is in contact.
+        EnvironmentBusyError: An operation holds it.
+        StoreError: The stores cannot be read.
+    """
+    stores, here = open_stores(), this_host()
+    owner = stores.hosts.owner(environment)
+    if owner == here.host_id:
+        raise BadInputError(f"Environment {environment} belongs to this host, {here.name}, already.")
+    held = stores.leases.current(environment, datetime.now(UTC))
+    if held is not None:
+        raise EnvironmentBusyError(
+            f"Environment {environment} is held by {held.holder} ({held.reason}) until {held.expires_at:%H:%M:%S} UTC;",
+            advice="wait for its end, or for the end of its lease if its process is gone.",
+        )
+    if owner is None:
+        return None
+    known = stores.hosts.find(owner)
+    if known is None:
+        now = stores.hosts.now()
+        return Host(host_id=owner, name=owner, version="", engine="", first_contact=now, last_contact=now)
+    if known.dismissed_at is None and stores.hosts.now() - known.last_contact < SILENT_AFTER:
+        raise BadInputError(
+            f"Environment {environment} belongs to host {known.label}, which is in contact;",
+            advice=f"stop it there and let go of it first: roas stop {environment}; roas fleet leave {environment}.",
+        )
+    return known
+
+
+def take_environment(environment: str, there: Host | None, actor: Actor) -> str:
+    """Let an environment belong to this host; says what was done.
+
+    Raises:
+        BadInputError: It was moved meanwhile.
+        StoreError: The stores did not take it.
+    """
+    here = introduce()
+    if not open_stores().hosts.move(environment, here, instead_of=there.host_id if there else None, actor=actor):
+        raise BadInputError(f"Environment {environment} was moved meanwhile;", advice="`roas fleet` shows where it is.")
+    came = f", and no more to {there.name}" if there else ""
+    return f"{environment} belongs to host {here.name} from now on{came}; start it here: roas start {environment}"
+
+
+def leave_environment(environment: str, actor: Actor) -> str:
+    """Let an environment belong to no host; says what was done.
+
+    Raises:
+        BadInputError: It does not belong to this host.
+        EnvironmentBusyError: An operation holds it.
+        StoreError: The stores did not take it.
+    """
+    here = this_host()
+    held = open_stores().leases.current(environment, datetime.now(UTC))
+    if held is not None:
+        raise EnvironmentBusyError(
+            f"Environment {environment} is held by {held.holder} ({held.reason});", advice="wait for its end."
+        )
+    if not open_stores().hosts.let_go(environment, here, actor=actor):
+        raise BadInputError(
+            f"Environment {environment} does not belong to this host, {here.name};",
+            advice="`roas fleet` shows where it belongs.",
+        )
+    return f"{environment} belongs to no host; the next one that operates it has it"
