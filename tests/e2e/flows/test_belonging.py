@@ -98,7 +98,7 @@ async def test_an_operation_on_an_environment_of_another_host_is_refused_and_not
     elsewhere: Place, kind: str
 ) -> None:
     if kind == "snapshot":
-        elsewhere.declare(well("web"), data="{save: [{kind: volume, volume: things}]}")
+        elsewhere.declare(well("web"), data="{save: [{kind: files, volume: things}]}")
 
     with pytest.raises(WrongHostError) as refused:
         await FLOWS[kind]("test", **REFUSED[kind]) if kind != "recover" else await FLOWS[kind](
