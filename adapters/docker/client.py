@@ -141,9 +141,10 @@ class EngineClient:
     def _client(self, seconds: int) -> Any:
         with self._lock:
             if seconds not in self._clients:
+                known = next((one.api_version for one in self._clients.values()), "auto")
                 client = docker.APIClient(
                     base_url=self.address,
-                    version="auto",
+                    version=known,
                     timeout=seconds,
                     max_pool_size=2 * _PARALLEL_CALLS,
                     use_ssh_client=self.address.startswith("ssh://"),

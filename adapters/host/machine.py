@@ -88,14 +88,15 @@ def port_holder(port: int, protocol: str = "tcp") -> str | None:
 
 def listening_users(port: int) -> frozenset[int]:
     """The user ids of processes that listen on a TCP port of the loopback or of all addresses."""
-    users = set()
+    users, wanted = set(), f":{port:04X} "
     for table, addresses in _LISTENING_AT.items():
         try:
             lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
         except OSError:
             # A kernel without IPv6 has no tcp6.
             continue
-        for fields in map(str.split, lines):
+        # A busy machine has thousands of connections.
+        for fields in (line.split() for line in lines if wanted in line):
             address, at = fields[1].split(":")
             if fields[3] == _LISTEN and int(at, 16) == port and address in addresses:
                 users.add(int(fields[7]))

@@ -57,6 +57,7 @@ from tasks.runtime.clients import (
     refuse_compose_files_of_deployments,
 )
 from tasks.runtime.hosts import this_host
+from tasks.runtime.shown_later import all_shown
 from tasks.runtime.traces import describe_span, traceparent
 
 log = logging.getLogger("roas")
@@ -254,9 +255,15 @@ async def recorded(
 
 @asynccontextmanager
 async def _notifying(recorder: OperationRecorder) -> AsyncIterator[None]:
-    """Send what is due once the operation has ended and the environment is free; after a cancel the next one does."""
+    """Wait until all is shown and send what is due, once the operation has ended and the environment is free.
+
+    After a cancel the next operation sends it.
+    """
     try:
-        yield
+        try:
+            yield
+        finally:
+            await all_shown()
     except Exception:
         await notify_where_asked(recorder.environment)
         raise

@@ -35,7 +35,7 @@ from flows.deployment.update_context import UpdateContext
 from flows.deployment.update_steps import after_proof, before_containers_change, before_fetched_images_run
 from flows.runtime import parameters
 from flows.runtime.phases import begin_phase, timed
-from models.compose import Application, FetchOptions, Plan
+from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.environments import Environment
 from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
 from models.health import Health, HealthReport
@@ -266,7 +266,8 @@ class Startup:
             known = json.dumps(names)
             await recorder.step(FETCHING, detail=known)
         await fetch_images(environment, plan.fetches)
-        await keep_equal_images(environment, application, plan.fetches, json.loads(known))
+        if any(one.kind is FetchKind.BUILD for one in plan.fetches):
+            await keep_equal_images(environment, application, plan.fetches, json.loads(known))
         own = [one for one in plan.fetches if not one.through]
         recorder.facts["fetched"] = {one.service: str(one.kind) for one in own if not one.held_back}
         held_back = {one.service: one.note for one in own if one.held_back}
@@ -319,7 +320,12 @@ class Startup:
         lost = replaced_services(plan)
         if lost:
             await take_evidence(
-                environment, application, lost, deployment_id=recorder.deployment_id, reason="before it is replaced"
+                environment,
+                application,
+                lost,
+                deployment_id=recorder.deployment_id,
+                reason="before it is replaced",
+                page_later=True,
             )
         began = time.monotonic()
         # Read while the containers are made of it: the files may change until the start is proven.

@@ -9,8 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect import task
-
 from adapters.gate.commands import judge_commands
 from adapters.gate.expression_syntax import syntax_mistake
 from adapters.gate.expressions import judge_expressions
@@ -35,6 +33,7 @@ from models.settings import current_settings
 from tasks.deployment.services import read_plan
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
 from tasks.runtime.retry_policy import EFFECT, retry_read
+from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 

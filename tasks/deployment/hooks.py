@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from prefect import task
-
 from adapters.host.processes import kill_marked
 from core.common.safe_text import printable
 from core.deployment.hooks import container_name, left_behind, not_running
@@ -26,6 +24,7 @@ from tasks.deployment.images import fetch_one
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
 from tasks.runtime.retry_policy import EFFECT, READ, retry_read
 from tasks.runtime.stores import open_stores
+from tasks.runtime.task import task
 from tasks.runtime.traces import describe_span
 
 log = logging.getLogger("roas")

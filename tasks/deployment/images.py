@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from prefect import task
-
 from adapters.docker.build_context import context_hash
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
@@ -42,6 +40,7 @@ from models.records import Release
 from models.settings import current_settings
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, retry_read
+from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 T = TypeVar("T")

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from prefect import task
-
 from adapters.compose.proxy_files import proxy_configuration
 from adapters.compose.variables import secret_values
 from adapters.docker.beside import names_in
@@ -42,6 +40,7 @@ from tasks.deployment.start_service import Attempt, until_proven
 from tasks.monitoring.events import watch_project
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, retry_read
+from tasks.runtime.task import task
 from tasks.runtime.traces import describe_span
 
 log = logging.getLogger("roas")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -19,14 +18,12 @@ from models.operations import OperationStep, StateChange
 from models.results import ServiceStart
 from tasks.deployment.operations import record_changes
 from tasks.runtime.naming import artifact_key
-
-log = logging.getLogger("roas")
+from tasks.runtime.shown_later import show_later
 
 _WRITE_AFTER_SECONDS = 0.5
 """A runner that is killed loses at most what happened in so short a time; its containers still show it."""
 
 _SHOW_EVERY_SECONDS = 1.0
-_AT_MOST_SECONDS = 5.0
 
 Listener = Callable[[LiveStart], None]
 _listeners: list[Listener] = []
@@ -155,7 +152,7 @@ async def start_progress(
 ) -> AsyncIterator[StartProgress]:
     """Record and show how far the start is while the body runs; at its end, however it ends, all is written.
 
-    A failure to show it is only logged.
+    The UI may show the end a little later. A failure to show it is only logged.
 
     Raises:
         StoreError: It cannot be written.
@@ -166,11 +163,5 @@ async def start_progress(
         yield progress
     finally:
         progress.end()
-        try:
-            await asyncio.wait({showing}, timeout=_AT_MOST_SECONDS)
-            showing.cancel()
-            (ended,) = await asyncio.gather(showing, return_exceptions=True)
-            if isinstance(ended, BaseException):
-                log.warning("the UI does not show how far the start came: %s", str(ended) or type(ended).__name__)
-        finally:
-            await recording
+        show_later("how far the start came", showing)
+        await recording

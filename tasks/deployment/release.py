@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from prefect import task
-
 from adapters.compose.variables import process_environment, variables_of
 from adapters.docker.containers import ContainerSnapshot
 from adapters.host.fingerprints import Fingerprints
@@ -37,6 +35,7 @@ from tasks.deployment.source import source_of_checkout
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores
+from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 

@@ -11,7 +11,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from prefect import task
 from prefect.artifacts import acreate_table_artifact
 
 from adapters import preflight
@@ -50,6 +49,7 @@ from tasks.runtime.clients import compose_of, engine_of, known_applications, red
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores, stores_exist
+from tasks.runtime.task import task
 from tasks.runtime.traces import describe_span
 
 log = logging.getLogger("roas")
@@ -260,7 +260,12 @@ async def create_containers(
         ComposeError: Compose, or the engine below it, refused; in their own words.
     """
     await asyncio.to_thread(_make_ready, environment)
-    await asyncio.to_thread(compose_of(environment, document).create, services, fetched=fetched)
+    engine = engine_of(environment)
+    # Its first use takes a moment, in which the replaced containers serve no more.
+    prepared = asyncio.to_thread(lambda: engine.changing)
+    await asyncio.gather(
+        asyncio.to_thread(compose_of(environment, document).create, services, fetched=fetched), prepared
+    )
 
 
 @task(name="settle half replaced containers", **EFFECT)

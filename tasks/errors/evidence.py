@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import httpx
-from prefect import task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
@@ -35,8 +34,10 @@ from models.settings import current_settings
 from tasks.runtime.clients import engine_of, redactor_of
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import READ, WRITE
+from tasks.runtime.shown_later import show_later
 from tasks.runtime.store_access import to_stores
 from tasks.runtime.stores import open_stores
+from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 
@@ -121,13 +122,15 @@ async def take_evidence(
     reason: str,
     journal: ProbeJournal | None = None,
     occasion: EvidenceOccasion = EvidenceOccasion.REPLACEMENT,
+    page_later: bool = False,
 ) -> list[str]:
     """Store evidence of services and their dependencies; return the ids of the bundles.
 
+    With `page_later` an operation goes on while its page is made.
     Nothing here raises: a part that cannot be read is named in the bundle as missing, and a store error is logged.
     """
     taken = await _take(environment, application, services, deployment_id, reason, occasion, journal)
-    await _keep(environment, taken)
+    await _keep(environment, taken, page_later=page_later)
     return [bundle.bundle_id for bundle in taken]
 
 
@@ -307,11 +310,12 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
     return gathered
 
 
-async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
+async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle], *, page_later: bool = False) -> None:
+    shown = show_evidence.fn(environment.name, bundles)
+    if page_later:
+        show_later("the page of evidence", shown)
     try:
-        await asyncio.gather(
-            to_stores(KeepEvidence(bundles=tuple(bundles))), show_evidence.fn(environment.name, bundles)
-        )
+        await asyncio.gather(to_stores(KeepEvidence(bundles=tuple(bundles))), *(() if page_later else (shown,)))
     except StoreError as error:
         log.warning("evidence of %s was not kept: %s", ", ".join(one.service for one in bundles), error)
 
