@@ -97,7 +97,10 @@ class EnvironmentFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineFacts:
-    """Everything that `roas doctor` looks at. `refused`: the engine is there, but this user may not use it."""
+    """Everything that `roas doctor` looks at. `refused`: the engine is there, but this user may not use it.
+
+    `stores_clock_skew` is how far this machine's clock is ahead of the database's, None where the stores are files.
+    """
 
     checked_at: datetime
     user: int
@@ -112,3 +115,4 @@ class MachineFacts:
     server: ServerFacts
     environments: tuple[EnvironmentFacts, ...] = ()
     stores_problem: Trouble | None = None
+    stores_clock_skew: timedelta | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 SILENT_AFTER = timedelta(seconds=60)
 """A host without contact for this long is silent."""
 
-CONTACT_EVERY = timedelta(seconds=15)
-"""How often a process that runs all the time reports contact: three may be lost before its host is silent."""
+CONTACT_EVERY = timedelta(seconds=20)
+"""How often a process that runs all the time reports contact: two may be lost before its host is silent."""
 
 SKEW_ALERTS_OVER = timedelta(seconds=5)
 """A clock that differs more from the database's is an alert."""
@@ -59,12 +60,19 @@ class HostedEnvironment:
     since: datetime
 
 
+class HostEventKind(StrEnum):
+    """What is reported of a host."""
+
+    SILENT = "silent"
+    SKEWED = "skewed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostEvent:
-    """What became true or ended of a host, told once: its silence or the skew of its clock."""
+    """What became true or ended of a host, reported once: its silence or the skew of its clock."""
 
     host: Host
-    kind: str
+    kind: HostEventKind
     since: datetime
     ended: bool = False
 

@@ -258,6 +258,20 @@ def _settle(pending: Pending, answer: Any = None, *, error: Exception | None = N
         pending.answer.set_exception(error)
 
 
+def waiting_writes(folder: Path) -> int:
+    """How many writes wait in the journals of a folder, of this process and of others.
+
+    Raises:
+        OSError: A journal cannot be read.
+    """
+    waiting = 0
+    for journal in folder.glob(f"*{_SUFFIX}"):
+        # It may be removed meanwhile, once the stores have all of it.
+        with suppress(FileNotFoundError), journal.open("rb") as lines:
+            waiting += sum(1 for _ in lines)
+    return waiting
+
+
 class Journal:
     """An append-only file of lines. Not safe for threads."""
 

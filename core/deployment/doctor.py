@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from core.deployment.checks.engine import check_clock, check_compose, check_engine, check_host
 from core.deployment.checks.findings import size_in_words
 from models.doctor import DataFolder, Diagnosis, EnvironmentFacts, MachineFacts, OpenFile, ServerFacts, Verdict
+from models.hosts import SKEW_ALERTS_OVER
 from models.validation import Check, CheckSeverity, Facts, Trouble
 
 _SILENT_AFTER = timedelta(minutes=3)
@@ -113,7 +114,17 @@ def _data_folder(facts: MachineFacts) -> Iterator[Diagnosis]:
         yield from _private("data", data.exposed, facts.user) or [_ok("data", f"{data.path} is private.")]
     if facts.stores_problem is not None:
         yield _wrong("stores", facts.stores_problem.what, "roas stores check")
+    if facts.stores_clock_skew is not None:
+        yield _stores_clock(facts.stores_clock_skew)
     yield _data_disk(data)
+
+
+def _stores_clock(skew: timedelta) -> Diagnosis:
+    ahead = "ahead of" if skew > timedelta() else "behind"
+    finding = f"This machine's clock is {abs(skew).total_seconds():.1f} s {ahead} the clock of the stores' database."
+    if abs(skew) > SKEW_ALERTS_OVER:
+        return _wrong("stores_clock", finding, "sudo timedatectl set-ntp true")
+    return _ok("stores_clock", finding)
 
 
 def _data_disk(data: DataFolder) -> Diagnosis:

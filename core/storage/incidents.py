@@ -1,16 +1,20 @@
-"""Store incidents as an error and a ticket, so that users see them like any other failure."""
+"""Incidents of the stores and of hosts as an error and a ticket, so that users see them like any other failure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2s
 from pathlib import Path
 
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
+from models.hosts import HostEvent, HostEventKind
 from models.recovery import Ticket, TicketEntry
 
 OWN_SYSTEM = "roas"
-"""The environment under which store incidents are recorded."""
+"""The environment under which incidents of this system itself are recorded."""
+
+_SHOWN = 5
 
 
 def of_damage(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
@@ -59,27 +63,69 @@ def of_gap(folder: str, since: datetime, until: datetime) -> tuple[RecordedError
     )
 
 
-def _incident(text: str, what: str, at: datetime, steps: tuple[str, ...]) -> tuple[RecordedError, Ticket]:
-    digest = blake2s(what.encode(), digest_size=4).hexdigest()
+def subject_of(event: HostEvent) -> str:
+    """What an incident of a host is about, as its error and ticket name it."""
+    return f"clock of {event.host.label}" if event.kind is HostEventKind.SKEWED else event.host.label
+
+
+def of_host(event: HostEvent, environments: Sequence[str], reported_by: str) -> tuple[RecordedError, Ticket]:
+    """A host is silent, or its clock is wrong. `environments` belong to it; `reported_by` is the host that noticed."""
+    host, since = event.host, f"{event.since:%Y-%m-%d %H:%M:%S}"
+    more = len(environments) - _SHOWN
+    listed = (", ".join(environments[:_SHOWN]) + (f" and {more} more" if more > 0 else "")) or "nothing"
+    if event.kind is HostEventKind.SKEWED:
+        ahead = "ahead of" if host.clock_skew_seconds > 0 else "behind"
+        return _incident(
+            f"The clock of host {host.label} is {abs(host.clock_skew_seconds):.0f} s {ahead} the database's",
+            subject_of(event),
+            event.since,
+            (
+                f"timedatectl set-ntp true   # on {host.name}: synchronise its clock",
+                "roas doctor   # there: the difference as it is now",
+            ),
+            kind=event.kind,
+        )
+    return _incident(
+        f"Host {host.label} is silent since {since} UTC; {reported_by} noticed it. Belonging to it: {listed}",
+        subject_of(event),
+        event.since,
+        (
+            f"ping {host.name}   # is it on, and does its network work?",
+            f"systemctl status roas   # on {host.name}: does its worker run?",
+            f"roas fleet take {environments[0]}   # on another host, if this one does not come back"
+            if environments
+            else f"roas fleet dismiss {host.host_id}   # if it does not come back",
+            f"roas fleet dismiss {host.host_id}   # if no contact is expected of it",
+        ),
+        kind=event.kind,
+    )
+
+
+def _incident(
+    text: str, what: str, at: datetime, steps: tuple[str, ...], *, kind: HostEventKind | None = None
+) -> tuple[RecordedError, Ticket]:
+    about = what if kind is None else f"{what} {kind} {at.isoformat()}"
+    digest = blake2s(about.encode(), digest_size=4).hexdigest()
+    of_stores, named = kind is None, "stores" if kind is None else "host"
     verdict = Verdict(
-        category=Category.DATABASE_CORRUPT,
-        severity=Severity.CRITICAL,
-        strategy=Strategy.RESTORE_DATABASE,
+        category=Category.DATABASE_CORRUPT if of_stores else Category.UNKNOWN,
+        severity=Severity.HIGH if kind is HostEventKind.SKEWED else Severity.CRITICAL,
+        strategy=Strategy.RESTORE_DATABASE if of_stores else Strategy.FIX_HOST,
         confidence=1.0,
         reason="this system found it itself",
     )
     error = RecordedError(
-        error_id=f"err-stores-{digest}",
+        error_id=f"err-{named}-{digest}",
         environment=OWN_SYSTEM,
         text=text,
-        source="stores",
+        source=str(kind or "stores"),
         verdict=verdict,
         first_seen=at,
         last_seen=at,
         service=what,
     )
     ticket = Ticket(
-        ticket_id=f"T-stores-{digest}",
+        ticket_id=f"T-{named}-{digest}",
         error_id=error.error_id,
         environment=OWN_SYSTEM,
         title=text,

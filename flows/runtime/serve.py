@@ -110,10 +110,12 @@ def _serve_deployments(
     from prefect.runner import Runner
 
     from flows.runtime.automations import declare_automations
+    from flows.runtime.contact import keep_contact
     from flows.runtime.deployments import deployments_of
     from flows.runtime.new_environments import serve_new_environments
     from flows.runtime.server_outages import keep_asking_the_server
     from flows.runtime.service_runs import STANDING, begin_again_what_is_cancelled, begin_each
+    from tasks.runtime.hosts import is_here
 
     class QuickEndRunner(Runner):
         """Ends its runs side by side and soon; Prefect's own waits up to 30 s for each, one after the other."""
@@ -140,7 +142,9 @@ def _serve_deployments(
         ids = {(one.flow_name, one.name): await runner.aadd_deployment(one) for one in served}
         await declare_automations()
         # Their schedules only begin again what has died, and first come minutes from now.
-        begun = await begin_each(ids[flow, name] for name in names for flow in STANDING)
+        # Of an environment that belongs to another host they would be refused.
+        here = [name for name in names if await asyncio.to_thread(is_here, name)]
+        begun = await begin_each(ids[flow, name] for name in here for flow in STANDING)
 
         async def serve(name: str) -> None:
             """Serve an environment that became known later; each has its own standing runs."""
@@ -151,6 +155,7 @@ def _serve_deployments(
             await begin_each(new[flow] for flow in STANDING)
 
         beside = [
+            asyncio.create_task(keep_contact()),
             asyncio.create_task(begin_again_what_is_cancelled(begun)),
             asyncio.create_task(serve_new_environments(set(names), serve)),
         ]

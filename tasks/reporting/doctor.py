@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from adapters.config.environment_files import known_environments
@@ -18,9 +19,10 @@ from adapters.doctor import (
 from core.deployment.doctor import diagnose
 from models.doctor import Diagnosis, MachineFacts
 from models.environments import Environment
-from models.failures import RoasError
+from models.failures import RoasError, StoreError
 from models.settings import current_settings
 from models.validation import Trouble
+from tasks.runtime.hosts import has_other_hosts
 from tasks.runtime.stores import open_stores, stores_exist
 
 
@@ -46,6 +48,7 @@ def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
         server=inspect_server(settings),
         environments=tuple(facts for facts, _ in found),
         stores_problem=stores_problem,
+        stores_clock_skew=_skew() if stores_problem is None else None,
     )
     return diagnose(facts)
 
@@ -58,6 +61,14 @@ def _heartbeats() -> tuple[Mapping[str, datetime], Trouble | None]:
         return open_stores().heartbeats.all(), None
     except RoasError as error:
         return {}, Trouble(what=error.what, advice=error.advice)
+
+
+def _skew() -> timedelta | None:
+    if not has_other_hosts():
+        return None
+    with suppress(StoreError):
+        return open_stores().hosts.skew()
+    return None
 
 
 def _of_this_machine() -> Environment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from importlib import metadata
 
@@ -10,6 +11,8 @@ from models.failures import StoreError, WrongHostError
 from models.hosts import Host, HostIdentity
 from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_exist
+
+log = logging.getLogger("roas")
 
 _PACKAGE = "roas-ops"
 
@@ -70,6 +73,18 @@ def refuse_elsewhere_now(environment: str) -> None:
     """
     if has_other_hosts() and stores_exist():
         refuse_owner(environment, open_stores().hosts.owner(environment))
+
+
+def is_here(environment: str) -> bool:
+    """Whether an environment may be operated on this host; that it may not is logged. Unknown counts as here."""
+    try:
+        refuse_elsewhere_now(environment)
+    except WrongHostError as refused:
+        log.warning("%s", refused)
+        return False
+    except StoreError as error:
+        log.warning("where %s belongs is not known: %s", environment, error)
+    return True
 
 
 def refuse_owner(environment: str, owner: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -13,16 +13,13 @@ from adapters.stores.repositories.repository import Repository, Rows
 from adapters.stores.sql import insert_unless_there, table, upsert
 from models.audit import SYSTEM, Actor
 from models.failures import BadInputError, NotFoundError
-from models.hosts import SILENT_AFTER, SKEW_ALERTS_OVER, Host, HostedEnvironment, HostEvent, HostIdentity
+from models.hosts import SILENT_AFTER, SKEW_ALERTS_OVER, Host, HostedEnvironment, HostEvent, HostEventKind, HostIdentity
 from models.tables.deployment_logs import EnvironmentHost, HostRow
 
 _hosts = table(HostRow)
 _bindings = table(EnvironmentHost)
 _rows = Rows(HostRow, Host)
 _binding_rows = Rows(EnvironmentHost, HostedEnvironment)
-
-SILENT, SKEWED = "silent", "skewed"
-"""Kinds of `HostEvent`."""
 
 
 class Hosts(Repository):
@@ -153,37 +150,40 @@ class Hosts(Repository):
             values = {"dismissed_at": database_now(connection), "silent_since": None, "skewed_since": None}
             return connection.execute(gone.values(**values)).rowcount == 1
 
-    def notice(self) -> list[HostEvent]:
-        """Mark what became true of hosts and what ended; of all who ask, one gets each change.
-
-        It reads first, so that asking costs no write while nothing has changed.
-        """
+    def has_news(self) -> bool:
+        """Whether `notice` would find anything."""
         with self._database.read() as connection:
             now = database_now(connection)
-            found = [_rows.to_value(row) for row in connection.execute(sa.select(_hosts)).all()]
-        events = []
-        for host in found:
-            for kind, column, known, wrong in (
-                (SILENT, _hosts.c.silent_since, host.silent_since, now - host.last_contact >= SILENT_AFTER),
-                (
-                    SKEWED,
-                    _hosts.c.skewed_since,
-                    host.skewed_since,
-                    abs(host.clock_skew_seconds) > SKEW_ALERTS_OVER.total_seconds(),
-                ),
-            ):
-                if host.dismissed_at is not None or wrong is (known is not None):
-                    continue
-                since = host.last_contact if kind == SILENT else now
-                same = column.is_(None) if known is None else column == known
-                # What it was judged by must still hold, or the host was in contact meanwhile.
-                unchanged = _hosts.c.last_contact == host.last_contact
-                change = sa.update(_hosts).where(_hosts.c.host_id == host.host_id, same, unchanged)
-                if self._change(change.values({column: since if wrong else None})):
-                    events.append(
-                        HostEvent(host=host, kind=kind, since=since if wrong else known or now, ended=not wrong)
-                    )
+            found = connection.execute(sa.select(_hosts)).all()
+        return any(True for row in found for _ in _news(_rows.to_value(row), now))
+
+    def notice(self) -> list[HostEvent]:
+        """Mark what became true of hosts and what ended; of all who ask, one gets each change."""
+        with self._database.write() as connection:
+            now = database_now(connection)
+            found = connection.execute(sa.select(_hosts).with_for_update()).all()
+            events = [event for row in found for event in _news(_rows.to_value(row), now)]
+            for event in events:
+                change = sa.update(_hosts).where(_hosts.c.host_id == event.host.host_id)
+                connection.execute(change.values({_MARKS[event.kind]: None if event.ended else event.since}))
         return events
+
+
+_MARKS = {HostEventKind.SILENT: "silent_since", HostEventKind.SKEWED: "skewed_since"}
+
+
+def _news(host: Host, now: datetime) -> Iterator[HostEvent]:
+    """What became true of a host, and what ended."""
+    if host.dismissed_at is not None:
+        return
+    is_silent = now - host.last_contact >= SILENT_AFTER
+    if is_silent is (host.silent_since is None):
+        since = host.last_contact if host.silent_since is None else host.silent_since
+        yield HostEvent(host=host, kind=HostEventKind.SILENT, since=since, ended=not is_silent)
+    is_skewed = abs(host.clock_skew_seconds) > SKEW_ALERTS_OVER.total_seconds()
+    if is_skewed is (host.skewed_since is None):
+        since = now if host.skewed_since is None else host.skewed_since
+        yield HostEvent(host=host, kind=HostEventKind.SKEWED, since=since, ended=not is_skewed)
 
 
 def _insert_binding(connection: sa.Connection, environment: str, identity: HostIdentity) -> bool:

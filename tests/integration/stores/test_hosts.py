@@ -1,4 +1,4 @@
-"""Hosts: their contact and clocks, what belongs to which, and what is told of them once."""
+"""Hosts: their contact and clocks, what belongs to which, and what is reported of them once."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -64,22 +64,22 @@ def test_an_environment_belongs_to_the_first_host_until_it_is_moved(stores: Stor
     assert stores.hosts.bindings() == {}
 
 
-def test_a_silent_host_is_told_once_and_so_is_its_return(stores: Stores) -> None:
+def test_a_silent_host_is_reported_once_and_so_is_its_return(stores: Stores) -> None:
     contact(stores, ALPHA)
     assert stores.hosts.notice() == []
     set_host(stores, "h-1", long_ago(stores))
 
-    told = stores.hosts.notice()
-    assert [(one.kind, one.ended, one.host.name) for one in told] == [("silent", False, "alpha")]
-    assert stores.hosts.notice() == [], "it is told once"
+    reported = stores.hosts.notice()
+    assert [(one.kind, one.ended, one.host.name) for one in reported] == [("silent", False, "alpha")]
+    assert stores.hosts.notice() == [], "it is reported once"
 
     contact(stores, ALPHA)
     back = stores.hosts.notice()
-    assert [(one.kind, one.ended, one.since) for one in back] == [("silent", True, told[0].since)]
+    assert [(one.kind, one.ended, one.since) for one in back] == [("silent", True, reported[0].since)]
     assert stores.hosts.notice() == []
 
 
-def test_a_clock_that_is_wrong_by_more_than_five_seconds_is_told_once_until_it_is_mended(stores: Stores) -> None:
+def test_a_clock_that_is_wrong_by_more_than_five_seconds_is_reported_once_until_it_is_mended(stores: Stores) -> None:
     contact(stores, ALPHA)
     set_host(stores, "h-1", "clock_skew_seconds = -5.5")
 

@@ -142,3 +142,16 @@ def test_an_environment_that_does_not_load_has_no_other_line() -> None:
     shop = EnvironmentFacts(name="shop", problem=Trouble(what="shop.yaml:3: no such field."))
     lines = [one for one in diagnose(replace(GOOD, environments=(shop,))) if one.name.startswith("shop")]
     assert [(one.verdict, one.fix) for one in lines] == [(Verdict.WRONG, "roas validate shop")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"), [(0.2, Verdict.OK), (-5, Verdict.OK), (5.1, Verdict.WRONG), (-600, Verdict.WRONG)]
+)
+def test_a_clock_that_differs_from_that_of_the_stores_is_wrong(seconds: float, verdict: Verdict) -> None:
+    found, fix = line_of("stores_clock", stores_clock_skew=timedelta(seconds=seconds))
+    assert found is verdict
+    assert ("timedatectl" in fix) is (verdict is Verdict.WRONG)
+
+
+def test_the_clock_of_stores_in_files_is_not_judged() -> None:
+    assert "stores_clock" not in {one.name for one in diagnose(GOOD)}

@@ -1,0 +1,46 @@
+"""Contact of this host with the stores: reported again and again, with what became true of other hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+from adapters.stores.write_behind import waiting_writes
+from models.failures import RoasError
+from models.hosts import CONTACT_EVERY
+from tasks.recovery.hosts import report_hosts
+from tasks.runtime.hosts import has_other_hosts, report_contact
+from tasks.runtime.store_access import journals_folder
+
+log = logging.getLogger("roas")
+
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+
+
+async def keep_contact(backlog: Callable[[], int] | None = None) -> None:
+    """Report contact until this is cancelled; stores that are away are tried again and logged once.
+
+    `backlog` counts the writes that wait for the stores; by default those in the journals of this host.
+    """
+    failed = False
+    while True:
+        try:
+            await asyncio.to_thread(_contact, backlog or _waiting)
+            failed = False
+        except (RoasError, OSError) as error:
+            if not failed:
+                log.warning("no contact with the stores: %s", error)
+            failed = True
+        await asyncio.sleep(CONTACT_EVERY.total_seconds())
+
+
+def _contact(backlog: Callable[[], int]) -> None:
+    report_contact(engine=os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE, backlog=backlog())
+    if has_other_hosts():
+        report_hosts()
+
+
+def _waiting() -> int:
+    return waiting_writes(journals_folder())
