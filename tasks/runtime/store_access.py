@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adapters.stores import Stores
+from adapters.stores.last_records import LastRecords
 from adapters.stores.recovery_writes import Beat, Names, Write, read_records
 from adapters.stores.repositories.repositories import import_repositories
 from adapters.stores.write_behind import WriteBehind
 from core.recovery.records import under_own_names
+from models.errors import Pattern
 from models.failures import StoreConstraintError, StoreError
 from models.records import RecoveryRecords
 from models.settings import current_settings
@@ -42,6 +44,9 @@ ANSWER_WITHIN = timedelta(seconds=1)
 _OPENED_WITHIN = timedelta(seconds=20)
 """To open the stores for the first time may make or upgrade them."""
 
+_ANSWERED_WITHIN = timedelta(seconds=5)
+"""The same, where there is something to go on by without them."""
+
 BUDGET_WINDOW = timedelta(days=1)
 _pool = ThreadPoolExecutor(8, thread_name_prefix="stores")
 
@@ -56,8 +61,10 @@ class StoreAccess:
     def __init__(self, environment: str) -> None:
         self.known = RecoveryRecords(environment=environment)
         self.was_read = False
-        """Whether the stores were read at all, so that by memory is better than by nothing."""
+        """Whether the stores were read at all, by this process or an earlier one of this host, so that by memory is
+        better than by nothing."""
         settings = current_settings()
+        self._last = LastRecords(settings.data_dir.absolute() / "known", environment)
         self._writer = _writer(settings.data_dir.absolute(), settings.stores_url)
 
     @property
@@ -73,12 +80,20 @@ class StoreAccess:
         )
         if found is not None:
             self.was_read = True
-            self.known = found
+            self.known = replace(found, patterns=_shared(found.patterns))
+            await self._keep()
             self._writer.look_for_left()
 
     async def begin(self) -> None:
-        """Open the stores and read them; the first time may take longer."""
-        await self.refresh(datetime.now(UTC), within=_OPENED_WITHIN)
+        """Open the stores and read them; the first time may take longer. While they are away, take the last read."""
+        last = await asyncio.wrap_future(_pool.submit(self._last.read))
+        await self.refresh(datetime.now(UTC), within=_OPENED_WITHIN if last is None else _ANSWERED_WITHIN)
+        if not self.was_read and last is not None:
+            self.was_read, self.known = True, last
+            log.info("the stores are away; %s is watched by what was read of it last", last.environment)
+
+    async def _keep(self) -> None:
+        await asyncio.wrap_future(_pool.submit(self._last.keep, self.known))
 
     async def beat(self, name: str, at: datetime) -> None:
         """Leave a heartbeat where the stores take it."""
@@ -129,6 +144,9 @@ class StoreAccess:
         answered.add_done_callback(_received)
         await asyncio.wrap_future(_pool.submit(self._writer.keep, pending))
         self.known, assumed = otherwise(self.known)
+        if write.kept and self.was_read:
+            # The next process of this host must know of this attempt, whenever the stores are back.
+            await self._keep()
         return assumed
 
     def named(self, known: RecoveryRecords) -> RecoveryRecords:
@@ -147,6 +165,17 @@ def outliving_stores(access: StoreAccess) -> Iterator[None]:
         yield
     finally:
         _mine.reset(token)
+
+
+_patterns: list[tuple[Pattern, ...]] = []
+
+
+def _shared(patterns: tuple[Pattern, ...] | None) -> tuple[Pattern, ...] | None:
+    """One copy of the patterns for all environments of this process; they are most of the records."""
+    if patterns is None or (_patterns and _patterns[0] == patterns):
+        return _patterns[0] if patterns is not None else None
+    _patterns[:] = [patterns]
+    return patterns
 
 
 def stores_are_away() -> bool:
