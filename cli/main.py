@@ -220,11 +220,17 @@ def serve() -> None:
 
 
 @roas.command()
-def worker() -> None:
-    """Watch and monitor all environments of this host, in one process."""
+@click.option("--pool", help="Take the flow runs of this work pool too; by default ROAS_WORK_POOL, else none.")
+def worker(pool: str | None) -> None:
+    """Watch, monitor and heal all environments of this host, in one process.
+
+    It needs no Prefect server. With a work pool it takes flow runs from the server of PREFECT_API_URL too, each in a
+    process of its own.
+    """
     from flows.runtime.agent_process import run_agent
 
-    run_agent(current_settings())
+    settings = current_settings()
+    run_agent(settings, pool or settings.work_pool)
 
 
 @roas.command()

@@ -117,6 +117,9 @@ class Settings(BaseModel):
         description="This host's name in the stores and in messages; without it the machine's own, as it was when the "
         "data folder was made.",
     )
+    work_pool: str | None = Field(
+        default=None, description="Work pool from which `roas worker` takes flow runs; without it none."
+    )
     server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
     ui_url: str | None = Field(
         default=None,

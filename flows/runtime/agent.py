@@ -21,6 +21,7 @@ from flows.monitoring.failures import CollectionFeed
 from flows.recovery.error_recovery import recover_observed
 from flows.recovery.watch import EnvironmentWatcher
 from flows.runtime.isolation import KeptRunning, Progress
+from flows.runtime.prefect_worker import PrefectWorker
 from models.environments import Environment
 from models.failures import RoasError
 from models.settings import current_settings
@@ -71,6 +72,8 @@ class WatchedEnvironment:
 class Agent:
     """Watches and monitors all environments that are known, until it is told to end."""
 
+    worker: PrefectWorker | None = None
+    """Takes flow runs for this host; None: nothing does."""
     look_every: timedelta = LOOK_EVERY
     environments: dict[str, WatchedEnvironment] = field(default_factory=dict)
     _kept: KeptRunning = field(default_factory=KeptRunning)
@@ -84,6 +87,8 @@ class Agent:
         """Watch until `stop` is set; operations that run then are left to be resumed."""
         asyncio.get_running_loop().set_default_executor(FairThreads(each=_THREADS_EACH, at_most=_THREADS))
         leave_alone_what_is_loaded()
+        if self.worker is not None:
+            self._kept.begin("", "Prefect worker", self.worker.carry)
         with without_task_runs():
             try:
                 while not stop.is_set():

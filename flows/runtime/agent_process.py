@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -14,6 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from adapters.host.processes import this_process
 from adapters.host.systemd import ServiceManager
 from flows.runtime.terminal import echo
 from models.settings import Settings
@@ -30,25 +33,47 @@ _BEATS_EVERY_SECONDS = 5.0
 _HANGS_AFTER_SECONDS = 60.0
 """Nothing blocks the event loop so long but a defect, and a machine that stood still has its time back by then."""
 
+_TRIM_FIRST_SECONDS = 20.0
+_TRIM_EVERY_SECONDS = 900.0
+_ARENA_MAX_OPTION = -8
+"""mallopt's M_ARENA_MAX."""
+
 HUNG = 70
 """Exit code of a process whose event loop hung (EX_SOFTWARE)."""
 
 
-def run_agent(settings: Settings) -> None:
-    """Watch all environments of this host until SIGTERM or Ctrl-C, and end this process."""
+def run_agent(settings: Settings, pool: str | None = None) -> None:
+    """Watch all environments of this host until SIGTERM or Ctrl-C, and end this process.
+
+    With a `pool` take flow runs from it too.
+    """
     manager = ServiceManager()
+    _spare_memory()
     # A server that nobody named must not be started for an event.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     from flows.runtime.agent import Agent
+    from flows.runtime.prefect_worker import PrefectWorker
 
+    # The collector writes into every object that it looks at, and a fork shares only what nobody writes to.
+    gc.collect()
+    gc.freeze()
     _log_plainly()
     echo(f"agent of this host starting; records in {settings.data_dir.absolute()}", err=True)
-    asyncio.run(_run(Agent(), manager))
+    worker = PrefectWorker(pool, this_process().host) if pool is not None else None
+    if worker is not None:
+        worker.fork()
+    asyncio.run(_run(Agent(worker=worker), manager))
     # The interpreter's own end waits for threads that hang in a call.
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(0)
+
+
+def _spare_memory() -> None:
+    """Let threads share two heaps: each would have one of its own, and keep what a moment needed."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX_OPTION, 2)
 
 
 async def _run(agent: Agent, manager: ServiceManager) -> None:
@@ -73,14 +98,24 @@ async def _run(agent: Agent, manager: ServiceManager) -> None:
             await beating
 
 
+def _give_back() -> None:
+    """Give memory back to the system that a moment needed, such as the start of many environments."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 async def _beat(manager: ServiceManager) -> None:
     """Show that the event loop turns: to systemd, and to a thread that ends the process where it no longer does."""
     beat_at = [time.monotonic()]
     threading.Thread(target=_end_where_it_hangs, args=(beat_at,), daemon=True, name="loop-guard").start()
+    loop, trim_at = asyncio.get_running_loop(), time.monotonic() + _TRIM_FIRST_SECONDS
     every = min(_BEATS_EVERY_SECONDS, (manager.watchdog_seconds or _BEATS_EVERY_SECONDS * 2) / 2)
     while True:
         beat_at[0] = time.monotonic()
         manager.alive()
+        if time.monotonic() >= trim_at:
+            trim_at = time.monotonic() + _TRIM_EVERY_SECONDS
+            loop.run_in_executor(None, _give_back)
         await asyncio.sleep(every)
 
 

@@ -71,7 +71,7 @@ class KeptRunning:
             kept.keeper = asyncio.create_task(self._keep(environment, what, kept))
 
     def environments(self) -> frozenset[str]:
-        """The environments for which something is kept running."""
+        """The environments for which something is kept running; an empty name is that of the host itself."""
         return frozenset(environment for environment, _ in self._kept)
 
     def failures(self, environment: str, what: str) -> int:
@@ -104,7 +104,8 @@ class KeptRunning:
                 await _cancelled([kept.task], timedelta(days=1))
                 raise
             kept.failures += 1
-            _report(kept, f"{what} of {environment} {why}; it is begun again")
+            name = f"{what} of {environment}" if environment else what
+            _report(kept, f"{name} {why}; it is begun again")
             pause = self._pause_seconds * 2 ** min(kept.failures - 1, 16)
             kept.hurry.clear()
             with suppress(TimeoutError):

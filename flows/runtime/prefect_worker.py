@@ -1,0 +1,142 @@
+"""The Prefect worker of the agent: a process of its own, so that nothing that becomes of it touches the watching.
+
+The first is a fork of the agent before its threads begin, and shares what it has imported. A later one starts anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from adapters.host.warm_client import end_with_parent
+from flows.runtime.isolation import Progress
+from models.failures import RoasError
+
+log = logging.getLogger("roas")
+
+_SPAWNED = "from flows.runtime.prefect_worker import run_spawned; run_spawned()"
+_LOOKED_AFTER_SECONDS = 30.0
+_ENDS_WITHIN_SECONDS = 4.0
+
+
+class WorkerEndedError(RoasError):
+    """The worker ended by itself."""
+
+
+@dataclass(slots=True)
+class PrefectWorker:
+    """Takes flow runs from a work pool; each of them runs in a process of its own."""
+
+    pool: str
+    name: str
+    _first: int | None = field(default=None, init=False)
+
+    def fork(self) -> None:
+        """Start the first one from this process, which must have one thread still.
+
+        Raises:
+            RuntimeError: It has several, and a fork takes over one only.
+        """
+        if threading.active_count() != 1:
+            raise RuntimeError("a process with several threads cannot fork")
+        parent = os.getpid()
+        process = os.fork()
+        if process:
+            self._first = process
+            return
+        code = 1
+        try:
+            _become_worker(parent, self._words())
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except BaseException:  # noqa: BLE001 - nothing of the process that it was forked from may run here
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(code)
+
+    async def carry(self, progress: Progress) -> None:
+        """Keep a worker until this is cancelled. It asks again and again while its server is away.
+
+        Raises:
+            WorkerEndedError: It ended by itself.
+        """
+        process, self._first = self._first, None
+        if process is None:
+            process = self._spawn()
+        server = os.environ.get("PREFECT_API_URL", "the Prefect server")
+        log.info("taking flow runs from work pool %s of %s", self.pool, server)
+        try:
+            with _end_of(process) as ended:
+                while not ended.is_set():
+                    progress()
+                    await _wait(ended, _LOOKED_AFTER_SECONDS)
+            code, process = _reap(process), None
+            raise WorkerEndedError(f"exit code {code};", advice="its last lines say why.")
+        finally:
+            if process is not None:
+                await _end(process)
+
+    def _spawn(self) -> int:
+        words = [sys.executable, "-P", "-c", _SPAWNED, str(os.getpid()), *self._words()]
+        return os.posix_spawn(sys.executable, words, os.environ)
+
+    def _words(self) -> list[str]:
+        return ["--pool", self.pool, "--type", "process", "--name", self.name]
+
+
+def run_spawned() -> None:
+    """Run a worker in this process, with the agent's process id and the worker's words as arguments."""
+    _become_worker(int(sys.argv[1]), sys.argv[2:])
+
+
+def _become_worker(parent: int, words: list[str]) -> None:
+    from flows.runtime.worker import run_worker
+
+    # Another agent has a worker of its own, and what this one took would be counted for dead.
+    end_with_parent(parent)
+    run_worker(words)
+
+
+async def _end(process: int) -> None:
+    with suppress(ProcessLookupError), _end_of(process) as ended:
+        os.kill(process, signal.SIGTERM)
+        await _wait(ended, _ENDS_WITHIN_SECONDS)
+        if not ended.is_set():
+            os.kill(process, signal.SIGKILL)
+        await ended.wait()
+        _reap(process)
+
+
+def _reap(process: int) -> int:
+    """The exit code of a child that has ended; negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@contextmanager
+def _end_of(process: int) -> Iterator[asyncio.Event]:
+    """An event that is set when a child of this process has ended."""
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    descriptor = os.pidfd_open(process)
+    loop.add_reader(descriptor, ended.set)
+    try:
+        yield ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def _wait(ended: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await ended.wait()

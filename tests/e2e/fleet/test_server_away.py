@@ -1,0 +1,79 @@
+"""The Prefect server is killed and comes back: the agent heals all the while, and then takes flow runs again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.e2e.fleet.conftest import Host
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.engine
+
+
+@contextmanager
+def prefect(host: Host, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    variables = {
+        "PREFECT_HOME": str(host.folder / "server"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_UI_ENABLED": "false",
+        "PREFECT_PROFILES_PATH": os.devnull,
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    with (host.folder / "server.log").open("ab") as log:
+        server = subprocess.Popen(
+            command, env=os.environ | variables, stdout=log, stderr=log, cwd=host.folder, start_new_session=True
+        )
+    try:
+        yield server
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=1, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def last_heartbeat(url: str, pool: str) -> str:
+    """When a worker of the pool showed last that it is online; empty where none is."""
+    try:
+        answer = httpx.post(f"{url}/work_pools/{pool}/workers/filter", json={}, timeout=5, trust_env=False)
+        workers = answer.raise_for_status().json()
+    except httpx.HTTPError:
+        return ""
+    return next((str(one["last_heartbeat_time"]) for one in workers if one["status"] == "ONLINE"), "")
+
+
+def test_healing_needs_no_server_and_runs_are_taken_again_when_it_is_back(host: Host) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    name = host.declare()
+    host.up(name)
+    variables = {"PREFECT_API_URL": url, "PREFECT_WORKER_HEARTBEAT_SECONDS": "2"}
+    # It is away when the agent starts.
+    agent = host.begin("--pool", "host-a", **variables)
+    host.watched(name)
+    host.kill(name)
+    host.until(lambda: host.text().count("web healthy again") == 1)
+    with prefect(host, port):
+        host.until(lambda: answers(url), seconds=120)
+        host.until(lambda: last_heartbeat(url, "host-a") != "", seconds=120)
+        before = last_heartbeat(url, "host-a")
+    host.kill(name)
+    host.until(lambda: host.text().count("web healthy again") == 2)
+    with prefect(host, port):
+        host.until(lambda: last_heartbeat(url, "host-a") > before, seconds=180)
+        assert agent.poll() is None
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(timeout=20) == 0
