@@ -1,4 +1,4 @@
-"""`roas service`: `roas serve` as a service of systemd."""
+"""`roas service`: `roas serve` or `roas worker` as a service of systemd."""
 
 from __future__ import annotations
 
@@ -12,35 +12,47 @@ import click
 from cli.options import as_json
 from cli.run_flow import show_answer
 from flows.runtime.terminal import echo
+from models.failures import BadInputError
 from models.settings import current_settings
 
 _PATHS = ("ROAS_CONFIG", "ROAS_ENVIRONMENTS_DIR", "ROAS_RECOVERY_DIR")
 _OTHERS = ("ROAS_SERVER_PORT", "XDG_CONFIG_HOME")
+_OF_A_WORKER = ("PREFECT_API_URL", "ROAS_STORES_URL", "ROAS_STORES_PASSWORD_FILE")
+
+_of_worker = click.option("--worker", "of_worker", is_flag=True, help="That of `roas worker`, not of `roas serve`.")
 
 
 @click.group()
 def service() -> None:
-    """Run `roas serve` as a service of systemd: of the machine for root, else of this user."""
+    """Run `roas serve` or `roas worker` as a service of systemd: of the machine for root, else of this user."""
 
 
 @service.command()
+@_of_worker
+@click.option("--pool", help="With --worker: take the flow runs of this work pool too.")
 @click.option("--print", "print_wanted", is_flag=True, help="Print the unit; install nothing.")
-def install(print_wanted: bool) -> None:
+def install(of_worker: bool, pool: str | None, print_wanted: bool) -> None:
     """Write the unit, enable it and start it: from then on watch, monitoring and schedules run.
 
-    It serves the environments that are known now, and uses the data folder that this command uses.
+    It serves the environments that are known now, and uses the data folder that this command uses. With --worker it
+    watches and monitors, and takes flow runs from the server of PREFECT_API_URL where a pool is named; a worker that
+    hangs is started anew.
     """
     from adapters.config.environment_files import known_environments, meant_environment, no_environments, remember_file
     from adapters.host import systemd
 
+    if pool is not None and not of_worker:
+        raise BadInputError("--pool is of a worker;", advice="give --worker with it.")
     settings = current_settings()
+    pool = pool or settings.work_pool
     is_system = os.geteuid() == 0
     unit = systemd.Service(
         program=systemd.installed_program(),
         data_dir=settings.data_dir.absolute(),
         working_folder=Path.cwd() if Path("deployments/environments").is_dir() else None,
-        variables=_variables(),
+        variables=_variables(of_worker=of_worker),
         is_system=is_system,
+        command=("worker", *(("--pool", pool) if pool else ())) if of_worker else ("serve",),
     )
     if print_wanted:
         echo(systemd.unit_text(unit).rstrip("\n"))
@@ -51,28 +63,32 @@ def install(print_wanted: bool) -> None:
     if (meant := meant_environment(settings)) is not None:
         remember_file(*meant, settings)
     file = systemd.install(unit)
-    echo(f"{systemd.UNIT} is active and enabled: {file}")
+    echo(f"{unit.unit} is active and enabled: {file}")
     if not is_system and not systemd.lingers():
         echo("it ends when you log out; to keep it: sudo loginctl enable-linger $USER")
-    echo("next: roas service status   roas doctor")
+    echo(f"next: roas service status{' --worker' if of_worker else ''}   roas doctor")
 
 
 @service.command()
-def remove() -> None:
+@_of_worker
+def remove(of_worker: bool) -> None:
     """Stop the service and remove its unit. Records and environments stay."""
     from adapters.host import systemd
 
-    file = systemd.remove(is_system=os.geteuid() == 0)
+    unit = systemd.WORKER_UNIT if of_worker else systemd.UNIT
+    file = systemd.remove(is_system=os.geteuid() == 0, unit=unit)
     echo("no service is installed" if file is None else f"removed {file}")
 
 
 @service.command()
+@_of_worker
 @as_json
-def status(json_wanted: bool) -> None:
+def status(of_worker: bool, json_wanted: bool) -> None:
     """Show the state of the service. Exit code 1 if it is not active."""
     from adapters.host import systemd
 
-    state = systemd.state(is_system=os.geteuid() == 0)
+    unit = systemd.WORKER_UNIT if of_worker else systemd.UNIT
+    state = systemd.state(is_system=os.geteuid() == 0, unit=unit)
     since = f" since {state.since}, process {state.main_process}" if state.is_running else ""
     enabled = "; it starts with the machine" if state.enabled else ""
     show_answer(state, json_wanted, lambda found: echo(f"{found.unit}: {found.active}{since}{enabled}"))
@@ -80,10 +96,12 @@ def status(json_wanted: bool) -> None:
         sys.exit(1)
 
 
-def _variables() -> dict[str, str]:
-    """What decides where the service finds things; no variable that may hold a password."""
+def _variables(*, of_worker: bool) -> dict[str, str]:
+    """What decides where the service finds things; no variable that holds a password."""
     found = {name: str(Path(os.environ[name]).absolute()) for name in _PATHS if os.environ.get(name)}
     found |= {name: os.environ[name] for name in _OTHERS if os.environ.get(name)}
+    if of_worker:
+        found |= {name: os.environ[name] for name in _OF_A_WORKER if os.environ.get(name)}
     engine = os.environ.get("DOCKER_HOST", "")
     if engine and urlsplit(engine).password is None:
         found["DOCKER_HOST"] = engine

@@ -82,7 +82,8 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentFacts:
-    """One environment. `problem` says why its file cannot be used; `watched_at` is the last heartbeat of its watch.
+    """One environment. `problem` says why its file cannot be used; `watched_at` is the last heartbeat of its watch,
+    `watched_by` the process of this host that watches it.
 
     `lacks_restic`: it names data to save, and the program that saves it is not installed.
     """
@@ -92,6 +93,7 @@ class EnvironmentFacts:
     missing_secrets: dict[str, str] = field(default_factory=dict)
     exposed_secrets: tuple[OpenFile, ...] = ()
     watched_at: datetime | None = None
+    watched_by: str | None = None
     lacks_restic: bool = False
 
 

@@ -150,6 +150,8 @@ class EnvironmentStatus:
     dependencies: tuple[Dependency, ...]
     last_collection: datetime | None
     scores: tuple[RecordedScore, ...] = ()
+    watched_by: str | None = None
+    """The process of this host that watches it, and since when."""
 
     @property
     def seen_at(self) -> datetime | None:

@@ -1,4 +1,4 @@
-"""A systemd unit that runs `roas serve`: its text, and its installation for this user or, as root, for the machine."""
+"""Systemd units of `roas serve` and `roas worker`: their text, and installation for a user or, as root, the machine."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from pathlib import Path
 from models.failures import BadInputError, RoasError
 
 UNIT = "roas.service"
+WORKER_UNIT = "roas-worker.service"
+"""The unit of `roas worker`, beside or instead of that of `roas serve`."""
 
 _FIRST_LINE = "# Written by `roas service install`, which writes it anew; `roas service remove` removes it."
 _RUNS = Path("/run/systemd/system")
 _STARTS_WITHIN_SECONDS = 300
+_HUNG_AFTER_SECONDS = 90
 _MODE = 0o644
 
 _HARDENED = """
@@ -65,6 +68,18 @@ class Service:
     """What else the command line found in its variables; no secrets."""
     is_system: bool
     """For the machine, run by root; else for one user."""
+    command: tuple[str, ...] = ("serve",)
+    """What the program is given: a worker gives signs of life, and is started anew where they stop."""
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it runs `roas worker`."""
+        return self.command[0] == "worker"
+
+    @property
+    def unit(self) -> str:
+        """The name of its unit."""
+        return WORKER_UNIT if self.is_worker else UNIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +113,25 @@ def installed_program() -> Path:
 
 def unit_text(service: Service) -> str:
     """The unit file."""
+    beside = "flow runs" if service.is_worker else "schedules"
     home = "root's home folder" if service.is_system else "the home folder"
     variables = {"ROAS_DATA_DIR": str(service.data_dir), **service.variables}
     lines = [
         _FIRST_LINE,
         "[Unit]",
-        "Description=ROAS Ops: watch, monitoring and schedules of Docker Compose applications",
+        f"Description=ROAS Ops: watch, monitoring and {beside} of Docker Compose applications",
         *(["Wants=network-online.target", "After=network-online.target docker.service"] if service.is_system else []),
         "",
         "[Service]",
         "Type=notify",
-        f"ExecStart={_word(str(service.program))} serve",
+        f"ExecStart={' '.join(map(_word, (str(service.program), *service.command)))}",
         f"# Where no checkout is named it runs in {home}.",
         f"WorkingDirectory={'~' if service.working_folder is None else _value(str(service.working_folder))}",
         *(f"Environment={_word(f'{name}={value}')}" for name, value in sorted(variables.items())),
         *(["Environment=HOME=%h"] if service.is_system else []),
         "# Settings and secrets, NAME=VALUE lines: /etc/roas for root, ~/.config/roas for a user.",
         "EnvironmentFile=-%E/roas/service.env",
+        *([f"WatchdogSec={_HUNG_AFTER_SECONDS}"] if service.is_worker else []),
         "Restart=on-failure",
         "RestartSec=5",
         "# A setting or file that cannot be used is not mended by another start.",
@@ -132,13 +149,13 @@ def unit_text(service: Service) -> str:
     return "\n".join(lines)
 
 
-def unit_file(*, is_system: bool) -> Path:
-    """Where the unit is installed."""
+def unit_file(*, is_system: bool, unit: str = UNIT) -> Path:
+    """Where a unit is installed."""
     if is_system:
-        return Path("/etc/systemd/system") / UNIT
+        return Path("/etc/systemd/system") / unit
     given = os.environ.get("XDG_CONFIG_HOME", "")
     config = Path(given) if given.startswith("/") else Path("~/.config").expanduser()
-    return config / "systemd/user" / UNIT
+    return config / "systemd/user" / unit
 
 
 def install(service: Service) -> Path:
@@ -149,7 +166,7 @@ def install(service: Service) -> Path:
         BadInputError: Another program's unit has the name.
     """
     _require_systemd(is_system=service.is_system)
-    file = unit_file(is_system=service.is_system)
+    file = unit_file(is_system=service.is_system, unit=service.unit)
     _refuse_foreign(file)
     try:
         # The sandbox needs the folder before the first start.
@@ -159,12 +176,12 @@ def install(service: Service) -> Path:
         file.chmod(_MODE)
     except OSError as error:
         raise RoasError(f"{file} cannot be written: {error.strerror};", advice="may this user write there?") from error
-    for words in (["daemon-reload"], ["enable", UNIT], ["restart", UNIT]):
-        _systemctl(words, is_system=service.is_system)
+    for words in (["daemon-reload"], ["enable", service.unit], ["restart", service.unit]):
+        _systemctl(words, is_system=service.is_system, unit=service.unit)
     return file
 
 
-def remove(*, is_system: bool) -> Path | None:
+def remove(*, is_system: bool, unit: str = UNIT) -> Path | None:
     """Stop the service and remove its unit; None where there is none.
 
     Raises:
@@ -172,11 +189,11 @@ def remove(*, is_system: bool) -> Path | None:
         BadInputError: Another program's unit has the name.
     """
     _require_systemd(is_system=is_system)
-    file = unit_file(is_system=is_system)
+    file = unit_file(is_system=is_system, unit=unit)
     if not file.exists():
         return None
     _refuse_foreign(file)
-    _systemctl(["disable", "--now", UNIT], is_system=is_system)
+    _systemctl(["disable", "--now", unit], is_system=is_system, unit=unit)
     try:
         file.unlink()
     except OSError as error:
@@ -185,14 +202,14 @@ def remove(*, is_system: bool) -> Path | None:
     return file
 
 
-def state(*, is_system: bool) -> ServiceState:
+def state(*, is_system: bool, unit: str = UNIT) -> ServiceState:
     """The state of the service. Raises RoasError where there is no systemd."""
     _require_systemd(is_system=is_system)
-    file = unit_file(is_system=is_system)
+    file = unit_file(is_system=is_system, unit=unit)
     if not file.exists():
-        return ServiceState(UNIT, "not installed", enabled=False)
+        return ServiceState(unit, "not installed", enabled=False)
     fields = "ActiveState,UnitFileState,ActiveEnterTimestamp,MainPID"
-    shown = _systemctl(["show", UNIT, "--property", fields], is_system=is_system)
+    shown = _systemctl(["show", unit, "--property", fields], is_system=is_system, unit=unit)
     facts = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     return ServiceState(
         str(file),
@@ -248,7 +265,8 @@ def _require_systemd(*, is_system: bool) -> None:
     if not _RUNS.is_dir() or shutil.which("systemctl") is None:
         raise RoasError(
             "systemd does not run on this machine, so no service can be installed;",
-            advice="run `roas serve` under the supervisor that it has; `roas service install --print` prints the unit.",
+            advice="run `roas serve` or `roas worker` under the supervisor that it has; `roas service install --print` "
+            "prints the unit.",
         )
     if not is_system and not os.environ.get("XDG_RUNTIME_DIR"):
         raise RoasError(
@@ -272,14 +290,14 @@ def _refuse_foreign(file: Path) -> None:
             )
 
 
-def _systemctl(words: Sequence[str], *, is_system: bool) -> str:
+def _systemctl(words: Sequence[str], *, is_system: bool, unit: str = UNIT) -> str:
     command = ["systemctl", *([] if is_system else ["--user"]), "--no-pager", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_STARTS_WITHIN_SECONDS + 60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RoasError(f"{' '.join(command)} did not end well: {error};", advice="is systemd well?") from error
     if done.returncode != 0:
-        logs = f"journalctl {'' if is_system else '--user '}-u {UNIT} -e"
+        logs = f"journalctl {'' if is_system else '--user '}-u {unit} -e"
         raise RoasError(
             f"{' '.join(command)} failed: {(done.stderr or done.stdout).strip()[:500]}", advice=f"`{logs}` shows why."
         )

@@ -208,4 +208,4 @@ def _watch(one: EnvironmentFacts, now: datetime) -> Diagnosis:
     if now - last > _SILENT_AFTER:
         minutes = (now - last).total_seconds() / 60
         return _warning(name, f"The watch was last heard {minutes:.0f} min ago.", fix)
-    return _ok(name, "The watch runs.")
+    return _ok(name, f"Watched by {one.watched_by}." if one.watched_by else "The watch runs.")

@@ -39,7 +39,9 @@ from tasks.deployment.start_service import ask_again, wait_until_healthy
 from tasks.errors.redact import redact
 from tasks.monitoring.events import watch_project
 from tasks.recovery.actions import STEPS, StepContext, measure_engine_disk, read_action_context
+from tasks.recovery.own_process import roll_back_in_own_process
 from tasks.recovery.records import past_recoveries, span_of_operation, write_attempt
+from tasks.runtime.plain_tasks import makes_task_runs
 from tasks.runtime.traces import describe_span, link_span, separate_trace, span
 
 log = logging.getLogger("roas")
@@ -297,6 +299,9 @@ class _AttemptJournal:
                 since=self.execution.started_at,
                 while_running=waits_for_itself(self._case.error.verdict),
             )
+        if step.doing is StepSpec.ROLL_BACK and not makes_task_runs():
+            asked_by = f"error recovery of {self._case.error.error_id}"
+            return await roll_back_in_own_process(self._case.environment.name, step.targets[0], asked_by)
         if step.doing is StepSpec.ROLL_BACK:
             result: OperationResult = await import_object(_ROLLBACK)(
                 self._case.environment.name,

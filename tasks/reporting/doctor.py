@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from models.environments import Environment
 from models.failures import RoasError, StoreError
 from models.settings import current_settings
 from models.validation import Trouble
+from tasks.monitoring.watch_lock import watched_by
 from tasks.runtime.hosts import has_other_hosts
 from tasks.runtime.stores import open_stores, stores_exist
 
@@ -46,7 +48,7 @@ def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
         host=asked.host,
         data=data_folder(settings.data_dir),
         server=inspect_server(settings),
-        environments=tuple(facts for facts, _ in found),
+        environments=tuple(replace(facts, watched_by=watched_by(facts.name)) for facts, _ in found),
         stores_problem=stores_problem,
         stores_clock_skew=_skew() if stores_problem is None else None,
     )

@@ -16,6 +16,7 @@ from models.records import (
     TicketDetails,
 )
 from models.settings import current_settings
+from tasks.monitoring.watch_lock import watched_by
 from tasks.runtime.stores import open_stores, stores_exist
 
 if TYPE_CHECKING:
@@ -261,6 +262,7 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
             scores=tuple(stores.health.latest_scores(name)),
             dependencies=tuple(stores.dependencies.all(name)),
             last_collection=beats.get(f"collection/{name}"),
+            watched_by=watched_by(name),
         )
         for name, operation in sorted(latest.items())
     ]

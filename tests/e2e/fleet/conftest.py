@@ -74,6 +74,12 @@ class Host:
         self.agents.append(agent)
         return agent
 
+    def roas(self, *words: str) -> str:
+        """What a command prints on this host, whatever its exit code."""
+        command = [sys.executable, "-c", "from cli.entry import main; main()", *words]
+        done = subprocess.run(command, env=os.environ | self.variables, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
     @property
     def log(self) -> Path:
         return self.folder / "agent.log"

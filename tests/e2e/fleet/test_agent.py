@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -49,6 +50,9 @@ def test_one_process_of_a_host_watches_an_environment(host: Host) -> None:
     host.watched(name)
     host.begin()
     host.until(lambda: f"{name} is watched by the agent on " in host.text())
+    told = host.roas("doctor", name)
+    assert f"Watched by the agent on {socket.gethostname()} since " in told
+    assert f"(process {first.pid})" in told
     first.kill()
     first.wait()
     # The lock ends with its process, and the other agent goes on.

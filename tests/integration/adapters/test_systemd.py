@@ -1,14 +1,16 @@
 """The systemd unit that `roas service install` writes."""
 
+import os
 import shutil
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adapters.host import systemd
-from adapters.host.systemd import Service, report_ready, unit_text
+from adapters.host.systemd import Service, ServiceManager, report_ready, unit_text
 from models.failures import BadInputError, RoasError
 
 ODD = "a folder/100%"
@@ -57,6 +59,36 @@ def test_the_unit_names_program_data_and_variables(tmp_path: Path) -> None:
     assert f'ReadWritePaths="{quoted}/data" ' in text
     for line in ("Type=notify", "Restart=on-failure", "NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateTmp=yes"):
         assert f"\n{line}\n" in text
+
+
+@pytest.mark.parametrize("is_system", [True, False])
+def test_the_unit_of_a_worker_is_started_anew_where_it_hangs(tmp_path: Path, is_system: bool) -> None:
+    mine = replace(service(tmp_path, is_system=is_system), command=("worker", "--pool", "host a"))
+    text = unit_text(mine)
+    assert mine.unit == systemd.WORKER_UNIT
+    assert systemd.unit_file(is_system=is_system, unit=mine.unit).name == "roas-worker.service"
+    assert f'ExecStart={tmp_path}/roas worker --pool "host a"\n' in text
+    assert "\nType=notify\n" in text
+    assert "\nWatchdogSec=90\n" in text
+
+
+def test_signs_of_life_are_given_where_systemd_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        monkeypatch.setenv("WATCHDOG_USEC", "90000000")
+        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+        mine = ServiceManager()
+        mine.ready("3 environments")
+        mine.alive()
+        mine.stopping()
+        said = [manager.recv(100) for _ in range(3)]
+    assert said == [b"READY=1\nSTATUS=3 environments", b"WATCHDOG=1", b"STOPPING=1"]
+    assert mine.watchdog_seconds == 90
+    # A process that this one starts must not speak for it.
+    assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
 
 
 def test_a_unit_of_another_program_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
