@@ -40,6 +40,12 @@ class _Update(_OfOne):
     )
 
 
+class _Sync(_OfOne):
+    revision: str = Field(
+        min_length=7, description="The revision that `plan_sync` answered: the sync takes exactly this one, or nothing."
+    )
+
+
 class _Restart(_OfOne):
     services: list[str] = Field(default=[], max_length=100, description="These services; without them, all.")
 
@@ -88,6 +94,9 @@ async def _operate(words: Sequence[str], given: _OfOne, client: str, arguments: 
     name = str(known_environment(given.environment))
     done = await _run([*words, "--json", "--", name, *arguments], client)
     document = _document(done)
+    if "operation" not in document:
+        # A sync that has nothing to do records nothing.
+        raise RoasError(f"{name} is unchanged: {document['reason']}")
     operation = read_deployment(document["operation"]["deployment_id"]).operation
     reason = operation.details.get("reason", "the record has no reason")
     failed = f"{operation.kind} failed: {reason}; `why` explains {operation.deployment_id}."
@@ -103,6 +112,10 @@ async def _update(given: _Update, client: str) -> Found:
         raise BadInputError("An update of all services needs plan_id;", advice="ask `plan` with `update`.")
     plan = [f"--plan={given.plan_id}"] if given.plan_id else []
     return await _operate(["update", *plan], given, client, given.services)
+
+
+async def _sync(given: _Sync, client: str) -> Found:
+    return await _operate(["sync", f"--revision={given.revision}"], given, client)
 
 
 async def _stop(given: _OfOne, client: str) -> Found:
@@ -186,6 +199,17 @@ _TOOLS = {
         inputs=_Update,
         answer=Operation,
         find=_update,
+        destructive=True,
+        quoted=_QUOTED,
+    ),
+    "sync": AgentTool(
+        name="sync",
+        title="roas sync",
+        description="Update to the revision that `plan_sync` answered, service by service; back to the earlier one "
+        "where one fails. Only in the environment's update windows.",
+        inputs=_Sync,
+        answer=Operation,
+        find=_sync,
         destructive=True,
         quoted=_QUOTED,
     ),

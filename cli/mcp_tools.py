@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import Field
 from cli.mcp_answers import AgentTool, Found, Input, PageInput, in_thread, page_of
 from cli.options import known_environment, named
 from cli.run_flow import opened_stores
+from core.deployment.source import SyncPlan
 from models.compose import OF_UPDATE, FetchOptions, Plan
 from models.environments import Environment
 from models.evidence import EvidenceBundle
@@ -162,6 +164,12 @@ def _plan(given: _Plan) -> Found:
     return Found(value=PlanWithId(plan_id=plan_id(plan), plan=plan))
 
 
+def _plan_sync(given: _OfOne) -> Found:
+    from flows.deployment.sync_preview import preview_sync
+
+    return Found(value=asyncio.run(preview_sync(_declared(given.environment))))
+
+
 def _drift(given: _OfOne) -> Found:
     from core.deployment.desired_state import meant_to_run
     from core.deployment.plan import drift
@@ -270,6 +278,12 @@ READING_TOOLS = (
         "What a start would do with each service, and because of which change; changes nothing. `start` takes the "
         "plan's id. With `update` what an update would do, which takes that plan's id.",
         _Plan, PlanWithId, _plan, ".plan.services[].because", ".plan.services[].note", ".plan.release_notes",
+    ),
+    _tool(
+        "plan_sync",
+        "What `sync` would do: the revision that the source of an environment refers to now, whether it is taken, and "
+        "why; it fetches the repository and changes nothing else. `sync` takes the revision.",
+        _OfOne, SyncPlan, _plan_sync, ".reason", ".revision", ".running",
     ),
     _tool(
         "drift",

@@ -23,6 +23,7 @@ from models.settings import current_settings
 @click.option("--discard-changes", is_flag=True, help="Go on without changes to files in the checkout.")
 @click.option("--unpin", is_flag=True, help="Go forward again over a rollback.")
 @click.option("--lift", metavar="REVISION", help="Take a revision again that failed before.")
+@click.option("--revision", metavar="REVISION", help="Take exactly this revision, or nothing.")
 @click.option("--now", is_flag=True, help="Sync also outside of the environment's update windows.")
 @click.option("--override-gate", metavar="REASON", help="Go on although the gate refuses the images; it is recorded.")
 @waiting
@@ -33,6 +34,7 @@ def sync(
     discard_changes: bool,
     unpin: bool,
     lift: str | None,
+    revision: str | None,
     now: bool,
     override_gate: str | None,
     wait_seconds: float,
@@ -60,6 +62,7 @@ def sync(
             discard_changes=discard_changes,
             unpin=unpin,
             lift=lift,
+            revision=revision,
             now=now,
             override_gate=override_gate,
             wait_seconds=wait_seconds,

@@ -11,7 +11,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from models.compose import Application, MountKind
-from models.failures import SourceError
+from models.failures import BadInputError, PlanChangedError, SourceError
 from models.sources import FailedRevision, FetchedSource, SourceRevision, SourceState
 
 MOST_ATTEMPTS = 3
@@ -22,6 +22,7 @@ LONGEST_DESCRIPTION = 140
 
 _VERSION = re.compile(r"(\d+(?:\.\d+)*)(?:[-.+_]?([0-9A-Za-z].*))?$")
 _PART = re.compile(r"\d+|[^\d.\-_+]+")
+_REVISION = re.compile(r"[0-9a-fA-F]{7,64}")
 _SHOWN_FILES = 10
 
 
@@ -50,6 +51,16 @@ class SyncOptions:
 
     allow_rewritten: bool = False
     discard_changes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncPlan:
+    """What a sync would do with the revision that the environment's source refers to now, and why."""
+
+    action: SyncAction
+    reason: str
+    revision: SourceRevision
+    running: SourceRevision | None
 
 
 def decide(
@@ -114,6 +125,24 @@ def newest_tag(names: Iterable[str], pattern: str) -> str | None:
         return pattern
     versions = {name: key for name in matching if (key := _version(name)) is not None}
     return max(versions, key=lambda name: versions[name]) if versions else None
+
+
+def refuse_another_revision(environment: str, target: SourceRevision, wanted: str) -> None:
+    """Refuse a sync of a given revision, or its first digits, where the source refers to another one.
+
+    Raises:
+        BadInputError: It is no revision.
+        PlanChangedError: It refers to another one.
+    """
+    if not _REVISION.fullmatch(wanted):
+        raise BadInputError(
+            f"{wanted[:80]!r} is no revision;", advice="give at least 7 of its digits, as `git log` prints them."
+        )
+    if not target.revision.startswith(wanted.lower()):
+        raise PlanChangedError(
+            f"The source of {environment} refers to {target} now, not to {wanted};",
+            advice="look at what changed, then give that revision.",
+        )
 
 
 def is_recorded(failure: str, known: str, *, by_person: bool) -> bool:

@@ -13,7 +13,15 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from pydantic import Field
 
-from core.deployment.source import SyncAction, SyncDecision, SyncOptions, after_failure, decide, lifted
+from core.deployment.source import (
+    SyncAction,
+    SyncDecision,
+    SyncOptions,
+    after_failure,
+    decide,
+    lifted,
+    refuse_another_revision,
+)
 from core.deployment.update_policy import outside_of_windows
 from flows.deployment.failure import escalate
 from flows.deployment.gate import override_reason
@@ -72,6 +80,7 @@ async def sync(
     discard_changes: bool = Field(False, description="Go on without changes to files in the checkout."),
     unpin: bool = Field(False, description="Go forward again over a rollback."),
     lift: str | None = Field(None, description="A revision that failed before: take it again."),
+    revision: str | None = Field(None, description="Take exactly this revision, or nothing."),
     now: bool = Field(False, description="Also outside of the environment's update windows."),
     asked_by: str | None = parameters.ASKED_BY,
     deployment_id: str | None = parameters.DEPLOYMENT_ID,
@@ -91,6 +100,7 @@ async def sync(
         SourceError: The repository cannot be fetched, is not signed, was rewritten, or the checkout was changed.
         GateRefusedError: The environment's gate refuses the images; nothing was touched.
         StartFailedError: A service of the new revision did not come up.
+        PlanChangedError: The branch or tag refers to another revision than `revision`.
     """
     override = override_reason(override_gate)
     declared = await load_environment(environment, ())
@@ -108,6 +118,8 @@ async def sync(
             await record_source_failure(declared, request, error)
             raise
         await forget_source_failure(declared)
+        if revision is not None:
+            refuse_another_revision(environment, target, revision)
         log.info("%s: %s", environment, decision.reason)
         if decision.action is not SyncAction.TAKE:
             if decision.action is SyncAction.NOTHING:

@@ -18,6 +18,7 @@ from tests.golden.conftest import HERE
 from tests.support.agents import agent, answer_of, error_of
 from tests.support.prefect_server import server_variables
 from tests.support.projects import remove_project
+from tests.support.repositories import new_repository
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
 
@@ -128,3 +129,32 @@ async def until(client: Client, holds: Callable[[list[Any]], bool]) -> None:
 
 def _server() -> dict[str, str]:
     return {name: value for name, value in server_variables().items() if name.startswith("PREFECT_API")}
+
+
+async def test_an_agent_syncs_exactly_the_revision_that_it_looked_at(
+    tmp_path: Path, project: str, prefect_server: None
+) -> None:
+    repository, shop = new_repository(tmp_path / "served"), {"environment": "shop"}
+    # A sync updates, so it would pull.
+    image = "image: debian:trixie-slim\n"
+    compose = (tmp_path / "shop" / "compose.yaml").read_text().replace(image, f"{image}    pull_policy: never\n")
+    first = repository.commit("Open the shop", {"deploy/compose.yaml": compose})
+    file = tmp_path / "shop.yaml"
+    source = json.dumps({"repository": str(repository.bare), "path": "deploy"})
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("compose_files")]
+    file.write_text("\n".join([*lines, "compose_files: [compose.yaml]", f"source: {source}", ""]))
+    async with agent(tmp_path, "--allow", "sync", variables=_server()) as client:
+        planned = await answer_of(client, "plan_sync", shop)
+        second = repository.commit("Sell tea")
+        refused = await error_of(client, "sync", {**shop, "revision": planned["answer"]["revision"]["revision"]})
+        again = await answer_of(client, "plan_sync", shop)
+        synced = await answer_of(client, "sync", {**shop, "revision": second})
+        nothing = await error_of(client, "sync", {**shop, "revision": second})
+
+    assert (planned["answer"]["action"], planned["answer"]["revision"]["revision"]) == ("take", first)
+    assert planned["answer"]["running"] is None
+    assert f"refers to {second[:12]}" in refused
+    assert again["answer"]["revision"]["subject"] == "Sell tea"
+    assert synced["answer"]["status"] == "success"
+    assert synced["answer"]["actor"]["claimed"] == "MCP client tester"
+    assert nothing.startswith(f"shop is unchanged: nothing new: {second[:12]}")

@@ -17,11 +17,12 @@ from core.deployment.source import (
     leaving_links,
     lifted,
     newest_tag,
+    refuse_another_revision,
     refuse_data_in_checkout,
     status_description,
 )
 from models.compose import Application, Mount, MountKind, ServiceDeclaration
-from models.failures import SourceError
+from models.failures import BadInputError, PlanChangedError, SourceError
 from models.sources import FetchedSource, Pin, SourceRevision, SourceState
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -172,3 +173,11 @@ def test_a_status_description_is_one_line_that_github_takes() -> None:
 )
 def test_a_schedule_records_one_failure_to_fetch_once(known: str, by_person: bool, recorded: bool) -> None:
     assert is_recorded("gone", known, by_person=by_person) is recorded
+
+
+def test_a_sync_of_a_given_revision_takes_no_other() -> None:
+    refuse_another_revision("shop", NEW, "b" * 12)
+    with pytest.raises(PlanChangedError, match=r"refers to bbbbbbbbbbbb .* now, not to aaaaaaa"):
+        refuse_another_revision("shop", NEW, "a" * 7)
+    with pytest.raises(BadInputError, match="'main' is no revision"):
+        refuse_another_revision("shop", NEW, "main")
