@@ -9,6 +9,8 @@ from prometheus_client.core import Metric
 from adapters.prometheus import metric_families as families
 from models.operations import Operation, OperationStatus
 
+_BEHIND = frozenset({"failed", "held_back", "pinned"})
+_NONE = ("", "")
 _SOURCE = ("environment", "revision", "outcome")
 
 
@@ -16,14 +18,34 @@ def source_figures(recorded: Mapping[str, Sequence[Operation]]) -> list[Metric]:
     """The latest revision of each environment with a source and its outcome, from operations, newest first.
 
     The outcome is running, proven, failed (it was rolled back), held_back (no sync takes it again), or pinned (a
-    rollback went there, and syncs stay).
+    rollback went there, and syncs stay). An environment is behind where its latest revision is failed or held back,
+    or where it is pinned.
     """
-    found = []
+    found: list[tuple[tuple[str, ...], float]] = []
+    behind, synced = [], []
     for environment, operations in sorted(recorded.items()):
         known = (outcome for one in operations if (outcome := _outcome(one)) is not None)
-        found += [((environment, *outcome), 1.0) for outcome in [next(known, None)] if outcome is not None]
+        for outcome in [one for one in [next(known, None)] if one is not None]:
+            found.append(((environment, *outcome), 1.0))
+            behind.append(((environment,), float(outcome[1] in _BEHIND)))
+        proven = (one.ended_at for one in operations if (_outcome(one) or _NONE)[1] == "proven")
+        synced += [((environment,), at.timestamp()) for at in [next(proven, None)] if at is not None]
     about = "1 for the latest revision of an environment's source, with what became of it."
-    return [families.gauge("roas_source_revision_info", about, *_SOURCE, samples=found)]
+    return [
+        families.gauge("roas_source_revision_info", about, *_SOURCE, samples=found),
+        families.gauge(
+            "roas_source_behind",
+            "Whether an environment runs another revision than the latest one of its source that a sync tried.",
+            "environment",
+            samples=behind,
+        ),
+        families.gauge(
+            "roas_source_synced_timestamp_seconds",
+            "When a revision of an environment's source was proven last, in Unix time.",
+            "environment",
+            samples=synced,
+        ),
+    ]
 
 
 def _outcome(operation: Operation) -> tuple[str, str] | None:

@@ -309,7 +309,8 @@ def _happen(stores: Stores, number: int) -> None:
     )
     stores.operations.begin(operation)
     ended = OperationStatus.SUCCESS if number % 2 else OperationStatus.FAILED
-    details = {"release": f"r{number}"} if number % 2 else {"rolled_back_to": f"r{number - 1}"}
+    details: dict[str, object] = {"release": f"r{number}"} if number % 2 else {"rolled_back_to": f"r{number - 1}"}
+    details["source"] = {"revision": f"{number:040x}"}
     stores.operations.finish(operation.deployment_id, ended, now, details)
     interrupted = {INTERRUPTION_SECONDS: 1.5}
     change = StateChange(
