@@ -48,12 +48,23 @@ def declared_environment(name: str, settings: Settings) -> Environment:
         EnvironmentFileError: As for `load_environment`; where there is no such file, the message has the places that
             were looked at.
     """
+    path = environment_file(name, settings)
+    # A file that a list of files names may have another name than its environment.
+    return read_environment(path, None if settings.config is None and chosen_folder(settings) is not None else name)
+
+
+def environment_file(name: str, settings: Settings) -> Path:
+    """Find the file of the environment of that name.
+
+    Raises:
+        EnvironmentFileError: There is no such file.
+    """
     folder = None if settings.config else chosen_folder(settings)
     if folder is not None:
-        return load_environment(name, folder)
+        return _find(name, folder)
     files = environment_files(settings)
     if name in files:
-        return read_environment(files[name], name)
+        return files[name]
     if not files:
         raise no_environments(settings)
     where = settings.config or places(settings)

@@ -7,8 +7,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from adapters.config.environments import environment_file
 from adapters.gate.commands import judge_commands
 from adapters.gate.expression_syntax import syntax_mistake
 from adapters.gate.expressions import judge_expressions
@@ -80,11 +82,22 @@ async def judge(
 ) -> tuple[PolicyResult, ...]:
     """Judge policies; with `pending` services those that need their images wait for them."""
     asked = [policy for policy in policies if not waits_for_images(policy, pending)]
-    folder = environment.compose_files[0].parent
+    folder = await asyncio.to_thread(_folder_of_commands, environment)
     by_expression, by_command = await asyncio.gather(
         judge_expressions(asked, document), judge_commands(asked, document, folder)
     )
     return judged(policies, by_expression | by_command, pending=pending)
+
+
+def _folder_of_commands(environment: Environment) -> Path:
+    """Where commands of policies run: of an environment with a source no revision may bring its own judge.
+
+    Raises:
+        EnvironmentFileError: The environment has no file any more.
+    """
+    if environment.source is None:
+        return environment.compose_files[0].parent
+    return environment_file(environment.name, current_settings()).absolute().parent
 
 
 @task(name="judge policies", task_run_name="judge the policies of {environment.name}", **EFFECT)

@@ -355,6 +355,31 @@ async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: 
     assert f"{bad[:12]} " in await unchanged()
 
 
+async def test_a_revision_brings_no_judge_of_its_own(place: Place, shop: Repository) -> None:  # noqa: F811
+    script = "#!/bin/sh\necho by {}\nexit {}\n"
+    lenient = {"deploy/policies/judge.sh": script.format("the revision", 0)}
+    shop.write(lenient)
+    (shop.copy / "deploy/policies/judge.sh").chmod(0o755)
+    shop.commit("Open the shop", compose("1"))
+    judge = place.folder / "policies" / "judge.sh"
+    judge.parent.mkdir()
+    judge.write_text(script.format("the environment", 0))
+    judge.chmod(0o755)
+    declare(place, shop)
+    file = place.folder / "test.yaml"
+    gate = {"policies": [{"name": "own", "command": ["./policies/judge.sh"]}]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"gate": gate}))
+    await sync("test")
+    assert last(place).details["gate"]["outcome"] == "passed"
+    judge.write_text(script.format("the environment", 1))
+    shop.commit("Sell tea", compose("2"))
+
+    with pytest.raises(GateRefusedError, match="policy own: by the environment"):
+        await sync("test")
+
+    assert mounted(place) == "of version 1"
+
+
 async def test_a_revision_that_the_gate_refuses_changes_neither_checkout_nor_containers(
     place: Place,  # noqa: F811
     shop: Repository,
