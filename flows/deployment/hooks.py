@@ -22,10 +22,11 @@ from core.deployment.hooks import (
 )
 from core.deployment.update import hook_images
 from flows.deployment.canary import observe, remember_usual_errors
+from flows.deployment.interrupted_fetch import FETCHING_FOR_HOOKS
 from flows.deployment.operation import OperationRecorder
 from flows.deployment.update_context import UpdateContext
 from flows.runtime.identifiers import new_release_id
-from models.compose import Application, PlannedAction, PlannedService
+from models.compose import Application, PlannedAction, PlannedService, ServiceDeclaration
 from models.failures import HookError, RoasError, StartFailedError
 from models.hooks import Hook, HookRun
 from models.records import Release
@@ -56,6 +57,33 @@ FAILED = "failed as a hook"
 """Step of an update: the hook of this name has failed, and the update with it; its detail is the run."""
 
 
+async def remember_hook_images(update: UpdateContext) -> dict[str, str]:
+    """Record which images the names refer to that are fetched for hooks alone; empty where a name does not exist."""
+    recorder = update.recorder
+    if recorder.reported(FETCHING_FOR_HOOKS) is not None:
+        return {}
+    _, others = await _hook_services(update)
+    if not others:
+        return {}
+    names = {one.image for one in others.values()}
+    before = dict.fromkeys(sorted(names), "") | await images_named(update.environment, names)
+    await recorder.step(FETCHING_FOR_HOOKS, detail=json.dumps(before))
+    return before
+
+
+async def _hook_services(update: UpdateContext) -> tuple[Application, dict[str, ServiceDeclaration]]:
+    """All services of all profiles, and of these the ones that hooks alone run, by name."""
+    application, hooks = update.application, update.environment.hooks
+    one_off = {one.service for one in (*hooks.before, *hooks.after) if one.service is not None}
+    if not one_off:
+        return application, {}
+    everything = await read_all_services(update.environment)
+    known = {one.image for one in application.services.values()}
+    return everything, {
+        name: one for name, one in everything.services.items() if name in one_off and one.image not in known
+    }
+
+
 async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
     """Pull and build the images of one-off containers, while nothing is touched.
 
@@ -67,11 +95,7 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
     """
     application, hooks = update.application, update.environment.hooks
     one_off = {one.service: one.name for one in (*hooks.before, *hooks.after) if one.service is not None}
-    if not one_off:
-        return update
-    everything = await read_all_services(update.environment)
-    known = {one.image for one in application.services.values()}
-    others = {name: one for name, one in everything.services.items() if name in one_off and one.image not in known}
+    everything, others = await _hook_services(update)
     if not others:
         return update
     await fetch_hook_images(update.environment, everything, sorted(others))

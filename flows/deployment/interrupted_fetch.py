@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 
 from flows.deployment.operation import OperationRecorder
 from models.environments import Environment
+from models.operations import OperationStep
 from tasks.deployment.images import images_named, restore_names
 from tasks.deployment.operations import interrupted_steps
 from tasks.deployment.services import inspect_application, settle_half_replaced
@@ -15,6 +17,18 @@ log = logging.getLogger("roas")
 
 FETCHING = "fetching"
 """Step of an operation: it begins to pull and build; its detail is the images that the names referred to before."""
+
+
+FETCHING_FOR_HOOKS = "fetching for hooks"
+"""Step of an update: it begins to pull and build images that hooks alone run; its detail is as that of FETCHING."""
+
+
+def names_before(steps: Sequence[OperationStep]) -> dict[str, str] | None:
+    """The images that names referred to before an operation fetched, by name, of its steps; None before it fetched."""
+    known = {one.step: one.detail for one in steps if one.step in (FETCHING, FETCHING_FOR_HOOKS)}
+    return (
+        None if not known else json.loads(known.get(FETCHING_FOR_HOOKS, "{}")) | json.loads(known.get(FETCHING, "{}"))
+    )
 
 
 async def settle_interrupted(recorder: OperationRecorder, environment: Environment) -> dict[str, str]:
@@ -28,12 +42,11 @@ async def settle_interrupted(recorder: OperationRecorder, environment: Environme
     if not steps:
         return {}
     await settle_half_replaced(environment)
-    known = next((one.detail for one in steps if one.step == FETCHING), None)
-    if recorder.steps or known is None:
+    before = names_before(steps)
+    if recorder.steps or before is None:
         return {}
-    before: dict[str, str] = json.loads(known)
     now = await images_named(environment, before)
-    moved = {name: image_id for name, image_id in before.items() if now.get(name) != image_id}
+    moved = {name: image_id for name, image_id in before.items() if now.get(name, "") != image_id}
     used = {one.image_id for one in await inspect_application(environment)}
     if used & {now[name] for name in moved if name in now}:
         return before

@@ -134,8 +134,11 @@ class StartRollback:
         self._names: dict[str, str] = {}
 
     def keep_names(self, names: Mapping[str, str]) -> None:
-        """A rollback lets these names refer to these images again, so that the next start uses no failed one."""
-        self._names = dict(names)
+        """A rollback lets these names refer to these images again, so that the next start uses no failed one.
+
+        A name without an image did not exist, and is removed. The first image that is kept of a name counts.
+        """
+        self._names = dict(names) | self._names
 
     async def restore(self, recorder: OperationRecorder, environment: Environment) -> None:
         """Give images their names back, and put into the recorder's facts which."""

@@ -25,8 +25,8 @@ from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.fetch_evidence import evidence_of_fetches
 from flows.deployment.half_restored import refuse_half_restored
-from flows.deployment.hooks import recall_hooks
-from flows.deployment.interrupted_fetch import FETCHING, settle_interrupted
+from flows.deployment.hooks import recall_hooks, remember_hook_images
+from flows.deployment.interrupted_fetch import FETCHING, names_before, settle_interrupted
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback import FOUND, StartRollback, found_by
@@ -221,8 +221,8 @@ class Startup:
         """Pull and build first, while nothing that runs is touched, and plan again with the images that came."""
         recorder, application, plan = self.recorder, facts.application, planned.plan
         failed_before = ROLLING_BACK in recorder.done
-        if known := recorder.reported(FETCHING):
-            self.rollback.keep_names(json.loads(known))
+        if known := names_before(recorder.steps):
+            self.rollback.keep_names(known)
         elif self._names_before and not plan.fetches:
             self.rollback.keep_names(self._names_before)
             await recorder.step(FETCHING, detail=json.dumps(self._names_before))
@@ -247,6 +247,7 @@ class Startup:
             self._record_plan(plan, compared=self._found[1] is not None)
         update = self._context(environment, application, plan)
         if update is not None and plan.changes and not failed_before:
+            self.rollback.keep_names(await remember_hook_images(update))
             await before_fetched_images_run(update)
         await recorder.step(FOUND, detail=self.rollback.arm(application, *self._found))
         if failed_before:

@@ -325,16 +325,22 @@ async def keep_equal_images(
 
 @task(name="give images their names back", **EFFECT)
 async def restore_names(environment: Environment, names: Mapping[str, str]) -> list[str]:
-    """Let image names refer to the images that they referred to before a fetch; returns the names that had moved."""
+    """Let image names refer to the images that they referred to before a fetch; returns the names that had moved.
+
+    A name without an image did not exist before, and is removed.
+    """
 
     def restore() -> list[str]:
         engine, moved = engine_of(environment), []
         for name, image_id in names.items():
             fact = engine.images.inspect(name)
-            if fact is not None and fact.image_id == image_id:
+            if (fact.image_id if fact is not None else "") == image_id:
                 continue
             try:
-                engine.images.tag(image_id, name)
+                if image_id:
+                    engine.images.tag(image_id, name)
+                else:
+                    engine.images.untag(name)
                 moved.append(name)
             except EngineError as error:
                 log.warning("image name %s stays as it is: %s", name, error)

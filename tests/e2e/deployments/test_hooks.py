@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,7 +32,7 @@ from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, p
 from tests.e2e.flows.test_interruption import finished_steps, roas, signal_at
 from tests.support.brokers import running_broker
 from tests.support.recorded_errors import error_of_web
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry, image_id
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -44,12 +44,6 @@ SMOKE = {
     },
 }
 CANARY_SECONDS = 6
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
-        yield made
 
 
 def declare(
@@ -511,12 +505,21 @@ async def test_the_gate_judges_an_image_that_a_hook_alone_runs(place: Place, ima
     await startup("test")
     images.publish("gated", "ENV VERSION=2", "USER 1000", well)
     images.publish("gated-tool", "ENV VERSION=2", 'CMD ["true"]')
+    names = [images.image("gated"), images.image("gated-tool")]
+    before = [image_id(name) for name in names]
+    assert before[1] == ""
 
-    with pytest.raises(GateRefusedError, match="not-root: tool: it runs as root"):
-        await update("test")
+    for earlier in ("", "an earlier image"):
+        if earlier:
+            subprocess.run(["docker", "tag", IMAGE, names[1]], check=True)
+            before[1] = image_id(IMAGE)
+        with pytest.raises(GateRefusedError, match="not-root: tool: it runs as root"):
+            await update("test")
 
-    assert version(place) == "1"
-    assert "hooks" not in last(place).details
+        assert version(place) == "1"
+        assert "hooks" not in last(place).details
+        assert [image_id(name) for name in names] == before
+        assert names[1] in last(place).details["image_names_restored"]
 
 
 async def test_hooks_run_behind_the_engine_broker(place: Place) -> None:  # noqa: F811
