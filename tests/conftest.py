@@ -49,6 +49,13 @@ def _kept_images_end_with_their_test(request: pytest.FixtureRequest) -> Iterator
     forget_kept_images(folder)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _kept_images_end_with_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Those that folders of whole modules and sessions kept, too."""
+    yield
+    forget_kept_images(tmp_path_factory.getbasetemp())
+
+
 # Their tests take longest, so they begin first: otherwise one worker runs them alone at the end.
 _LONGEST_FIRST = (
     "test_control_plane",

@@ -21,6 +21,7 @@ import psutil
 import yaml
 
 from benchmarks.measure import Stack, checked, in_turns, medians, report, stack
+from tests.support.kept_images import forget_kept_images
 from tests.support.ports import free_port
 
 ROAS = [sys.executable, "-P", "-c", "from cli.entry import main; main()"]
@@ -48,6 +49,7 @@ def warm_place(folder: Path) -> Iterator[None]:
                 os.kill(process, signal.SIGTERM)
         # They still write into folders that are removed next.
         psutil.wait_procs([psutil.Process(one) for one in left if psutil.pid_exists(one)], timeout=_ENDS_WITHIN_SECONDS)
+        forget_kept_images(folder)
 
 
 @contextmanager

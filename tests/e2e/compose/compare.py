@@ -324,6 +324,7 @@ def main() -> int:
     parser.add_argument("--within", type=float, default=40.0, help="seconds for each start")
     parser.add_argument("--at-once", type=int, default=1)
     asked = parser.parse_args()
+    from tests.support.kept_images import forget_kept_images
     from tests.support.prefect_server import temporary_server
 
     with tempfile.TemporaryDirectory(prefix="roas-same-") as folder:
@@ -331,6 +332,7 @@ def main() -> int:
         os.environ["ROAS_ENVIRONMENTS_DIR"] = folder
         with temporary_server():
             found = asyncio.run(_all(_files(asked.paths), asked.hold, asked.within, asked.at_once))
+        forget_kept_images(Path(folder))
     counts = Counter(one.outcome for one in found)
     print(", ".join(f"{outcome}: {counts[outcome]}" for outcome in ComposeOutcome))
     return min(100, counts[ComposeOutcome.DIFFERS])

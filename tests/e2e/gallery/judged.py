@@ -23,6 +23,7 @@ from models.errors import RecordedError, Strategy
 from models.recovery import RecoveryExecution
 from models.settings import Settings
 from tests.e2e.gallery.case import Case
+from tests.support.kept_images import forget_kept_images
 from tests.support.ports import free_port
 from tests.support.projects import remove_project
 from tests.support.warm import warm_commands
@@ -254,6 +255,7 @@ class _Run:
         kept = subprocess.run(["docker", "volume", "ls", "--quiet", *mine], capture_output=True, text=True, check=True)
         if volumes := kept.stdout.split():
             subprocess.run(["docker", "volume", "rm", *volumes], capture_output=True, check=False)
+        forget_kept_images(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
