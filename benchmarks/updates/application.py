@@ -62,11 +62,6 @@ def states(made: Stack) -> dict[str, str]:
     return found
 
 
-def image_of(name: str) -> str:
-    """The id of the image that a name or a container's image refers to."""
-    return run_docker("image", "inspect", "-f", "{{.Id}}", name).strip()
-
-
 def last_operation(environment: str) -> Operation:
     """The operation that began last."""
     from tasks.runtime.stores import open_stores

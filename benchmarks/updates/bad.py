@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Stack, report, stack
-from benchmarks.updates.application import image_of, last_operation, place, roas, states, warm_up
+from benchmarks.updates.application import last_operation, place, roas, states, warm_up
 from tests.support.ports import free_port
-from tests.support.registry import Registry
+from tests.support.registry import Registry, image_id
 from tests.support.versions import BAD, IN_ORDER, MIGRATION, SMOKE_TEST, Behaviour, Client, Version, asking, web
 
 _OLD = "1"
@@ -80,7 +80,7 @@ def _after(kind: Behaviour) -> int:
 
 def _update_to(version: Version, made: Stack, images: Registry, client: Client) -> Ended:
     digest = images.publish("web", *version.lines())
-    before, name = states(made), image_of(images.image("web"))
+    before, name = states(made), image_id(images.image("web"))
     began = time.monotonic()
     code, said = roas("update", made.name, codes=range(256))
     took = time.monotonic() - began
@@ -94,7 +94,7 @@ def _update_to(version: Version, made: Stack, images: Registry, client: Client) 
         "its image is not held back": not str(operation.details.get("held_back", {}).get("web")).endswith(digest),
         "another image runs": after.get("web", "").split()[-1:] != before["web"].split()[-1:],
         "another service was touched": after.get("base") != before["base"],
-        "the image's name was not given back": image_of(images.image("web")) != name,
+        "the image's name was not given back": image_id(images.image("web")) != name,
         "the old version does not answer": not all(one.is_right and one.version == _OLD for one in last),
         "the new version was never run": version.name not in {one.version for one in answers}
         and version.behaviour not in _NEVER_SERVE,

@@ -18,9 +18,9 @@ import psutil
 
 from benchmarks.latency.commands import ROAS
 from benchmarks.measure import Stack, report, run_docker, stack
-from benchmarks.updates.application import image_of, last_operation, place, roas, states, warm_up
+from benchmarks.updates.application import last_operation, place, roas, states, warm_up
 from models.operations import Operation
-from tests.support.registry import Registry
+from tests.support.registry import Registry, image_id
 from tests.support.versions import Behaviour, Version, web
 
 _CHANGED = ("web", "worker")
@@ -68,7 +68,7 @@ class Application:
         for name, how in zip(_CHANGED, (behaviour, Behaviour.GOOD), strict=True):
             version = Version(name=f"{self.number}", behaviour=how)
             self.images.publish(name, f"ENV PART={name}", *version.lines())
-            self.versions[image_of(f"127.0.0.1:{self.images.port}/{name}")] = version
+            self.versions[image_id(f"127.0.0.1:{self.images.port}/{name}")] = version
 
     def update_and_kill(self, kill: Kill) -> str | None:
         """The id of the operation that was killed; None where it had ended, or had not begun, before."""
@@ -115,7 +115,7 @@ class Application:
             "an operation still counts as running": bool(open_stores().operations.running()),
             "a start would change something": bool(read_plan(find_environment(self.made.name)).changes),
         } | {
-            f"the name of {name}'s image refers to another one": image_of(self.images.image(name)) != running.get(name)
+            f"the name of {name}'s image refers to another one": image_id(self.images.image(name)) != running.get(name)
             for name in services
         }
         return [what for what, so in found.items() if so]

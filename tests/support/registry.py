@@ -89,6 +89,14 @@ class Registry:
             subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
 
 
+def image_id(name: str) -> str:
+    """The id of the image that a name refers to; empty where there is none."""
+    command = ["docker", "image", "inspect", "-f", "{{.Id}}", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or "No such image" in done.stderr, done.stderr
+    return done.stdout.strip()
+
+
 @contextmanager
 def registry(folder: Path) -> Iterator[Registry]:
     """A registry that runs meanwhile."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +23,13 @@ from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tests.e2e.deployments.test_update import WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry, image_id
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 NOT_ROOT = "{name: not-root, expression: \"service.user != ''\", message: it would run as root}"
 AS_USER = "USER 1000"
 AS_ROOT = "USER root"
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
-        yield made
-
-
-def named_image(name: str) -> str:
-    command = ["docker", "image", "inspect", "-f", "{{.Id}}", name]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 async def started(place: Place, images: Registry, name: str, gate: str, *lines: str) -> str:  # noqa: F811
@@ -68,13 +55,13 @@ async def test_a_refused_update_touches_nothing_and_says_why(place: Place, image
     policy = "{name: not-root, expression: \"service.user != 'root'\", message: it would run as root}"
     before = await started(place, images, "refused", f"{{policies: [{policy}]}}", AS_ROOT)
     name = images.image("refused")
-    image = named_image(name)
+    image = image_id(name)
 
     with pytest.raises(GateRefusedError, match="policy not-root: web: it would run as root"):
         await update("test")
 
     assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == before
-    assert named_image(name) == image
+    assert image_id(name) == image
     record = last(place)
     assert record.details["gate"]["outcome"] == "refused"
     assert record.details["gate"]["policies"] == [
@@ -231,7 +218,7 @@ def report(folder: Path, image_id: str, *numbers: int) -> None:
 async def test_the_difference_of_two_scans_decides(place: Place, images: Registry, trivy: Path) -> None:  # noqa: F811
     await started(place, images, "scan", "{scan: {program: trivy}}", AS_USER)
     old = inspect(place, "web", "{{.Image}}")
-    new = named_image(images.image("scan").replace("localhost", "127.0.0.1"))
+    new = image_id(images.image("scan").replace("localhost", "127.0.0.1"))
     report(trivy, old, 1, 2, 3)
     report(trivy, new, 3, 4)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -18,15 +17,9 @@ from models.failures import StartFailedError
 from models.operations import Operation, OperationStatus, OperationType
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, planned, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
-        yield made
 
 
 def id_of(name: str) -> str:

@@ -19,7 +19,7 @@ from models.operations import Operation
 from tasks.deployment.services import read_plan
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import open_stores
-from tests.e2e.deployments.test_update import BAD, WELL, images, service  # noqa: F401 - fixtures
+from tests.e2e.deployments.test_update import BAD, WELL, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import roas, signal_at
 from tests.support.brokers import running_broker

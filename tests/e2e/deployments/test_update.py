@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,18 +23,12 @@ from tasks.deployment.services import read_plan
 from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry, image_id
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 WELL = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
 BAD = 'CMD ["sh", "-c", "echo no licence found; exit 3"]'
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
-        yield made
 
 
 def service(name: str, image: str, **more: str) -> str:
@@ -180,7 +173,7 @@ async def test_a_build_that_gives_the_same_content_replaces_nothing(place: Place
             ("worker", PlannedAction.KEEP),
         ]
         assert {part: inspect(place, part, "{{.Id}} {{.State.StartedAt}}") for part in before} == before
-        assert named_image(name) == inspect(place, "web", "{{.Image}}")
+        assert image_id(name) == inspect(place, "web", "{{.Image}}")
         assert "release_notes" not in last(place).details
         assert planned().changes == read_plan(find_environment("test"), OF_UPDATE).changes == ()
 
@@ -220,11 +213,6 @@ def evidence(place: Place) -> list[EvidenceBundle]:  # noqa: F811
     """What the last operation kept as evidence."""
     with place.stores() as stores:
         return stores.evidence.find(deployment_id=last(place).deployment_id)
-
-
-def named_image(name: str) -> str:
-    command = ["docker", "image", "inspect", "-f", "{{.Id}}", name]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def of_releases(place: Place) -> list[Release]:  # noqa: F811
@@ -323,7 +311,7 @@ async def test_an_image_that_cannot_be_pulled_touches_nothing(place: Place, imag
     (kept,) = evidence(place)
     assert (kept.service, kept.reason) == ("web", "the pull of web failed")
     assert any("connection refused" in line for line in kept.logs[0].lines)
-    assert named_image(images.image("gone")) == inspect(place, "web", "{{.Image}}")
+    assert image_id(images.image("gone")) == inspect(place, "web", "{{.Image}}")
 
 
 async def test_a_build_that_fails_touches_nothing_and_says_what_it_printed(place: Place, images: Registry) -> None:  # noqa: F811
@@ -334,14 +322,14 @@ async def test_a_build_that_fails_touches_nothing_and_says_what_it_printed(place
     place.declare(service("web", name, build="./app", pull_policy="build"))
     try:
         await startup("test")
-        before, image = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}"), named_image(name)
+        before, image = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}"), image_id(name)
         (context / "Dockerfile").write_text("FROM debian:trixie-slim\nRUN echo compiling; echo no header >&2; exit 7\n")
 
         with pytest.raises(ImageFetchError, match="build"):
             await update("test")
 
         assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == before
-        assert named_image(name) == image
+        assert image_id(name) == image
         why = read_explanation(last(place).deployment_id)
         assert "exit code: 7" in why.headline
         assert why.service == "web"

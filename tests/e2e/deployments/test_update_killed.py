@@ -21,7 +21,7 @@ from models.records import Release
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.prefect_server import server_variables
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry, image_id
 from tests.support.warm import warm_commands
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -54,12 +54,6 @@ LEFT = ("between two services", "while a bad image is tried", "during the rollba
 """test_interrupted_update.py has the earlier moments."""
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
-        yield made
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Killed:
     """An update that was killed, and what ran before it."""
@@ -68,11 +62,6 @@ class Killed:
     names: dict[str, str]
     before: dict[str, str]
     after: dict[str, str]
-
-
-def image_id(name: str) -> str:
-    command = ["docker", "image", "inspect", "-f", "{{.Id}}", name]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def runs(place: Place) -> dict[str, str]:  # noqa: F811

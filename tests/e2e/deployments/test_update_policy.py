@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,18 +26,12 @@ from tasks.runtime.clients import find_environment
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.prefect_server import server_variables
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry, image_id
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 ROAS = Path(sys.executable).with_name("roas")
 PREFIX = "org.opencontainers.image"
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
-        yield made
 
 
 def roas(*words: str) -> subprocess.CompletedProcess[str]:
@@ -50,11 +44,6 @@ def closed() -> str:
     return f"{{windows: [{{days: [{later:%A}], from: '12:00', to: '13:00'}}]}}".replace(
         f"{later:%A}", f"{later:%A}".lower()
     )
-
-
-def image_id(name: str) -> str:
-    command = ["docker", "image", "inspect", "-f", "{{.Id}}", name]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def labels(version: str, revision: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,23 +12,12 @@ from flows.deployment.update import update
 from models.failures import StartFailedError
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place
 from tests.support.brokers import ask, running_broker
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry, image_id
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 WELL = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
 BAD = 'CMD ["sh", "-c", "echo no licence found; exit 3"]'
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
-        yield made
-
-
-def image_id(name: str) -> str:
-    command = ["docker", "image", "inspect", "-f", "{{.Id}}", name]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def service(image: str) -> str:
