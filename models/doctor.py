@@ -85,7 +85,8 @@ class EnvironmentFacts:
     """One environment. `problem` says why its file cannot be used; `watched_at` is the last heartbeat of its watch,
     `watched_by` the process of this host that watches it.
 
-    `lacks_restic`: it names data to save, and the program that saves it is not installed.
+    `lacks_restic`: it names data to save, and the program that saves it is not installed. `stop_first` says of each
+    service that should be replaced start-first why it is not, and `overlap_notes` what fails or is cut when it is.
     """
 
     name: str
@@ -95,6 +96,8 @@ class EnvironmentFacts:
     watched_at: datetime | None = None
     watched_by: str | None = None
     lacks_restic: bool = False
+    stop_first: dict[str, str] = field(default_factory=dict)
+    overlap_notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

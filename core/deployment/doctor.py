@@ -197,6 +197,11 @@ def _environment(one: EnvironmentFacts, facts: MachineFacts) -> Iterator[Diagnos
             _wrong(one.name, "restic is not installed, so its data cannot be saved.", "apt-get install restic")
         )
     yield from lines or [_ok(one.name, "Its file and its secrets can be read.")]
+    plan = f"roas plan --update {one.name}"
+    for service, because in one.stop_first.items():
+        yield _warning(f"{one.name} update", f"{service} is not replaced start-first: {because}.", plan)
+    for service, note in one.overlap_notes.items():
+        yield _warning(f"{one.name} update", f"{service} is replaced start-first, but {note}.", plan)
     yield _watch(one, facts.checked_at)
 
 

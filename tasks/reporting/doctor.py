@@ -18,7 +18,7 @@ from adapters.doctor import (
     installed_programs,
 )
 from core.deployment.doctor import diagnose
-from models.doctor import Diagnosis, MachineFacts
+from models.doctor import Diagnosis, EnvironmentFacts, MachineFacts
 from models.environments import Environment
 from models.failures import RoasError, StoreError
 from models.settings import current_settings
@@ -36,6 +36,8 @@ def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
     found = [inspect_environment_file(name, settings, beats.get(f"watch/{name}")) for name in names]
     usable = [one for _, one in found if one is not None]
     asked = engine_facts(usable[0] if environment is not None and usable else _of_this_machine())
+    if environment is not None and usable and not isinstance(asked.engine, Trouble):
+        found = [(_with_overlaps(one, declared), declared) for one, declared in found]
     facts = MachineFacts(
         checked_at=datetime.now(UTC),
         user=os.geteuid(),
@@ -53,6 +55,31 @@ def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
         stores_clock_skew=_skew() if stores_problem is None else None,
     )
     return diagnose(facts)
+
+
+def _with_overlaps(facts: EnvironmentFacts, environment: Environment | None) -> EnvironmentFacts:
+    """Add what an update finds out about the services that should be replaced start-first; nothing it cannot."""
+    from core.deployment.overlap import wants_overlap
+    from tasks.runtime.clients import compose_of, engine_of
+
+    if environment is None:
+        return facts
+    try:
+        application = compose_of(environment).render()
+        if not any(wants_overlap(one, environment) for one in application.services.values()):
+            return facts
+        from tasks.deployment.overlap import decide_overlaps
+
+        seen = engine_of(environment).containers.inspect_project(environment.project)
+        decided = decide_overlaps(environment, application, seen)
+    except RoasError:
+        # Validation says what is wrong with the Compose files.
+        return facts
+    return replace(
+        facts,
+        stop_first={name: one.because for name, one in decided.items() if not one.possible},
+        overlap_notes={name: one.note for name, one in decided.items() if one.possible and one.note},
+    )
 
 
 def _heartbeats() -> tuple[Mapping[str, datetime], Trouble | None]:

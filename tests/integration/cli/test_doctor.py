@@ -131,3 +131,25 @@ def test_reads_the_versions_that_are_installed_and_required() -> None:
         ("Prefect", True, True),
         ("SQLite", True, True),
     ]
+
+
+@pytest.mark.engine
+def test_says_which_service_is_not_replaced_start_first_as_a_plan_does(
+    doctor: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        f"compose_files: [compose.yaml]\nproject: doctor-{free_port()}\nservices: {{web: {{order: start-first}}}}\n"
+    )
+    (tmp_path / "compose.yaml").write_text(
+        "services:\n  web: {image: debian:trixie-slim, ports: ['8080:80']}\n  db: {image: debian:trixie-slim}\n"
+    )
+
+    lines = [one for one in json.loads(doctor("shop", "--json").stdout) if one["name"] == "shop update"]
+
+    assert [(one["verdict"], one["finding"], one["fix"]) for one in lines] == [
+        (
+            "warning",
+            "web is not replaced start-first: port 8080 of the host is fixed.",
+            "roas plan --update shop",
+        )
+    ]

@@ -155,3 +155,23 @@ def test_a_clock_that_differs_from_that_of_the_stores_is_wrong(seconds: float, v
 
 def test_the_clock_of_stores_in_files_is_not_judged() -> None:
     assert "stores_clock" not in {one.name for one in diagnose(GOOD)}
+
+
+def test_why_a_service_is_not_replaced_start_first_is_a_warning() -> None:
+    shop = EnvironmentFacts(
+        name="shop",
+        watched_at=NOW,
+        stop_first={"web": "port 80 of the host is fixed"},
+        overlap_notes={"api": "requests may fail, because front does not try again"},
+    )
+
+    found = [one for one in diagnose(replace(GOOD, environments=(shop,))) if one.name == "shop update"]
+
+    assert [(one.verdict, one.finding, one.fix) for one in found] == [
+        (Verdict.WARNING, "web is not replaced start-first: port 80 of the host is fixed.", "roas plan --update shop"),
+        (
+            Verdict.WARNING,
+            "api is replaced start-first, but requests may fail, because front does not try again.",
+            "roas plan --update shop",
+        ),
+    ]
