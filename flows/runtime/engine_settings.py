@@ -6,7 +6,10 @@ import copy
 import os
 import sys
 from pathlib import Path
+from string import Template
 from typing import Any
+
+_IN_LOGGING_TEMPLATE = {"PREFECT_LOGGING_LEVEL", "PREFECT_SERVER_LOGGING_LEVEL", "PREFECT_INTERNAL_LOGGING_LEVEL"}
 
 
 def take_settings_over() -> None:
@@ -56,20 +59,22 @@ def _remember_logging_config() -> None:
     from prefect.logging import configuration
     from prefect.settings import get_current_settings
 
+    default = configuration.DEFAULT_LOGGING_SETTINGS_PATH
+    if not set(Template(default.read_text(encoding="utf-8")).get_identifiers()) <= _IN_LOGGING_TEMPLATE:
+        return
     load, kept = configuration.load_logging_config, dict[str, dict[str, Any]]()
 
     def remembered(path: Path) -> dict[str, Any]:
-        if path != configuration.DEFAULT_LOGGING_SETTINGS_PATH:
+        if path != default:
             return load(path)
         known = get_current_settings()
-        levels = known.server.logging_level, known.internal.logging_level
+        levels = known.logging.level, known.server.logging_level, known.internal.logging_level
         given = sorted(item for item in os.environ.items() if item[0].startswith("PREFECT_LOGGING_"))
-        # Where another configuration would be says nothing of this one, and depends on the folder of the request.
-        of = repr((levels, known.logging.model_copy(update={"config_path": None}), given))
+        of = repr((levels, given))
         if of not in kept:
             kept[of] = load(path)
         return copy.deepcopy(kept[of])
 
     configuration.load_logging_config = remembered
     refresh_global_settings_context()
-    remembered(configuration.DEFAULT_LOGGING_SETTINGS_PATH)
+    remembered(default)
