@@ -44,13 +44,19 @@ T = TypeVar("T")
 
 
 async def gather_facts(
-    environment: Environment, *, held_by: str | None = None, compose: ComposeAhead | None = None
+    environment: Environment,
+    *,
+    held_by: str | None = None,
+    compose: ComposeAhead | None = None,
+    engine: DockerEngine | None = None,
 ) -> Facts:
     """Gather the facts for validation; a fact that cannot be read becomes a `Trouble` or a gap, never an error.
 
     `held_by` names the process that runs another operation on this environment, if one does. `compose` are answers of
-    Compose to the same questions about the same sources.
+    Compose to the same questions about the same sources. `engine` is a client that is open already, and stays open.
     """
+    if engine is not None:
+        return await _gather(environment, engine, held_by, compose)
     engine = DockerEngine(environment.engine)
     engine.conceal(concealed_values(environment))
     try:

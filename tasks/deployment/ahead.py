@@ -1,6 +1,7 @@
 """Ask for an operation what no operation changes, while its command still waits for Prefect.
 
 That is what Compose says of the files, which counts only while they are unchanged, and what registries say of images.
+The stores are opened meanwhile, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from models.environments import Environment
 from models.failures import RoasError
 from tasks.deployment.images import ask_registries, pulled_references
 from tasks.runtime.clients import find_environment, known_applications
+from tasks.runtime.stores import open_stores
 
 _FRESH_SECONDS = 5.0
 """An answer that is older is asked for again: the operation has waited for another one to end."""
@@ -52,7 +54,9 @@ def look_ahead(name: str, compose_files: tuple[str, ...], kind: str, parameters:
         compose = ComposeAhead(environment, variables, known_applications())
     except (RoasError, OSError):
         return
-    pool = ThreadPoolExecutor(1, thread_name_prefix="registries-ahead")
+    pool = ThreadPoolExecutor(2, thread_name_prefix="ahead")
+    # A failure is told by whoever uses them.
+    pool.submit(open_stores)
     answers = pool.submit(
         lambda: ask_registries(environment, pulled_references(environment, compose.render(), options))
     )

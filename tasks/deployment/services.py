@@ -62,7 +62,7 @@ NO_FETCH = FetchOptions()
 async def gather_facts(environment: Environment) -> Facts:
     """Gather every fact that a start of the environment is validated from."""
     known = await asyncio.to_thread(compose_ahead, environment)
-    return await preflight.gather_facts(environment, compose=known)
+    return await preflight.gather_facts(environment, compose=known, engine=engine_of(environment))
 
 
 @task(name="read the application", **READ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from adapters.stores import Stores
@@ -11,6 +12,9 @@ from models.settings import Settings, current_settings
 
 if TYPE_CHECKING:
     from adapters.redis_cache import Cache
+
+_opening = Lock()
+"""Threads that need the stores first, at the same time, open them once."""
 
 
 def open_stores() -> Stores:
@@ -20,7 +24,8 @@ def open_stores() -> Stores:
         StoreError: A store cannot be opened.
     """
     settings = current_settings()
-    return stores_at(settings.data_dir.absolute(), settings.stores_url)
+    with _opening:
+        return stores_at(settings.data_dir.absolute(), settings.stores_url)
 
 
 def stores_exist() -> bool:
