@@ -1,10 +1,17 @@
-"""How fast data is saved and put back, beside restic on the folder itself, and pg_dump and psql alone.
+"""How fast data is saved and put back, beside what the same programs reach alone.
 
-    python -m benchmarks.update_snapshots [files postgresql] [--megabytes 1024] [--rounds 3]
+    python -m benchmarks.update_snapshots [files stream postgresql] [--megabytes 1024] [--rounds 3]
 
-Each round measures both ways in turns, with a new repository each time; the figures are medians. The data is half
-random, half text. The goal is a throughput of at least 0.8 of what the programs alone reach. It takes the engine's
-socket, root (restic alone reads the volume's folder), and the image roas/gallery:local.
+Alone means the fastest way that a shell has to the same result, an encrypted repository of the same restic without its
+cache: for files `restic backup` and `restic restore` of the volume's folder itself, for PostgreSQL
+`docker exec pg_dump | restic backup --stdin` and `restic dump | docker exec psql --single-transaction` into a database
+that was emptied first. `stream` saves files as where the volume's folder is not on this machine, through the engine's
+copy. What `pg_dump` into a file and `psql` from one take is printed beside: neither encrypts, nor keeps an earlier one.
+
+Each round measures both ways, which of them first in turns, with a new repository each time and nothing left to write
+to the disk before; the figures are medians. The page cache is warm for both. The data is half random, half text. The
+goal is a throughput of at least 0.8 of what the programs alone reach. CPU is the time of this process and its programs,
+without the engine and the server. It takes the engine's socket, root (the volume's folder), and roas/gallery:local.
 """
 
 from __future__ import annotations
@@ -19,6 +26,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -30,6 +39,8 @@ from models.snapshots import FilesData, PostgresqlData, SavedData, SnapshotPart
 
 IMAGE = "roas/gallery:local"
 GOAL = 0.8
+HERE = {"DOCKER_HOST": "unix:///var/run/docker.sock"}
+"""The engine on this machine."""
 _PASSWORD = "of-a-measurement"
 _MIB = 1024 * 1024
 
@@ -37,11 +48,11 @@ _MIB = 1024 * 1024
 def main() -> None:
     """Measure the requested kinds, and end with 1 where the goal is missed."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("kinds", nargs="*", choices=["files", "postgresql", []], help="by default both")
+    arguments.add_argument("kinds", nargs="*", choices=["files", "stream", "postgresql", []], help="by default all")
     arguments.add_argument("--megabytes", type=int, default=1024)
     arguments.add_argument("--rounds", type=int, default=3)
     chosen = arguments.parse_args()
-    measures = {"files": measure_files, "postgresql": measure_postgresql}
+    measures = {"files": measure_files, "stream": measure_stream, "postgresql": measure_postgresql}
     kept = True
     for kind in chosen.kinds or measures:
         with tempfile.TemporaryDirectory(prefix="roas-snapshots-") as folder:
@@ -50,7 +61,17 @@ def main() -> None:
 
 
 def measure_files(folder: Path, megabytes: int, rounds: int) -> bool:
-    """Save and restore the files of a volume."""
+    """Save and restore the files of a volume whose folder is on this machine."""
+    return _measure_volume("files", folder, megabytes, rounds, HERE)
+
+
+def measure_stream(folder: Path, megabytes: int, rounds: int) -> bool:
+    """Save and restore the files of a volume through the engine's copy."""
+    # Docker's command line finds the engine by itself, and ours does not know that it is on this machine.
+    return _measure_volume("stream", folder, megabytes, rounds, {})
+
+
+def _measure_volume(name: str, folder: Path, megabytes: int, rounds: int, engine: dict[str, str]) -> bool:
     volume = f"roas-bench-{secrets.token_hex(4)}"
     _docker("volume", "create", volume)
     try:
@@ -61,11 +82,13 @@ def measure_files(folder: Path, megabytes: int, rounds: int) -> bool:
         data = FilesData(kind="files", volume="files")
         place = PartPlace(container="", image=image, source=volume)
 
-        def alone(repository: Path) -> tuple[float, float]:
-            saving = _timed(lambda: _restic(repository, "backup", "--quiet", str(where)))
-            return saving, _timed(lambda: _restic(repository, "restore", "latest", "--target", str(folder / "back")))
+        def save(repository: Path) -> None:
+            _restic(repository, "backup", "--quiet", str(where))
 
-        return _compare("files", data, place, alone, folder, rounds)
+        def restore(repository: Path) -> None:
+            _restic(repository, "restore", "--quiet", "latest", "--target", str(folder / "back"))
+
+        return _compare(name, data, place, {"save": save, "restore": restore}, folder, rounds, engine)
     finally:
         _docker("volume", "rm", "-f", volume)
 
@@ -76,68 +99,101 @@ def measure_postgresql(folder: Path, megabytes: int, rounds: int) -> bool:
         image = _docker("inspect", "-f", "{{.Image}}", container)
         data = PostgresqlData(kind="postgresql", service="db", user="postgres", password_secret="SECRET")
         place = PartPlace(container=container, image=image, password=_PASSWORD)
-        command = ["docker", "exec", "-i", "-e", f"PGPASSWORD={_PASSWORD}", container]
+        inside = f"docker exec -i -e PGPASSWORD={_PASSWORD} {container}"
+        dump, load = (
+            f"{inside} pg_dump -h127.0.0.1 -Upostgres",
+            f"{inside} psql -q -o/dev/null -1 -h127.0.0.1 -Upostgres",
+        )
+        restic, file = "restic --no-cache", folder / "dump.sql"
 
-        def alone(_repository: Path) -> tuple[float, float]:
-            dump = folder / "dump.sql"
+        def emptied() -> None:
+            _psql(container, "drop schema public cascade; create schema public")
 
-            def save() -> None:
-                with dump.open("wb") as file:
-                    subprocess.run([*command, "pg_dump", "-h127.0.0.1", "-Upostgres"], stdout=file, check=True)
+        def save(repository: Path) -> None:
+            _shell(repository, f"{dump} | {restic} backup --quiet --stdin --stdin-filename dump.sql")
 
-            def load() -> None:
-                _psql(container, "drop schema public cascade; create schema public")
-                with dump.open("rb") as file:
-                    psql = ["psql", "-q", "-o/dev/null", "-1", "-h127.0.0.1", "-Upostgres"]
-                    subprocess.run([*command, *psql], stdin=file, check=True)
+        def restore(repository: Path) -> None:
+            emptied()
+            _shell(repository, f"{restic} dump latest dump.sql | {load}")
 
-            return _timed(save), _timed(load)
+        def save_to_file(repository: Path) -> None:
+            _shell(repository, f"{dump} > {file}")
 
-        return _compare("postgresql", data, place, alone, folder, rounds)
+        def load_from_file(repository: Path) -> None:
+            emptied()
+            _shell(repository, f"{load} < {file}")
+
+        ways = {"save": save, "restore": restore, "save to a file": save_to_file, "load from a file": load_from_file}
+        return _compare("postgresql", data, place, ways, folder, rounds, HERE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Took:
+    """Seconds that something took by the clock, and of the CPU."""
+
+    clock: float
+    cpu: float
 
 
 def _compare(
     name: str,
     data: SavedData,
     place: PartPlace,
-    alone: Callable[[Path], tuple[float, float]],
+    alone: dict[str, Callable[[Path], None]],
     folder: Path,
     rounds: int,
+    engine: dict[str, str],
 ) -> bool:
     """Measure in turns, print, and say whether the goal is met."""
-    seconds: dict[str, list[float]] = {"save": [], "save alone": [], "restore": [], "restore alone": []}
-    part: SnapshotPart | None = None
-    for _ in range(rounds):
+    own: dict[str, list[_Took]] = {"save": [], "restore": []}
+    other: dict[str, list[_Took]] = {way: [] for way in alone}
+    size = 0
+
+    def measure_alone() -> None:
         with _repository(folder) as repository:
             _restic(repository, "init", "--quiet")
-            saved, restored = alone(repository)
-            seconds["save alone"].append(saved)
-            seconds["restore alone"].append(restored)
+            for way, doing in alone.items():
+                other[way].append(_timed(partial(doing, repository)))
             shutil.rmtree(folder / "back", ignore_errors=True)
+
+    def measure_ours() -> None:
+        nonlocal size
         with _repository(folder) as repository:
             limit = Limit(3600)
             made = Repository(str(repository), _PASSWORD, "bench", {"PATH": os.environ["PATH"]})
             made.prepare(limit)
-            variables = {"PATH": os.environ["PATH"], "HOME": str(Path.home())}
+            variables = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **engine}
             client = PartClient(
                 containers=Containers(variables, "bench", limit), repository=made, limit=limit, folder=folder
             )
-            began = time.monotonic()
-            part = client.save(data, place, "bench")
-            seconds["save"].append(time.monotonic() - began)
-            began = time.monotonic()
-            client.load(data, part, place)
-            seconds["restore"].append(time.monotonic() - began)
+            parts: list[SnapshotPart] = []
+            own["save"].append(_timed(lambda: parts.append(client.save(data, place, "bench"))))
+            own["restore"].append(_timed(lambda: client.load(data, parts[0], place)))
+            size = parts[0].bytes
+
+    for number in range(rounds):
+        order = (measure_alone, measure_ours)
+        for measure in order if number % 2 == 0 else reversed(order):
+            measure()
     kept = True
-    for what in ("save", "restore"):
-        own, other = median(seconds[what]), median(seconds[f"{what} alone"])
-        size = (part.bytes if part else 0) / _MIB
-        kept = kept and other / own >= GOAL
+    for way, took in own.items():
+        ratio = _median(other[way]).clock / _median(took).clock
+        kept = kept and ratio >= GOAL
         print(
-            f"{name} {what}: {size / own:.0f} MiB/s in {own:.1f} s, alone {size / other:.0f} MiB/s in {other:.1f} s: "
-            f"ratio {other / own:.2f} (goal {GOAL})"
+            f"{name} {way}: {_figures(size, took)}; alone {_figures(size, other[way])}: ratio {ratio:.2f} (goal {GOAL})"
         )
+    for way in (way for way in other if way not in own):
+        print(f"{name} {way}: {_figures(size, other[way])}")
     return kept
+
+
+def _median(took: list[_Took]) -> _Took:
+    return _Took(median(one.clock for one in took), median(one.cpu for one in took))
+
+
+def _figures(size: int, took: list[_Took]) -> str:
+    middle = _median(took)
+    return f"{size / _MIB / middle.clock:.0f} MiB/s in {middle.clock:.1f} s, CPU {middle.cpu:.1f} s"
 
 
 @contextmanager
@@ -178,15 +234,28 @@ def _fill(file: Path, size: int) -> None:
             out.write((f"a line of text, number {number}\n".encode() * 4096)[:65_536])
 
 
-def _timed(doing: Callable[[], object]) -> float:
-    began = time.monotonic()
+def _timed(doing: Callable[[], object]) -> _Took:
+    # What was written before is not what is measured.
+    os.sync()
+    used, began = os.times(), time.monotonic()
     doing()
-    return time.monotonic() - began
+    took, now = time.monotonic() - began, os.times()
+    return _Took(took, sum(now[:4]) - sum(used[:4]))
+
+
+def _shell(repository: Path, script: str) -> None:
+    subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script], env=_variables(repository), check=True, capture_output=True
+    )
+
+
+def _variables(repository: Path) -> dict[str, str]:
+    kept = {"PATH": os.environ["PATH"], "HOME": str(Path.home())}
+    return {**kept, "RESTIC_REPOSITORY": str(repository), "RESTIC_PASSWORD": _PASSWORD}
 
 
 def _restic(repository: Path, *words: str) -> None:
-    variables = {"PATH": os.environ["PATH"], "RESTIC_REPOSITORY": str(repository), "RESTIC_PASSWORD": _PASSWORD}
-    subprocess.run(["restic", "--no-cache", *words], env=variables, check=True, capture_output=True)
+    subprocess.run(["restic", "--no-cache", *words], env=_variables(repository), check=True, capture_output=True)
 
 
 def _psql(container: str, statement: str) -> None:

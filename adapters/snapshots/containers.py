@@ -6,10 +6,11 @@ reached as Compose reaches it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
+from adapters.snapshots.folders import folder_on_this_machine
 from adapters.snapshots.streams import Command, Ended, Limit, StreamFailedError, run
 from models.failures import SnapshotError
 
@@ -89,10 +90,13 @@ class Containers:
         given = ("--interactive",) if with_input else ()
         return self._docker(what, "run", *given, *options, image, "-c", script, "sh", *arguments)
 
-    def image_of(self, container: str) -> str:
-        """The id of a container's image."""
-        inspected = self.answer(self._docker("inspecting a container", "inspect", container))
-        return str(json.loads(inspected)[0]["Image"])
+    def folder_of(self, volume: str) -> Path | None:
+        """The folder of a volume, where it is on this machine and this process may read and write all of it.
+
+        Raises:
+            SnapshotError: The engine did not answer in time.
+        """
+        return folder_on_this_machine(self._variables, volume, self._limit)
 
     def pause(self, containers: Sequence[str]) -> None:
         """Let no process of these containers run until `unpause`."""
@@ -116,32 +120,40 @@ class Containers:
         return Command(what=what, arguments=("docker", *words), variables={**self._variables, **(secret or {})})
 
 
-PREPARE_FILES = f"""
-set -e
-rm -rf {FOLDER}/.roas-restore
-mkdir -p {FOLDER}/.roas-restore/new
-"""
-"""Makes a place beside the files for those that are put back; they stay as they are."""
+ASIDE = f"{FOLDER}/.roas-restore"
+"""Where a helper container has the files that are put back, until they are complete."""
 
-SWITCH_FILES = f"""
+PREPARE_FILES = """
 set -e
-cd {FOLDER}
-[ -d .roas-restore/new ] || exit 0
-mkdir -p .roas-restore/old
-if [ ! -e .roas-restore/moved ]; then
+umask 077
+rm -rf "$1"
+mkdir -p "$1/new"
+"""
+"""Makes a place for files that are put back; those that are there stay as they are. Argument: that place."""
+
+SWITCH_FILES = """
+set -e
+cd "$1"
+aside=$2
+[ -d "$aside/new" ] || exit 0
+mkdir -p "$aside/old"
+if [ ! -e "$aside/moved" ]; then
     for one in ./* ./.[!.]* ./..?*; do
         [ -e "$one" ] || [ -L "$one" ] || continue
-        [ "$one" = ./.roas-restore ] || mv "$one" .roas-restore/old/
+        [ "$one" = ./.roas-restore ] || mv "$one" "$aside/old/"
     done
-    touch .roas-restore/moved
+    touch "$aside/moved"
 fi
-for one in .roas-restore/new/* .roas-restore/new/.[!.]* .roas-restore/new/..?*; do
+for one in "$aside"/new/* "$aside"/new/.[!.]* "$aside"/new/..?*; do
     [ -e "$one" ] || [ -L "$one" ] || continue
     mv "$one" ./
 done
-rm -rf .roas-restore
+rm -rf "$aside"
 """
-"""Puts complete files in the place of the others; one that was cut off goes on where it was."""
+"""Puts complete files in the place of the others; one that was cut off goes on where it was.
+
+Arguments: the folder, and the place where the complete ones are, on the same file system.
+"""
 
 PUT_FILE = """
 set -e

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from adapters.snapshots.containers import FOLDER, PREPARE_FILES, PUT_FILE, SWITCH_FILES, Containers
-from adapters.snapshots.restic import Repository, readable
-from adapters.snapshots.streams import Command, Limit, StreamFailedError, read, stream
+from adapters.snapshots.containers import ASIDE, FOLDER, PREPARE_FILES, PUT_FILE, SWITCH_FILES, Containers
+from adapters.snapshots.restic import Repository, Saved, readable
+from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, read, stream
 from core.storage.dumps import (
     NO_SQLITE,
     PASSWORD_VARIABLE,
@@ -24,6 +25,7 @@ from core.storage.dumps import (
     redis_facts,
     redis_facts_command,
     redis_files,
+    roles_command,
     rows_command,
 )
 from core.storage.tar_check import TarCheck
@@ -43,6 +45,10 @@ _TRIES = 3
 _NO_PROGRAM = (126, NO_SQLITE)
 _ASK_AGAIN_SECONDS = 0.3
 _LARGEST = 5
+_ROLES = "roles"
+"""Fact of a PostgreSQL database: the names of the roles that a load brings back."""
+_FOLDER = "folder"
+"""Fact of files that restic read from a folder itself: its path. Without it they are one tar archive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,20 +83,18 @@ class PartClient:
             SnapshotError: It could not be saved; nothing of it counts.
         """
         began = time.monotonic()
-        receiver = self.repository.receiver(data.name, snapshot_id)
         try:
             if isinstance(data, FilesData):
-                size, output, facts = self._save_files(data, place, receiver)
+                saved, facts = self._save_files(data, place, snapshot_id)
             else:
-                size, output, facts = self._save_database(data, place, receiver)
+                saved, facts = self._save_database(data, place, self.repository.receiver(data.name, snapshot_id))
         except StreamFailedError as error:
             raise _readable(error, self.repository) from error
-        saved = self.repository.saved(output)
         return SnapshotPart(
             name=data.name,
             kind=data.kind,
             restic_id=saved.restic_id,
-            bytes=size,
+            bytes=saved.bytes,
             added_bytes=saved.added_bytes,
             seconds=round(time.monotonic() - began, 3),
             facts=facts,
@@ -119,7 +123,7 @@ class PartClient:
                     beside = (f"{data.file}{end}" for end in ("-wal", "-shm", "-journal"))
                     self._put(source, place, data.file, f"{data.file}.roas-new", part, "", "", *beside)
                 case FilesData():
-                    self._load_files(source, data, place)
+                    self._load_files(data, part, place)
         except StreamFailedError as error:
             raise _readable(error, self.repository) from error
 
@@ -136,11 +140,11 @@ class PartClient:
                 raise SnapshotError(f"{data.service} takes no connections: {ended.error.strip() or ended.output}.")
             time.sleep(_ASK_AGAIN_SECONDS)
 
-    def question(self, data: PostgresqlData | MariadbData | RedisData, place: PartPlace) -> str:
-        """What a server has: the number of its tables, and the rows of the largest ones; or its keys.
+    def question(self, data: PostgresqlData | MariadbData | RedisData, part: SnapshotPart, place: PartPlace) -> str:
+        """What a server that loaded a part has: the number of tables, and rows of the largest ones; or its keys.
 
         Raises:
-            SnapshotError: It does not answer.
+            SnapshotError: It does not answer, or lacks a role that was saved.
         """
         try:
             printed = self.containers.answer(self._inside(data, place, f"asking {data.name}", question_command(data)))
@@ -158,7 +162,19 @@ class PartClient:
         except (StreamFailedError, ValueError, IndexError) as error:
             raise SnapshotError(f"{data.name} does not answer what it has: {error}") from error
         rows = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        return f"{tables:,} tables" + (f"; rows: {rows}" if rows else "")
+        return f"{tables:,} tables" + (f"; rows: {rows}" if rows else "") + self._roles_of(data, part, place)
+
+    def _roles_of(self, data: PostgresqlData | MariadbData, part: SnapshotPart, place: PartPlace) -> str:
+        saved: list[str] = part.facts.get(_ROLES) or []
+        if not isinstance(data, PostgresqlData) or not saved:
+            return ""
+        if lacking := sorted(set(saved) - set(self._roles(data, place))):
+            raise SnapshotError(f"{data.name} lacks roles that were saved: {', '.join(lacking)}.")
+        return f"; {len(saved):,} {'role' if len(saved) == 1 else 'roles'}"
+
+    def _roles(self, data: PostgresqlData, place: PartPlace) -> list[str]:
+        asked = self._inside(data, place, f"asking {data.name}", roles_command(data))
+        return self.containers.answer(asked).splitlines()
 
     def read_files(self, part: SnapshotPart) -> str:
         """Read files from the repository, which checks the hash of each piece, and count them.
@@ -168,7 +184,7 @@ class PartClient:
         """
         check = TarCheck()
         try:
-            read(self.repository.source(part.name, part.restic_id), self.limit, check.feed)
+            read(self._source_of_files(part), self.limit, check.feed)
         except StreamFailedError as error:
             raise _readable(error, self.repository) from error
         check.finish()
@@ -203,16 +219,18 @@ class PartClient:
 
     def _save_database(
         self, data: DatabaseData, place: PartPlace, receiver: Command
-    ) -> tuple[int, str, dict[str, object]]:
+    ) -> tuple[Saved, dict[str, object]]:
         facts: dict[str, object] = {}
         if isinstance(data, RedisData):
             asked = self.containers.ask(self._inside(data, place, f"asking {data.name}", redis_facts_command()))
             facts = dict(redis_facts(asked.output))
+        if isinstance(data, PostgresqlData):
+            facts = {_ROLES: self._roles(data, place)}
         # A copy of a file that only its owner may read takes root.
         user = "0" if isinstance(data, SqliteData) else ""
         source = self._inside(data, place, f"saving {data.name}", dump_command(data), user=user)
         try:
-            done = stream(source, receiver, self.limit)
+            output = stream(source, receiver, self.limit)
         except StreamFailedError as error:
             if not isinstance(data, SqliteData) or error.command is not source:
                 raise
@@ -224,33 +242,57 @@ class PartClient:
                     advice="add one of them to the image, or run roas where it may read the file itself.",
                 ) from error
             with self._copy_of(place.host_file) as copy:
-                done = stream(Command(what=f"saving {data.name}", arguments=("cat", str(copy))), receiver, self.limit)
-        if not done.bytes:
+                output = stream(Command(what=f"saving {data.name}", arguments=("cat", str(copy))), receiver, self.limit)
+        saved = self.repository.saved(output)
+        if not saved.bytes:
             raise SnapshotError(f"Nothing came when {data.name} was saved;", advice="look at its service's log.")
-        return done.bytes, done.output, facts
+        return saved, facts
 
-    def _save_files(self, data: FilesData, place: PartPlace, receiver: Command) -> tuple[int, str, dict[str, object]]:
+    def _save_files(self, data: FilesData, place: PartPlace, snapshot_id: str) -> tuple[Saved, dict[str, object]]:
+        if (folder := self.containers.folder_of(place.source)) is not None:
+            saver = self.repository.folder_receiver(data.name, snapshot_id, folder)
+            with self._paused(place.pause):
+                saved = self.repository.saved(self.containers.answer(saver))
+            return saved, {"files": saved.files, "file_bytes": saved.bytes, _FOLDER: str(folder)}
+        receiver = self.repository.receiver(data.name, snapshot_id)
         with self.containers.helper(place.image, place.source, read_only=True) as helper:
             source = self.containers.copy_out(helper, FOLDER, f"reading {data.name}")
             with self._paused(place.pause):
                 for number in range(_TRIES):
                     check = TarCheck()
                     try:
-                        done = stream(source, receiver, self.limit, inspect=check.feed, finish=check.finish)
+                        output = inspected_stream(source, receiver, self.limit, check)
                         break
                     except StreamFailedError:
                         raise
                     except SnapshotError:
                         if number + 1 == _TRIES or self.limit.reached():
                             raise
-        return done.bytes, done.output, {"files": check.files, "file_bytes": check.bytes}
+        return self.repository.saved(output), {"files": check.files, "file_bytes": check.bytes}
 
-    def _load_files(self, source: Command, data: FilesData, place: PartPlace) -> None:
+    def _load_files(self, data: FilesData, part: SnapshotPart, place: PartPlace) -> None:
         what = f"putting {data.name} back"
-        self.containers.answer(self.containers.script(place.image, PREPARE_FILES, (), what, volume=place.source))
+        saved_folder, folder = part.facts.get(_FOLDER), self.containers.folder_of(place.source)
+        if saved_folder and folder is not None:
+            # Beside the volume's files: no container can reach them there.
+            aside = folder.with_name(".roas-restore")
+            self.containers.answer(_on_this_machine(PREPARE_FILES, what, aside))
+            restorer = self.repository.folder_restorer(data.name, part.restic_id, saved_folder, aside / "new")
+            self.containers.answer(restorer)
+            self.containers.answer(_on_this_machine(SWITCH_FILES, what, folder, aside))
+            return
+        script = partial(self.containers.script, place.image, what=what, volume=place.source)
+        self.containers.answer(script(PREPARE_FILES, (ASIDE,)))
         with self.containers.helper(place.image, place.source, read_only=False) as helper:
-            stream(source, self.containers.copy_in(helper, f"{FOLDER}/.roas-restore/new", what), self.limit)
-        self.containers.answer(self.containers.script(place.image, SWITCH_FILES, (), what, volume=place.source))
+            receiver = self.containers.copy_in(helper, f"{ASIDE}/new", what)
+            stream(self._source_of_files(part), receiver, self.limit)
+        self.containers.answer(script(SWITCH_FILES, (FOLDER, ASIDE)))
+
+    def _source_of_files(self, part: SnapshotPart) -> Command:
+        """The program that prints the files of a part as a tar archive, however they were saved."""
+        if folder := part.facts.get(_FOLDER):
+            return self.repository.folder_source(part.name, part.restic_id, folder)
+        return self.repository.source(part.name, part.restic_id)
 
     def _put(self, source: Command, place: PartPlace, file: str, collect: str, part: SnapshotPart, *more: str) -> None:
         what = f"putting {part.name} back"
@@ -295,6 +337,11 @@ class PartClient:
             except sqlite3.Error as error:
                 raise SnapshotError(f"{file} cannot be copied: {error}.") from error
             yield copy
+
+
+def _on_this_machine(script: str, what: str, *folders: Path) -> Command:
+    # Files that are half switched are worse than a program that is left to end.
+    return Command(what=what, arguments=("sh", "-c", script, "sh", *map(str, folders)), outlives=True)
 
 
 def _readable(error: StreamFailedError, repository: Repository) -> SnapshotError:

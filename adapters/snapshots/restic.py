@@ -23,9 +23,11 @@ _SHORT_SECONDS = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A stream in the repository: restic's id of it, and by how many bytes the repository grew."""
+    """What restic saved: its id of it, its bytes and files, and by how many bytes the repository grew."""
 
     restic_id: str
+    bytes: int
+    files: int
     added_bytes: int
 
 
@@ -73,8 +75,18 @@ class Repository:
 
     def receiver(self, part: str, snapshot_id: str) -> Command:
         """The program that saves its input as a part of a snapshot; `saved` reads what it prints."""
-        words = ("backup", "--json", "--stdin", "--stdin-filename", file_name(part), "--host", self._environment)
-        return self._command(f"saving {part} by restic", *words, "--tag", ",".join((_OURS, snapshot_id)))
+        return self._backup(part, snapshot_id, "--stdin", "--stdin-filename", file_name(part))
+
+    def folder_receiver(self, part: str, snapshot_id: str, folder: Path) -> Command:
+        """The program that saves the files of a folder as a part of a snapshot; `saved` reads what it prints.
+
+        It reads only those that changed since the folder was saved last.
+        """
+        return self._backup(part, snapshot_id, "--no-scan", "--one-file-system", "--", str(folder))
+
+    def _backup(self, part: str, snapshot_id: str, *words: str) -> Command:
+        common = ("backup", "--json", "--host", self._environment, "--tag", ",".join((_OURS, snapshot_id)))
+        return self._command(f"saving {part} by restic", *common, *words)
 
     def saved(self, output: str) -> Saved:
         """What the receiver saved.
@@ -86,12 +98,27 @@ class Repository:
             said = _document(line)
             if isinstance(said, dict) and said.get("message_type") == "summary" and said.get("snapshot_id"):
                 added = said.get("data_added_packed") or said.get("data_added") or 0
-                return Saved(restic_id=str(said["snapshot_id"]), added_bytes=int(added))
+                return Saved(
+                    restic_id=str(said["snapshot_id"]),
+                    bytes=int(said.get("total_bytes_processed") or 0),
+                    files=int(said.get("total_files_processed") or 0),
+                    added_bytes=int(added),
+                )
         raise SnapshotError("restic did not say what it saved;", advice="is it of version 0.16 or later?")
 
     def source(self, part: str, restic_id: str) -> Command:
         """The program that prints a saved part; restic checks the hash of all that it prints."""
         return self._command(f"reading {part} from the repository", "dump", restic_id, file_name(part))
+
+    def folder_source(self, part: str, restic_id: str, folder: str) -> Command:
+        """The program that prints a saved folder as a tar archive; restic checks the hash of all that it prints."""
+        what = f"reading {part} from the repository"
+        return self._command(what, "dump", "--archive", "tar", f"{restic_id}:{folder}", "/")
+
+    def folder_restorer(self, part: str, restic_id: str, folder: str, target: Path) -> Command:
+        """The program that puts the files of a saved folder into an empty one, with owners and modes."""
+        what = f"putting {part} back by restic"
+        return self._command(what, "restore", "--quiet", f"{restic_id}:{folder}", "--target", str(target))
 
     def known(self, limit: Limit) -> dict[str, str]:
         """The snapshot that each of restic's own ones of this environment belongs to, by restic's id.

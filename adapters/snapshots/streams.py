@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Protocol
 
 from models.failures import SnapshotError
 
 _CHUNK = 1024 * 1024
+_SPLICE_BYTES = 64 * 1024
 _STDERR_BYTES = 16 * 1024
 _OUTPUT_BYTES = 8 * 1024 * 1024
 _LOOK_EVERY_SECONDS = 0.2
@@ -25,12 +28,14 @@ _LOOK_EVERY_SECONDS = 0.2
 class Command:
     """A program with arguments, none of which is a secret, and its whole environment, which may hold some.
 
-    `what` names for messages what it does, such as "pg_dump in db".
+    `what` names for messages what it does, such as "pg_dump in db". One that `outlives` this process runs to its end
+    even where this process is killed.
     """
 
     what: str
     arguments: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    outlives: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +84,13 @@ def run(command: Command, limit: Limit, given: bytes = b"") -> Ended:
     Raises:
         SnapshotError: It is not installed, or did not end in time.
     """
-    with _started(limit, (command, True)) as (program,):
+    with _started(limit) as start, _Pipe() as pipe:
+        program = start(command, pipe.reading, None)
         output = _Tail(program.stdout, _OUTPUT_BYTES)
+        pipe.close_reading()
         with suppress(BrokenPipeError):
-            program.write(given)
-        program.close_input()
+            pipe.write(given)
+        pipe.close()
         return program.end(output)
 
 
@@ -95,7 +102,8 @@ def read(command: Command, limit: Limit, into: Callable[[bytes], object]) -> int
         SnapshotError: It is not installed, or did not end in time.
     """
     count = 0
-    with _started(limit, (command, False)) as (program,):
+    with _started(limit) as start:
+        program = start(command, None, None)
         for chunk in program.chunks():
             into(chunk)
             count += len(chunk)
@@ -103,54 +111,133 @@ def read(command: Command, limit: Limit, into: Callable[[bytes], object]) -> int
     return count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streamed:
-    """Result of a stream: the bytes that the source printed, and what the receiver printed."""
+class Inspector(Protocol):
+    """Follows a stream while it passes. Of the next `unseen` bytes it needs to know only that they passed."""
 
-    bytes: int
-    output: str
+    @property
+    def unseen(self) -> int:
+        """How many of the next bytes it need not see."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+
+    def skip(self, count: int) -> None:
+        """Take note that so many bytes passed, at most `unseen`."""
+
+    def finish(self) -> None:
+        """Raise where the stream is not complete."""
 
 
-def stream(
-    source: Command,
-    receiver: Command,
-    limit: Limit,
-    *,
-    inspect: Callable[[bytes], object] | None = None,
-    finish: Callable[[], object] | None = None,
-    before: bytes = b"",
-    after: bytes = b"",
-) -> Streamed:
-    """Give what a source prints to a receiver, between `before` and `after`.
+def stream(source: Command, receiver: Command, limit: Limit, *, before: bytes = b"", after: bytes = b"") -> str:
+    """Let a source print into a receiver, between `before` and `after`; what the receiver printed.
 
-    The receiver reads an end only once the source has ended well and `finish` has raised nothing; else it is killed
-    first. So a receiver that acts at the end of its input never acts on a part of it. `inspect` gets every chunk.
+    Both have the ends of one pipe, so nothing of the stream passes through this process. The receiver reads an end only
+    once the source has ended well; else it is killed first. So a receiver that acts at the end of its input never acts
+    on a part of it.
 
     Raises:
         StreamFailedError: One of them failed.
-        SnapshotError: One is not installed, or did not end in time; or as `inspect` and `finish`.
+        SnapshotError: One is not installed, or did not end in time.
     """
-    count = 0
-    with _started(limit, (receiver, True), (source, False)) as (writing, reading):
+    with _started(limit) as start, _Pipe() as pipe:
+        writing = start(receiver, pipe.reading, None)
         output = _Tail(writing.stdout, _OUTPUT_BYTES)
+        pipe.close_reading()
         try:
-            writing.write(before)
-            for chunk in reading.chunks():
-                if inspect is not None:
-                    inspect(chunk)
-                writing.write(chunk)
-                count += len(chunk)
-            reading.end().check(source)
-            if finish is not None:
-                finish()
-            writing.write(after)
+            pipe.write(before)
+            # This process keeps its own end for writing: while it is open, the receiver reads no end.
+            ended = start(source, None, pipe.writing).end()
+            if ended.exit_code != 0 and pipe.is_broken():
+                raise BrokenPipeError
+            ended.check(source)
+            pipe.write(after)
         except BrokenPipeError:
-            ended = writing.end(output)
-            raise StreamFailedError(receiver, ended) from None
-        writing.close_input()
-        ended = writing.end(output)
-        ended.check(receiver)
-        return Streamed(bytes=count, output=ended.output)
+            raise StreamFailedError(receiver, writing.end(output)) from None
+        pipe.close()
+        return _ended_well(writing, output, receiver)
+
+
+def inspected_stream(source: Command, receiver: Command, limit: Limit, inspector: Inspector) -> str:
+    """As `stream`, with an inspector that sees what passes; what it need not see passes inside the kernel.
+
+    Raises:
+        StreamFailedError: One of them failed.
+        SnapshotError: One is not installed, or did not end in time; or as the inspector.
+    """
+    with _started(limit) as start, _Pipe() as pipe:
+        writing = start(receiver, pipe.reading, None)
+        output = _Tail(writing.stdout, _OUTPUT_BYTES)
+        pipe.close_reading()
+        reading = start(source, None, None)
+        try:
+            _pass_on(reading.stdout, pipe, inspector)
+            reading.end().check(source)
+            inspector.finish()
+        except BrokenPipeError:
+            raise StreamFailedError(receiver, writing.end(output)) from None
+        pipe.close()
+        return _ended_well(writing, output, receiver)
+
+
+def _pass_on(source: IO[bytes] | None, pipe: _Pipe, inspector: Inspector) -> None:
+    while source is not None:
+        if inspector.unseen >= _SPLICE_BYTES:
+            count = os.splice(source.fileno(), pipe.writing, min(inspector.unseen, _CHUNK))
+            inspector.skip(count)
+        else:
+            chunk = os.read(source.fileno(), inspector.unseen + _SPLICE_BYTES)
+            count = len(chunk)
+            inspector.feed(chunk)
+            pipe.write(chunk)
+        if not count:
+            return
+
+
+def _ended_well(receiver: _Program, output: _Tail, command: Command) -> str:
+    ended = receiver.end(output)
+    ended.check(command)
+    return ended.output
+
+
+class _Pipe:
+    """A pipe between two programs, of which this process has both ends at first."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe()
+        _enlarge(self.writing)
+        self._open = {self.reading, self.writing}
+
+    def __enter__(self) -> _Pipe:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, data: bytes) -> None:
+        """Write all of it; raises BrokenPipeError where no program reads it."""
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self.writing, left) :]
+
+    def is_broken(self) -> bool:
+        """Whether no program reads it any more."""
+        poll = select.poll()
+        poll.register(self.writing, 0)
+        return any(found & select.POLLERR for _, found in poll.poll(0))
+
+    def close_reading(self) -> None:
+        """Leave the end for reading to the program that has it."""
+        self._close(self.reading)
+
+    def close(self) -> None:
+        """Let the receiver read the end, once the source has closed its own end too."""
+        for end in tuple(self._open):
+            self._close(end)
+
+    def _close(self, end: int) -> None:
+        if end in self._open:
+            self._open.discard(end)
+            os.close(end)
 
 
 class _Tail:
@@ -178,39 +265,26 @@ class _Tail:
 class _Program:
     """A program that runs, in a group of its own with all that it starts."""
 
-    def __init__(self, command: Command, limit: Limit, *, with_input: bool) -> None:
+    def __init__(self, command: Command, limit: Limit, given: int | None, printed: int | None) -> None:
+        """`given` and `printed` are descriptors of its input and output; without them there is none, and a pipe."""
         try:
             self._process = subprocess.Popen(
                 command.arguments,
                 env={"PATH": os.defpath, **command.variables},
-                stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdin=subprocess.DEVNULL if given is None else given,
+                stdout=subprocess.PIPE if printed is None else printed,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
                 bufsize=0,
+                preexec_fn=None if command.outlives else _EndWithParent(),
             )
         except FileNotFoundError as error:
             raise missing(command.arguments[0]) from error
         self._command, self._limit = command, limit
         self.stdout = self._process.stdout
         self._errors = _Tail(self._process.stderr, _STDERR_BYTES)
-        for pipe in (self._process.stdin, self.stdout):
-            # Fewer turns between two programs; a user's limit may refuse it.
-            with suppress(OSError):
-                if pipe is not None:
-                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _CHUNK)
-
-    def write(self, data: bytes) -> None:
-        """Write all of it to its input."""
-        left = memoryview(data)
-        while left and self._process.stdin is not None:
-            left = left[os.write(self._process.stdin.fileno(), left) :]
-
-    def close_input(self) -> None:
-        """Let it read the end of its input."""
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
+        if self.stdout is not None:
+            _enlarge(self.stdout.fileno())
 
     def chunks(self) -> Iterator[bytes]:
         """What it prints, until its end."""
@@ -237,15 +311,43 @@ class _Program:
     def close(self) -> None:
         """Wait for its end, and close what leads to it."""
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
 
 
+class _EndWithParent:
+    """Lets the kernel kill a program when this process ends, however that ends.
+
+    Two programs with one pipe would go on without it, and take a part of the data for all of it, or write into a
+    repository or folder that the next operation uses.
+    """
+
+    def __init__(self) -> None:
+        self._parent = os.getpid()
+
+    def __call__(self) -> None:
+        """Called in the new process before the program begins: no lock may be taken here."""
+        _LIBC.prctl(_DEATH_SIGNAL_OPTION, signal.SIGKILL)
+        if os.getppid() != self._parent:
+            os._exit(1)
+
+
+_LIBC = ctypes.CDLL(None)
+_DEATH_SIGNAL_OPTION = 1
+"""prctl's PR_SET_PDEATHSIG."""
+
+
+def _enlarge(pipe: int) -> None:
+    # Fewer turns between two programs; a user's limit may refuse it.
+    with suppress(OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
+
+
 @contextmanager
-def _started(limit: Limit, *commands: tuple[Command, bool]) -> Iterator[Sequence[_Program]]:
-    """Programs that are killed at the end, or where the limit is reached."""
+def _started(limit: Limit) -> Iterator[Callable[[Command, int | None, int | None], _Program]]:
+    """Starts programs that are killed at the end, or where the limit is reached."""
     programs: list[_Program] = []
     over = threading.Event()
 
@@ -255,11 +357,14 @@ def _started(limit: Limit, *commands: tuple[Command, bool]) -> Iterator[Sequence
                 for program in programs:
                     program.kill()
 
+    def start(command: Command, given: int | None, printed: int | None) -> _Program:
+        programs.append(_Program(command, limit, given, printed))
+        return programs[-1]
+
     watching = threading.Thread(target=watch, daemon=True)
     try:
-        programs.extend(_Program(command, limit, with_input=with_input) for command, with_input in commands)
         watching.start()
-        yield programs
+        yield start
     finally:
         over.set()
         for program in programs:

@@ -31,8 +31,8 @@ def dump_command(data: DatabaseData) -> tuple[str, ...]:
     """The program that prints all of a database, as it was at one moment, while it stays available."""
     match data:
         case PostgresqlData():
-            # Not compressed: restic compresses, and finds what it has already.
-            return ("pg_dump", "--format=plain", "--no-password", *_postgresql(data))
+            host, user, database = _postgresql_place(data)
+            return ("sh", "-c", _DUMP_POSTGRESQL, "sh", database, *host, user)
         case MariadbData():
             options = ("--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob")
             more = ("--skip-dump-date", "--add-drop-database", "--databases", data.database)
@@ -80,6 +80,12 @@ def question_command(data: PostgresqlData | MariadbData | RedisData) -> tuple[st
                     data.database, "--execute", _TABLES_MARIADB)  # fmt: skip
         case RedisData():
             return (*_either("redis-cli", "valkey-cli"), "dbsize")
+
+
+def roles_command(data: PostgresqlData) -> tuple[str, ...]:
+    """The program that prints the roles of a server that a load brings back, one a line: none but for a superuser."""
+    options = ("--no-psqlrc", "--tuples-only", "--no-align", "--no-password", "--set=ON_ERROR_STOP=1")
+    return ("psql", *options, *_postgresql(data), "--command", _ROLES_POSTGRESQL)
 
 
 def rows_command(data: MariadbData, tables: tuple[str, ...]) -> tuple[str, ...]:
@@ -150,9 +156,14 @@ def counts_in(printed: str) -> dict[str, int]:
 
 
 def _postgresql(data: PostgresqlData) -> tuple[str, ...]:
+    host, user, database = _postgresql_place(data)
+    return (*host, user, f"--dbname={database}")
+
+
+def _postgresql_place(data: PostgresqlData) -> tuple[tuple[str, ...], str, str]:
     # With a password by TCP: where the socket is, differs between images.
     host = ("--host=127.0.0.1",) if data.password_secret else ()
-    return (*host, f"--username={data.user}", f"--dbname={data.database or data.user}")
+    return host, f"--username={data.user}", data.database or data.user
 
 
 def _either(name: str, old: str) -> tuple[str, ...]:
@@ -162,6 +173,45 @@ def _either(name: str, old: str) -> tuple[str, ...]:
 def _sql(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "''")
 
+
+# Roles first, since the dump grants them rights. Not compressed: restic compresses, and finds what it has already.
+# A role that is there keeps its password, since what logs in now knows that one. Only a superuser may read passwords.
+# pg_dumpall forbids psql's own commands in what it prints, and here some are added: lines of its own that begin like
+# one are left out. In a log of the server no statement may show the hash of a password.
+_DUMP_POSTGRESQL = r"""
+set -e
+database=$1
+shift
+roles() { pg_dumpall --roles-only --no-password --database="$database" "$@"; }
+text=$(roles "$@" 2>/dev/null) || text=$(roles --no-role-passwords "$@")
+cat <<'END'
+SELECT rolsuper AS is_superuser FROM pg_roles WHERE rolname = current_user \gset
+\if :is_superuser
+\set ON_ERROR_STOP off
+\set ON_ERROR_ROLLBACK on
+SET LOCAL log_statement = 'none';
+SET LOCAL log_min_messages = 'panic';
+SET LOCAL log_min_duration_statement = -1;
+END
+printf '%s\n' "$text" | sed -e '/^\\/d' -e '/^--/d' -e '/^CREATE ROLE .*;$/a\
+\\set there :ERROR' -e 's/^\(ALTER ROLE .* WITH .*\) PASSWORD '"'[^']*'"'\(.*\);$/\\if :there\
+\1\2;\
+\\else\
+&\
+\\endif/'
+cat <<'END'
+\set ON_ERROR_ROLLBACK off
+\set ON_ERROR_STOP on
+RESET log_min_messages;
+\endif
+END
+exec pg_dump --format=plain --no-password "$@" --dbname="$database"
+"""
+
+_ROLES_POSTGRESQL = """
+SELECT rolname FROM pg_roles
+WHERE rolname !~ '^pg_' AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) ORDER BY 1
+"""
 
 # Into a file: on a pipe, redis-cli leaves the mark of the replication's end after the dump.
 _COPY_REDIS = """

@@ -22,6 +22,15 @@ class TarCheck:
         self._rest = b""
         self._empty_blocks = 0
 
+    @property
+    def unseen(self) -> int:
+        """How many of the next bytes are the content of a file."""
+        return 0 if self._rest else self._skip
+
+    def skip(self, count: int) -> None:
+        """Take note that so many bytes of content passed."""
+        self._skip -= count
+
     def feed(self, chunk: bytes) -> None:
         """Take the next part of the archive.
 

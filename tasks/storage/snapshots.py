@@ -198,7 +198,7 @@ async def rehearse_part(
                 engine.containers.start(copy)
                 client.wait_until_ready(data, place, _READY_SECONDS)
                 client.load(data, part, place)
-            return client.question(data, place)
+            return client.question(data, part, place)
 
     return await _in_thread(rehearse, seconds)
 

@@ -10,10 +10,12 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from adapters.stores import Stores
 from flows.deployment.startup import startup
 from flows.storage.rehearse import rehearse
 from flows.storage.restore import restore
@@ -75,6 +77,32 @@ async def test_what_was_saved_is_restored_as_it_was(shop: Place) -> None:
     assert data.held(ALL) == was
 
 
+async def test_roles_and_grants_of_postgresql_come_back_and_a_rehearsal_proves_it(shop: Place) -> None:
+    declare(shop, "db")
+    await startup("test")
+    data = Data(shop.project)
+    data.postgresql(
+        "create role app login password 'of-the-app'; create role \"read'ers\"; grant \"read'ers\" to app;"
+        'create table goods (name text); grant select on goods to "read\'ers";'
+    )
+    hashes = "select count(*) from pg_authid where rolname = 'app' and rolpassword = '{}'"
+    await snapshot("test")
+    rehearsed = await rehearse("test")
+    data.postgresql("drop owned by \"read'ers\"; drop role \"read'ers\"; alter role app password 'newer'")
+    newer = data.postgresql("select rolpassword from pg_authid where rolname = 'app'")
+
+    await restore("test", confirmed=True)
+
+    assert rehearsed.rehearsal is not None
+    assert rehearsed.rehearsal.problem == ""
+    assert rehearsed.rehearsal.found["db/shop"].endswith("; 3 roles")
+    assert data.postgresql("select has_table_privilege('app', 'goods', 'select')") == "t"
+    # What logs in now knows the password of now.
+    assert data.postgresql(hashes.format(newer)) == "1"
+    log = subprocess.run(["docker", "logs", f"{shop.project}-db-1"], capture_output=True, text=True, check=True)
+    assert "SCRAM-SHA" not in log.stdout + log.stderr
+
+
 def last(place: Place) -> Operation:  # noqa: F811
     with place.stores() as stores:
         return stores.operations.history(environment="test")[0]
@@ -130,6 +158,14 @@ async def test_a_database_serves_and_no_argument_shows_its_password_while_it_is_
     assert (shop.settings.data_dir / "snapshots" / "test.password").stat().st_mode & 0o777 == 0o600
 
 
+def runner_of(stores: Stores) -> int:
+    """The process that holds the environment."""
+    lease = stores.leases.current("test", datetime.now(UTC))
+    assert lease is not None
+    assert lease.runner is not None
+    return lease.runner.pid
+
+
 async def test_a_snapshot_that_was_killed_is_never_offered_and_leaves_nothing(shop: Place) -> None:
     data = await shop_with(shop, "db", "app")
     data.fill("before", ("app",))
@@ -139,7 +175,8 @@ async def test_a_snapshot_that_was_killed_is_never_offered_and_leaves_nothing(sh
         while not stores.snapshots.of("test") or "pg_dump" not in await asyncio.to_thread(command_lines):
             assert process.poll() is None, process.communicate()
             await asyncio.sleep(0.05)
-        process.kill()
+        # The fork of the warm process that runs it: its caller's end would only ask it to end.
+        os.kill(runner_of(stores), signal.SIGKILL)
         process.wait()
         with pytest.raises(NotFoundError, match="no snapshot of test"):
             await rehearse("test")
@@ -163,7 +200,7 @@ async def test_a_restore_that_was_killed_lets_nothing_start_until_it_is_finished
     data.fill("after", ("db", "app"))
     process = roas("snapshot", "restore", "--yes", "test")
     with process:
-        while "psql --no-psqlrc" not in await asyncio.to_thread(command_lines):
+        while "psql --no-psqlrc --quiet" not in await asyncio.to_thread(command_lines):
             assert process.poll() is None, process.communicate()
             await asyncio.sleep(0.02)
         # The fork of the warm process that runs it: its caller's end would only ask it to end.

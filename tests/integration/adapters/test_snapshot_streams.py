@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from adapters.snapshots.restic import Repository, generated_password, readable
-from adapters.snapshots.streams import Command, Limit, StreamFailedError, read, run, stream
+from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, read, run, stream
 from core.storage.tar_check import TarCheck
 from models.failures import BadInputError, SnapshotError
 from tests.support.small_disk import small_disk  # noqa: F401 - a fixture
@@ -39,13 +41,12 @@ def test_a_stream_comes_back_as_it_was(repository: Repository, tmp_path: Path) -
     (tmp_path / "content").write_bytes(content)
     source = Command(what="the source", arguments=("cat", str(tmp_path / "content")))
 
-    done = stream(source, repository.receiver("db/shop", "s-1"), limit())
-    saved = repository.saved(done.output)
+    saved = repository.saved(stream(source, repository.receiver("db/shop", "s-1"), limit()))
     back = bytearray()
     count = read(repository.source("db/shop", saved.restic_id), limit(), back.extend)
 
     assert bytes(back) == content
-    assert done.bytes == count == len(content)
+    assert saved.bytes == count == len(content)
     assert saved.added_bytes > len(content)
     assert repository.known(limit()) == {saved.restic_id: "s-1"}
     repository.forget([saved.restic_id], limit())
@@ -64,9 +65,54 @@ def test_an_archive_that_ends_early_leaves_nothing(repository: Repository, tmp_p
     (tmp_path / "file").write_bytes(os.urandom(100_000))
     check = TarCheck()
     with pytest.raises(SnapshotError, match="became shorter"):
-        stream(command(f"tar -C {tmp_path} -cf - file | head -c 60000"), repository.receiver("a", "s-1"), limit(),
-               inspect=check.feed, finish=check.finish)  # fmt: skip
+        inspected_stream(command(f"tar -C {tmp_path} -cf - file | head -c 60000"), repository.receiver("a", "s-1"),
+                         limit(), check)  # fmt: skip
     assert repository.known(limit()) == {}
+
+
+@pytest.mark.parametrize("size", [10, 511, 65_536, 1_500_000])
+def test_an_archive_passes_as_it_is_while_its_files_are_counted(tmp_path: Path, size: int) -> None:
+    for number in range(5):
+        (tmp_path / f"file {number}").write_bytes(os.urandom(size + number))
+    archive = f"cd {tmp_path} && tar -cf - --format=gnu file*"
+    check, received = TarCheck(), tmp_path / "received"
+    expected = run(command(f"{archive} | sha256sum"), limit()).output.split()[0]
+
+    printed = inspected_stream(command(archive), command(f"tee {received} | sha256sum"), limit(), check)
+
+    assert printed.split()[0] == expected
+    assert (check.files, check.bytes) == (5, 5 * size + 10)
+
+
+def test_programs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    script = (
+        "from adapters.snapshots.streams import *\n"
+        "one = Command(what='', arguments=('yes',))\n"
+        f"stream(one, Command(what='', arguments=('sh', '-c', 'echo $$ > {tmp_path}/pid; exec cat >/dev/null')), "
+        "Limit(300))"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", script])
+    written = tmp_path / "pid"
+    while not written.exists() or not written.read_text():
+        assert caller.poll() is None
+        time.sleep(0.02)
+    group = Path(f"/proc/{caller.pid}/task/{caller.pid}/children").read_text().split()
+
+    caller.kill()
+    caller.wait()
+
+    assert written.read_text().strip() in group
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() and "State:\tZ" not in status_of(child) for child in group):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def status_of(process: str) -> str:
+    try:
+        return Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return "State:\tZ"
 
 
 def test_a_receiver_never_reads_the_end_of_a_part(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Files of a volume that restic reads itself where the volume's folder is surely on this machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.snapshots.containers import Containers
+from adapters.snapshots.parts import PartClient, PartPlace
+from adapters.snapshots.restic import Repository
+from adapters.snapshots.streams import Limit
+from models.snapshots import FilesData
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root reads the folders of volumes"),
+]
+
+IMAGE = "debian:trixie-slim"
+VARIABLES = {"PATH": os.environ["PATH"], "HOME": str(Path.home())}
+LOCAL = {**VARIABLES, "DOCKER_HOST": os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")}
+DATA = FilesData(kind="files", volume="files")
+
+
+@pytest.fixture
+def volume() -> Iterator[str]:
+    name = f"roas-test-folder-{secrets.token_hex(4)}"
+    subprocess.run(["docker", "volume", "create", name], check=True, capture_output=True)
+    yield name
+    subprocess.run(["docker", "volume", "rm", "-f", name], check=True, capture_output=True)
+
+
+def client(folder: Path, variables: dict[str, str]) -> PartClient:
+    repository = Repository(str(folder / "repository"), "a password", "shop", VARIABLES)
+    limit = Limit(120)
+    repository.prepare(limit)
+    containers = Containers(variables, "s-1", limit)
+    return PartClient(containers=containers, repository=repository, limit=limit, folder=folder)
+
+
+def fill(folder: Path, value: str) -> None:
+    (folder / "a b").mkdir(exist_ok=True)
+    (folder / "a b" / f"only {value}").write_text(value * 1000)
+    (folder / f".hidden-{value}").touch()
+    (folder / "link").unlink(missing_ok=True)
+    (folder / "link").symlink_to(f"a b/only {value}")
+    os.chown(folder / "a b" / f"only {value}", 1234, 4321)
+    (folder / "a b" / f"only {value}").chmod(0o640)
+
+
+def held(folder: Path) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for one in sorted(folder.rglob("*")):
+        state = one.lstat()
+        content = one.read_bytes() if one.is_file() else b""
+        found.append((str(one.relative_to(folder)), state.st_mode, state.st_uid, state.st_gid, content))
+    return found
+
+
+@pytest.mark.parametrize("saved_by", [LOCAL, VARIABLES], ids=["folder", "stream"])
+@pytest.mark.parametrize("loaded_by", [LOCAL, VARIABLES], ids=["folder", "stream"])
+def test_files_come_back_whichever_way_they_are_reached(
+    volume: str, tmp_path: Path, saved_by: dict[str, str], loaded_by: dict[str, str]
+) -> None:
+    saving, loading = client(tmp_path, saved_by), client(tmp_path, loaded_by)
+    folder = folder_of(volume)
+    fill(folder, "before")
+    was, place = held(folder), PartPlace(container="", image=IMAGE, source=volume)
+
+    part = saving.save(DATA, place, "s-1")
+    for one in folder.iterdir():
+        one.rename(folder / f"{one.name}-moved")
+    fill(folder, "after")
+    counted = loading.read_files(part)
+    loading.load(DATA, part, place)
+
+    assert ("folder" in part.facts) is (saved_by is LOCAL)
+    assert (part.facts["files"], part.facts["file_bytes"]) == (2, 6000)
+    assert counted == "2 files, 6,000 bytes"
+    assert held(folder) == was
+    assert [one.name for one in folder.parent.iterdir()] == ["_data"]
+
+
+def folder_of(volume: str) -> Path:
+    inspected = ["docker", "volume", "inspect", "-f", "{{.Mountpoint}}", volume]
+    return Path(subprocess.run(inspected, check=True, capture_output=True, text=True).stdout.strip())
+
+
+def test_an_empty_volume_is_saved_and_comes_back(volume: str, tmp_path: Path) -> None:
+    one, place = client(tmp_path, LOCAL), PartPlace(container="", image=IMAGE, source=volume)
+    folder = folder_of(volume)
+    part = one.save(DATA, place, "s-1")
+    fill(folder, "after")
+
+    one.load(DATA, part, place)
+
+    assert one.read_files(part) == "0 files, 0 bytes"
+    assert held(folder) == []
+
+
+def test_a_volume_that_mounts_another_file_system_is_not_read_by_its_folder(tmp_path: Path) -> None:
+    name = f"roas-test-folder-{secrets.token_hex(4)}"
+    options = ("--opt", "type=tmpfs", "--opt", "device=tmpfs")
+    subprocess.run(["docker", "volume", "create", *options, name], check=True, capture_output=True)
+    try:
+        assert client(tmp_path, LOCAL).containers.folder_of(name) is None
+        assert client(tmp_path, LOCAL).containers.folder_of("/srv") is None
+    finally:
+        subprocess.run(["docker", "volume", "rm", "-f", name], check=True, capture_output=True)
