@@ -87,6 +87,7 @@ class EnvironmentFacts:
 
     `lacks_restic`: it names data to save, and the program that saves it is not installed. `stop_first` says of each
     service that should be replaced start-first why it is not, and `overlap_notes` what fails or is cut when it is.
+    `snapshot_problems` says what is wrong with its snapshots, by its policy.
     """
 
     name: str
@@ -98,6 +99,7 @@ class EnvironmentFacts:
     lacks_restic: bool = False
     stop_first: dict[str, str] = field(default_factory=dict)
     overlap_notes: dict[str, str] = field(default_factory=dict)
+    snapshot_problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

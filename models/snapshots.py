@@ -116,6 +116,12 @@ class DataSettings(Strict):
         default=(), description="Names of secrets that restic gets as variables, such as AWS_SECRET_ACCESS_KEY."
     )
     keep: KeepSnapshots = Field(default=KeepSnapshots(), description="How many snapshots stay.")
+    max_age_hours: float | None = Field(
+        default=None,
+        gt=0,
+        le=87_600,
+        description="An alert opens while the newest whole snapshot is older, or no restore of one was ever rehearsed.",
+    )
     before_updates: Literal["changed", "all", "never"] = Field(
         default="changed",
         description="What is saved before an update: what the replaced services use, everything, or nothing.",

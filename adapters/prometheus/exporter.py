@@ -83,6 +83,7 @@ class StoreCollector(Collector):
         self._clock = clock
         self._lock = threading.Lock()
         self._every: dict[str, timedelta] = {}
+        self._max_ages: dict[str, timedelta] = {}
         self._monitoring = MonitoringFigures(stores)
         self._operations = OperationFigures(stores)
         self._errors = ErrorFigures(stores)
@@ -132,6 +133,9 @@ class StoreCollector(Collector):
         about = "How often an environment's file wants it collected."
         intervals = (((name,), interval.total_seconds()) for name, interval in sorted(every.items()))
         yield gauge("roas_collection_interval_seconds", about, "environment", samples=intervals)
+        about = "How old the newest whole snapshot of the data may be, by an environment's file."
+        allowed = (((name,), one.total_seconds()) for name, one in sorted(self._max_ages.items()))
+        yield gauge("roas_snapshot_max_age_seconds", about, "environment", samples=allowed)
         build = [((version("roas-ops"),), 1)]
         yield gauge("roas_build_info", "1; the version of this program is its label.", "version", samples=build)
         about = "How long it took to read the figures of this scrape."
@@ -141,7 +145,9 @@ class StoreCollector(Collector):
         """The collection interval by environment, or the default if its file cannot be read."""
         try:
             files = environment_files(self._settings)
-            self._every = {name: _interval(name, file, file.stat().st_mtime_ns) for name, file in files.items()}
+            read = {name: _asked_for(name, file, file.stat().st_mtime_ns) for name, file in files.items()}
+            self._every = {name: every for name, (every, _) in read.items()}
+            self._max_ages = {name: age for name, (_, age) in read.items() if age is not None}
         except (OSError, RoasError) as error:
             log.warning("the environments cannot be read: %s", error)
         return self._every
@@ -190,13 +196,19 @@ class StoreCollector(Collector):
 
 
 @lru_cache(maxsize=1024)
-def _interval(name: str, file: Path, changed_ns: int) -> timedelta:
-    """Read the interval of an environment; its file's time of change makes it read again."""
+def _asked_for(name: str, file: Path, changed_ns: int) -> tuple[timedelta, timedelta | None]:
+    """An environment's collection interval, and how old its newest snapshot may be.
+
+    Its file's time of change makes it read again.
+    """
     try:
-        return timedelta(seconds=read_environment(file, name).collect_every_seconds)
+        environment = read_environment(file, name)
+        hours = environment.data.max_age_hours if environment.data is not None else None
+        age = None if hours is None else timedelta(hours=hours)
+        return timedelta(seconds=environment.collect_every_seconds), age
     except RoasError as error:
         log.warning("the collection interval of %s cannot be read: %s", name, error)
-        return timedelta(seconds=Environment.model_fields["collect_every_seconds"].default)
+        return timedelta(seconds=Environment.model_fields["collect_every_seconds"].default), None
 
 
 def _read_part(name: str, read: Callable[[], list[Metric]]) -> list[Metric] | None:

@@ -196,6 +196,7 @@ def _environment(one: EnvironmentFacts, facts: MachineFacts) -> Iterator[Diagnos
         lines.append(
             _wrong(one.name, "restic is not installed, so its data cannot be saved.", "apt-get install restic")
         )
+    lines += [_warning(f"{one.name} snapshots", *_problem(text)) for text in one.snapshot_problems]
     yield from lines or [_ok(one.name, "Its file and its secrets can be read.")]
     plan = f"roas plan --update {one.name}"
     for service, because in one.stop_first.items():
@@ -203,6 +204,12 @@ def _environment(one: EnvironmentFacts, facts: MachineFacts) -> Iterator[Diagnos
     for service, note in one.overlap_notes.items():
         yield _warning(f"{one.name} update", f"{service} is replaced start-first, but {note}.", plan)
     yield _watch(one, facts.checked_at)
+
+
+def _problem(text: str) -> tuple[str, str]:
+    """A problem as a sentence, and the command that it names."""
+    what, _, command = text.partition("; `")
+    return f"{what[:1].upper()}{what[1:]}.", command.partition("`")[0]
 
 
 def _watch(one: EnvironmentFacts, now: datetime) -> Diagnosis:

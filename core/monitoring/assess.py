@@ -19,6 +19,7 @@ from core.monitoring.scores import score_services, scores_to_store
 from core.monitoring.snapshot import (
     HEALTH,
     RESTARTS,
+    SNAPSHOTS,
     SOURCES,
     Evaluation,
     Evaluator,
@@ -74,7 +75,10 @@ class RememberedState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceAnswers:
-    """Answers of the sources at one moment; None for a source that did not answer, and `gaps` says why."""
+    """Answers of the sources at one moment; None for a source that did not answer, and `gaps` says why.
+
+    `snapshot_problems` says what is wrong with the snapshots of the data.
+    """
 
     at: datetime
     application: Application | None = None
@@ -85,6 +89,7 @@ class SourceAnswers:
     ends: Sequence[Death] = ()
     needs: Sequence[Dependency] = ()
     gaps: Sequence[str] = ()
+    snapshot_problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +133,7 @@ def assess(environment: Environment, seen: SourceAnswers, memory: RememberedStat
             gaps=seen.gaps,
             statistics=seen.samples is not None,
             ends={one.service: one for one in seen.ends},
+            snapshot_problems=seen.snapshot_problems,
         ),
         environment=environment,
         quiet=memory.quiet([verdict.service for verdict in health.services] if health else [], idle=idle),
@@ -215,6 +221,7 @@ EVALUATORS: tuple[Evaluator, ...] = (
     evaluators.evaluate_health,
     evaluators.evaluate_restarts,
     evaluators.evaluate_sources,
+    evaluators.evaluate_snapshots,
     evaluators.evaluate_missing_metrics,
     evaluators.evaluate_error_budgets,
     evaluate_predictions,
@@ -286,7 +293,7 @@ def is_predictive(metric: str) -> bool:
 
     False for failures that happened or are counted, and for predictions, which are dispatched separately.
     """
-    return metric not in (HEALTH, SOURCES) and not metric.endswith((AHEAD, BUDGET))
+    return metric not in (HEALTH, SOURCES, SNAPSHOTS) and not metric.endswith((AHEAD, BUDGET))
 
 
 def close_proven(

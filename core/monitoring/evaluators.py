@@ -16,6 +16,7 @@ from core.monitoring.snapshot import (
     HEALTH,
     NO_HEALTH_RESULT,
     RESTARTS,
+    SNAPSHOTS,
     SOURCES,
     Key,
     MonitoringSnapshot,
@@ -226,6 +227,14 @@ def evaluate_sources(snapshot: MonitoringSnapshot, state: MonitoringState) -> li
     level = Level.CRITICAL if snapshot.observation.verdicts is None else Level.WARNING
     reason = "; ".join(causes) or "every source answers"
     return [snapshot.signal(HOST, SOURCES, level if causes else Level.NONE, reason)]
+
+
+def evaluate_snapshots(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
+    """Report snapshots of the data that are older than the environment's policy, or that no rehearsal has proven."""
+    problems = snapshot.observation.snapshot_problems
+    reason = "; ".join(problems) or "the snapshots are as new as they must be"
+    # A record says it, and reading it again confirms nothing.
+    return [snapshot.signal(HOST, SNAPSHOTS, Level.WARNING if problems else Level.NONE, reason, lasting=True)]
 
 
 def evaluate_missing_metrics(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:

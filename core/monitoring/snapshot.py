@@ -24,6 +24,7 @@ Key = tuple[str, str]
 HEALTH = "health"
 RESTARTS = "restarts"
 SOURCES = "sources"
+SNAPSHOTS = "snapshots"
 BUDGET_STATE = "budget"
 NO_HEALTH_RESULT = frozenset({ServiceHealth.UNKNOWN, ServiceHealth.STARTING, ServiceHealth.COMPLETED})
 """The states that count neither as up nor as down."""
@@ -59,7 +60,8 @@ class Observation:
 
     `verdicts` is None if health could not be judged. `certain` are services whose state needs no confirmation,
     such as an exited container. `gaps` says which sources did not answer and why. `statistics` is whether the
-    resource use of containers was read. `ends` is the last end of each service, if known.
+    resource use of containers was read. `ends` is the last end of each service, if known. `snapshot_problems` says
+    what is wrong with the snapshots of the data, by the environment's policy.
     """
 
     at: datetime
@@ -70,6 +72,7 @@ class Observation:
     gaps: Sequence[str] = ()
     statistics: bool = True
     ends: Mapping[str, Death] = field(default_factory=dict)
+    snapshot_problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

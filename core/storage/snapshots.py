@@ -184,7 +184,7 @@ def what_would_be_lost(snapshot: DataSnapshot, now: datetime, later_deployments:
     names = ", ".join(part.name for part in snapshot.parts)
     return (
         f"All that was written to {names} since {snapshot.begun_at:%Y-%m-%d %H:%M:%S} UTC "
-        f"({_age(seconds)} ago, {deployments} since) is lost."
+        f"({age_in_words(seconds)} ago, {deployments} since) is lost."
     )
 
 
@@ -216,7 +216,8 @@ def _dependants(services: frozenset[str], application: Application) -> set[str]:
         found |= more
 
 
-def _age(seconds: float) -> str:
+def age_in_words(seconds: float) -> str:
+    """How long ago something was, such as 3 d."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

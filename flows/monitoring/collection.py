@@ -40,6 +40,7 @@ from tasks.monitoring.collect import (
 )
 from tasks.recovery.notify import notify_where_asked
 from tasks.runtime.clients import load_environment
+from tasks.storage.freshness import read_snapshot_problems
 
 log = logging.getLogger("roas")
 Answer = TypeVar("Answer")
@@ -157,12 +158,13 @@ async def ask_sources(declared: Environment) -> SourceAnswers:
     """Ask every source at once. One that does not answer is a gap, in words."""
     gaps: list[str] = []
     recently = max(_LEAST_RECEIVED, 3 * timedelta(seconds=declared.collect_every_seconds))
-    application, system, samples, container_states, events = await asyncio.gather(
+    application, system, samples, container_states, events, problems = await asyncio.gather(
         _or_gap("compose files", read_known(declared, outline=True), gaps),
         _or_gap("host", sample_system(), gaps),
         _or_gap("container statistics", sample_services(declared), gaps),
         _or_gap("containers", inspect_application(declared), gaps),
         _or_gap("engine events", recent_events(declared, recently), gaps),
+        _or_gap("snapshots", read_snapshot_problems(declared), gaps),
     )
     health = None
     # The engine that did not show its containers is a gap already, in the same words.
@@ -178,6 +180,7 @@ async def ask_sources(declared: Environment) -> SourceAnswers:
         ends=deaths(events or (), container_states or ()),
         needs=dependencies_of(declared, application) if application else (),
         gaps=gaps,
+        snapshot_problems=problems or (),
     )
 
 

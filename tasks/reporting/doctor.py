@@ -18,6 +18,7 @@ from adapters.doctor import (
     installed_programs,
 )
 from core.deployment.doctor import diagnose
+from core.storage.freshness import snapshot_problems
 from models.doctor import Diagnosis, EnvironmentFacts, MachineFacts
 from models.environments import Environment
 from models.failures import RoasError, StoreError
@@ -38,8 +39,9 @@ def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
     asked = engine_facts(usable[0] if environment is not None and usable else _of_this_machine())
     if environment is not None and usable and not isinstance(asked.engine, Trouble):
         found = [(_with_overlaps(one, declared), declared) for one, declared in found]
+    checked_at = datetime.now(UTC)
     facts = MachineFacts(
-        checked_at=datetime.now(UTC),
+        checked_at=checked_at,
         user=os.geteuid(),
         programs=installed_programs(),
         engine_url=asked.address,
@@ -50,7 +52,10 @@ def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
         host=asked.host,
         data=data_folder(settings.data_dir),
         server=inspect_server(settings),
-        environments=tuple(replace(facts, watched_by=watched_by(facts.name)) for facts, _ in found),
+        environments=tuple(
+            replace(_with_snapshots(facts, declared, checked_at), watched_by=watched_by(facts.name))
+            for facts, declared in found
+        ),
         stores_problem=stores_problem,
         stores_clock_skew=_skew() if stores_problem is None else None,
     )
@@ -98,6 +103,17 @@ def _skew() -> timedelta | None:
     with suppress(StoreError):
         return open_stores().hosts.skew()
     return None
+
+
+def _with_snapshots(facts: EnvironmentFacts, declared: Environment | None, now: datetime) -> EnvironmentFacts:
+    if declared is None or declared.data is None or not stores_exist():
+        return facts
+    try:
+        snapshots = open_stores().snapshots.of(declared.name)
+    except RoasError:
+        # Another line says what is wrong with the stores.
+        return facts
+    return replace(facts, snapshot_problems=snapshot_problems(declared, snapshots, now))
 
 
 def _of_this_machine() -> Environment:

@@ -26,7 +26,7 @@ from models.operations import INTERRUPTION_SECONDS, Operation, OperationStatus, 
 from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
-from models.snapshots import DataSnapshot, SnapshotState
+from models.snapshots import DataSnapshot, Rehearsal, SnapshotState
 from tests.support.dashboards import DASHBOARDS, FOLDER, addresses, panels, queries
 from tests.support.prometheus_server import PrometheusForTests, prometheus, prometheus_needed, running_prometheus
 from tests.support.store_rows import put_alerts
@@ -183,7 +183,10 @@ def test_grafana_is_reported_of_the_source_and_the_folder_that_compose_mounts() 
 def test_every_panel_shows_data_and_every_rule_can_be_judged(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", environments_dir=tmp_path / "environments")
     settings.environments_dir.mkdir()
-    (settings.environments_dir / "prod.yaml").write_text("name: prod\nproject: prod\ncompose_files: [compose.yaml]\n")
+    (settings.environments_dir / "prod.yaml").write_text(
+        "name: prod\nproject: prod\ncompose_files: [compose.yaml]\n"
+        "data: {save: [{kind: files, volume: uploads}], max_age_hours: 26}\n"
+    )
     with Stores.open(settings) as stores:
         _fill(stores)
         collector = StoreCollector(stores, settings, Cache())
@@ -293,6 +296,7 @@ def _fill(stores: Stores) -> None:
     snapshot = DataSnapshot(snapshot_id="s0", environment="prod", begun_at=now)
     stores.snapshots.begin(snapshot)
     stores.snapshots.end(replace(snapshot, state=SnapshotState.WHOLE, ended_at=now))
+    stores.snapshots.rehearsed(snapshot, now, Rehearsal(ok=True, seconds=1.0))
     stores.errors.record(_error(0))
     stores.tickets.open(Ticket(ticket_id="t0", error_id="e0", environment="prod", title="free it", opened_at=now))
 

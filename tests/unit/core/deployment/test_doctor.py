@@ -138,6 +138,12 @@ def test_a_missing_secret_is_wrong() -> None:
     assert line_of("shop", environments=(shop,)) == (Verdict.WRONG, "export TOKEN=VALUE   # or write its file")
 
 
+def test_snapshots_that_are_too_old_are_a_warning_with_the_command_that_takes_one() -> None:
+    problem = "there is no whole snapshot of its data; `roas snapshot create shop` takes one"
+    shop = EnvironmentFacts(name="shop", watched_at=NOW, snapshot_problems=(problem,))
+    assert line_of("shop snapshots", environments=(shop,)) == (Verdict.WARNING, "roas snapshot create shop")
+
+
 def test_an_environment_that_does_not_load_has_no_other_line() -> None:
     shop = EnvironmentFacts(name="shop", problem=Trouble(what="shop.yaml:3: no such field."))
     lines = [one for one in diagnose(replace(GOOD, environments=(shop,))) if one.name.startswith("shop")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.monitoring.assess import RememberedState, SourceAnswers, assess
+from core.monitoring.assess import RememberedState, SourceAnswers, assess, is_predictive
 from core.monitoring.measurements import deaths, next_due, uses_the_same
 from models.containers import ContainerEvent, ContainerState, ServiceSample, SystemSample
 from models.environments import Environment
@@ -65,6 +65,17 @@ def test_a_first_collection_and_a_reset_counter_have_no_processor_use() -> None:
     assert (HOST, "cpu_usage") not in measured(SEEN)
     restarted = replace(NOTHING, last=(last("bot", "cpu_seconds_total", 9, NOON - MINUTE),))
     assert ("bot", "cpu_usage") not in measured(SEEN, restarted)
+
+
+def test_snapshots_that_are_too_old_open_an_alert_that_no_recovery_answers() -> None:
+    problem = "the newest whole snapshot is 3 d old"
+    judged = assess(DEV, replace(SEEN, snapshot_problems=[problem]), NOTHING).outcome
+    assert [(one.service, one.metric, one.reason) for one in judged.reported] == [(HOST, "snapshots", problem)]
+    assert not is_predictive("snapshots")
+    for number in range(1, 6):
+        later = replace(SEEN, at=NOON + number * 5 * MINUTE)
+        judged = assess(DEV, later, replace(NOTHING, states=judged.states, alerts=judged.reported)).outcome
+    assert judged.reported == ()
 
 
 def test_an_engine_that_is_away_is_a_judgement_of_its_own_and_no_healthy_one() -> None:
