@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def confirm_loss(wanted: DataSnapshot, *, yes: bool) -> None:
-    """Say what a restore of a snapshot loses, and ask whether it may unless that is settled.
+    """Say what a restore of a snapshot loses, and ask whether it may unless that is settled; then with figures.
 
     Raises:
         BadInputError: It may not, or no user is there to be asked.
@@ -28,10 +28,22 @@ def confirm_loss(wanted: DataSnapshot, *, yes: bool) -> None:
     echo(f"snapshot {wanted.snapshot_id} of {wanted.environment}, {proof_of(wanted)}. {lost}", err=True)
     if yes:
         return
+    _show_changes(wanted)
     if not sys.stdin or not sys.stdin.isatty():
         raise BadInputError("Nothing was restored, since no user confirmed it;", advice="give --yes if it may be lost.")
     if not click.confirm("Restore it?", err=True):
         raise BadInputError("Nothing was restored.")
+
+
+def _show_changes(wanted: DataSnapshot) -> None:
+    import asyncio
+
+    from tasks.runtime.clients import find_environment
+    from tasks.storage.changes import changes_since
+
+    environment = find_environment(wanted.environment)
+    for part, text in asyncio.run(changes_since(environment, wanted)).items():
+        echo(f"  {part}: {text}", err=True)
 
 
 def confirm_rollback(name: str, release: str | None, *, yes: bool) -> str:

@@ -61,6 +61,10 @@ class Containers:
         """A tar archive of all that a folder has, of a container that need not run."""
         return self._docker(what, "cp", f"{container}:{path}/.", "-")
 
+    def archive(self, container: str, path: str, what: str) -> Command:
+        """The same of a container that runs and has tar, by a program inside it, as root."""
+        return self.exec(container, what, ("tar", "-C", path, "-cf", "-", "."), user="0")
+
     def copy_in(self, container: str, path: str, what: str) -> Command:
         """Unpacks a tar archive into a folder of a container that need not run; owners and modes are kept."""
         return self._docker(what, "cp", "--archive", "-", f"{container}:{path}")
@@ -79,13 +83,14 @@ class Containers:
 
     def script(
         self, image: str, script: str, arguments: Sequence[str], what: str, *,
-        volume: str = "", volumes_from: str = "", with_input: bool = False,
+        volume: str = "", volumes_from: str = "", with_input: bool = False, read_only: bool = False,
     ) -> Command:  # fmt: skip
         """A shell script in a container of its own, as root, without network, with the volumes of another one.
 
         It runs to its end on the engine even where this process is killed.
         """
-        mounts = ("--volume", f"{volume}:{FOLDER}") if volume else ("--volumes-from", volumes_from)
+        access = ":ro" if read_only else ""
+        mounts = ("--volume", f"{volume}:{FOLDER}{access}") if volume else ("--volumes-from", volumes_from)
         options = ("--rm", "--network", "none", "--user", "0", "--label", self._label, *mounts, "--entrypoint", "sh")
         given = ("--interactive",) if with_input else ()
         return self._docker(what, "run", *given, *options, image, "-c", script, "sh", *arguments)

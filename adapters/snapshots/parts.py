@@ -6,17 +6,21 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from adapters.snapshots.containers import ASIDE, FOLDER, PREPARE_FILES, PUT_FILE, SWITCH_FILES, Containers
+from adapters.snapshots.containers import PUT_FILE, Containers
+from adapters.snapshots.files import FilesClient
+from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository, Saved, readable
-from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, read, stream
+from adapters.snapshots.streams import Command, Limit, StreamFailedError, read, stream
+from core.storage.changes import NOT_COUNTED, WRITTEN, counters_in, sizes_then_and_now, written_since
 from core.storage.dumps import (
     NO_SQLITE,
     PASSWORD_VARIABLE,
+    counters_command,
     counts_in,
     dump_command,
     load_of,
@@ -28,7 +32,6 @@ from core.storage.dumps import (
     roles_command,
     rows_command,
 )
-from core.storage.tar_check import TarCheck
 from models.failures import SnapshotError
 from models.snapshots import (
     DatabaseData,
@@ -41,30 +44,11 @@ from models.snapshots import (
     SqliteData,
 )
 
-_TRIES = 3
 _NO_PROGRAM = (126, NO_SQLITE)
 _ASK_AGAIN_SECONDS = 0.3
 _LARGEST = 5
 _ROLES = "roles"
 """Fact of a PostgreSQL database: the names of the roles that a load brings back."""
-_FOLDER = "folder"
-"""Fact of files that restic read from a folder itself: its path. Without it they are one tar archive."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartPlace:
-    """Where a part is on the engine: a container of its service, that container's image, and what the part needs.
-
-    `source` is the volume or folder of files. `host_file` is a SQLite file as this process can open it, if it can.
-    `pause` are the containers to pause.
-    """
-
-    container: str
-    image: str
-    password: str = field(default="", repr=False)
-    source: str = ""
-    host_file: Path | None = None
-    pause: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +60,11 @@ class PartClient:
     limit: Limit
     folder: Path
 
+    @property
+    def files(self) -> FilesClient:
+        """The client that moves the files of volumes."""
+        return FilesClient(containers=self.containers, repository=self.repository, limit=self.limit)
+
     def save(self, data: SavedData, place: PartPlace, snapshot_id: str) -> SnapshotPart:
         """Save a part; a database stays available meanwhile.
 
@@ -85,11 +74,11 @@ class PartClient:
         began = time.monotonic()
         try:
             if isinstance(data, FilesData):
-                saved, facts = self._save_files(data, place, snapshot_id)
+                saved, facts = self.files.save(data, place, snapshot_id)
             else:
                 saved, facts = self._save_database(data, place, self.repository.receiver(data.name, snapshot_id))
         except StreamFailedError as error:
-            raise _readable(error, self.repository) from error
+            raise readable(error, self.repository.address) from error
         return SnapshotPart(
             name=data.name,
             kind=data.kind,
@@ -123,9 +112,9 @@ class PartClient:
                     beside = (f"{data.file}{end}" for end in ("-wal", "-shm", "-journal"))
                     self._put(source, place, data.file, f"{data.file}.roas-new", part, "", "", *beside)
                 case FilesData():
-                    self._load_files(data, part, place)
+                    self.files.load(data, part, place)
         except StreamFailedError as error:
-            raise _readable(error, self.repository) from error
+            raise readable(error, self.repository.address) from error
 
     def wait_until_ready(self, data: DatabaseData, place: PartPlace, seconds: float) -> None:
         """Wait until a server takes connections.
@@ -147,15 +136,13 @@ class PartClient:
             SnapshotError: It does not answer, or lacks a role that was saved.
         """
         try:
-            printed = self.containers.answer(self._inside(data, place, f"asking {data.name}", question_command(data)))
+            printed = self._answer(data, place, question_command(data))
             if isinstance(data, RedisData):
                 return f"{int(printed.split()[-1]):,} keys"
             counts = counts_in(printed)
             if isinstance(data, MariadbData):
                 tables, largest = len(counts), tuple(counts)[:_LARGEST]
-                rows = self.containers.answer(
-                    self._inside(data, place, f"asking {data.name}", rows_command(data, largest))
-                ) if largest else ""  # fmt: skip
+                rows = self._answer(data, place, rows_command(data, largest)) if largest else ""
                 counts = counts_in(rows)
             else:
                 tables = int(printed.strip().rpartition("\t")[2] or 0)
@@ -163,6 +150,32 @@ class PartClient:
             raise SnapshotError(f"{data.name} does not answer what it has: {error}") from error
         rows = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         return f"{tables:,} tables" + (f"; rows: {rows}" if rows else "") + self._roles_of(data, part, place)
+
+    def changes(self, data: SavedData, part: SnapshotPart, place: PartPlace, since: datetime) -> str:
+        """What was written since a part was saved, for a person, from what is cheap to know.
+
+        Raises:
+            SnapshotError: It cannot be asked.
+            OSError: A file cannot be read.
+        """
+        if isinstance(data, FilesData):
+            return self.files.changes(part, place, since)
+        if isinstance(data, SqliteData):
+            size = self.containers.exec(place.container, f"asking {data.name}", ("wc", "-c", data.file))
+            return sizes_then_and_now(part.bytes, int(self.containers.answer(size).split()[0]))
+        now = self._counters(data, place).get(WRITTEN)
+        return written_since(data, part.facts.get(WRITTEN), now) if isinstance(now, dict) else NOT_COUNTED
+
+    def _counters(self, data: DatabaseData, place: PartPlace) -> dict[str, object]:
+        """A server's counters of what was written, as a fact; none where it does not say."""
+        command = counters_command(data)
+        with suppress(StreamFailedError, ValueError):
+            if command and (found := counters_in(data, self._answer(data, place, command))):
+                return {WRITTEN: found}
+        return {}
+
+    def _answer(self, data: DatabaseData, place: PartPlace, command: tuple[str, ...]) -> str:
+        return self.containers.answer(self._inside(data, place, f"asking {data.name}", command))
 
     def _roles_of(self, data: PostgresqlData | MariadbData, part: SnapshotPart, place: PartPlace) -> str:
         saved: list[str] = part.facts.get(_ROLES) or []
@@ -173,27 +186,7 @@ class PartClient:
         return f"; {len(saved):,} {'role' if len(saved) == 1 else 'roles'}"
 
     def _roles(self, data: PostgresqlData, place: PartPlace) -> list[str]:
-        asked = self._inside(data, place, f"asking {data.name}", roles_command(data))
-        return self.containers.answer(asked).splitlines()
-
-    def read_files(self, part: SnapshotPart) -> str:
-        """Read files from the repository, which checks the hash of each piece, and count them.
-
-        Raises:
-            SnapshotError: They cannot be read, or are others than were saved.
-        """
-        check = TarCheck()
-        try:
-            read(self._source_of_files(part), self.limit, check.feed)
-        except StreamFailedError as error:
-            raise _readable(error, self.repository) from error
-        check.finish()
-        if (check.files, check.bytes) != (part.facts.get("files"), part.facts.get("file_bytes")):
-            raise SnapshotError(
-                f"{part.name} has {check.files} files of {check.bytes} bytes in the repository, "
-                f"{part.facts.get('files')} of {part.facts.get('file_bytes')} were saved."
-            )
-        return f"{check.files:,} files, {check.bytes:,} bytes"
+        return self._answer(data, place, roles_command(data)).splitlines()
 
     def check_sqlite(self, part: SnapshotPart) -> str:
         """Let SQLite check a saved file.
@@ -206,7 +199,7 @@ class PartClient:
                 try:
                     read(self.repository.source(part.name, part.restic_id), self.limit, file.write)
                 except StreamFailedError as error:
-                    raise _readable(error, self.repository) from error
+                    raise readable(error, self.repository.address) from error
             try:
                 with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
                     found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -220,12 +213,12 @@ class PartClient:
     def _save_database(
         self, data: DatabaseData, place: PartPlace, receiver: Command
     ) -> tuple[Saved, dict[str, object]]:
-        facts: dict[str, object] = {}
+        facts: dict[str, object] = self._counters(data, place)
         if isinstance(data, RedisData):
             asked = self.containers.ask(self._inside(data, place, f"asking {data.name}", redis_facts_command()))
-            facts = dict(redis_facts(asked.output))
+            facts |= redis_facts(asked.output)
         if isinstance(data, PostgresqlData):
-            facts = {_ROLES: self._roles(data, place)}
+            facts[_ROLES] = self._roles(data, place)
         # A copy of a file that only its owner may read takes root.
         user = "0" if isinstance(data, SqliteData) else ""
         source = self._inside(data, place, f"saving {data.name}", dump_command(data), user=user)
@@ -248,52 +241,6 @@ class PartClient:
             raise SnapshotError(f"Nothing came when {data.name} was saved;", advice="look at its service's log.")
         return saved, facts
 
-    def _save_files(self, data: FilesData, place: PartPlace, snapshot_id: str) -> tuple[Saved, dict[str, object]]:
-        if (folder := self.containers.folder_of(place.source)) is not None:
-            saver = self.repository.folder_receiver(data.name, snapshot_id, folder)
-            with self._paused(place.pause):
-                saved = self.repository.saved(self.containers.answer(saver))
-            return saved, {"files": saved.files, "file_bytes": saved.bytes, _FOLDER: str(folder)}
-        receiver = self.repository.receiver(data.name, snapshot_id)
-        with self.containers.helper(place.image, place.source, read_only=True) as helper:
-            source = self.containers.copy_out(helper, FOLDER, f"reading {data.name}")
-            with self._paused(place.pause):
-                for number in range(_TRIES):
-                    check = TarCheck()
-                    try:
-                        output = inspected_stream(source, receiver, self.limit, check)
-                        break
-                    except StreamFailedError:
-                        raise
-                    except SnapshotError:
-                        if number + 1 == _TRIES or self.limit.reached():
-                            raise
-        return self.repository.saved(output), {"files": check.files, "file_bytes": check.bytes}
-
-    def _load_files(self, data: FilesData, part: SnapshotPart, place: PartPlace) -> None:
-        what = f"putting {data.name} back"
-        saved_folder, folder = part.facts.get(_FOLDER), self.containers.folder_of(place.source)
-        if saved_folder and folder is not None:
-            # Beside the volume's files: no container can reach them there.
-            aside = folder.with_name(".roas-restore")
-            self.containers.answer(_on_this_machine(PREPARE_FILES, what, aside))
-            restorer = self.repository.folder_restorer(data.name, part.restic_id, saved_folder, aside / "new")
-            self.containers.answer(restorer)
-            self.containers.answer(_on_this_machine(SWITCH_FILES, what, folder, aside))
-            return
-        script = partial(self.containers.script, place.image, what=what, volume=place.source)
-        self.containers.answer(script(PREPARE_FILES, (ASIDE,)))
-        with self.containers.helper(place.image, place.source, read_only=False) as helper:
-            receiver = self.containers.copy_in(helper, f"{ASIDE}/new", what)
-            stream(self._source_of_files(part), receiver, self.limit)
-        self.containers.answer(script(SWITCH_FILES, (FOLDER, ASIDE)))
-
-    def _source_of_files(self, part: SnapshotPart) -> Command:
-        """The program that prints the files of a part as a tar archive, however they were saved."""
-        if folder := part.facts.get(_FOLDER):
-            return self.repository.folder_source(part.name, part.restic_id, folder)
-        return self.repository.source(part.name, part.restic_id)
-
     def _put(self, source: Command, place: PartPlace, file: str, collect: str, part: SnapshotPart, *more: str) -> None:
         what = f"putting {part.name} back"
         arguments = (file, collect, str(part.bytes), *more)
@@ -310,14 +257,6 @@ class PartClient:
         if place.password and data.kind in PASSWORD_VARIABLE:
             secret = {PASSWORD_VARIABLE[data.kind]: place.password}
         return self.containers.exec(place.container, what, command, secret, with_input=with_input, user=user)
-
-    @contextmanager
-    def _paused(self, containers: tuple[str, ...]) -> Iterator[None]:
-        try:
-            self.containers.pause(containers)
-            yield
-        finally:
-            self.containers.unpause(containers)
 
     @contextmanager
     def _private_file(self) -> Iterator[Path]:
@@ -337,12 +276,3 @@ class PartClient:
             except sqlite3.Error as error:
                 raise SnapshotError(f"{file} cannot be copied: {error}.") from error
             yield copy
-
-
-def _on_this_machine(script: str, what: str, *folders: Path) -> Command:
-    # Files that are half switched are worse than a program that is left to end.
-    return Command(what=what, arguments=("sh", "-c", script, "sh", *map(str, folders)), outlives=True)
-
-
-def _readable(error: StreamFailedError, repository: Repository) -> SnapshotError:
-    return readable(error, repository.address)

@@ -187,6 +187,11 @@ def repository_failure(address: str, doing: str, ended: Ended) -> SnapshotError:
 
 def readable(error: StreamFailedError, address: str) -> SnapshotError:
     """An error of a stream, with restic's own words for its failures."""
+    if error.is_by_broker:
+        return SnapshotError(
+            f"{error.command.what} failed: the engine broker allows no container for that;",
+            advice="use roas where the engine's own socket is.",
+        )
     if error.command.arguments[0] != "restic":
         return error
     return repository_failure(address, f"finish {error.command.what} in", error.ended)

@@ -63,6 +63,11 @@ class StreamFailedError(SnapshotError):
         self.command = command
         self.ended = ended
 
+    @property
+    def is_by_broker(self) -> bool:
+        """Whether the broker in front of the engine refused it."""
+        return "engine broker:" in self.ended.error
+
 
 class Limit:
     """How long programs may take: until a time has passed, or until nobody waits for them any more."""

@@ -7,20 +7,25 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from cli.rendering.console import ago, say, show_table
+from core.storage.changes import size_in_words
 from core.storage.snapshots import offered, proof_of
 from models.snapshots import DataSnapshot, SnapshotState
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def show_snapshot(snapshot: DataSnapshot) -> None:
     """Print what one snapshot has."""
     rows = [
-        (escape(part.name), part.kind, _size(part.bytes), _size(part.added_bytes), f"{part.seconds:.1f} s")
+        (
+            escape(part.name),
+            part.kind,
+            size_in_words(part.bytes),
+            size_in_words(part.added_bytes),
+            f"{part.seconds:.1f} s",
+        )
         for part in snapshot.parts
     ]
     show_table(("part", "kind", "size", "added", "took"), rows)
-    say(f"\nsnapshot {snapshot.snapshot_id} is whole: {_size(snapshot.bytes)} in {snapshot.seconds or 0:.1f} s")
+    say(f"\nsnapshot {snapshot.snapshot_id} is whole: {size_in_words(snapshot.bytes)} in {snapshot.seconds or 0:.1f} s")
     say(f"try a restore of it: roas snapshot rehearse {snapshot.environment} {snapshot.snapshot_id}")
 
 
@@ -36,7 +41,7 @@ def show_snapshots(snapshots: Sequence[DataSnapshot]) -> None:
         )  # fmt: skip
         proof = escape(proof_of(one)) if one.state is SnapshotState.WHOLE else ""
         rows.append(
-            (one.snapshot_id, ago(one.begun_at), str(one.reason), one.release_id, _size(one.bytes), proof, what)
+            (one.snapshot_id, ago(one.begun_at), str(one.reason), one.release_id, size_in_words(one.bytes), proof, what)
         )
     show_table(("snapshot", "taken", "reason", "release", "size", "proof", "what"), rows)
     if whole := offered(snapshots):
@@ -53,11 +58,3 @@ def show_rehearsal(snapshot: DataSnapshot) -> None:
         say(f"\nsnapshot {snapshot.snapshot_id} can be restored; that took {rehearsal.seconds:.1f} s")
     else:
         say(f"\n[red]snapshot {snapshot.snapshot_id} cannot be restored:[/red] {escape(rehearsal.problem)}")
-
-
-def _size(count: float) -> str:
-    for unit in _UNITS:
-        if count < 1024 or unit == _UNITS[-1]:
-            break
-        count /= 1024
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -9,6 +9,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
+from core.storage.changes import MARIADB_SIZE, POSTGRESQL_COUNTERS
 from models.snapshots import DatabaseData, MariadbData, PostgresqlData, RedisData, SqliteData
 
 PASSWORD_VARIABLE = {"postgresql": "PGPASSWORD", "mariadb": "MYSQL_PWD", "redis": "REDISCLI_AUTH"}
@@ -80,6 +81,24 @@ def question_command(data: PostgresqlData | MariadbData | RedisData) -> tuple[st
                     data.database, "--execute", _TABLES_MARIADB)  # fmt: skip
         case RedisData():
             return (*_either("redis-cli", "valkey-cli"), "dbsize")
+
+
+def counters_command(data: DatabaseData) -> tuple[str, ...]:
+    """The program that prints a server's counters of what was written; empty where there is none.
+
+    It reads no table, and waits for no lock.
+    """
+    match data:
+        case PostgresqlData():
+            options = ("--no-psqlrc", "--tuples-only", "--no-align", "--field-separator=\t", "--no-password")
+            return ("psql", *options, *_postgresql(data), "--command", POSTGRESQL_COUNTERS)
+        case MariadbData():
+            return (*_either("mariadb", "mysql"), "--batch", "--skip-column-names", f"--user={data.user}",
+                    data.database, "--execute", MARIADB_SIZE)  # fmt: skip
+        case RedisData():
+            return question_command(data)
+        case SqliteData():
+            return ()
 
 
 def roles_command(data: PostgresqlData) -> tuple[str, ...]:

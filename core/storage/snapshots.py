@@ -53,6 +53,14 @@ def mounted(data: FilesData, application: Application) -> MountedData:
     return MountedData(source=found[0][0], services=tuple(sorted({service for _, service in found})))
 
 
+def mount_target(data: FilesData, application: Application, service: str) -> str:
+    """Where a service's container has a volume; empty where it has it nowhere, or mounts something else below."""
+    names = {one.key for one in application.volumes if data.volume in (one.key, one.name)} | {data.volume}
+    targets = [mount.target.rstrip("/") for mount in application.services[service].mounts]
+    found = [mount.target.rstrip("/") for mount in application.services[service].mounts if mount.source in names]
+    return next((one for one in found if not any(other.startswith(f"{one}/") for other in targets)), "")
+
+
 def check_services(settings: DataSettings, application: Application) -> None:
     """Check that every service and volume to save is there.
 

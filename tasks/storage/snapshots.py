@@ -17,14 +17,15 @@ from adapters.compose.variables import missing_secrets, process_environment, sec
 from adapters.docker.scratch import host_path, scratch_container
 from adapters.host.private_files import make_private_folder
 from adapters.snapshots.containers import LABEL, Containers
-from adapters.snapshots.parts import PartClient, PartPlace
+from adapters.snapshots.parts import PartClient
+from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository, generated_password
 from adapters.snapshots.streams import Limit
-from core.storage.snapshots import mounted, strays, to_forget
+from core.storage.snapshots import mount_target, mounted, strays, to_forget
 from models.compose import Application, InjectedFile
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import BadInputError, SnapshotError
+from models.failures import BadInputError, EngineError, SnapshotError
 from models.settings import current_settings
 from models.snapshots import (
     DATA_WITH_LOGIN,
@@ -119,10 +120,10 @@ async def save_part(
     Raises:
         SnapshotError: It could not be saved.
     """
-    place = await _place_of(environment, application, data)
+    place = await place_of(environment, application, data)
 
     def save(limit: Limit) -> SnapshotPart:
-        return _client(environment, snapshot_id, limit).save(data, place, snapshot_id)
+        return client_of(environment, snapshot_id, limit).save(data, place, snapshot_id)
 
     return await _in_thread(save, settings_of(environment).timeout_seconds)
 
@@ -137,13 +138,13 @@ async def load_part(
         SnapshotError: It could not be put back.
     """
     part = part_of_snapshot(snapshot, data)
-    place = await _place_of(environment, application, data, running=False)
+    place = await place_of(environment, application, data, running=False)
     files: tuple[InjectedFile, ...] = ()
     if isinstance(data, PostgresqlData | MariadbData):
         files = await _injected(environment, application, data.service)
 
     def load(limit: Limit) -> None:
-        client = _client(environment, snapshot.snapshot_id, limit)
+        client = client_of(environment, snapshot.snapshot_id, limit)
         if isinstance(data, PostgresqlData | MariadbData):
             # It runs, unless its machine was restarted in the middle of a restore.
             engine_of(environment).containers.start(place.container, files)
@@ -172,8 +173,8 @@ async def rehearse_part(
         check_only = isinstance(data, FilesData)
 
         def check(limit: Limit) -> str:
-            client = _client(environment, snapshot.snapshot_id, limit)
-            return client.read_files(part) if check_only else client.check_sqlite(part)
+            client = client_of(environment, snapshot.snapshot_id, limit)
+            return client.files.read(part) if check_only else client.check_sqlite(part)
 
         return await _in_thread(check, seconds)
     states = await inspect_application(environment)
@@ -186,7 +187,7 @@ async def rehearse_part(
     files = await _injected(environment, application, data.service)
 
     def rehearse(limit: Limit) -> str:
-        engine, client = engine_of(environment), _client(environment, snapshot.snapshot_id, limit)
+        engine, client = engine_of(environment), client_of(environment, snapshot.snapshot_id, limit)
         original = engine.containers.snapshot(there.container_id)
         with scratch_container(engine, original, (LABEL, snapshot.snapshot_id), files) as copy:
             place = PartPlace(container=copy, image=there.image_id, password=_password(environment, data))
@@ -200,7 +201,15 @@ async def rehearse_part(
                 client.load(data, part, place)
             return client.question(data, part, place)
 
-    return await _in_thread(rehearse, seconds)
+    try:
+        return await _in_thread(rehearse, seconds)
+    except EngineError as error:
+        if "engine broker:" not in str(error):
+            raise
+        raise SnapshotError(
+            f"A restore of {data.name} cannot be rehearsed: the engine broker allows no copy of its container;",
+            advice="rehearse where the engine's own socket is.",
+        ) from error
 
 
 @retry_write
@@ -280,9 +289,14 @@ async def _injected(environment: Environment, application: Application, service:
     return (await read_injected_files(environment)).get(service, ())
 
 
-async def _place_of(
+async def place_of(
     environment: Environment, application: Application, data: SavedData, *, running: bool = True
 ) -> PartPlace:
+    """Where some data is on the environment's engine.
+
+    Raises:
+        SnapshotError: Its service does not run, or with `running` False has no container.
+    """
     states = [one for one in await inspect_application(environment) if not one.one_off]
     if isinstance(data, FilesData):
         return _place_of_files(data, application, states)
@@ -310,11 +324,13 @@ def _place_of_files(data: FilesData, application: Application, states: Sequence[
     where = mounted(data, application)
     mine = [one for one in states if one.service in where.services]
     image = mine[0].image_id if mine else application.services[where.services[0]].image
+    running = [one for one in mine if one.state == "running"]
     return PartPlace(
-        container=mine[0].container_id if mine else "",
+        container=(running or mine)[0].container_id if mine else "",
         image=image,
         source=where.source,
-        pause=tuple(one.container_id for one in mine if one.state == "running") if data.pause else (),
+        mounted_at=mount_target(data, application, running[0].service) if running else "",
+        pause=tuple(one.container_id for one in running) if data.pause else (),
     )
 
 
@@ -327,7 +343,12 @@ def _unpause_all(
         Containers(_variables(environment), "", limit).unpause(paused)
 
 
-def _client(environment: Environment, snapshot_id: str, limit: Limit) -> PartClient:
+def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartClient:
+    """The client that moves parts of a snapshot.
+
+    Raises:
+        SnapshotError: A secret that `data` names is not there.
+    """
     folder = make_private_folder(_folder() / "copies")
     return PartClient(
         containers=Containers(_variables(environment), snapshot_id, limit),

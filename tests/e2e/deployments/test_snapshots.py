@@ -242,10 +242,12 @@ async def test_a_restore_that_fails_leaves_the_data_as_it_was(shop: Place) -> No
 
 
 async def test_a_restore_is_confirmed_first(shop: Place) -> None:
-    data = await shop_with(shop, "app")
-    data.fill("before", ("app",))
+    data = await shop_with(shop, "app", "db")
+    data.fill("before", ("app", "db"))
     taken = await snapshot("test")
     before = containers(shop)
+    data.postgresql("insert into goods values ('one'), ('two'); update goods set name = 'three' where name = 'one'")
+    data.shell("printf 12345 > /srv/files/new")
 
     with pytest.raises(BadInputError, match="is lost"):
         await restore("test")
@@ -253,6 +255,8 @@ async def test_a_restore_is_confirmed_first(shop: Place) -> None:
         printed, _ = asked.communicate()
 
     assert asked.returncode == 2
-    assert "app/srv/state/app.db, files since" in printed
+    assert "app/srv/state/app.db, files, db/shop since" in printed
+    assert "db/shop: public.goods: rows 2 added, 1 changed" in printed
+    assert "files: 1 file (5 B) added or changed" in printed
     assert "--yes" in printed
     assert containers(shop) == before

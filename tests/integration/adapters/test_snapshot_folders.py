@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from adapters.snapshots.containers import Containers
-from adapters.snapshots.parts import PartClient, PartPlace
+from adapters.snapshots.parts import PartClient
+from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository
 from adapters.snapshots.streams import Limit
+from models.failures import SnapshotError
 from models.snapshots import FilesData
 
 pytestmark = [
@@ -76,7 +80,7 @@ def test_files_come_back_whichever_way_they_are_reached(
     for one in folder.iterdir():
         one.rename(folder / f"{one.name}-moved")
     fill(folder, "after")
-    counted = loading.read_files(part)
+    counted = loading.files.read(part)
     loading.load(DATA, part, place)
 
     assert ("folder" in part.facts) is (saved_by is LOCAL)
@@ -91,6 +95,45 @@ def folder_of(volume: str) -> Path:
     return Path(subprocess.run(inspected, check=True, capture_output=True, text=True).stdout.strip())
 
 
+def test_files_are_read_by_a_container_that_mounts_them_where_no_other_may_be_made(volume: str, tmp_path: Path) -> None:
+    mount, run = f"{volume}:/srv/files", ("docker", "run", "-d", "--rm", "--init", "--network", "none")
+    made = subprocess.run([*run, "-v", mount, IMAGE, "sleep", "600"], check=True, capture_output=True, text=True)
+    container, folder = made.stdout.strip(), folder_of(volume)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    # As the broker answers, so that what the programs make of it is tested.
+    refusing = 'case $1 in create|run) echo "engine broker: it has no label" >&2; exit 1;; esac; exec "$DOCKER" "$@"'
+    (programs / "docker").write_text(f"#!/bin/sh\nDOCKER={shutil.which('docker')}\n{refusing}\n")
+    (programs / "docker").chmod(0o755)
+    behind = client(tmp_path, VARIABLES | {"PATH": f"{programs}:{VARIABLES['PATH']}"})
+    place = PartPlace(container=container, image=IMAGE, source=volume, mounted_at="/srv/files")
+    try:
+        fill(folder, "before")
+        part = behind.save(DATA, place, "s-1")
+        assert behind.files.read(part) == "2 files, 6,000 bytes"
+        with pytest.raises(SnapshotError, match="the engine broker allows no container for that"):
+            behind.load(DATA, part, place)
+        with pytest.raises(SnapshotError, match="cannot be saved behind the engine broker"):
+            behind.save(DATA, PartPlace(container="", image=IMAGE, source=volume), "s-2")
+    finally:
+        subprocess.run(["docker", "rm", "-f", container], check=True, capture_output=True)
+
+
+def test_what_was_written_since_is_counted(volume: str, tmp_path: Path) -> None:
+    folder, place = folder_of(volume), PartPlace(container="", image=IMAGE, source=volume)
+    fill(folder, "before")
+    part = client(tmp_path, LOCAL).save(DATA, place, "s-1")
+    since = datetime.now(UTC)
+    (folder / "one").write_bytes(bytes(2048))
+    os.utime(folder / "one", (0, 0))
+
+    by_folder = client(tmp_path, LOCAL).changes(DATA, part, place, since)
+    by_container = client(tmp_path, VARIABLES).changes(DATA, part, place, since - timedelta(minutes=1))
+
+    assert by_folder == "1 file (2.0 KiB) added or changed; 2 files then, 3 now"
+    assert by_container.endswith("added or changed; 2 files then, 3 now")
+
+
 def test_an_empty_volume_is_saved_and_comes_back(volume: str, tmp_path: Path) -> None:
     one, place = client(tmp_path, LOCAL), PartPlace(container="", image=IMAGE, source=volume)
     folder = folder_of(volume)
@@ -99,7 +142,7 @@ def test_an_empty_volume_is_saved_and_comes_back(volume: str, tmp_path: Path) ->
 
     one.load(DATA, part, place)
 
-    assert one.read_files(part) == "0 files, 0 bytes"
+    assert one.files.read(part) == "0 files, 0 bytes"
     assert held(folder) == []
 
 
