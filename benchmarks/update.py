@@ -1,6 +1,6 @@
 """What an update costs, what a client sees of it, and whether it is always proven or back.
 
-    python -m benchmarks.update [ten outage proxies bad killed hundred] [--rounds 5] [--updates 100] [--seed 7]
+    python -m benchmarks.update [ten outage proxies bad killed spoilt killed-data hundred] [--rounds 5] [--seed 7]
 
 The applications are small web services of Debian's image, whose versions come from Debian's docker-registry on
 loopback. Figures against Compose are ratios of medians of one run, measured in turns. Commands run as a user's do: in
@@ -12,6 +12,8 @@ processes of their own, for the server and the warm process that an earlier comm
 - bad: updates to versions that crash, crash later, become unhealthy, never become healthy, or answer wrongly, and
   to some that fail a smoke test or their migration.
 - killed: the process that updates is killed at each recorded step and at random moments, and its work is taken up.
+- spoilt: updates after which the data of PostgreSQL and a volume is wrong, and a rollback with data.
+- killed-data: the process that rolls back with data is killed at each recorded step, and its work is taken up.
 - hundred: updates by a deployment's runs, from a tag that moves at random; every third version is bad.
 
 Each prints its figures and the goals that they must meet; the exit code is 1 where one is missed.
@@ -28,6 +30,7 @@ from pathlib import Path
 
 from benchmarks.updates.bad import bad
 from benchmarks.updates.costs import outage, proxies, ten
+from benchmarks.updates.data import killed_with_data, spoilt
 from benchmarks.updates.killed import killed
 from benchmarks.updates.scheduled import hundred
 
@@ -37,6 +40,8 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], bool]] = {
     "proxies": lambda folder, chosen: proxies(folder, chosen.requests),
     "bad": lambda folder, chosen: bad(folder, chosen.rounds),
     "killed": lambda folder, chosen: killed(folder, chosen.rounds, chosen.seed),
+    "spoilt": lambda folder, chosen: spoilt(folder, chosen.rounds),
+    "killed-data": lambda folder, chosen: killed_with_data(folder, chosen.rounds, chosen.seed),
     "hundred": lambda folder, chosen: hundred(folder, chosen.updates, chosen.seed),
 }
 

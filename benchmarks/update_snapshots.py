@@ -32,7 +32,8 @@ from pathlib import Path
 from statistics import median
 
 from adapters.snapshots.containers import Containers
-from adapters.snapshots.parts import PartClient, PartPlace
+from adapters.snapshots.parts import PartClient
+from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository
 from adapters.snapshots.streams import Limit
 from models.snapshots import FilesData, PostgresqlData, SavedData, SnapshotPart

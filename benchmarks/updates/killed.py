@@ -79,10 +79,10 @@ class Application:
             stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
         ) as running:
-            begun = _begun(self.made.name, earlier, running)
-            if begun is None or not _wait_for(kill, begun, running):
+            begun = begun_since(self.made.name, earlier, running)
+            if begun is None or not wait_for(kill, begun, running):
                 return None
-            _kill(int(begun.details["runner"]["pid"]), with_children=kill.with_children)
+            kill_process(int(begun.details["runner"]["pid"]), with_children=kill.with_children)
         return begun.deployment_id
 
     def take_up(self, kill: Kill, deployment_id: str) -> list[str]:
@@ -166,7 +166,7 @@ def _at_steps(application: Application, rounds: int, chance: random.Random) -> I
     for behaviour in _BEHAVIOURS[:2]:
         application.publish(behaviour)
         roas("update", application.made.name, codes=range(256))
-        recorded = len(_steps(last_operation(application.made.name).deployment_id))
+        recorded = len(steps_of(last_operation(application.made.name).deployment_id))
         for steps in range(recorded + 1):
             # With three rounds or more each way to go on is tried at each step.
             for then in (_NEXT[steps % len(_NEXT) :] + _NEXT)[: min(rounds, len(_NEXT))]:
@@ -187,7 +187,8 @@ def _at_random(application: Application, rounds: int, chance: random.Random) -> 
         )
 
 
-def _begun(environment: str, earlier: str, running: subprocess.Popen[bytes]) -> Operation | None:
+def begun_since(environment: str, earlier: str, running: subprocess.Popen[bytes]) -> Operation | None:
+    """The operation that a command has begun; None where it ended before, or does not begin."""
     deadline = time.monotonic() + _BEGINS_WITHIN_SECONDS
     while (found := last_operation(environment)).deployment_id == earlier:
         if running.poll() is not None or time.monotonic() > deadline:
@@ -196,14 +197,14 @@ def _begun(environment: str, earlier: str, running: subprocess.Popen[bytes]) -> 
     return found
 
 
-def _wait_for(kill: Kill, begun: Operation, running: subprocess.Popen[bytes]) -> bool:
+def wait_for(kill: Kill, begun: Operation, running: subprocess.Popen[bytes]) -> bool:
     """Wait for the moment of the kill; False where the update has ended before."""
     until = time.monotonic() + kill.seconds
 
     def come() -> bool:
         if kill.steps is None:
             return time.monotonic() >= until
-        return len(_steps(begun.deployment_id)) >= kill.steps
+        return len(steps_of(begun.deployment_id)) >= kill.steps
 
     while not come():
         if running.poll() is not None:
@@ -212,13 +213,15 @@ def _wait_for(kill: Kill, begun: Operation, running: subprocess.Popen[bytes]) ->
     return running.poll() is None
 
 
-def _steps(deployment_id: str) -> list[str]:
+def steps_of(deployment_id: str) -> list[str]:
+    """The recorded steps of an operation."""
     from tasks.runtime.stores import open_stores
 
     return [one.step for one in open_stores().progress.steps(deployment_id)]
 
 
-def _kill(process: int, *, with_children: bool) -> None:
+def kill_process(process: int, *, with_children: bool) -> None:
+    """Kill a process as the kernel would, whether with the commands that it runs."""
     with suppress(psutil.NoSuchProcess, ProcessLookupError):
         children = psutil.Process(process).children(recursive=True) if with_children else []
         os.kill(process, signal.SIGKILL)
