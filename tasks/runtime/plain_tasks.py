@@ -16,6 +16,7 @@ from typing import Any
 
 from prefect import Task
 from prefect.settings import PREFECT_API_URL
+from prefect.utilities.annotations import BaseAnnotation
 
 from tasks.runtime.retry_policy import RETRYABLE_ERRORS
 
@@ -53,10 +54,16 @@ def _replace_call() -> None:
     def call(self: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not _plain.get():
             return original(self, *args, **kwargs)
+        # Annotations are for Prefect, which takes them off again.
+        args, kwargs = tuple(map(_bare, args)), {name: _bare(one) for name, one in kwargs.items()}
         return _repeat(self, args, kwargs) if self.isasync else self.fn(*args, **kwargs)
 
     call.may_be_plain = True  # type: ignore[attr-defined]
     Task.__call__ = call  # type: ignore[method-assign]
+
+
+def _bare(argument: Any) -> Any:
+    return argument.unwrap() if isinstance(argument, BaseAnnotation) else argument
 
 
 async def _repeat(task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

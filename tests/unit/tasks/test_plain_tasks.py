@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prefect import task
 from prefect.context import TaskRunContext
+from prefect.utilities.annotations import opaque
 
 from models.failures import BadInputError, EngineUnreachableError
 from tasks.runtime.plain_tasks import makes_task_runs, without_task_runs
@@ -26,6 +27,15 @@ async def test_a_task_is_a_plain_call() -> None:
 
     assert answer == (8, None)
     assert makes_task_runs()
+
+
+async def test_annotations_for_prefect_do_not_reach_the_function() -> None:
+    @task(name="add", **EFFECT)
+    async def add(one: int, *, other: int) -> int:
+        return one + other
+
+    with without_task_runs():
+        assert await add(opaque(1), other=opaque(2)) == 3
 
 
 async def test_what_may_get_better_is_tried_again() -> None:
