@@ -29,6 +29,7 @@ from adapters.docker.engine import DockerEngine
 from adapters.host.machine import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
 from adapters.host.private_files import MIB, read_regular
 from core.deployment.hooks import unknown_services
+from core.deployment.remote import unasked_probes
 from models.compose import Application, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
 from models.containers import EngineInfo, SystemSample
 from models.environments import Environment
@@ -102,7 +103,11 @@ async def _gather(
     )
     if isinstance(declared, Trouble):
         return facts
-    facts = replace(facts, hook_problems=await _hook_problems(environment, declared, given))
+    facts = replace(
+        facts,
+        hook_problems=await _hook_problems(environment, declared, given),
+        unasked_probes=unasked_probes(environment, declared),
+    )
     return await _with_application(facts, declared, engine, local=local)
 
 

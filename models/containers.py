@@ -58,6 +58,7 @@ class ContainerState:
     one_off: bool = False
     addresses: dict[str, str] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
+    bound_to: dict[str, str] = field(default_factory=dict)
     environment_names: tuple[str, ...] = ()
     memory_limit_bytes: int | None = None
     network_mode: str = ""

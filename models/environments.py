@@ -331,6 +331,14 @@ class Secret(Strict):
     file: FilePath | None = Field(default=None, description="File with the value; without it, a variable of this name.")
 
 
+def is_local_engine(address: str) -> bool:
+    """Whether an engine's address is on this machine: a socket, or a loopback address."""
+    if address.startswith("unix://"):
+        return True
+    host = urlsplit(address).hostname or ""
+    return host == "localhost" or host == "::1" or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+
+
 class Environment(Strict):
     """One environment: an application on one engine, and how it is cared for."""
 
@@ -419,6 +427,11 @@ class Environment(Strict):
     def service(self, name: str) -> ServiceSpec:
         """Return the settings of a service, defaults if the file has none."""
         return self.services.get(name, _NOTHING_SAID)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its engine's address is on another machine. A loopback address counts as this machine."""
+        return not is_local_engine(self.engine)
 
     def stabilisation(self, service: str) -> timedelta:
         """How long a service must hold its health before it counts as proven."""

@@ -117,6 +117,10 @@ class SourceUnreachableError(SourceError):
     """The server of a source did not answer; it may in a moment."""
 
 
+class ProbeOutOfReachError(RoasError):
+    """A probe cannot be asked from this machine; it says nothing about the service."""
+
+
 class SnapshotError(RoasError):
     """Data could not be saved, restored or rehearsed."""
 

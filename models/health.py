@@ -64,6 +64,13 @@ class ProbeResult:
     readings: tuple[Reading, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """A probe that cannot be asked from this machine, and why; its service is judged without it."""
+
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceVerdict:
     """One service judged, with the reason a person reads."""

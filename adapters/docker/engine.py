@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from functools import cached_property
+
 from adapters.docker.beside import Beside
 from adapters.docker.client import EngineClient
 from adapters.docker.containers import Containers
@@ -11,6 +14,7 @@ from adapters.docker.networks import Networks, Volumes
 from adapters.docker.states import moment
 from adapters.docker.statistics import Statistics
 from models.containers import EngineInfo
+from models.environments import is_local_engine
 
 
 class DockerEngine(EngineClient):
@@ -30,6 +34,22 @@ class DockerEngine(EngineClient):
         self.networks = Networks(self, self.containers)
         self.volumes = Volumes(self)
         self.beside = Beside(self, self.containers)
+
+    @cached_property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine, so that addresses of its containers are reached from here.
+
+        Behind a loopback address may be a tunnel to another machine; that engine gives another name.
+
+        Raises:
+            EngineUnreachableError: It did not answer.
+        """
+        if self.address.startswith("unix://"):
+            return True
+        if not is_local_engine(self.address):
+            return False
+        with self.translate_errors("describing itself"):
+            return str(self.reading.info().get("Name", "")) == socket.gethostname()
 
     def info(self) -> EngineInfo:
         """Describe the engine.

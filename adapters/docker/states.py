@@ -96,6 +96,11 @@ def container_state(reported: dict[str, Any], redact: Callable[[str], str]) -> C
             for target, bindings in published.items()
             if bindings and bindings[0].get("HostPort")
         },
+        bound_to={
+            target: bindings[0]["HostIp"]
+            for target, bindings in published.items()
+            if bindings and bindings[0].get("HostIp")
+        },
         environment_names=tuple(sorted(entry.split("=", 1)[0] for entry in config.get("Env") or ())),
         memory_limit_bytes=host.get("Memory") or None,
         network_mode=host.get("NetworkMode") or "",

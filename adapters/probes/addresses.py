@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from adapters.docker.engine import DockerEngine
 from adapters.probes.outcome import ProbeFailed
+from core.deployment.remote import is_open_to_others, why_unasked
 from models.containers import ContainerState
-from models.failures import ContainerGoneError
+from models.failures import ContainerGoneError, ProbeOutOfReachError
 
 _REACHABLE_SECONDS = 1.0
 
@@ -36,10 +37,16 @@ async def find_address(
     proxy accepts there even when nothing listens inside. With `udp` the port answers over UDP, so only whether the
     host answers at all is asked.
 
+    Of an engine on another machine only ports that it publishes to others are asked, at its host's name: the address
+    of a container there may be a stranger's here.
+
     Raises:
         ProbeFailed: There is none, or the container refuses.
+        ProbeOutOfReachError: The engine is on another machine, and the port is not published to others there.
+        EngineUnreachableError: The engine did not answer.
     """
-    places = await _addresses(port, container, engine, udp=udp)
+    here = await asyncio.to_thread(lambda: engine.is_here)
+    places = await _addresses(port, container, engine, udp=udp, here=here)
     if not places:
         raise ProbeFailed(f"port {port} has no address: the container is in no network and publishes nothing")
     for place in places:
@@ -58,7 +65,9 @@ async def find_address(
     raise ProbeFailed(f"not reachable from here: tried {', '.join(map(str, places))}")
 
 
-async def _addresses(port: int, container: ContainerState, engine: DockerEngine, *, udp: bool) -> list[Address]:
+async def _addresses(
+    port: int, container: ContainerState, engine: DockerEngine, *, udp: bool, here: bool
+) -> list[Address]:
     if container.network_mode == "host":
         return [Address(host=_host_of(engine), port=port)]
     owner = container
@@ -68,8 +77,11 @@ async def _addresses(port: int, container: ContainerState, engine: DockerEngine,
             owner = await asyncio.to_thread(engine.containers.inspect, other)
         except ContainerGoneError as error:
             raise ProbeFailed("the container whose network it uses is gone") from error
-    own = [Address(host=address, port=port) for address in owner.addresses.values()]
-    published = owner.ports.get(f"{port}/{'udp' if udp else 'tcp'}")
+    target = f"{port}/{'udp' if udp else 'tcp'}"
+    published, bound_to = owner.ports.get(target), owner.bound_to.get(target, "")
+    own = [Address(host=address, port=port) for address in owner.addresses.values()] if here else []
+    if not here and (published is None or not is_open_to_others(bound_to)):
+        raise ProbeOutOfReachError(why_unasked(port, None if published is None else bound_to))
     if published is not None:
         own.append(Address(host=_host_of(engine), port=published, proxied=True))
     return own

@@ -49,6 +49,7 @@ async def run_probe(
 
     Raises:
         EngineUnreachableError: The engine, which knows where the service is, did not answer.
+        ProbeOutOfReachError: The engine is on another machine, where the port is not published to others.
     """
     if container_states is None:
         container_states = await asyncio.to_thread(engine.containers.inspect_project, project, service)

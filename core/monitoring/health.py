@@ -10,7 +10,7 @@ from core.common.networks import lost_networks
 from models.compose import Application, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment, ServiceSpec
-from models.health import UNHEALTHY_STATES, Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.health import UNHEALTHY_STATES, Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict, Unasked
 from models.metrics import Dependency, DependencyStatus
 from models.operations import StateChange
 
@@ -98,20 +98,34 @@ def judge_declared(
     return verdict
 
 
+def judge_without_probe(
+    declaration: ServiceDeclaration, container_states: Sequence[ContainerState], unasked: Unasked, spec: ServiceSpec
+) -> ServiceVerdict:
+    """Judge a declared service whose probe cannot be asked from this machine; the reason says so."""
+    verdict = judge_declared(declaration, container_states, None, spec.model_copy(update={"probe": None}))
+    return replace(verdict, reason=f"{verdict.reason}; its probe is not asked: {unasked.why}")
+
+
 def judge_all(
     environment: Environment,
     application: Application,
     container_states: Sequence[ContainerState],
-    answers: Mapping[str, ProbeResult | str],
+    answers: Mapping[str, ProbeResult | Unasked | str],
 ) -> list[ServiceVerdict]:
-    """Judge every declared service; `answers` are the probe results, or why a probe could not run."""
+    """Judge every declared service; `answers` are the probe results, or why a probe could not run.
+
+    Where a probe cannot be asked from this machine, the engine's own health check decides.
+    """
     verdicts = []
     for name, declaration in application.services.items():
         spec, answer = environment.service(name), answers.get(name)
         if declaration.replicas and isinstance(answer, str):
             verdicts.append(unknown_service(name, answer, spec=spec))
         elif declaration.replicas and not isinstance(answer, str):
-            verdict = judge_declared(declaration, container_states, answer, spec)
+            if isinstance(answer, Unasked):
+                verdict = judge_without_probe(declaration, container_states, answer, spec)
+            else:
+                verdict = judge_declared(declaration, container_states, answer, spec)
             lost = lost_networks(name, application, container_states)
             verdicts.append(_disconnected(verdict, lost) if lost else verdict)
     return verdicts

@@ -160,7 +160,7 @@ async def ask_sources(declared: Environment) -> SourceAnswers:
     recently = max(_LEAST_RECEIVED, 3 * timedelta(seconds=declared.collect_every_seconds))
     application, system, samples, container_states, events, problems = await asyncio.gather(
         _or_gap("compose files", read_known(declared, outline=True), gaps),
-        _or_gap("host", sample_system(), gaps),
+        _or_gap("host", sample_system(declared), gaps),
         _or_gap("container statistics", sample_services(declared), gaps),
         _or_gap("containers", inspect_application(declared), gaps),
         _or_gap("engine events", recent_events(declared, recently), gaps),

@@ -13,8 +13,8 @@ from core.monitoring.health import judge_all, judge_environment
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import RoasError
-from models.health import HealthReport, ProbeResult
+from models.failures import ProbeOutOfReachError, RoasError
+from models.health import HealthReport, ProbeResult, Unasked
 from tasks.deployment.services import inspect_application
 from tasks.monitoring.collect import probe_service
 
@@ -50,16 +50,18 @@ async def judge_now(
         dependencies=dependencies_of(environment, application),
         deployment_id=deployment_id,
         # Processes that run or wait to, averaged over the last minute.
-        system_load=os.getloadavg()[0],
+        system_load=None if environment.is_remote else os.getloadavg()[0],
     )
 
 
 async def _answer_or_why_not(
     environment: Environment, service: str, container_states: Sequence[ContainerState]
-) -> ProbeResult | str:
+) -> ProbeResult | Unasked | str:
     """What a service's own probe answers, or why it could not be asked."""
     try:
         return await probe_service(environment, service, container_states)
+    except ProbeOutOfReachError as error:
+        return Unasked(error.what)
     except (RoasError, TimeoutError) as error:
         log.warning("%s could not be probed: %s", service, error or type(error).__name__)
         return str(error) or "its probe did not end in time"

@@ -34,7 +34,7 @@ from models.adoption import ServiceTraits
 from models.compose import Application, InjectedFile, MountKind, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import ContainerGoneError, EngineError, StartFailedError
+from models.failures import ContainerGoneError, EngineError, ProbeOutOfReachError, StartFailedError
 from models.overlap import BesideContainer, OverlapDecision, RunProgram
 from tasks.deployment.start_service import Attempt, until_proven
 from tasks.monitoring.events import watch_project
@@ -229,9 +229,13 @@ async def _refused(
     if probe is None:
         return None
     secrets = await asyncio.to_thread(secret_values, environment)
-    answer = await run_probe(
-        probe, beside.service, project=environment.project, engine=engine, secrets=secrets, container_states=[seen]
-    )
+    try:
+        answer = await run_probe(
+            probe, beside.service, project=environment.project, engine=engine, secrets=secrets, container_states=[seen]
+        )
+    except ProbeOutOfReachError as error:
+        # Its own health check proves it; without one nothing can from here.
+        return None if test else f"its probe cannot be asked: {error.what}"
     return None if answer.ok else f"its probe fails: {answer.detail}"
 
 

@@ -31,6 +31,7 @@ from core.deployment.release import (
     left_over,
     replace_secrets,
 )
+from core.deployment.remote import unasked_probes, with_unasked_probes
 from core.deployment.update import refused_images
 from models.compose import Application, FetchOptions, InjectedFile, Plan
 from models.containers import ContainerState
@@ -233,6 +234,8 @@ def _plan(
         measured=stores.progress.interruptions(environment.name) if stores else {},
         overlaps=decide_overlaps(environment, application, container_states) if options.update else {},
     )
+    if unasked := unasked_probes(environment, application):
+        planned = with_unasked_probes(planned, unasked)
     if options.update:
         notes = read_release_notes(environment, application, planned, container_states, images, engine)
         planned = replace(planned, release_notes=notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -16,12 +16,12 @@ from adapters.docker.engine import DockerEngine
 from adapters.probes.run import run_probe
 from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
 from core.deployment.verify import Progress, Readiness, StabilityHold, judge_progress, update_stability
-from core.monitoring.health import judge_declared
+from core.monitoring.health import judge_declared, judge_without_probe
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import EngineUnreachableError, StartFailedError
-from models.health import ProbeResult, ServiceVerdict
+from models.failures import EngineUnreachableError, ProbeOutOfReachError, StartFailedError
+from models.health import ProbeResult, ServiceVerdict, Unasked
 from models.results import ServiceStart
 from tasks.errors.evidence import ProbeJournal
 from tasks.monitoring.events import INSPECT_AGAIN_AFTER, ContainerWatch, watch_project
@@ -328,6 +328,7 @@ class Attempt:
         self.up_at: float | None = None
         """When the service was up first, as a moment of the monotonic clock."""
         self._secrets: dict[str, str] | None = None
+        self._unasked: Unasked | None = None
         self._restarts: dict[str, int] = {}
         self._asked_at = since or datetime.now(UTC)
 
@@ -399,14 +400,18 @@ class Attempt:
         if self._secrets is None:
             self._secrets = await asyncio.to_thread(secret_values, self.environment)
         engine, project, name = engine_of(self.environment), self.environment.project, self.declaration.name
-        self.answer = await run_probe(
-            probe,
-            name,
-            project=project,
-            engine=engine,
-            secrets=self._secrets,
-            container_states=seen if self._only else None,
-        )
+        try:
+            self.answer = await run_probe(
+                probe,
+                name,
+                project=project,
+                engine=engine,
+                secrets=self._secrets,
+                container_states=seen if self._only else None,
+            )
+        except ProbeOutOfReachError as error:
+            self._unasked = Unasked(error.what)
+            return replace(by_engine, reason=f"{by_engine.reason}; its probe is not asked: {error.what}")
         self._journal.answered(self.answer)
         if self.answer.ok:
             return by_engine
@@ -414,7 +419,10 @@ class Attempt:
 
     def verdict(self, seen: Sequence[ContainerState]) -> ServiceVerdict:
         """How healthy the service is by its containers and its probe's last answer."""
-        return judge_declared(self.declaration, seen, self.answer, self.environment.service(self.declaration.name))
+        spec = self.environment.service(self.declaration.name)
+        if self._unasked is not None:
+            return judge_without_probe(self.declaration, seen, self._unasked, spec)
+        return judge_declared(self.declaration, seen, self.answer, spec)
 
     def timeout(self, held: StabilityHold, needed: timedelta) -> timedelta:
         """How long to sleep at most: to the end of the stabilisation where that is near."""

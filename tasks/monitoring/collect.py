@@ -45,8 +45,13 @@ _CACHE_LIFETIMES = 3
 
 @retry_read
 @in_thread
-def sample_system() -> SystemSample:
-    """The host now: processor, memory, the disk under the stores, pressure."""
+def sample_system(environment: Environment) -> SystemSample | None:
+    """The host now: processor, memory, the disk under the stores, pressure; None for an engine on another machine.
+
+    This machine's figures would say nothing about the host of that engine.
+    """
+    if environment.is_remote:
+        return None
     return sample_host(current_settings().data_dir, datetime.now(UTC))
 
 

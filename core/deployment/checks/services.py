@@ -160,4 +160,16 @@ def _platform(architecture: str) -> str:
     return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(architecture, architecture)
 
 
-CHECKS = (check_dependencies, check_hooks, check_images, check_healthchecks)
+def check_probes(facts: Facts) -> Iterable[Check]:
+    """Check that each probe can be asked from this machine."""
+    found = Findings("probe")
+    for name, why in sorted(facts.unasked_probes.items()):
+        found.warn(
+            f"The probe of {name} is not asked: {why}.",
+            "Publish the port, or give it a health check in the Compose file or a command probe.",
+            name,
+        )
+    return found
+
+
+CHECKS = (check_dependencies, check_hooks, check_images, check_healthchecks, check_probes)
