@@ -15,10 +15,10 @@ from typing import Any
 
 from benchmarks.latency.commands import ROAS
 from benchmarks.measure import Stack, report, run_docker, stack
-from benchmarks.updates.application import image_of, last_operation, place, roas, states, warm_up
+from benchmarks.updates.application import last_operation, place, roas, states, warm_up
 from benchmarks.updates.killed import Kill, begun_since, kill_process, steps_of, wait_for
 from models.snapshots import SnapshotState
-from tests.support.registry import Registry
+from tests.support.registry import Registry, image_id
 from tests.support.versions import Behaviour, Version, web
 
 _DATABASE_IMAGE = "roas/gallery:local"
@@ -134,7 +134,7 @@ def spoilt(folder: Path, rounds: int) -> bool:
     with _running(folder) as application:
         name = application.made.name
         for number, kind in enumerate(kinds):
-            old = image_of(application.images.image("web"))
+            old = image_id(application.images.image("web"))
             application.write(f"before{number}")
             before = application.held()
             application.publish(kind)
@@ -178,12 +178,12 @@ def killed_with_data(folder: Path, rounds: int, seed: int) -> bool:
 
 def _update_and_roll_back(application: DataApplication, kill: Kill | None, word: str) -> tuple[int, list[str]]:
     """Update, roll back with the data, and kill that: the recorded steps, or whether the kill came in time."""
-    name, old = application.made.name, image_of(application.images.image("web"))
+    name, old = application.made.name, image_id(application.images.image("web"))
     application.write(f"before{word}")
     before = application.held()
     application.publish()
     roas("update", name)
-    new = image_of(application.images.image("web"))
+    new = image_id(application.images.image("web"))
     application.write(f"after{word}")
     after, release = application.held(), _release_before(name, Behaviour.GOOD)
     words = ("rollback", name, release, "--with-data", "--yes")
