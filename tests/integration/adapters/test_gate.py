@@ -25,6 +25,7 @@ from adapters.gate.expression_syntax import syntax_mistake
 from adapters.gate.expressions import judge_expressions
 from adapters.gate.programs import run_program
 from adapters.gate.scanners import ScanCache, find_scanner
+from core.deployment.scan import read_trivy
 from models.environments import Environment
 from models.failures import EnvironmentFileError, ScanFailedError
 from models.gates import GatePolicy, ImageFinding, ImageScan, ImageScanResult, PolicyAnswer, UpdateGate
@@ -287,6 +288,19 @@ async def test_trivy_is_asked_for_the_image_of_this_engine(programs: Path, tmp_p
     assert asked.read_text().split() == [
         *("unix:///var/run/docker.sock", "image", "--quiet", "--format", "json", "--scanners", "vuln"),
         *("--image-src", "docker", "--exit-code", "0", "--timeout", "60s", "a1a1a1a1a1a1"),
+    ]
+
+
+def test_a_report_that_trivy_wrote_is_read() -> None:
+    """Trivy 0.70 of debian:trixie-slim, with a database of made-up vulnerabilities; one of its packages is kept."""
+    report = json.loads(Path(__file__).with_name("trivy.json").read_text())
+
+    found = [(one.finding_id, one.package, one.version, one.severity, one.fixed_in) for one in read_trivy(report)]
+
+    assert found == [
+        ("CVE-2026-0001", "bash", "5.2.37-2+b10", "high", "99.0-1"),
+        ("CVE-2026-0002", "libc-bin", "2.41-12+deb13u5", "low", ""),
+        ("CVE-2026-0002", "libc6", "2.41-12+deb13u5", "low", ""),
     ]
 
 
