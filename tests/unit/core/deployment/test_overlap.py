@@ -35,7 +35,7 @@ from models.compose import (
 from models.containers import ContainerState
 from models.environments import Environment
 from models.overlap import OverlapDecision, RunProgram
-from tests.support.fronts import CADDY, HAPROXY, NGINX
+from tests.support.fronts import CADDY, HAPROXY, NGINX, TRAEFIK
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WEB = ServiceDeclaration(
@@ -249,6 +249,13 @@ def test_proxies_in_its_network_are_recognised() -> None:
             ),
         ),
         ("nginx", "proxy_next_upstream  off;", "does not try another address"),
+        ("traefik", TRAEFIK, ""),
+        ("traefik", "http: {routers: {}}", ""),
+        (
+            "traefik",
+            "entryPoints: {web: {address: ':80'}}",
+            "notices late that a container has ended: its configuration has no providersThrottleDuration, dialTimeout",
+        ),
     ],
 )
 def test_what_a_proxy_lacks_is_said(kind: str, text: str, lacking: str) -> None:
