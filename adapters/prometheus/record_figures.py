@@ -13,6 +13,7 @@ from prometheus_client.core import Metric
 
 from adapters.prometheus import metric_families as families
 from adapters.prometheus.hook_figures import hook_figures
+from adapters.prometheus.host_figures import host_figures
 from adapters.prometheus.latest_ends import LATEST, ended_operations, ended_recoveries
 from adapters.prometheus.metric_families import Count, Labels, RowCounter
 from adapters.prometheus.snapshot_figures import snapshot_figures
@@ -85,6 +86,7 @@ class OperationFigures:
             *self._updates.families(known),
             *snapshot_figures(self._stores),
             *source_figures(recorded),
+            *host_figures(self._stores),
         ]
 
 

@@ -21,6 +21,7 @@ from adapters.redis_cache import Cache
 from adapters.stores import Stores
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ProbeResult, RecordedScore, ServiceHealth, ServiceVerdict
+from models.hosts import HostIdentity
 from models.metrics import HOST, Alert, AlertSeverity, AlertState, Baseline, Dependency, Metric, Prediction
 from models.operations import INTERRUPTION_SECONDS, Operation, OperationStatus, OperationType, StateChange
 from models.records import EvaluationRecord
@@ -293,6 +294,9 @@ def _fill(stores: Stores) -> None:
         )
     )
     stores.heartbeats.beat("watch/prod", now)
+    host = HostIdentity(host_id="h-1", name="alpha")
+    stores.hosts.report(host, version="1", engine="unix:///var/run/docker.sock", backlog=0)
+    stores.hosts.bind("prod", host)
     snapshot = DataSnapshot(snapshot_id="s0", environment="prod", begun_at=now)
     stores.snapshots.begin(snapshot)
     stores.snapshots.end(replace(snapshot, state=SnapshotState.WHOLE, ended_at=now))
