@@ -18,14 +18,14 @@ from benchmarks.measure import Stack, report, run_docker, stack
 from benchmarks.updates.application import last_operation, place, roas, states, warm_up
 from benchmarks.updates.killed import Kill, begun_since, kill_process, steps_of, wait_for
 from models.snapshots import SnapshotState
-from tests.support.registry import Registry, image_id
+from tests.support.registry import Registry
 from tests.support.versions import Behaviour, Version, web
 
 _DATABASE_IMAGE = "roas/gallery:local"
 _ROWS = 2000
 _NEXT = ("resume", "rollback")
 """What a user does after the kill: take it up, or ask for the same again."""
-_KINDS = (Behaviour.GOOD, Behaviour.CRASH, Behaviour.UNHEALTHY, Behaviour.WRONG)
+_KINDS = (Behaviour.GOOD, Behaviour.CRASH, Behaviour.UNHEALTHY)
 """Versions that spoil the data: one that is proven and regretted, and some that fail."""
 
 
@@ -63,11 +63,15 @@ class DataApplication:
         files = run_docker("run", "--rm", "--network", "none", "-v", volume, "debian:trixie-slim", "sh", "-c", listing)
         return f"{rows} {files}".replace("\n", " ").strip()
 
+    def running(self) -> str:
+        """The image of the service's running container; empty where none runs."""
+        return (states(self.made).get("web", "").split() or [""])[-1]
+
     def problems(self, before: str, after: str, old: str, new: str) -> list[str]:
         """What is neither as before the update, nor as it was when the rollback began, or is left beside."""
         from tasks.runtime.stores import open_stores
 
-        name, running = self.made.name, states(self.made).get("web", "").split()[-1:]
+        name = self.made.name
         held = self.held()
         listed = run_docker(
             "ps",
@@ -85,7 +89,7 @@ class DataApplication:
             run_docker("volume", "inspect", "-f", "{{.Mountpoint}}", f"{self.made.project}_files").strip()
         )
         found = {
-            f"data is {held}": (held, running) not in ((before, [old]), (after, [new])),
+            f"data is {held}": (held, self.running()) not in ((before, old), (after, new)),
             f"containers are {sorted(listed)}": len(listed) != 2 or not all("(healthy)" in one for one in listed),
             "a helper container is left": bool(run_docker("ps", "-aq", "--filter", "label=com.roas.snapshot").split()),
             "files lie beside": [one.name for one in mountpoint.parent.iterdir()] != [mountpoint.name],
@@ -134,7 +138,7 @@ def spoilt(folder: Path, rounds: int) -> bool:
     with _running(folder) as application:
         name = application.made.name
         for number, kind in enumerate(kinds):
-            old = image_id(application.images.image("web"))
+            old = application.running()
             application.write(f"before{number}")
             before = application.held()
             application.publish(kind)
@@ -178,12 +182,12 @@ def killed_with_data(folder: Path, rounds: int, seed: int) -> bool:
 
 def _update_and_roll_back(application: DataApplication, kill: Kill | None, word: str) -> tuple[int, list[str]]:
     """Update, roll back with the data, and kill that: the recorded steps, or whether the kill came in time."""
-    name, old = application.made.name, image_id(application.images.image("web"))
+    name, old = application.made.name, application.running()
     application.write(f"before{word}")
     before = application.held()
     application.publish()
     roas("update", name)
-    new = image_id(application.images.image("web"))
+    new = application.running()
     application.write(f"after{word}")
     after, release = application.held(), _release_before(name, Behaviour.GOOD)
     words = ("rollback", name, release, "--with-data", "--yes")
