@@ -16,6 +16,9 @@ from models.compose import InjectedFile
 _KEPT = ("Memory", "MemorySwap", "NanoCpus", "ShmSize", "Tmpfs", "Ulimits", "SecurityOpt", "CapAdd", "CapDrop", "Init")
 
 
+_KEPT_LABELS = ("com.docker.compose.project", "com.docker.compose.service", "com.docker.compose.container-number")
+
+
 @contextmanager
 def scratch_container(
     engine: DockerEngine, original: ContainerSnapshot, label: tuple[str, str], files: tuple[InjectedFile, ...] = ()
@@ -51,9 +54,11 @@ def scratch_body(reported: dict[str, Any], label: tuple[str, str]) -> dict[str, 
             fresh[mount["Destination"]] = {}
     for name in ("Hostname", "Domainname", "ExposedPorts", "MacAddress"):
         config.pop(name, None)
-    # Without Compose's labels it belongs to no project.
+    # To Compose and to us it is a one-off container of the project, as of `docker compose run`: no service counts it,
+    # and `docker compose down` removes it. The broker in front of an engine allows none without a project.
+    labels = {name: value for name, value in (config.get("Labels") or {}).items() if name in _KEPT_LABELS}
     return config | {
-        "Labels": {label[0]: label[1]},
+        "Labels": labels | {"com.docker.compose.oneoff": "True", label[0]: label[1]},
         "Volumes": fresh,
         "HostConfig": {name: host[name] for name in _KEPT if host.get(name)}
         | {"Mounts": kept, "NetworkMode": "none", "RestartPolicy": {"Name": "no"}},

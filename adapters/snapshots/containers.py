@@ -6,7 +6,7 @@ reached as Compose reaches it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from models.failures import SnapshotError
 
 LABEL = "com.roas.snapshot"
 """Label of the containers that exist only for a snapshot: its id."""
+
+REHEARSAL = "rehearsal-"
+"""Begins the label of the containers of a rehearsal."""
 
 FOLDER = "/roas-data"
 """Where a helper container has the volume."""
@@ -103,6 +106,19 @@ class Containers:
         """
         return folder_on_this_machine(self._variables, volume, self._limit)
 
+    def remove_left(self, snapshot_ids: Collection[str]) -> None:
+        """Remove the containers of these snapshots, and of their rehearsals, that killed processes left.
+
+        No other process may work with these snapshots. A script that runs is left to its end.
+        """
+        shown = f'{{{{.ID}}}}\t{{{{.State}}}}\t{{{{.Label "{LABEL}"}}}}'
+        listed = self._docker("listing containers", "ps", "--all", "--filter", f"label={LABEL}", "--format", shown)
+        for line in self.ask(listed).output.splitlines():
+            container, state, owner = line.split("\t")
+            rehearsed = owner.removeprefix(REHEARSAL)
+            if rehearsed in snapshot_ids and (rehearsed != owner or state == "created"):
+                self.remove(container)
+
     def pause(self, containers: Sequence[str]) -> None:
         """Let no process of these containers run until `unpause`."""
         if containers:
@@ -131,7 +147,7 @@ ASIDE = f"{FOLDER}/.roas-restore"
 PREPARE_FILES = """
 set -e
 umask 077
-rm -rf "$1"
+rm -rf "$1" "$1-gone"
 mkdir -p "$1/new"
 """
 """Makes a place for files that are put back; those that are there stay as they are. Argument: that place."""
@@ -140,12 +156,12 @@ SWITCH_FILES = """
 set -e
 cd "$1"
 aside=$2
-[ -d "$aside/new" ] || exit 0
+[ -d "$aside/new" ] || { echo "what was to be put back is gone" >&2; exit 3; }
 mkdir -p "$aside/old"
 if [ ! -e "$aside/moved" ]; then
     for one in ./* ./.[!.]* ./..?*; do
         [ -e "$one" ] || [ -L "$one" ] || continue
-        [ "$one" = ./.roas-restore ] || mv "$one" "$aside/old/"
+        case $one in ./.roas-restore*) ;; *) mv "$one" "$aside/old/" ;; esac
     done
     touch "$aside/moved"
 fi
@@ -153,7 +169,9 @@ for one in "$aside"/new/* "$aside"/new/.[!.]* "$aside"/new/..?*; do
     [ -e "$one" ] || [ -L "$one" ] || continue
     mv "$one" ./
 done
-rm -rf "$aside"
+# Under another name: a killed restore that is taken up again makes its place anew meanwhile.
+mv "$aside" "$aside-gone"
+rm -rf "$aside-gone"
 """
 """Puts complete files in the place of the others; one that was cut off goes on where it was.
 

@@ -16,7 +16,7 @@ from prefect import task
 from adapters.compose.variables import missing_secrets, process_environment, secret_values
 from adapters.docker.scratch import host_path, scratch_container
 from adapters.host.private_files import make_private_folder
-from adapters.snapshots.containers import LABEL, Containers
+from adapters.snapshots.containers import LABEL, REHEARSAL, Containers
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository, generated_password
@@ -25,7 +25,7 @@ from core.storage.snapshots import mount_target, mounted, strays, to_forget
 from models.compose import Application, InjectedFile
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import BadInputError, EngineError, SnapshotError
+from models.failures import BadInputError, SnapshotError
 from models.settings import current_settings
 from models.snapshots import (
     DATA_WITH_LOGIN,
@@ -87,6 +87,7 @@ async def prepare_repository(environment: Environment) -> None:
                 open_stores().snapshots.end(ended)
                 log.warning("snapshot %s was killed before it was whole; it does not count", one.snapshot_id)
                 _unpause_all(environment, settings, states, limit)
+        Containers(_variables(environment), "", limit).remove_left({one.snapshot_id for one in snapshots})
         if left := strays(repository.known(limit), snapshots):
             repository.forget(left, limit)
 
@@ -145,6 +146,7 @@ async def load_part(
 
     def load(limit: Limit) -> None:
         client = client_of(environment, snapshot.snapshot_id, limit)
+        client.containers.remove_left({snapshot.snapshot_id})
         if isinstance(data, PostgresqlData | MariadbData):
             # It runs, unless its machine was restarted in the middle of a restore.
             engine_of(environment).containers.start(place.container, files)
@@ -188,8 +190,10 @@ async def rehearse_part(
 
     def rehearse(limit: Limit) -> str:
         engine, client = engine_of(environment), client_of(environment, snapshot.snapshot_id, limit)
+        client.containers.remove_left({snapshot.snapshot_id})
         original = engine.containers.snapshot(there.container_id)
-        with scratch_container(engine, original, (LABEL, snapshot.snapshot_id), files) as copy:
+        label = (LABEL, f"{REHEARSAL}{snapshot.snapshot_id}")
+        with scratch_container(engine, original, label, files) as copy:
             place = PartPlace(container=copy, image=there.image_id, password=_password(environment, data))
             if isinstance(data, RedisData):
                 client.load(data, part, place)
@@ -201,15 +205,7 @@ async def rehearse_part(
                 client.load(data, part, place)
             return client.question(data, part, place)
 
-    try:
-        return await _in_thread(rehearse, seconds)
-    except EngineError as error:
-        if "engine broker:" not in str(error):
-            raise
-        raise SnapshotError(
-            f"A restore of {data.name} cannot be rehearsed: the engine broker allows no copy of its container;",
-            advice="rehearse where the engine's own socket is.",
-        ) from error
+    return await _in_thread(rehearse, seconds)
 
 
 @retry_write

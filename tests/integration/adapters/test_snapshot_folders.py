@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from adapters.docker.scratch import scratch_body
 from adapters.snapshots.containers import Containers
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository
 from adapters.snapshots.streams import Limit
-from models.failures import SnapshotError
+from core.runtime.broker_policy import examine, make_policy
+from models.failures import RequestRefusedError, SnapshotError
 from models.snapshots import FilesData
 
 pytestmark = [
@@ -117,6 +120,44 @@ def test_files_are_read_by_a_container_that_mounts_them_where_no_other_may_be_ma
             behind.save(DATA, PartPlace(container="", image=IMAGE, source=volume), "s-2")
     finally:
         subprocess.run(["docker", "rm", "-f", container], check=True, capture_output=True)
+
+
+def test_containers_that_a_killed_process_left_are_removed(tmp_path: Path) -> None:
+    mine, other = f"s-{secrets.token_hex(4)}", f"s-{secrets.token_hex(4)}"
+
+    def make(label: str, *more: str) -> str:
+        words = ["docker", *more, "--init", "--network", "none", "--label", f"com.roas.snapshot={label}", IMAGE]
+        made = subprocess.run([*words, "sleep", "600"], check=True, capture_output=True, text=True)
+        return made.stdout.strip()
+
+    gone = {make(mine, "create"), make(f"rehearsal-{mine}", "run", "-d")}
+    # A script that switches files runs to its end.
+    stay = {make(mine, "run", "-d"), make(other, "create")}
+    try:
+        client(tmp_path, LOCAL).containers.remove_left({mine})
+
+        listed = subprocess.run(["docker", "ps", "-aq", "--no-trunc"], check=True, capture_output=True, text=True)
+        assert stay <= set(listed.stdout.split())
+        assert not gone & set(listed.stdout.split())
+    finally:
+        subprocess.run(["docker", "rm", "-fv", *gone, *stay], check=False, capture_output=True)
+
+
+def test_the_broker_allows_a_copy_of_a_container_for_a_rehearsal(volume: str) -> None:
+    project = ("--label", "com.docker.compose.project=shop", "--label", "com.docker.compose.service=db")
+    words = ["docker", "create", *project, "--volume", f"{volume}:/srv/files", "--memory", "100m", IMAGE, "true"]
+    container = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        inspected = subprocess.run(["docker", "inspect", container], check=True, capture_output=True, text=True)
+    finally:
+        subprocess.run(["docker", "rm", "-fv", container], check=True, capture_output=True)
+
+    body = scratch_body(json.loads(inspected.stdout)[0], ("com.roas.snapshot", "rehearsal-s-1"))
+
+    assert body["Labels"]["com.docker.compose.oneoff"] == "True"
+    examine("POST", "/v1.45/containers/create", json.dumps(body).encode(), make_policy(["shop"], []))
+    with pytest.raises(RequestRefusedError):
+        examine("POST", "/v1.45/containers/create", json.dumps(body).encode(), make_policy(["wiki"], []))
 
 
 def test_what_was_written_since_is_counted(volume: str, tmp_path: Path) -> None:
