@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from adapters.host.private_files import read_regular
+from adapters.host.programs import Program, run_to_end
 from models.failures import EnvironmentFileError
 from models.settings import current_settings
 
 _OF_SOPS = re.compile(r"^(?:sops_version|sops_mac)=|^\s{0,4}\"?sops\"?\s*:", re.MULTILINE)
 _SOPS_SECONDS = 60
+_MOST_BYTES = 16 * 2**20
 # What the sops program needs to reach a key: its own settings, and those of the services that keep keys.
 _FOR_SOPS = re.compile(
     r"PATH|HOME|LANG|TMPDIR|GNUPGHOME|XDG_CONFIG_HOME|SSL_CERT_(?:FILE|DIR)|(?i:https?_proxy|no_proxy)"
@@ -147,32 +148,37 @@ def _of_sops(file: Path, identity: Path | None) -> DecryptedFile:
     if identity is not None:
         environ["SOPS_AGE_KEY_FILE"] = str(identity)
     try:
-        done = subprocess.run(
-            [*command, str(file)],
-            env={"PATH": os.defpath, **environ},
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=_SOPS_SECONDS,
-            check=False,
+        done = run_to_end(
+            Program(
+                words=[*command, str(file)],
+                variables={"PATH": os.defpath, **environ},
+                limit_seconds=_SOPS_SECONDS,
+                most_bytes=_MOST_BYTES,
+            )
         )
     except FileNotFoundError as error:
         raise EnvironmentFileError(
             f"File {file} is encrypted with SOPS, and the sops program was not found;",
             advice="install sops (getsops.io), or encrypt the file with age as NAME.age.",
         ) from error
-    except subprocess.TimeoutExpired as error:
+    if done.code is None:
         raise EnvironmentFileError(
             f"sops did not decrypt {file} within {_SOPS_SECONDS} s;",
             advice="does the service that keeps its key answer?",
-        ) from error
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-        said = lines[0][:200] if lines else f"exit code {done.returncode}"
+        )
+    if done.is_cut:
+        raise EnvironmentFileError(
+            f"Encrypted file {file} holds more than {_MOST_BYTES // 2**20} MiB;",
+            advice="is it a file of variables? Give a large value as a secret with a file.",
+        )
+    if done.code != 0:
+        lines = [line.strip() for line in done.err.splitlines() if line.strip()]
+        said = lines[0][:200] if lines else f"exit code {done.code}"
         raise EnvironmentFileError(
             f"sops could not decrypt {file}: {said};",
             advice="has this user the key? For age set ROAS_AGE_IDENTITY, and try `sops decrypt` by hand.",
         )
-    text = done.stdout.decode("utf-8", "replace")
+    text = done.out
     return DecryptedFile(variables=_flat(file, text)) if structured else DecryptedFile(text=text)
 
 

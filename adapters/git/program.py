@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from adapters.host.private_files import make_private_folder, write_private
+from adapters.host.programs import Program, run_to_end
 from models.failures import SourceError
 from models.sources import GitSource, is_local, is_ssh
 
 _READ = timedelta(seconds=60)
 _TRANSFER = timedelta(minutes=10)
+_MOST_BYTES = 256 * 2**20
 _PASSED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "HOME")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 
@@ -182,37 +181,34 @@ def _execute(
     deadline: timedelta,
     passed: Sequence[int],
 ) -> GitResult:
+    program = Program(
+        words=command,
+        variables=environ,
+        limit_seconds=deadline.total_seconds(),
+        most_bytes=_MOST_BYTES,
+        given=given or b"",
+        folder=Path("/"),
+        passed=passed,
+        # Containers of other users read the files; the folder above is private.
+        umask=0o022,
+    )
     try:
-        process = subprocess.Popen(
-            command,
-            env=environ,
-            cwd="/",
-            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=passed,
-            # Containers of other users read the files; the folder above is private.
-            umask=0o022,
-        )
+        done = run_to_end(program)
     except FileNotFoundError as error:
         raise SourceError(
             "The git program was not found;", advice="install git: an environment with a source needs it."
         ) from error
-    with process:
-        try:
-            out, err = process.communicate(given, timeout=deadline.total_seconds())
-        except BaseException as error:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            process.communicate()
-            raise SourceError(
-                f"git {_subcommand(command)} did not end within {deadline.total_seconds():g} s;",
-                advice="is the repository very large, or its server slow?",
-            ) from error
-    return GitResult(exit_code=process.returncode, out=out, err=err.decode("utf-8", "replace"))
+    if done.code is None:
+        raise SourceError(
+            f"git {_subcommand(command)} did not end within {deadline.total_seconds():g} s;",
+            advice="is the repository very large, or its server slow?",
+        )
+    if done.is_cut:
+        raise SourceError(
+            f"git {_subcommand(command)} printed more than {_MOST_BYTES // 2**20} MiB;",
+            advice="the repository has too many files, or is damaged.",
+        )
+    return GitResult(exit_code=done.code, out=done.output, err=done.err)
 
 
 def _subcommand(command: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,11 +11,13 @@ from pathlib import Path
 from adapters.git.failures import fetch_failure, git_failure
 from adapters.git.program import GitProgram, GitResult
 from adapters.host.private_files import make_private_folder
+from adapters.host.programs import Program, run_to_end
 from core.deployment.source import leaving_links, newest_tag
 from models.failures import SourceError
 from models.sources import GitSource, SourceRevision
 
 _FETCHED = "refs/roas/fetched"
+_KEYS_SAID_BYTES = 64 * 1024
 _KEPT = "refs/roas/kept"
 _OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LONGEST_SUBJECT = 200
@@ -196,10 +197,8 @@ class SourceRepository:
             raise SourceError("The gpg program was not found;", advice="install gnupg: source.gpg_keys needs it.")
         command = [program, "--batch", "--no-tty", "--quiet", "--import", "--", str(keys)]
         environ = {"PATH": "/usr/bin:/bin:/usr/local/bin", **variables}
-        done = subprocess.run(
-            command, env=environ, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=60
-        )
-        if done.returncode != 0:
+        done = run_to_end(Program(words=command, variables=environ, limit_seconds=60, most_bytes=_KEYS_SAID_BYTES))
+        if done.code != 0:
             raise SourceError(
                 f"The GPG keys {keys} of {self._environment} cannot be read;",
                 advice="give a file as `gpg --export --armor` writes it.",

@@ -1,0 +1,174 @@
+"""Run a program without a shell: with limits of its time and of what it prints, and killed with its children."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+
+_PART = 65_536
+_ENDS_WITHIN_SECONDS = 1.0
+"""How long a child that left the group may keep an output open after the program has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramResult:
+    """How a program ended. `code` is None where it was killed at its time limit or on a stop.
+
+    Outputs are cut at their limit; `is_cut` says so of standard output. They may hold secrets, so no representation
+    has them.
+    """
+
+    code: int | None
+    output: bytes = field(default=b"", repr=False)
+    errors: bytes = field(default=b"", repr=False)
+    is_cut: bool = False
+
+    @property
+    def out(self) -> str:
+        """Standard output; bytes that are not UTF-8 become U+FFFD."""
+        return self.output.decode(errors="replace")
+
+    @property
+    def err(self) -> str:
+        """Standard error; bytes that are not UTF-8 become U+FFFD."""
+        return self.errors.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program to run, with exactly these variables. `passed` are open files that it gets; `umask` is -1 for ours.
+
+    What it prints beyond `most_bytes` of each output is read and dropped.
+    """
+
+    words: Sequence[str]
+    variables: Mapping[str, str] = field(repr=False)
+    limit_seconds: float
+    most_bytes: int
+    given: bytes = field(default=b"", repr=False)
+    folder: Path | None = None
+    passed: Sequence[int] = ()
+    umask: int = -1
+
+
+def run_to_end(program: Program, stop: int | None = None) -> ProgramResult:
+    """Run a program with `given` on standard input, and kill it with its children at its time limit.
+
+    It is killed as well once the open file `stop` can be read, and where the caller is interrupted.
+
+    Raises:
+        OSError: It cannot be run: it is not there, or no program.
+        ValueError: An argument has NUL in it.
+    """
+    with _file_of(program.given) as stdin, _pipe() as (out_end, out), _pipe() as (err_end, err):
+        process = subprocess.Popen(
+            list(program.words),
+            stdin=stdin,
+            stdout=out,
+            stderr=err,
+            cwd=program.folder,
+            env=dict(program.variables),
+            start_new_session=True,
+            pass_fds=tuple(program.passed),
+            umask=program.umask,
+        )
+        out.close()
+        err.close()
+        kept = [_Output(end.fileno(), program.most_bytes) for end in (out_end, err_end)]
+        try:
+            ended = _read(process.pid, kept, stop, program.limit_seconds)
+        finally:
+            process.wait()
+    code = process.returncode if ended else None
+    return ProgramResult(code=code, output=bytes(kept[0].data), errors=bytes(kept[1].data), is_cut=kept[0].is_cut)
+
+
+def _read(process_id: int, outputs: Sequence[_Output], stop: int | None, seconds: float) -> bool:
+    """Read outputs to the end of a program, and kill what is left; False where it did not end by itself."""
+    with selectors.DefaultSelector() as waiting, _ending(process_id) as end:
+        for one in outputs:
+            waiting.register(one.file, selectors.EVENT_READ, one)
+        others = [file for file in (end, stop) if file is not None]
+        for file in others:
+            waiting.register(file, selectors.EVENT_READ)
+        try:
+            ended = _read_until(waiting, end, stop, seconds)
+        finally:
+            # It is not waited for yet, so no other process can have its number.
+            with suppress(ProcessLookupError):
+                os.killpg(process_id, signal.SIGKILL)
+        for file in others:
+            waiting.unregister(file)
+        _read_until(waiting, None, None, _ENDS_WITHIN_SECONDS)
+    return ended
+
+
+class _Output:
+    """One output of a program, of which the first bytes are kept."""
+
+    def __init__(self, file: int, most: int) -> None:
+        self.file = file
+        self._most = most
+        self.data = bytearray()
+        self.is_cut = False
+
+    def read(self) -> bool:
+        """Read what is there; False at its end."""
+        part = os.read(self.file, _PART)
+        free = self._most - len(self.data)
+        self.data += part[:free]
+        self.is_cut |= len(part) > free
+        return bool(part)
+
+
+def _read_until(waiting: selectors.BaseSelector, end: int | None, stop: int | None, seconds: float) -> bool:
+    """Read outputs until the program ends; False where it was stopped, or its time is over.
+
+    Without `end`, until the outputs end.
+    """
+    deadline = time.monotonic() + seconds
+    while waiting.get_map():
+        left = deadline - time.monotonic()
+        ready = {key.fileobj: key.data for key, _ in waiting.select(max(0.0, left))}
+        for file, output in ready.items():
+            if output is not None and not output.read():
+                waiting.unregister(file)
+        if end is not None and end in ready:
+            return True
+        if left <= 0 or (stop is not None and stop in ready):
+            return False
+    return True
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
+    read_end, write_end = os.pipe()
+    with FileIO(read_end, "r") as reader, FileIO(write_end, "w") as writer:
+        yield reader, writer
+
+
+@contextmanager
+def _ending(process_id: int) -> Iterator[int]:
+    """A file that can be read once the process has ended."""
+    file = os.pidfd_open(process_id)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _file_of(given: bytes) -> Iterator[int]:
+    """A file in memory: a program that reads slowly or not at all keeps no writer waiting."""
+    with os.fdopen(os.memfd_create("given", os.MFD_CLOEXEC), "w+b") as file:
+        file.write(given)
+        file.seek(0)
+        yield file.fileno()

@@ -1,0 +1,100 @@
+"""Programs are run with limits of time and output, and nothing of them stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from adapters.host.programs import Program, ProgramResult, run_to_end
+
+
+def run(
+    *words: str, seconds: float = 60, most: int = 1000, given: bytes = b"", stop: int | None = None
+) -> ProgramResult:
+    program = Program(words=words, variables={"PATH": os.defpath}, limit_seconds=seconds, most_bytes=most, given=given)
+    return run_to_end(program, stop)
+
+
+def is_gone(process: int) -> bool:
+    """Whether a process has ended; one that only its parent must still be told of has."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_outputs_and_exit_code_are_told_apart() -> None:
+    done = run("sh", "-c", "cat; echo no >&2; exit 3", given=b"yes\xff")
+    assert (done.code, done.output, done.out, done.err, done.is_cut) == (3, b"yes\xff", "yes�", "no\n", False)
+
+
+def test_what_is_printed_is_bounded_and_its_rest_is_dropped() -> None:
+    done = run("sh", "-c", "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2; exit 4", most=10)
+    assert (done.code, len(done.output), len(done.errors), done.is_cut) == (4, 10, 10, True)
+
+
+def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
+    file = tmp_path / "child"
+    done = run("sh", "-c", f"sleep 600 & echo $! > {file}; echo begun; wait", seconds=1)
+    assert (done.code, done.out) == (None, "begun\n")
+    assert is_gone(int(file.read_text()))
+
+
+def test_children_that_a_program_leaves_are_killed(tmp_path: Path) -> None:
+    file = tmp_path / "child"
+    assert run("sh", "-c", f"sleep 600 & echo $! > {file}").code == 0
+    assert is_gone(int(file.read_text()))
+
+
+def test_a_program_is_killed_when_it_is_asked_to_stop(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    reader, writer = os.pipe()
+
+    def ask() -> None:
+        begun.read_text()
+        os.write(writer, b".")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        assert run("sh", "-c", f"echo > {begun}; exec sleep 600", stop=reader).code is None
+    finally:
+        asking.join()
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_signal_is_a_negative_code() -> None:
+    assert run("sh", "-c", "kill -TERM $$").code == -signal.SIGTERM
+
+
+def test_no_secret_is_in_what_is_said_of_a_program_or_its_result() -> None:
+    program = Program(
+        words=["cat"],
+        variables={"TOKEN": "hunter2"},
+        limit_seconds=60,
+        most_bytes=100,
+        given=b"hunter2",
+        folder=Path("/"),
+    )
+    assert "hunter2" not in repr(program) + repr(ProgramResult(code=0, output=b"hunter2", errors=b"hunter2"))
+
+
+@pytest.mark.parametrize("word", ["/nosuch", "/etc/passwd", "/"])
+def test_what_is_no_program_is_refused(word: str) -> None:
+    with pytest.raises(OSError, match=r"No such file|Permission denied"):
+        run(word)
+
+
+def test_no_file_stays_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    run(sys.executable, "-c", "")
+    with pytest.raises(OSError, match="No such file"):
+        run("/nosuch")
+    assert len(os.listdir("/proc/self/fd")) == before
