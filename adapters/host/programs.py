@@ -86,6 +86,7 @@ def run_to_end(program: Program, stop: int | None = None) -> ProgramResult:
         try:
             ended = _read(process.pid, kept, stop, program.limit_seconds)
         finally:
+            _kill(process.pid)
             process.wait()
     code = process.returncode if ended else None
     return ProgramResult(code=code, output=bytes(kept[0].data), errors=bytes(kept[1].data), is_cut=kept[0].is_cut)
@@ -102,13 +103,17 @@ def _read(process_id: int, outputs: Sequence[_Output], stop: int | None, seconds
         try:
             ended = _read_until(waiting, end, stop, seconds)
         finally:
-            # It is not waited for yet, so no other process can have its number.
-            with suppress(ProcessLookupError):
-                os.killpg(process_id, signal.SIGKILL)
+            _kill(process_id)
         for file in others:
             waiting.unregister(file)
         _read_until(waiting, None, None, _ENDS_WITHIN_SECONDS)
     return ended
+
+
+def _kill(process_id: int) -> None:
+    """Kill a program and its children. It is not waited for yet, so no other process can have its number."""
+    with suppress(ProcessLookupError):
+        os.killpg(process_id, signal.SIGKILL)
 
 
 class _Output:

@@ -93,8 +93,8 @@ def test_what_is_no_program_is_refused(word: str) -> None:
 
 
 def test_no_file_stays_open() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     run(sys.executable, "-c", "")
     with pytest.raises(OSError, match="No such file"):
         run("/nosuch")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
