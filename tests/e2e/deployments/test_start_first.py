@@ -70,6 +70,14 @@ def last(place: Place) -> Operation:  # noqa: F811
 TRAEFIK = pytest.param("traefik", marks=pytest.mark.skipif(traefik() is None, reason="traefik is not installed"))
 
 
+async def started_behind_caddy(place: Place) -> int:  # noqa: F811
+    """Start version 1 of the service behind Caddy; the port that Caddy publishes."""
+    port = free_port()
+    place.declare(fronted(place.folder, "caddy", port), services=DRAINS_ONE_SECOND)
+    await startup("test")
+    return port
+
+
 @pytest.mark.parametrize("front", ["nginx", "haproxy", "caddy", TRAEFIK])
 async def test_no_request_fails_while_a_service_is_replaced_start_first(place: Place, front: str) -> None:  # noqa: F811
     port = free_port()
@@ -176,9 +184,7 @@ async def test_the_image_that_failed_beside_the_old_container_is_held_back(place
 
 
 async def test_a_rollback_that_is_killed_is_done_by_the_one_that_takes_it_up(place: Place) -> None:  # noqa: F811
-    port = free_port()
-    place.declare(fronted(place.folder, "caddy", port), services=DRAINS_ONE_SECOND)
-    await startup("test")
+    port = await started_behind_caddy(place)
     before = identity(place)
     bad = fronted(place.folder, "caddy", port, version="2", command="[sh, -c, 'echo no licence found; exit 3']")
     place.declare(bad, services=DRAINS_ONE_SECOND)
@@ -191,9 +197,7 @@ async def test_a_rollback_that_is_killed_is_done_by_the_one_that_takes_it_up(pla
 
 
 async def test_what_was_created_to_be_copied_is_removed_by_the_next_start(place: Place) -> None:  # noqa: F811
-    port = free_port()
-    place.declare(fronted(place.folder, "caddy", port), services=DRAINS_ONE_SECOND)
-    await startup("test")
+    await started_behind_caddy(place)
     before = identity(place)
     compose = ["docker", "compose", "-p", place.project, "-f", str(place.folder / "compose.yaml"), "create"]
     subprocess.run([*compose, "--no-recreate", "--scale", "web=2", "web"], check=True, capture_output=True)
@@ -206,9 +210,7 @@ async def test_what_was_created_to_be_copied_is_removed_by_the_next_start(place:
 
 
 async def test_a_version_that_fails_is_removed_and_the_old_one_serves_on(place: Place) -> None:  # noqa: F811
-    port = free_port()
-    place.declare(fronted(place.folder, "caddy", port), services=DRAINS_ONE_SECOND)
-    await startup("test")
+    port = await started_behind_caddy(place)
     before = identity(place)
     bad = fronted(place.folder, "caddy", port, version="2", command="[sh, -c, 'echo no licence found; exit 3']")
     place.declare(bad, services=DRAINS_ONE_SECOND)
@@ -241,9 +243,7 @@ async def test_a_later_failure_takes_a_replaced_service_back_without_interruptio
 
 @pytest.mark.parametrize("step", [BESIDE, NAMED, DRAINED])
 async def test_a_kill_leaves_no_container_beside(place: Place, step: str) -> None:  # noqa: F811
-    port = free_port()
-    place.declare(fronted(place.folder, "caddy", port), services=DRAINS_ONE_SECOND)
-    await startup("test")
+    port = await started_behind_caddy(place)
     place.declare(fronted(place.folder, "caddy", port, version="2"), services=DRAINS_ONE_SECOND)
     with asking(port) as client:
         killed = await signal_at(roas("update", "test"), lambda _, done: (step, "web") in done, signal.SIGKILL)
