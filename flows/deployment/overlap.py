@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from core.deployment.overlap import proxies_of
 from core.deployment.plan import start_deadline
@@ -88,14 +89,21 @@ async def replace_start_first(
 
 
 async def settle_replacements(
-    recorder: OperationRecorder, environment: Environment, application: Application, *, back: bool = False
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    *,
+    back: bool = False,
+    container_states: Sequence[ContainerState] = (),
 ) -> None:
     """Finish or undo what an interrupted replacement left, so that no container stays beside another.
+
+    `container_states` are the application's containers where they were inspected just now.
 
     Raises:
         EngineError: The engine refused.
     """
-    if await is_unsettled(environment, application):
+    if await is_unsettled(environment, application, container_states):
         done = await settle_beside(environment, application, back=back)
         recorder.facts["replacements_settled"] = done
         log.warning("an interrupted replacement: %s", "; ".join(done))

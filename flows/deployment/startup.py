@@ -132,7 +132,9 @@ class Startup:
             await refuse_half_restored(recorder)
             facts = await self._validate(environment)
         back = ROLLING_BACK in recorder.done
-        await settle_replacements(recorder, environment, facts.application, back=back)
+        await settle_replacements(
+            recorder, environment, facts.application, back=back, container_states=facts.container_states
+        )
         self._names_before = await settle_interrupted(recorder, environment)
         with timed(Phase.PLAN):
             planned = await self._plan(environment, facts)

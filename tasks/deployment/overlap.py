@@ -312,13 +312,15 @@ async def take_place(environment: Environment, beside: BesideContainer) -> None:
 
 
 @retry_read
-async def is_unsettled(environment: Environment, application: Application) -> bool:
-    """Whether an interrupted start-first replacement left a container.
+async def is_unsettled(
+    environment: Environment, application: Application, container_states: Sequence[ContainerState] = ()
+) -> bool:
+    """Whether an interrupted start-first replacement left a container; `container_states` were inspected just now.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    seen = await asyncio.to_thread(_containers, environment)
+    seen = [one for one in container_states if not one.one_off] or await asyncio.to_thread(_containers, environment)
     return any(one.replaces for one in seen) or bool(_unused(environment, application, seen))
 
 

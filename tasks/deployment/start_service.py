@@ -137,7 +137,9 @@ async def bring_up(
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
     with span(f"prove {declaration.name}", environment=environment.name, service=declaration.name):
-        seen = await until_proven(attempt, watch, order.deadline_seconds, reached=reached, held=held)
+        seen = await until_proven(
+            attempt, watch, order.deadline_seconds, reached=reached, held=held, seen=None if changed else before
+        )
     verdict = attempt.verdict(seen)
     facts: dict[str, Any] = {"containers": len(before), "started": len(to_start), "restarted": len(to_restart)}
     if changed and attempt.up_at is not None:
@@ -165,10 +167,12 @@ async def until_proven(
     *,
     reached: Callable[[DependencyCondition], None] = lambda _: None,
     held: StabilityHold | None = None,
+    seen: list[ContainerState] | None = None,
 ) -> list[ContainerState]:
     """Inspect the service at every event until it has completed, or has been up for its stabilisation time.
 
-    `reached` is called with each milestone, and `held` is how long the service has been stable before.
+    `reached` is called with each milestone, and `held` is how long the service has been stable before. `seen` are its
+    containers where they were inspected just now.
 
     Raises:
         StartFailedError: It was lost, or was not up after `deadline_seconds`.
@@ -180,7 +184,7 @@ async def until_proven(
     among = watch.containers(name)
     while True:
         outages = attempt.outages
-        seen, now = await attempt.answered(until, attempt.inspect_and_judge, among)
+        seen, now = await attempt.answered(until, attempt.inspect_and_judge, among, seen)
         if now.progress is Progress.LOST:
             meanwhile = "; the engine went away meanwhile" if attempt.outages else ""
             raise StartFailedError(f"{name}: {now.reason}{meanwhile}", service=name)
@@ -207,7 +211,7 @@ async def until_proven(
                 service=name,
             )
         woken = await watch.change(name, at_most=attempt.timeout(held, needed))
-        among = watch.containers(name) if woken else None
+        among, seen = (watch.containers(name) if woken else None), None
 
 
 @task(name="restart", **EFFECT)
@@ -360,13 +364,16 @@ class Attempt:
         """These were started or restarted just now, which sets the engine's count of their crashes to zero."""
         self._restarts |= {one.container_id: 0 for one in changed}
 
-    async def inspect_and_judge(self, among: Sequence[str] | None = None) -> tuple[list[ContainerState], Readiness]:
-        """Every container of the service now, and where that says the service stands.
+    async def inspect_and_judge(
+        self, among: Sequence[str] | None = None, seen: list[ContainerState] | None = None
+    ) -> tuple[list[ContainerState], Readiness]:
+        """Every container of the service now, or as `seen` just now, and where that says the service stands.
 
         Raises:
             EngineError: The engine did not answer, or refused.
         """
-        seen = await self.inspect(among)
+        if seen is None or self.outages:
+            seen = await self.inspect(among)
         return seen, await self.standing(seen)
 
     async def inspect(self, among: Sequence[str] | None = None) -> list[ContainerState]:
