@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -237,13 +237,15 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
 
         clock = measure_phases()
 
+    # A warm process has imported it; for another one a server starts while it imports.
+    if looked := "tasks.deployment.ahead" in sys.modules:
+        _look_ahead(kind, name, compose, parameters)
+
     async def run() -> Any:
         from flows.runtime.registry import FLOWS
 
-        if kind in ("start", "update"):
-            from tasks.deployment.ahead import look_ahead
-
-            look_ahead(name, tuple(compose or ()), kind, parameters)
+        if not looked:
+            _look_ahead(kind, name, compose, parameters)
         flow: Callable[..., Any] = FLOWS[kind]
         state = await flow(
             name,
@@ -267,6 +269,13 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
     show_operation(operation, output.json, only_outcome=output.only_outcome, clock=clock)
     if not state.is_completed():
         sys.exit(BAD_INPUT if isinstance(result, BadInputError) else FAILED)
+
+
+def _look_ahead(kind: str, name: str, compose: list[str] | None, parameters: Mapping[str, Any]) -> None:
+    if kind in ("start", "update"):
+        from tasks.deployment.ahead import look_ahead
+
+        look_ahead(name, tuple(compose or ()), kind, parameters)
 
 
 COMMANDS: tuple[click.Command, ...] = (start, stop, restart, health, rollback, releases, validate, plan, drift)

@@ -31,6 +31,7 @@ def run_flow(
     """
     import asyncio
 
+    from adapters.host.background import in_background
     from core.reporting.timing import Phase
     from flows.runtime.embedded import START_WITHIN, prefect_api, wait_for_api
     from flows.runtime.phases import begin_phase, timed
@@ -43,13 +44,14 @@ def run_flow(
             timeout = stack.enter_context(prefect_api(settings))
         if not quiet and not only_errors:
             narrate("preparing the engine")
+        answers = in_background(wait_for_api, timeout)
         if timeout < START_WITHIN:
             # A temporary server starts during the import; an unreachable one is reported before it.
             with timed(Phase.SERVER):
-                wait_for_api(timeout)
+                answers.result()
         _import_flows()
         with timed(Phase.SERVER):
-            wait_for_api(timeout)
+            answers.result()
         from flows.runtime.terminal import send_log, speak_plainly
 
         log = stack.enter_context(speak_plainly(quiet=quiet, level=logging.ERROR if only_errors else logging.INFO))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
 from adapters.compose.cli import ComposeCli
 from adapters.compose.known_applications import KnownApplications
+from adapters.host.background import in_background
 from models.compose import Application, ComposeVariable
 from models.environments import Environment
 
@@ -27,11 +28,9 @@ class ComposeAhead:
         self._compose = ComposeCli(environment, variables)
         # Before Compose reads them, so that a change meanwhile counts as one.
         self._sources = self._sources_now()
-        pool = ThreadPoolExecutor(3, thread_name_prefix="compose-ahead")
-        self._application = pool.submit(self._compose.render)
-        self._used = pool.submit(self._compose.variables)
-        self._version = pool.submit(self._compose.version)
-        pool.shutdown(wait=False)
+        self._application = in_background(self._compose.render)
+        self._used = in_background(self._compose.variables)
+        self._version = in_background(self._compose.version)
 
     def is_about(self, environment: Environment, variables: Mapping[str, str]) -> bool:
         """Whether the questions were about this environment with these variables, and its sources are the same now."""

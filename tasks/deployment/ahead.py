@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.compose.ahead import ComposeAhead
 from adapters.compose.variables import process_environment
+from adapters.host.background import in_background
 from models.compose import OF_UPDATE, FetchOptions, RegistryAnswer
 from models.environments import Environment
 from models.failures import RoasError
@@ -54,13 +55,11 @@ def look_ahead(name: str, compose_files: tuple[str, ...], kind: str, parameters:
         compose = ComposeAhead(environment, variables, known_applications())
     except (RoasError, OSError):
         return
-    pool = ThreadPoolExecutor(2, thread_name_prefix="ahead")
     # A failure is told by whoever uses them.
-    pool.submit(open_stores)
-    answers = pool.submit(
+    in_background(open_stores)
+    answers = in_background(
         lambda: ask_registries(environment, pulled_references(environment, compose.render(), options))
     )
-    pool.shutdown(wait=False)
     _ahead[environment.name] = _Ahead(compose, answers)
 
 

@@ -6,13 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from threading import Event, Semaphore
 from typing import TypeVar
 
 from adapters.docker.build_context import context_hash
 from adapters.docker.engine import DockerEngine
+from adapters.host.background import in_background
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.images import (
     build_key,
@@ -46,6 +48,7 @@ log = logging.getLogger("roas")
 T = TypeVar("T")
 
 _REGISTRY_SECONDS = 5.0
+_ASKED_AT_ONCE = 8
 _PULLS_AT_ONCE = 4
 
 
@@ -350,11 +353,14 @@ async def restore_names(environment: Environment, names: Mapping[str, str]) -> l
 
 
 def _ask_registries(engine: DockerEngine, references: set[str]) -> dict[str, RegistryAnswer]:
-    if not references:
-        return {}
-    pool = ThreadPoolExecutor(min(8, len(references)), thread_name_prefix="registry")
-    asked = {reference: pool.submit(engine.images.in_registry, reference) for reference in references}
-    wait(asked.values(), timeout=_REGISTRY_SECONDS)
-    pool.shutdown(wait=False, cancel_futures=True)
+    places, over = Semaphore(_ASKED_AT_ONCE), Event()
     silent = RegistryAnswer(problem=f"it did not answer within {_REGISTRY_SECONDS:g} s")
-    return {name: one.result() if one.done() and not one.cancelled() else silent for name, one in asked.items()}
+
+    def ask(reference: str) -> RegistryAnswer:
+        with places:
+            return silent if over.is_set() else engine.images.in_registry(reference)
+
+    asked = {reference: in_background(ask, reference) for reference in references}
+    wait(asked.values(), timeout=_REGISTRY_SECONDS)
+    over.set()
+    return {name: one.result() if one.done() else silent for name, one in asked.items()}

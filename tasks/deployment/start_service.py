@@ -138,7 +138,7 @@ async def bring_up(
         await watch.change(declaration.name, besides=_EXPECTED)
     with span(f"prove {declaration.name}", environment=environment.name, service=declaration.name):
         seen = await until_proven(
-            attempt, watch, order.deadline_seconds, reached=reached, held=held, seen=None if changed else before
+            attempt, watch, order.deadline_seconds, reached=reached, held=held, first=None if changed else before
         )
     verdict = attempt.verdict(seen)
     facts: dict[str, Any] = {"containers": len(before), "started": len(to_start), "restarted": len(to_restart)}
@@ -167,11 +167,11 @@ async def until_proven(
     *,
     reached: Callable[[DependencyCondition], None] = lambda _: None,
     held: StabilityHold | None = None,
-    seen: list[ContainerState] | None = None,
+    first: list[ContainerState] | None = None,
 ) -> list[ContainerState]:
     """Inspect the service at every event until it has completed, or has been up for its stabilisation time.
 
-    `reached` is called with each milestone, and `held` is how long the service has been stable before. `seen` are its
+    `reached` is called with each milestone, and `held` is how long the service has been stable before. `first` are its
     containers where they were inspected just now.
 
     Raises:
@@ -184,7 +184,7 @@ async def until_proven(
     among = watch.containers(name)
     while True:
         outages = attempt.outages
-        seen, now = await attempt.answered(until, attempt.inspect_and_judge, among, seen)
+        seen, now = await attempt.answered(until, attempt.inspect_and_judge, among, first)
         if now.progress is Progress.LOST:
             meanwhile = "; the engine went away meanwhile" if attempt.outages else ""
             raise StartFailedError(f"{name}: {now.reason}{meanwhile}", service=name)
@@ -211,7 +211,7 @@ async def until_proven(
                 service=name,
             )
         woken = await watch.change(name, at_most=attempt.timeout(held, needed))
-        among, seen = (watch.containers(name) if woken else None), None
+        among, first = (watch.containers(name) if woken else None), None
 
 
 @task(name="restart", **EFFECT)
