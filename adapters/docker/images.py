@@ -152,8 +152,8 @@ def _content(reported: dict[str, Any], config: dict[str, Any]) -> str:
     labels = {name: value for name, value in (config.get("Labels") or {}).items() if not name.startswith(_OF_COMPOSE)}
     # An empty field and a missing one mean the same.
     settings = {name: value for name, value in (config | {"Labels": labels}).items() if value}
-    told = [layers, settings, *(reported.get(part) for part in ("Os", "Architecture", "Variant"))]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    parts = [layers, settings, *(reported.get(part) for part in ("Os", "Architecture", "Variant"))]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _layers(driver: dict[str, Any]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def is_gone(process: int) -> bool:
         return True
 
 
-def test_outputs_and_exit_code_are_told_apart() -> None:
+def test_outputs_and_exit_code_are_kept_apart() -> None:
     done = run("sh", "-c", "cat; echo no >&2; exit 3", given=b"yes\xff")
     assert (done.code, done.output, done.out, done.err, done.is_cut) == (3, b"yes\xff", "yes�", "no\n", False)
 
