@@ -120,6 +120,14 @@ class Settings(BaseModel):
     work_pool: str | None = Field(
         default=None, description="Work pool from which `roas worker` takes flow runs; without it none."
     )
+    ping_url_file: Path | None = Field(
+        default=None,
+        description="File with an address that is pinged each minute while stores and server answer, as "
+        "healthchecks.io wants it; the address is a secret.",
+    )
+    away_minutes: float = Field(
+        default=5, gt=0, le=1440, description="So long stores or server are away before the ping address is told."
+    )
     server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
     ui_url: str | None = Field(
         default=None,

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 from adapters.stores.write_behind import waiting_writes
+from flows.runtime.pings import keep_pinging
 from models.failures import RoasError
 from models.hosts import CONTACT_EVERY
 from tasks.recovery.hosts import report_hosts
@@ -20,14 +21,20 @@ DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 
 
 async def keep_contact(backlog: Callable[[], int] | None = None) -> None:
-    """Report contact until this is cancelled; stores that are away are tried again and logged once.
+    """Report contact, and ping, until this is cancelled; stores that are away are tried again and logged once.
 
     `backlog` counts the writes that wait for the stores; by default those in the journals of this host.
     """
+    async with asyncio.TaskGroup() as beside:
+        beside.create_task(keep_pinging())
+        await _keep_reporting(backlog or _waiting)
+
+
+async def _keep_reporting(backlog: Callable[[], int]) -> None:
     failed = False
     while True:
         try:
-            await asyncio.to_thread(_contact, backlog or _waiting)
+            await asyncio.to_thread(_contact, backlog)
             failed = False
         except (RoasError, OSError) as error:
             if not failed:
