@@ -23,7 +23,8 @@ from adapters.compose.cli import ComposeCli
 from adapters.compose.variables import missing_secrets, process_environment
 from adapters.config.environments import declared_environment
 from adapters.docker.engine import DockerEngine
-from adapters.host.machine import listening_users, sample_host
+from adapters.host.listeners import listening_users
+from adapters.host.machine import sample_host
 from adapters.server.workers import server_facts
 from adapters.stores.sqlite_file import known_fault
 from models.containers import EngineInfo, SystemSample

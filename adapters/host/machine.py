@@ -18,12 +18,6 @@ from adapters.host.private_files import MIB, read_regular
 from models.containers import SystemSample
 
 _FILES_HASHED = 20_000
-_LISTEN = "0A"
-_LISTENING_AT = {
-    "tcp": {"0100007F", "00000000"},
-    "tcp6": {"0" * 32, "0" * 24 + "01000000", "0000000000000000FFFF00000100007F"},
-}
-"""Local addresses in /proc/net that accept connections to 127.0.0.1 or ::1, in little-endian order."""
 
 
 def sample_host(path: Path, now: datetime) -> SystemSample:
@@ -84,23 +78,6 @@ def port_holder(port: int, protocol: str = "tcp") -> str | None:
             except psutil.NoSuchProcess:
                 continue
     return None
-
-
-def listening_users(port: int) -> frozenset[int]:
-    """The user ids of processes that listen on a TCP port of the loopback or of all addresses."""
-    users, wanted = set(), f":{port:04X} "
-    for table, addresses in _LISTENING_AT.items():
-        try:
-            lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            # A kernel without IPv6 has no tcp6.
-            continue
-        # A busy machine has thousands of connections.
-        for fields in (line.split() for line in lines if wanted in line):
-            address, at = fields[1].split(":")
-            if fields[3] == _LISTEN and int(at, 16) == port and address in addresses:
-                users.add(int(fields[7]))
-    return frozenset(users)
 
 
 def unwritable_by(path: Path, user: str) -> bool:

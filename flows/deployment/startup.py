@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -320,30 +321,33 @@ class Startup:
         shown = application if self._scope is None else part_of(application, self._scope)
         waves = " then ".join(", ".join(wave) for wave in start_waves(shown))
         log.info("%s %s", "updating" if self.options.update else "starting", waves)
-        lost = replaced_services(plan)
+        evidence = self._evidence(environment, application, replaced_services(plan))
+        if self.options.update:
+            # Its containers are created one service after the other.
+            self._template, _ = await asyncio.gather(_template(recorder, environment, application), evidence)
+            if self._template is not None and self._scope is not None:
+                left = set(application.services) - self._scope
+                self._template = partial_template(self._template, self._found[1], left)
+            return time.monotonic()
+        await evidence
+        began = time.monotonic()
+        # Read while the containers are made of it: the files may change until the start is proven.
+        template = _template(recorder, environment, application)
+        self._template, _ = await asyncio.gather(
+            template, _create_containers(recorder, environment, fetched=bool(plan.fetches))
+        )
+        return began
+
+    async def _evidence(self, environment: Environment, application: Application, lost: Sequence[str]) -> None:
         if lost:
             await take_evidence(
                 environment,
                 application,
                 lost,
-                deployment_id=recorder.deployment_id,
+                deployment_id=self.recorder.deployment_id,
                 reason="before it is replaced",
                 page_later=True,
             )
-        began = time.monotonic()
-        # Read while the containers are made of it: the files may change until the start is proven.
-        template = _template(recorder, environment, application)
-        if self.options.update:
-            # Its containers are created one service after the other.
-            self._template = await template
-            if self._template is not None and self._scope is not None:
-                left = set(application.services) - self._scope
-                self._template = partial_template(self._template, self._found[1], left)
-            return began
-        self._template, _ = await asyncio.gather(
-            template, _create_containers(recorder, environment, fetched=bool(plan.fetches))
-        )
-        return began
 
     def refused(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""

@@ -25,7 +25,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
-from adapters.host.machine import listening_users
+from adapters.host.listeners import listening_users
 from adapters.host.private_files import FILE_MODE
 from adapters.host.warm_client import is_switched_on
 from adapters.server.credentials import ServerCredentials, encryption_key, server_credentials

@@ -20,7 +20,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from adapters.host.machine import listening_users
+from adapters.host.listeners import listening_users
 from adapters.host.private_files import FILE_MODE, write_private
 from adapters.host.processes import process_started
 
