@@ -20,6 +20,7 @@ from flows.monitoring.continuous import EnvironmentMonitor, leave_alone_what_is_
 from flows.monitoring.failures import CollectionFeed
 from flows.recovery.error_recovery import recover_observed
 from flows.recovery.watch import EnvironmentWatcher
+from flows.runtime.contact import keep_contact
 from flows.runtime.isolation import KeptRunning, Progress
 from flows.runtime.prefect_worker import PrefectWorker
 from models.environments import Environment
@@ -90,6 +91,7 @@ class Agent:
         if self.worker is not None:
             self._kept.begin("", "Prefect worker", self.worker.carry)
         with without_task_runs():
+            self._kept.begin("", "contact", lambda _: keep_contact(), silent_for=_FOR_EVER)
             try:
                 while not stop.is_set():
                     await self._take_up()
