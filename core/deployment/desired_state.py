@@ -11,6 +11,8 @@ _REFUSED = frozenset({"EnvironmentBusyError", "BadInputError", "EnvironmentFileE
                       "HalfRestoredError", "WrongHostError"})  # fmt: skip
 """Failures that refuse an operation before it touches anything: the answer was no, so nothing new was wanted."""
 
+_INTERRUPTED = "Interrupted"
+
 
 def meant_to_run(operations: Sequence[Operation]) -> bool:
     """Whether the last operation that counts wants the environment to run; `operations` newest first.
@@ -33,5 +35,7 @@ def _counts(operation: Operation) -> bool:
         return False
     if operation.status is not OperationStatus.FAILED:
         return True
-    rolled_back = "undone" in operation.details and "undo_failed" not in operation.details
-    return operation.details.get("error") not in _REFUSED and not rolled_back
+    error = operation.details.get("error")
+    # Of one whose runner died in the middle of its rollback nobody saw the end.
+    rolled_back = "undone" in operation.details and "undo_failed" not in operation.details and error != _INTERRUPTED
+    return error not in _REFUSED and not rolled_back

@@ -16,6 +16,7 @@ from models.failures import (
     BadInputError,
     EnvironmentBusyError,
     EnvironmentFileError,
+    LeaseLostError,
     NotFoundError,
     StartFailedError,
     ValidationFailedError,
@@ -30,15 +31,15 @@ log = logging.getLogger("roas")
 async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> RecoveryOutcome | None:
     """Announce a failure, and let error recovery take its evidence and record the error; it takes no action.
 
-    That another operation holds the environment, or that a person asked for what does not exist, is no error of the
-    application. Where the runner was lost during a rollback, the failure and its evidence are on record already.
+    That another operation holds or took the environment, or that a person asked for what does not exist, is no error
+    of the application. Where the runner was lost during a rollback, the failure and its evidence are on record already.
     """
     error = failure.error
     if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):
         return None
     service = error.service if isinstance(error, StartFailedError) else None
     announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)
-    if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, EnvironmentBusyError):
+    if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, EnvironmentBusyError | LeaseLostError):
         return None
     source = "validation" if isinstance(error, ValidationFailedError) else str(recorder.operation_type)
     try:

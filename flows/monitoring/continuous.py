@@ -16,7 +16,6 @@ from flows.monitoring.collection import collect, predicted, report_of, say, show
 from flows.monitoring.failures import Collected, CollectionFeed, Predicted
 from flows.recovery.watch import WATCH_HOURS
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
-from flows.runtime.server_outages import keep_runs_without_lease
 from models.failures import RoasError
 from models.results import MonitoringReport
 from tasks.deployment.belonging import refuse_taken
@@ -28,7 +27,6 @@ from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.traces import untraced
 
 log = logging.getLogger("roas")
-keep_runs_without_lease()
 
 
 @flow(name="monitoring", flow_run_name="monitor {environment}")

@@ -32,7 +32,6 @@ from flows.recovery.diagnose import take_evidence
 from flows.recovery.error_recovery import context_of, continue_recovery, record_failure, recover
 from flows.recovery.reconcile import Reconciler
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
-from flows.runtime.server_outages import keep_runs_without_lease
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment
@@ -53,7 +52,6 @@ from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.traces import untraced
 
 log = logging.getLogger("roas")
-keep_runs_without_lease()
 
 SWEEP = timedelta(seconds=60)
 _AWAY_SWEEP = timedelta(seconds=10)

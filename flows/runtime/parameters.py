@@ -7,6 +7,11 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from flows.runtime.server_outages import keep_runs_without_lease
+
+# Each flow imports this module, also where its run imports nothing else.
+keep_runs_without_lease()
+
 EnvironmentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 """A plain name, never a path; the server refuses any other, and so does a run."""
 

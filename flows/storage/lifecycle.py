@@ -7,10 +7,12 @@ import logging
 from prefect import flow
 from pydantic import Field
 
+from flows.runtime.server_outages import keep_runs_without_lease
 from models.storage import LifecycleStep
 from tasks.storage.retention import STEPS
 
 log = logging.getLogger("roas")
+keep_runs_without_lease()
 
 
 @flow(name="lifecycle", flow_run_name="lifecycle")

@@ -51,6 +51,7 @@ STOPPED: Recorded = (STOP, SUCCESS, {})
         ([STARTED, STOPPED], False),
         ([STARTED, STOPPED, (HEALTH, SUCCESS, {})], False),
         ([STOPPED, (START, FAILED, INTERRUPTED)], True),
+        ([STOPPED, (START, FAILED, UNDONE | INTERRUPTED)], True),
         ([STOPPED, (START, FAILED, {"error": "StartFailedError"})], True),
         ([STOPPED, (START, FAILED, {"error": "OperationCancelledError"})], True),
         ([STOPPED, (START, FAILED, {"error": "ValidationFailedError"})], True),
