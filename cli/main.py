@@ -212,11 +212,14 @@ def show(deployment_id: str, json_wanted: bool) -> None:
 
 
 @roas.command()
-def serve() -> None:
+@click.option(
+    "--agent", is_flag=True, help="Watch and monitor in one process for all environments, not in two runs for each."
+)
+def serve(agent: bool) -> None:
     """Run the Prefect server, all deployments and their runner, for one machine."""
     from flows.runtime.serve import serve_all
 
-    serve_all(current_settings())
+    serve_all(current_settings(), with_agent=agent)
 
 
 @roas.command()

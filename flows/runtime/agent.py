@@ -23,6 +23,7 @@ from flows.recovery.watch import EnvironmentWatcher
 from flows.runtime.contact import keep_contact
 from flows.runtime.isolation import KeptRunning, Progress
 from flows.runtime.prefect_worker import PrefectWorker
+from flows.runtime.watch_pages import WatchState, show_watches
 from models.environments import Environment
 from models.failures import RoasError
 from models.settings import current_settings
@@ -30,8 +31,8 @@ from tasks.monitoring.event_hub import EventHub
 from tasks.monitoring.watch_lock import AGENT, watching_alone
 from tasks.runtime.clients import load_environment
 from tasks.runtime.fair_threads import FairThreads
-from tasks.runtime.hosts import refuse_owner
-from tasks.runtime.plain_tasks import without_task_runs
+from tasks.runtime.hosts import refuse_owner, this_host
+from tasks.runtime.plain_tasks import has_server, without_task_runs
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 
 log = logging.getLogger("roas")
@@ -67,6 +68,7 @@ class WatchedEnvironment:
     since: datetime | None = None
     """When it was watched first; None before, or where another process watches it."""
     watcher: EnvironmentWatcher | None = None
+    collections: int = 0
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class Agent:
         if self.worker is not None:
             self._kept.begin("", "Prefect worker", self.worker.carry)
         with without_task_runs():
+            if has_server():
+                self._kept.begin("", "pages of the UI", lambda _: show_watches(self._states), silent_for=_FOR_EVER)
             self._kept.begin("", "contact", lambda _: keep_contact(), silent_for=_FOR_EVER)
             try:
                 while not stop.is_set():
@@ -190,11 +194,24 @@ class Agent:
                     await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
                     if one.watcher is not None and not access.away:
                         every = await monitor.collect(every)
+                        one.collections = monitor.kept
                     progress()
                     due = next_due(due, every, datetime.now(UTC))
             finally:
                 async with asyncio.timeout(ENDS_WITHIN.total_seconds()):
                     await monitor.end()
+
+    def _states(self) -> list[WatchState]:
+        host = this_host().name
+        return [
+            WatchState(
+                environment=one.name,
+                host=host,
+                since=one.since if one.watcher is not None else None,
+                collections=one.collections,
+            )
+            for one in self.environments.values()
+        ]
 
     def _say(self, text: str) -> None:
         if text != self._said:

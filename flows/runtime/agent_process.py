@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from adapters.host.processes import this_process
 from adapters.host.systemd import ServiceManager
 from flows.runtime.terminal import echo
-from models.settings import Settings
+from models.settings import Settings, current_settings
 
 if TYPE_CHECKING:
     from flows.runtime.agent import Agent
@@ -53,8 +53,11 @@ def run_agent(settings: Settings, pool: str | None = None) -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     from flows.runtime.agent import Agent
+    from flows.runtime.engine_settings import take_settings_over
     from flows.runtime.prefect_worker import PrefectWorker
 
+    # The process that this one may be forked from was imported with other variables.
+    take_settings_over()
     # The collector writes into every object that it looks at, and a fork shares only what nobody writes to.
     gc.collect()
     gc.freeze()
@@ -161,3 +164,7 @@ class _LineHandler(logging.Handler):
         # The reader of the log may have ended; that must not end the watching.
         with suppress(OSError, ValueError):
             echo(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {about}{level}{text}", err=True)
+
+
+if __name__ == "__main__":
+    run_agent(current_settings())

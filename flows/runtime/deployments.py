@@ -41,13 +41,17 @@ _SCHEDULES: dict[str, dict[str, Any]] = {
     "report": {"cron": "41 5 * * *"},
 }
 
+_STANDING = frozenset({"watch", "monitor"})
 
 _LIMITS = {"recover": None, "sync": ONE_AFTER_THE_OTHER}
 
 
-def deployments_of(environment: str) -> list[RunnerDeployment]:
-    """All deployments of one environment, ready to be served."""
-    return [_deployment(name, flow, environment) for name, flow in FLOWS.items()]
+def deployments_of(environment: str, *, standing: bool = True) -> list[RunnerDeployment]:
+    """All deployments of one environment, ready to be served.
+
+    `standing` False: its watch and monitoring have no schedule, since an agent does their work.
+    """
+    return [_deployment(name, flow, environment, standing=standing) for name, flow in FLOWS.items()]
 
 
 def _when_unhealthy(environment: str) -> DeploymentEventTrigger:
@@ -69,7 +73,7 @@ def _when_unhealthy(environment: str) -> DeploymentEventTrigger:
     )
 
 
-def _deployment(name: str, flow: Flow[..., Any], environment: str) -> RunnerDeployment:
+def _deployment(name: str, flow: Flow[..., Any], environment: str, *, standing: bool) -> RunnerDeployment:
     deployment = flow.to_deployment(
         name=environment,
         parameters={"environment": environment} if name != "lifecycle" else {},
@@ -80,11 +84,17 @@ def _deployment(name: str, flow: Flow[..., Any], environment: str) -> RunnerDepl
         entrypoint_type=EntrypointType.MODULE_PATH,
         enforce_parameter_schema=True,
         triggers=[_when_unhealthy(environment)] if name == "recover" else None,
-        **(_schedule_of_sync(environment) if name == "sync" else _SCHEDULES.get(name, {})),
+        **_schedule(name, environment, standing=standing),
     )
     if not isinstance(deployment, RunnerDeployment):
         raise TypeError("to_deployment was called from asynchronous code")
     return deployment
+
+
+def _schedule(name: str, environment: str, *, standing: bool) -> dict[str, Any]:
+    if name == "sync":
+        return _schedule_of_sync(environment)
+    return {} if name in _STANDING and not standing else _SCHEDULES.get(name, {})
 
 
 def _schedule_of_sync(environment: str) -> dict[str, Any]:

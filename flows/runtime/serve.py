@@ -45,8 +45,10 @@ _RUNNER_SETTINGS = {
 }
 
 
-def serve_all(settings: Settings) -> None:
+def serve_all(settings: Settings, *, with_agent: bool = False) -> None:
     """Serve until interrupted, and end this process: the UI on the server's port, all deployments, their runs.
+
+    `with_agent`: the agent watches and monitors all environments in one process, instead of two runs each.
 
     Raises:
         BadInputError: There is no environment to serve.
@@ -79,7 +81,7 @@ def serve_all(settings: Settings) -> None:
             _reconcile()
             if warm is not None:
                 warm.wait()
-            _serve_deployments(names, server, credentials, warm)
+            _serve_deployments(names, server, credentials, warm, with_agent=with_agent)
         finally:
             remove_profile(credentials)
     # Everything has ended. The interpreter's own end takes seconds on a busy machine, and the thread that would end
@@ -104,7 +106,12 @@ def _reconcile() -> None:
 
 
 def _serve_deployments(
-    names: tuple[str, ...], server: ServerProcess, credentials: ServerCredentials, warm: WarmKeeper | None
+    names: tuple[str, ...],
+    server: ServerProcess,
+    credentials: ServerCredentials,
+    warm: WarmKeeper | None,
+    *,
+    with_agent: bool,
 ) -> None:
     from prefect.exceptions import TerminationSignal
     from prefect.runner import Runner
@@ -113,6 +120,7 @@ def _serve_deployments(
     from flows.runtime.contact import keep_contact
     from flows.runtime.deployments import deployments_of
     from flows.runtime.new_environments import serve_new_environments
+    from flows.runtime.served_agent import keep_agent
     from flows.runtime.server_outages import keep_asking_the_server
     from flows.runtime.service_runs import STANDING, begin_again_what_is_cancelled, begin_each
     from tasks.runtime.hosts import is_here
@@ -135,8 +143,9 @@ def _serve_deployments(
 
     keep_asking_the_server()
     # A watch and the monitoring of each environment run all the time, beside what else is to run.
-    runner = QuickEndRunner(limit=4 + len(STANDING) * len(names), pause_on_shutdown=False)
-    served = [deployment for name in names for deployment in deployments_of(name)]
+    standing = () if with_agent else STANDING
+    runner = QuickEndRunner(limit=4 + len(standing) * len(names), pause_on_shutdown=False)
+    served = [deployment for name in names for deployment in deployments_of(name, standing=not with_agent)]
 
     async def run() -> None:
         ids = {(one.flow_name, one.name): await runner.aadd_deployment(one) for one in served}
@@ -144,18 +153,19 @@ def _serve_deployments(
         # Their schedules only begin again what has died, and first come minutes from now.
         # Of an environment that belongs to another host they would be refused.
         here = [name for name in names if await asyncio.to_thread(is_here, name)]
-        begun = await begin_each(ids[flow, name] for name in here for flow in STANDING)
+        begun = await begin_each(ids[flow, name] for name in here for flow in standing)
 
         async def serve(name: str) -> None:
             """Serve an environment that became known later; each has its own standing runs."""
-            made = await asyncio.to_thread(deployments_of, name)
+            made = await asyncio.to_thread(deployments_of, name, standing=not with_agent)
             new = {one.flow_name: await runner.aadd_deployment(one) for one in made}
             if runner._limiter is not None:
-                runner._limiter.total_tokens += len(STANDING)
-            await begin_each(new[flow] for flow in STANDING)
+                runner._limiter.total_tokens += len(standing)
+            await begin_each(new[flow] for flow in standing)
 
         beside = [
-            asyncio.create_task(keep_contact()),
+            # The agent keeps contact itself.
+            asyncio.create_task(keep_agent() if with_agent else keep_contact()),
             asyncio.create_task(begin_again_what_is_cancelled(begun)),
             asyncio.create_task(serve_new_environments(set(names), serve)),
         ]

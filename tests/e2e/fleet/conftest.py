@@ -62,11 +62,11 @@ class Host:
         command = ["docker", "compose", "-p", name, "-f", str(compose), "up", "-d", "--wait"]
         subprocess.run(command, check=True, capture_output=True)
 
-    def begin(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
-        """Start the agent."""
+    def begin(self, *arguments: str, command: str = "worker", **variables: str) -> subprocess.Popen[bytes]:
+        """Start the agent, or `roas serve`."""
         with self.log.open("ab") as log:
             agent = subprocess.Popen(
-                [sys.executable, "-c", "from cli.entry import main; main()", "worker", *arguments],
+                [sys.executable, "-c", "from cli.entry import main; main()", command, *arguments],
                 env=os.environ | self.variables | variables,
                 stdout=log,
                 stderr=log,
