@@ -8,6 +8,7 @@ import click
 
 from adapters.host.processes import this_user
 from cli import completers
+from cli.enrol import OF_FLEET
 from cli.options import as_json
 from cli.run_flow import opened_stores, show_answer
 from flows.runtime.terminal import echo
@@ -68,5 +69,8 @@ def dismiss(host: str) -> None:
     opened_stores().hosts.dismiss(found.host_id)
     echo(f"no contact of host {found.label} is expected until it is in contact again")
 
+
+for _command in OF_FLEET:
+    fleet.add_command(_command)
 
 COMMANDS: tuple[click.Command, ...] = (fleet,)

@@ -30,7 +30,7 @@ from cli.options import (
 from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError, RoasError
-from models.settings import current_settings
+from models.settings import CONTROL_PLANE_FILE, current_settings
 
 _EXIT_CODES = """Exit codes: 0 done; 1 the operation failed, or something is wrong; 2 an argument, option, variable or
 file cannot be used; 3 a mistake of roas itself, whose traceback is in the log file that it names; 130 stopped by
@@ -42,6 +42,7 @@ COMMANDS_OF = {
     "answers": ("answers",),
     "completion": ("completion",),
     "doctor": ("doctor",),
+    "enrol": ("enrol", "leave"),
     "fleet": ("fleet",),
     "gate": ("gate",),
     "history": ("history",),
@@ -105,6 +106,16 @@ def roas(config: Path | None) -> None:
     if config is not None:
         # A variable, so that every process which this one starts reads it too.
         os.environ["ROAS_CONFIG"] = str(config.absolute())
+    _use_stores_of_control_plane()
+
+
+def _use_stores_of_control_plane() -> None:
+    """On an enrolled host the records are those of its control plane; variables that are set win."""
+    settings = current_settings()
+    if settings.stores_url is None and (settings.data_dir / CONTROL_PLANE_FILE).exists():
+        from adapters.server.membership import settings_of_member
+
+        os.environ |= settings_of_member(settings)
 
 
 @roas.command()
@@ -228,12 +239,19 @@ def worker(pool: str | None) -> None:
     """Watch, monitor and heal all environments of this host, in one process.
 
     It needs no Prefect server. With a work pool it takes flow runs from the server of PREFECT_API_URL too, each in a
-    process of its own.
+    process of its own; on an enrolled host that is its control plane, which gets the deployments of its environments.
     """
     from flows.runtime.agent_process import run_agent
 
     settings = current_settings()
-    run_agent(settings, pool or settings.work_pool)
+    pool = pool or settings.work_pool
+    if pool is None and (settings.data_dir / CONTROL_PLANE_FILE).exists():
+        from adapters.server.membership import reach_control_plane, read_membership
+
+        if (member := read_membership(settings)) is not None:
+            reach_control_plane(member)
+            pool = member.pool
+    run_agent(settings, pool)
 
 
 @roas.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -14,6 +15,9 @@ from cli.run_flow import show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError
 from models.settings import current_settings
+
+if TYPE_CHECKING:
+    from adapters.host.systemd import Service
 
 _PATHS = ("ROAS_CONFIG", "ROAS_ENVIRONMENTS_DIR", "ROAS_RECOVERY_DIR")
 _OTHERS = ("ROAS_SERVER_PORT", "XDG_CONFIG_HOME")
@@ -44,16 +48,7 @@ def install(of_worker: bool, pool: str | None, print_wanted: bool) -> None:
     if pool is not None and not of_worker:
         raise BadInputError("--pool is of a worker;", advice="give --worker with it.")
     settings = current_settings()
-    pool = pool or settings.work_pool
-    is_system = os.geteuid() == 0
-    unit = systemd.Service(
-        program=systemd.installed_program(),
-        data_dir=settings.data_dir.absolute(),
-        working_folder=Path.cwd() if Path("deployments/environments").is_dir() else None,
-        variables=_variables(of_worker=of_worker),
-        is_system=is_system,
-        command=("worker", *(("--pool", pool) if pool else ())) if of_worker else ("serve",),
-    )
+    unit = _unit(of_worker=of_worker, pool=pool or settings.work_pool)
     if print_wanted:
         echo(systemd.unit_text(unit).rstrip("\n"))
         return
@@ -62,11 +57,39 @@ def install(of_worker: bool, pool: str | None, print_wanted: bool) -> None:
         raise no_environments(settings)
     if (meant := meant_environment(settings)) is not None:
         remember_file(*meant, settings)
+    _install(unit)
+    echo(f"next: roas service status{' --worker' if of_worker else ''}   roas doctor")
+
+
+def install_worker() -> None:
+    """Install `roas worker` as a service of an enrolled host, and start it.
+
+    Raises:
+        RoasError: There is no systemd, or the service does not start.
+    """
+    _install(_unit(of_worker=True, pool=None))
+
+
+def _install(unit: Service) -> None:
+    from adapters.host import systemd
+
     file = systemd.install(unit)
     echo(f"{unit.unit} is active and enabled: {file}")
-    if not is_system and not systemd.lingers():
+    if not unit.is_system and not systemd.lingers():
         echo("it ends when you log out; to keep it: sudo loginctl enable-linger $USER")
-    echo(f"next: roas service status{' --worker' if of_worker else ''}   roas doctor")
+
+
+def _unit(*, of_worker: bool, pool: str | None) -> Service:
+    from adapters.host import systemd
+
+    return systemd.Service(
+        program=systemd.installed_program(),
+        data_dir=current_settings().data_dir.absolute(),
+        working_folder=Path.cwd() if Path("deployments/environments").is_dir() else None,
+        variables=_variables(of_worker=of_worker),
+        is_system=os.geteuid() == 0,
+        command=("worker", *(("--pool", pool) if pool else ())) if of_worker else ("serve",),
+    )
 
 
 @service.command()

@@ -16,8 +16,11 @@ from pydantic_core import ErrorDetails
 from models.failures import BadInputError
 from models.storage import MIB, RetentionPolicy
 
+CONTROL_PLANE_FILE = "control-plane.json"
+"""In the data folder of an enrolled host: where its control plane is, and with which credential it is asked."""
+
 _PREFIX = "ROAS_"
-_MAY_HOLD_A_PASSWORD = ("redis_url", "stores_url")
+_MAY_HOLD_A_PASSWORD = ("redis_url", "stores_url", "hosts_stores_url")
 _SHOWN = 60
 _CENTURY = 36_500
 _PEBIBYTE = 1024**3
@@ -52,6 +55,11 @@ class Settings(BaseModel):
     )
     stores_password_file: Path | None = Field(
         default=None, description="File that holds that database's password; PGPASSWORD does as well, the URL not."
+    )
+    hosts_stores_url: str | None = Field(
+        default=None,
+        description="Address by which enrolled hosts reach the stores of this control plane, such as "
+        "postgresql://ops.example.com:5433/roas?sslmode=require; each host gets a user and password of its own.",
     )
     environments_dir: Path = Field(
         default=_CHECKOUT,
@@ -178,7 +186,7 @@ class Settings(BaseModel):
             raise ValueError("an address that begins with https:// or http:// is allowed")
         return value
 
-    @field_validator("metrics_host", "stores_url", "redis_url")
+    @field_validator("metrics_host", "stores_url", "hosts_stores_url", "redis_url")
     @classmethod
     def _names_a_host(cls, value: str | None) -> str | None:
         host = urlsplit(value).hostname if value is not None and "://" in value else value

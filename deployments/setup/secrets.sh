@@ -9,7 +9,8 @@ make_secrets() {
     mkdir -p "$SECRETS"
     chmod 0700 "$SECRETS"
     local name
-    for name in sample_redis_password postgres_password messaging_password cache_password grafana_password; do
+    for name in sample_redis_password postgres_password messaging_password cache_password grafana_password \
+        stores_password; do
         _make_once "$name" _random_password
     done
     _make_once prefect_auth _random_login

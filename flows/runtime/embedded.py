@@ -11,6 +11,7 @@ import os
 import pwd
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from adapters.host.listeners import listening_users
 from adapters.host.private_files import FILE_MODE
 from adapters.host.warm_client import is_switched_on
 from adapters.server.credentials import ServerCredentials, encryption_key, server_credentials
+from adapters.server.membership import reach_control_plane, read_membership
 from flows.runtime.shared_server import IDLE_SECONDS, shared_server, stamp_of
 from flows.runtime.terminal import echo
 from models.failures import RoasError
@@ -71,8 +73,9 @@ _DATABASE_ELSEWHERE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DA
 def prefect_api(settings: Settings) -> Iterator[timedelta]:
     """Give the commands inside a Prefect API to record their runs on; how long to wait for it.
 
-    PREFECT_API_URL wins; then a server at the usual place (`roas serve`), where this user or root listens there;
-    then the one that an earlier command left in the data folder, or a new one, whose runs `roas serve` shows later.
+    PREFECT_API_URL wins; then the control plane of an enrolled host; then a server at the usual place (`roas serve`),
+    where this user or root listens there; then the one that an earlier command left in the data folder, or a new one,
+    whose runs `roas serve` shows later.
     It stays for later commands, or with ROAS_WARM=0 ends with this one.
 
     Raises:
@@ -86,6 +89,9 @@ def prefect_api(settings: Settings) -> Iterator[timedelta]:
         # The profile of our own server, which the checkout's settings name, has no password for another one.
         home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
         os.environ.setdefault("PREFECT_PROFILES_PATH", str(home / "profiles.toml"))
+        yield ANSWERS_WITHIN
+        return
+    if named is None and control_plane_answers(settings):
         yield ANSWERS_WITHIN
         return
     credentials = server_credentials(settings.prefect_home)
@@ -108,6 +114,27 @@ def prefect_api(settings: Settings) -> Iterator[timedelta]:
     with listening_socket(0) as listening, api_server(credentials, listening, with_ui=False) as server:
         os.environ |= client_environment(credentials, server.url)
         yield START_WITHIN
+
+
+def control_plane_answers(settings: Settings) -> bool:
+    """Use the control plane that this host is enrolled at, where there is one and it answers.
+
+    Raises:
+        RoasError: This host's enrolment cannot be read.
+    """
+    member = read_membership(settings)
+    if member is None:
+        return False
+    before = dict(os.environ)
+    reach_control_plane(member)
+    status = _status(os.environ["PREFECT_API_URL"])
+    if status == HTTPStatus.OK:
+        return True
+    os.environ.clear()
+    os.environ |= before
+    why = "refuses this host" if status == HTTPStatus.UNAUTHORIZED else "does not answer"
+    echo(f"roas: the control plane at {member.server} {why}; this host's own server shows what runs now", err=True)
+    return False
 
 
 def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[bytes] | None = None) -> None:
@@ -317,10 +344,16 @@ def _status(url: str) -> int | None:
     if credentials := os.environ.get("PREFECT_API_AUTH_STRING"):
         question.add_header("Authorization", "Basic " + base64.b64encode(credentials.encode()).decode())
     try:
-        with urllib.request.urlopen(question, timeout=1) as answer:  # noqa: S310 - http by construction
+        with urllib.request.urlopen(question, timeout=2, context=_trusted(url)) as answer:  # noqa: S310 - as above
             return int(answer.status)
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code
     except (HTTPException, OSError):
         return None
+
+
+def _trusted(url: str) -> ssl.SSLContext | None:
+    """Whose certificates to trust, as Prefect's own clients do; None for the machine's."""
+    file = os.environ.get("PREFECT_API_SSL_CERT_FILE")
+    return ssl.create_default_context(cafile=file) if file and url.startswith("https:") else None

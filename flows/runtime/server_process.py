@@ -23,7 +23,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapters.server.host_keys import HostKeys
 from flows.runtime.shared_server import end_when_unused
+from models.settings import current_settings
 
 _END_WITHIN_SECONDS = 1
 _ENDS_BY_FORCE_AFTER_SECONDS = 5.0
@@ -81,8 +83,13 @@ def guarded_app() -> ASGIApp:
     """Prefect's API and UI for the origins that its own setting names; ROAS_SERVER_HOSTS: by what else it is called."""
     from prefect.server.api.server import create_app
 
+    from flows.runtime.host_guard import HostGuard, StoresOfHosts
+
+    home = Path(os.environ.get("PREFECT_HOME") or current_settings().prefect_home)
     origins = os.environ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
-    return OwnPageOnly(create_app(), origins, os.environ.get("ROAS_SERVER_HOSTS", "").split())
+    password = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
+    guarded = HostGuard(create_app(), HostKeys(home), password, StoresOfHosts())
+    return OwnPageOnly(guarded, origins, os.environ.get("ROAS_SERVER_HOSTS", "").split())
 
 
 def serve(listening: socket.socket, home: Path | None = None, idle_seconds: float = 0.0) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
+import threading
 from collections.abc import Sequence
 
 from flows.runtime.engine_settings import take_settings_over
 from flows.runtime.server_outages import keep_asking_the_server
 from flows.runtime.warm_keeper import keep_warm_process
+from models.enrolment import pool_of
 
 
 def main() -> None:
@@ -25,8 +29,17 @@ def run_worker(words: Sequence[str]) -> None:
     keep_asking_the_server()
     from prefect.cli import app
 
+    if pool_of(os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")[0]) in words:
+        # Before the worker, whose event loop is its own.
+        threading.Thread(target=_keep_deployed, args=(words,), daemon=True, name="deployments").start()
     sys.argv = ["prefect", "worker", "start", *words]
     app()
+
+
+def _keep_deployed(words: Sequence[str]) -> None:
+    from flows.runtime.enrolled import keep_deployed
+
+    asyncio.run(keep_deployed(words[words.index("--pool") + 1]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,318 @@
+"""What the credential of a host allows on the control plane: its own work pool, and what belongs to that.
+
+Whatever is not listed is refused. A request that names a thing is allowed where the thing belongs to the host's work
+pool; `claims_of` returns those things, and who serves the request looks up to whom they belong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from models.enrolment import USER_PREFIX, run_tag
+
+SHARED_CHANNELS = "fleet-"
+"""Notification channels whose names begin so are for every host; others for the host whose name they begin with."""
+
+EVENTS_IN = "/events/in"
+EVENTS_OUT = "/events/out"
+
+_SEARCHES = ("/flow_runs/filter", "/flow_runs/count", "/deployments/filter")
+_ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_NAME = r"[^/]+"
+_MAX_CLAIMS = 1000
+
+
+class Belonging(StrEnum):
+    """A kind of thing that belongs to a host."""
+
+    DEPLOYMENT = "deployment"
+    DEPLOYMENT_NAME = "deployment_name"
+    """FLOW/NAME, as a person types it."""
+    NEW_DEPLOYMENT = "new_deployment"
+    """FLOW_ID/NAME of one that is made or brought up to date."""
+    FLOW_RUN = "flow_run"
+    TASK_RUN = "task_run"
+    WORK_QUEUE = "work_queue"
+    ARTIFACT = "artifact"
+    ENVIRONMENT = "environment"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That a thing belongs to the host that names it."""
+
+    kind: Belonging
+    value: str
+
+
+class AccessRefusedError(Exception):
+    """A request that no host may make; its text says why."""
+
+
+def claims_of(method: str, path: str, body: bytes, pool: str) -> frozenset[Claim]:
+    """What must belong to a host for this request of its to be allowed; `path` begins with the slash after /api.
+
+    Raises:
+        AccessRefusedError: The request is none that a host may make, or its body cannot be read.
+    """
+    for rule in _RULES:
+        if method in rule.methods and (found := rule.path.fullmatch(path)) is not None:
+            try:
+                return frozenset(rule.claims(_Request(found.groups(), body, pool)))
+            except (TypeError, AttributeError):
+                raise AccessRefusedError("the body has not the shape that it should") from None
+    raise AccessRefusedError(f"{method} {path} is not for hosts")
+
+
+def narrowed(method: str, path: str, body: bytes, pool: str) -> bytes:
+    """The body with which a request is passed on: a search finds what the host's pool has, and a run is the host's.
+
+    A run without deployment is in no pool, so a tag shows whose it is. The host's own client must not set it: Prefect
+    would ask for a concurrency slot by each tag, at each task.
+
+    Raises:
+        AccessRefusedError: The body cannot be read.
+    """
+    if method == "POST" and path in _SEARCHES:
+        return json.dumps({**_object(body or b"{}"), "work_pools": {"name": {"any_": [pool]}}}).encode()
+    new, changed = (method, path) == ("POST", "/flow_runs/"), method == "PATCH" and path.startswith("/flow_runs/")
+    if new or (changed and "tags" in _object(body)):
+        given = _object(body)
+        others = [tag for tag in given.get("tags") or () if not str(tag).startswith(run_tag(""))]
+        return json.dumps({**given, "tags": [*others, run_tag(pool)]}).encode()
+    return body
+
+
+def may_open_socket(path: str, pool: str) -> bool:
+    """Whether a host may open the socket at `path`: that of its own worker, and those of events, which are sifted."""
+    return path in (EVENTS_IN, EVENTS_OUT, f"/work_pools/{pool}/workers/connect")
+
+
+def event_claims(text: str) -> frozenset[Claim]:
+    """What must belong to a host for an event of its to be allowed; the event as JSON.
+
+    Raises:
+        AccessRefusedError: The event concerns what no host speaks for, or cannot be read.
+    """
+    return frozenset(_of_event(_read(text.encode())))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    words: tuple[str, ...]
+    body: bytes
+    pool: str
+
+    def object(self) -> Mapping[str, Any]:
+        return _object(self.body)
+
+    def objects(self) -> Sequence[Mapping[str, Any]]:
+        read = _read(self.body)
+        if not isinstance(read, list) or not all(isinstance(one, dict) for one in read) or len(read) > _MAX_CLAIMS:
+            raise AccessRefusedError(f"the body must be a list of at most {_MAX_CLAIMS} JSON objects")
+        return read
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    methods: tuple[str, ...]
+    path: re.Pattern[str]
+    claims: Callable[[_Request], Iterator[Claim]]
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise AccessRefusedError("the body is not JSON") from None
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    read = _read(body)
+    if not isinstance(read, dict):
+        raise AccessRefusedError("the body must be one JSON object")
+    return read
+
+
+def _nothing(_: _Request) -> Iterator[Claim]:
+    yield from ()
+
+
+def _by_id(kind: Belonging, value: object) -> Claim:
+    """A claim on a thing by its id, in the one form in which it is looked up and then used."""
+    if not isinstance(value, str) or not re.fullmatch(_ID, value):
+        raise AccessRefusedError(f"the id of a {kind.value.replace('_', ' ')} is a UUID of 36 lower-case characters")
+    return Claim(kind, value)
+
+
+def _named(kind: Belonging) -> Callable[[_Request], Iterator[Claim]]:
+    def claims(request: _Request) -> Iterator[Claim]:
+        yield Claim(kind, request.words[0])
+
+    return claims
+
+
+def _own_pool(request: _Request) -> Iterator[Claim]:
+    _only_own_pool(request.words[0], request.pool)
+    yield from ()
+
+
+def _only_own_pool(name: object, pool: str) -> None:
+    if name != pool:
+        raise AccessRefusedError(f"the work pool {name} belongs to another host")
+
+
+def _change_of_deployment(request: _Request) -> Iterator[Claim]:
+    if (name := request.object().get("work_pool_name")) is not None:
+        _only_own_pool(name, request.pool)
+    yield Claim(Belonging.DEPLOYMENT, request.words[0])
+
+
+def _new_deployment(request: _Request) -> Iterator[Claim]:
+    given = request.object()
+    _only_own_pool(given.get("work_pool_name"), request.pool)
+    flow, name = given.get("flow_id"), given.get("name")
+    if not isinstance(flow, str) or not re.fullmatch(_ID, flow) or not isinstance(name, str) or "/" in name:
+        raise AccessRefusedError("a deployment has the id of its flow, in lower case, and a name without /")
+    yield Claim(Belonging.NEW_DEPLOYMENT, f"{flow}/{name}")
+
+
+def _new_run(request: _Request) -> Iterator[Claim]:
+    given = request.object()
+    if given.get("work_pool_name") is not None:
+        _only_own_pool(given["work_pool_name"], request.pool)
+    if (deployment := given.get("deployment_id")) is not None:
+        yield _by_id(Belonging.DEPLOYMENT, deployment)
+    if (parent := given.get("parent_task_run_id")) is not None:
+        yield _by_id(Belonging.TASK_RUN, parent)
+
+
+def _of_flow_run(request: _Request) -> Iterator[Claim]:
+    yield _run_of(request.object())
+
+
+def _of_flow_runs(request: _Request) -> Iterator[Claim]:
+    for one in request.objects():
+        # A worker's own lines belong to no run.
+        if one.get("flow_run_id") is not None or one.get("task_run_id") is not None:
+            yield _run_of(one)
+
+
+def _run_of(given: Mapping[str, Any]) -> Claim:
+    if (run := given.get("flow_run_id")) is not None:
+        return _by_id(Belonging.FLOW_RUN, run)
+    if (task := given.get("task_run_id")) is not None:
+        return _by_id(Belonging.TASK_RUN, task)
+    raise AccessRefusedError("it must name the run that it belongs to")
+
+
+def _new_automation(request: _Request) -> Iterator[Claim]:
+    given = request.object()
+    kind, _, deployment = str(given.get("owner_resource")).rpartition(".")
+    if kind != "prefect.deployment":
+        raise AccessRefusedError("an automation of a host belongs to one of its deployments")
+    yield _by_id(Belonging.DEPLOYMENT, deployment)
+    for name in ("actions", "actions_on_trigger", "actions_on_resolve"):
+        for action in given.get(name) or ():
+            if action.get("type") != "run-deployment" or action.get("source") != "selected":
+                raise AccessRefusedError("an automation of a host runs its own deployments, and does nothing else")
+            yield _by_id(Belonging.DEPLOYMENT, action.get("deployment_id"))
+
+
+def _events(request: _Request) -> Iterator[Claim]:
+    for one in request.objects():
+        yield from _of_event(one)
+
+
+_SPEAKS_FOR = {"prefect.flow-run": Belonging.FLOW_RUN, "prefect.deployment": Belonging.DEPLOYMENT}
+_CONTEXT = ("prefect.flow.", "prefect.tag.", "prefect.worker.", "prefect.work-pool.", "prefect.work-queue.")
+_OF_OURS = "roas."
+_IN_A_RUN = ("prefect.task-run.", "prefect.artifact.")
+_OF_A_WORKER = "prefect.worker."
+
+
+def _of_event(event: Any) -> Iterator[Claim]:
+    try:
+        resource, related = event["resource"], event.get("related") or []
+        about = str(resource["prefect.resource.id"])
+        others = [(str(one["prefect.resource.id"]), one) for one in related]
+    except (TypeError, KeyError, AttributeError):
+        raise AccessRefusedError("the event names no resource") from None
+    for name, labels in ((about, resource), *others):
+        if (environment := labels.get("roas.environment")) is not None:
+            yield Claim(Belonging.ENVIRONMENT, str(environment))
+        kind, _, value = name.rpartition(".")
+        if kind in _SPEAKS_FOR:
+            yield _by_id(_SPEAKS_FOR[kind], value)
+        elif name.startswith(_OF_OURS):
+            if "roas.environment" not in labels:
+                raise AccessRefusedError("an event of ours names its environment")
+        elif name.startswith(_IN_A_RUN):
+            # The task's run may not be there yet; the flow's run, which is, speaks for it.
+            if not any(one.startswith("prefect.flow-run.") for one, _ in others):
+                raise AccessRefusedError("an event of a task or artifact names the run of its flow")
+        elif not name.startswith(_OF_A_WORKER if name == about else _CONTEXT):
+            raise AccessRefusedError(f"no host speaks for {kind}")
+
+
+def _channel(request: _Request) -> Iterator[Claim]:
+    own = f"{request.pool.removeprefix(USER_PREFIX)}-"
+    if not request.words[0].startswith((own, SHARED_CHANNELS)):
+        raise AccessRefusedError(
+            f"a channel that a host may use has a name that begins with {own} or {SHARED_CHANNELS}"
+        )
+    yield from ()
+
+
+def _rule(methods: str, path: str, claims: Callable[[_Request], Iterator[Claim]]) -> _Rule:
+    return _Rule(tuple(methods.split()), re.compile(path), claims)
+
+
+_RULES = (
+    _rule("GET", r"/(?:health|ready|hello|version|admin/version|admin/storage|csrf-token)", _nothing),
+    _rule("GET", r"/collections/views/aggregate-worker-metadata", _nothing),
+    # A flow is a name; what it runs is said by the deployment.
+    _rule("POST", r"/flows/", _nothing),
+    _rule("GET", rf"/flows/(?:name/)?{_NAME}", _nothing),
+    _rule("GET", rf"/work_pools/({_NAME})", _own_pool),
+    _rule("POST", rf"/work_pools/({_NAME})/(?:get_scheduled_flow_runs|queues/filter)", _own_pool),
+    _rule("POST", rf"/work_pools/({_NAME})/workers/(?:heartbeat|filter)", _own_pool),
+    _rule("GET", rf"/work_pools/({_NAME})/queues/{_NAME}", _own_pool),
+    _rule("GET", rf"/work_queues/({_ID})", _named(Belonging.WORK_QUEUE)),
+    _rule("POST", r"/deployments/", _new_deployment),
+    _rule("PATCH", rf"/deployments/({_ID})", _change_of_deployment),
+    _rule("GET DELETE", rf"/deployments/({_ID})", _named(Belonging.DEPLOYMENT)),
+    _rule(
+        "POST",
+        rf"/deployments/({_ID})/(?:create_flow_run|pause_deployment|resume_deployment)",
+        _named(Belonging.DEPLOYMENT),
+    ),
+    _rule("GET POST PATCH DELETE", rf"/deployments/({_ID})/schedules(?:/{_ID})?", _named(Belonging.DEPLOYMENT)),
+    _rule("GET", rf"/deployments/name/({_NAME}/{_NAME})", _named(Belonging.DEPLOYMENT_NAME)),
+    _rule("POST", "|".join(_SEARCHES), _nothing),
+    _rule("POST", r"/flow_runs/", _new_run),
+    _rule("GET PATCH DELETE", rf"/flow_runs/({_ID})", _named(Belonging.FLOW_RUN)),
+    _rule("POST", rf"/flow_runs/({_ID})/(?:set_state|resume|input|input/filter)", _named(Belonging.FLOW_RUN)),
+    _rule("GET DELETE", rf"/flow_runs/({_ID})/input/{_NAME}", _named(Belonging.FLOW_RUN)),
+    _rule("GET", rf"/flow_runs/({_ID})/graph-v2", _named(Belonging.FLOW_RUN)),
+    _rule("PATCH", rf"/flow_runs/({_ID})/labels", _named(Belonging.FLOW_RUN)),
+    _rule("POST", r"/task_runs/", _of_flow_run),
+    _rule("GET PATCH", rf"/task_runs/({_ID})", _named(Belonging.TASK_RUN)),
+    _rule("POST", rf"/task_runs/({_ID})/set_state", _named(Belonging.TASK_RUN)),
+    _rule("POST", r"/logs/", _of_flow_runs),
+    _rule("POST", r"/artifacts/", _of_flow_run),
+    _rule("GET PATCH", rf"/artifacts/({_ID})", _named(Belonging.ARTIFACT)),
+    _rule("POST", r"/automations/", _new_automation),
+    _rule("DELETE", rf"/automations/owned-by/prefect\.deployment\.({_ID})", _named(Belonging.DEPLOYMENT)),
+    _rule("POST", r"/events", _events),
+    # The id of a lease is known to its holder alone.
+    _rule("POST", rf"/v2/concurrency_limits/leases/{_ID}/renew", _nothing),
+    _rule("POST", r"/v2/concurrency_limits/decrement-with-lease", _nothing),
+    _rule("GET", rf"/block_types/slug/{_NAME}", _nothing),
+    _rule("GET", rf"/block_types/slug/{_NAME}/block_documents/name/({_NAME})", _channel),
+)

@@ -1,0 +1,483 @@
+"""What hosts of a fleet may do on the control plane: each with a credential of its own, for what belongs to it.
+
+It stands before Prefect's API, which knows one password: a request with a host's credential is checked by
+core/runtime/host_access.py and passed on with that password. `POST /roas/enrol` and `POST /roas/leave` are here, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import httpx
+from pydantic import ValidationError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from adapters.server.host_keys import HostKeys
+from core.runtime.host_access import (
+    EVENTS_IN,
+    EVENTS_OUT,
+    AccessRefusedError,
+    Belonging,
+    Claim,
+    claims_of,
+    event_claims,
+    may_open_socket,
+    narrowed,
+)
+from models.enrolment import EnrolRequest, HostKey, Membership, pool_of, run_tag
+from models.failures import RoasError
+from models.settings import current_settings
+
+log = logging.getLogger("roas")
+
+_API = "/api"
+_MOST_BYTES = 16 * 1024 * 1024
+_KEY_KNOWN_SECONDS = 5.0
+"""So long a revoked credential may still work."""
+_OWNER_KNOWN_SECONDS = 30.0
+_KNOWN_AT_MOST = 20_000
+_TRIES = 5
+_BETWEEN_TRIES_SECONDS = 1.0
+_NOTHING = "there is no such thing"
+
+
+@dataclass(frozen=True, slots=True)
+class StoresAccess:
+    """How enrolled hosts reach the stores: the address, and the password where there is one."""
+
+    url: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+class HostGuard:
+    """Let hosts use Prefect's API for what belongs to them; every other request is passed on as it is."""
+
+    def __init__(self, app: ASGIApp, keys: HostKeys, auth_string: str, stores: StoresOfHosts) -> None:
+        self._app = app
+        self._keys = keys
+        self._auth_string = auth_string
+        self._stores = stores
+        self._known_keys: dict[tuple[str, str], tuple[float, HostKey | None]] = {}
+        self._owners = _Owners(app, auth_string)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request or connection."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+        elif scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["path"] == "/roas/enrol" and scope["method"] == "POST":
+            await (await self._enrol(receive))(scope, receive, send)
+        else:
+            user, password = _credentials(Headers(scope=scope).get("authorization", ""))
+            if (pool := pool_of(user)) is None:
+                await self._app(scope, receive, send)
+            elif (host := await self._host(pool, password)) is None:
+                await _refusal(401, f"The credential of {pool} does not work (any more).")(scope, receive, send)
+            elif scope["path"] == "/roas/leave" and scope["method"] == "POST":
+                await (await self._leave(host))(scope, receive, send)
+            else:
+                await self._request(host, scope, receive, send)
+
+    async def _request(self, host: HostKey, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _whole_body(receive)
+        if body is None:
+            await _refusal(413, f"A request of a host has at most {_MOST_BYTES:,} bytes.")(scope, receive, send)
+            return
+        path = scope["path"]
+        try:
+            if not path.startswith(f"{_API}/"):
+                raise AccessRefusedError(f"{path} is not for hosts")
+            asked = path.removeprefix(_API)
+            claims = claims_of(scope["method"], asked, body, host.pool)
+            may_be_new = scope["method"] != "GET" and _makes_deployment(claims)
+            for claim in claims:
+                await self._owners.check(claim, host.pool, may_be_new=may_be_new)
+            passed_on = narrowed(scope["method"], asked, body, host.pool)
+        except _AbsentError:
+            await _refusal(404, f"Nothing of that name or id belongs to {host.name}.")(scope, receive, send)
+        except AccessRefusedError as refused:
+            log.warning("refused to %s: %s %s: %s", host.pool, scope["method"], path, refused)
+            await _refusal(403, f"Refused to host {host.name}: {refused}.")(scope, receive, send)
+        else:
+            await self._app(_passed_on(scope, self._auth_string, len(passed_on)), _replayed(passed_on, receive), send)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a socket; who opened it is known by its header, or by the first message in it."""
+        user, password = _credentials(Headers(scope=scope).get("authorization", ""))
+        pool = pool_of(user)
+        host = None if pool is None else await self._host(pool, password)
+        if pool is not None and host is None:
+            await send({"type": "websocket.close", "code": 1008, "reason": "the credential does not work"})
+            return
+        path = scope["path"].removeprefix(_API)
+        opened = _passed_on(scope, self._auth_string) if host else scope
+
+        async def received() -> Message:
+            nonlocal host
+            while True:
+                message = await receive()
+                text = _text(message)
+                if text is None:
+                    return message
+                if (token := _token(text)) is not None:
+                    user, _, password = token.partition(":")
+                    if (pool := pool_of(user)) is None:
+                        return message
+                    host = await self._host(pool, password)
+                    if host is None or not may_open_socket(path, host.pool):
+                        return {"type": "websocket.disconnect", "code": 1008}
+                    return {
+                        "type": "websocket.receive",
+                        "text": json.dumps({"type": "auth", "token": self._auth_string}),
+                    }
+                if host is None or path != EVENTS_IN or await self._may_tell(host, text):
+                    return message
+
+        async def sent(message: Message) -> None:
+            text = _text({**message, "type": "websocket.receive"}) if message["type"] == "websocket.send" else None
+            if text is None or host is None or await self._concerns(host, text):
+                await send(message)
+
+        if host is not None and not may_open_socket(path, host.pool):
+            await send({"type": "websocket.close", "code": 1008, "reason": "not for hosts"})
+            return
+        await self._app(opened, received, sent if path == EVENTS_OUT else send)
+
+    async def _concerns(self, host: HostKey, text: str) -> bool:
+        """Whether a message of the server to a host is of what belongs to it; one that is no event is."""
+        try:
+            said = json.loads(text)
+            event = json.dumps(said["event"]) if said.get("type") == "event" else None
+            for claim in () if event is None else event_claims(event):
+                await self._owners.check(claim, host.pool)
+        except (AccessRefusedError, _AbsentError, ValueError, KeyError, AttributeError):
+            return False
+        return True
+
+    async def _may_tell(self, host: HostKey, event: str) -> bool:
+        """Whether an event of a host concerns what belongs to it; others are left out, and logged."""
+        try:
+            for claim in event_claims(event):
+                await self._owners.check(claim, host.pool)
+        except (AccessRefusedError, _AbsentError) as refused:
+            log.warning("left out an event of %s: %s", host.pool, refused)
+            return False
+        return True
+
+    async def _host(self, pool: str, key: str) -> HostKey | None:
+        """The host with this credential; None where it does not work."""
+        known = self._known_keys.get((pool, key))
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
+        try:
+            found = await asyncio.to_thread(self._keys.owner, pool, key)
+        except RoasError as error:
+            log.error("%s", error)
+            return None
+        if len(self._known_keys) > _KNOWN_AT_MOST:
+            self._known_keys.clear()
+        self._known_keys[pool, key] = (time.monotonic() + _KEY_KNOWN_SECONDS, found)
+        return found
+
+    async def _enrol(self, receive: Receive) -> Response:
+        body = await _whole_body(receive)
+        try:
+            asked = EnrolRequest.model_validate_json(body or b"")
+        except ValidationError:
+            return _refusal(400, "This is no request to enrol.")
+        try:
+            found = await asyncio.to_thread(self._keys.enrol, asked.token, asked.host, datetime.now(UTC))
+        except RoasError as error:
+            log.error("%s", error)
+            return _refusal(503, "The control plane cannot read its hosts' credentials; its log says why.")
+        if found is None:
+            return _refusal(403, "The token is not known, was used by another host, was revoked, or has expired.")
+        host, key = found
+        self._known_keys.clear()
+        made = await self._owners.ask("POST", "/work_pools/", {"name": host.pool, "type": "process"})
+        if made.status_code not in (201, 409):
+            return _refusal(503, f"The work pool {host.pool} cannot be made: status {made.status_code}.")
+        log.warning("host %s enrolled with version %s", host.name, asked.version)
+        try:
+            stores = await asyncio.to_thread(self._stores.access, host.pool)
+        except RoasError as error:
+            log.error("%s %s", error, error.advice or "")
+            return _refusal(503, "The control plane cannot give this host access to the stores; its log says why.")
+        member = Membership(
+            name=host.name, pool=host.pool, key=key, stores_url=stores.url, stores_password=stores.password
+        )
+        return JSONResponse(member.model_dump())
+
+    async def _leave(self, host: HostKey) -> Response:
+        """Remove a host's deployments and pool, and let its credential work no more."""
+        mine = {"work_pools": {"name": {"any_": [host.pool]}}}
+        try:
+            for one in (await self._owners.changed("POST", "/deployments/filter", mine)).json():
+                await self._owners.changed("DELETE", f"/deployments/{one['id']}")
+            await self._owners.changed("DELETE", f"/work_pools/{host.pool}")
+        except RoasError as error:
+            log.error("%s", error)
+            return _refusal(503, "Its deployments cannot be removed now; try again.")
+        try:
+            await asyncio.to_thread(self._stores.end, host.pool)
+            await asyncio.to_thread(self._keys.revoke, host.name, datetime.now(UTC))
+        except RoasError as error:
+            log.error("%s %s", error, error.advice or "")
+            return _refusal(503, "The control plane cannot end this host's credentials; its log says why.")
+        self._known_keys.clear()
+        log.warning("host %s left", host.name)
+        return JSONResponse({"left": host.name})
+
+
+class _AbsentError(Exception):
+    """What a request names does not exist."""
+
+    def __init__(self) -> None:
+        super().__init__(_NOTHING)
+
+
+class _Owners:
+    """To which work pools things of the server belong."""
+
+    def __init__(self, app: ASGIApp, auth_string: str) -> None:
+        user, _, password = auth_string.partition(":")
+        self._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
+            base_url="http://127.0.0.1/api",
+            auth=(user, password),
+        )
+        self._known: dict[Claim, tuple[float, frozenset[str]]] = {}
+        self._lookups: dict[Belonging, Callable[[str], Awaitable[frozenset[str]]]] = {
+            Belonging.DEPLOYMENT: self._of_deployment,
+            Belonging.DEPLOYMENT_NAME: self._of_deployment_name,
+            Belonging.NEW_DEPLOYMENT: self._of_new_deployment,
+            Belonging.FLOW_RUN: self._of_flow_run,
+            Belonging.TASK_RUN: self._of_task_run,
+            Belonging.WORK_QUEUE: self._of_work_queue,
+            Belonging.ARTIFACT: self._of_artifact,
+            Belonging.ENVIRONMENT: self._of_environment,
+        }
+
+    async def check(self, claim: Claim, pool: str, *, may_be_new: bool = False) -> None:
+        """Check that a thing belongs to a work pool alone.
+
+        Raises:
+            AccessRefusedError: It belongs to another one.
+            _AbsentError: There is no such thing, and it may not be new.
+        """
+        try:
+            owners = await self._owners(claim)
+        except _AbsentError:
+            if may_be_new:
+                return
+            raise
+        if owners != {pool}:
+            raise AccessRefusedError(f"this {claim.kind.value.replace('_', ' ')} belongs to another host")
+
+    async def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """Ask the API as its own client, past its protection of browsers' sessions."""
+        headers = {}
+        if method != "GET":
+            answer = await self._client.get("/csrf-token", params={"client": "host-guard"})
+            if answer.status_code == httpx.codes.OK:
+                headers = {"Prefect-Csrf-Token": answer.json()["token"], "Prefect-Csrf-Client": "host-guard"}
+        return await self._client.request(method, path, json=body, headers=headers)
+
+    async def changed(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """Ask until it is done, or there is no such thing; a server on SQLite is busy at times.
+
+        Raises:
+            RoasError: The server does not do it.
+        """
+        for _ in range(_TRIES):
+            answer = await self.ask(method, path, body)
+            if answer.is_success or answer.status_code == httpx.codes.NOT_FOUND:
+                return answer
+            await asyncio.sleep(_BETWEEN_TRIES_SECONDS)
+        raise RoasError(f"{method} {path} ended with status {answer.status_code}: {answer.text[:300]}", advice="")
+
+    async def _owners(self, claim: Claim) -> frozenset[str]:
+        known = self._known.get(claim)
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
+        found = await self._lookups[claim.kind](claim.value)
+        if len(self._known) > _KNOWN_AT_MOST:
+            self._known.clear()
+        self._known[claim] = (time.monotonic() + _OWNER_KNOWN_SECONDS, found)
+        return found
+
+    async def _read(self, path: str) -> dict[str, Any]:
+        answer = await self._client.get(path)
+        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.UNPROCESSABLE_ENTITY):
+            raise _AbsentError
+        if answer.status_code != httpx.codes.OK:
+            raise AccessRefusedError(f"the server could not tell to whom it belongs (status {answer.status_code})")
+        read: dict[str, Any] = answer.json()
+        return read
+
+    async def _of_deployment(self, value: str) -> frozenset[str]:
+        return _pool(await self._read(f"/deployments/{value}"))
+
+    async def _of_deployment_name(self, value: str) -> frozenset[str]:
+        flow, _, name = value.partition("/")
+        return _pool(await self._read(f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}"))
+
+    async def _of_new_deployment(self, value: str) -> frozenset[str]:
+        flow, _, name = value.partition("/")
+        return await self._of_deployment_name(f"{(await self._read(f'/flows/{flow}'))['name']}/{name}")
+
+    async def _of_flow_run(self, value: str) -> frozenset[str]:
+        run = await self._read(f"/flow_runs/{value}")
+        if run.get("work_pool_name"):
+            return _pool(run)
+        if run.get("deployment_id"):
+            return await self._owners(Claim(Belonging.DEPLOYMENT, run["deployment_id"]))
+        if run.get("parent_task_run_id"):
+            return await self._owners(Claim(Belonging.TASK_RUN, run["parent_task_run_id"]))
+        prefix = run_tag("")
+        return frozenset(tag.removeprefix(prefix) for tag in run.get("tags", ()) if tag.startswith(prefix))
+
+    async def _of_task_run(self, value: str) -> frozenset[str]:
+        return await self._of_run_in(await self._read(f"/task_runs/{value}"))
+
+    async def _of_artifact(self, value: str) -> frozenset[str]:
+        return await self._of_run_in(await self._read(f"/artifacts/{value}"))
+
+    async def _of_run_in(self, thing: dict[str, Any]) -> frozenset[str]:
+        if not thing.get("flow_run_id"):
+            return frozenset()
+        return await self._owners(Claim(Belonging.FLOW_RUN, thing["flow_run_id"]))
+
+    async def _of_work_queue(self, value: str) -> frozenset[str]:
+        return _pool(await self._read(f"/work_queues/{value}"))
+
+    async def _of_environment(self, value: str) -> frozenset[str]:
+        answer = await self.ask("POST", "/deployments/filter", {"deployments": {"name": {"any_": [value]}}})
+        if answer.status_code != httpx.codes.OK:
+            raise AccessRefusedError(f"the server could not tell to whom it belongs (status {answer.status_code})")
+        return frozenset(str(one.get("work_pool_name")) for one in answer.json())
+
+
+def _pool(thing: dict[str, Any]) -> frozenset[str]:
+    return frozenset({str(thing.get("work_pool_name"))})
+
+
+def _makes_deployment(claims: frozenset[Claim]) -> bool:
+    return any(one.kind is Belonging.NEW_DEPLOYMENT for one in claims)
+
+
+def _credentials(header: str) -> tuple[str, str]:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    return user, password
+
+
+def _passed_on(scope: Scope, auth_string: str, length: int | None = None) -> Scope:
+    """The request with the server's own password, and the length of its body where that may have changed."""
+    changed = dict(scope)
+    changed["headers"] = list(scope["headers"])
+    headers = MutableHeaders(scope=changed)
+    headers["authorization"] = "Basic " + base64.b64encode(auth_string.encode()).decode()
+    if length is not None:
+        headers["content-length"] = str(length)
+    return changed
+
+
+async def _whole_body(receive: Receive) -> bytes | None:
+    """The body of a request; None where it is larger than allowed, or its client is gone."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += bytes(message.get("body", b""))
+        if len(body) > _MOST_BYTES:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def replaying() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replaying
+
+
+def _text(message: Message) -> str | None:
+    if message["type"] != "websocket.receive":
+        return None
+    text = message.get("text")
+    if text is None:
+        text = (message.get("bytes") or b"").decode(errors="replace")
+    return str(text)
+
+
+def _token(text: str) -> str | None:
+    """The credential in the first message of a socket; None where it is none."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    token = said.get("token") if isinstance(said, dict) and said.get("type") == "auth" else None
+    return token if isinstance(token, str) else None
+
+
+def _refusal(status: int, reason: str) -> Response:
+    return JSONResponse({"detail": reason, "exception_message": reason}, status_code=status)
+
+
+class StoresOfHosts:
+    """The stores of this control plane as its hosts reach them: each host by a role of its own."""
+
+    def access(self, role: str) -> StoresAccess:
+        """Make a host's role, where hosts are given the stores at all.
+
+        Raises:
+            RoasError: The role cannot be made.
+        """
+        settings = current_settings()
+        if settings.hosts_stores_url is None:
+            return StoresAccess()
+        # The driver is needed here alone.
+        from adapters.server.store_roles import make_role
+
+        url = urlsplit(settings.hosts_stores_url)
+        place = url.netloc.rpartition("@")[2]
+        return StoresAccess(urlunsplit(url._replace(netloc=f"{role}@{place}")), make_role(settings, role))
+
+    def end(self, role: str) -> None:
+        """Let a host reach the stores no longer.
+
+        Raises:
+            RoasError: The role cannot be ended.
+        """
+        settings = current_settings()
+        if settings.hosts_stores_url is not None:
+            from adapters.server.store_roles import end_role
+
+            end_role(settings, role)

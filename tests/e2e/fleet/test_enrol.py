@@ -1,0 +1,138 @@
+"""A host enrols at a control plane by one command, works and heals there, is shut out, and leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from adapters.server.credentials import server_credentials
+from adapters.server.host_keys import HostKeys
+from models.enrolment import KeyState
+from tests.e2e.fleet.conftest import Host
+from tests.support.prefect_server import own_server
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    url: str
+    home: Path
+
+    @property
+    def address(self) -> str:
+        return self.url.removesuffix("/api")
+
+    @property
+    def keys(self) -> HostKeys:
+        return HostKeys(self.home)
+
+    def invite(self, name: str) -> str:
+        return self.keys.invite(name, datetime.now(UTC), timedelta(hours=1)).token
+
+    def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """Ask as the control plane's own user."""
+        user, _, password = server_credentials(self.home).auth_string.partition(":")
+        with httpx.Client(auth=(user, password), timeout=30, trust_env=False) as client:
+            token = client.get(f"{self.url}/csrf-token", params={"client": "test"}).json()["token"]
+            headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
+            return client.request(method, self.url + path, json=body, headers=headers)
+
+    def deployments(self, pool: str) -> set[str]:
+        found = self.ask("POST", "/deployments/filter", {"work_pools": {"name": {"any_": [pool]}}})
+        return {one["name"] for one in found.json()}
+
+    def begin(self, deployment: str) -> str:
+        made = self.ask("GET", f"/deployments/name/{deployment}").json()["id"]
+        run: str = self.ask("POST", f"/deployments/{made}/create_flow_run", {}).json()["id"]
+        return run
+
+    def state(self, run: str) -> str:
+        return str(self.ask("GET", f"/flow_runs/{run}").json()["state_type"])
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    home = tmp_path_factory.mktemp("plane") / "home"
+    with own_server(home) as url:
+        yield ControlPlane(url, home)
+
+
+def test_one_command_makes_a_host_that_works_and_heals_and_leaves(host: Host, plane: ControlPlane) -> None:
+    name = host.declare()
+    said = host.roas("enrol", plane.address, plane.invite("alpha"), "--no-service")
+    assert f"enrolled at {plane.address} as alpha, work pool host-alpha" in said
+    assert plane.deployments("host-alpha") == {name}
+    host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
+    run = plane.begin(f"startup/{name}")
+    host.until(lambda: plane.state(run) == "COMPLETED", seconds=120)
+    host.watched(name)
+    host.kill(name)
+    host.until(lambda: host.runs(name))
+    # One that becomes known later has its deployments, too.
+    later = host.declare()
+    host.until(lambda: plane.deployments("host-alpha") == {name, later})
+    # What is typed here is seen there.
+    typed = host.roas("health", name)
+    assert "healthy" in typed
+    runs = plane.ask("POST", "/flow_runs/filter", {"flow_runs": {"tags": {"all_": ["on host-alpha"]}}}).json()
+    assert [one["name"] for one in runs] == [f"health of {name}"]
+    assert "refused to host-alpha" not in (plane.home / "server.log").read_text()
+
+    said = host.roas("leave")
+    assert f"left {plane.address}, and forgot its credential" in said
+    assert plane.deployments("host-alpha") == set()
+    # It goes on healing by itself.
+    host.kill(name)
+    host.until(lambda: host.runs(name))
+    assert "This host is not enrolled" in host.roas("leave")
+
+
+def test_a_revoked_host_is_shut_out_and_heals_all_the_same(host: Host, plane: ControlPlane) -> None:
+    name = host.declare()
+    host.up(name)
+    host.roas("enrol", plane.address, plane.invite("beta"), "--no-service")
+    host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
+    host.watched(name)
+    plane.keys.revoke("beta", datetime.now(UTC))
+    host.until(
+        lambda: (
+            f"the control plane at {plane.address} refuses this host; this host's own server"
+            in host.roas("health", name)
+        )
+    )
+    host.kill(name)
+    host.until(lambda: host.runs(name))
+    again = host.roas("enrol", plane.address, plane.invite("beta"), "--no-service")
+    assert f"This host is enrolled at {plane.address} as beta; run `roas leave` first." in again
+    said = host.roas("leave", "--forget")
+    assert "left" in said
+    host.roas("enrol", plane.address, plane.invite("beta"), "--no-service")
+    assert {one.name: one.state(datetime.now(UTC)) for one in plane.keys.all()}["beta"] is KeyState.ENROLLED
+
+
+@pytest.mark.parametrize(
+    ("server", "token", "said"),
+    [
+        ("http://ops.example", "x", "would send the token and all that follows unencrypted; give one like https"),
+        ("https://user:pw@ops.example", "x", "The control plane's address holds a user or a password"),
+        ("ops.example", "x", "ops.example is no address of a control plane"),
+        ("http://127.0.0.1:1", "x", "does not answer"),
+        ("{plane}", "gamma.guessed", "refuses: The token is not known, was used by another host, was revoked, or has"),
+        ("{plane}", "../../x", "refuses: The token is not known"),
+    ],
+)
+def test_what_cannot_be_enrolled_is_said_in_one_line(
+    host: Host, plane: ControlPlane, server: str, token: str, said: str
+) -> None:
+    lines = host.roas("enrol", server.format(plane=plane.address), token, "--no-service").splitlines()
+    assert len([line for line in lines if line.startswith("roas: ")]) == 1, lines
+    assert said in lines[-1]
+    assert "pw" not in lines[-1]
+    assert not (host.folder / "data" / "control-plane.json").exists()

@@ -1,0 +1,97 @@
+"""Each enrolled host reaches the stores by a role of its own, which can be ended alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from adapters.server.store_roles import end_role, make_role
+from adapters.stores import Stores
+from models.failures import RoasError
+from models.settings import Settings
+from tests.support.postgresql_server import PostgresqlForTests, postgresql
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresqlForTests]:
+    with postgresql() as started:
+        yield started
+
+
+@pytest.fixture
+def database(server: PostgresqlForTests, request: pytest.FixtureRequest) -> Iterator[str]:
+    with server.database() as url:
+        yield url
+    for role in ("host-a", "host-b"):
+        server.run(f'DROP ROLE IF EXISTS "{role}"')
+
+
+def test_a_role_writes_what_the_owner_of_the_stores_owns(
+    server: PostgresqlForTests, database: str, tmp_path: Path
+) -> None:
+    make_role(Settings(data_dir=tmp_path, stores_url=database), "host-a")
+    name = _name(database)
+    with psycopg.connect(server.url(name, "host-a"), autocommit=True) as connection:
+        assert connection.execute("SELECT session_user, current_user").fetchone() == ("host-a", "roas")
+        connection.execute("CREATE TABLE public.made (x int)")
+        owner = connection.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'made'").fetchone()
+        assert owner == ("roas",)
+    url = server.url(name, "host-a")
+    with Stores.open(Settings(data_dir=tmp_path, stores_url=url)) as stores:
+        assert stores.operations.history(environment="shop") == []
+
+
+def test_its_password_is_its_own_and_kept_as_a_verifier(
+    server: PostgresqlForTests, database: str, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, stores_url=database)
+    first, other = make_role(settings, "host-a"), make_role(settings, "host-b")
+    again = make_role(settings, "host-a")
+    assert len({first, other, again}) == 3
+    with psycopg.connect(database) as connection:
+        kept = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'host-a'").fetchone()
+    assert kept is not None
+    assert kept[0].startswith("SCRAM-SHA-256$")
+    assert again not in kept[0]
+
+
+def test_an_ended_role_is_sent_away_and_others_stay(server: PostgresqlForTests, database: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, stores_url=database)
+    name = _name(database)
+    make_role(settings, "host-a")
+    make_role(settings, "host-b")
+    with (
+        psycopg.connect(server.url(name, "host-a")) as ended,
+        psycopg.connect(server.url(name, "host-b")) as staying,
+    ):
+        end_role(settings, "host-a")
+        with pytest.raises(psycopg.OperationalError):
+            ended.execute("SELECT 1")
+        assert staying.execute("SELECT 1").fetchone() == (1,)
+    with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+        psycopg.connect(server.url(name, "host-a"))
+    end_role(settings, "host-a")
+    end_role(settings, "host-never-made")
+
+
+def test_what_cannot_be_done_is_said(server: PostgresqlForTests, database: str, tmp_path: Path) -> None:
+    with pytest.raises(RoasError, match=r"The role host-a cannot be made: the stores of this control plane are files"):
+        make_role(Settings(data_dir=tmp_path), "host-a")
+    with pytest.raises(RoasError, match=r"The role host-a cannot be made: .*No such file") as away:
+        make_role(Settings(data_dir=tmp_path, stores_url=f"postgresql://roas@/roas?host={tmp_path}"), "host-a")
+    assert away.value.advice == "does ROAS_STORES_URL reach it?"
+    server.run("CREATE ROLE plain LOGIN")
+    try:
+        name = _name(database)
+        with pytest.raises(RoasError, match="the stores' user may not do it"):
+            make_role(Settings(data_dir=tmp_path, stores_url=server.url(name, "plain")), "host-a")
+    finally:
+        server.run("DROP ROLE plain")
+
+
+def _name(database: str) -> str:
+    return str(make_url(database).database)

@@ -1,0 +1,176 @@
+"""What a host may ask of the control plane, and what has to belong to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.runtime.host_access import (
+    AccessRefusedError,
+    Belonging,
+    Claim,
+    claims_of,
+    event_claims,
+    may_open_socket,
+    narrowed,
+)
+from models.enrolment import pool_of, run_tag
+
+POOL = "host-alpha"
+RUN, TASK, DEPLOYMENT = (str(uuid4()) for _ in range(3))
+
+
+def asked(method: str, path: str, body: Any = None) -> frozenset[Claim]:
+    return claims_of(method, path, json.dumps(body).encode(), POOL)
+
+
+@pytest.mark.parametrize(("user", "pool"), [("host-alpha", POOL), ("roas", None), ("", None), ("host-", None)])
+def test_hosts_are_known_by_their_user(user: str, pool: str | None) -> None:
+    assert pool_of(user) == pool
+
+
+@pytest.mark.parametrize("path", ["/health", "/version", "/admin/version", "/csrf-token", f"/work_pools/{POOL}"])
+def test_what_belongs_to_nobody_or_the_pool_itself_claims_nothing(path: str) -> None:
+    assert asked("GET", path) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "claims"),
+    [
+        ("GET", f"/flow_runs/{RUN}", None, {Claim(Belonging.FLOW_RUN, RUN)}),
+        ("POST", f"/flow_runs/{RUN}/set_state", {}, {Claim(Belonging.FLOW_RUN, RUN)}),
+        ("PATCH", f"/deployments/{DEPLOYMENT}", {"work_pool_name": POOL}, {Claim(Belonging.DEPLOYMENT, DEPLOYMENT)}),
+        ("GET", "/deployments/name/startup/shop", None, {Claim(Belonging.DEPLOYMENT_NAME, "startup/shop")}),
+        (
+            "POST",
+            "/logs/",
+            [{"flow_run_id": RUN}, {"flow_run_id": None, "task_run_id": TASK}, {"flow_run_id": None}],
+            {Claim(Belonging.FLOW_RUN, RUN), Claim(Belonging.TASK_RUN, TASK)},
+        ),
+        ("POST", "/flow_runs/", {}, set()),
+        ("POST", "/flow_runs/", {"parent_task_run_id": TASK}, {Claim(Belonging.TASK_RUN, TASK)}),
+    ],
+)
+def test_a_request_claims_what_it_names(method: str, path: str, body: Any, claims: set[Claim]) -> None:
+    assert asked(method, path, body) == claims
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/work_pools/host-beta", None),
+        ("GET", "/work_pools/", None),
+        ("POST", "/work_pools/", {"name": POOL}),
+        ("DELETE", f"/work_pools/{POOL}", None),
+        ("PATCH", f"/deployments/{DEPLOYMENT}", {"work_pool_name": "host-beta"}),
+        ("POST", "/deployments/", {"name": "shop", "flow_id": RUN}),
+        ("POST", "/deployments/", {"name": "a/b", "flow_id": RUN, "work_pool_name": POOL}),
+        ("POST", "/deployments/", {"name": "shop", "flow_id": RUN.upper(), "work_pool_name": POOL}),
+        ("POST", "/deployments/", {"name": "shop", "flow_id": RUN.replace("-", ""), "work_pool_name": POOL}),
+        ("GET", f"/flow_runs/{RUN.upper()}", None),
+        ("POST", "/flow_runs/", {"work_pool_name": "host-beta"}),
+        ("POST", "/task_runs/", {}),
+        ("POST", "/artifacts/", {"key": "x"}),
+        ("POST", "/logs/", {"flow_run_id": RUN}),
+        ("POST", "/logs/", [{"flow_run_id": f"urn:uuid:{RUN}"}]),
+        ("POST", "/automations/", {"name": "x"}),
+        ("POST", "/automations/", {"owner_resource": f"prefect.deployment.{DEPLOYMENT}", "actions": ["x"]}),
+        (
+            "POST",
+            "/automations/",
+            {"owner_resource": f"prefect.deployment.{DEPLOYMENT}", "actions": [{"type": "call-webhook"}]},
+        ),
+        ("GET", "/block_types/slug/slack-webhook/block_documents/name/beta-alerts", None),
+        ("GET", "/block_documents/", None),
+    ],
+)
+def test_what_is_anothers_or_not_listed_is_refused(method: str, path: str, body: Any) -> None:
+    with pytest.raises(AccessRefusedError):
+        asked(method, path, body)
+
+
+def test_a_body_that_is_no_json_is_refused() -> None:
+    with pytest.raises(AccessRefusedError, match="not JSON"):
+        claims_of("POST", "/logs/", b"[" * 100_000, POOL)
+
+
+@pytest.mark.parametrize("name", ["alpha-alerts", "fleet-alerts"])
+def test_channels_of_its_own_and_of_all_are_read(name: str) -> None:
+    assert asked("GET", f"/block_types/slug/slack-webhook/block_documents/name/{name}") == frozenset()
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/flow_runs/"), ("PATCH", f"/flow_runs/{RUN}")])
+def test_a_run_shows_whose_it_is_whatever_its_host_says(method: str, path: str) -> None:
+    given = json.dumps({"name": "start shop", "tags": ["shop", run_tag("host-beta")]}).encode()
+    assert json.loads(narrowed(method, path, given, POOL)) == {"name": "start shop", "tags": ["shop", run_tag(POOL)]}
+
+
+def test_a_change_without_tags_is_passed_on_as_it_is() -> None:
+    assert narrowed("PATCH", f"/flow_runs/{RUN}", b'{"name": "x"}', POOL) == b'{"name": "x"}'
+
+
+def test_a_host_opens_three_sockets() -> None:
+    assert may_open_socket("/events/in", POOL)
+    assert may_open_socket("/events/out", POOL)
+    assert may_open_socket(f"/work_pools/{POOL}/workers/connect", POOL)
+    assert not may_open_socket("/work_pools/host-beta/workers/connect", POOL)
+    assert not may_open_socket("/logs/out", POOL)
+
+
+@pytest.mark.parametrize("given", [{}, {"work_pools": {"name": {"any_": ["host-beta"]}}}, {"limit": 3}])
+def test_a_search_finds_what_is_its_own(given: dict[str, Any]) -> None:
+    body = json.dumps(given).encode()
+    passed_on = json.loads(narrowed("POST", "/flow_runs/filter", body, POOL))
+    assert passed_on == given | {"work_pools": {"name": {"any_": [POOL]}}}
+    assert narrowed("POST", "/logs/", body, POOL) == body
+
+
+def event(resource: dict[str, str], *related: str) -> str:
+    others = [{"prefect.resource.id": one, "prefect.resource.role": "x"} for one in related]
+    return json.dumps({"event": "x", "resource": resource, "related": others})
+
+
+def test_an_event_claims_the_runs_and_environments_that_it_names() -> None:
+    run = {"prefect.resource.id": f"prefect.flow-run.{RUN}"}
+    assert event_claims(event(run, f"prefect.deployment.{DEPLOYMENT}", "prefect.flow.x")) == {
+        Claim(Belonging.FLOW_RUN, RUN),
+        Claim(Belonging.DEPLOYMENT, DEPLOYMENT),
+    }
+    ours = {"prefect.resource.id": "roas.shop.web", "roas.environment": "shop"}
+    assert event_claims(event(ours)) == {Claim(Belonging.ENVIRONMENT, "shop")}
+    task = {"prefect.resource.id": f"prefect.task-run.{TASK}"}
+    assert event_claims(event(task, f"prefect.flow-run.{RUN}")) == {Claim(Belonging.FLOW_RUN, RUN)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[]",
+        "no JSON",
+        event({"prefect.resource.id": "roas.shop.web"}),
+        event({"prefect.resource.id": f"prefect.task-run.{TASK}"}),
+        event({"prefect.resource.id": "prefect.artifact.x"}),
+        event({"prefect.resource.id": "prefect.work-pool.x"}),
+        event({"prefect.resource.id": f"prefect.flow-run.{RUN}"}, "prefect.automation.x"),
+        event({"prefect.resource.id": f"prefect.flow-run.{RUN.upper()}"}),
+    ],
+)
+def test_an_event_for_which_no_host_speaks_is_refused(text: str) -> None:
+    with pytest.raises(AccessRefusedError):
+        event_claims(text)
+
+
+@given(st.text(max_size=60), st.binary(max_size=60))
+def test_whatever_is_asked_is_claimed_or_refused(path: str, body: bytes) -> None:
+    for method in ("GET", "POST", "PATCH", "DELETE", "PUT"):
+        try:
+            found = claims_of(method, f"/{path}", body, POOL)
+        except AccessRefusedError:
+            continue
+        assert isinstance(found, frozenset)
