@@ -10,7 +10,7 @@ from adapters.host.processes import this_user
 from cli import completers
 from cli.enrol import OF_FLEET
 from cli.options import as_json
-from cli.run_flow import opened_stores, show_answer
+from cli.run_flow import show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError
 
@@ -65,8 +65,10 @@ def leave(environment: str) -> None:
 @click.argument("host")
 def dismiss(host: str) -> None:
     """Expect no contact of HOST (a name or an id): its silence is no alert until it is in contact again."""
-    found = opened_stores().hosts.named(host)
-    opened_stores().hosts.dismiss(found.host_id)
+    from tasks.recovery.hosts import dismiss_host
+
+    actor = this_user()
+    found = dismiss_host(host, actor.user, actor)
     echo(f"no contact of host {found.label} is expected until it is in contact again")
 
 

@@ -21,7 +21,7 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     """Continue an operation whose process died, after its last finished step. A prefix of its id is enough."""
     from core.deployment.interruption import was_interrupted
     from models.operations import Operation
-    from tasks.runtime.hosts import refuse_elsewhere_now
+    from tasks.runtime.hosts import refuse_elsewhere_now, refuse_resume
 
     operation: Operation = opened_stores().operations.get(deployment_id)
     if operation.ended_at is not None and not was_interrupted(operation):
@@ -37,6 +37,7 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
         )
 
     refuse_elsewhere_now(operation.environment)
+    refuse_resume(operation)
 
     async def run() -> Any:
         from flows.runtime.registry import FLOWS

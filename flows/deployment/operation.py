@@ -56,7 +56,7 @@ from tasks.runtime.clients import (
     redactor_of,
     refuse_compose_files_of_deployments,
 )
-from tasks.runtime.hosts import this_host
+from tasks.runtime.hosts import refuse_resume, this_host
 from tasks.runtime.shown_later import all_shown
 from tasks.runtime.traces import describe_span, traceparent
 
@@ -285,6 +285,8 @@ async def _recorder(
             )
         # It failed by itself, so this is a new attempt, with a record of its own.
         known = None
+    if known is not None:
+        refuse_resume(known)
     # It sorts by time, and two operations of one second differ.
     new = f"{environment}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     given = None if retried else request.deployment_id

@@ -257,7 +257,9 @@ class RecoveryProcess:
 
     async def _resumed(self, past: Sequence[RecoveryExecution], *, again: bool) -> RecoveryEvent | None:
         mine = _attempts_at(self.error, past)
-        cut_off = next((one for one in mine if one.ended_at is None and one.attempt_id), None)
+        # What another host began was done to its containers.
+        begun = [one for one in mine if one.ended_at is None and one.host_id in ("", this_host().host_id)]
+        cut_off = next((one for one in begun if one.attempt_id), None)
         if cut_off is not None and self.acting:
             if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
                 return self._end(RecoveryMethod.DEFERRED, f"{cut_off.runner} is at it already.")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from adapters.stores.repositories.repositories import Repositories
 from core.storage.incidents import OWN_SYSTEM, of_host, subject_of
-from models.hosts import HostEvent
+from models.audit import Actor
+from models.errors import RecordedError
+from models.hosts import Host, HostEvent, HostEventKind
 from models.recovery import TicketEntry
 from tasks.runtime.hosts import has_other_hosts, this_host
 from tasks.runtime.stores import open_stores
@@ -38,12 +42,36 @@ def report_hosts() -> list[HostEvent]:
                 recorded = stores.errors.record(error)
                 stores.tickets.open(replace(ticket, error_id=recorded.error_id))
                 continue
-            for error in open_errors:
-                if error.service == subject_of(event) and error.source == str(event.kind):
-                    why = f"host {event.host.label} is well again, as {here} noticed"
-                    stores.errors.resolve(error.error_id, now, why)
-                    stores.tickets.resolve_for_error(error.error_id, TicketEntry(at=now, by="roas", what=why))
+            over = [one for one in open_errors if one.service == subject_of(event) and one.source == str(event.kind)]
+            _resolve(
+                stores, over, TicketEntry(at=now, by="roas", what=f"{event.host.label} is well, as {here} noticed")
+            )
     for event in events:
         state = "is well again" if event.ended else f"is {event.kind}"
         log.warning("host %s %s (since %s UTC)", event.host.label, state, f"{event.since:%Y-%m-%d %H:%M:%S}")
     return events
+
+
+def dismiss_host(name: str, by: str, actor: Actor) -> Host:
+    """Expect no contact of a host until it is in contact again, and resolve what was reported of it.
+
+    Raises:
+        NotFoundError: No host has this name or id.
+        BadInputError: Several have this name.
+        StoreError: The stores did not take it.
+    """
+    with open_stores().together() as stores:
+        host = stores.hosts.named(name)
+        stores.hosts.dismiss(host.host_id)
+        about = {subject_of(HostEvent(host=host, kind=kind, since=host.last_contact)) for kind in HostEventKind}
+        kinds = {str(kind) for kind in HostEventKind}
+        over = [one for one in stores.errors.unresolved(OWN_SYSTEM) if one.service in about and one.source in kinds]
+        entry = TicketEntry(at=datetime.now(UTC), by=by, what=f"{by} dismissed host {host.label}", actor=actor)
+        _resolve(stores, over, entry)
+    return host
+
+
+def _resolve(stores: Repositories, errors: Sequence[RecordedError], entry: TicketEntry) -> None:
+    for error in errors:
+        stores.errors.resolve(error.error_id, entry.at, entry.what)
+        stores.tickets.resolve_for_error(error.error_id, entry)

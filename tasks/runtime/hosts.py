@@ -9,6 +9,7 @@ from importlib import metadata
 from adapters.host.identity import host_identity
 from models.failures import StoreError, WrongHostError
 from models.hosts import Host, HostIdentity
+from models.operations import Operation
 from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_exist
 
@@ -73,6 +74,22 @@ def refuse_elsewhere_now(environment: str) -> None:
     """
     if has_other_hosts() and stores_exist():
         refuse_owner(environment, open_stores().hosts.owner(environment))
+
+
+def refuse_resume(operation: Operation) -> None:
+    """Refuse to continue an operation that another host ran: its finished steps are none of this host.
+
+    Raises:
+        WrongHostError: Another host ran it; the environment was moved since.
+    """
+    here = this_host()
+    if has_other_hosts() and operation.host_id not in ("", here.host_id):
+        raise WrongHostError(
+            f"Deployment {operation.deployment_id} ran on another host, {operation.host_id}, and this host is "
+            f"{here.name};",
+            advice="its finished steps are not of this host. Start again: "
+            f"roas {operation.kind} {operation.environment}.",
+        )
 
 
 def is_here(environment: str) -> bool:

@@ -167,6 +167,28 @@ def test_resume_on_the_wrong_host_leaves_the_operation_as_it_was(elsewhere: Plac
     nothing_was_done(elsewhere)
 
 
+def test_an_operation_of_another_host_is_not_resumed_after_a_move(fleet: Place) -> None:
+    open_stores().hosts.bind("test", this_host())
+    open_stores().operations.begin(INTERRUPTED)
+
+    done = roas(fleet, "resume", "test-1")
+
+    assert done.returncode == 2
+    assert "Deployment test-1 ran on another host, h-a, and this host is beta" in done.stderr
+    assert "roas stop test" in done.stderr
+    assert open_stores().operations.get("test-1") == INTERRUPTED
+
+
+def test_a_command_that_is_refused_says_so_in_one_line(elsewhere: Place) -> None:
+    done = roas(elsewhere, "stop", "test")
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if line.startswith("roas: ")]
+    assert len(said) == 1
+    assert "Environment test belongs to host alpha, and this host is beta" in said[0]
+    assert "Traceback" not in done.stderr
+    nothing_was_done(elsewhere)
+
+
 def test_an_environment_is_taken_from_a_silent_host_only(elsewhere: Place) -> None:
     refused = roas(elsewhere, "fleet", "take", "test", "--yes")
     assert refused.returncode == 2

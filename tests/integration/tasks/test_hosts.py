@@ -14,9 +14,10 @@ from adapters.stores import Stores
 from adapters.stores.recovery_writes import ResolveError, to_line
 from adapters.stores.write_behind import Journal, waiting_writes
 from core.storage.incidents import OWN_SYSTEM
+from models.audit import SYSTEM
 from models.hosts import HostIdentity
 from models.recovery import TicketState
-from tasks.recovery.hosts import report_hosts
+from tasks.recovery.hosts import dismiss_host, report_hosts
 from tasks.reporting.fleet import read_fleet
 from tasks.runtime.hosts import report_contact, this_host
 from tasks.runtime.stores import open_stores
@@ -73,6 +74,18 @@ def test_a_silent_host_opens_one_ticket_however_many_notice_it_and_its_return_re
     [ticket] = stores.tickets.find(environment=OWN_SYSTEM)
     assert ticket.state is TicketState.RESOLVED
     assert stores.errors.unresolved(OWN_SYSTEM) == []
+    assert report_hosts() == []
+
+
+def test_a_host_that_is_dismissed_has_its_tickets_resolved(stores: Stores) -> None:
+    contact_of_alpha(stores)
+    change(stores, "clock_skew_seconds = 600, last_contact = last_contact - interval '61 seconds'")
+    assert len(report_hosts()) == 2
+
+    assert dismiss_host("alpha", "ada", SYSTEM).host_id == "h-a"
+
+    assert stores.errors.unresolved(OWN_SYSTEM) == []
+    assert {one.state for one in stores.tickets.find(environment=OWN_SYSTEM)} == {TicketState.RESOLVED}
     assert report_hosts() == []
 
 

@@ -331,6 +331,30 @@ def test_the_budget_of_a_host_is_of_all_environments_of_its_engine() -> None:
     assert plan(*others, facts=replace(FACTS, engine="unix://b")).action is PlanAction.RECOVER
 
 
+def test_hosts_with_the_same_path_of_the_engines_socket_have_budgets_of_their_own() -> None:
+    socket = "unix:///var/run/docker.sock"
+    others = [
+        replace(tried(timedelta(minutes=1), error_id=f"x-{n}", service=f"s-{n}"), engine=socket, host_id="h-a")
+        for n in range(20)
+    ]
+    here = replace(FACTS, engine=socket, host_id="h-b")
+    assert plan(*others, facts=here).action is PlanAction.RECOVER
+    assert "This host" in plan(*others, facts=replace(here, host_id="h-a")).reason
+    # Another socket of the same host is the same host; attempts from before hosts were recorded count by the socket.
+    assert "This host" in plan(*others, facts=replace(here, host_id="h-a", engine="unix:///run/user/1/d.sock")).reason
+    earlier = [replace(one, host_id="") for one in others]
+    assert "This host" in plan(*earlier, facts=here).reason
+
+
+def test_the_budget_of_a_remote_engine_is_that_engines_whichever_host_acts() -> None:
+    remote = "ssh://deploy@db.example"
+    others = [
+        replace(tried(timedelta(minutes=1), error_id=f"x-{n}", service=f"s-{n}"), engine=remote, host_id="h-a")
+        for n in range(20)
+    ]
+    assert "This host" in plan(*others, facts=replace(FACTS, engine=remote, host_id="h-b")).reason
+
+
 def test_the_same_service_of_another_environment_has_its_own_budget() -> None:
     elsewhere = [replace(tried(timedelta(minutes=n), error_id=f"x-{n}"), environment="prod") for n in (1, 2, 3)]
 
