@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 import subprocess
@@ -22,7 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from adapters.server.credentials import server_credentials
+from adapters.server.host_keys import HostKeys
 from flows.runtime.embedded import server_environment
+from models.enrolment import Membership
 from tests.e2e.deployments.test_compose_files import CONTROL_PLANE, rendered
 from tests.support.browser import chromium, open_until_shown
 from tests.support.ports import free_port
@@ -56,9 +59,19 @@ def gateway() -> str:
 
 
 @pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory, gateway: str) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def enrolling(home: Path, upstream: str) -> HostKeys:
+    """The credentials of hosts of the server that runs."""
+    return HostKeys(home)
+
+
+@pytest.fixture(scope="module")
+def upstream(home: Path, gateway: str) -> Iterator[str]:
     """A Prefect server that guards itself as the control plane's does, but on SQLite."""
-    home = tmp_path_factory.mktemp("prefect")
     port = free_port()
     declared = rendered(CONTROL_PLANE)["services"]["server"]["environment"]
     same = {name: declared[name] for name in declared if "_UI_" in name or "_CSRF_" in name}
@@ -208,6 +221,23 @@ def test_the_right_login_opens_ui_and_api_and_a_wrong_one_neither(caddy: Front) 
         assert caddy.status("--user", "roas:wrong", url=url) == 401, path
         assert caddy.status("--user", f"admin:{LOGIN[1]}", url=url) == 401, path
         assert caddy.status("--user", AUTH, "--location", url=url) == 200, path
+
+
+def test_a_host_enrols_through_it_and_has_its_own_login(caddy: Front, enrolling: HostKeys) -> None:
+    token = enrolling.invite("alpha", datetime.now(UTC), timedelta(hours=1)).token
+    guessed = json.dumps({"token": "alpha.guessed", "host": "identity", "version": "1"})
+    code, said = caddy.curl("--json", guessed, url=f"{caddy.url}/roas/enrol")
+    assert (code, said.rsplit("\n", 1)[1]) == (0, "403")
+    assert "The token is not known" in said
+    code, said = caddy.curl("--json", guessed.replace("alpha.guessed", token), url=f"{caddy.url}/roas/enrol")
+    assert (code, said.rsplit("\n", 1)[1]) == (0, "200")
+    member = Membership.model_validate_json(said.rsplit("\n", 1)[0])
+    pool = f"{caddy.url}/api/work_pools/{member.pool}"
+    assert caddy.status("--user", member.auth_string, url=pool) == 200
+    assert caddy.status("--user", f"{member.pool}:wrong", url=pool) == 401
+    assert caddy.status("--user", member.auth_string, url=f"{caddy.url}/api/admin/settings") == 403
+    # It has no page.
+    assert caddy.status("--user", member.auth_string, url=caddy.url) == 403
 
 
 def test_plain_http_is_refused_before_a_login_is_asked_for(caddy: Front) -> None:
