@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -213,12 +214,22 @@ class PartClient:
     def _save_database(
         self, data: DatabaseData, place: PartPlace, receiver: Command
     ) -> tuple[Saved, dict[str, object]]:
+        # Asked while the dump runs: each question is a program that the engine starts.
+        with ThreadPoolExecutor(1) as beside:
+            asking = beside.submit(self._facts, data, place)
+            saved = self._dump(data, place, receiver)
+            return saved, asking.result()
+
+    def _facts(self, data: DatabaseData, place: PartPlace) -> dict[str, object]:
         facts: dict[str, object] = self._counters(data, place)
         if isinstance(data, RedisData):
             asked = self.containers.ask(self._inside(data, place, f"asking {data.name}", redis_facts_command()))
             facts |= redis_facts(asked.output)
         if isinstance(data, PostgresqlData):
             facts[_ROLES] = self._roles(data, place)
+        return facts
+
+    def _dump(self, data: DatabaseData, place: PartPlace, receiver: Command) -> Saved:
         # A copy of a file that only its owner may read takes root.
         user = "0" if isinstance(data, SqliteData) else ""
         source = self._inside(data, place, f"saving {data.name}", dump_command(data), user=user)
@@ -239,7 +250,7 @@ class PartClient:
         saved = self.repository.saved(output)
         if not saved.bytes:
             raise SnapshotError(f"Nothing came when {data.name} was saved;", advice="look at its service's log.")
-        return saved, facts
+        return saved
 
     def _put(self, source: Command, place: PartPlace, file: str, collect: str, part: SnapshotPart, *more: str) -> None:
         what = f"putting {part.name} back"

@@ -38,7 +38,9 @@ class Repository:
         """`variables` are what restic needs beside address and password, such as a key of S3."""
         self.address = address
         self._environment = environment
-        self._variables = {**variables, "RESTIC_REPOSITORY": address, "RESTIC_PASSWORD": password}
+        # As JSON it would report its progress 60 times a second.
+        quiet = {"RESTIC_PROGRESS_FPS": "0.1"}
+        self._variables = {**quiet, **variables, "RESTIC_REPOSITORY": address, "RESTIC_PASSWORD": password}
         # A folder needs none, and a cache of its own would lie in the user's home.
         self._options = ("--no-cache",) if address.startswith("/") else ()
 

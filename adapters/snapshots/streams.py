@@ -89,7 +89,7 @@ def run(command: Command, limit: Limit, given: bytes = b"") -> Ended:
     Raises:
         SnapshotError: It is not installed, or did not end in time.
     """
-    with _started(limit) as start, _Pipe() as pipe:
+    with _Pipe() as pipe, _started(limit) as start:
         program = start(command, pipe.reading, None)
         output = _Tail(program.stdout, _OUTPUT_BYTES)
         pipe.close_reading()
@@ -144,7 +144,7 @@ def stream(source: Command, receiver: Command, limit: Limit, *, before: bytes = 
         StreamFailedError: One of them failed.
         SnapshotError: One is not installed, or did not end in time.
     """
-    with _started(limit) as start, _Pipe() as pipe:
+    with _Pipe() as pipe, _started(limit) as start:
         writing = start(receiver, pipe.reading, None)
         output = _Tail(writing.stdout, _OUTPUT_BYTES)
         pipe.close_reading()
@@ -169,7 +169,7 @@ def inspected_stream(source: Command, receiver: Command, limit: Limit, inspector
         StreamFailedError: One of them failed.
         SnapshotError: One is not installed, or did not end in time; or as the inspector.
     """
-    with _started(limit) as start, _Pipe() as pipe:
+    with _Pipe() as pipe, _started(limit) as start:
         writing = start(receiver, pipe.reading, None)
         output = _Tail(writing.stdout, _OUTPUT_BYTES)
         pipe.close_reading()
@@ -205,7 +205,10 @@ def _ended_well(receiver: _Program, output: _Tail, command: Command) -> str:
 
 
 class _Pipe:
-    """A pipe between two programs, of which this process has both ends at first."""
+    """A pipe between two programs, of which this process has both ends at first.
+
+    It must outlast the programs: where it is closed first, the receiver reads the end of a part before it is killed.
+    """
 
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe()
