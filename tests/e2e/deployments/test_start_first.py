@@ -23,7 +23,7 @@ from tests.e2e.deployments.test_update import BAD, WELL, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import roas, signal_at
 from tests.support.brokers import running_broker
-from tests.support.fronts import IMAGE, asking, build_image, fronted, traefik
+from tests.support.fronts import FRONTS, IMAGE, asking, build_image, fronted
 from tests.support.ports import free_port
 from tests.support.registry import Registry
 
@@ -67,9 +67,6 @@ def last(place: Place) -> Operation:  # noqa: F811
         return stores.operations.history(environment="test")[0]
 
 
-TRAEFIK = pytest.param("traefik", marks=pytest.mark.skipif(traefik() is None, reason="traefik is not installed"))
-
-
 async def started_behind_caddy(place: Place) -> int:  # noqa: F811
     """Start version 1 of the service behind Caddy; the port that Caddy publishes."""
     port = free_port()
@@ -78,7 +75,7 @@ async def started_behind_caddy(place: Place) -> int:  # noqa: F811
     return port
 
 
-@pytest.mark.parametrize("front", ["nginx", "haproxy", "caddy", TRAEFIK])
+@pytest.mark.parametrize("front", FRONTS)
 async def test_no_request_fails_while_a_service_is_replaced_start_first(place: Place, front: str) -> None:  # noqa: F811
     port = free_port()
     place.declare(fronted(place.folder, front, port), services=DRAINS_ONE_SECOND)
