@@ -15,14 +15,21 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from adapters.host.warm_client import end_with_parent
+from flows.runtime.embedded import HEARTBEAT_SECONDS, RUN_SETTINGS
 from flows.runtime.isolation import Progress
 from models.failures import RoasError
 
 log = logging.getLogger("roas")
 
 _SPAWNED = "from flows.runtime.prefect_worker import run_spawned; run_spawned()"
+_WORKER_SETTINGS = {
+    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    # Without it the server cannot tell a run that is alive from one whose worker was killed.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": HEARTBEAT_SECONDS,
+}
 _LOOKED_AFTER_SECONDS = 30.0
 _ENDS_WITHIN_SECONDS = 4.0
 
@@ -105,6 +112,10 @@ def _become_worker(parent: int, words: list[str]) -> None:
 
     # Another agent has a worker of its own, and what this one took would be counted for dead.
     end_with_parent(parent)
+    # The command of runs says `python`, and means the one that has this program.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    for name, value in (RUN_SETTINGS | _WORKER_SETTINGS).items():
+        os.environ.setdefault(name, value)
     run_worker(words)
 
 
