@@ -30,7 +30,7 @@ _JOB = {
 
 
 async def deploy_environments(
-    names: Iterable[str], pool: str, told: Callable[[str], None] = lambda _: None
+    names: Iterable[str], pool: str, report: Callable[[str], None] = lambda _: None
 ) -> dict[str, list[UUID]]:
     """Make or renew the deployments of environments in a work pool; their ids by environment. Doing it again is safe.
 
@@ -44,7 +44,7 @@ async def deploy_environments(
         for one in found:
             one.job_variables = dict(_JOB)
             made.setdefault(name, []).append(await one.aapply(work_pool_name=pool))
-        told(f"{name}: {len(found)} deployments")
+        report(f"{name}: {len(found)} deployments")
     return made
 
 

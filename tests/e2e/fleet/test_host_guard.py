@@ -219,8 +219,8 @@ def test_events_of_another_host_are_left_out(hosts: tuple[Host, Host], server: S
         about = {"prefect.resource.id": "roas.shop-beta.web", "roas.environment": "shop-beta"}
         socket.send(json.dumps(_event(foreign, about)))
         everything = Client(server.url, server.auth_string)
-        _until(lambda: _told(everything, mine) == 1)
-    assert _told(everything, foreign) == 0
+        _until(lambda: _count(everything, mine) == 1)
+    assert _count(everything, foreign) == 0
 
 
 def test_a_search_finds_what_belongs_to_the_host(hosts: tuple[Host, Host]) -> None:
@@ -237,13 +237,13 @@ def test_a_host_hears_of_its_own_runs_alone(hosts: tuple[Host, Host], server: Se
     everything = Client(server.url, server.auth_string)
     name = f"seen.{uuid.uuid4()}"
     for run in (other.run, host.run):
-        told = _event(name, {"prefect.resource.id": f"prefect.flow-run.{run}"})
-        assert everything.ask("POST", "/events", [told]).is_success
-    _until(lambda: _told(everything, name) == 2)
+        event = _event(name, {"prefect.resource.id": f"prefect.flow-run.{run}"})
+        assert everything.ask("POST", "/events", [event]).is_success
+    _until(lambda: _count(everything, name) == 2)
     with _socket(server, "/events/out", host.member.auth_string) as socket:
         socket.send(json.dumps({"type": "filter", "filter": {"event": {"name": [name]}}}))
-        heard = json.loads(socket.recv(timeout=30))["event"]["resource"]["prefect.resource.id"]
-        assert heard == f"prefect.flow-run.{host.run}"
+        received = json.loads(socket.recv(timeout=30))["event"]["resource"]["prefect.resource.id"]
+        assert received == f"prefect.flow-run.{host.run}"
 
 
 @pytest.mark.parametrize("path", ["/logs/out", "/work_pools/host-beta/workers/connect"])
@@ -319,7 +319,7 @@ def _event(name: str, resource: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _told(client: Client, event: str) -> int:
+def _count(client: Client, event: str) -> int:
     found = client.ask("POST", "/events/filter", {"filter": {"event": {"name": [event]}}})
     assert found.is_success, found.text
     total: int = found.json()["total"]
