@@ -22,6 +22,9 @@ _SPLICE_BYTES = 64 * 1024
 _STDERR_BYTES = 16 * 1024
 _OUTPUT_BYTES = 8 * 1024 * 1024
 _LOOK_EVERY_SECONDS = 0.2
+_ENDS_WITHIN_SECONDS = 5.0
+_LAST_WORDS = b'"message_type":"exit_error"'
+"""In what restic prints before it ends with a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +267,10 @@ class _Tail:
                 self._kept += chunk
                 del self._kept[: -self._most]
 
+    def has(self, words: bytes) -> bool:
+        """Whether these were among the last of it, so far."""
+        return words in self._kept
+
     def text(self) -> str:
         """All that was kept, once the stream has ended."""
         self._thread.join()
@@ -289,6 +296,7 @@ class _Program:
         except FileNotFoundError as error:
             raise missing(command.arguments[0]) from error
         self._command, self._limit = command, limit
+        self._ends_at: float | None = None
         self.stdout = self._process.stdout
         self._errors = _Tail(self._process.stderr, _STDERR_BYTES)
         if self.stdout is not None:
@@ -310,6 +318,15 @@ class _Program:
             advice = "" if "cancelled" in reached else "data.timeout_seconds of the environment allows more."
             raise SnapshotError(f"{self._command.what} {reached}.", advice=advice)
         return Ended(exit_code=exit_code, error=self._errors.text(), output=output.text() if output else "")
+
+    def hangs(self) -> bool:
+        """Whether it said some time ago why it ends, and has not ended.
+
+        restic 0.18 does so now and then where its disk is full.
+        """
+        if self._ends_at is None and self._errors.has(_LAST_WORDS):
+            self._ends_at = time.monotonic()
+        return self._ends_at is not None and time.monotonic() - self._ends_at > _ENDS_WITHIN_SECONDS
 
     def kill(self) -> None:
         """End it, and all that it started."""
@@ -361,8 +378,8 @@ def _started(limit: Limit) -> Iterator[Callable[[Command, int | None, int | None
 
     def watch() -> None:
         while not over.wait(_LOOK_EVERY_SECONDS):
-            if limit.reached():
-                for program in programs:
+            for program in programs:
+                if limit.reached() or program.hangs():
                     program.kill()
 
     def start(command: Command, given: int | None, printed: int | None) -> _Program:

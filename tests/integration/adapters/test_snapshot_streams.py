@@ -133,6 +133,13 @@ def test_a_receiver_that_ends_first_is_named() -> None:
         stream(command("cat /dev/zero"), receiver, limit())
 
 
+def test_a_receiver_that_says_why_it_fails_and_hangs_is_ended() -> None:
+    words = '{"message_type":"exit_error","code":1,"message":"Fatal: unable to save snapshot: no space left on device"}'
+    receiver = Command(what="restic", arguments=("sh", "-c", f"cat > /dev/null; echo '{words}' >&2; sleep 300"))
+    with pytest.raises(StreamFailedError, match="no space left on device"):
+        stream(command("echo whole"), receiver, limit())
+
+
 def test_programs_end_where_nobody_waits_for_them(tmp_path: Path) -> None:
     waiting = limit()
     threading.Timer(0.2, waiting.cancelled.set).start()
