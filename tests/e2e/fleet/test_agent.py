@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import tempfile
 
 import pytest
 
@@ -41,6 +42,25 @@ def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: Hos
         assert [one.resolved_at is not None for one in stores.errors.latest(first)] == [True], "one failure, one error"
     assert host.runs(first)
     assert "watch of broken failed" in host.text()
+
+
+def test_an_engine_that_hangs_delays_no_environment_of_another(host: Host) -> None:
+    # The path of a socket is short, and pytest's folders are not.
+    with tempfile.TemporaryDirectory(prefix="roas-") as folder, socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{folder}/s")
+        # It takes connections, and answers none.
+        silent.listen(500)
+        hanging = [host.declare(engine=f"unix://{folder}/s") for _ in range(6)]
+        name = host.declare()
+        host.up(name)
+        agent = host.begin()
+        host.watched(name)
+        for times in (1, 2):
+            host.kill(name)
+            host.until(lambda times=times: host.text().count(f"{name}: recovery of web: web healthy") == times)  # type: ignore[misc]
+        assert not any(f"{one}: recovery of" in host.text() for one in hanging)
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(timeout=20) == 0
 
 
 def test_one_process_of_a_host_watches_an_environment(host: Host) -> None:
