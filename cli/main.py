@@ -23,6 +23,7 @@ from cli.options import (
     named,
     of_application,
     of_its_records,
+    of_pool,
     of_records,
     quiet,
     read_input,
@@ -234,7 +235,7 @@ def serve(agent: bool) -> None:
 
 
 @roas.command()
-@click.option("--pool", help="Take the flow runs of this work pool too; by default ROAS_WORK_POOL, else none.")
+@of_pool("Take the flow runs of this work pool too; by default ROAS_WORK_POOL, else none.")
 def worker(pool: str | None) -> None:
     """Watch, monitor and heal all environments of this host, in one process.
 

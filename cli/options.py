@@ -17,7 +17,7 @@ import click
 from cli import completers
 from flows.runtime.terminal import echo
 from models.failures import BadInputError
-from models.settings import current_settings
+from models.settings import WORK_POOL, current_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -147,6 +147,21 @@ in_environment = click.option(
     shell_complete=completers.environments,
 )
 quiet = click.option("-q", "--quiet", "only_outcome", is_flag=True, help="Print only errors and the result.")
+
+
+def _work_pool(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (not value.isascii() or re.fullmatch(WORK_POOL, value) is None):
+        raise BadInputError(
+            "--pool is not the name of a work pool;", advice="use letters, digits and . _ - in at most 63 characters."
+        )
+    return value
+
+
+def of_pool(text: str) -> Callable[[Command], Command]:
+    """The option for a work pool, with its help."""
+    return click.option("--pool", metavar="NAME", callback=_work_pool, help=text)
+
+
 by_exit_code = click.option(
     "--exit-code", "differs_is_failure", is_flag=True, help="Exit with 1 where there is a difference, as git diff does."
 )

@@ -19,6 +19,9 @@ from models.storage import MIB, RetentionPolicy
 CONTROL_PLANE_FILE = "control-plane.json"
 """In the data folder of an enrolled host: where its control plane is, and with which credential it is asked."""
 
+WORK_POOL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+"""The name of a work pool."""
+
 _PREFIX = "ROAS_"
 _MAY_HOLD_A_PASSWORD = ("redis_url", "stores_url", "hosts_stores_url")
 _SHOWN = 60
@@ -126,7 +129,9 @@ class Settings(BaseModel):
         "data folder was made.",
     )
     work_pool: str | None = Field(
-        default=None, description="Work pool from which `roas worker` takes flow runs; without it none."
+        default=None,
+        pattern=WORK_POOL,
+        description="Work pool from which `roas worker` takes flow runs; without it none.",
     )
     ping_url_file: Path | None = Field(
         default=None,

@@ -5,12 +5,14 @@ ROAS_FUZZ_EXAMPLES=20 runs twenty times as many examples, and other ones each ti
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ from pydantic import BaseModel
 
 from models import environments
 from models.environments import Environment
-from models.settings import Settings
+from models.settings import WORK_POOL, Settings
 from tests.integration.cli.hostile import (
     COMMON,
     EXAMPLES,
@@ -37,7 +39,7 @@ from tests.integration.cli.hostile import (
 
 ROAS = Path(sys.executable).with_name("roas")
 
-_ENDLESS = {("metrics",), ("serve",)}
+_ENDLESS = {("metrics",), ("serve",), ("worker",)}
 """They serve until they are stopped: only what they refuse can be tried."""
 
 _COMPOSE = {("validate",), ("plan",)}
@@ -73,7 +75,9 @@ def test_no_argument_or_option_ends_in_a_traceback(place: HostileFolder, words: 
 def test_what_a_server_cannot_be_started_with_is_refused(place: HostileFolder, words: tuple[str, ...]) -> None:
     options = [one for one in COMMANDS[words].params if not getattr(one, "is_flag", False)]
     numbers = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
-    said = [(option.opts[-1], value) for option in options for value in (*TEXTS, *NUMBERS) if not _is_port(value)]
+    said = [
+        (option.opts[-1], value) for option in options for value in (*TEXTS, *NUMBERS) if not _may_be(option, value)
+    ]
 
     refused = [
         *((part, place.run(*words, *part)) for part in said),
@@ -88,7 +92,9 @@ def test_what_a_server_cannot_be_started_with_is_refused(place: HostileFolder, w
         assert done.code == 2, (part, done)
 
 
-def _is_port(value: str) -> bool:
+def _may_be(option: click.Parameter, value: str) -> bool:
+    if option.name == "pool":
+        return re.fullmatch(WORK_POOL, value, re.ASCII) is not None
     try:
         return 0 < int(value) < 65536
     except ValueError:
