@@ -90,7 +90,7 @@ def test_a_clock_that_is_wrong_by_more_than_five_seconds_is_reported_once_until_
     assert [(one.kind, one.ended) for one in stores.hosts.notice()] == [("skewed", True)]
 
 
-def test_the_silence_of_a_host_that_a_user_dismissed_is_not_told(stores: Stores) -> None:
+def test_the_silence_of_a_host_that_a_user_dismissed_is_not_reported(stores: Stores) -> None:
     contact(stores, ALPHA)
     assert stores.hosts.dismiss("h-1")
     set_host(stores, "h-1", long_ago(stores))

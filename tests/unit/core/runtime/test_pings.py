@@ -17,7 +17,7 @@ def test_the_first_ping_says_that_it_begins() -> None:
     assert next_ping(state, [], 60, after=AFTER) == ((WELL,), state)
 
 
-def test_while_anything_is_away_nothing_is_sent_until_it_is_told_once() -> None:
+def test_while_anything_is_away_nothing_is_sent_until_it_is_reported_once() -> None:
     _, state = next_ping(PingState(), [], 0, after=AFTER)
     sent: list[Ping] = []
     for minute in range(1, 20):
@@ -26,7 +26,7 @@ def test_while_anything_is_away_nothing_is_sent_until_it_is_told_once() -> None:
     assert sent == [Ping(Signal.FAIL, "host alpha does not reach the stores (for 5 min)")]
 
 
-def test_what_is_back_is_well_and_its_next_absence_is_told_again() -> None:
+def test_what_is_back_is_well_and_its_next_absence_is_reported_again() -> None:
     _, state = next_ping(PingState(started=True, away_since=0, failed=True), AWAY, 900, after=AFTER)
     pings, state = next_ping(state, [], 960, after=AFTER)
     assert pings == (WELL,)
