@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -30,6 +32,21 @@ def revision_of(connection: sa.Connection) -> str | None:
         return None
     found = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
     return None if found is None else str(found)
+
+
+def file_revision(path: Path) -> str | None:
+    """The revision of a store's file, which is not opened for writing; None where it is not known.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    path.stat()
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error:
+        return None
+    return None if found is None else str(found[0])
 
 
 def is_known(revision: str, store: str) -> bool:

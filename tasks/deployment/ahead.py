@@ -16,9 +16,11 @@ from typing import Any
 from adapters.compose.ahead import ComposeAhead
 from adapters.compose.variables import process_environment
 from adapters.host.background import in_background
+from adapters.stores.migrate import HEADS, file_revision
 from models.compose import OF_UPDATE, FetchOptions, RegistryAnswer
 from models.environments import Environment
 from models.failures import RoasError
+from models.settings import current_settings
 from tasks.deployment.images import ask_registries, pulled_references
 from tasks.runtime.clients import find_environment, known_applications
 from tasks.runtime.stores import open_stores
@@ -55,8 +57,9 @@ def look_ahead(name: str, compose_files: tuple[str, ...], kind: str, parameters:
         compose = ComposeAhead(environment, variables, known_applications())
     except (RoasError, OSError):
         return
-    # A failure is told by whoever uses them.
-    in_background(open_stores)
+    if _open_as_they_are():
+        # A failure is reported by whoever uses them.
+        in_background(open_stores)
     answers = in_background(
         lambda: ask_registries(environment, pulled_references(environment, compose.render(), options))
     )
@@ -78,3 +81,14 @@ def answers_ahead(environment: str, references: Collection[str]) -> dict[str, Re
         return {}
     known = ahead.answers.result()
     return {name: known[name] for name in references if name in known}
+
+
+def _open_as_they_are() -> bool:
+    """Whether the stores' files are there and of this version: making or upgrading them is part of the operation."""
+    settings = current_settings()
+    if settings.stores_url is not None:
+        return False
+    try:
+        return all(file_revision(settings.store_path(store)) == head for store, head in HEADS.items())
+    except OSError:
+        return False

@@ -43,9 +43,9 @@ async def roll_back_in_own_process(environment: str, release: str, asked_by: str
                 process.kill()
     lines = output.decode("utf-8", "replace")[-_LAST_CHARACTERS:].strip().splitlines()
     if process.returncode != 0:
-        told = next((line for line in reversed(lines) if line.startswith("roas: ")), lines[-1] if lines else "")
+        reason = next((line for line in reversed(lines) if line.startswith("roas: ")), lines[-1] if lines else "")
         raise RoasError(
-            f"The rollback of {environment} to {release} failed: {told.removeprefix('roas: ')}",
+            f"The rollback of {environment} to {release} failed: {reason.removeprefix('roas: ')}",
             advice=f"`roas history {environment}` lists it; `roas rollback {environment} {release}` tries again.",
         )
     return f"rolled back to {release}: {lines[-1].strip()}" if lines else f"rolled back to {release}"

@@ -70,9 +70,9 @@ def test_one_process_of_a_host_watches_an_environment(host: Host) -> None:
     host.watched(name)
     host.begin()
     host.until(lambda: f"{name} is watched by the agent on " in host.text())
-    told = host.roas("doctor", name)
-    assert f"Watched by the agent on {socket.gethostname()} since " in told
-    assert f"(process {first.pid})" in told
+    seen = host.roas("doctor", name)
+    assert f"Watched by the agent on {socket.gethostname()} since " in seen
+    assert f"(process {first.pid})" in seen
     first.kill()
     first.wait()
     # The lock ends with its process, and the other agent goes on.

@@ -46,5 +46,5 @@ def test_one_process_watches_all_environments_of_serve(host: Host) -> None:
         assert deployment["schedules"] == []
     serving.send_signal(signal.SIGTERM)
     assert serving.wait(timeout=20) == 0
-    told = host.roas("doctor", names[0])
-    assert "Watched by" not in told, "the agent has ended with it"
+    seen = host.roas("doctor", names[0])
+    assert "Watched by" not in seen, "the agent has ended with it"
