@@ -113,7 +113,7 @@ def roas(config: Path | None) -> None:
 def _use_stores_of_control_plane() -> None:
     """On an enrolled host the records are those of its control plane; variables that are set win."""
     settings = current_settings()
-    if settings.stores_url is None and (settings.data_dir / CONTROL_PLANE_FILE).exists():
+    if settings.stores_url is None and os.access(settings.data_dir / CONTROL_PLANE_FILE, os.F_OK):
         from adapters.server.membership import settings_of_member
 
         os.environ |= settings_of_member(settings)
@@ -246,7 +246,7 @@ def worker(pool: str | None) -> None:
 
     settings = current_settings()
     pool = pool or settings.work_pool
-    if pool is None and (settings.data_dir / CONTROL_PLANE_FILE).exists():
+    if pool is None and os.access(settings.data_dir / CONTROL_PLANE_FILE, os.F_OK):
         from adapters.server.membership import reach_control_plane, read_membership
 
         if (member := read_membership(settings)) is not None:

@@ -31,10 +31,11 @@ def read_membership(settings: Settings) -> Membership | None:
         RoasError: The file cannot be read.
     """
     file = settings.data_dir / CONTROL_PLANE_FILE
+    # A folder that cannot be entered is reported by who opens the stores in it.
+    if not os.access(file, os.F_OK):
+        return None
     try:
         return Membership.model_validate_json(read_regular(file))
-    except FileNotFoundError:
-        return None
     except (OSError, ValidationError) as error:
         said = error.strerror if isinstance(error, OSError) else "its content is not what `roas enrol` wrote"
         raise RoasError(

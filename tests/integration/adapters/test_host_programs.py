@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,17 @@ def run(
     return run_to_end(program, stop)
 
 
-def is_gone(process: int) -> bool:
-    """Whether a process has ended; one that only its parent must still be told of has."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+def is_gone(process: int, within_seconds: float = 20) -> bool:
+    """Whether a process has ended; one that only its parent does not know yet has. A killed one takes a moment."""
+    deadline = time.monotonic() + within_seconds
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_outputs_and_exit_code_are_kept_apart() -> None:

@@ -289,6 +289,7 @@ WHOLE: dict[str, Any] = {
         "password_secret": "PASSWORD",
         "repository_secrets": ["PASSWORD"],
         "keep": {"last": 1, "daily": 1, "weekly": 1},
+        "max_age_hours": 1,
         "before_updates": "all",
         "timeout_seconds": 1,
     },

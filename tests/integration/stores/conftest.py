@@ -10,11 +10,13 @@ from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "files: is about the stores as SQLite files; all others run on both databases")
+    config.addinivalue_line("markers", "shared: is about stores that several hosts share, which SQLite files are not")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "settings" in metafunc.fixturenames:
-        kinds = ["sqlite"] if metafunc.definition.get_closest_marker("files") else ["sqlite", "postgresql"]
+        marked = metafunc.definition.get_closest_marker
+        kinds = ["sqlite"] if marked("files") else ["postgresql"] if marked("shared") else ["sqlite", "postgresql"]
         metafunc.parametrize("settings", kinds, indirect=True)
 
 

@@ -100,10 +100,9 @@ def test_the_silence_of_a_host_that_a_user_dismissed_is_not_reported(stores: Sto
     assert stores.hosts.all()[0].dismissed_at is None, "it is expected again once it is in contact"
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("seconds", [600, -600])
 def test_a_host_with_a_wrong_clock_steals_no_lease_and_loses_none(stores: Stores, settings: Settings, seconds) -> None:
-    if settings.stores_url is None:
-        pytest.skip("files have one host, and its clock")
     program = """
 from datetime import UTC, datetime, timedelta
 from adapters.stores import Stores
@@ -127,10 +126,9 @@ with Stores.open(Settings()) as stores:
     assert [(one.host.name, one.kind) for one in stores.hosts.notice()] == [("beta", "skewed")]
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("seconds", [600, -600])
 def test_operations_of_a_host_with_a_wrong_clock_are_in_order(stores: Stores, settings: Settings, seconds) -> None:
-    if settings.stores_url is None:
-        pytest.skip("files have one host, and its clock")
     program = """
 from datetime import UTC, datetime, timedelta
 from adapters.stores import Stores
