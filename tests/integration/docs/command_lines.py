@@ -19,7 +19,7 @@ from tests.integration.docs.documents import ROOT, text_of
 # Programs of the system; a block that uses another one is not checked by anything, so it fails.
 _SYSTEM = {
     "age", "age-keygen", "amtool", "cat", "cd", "chmod", "cp", "curl", "du", "echo", "export", "fuser", "git",
-    "install", "mkdir", "pre-commit", "sed", "ssh", "systemctl",
+    "install", "mkdir", "pg_dump", "pg_restore", "pre-commit", "sed", "ssh", "systemctl",
 }  # fmt: skip
 _JOINS = {"||", "&&", "|"}
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
@@ -120,6 +120,8 @@ def _check_compose(words: list[str]) -> None:
         rest.pop(0)
     command, *rest = rest
     if command == "exec":
+        while rest[0].startswith("-"):
+            _check_options(["docker", "compose", command], [rest.pop(0)])
         _require(rest[0] in _services(), ["docker compose", *words])
         check_command(rest[2:] if rest[1] == "with-secrets" else rest[1:])
         return
@@ -128,7 +130,10 @@ def _check_compose(words: list[str]) -> None:
         # Of the user's own application.
         return
     names = [word.partition(":")[0] for word in rest if not word.startswith("-")]
-    _require(set(names[:1] if command == "cp" else names) <= _services(), ["docker compose", *words])
+    if command == "cp":
+        # One side of a copy is a service.
+        names = [name for name in names if name in _services()] or names[:1]
+    _require(set(names) <= _services(), ["docker compose", *words])
 
 
 @cache
