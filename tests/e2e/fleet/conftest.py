@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,23 +112,32 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    (tmp_path / "environments").mkdir()
+    with made_host(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def made_host(folder: Path, **more: str) -> Iterator[Host]:
+    """A host in a folder, with more variables; at the end its agents are ended and its applications removed."""
+    (folder / "environments").mkdir(parents=True)
     variables = {
-        "ROAS_DATA_DIR": str(tmp_path / "data"),
-        "ROAS_ENVIRONMENTS_DIR": str(tmp_path / "environments"),
-        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "ROAS_DATA_DIR": str(folder / "data"),
+        "ROAS_ENVIRONMENTS_DIR": str(folder / "environments"),
+        "PREFECT_HOME": str(folder / "prefect"),
         "PYTHONPATH": str(Path(__file__).parents[3]),
-    }
-    made = Host(tmp_path, variables)
-    yield made
-    for agent in made.agents:
-        if agent.poll() is None:
-            agent.send_signal(signal.SIGTERM)
-    for agent in made.agents:
-        try:
-            agent.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            agent.kill()
-            agent.wait()
-    for project in made.projects:
-        remove_project(project)
+    } | more
+    made = Host(folder, variables)
+    try:
+        yield made
+    finally:
+        for agent in made.agents:
+            if agent.poll() is None:
+                agent.send_signal(signal.SIGTERM)
+        for agent in made.agents:
+            try:
+                agent.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                agent.kill()
+                agent.wait()
+        for project in made.projects:
+            remove_project(project)
