@@ -90,6 +90,7 @@ def test_passwords_are_made_once_kept_from_others_and_never_shown(tmp_path: Path
         "messaging_password",
         "cache_password",
         "grafana_password",
+        "stores_password",
         "prefect_auth",
         "prefect_encryption_key",
     }

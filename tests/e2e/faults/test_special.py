@@ -10,10 +10,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import docker
 import pytest
+from docker.errors import APIError
 
 from flows.deployment.startup import startup
 from models.errors import Category
@@ -308,10 +310,15 @@ def _full(disk: Path) -> Iterator[None]:
 
 @contextmanager
 def _all_addresses_taken(scene: Scene) -> Iterator[None]:
+    """Through the engine's API: commands would come after the start, which acts as soon as validation is over."""
     names: list[str] = []
-    while scene.docker("network", "create", f"taken-{len(names)}", check=False):
-        names.append(f"taken-{len(names)}")
-    try:
-        yield
-    finally:
-        scene.docker("network", "rm", *names)
+    with closing(docker.APIClient(base_url=scene.engine)) as client:
+        try:
+            with suppress(APIError):
+                while True:
+                    client.create_network(f"taken-{len(names)}")
+                    names.append(f"taken-{len(names)}")
+            yield
+        finally:
+            for name in names:
+                client.remove_network(name)
