@@ -125,11 +125,13 @@ def _deploy(names: tuple[str, ...]) -> None:
     member = read_membership(current_settings())
     if member is None:
         raise RoasError("This host was let go while it enrolled;", advice="ask for a new token.")
-    from flows.runtime.enrolled import deploy_environments
+    from flows.runtime.enrolled import try_to_deploy
 
     reach_control_plane(member)
     take_settings_over()
-    asyncio.run(deploy_environments(names, member.pool, lambda text: echo(text)))
+    made = asyncio.run(try_to_deploy(names, member.pool, lambda text: echo(text)))
+    if made is not None:
+        echo(f"roas: deployments are not complete yet: {made}; `roas worker` makes them", err=True)
 
 
 def _install_service() -> None:

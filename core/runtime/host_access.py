@@ -18,6 +18,9 @@ from models.enrolment import USER_PREFIX, run_tag
 SHARED_CHANNELS = "fleet-"
 """Notification channels whose names begin so are for every host; others for the host whose name they begin with."""
 
+ENVIRONMENT_FACT = "roas.environment"
+"""What names the environment of a page or an event."""
+
 EVENTS_IN = "/events/in"
 EVENTS_OUT = "/events/out"
 
@@ -86,6 +89,16 @@ def narrowed(method: str, path: str, body: bytes, pool: str) -> bytes:
         others = [tag for tag in given.get("tags") or () if not str(tag).startswith(run_tag(""))]
         return json.dumps({**given, "tags": [*others, run_tag(pool)]}).encode()
     return body
+
+
+def environment_of_page(artifact: Mapping[str, Any]) -> str | None:
+    """The environment of a page that an agent shows of its watch, which no run made; None where it is no such page."""
+    facts = artifact.get("metadata_")
+    name = facts.get(ENVIRONMENT_FACT) if isinstance(facts, dict) else None
+    if not isinstance(name, str) or artifact.get("flow_run_id") or artifact.get("task_run_id"):
+        return None
+    shown = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    return name if artifact.get("key") == f"watch-{shown}" else None
 
 
 def may_open_socket(path: str, pool: str) -> bool:
@@ -211,6 +224,12 @@ def _run_of(given: Mapping[str, Any]) -> Claim:
     raise AccessRefusedError("it must name the run that it belongs to")
 
 
+def _new_artifact(request: _Request) -> Iterator[Claim]:
+    given = request.object()
+    environment = environment_of_page(given)
+    yield _run_of(given) if environment is None else Claim(Belonging.ENVIRONMENT, environment)
+
+
 def _new_automation(request: _Request) -> Iterator[Claim]:
     given = request.object()
     kind, _, deployment = str(given.get("owner_resource")).rpartition(".")
@@ -244,13 +263,13 @@ def _of_event(event: Any) -> Iterator[Claim]:
     except (TypeError, KeyError, AttributeError):
         raise AccessRefusedError("the event names no resource") from None
     for name, labels in ((about, resource), *others):
-        if (environment := labels.get("roas.environment")) is not None:
+        if (environment := labels.get(ENVIRONMENT_FACT)) is not None:
             yield Claim(Belonging.ENVIRONMENT, str(environment))
         kind, _, value = name.rpartition(".")
         if kind in _SPEAKS_FOR:
             yield _by_id(_SPEAKS_FOR[kind], value)
         elif name.startswith(_OF_OURS):
-            if "roas.environment" not in labels:
+            if ENVIRONMENT_FACT not in labels:
                 raise AccessRefusedError("an event of ours names its environment")
         elif name.startswith(_IN_A_RUN):
             # The task's run may not be there yet; the flow's run, which is, speaks for it.
@@ -305,7 +324,7 @@ _RULES = (
     _rule("GET PATCH", rf"/task_runs/({_ID})", _named(Belonging.TASK_RUN)),
     _rule("POST", rf"/task_runs/({_ID})/set_state", _named(Belonging.TASK_RUN)),
     _rule("POST", r"/logs/", _of_flow_runs),
-    _rule("POST", r"/artifacts/", _of_flow_run),
+    _rule("POST", r"/artifacts/", _new_artifact),
     _rule("GET PATCH", rf"/artifacts/({_ID})", _named(Belonging.ARTIFACT)),
     _rule("POST", r"/automations/", _new_automation),
     _rule("DELETE", rf"/automations/owned-by/prefect\.deployment\.({_ID})", _named(Belonging.DEPLOYMENT)),

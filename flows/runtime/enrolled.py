@@ -48,6 +48,15 @@ async def deploy_environments(
     return made
 
 
+async def try_to_deploy(names: Iterable[str], pool: str, report: Callable[[str], None]) -> str | None:
+    """The same, where a worker makes up for it later; why it was not completed, None where it was."""
+    try:
+        await deploy_environments(names, pool, report)
+    except (RoasError, HTTPError, PrefectException) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
+
+
 async def keep_deployed(pool: str, every_seconds: float = _LOOK_SECONDS) -> None:
     """Deploy the environments of this host, and those that become known later, until this is cancelled.
 

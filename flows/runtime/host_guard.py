@@ -32,6 +32,7 @@ from core.runtime.host_access import (
     Belonging,
     Claim,
     claims_of,
+    environment_of_page,
     event_claims,
     may_open_socket,
     narrowed,
@@ -354,7 +355,10 @@ class _Owners:
         return await self._of_run_in(await self._read(f"/task_runs/{value}"))
 
     async def _of_artifact(self, value: str) -> frozenset[str]:
-        return await self._of_run_in(await self._read(f"/artifacts/{value}"))
+        found = await self._read(f"/artifacts/{value}")
+        if (environment := environment_of_page(found)) is not None:
+            return await self._owners(Claim(Belonging.ENVIRONMENT, environment))
+        return await self._of_run_in(found)
 
     async def _of_run_in(self, thing: dict[str, Any]) -> frozenset[str]:
         if not thing.get("flow_run_id"):

@@ -13,6 +13,7 @@ from prefect import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.exceptions import PrefectHTTPStatusError
 
+from core.runtime.host_access import ENVIRONMENT_FACT
 from tasks.runtime.naming import artifact_key
 
 log = logging.getLogger("roas")
@@ -67,6 +68,8 @@ async def _show(state: WatchState, now: datetime) -> bool:
         type="markdown",
         description=f"Watch of {state.environment}",
         data=page_of(state, now),
+        # By it a control plane knows whose page it is.
+        metadata_={ENVIRONMENT_FACT: state.environment},
     )
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN_SECONDS), get_client() as client:

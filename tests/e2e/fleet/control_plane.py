@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,7 +43,12 @@ class ControlPlane:
         return {one["name"] for one in found.json()}
 
     def begin(self, deployment: str) -> str:
-        made = self.ask("GET", f"/deployments/name/{deployment}").json()["id"]
+        # Where the server was busy while the host enrolled, its worker makes up for it.
+        deadline = time.monotonic() + 60
+        while (found := self.ask("GET", f"/deployments/name/{deployment}")).status_code == httpx.codes.NOT_FOUND:
+            assert time.monotonic() < deadline, f"{deployment} is not there"
+            time.sleep(0.5)
+        made = found.json()["id"]
         run: str = self.ask("POST", f"/deployments/{made}/create_flow_run", {}).json()["id"]
         return run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,8 @@ from core.runtime.host_access import (
 from models.enrolment import pool_of, run_tag
 
 POOL = "host-alpha"
-RUN, TASK, DEPLOYMENT = (str(uuid4()) for _ in range(3))
+# The same in each process of a test run: they stand in the names of tests.
+RUN, TASK, DEPLOYMENT = (str(UUID(int=number)) for number in (0xA, 0xB, 0xC))
 
 
 def asked(method: str, path: str, body: Any = None) -> frozenset[Claim]:
@@ -53,6 +54,12 @@ def test_what_belongs_to_nobody_or_the_pool_itself_claims_nothing(path: str) -> 
             {Claim(Belonging.FLOW_RUN, RUN), Claim(Belonging.TASK_RUN, TASK)},
         ),
         ("POST", "/flow_runs/", {}, set()),
+        (
+            "POST",
+            "/artifacts/",
+            {"key": "watch-my-shop", "metadata_": {"roas.environment": "my_shop"}},
+            {Claim(Belonging.ENVIRONMENT, "my_shop")},
+        ),
         ("POST", "/flow_runs/", {"parent_task_run_id": TASK}, {Claim(Belonging.TASK_RUN, TASK)}),
     ],
 )
@@ -76,6 +83,8 @@ def test_a_request_claims_what_it_names(method: str, path: str, body: Any, claim
         ("POST", "/flow_runs/", {"work_pool_name": "host-beta"}),
         ("POST", "/task_runs/", {}),
         ("POST", "/artifacts/", {"key": "x"}),
+        ("POST", "/artifacts/", {"key": "watch-other", "metadata_": {"roas.environment": "my_shop"}}),
+        ("POST", "/artifacts/", {"key": "watch-x", "metadata_": 5}),
         ("POST", "/logs/", {"flow_run_id": RUN}),
         ("POST", "/logs/", [{"flow_run_id": f"urn:uuid:{RUN}"}]),
         ("POST", "/automations/", {"name": "x"}),
