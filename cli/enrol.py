@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from cli.run_flow import show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError, RoasError
 from models.settings import current_settings
+
+if TYPE_CHECKING:
+    from models.enrolment import Membership
 
 
 @click.command()
@@ -36,7 +40,7 @@ def enrol(server: str, token: str, no_service: bool) -> None:
     echo(f"enrolled at {member.server} as {member.name}, work pool {member.pool}")
     names = known_environments(settings)
     if names:
-        _deploy(names)
+        _deploy(names, member)
     else:
         echo("no environment is known here yet: `roas init` writes one, and `roas worker` deploys it")
     if no_service:
@@ -115,23 +119,19 @@ def revoke(name: str) -> None:
     echo(f"the credential of {name} no longer works; to let it back: roas fleet invite {name}")
 
 
-def _deploy(names: tuple[str, ...]) -> None:
+def _deploy(names: tuple[str, ...], member: Membership) -> None:
     """Make the deployments now, or leave it to the worker where the server cannot be asked."""
     import asyncio
 
-    from adapters.server.membership import reach_control_plane, read_membership
+    from adapters.server.membership import reach_control_plane
     from flows.runtime.engine_settings import take_settings_over
-
-    member = read_membership(current_settings())
-    if member is None:
-        raise RoasError("This host was let go while it enrolled;", advice="ask for a new token.")
     from flows.runtime.enrolled import try_to_deploy
 
     reach_control_plane(member)
     take_settings_over()
-    made = asyncio.run(try_to_deploy(names, member.pool, lambda text: echo(text)))
-    if made is not None:
-        echo(f"roas: deployments are not complete yet: {made}; `roas worker` makes them", err=True)
+    reason = asyncio.run(try_to_deploy(names, member.pool, echo))
+    if reason is not None:
+        echo(f"roas: deployments are not complete yet: {reason}; `roas worker` makes them", err=True)
 
 
 def _install_service() -> None:

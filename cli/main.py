@@ -246,7 +246,7 @@ def worker(pool: str | None) -> None:
 
     settings = current_settings()
     pool = pool or settings.work_pool
-    if pool is None and os.access(settings.data_dir / CONTROL_PLANE_FILE, os.F_OK):
+    if pool is None:
         from adapters.server.membership import reach_control_plane, read_membership
 
         if (member := read_membership(settings)) is not None:

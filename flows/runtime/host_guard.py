@@ -103,9 +103,8 @@ class HostGuard:
                 raise AccessRefusedError(f"{path} is not for hosts")
             asked = path.removeprefix(_API)
             claims = claims_of(scope["method"], asked, body, host.pool)
-            may_be_new = scope["method"] != "GET" and _makes_deployment(claims)
             for claim in claims:
-                await self._owners.check(claim, host.pool, may_be_new=may_be_new)
+                await self._owners.check(claim, host.pool)
             passed_on = narrowed(scope["method"], asked, body, host.pool)
         except _AbsentError:
             await _refusal(404, f"Nothing of that name or id belongs to {host.name}.")(scope, receive, send)
@@ -161,9 +160,8 @@ class HostGuard:
         """Whether a message of the server to a host is of what belongs to it; one that is no event is."""
         try:
             said = json.loads(text)
-            event = json.dumps(said["event"]) if said.get("type") == "event" else None
-            for claim in () if event is None else event_claims(event):
-                await self._owners.check(claim, host.pool)
+            if said.get("type") == "event":
+                await self._check_event(host, json.dumps(said["event"]))
         except (AccessRefusedError, _AbsentError, ValueError, KeyError, AttributeError):
             return False
         return True
@@ -171,12 +169,15 @@ class HostGuard:
     async def _may_tell(self, host: HostKey, event: str) -> bool:
         """Whether an event of a host concerns what belongs to it; others are left out, and logged."""
         try:
-            for claim in event_claims(event):
-                await self._owners.check(claim, host.pool)
+            await self._check_event(host, event)
         except (AccessRefusedError, _AbsentError) as refused:
             log.warning("left out an event of %s: %s", host.pool, refused)
             return False
         return True
+
+    async def _check_event(self, host: HostKey, event: str) -> None:
+        for claim in event_claims(event):
+            await self._owners.check(claim, host.pool)
 
     async def _host(self, pool: str, key: str) -> HostKey | None:
         """The host with this credential; None where it does not work."""
@@ -272,17 +273,17 @@ class _Owners:
             Belonging.ENVIRONMENT: self._of_environment,
         }
 
-    async def check(self, claim: Claim, pool: str, *, may_be_new: bool = False) -> None:
+    async def check(self, claim: Claim, pool: str) -> None:
         """Check that a thing belongs to a work pool alone.
 
         Raises:
             AccessRefusedError: It belongs to another one.
-            _AbsentError: There is no such thing, and it may not be new.
+            _AbsentError: There is no such thing; a deployment that is to be made need not be there.
         """
         try:
             owners = await self._owners(claim)
         except _AbsentError:
-            if may_be_new:
+            if claim.kind is Belonging.NEW_DEPLOYMENT:
                 return
             raise
         if owners != {pool}:
@@ -372,15 +373,14 @@ class _Owners:
         answer = await self.ask("POST", "/deployments/filter", {"deployments": {"name": {"any_": [value]}}})
         if answer.status_code != httpx.codes.OK:
             raise AccessRefusedError(f"the server could not tell to whom it belongs (status {answer.status_code})")
+        if not answer.json():
+            # It is another host's as little as this one's, until its deployments are made.
+            raise _AbsentError
         return frozenset(str(one.get("work_pool_name")) for one in answer.json())
 
 
 def _pool(thing: dict[str, Any]) -> frozenset[str]:
     return frozenset({str(thing.get("work_pool_name"))})
-
-
-def _makes_deployment(claims: frozenset[Claim]) -> bool:
-    return any(one.kind is Belonging.NEW_DEPLOYMENT for one in claims)
 
 
 def _credentials(header: str) -> tuple[str, str]:
