@@ -23,8 +23,8 @@ _STDERR_BYTES = 16 * 1024
 _OUTPUT_BYTES = 8 * 1024 * 1024
 _LOOK_EVERY_SECONDS = 0.2
 _ENDS_WITHIN_SECONDS = 5.0
-_LAST_WORDS = b'"message_type":"exit_error"'
-"""In what restic prints before it ends with a failure."""
+_LAST_WORDS = (b'"message_type":"exit_error"', b"no space left on device")
+"""In what restic prints before it ends with a failure; where its disk is full, sometimes the second alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,7 +324,7 @@ class _Program:
 
         restic 0.18 does so now and then where its disk is full.
         """
-        if self._ends_at is None and self._errors.has(_LAST_WORDS):
+        if self._ends_at is None and any(self._errors.has(words) for words in _LAST_WORDS):
             self._ends_at = time.monotonic()
         return self._ends_at is not None and time.monotonic() - self._ends_at > _ENDS_WITHIN_SECONDS
 
