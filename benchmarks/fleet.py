@@ -90,11 +90,11 @@ def _measured(folder: Path, names: list[str], idle: float) -> bool:
         time.sleep(idle)
         busy = 100 * (_processor(agent.pid) - before) / (time.monotonic() - at)
         well.append(report("of one core while idle", busy, "%", most=goals["processor"]))
-        well.append(report("memory (PSS)", _pss(agent.pid), "MiB", most=goals["pss"]))
+        well.append(report("memory (PSS)", memory(agent.pid), "MiB", most=goals["pss"]))
         healed = _healed(names, folder, log)
         well.append(report("a kill is healed after, median", statistics.median(healed), "s"))
         well.append(report("a kill is healed after, at most", max(healed), "s", most=goals["healed"]))
-        well.append(report("memory (PSS) after it", _pss(agent.pid), "MiB", most=goals["pss"]))
+        well.append(report("memory (PSS) after it", memory(agent.pid), "MiB", most=goals["pss"]))
         return all(well)
     finally:
         agent.send_signal(signal.SIGTERM)
@@ -133,7 +133,7 @@ def _processor(process: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def _pss(process: int) -> float:
+def memory(process: int) -> float:
     """Its share of memory in MiB, with that of its children."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return sum(_of(Path(f"/proc/{one}/smaps_rollup")) for one in (str(process), *children))
