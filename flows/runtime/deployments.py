@@ -6,6 +6,7 @@ prefect.yaml lists the same ones for `prefect deploy`; a test holds the two toge
 from __future__ import annotations
 
 import logging
+import zlib
 from datetime import timedelta
 from typing import Any
 
@@ -35,10 +36,13 @@ _SCHEDULES: dict[str, dict[str, Any]] = {
     # What runs all the time is begun again where it has died; while it lives, each further run is cancelled.
     "monitor": {"interval": timedelta(minutes=5)},
     "watch": {"interval": timedelta(minutes=15)},
-    # In UTC and off the full hour, when every other job runs; the report comes after the life cycle.
-    "drift": {"cron": "23 * * * *"},
-    "lifecycle": {"cron": "17 3 * * *"},
-    "report": {"cron": "41 5 * * *"},
+}
+
+_HOURS = {
+    # In UTC; the report comes after the life cycle.
+    "drift": "*",
+    "lifecycle": "3",
+    "report": "5",
 }
 
 _STANDING = frozenset({"watch", "monitor"})
@@ -94,7 +98,14 @@ def _deployment(name: str, flow: Flow[..., Any], environment: str, *, standing: 
 def _schedule(name: str, environment: str, *, standing: bool) -> dict[str, Any]:
     if name == "sync":
         return _schedule_of_sync(environment)
+    if name in _HOURS:
+        return {"cron": f"{_minute_of(environment)} {_HOURS[name]} * * *"}
     return {} if name in _STANDING and not standing else _SCHEDULES.get(name, {})
+
+
+def _minute_of(environment: str) -> int:
+    """The same for each of its schedules, and off the full hour: a server with many environments is asked evenly."""
+    return 1 + zlib.crc32(environment.encode()) % 59
 
 
 def _schedule_of_sync(environment: str) -> dict[str, Any]:

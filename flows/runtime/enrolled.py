@@ -40,7 +40,8 @@ async def deploy_environments(
     """
     made: dict[str, list[UUID]] = {}
     for name in names:
-        found = await asyncio.to_thread(deployments_of, name)
+        # What watches and monitors is the agent of the host.
+        found = await asyncio.to_thread(deployments_of, name, standing=False)
         for one in found:
             one.job_variables = dict(_JOB)
             made.setdefault(name, []).append(await one.aapply(work_pool_name=pool))

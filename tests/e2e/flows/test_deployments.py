@@ -27,7 +27,10 @@ def test_prefect_yaml_lists_what_serve_serves(environment: str, monkeypatch: pyt
         assert entry.get("parameters", {}) == deployment.parameters
         limit = entry.get("concurrency_limit")
         assert (limit["limit"] if limit else None) == deployment.concurrency_limit
-        assert len(entry.get("schedules", [])) == len(deployment.schedules or [])
+        schedules = [one.schedule for one in deployment.schedules or []]
+        assert [one.get("cron") for one in entry.get("schedules", [])] == [
+            getattr(one, "cron", None) for one in schedules
+        ]
         reported = [
             {"name": one.name, "match": one.match.model_dump(), "parameters": one.parameters}
             for one in deployment.triggers
