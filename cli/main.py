@@ -224,14 +224,14 @@ def show(deployment_id: str, json_wanted: bool) -> None:
 
 
 @roas.command()
-@click.option(
-    "--agent", is_flag=True, help="Watch and monitor in one process for all environments, not in two runs for each."
-)
-def serve(agent: bool) -> None:
-    """Run the Prefect server, all deployments and their runner, for one machine."""
+def serve() -> None:
+    """Run the Prefect server, all deployments and the agent, for one machine.
+
+    The agent watches, monitors and heals all environments in one process.
+    """
     from flows.runtime.serve import serve_all
 
-    serve_all(current_settings(), with_agent=agent)
+    serve_all(current_settings())
 
 
 @roas.command()

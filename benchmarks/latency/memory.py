@@ -20,13 +20,13 @@ _MOST = 0.6
 _NAMES = {
     "flows.runtime.server_process": "Prefect server",
     "warm_process": "warm process",
-    "prefect.engine": "service run",
+    "agent_process": "agent",
     "serve": "roas serve",
 }
 
 
 def memory(folder: Path, chosen: argparse.Namespace) -> None:
-    """`roas serve` with its watch and its monitoring, in turns with the warm process and without."""
+    """`roas serve` with its agent, in turns with the warm process and without."""
     service = checked(interval="5s", timeout="3s", retries=3)
     ways: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {"warm": (SERVE, {}), "cold": (SERVE, COLD)}
     if chosen.earlier:
@@ -71,7 +71,7 @@ def _name(process: psutil.Process) -> str:
     name = next((name for word, name in _NAMES.items() if word in words), words[:40] or process.name())
     parent = process.parent()
     if name == "warm process" and parent is not None and "warm_process" in " ".join(parent.cmdline()):
-        return "run forked from the warm process"
-    if name == "service run" and process.memory_info().rss < 30 * 2**20:
-        return "client of a forked run"
+        return "agent forked from the warm process"
+    if name == "agent" and process.memory_info().rss < 30 * 2**20:
+        return "client of the forked agent"
     return name

@@ -7,12 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from tests.support.ports import free_port
 from tests.support.prefect_server import ask
@@ -20,7 +18,7 @@ from tests.support.prefect_server import ask
 SERVE = (sys.executable, "-P", "-c", "from cli.entry import main; main()", "serve")
 _BEGINS_WITHIN_SECONDS = 240
 _ENDS_WITHIN_SECONDS = 20
-_SERVICE_FLOWS = ("watch", "monitoring")
+_WATCHED = "watching "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +34,12 @@ class Server:
         """What its API answers: to a question, or about one thing."""
         return ask(self.url, self.auth_string, path, question)
 
-    def service_runs(self) -> list[dict[str, Any]]:
-        """The watches and monitorings that run now."""
-        wanted = {
-            "flows": {"name": {"any_": list(_SERVICE_FLOWS)}},
-            "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}},
-        }
-        return list(self.ask("flow_runs/filter", wanted))
-
 
 @contextmanager
 def served(
     folder: Path, environments: int, variables: Mapping[str, str] | None = None, command: tuple[str, ...] = SERVE
 ) -> Iterator[tuple[Server, subprocess.Popen[bytes]]]:
-    """Serve the environments of this process's folders, from when all of their service runs run."""
+    """Serve the environments of this process's folders, from when all of them are watched."""
     port, log = free_port(), folder / "serve.log"
     (folder / "run").mkdir(mode=0o700, exist_ok=True)
     environment = {**os.environ, "XDG_RUNTIME_DIR": f"{folder}/run", "ROAS_SERVER_PORT": str(port), **(variables or {})}
@@ -60,7 +50,7 @@ def served(
         )
     try:
         deadline = time.monotonic() + _BEGINS_WITHIN_SECONDS
-        while not _serves(port, data, environments * len(_SERVICE_FLOWS)):
+        while log.read_text(errors="replace").count(_WATCHED) < environments:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(log.read_text(errors="replace"))
             time.sleep(0.5)
@@ -78,10 +68,3 @@ def served(
 def _server(port: int, data: Path) -> Server:
     auth_string = (data / "prefect" / "auth_string").read_text().strip()
     return Server(url=f"http://127.0.0.1:{port}/api", auth_string=auth_string, data=data)
-
-
-def _serves(port: int, data: Path, service_runs: int) -> bool:
-    # The file with the password is made by the first start.
-    with suppress(OSError, httpx.HTTPError):
-        return len(_server(port, data).service_runs()) == service_runs
-    return False

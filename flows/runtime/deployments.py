@@ -1,6 +1,7 @@
 """The deployments of an environment: each flow under the name a person types, with its schedule.
 
-prefect.yaml lists the same ones for `prefect deploy`; a test holds the two together.
+prefect.yaml lists the same ones for `prefect deploy`; a test holds the two together. There watch and monitoring have a
+schedule too, since no agent runs beside that worker.
 """
 
 from __future__ import annotations
@@ -32,12 +33,6 @@ ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLi
 ONE_AFTER_THE_OTHER = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 """A push during a sync may be newer than what that sync has fetched."""
 
-_SCHEDULES: dict[str, dict[str, Any]] = {
-    # What runs all the time is begun again where it has died; while it lives, each further run is cancelled.
-    "monitor": {"interval": timedelta(minutes=5)},
-    "watch": {"interval": timedelta(minutes=15)},
-}
-
 _HOURS = {
     # In UTC; the report comes after the life cycle.
     "drift": "*",
@@ -45,17 +40,12 @@ _HOURS = {
     "report": "5",
 }
 
-_STANDING = frozenset({"watch", "monitor"})
-
 _LIMITS = {"recover": None, "sync": ONE_AFTER_THE_OTHER}
 
 
-def deployments_of(environment: str, *, standing: bool = True) -> list[RunnerDeployment]:
-    """All deployments of one environment, ready to be served.
-
-    `standing` False: its watch and monitoring have no schedule, since an agent does their work.
-    """
-    return [_deployment(name, flow, environment, standing=standing) for name, flow in FLOWS.items()]
+def deployments_of(environment: str) -> list[RunnerDeployment]:
+    """All deployments of one environment, ready to be served."""
+    return [_deployment(name, flow, environment) for name, flow in FLOWS.items()]
 
 
 def _when_unhealthy(environment: str) -> DeploymentEventTrigger:
@@ -77,7 +67,7 @@ def _when_unhealthy(environment: str) -> DeploymentEventTrigger:
     )
 
 
-def _deployment(name: str, flow: Flow[..., Any], environment: str, *, standing: bool) -> RunnerDeployment:
+def _deployment(name: str, flow: Flow[..., Any], environment: str) -> RunnerDeployment:
     deployment = flow.to_deployment(
         name=environment,
         parameters={"environment": environment} if name != "lifecycle" else {},
@@ -88,19 +78,17 @@ def _deployment(name: str, flow: Flow[..., Any], environment: str, *, standing: 
         entrypoint_type=EntrypointType.MODULE_PATH,
         enforce_parameter_schema=True,
         triggers=[_when_unhealthy(environment)] if name == "recover" else None,
-        **_schedule(name, environment, standing=standing),
+        **_schedule(name, environment),
     )
     if not isinstance(deployment, RunnerDeployment):
         raise TypeError("to_deployment was called from asynchronous code")
     return deployment
 
 
-def _schedule(name: str, environment: str, *, standing: bool) -> dict[str, Any]:
+def _schedule(name: str, environment: str) -> dict[str, Any]:
     if name == "sync":
         return _schedule_of_sync(environment)
-    if name in _HOURS:
-        return {"cron": f"{_minute_of(environment)} {_HOURS[name]} * * *"}
-    return {} if name in _STANDING and not standing else _SCHEDULES.get(name, {})
+    return {"cron": f"{_minute_of(environment)} {_HOURS[name]} * * *"} if name in _HOURS else {}
 
 
 def _minute_of(environment: str) -> int:

@@ -41,7 +41,7 @@ async def deploy_environments(
     made: dict[str, list[UUID]] = {}
     for name in names:
         # What watches and monitors is the agent of the host.
-        found = await asyncio.to_thread(deployments_of, name, standing=False)
+        found = await asyncio.to_thread(deployments_of, name)
         for one in found:
             one.job_variables = dict(_JOB)
             made.setdefault(name, []).append(await one.aapply(work_pool_name=pool))

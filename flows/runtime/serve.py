@@ -38,6 +38,8 @@ _RUNS_END_WITHIN_SECONDS = 5
 _ALL_ENDS_WITHIN_SECONDS = 7
 """From the signal on: then this process ends with all that it started, whatever still hangs."""
 
+_RUNS_AT_ONCE = 4
+
 _RUNNER_SETTINGS = {
     "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     # Without it the server cannot tell a run that is alive from one whose runner was killed.
@@ -45,10 +47,10 @@ _RUNNER_SETTINGS = {
 }
 
 
-def serve_all(settings: Settings, *, with_agent: bool = False) -> None:
+def serve_all(settings: Settings) -> None:
     """Serve until interrupted, and end this process: the UI on the server's port, all deployments, their runs.
 
-    `with_agent`: the agent watches and monitors all environments in one process, instead of two runs each.
+    The agent beside it watches and monitors all environments in one process.
 
     Raises:
         BadInputError: There is no environment to serve.
@@ -81,7 +83,7 @@ def serve_all(settings: Settings, *, with_agent: bool = False) -> None:
             _reconcile()
             if warm is not None:
                 warm.wait()
-            _serve_deployments(names, server, credentials, warm, with_agent=with_agent)
+            _serve_deployments(names, server, credentials, warm)
         finally:
             remove_profile(credentials)
     # Everything has ended. The interpreter's own end takes seconds on a busy machine, and the thread that would end
@@ -106,24 +108,16 @@ def _reconcile() -> None:
 
 
 def _serve_deployments(
-    names: tuple[str, ...],
-    server: ServerProcess,
-    credentials: ServerCredentials,
-    warm: WarmKeeper | None,
-    *,
-    with_agent: bool,
+    names: tuple[str, ...], server: ServerProcess, credentials: ServerCredentials, warm: WarmKeeper | None
 ) -> None:
     from prefect.exceptions import TerminationSignal
     from prefect.runner import Runner
 
     from flows.runtime.automations import declare_automations
-    from flows.runtime.contact import keep_contact
     from flows.runtime.deployments import deployments_of
     from flows.runtime.new_environments import serve_new_environments
     from flows.runtime.served_agent import keep_agent
     from flows.runtime.server_outages import keep_asking_the_server
-    from flows.runtime.service_runs import STANDING, begin_again_what_is_cancelled, begin_each
-    from tasks.runtime.hosts import is_here
 
     class QuickEndRunner(Runner):
         """Ends its runs side by side and soon; Prefect's own waits up to 30 s for each, one after the other."""
@@ -142,31 +136,21 @@ def _serve_deployments(
             return self
 
     keep_asking_the_server()
-    # A watch and the monitoring of each environment run all the time, beside what else is to run.
-    standing = () if with_agent else STANDING
-    runner = QuickEndRunner(limit=4 + len(standing) * len(names), pause_on_shutdown=False)
-    served = [deployment for name in names for deployment in deployments_of(name, standing=not with_agent)]
+    runner = QuickEndRunner(limit=_RUNS_AT_ONCE, pause_on_shutdown=False)
+    served = [deployment for name in names for deployment in deployments_of(name)]
 
     async def run() -> None:
-        ids = {(one.flow_name, one.name): await runner.aadd_deployment(one) for one in served}
+        for one in served:
+            await runner.aadd_deployment(one)
         await declare_automations()
-        # Their schedules only begin again what has died, and first come minutes from now.
-        # Of an environment that belongs to another host they would be refused.
-        here = [name for name in names if await asyncio.to_thread(is_here, name)]
-        begun = await begin_each(ids[flow, name] for name in here for flow in standing)
 
         async def serve(name: str) -> None:
-            """Serve an environment that became known later; each has its own standing runs."""
-            made = await asyncio.to_thread(deployments_of, name, standing=not with_agent)
-            new = {one.flow_name: await runner.aadd_deployment(one) for one in made}
-            if runner._limiter is not None:
-                runner._limiter.total_tokens += len(standing)
-            await begin_each(new[flow] for flow in standing)
+            """Serve an environment that became known later; the agent finds it itself."""
+            for one in await asyncio.to_thread(deployments_of, name):
+                await runner.aadd_deployment(one)
 
         beside = [
-            # The agent keeps contact itself.
-            asyncio.create_task(keep_agent() if with_agent else keep_contact()),
-            asyncio.create_task(begin_again_what_is_cancelled(begun)),
+            asyncio.create_task(keep_agent()),
             asyncio.create_task(serve_new_environments(set(names), serve)),
         ]
         report_ready()

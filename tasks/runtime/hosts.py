@@ -92,18 +92,6 @@ def refuse_resume(operation: Operation) -> None:
         )
 
 
-def is_here(environment: str) -> bool:
-    """Whether an environment may be operated on this host; that it may not is logged. Unknown counts as here."""
-    try:
-        refuse_elsewhere_now(environment)
-    except WrongHostError as refused:
-        log.warning("%s", refused)
-        return False
-    except StoreError as error:
-        log.warning("where %s belongs is not known: %s", environment, error)
-    return True
-
-
 def refuse_owner(environment: str, owner: str | None) -> None:
     """Refuse where the host that an environment belongs to is known and is another one.
 

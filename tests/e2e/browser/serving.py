@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from models.settings import Settings
+from tasks.monitoring.watch_lock import watched_by
 from tests.support.browser import chromium
 from tests.support.ports import free_port
 from tests.support.prefect_server import ask
@@ -74,17 +76,15 @@ class Served:
         found = self.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
         return [str(one["name"]) for one in found for _ in range(one["run_count"])]
 
-    def watches(self) -> list[str]:
-        """The runs that watch now."""
-        running = {"state": {"type": {"any_": ["RUNNING"]}}}
-        found = self.ask("flow_runs/filter", {"flows": {"name": {"any_": ["watch"]}}, "flow_runs": running})
-        return [str(one["id"]) for one in found]
+    def watches(self) -> bool:
+        """Whether the agent has begun to watch."""
+        return "watching " in self.log.read_text(errors="replace")
 
     def end_watch(self) -> None:
-        """Cancel the watch, as the button on its page does."""
-        (watch,) = self.watches()
-        self.ask(f"flow_runs/{watch}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
-        self.wait_until(watch, "Cancelled")
+        """Let the agent stand still from now on; ended it would be begun again."""
+        found = re.search(r"\(process (\d+)\)", watched_by("shop") or "")
+        assert found is not None, "no process watches"
+        os.kill(int(found[1]), signal.SIGSTOP)
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def served(folder: Path) -> Iterator[Served]:
         def begun() -> bool:
             assert serving.poll() is None, "it ended at once"
             # Its watch is the last thing that it begins.
-            return _answers(made) and bool(made.watches())
+            return _answers(made) and made.watches()
 
         eventually(begun, "the watch")
         yield made

@@ -7,12 +7,10 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from adapters.stores import Stores
 from models.operations import Operation, OperationStatus
@@ -227,15 +225,11 @@ def _declare(place: Folder, images: Registry, port: int, start_timeout_seconds: 
 
 @contextmanager
 def _serving(place: Folder) -> Iterator[None]:
-    """`roas serve`, from when its watch and monitoring run."""
+    """`roas serve`, from when its agent watches."""
     running = place.start("serve")
-    wanted = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
     deadline = time.monotonic() + _SERVES_WITHIN_SECONDS
     try:
-        while True:
-            with suppress(OSError, httpx.HTTPError):
-                if {"watch shop", "monitor shop"} <= {one["name"] for one in place.ask("flow_runs/filter", wanted)}:
-                    break
+        while "watching shop\n" not in (place.path / "log").read_text():
             assert running.poll() is None, (place.path / "log").read_text()
             assert time.monotonic() < deadline, (place.path / "log").read_text()
             time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""`roas serve --agent`: one process watches all environments, and the UI shows that it does."""
+"""`roas serve`: one process watches all environments, and the UI shows that it does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_one_process_watches_all_environments_of_serve(host: Host) -> None:
     for name in names:
         host.up(name)
     port = free_port()
-    serving = host.begin("--agent", command="serve", ROAS_SERVER_PORT=str(port))
+    serving = host.begin(command="serve", ROAS_SERVER_PORT=str(port))
 
     def answer(path: str, question: dict[str, Any] | None = None) -> Any:
         auth = (host.settings.prefect_home / "auth_string").read_text().strip()
