@@ -111,7 +111,7 @@ def revoke(name: str) -> None:
     Run it where the Prefect server of the control plane runs.
     """
     from adapters.server.host_keys import HostKeys
-    from flows.runtime.host_guard import StoresOfHosts
+    from flows.runtime.stores_of_hosts import StoresOfHosts
 
     settings = current_settings()
     host = HostKeys(settings.prefect_home).revoke(name, datetime.now(UTC))

@@ -1,12 +1,13 @@
 """Roles of PostgreSQL for enrolled hosts: each reaches the stores with a password of its own, which can be taken away.
 
-A role acts as the user of the control plane's own stores, so that tables belong to one user whoever makes them.
+A role reads the stores, and writes what belongs to its host: adapters/stores/row_security.py.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,32 +15,58 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from adapters.stores.postgresql import connect
+from adapters.stores.postgresql import PostgresqlServer, connect
+from adapters.stores.row_security import group_of, restrict_hosts
 from models.failures import RoasError
+from models.hosts import SILENT_AFTER
 from models.settings import Settings
+
+log = logging.getLogger("roas")
 
 _SECONDS = 10.0
 
 
-def make_role(settings: Settings, role: str) -> str:
-    """Make a role, or renew the password of one; the password.
+def make_role(settings: Settings, role: str, host_id: str) -> str:
+    """Make the role of a host, or renew the password of one; the password.
 
     Raises:
-        RoasError: The database does not answer, or its user may make no roles.
+        RoasError: The database does not answer, its user may make no roles, or the host has another credential.
     """
     password = secrets.token_urlsafe(32)
-    with _connected(settings, f"The role {role} cannot be made") as connection:
+    failed = f"The role {role} cannot be made"
+    with _connected(settings, failed) as connection:
+        _make_stores(settings)
+        restrict_hosts(connection)
+        _refuse_others_identity(connection, role, host_id, failed)
         # The server's log may show statements, so it is given the password as it will be kept.
         kept = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-        owner = connection.execute("SELECT current_user").fetchone()
-        assert owner is not None  # noqa: S101 - a SELECT without FROM has one row
-        there = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
-        verb = "ALTER" if there else "CREATE"
+        verb = "ALTER" if _is_there(connection, role) else "CREATE"
         name = sql.Identifier(role)
-        connection.execute(sql.SQL(f"{verb} ROLE {{}} LOGIN PASSWORD {{}}").format(name, sql.Literal(kept)))
-        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner[0]), name))
-        connection.execute(sql.SQL("ALTER ROLE {} SET role TO {}").format(name, sql.Literal(owner[0])))
+        with connection.transaction():
+            connection.execute(sql.SQL(f"{verb} ROLE {{}} LOGIN PASSWORD {{}}").format(name, sql.Literal(kept)))
+            _restrict(connection, role, host_id)
     return password
+
+
+def restrict_roles(settings: Settings, hosts: Mapping[str, str]) -> None:
+    """Let the roles of hosts, by role the host's id, write what is their own alone: earlier versions made them owners.
+
+    Doing it again changes nothing.
+
+    Raises:
+        RoasError: The database does not answer, or its user may change no roles.
+    """
+    with _connected(settings, "The roles of hosts cannot be restricted") as connection:
+        _make_stores(settings)
+        restrict_hosts(connection)
+        for role, host_id in hosts.items():
+            if not _is_there(connection, role) or _is_restricted(connection, role, host_id):
+                continue
+            with connection.transaction():
+                _restrict(connection, role, host_id)
+            # What it has open still acts as the owner.
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])
+            log.warning("%s writes only records of its own host from now on", role)
 
 
 def end_role(settings: Settings, role: str) -> None:
@@ -49,9 +76,71 @@ def end_role(settings: Settings, role: str) -> None:
         RoasError: The database does not answer, or its user may change no roles.
     """
     with _connected(settings, f"The role {role} cannot be ended") as connection:
-        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
+        if _is_there(connection, role):
             connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role)))
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])
+
+
+def _make_stores(settings: Settings) -> None:
+    """Make or upgrade the tables that are restricted then."""
+    server = PostgresqlServer(settings, deadline_seconds=_SECONDS)
+    try:
+        server.open()
+    finally:
+        server.close()
+
+
+def _is_there(connection: psycopg.Connection[Any], role: str) -> bool:
+    return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is not None
+
+
+def _is_restricted(connection: psycopg.Connection[Any], role: str, host_id: str) -> bool:
+    found = connection.execute(
+        "SELECT pg_has_role(%(role)s, %(group)s, 'MEMBER') AND NOT pg_has_role(%(role)s, current_user, 'MEMBER') "
+        "AND EXISTS (SELECT 1 FROM deployment_logs.host_roles WHERE role = %(role)s AND host_id = %(host)s)",
+        {"role": role, "group": _group(connection), "host": host_id},
+    ).fetchone()
+    return found is not None and bool(found[0])
+
+
+def _restrict(connection: psycopg.Connection[Any], role: str, host_id: str) -> None:
+    owner = connection.execute("SELECT current_user").fetchone()
+    assert owner is not None  # noqa: S101 - a SELECT without FROM has one row
+    name = sql.Identifier(role)
+    connection.execute(sql.SQL("ALTER ROLE {} RESET role").format(name))
+    if connection.execute("SELECT pg_has_role(%s, current_user, 'MEMBER')", [role]).fetchone() == (True,):
+        connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(owner[0]), name))
+    connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(_group(connection)), name))
+    connection.execute("DELETE FROM deployment_logs.host_roles WHERE host_id = %s OR role = %s", [host_id, role])
+    connection.execute("INSERT INTO deployment_logs.host_roles (host_id, role) VALUES (%s, %s)", [host_id, role])
+
+
+def _refuse_others_identity(connection: psycopg.Connection[Any], role: str, host_id: str, failed: str) -> None:
+    """Refuse a host's id that another credential uses: what belongs to a host goes by its id."""
+    found = connection.execute(
+        "SELECT r.role FROM deployment_logs.host_roles r JOIN pg_roles p ON p.rolname = r.role "
+        "WHERE r.host_id = %s AND r.role <> %s AND p.rolcanlogin",
+        [host_id, role],
+    ).fetchone()
+    if found is not None:
+        raise RoasError(
+            f"{failed}: {host_id} is enrolled as {found[0]} already;", advice="run `roas leave` there, or revoke it."
+        )
+    in_contact = connection.execute(
+        "SELECT 1 FROM deployment_logs.hosts h WHERE h.host_id = %s AND h.dismissed_at IS NULL "
+        "AND h.last_contact > (clock_timestamp() AT TIME ZONE 'UTC') - %s "
+        "AND NOT EXISTS (SELECT 1 FROM deployment_logs.host_roles r WHERE r.host_id = h.host_id)",
+        [host_id, SILENT_AFTER],
+    ).fetchone()
+    if in_contact is not None:
+        raise RoasError(
+            f"{failed}: {host_id} is in contact by another credential;",
+            advice="stop its agent, and enrol it again after a minute.",
+        )
+
+
+def _group(connection: psycopg.Connection[Any]) -> str:
+    return group_of(connection.info.dbname)
 
 
 @contextmanager
@@ -65,6 +154,9 @@ def _connected(settings: Settings, failed: str) -> Iterator[psycopg.Connection[A
         url = sa.make_url(settings.stores_url)
         with connect(url, settings.stores_password_file, _SECONDS) as connection:
             connection.autocommit = True
+            may = connection.execute("SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user")
+            if may.fetchone() != (True,):
+                raise psycopg.errors.InsufficientPrivilege
             yield connection
     except psycopg.errors.InsufficientPrivilege as error:
         raise RoasError(

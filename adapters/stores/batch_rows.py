@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 
 from adapters.stores.database import Database, SqliteDatabase
-from adapters.stores.trouble import said
+from adapters.stores.trouble import is_of_another_host, said
 
 log = logging.getLogger("roas")
 
@@ -150,7 +150,7 @@ class _PostgresqlRows(Rows):
         self._run(_postgresql_insert(target, columns), (text.decode(),))
 
     def _is_of_the_row(self, error: object) -> bool:
-        return (getattr(error, "sqlstate", None) or "").startswith(_THE_ROW)
+        return (getattr(error, "sqlstate", None) or "").startswith(_THE_ROW) or is_of_another_host(error)
 
 
 def _values(rows: GivenRows) -> GivenValues:

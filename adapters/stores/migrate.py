@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from models.failures import StoreTooNewError
+from models.failures import StoreError, StoreTooNewError
 
 log = logging.getLogger("roas")
 
@@ -55,14 +55,15 @@ def is_known(revision: str, store: str) -> bool:
     return was_released or _was_squashed(revision, store)
 
 
-def upgrade(connection: sa.Connection, store: str) -> None:
-    """Upgrade a store within the connection's open transaction.
+def upgrade(connection: sa.Connection, store: str, *, may_change: bool = True) -> None:
+    """Upgrade a store within the connection's open transaction; `may_change` False where this user may not.
 
     A file at the last revision from before the release has the schema of `r0001`. An earlier one, or a file that has
     only some of the tables, gets what it lacks.
 
     Raises:
         StoreTooNewError: A later version of this program made the store.
+        StoreError: It must be upgraded, which is another user's to do.
     """
     at, head = revision_of(connection), HEADS[store]
     if at == head:
@@ -71,6 +72,11 @@ def upgrade(connection: sa.Connection, store: str) -> None:
         raise StoreTooNewError(
             f"Store {store} is at revision {at}, this program knows up to {head};",
             advice="install the later version of this program again, or restore a backup it can read.",
+        )
+    if not may_change:
+        raise StoreError(
+            f"Store {store} is at revision {at}, this program needs {head}, and a host may not upgrade it;",
+            advice="install this version on the control plane first: its server upgrades the stores as it starts.",
         )
     if at == LAST_BEFORE_RELEASE[store]:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :at"), {"at": _SQUASHED_INTO})

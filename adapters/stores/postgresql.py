@@ -33,10 +33,10 @@ from models.failures import BadInputError, StoreError
 from models.settings import Settings
 from models.storage import RetentionPolicy
 
-_LOCKS = {"deployment_logs": 0x726F6173_01, "monitoring": 0x726F6173_02, "errors": 0x726F6173_03}
+LOCKS = {"deployment_logs": 0x726F6173_01, "monitoring": 0x726F6173_02, "errors": 0x726F6173_03}
 """Advisory locks, by the store whose writers they line up. In this order where one takes several."""
 
-_OPENING = 0x726F6173_00
+OPENING_LOCK = 0x726F6173_00
 _PAGE = 8192
 _CONNECT_SECONDS = 10
 _STATEMENT_SECONDS = 300
@@ -58,6 +58,8 @@ class PostgresqlServer:
         self._password_file = settings.stores_password_file
         self.deadline_seconds = deadline_seconds
         self.waits = Waits(settings.data_dir / "waits")
+        self.is_restricted = False
+        """Whether this user, as that of an enrolled host, writes only what is its own; known once it is open."""
         self._writers = self._engine()
         # Each transaction of theirs sees a single moment.
         self._readers = self._engine().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -86,13 +88,15 @@ class PostgresqlServer:
             StoreUnreachableError: The server does not answer, or does not let this user in.
             StoreError: A schema cannot be made or upgraded.
         """
-        for name in _LOCKS:
+        for name in LOCKS:
             with OurWords(f"Store {name} ({self.label})"), self._writers.begin() as connection:
-                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_OPENING})"))
-                if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": name}) is None:
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({OPENING_LOCK})"))
+                is_owner = connection.scalar(_IS_OWNER, {"name": name})
+                if is_owner is None:
                     connection.execute(sa.schema.CreateSchema(name))
                 _enter(connection, name)
-                upgrade(connection, name)
+                self.is_restricted = is_owner is False
+                upgrade(connection, name, may_change=not self.is_restricted)
 
     def close(self) -> None:
         """Close every connection of this process."""
@@ -144,12 +148,12 @@ class PostgresqlServer:
 
     def _first_words(self, connection: sa.Connection, name: str, locks: Sequence[str]) -> None:
         _enter(connection, name)
-        for one in _LOCKS:
+        for one in LOCKS:
             if one in locks:
                 self._wait_turn(connection, one)
 
     def _wait_turn(self, connection: sa.Connection, name: str) -> None:
-        key = _LOCKS[name]
+        key = LOCKS[name]
         if connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({key})").scalar():
             return
         began = time.monotonic()
@@ -287,7 +291,7 @@ class PostgresqlTransactions:
         """A transaction over the three stores; use the stores only through the value it yields."""
         del deadline_seconds  # Every connection has it.
         what = f"A transaction over the three stores ({self._server.label})"
-        with self._server.begun(what, "deployment_logs", list(_LOCKS)) as connection:
+        with self._server.begun(what, "deployment_logs", list(LOCKS)) as connection:
             yield _together(connection)
 
     @contextmanager
@@ -303,7 +307,7 @@ class PostgresqlTransactions:
 
 
 def _together(connection: sa.Connection) -> Together:
-    return Together({name: Bound(name, connection, _enter) for name in _LOCKS})
+    return Together({name: Bound(name, connection, _enter) for name in LOCKS})
 
 
 def _enter(connection: sa.Connection, name: str) -> None:
@@ -376,6 +380,8 @@ def _checked(text: str) -> sa.URL:
         raise BadInputError("ROAS_STORES_URL carries a password, which would be shown;", advice=advice)
     return url
 
+
+_IS_OWNER = sa.text("SELECT pg_has_role(nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = :name")
 
 _TABLES = sa.text("""
 SELECT c.relname AS "table", pg_total_relation_size(c.oid) AS bytes, coalesce(s.n_live_tup, 0) AS rows,

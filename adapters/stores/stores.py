@@ -57,6 +57,8 @@ class Stores(Repositories):
         self.waits = waits
         self.access = FolderAccess()
         """Modes and owners found in the data folder when it was opened."""
+        self.is_restricted = False
+        """Whether this is an enrolled host at stores of its control plane: it writes only what is its own."""
         self._transactions = transactions
         self._deadline_seconds = deadline_seconds
         self._in_use: int | None = None
@@ -90,7 +92,9 @@ class Stores(Repositories):
         return stores
 
     def _renew_patterns(self) -> None:
-        """Write the shipped patterns into a store that has none of this version of them."""
+        """Write the shipped patterns into a store that has none of this version of them; all hosts share them."""
+        if self.is_restricted:
+            return
         version = shipped_version()
         # Asked without the table's class: mapping it takes each command that reads another store a tenth of a second.
         there = sa.table("error_patterns", sa.column("shipped_version"))
@@ -135,7 +139,9 @@ class Stores(Repositories):
         server.open()
         schemas = {name: PostgresqlDatabase(name, server) for name in STORES}
         transactions = PostgresqlTransactions(server)
-        return cls(schemas, transactions, server.waits, folder=settings.data_dir, deadline_seconds=deadline_seconds)
+        stores = cls(schemas, transactions, server.waits, folder=settings.data_dir, deadline_seconds=deadline_seconds)
+        stores.is_restricted = server.is_restricted
+        return stores
 
     @property
     def writer(self) -> BatchWriter:

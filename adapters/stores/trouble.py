@@ -61,6 +61,11 @@ class OurWords(AbstractContextManager[None]):
 
 def _in_our_words(error: BaseException, store: str) -> StoreError:
     original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if is_of_another_host(original):
+        return StoreConstraintError(
+            f"{store}: {said(original)};",
+            advice="a host writes only what belongs to it: `roas fleet` shows where environments belong.",
+        )
     code = getattr(original, "sqlite_errorname", None) or _postgresql_code(original)
     for kind, prefixes, advice in _KINDS:
         if code.startswith(prefixes):
@@ -111,6 +116,13 @@ _KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
         "this user may not do it: it needs CREATE on the database, which must not be read-only.",
     ),
 )
+
+
+def is_of_another_host(original: object) -> bool:
+    """Whether PostgreSQL refused a row by its row-level security, which no code of its own says."""
+    return getattr(getattr(original, "diag", None), "source_function", None) == "ExecWithCheckOptions" and (
+        getattr(original, "sqlstate", None) == "42501"
+    )
 
 
 def said(original: object) -> str:

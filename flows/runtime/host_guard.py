@@ -13,10 +13,9 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
@@ -37,9 +36,9 @@ from core.runtime.host_access import (
     may_open_socket,
     narrowed,
 )
+from flows.runtime.stores_of_hosts import StoresOfHosts
 from models.enrolment import EnrolRequest, HostKey, Membership, pool_of, run_tag
 from models.failures import RoasError
-from models.settings import current_settings
 
 log = logging.getLogger("roas")
 
@@ -52,14 +51,6 @@ _KNOWN_AT_MOST = 20_000
 _TRIES = 5
 _BETWEEN_TRIES_SECONDS = 1.0
 _NOTHING = "there is no such thing"
-
-
-@dataclass(frozen=True, slots=True)
-class StoresAccess:
-    """How enrolled hosts reach the stores: the address, and the password where there is one."""
-
-    url: str | None = None
-    password: str | None = field(default=None, repr=False)
 
 
 class HostGuard:
@@ -214,7 +205,7 @@ class HostGuard:
             return _refusal(503, f"The work pool {host.pool} cannot be made: status {made.status_code}.")
         log.warning("host %s enrolled with version %s", host.name, asked.version)
         try:
-            stores = await asyncio.to_thread(self._stores.access, host.pool)
+            stores = await asyncio.to_thread(self._stores.access, host.pool, asked.host)
         except RoasError as error:
             log.error("%s %s", error, error.advice or "")
             return _refusal(503, "The control plane cannot give this host access to the stores; its log says why.")
@@ -453,35 +444,3 @@ def _token(text: str) -> str | None:
 
 def _refusal(status: int, reason: str) -> Response:
     return JSONResponse({"detail": reason, "exception_message": reason}, status_code=status)
-
-
-class StoresOfHosts:
-    """The stores of this control plane as its hosts reach them: each host by a role of its own."""
-
-    def access(self, role: str) -> StoresAccess:
-        """Make a host's role, where hosts are given the stores at all.
-
-        Raises:
-            RoasError: The role cannot be made.
-        """
-        settings = current_settings()
-        if settings.hosts_stores_url is None:
-            return StoresAccess()
-        # The driver is needed here alone.
-        from adapters.server.store_roles import make_role
-
-        url = urlsplit(settings.hosts_stores_url)
-        place = url.netloc.rpartition("@")[2]
-        return StoresAccess(urlunsplit(url._replace(netloc=f"{role}@{place}")), make_role(settings, role))
-
-    def end(self, role: str) -> None:
-        """Let a host reach the stores no longer.
-
-        Raises:
-            RoasError: The role cannot be ended.
-        """
-        settings = current_settings()
-        if settings.hosts_stores_url is not None:
-            from adapters.server.store_roles import end_role
-
-            end_role(settings, role)

@@ -83,12 +83,15 @@ def guarded_app() -> ASGIApp:
     """Prefect's API and UI for the origins that its own setting names; ROAS_SERVER_HOSTS: by what else it is called."""
     from prefect.server.api.server import create_app
 
-    from flows.runtime.host_guard import HostGuard, StoresOfHosts
+    from flows.runtime.host_guard import HostGuard
+    from flows.runtime.stores_of_hosts import StoresOfHosts
 
     home = Path(os.environ.get("PREFECT_HOME") or current_settings().prefect_home)
     origins = os.environ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
     password = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
-    guarded = HostGuard(create_app(), HostKeys(home), password, StoresOfHosts())
+    keys, stores = HostKeys(home), StoresOfHosts()
+    stores.restrict(keys)
+    guarded = HostGuard(create_app(), keys, password, stores)
     return OwnPageOnly(guarded, origins, os.environ.get("ROAS_SERVER_HOSTS", "").split())
 
 

@@ -30,16 +30,16 @@ def database(server: PostgresqlForTests, request: pytest.FixtureRequest) -> Iter
         server.run(f'DROP ROLE IF EXISTS "{role}"')
 
 
-def test_a_role_writes_what_the_owner_of_the_stores_owns(
+def test_a_role_opens_the_stores_and_makes_nothing_in_the_database(
     server: PostgresqlForTests, database: str, tmp_path: Path
 ) -> None:
-    make_role(Settings(data_dir=tmp_path, stores_url=database), "host-a")
+    make_role(Settings(data_dir=tmp_path, stores_url=database), "host-a", "h-a")
     name = _name(database)
     with psycopg.connect(server.url(name, "host-a"), autocommit=True) as connection:
-        assert connection.execute("SELECT session_user, current_user").fetchone() == ("host-a", "roas")
-        connection.execute("CREATE TABLE public.made (x int)")
-        owner = connection.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'made'").fetchone()
-        assert owner == ("roas",)
+        assert connection.execute("SELECT session_user, current_user").fetchone() == ("host-a", "host-a")
+        for place in ("public", "errors"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"CREATE TABLE {place}.made (x int)".encode())
     url = server.url(name, "host-a")
     with Stores.open(Settings(data_dir=tmp_path, stores_url=url)) as stores:
         assert stores.operations.history(environment="shop") == []
@@ -49,8 +49,8 @@ def test_its_password_is_its_own_and_kept_as_a_verifier(
     server: PostgresqlForTests, database: str, tmp_path: Path
 ) -> None:
     settings = Settings(data_dir=tmp_path, stores_url=database)
-    first, other = make_role(settings, "host-a"), make_role(settings, "host-b")
-    again = make_role(settings, "host-a")
+    first, other = make_role(settings, "host-a", "h-a"), make_role(settings, "host-b", "h-b")
+    again = make_role(settings, "host-a", "h-a")
     assert len({first, other, again}) == 3
     with psycopg.connect(database) as connection:
         kept = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'host-a'").fetchone()
@@ -62,8 +62,8 @@ def test_its_password_is_its_own_and_kept_as_a_verifier(
 def test_an_ended_role_is_sent_away_and_others_stay(server: PostgresqlForTests, database: str, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, stores_url=database)
     name = _name(database)
-    make_role(settings, "host-a")
-    make_role(settings, "host-b")
+    make_role(settings, "host-a", "h-a")
+    make_role(settings, "host-b", "h-b")
     with (
         psycopg.connect(server.url(name, "host-a")) as ended,
         psycopg.connect(server.url(name, "host-b")) as staying,
@@ -80,15 +80,15 @@ def test_an_ended_role_is_sent_away_and_others_stay(server: PostgresqlForTests, 
 
 def test_what_cannot_be_done_is_said(server: PostgresqlForTests, database: str, tmp_path: Path) -> None:
     with pytest.raises(RoasError, match=r"The role host-a cannot be made: the stores of this control plane are files"):
-        make_role(Settings(data_dir=tmp_path), "host-a")
+        make_role(Settings(data_dir=tmp_path), "host-a", "h-a")
     with pytest.raises(RoasError, match=r"The role host-a cannot be made: .*No such file") as away:
-        make_role(Settings(data_dir=tmp_path, stores_url=f"postgresql://roas@/roas?host={tmp_path}"), "host-a")
+        make_role(Settings(data_dir=tmp_path, stores_url=f"postgresql://roas@/roas?host={tmp_path}"), "host-a", "h-a")
     assert away.value.advice == "does ROAS_STORES_URL reach it?"
     server.run("CREATE ROLE plain LOGIN")
     try:
         name = _name(database)
         with pytest.raises(RoasError, match="the stores' user may not do it"):
-            make_role(Settings(data_dir=tmp_path, stores_url=server.url(name, "plain")), "host-a")
+            make_role(Settings(data_dir=tmp_path, stores_url=server.url(name, "plain")), "host-a", "h-a")
     finally:
         server.run("DROP ROLE plain")
 

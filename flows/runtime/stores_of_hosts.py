@@ -1,0 +1,87 @@
+"""The stores of a control plane as its hosts reach them: each host by a role of its own, for what is its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit, urlunsplit
+
+from adapters.server.host_keys import HostKeys
+from models.failures import RoasError
+from models.settings import current_settings
+
+log = logging.getLogger("roas")
+
+_AGAIN_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoresAccess:
+    """How enrolled hosts reach the stores: the address, and the password where there is one."""
+
+    url: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+class StoresOfHosts:
+    """The stores of this control plane as its hosts reach them: each host by a role of its own."""
+
+    def access(self, role: str, host_id: str) -> StoresAccess:
+        """Make a host's role, where hosts are given the stores at all.
+
+        Raises:
+            RoasError: The role cannot be made.
+        """
+        settings = current_settings()
+        if settings.hosts_stores_url is None:
+            return StoresAccess()
+        # The driver is needed here alone.
+        from adapters.server.store_roles import make_role
+
+        url = urlsplit(settings.hosts_stores_url)
+        place = url.netloc.rpartition("@")[2]
+        return StoresAccess(urlunsplit(url._replace(netloc=f"{role}@{place}")), make_role(settings, role, host_id))
+
+    def end(self, role: str) -> None:
+        """Let a host reach the stores no longer.
+
+        Raises:
+            RoasError: The role cannot be ended.
+        """
+        settings = current_settings()
+        if settings.hosts_stores_url is not None:
+            from adapters.server.store_roles import end_role
+
+            end_role(settings, role)
+
+    def restrict(self, keys: HostKeys) -> None:
+        """Let hosts that enrolled at an earlier version write only what is their own, too; in a thread of its own.
+
+        Where the stores are away it is tried again until it is done.
+        """
+        if current_settings().hosts_stores_url is not None:
+            threading.Thread(target=_restrict_until_done, args=(keys,), name="host-roles", daemon=True).start()
+
+
+def _restrict_until_done(keys: HostKeys) -> None:
+    from adapters.server.store_roles import restrict_roles
+
+    said = ""
+    while True:
+        try:
+            restrict_roles(current_settings(), _hosts_by_role(keys))
+        except RoasError as error:
+            if str(error) != said:
+                said = str(error)
+                log.error("hosts may write records of others until this is done: %s %s", error, error.advice or "")
+            threading.Event().wait(_AGAIN_SECONDS)
+        else:
+            return
+
+
+def _hosts_by_role(keys: HostKeys) -> dict[str, str]:
+    """The host's id of each role; of several that a host had, the one that works, or was made last."""
+    enrolled = [one for one in keys.all() if one.host is not None]
+    enrolled.sort(key=lambda one: (one.revoked_at is None, one.enrolled_at or one.invited_at))
+    return {role: str(host) for host, role in {one.host: one.pool for one in enrolled}.items()}
