@@ -3,7 +3,7 @@
 python -m benchmarks.fleet_store [sqlite postgresql] [--environments 500 5000] [--judgements 100] [--writes 200]
 
 It fills stores of its own, each environment with operations, judgements of its health, heartbeats, and some with alerts
-and tickets.
+and tickets. In PostgreSQL the writes are measured as the stores' owner and as an enrolled host, whose rows are checked.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ import sqlalchemy as sa
 
 from adapters.stores import Stores
 from adapters.stores.sql import table, tables_of
-from benchmarks.measure import report, seconds
+from benchmarks.measure import in_turns, report, seconds
 from models.health import Health, HealthReport
 from models.hosts import HostIdentity
+from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation, EnvironmentHost, HostRow
@@ -39,6 +41,8 @@ from tests.support.postgresql_server import postgresql
 ROOT = Path(__file__).parents[1]
 FLEET_WITHIN_SECONDS = 2.0
 ENVIRONMENTS_A_HOST = 10
+HOST = 0
+"""The one whose writes are measured."""
 OPERATIONS = 20
 _ROWS = 5_000
 _RUNS = 5
@@ -57,7 +61,13 @@ def main() -> None:
         with opened(database) as (stores, settings):
             took = seconds(lambda: fill(stores, count, given.judgements))  # noqa: B023 - it is called at once
             report(f"{database}, {count} environments: filling", took, "s")
-            kept &= measure(stores, settings, f"{database}, {count} environments", count, given.writes)
+            label = f"{database}, {count} environments"
+            kept &= measure(stores, settings, label, count)
+            with ExitStack() as stack:
+                writers = {label: stores}
+                if settings.stores_url is not None:
+                    writers[f"{label}, as a host"] = stack.enter_context(as_host(settings, HOST))
+                measure_writes(writers, environments_of(HOST, count), given.writes)
     sys.exit(not kept)
 
 
@@ -88,8 +98,8 @@ def fill(stores: Stores, count: int, judgements: int) -> None:
         database.analyse()
 
 
-def measure(stores: Stores, settings: Settings, label: str, count: int, writes: int) -> bool:
-    """Time the reads and writes of a fleet, and report them."""
+def measure(stores: Stores, settings: Settings, label: str, count: int) -> bool:
+    """Time the reads of a fleet, and report them."""
     variables = {"ROAS_DATA_DIR": str(settings.data_dir), "ROAS_STORES_URL": settings.stores_url or ""}
     os.environ |= variables
     command = [sys.executable, "-c", "from cli.main import main; main()", "fleet", "--json"]
@@ -106,11 +116,41 @@ def measure(stores: Stores, settings: Settings, label: str, count: int, writes: 
 
     assert len(read_fleet().environments) == count
     report(f"{label}: reading the fleet, in a process", statistics.median(seconds(read_fleet) for _ in range(10)), "s")
-    for name, write in _writes(stores, count).items():
-        times = sorted(seconds(lambda: write(place)) * 1000 for place in range(writes))  # noqa: B023 - called at once
-        report(f"{label}: {name}, median", statistics.median(times), "ms")
-        report(f"{label}: {name}, 95th percentile", times[round(0.95 * (writes - 1))], "ms")
     return kept
+
+
+def measure_writes(writers: Mapping[str, Stores], environments: Sequence[str], count: int) -> None:
+    """Time single writes about environments of the first host by each of several ways, in turns, and report them."""
+    writes = {label: _writes(stores, environments, label) for label, stores in writers.items()}
+    for name in next(iter(writes.values())):
+        works = {label: partial(_in_turn, its[name], itertools.count()) for label, its in writes.items()}
+        for label, taken in in_turns(count, works).items():
+            times = sorted(one * 1000 for (one,) in taken)
+            report(f"{label}: {name}, median", statistics.median(times), "ms")
+            report(f"{label}: {name}, 95th percentile", times[round(0.95 * (count - 1))], "ms")
+
+
+def _in_turn(write: Callable[[int], object], places: Iterator[int]) -> None:
+    write(next(places))
+
+
+def environments_of(host: int, count: int) -> list[str]:
+    """The environments of a host by its number, of so many in the fleet."""
+    return [f"env-{place:05}" for place in range(host, count, max(1, count // ENVIRONMENTS_A_HOST))]
+
+
+@contextmanager
+def as_host(settings: Settings, host: int) -> Iterator[Stores]:
+    """The stores by the role of an enrolled host."""
+    from adapters.server.store_roles import make_role
+
+    role = f"host-{host:06}"
+    make_role(settings, role, f"h-{host:06}")
+    assert settings.stores_url is not None
+    url = settings.stores_url.replace("roas@", f"{role}@")
+    with Stores.open(Settings(data_dir=settings.data_dir / role, stores_url=url)) as stores:
+        assert stores.is_restricted
+        yield stores
 
 
 def put(stores: Stores, row: Any, rows: Iterable[dict[str, Any]]) -> None:
@@ -127,8 +167,8 @@ def _processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _writes(stores: Stores, count: int) -> dict[str, Callable[[int], object]]:
-    mark = f"{time.time_ns():x}"
+def _writes(stores: Stores, names: Sequence[str], label: str) -> dict[str, Callable[[int], object]]:
+    mark = f"{time.time_ns():x}-{len(label)}"
 
     def operation(place: int) -> None:
         name = f"bench-{mark}-{place}"
@@ -137,19 +177,19 @@ def _writes(stores: Stores, count: int) -> dict[str, Callable[[int], object]]:
             Operation(
                 deployment_id=name,
                 operation_type=OperationType.START,
-                environment=f"env-{place % count:05}",
+                environment=names[place % len(names)],
                 status=OperationStatus.RUNNING,
                 started_at=began,
             )
         )
 
     def lease(place: int) -> None:
-        stores.leases.acquire(f"env-{place % count:05}", f"o-{place}", "start", datetime.now(UTC), timedelta(minutes=1))
+        stores.leases.acquire(names[place % len(names)], f"o-{place}", "start", datetime.now(UTC), timedelta(minutes=1))
 
     def judged(place: int) -> None:
         stores.health.record(
             HealthReport(
-                environment=f"env-{place % count:05}",
+                environment=names[place % len(names)],
                 overall=Health.HEALTHY,
                 checked_at=datetime.now(UTC),
                 services=(),
@@ -157,13 +197,23 @@ def _writes(stores: Stores, count: int) -> dict[str, Callable[[int], object]]:
         )
 
     def contact(place: int) -> None:
-        host = HostIdentity(host_id=f"h-{place % max(1, count // ENVIRONMENTS_A_HOST):06}", name="bench")
+        host = HostIdentity(host_id=f"h-{HOST:06}", name="bench")
         stores.hosts.report(host, version="1", engine="unix:///var/run/docker.sock", backlog=0)
+
+    def measured(place: int) -> None:
+        # A collection of five services.
+        now = datetime.now(UTC)
+        which = itertools.product(range(5), ("cpu_usage", "memory_usage", "memory_bytes", "processes"))
+        name = names[place % len(names)]
+        stores.metrics.add(
+            [Metric(environment=name, service=f"s{one}", name=of, value=1.0, sampled_at=now) for one, of in which]
+        )
 
     return {
         "an operation begins": operation,
         "a lease is taken": lease,
         "health is recorded": judged,
+        "20 samples are recorded": measured,
         "a host reports contact": contact,
     }
 
@@ -175,7 +225,8 @@ def _host(host_id: str, now: datetime) -> dict[str, Any]:
         "version": "1.0",
         "engine": "unix:///var/run/docker.sock",
         "first_contact": now - timedelta(days=90),
-        "last_contact": now,
+        # One in contact could not enrol.
+        "last_contact": now - timedelta(minutes=2),
         "clock_skew_seconds": 0.01,
         "backlog": 0,
     }

@@ -51,6 +51,7 @@ BY_TABLE: dict[str, dict[str, Any]] = {
     "manual_intervention_tickets": {"state": "open"},
     "evidence_bundles": {"occasion": "failure"},
 }
+SERIES = {"alpha": 901, "beta": 902}
 _numbers = itertools.count(1000)
 
 
@@ -129,7 +130,7 @@ def values_of(name: str, target: sa.Table, environment: str) -> dict[str, Any]:
     if name == "ticket_history":
         row["ticket_id"] = f"t-{environment}"
     if "series" in row:
-        row["series"] = {"alpha": 1, "beta": 2}[environment]
+        row["series"] = SERIES[environment]
     return row | BY_TABLE.get(name, {})
 
 
@@ -141,7 +142,7 @@ def seed(fleet: Fleet) -> None:
                 "deployment_operations": {"deployment_id": f"d-{host}"},
                 "deployment_errors": {"error_id": f"e-{host}"},
                 "manual_intervention_tickets": {"ticket_id": f"t-{host}"},
-                "metric_series": {"id": {"alpha": 1, "beta": 2}[host]},
+                "metric_series": {"id": SERIES[host]},
             }
             for store in STORES:
                 with stores.databases[store].write() as connection:
@@ -180,7 +181,7 @@ def statements(store: str, target: sa.Table, host: str) -> dict[str, tuple[str, 
 
 def where_of(name: str, host: str) -> tuple[str, Any]:
     if name in ("metric_samples", "metric_hours", "metric_days"):
-        return "series = %s", {"alpha": 1, "beta": 2}[host]
+        return "series = %s", SERIES[host]
     if name == "heartbeats":
         return "name LIKE '%%/' || %s", host
     if name in ("service_state_changes", "environment_validations", "operation_steps"):
