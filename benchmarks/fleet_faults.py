@@ -40,6 +40,7 @@ _SERVICE = """
 {name}:
   image: debian:trixie-slim
   init: true
+  network_mode: none
   command: [sh, -c, 'touch /tmp/well; exec sleep 100000']
   healthcheck:
     test: [CMD, test, -e, /tmp/well]

@@ -41,6 +41,8 @@ RUN_SETTINGS = {
     # is no news there.
     "PREFECT_LOGGING_EXTRA_LOGGERS": "roas",
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
+    # What is logged outside a run has no page.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # A user who can write a pickled result runs code in the process that reads it.
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
 }
