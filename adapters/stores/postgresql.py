@@ -25,11 +25,12 @@ from psycopg.types.string import StrDumperUnknown
 
 from adapters.host.private_files import read_regular
 from adapters.stores.gate import Waits
-from adapters.stores.migrate import upgrade
+from adapters.stores.migrate import HEADS, upgrade
+from adapters.stores.outages import Outage
 from adapters.stores.transactions import Bound, Together
-from adapters.stores.trouble import OurWords
+from adapters.stores.trouble import OurWords, in_our_words
 from core.storage.retention import FileUse
-from models.failures import BadInputError, StoreError
+from models.failures import BadInputError, StoreError, StoreUnreachableError
 from models.settings import Settings
 from models.storage import RetentionPolicy
 
@@ -40,7 +41,9 @@ OPENING_LOCK = 0x726F6173_00
 _PAGE = 8192
 _CONNECT_SECONDS = 10
 _STATEMENT_SECONDS = 300
-_IDLE_SECONDS = 60
+_IDLE_SECONDS = 25
+"""Less than writers wait for their turn: a host that was cut off within a transaction makes no other one fail."""
+
 _ROW_BYTES, _KEY_BYTES = 28, 24
 """What PostgreSQL adds to a row, and to each of its keys in an index."""
 
@@ -60,9 +63,11 @@ class PostgresqlServer:
         self.waits = Waits(settings.data_dir / "waits")
         self.is_restricted = False
         """Whether this user, as that of an enrolled host, writes only what is its own; known once it is open."""
+        self._outage = Outage()
         self._writers = self._engine()
-        # Each transaction of theirs sees a single moment.
-        self._readers = self._engine().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        # Each transaction of theirs sees a single moment. The connections are the same: to make one takes several ways
+        # to the server and back, which may be far.
+        self._readers = self._writers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         _servers.add(self)
 
     @property
@@ -88,6 +93,8 @@ class PostgresqlServer:
             StoreUnreachableError: The server does not answer, or does not let this user in.
             StoreError: A schema cannot be made or upgraded.
         """
+        if self._is_up_to_date():
+            return
         for name in LOCKS:
             with OurWords(f"Store {name} ({self.label})"), self._writers.begin() as connection:
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({OPENING_LOCK})"))
@@ -98,10 +105,22 @@ class PostgresqlServer:
                 self.is_restricted = is_owner is False
                 upgrade(connection, name, may_change=not self.is_restricted)
 
+    def _is_up_to_date(self) -> bool:
+        """Whether all schemas are there, at the revisions of this program: asked at once, not one after the other."""
+        try:
+            with OurWords(f"The stores ({self.label})"), self._readers.connect() as connection:
+                *found, is_owner = connection.exec_driver_sql(_REVISIONS).one()
+                self.is_restricted = not is_owner
+                return found == [HEADS["deployment_logs"], HEADS["monitoring"], HEADS["errors"]]
+        except StoreUnreachableError:
+            raise
+        except StoreError:
+            # One is not there, or may not be read; whoever makes it says so.
+            return False
+
     def close(self) -> None:
         """Close every connection of this process."""
-        for engine in (self._writers, self._readers):
-            engine.dispose()
+        self._writers.dispose()
 
     @contextmanager
     def alone(self, what: str) -> Iterator[sa.Connection]:
@@ -119,8 +138,7 @@ class PostgresqlServer:
 
     def forget_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone, and open own ones when needed."""
-        for engine in (self._writers, self._readers):
-            engine.dispose(close=False)
+        self._writers.dispose(close=False)
 
     @contextmanager
     def begun(self, what: str, name: str, locks: Sequence[str] = ()) -> Iterator[sa.Connection]:
@@ -128,33 +146,58 @@ class PostgresqlServer:
 
         Without any it sees one moment and changes nothing.
         """
-        engine = self._writers if locks else self._readers
         with OurWords(what):
-            connection = engine.connect()
+            connection = self._begin(name, locks)
             try:
-                try:
-                    self._first_words(connection, name, locks)
-                except sa.exc.DBAPIError as error:
-                    if not error.connection_invalidated:
-                        raise
-                    # The server was restarted since the last use; nothing was said on this connection yet.
-                    connection.close()
-                    connection = engine.connect()
-                    self._first_words(connection, name, locks)
                 yield connection
                 connection.commit()
             finally:
                 connection.close()
 
-    def _first_words(self, connection: sa.Connection, name: str, locks: Sequence[str]) -> None:
-        _enter(connection, name)
-        for one in LOCKS:
-            if one in locks:
-                self._wait_turn(connection, one)
+    def _begin(self, name: str, locks: Sequence[str]) -> sa.Connection:
+        """A connection with a transaction that has begun; waits for the server where this is worth it."""
+        began = time.monotonic()
+        while True:
+            try:
+                connection = self._begin_once(name, locks)
+            except sa.exc.DBAPIError as error:
+                ours = in_our_words(error, self.label)
+                if not isinstance(ours, StoreUnreachableError) or not self._outage.wait(began, ours.what):
+                    raise
+            else:
+                self._outage.over()
+                return connection
 
-    def _wait_turn(self, connection: sa.Connection, name: str) -> None:
+    def _begin_once(self, name: str, locks: Sequence[str]) -> sa.Connection:
+        engine = self._writers if locks else self._readers
+        connection = engine.connect()
+        try:
+            try:
+                self._first_words(connection, name, locks)
+            except sa.exc.DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                # The server was restarted since the last use; nothing was said on this connection yet.
+                connection.close()
+                connection = engine.connect()
+                self._first_words(connection, name, locks)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _first_words(self, connection: sa.Connection, name: str, locks: Sequence[str]) -> None:
+        if not locks:
+            _enter(connection, name)
+        # Each only once the one before is held, or two that take several could wait for each other.
+        for number, one in enumerate(one for one in LOCKS if one in locks):
+            self._wait_turn(connection, one, enters=name if number == 0 else None)
+
+    def _wait_turn(self, connection: sa.Connection, name: str, *, enters: str | None) -> None:
         key = LOCKS[name]
-        if connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({key})").scalar():
+        first = "" if enters is None else f"set_config('search_path', '{enters}', true), "
+        # Said in one statement, since each is a way to the server and back.
+        if connection.exec_driver_sql(f"SELECT {first}pg_try_advisory_xact_lock({key})").one()[-1]:
             return
         began = time.monotonic()
         try:
@@ -166,10 +209,12 @@ class PostgresqlServer:
         return sa.create_engine(
             "postgresql+psycopg://",
             creator=lambda: connect(self._url, self._password_file, self.deadline_seconds),
-            pool_size=2,
-            max_overflow=18,
+            pool_size=4,
+            max_overflow=16,
             pool_timeout=self.deadline_seconds,
             pool_use_lifo=True,
+            # No column is of this type, and to look for it takes three more ways to the server.
+            use_native_hstore=False,
         )
 
 
@@ -307,7 +352,15 @@ class PostgresqlTransactions:
 
 
 def _together(connection: sa.Connection) -> Together:
-    return Together({name: Bound(name, connection, _enter) for name in LOCKS})
+    now = ""
+
+    def enter(connection: sa.Connection, name: str) -> None:
+        nonlocal now
+        if name != now:
+            _enter(connection, name)
+            now = name
+
+    return Together({name: Bound(name, connection, enter) for name in LOCKS})
 
 
 def _enter(connection: sa.Connection, name: str) -> None:
@@ -332,14 +385,17 @@ def connect(url: sa.URL, password_file: Path | None, deadline_seconds: float) ->
     seconds = {
         "lock_timeout": deadline_seconds,
         "statement_timeout": max(_STATEMENT_SECONDS, 2 * deadline_seconds),
-        # A host that hangs in a transaction must not make the others wait for ever.
-        "idle_in_transaction_session_timeout": max(_IDLE_SECONDS, 2 * deadline_seconds),
+        "idle_in_transaction_session_timeout": _IDLE_SECONDS,
     }
     limits = " ".join(f"-c {name}={round(value * 1000)}" for name, value in seconds.items())
     given: dict[str, Any] = {
         "connect_timeout": _CONNECT_SECONDS,
         "application_name": "roas",
         "tcp_user_timeout": 1000 * _CONNECT_SECONDS,
+        # Who waits for an answer sends nothing, and would not notice for hours that the network was cut meanwhile.
+        "keepalives_idle": _CONNECT_SECONDS,
+        "keepalives_interval": _CONNECT_SECONDS // 2,
+        "keepalives_count": 3,
         "host": url.host,
         "port": url.port,
         "user": url.username,
@@ -382,6 +438,12 @@ def _checked(text: str) -> sa.URL:
 
 
 _IS_OWNER = sa.text("SELECT pg_has_role(nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = :name")
+
+_REVISIONS = """
+SELECT (SELECT version_num FROM deployment_logs.alembic_version), (SELECT version_num FROM monitoring.alembic_version),
+    (SELECT version_num FROM errors.alembic_version),
+    (SELECT pg_has_role(nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'errors')
+"""
 
 _TABLES = sa.text("""
 SELECT c.relname AS "table", pg_total_relation_size(c.oid) AS bytes, coalesce(s.n_live_tup, 0) AS rows,

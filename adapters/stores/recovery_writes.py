@@ -1,6 +1,7 @@
-"""What a recovery writes to the stores, as values: written now, or kept in a journal and written once they are back.
+"""What a recovery, or the end of an operation, writes to the stores, as values.
 
-Each can be repeated without writing anything twice, since all that it writes has an id of its own.
+They are written now, or kept in a journal and written once the stores are back. Each can be repeated without writing
+anything twice, since all that it writes has an id of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter
 
+from adapters.host.processes import is_alive
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
 from core.deployment.desired_state import meant_to_run
@@ -22,6 +24,8 @@ from models.health import HealthReport, ServiceHealth
 from models.operations import OperationStatus, OperationType, Runner, StateChange
 from models.records import RecoveryRecords
 from models.recovery import RecoveryExecution, Ticket, TicketEntry
+
+_OF_A_START = frozenset({"validation", str(OperationType.START)})
 
 
 @dataclass(slots=True)
@@ -285,6 +289,51 @@ class ReleaseLease(Write):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FinishOperation(Write):
+    """How an operation ended; one that had already ended stays as it is.
+
+    A start that was proven settles an environment: what its earlier starts failed of is resolved with it, errors
+    and tickets, or nothing is, and a recovery whose runner died before is ended, not continued.
+    """
+
+    deployment_id: str
+    status: OperationStatus
+    ended_at: datetime
+    details: dict[str, Any]
+    settles: str | None = None
+    kind: Literal["finish operation"] = "finish operation"
+
+    @property
+    def why(self) -> str:
+        """Why the errors are resolved that it settles."""
+        return f"start {self.deployment_id} was proven"
+
+    def apply(self, stores: Stores, names: Names) -> tuple[tuple[str, ...], tuple[Ticket, ...]]:
+        """All of it, or nothing; the ids of the errors and the tickets that were resolved."""
+        if self.settles is None:
+            stores.operations.finish(self.deployment_id, self.status, self.ended_at, self.details)
+            return (), ()
+        with stores.together() as one:
+            if not one.operations.finish(self.deployment_id, self.status, self.ended_at, self.details):
+                return (), ()
+            answered = [error.error_id for error in one.errors.unresolved(self.settles) if error.source in _OF_A_START]
+            closed: list[Ticket] = []
+            for error_id in answered:
+                one.errors.resolve(error_id, self.ended_at, self.why)
+                entry = TicketEntry(at=self.ended_at, by="roas", what=self.why)
+                closed.extend(one.tickets.resolve_for_error(error_id, entry))
+            for cut_off in _cut_off(one, self.settles):
+                said = f"interrupted: its runner is gone; {self.why} since"
+                one.recoveries.record(replace(cut_off, ended_at=self.ended_at, success=False, final_status=said))
+            return tuple(answered), tuple(closed)
+
+
+def _cut_off(stores: Together, environment: str) -> list[RecoveryExecution]:
+    begun = [one for one in stores.recoveries.find(environment=environment) if one.ended_at is None]
+    return [one for one in begun if one.runner is not None and is_alive(one.runner) is False]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordGap(Write):
     """That the journal was full, so that the record of recoveries has a gap while the stores were away."""
 
@@ -325,6 +374,7 @@ _AnyWrite = Annotated[
     | LinkEvidence
     | NoteStop
     | ReleaseLease
+    | FinishOperation
     | RecordGap,
     Field(discriminator="kind"),
 ]
@@ -353,9 +403,11 @@ def read_for_plan(
     Raises:
         StoreError: A store cannot be read.
     """
-    others = [one for one in stores.recoveries.find(since=since) if one.error_id != error_id]
-    tried = sorted([*stores.recoveries.find(error_id), *others], key=lambda one: one.started_at)
-    return replace(known, executions=tuple(tried), **_changing(stores, known.environment, now))
+    with stores.at_one_moment() as moment:
+        changing = _changing(moment, known.environment, now)
+        others = [one for one in moment.recoveries.find(since=since) if one.error_id != error_id]
+        tried = sorted([*moment.recoveries.find(error_id), *others], key=lambda one: one.started_at)
+    return replace(known, executions=tuple(tried), **changing)
 
 
 def read_records(stores: Stores, environment: str, since: datetime, now: datetime) -> RecoveryRecords:
@@ -364,23 +416,29 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
     Raises:
         StoreError: A store cannot be read.
     """
-    starts = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
-    return RecoveryRecords(
-        **_changing(stores, environment, now),
-        environment=environment,
-        executions=tuple(stores.recoveries.find(since=since)),
-        open_errors=tuple(stores.errors.unresolved(environment)),
-        lease=stores.leases.remembered(environment, now),
-        started_at=starts[0].ended_at if starts else None,
-        meant_to_run=meant_to_run(stores.operations.latest_recorded(environment)),
-        patterns=tuple(stores.patterns.all()),
-        host_id=stores.hosts.owner(environment),
-    )
+    with stores.at_one_moment() as one:
+        # Those of one store after each other: each change of the store is a way to the server and back.
+        starts = one.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
+        latest = one.operations.latest_recorded(environment)
+        lease = one.leases.remembered(environment, now)
+        host_id = one.hosts.owner(environment)
+        changing = _changing(one, environment, now)
+        return RecoveryRecords(
+            **changing,
+            environment=environment,
+            executions=tuple(one.recoveries.find(since=since)),
+            open_errors=tuple(one.errors.unresolved(environment)),
+            lease=lease,
+            started_at=starts[0].ended_at if starts else None,
+            meant_to_run=meant_to_run(latest),
+            patterns=tuple(one.patterns.all()),
+            host_id=host_id,
+        )
 
 
-def _changing(stores: Stores, environment: str, now: datetime) -> dict[str, Any]:
+def _changing(stores: Stores | Together, environment: str, now: datetime) -> dict[str, Any]:
     return {
-        "pauses": tuple(stores.pauses.active(now)),
         "releases": tuple(stores.releases.latest(environment)),
         "last_changes": stores.progress.last_changes(environment),
+        "pauses": tuple(stores.pauses.active(now)),
     }

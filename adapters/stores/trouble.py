@@ -44,7 +44,7 @@ class OurWords(AbstractContextManager[None]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, sa.exc.DBAPIError | sqlite3.Error):
-            ours = _in_our_words(error, self._store)
+            ours = in_our_words(error, self._store)
             if self._damaged is not None and isinstance(ours, StoreCorruptError):
                 self._damaged()
             raise ours from error
@@ -59,7 +59,8 @@ class OurWords(AbstractContextManager[None]):
             ) from error
 
 
-def _in_our_words(error: BaseException, store: str) -> StoreError:
+def in_our_words(error: BaseException, store: str) -> StoreError:
+    """A database's failure as a StoreError that names the store."""
     original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if is_of_another_host(original):
         return StoreConstraintError(

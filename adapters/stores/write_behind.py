@@ -60,6 +60,7 @@ class WriteBehind:
         self._changed = threading.Condition()
         self._queue: deque[Pending] = deque()
         self._behind_since: datetime | None = None
+        self._is_away = self._was_slow = False
         self._thread: threading.Thread | None = None
         self._look_for_left = True
         self._has_gap = False
@@ -78,12 +79,18 @@ class WriteBehind:
             self._changed.notify()
         return pending
 
-    def fall_behind(self, why: str) -> None:
-        """The stores failed or kept somebody waiting; callers do not wait until they answer again."""
+    def fall_behind(self, why: str, *, is_slow: bool = False) -> None:
+        """The stores failed or kept somebody waiting; callers do not wait until they answer again.
+
+        That they are slow is logged once: over a slow network it happens again and again.
+        """
         with self._changed:
-            if self._behind_since is None:
-                self._behind_since = datetime.now(UTC)
+            self._behind_since = self._behind_since or datetime.now(UTC)
+            if is_slow and not self._was_slow:
+                log.info("the stores answer slowly, and healing goes on by what was read last: %s", why)
+            elif not is_slow and not self._is_away:
                 log.warning("the stores are away, work goes on by what was read last: %s", why)
+            self._was_slow, self._is_away = self._was_slow or is_slow, self._is_away or not is_slow
             waiting = list(self._queue)
             self._begin()
             self._changed.notify()
@@ -144,7 +151,8 @@ class WriteBehind:
             except StoreError as error:
                 self.fall_behind(str(error))
                 if head is not None and not head.write.kept:
-                    self._over(head)
+                    # Without it nothing may wait, and yet the stores are not back.
+                    self._drop(head)
                 threading.Event().wait(TRY_AGAIN_SECONDS)
             except Exception:
                 # A defect of ours must not end the thread that everything is written by.
@@ -170,13 +178,16 @@ class WriteBehind:
         _settle(head, error=error)
 
     def _over(self, head: Pending) -> None:
+        if self._drop(head):
+            self._drained()
+
+    def _drop(self, head: Pending) -> bool:
+        """Take the first write out of the queue; whether that is empty then."""
         head.done = True
         with self._changed:
             if self._queue and self._queue[0] is head:
                 self._queue.popleft()
-            drained = not self._queue
-        if drained:
-            self._drained()
+            return not self._queue
 
     def _drained(self) -> None:
         with self._journal_lock:
@@ -188,10 +199,11 @@ class WriteBehind:
         with self._changed:
             if self._queue or self._behind_since is None:
                 return
-            away = datetime.now(UTC) - self._behind_since
-            self._behind_since = None
+            away, was_away = datetime.now(UTC) - self._behind_since, self._is_away
+            self._behind_since, self._is_away = None, False
             self._look_for_left = True
-        log.warning("the stores are back after %.0f s, and have what was done meanwhile", away.total_seconds())
+        if was_away:
+            log.warning("the stores are back after %.0f s, and have what was done meanwhile", away.total_seconds())
 
     def _without_work(self) -> None:
         stores = self._stores()
@@ -203,6 +215,19 @@ class WriteBehind:
         if self._look_for_left:
             self._look_for_left = False
             replay_left(stores, self._folder)
+
+
+def leave_for_later(write: Write, folder: Path) -> None:
+    """Leave a write in a journal that belongs to nobody: the next process that looks writes it into the stores.
+
+    Raises:
+        OSError: The disk did not take it.
+    """
+    journal = Journal(folder)
+    try:
+        journal.append(to_line(write))
+    finally:
+        journal.close()
 
 
 def replay_left(stores: Stores, folder: Path) -> int:

@@ -17,6 +17,7 @@ from core.deployment.release_notes import lines_of
 from core.reporting.timing import Timing
 from flows.runtime.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
+from models.settings import current_settings
 from models.sources import SourceRevision
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def show_deployment(details: DeploymentDetails, cause: str | None = None) -> Non
     _show_failure(operation, cause)
     for error in details.errors:
         _show_error(error, said=str(operation.details.get("reason") or ""))
-    say(f"\n[dim]stores: {escape(details.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
+    files = f"{details.data_dir}/deployment_logs.db, monitoring.db, errors.db"
+    say(f"\n[dim]stores: {escape(current_settings().stores_url or files)}[/dim]")
     say("next: " + "   ".join(_next_commands(operation)))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 
 from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import RecordError
+from adapters.stores.write_behind import leave_for_later
 from core.errors.classify import as_failure, classify
 from flows.deployment.operation import ROLLING_BACK, OperationFailure, OperationRecorder
 from flows.recovery.error_recovery import error_recovery
@@ -19,11 +21,13 @@ from models.failures import (
     LeaseLostError,
     NotFoundError,
     StartFailedError,
+    StoreError,
     ValidationFailedError,
 )
 from models.recovery import RecoveryOutcome
 from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
 from tasks.recovery.records import known_failure, record_error
+from tasks.runtime.store_access import journals_folder
 
 log = logging.getLogger("roas")
 
@@ -76,5 +80,7 @@ async def _record_error(recorder: OperationRecorder, text: str, service: str | N
     try:
         if not await known_failure(recorder.deployment_id):
             await record_error(RecordError(error=error))
+    except StoreError:
+        await asyncio.to_thread(leave_for_later, RecordError(error=error), journals_folder())
     except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
         log.error("the failure of %s could not be recorded: %s", recorder.deployment_id, trouble)

@@ -15,6 +15,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
 from adapters.host.processes import this_process
+from adapters.stores.outages import outlast_outages
 from core.deployment.interruption import was_interrupted
 from core.errors.redact import Redactor
 from core.reporting.timing import Phase
@@ -223,6 +224,7 @@ async def recorded(
             try:
                 if not goes_on:
                     await _undisturbed(begin_operation(_operation(recorder, asker, actor, runner, wait)))
+                outlast_outages()
                 reason = f"{recorder.kind} by {asker}"
                 holding = hold_environment(
                     environment, owner=recorder.deployment_id, reason=reason, runner=runner, wait=wait

@@ -55,7 +55,7 @@ log = logging.getLogger("roas")
 
 SWEEP = timedelta(seconds=60)
 _AWAY_SWEEP = timedelta(seconds=10)
-"""While the stores are away, so that what they missed is settled soon after they are back."""
+"""While the stores are away or were not read yet, so that what was missed is settled soon after they answer."""
 
 WATCH_HOURS = 12 - 20 / 3600
 """After so long a watch ends, and frees what its process has gathered. Just before twelve hours, so that the next
@@ -232,9 +232,11 @@ class EnvironmentWatcher:
 
     async def sweep(self) -> None:
         """Observe every service: for missed events, and for what was left to settle."""
-        self.next_sweep = datetime.now(UTC) + (SWEEP if not self._access.away else _AWAY_SWEEP)
+        is_known = self._access.was_read and not self._access.away
+        self.next_sweep = datetime.now(UTC) + (SWEEP if is_known else _AWAY_SWEEP)
         now = datetime.now(UTC)
-        await asyncio.gather(self._access.beat(f"watch/{self._declared.name}", now), self._access.refresh(now))
+        self._access.beat(f"watch/{self._declared.name}", now)
+        await self._access.refresh(now)
         try:
             self._declared = await load_environment(self._declared.name, self._files)
             self._application = application = await read_known(self._declared)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -23,12 +23,11 @@ from prefect.states import Crashed
 from adapters.host.local_lock import LocalLock
 from adapters.host.processes import is_alive, this_process
 from adapters.stores import Stores
-from adapters.stores.recovery_writes import ReleaseLease
-from adapters.stores.repositories.repositories import Repositories
-from adapters.stores.write_behind import replay_left
+from adapters.stores.recovery_writes import FinishOperation, Names, ReleaseLease
+from adapters.stores.write_behind import leave_for_later, replay_left
 from core.deployment.interruption import interruption, orphaned, runner_of, was_interrupted
 from models.audit import Actor
-from models.failures import EnvironmentBusyError, LeaseLostError, StoreError
+from models.failures import EnvironmentBusyError, LeaseLostError, StoreConstraintError, StoreError
 from models.health import HealthReport
 from models.operations import (
     RECOVERY_OF,
@@ -41,7 +40,7 @@ from models.operations import (
     StateChange,
 )
 from models.records import RecoveryRecords
-from models.recovery import RecoveryExecution, Ticket, TicketEntry
+from models.recovery import Ticket
 from models.settings import current_settings
 from models.validation import ValidationResult
 from tasks.recovery.records import cancel_runs_of
@@ -58,8 +57,6 @@ HEARTBEAT = timedelta(seconds=15)
 """A holder that missed three heartbeats is taken for dead."""
 
 _ASK_AGAIN = timedelta(seconds=1)
-
-_OF_A_START = frozenset({"validation", str(OperationType.START)})
 
 LONGEST_RECOVERY = timedelta(hours=1)
 """A recovery is bounded well below this; one that has not ended by then was cut off."""
@@ -272,7 +269,6 @@ async def begin_operation(operation: Operation) -> None:
     await asyncio.to_thread(open_stores().operations.begin, operation)
 
 
-@retry_write
 async def finish_operation(
     deployment_id: str,
     status: OperationStatus,
@@ -280,40 +276,32 @@ async def finish_operation(
     details: dict[str, Any],
     *,
     settles: str | None = None,
-) -> list[str]:
-    """Write how an operation ended. One that had already ended stays as it is.
+) -> tuple[str, ...]:
+    """Write how an operation ended, and the ids of the errors that it settled; see FinishOperation.
 
-    A start that was proven settles an environment: what its earlier starts failed of is resolved with it, errors
-    and tickets, or nothing is, and a recovery whose runner died before is ended, not continued. Gives back the ids of
-    these errors.
+    While the stores stay away it is left in the journal of this host, and nothing is said to be settled.
+
+    Raises:
+        StoreConstraintError: The stores refuse it.
     """
-
-    why, closed = f"start {deployment_id} was proven", list[Ticket]()
-
-    def put() -> list[str]:
-        if settles is None:
-            open_stores().operations.finish(deployment_id, status, ended_at, details)
-            return []
-        with open_stores().together() as stores:
-            if not stores.operations.finish(deployment_id, status, ended_at, details):
-                return []
-            answered = [one.error_id for one in stores.errors.unresolved(settles) if one.source in _OF_A_START]
-            for error_id in answered:
-                stores.errors.resolve(error_id, ended_at, why)
-                closed.extend(stores.tickets.resolve_for_error(error_id, TicketEntry(at=ended_at, by="roas", what=why)))
-            for cut_off in _cut_off(stores, settles):
-                said = f"interrupted: its runner is gone; {why} since"
-                stores.recoveries.record(replace(cut_off, ended_at=ended_at, success=False, final_status=said))
-            return answered
-
-    answered = await asyncio.to_thread(put)
-    await cancel_runs_of(closed, why)
+    write = FinishOperation(
+        deployment_id=deployment_id, status=status, ended_at=ended_at, details=details, settles=settles
+    )
+    try:
+        answered, closed = await _finish(write)
+    except StoreError as error:
+        if isinstance(error, StoreConstraintError):
+            raise
+        await asyncio.to_thread(leave_for_later, write, journals_folder())
+        log.warning("how %s ended is recorded once the stores are back: %s", deployment_id, error.what)
+        return ()
+    await cancel_runs_of(closed, write.why)
     return answered
 
 
-def _cut_off(stores: Repositories, environment: str) -> list[RecoveryExecution]:
-    begun = [one for one in stores.recoveries.find(environment=environment) if one.ended_at is None]
-    return [one for one in begun if one.runner is not None and is_alive(one.runner) is False]
+@retry_write
+async def _finish(write: FinishOperation) -> tuple[tuple[str, ...], tuple[Ticket, ...]]:
+    return await asyncio.to_thread(lambda: write.apply(open_stores(), Names()))
 
 
 @retry_write

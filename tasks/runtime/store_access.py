@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -47,6 +47,10 @@ _OPENED_WITHIN = timedelta(seconds=20)
 _ANSWERED_WITHIN = timedelta(seconds=5)
 """The same, where there is something to go on by without them."""
 
+_READ_WITHIN = timedelta(minutes=1)
+"""What nothing waits for may take longer: over a slow network all that is read takes many ways there and back."""
+
+_READ_TRIES = 3
 BUDGET_WINDOW = timedelta(days=1)
 _pool = ThreadPoolExecutor(8, thread_name_prefix="stores")
 
@@ -64,6 +68,8 @@ class StoreAccess:
         """Whether the stores were read at all, by this process or an earlier one of this host, so that by memory is
         better than by nothing."""
         settings = current_settings()
+        self._reading: asyncio.Task[None] | None = None
+        self._changes = self._under_way = 0
         self._last = LastRecords(settings.data_dir.absolute() / "known", environment)
         self._writer = _writer(settings.data_dir.absolute(), settings.stores_url)
 
@@ -73,16 +79,34 @@ class StoreAccess:
         return self._writer.behind
 
     async def refresh(self, now: datetime, *, within: timedelta = ANSWER_WITHIN) -> None:
-        """Read all that a recovery may need, where the stores answer, and take over what dead processes left."""
+        """Read all that a recovery may need, where the stores answer, and take over what dead processes left.
+
+        What takes longer than `within` goes on beside the caller, and counts once it is read.
+        """
+        if self._reading is None or self._reading.done():
+            if self._writer.behind:
+                return
+            self._reading = asyncio.create_task(self._read_all(now))
+        await asyncio.wait([self._reading], timeout=within.total_seconds())
+        if self._reading.done():
+            self._reading.result()
+
+    async def _read_all(self, now: datetime) -> None:
         name = self.known.environment
-        found = await self.read(
-            lambda stores: read_records(stores, name, now - BUDGET_WINDOW, now), lambda _: None, within=within
-        )
-        if found is not None:
-            self.was_read = True
-            self.known = replace(found, patterns=_shared(found.patterns))
-            await self._keep()
-            self._writer.look_for_left()
+        for _ in range(_READ_TRIES):
+            changes, waits_for_write = self._changes, self._under_way > 0
+            found = await self.read(
+                lambda stores: read_records(stores, name, now - BUDGET_WINDOW, now), lambda _: None, within=_READ_WITHIN
+            )
+            if found is None:
+                return
+            # What this process wrote meanwhile would be missing.
+            if changes == self._changes and not waits_for_write:
+                self.was_read = True
+                self.known = replace(found, patterns=_shared(found.patterns))
+                await self._keep()
+                self._writer.look_for_left()
+                return
 
     async def begin(self) -> None:
         """Open the stores and read them; the first time may take longer. While they are away, take the last read."""
@@ -90,14 +114,15 @@ class StoreAccess:
         await self.refresh(datetime.now(UTC), within=_OPENED_WITHIN if last is None else _ANSWERED_WITHIN)
         if not self.was_read and last is not None:
             self.was_read, self.known = True, last
-            log.info("the stores are away; %s is watched by what was read of it last", last.environment)
+            why = "away" if self.away else "slow"
+            log.info("the stores are %s; %s is watched by what was read of it last", why, last.environment)
 
     async def _keep(self) -> None:
         await asyncio.wrap_future(_pool.submit(self._last.keep, self.known))
 
-    async def beat(self, name: str, at: datetime) -> None:
-        """Leave a heartbeat where the stores take it."""
-        await self.write(Beat(name=name, at=at))
+    def beat(self, name: str, at: datetime) -> None:
+        """Leave a heartbeat where the stores take it; nothing waits for that."""
+        self._writer.put(Beat(name=name, at=at)).answer.add_done_callback(_received)
 
     async def read(
         self,
@@ -111,8 +136,10 @@ class StoreAccess:
             try:
                 async with asyncio.timeout(within.total_seconds()):
                     return await asyncio.wrap_future(_pool.submit(lambda: ask(open_stores())))
-            except (StoreError, TimeoutError) as error:
-                self._writer.fall_behind(str(error) or f"no answer within {within.total_seconds():g} s")
+            except StoreError as error:
+                self._writer.fall_behind(str(error))
+            except TimeoutError:
+                self._writer.fall_behind(f"no answer within {within.total_seconds():g} s", is_slow=True)
         return otherwise(self.known)
 
     async def write(
@@ -129,8 +156,11 @@ class StoreAccess:
             StoreConstraintError: The stores refused it.
         """
         was_behind = self._writer.behind
+        self._changes += 1
+        self._under_way += 1
         pending = self._writer.put(write)
         answered = asyncio.wrap_future(pending.answer)
+        answered.add_done_callback(self._answered)
         try:
             if not was_behind:
                 async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
@@ -139,8 +169,10 @@ class StoreAccess:
                     return answer
         except StoreConstraintError:
             raise
-        except (StoreError, TimeoutError) as error:
-            self._writer.fall_behind(str(error) or f"no answer within {ANSWER_WITHIN.total_seconds():g} s")
+        except StoreError as error:
+            self._writer.fall_behind(str(error))
+        except TimeoutError:
+            self._writer.fall_behind(f"no answer within {ANSWER_WITHIN.total_seconds():g} s", is_slow=True)
         answered.add_done_callback(_received)
         await asyncio.wrap_future(_pool.submit(self._writer.keep, pending))
         self.known, assumed = otherwise(self.known)
@@ -148,6 +180,9 @@ class StoreAccess:
             # The next process of this host must know of this attempt, whenever the stores are back.
             await self._keep()
         return assumed
+
+    def _answered(self, _: asyncio.Future[Any]) -> None:
+        self._under_way -= 1
 
     def named(self, known: RecoveryRecords) -> RecoveryRecords:
         """Records with the ids that errors had here while the stores were away."""
@@ -224,7 +259,7 @@ def under_names_here(known: RecoveryRecords) -> RecoveryRecords:
     return known if mine is None else mine.named(known)
 
 
-def _received(answered: asyncio.Future[Any]) -> None:
+def _received(answered: asyncio.Future[Any] | Future[Any]) -> None:
     """Ignore an answer that comes after its caller has stopped waiting."""
     if not answered.cancelled():
         answered.exception()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -24,7 +25,7 @@ def self_signed(folder: Path, days: float = 60, name: str = "it", *, also_named:
         .not_valid_after(ends)
     )
     if also_named:
-        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        made = made.add_extension(x509.SubjectAlternativeName([_general_name(name)]), critical=False)
     signed = made.sign(key, hashes.SHA256())
     plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     file = folder / "it.pem"
@@ -32,3 +33,10 @@ def self_signed(folder: Path, days: float = 60, name: str = "it", *, also_named:
         key.private_bytes(serialization.Encoding.PEM, *plain) + signed.public_bytes(serialization.Encoding.PEM)
     )
     return file
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

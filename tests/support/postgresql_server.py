@@ -1,4 +1,7 @@
-"""A PostgreSQL server of the tests' own: a temporary folder, a Unix socket, no network, every commit on the disk."""
+"""A PostgreSQL server of the tests' own: a temporary folder, a Unix socket, every commit on the disk.
+
+It listens on no network, unless it is given an address.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from adapters.stores import Stores
 from models.settings import Settings
+from tests.support.ports import free_port
 
 _TEMPLATE = "with_schemas"
 
@@ -28,9 +33,17 @@ class PostgresqlForTests:
 
     folder: Path
     programs: Path
+    address: str = ""
+    """Where it listens besides its socket; who comes from there needs a password."""
+    port: int = 5432
 
     def url(self, database: str, user: str = "roas") -> str:
-        return f"postgresql://{user}@/{database}?host={self.folder}"
+        port = f"&port={self.port}" if self.address else ""
+        return f"postgresql://{user}@/{database}?host={self.folder}{port}"
+
+    def url_elsewhere(self, database_url: str) -> str:
+        """A database's URL as it is reached at the address, without a user."""
+        return f"postgresql://{self.address}:{self.port}{urlsplit(database_url).path}"
 
     def run(self, statement: str, database: str = "postgres") -> None:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
@@ -48,7 +61,10 @@ class PostgresqlForTests:
 
     def control(self, *words: str) -> None:
         """Start, stop or restart it, and wait until that is done."""
-        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c max_connections=60"
+        options = (
+            f"-c listen_addresses={self.address} -c port={self.port} -c unix_socket_directories={self.folder} "
+            "-c max_connections=60"
+        )
         run_as_server(
             [self.programs / "pg_ctl", *words, "-w", "-D", self.folder / "cluster", "-l", self.folder / "log"]
             + ([] if "stop" in words else ["-o", options])
@@ -56,11 +72,12 @@ class PostgresqlForTests:
 
 
 @contextmanager
-def postgresql() -> Iterator[PostgresqlForTests]:
-    """A server from Debian's package, stopped and removed afterwards."""
+def postgresql(address: str = "") -> Iterator[PostgresqlForTests]:
+    """A server from Debian's package, stopped and removed afterwards; with an address it listens there, too."""
     programs = server_programs()
     folder = Path(tempfile.mkdtemp(prefix="roas-pg-"))
-    server = PostgresqlForTests(folder=folder, programs=programs)
+    port = free_port() if address else 5432
+    server = PostgresqlForTests(folder=folder, programs=programs, address=address, port=port)
     try:
         if (user := server_user()) is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
@@ -70,6 +87,9 @@ def postgresql() -> Iterator[PostgresqlForTests]:
                 *("--locale=C.UTF-8", "--data-checksums", "--no-sync"),
             ]
         )
+        if address:
+            with (folder / "cluster" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {address}/24 scram-sha-256\n")
         server.control("start")
         try:
             server.run(f"CREATE DATABASE {_TEMPLATE}")

@@ -39,6 +39,8 @@ class Host:
     variables: dict[str, str]
     projects: list[str] = field(default_factory=list)
     agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    inside: tuple[str, ...] = ()
+    """The words before a command that run it in a network of its own."""
 
     @property
     def settings(self) -> Settings:
@@ -67,7 +69,7 @@ class Host:
         """Start the agent, or `roas serve`."""
         with self.log.open("ab") as log:
             agent = subprocess.Popen(
-                [sys.executable, "-c", "from cli.entry import main; main()", command, *arguments],
+                [*self.inside, sys.executable, "-c", "from cli.entry import main; main()", command, *arguments],
                 env=os.environ | self.variables | variables,
                 stdout=log,
                 stderr=log,
@@ -77,7 +79,7 @@ class Host:
 
     def roas(self, *words: str) -> str:
         """What a command prints on this host, whatever its exit code."""
-        command = [sys.executable, "-c", "from cli.entry import main; main()", *words]
+        command = [*self.inside, sys.executable, "-c", "from cli.entry import main; main()", *words]
         done = subprocess.run(command, env=os.environ | self.variables, capture_output=True, text=True, check=False)
         return done.stdout + done.stderr
 

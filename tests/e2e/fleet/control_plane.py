@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from adapters.server.credentials import server_credentials
 from adapters.server.host_keys import HostKeys
+from flows.runtime.embedded import api_server, listening_socket
+from tests.support.ports import free_port
+from tests.support.prefect_server import TIMEOUT_SECONDS, copy_database
 
 
 @dataclass(frozen=True)
@@ -54,3 +61,57 @@ class ControlPlane:
 
     def state(self, run: str) -> str:
         return str(self.ask("GET", f"/flow_runs/{run}").json()["state_type"])
+
+
+@dataclass(slots=True)
+class OwnControlPlane:
+    """A Prefect server that hosts enrol at, which can be killed and started again with all that it knew."""
+
+    home: Path
+    port: int
+    variables: dict[str, str] = field(default_factory=dict)
+    """What it is started with besides, such as the address of the stores."""
+    _running: ExitStack = field(default_factory=ExitStack)
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def plane(self) -> ControlPlane:
+        return ControlPlane(f"http://127.0.0.1:{self.port}/api", self.home)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        if not (self.home / "prefect.db").exists():
+            copy_database(self.home)
+        with pytest.MonkeyPatch.context() as its_own:
+            for name, value in self.variables.items():
+                its_own.setenv(name, value)
+            listening = listening_socket(self.port)
+            server = self._running.enter_context(api_server(server_credentials(self.home), listening, with_ui=False))
+        self._process = server.process
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not self._answers():
+            assert time.monotonic() < deadline, (self.home / "server.log").read_text()[-3000:]
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """Kill it (SIGKILL)."""
+        assert self._process is not None
+        self._process.kill()
+        self._running.close()
+
+    def _answers(self) -> bool:
+        try:
+            return self.plane.ask("GET", "/ready").status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+
+@contextmanager
+def own_control_plane(home: Path, **variables: str) -> Iterator[OwnControlPlane]:
+    """One that runs, and is ended afterwards."""
+    made = OwnControlPlane(home, free_port(), variables)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
