@@ -200,7 +200,7 @@ class HostGuard:
             return _refusal(403, "The token is not known, was used by another host, was revoked, or has expired.")
         host, key = found
         self._known_keys.clear()
-        made = await self._owners.ask("POST", "/work_pools/", {"name": host.pool, "type": "process"})
+        made = await self._owners.ask("POST", "/work_pools/", _work_pool(host.pool))
         if made.status_code not in (201, 409):
             return _refusal(503, f"The work pool {host.pool} cannot be made: status {made.status_code}.")
         log.warning("host %s enrolled with version %s", host.name, asked.version)
@@ -368,6 +368,13 @@ class _Owners:
             # It is another host's as little as this one's, until its deployments are made.
             raise _AbsentError
         return frozenset(str(one.get("work_pool_name")) for one in answer.json())
+
+
+def _work_pool(name: str) -> dict[str, Any]:
+    """A new work pool with its template: a worker that found none would write it, which no host may."""
+    from prefect.workers.process import ProcessWorker
+
+    return {"name": name, "type": "process", "base_job_template": ProcessWorker.get_default_base_job_template()}
 
 
 def _pool(thing: dict[str, Any]) -> frozenset[str]:
