@@ -41,7 +41,7 @@ from models.results import ServiceStart
 from tasks.deployment.operations import record_health
 from tasks.deployment.progress import StartProgress, start_progress
 from tasks.deployment.release import inspect_release, keep_release
-from tasks.deployment.services import inspect_application, read_injected_files
+from tasks.deployment.services import inspect_application, read_injected_files, start_when_replaced
 from tasks.deployment.start_service import ServiceStartOrder, StartProof, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
@@ -314,6 +314,7 @@ class _StartExecution:
             since=recorder.started_at,
             restart_because=None if done else restarts.get(name),
             done=done,
+            replaced=self.turns is not None and self.turns.replaces(name),
             deployment_id=recorder.deployment_id,
             waited_seconds=waits.longest,
         )
@@ -332,7 +333,7 @@ class _StartExecution:
         self._runs[name] = uuid4()
         try:
             if self.turns is not None:
-                await self.turns.create(name)
+                await self._take_turn(self.turns, declaration)
             proof = await call_as(
                 bring_up,
                 self._runs[name],
@@ -364,6 +365,17 @@ class _StartExecution:
         change = recorder.change(result, details | proof.facts)
         self.progress.record(None if result.kept else change, step if result.ok else None)
         return result
+
+    async def _take_turn(self, turns: Turns, declaration: ServiceDeclaration) -> None:
+        name = declaration.name
+        if not turns.replaces(name) or declaration.injects_files or declaration.one_shot:
+            await turns.create(name)
+            return
+        starting = asyncio.create_task(start_when_replaced(self.environment, name, self.watch))
+        try:
+            await turns.create(name)
+        finally:
+            starting.cancel()
 
     def _interruption(self, name: str, began: float, proof: StartProof) -> dict[str, float]:
         """How long a service that ran did not serve, for the plans of later starts."""

@@ -18,7 +18,7 @@ class Turns:
 
     def __init__(self, plan: Plan, create: Callable[[str], Awaitable[str | None]]) -> None:
         """`create` makes or replaces the containers of one service, and says how where a user should know."""
-        self._actions = {line.service: line.action for line in plan.changes}
+        self._changes = {line.service: line for line in plan.changes}
         self._create = create
         self._one = asyncio.Lock()
         self._failed: str | None = None
@@ -30,11 +30,16 @@ class Turns:
     @asynccontextmanager
     async def of(self, service: str) -> AsyncIterator[str | None]:
         """Wait for the turn of a service. Yields the service whose failure means that this one is left as it is."""
-        if service not in self._actions:
+        if service not in self._changes:
             yield None
             return
         async with self._one:
             yield self._failed
+
+    def replaces(self, service: str) -> bool:
+        """Whether Compose replaces the containers of a service: what runs then is stopped first."""
+        line = self._changes.get(service)
+        return line is not None and line.action is PlannedAction.RECREATE and not line.start_first
 
     async def create(self, service: str) -> None:
         """Make or replace the service's containers where the plan says so.
@@ -42,7 +47,8 @@ class Turns:
         Raises:
             RoasError: As for `create`.
         """
-        if self._actions.get(service) in (PlannedAction.CREATE, PlannedAction.RECREATE):
+        line = self._changes.get(service)
+        if line is not None and line.action in (PlannedAction.CREATE, PlannedAction.RECREATE):
             began = time.monotonic()
             if (how := await self._create(service)) is not None:
                 self.how[service] = how

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -46,6 +47,7 @@ from tasks.deployment.ahead import answers_ahead, compose_ahead
 from tasks.deployment.images import injected_fingerprints, read_images
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.release_notes import read_release_notes
+from tasks.monitoring.events import ContainerWatch
 from tasks.runtime.clients import compose_of, engine_of, known_applications, redactor_of
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
@@ -269,6 +271,19 @@ async def create_containers(
     await asyncio.gather(
         asyncio.to_thread(compose_of(environment, document).create, services, fetched=fetched), prepared
     )
+
+
+async def start_when_replaced(environment: Environment, service: str, watch: ContainerWatch) -> None:
+    """Start each new container of a service as soon as it has its name, until this is cancelled.
+
+    Compose takes a while to end after that, in which nothing would serve. What cannot be started is left to
+    the service's start, which says why.
+    """
+    engine = engine_of(environment)
+    while True:
+        container = await watch.renamed(service)
+        with suppress(EngineError):
+            await asyncio.to_thread(engine.containers.start, container)
 
 
 @task(name="settle half replaced containers", **EFFECT)

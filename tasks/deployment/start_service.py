@@ -68,8 +68,8 @@ class ServiceStartOrder:
     """How one service is to be started.
 
     `since` is when the operation began: a job that has finished since then is not run again, nor is one that is
-    `done`; with `restart_because`, containers that were up before then are restarted. `waited_seconds` is how long it
-    waited for its dependencies.
+    `done`; with `restart_because`, containers that were up before then are restarted. `replaced`: its containers are
+    new, and some may run already. `waited_seconds` is how long it waited for its dependencies.
     """
 
     declaration: ServiceDeclaration
@@ -78,6 +78,7 @@ class ServiceStartOrder:
     since: datetime
     restart_because: str | None = None
     done: bool = False
+    replaced: bool = False
     deployment_id: str = ""
     waited_seconds: float = 0.0
 
@@ -111,7 +112,11 @@ async def bring_up(
     before = await attempt.answered(until, attempt.inspect, watch.containers(declaration.name))
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
-    to_start = [seen for seen in before if _is_to_start(declaration, seen, None if order.done else since)]
+    to_start = [
+        seen
+        for seen in before
+        if (order.replaced and seen.up) or _is_to_start(declaration, seen, None if order.done else since)
+    ]
     running = [seen for seen in before if seen.up and seen.started_at is not None and seen.started_at < since]
     to_restart = running if restart_because is not None else []
     if not to_start and all(seen.state == "exited" for seen in before):

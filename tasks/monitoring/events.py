@@ -51,6 +51,7 @@ class ContainerWatch(_Subscriber):
 
     def __init__(self) -> None:
         self._actions: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
+        self._renamed: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
         self._services: dict[str, str] | None = None
 
     def containers(self, service: str) -> tuple[str, ...] | None:
@@ -80,6 +81,10 @@ class ContainerWatch(_Subscriber):
             actions.get_nowait()
         return True
 
+    async def renamed(self, service: str) -> str:
+        """Return the id of the service's next container that gets another name: the last of what Compose replaces."""
+        return await self._renamed[service].get()
+
     def know(self, services: Mapping[str, str]) -> None:
         """Begin to know the containers, and wake every waiting task, since events before were missed."""
         self._services = dict(services)
@@ -93,6 +98,8 @@ class ContainerWatch(_Subscriber):
                 self._services[event.container_id] = event.service
             elif event.action == "destroy":
                 self._services.pop(event.container_id, None)
+        if event.action == "rename":
+            self._renamed[event.service].put_nowait(event.container_id)
         self._actions[event.service].put_nowait(event.action)
 
     def forget(self) -> None:

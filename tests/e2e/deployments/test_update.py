@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,8 @@ from models.operations import Operation
 from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.release import lift_images
-from tasks.deployment.services import read_plan
+from tasks.deployment.services import create_containers, read_plan, start_when_replaced
+from tasks.monitoring.events import watch_project
 from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
@@ -364,3 +366,40 @@ async def test_a_build_that_fails_is_not_built_again_until_its_context_changes(p
     finally:
         subprocess.run(["docker", "rm", "-f", place.container("web")], capture_output=True, check=False)
         subprocess.run(["docker", "rmi", "-f", images.image("own")], capture_output=True, check=False)
+
+
+async def test_a_new_container_is_started_as_soon_as_compose_gave_it_its_name(place: Place) -> None:  # noqa: F811
+    place.declare(service("web", "debian:trixie-slim", command="[sh, -c, 'touch /tmp/well; exec sleep 600']"))
+    await startup("test")
+    before = inspect(place, "web", "{{.Id}}")
+    place.declare(service("web", "debian:trixie-slim", command="[sh, -c, 'touch /tmp/well; exec sleep 601']"))
+    environment = find_environment("test")
+
+    async with watch_project(environment) as watch:
+        starting = asyncio.create_task(start_when_replaced(environment, "web", watch))
+        # Compose's part, which starts nothing.
+        await create_containers(environment, fetched=True, services=["web"])
+        async with asyncio.timeout(30):
+            while inspect(place, "web", "{{.State.Status}}") != "running":
+                await watch.change("web")
+        starting.cancel()
+
+    assert inspect(place, "web", "{{.Id}}") != before
+    assert read_plan(environment, OF_UPDATE).of("web").action is PlannedAction.KEEP
+
+
+async def test_an_update_without_a_pull_proves_what_it_replaced(place: Place) -> None:  # noqa: F811
+    place.declare(
+        service("web", "debian:trixie-slim", command="[sh, -c, 'touch /tmp/well; exec sleep 600']", pull_policy="never")
+    )
+    await startup("test")
+    place.declare(
+        service("web", "debian:trixie-slim", command="[sh, -c, 'touch /tmp/well; exec sleep 601']", pull_policy="never")
+    )
+
+    result = await update("test")
+
+    assert isinstance(result, OperationResult)
+    [started] = result.services
+    assert (started.service, started.state, started.kept) == ("web", "healthy", False)
+    assert last(place).details["kept"] == []
