@@ -1,6 +1,6 @@
 """Names and ids for shell completion, read with as little as possible: a user waits for them between two keys.
 
-They come from SQLite files alone, read-only; where the stores are in PostgreSQL there are none.
+They come from SQLite files alone, read-only; where the stores are in PostgreSQL there are only names of hosts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from models.settings import Settings
+
 _BUSY_SECONDS = 0.05
+_POSTGRESQL_SECONDS = 2
+"""libpq waits no shorter time for a server."""
 _MOST = 50
 _LONGEST_NOTE = 60
 
@@ -56,6 +60,13 @@ _KINDS = {
     "errors": _Kind(
         "errors", "error_id", "category || coalesce(' of ' || service_name, '')", "deployment_errors", _OPEN_FIRST
     ),
+    "hosts": _Kind(
+        "deployment_logs",
+        "name",
+        "'last contact ' || substr(last_contact, 1, 16)",
+        "(SELECT *, '' AS environment FROM hosts)",
+        "1",
+    ),
     "alerts": _Kind("monitoring", "alert_id", "severity || ': ' || reason", "alerts", _OPEN_FIRST),
 }
 
@@ -63,7 +74,7 @@ _KINDS = {
 def recorded_names(kind: str, data_dir: Path, start: str = "", environment: str = "") -> list[RecordedName]:
     """Names that begin with `start`, newest first, of one environment or of all; at most 50.
 
-    `kind` is environments, operations, releases, snapshots, services, tickets, errors or alerts.
+    `kind` is environments, operations, releases, snapshots, services, tickets, errors, hosts or alerts.
 
     Raises:
         OSError, sqlite3.Error: The store cannot be read; the caller shows nothing then.
@@ -83,3 +94,29 @@ def recorded_names(kind: str, data_dir: Path, start: str = "", environment: str 
             {"start": start, "environment": environment},
         ).fetchall()
     return [RecordedName(str(name), " ".join(str(note).split())[:_LONGEST_NOTE]) for name, note in rows]
+
+
+def recorded_hosts(settings: Settings, start: str = "") -> list[RecordedName]:
+    """Names of hosts that begin with `start`, at most 50, wherever the stores are.
+
+    Raises:
+        OSError, sqlite3.Error, psycopg.Error: The store cannot be read; the caller shows nothing then.
+    """
+    if settings.stores_url is None:
+        return recorded_names("hosts", settings.data_dir, start)
+    import psycopg
+
+    file = settings.stores_password_file
+    limits = f"-c statement_timeout={_POSTGRESQL_SECONDS}s -c default_transaction_read_only=on"
+    with psycopg.connect(
+        settings.stores_url,
+        password=None if file is None else file.read_text().strip(),
+        connect_timeout=_POSTGRESQL_SECONDS,
+        options=limits,
+    ) as connection:
+        rows = connection.execute(
+            "SELECT name, 'last contact ' || to_char(last_contact, 'YYYY-MM-DD HH24:MI') FROM deployment_logs.hosts"
+            " WHERE starts_with(name, %s) ORDER BY 1 LIMIT %s",
+            (start, _MOST),
+        ).fetchall()
+    return [RecordedName(str(name), str(note)) for name, note in rows]

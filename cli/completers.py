@@ -45,6 +45,23 @@ def _environments(context: click.Context, start: str) -> _Names:
     return [*declared, *_recorded("environments", context, start)]
 
 
+def _hosts(_context: click.Context, start: str) -> _Names:
+    from adapters.recorded_names import recorded_hosts
+    from models.settings import current_settings
+
+    return recorded_hosts(current_settings(), start)
+
+
+def _invited(_context: click.Context, _start: str) -> _Names:
+    from datetime import UTC, datetime
+
+    from adapters.server.host_keys import HostKeys
+    from models.settings import current_settings
+
+    now = datetime.now(UTC)
+    return [(one.name, str(one.state(now))) for one in HostKeys(current_settings().prefect_home).all()]
+
+
 def _services(context: click.Context, start: str) -> _Names:
     from adapters.config.environment_files import environment_files
     from adapters.config.service_names import service_names
@@ -63,6 +80,8 @@ def _of_kinds(*kinds: str) -> Completer:
 
 environments = _completer(_environments)
 services = _completer(_services)
+hosts = _completer(_hosts)
+invited_hosts = _completer(_invited)
 operations = _of_kinds("operations")
 releases = _of_kinds("releases")
 snapshots = _of_kinds("snapshots")

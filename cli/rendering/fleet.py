@@ -34,7 +34,13 @@ def show_fleet(fleet: Fleet) -> None:
         )
         for host in fleet.hosts
     ]
-    show_table(("host", "id", "last contact", "version", "clock", "backlog", "environments", "engine"), rows)
+    if rows:
+        show_table(("host", "id", "last contact", "version", "clock", "backlog", "environments", "engine"), rows)
+    else:
+        say(
+            "No host is known yet: run `roas serve` or `roas worker` on the machine that has these environments. "
+            "Another machine joins by `roas fleet invite NAME` on the control plane."
+        )
     _show_environments(fleet)
 
 

@@ -13,14 +13,19 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from adapters.recorded_names import recorded_hosts
+from adapters.server.host_keys import HostKeys
 from adapters.stores import Stores
 from cli.completers import VARIABLE
+from models.hosts import HostIdentity
 from models.settings import Settings
 from tests.integration.stores.values import record_some
+from tests.support.postgresql_server import postgresql
 
 ROOT = Path(__file__).parents[3]
 _SLOW = {"prefect", "sqlalchemy", "sqlmodel", "docker", "numpy", "redis", "httpx"}
@@ -113,6 +118,29 @@ def test_ids_are_those_of_the_stores(folder: Path, line: str, store: str, query:
         recorded = [row[0] for row in connection.execute(query)]
     assert completed(folder, line) == recorded
     assert recorded
+
+
+def test_hosts_of_a_fleet_are_completed(folder: Path) -> None:
+    settings, now = Settings(data_dir=folder / "data"), datetime.now(UTC)
+    keys = HostKeys(settings.prefect_home)
+    for name in ("host-a", "host-b"):
+        keys.invite(name, now, timedelta(hours=1))
+    with Stores.open(settings) as stores:
+        stores.hosts.report(HostIdentity("id-1", "machine-a"), version="1", engine="unix:///e.sock", backlog=0)
+
+    assert completed(folder, "roas fleet revoke host") == ["host-a", "host-b"]
+    assert completed(folder, "roas fleet dismiss m") == ["machine-a"]
+    assert completed(folder, "roas fleet dismiss x") == []
+
+
+def test_hosts_are_completed_from_postgresql(tmp_path: Path) -> None:
+    with postgresql() as server, server.database() as url:
+        settings = Settings(data_dir=tmp_path, stores_url=url)
+        with Stores.open(settings) as stores:
+            for name in ("alpha", "beta"):
+                stores.hosts.report(HostIdentity(name, name), version="1", engine="unix:///e.sock", backlog=0)
+        assert [one.name for one in recorded_hosts(settings, "al")] == ["alpha"]
+        assert [one.name for one in recorded_hosts(settings)] == ["alpha", "beta"]
 
 
 def test_a_rollback_takes_a_proven_release_of_its_environment(folder: Path) -> None:
