@@ -8,7 +8,7 @@ import click
 
 from adapters.host.processes import this_user
 from cli import completers
-from cli.enrol import OF_FLEET
+from cli.enrol import OF_FLEET, remove_deployments
 from cli.options import as_json
 from cli.run_flow import show_answer
 from flows.runtime.terminal import echo
@@ -59,10 +59,11 @@ def leave(environment: str) -> None:
     from tasks.runtime.moves import leave_environment
 
     echo(leave_environment(environment, this_user()))
+    remove_deployments(environment)
 
 
 @fleet.command()
-@click.argument("host")
+@click.argument("host", shell_complete=completers.hosts)
 def dismiss(host: str) -> None:
     """Expect no contact of HOST (a name or an id): its silence is no alert until it is in contact again."""
     from tasks.recovery.hosts import dismiss_host

@@ -66,6 +66,10 @@ class ServerProcess:
 
 
 _ROOT = 0
+_ANSWERS_SECONDS = 2.0
+_BUSY_SECONDS = 10.0
+"""So long a command waits for a control plane that takes connections, or swallows them."""
+_AGAIN_SECONDS = 0.5
 _NO_LOG_OF_ITS_OWN = {"PREFECT_LOGGING_TO_API_ENABLED": "false"}
 _SERVER_ENDS_WITHIN_SECONDS = 5
 _DATABASE_ELSEWHERE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
@@ -129,7 +133,7 @@ def control_plane_answers(settings: Settings) -> bool:
         return False
     before = dict(os.environ)
     reach_control_plane(member)
-    status = _status(os.environ["PREFECT_API_URL"])
+    status = _status_of_busy(os.environ["PREFECT_API_URL"])
     if status == HTTPStatus.OK:
         return True
     os.environ.clear()
@@ -340,19 +344,41 @@ def _private_log(path: Path) -> IO[str]:
     return open(path, "a", opener=lambda name, flags: os.open(name, flags, FILE_MODE))
 
 
+def _status_of_busy(url: str) -> int | None:
+    """The status of a server that is asked again where it is busy: it answers late, or with an error of its own."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    timeout = _ANSWERS_SECONDS
+    while True:
+        try:
+            status = _ask_status(url, timeout)
+            is_busy = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        except (HTTPException, OSError) as error:
+            status = None
+            is_busy = isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError)
+        timeout = deadline - time.monotonic()
+        if not is_busy or timeout <= 0:
+            return status
+        time.sleep(min(_AGAIN_SECONDS, timeout))
+
+
 def _status(url: str) -> int | None:
     """The status with which a Prefect API answers us; None where nothing answers."""
+    try:
+        return _ask_status(url, _ANSWERS_SECONDS)
+    except (HTTPException, OSError):
+        return None
+
+
+def _ask_status(url: str, timeout: float) -> int:
     question = urllib.request.Request(f"{url}/admin/version")  # noqa: S310 - http by construction
     if credentials := os.environ.get("PREFECT_API_AUTH_STRING"):
         question.add_header("Authorization", "Basic " + base64.b64encode(credentials.encode()).decode())
     try:
-        with urllib.request.urlopen(question, timeout=2, context=_trusted(url)) as answer:  # noqa: S310 - as above
+        with urllib.request.urlopen(question, timeout=timeout, context=_trusted(url)) as answer:  # noqa: S310 - as above
             return int(answer.status)
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code
-    except (HTTPException, OSError):
-        return None
 
 
 def _trusted(url: str) -> ssl.SSLContext | None:

@@ -6,9 +6,12 @@ import asyncio
 import logging
 import shlex
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from uuid import UUID
 
-from httpx import HTTPError
+from httpx import HTTPError, HTTPStatusError
+from prefect import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.exceptions import PrefectException
 
 from adapters.config.environment_files import known_environments
@@ -21,6 +24,9 @@ from models.settings import current_settings
 log = logging.getLogger("roas")
 
 _LOOK_SECONDS = 15.0
+_BUSY_SECONDS = 60.0
+_AGAIN_SECONDS = 2.0
+_BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 _JOB = {
     # This host's own interpreter: nothing else has to be on the path of its worker.
@@ -50,12 +56,48 @@ async def deploy_environments(
 
 
 async def try_to_deploy(names: Iterable[str], pool: str, report: Callable[[str], None]) -> str | None:
-    """The same, where a worker makes up for it later; why it was not completed, None where it was."""
-    try:
-        await deploy_environments(names, pool, report)
-    except (RoasError, HTTPError, PrefectException) as error:
-        return " ".join(str(error).split()) or type(error).__name__
-    return None
+    """The same for each by itself; why one was not completed, None where all were.
+
+    A server that is busy is asked again for a minute; later a worker makes up for what is missing.
+    """
+    reason, loop = None, asyncio.get_running_loop()
+    deadline = loop.time() + _BUSY_SECONDS
+    for name in names:
+        while True:
+            try:
+                await deploy_environments([name], pool, report)
+            except (RoasError, HTTPError, PrefectException) as error:
+                if _may_pass(error) and loop.time() < deadline:
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                    continue
+                reason = reason or f"{name}: {' '.join(str(error).split()) or type(error).__name__}"
+            break
+    return reason
+
+
+async def remove_deployments(name: str) -> int:
+    """Remove all deployments that this host has of an environment, so that another host can have them; how many.
+
+    Raises:
+        PrefectHTTPStatusError: The server refuses it.
+        HTTPError: The server is away.
+    """
+    async with get_client() as client:
+        # The server finds only this host's.
+        found = await client.read_deployments(
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name]))
+        )
+        for one in found:
+            await client.delete_deployment(one.id)
+    return len(found)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the server may take a little later what it did not take now: it was away or busy, and refused nothing."""
+    if isinstance(error, HTTPStatusError):
+        status = error.response.status_code
+        return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _BUSY
+    return isinstance(error, HTTPError)
 
 
 async def keep_deployed(pool: str, every_seconds: float = _LOOK_SECONDS) -> None:
