@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli import completers
 from cli.options import as_json, read_input
 from cli.run_flow import show_answer
 from flows.runtime.terminal import echo
@@ -84,6 +85,7 @@ def invite(name: str, hours: int, json_wanted: bool) -> None:
     import re
 
     from adapters.server.host_keys import HostKeys
+    from adapters.server.program import program_to_hand_out
     from models.enrolment import HOST_NAME, Invitation
 
     if not re.fullmatch(HOST_NAME, name):
@@ -95,8 +97,12 @@ def invite(name: str, hours: int, json_wanted: bool) -> None:
     made = HostKeys(settings.prefect_home).invite(name, datetime.now(UTC), timedelta(hours=hours))
 
     def show(invitation: Invitation) -> None:
+        server = settings.public_ui_url
         echo(f"{invitation.name} may enrol once, until {invitation.expires_at:%Y-%m-%d %H:%M} UTC. On that host:")
-        echo(f"  roas enrol {settings.public_ui_url} {invitation.token}")
+        echo(f"  roas enrol {server} {invitation.token}")
+        if program_to_hand_out(settings) is not None:
+            echo("Without the program there, this installs it first, for root in /opt/roas:")
+            echo(f"  curl -fsS {server}/roas/install | sh -s -- {server} {invitation.token}")
         if settings.ui_url is None:
             echo("with the address by which that host reaches this server; ROAS_UI_URL makes it known here")
 
@@ -104,7 +110,7 @@ def invite(name: str, hours: int, json_wanted: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completers.invited_hosts)
 def revoke(name: str) -> None:
     """Let the credential of host NAME work no longer, within 5 seconds. Its applications go on; so does healing.
 
@@ -132,6 +138,30 @@ def _deploy(names: tuple[str, ...], member: Membership) -> None:
     reason = asyncio.run(try_to_deploy(names, member.pool, echo))
     if reason is not None:
         echo(f"roas: deployments are not complete yet: {reason}; `roas worker` makes them", err=True)
+
+
+def remove_deployments(environment: str) -> None:
+    """Remove what this host has deployed of an environment on its control plane, where it is enrolled at one."""
+    import asyncio
+
+    from adapters.server.membership import reach_control_plane, read_membership
+
+    member = read_membership(current_settings())
+    if member is None:
+        return
+    from httpx import HTTPError
+    from prefect.exceptions import PrefectException
+
+    from flows.runtime.engine_settings import take_settings_over
+    from flows.runtime.enrolled import remove_deployments as remove
+
+    reach_control_plane(member)
+    take_settings_over()
+    try:
+        echo(f"removed its {asyncio.run(remove(environment))} deployments from {member.server}")
+    except (HTTPError, PrefectException) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        echo(f"roas: its deployments are still at {member.server}, so no other host can deploy it: {said}", err=True)
 
 
 def _install_service() -> None:

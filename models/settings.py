@@ -142,6 +142,11 @@ class Settings(BaseModel):
         default=5, gt=0, le=1440, description="So long stores or server are away before the ping address is told."
     )
     server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
+    install_dir: Path | None = Field(
+        default=None,
+        description="Folder of the wheel and its requirements.txt that a control plane hands out to new hosts; without "
+        "it share/roas of the installed program, which the image of docker-compose.yml has.",
+    )
     ui_url: str | None = Field(
         default=None,
         description="Address of the Prefect UI in notifications, such as https://ops.example; without it the port on "

@@ -1,7 +1,8 @@
 """What hosts of a fleet may do on the control plane: each with a credential of its own, for what belongs to it.
 
 It stands before Prefect's API, which knows one password: a request with a host's credential is checked by
-core/runtime/host_access.py and passed on with that password. `POST /roas/enrol` and `POST /roas/leave` are here, too.
+core/runtime/host_access.py and passed on with that password. `POST /roas/enrol`, `POST /roas/leave` and `GET
+/roas/install` are here, too.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from core.runtime.host_access import (
     may_open_socket,
     narrowed,
 )
+from flows.runtime.host_install import INSTALL, install_file
 from flows.runtime.stores_of_hosts import StoresOfHosts
 from models.enrolment import EnrolRequest, HostKey, Membership, pool_of, run_tag
 from models.failures import RoasError
@@ -72,6 +74,8 @@ class HostGuard:
             await self._app(scope, receive, send)
         elif scope["path"] == "/roas/enrol" and scope["method"] == "POST":
             await (await self._enrol(receive))(scope, receive, send)
+        elif scope["path"].startswith(INSTALL) and scope["method"] == "GET":
+            await install_file(scope["path"])(scope, receive, send)
         else:
             user, password = _credentials(Headers(scope=scope).get("authorization", ""))
             if (pool := pool_of(user)) is None:
