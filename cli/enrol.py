@@ -149,19 +149,14 @@ def remove_deployments(environment: str) -> None:
     member = read_membership(current_settings())
     if member is None:
         return
-    from httpx import HTTPError
-    from prefect.exceptions import PrefectException
-
     from flows.runtime.engine_settings import take_settings_over
-    from flows.runtime.enrolled import remove_deployments as remove
+    from flows.runtime.enrolled import try_to_remove
 
     reach_control_plane(member)
     take_settings_over()
-    try:
-        echo(f"removed its {asyncio.run(remove(environment))} deployments from {member.server}")
-    except (HTTPError, PrefectException) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        echo(f"roas: its deployments are still at {member.server}, so no other host can deploy it: {said}", err=True)
+    reason = asyncio.run(try_to_remove(environment, echo))
+    if reason is not None:
+        echo(f"roas: its deployments are still at {member.server}, so no other host can deploy it: {reason}", err=True)
 
 
 def _install_service() -> None:

@@ -52,6 +52,8 @@ def run_agent(settings: Settings, pool: str | None = None) -> None:
     # A server that nobody named must not be started for an event.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Its own lines belong to no flow run, and Prefect would warn of each.
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     from flows.runtime.agent import Agent
     from flows.runtime.engine_settings import take_settings_over
     from flows.runtime.prefect_worker import PrefectWorker

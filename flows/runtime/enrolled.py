@@ -70,26 +70,28 @@ async def try_to_deploy(names: Iterable[str], pool: str, report: Callable[[str],
                 if _may_pass(error) and loop.time() < deadline:
                     await asyncio.sleep(_AGAIN_SECONDS)
                     continue
-                reason = reason or f"{name}: {' '.join(str(error).split()) or type(error).__name__}"
+                reason = reason or f"{name}: {_reason(error)}"
             break
     return reason
 
 
-async def remove_deployments(name: str) -> int:
-    """Remove all deployments that this host has of an environment, so that another host can have them; how many.
+async def try_to_remove(name: str, report: Callable[[str], None]) -> str | None:
+    """Remove this host's deployments of an environment, so that another host can have them; why it was not done."""
+    named = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
+    try:
+        async with get_client() as client:
+            # The server finds only this host's.
+            found = await client.read_deployments(deployment_filter=named)
+            for one in found:
+                await client.delete_deployment(one.id)
+    except (HTTPError, PrefectException) as error:
+        return _reason(error)
+    report(f"removed its {len(found)} deployments from the control plane")
+    return None
 
-    Raises:
-        PrefectHTTPStatusError: The server refuses it.
-        HTTPError: The server is away.
-    """
-    async with get_client() as client:
-        # The server finds only this host's.
-        found = await client.read_deployments(
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name]))
-        )
-        for one in found:
-            await client.delete_deployment(one.id)
-    return len(found)
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _may_pass(error: Exception) -> bool:
