@@ -236,7 +236,12 @@ def serve() -> None:
 
 @roas.command()
 @of_pool("Take the flow runs of this work pool too; by default ROAS_WORK_POOL, else none.")
-def worker(pool: str | None) -> None:
+@click.option(
+    "--with-healthcheck",
+    is_flag=True,
+    help="Answer at /health whether flow runs are taken: PREFECT_WORKER_WEBSERVER_HOST and _PORT name the address.",
+)
+def worker(pool: str | None, with_healthcheck: bool) -> None:
     """Watch, monitor and heal all environments of this host, in one process.
 
     It needs no Prefect server. With a work pool it takes flow runs from the server of PREFECT_API_URL too, each in a
@@ -252,7 +257,9 @@ def worker(pool: str | None) -> None:
         if (member := read_membership(settings)) is not None:
             reach_control_plane(member)
             pool = member.pool
-    run_agent(settings, pool)
+    if with_healthcheck and pool is None:
+        raise BadInputError("--with-healthcheck is about flow runs, and no work pool is named;", advice="give --pool.")
+    run_agent(settings, pool, with_health=with_healthcheck)
 
 
 @roas.command()

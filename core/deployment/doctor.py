@@ -179,7 +179,7 @@ def _workers(workers: dict[str, int]) -> Diagnosis:
         listed = ", ".join(f"{count} of pool {pool}" for pool, count in sorted(online.items()))
         return _ok("worker", f"Workers online: {listed}.")
     pool = next(iter(sorted(workers)), "roas")
-    fix = f"python -m flows.runtime.worker --pool {shlex.quote(pool)} --type process"
+    fix = f"roas worker --pool {shlex.quote(pool)}"
     return _wrong("worker", "No worker is online, so scheduled runs wait.", fix)
 
 

@@ -42,10 +42,10 @@ HUNG = 70
 """Exit code of a process whose event loop hung (EX_SOFTWARE)."""
 
 
-def run_agent(settings: Settings, pool: str | None = None) -> None:
+def run_agent(settings: Settings, pool: str | None = None, *, with_health: bool = False) -> None:
     """Watch all environments of this host until SIGTERM or Ctrl-C, and end this process.
 
-    With a `pool` take flow runs from it too.
+    With a `pool` take flow runs from it too; `with_health`: its worker answers whether it does.
     """
     manager = ServiceManager()
     _spare_memory()
@@ -65,7 +65,7 @@ def run_agent(settings: Settings, pool: str | None = None) -> None:
     gc.freeze()
     _log_plainly()
     echo(f"agent of this host starting; records in {settings.data_dir.absolute()}", err=True)
-    worker = PrefectWorker(pool, this_process().host) if pool is not None else None
+    worker = PrefectWorker(pool, this_process().host, with_health) if pool is not None else None
     if worker is not None:
         worker.fork()
     asyncio.run(_run(Agent(worker=worker), manager))

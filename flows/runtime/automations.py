@@ -17,7 +17,9 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 
 from flows.recovery.approve import SUSPENDED
-from flows.runtime.service_runs import STANDING
+
+STANDING = ("watch", "monitoring")
+"""The flows that run all the time where no agent does their work."""
 
 SILENT_FOR = timedelta(seconds=90)
 """Three heartbeats of a run, which are sent every 30 s."""

@@ -12,14 +12,17 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.host.warm_client import end_with_parent
 from flows.runtime.embedded import HEARTBEAT_SECONDS, RUN_SETTINGS
+from flows.runtime.engine_settings import take_settings_over
 from flows.runtime.isolation import Progress
+from flows.runtime.server_outages import keep_asking_the_server
+from models.enrolment import pool_of
 from models.failures import RoasError
 
 log = logging.getLogger("roas")
@@ -44,6 +47,8 @@ class PrefectWorker:
 
     pool: str
     name: str
+    with_health: bool = False
+    """Whether it answers at /health of PREFECT_WORKER_WEBSERVER_HOST and _PORT whether it asks for work."""
     _first: int | None = field(default=None, init=False)
 
     def fork(self) -> None:
@@ -99,7 +104,8 @@ class PrefectWorker:
         return os.posix_spawn(sys.executable, words, os.environ)
 
     def _words(self) -> list[str]:
-        return ["--pool", self.pool, "--type", "process", "--name", self.name]
+        words = ["--pool", self.pool, "--type", "process", "--name", self.name]
+        return [*words, "--with-healthcheck"] if self.with_health else words
 
 
 def run_spawned() -> None:
@@ -107,9 +113,29 @@ def run_spawned() -> None:
     _become_worker(int(sys.argv[1]), sys.argv[2:])
 
 
-def _become_worker(parent: int, words: list[str]) -> None:
-    from flows.runtime.worker import run_worker
+def run_worker(words: Sequence[str]) -> None:
+    """Run a worker in this process, which may have been imported with other variables.
 
+    `words` are those of `prefect worker start`. It outlives a server that is away.
+    """
+    take_settings_over()
+    keep_asking_the_server()
+    from prefect.cli import app
+
+    if pool_of(os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")[0]) in words:
+        # Before the worker, whose event loop is its own.
+        threading.Thread(target=_keep_deployed, args=(words,), daemon=True, name="deployments").start()
+    sys.argv = ["prefect", "worker", "start", *words]
+    app()
+
+
+def _keep_deployed(words: Sequence[str]) -> None:
+    from flows.runtime.enrolled import keep_deployed
+
+    asyncio.run(keep_deployed(words[words.index("--pool") + 1]))
+
+
+def _become_worker(parent: int, words: list[str]) -> None:
     # Another agent has a worker of its own, and what this one took would be counted for dead.
     end_with_parent(parent)
     # The command of runs says `python`, and means the one that has this program.

@@ -22,15 +22,13 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Event, Resource
-from prefect.states import Cancelled, Failed, Running
+from prefect.states import Cancelled, Failed
 from prefect.workers.process import ProcessWorker
 
 from flows.deployment.startup import startup
-from flows.monitoring.continuous import monitoring
 from flows.recovery.error_recovery import error_recovery
 from flows.recovery.watch import watch
 from flows.runtime.automations import declare_automations
-from flows.runtime.service_runs import begin_standing
 from models.recovery import RecoveryExecution
 from tests.e2e.flows.conftest import Place, place, well
 from tests.support.prefect_server import ask, own_server, server_variables
@@ -172,20 +170,6 @@ async def test_a_failed_watch_is_started_again_and_a_cancelled_one_is_not(api: s
     again = await after(cancelled, failed, *known)
 
     assert (again.state_name, again.deployment_id) == ("Scheduled", (await run_of(failed)).deployment_id)
-
-
-@pytest.mark.flow
-async def test_a_service_run_is_started_once(api: str) -> None:
-    parameters = {"environment": "test", "hours": 1}
-    await (await monitoring.ato_deployment(name="test", parameters=parameters)).aapply()
-
-    assert "monitoring/test" in await begin_standing()
-    (run,) = await deployed_runs("monitoring")
-    async with get_client() as client:
-        await client.set_flow_run_state(run.id, Running(), force=True)
-
-    assert "monitoring/test" not in await begin_standing()
-    assert [one.id for one in await deployed_runs("monitoring")] == [run.id]
 
 
 @asynccontextmanager

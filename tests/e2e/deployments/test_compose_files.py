@@ -121,15 +121,16 @@ def test_no_password_stands_in_the_control_plane() -> None:
         assert secret.read_text() not in text
 
 
-def test_only_the_socket_proxy_touches_the_engine() -> None:
+def test_only_socket_proxy_and_supervisor_touch_the_engine_and_no_network_reaches_them() -> None:
     touching = {
         name
         for name, service in rendered(CONTROL_PLANE)["services"].items()
         for volume in service.get("volumes", [])
         if "docker.sock" in volume["source"]
     }
-    assert touching == {"socket-proxy"}
-    assert rendered(CONTROL_PLANE)["services"]["socket-proxy"]["network_mode"] == "none"
+    assert touching == {"socket-proxy", "supervisor"}
+    for name in touching:
+        assert rendered(CONTROL_PLANE)["services"][name]["network_mode"] == "none"
 
 
 @pytest.mark.parametrize("name", ["dev", "prod"])

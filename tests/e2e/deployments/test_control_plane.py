@@ -190,11 +190,11 @@ def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ControlPlane
     assert groups
 
 
-def test_nothing_runs_as_root_but_the_socket_proxy(control_plane: ControlPlane) -> None:
+def test_nothing_runs_as_root_but_what_has_the_engine_s_socket(control_plane: ControlPlane) -> None:
     listed = control_plane.compose("ps", "--format", "json").stdout
     for line in listed.splitlines():
         service = json.loads(line)["Service"]
-        if service != "socket-proxy":
+        if service not in ("socket-proxy", "supervisor"):
             user = control_plane.compose("exec", "-T", service, "id", "-u").stdout.strip()
             assert user.isdigit(), service
             assert user != "0", service
@@ -229,21 +229,52 @@ def test_a_worker_does_not_become_root_on_the_host(control_plane: ControlPlane) 
     assert "Env" not in json.loads(seen.stdout)[0]["Config"]
 
 
-def test_what_needs_a_killed_service_calls_itself_unhealthy_and_comes_back_with_it(control_plane: ControlPlane) -> None:
-    def container(service: str) -> str:
-        return control_plane.compose("ps", "--all", "--quiet", service).stdout.strip()
+HEALS = (
+    *("postgres-1", "messaging-1", "cache-1", "server-1", "services-1", "caddy-1", "socket-proxy-1"),
+    *("supervisor-1", "supervisor-2", "worker-1", "exporter-1", "prometheus-1", "alertmanager-1"),
+)
 
-    names = {service: container(service) for service in ("postgres", "messaging", "server", "services", "worker")}
+
+@pytest.mark.parametrize("name", HEALS)
+def test_a_killed_service_is_started_again_and_becomes_healthy(control_plane: ControlPlane, name: str) -> None:
+    container = f"{control_plane.project}-{name}"
     before = f"{time.time():.9f}"
-    # The engine does not restart what was killed by hand.
-    subprocess.run(["docker", "kill", names["postgres"], names["messaging"]], check=True, capture_output=True)
-    for service in ("server", "services", "worker"):
+    subprocess.run(["docker", "kill", container], check=True, capture_output=True)
+    await_event(container, "health_status: healthy", since=before)
+
+
+@pytest.mark.parametrize("missing", ["postgres", "messaging"])
+def test_what_needs_a_stopped_service_calls_itself_unhealthy_and_comes_back_with_it(
+    control_plane: ControlPlane, missing: str
+) -> None:
+    names = {name: f"{control_plane.project}-{name}-1" for name in (missing, "server", "services", "worker")}
+    # Without messages the worker works on: flow runs are taken and recorded.
+    needing = ("server", "services", "worker") if missing == "postgres" else ("server", "services")
+    before = f"{time.time():.9f}"
+    assert control_plane.compose("stop", missing).returncode == 0
+    for service in needing:
         await_event(names[service], "health_status: unhealthy", since=before)
+    state = subprocess.run(
+        ["docker", "inspect", "--format", "{{.State.Status}}", names[missing]], capture_output=True, text=True
+    )
+    # Nothing starts what a person stopped.
+    assert state.stdout.strip() == "exited"
 
     before = f"{time.time():.9f}"
-    again = control_plane.compose("start", "postgres", "messaging")
+    again = control_plane.compose("start", missing)
 
     assert again.returncode == 0, again.stderr
-    for service in ("server", "services", "worker"):
+    for service in needing:
         await_event(names[service], "health_status: healthy", since=before)
     assert "Completed" in control_plane.run("collection/prod").stdout
+
+
+def test_the_worker_watches_each_environment_itself_and_nothing_is_scheduled_to(control_plane: ControlPlane) -> None:
+    scheduled = {
+        deployment["entrypoint"].rsplit(".", 1)[1]
+        for deployment in control_plane.ask_server("/deployments/filter")
+        if deployment["schedules"]
+    }
+    assert scheduled == {"drift", "report", "lifecycle"}
+    said = control_plane.compose("logs", "worker").stdout
+    assert all(f"watching {name}" in said for name in ("dev", "prod"))

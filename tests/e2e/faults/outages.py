@@ -232,9 +232,9 @@ def watched(place: OutageInstallation) -> Iterator[None]:
 
 
 def worker_command(programs: Path) -> list[str]:
-    """How a worker is begun."""
-    own = [str(programs / "python"), "-m", "flows.runtime.worker"]
-    return [*own, "--pool", "roas", "--type", "process"]
+    """A worker that outlives its server, without the agent, which would watch instead of the run."""
+    begin = "import sys; from flows.runtime.prefect_worker import run_worker; run_worker(sys.argv[1:])"
+    return [str(programs / "python"), "-c", begin, "--pool", "roas", "--type", "process"]
 
 
 async def _deploy_watch() -> UUID:

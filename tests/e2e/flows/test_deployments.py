@@ -1,4 +1,4 @@
-"""prefect.yaml and `roas serve` offer the same deployments."""
+"""prefect.yaml and `roas serve` offer the same deployments; the worker of prefect.yaml is an agent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from prefect.events import DeploymentEventTrigger
 from flows.runtime.deployments import deployments_of
 
 ROOT = Path(__file__).parents[3]
-_BY_AN_AGENT = ("watch", "monitoring")
-"""Beside `roas serve` an agent does their work, so only the worker of prefect.yaml needs a schedule for them."""
-
 
 @pytest.mark.parametrize("environment", ["dev", "prod"])
 def test_prefect_yaml_lists_what_serve_serves(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,9 +27,7 @@ def test_prefect_yaml_lists_what_serve_serves(environment: str, monkeypatch: pyt
         limit = entry.get("concurrency_limit")
         assert (limit["limit"] if limit else None) == deployment.concurrency_limit
         listed_crons = [one.get("cron") for one in entry.get("schedules", [])]
-        assert [getattr(one.schedule, "cron", None) for one in deployment.schedules or []] == (
-            [] if deployment.flow_name in _BY_AN_AGENT else listed_crons
-        )
+        assert [getattr(one.schedule, "cron", None) for one in deployment.schedules or []] == listed_crons
         reported = [
             {"name": one.name, "match": one.match.model_dump(), "parameters": one.parameters}
             for one in deployment.triggers

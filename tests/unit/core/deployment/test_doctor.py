@@ -87,7 +87,7 @@ def test_a_machine_without_fault_is_ok_and_needs_no_command() -> None:
         ("server", {"server": ServerFacts(url="http://s/api", problem="refused")}, Verdict.WRONG, "roas serve"),
         ("worker", {"server": ServerFacts(url="http://s/api", workers={"roas": 2})}, Verdict.OK, ""),
         ("worker", {"server": ServerFacts(url="http://s/api", workers={"roas": 0})}, Verdict.WRONG,
-         "python -m flows.runtime.worker --pool roas --type process"),
+         "roas worker --pool roas"),
         ("worker", {"server": ServerFacts(url="http://s/api", wants_password=True)}, Verdict.WARNING,
          "export PREFECT_API_AUTH_STRING"),
         ("worker", {"server": ServerFacts(url="http://s/api", is_served_here=True)}, Verdict.OK, ""),
