@@ -6,7 +6,7 @@ import threading
 TIMEOUT_SECONDS = 60
 
 
-def await_event(container: str, action: str, *, since: str = "0", within: float = TIMEOUT_SECONDS) -> None:
+def await_event(container: str, action: str, *, since: str = "0") -> None:
     """Return once the engine has told of this about the container (events of the past count, from `since` on)."""
     with subprocess.Popen(
         [
@@ -18,7 +18,7 @@ def await_event(container: str, action: str, *, since: str = "0", within: float 
         bufsize=1,
     ) as events:
         assert events.stdout is not None
-        limit = threading.Timer(within, events.kill)
+        limit = threading.Timer(TIMEOUT_SECONDS, events.kill)
         limit.start()
         try:
             seen = []
