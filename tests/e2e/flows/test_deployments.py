@@ -12,6 +12,7 @@ from flows.runtime.deployments import deployments_of
 
 ROOT = Path(__file__).parents[3]
 
+
 @pytest.mark.parametrize("environment", ["dev", "prod"])
 def test_prefect_yaml_lists_what_serve_serves(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(ROOT / "deployments/environments"))
