@@ -22,6 +22,7 @@ from models.failures import (
     NotFoundError,
     StartFailedError,
     StoreError,
+    StoreUnreachableError,
     ValidationFailedError,
 )
 from models.recovery import RecoveryOutcome
@@ -31,19 +32,21 @@ from tasks.runtime.store_access import journals_folder
 
 log = logging.getLogger("roas")
 
+_NO_ERROR_OF_THE_APPLICATION = (EnvironmentBusyError, LeaseLostError, StoreUnreachableError)
+
 
 async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> RecoveryOutcome | None:
     """Announce a failure, and let error recovery take its evidence and record the error; it takes no action.
 
-    That another operation holds or took the environment, or that a person asked for what does not exist, is no error
-    of the application. Where the runner was lost during a rollback, the failure and its evidence are on record already.
+    That another operation holds or took the environment, that the stores stayed away, or that a person asked for what
+    does not exist, is no error of the application. Where the runner was lost during a rollback, the failure and its evidence are on record already.
     """
     error = failure.error
     if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):
         return None
     service = error.service if isinstance(error, StartFailedError) else None
     announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)
-    if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, EnvironmentBusyError | LeaseLostError):
+    if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, _NO_ERROR_OF_THE_APPLICATION):
         return None
     source = "validation" if isinstance(error, ValidationFailedError) else str(recorder.operation_type)
     try:

@@ -32,6 +32,7 @@ from models.failures import (
     LeaseLostError,
     OperationCancelledError,
     RoasError,
+    StoreUnreachableError,
     ValidationFailedError,
 )
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
@@ -364,6 +365,8 @@ async def _settle(
         what = f"{recorder.kind} of {recorder.name} was {how} before it had ended."
         failure, within = OperationCancelledError(what), ROLL_BACK_WITHIN.total_seconds()
     text = await recorder.without_secrets(failure)
+    if isinstance(failure, StoreUnreachableError):
+        text = f"the stores stayed away: {text}"
     log.error("%s of %s failed: %s", recorder.kind, recorder.name, text)
     try:
         if on_failure is not None:

@@ -276,8 +276,8 @@ async def finish_operation(
     details: dict[str, Any],
     *,
     settles: str | None = None,
-) -> tuple[str, ...]:
-    """Write how an operation ended, and the ids of the errors that it settled; see FinishOperation.
+) -> list[str]:
+    """Write how an operation ended, and return the ids of the errors that it settled; see FinishOperation.
 
     While the stores stay away it is left in the journal of this host, and nothing is said to be settled.
 
@@ -294,9 +294,9 @@ async def finish_operation(
             raise
         await asyncio.to_thread(leave_for_later, write, journals_folder())
         log.warning("how %s ended is recorded once the stores are back: %s", deployment_id, error.what)
-        return ()
+        return []
     await cancel_runs_of(closed, write.why)
-    return answered
+    return list(answered)
 
 
 @retry_write

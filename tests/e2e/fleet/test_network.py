@@ -88,6 +88,7 @@ def one_record_each(fleet: Fleet, name: str, times: int) -> None:
         found = stores.recoveries.find(environment=name)
         assert [one.success for one in found] == [True] * times
         assert len({one.attempt_id for one in found}) == times
+        assert {one.error_id for one in found} == {one.error_id for one in stores.errors.latest(name)}
         assert stores.tickets.find(environment=name) == []
 
 

@@ -16,6 +16,7 @@ from models.failures import (
     EnvironmentBusyError,
     LeaseLostError,
     StartFailedError,
+    StoreUnreachableError,
     ValidationFailedError,
 )
 from models.operations import Operation, OperationStatus, OperationType, Runner
@@ -138,6 +139,19 @@ async def test_a_busy_environment_is_no_error_of_the_application(place: Place) -
     assert (only().status, only().details["error"]) == (OperationStatus.FAILED, "EnvironmentBusyError")
     assert open_stores().errors.latest("test") == []
     assert open_stores().tickets.find(environment="test") == []
+
+
+async def test_stores_that_stay_away_are_no_error_of_the_application(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+
+    async def lose_the_stores(_recorder: OperationRecorder) -> None:
+        raise StoreUnreachableError("Store errors: no answer;")
+
+    with pytest.raises(StoreUnreachableError):
+        await run_operation(lose_the_stores)
+
+    assert only().details["reason"] == "the stores stayed away: Store errors: no answer;"
+    assert open_stores().errors.latest("test") == []
 
 
 async def test_a_cancelled_operation_is_rolled_back_to_the_end_and_recorded(place: Place) -> None:
