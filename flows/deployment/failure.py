@@ -39,7 +39,8 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
     """Announce a failure, and let error recovery take its evidence and record the error; it takes no action.
 
     That another operation holds or took the environment, that the stores stayed away, or that a person asked for what
-    does not exist, is no error of the application. Where the runner was lost during a rollback, the failure and its evidence are on record already.
+    does not exist, is no error of the application. Where the runner was lost during a rollback, the failure and its
+    evidence are on record already.
     """
     error = failure.error
     if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):
