@@ -13,21 +13,24 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 import yaml
 
 from adapters.prometheus.exporter import StoreCollector, metrics_server
 from adapters.prometheus.monitoring_figures import OF_HOSTS, OF_SERVICES
 from adapters.redis_cache import Cache
 from adapters.stores import Stores
+from adapters.stores.sql import table
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ProbeResult, RecordedScore, ServiceHealth, ServiceVerdict
-from models.hosts import HostIdentity
+from models.hosts import SILENT_AFTER, SKEW_ALERTS_OVER, HostIdentity
 from models.metrics import HOST, Alert, AlertSeverity, AlertState, Baseline, Dependency, Metric, Prediction
 from models.operations import INTERRUPTION_SECONDS, Operation, OperationStatus, OperationType, StateChange
 from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from models.snapshots import DataSnapshot, Rehearsal, SnapshotState
+from models.tables.deployment_logs import HostRow
 from tests.support.dashboards import DASHBOARDS, FOLDER, addresses, panels, queries
 from tests.support.prometheus_server import PrometheusForTests, prometheus, prometheus_needed, running_prometheus
 from tests.support.store_rows import put_alerts
@@ -69,6 +72,38 @@ def test_each_rule_is_tested() -> None:
         one["alertname"] for case in yaml.safe_load(RULE_TESTS.read_text())["tests"] for one in case["alert_rule_test"]
     }
     assert tested == {rule["alert"] for rule in RULES}
+
+
+def test_a_host_is_skewed_and_silent_in_the_rules_where_it_is_so_in_the_fleet() -> None:
+    expressions = {rule["alert"]: rule["expr"] for rule in RULES}
+    assert f"> {SKEW_ALERTS_OVER.total_seconds():g} " in expressions["RoasHostClockSkewed"]
+    assert expressions["RoasHostSilent"] == "roas_host_silent == 1"
+
+
+@prometheus_needed
+def test_a_real_prometheus_raises_an_alert_of_the_host_that_the_fleet_calls_silent(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", environments_dir=tmp_path)
+    with Stores.open(settings) as stores:
+        for name in ("alpha", "beta"):
+            stores.hosts.report(HostIdentity(host_id=f"h-{name}", name=name), version="1", engine="", backlog=0)
+        with stores.databases["deployment_logs"].write() as connection:
+            before = datetime.now(UTC) - SILENT_AFTER
+            connection.execute(
+                sa.update(table(HostRow)).where(table(HostRow).c.host_id == "h-alpha").values(last_contact=before)
+            )
+        assert [one.host.name for one in stores.hosts.notice()] == ["alpha"]
+        collector = StoreCollector(stores, settings, Cache())
+        with (
+            metrics_server(collector, "127.0.0.1", 0) as exporter,
+            prometheus(tmp_path, exporter.split("/")[2], RULES_FILE) as server,
+        ):
+            firing = 'ALERTS{alertname="RoasHostSilent", alertstate="firing"}'
+            deadline = time.monotonic() + 30
+            while not (found := server.ask(firing)):
+                assert time.monotonic() < deadline
+                stores.hosts.report(HostIdentity(host_id="h-beta", name="beta"), version="1", engine="", backlog=0)
+                time.sleep(0.2)
+            assert {one["metric"]["host"] for one in found} == {"alpha"}
 
 
 def test_prometheus_is_reported_of_the_rules() -> None:
