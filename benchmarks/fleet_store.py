@@ -35,7 +35,7 @@ from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation, EnvironmentHost, HostRow
-from models.tables.monitoring import AlertRow, DeploymentHealth, Heartbeat
+from models.tables.monitoring import AlertRow, DeploymentHealth, Heartbeat, MetricSample, MetricSeries
 from tests.support.postgresql_server import postgresql
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +44,9 @@ ENVIRONMENTS_A_HOST = 10
 HOST = 0
 """The one whose writes are measured."""
 OPERATIONS = 20
+SERVICES = tuple(f"s{number}" for number in range(5))
+SAMPLED = ("cpu_usage", "memory_usage", "memory_bytes", "processes")
+SAMPLED_MINUTES = 15
 _ROWS = 5_000
 _RUNS = 5
 
@@ -83,10 +86,10 @@ def opened(database: str) -> Iterator[tuple[Stores, Settings]]:
         yield stack.enter_context(Stores.open(settings)), settings
 
 
-def fill(stores: Stores, count: int, judgements: int) -> None:
+def fill(stores: Stores, count: int, judgements: int, environments_a_host: int = ENVIRONMENTS_A_HOST) -> None:
     """Rows of so many environments, as months of use leave them."""
     now, names = datetime.now(UTC), [f"env-{place:05}" for place in range(count)]
-    hosts = [f"h-{place:06}" for place in range(max(1, count // ENVIRONMENTS_A_HOST))]
+    hosts = [f"h-{place:06}" for place in range(max(1, count // environments_a_host))]
     put(stores, HostRow, (_host(one, now) for one in hosts))
     bound = zip(names, itertools.cycle(hosts), strict=False)
     put(stores, EnvironmentHost, ({"environment": name, "host_id": host, "since": now} for name, host in bound))
@@ -94,6 +97,13 @@ def fill(stores: Stores, count: int, judgements: int) -> None:
     put(stores, DeploymentHealth, (_judgement(name, turn, now) for turn in range(judgements) for name in names))
     put(stores, AlertRow, (_alert(name, turn, now) for turn in range(20) for name in names))
     put(stores, Heartbeat, ({"name": f"watch/{name}", "beat_at": now} for name in names))
+    every = itertools.product(names, SERVICES, SAMPLED)
+    put(stores, MetricSeries, ({"environment": one, "service": of, "metric": name} for one, of, name in every))
+    with stores.databases["monitoring"].write() as connection:
+        series = connection.scalars(sa.select(table(MetricSeries).c.id)).all()
+    last = round(now.timestamp() * 1000)
+    times = [last - 60_000 * minute for minute in reversed(range(SAMPLED_MINUTES))]
+    put(stores, MetricSample, ({"ts": ts, "series": one, "value": 1.0} for ts in times for one in series))
     for database in stores.databases.values():
         database.analyse()
 
@@ -203,10 +213,10 @@ def _writes(stores: Stores, names: Sequence[str], label: str) -> dict[str, Calla
     def measured(place: int) -> None:
         # A collection of five services.
         now = datetime.now(UTC)
-        which = itertools.product(range(5), ("cpu_usage", "memory_usage", "memory_bytes", "processes"))
+        which = itertools.product(SERVICES, SAMPLED)
         name = names[place % len(names)]
         stores.metrics.add(
-            [Metric(environment=name, service=f"s{one}", name=of, value=1.0, sampled_at=now) for one, of in which]
+            [Metric(environment=name, service=one, name=of, value=1.0, sampled_at=now) for one, of in which]
         )
 
     return {

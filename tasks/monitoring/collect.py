@@ -13,6 +13,7 @@ from prefect import task
 from adapters.compose.variables import secret_values
 from adapters.host.machine import sample_host
 from adapters.probes.run import run_probe
+from adapters.stores import Stores
 from adapters.stores.check import figures
 from core.deployment.desired_state import meant_to_run
 from core.monitoring.assess import Assessment, RememberedState
@@ -96,7 +97,11 @@ async def probe_service(
 @in_thread
 def read_memory(environment: str, now: datetime) -> RememberedState:
     """All that a round is judged by, and what is being done to the environment."""
-    stores = open_stores()
+    return remembered(open_stores(), environment, now)
+
+
+def remembered(stores: Stores, environment: str, now: datetime) -> RememberedState:
+    """The same from given stores."""
     running = [one for one in stores.operations.running(environment) if one.status is OperationStatus.RUNNING]
     ended = stores.operations.history(environment=environment, limit=5)
     return RememberedState(
@@ -108,8 +113,8 @@ def read_memory(environment: str, now: datetime) -> RememberedState:
             (one, frozenset(change.service for change in stores.progress.changes(one.deployment_id))) for one in running
         ),
         settling=tuple(one for one in ended if one.ended_at is not None and now - one.ended_at < _SETTLES_IN),
-        stopped=_is_stopped(environment),
-        collected_at=_last_round(environment),
+        stopped=not meant_to_run(stores.operations.latest_recorded(environment)),
+        collected_at=stores.heartbeats.all().get(f"collection/{environment}"),
         health=next(iter(stores.health.history(environment=environment, limit=1)), None),
         store_bytes=max((float(sum(figures(one).bytes.values())) for one in stores.databases.values()), default=None),
     )

@@ -36,6 +36,7 @@ class PostgresqlForTests:
     address: str = ""
     """Where it listens besides its socket; who comes from there needs a password."""
     port: int = 5432
+    connections: int = 60
 
     def url(self, database: str, user: str = "roas") -> str:
         port = f"&port={self.port}" if self.address else ""
@@ -63,7 +64,7 @@ class PostgresqlForTests:
         """Start, stop or restart it, and wait until that is done."""
         options = (
             f"-c listen_addresses={self.address} -c port={self.port} -c unix_socket_directories={self.folder} "
-            "-c max_connections=60"
+            f"-c max_connections={self.connections}"
         )
         run_as_server(
             [self.programs / "pg_ctl", *words, "-w", "-D", self.folder / "cluster", "-l", self.folder / "log"]
@@ -72,12 +73,12 @@ class PostgresqlForTests:
 
 
 @contextmanager
-def postgresql(address: str = "") -> Iterator[PostgresqlForTests]:
+def postgresql(address: str = "", connections: int = 60) -> Iterator[PostgresqlForTests]:
     """A server from Debian's package, stopped and removed afterwards; with an address it listens there, too."""
     programs = server_programs()
     folder = Path(tempfile.mkdtemp(prefix="roas-pg-"))
     port = free_port() if address else 5432
-    server = PostgresqlForTests(folder=folder, programs=programs, address=address, port=port)
+    server = PostgresqlForTests(folder=folder, programs=programs, address=address, port=port, connections=connections)
     try:
         if (user := server_user()) is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
