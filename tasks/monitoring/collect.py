@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 from prefect import task
@@ -14,7 +14,7 @@ from adapters.compose.variables import secret_values
 from adapters.host.machine import sample_host
 from adapters.probes.run import run_probe
 from adapters.stores import Stores
-from adapters.stores.check import figures
+from adapters.stores.repositories.repositories import Repositories
 from core.deployment.desired_state import meant_to_run
 from core.monitoring.assess import Assessment, RememberedState
 from core.monitoring.snapshot import Evaluation
@@ -102,6 +102,13 @@ def read_memory(environment: str, now: datetime) -> RememberedState:
 
 def remembered(stores: Stores, environment: str, now: datetime) -> RememberedState:
     """The same from given stores."""
+    with stores.at_one_moment() as one:
+        found = _remembered(one, environment, now)
+    sizes = (float(sum(database.sizes().values())) for database in stores.databases.values())
+    return replace(found, store_bytes=max(sizes, default=None))
+
+
+def _remembered(stores: Repositories, environment: str, now: datetime) -> RememberedState:
     running = [one for one in stores.operations.running(environment) if one.status is OperationStatus.RUNNING]
     ended = stores.operations.history(environment=environment, limit=5)
     return RememberedState(
@@ -114,9 +121,9 @@ def remembered(stores: Stores, environment: str, now: datetime) -> RememberedSta
         ),
         settling=tuple(one for one in ended if one.ended_at is not None and now - one.ended_at < _SETTLES_IN),
         stopped=not meant_to_run(stores.operations.latest_recorded(environment)),
-        collected_at=stores.heartbeats.all().get(f"collection/{environment}"),
+        collected_at=stores.heartbeats.of(f"collection/{environment}"),
         health=next(iter(stores.health.history(environment=environment, limit=1)), None),
-        store_bytes=max((float(sum(figures(one).bytes.values())) for one in stores.databases.values()), default=None),
+        store_bytes=None,
     )
 
 
@@ -195,7 +202,7 @@ def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
 
 def _last_round(environment: str) -> datetime | None:
     """When the last round that was kept was looked at; None where there is none."""
-    return open_stores().heartbeats.all().get(f"collection/{environment}")
+    return open_stores().heartbeats.of(f"collection/{environment}")
 
 
 def _is_stopped(environment: str) -> bool:

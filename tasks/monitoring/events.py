@@ -267,5 +267,5 @@ async def inspect_environment(environment: Environment) -> tuple[list[ContainerS
 @in_thread
 def is_watched(environment: str, now: datetime) -> bool:
     """Whether a watch of an environment left a heartbeat lately."""
-    last = open_stores().heartbeats.all().get(f"watch/{environment}")
+    last = open_stores().heartbeats.of(f"watch/{environment}")
     return last is not None and now - last < _SILENT_AFTER

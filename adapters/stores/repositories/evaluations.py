@@ -127,8 +127,13 @@ class Heartbeats(Repository):
         with self._database.write() as connection:
             upsert(connection, Heartbeat, {"name": name, "beat_at": now}, keys=["name"])
 
+    def of(self, name: str) -> datetime | None:
+        """When one was last seen going on; None where it never was."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(_heartbeats.c.beat_at).where(_heartbeats.c.name == name))
+
     def all(self) -> dict[str, datetime]:
-        """When each was last seen going on."""
+        """When each was last seen going on, of all hosts."""
         return {row.name: row.beat_at for row in self._all(sa.select(_heartbeats))}
 
 

@@ -70,7 +70,7 @@ class Metrics(Repository):
             place = sa.func.row_number().over(partition_by=_samples.c.series, order_by=_samples.c.ts.desc())
             recent = (
                 sa.select(_samples, place.label("place"))
-                .where(_samples.c.ts > newest - _LATEST // timedelta(milliseconds=1))
+                .where(_samples.c.ts > newest - _LATEST // timedelta(milliseconds=1), _samples.c.series.in_(mine))
                 .subquery()
             )
             found = connection.execute(
