@@ -201,7 +201,11 @@ def test_a_row_refers_to_its_owner(stores: Stores, settings: Settings, store, ta
 @pytest.mark.parametrize("store", BASES)
 def test_migrations_make_what_the_rows_say(stores: Stores, store) -> None:
     with stores.databases[store].read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), BASES[store].metadata) == []
+        differences = compare_metadata(MigrationContext.configure(connection), BASES[store].metadata)
+        is_shared = connection.dialect.name == "postgresql"
+    # Files have no use for it.
+    of_postgresql = {"idx_metric_samples_series"} if is_shared and store == "monitoring" else set()
+    assert {getattr(one[1], "name", one) for one in differences} == of_postgresql
 
 
 @pytest.mark.parametrize("store", BASES)
