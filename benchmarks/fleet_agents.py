@@ -69,7 +69,9 @@ def run_agents(hosts: list[SimulatedHost], folder: Path, seconds: float, process
     ready = context.Barrier(min(processes, len(hosts)))
     parts = [hosts[place :: ready.parties] for place in range(ready.parties)]
     running = [
-        context.Process(target=_run_part, args=(part, folder, seconds, ready, folder / f"took-{place}.json"))
+        context.Process(
+            target=_run_part, args=(part, folder, seconds, ready, folder / f"took-{place}.json"), daemon=True
+        )
         for place, part in enumerate(parts)
     ]
     for one in running:

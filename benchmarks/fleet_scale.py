@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -57,6 +58,8 @@ def main() -> None:
     parser.add_argument("--poll-seconds", type=float, default=None, help="Between two questions of a worker.")
     parser.add_argument("--without-prefect", action="store_true")
     given = parser.parse_args()
+    # Servers and folders go, too, where it is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(
         f"{_processor_model()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB; load {os.getloadavg()[0]:.1f} before"
     )

@@ -91,7 +91,7 @@ class Metrics(Repository):
         return [_to_metric(environment, row) for row in self._all(query)]
 
 
-def _newest_of(environment: str, dialect: str) -> sa.Select[tuple[int]]:
+def _newest_of(environment: str, dialect: str) -> sa.Select[Any]:
     """When an environment was sampled last."""
     its = _series.c.environment == environment
     if dialect == "postgresql":
