@@ -12,6 +12,7 @@ from uuid import UUID
 from httpx import HTTPError, HTTPStatusError
 from prefect import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.context import AsyncClientContext
 from prefect.exceptions import PrefectException
 
 from adapters.config.environment_files import known_environments
@@ -45,13 +46,15 @@ async def deploy_environments(
         HTTPError: The server is away.
     """
     made: dict[str, list[UUID]] = {}
-    for name in names:
-        # What watches and monitors is the agent of the host.
-        found = await asyncio.to_thread(deployments_of, name)
-        for one in found:
-            one.job_variables = dict(_JOB)
-            made.setdefault(name, []).append(await one.aapply(work_pool_name=pool))
-        report(f"{name}: {len(found)} deployments")
+    # One connection for all: each would be made anew, which takes several ways to the server and back.
+    async with AsyncClientContext.get_or_create():
+        for name in names:
+            # What watches and monitors is the agent of the host.
+            found = await asyncio.to_thread(deployments_of, name)
+            for one in found:
+                one.job_variables = dict(_JOB)
+                made.setdefault(name, []).append(await one.aapply(work_pool_name=pool))
+            report(f"{name}: {len(found)} deployments")
     return made
 
 

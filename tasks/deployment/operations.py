@@ -144,9 +144,12 @@ def _living(lease: LeaseResult | None) -> str | None:
 
 
 def _holder_known(known: RecoveryRecords, now: datetime) -> str | None:
-    """Another process that held the environment when the stores were read last, and may do so still."""
+    """Another process that held the environment when the stores were read last, and may do so still.
+
+    Of this host it is none: who holds the environment here has its lock as well, which tells the present.
+    """
     lease = known.lease
-    if lease is None or lease.expires_at <= now or _is_ours(lease):
+    if lease is None or lease.expires_at <= now or _is_ours(lease) or lease.host_id == this_host().host_id:
         return None
     return _living(lease)
 

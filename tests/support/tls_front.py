@@ -17,10 +17,12 @@ def tls_front(address: str, port: int, to_port: int, certificate: Path) -> Itera
     """Listen at an address with a certificate and its key, and pass on to a port of the loopback."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    loop, stop, listening = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+    stop, listening = asyncio.Event(), threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
 
     async def serve() -> None:
         async with await asyncio.start_server(pass_on, address, port, ssl=context):
+            loops.append(asyncio.get_running_loop())
             listening.set()
             await stop.wait()
 
@@ -31,15 +33,15 @@ def tls_front(address: str, port: int, to_port: int, certificate: Path) -> Itera
             await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
         writer.close()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
+    # Connections that are still open are cancelled at its end.
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     assert listening.wait(20), f"nothing listens at {address}:{port}"
     try:
         yield
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        loops[0].call_soon_threadsafe(stop.set)
         thread.join()
-        loop.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

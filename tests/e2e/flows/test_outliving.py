@@ -18,6 +18,7 @@ from tasks.deployment.operations import LEASE, hold_environment, who_holds
 from tasks.monitoring.events import EventFeed
 from tasks.recovery.records import record_error
 from tasks.runtime.clients import find_environment
+from tasks.runtime.hosts import this_host
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.stores import open_stores
 from tests.e2e.faults.outages import HOLD_GATE, held_by_another_process
@@ -95,6 +96,21 @@ async def test_while_the_stores_are_held_one_holder_at_a_time_acts_on_this_machi
         assert await who_holds("test") is None
 
     assert open_stores().leases.current("test", datetime.now(UTC)) is None
+
+
+async def test_what_this_host_held_when_the_stores_were_read_last_is_free_once_its_lock_is(place: Place) -> None:
+    place.declare("web:\n  image: none\n")
+    now, mine = datetime.now(UTC), this_host().host_id
+    assert open_stores().leases.acquire("test", "p-1", "start", now, LEASE, runner=ELSEWHERE, host_id=mine).acquired
+    access = StoreAccess("test")
+    with outliving_stores(access):
+        await access.begin()
+        assert str(await who_holds("test")).startswith("p-1 (start")
+        with held_by_another_process(HOLD_GATE, place.settings.data_dir / "gate.lock"):
+            await record_error.fn(RecordError(error=ERROR))
+            assert access.away
+            assert await who_holds("test") is None
+        await until_back(access)
 
 
 async def test_what_another_host_held_when_the_stores_were_read_last_is_left_alone(place: Place) -> None:
