@@ -1,8 +1,10 @@
 """The agent of a host: memory, processor, time until all environments are watched, and until a kill is healed.
 
     python -m benchmarks.fleet agent --environments 50
+    python -m benchmarks.fleet served --environments 1
 
-Each environment is one container of debian:trixie-slim that sleeps, without a network. All are removed at the end. The
+`served` measures `roas serve --agent`: the Prefect server, its runner and the agent, all processes together. Each
+environment is one container of debian:trixie-slim that sleeps, without a network. All are removed at the end. The
 goals are those of one and of fifty environments.
 """
 
@@ -12,6 +14,7 @@ import argparse
 import os
 import secrets
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -33,17 +36,19 @@ _HEALED_WITHIN_SECONDS = 120.0
 _SERVICE = "sleeper"
 _ONE = {"pss": 150.0, "watched": 30.0, "healed": 5.0, "processor": 10.0}
 _MANY = {"pss": 400.0, "watched": 30.0, "healed": 5.0, "processor": 10.0}
+_WITH_SERVER = {"pss": 100.0, "watched": 30.0}
+"""What the server may add."""
 
 
 def main() -> int:
     """Measure; 1 where a goal is missed."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("what", choices=["agent"])
+    arguments.add_argument("what", choices=["agent", "served"])
     arguments.add_argument("--environments", type=int, default=50, choices=range(1, _MOST + 1), metavar="1-50")
     arguments.add_argument("--idle", type=float, default=60.0, help="seconds over which the processor is measured")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="roas-fleet-") as folder, _applications(Path(folder), given) as names:
-        return 0 if _measured(Path(folder), names, given.idle) else 1
+        return 0 if _measured(Path(folder), names, given) else 1
 
 
 @contextmanager
@@ -72,33 +77,39 @@ def _applications(folder: Path, given: argparse.Namespace) -> Iterator[list[str]
             run_docker("rm", "-f", *left)
 
 
-def _measured(folder: Path, names: list[str], idle: float) -> bool:
-    goals = _ONE if len(names) == 1 else _MANY
-    places = {"ROAS_DATA_DIR": str(folder / "data"), "ROAS_ENVIRONMENTS_DIR": str(folder / "environments")}
+def _measured(folder: Path, names: list[str], given: argparse.Namespace) -> bool:
+    goals = dict(_ONE if len(names) == 1 else _MANY)
+    command, variables = ["worker"], {
+        "ROAS_DATA_DIR": str(folder / "data"),
+        "ROAS_ENVIRONMENTS_DIR": str(folder / "environments"),
+        "PREFECT_HOME": str(folder / "prefect"),
+    }
+    if given.what == "served":
+        command, variables["ROAS_SERVER_PORT"] = ["serve", "--agent"], str(_free_port())
+        for name, more in _WITH_SERVER.items():
+            goals[name] += more
     log = folder / "log"
     with log.open("wb") as said:
-        command = [sys.executable, "-c", "from cli.entry import main; main()", "worker"]
-        agent = subprocess.Popen(
-            command, env=os.environ | places | {"PREFECT_HOME": str(folder / "prefect")}, stdout=said, stderr=said
-        )
+        words = [sys.executable, "-c", "from cli.entry import main; main()", *command]
+        process = subprocess.Popen(words, env=os.environ | variables, stdout=said, stderr=said)
     began = time.monotonic()
     try:
         _until(lambda: all(f"watching {name}\n" in log.read_text() for name in names), _WATCHED_WITHIN_SECONDS, log)
         well = [report("all watched after", time.monotonic() - began, "s", most=goals["watched"])]
-        time.sleep(idle / 2)
-        before, at = _processor(agent.pid), time.monotonic()
-        time.sleep(idle)
-        busy = 100 * (_processor(agent.pid) - before) / (time.monotonic() - at)
+        time.sleep(given.idle / 2)
+        before, at = _processor(process.pid), time.monotonic()
+        time.sleep(given.idle)
+        busy = 100 * (_processor(process.pid) - before) / (time.monotonic() - at)
         well.append(report("of one core while idle", busy, "%", most=goals["processor"]))
-        well.append(report("memory (PSS)", memory(agent.pid), "MiB", most=goals["pss"]))
+        well.append(_memory("memory (PSS)", process.pid, goals["pss"]))
         healed = _healed(names, folder, log)
         well.append(report("a kill is healed after, median", statistics.median(healed), "s"))
         well.append(report("a kill is healed after, at most", max(healed), "s", most=goals["healed"]))
-        well.append(report("memory (PSS) after it", memory(agent.pid), "MiB", most=goals["pss"]))
+        well.append(_memory("memory (PSS) after it", process.pid, goals["pss"]))
         return all(well)
     finally:
-        agent.send_signal(signal.SIGTERM)
-        agent.wait(20)
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
 
 
 def _healed(names: list[str], folder: Path, log: Path) -> list[float]:
@@ -128,20 +139,50 @@ def _until(seen: object, seconds: float, log: Path) -> None:
 
 
 def _processor(process: int) -> float:
-    """Processor seconds of a process and its ended children."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    """Processor seconds of a process, its ended children, and all that runs below it."""
+    fields = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in _tree(process)]
+    return sum(sum(map(int, one[11:15])) for one in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(name: str, process: int, most: float) -> bool:
+    """Report the memory of a process and all that runs below it, and of each where there are several."""
+    each = [(_called(one), _pss(one)) for one in _tree(process)]
+    if len(each) > 1:
+        for called, pss in each:
+            print(f"    {called:60} {pss:12,.3f} MiB", flush=True)
+    return report(name, sum(pss for _, pss in each), "MiB", most=most)
 
 
 def memory(process: int) -> float:
-    """Its share of memory in MiB, with that of its children."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return sum(_of(Path(f"/proc/{one}/smaps_rollup")) for one in (str(process), *children))
+    """The share of memory in MiB of a process and all that runs below it."""
+    return sum(map(_pss, _tree(process)))
 
 
-def _of(rollup: Path) -> float:
-    lines = rollup.read_text().splitlines()
+def _tree(process: int) -> list[int]:
+    """A process and all that it started, and what those started."""
+    found = [process]
+    for one in found:
+        for task in Path(f"/proc/{one}/task").iterdir():
+            found.extend(map(int, (task / "children").read_text().split()))
+    return found
+
+
+def _called(process: int) -> str:
+    """What a process runs, as far as its command line says."""
+    words = Path(f"/proc/{process}/cmdline").read_text().replace("\n", " ").split("\0")
+    return " ".join(words[1:])[:60]
+
+
+def _pss(process: int) -> float:
+    """A process's share of memory in MiB."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+
+
+def _free_port() -> int:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])
 
 
 if __name__ == "__main__":
