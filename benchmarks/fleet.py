@@ -83,6 +83,8 @@ def _measured(folder: Path, names: list[str], given: argparse.Namespace) -> bool
         "ROAS_DATA_DIR": str(folder / "data"),
         "ROAS_ENVIRONMENTS_DIR": str(folder / "environments"),
         "PREFECT_HOME": str(folder / "prefect"),
+        # Processes of its processes run this code too, not that which is installed.
+        "PYTHONPATH": str(Path(__file__).parents[1]),
     }
     if given.what == "served":
         command, variables["ROAS_SERVER_PORT"] = ["serve", "--agent"], str(_free_port())
