@@ -1,8 +1,7 @@
-"""Cache of the newest snapshots and a stream of alerts, in Redis or in this process."""
+"""Cache of the newest snapshots and a stream of alerts, in Redis."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import deque
@@ -12,7 +11,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from pydantic_core import to_json
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
@@ -20,12 +18,10 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError  # noqa: A004 - Redis names them so
 from redis.retry import Retry
 
+from adapters.cache import STREAM_LENGTH, Cache, read_text, to_text
 from adapters.host.private_files import read_regular
 from models.failures import BadInputError
 from models.settings import Settings
-
-STREAM_LENGTH = 1000
-"""Entries a stream keeps; Redis may keep up to a hundred more, since trimming whole blocks is cheaper."""
 
 STREAM_LIFETIME = timedelta(days=7)
 """How long a stream stays after its last entry."""
@@ -46,49 +42,6 @@ def open_cache(settings: Settings) -> Cache:
         BadInputError: The URL is none that Redis has.
     """
     return RedisCache(settings.redis_url, settings.redis_password_file) if settings.redis_url else Cache()
-
-
-class Cache:
-    """Thread-safe cache of this process alone. Nothing in it is the only copy.
-
-    Values are stored as JSON: tuples come back as lists, and times as text.
-    """
-
-    def __init__(self) -> None:
-        self.trouble: str | None = None
-        """Why the last call used this process's own cache; None while Redis answers, or without one."""
-        self._lock = threading.Lock()
-        self._snapshots: dict[str, tuple[float, bytes]] = {}
-        self._streams: dict[str, deque[bytes]] = {}
-
-    def put(self, key: str, snapshot: dict[str, object], lifetime_seconds: int) -> None:
-        """Store a snapshot for so many seconds (at least 1), replacing an earlier one."""
-        text, now = _text(snapshot), time.monotonic()
-        with self._lock:
-            # Nothing reads the snapshot of a removed environment again, so expired ones are dropped here.
-            self._snapshots = {name: kept for name, kept in self._snapshots.items() if kept[0] > now}
-            self._snapshots[key] = (now + lifetime_seconds, text)
-
-    def get(self, key: str) -> dict[str, object] | None:
-        """The snapshot, or None if there is none or it has expired."""
-        with self._lock:
-            ends, text = self._snapshots.get(key, (0.0, b""))
-        return _value(text) if ends > time.monotonic() else None
-
-    def publish(self, stream: str, entry: dict[str, object]) -> None:
-        """Append an entry to a stream, which keeps the last STREAM_LENGTH."""
-        text = _text(entry)
-        with self._lock:
-            self._streams.setdefault(stream, deque(maxlen=STREAM_LENGTH)).append(text)
-
-    def entries(self, stream: str) -> list[dict[str, object]]:
-        """The entries of a stream, oldest first."""
-        with self._lock:
-            texts = list(self._streams.get(stream, ()))
-        return [value for text in texts if (value := _value(text)) is not None]
-
-    def close(self) -> None:
-        """Close connections. The cache may be used again."""
 
 
 class RedisCache(Cache):
@@ -130,7 +83,7 @@ class RedisCache(Cache):
     def put(self, key: str, snapshot: dict[str, object], lifetime_seconds: int) -> None:
         """Store a snapshot for so many seconds (at least 1)."""
         super().put(key, snapshot, lifetime_seconds)
-        text = _text(snapshot)
+        text = to_text(snapshot)
         self._ask(lambda: self._redis.set(_PREFIX + key, text, ex=lifetime_seconds))
 
     def get(self, key: str) -> dict[str, object] | None:
@@ -143,7 +96,7 @@ class RedisCache(Cache):
     def publish(self, stream: str, entry: dict[str, object]) -> None:
         """Append an entry to a stream; while Redis does not answer, once it does."""
         super().publish(stream, entry)
-        self._waiting.append((stream, _text(entry)))
+        self._waiting.append((stream, to_text(entry)))
         self._ask(lambda: None)
 
     def entries(self, stream: str) -> list[dict[str, object]]:
@@ -194,7 +147,7 @@ class RedisCache(Cache):
                     self._waiting.popleft()
 
     def _read(self, name: str, text: bytes) -> dict[str, object] | None:
-        value = _value(text)
+        value = read_text(text)
         if value is None:
             self.trouble = (
                 f"Redis at {self.address} holds something under {_PREFIX}{name} that this program did not write; "
@@ -235,18 +188,6 @@ def _options(url: str) -> dict[str, Any]:
         "decode_responses": False,
         "protocol": 2,
     }
-
-
-def _text(value: dict[str, object]) -> bytes:
-    return to_json(value, inf_nan_mode="null")
-
-
-def _value(text: bytes) -> dict[str, object] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _address(options: dict[str, Any]) -> str:

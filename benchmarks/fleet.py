@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,13 +79,16 @@ def _applications(folder: Path, given: argparse.Namespace) -> Iterator[list[str]
 
 def _measured(folder: Path, names: list[str], given: argparse.Namespace) -> bool:
     goals = dict(_ONE if len(names) == 1 else _MANY)
-    command, variables = ["worker"], {
-        "ROAS_DATA_DIR": str(folder / "data"),
-        "ROAS_ENVIRONMENTS_DIR": str(folder / "environments"),
-        "PREFECT_HOME": str(folder / "prefect"),
-        # Processes of its processes run this code too, not that which is installed.
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-    }
+    command, variables = (
+        ["worker"],
+        {
+            "ROAS_DATA_DIR": str(folder / "data"),
+            "ROAS_ENVIRONMENTS_DIR": str(folder / "environments"),
+            "PREFECT_HOME": str(folder / "prefect"),
+            # Processes of its processes run this code too, not that which is installed.
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        },
+    )
     if given.what == "served":
         command, variables["ROAS_SERVER_PORT"] = ["serve", "--agent"], str(_free_port())
         for name, more in _WITH_SERVER.items():
@@ -164,9 +167,11 @@ def _tree(process: int) -> list[int]:
     """A process and all that it started, and what those started."""
     found = [process]
     for one in found:
-        for task in Path(f"/proc/{one}/task").iterdir():
-            found.extend(map(int, (task / "children").read_text().split()))
-    return found
+        # One that has ended meanwhile has no children.
+        with suppress(OSError):
+            for task in Path(f"/proc/{one}/task").iterdir():
+                found.extend(map(int, (task / "children").read_text().split()))
+    return [one for one in found if Path(f"/proc/{one}").exists()]
 
 
 def _called(process: int) -> str:

@@ -25,12 +25,13 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from adapters.cache import Cache
 from adapters.config.environment_files import environment_files
 from adapters.config.environments import read_environment
 from adapters.prometheus.metric_families import counter, gauge, one_value
 from adapters.prometheus.monitoring_figures import MonitoringFigures
 from adapters.prometheus.record_figures import ErrorFigures, OperationFigures
-from adapters.redis_cache import Cache, open_cache
+from adapters.redis_cache import open_cache
 from adapters.stores import Stores
 from adapters.stores.check import backlog, figures
 from models.environments import Environment

@@ -11,7 +11,7 @@ from adapters.stores import Stores
 from models.settings import Settings, current_settings
 
 if TYPE_CHECKING:
-    from adapters.redis_cache import Cache
+    from adapters.cache import Cache
 
 _opening = Lock()
 """Threads that need the stores first, at the same time, open them once."""
@@ -50,8 +50,12 @@ def stores_at(data_dir: Path, stores_url: str | None) -> Stores:
 
 
 @lru_cache(maxsize=2)
-def _cache(_redis_url: str | None) -> Cache:
-    # Redis takes long to import, and commands that read records need no cache.
+def _cache(redis_url: str | None) -> Cache:
+    if not redis_url:
+        from adapters.cache import Cache
+
+        return Cache()
+    # Its client takes long to import, and 7 MiB of memory.
     from adapters.redis_cache import open_cache
 
     return open_cache(current_settings())

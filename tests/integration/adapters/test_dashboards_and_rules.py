@@ -16,9 +16,9 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
+from adapters.cache import Cache
 from adapters.prometheus.exporter import StoreCollector, metrics_server
 from adapters.prometheus.monitoring_figures import OF_HOSTS, OF_SERVICES
-from adapters.redis_cache import Cache
 from adapters.stores import Stores
 from adapters.stores.sql import table
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict

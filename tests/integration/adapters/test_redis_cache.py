@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from adapters.redis_cache import STREAM_LENGTH, Cache, RedisCache, open_cache
+from adapters.cache import STREAM_LENGTH, Cache
+from adapters.redis_cache import RedisCache, open_cache
 from models.failures import BadInputError
 from models.settings import Settings
 from tests.support.ports import free_port
