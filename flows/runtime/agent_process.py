@@ -34,7 +34,7 @@ _HANGS_AFTER_SECONDS = 60.0
 """Nothing blocks the event loop so long but a defect, and a machine that stood still has its time back by then."""
 
 _TRIM_FIRST_SECONDS = 20.0
-_TRIM_EVERY_SECONDS = 900.0
+_TRIM_EVERY_SECONDS = 60.0
 _ARENA_MAX_OPTION = -8
 """mallopt's M_ARENA_MAX."""
 
@@ -56,6 +56,7 @@ def run_agent(settings: Settings, pool: str | None = None, *, with_health: bool 
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     from flows.runtime.agent import Agent
     from flows.runtime.engine_settings import take_settings_over
+    from flows.runtime.made_stores import make_stores
     from flows.runtime.prefect_worker import PrefectWorker
 
     # The process that this one may be forked from was imported with other variables.
@@ -65,6 +66,7 @@ def run_agent(settings: Settings, pool: str | None = None, *, with_health: bool 
     gc.freeze()
     _log_plainly()
     echo(f"agent of this host starting; records in {settings.data_dir.absolute()}", err=True)
+    make_stores(settings)
     worker = PrefectWorker(pool, this_process().host, with_health) if pool is not None else None
     if worker is not None:
         worker.fork()
