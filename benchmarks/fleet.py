@@ -3,7 +3,7 @@
     python -m benchmarks.fleet agent --environments 50
     python -m benchmarks.fleet served --environments 1
 
-`served` measures `roas serve --agent`: the Prefect server, its runner and the agent, all processes together. Each
+`served` measures `roas serve`: the Prefect server, its runner and the agent, all processes together. Each
 environment is one container of debian:trixie-slim that sleeps, without a network. All are removed at the end. The
 goals are those of one and of fifty environments.
 """
@@ -90,7 +90,7 @@ def _measured(folder: Path, names: list[str], given: argparse.Namespace) -> bool
         },
     )
     if given.what == "served":
-        command, variables["ROAS_SERVER_PORT"] = ["serve", "--agent"], str(_free_port())
+        command, variables["ROAS_SERVER_PORT"] = ["serve"], str(_free_port())
         for name, more in _WITH_SERVER.items():
             goals[name] += more
     log = folder / "log"

@@ -41,6 +41,9 @@ RUN_MODULES = (
 )
 """What a flow run imports besides our own packages."""
 
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""Variables with which importing NumPy begins no thread."""
+
 FORKED, READY, STOPPED, ENDED = b"F", b"R", b"S", b"E"
 GO = b"\0"
 ANSWER_BYTES = 5
@@ -186,14 +189,7 @@ def start_warm_process(
     }
     reading, writing = os.pipe()
     os.write(writing, marshal.dumps(given))
-    folder = os.path.dirname(path)  # noqa: PTH120 - pathlib is slow to import
-    variables = {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
-    variables |= {
-        SWITCH: "0",
-        # Imports make Prefect's folder, and NumPy's algebra a thread, which no process that forks may have.
-        "PREFECT_HOME": f"{folder}/prefect",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
+    variables = variables_of_warm_process(path)
     try:
         process = os.posix_spawn(
             sys.executable,
@@ -217,6 +213,18 @@ def start_warm_process(
         return process, writing
     os.close(writing)
     return process, -1
+
+
+def variables_of_warm_process(path: str) -> dict[str, str]:
+    """The variables of the warm process that listens at a path: those of a user's session, none of a request."""
+    folder = os.path.dirname(path)  # noqa: PTH120 - pathlib is slow to import
+    variables = {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
+    return variables | {
+        SWITCH: "0",
+        # Imports make Prefect's folder, and NumPy's algebra a thread, which no process that forks may have.
+        "PREFECT_HOME": f"{folder}/prefect",
+        **ONE_THREAD,
+    }
 
 
 def identity() -> str:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ from flows.runtime.embedded import (
     listening_socket,
     wait_for_api,
 )
+from flows.runtime.made_stores import make_stores
 from flows.runtime.shared_server import end_unused_server
 from flows.runtime.terminal import echo
 from flows.runtime.warm_keeper import RUN_COMMAND, WarmKeeper, keep_warm_process
@@ -73,9 +74,14 @@ def serve_all(settings: Settings) -> None:
     for name, value in (RUN_SETTINGS | _RUNNER_SETTINGS).items():
         os.environ.setdefault(name, value)
     echo(f"Prefect server starting; its files and server.log are in {credentials.home}")
-    with listening, api_server(credentials, listening, with_ui=True) as server, keep_warm_process() as warm:
+    with ExitStack() as stack:
+        stack.enter_context(listening)
+        server = stack.enter_context(api_server(credentials, listening, with_ui=True))
         # Set before the engine is imported: it reads them once.
         os.environ |= client_environment(credentials, server.url)
+        make_stores(settings)
+        # This process, the agent and the runs share the memory of what they import.
+        warm = stack.enter_context(keep_warm_process(fork=True))
         wait_for_api(server=server.process)
         try:
             write_profile(credentials, server.url)

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
-from adapters.host.warm_client import RUN_MODULES, SWITCH, identity, is_switched_on, private_folder, start_warm_process
+from adapters.host.warm_client import (
+    ONE_THREAD,
+    RUN_MODULES,
+    SWITCH,
+    identity,
+    is_switched_on,
+    private_folder,
+    start_warm_process,
+    variables_of_warm_process,
+)
 
 log = logging.getLogger("roas")
 
@@ -39,9 +51,13 @@ class WarmKeeper:
         """The socket's path, which clients get in ROAS_WARM."""
         return str(self._socket)
 
-    def start(self) -> None:
-        """Start the first one at once, and look after it."""
-        self._start()
+    def start(self, *, fork: bool = False) -> None:
+        """Start the first one at once, and look after it.
+
+        `fork`: it shares the memory of what it imports with this process, which imports that for it.
+        """
+        if not (fork and self._fork()):
+            self._start()
         self._thread.start()
 
     def wait(self) -> None:
@@ -66,6 +82,28 @@ class WarmKeeper:
         self.processes.add(process)
         self._kept.append(descriptor)
 
+    def _fork(self) -> bool:
+        """Import the modules and fork the warm process from this one; False where this process cannot fork."""
+        from flows.runtime.warm_process import code_stamp, has_one_thread, import_before_fork
+
+        stamp, before = code_stamp(), dict(os.environ)
+        os.environ |= ONE_THREAD
+        try:
+            import_before_fork(_MODULES)
+        finally:
+            for name in ONE_THREAD.keys() - before.keys():
+                del os.environ[name]
+        if not has_one_thread():
+            return False
+        reading, writing = os.pipe()
+        process = os.fork()
+        if process == 0:
+            _become_warm_process(self.socket, reading, stamp)
+        os.close(reading)
+        self.processes.add(process)
+        self._kept.append(writing)
+        return True
+
     def _keep(self) -> None:
         listened = False
         while not self._ended.wait(_CHECKED_EVERY_SECONDS):
@@ -77,6 +115,33 @@ class WarmKeeper:
             listened = listens
 
 
+def _become_warm_process(path: str, stdin: int, stamp: int) -> NoReturn:
+    """In a fork: leave all that is the other process's own, serve until it is gone, and end."""
+    from flows.runtime.warm_process import serve_in_fork
+
+    try:
+        os.setsid()
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            with suppress(OSError):
+                signal.signal(number, signal.SIG_DFL)
+        log_to = os.open(f"{path}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        for number, descriptor in enumerate((stdin, os.open(os.devnull, os.O_WRONLY), log_to)):
+            os.dup2(descriptor, number)
+        given = {"socket": path, "identity": identity(), "idle": 0.0}
+        variables = variables_of_warm_process(path)
+        os.environ.clear()
+        os.environ.update(variables)
+        # Prefect has set logging up as this service wants it; a request has its own way.
+        root = logging.getLogger()
+        root.setLevel(logging.WARNING)
+        root.handlers.clear()
+        serve_in_fork(given, stamp)
+    except BaseException:  # noqa: BLE001 - nothing of the process that it was forked from may run here
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
 def _has_ended(process: int) -> bool:
     with suppress(ChildProcessError):
         return os.waitpid(process, os.WNOHANG)[0] != 0
@@ -84,15 +149,18 @@ def _has_ended(process: int) -> bool:
 
 
 @contextmanager
-def keep_warm_process() -> Iterator[WarmKeeper | None]:
-    """Keep a warm process during the block, and name it to the processes that are started in it."""
+def keep_warm_process(*, fork: bool = False) -> Iterator[WarmKeeper | None]:
+    """Keep a warm process during the block, and name it to the processes that are started in it.
+
+    `fork`: the first one is forked from this process, which must have one thread still.
+    """
     folder = private_folder() if is_switched_on() else None
     if folder is None:
         yield None
         return
     keeper = WarmKeeper(folder)
     before = os.environ.get(SWITCH)
-    keeper.start()
+    keeper.start(fork=fork)
     os.environ[SWITCH] = keeper.socket
     try:
         yield keeper

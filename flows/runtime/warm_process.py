@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,19 @@ def main(given: dict[str, Any]) -> None:
     _import(given["modules"])
     if code_stamp() != stamp:
         return
+    _serve(given, lock, stamp)
+
+
+def serve_in_fork(given: dict[str, Any], stamp: int) -> None:
+    """Serve in a fork of a process that had `import_before_fork` import the modules, when the code had this stamp."""
+    os.closerange(3, 65536)
+    os.chdir("/")
+    lock = _take_lock(f"{given['socket']}.lock")
+    if lock is not None and code_stamp() == stamp:
+        _serve(given, lock, stamp)
+
+
+def _serve(given: dict[str, Any], lock: int, stamp: int) -> None:
     listening = _listen(given["socket"])
     place = _Place(given["socket"], listening, lock)
     try:
@@ -80,19 +93,29 @@ def _import(modules: list[str]) -> None:
 
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
+    import_before_fork(modules)
+    # Prefect sets logging up when it is imported, with settings that are not those of a request.
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    if not has_one_thread():
+        sys.exit("A module has started a thread when it was imported, so this process cannot fork.")
+
+
+def import_before_fork(modules: Sequence[str]) -> None:
+    """Import modules, and packages of ours whole, and make ready what each fork needs."""
     for name in modules:
         module = importlib.import_module(name)
         for inner in pkgutil.walk_packages(module.__path__, f"{name}.") if name in _PACKAGES else ():
             importlib.import_module(inner.name)
     prepare_for_forks()
-    # Prefect sets logging up when it is imported, with settings that are not those of a request.
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    if threading.active_count() != 1 or len(list(Path("/proc/self/task").iterdir())) != 1:
-        sys.exit("A module has started a thread when it was imported, so this process cannot fork.")
     gc.collect()
     # The collector would write into pages that forks share.
     gc.freeze()
+
+
+def has_one_thread() -> bool:
+    """Whether this process can fork: a fork has the calling thread only."""
+    return threading.active_count() == 1 and len(list(Path("/proc/self/task").iterdir())) == 1
 
 
 def _take_lock(path: str) -> int | None:
