@@ -23,7 +23,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapters.host.warm_client import end_with_parent
 from adapters.server.host_keys import HostKeys
+from flows.runtime.engine_settings import take_settings_over
 from flows.runtime.shared_server import end_when_unused
 from models.settings import current_settings
 
@@ -132,10 +134,36 @@ def _end(server: Any) -> None:
     os._exit(0)
 
 
+def _upgrade_database() -> None:
+    """Make or upgrade Prefect's database in a fork: what its migrations need, 40 MiB, would stay in this process.
+
+    Where that fails, the server itself tries at its start, and reports it.
+    """
+    import prefect.server.api.server
+    from prefect.server.database import provide_database_interface
+
+    if not prefect.settings.PREFECT_SERVER_DATABASE_MIGRATE_ON_START.value():
+        return
+    parent = os.getpid()
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            end_with_parent(parent)
+            asyncio.run(provide_database_interface().create_db())
+            code = 0
+        finally:
+            os._exit(code)
+    if os.waitpid(process, 0)[1] == 0:
+        os.environ["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] = "false"
+        take_settings_over()
+
+
 def main(words: list[str]) -> None:
     """Serve as the command line says."""
     listening = socket.socket(fileno=int(words[0]))
     if len(words) == 1:
+        _upgrade_database()
         serve(listening)
     else:
         serve(listening, Path(words[1]), float(words[2]))
