@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import faulthandler
 import gc
 import logging
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from adapters.host.processes import this_process
 from adapters.host.systemd import ServiceManager
+from flows.runtime.memory import TRIM_EVERY_SECONDS, TRIM_FIRST_SECONDS, give_back, spare_memory
 from flows.runtime.terminal import echo
 from models.settings import Settings, current_settings
 
@@ -33,11 +33,6 @@ _BEATS_EVERY_SECONDS = 5.0
 _HANGS_AFTER_SECONDS = 60.0
 """Nothing blocks the event loop so long but a defect, and a machine that stood still has its time back by then."""
 
-_TRIM_FIRST_SECONDS = 20.0
-_TRIM_EVERY_SECONDS = 60.0
-_ARENA_MAX_OPTION = -8
-"""mallopt's M_ARENA_MAX."""
-
 HUNG = 70
 """Exit code of a process whose event loop hung (EX_SOFTWARE)."""
 
@@ -48,7 +43,7 @@ def run_agent(settings: Settings, pool: str | None = None, *, with_health: bool 
     With a `pool` take flow runs from it too; `with_health`: its worker answers whether it does.
     """
     manager = ServiceManager()
-    _spare_memory()
+    spare_memory()
     # A server that nobody named must not be started for an event.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -77,12 +72,6 @@ def run_agent(settings: Settings, pool: str | None = None, *, with_health: bool 
     os._exit(0)
 
 
-def _spare_memory() -> None:
-    """Let threads share two heaps: each would have one of its own, and keep what a moment needed."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_ARENA_MAX_OPTION, 2)
-
-
 async def _run(agent: Agent, manager: ServiceManager) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -105,24 +94,18 @@ async def _run(agent: Agent, manager: ServiceManager) -> None:
             await beating
 
 
-def _give_back() -> None:
-    """Give memory back to the system that a moment needed, such as the start of many environments."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 async def _beat(manager: ServiceManager) -> None:
     """Show that the event loop turns: to systemd, and to a thread that ends the process where it no longer does."""
     beat_at = [time.monotonic()]
     threading.Thread(target=_end_where_it_hangs, args=(beat_at,), daemon=True, name="loop-guard").start()
-    loop, trim_at = asyncio.get_running_loop(), time.monotonic() + _TRIM_FIRST_SECONDS
+    loop, trim_at = asyncio.get_running_loop(), time.monotonic() + TRIM_FIRST_SECONDS
     every = min(_BEATS_EVERY_SECONDS, (manager.watchdog_seconds or _BEATS_EVERY_SECONDS * 2) / 2)
     while True:
         beat_at[0] = time.monotonic()
         manager.alive()
         if time.monotonic() >= trim_at:
-            trim_at = time.monotonic() + _TRIM_EVERY_SECONDS
-            loop.run_in_executor(None, _give_back)
+            trim_at = time.monotonic() + TRIM_EVERY_SECONDS
+            loop.run_in_executor(None, give_back)
         await asyncio.sleep(every)
 
 

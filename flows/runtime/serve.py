@@ -29,6 +29,7 @@ from flows.runtime.embedded import (
     wait_for_api,
 )
 from flows.runtime.made_stores import make_stores
+from flows.runtime.memory import keep_giving_back, spare_memory
 from flows.runtime.shared_server import end_unused_server
 from flows.runtime.terminal import echo
 from flows.runtime.warm_keeper import RUN_COMMAND, WarmKeeper, keep_warm_process
@@ -67,6 +68,7 @@ def serve_all(settings: Settings) -> None:
             f"Port {settings.server_port} cannot be had for the Prefect server: {error.strerror};",
             advice="stop what holds it (perhaps another `roas serve`), or set ROAS_SERVER_PORT.",
         ) from error
+    spare_memory()
     credentials = server_credentials(settings.prefect_home)
     end_unused_server(credentials.home)
     # Until the runner has its own handler.
@@ -157,6 +159,7 @@ def _serve_deployments(
 
         beside = [
             asyncio.create_task(keep_agent()),
+            asyncio.create_task(keep_giving_back()),
             asyncio.create_task(serve_new_environments(set(names), serve)),
         ]
         report_ready()

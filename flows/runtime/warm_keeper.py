@@ -121,9 +121,9 @@ def _become_warm_process(path: str, stdin: int, stamp: int) -> NoReturn:
 
     try:
         os.setsid()
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        for one in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             with suppress(OSError):
-                signal.signal(number, signal.SIG_DFL)
+                signal.signal(one, signal.SIG_DFL)
         log_to = os.open(f"{path}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         for number, descriptor in enumerate((stdin, os.open(os.devnull, os.O_WRONLY), log_to)):
             os.dup2(descriptor, number)

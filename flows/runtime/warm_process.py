@@ -25,6 +25,7 @@ from typing import Any
 
 from adapters.host.warm_client import ENDED, SENT_TO_A_JOB, STOPPED, end_with_parent, user_of
 from flows.runtime.engine_settings import prepare_for_forks
+from flows.runtime.memory import give_back
 from flows.runtime.warm_child import BEGUN, run_request
 
 _PACKAGES = ("adapters", "cli", "core", "flows", "models", "tasks")
@@ -109,6 +110,7 @@ def import_before_fork(modules: Sequence[str]) -> None:
             importlib.import_module(inner.name)
     prepare_for_forks()
     gc.collect()
+    give_back()
     # The collector would write into pages that forks share.
     gc.freeze()
 
