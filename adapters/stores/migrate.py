@@ -70,7 +70,7 @@ def upgrade(connection: sa.Connection, store: str, *, may_change: bool = True) -
         return
     if at is not None and not is_known(at, store):
         raise StoreTooNewError(
-            f"Store {store} is at revision {at}, this program knows up to {head};",
+            f"Store {store} is newer than this program: it is at revision {at}, this program knows up to {head};",
             advice="install the later version of this program again, or restore a backup it can read.",
         )
     if not may_change:

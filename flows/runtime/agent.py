@@ -22,6 +22,7 @@ from flows.recovery.error_recovery import recover_observed
 from flows.recovery.watch import EnvironmentWatcher
 from flows.runtime.contact import keep_contact
 from flows.runtime.isolation import KeptRunning, Progress
+from flows.runtime.left_operations import resume_left
 from flows.runtime.prefect_worker import PrefectWorker
 from flows.runtime.watch_pages import WatchState, show_watches
 from models.environments import Environment
@@ -96,6 +97,8 @@ class Agent:
             if has_server():
                 self._kept.begin("", "pages of the UI", lambda _: show_watches(self._states), silent_for=_FOR_EVER)
             self._kept.begin("", "contact", lambda _: keep_contact(), silent_for=_FOR_EVER)
+            if (worker := self.worker) is not None:
+                self._kept.begin("", "interrupted operations", lambda progress: resume_left(worker.pool, progress))
             try:
                 while not stop.is_set():
                     await self._take_up()

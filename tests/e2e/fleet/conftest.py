@@ -51,11 +51,16 @@ class Host:
         name = f"roas-test-{secrets.token_hex(4)}"
         self.projects.append(name)
         (self.folder / name).mkdir()
-        compose = self.folder / name / "compose.yaml"
-        compose.write_text(f"services:\n{textwrap.indent(textwrap.dedent(services).strip(), '  ')}\n")
+        compose = self.compose(name, services)
         lines = {"name": name, "project": name, "compose_files": f"[{compose}]", "stabilisation_seconds": 0.5} | fields
         self.write(name, "".join(f"{key}: {value}\n" for key, value in lines.items()))
         return name
+
+    def compose(self, name: str, services: str) -> Path:
+        """Write an environment's Compose file."""
+        compose = self.folder / name / "compose.yaml"
+        compose.write_text(f"services:\n{textwrap.indent(textwrap.dedent(services).strip(), '  ')}\n")
+        return compose
 
     def write(self, name: str, text: str) -> None:
         (self.folder / "environments" / f"{name}.yaml").write_text(text)

@@ -1,0 +1,133 @@
+"""Operations that ended with an earlier agent, such as one that was replaced: their flow runs are retried, once.
+
+A retried run continues its operation after the last finished step, as `roas resume` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import httpx
+from prefect import get_client
+from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Completed, Scheduled
+
+from adapters.host.processes import is_alive
+from core.deployment.interruption import runner_of, was_interrupted
+from flows.runtime.isolation import Progress
+from models.failures import RoasError
+from models.operations import Operation, OperationStatus
+from tasks.deployment.operations import mark_interrupted
+from tasks.runtime.hosts import this_host
+from tasks.runtime.stores import open_stores
+
+log = logging.getLogger("roas")
+
+LOOKS_FOR = timedelta(minutes=5)
+"""A runner in another container can only be taken for gone when its lease has expired for a while."""
+
+_EVERY_SECONDS = 5.0
+_LOOKED_AT = 200
+_REPORTED_WITHIN = timedelta(minutes=10)
+_AWAY = (RoasError, PrefectException, httpx.HTTPError, OSError, TimeoutError)
+
+
+async def resume_left(pool: str, progress: Progress) -> None:
+    """Let operations go on whose runner ended with an earlier agent, then wait until this is cancelled.
+
+    Only the newest operation of an environment goes on, if a run of this work pool carried it, and if it was never
+    resumed before: what ends its runner a second time is left to a person. While stores or server are away they are
+    asked again.
+    """
+    since, reported = None, False
+    looks_left = int(LOOKS_FOR.total_seconds() / _EVERY_SECONDS)
+    while looks_left:
+        try:
+            if since is None:
+                since = await asyncio.to_thread(lambda: open_stores().hosts.now())
+            if not reported:
+                await _report(await asyncio.to_thread(_unreported, since))
+                reported = True
+            await mark_interrupted(None, datetime.now(UTC))
+            left = await asyncio.to_thread(_left, since)
+            if left:
+                await _retry(left, pool)
+            looks_left -= 1
+        except _AWAY as error:
+            log.debug("operations of an earlier agent cannot be resumed yet: %s", error)
+        progress()
+        await asyncio.sleep(_EVERY_SECONDS)
+    while True:
+        progress()
+        await asyncio.sleep(_EVERY_SECONDS)
+
+
+def _left(since: datetime) -> list[Operation]:
+    """The operations of this host that were marked as interrupted since a moment, and that may go on by themselves."""
+    stores, here = open_stores(), this_host().host_id
+    return [
+        one
+        for one in stores.operations.history(status=OperationStatus.FAILED, limit=_LOOKED_AT)
+        if was_interrupted(one)
+        and one.ended_at is not None
+        and one.ended_at >= since
+        and not one.details.get("resumed")
+        and one.host_id in ("", here)
+        and one.details.get("flow_run_id")
+        # Nothing that was asked for later is undone.
+        and [newest.deployment_id for newest in stores.operations.latest_recorded(one.environment, 1)]
+        == [one.deployment_id]
+    ]
+
+
+def _unreported(since: datetime) -> list[Operation]:
+    """The operations of this host that succeeded shortly before a moment, and whose process is gone."""
+    stores, here = open_stores(), this_host().host_id
+    return [
+        one
+        for one in stores.operations.history(status=OperationStatus.SUCCESS, limit=_LOOKED_AT)
+        if one.ended_at is not None
+        and one.ended_at >= since - _REPORTED_WITHIN
+        and one.host_id in ("", here)
+        and one.details.get("flow_run_id")
+        and (runner := runner_of(one)) is not None
+        and is_alive(runner) is False
+    ]
+
+
+async def _report(done: Sequence[Operation]) -> None:
+    """Complete the runs of operations that had ended when their process was, which the server shows as running."""
+    if not done:
+        return
+    said = "Its operation succeeded; its process ended before it said so."
+    async with get_client() as client:
+        for operation in done:
+            with suppress(ObjectNotFound):
+                run = await client.read_flow_run(UUID(operation.details["flow_run_id"]))
+                if run.state is not None and run.state.is_running():
+                    await client.set_flow_run_state(run.id, Completed(message=said), force=True)
+
+
+async def _retry(left: Sequence[Operation], pool: str) -> None:
+    async with get_client() as client:
+        for operation in left:
+            # One that is not there ran on another server, such as a command's own.
+            with suppress(ObjectNotFound):
+                await _retry_run(client, operation, pool)
+
+
+async def _retry_run(client: PrefectClient, operation: Operation, pool: str) -> None:
+    run = await client.read_flow_run(UUID(operation.details["flow_run_id"]))
+    if run.work_pool_name != pool or run.state is None or not run.state.is_crashed():
+        return
+    said = "Its worker ended, and the next one continues it after its last finished step."
+    await client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=said), force=True)
+    log.info(
+        "%s %s of %s was interrupted, and continues", operation.kind, operation.deployment_id, operation.environment
+    )
