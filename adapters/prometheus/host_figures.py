@@ -7,13 +7,13 @@ from collections import Counter
 from prometheus_client.core import Metric
 
 from adapters.prometheus import metric_families as families
-from adapters.stores import Stores
+from adapters.stores.repositories.repositories import Repositories
 from models.hosts import SILENT_AFTER
 
 _HOST = ("host", "host_id")
 
 
-def host_figures(stores: Stores) -> list[Metric]:
+def host_figures(stores: Repositories) -> list[Metric]:
     """Every host that is expected to be in contact, and what belongs to each. Times are of the database's clock.
 
     Raises:

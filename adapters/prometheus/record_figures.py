@@ -20,7 +20,9 @@ from adapters.prometheus.snapshot_figures import snapshot_figures
 from adapters.prometheus.source_figures import source_figures
 from adapters.prometheus.update_figures import UpdateFigures
 from adapters.stores import Stores
+from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table
+from adapters.stores.transactions import Bound
 from core.deployment.desired_state import meant_to_run
 from models.errors import Severity, Strategy
 from models.operations import OperationStatus, OperationType
@@ -52,15 +54,20 @@ class OperationFigures:
             unfinished=_operations.c.status.in_([OperationStatus.PENDING.value, OperationStatus.RUNNING.value]),
             duration_ms=_operations.c.duration_ms,
         )
-        self._updates = UpdateFigures(stores)
+        self._updates = UpdateFigures()
 
     def read(self, now: datetime, known: set[str]) -> list[Metric]:
         """Read every family, and add the environments found to `known`. Raises StoreError if it cannot be read."""
-        with self._stores.databases["deployment_logs"].read() as connection:
+        name = "deployment_logs"
+        with self._stores.databases[name].read() as connection:
             self._ended.catch_up(connection)
             self._updates.catch_up(connection)
             known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
-        recorded = {name: self._stores.operations.latest_recorded(name, LATEST) for name in sorted(known)}
+            # In one transaction: each of its own would take three more questions, for each environment.
+            return self._families(Repositories({name: Bound(name, connection)}), known)
+
+    def _families(self, stores: Repositories, known: set[str]) -> list[Metric]:
+        recorded = {name: stores.operations.latest_recorded(name, LATEST) for name in sorted(known)}
         # Export zeros too: Prometheus does not see the first increase of a new series.
         kinds = [*product(sorted(known), OperationType, _ENDS)]
         totals = ((kind, (self._ended.counts.get(kind) or Count()).rows) for kind in kinds)
@@ -83,10 +90,10 @@ class OperationFigures:
             ),
             *ended_operations(recorded),
             *hook_figures(recorded),
-            *self._updates.families(known),
-            *snapshot_figures(self._stores),
+            *self._updates.families(stores, known),
+            *snapshot_figures(stores),
             *source_figures(recorded),
-            *host_figures(self._stores),
+            *host_figures(stores),
         ]
 
 

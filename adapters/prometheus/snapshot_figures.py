@@ -5,11 +5,11 @@ from __future__ import annotations
 from prometheus_client.core import Metric
 
 from adapters.prometheus import metric_families as families
-from adapters.stores import Stores
+from adapters.stores.repositories.repositories import Repositories
 from models.snapshots import DataSnapshot
 
 
-def snapshot_figures(stores: Stores) -> list[Metric]:
+def snapshot_figures(stores: Repositories) -> list[Metric]:
     """The families of snapshots, of each environment that has one. Raises StoreError if they cannot be read."""
     latest: dict[str, DataSnapshot] = {}
     rehearsed: dict[str, float] = {}

@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 
 from adapters.prometheus import metric_families as families
 from adapters.prometheus.metric_families import Count, RowCounter
-from adapters.stores import Stores
+from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table
 from models.operations import OperationStatus
 from models.snapshots import SnapshotState
@@ -28,8 +28,7 @@ _operations = table(DeploymentOperation)
 class UpdateFigures:
     """Metrics of updates, with counters kept between scrapes. Not thread-safe."""
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
+    def __init__(self) -> None:
         self._ended = RowCounter(
             _operations,
             _operations.c.id,
@@ -41,23 +40,23 @@ class UpdateFigures:
         """Count the updates that ended since the last call."""
         self._ended.catch_up(connection)
 
-    def families(self, names: Iterable[str]) -> list[Metric]:
+    def families(self, stores: Repositories, names: Iterable[str]) -> list[Metric]:
         """The metrics of these environments. Raises StoreError if the stores cannot be read."""
         names, counts = sorted(names), self._ended.counts
         ended = ((kind, (counts.get(kind) or Count()).rows) for kind in product(names, _RESULTS))
         interruptions = (
             ((name, service), seconds[0])
             for name in names
-            for service, seconds in sorted(self._stores.progress.interruptions(name, most=1).items())
+            for service, seconds in sorted(stores.progress.interruptions(name, most=1).items())
         )
         held_back = (
             (
                 (name,),
-                len({image for release in self._stores.releases.failed(name) for image in release.digests.values()}),
+                len({image for release in stores.releases.failed(name) for image in release.digests.values()}),
             )
             for name in names
         )
-        latest = {name: self._stores.snapshots.of(name, state=SnapshotState.WHOLE)[:1] for name in names}
+        latest = {name: stores.snapshots.of(name, state=SnapshotState.WHOLE)[:1] for name in names}
         saved = (
             ((name,), one.ended_at.timestamp())
             for name, found in latest.items()
