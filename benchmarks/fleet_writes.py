@@ -142,8 +142,16 @@ def counting(socket: Path) -> Iterator[Counter[str]]:
     try:
         yield counted
     finally:
+        asyncio.run_coroutine_threadsafe(_cancel_rest(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+
+
+async def _cancel_rest() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in rest:
+        one.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counted: Counter[str] | None) -> None:
