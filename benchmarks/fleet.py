@@ -181,9 +181,12 @@ def _called(process: int) -> str:
 
 
 def _pss(process: int) -> float:
-    """A process's share of memory in MiB."""
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+    """A process's share of memory in MiB; 0 where it has ended meanwhile."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def _free_port() -> int:
