@@ -19,7 +19,7 @@ from tests.integration.docs.documents import ROOT, text_of
 # Programs of the system; a block that uses another one is not checked by anything, so it fails.
 _SYSTEM = {
     "age", "age-keygen", "amtool", "cat", "cd", "chmod", "cp", "curl", "du", "echo", "export", "fuser", "git",
-    "install", "mkdir", "pg_dump", "pg_restore", "pre-commit", "sed", "ssh", "systemctl",
+    "install", "mkdir", "pg_dump", "pg_restore", "pre-commit", "rm", "scp", "sed", "sh", "ssh", "systemctl",
 }  # fmt: skip
 _JOINS = {"||", "&&", "|"}
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
@@ -83,7 +83,8 @@ def _check_roas(words: list[str], *, name_only: bool) -> None:
     context = click.Context(command)
     try:
         given, left, order = command.make_parser(context).parse_args(rest)
-        _require(not left and (bool(order) or not isinstance(command, click.Group)), ["roas", *words])
+        is_whole = bool(order) or not isinstance(command, click.Group) or command.invoke_without_command
+        _require(not left and is_whole, ["roas", *words])
         for parameter in command.params:
             _check_parameter(parameter, given.get(parameter.name or ""), context)
     except click.UsageError as error:
@@ -156,9 +157,10 @@ def _check_prefect(words: list[str]) -> None:
 
 
 def _deployments() -> set[str]:
-    """The deployments of prefect.yaml, as in `prefect deployment run FLOW/NAME`."""
+    """The deployments of prefect.yaml and of the tutorials' applications, as in `prefect deployment run FLOW/NAME`."""
     declared = yaml.safe_load(text_of("prefect.yaml"))["deployments"]
-    return {f"{one['entrypoint'].rpartition('.')[2].replace('_', '-')}/{one['name']}" for one in declared}
+    flows = {one["entrypoint"].rpartition(".")[2].replace("_", "-") for one in declared}
+    return {f"{flow}/{name}" for flow in flows for name in ("dev", "prod", "shop", "cafe")}
 
 
 def _check_module(module: str, words: list[str]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 
-TUTORIAL = "docs/tutorial.md"
-"""A page whose blocks depend on each other; tests/e2e/docs runs them."""
+TUTORIAL, FLEET_TUTORIAL = "docs/tutorial.md", "docs/tutorial-fleet.md"
+"""Pages whose blocks depend on each other; tests/e2e/docs runs them."""
 
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")

@@ -30,6 +30,7 @@ from tests.integration.docs.command_lines import (
     roas_command,
 )
 from tests.integration.docs.documents import (
+    FLEET_TUTORIAL,
     ROOT,
     TUTORIAL,
     Block,
@@ -116,6 +117,9 @@ _CHECKS: dict[str, Callable[[Block, Path], object]] = {
     "dockerfile": _check_dockerfile,
     "ini": _check_variables,
     "json": lambda block, _: json.loads(block.text),
+    "perl": lambda block, _: subprocess.run(
+        ["perl", "-c"], input=block.text, text=True, check=True, capture_output=True
+    ),
     "python": lambda block, _: ast.parse(block.text),
     "text": _check_output,
     "yaml": _check_yaml,
@@ -291,7 +295,9 @@ services:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("block", [one for one in _BLOCKS if one.mode == "run" and one.file != TUTORIAL], ids=str)
+@pytest.mark.parametrize(
+    "block", [one for one in _BLOCKS if one.mode == "run" and one.file not in (TUTORIAL, FLEET_TUTORIAL)], ids=str
+)
 def test_a_script_works_beside_a_small_application(block: Block, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(f"name: roas-docs-{os.getpid()}\n{_SMALL_APPLICATION}")
     script = re.sub(r"\b(SERVICE|FOLDER)\b", lambda match: match[0].lower(), block.text)
