@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -67,12 +68,17 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=20, help="Seconds from kill to kill.")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--keep", type=Path, default=None, help="A new folder for log and records of the host.")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="roas-faults-") as folder:
         run = {"soak": _soak, "away": _away, "agent": _agent}[given.what]
-        return 0 if run(Path(folder), given, random.Random(seed)) else 1
+        try:
+            return 0 if run(Path(folder), given, random.Random(seed)) else 1
+        finally:
+            if given.keep is not None:
+                shutil.copytree(Path(folder) / "host", given.keep)
 
 
 @dataclass(slots=True)
@@ -85,13 +91,18 @@ class Campaign:
     healed: list[float] = field(default_factory=list)
     slow: list[str] = field(default_factory=list)
     killed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    last: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=4))
     _waiting: dict[tuple[str, str], threading.Thread] = field(default_factory=dict)
 
     def kill_one(self) -> None:
-        """Kill a service that is well, and look until it is well again, in a thread of its own."""
+        """Kill a service that is well, and look until it is well again, in a thread of its own.
+
+        Not one of the last four: a death that follows before the one before it is on record belongs to the same error.
+        """
         free = [(name, service) for name in self.names for service in SERVICES]
-        free = [one for one in free if not (one in self._waiting and self._waiting[one].is_alive())]
-        name, service = self.chance.choice(free)
+        busy = {one for one, looking in self._waiting.items() if looking.is_alive()} | {*self.last}
+        name, service = self.chance.choice([one for one in free if one not in busy])
+        self.last.append((name, service))
         began = time.monotonic()
         self.host.kill(name, service)
         self.killed[name, service] += 1
@@ -148,6 +159,10 @@ class Campaign:
                 of_service = [one for one in errors if one.service == service]
                 if len(of_service) != times:
                     found.append(f"{name}/{service}: killed {times} times, {len(of_service)} errors")
+                    found += [
+                        f"  {one.first_seen:%H:%M:%S} {one.error_id} {one.verdict.category}: {one.text}"
+                        for one in of_service
+                    ]
             if len({one.attempt_id for one in runs}) != len(runs):
                 found.append(f"{name}: a recovery is there twice")
             found += [f"{name}: recovery {one.attempt_id} has not ended" for one in runs if one.ended_at is None]
