@@ -6,9 +6,9 @@ returns a sentence, None if its fact holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from core.common.exit_codes import describe_exit
@@ -23,9 +23,12 @@ from core.recovery.action_targets import (
 from core.recovery.tracker import LOOP
 from models.containers import ContainerState
 from models.errors import Strategy
+from models.recovery import Step, StepSpec
 
 DISK_IS_FULL_PERCENT = 90.0
 """From this use of the engine's disk on, images may be removed."""
+
+_STARTS = frozenset({StepSpec.START, StepSpec.RESTART, StepSpec.RECREATE})
 
 _LOOPS_WITHIN = timedelta(minutes=1)
 """The engine waits up to a minute before it restarts what keeps ending."""
@@ -50,6 +53,20 @@ def lacking_fact(strategy: Strategy, context: ActionContext) -> str | None:
     required = REQUIRED_FACTS[strategy]
     checks = required.checks if context.decided else (*required.checks, *required.unasked)
     return next((sentence for check in checks if (sentence := check(context)) is not None), None)
+
+
+def without_lost_starts(steps: Sequence[Step], containers: Sequence[ContainerState]) -> tuple[Step, ...]:
+    """The steps of an attempt that was cut off which still hold: a start does not where its container failed since."""
+    ends: dict[str, datetime] = {}
+    for seen in containers:
+        if not seen.up and seen.exit_code != 0 and seen.finished_at is not None:
+            ends[seen.service] = max(seen.finished_at, ends.get(seen.service, seen.finished_at))
+    lost = [
+        one
+        for one in steps
+        if one.ok and one.name in _STARTS and one.ended_at and ends.get(one.target, one.ended_at) > one.ended_at
+    ]
+    return tuple(one for one in steps if one not in lost and not (lost and one.name == StepSpec.VERIFY))
 
 
 def would_need(strategy: Strategy) -> str | None:

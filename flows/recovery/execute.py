@@ -15,7 +15,7 @@ from core.deployment.restart import Aftermath
 from core.deployment.restart import DependantAnswer as After
 from core.recovery.action_targets import ActionContext
 from core.recovery.actions import ACTIONS, RefusedAction, prepare
-from core.recovery.facts import is_well, shows_failure
+from core.recovery.facts import is_well, shows_failure, without_lost_starts
 from core.recovery.policy import (
     OBSERVED_SOURCES,
     RecoveryFacts,
@@ -35,6 +35,7 @@ from models.operations import RECOVERY_OF, Runner
 from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
 from models.results import OperationResult
 from tasks.deployment.operations import hold_environment
+from tasks.deployment.services import inspect_application
 from tasks.deployment.start_service import ask_again, wait_until_healthy
 from tasks.errors.redact import redact
 from tasks.monitoring.events import watch_project
@@ -97,7 +98,10 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
             )
         if isinstance(attempt, RecoveryPlan):
             return await _run_attempt(case, await _prepared(case, attempt, diagnosed))
-        again = replace(attempt, runner=case.runner, ended_at=None, success=None, final_status="running")
+        steps = without_lost_starts(attempt.steps, await inspect_application(case.environment))
+        if len(steps) < len(attempt.steps):
+            log.warning("%s failed again after recovery %s had started it", case.service, attempt.attempt_id)
+        again = replace(attempt, runner=case.runner, ended_at=None, success=None, final_status="running", steps=steps)
         return await _run_attempt(case, replace(again, manual_intervention_required=False))
 
 

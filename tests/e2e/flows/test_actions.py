@@ -126,6 +126,29 @@ async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, 
         assert taken.steps[0].started_at == begun.started_at
 
 
+async def test_what_failed_again_after_a_dead_runner_had_started_it_is_started_again(place: Place) -> None:
+    place.declare(well("web"), recovery="{dry_run: true}")
+    await startup("test")
+    now = datetime.now(UTC)
+    end(place)
+    with place.stores() as stores:
+        stores.patterns.put(ZEBRA)
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+    with place.stores() as stores:
+        cut_off = cut_off_by_death(stores, outcome.error_id, StepSpec.RESTART, StepSpec.VERIFY)
+        started = replace(STEP, name="restart", ok=True, started_at=now, ended_at=now)
+        stores.recoveries.record(replace(cut_off, steps=(started,)))
+
+    again = await error_recovery("test", "zebra crossed", service="web")
+
+    assert (again.method, again.success) == (RecoveryMethod.AUTOMATIC, True), again.reason
+    assert place.containers(running=True) == ["web"]
+    with place.stores() as stores:
+        taken = stores.recoveries.find(outcome.error_id)[-1]
+        assert [(step.name, step.ok) for step in taken.steps] == [("restart", True), ("verify", True)]
+        assert taken.steps[0].started_at > started.started_at
+
+
 async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: Place) -> None:
     place.declare(well("web"), recovery="{dry_run: true}")
     with place.stores() as stores:

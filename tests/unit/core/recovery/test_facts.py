@@ -14,7 +14,7 @@ from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
 from core.recovery.action_targets import ActionContext
 from core.recovery.actions import ReadyAction, prepare
-from core.recovery.facts import REQUIRED_FACTS, is_well, lacking_fact, shows_failure, would_need
+from core.recovery.facts import REQUIRED_FACTS, is_well, lacking_fact, shows_failure, without_lost_starts, would_need
 from core.recovery.policy import PlanAction, RecoveryFacts, plan_recovery
 from models.compose import (
     Application,
@@ -28,6 +28,7 @@ from models.compose import (
 )
 from models.environments import RecoveryPolicy
 from models.errors import Evidence, RecordedError, Strategy
+from models.recovery import Step, StepSpec
 from tests.unit.core.recovery.values import NOON, container
 
 WEB = ServiceDeclaration(
@@ -220,3 +221,26 @@ def test_a_probe_is_asked_only_where_the_containers_show_no_failure() -> None:
     assert not is_well(context_of(TABLE["situations"]["probe fails"]))
     assert not is_well(context_of(TABLE["situations"]["starting"]))
     assert set(REQUIRED_FACTS) == {strategy for strategy in Strategy if strategy.automatic}
+
+
+def step(name: StepSpec, seconds: int, *, target: str = "web", ok: bool | None = True) -> Step:
+    began = NOON + timedelta(seconds=seconds)
+    ended = None if ok is None else began + timedelta(seconds=1)
+    return Step(name=str(name), target=target, ok=ok, detail="", started_at=began, ended_at=ended)
+
+
+@pytest.mark.parametrize(
+    ("facts", "kept"),
+    [
+        ({"state": "running"}, ["pull", "restart", "verify"]),
+        ({"finished_at": NOON + timedelta(seconds=30), "exit_code": 137}, ["pull"]),
+        ({"finished_at": NOON, "exit_code": 137}, ["pull", "restart", "verify"]),
+        ({"finished_at": NOON + timedelta(seconds=30), "exit_code": 0}, ["pull", "restart", "verify"]),
+        ({"service": "db", "finished_at": NOON + timedelta(seconds=30), "exit_code": 1}, ["pull", "restart", "verify"]),
+    ],
+    ids=["it runs", "it failed since", "it failed before", "it did its work since", "another failed since"],
+)
+def test_a_start_holds_until_its_container_fails(facts: dict[str, Any], kept: list[str]) -> None:
+    steps = (step(StepSpec.PULL, 0, target="shop/web"), step(StepSpec.RESTART, 2), step(StepSpec.VERIFY, 4, ok=None))
+    seen = container(facts.pop("service", "web"), facts.pop("state", "exited"), **facts)
+    assert [one.name for one in without_lost_starts(steps, [seen])] == kept
