@@ -109,7 +109,11 @@ class MetricSample(MonitoringRow, table=True):
     """One number. `ts` is milliseconds since 1970; time leads the key, so new rows go to one end."""
 
     __tablename__ = "metric_samples"
-    __table_args__ = (_KEYED,)
+    __table_args__ = (
+        # A file has the environments of one host, and is read by time.
+        sa.Index("idx_metric_samples_series", "series", "ts", info={"dialect": "postgresql"}),
+        _KEYED,
+    )
     ts: int = key_number()
     series: int = number(primary_key=True, autoincrement=False)
     value: float = real()

@@ -83,7 +83,8 @@ def asked(
 
 
 def completed(folder: Path, line: str) -> list[str]:
-    return [answer.split("\t")[0].removeprefix("plain,") for answer in asked(folder, line).stdout.splitlines()]
+    answers = asked(folder, line).stdout.splitlines()
+    return [answer.split("\t")[0].removeprefix("plain,") for answer in answers if answer]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,9 @@ def test_hosts_of_a_fleet_are_completed(folder: Path) -> None:
     for name in ("host-a", "host-b"):
         keys.invite(name, now, timedelta(hours=1))
     with Stores.open(settings) as stores:
-        stores.hosts.report(HostIdentity("id-1", "machine-a"), version="1", engine="unix:///e.sock", backlog=0)
+        stores.hosts.report(
+            HostIdentity(host_id="id-1", name="machine-a"), version="1", engine="unix:///e.sock", backlog=0
+        )
 
     assert completed(folder, "roas fleet revoke host") == ["host-a", "host-b"]
     assert completed(folder, "roas fleet dismiss m") == ["machine-a"]
@@ -138,7 +141,9 @@ def test_hosts_are_completed_from_postgresql(tmp_path: Path) -> None:
         settings = Settings(data_dir=tmp_path, stores_url=url)
         with Stores.open(settings) as stores:
             for name in ("alpha", "beta"):
-                stores.hosts.report(HostIdentity(name, name), version="1", engine="unix:///e.sock", backlog=0)
+                stores.hosts.report(
+                    HostIdentity(host_id=name, name=name), version="1", engine="unix:///e.sock", backlog=0
+                )
         assert [one.name for one in recorded_hosts(settings, "al")] == ["alpha"]
         assert [one.name for one in recorded_hosts(settings)] == ["alpha", "beta"]
 
