@@ -69,6 +69,7 @@ class StoreAccess:
         better than by nothing."""
         settings = current_settings()
         self._reading: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._changes = self._under_way = 0
         self._last = LastRecords(settings.data_dir.absolute() / "known", environment)
         self._writer = _writer(settings.data_dir.absolute(), settings.stores_url)
@@ -120,6 +121,17 @@ class StoreAccess:
     async def _keep(self) -> None:
         await asyncio.wrap_future(_pool.submit(self._last.keep, self.known))
 
+    def _keep_soon(self) -> None:
+        """Keep what is known beside the caller: a process that starts without the stores must not act on less."""
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.create_task(self._keep_the_newest())
+
+    async def _keep_the_newest(self) -> None:
+        kept = None
+        while kept is not self.known:
+            kept = self.known
+            await self._keep()
+
     def beat(self, name: str, at: datetime) -> None:
         """Leave a heartbeat where the stores take it; nothing waits for that."""
         self._writer.put(Beat(name=name, at=at)).answer.add_done_callback(_received)
@@ -166,6 +178,8 @@ class StoreAccess:
                 async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
                     answer: Answer = await asyncio.shield(answered)
                     self.known = learn(self.known, answer) if learn else otherwise(self.known)[0]
+                    if write.kept and self.was_read:
+                        self._keep_soon()
                     return answer
         except StoreConstraintError:
             raise

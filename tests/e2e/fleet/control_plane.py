@@ -51,13 +51,17 @@ class ControlPlane:
 
     def begin(self, deployment: str) -> str:
         # Where the server was busy while the host enrolled, its worker makes up for it.
-        deadline = time.monotonic() + 60
-        while (found := self.ask("GET", f"/deployments/name/{deployment}")).status_code == httpx.codes.NOT_FOUND:
-            assert time.monotonic() < deadline, f"{deployment} is not there"
-            time.sleep(0.5)
-        made = found.json()["id"]
-        run: str = self.ask("POST", f"/deployments/{made}/create_flow_run", {}).json()["id"]
+        made = self._answered("GET", f"/deployments/name/{deployment}")["id"]
+        run: str = self._answered("POST", f"/deployments/{made}/create_flow_run", {})["id"]
         return run
+
+    def _answered(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer of a server that may be busy (503), or may not know the thing yet."""
+        deadline = time.monotonic() + 60
+        while not (found := self.ask(method, path, body)).is_success:
+            assert time.monotonic() < deadline, f"{path}: {found.status_code} {found.text}"
+            time.sleep(0.5)
+        return found.json()
 
     def state(self, run: str) -> str:
         return str(self.ask("GET", f"/flow_runs/{run}").json()["state_type"])
