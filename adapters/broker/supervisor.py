@@ -190,16 +190,16 @@ async def _events(engine: str, project: str, since: datetime) -> AsyncGenerator[
     try:
         writer.write(connection.send(h11.Request(method="GET", target=target, headers=[("Host", "docker")])) or b"")
         connection.send(h11.EndOfMessage())
-        heard = time.monotonic()
+        received = time.monotonic()
         while True:
             event = connection.next_event()
             if event is h11.NEED_DATA:
                 data = None
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, heard + _TICK_SECONDS - time.monotonic())):
+                    async with asyncio.timeout(max(0.0, received + _TICK_SECONDS - time.monotonic())):
                         data = await reader.read(64 * 1024)
                 if data is None:
-                    heard = time.monotonic()
+                    received = time.monotonic()
                     yield None
                 else:
                     connection.receive_data(data)
