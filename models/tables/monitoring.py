@@ -111,7 +111,7 @@ class MetricSample(MonitoringRow, table=True):
     __tablename__ = "metric_samples"
     __table_args__ = (
         # A file has the environments of one host, and is read by time.
-        sa.Index("idx_metric_samples_series", "series", "ts", info={"dialect": "postgresql"}),
+        sa.Index("idx_metric_samples_series", "series", "ts", info={"dialect": "postgresql"}).ddl_if("postgresql"),
         _KEYED,
     )
     ts: int = key_number()
