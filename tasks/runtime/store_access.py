@@ -105,7 +105,7 @@ class StoreAccess:
             if changes == self._changes and not waits_for_write:
                 self.was_read = True
                 self.known = replace(found, patterns=_shared(found.patterns))
-                await self._keep()
+                await asyncio.shield(self._keep())
                 self._writer.look_for_left()
                 return
 
@@ -118,19 +118,17 @@ class StoreAccess:
             why = "away" if self.away else "slow"
             log.info("the stores are %s; %s is watched by what was read of it last", why, last.environment)
 
-    async def _keep(self) -> None:
-        await asyncio.wrap_future(_pool.submit(self._last.keep, self.known))
-
-    def _keep_soon(self) -> None:
-        """Keep what is known beside the caller: a process that starts without the stores must not act on less."""
+    def _keep(self) -> asyncio.Task[None]:
+        """Keep what is known, one after the other; a process that starts without the stores must not act on less."""
         if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.create_task(self._keep_the_newest())
+        return self._keeping
 
     async def _keep_the_newest(self) -> None:
         kept = None
         while kept is not self.known:
             kept = self.known
-            await self._keep()
+            await asyncio.wrap_future(_pool.submit(self._last.keep, kept))
 
     def beat(self, name: str, at: datetime) -> None:
         """Leave a heartbeat where the stores take it; nothing waits for that."""
@@ -179,7 +177,7 @@ class StoreAccess:
                     answer: Answer = await asyncio.shield(answered)
                     self.known = learn(self.known, answer) if learn else otherwise(self.known)[0]
                     if write.kept and self.was_read:
-                        self._keep_soon()
+                        self._keep()
                     return answer
         except StoreConstraintError:
             raise
@@ -192,7 +190,7 @@ class StoreAccess:
         self.known, assumed = otherwise(self.known)
         if write.kept and self.was_read:
             # The next process of this host must know of this attempt, whenever the stores are back.
-            await self._keep()
+            await asyncio.shield(self._keep())
         return assumed
 
     def _answered(self, _: asyncio.Future[Any]) -> None:
