@@ -192,5 +192,4 @@ def test_an_agent_that_is_older_than_the_stores_says_so_and_goes_on_healing(host
         for store in STORES:
             server.run(f"UPDATE {store}.alembic_version SET version_num = '{HEADS[store]}'", database)
         with Stores.open(settings) as stores:
-            host.until(lambda: len(stores.recoveries.find(environment=name)) == 2)
-            assert [one.success for one in stores.recoveries.find(environment=name)] == [True, True]
+            host.until(lambda: [one.success for one in stores.recoveries.find(environment=name)] == [True, True])
