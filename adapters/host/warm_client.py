@@ -414,9 +414,10 @@ class _SignalForwarding:
                 answer = _receive(connection)
                 if len(answer) < ANSWER_BYTES:
                     return LOST
+                status = int.from_bytes(answer[1:], "big")
                 if answer[:1] == ENDED:
-                    return int.from_bytes(answer[1:], "big")
-                self._stop_too()
+                    return status
+                self._stop_too(os.WSTOPSIG(status))
                 connection.sendall(bytes([signal.SIGCONT]))
 
     def end(self) -> None:
@@ -433,10 +434,13 @@ class _SignalForwarding:
         for number in left:
             os.kill(os.getpid(), number)
 
-    def _stop_too(self) -> None:
-        """Stop this process, so that its shell sees the job stopped; returns when it is continued."""
+    def _stop_too(self, number: int) -> None:
+        """Stop this process, so that its shell sees the job stopped; returns when it is continued.
+
+        The kernel stops no process of a group without a shell by SIGTSTP; by SIGSTOP it stops every one.
+        """
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)
+        os.kill(os.getpid(), signal.SIGSTOP if number == signal.SIGSTOP else signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
 
 
