@@ -99,7 +99,7 @@ class Host:
         """Wait until the agent has said so often that it watches an environment."""
         self.until(lambda: self.text().count(f"watching {name}\n") >= times)
 
-    def until(self, seen: Callable[[], bool], seconds: float = 60) -> None:
+    def until(self, seen: Callable[[], bool], seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while not seen():
             assert time.monotonic() < deadline, f"it did not come to that:\n{self.text()[-6000:]}"
