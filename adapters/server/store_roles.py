@@ -65,7 +65,7 @@ def restrict_roles(settings: Settings, hosts: Mapping[str, str]) -> None:
             with connection.transaction():
                 _restrict(connection, role, host_id)
             # What it has open still acts as the owner.
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])
+            _end_connections(connection, role)
             log.warning("%s writes only records of its own host from now on", role)
 
 
@@ -78,7 +78,11 @@ def end_role(settings: Settings, role: str) -> None:
     with _connected(settings, f"The role {role} cannot be ended") as connection:
         if _is_there(connection, role):
             connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role)))
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])
+            _end_connections(connection, role)
+
+
+def _end_connections(connection: psycopg.Connection[Any], role: str) -> None:
+    connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])
 
 
 def _make_stores(settings: Settings) -> None:
