@@ -1,7 +1,8 @@
 #!/bin/sh
 # Install ROAS Ops on this machine and enrol it at a control plane, which serves this file and the program:
 #   curl -fsS SERVER/roas/install | sh -s -- SERVER TOKEN [options of roas enrol]
-# Doing it again renews the program. Packages come from the index that pip is configured with here.
+# With SERVER alone it renews the program of a host that is enrolled. Packages come from the index that pip is configured
+# with here.
 set -eu
 
 die() {
@@ -21,9 +22,9 @@ fetch() {
 
 # The whole file is read before anything is done: a download that breaks off does nothing.
 main() {
-    [ $# -ge 2 ] || die "SERVER and TOKEN are missing." "Paste the whole line that 'roas fleet invite' printed."
-    server="${1%/}" token="$2"
-    shift 2
+    [ $# -ge 1 ] || die "SERVER and TOKEN are missing." "Paste the whole line that 'roas fleet invite' printed."
+    server="${1%/}"
+    shift
     docker compose version >/dev/null 2>&1 ||
         die "Docker with Compose is not installed." "Install both, as on Debian: apt-get install docker.io docker-cli docker-compose"
     python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
@@ -49,7 +50,11 @@ main() {
     "$place/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-index --force-reinstall "$folder/$wheel"
     mkdir -p "$commands"
     ln -sf "$place/bin/roas" "$commands/roas"
-    "$place/bin/roas" enrol "$server" "$token" "$@"
+    if [ $# -gt 0 ]; then
+        "$place/bin/roas" enrol "$server" "$@"
+    else
+        echo "installed $("$place/bin/roas" --version); restart the agent: systemctl restart roas-worker"
+    fi
     case ":$PATH:" in
         *":$commands:"*) ;;
         *) echo "the command is $commands/roas, which is not in PATH yet" ;;
