@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -221,6 +223,23 @@ def test_events_of_another_host_are_left_out(hosts: tuple[Host, Host], server: S
         everything = Client(server.url, server.auth_string)
         _until(lambda: _count(everything, mine) == 1)
     assert _count(everything, foreign) == 0
+
+
+def test_what_the_server_cannot_tell_now_is_to_be_asked_again_and_is_not_refused(
+    hosts: tuple[Host, Host], server: Server
+) -> None:
+    host, other = hosts
+    deployment = host.client.made("/deployments/", _deployment(host.flow, "not-looked-up", host.member.pool))["id"]
+    with closing(sqlite3.connect(server.home / "prefect.db", timeout=60, isolation_level=None)) as database:
+        database.execute("ALTER TABLE deployment RENAME TO deployment_away")
+        try:
+            found = host.client.ask("GET", f"/deployments/{deployment}")
+            assert found.status_code == 503, found.text
+            assert "the server could not tell to whom it belongs (status 500)" in found.text
+        finally:
+            database.execute("ALTER TABLE deployment_away RENAME TO deployment")
+    assert host.client.ask("GET", f"/deployments/{deployment}").json()["name"] == "not-looked-up"
+    assert other.client.ask("GET", f"/deployments/{deployment}").status_code == 403
 
 
 def test_a_search_finds_what_belongs_to_the_host(hosts: tuple[Host, Host]) -> None:
