@@ -1,6 +1,7 @@
 """Operations that ended with an earlier agent, such as one that was replaced: their flow runs are retried, once.
 
-A retried run continues its operation after the last finished step, as `roas resume` does.
+A retried run continues its operation after the last finished step, as `roas resume` does. A run that the earlier agent
+had taken and not begun yet is taken again.
 """
 
 from __future__ import annotations
@@ -15,14 +16,24 @@ from uuid import UUID
 import httpx
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Completed, Scheduled
 
 from adapters.host.processes import is_alive
+from adapters.server.membership import read_membership
 from core.deployment.interruption import runner_of, was_interrupted
 from flows.runtime.isolation import Progress
 from models.failures import RoasError
 from models.operations import Operation, OperationStatus
+from models.settings import current_settings
 from tasks.deployment.operations import mark_interrupted
 from tasks.runtime.hosts import this_host
 from tasks.runtime.stores import open_stores
@@ -45,13 +56,14 @@ async def resume_left(pool: str, progress: Progress) -> None:
     resumed before: what ends its runner a second time is left to a person. While stores or server are away they are
     asked again.
     """
-    since, reported = None, False
+    begun, since, reported = datetime.now(UTC), None, False
     looks_left = int(LOOKS_FOR.total_seconds() / _EVERY_SECONDS)
     while looks_left:
         try:
             if since is None:
                 since = await asyncio.to_thread(lambda: open_stores().hosts.now())
             if not reported:
+                await _take_again(pool, begun)
                 await _report(await asyncio.to_thread(_unreported, since))
                 reported = True
             await mark_interrupted(None, datetime.now(UTC))
@@ -99,6 +111,27 @@ def _unreported(since: datetime) -> list[Operation]:
         and (runner := runner_of(one)) is not None
         and is_alive(runner) is False
     ]
+
+
+async def _take_again(pool: str, begun: datetime) -> None:
+    """Schedule the runs anew that no process was begun for when the earlier agent ended.
+
+    Only in the pool that an enrolled host has to itself: in another one a second worker may be about to begin them.
+    """
+    member = read_membership(current_settings())
+    if member is None or member.pool != pool:
+        return
+    said = "Its worker ended before it began, and the next one takes it."
+    async with get_client() as client:
+        pending = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING]))
+        for run in await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=pending),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+        ):
+            # The states have the time of this host.
+            if run.state is not None and run.state.timestamp < begun:
+                await client.set_flow_run_state(run.id, Scheduled(message=said), force=True)
+                log.info("the run %s was not begun when its worker ended, and is taken again", run.name)
 
 
 async def _report(done: Sequence[Operation]) -> None:

@@ -75,6 +75,21 @@ def test_a_revoked_host_is_shut_out_and_heals_all_the_same(host: Host, plane: Co
     assert {one.name: one.state(datetime.now(UTC)) for one in plane.keys.all()}["beta"] is KeyState.ENROLLED
 
 
+def test_a_run_that_was_taken_and_not_begun_when_the_agent_ended_is_taken_by_the_next(
+    host: Host, plane: ControlPlane
+) -> None:
+    name = host.declare()
+    host.roas("enrol", plane.address, plane.invite("gamma"), "--no-service")
+    run = plane.begin(f"startup/{name}")
+    # This is what a worker leaves that ends before it has begun the run's process.
+    submitted = plane.ask("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "PENDING", "name": "Submitting"}})
+    assert submitted.json()["status"] == "ACCEPT"
+    host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
+    host.until(lambda: plane.state(run) == "COMPLETED", seconds=600)
+    assert "was not begun when its worker ended, and is taken again" in host.text()
+    assert host.runs(name)
+
+
 @pytest.mark.parametrize(
     ("server", "token", "said"),
     [
