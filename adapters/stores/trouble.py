@@ -135,6 +135,7 @@ def said(original: object) -> str:
 def _postgresql_code(original: object) -> str:
     state = getattr(original, "sqlstate", None)
     if state is None and type(original).__module__.startswith("psycopg"):
-        # A refused or lost connection has no code.
-        state = {"OperationalError": "08006", "DataError": "22000"}.get(type(original).__name__)
+        # A refused or lost connection has no code, and one that is not answered has none either.
+        codes = {"OperationalError": "08006", "ConnectionTimeout": "08006", "DataError": "22000"}
+        state = codes.get(type(original).__name__)
     return f"PG{state}" if state else ""

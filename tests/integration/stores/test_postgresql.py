@@ -1,6 +1,7 @@
 """Many hosts, one history: what is PostgreSQL's own about the stores."""
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -342,3 +343,13 @@ def test_a_forked_child_leaves_the_connections_of_its_parent_alone(hosts: tuple[
     assert os.waitpid(child, 0)[1] == 0
     here.heartbeats.beat("parent again", NOON)
     assert set(here.heartbeats.all()) == {"parent", "child", "parent again"}
+
+
+def test_a_server_that_does_not_answer_is_away_as_one_that_refuses(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://roas@127.0.0.1:{silent.getsockname()[1]}/roas"
+        with (
+            pytest.raises(StoreUnreachableError, match="connection timeout expired"),
+            Stores.open(Settings(data_dir=tmp_path, stores_url=url)),
+        ):
+            pass
