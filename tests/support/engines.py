@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -29,13 +29,16 @@ _BRIDGE_ADDRESS = "10.214.0.1/24"
 class OwnEngine:
     """One dockerd with its own data, containers and socket, which no other process uses.
 
-    Its containers reach each other and can publish ports, but not the world: the machine's packet filter forwards
-    between its own addresses alone. Every method returns once what it asked for is true.
+    Beside the machine's own engine its containers reach each other and can publish ports, but not the world: the
+    machine's packet filter forwards between its own addresses alone. `inside` are the words before a command that run
+    it in a network namespace, where the engine is alone and has bridge, addresses and packet filter as on any machine.
+    Every method returns once what it asked for is true.
     """
 
-    def __init__(self, folder: Path, addresses: str = _ADDRESSES) -> None:
+    def __init__(self, folder: Path, addresses: str = _ADDRESSES, inside: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self._addresses = addresses
+        self._inside = inside
         self.address = f"unix://{folder}/engine.sock"
         self._process: subprocess.Popen[bytes] | None = None
         # Told to use none, an engine removes docker0, which is the machine's own engine's.
@@ -58,22 +61,27 @@ class OwnEngine:
         for left in ("engine.sock", "engine.pid"):
             (self.folder / left).unlink(missing_ok=True)
         (self.folder / "daemon.json").write_text("{}")
+        if self._inside:
+            self._begin()
+            self._wait_until_it_answers()
+            return
         if not _has_link(self._bridge):
             subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
             subprocess.run(["ip", "address", "add", _BRIDGE_ADDRESS, "dev", self._bridge], check=True)
         with _bridge_of_the_machine_kept():
-            self._begin()
+            self._begin(
+                *("--default-address-pool", self._addresses, "--bridge", self._bridge),
+                *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
+            )
             self._wait_until_it_answers()
 
-    def _begin(self) -> None:
+    def _begin(self, *beside_another: str) -> None:
         with (self.folder / "engine.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *("dockerd", "--config-file", f"{self.folder}/daemon.json", "--host", self.address),
+                    *(*self._inside, "dockerd", "--config-file", f"{self.folder}/daemon.json", "--host", self.address),
                     *("--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"),
-                    *("--pidfile", f"{self.folder}/engine.pid", "--default-address-pool", self._addresses),
-                    *("--bridge", self._bridge, "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
-                    *("--ip-masq=false", "--log-level", "warn"),
+                    *("--pidfile", f"{self.folder}/engine.pid", "--log-level", "warn", *beside_another),
                 ],
                 stdout=log,
                 stderr=log,
@@ -227,22 +235,24 @@ def engine_of_the_session() -> Iterator[OwnEngine]:
 
 
 @contextmanager
-def engine_for_a_while(*images: str) -> Iterator[OwnEngine]:
+def engine_for_a_while(*images: str, inside: tuple[str, ...] = ()) -> Iterator[OwnEngine]:
     """A running engine with the image that tests use and these, and nothing left of it afterwards.
 
-    Needs root and dockerd.
+    With `inside` it runs in a network namespace. Needs root and dockerd.
     """
     # Not pytest's folder: a socket's path may be 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="roas-engine-"))
-    engine = OwnEngine(folder)
+    engine = OwnEngine(folder, inside=inside)
     try:
-        with _forwarded(engine.network):
+        with nullcontext() if inside else _forwarded(engine.network):
             engine.start()
             for image in (IMAGE, *images):
                 engine.load(image)
-            yield engine
-            engine.clear()
-            engine.stop()
+            try:
+                yield engine
+            finally:
+                engine.clear()
+                engine.stop()
     finally:
         if engine.running:
             engine.kill()

@@ -14,12 +14,13 @@ import random
 import secrets
 import select
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+
+from tests.support.namespaces import inside, ip, namespace
 
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
@@ -46,8 +47,8 @@ class SlowNetwork:
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """The words before a command that runs it in the namespace; its process id stays that of the command."""
-        return "ip", "netns", "exec", self.name
+        """The words before a command that run it in the namespace; its process id stays that of the command."""
+        return inside(self.name)
 
     def cut(self) -> None:
         """Lose every packet from now on, also those under way."""
@@ -90,43 +91,27 @@ class SlowNetwork:
 def slow_network(delay_seconds: float = 0.2, loss: float = 0.05) -> Iterator[SlowNetwork]:
     """A namespace that reaches this machine alone, by one slow line; nothing is left of it afterwards."""
     mark, third = secrets.token_hex(4), secrets.randbelow(250)
-    network = SlowNetwork(f"roas-{mark}", f"10.215.{third}.1", f"10.215.{third}.2", delay_seconds, loss)
     links = f"roas{mark}a", f"roas{mark}b"
-    ends = _device(links[0]), _device(links[1])
-    carrying = threading.Thread(target=network.carry, args=(ends,), daemon=True)
-    try:
-        _ip("netns", "add", network.name)
-        _ip("link", "set", links[1], "netns", network.name)
-        _ip("address", "add", network.here, "peer", network.there, "dev", links[0])
-        _ip("link", "set", links[0], "up")
-        for words in (
-            ("link", "set", "lo", "up"),
-            ("address", "add", network.there, "peer", network.here, "dev", links[1]),
-            ("link", "set", links[1], "up"),
-        ):
-            _ip("-netns", network.name, *words)
+    with namespace() as name, ExitStack() as ended:
+        network = SlowNetwork(name, f"10.215.{third}.1", f"10.215.{third}.2", delay_seconds, loss)
+        ends = _device(links[0], ended), _device(links[1], ended)
+        ip("link", "set", links[1], "netns", name)
+        ip("address", "add", network.here, "peer", network.there, "dev", links[0])
+        ip("link", "set", links[0], "up")
+        ip("-netns", name, "address", "add", network.there, "peer", network.here, "dev", links[1])
+        ip("-netns", name, "link", "set", links[1], "up")
+        carrying = threading.Thread(target=network.carry, args=(ends,), daemon=True)
         carrying.start()
-        yield network
-    finally:
-        network.end()
-        if carrying.is_alive():
+        try:
+            yield network
+        finally:
+            network.end()
             carrying.join()
-        # The devices end with their descriptors.
-        for end in ends:
-            os.close(end)
-        subprocess.run(["ip", "netns", "delete", network.name], capture_output=True, check=False)
 
 
-def _device(name: str) -> int:
-    """A new tun device; the descriptor that its packets are read from and written to."""
+def _device(name: str, ended: ExitStack) -> int:
+    """A new tun device, which ends with the descriptor that its packets are read from and written to."""
     end = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
-    except OSError:
-        os.close(end)
-        raise
+    ended.callback(os.close, end)
+    fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
     return end
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)

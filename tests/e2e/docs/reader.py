@@ -24,6 +24,8 @@ class Reader:
     port: int = field(default_factory=free_port)
     here: Path = field(init=False)
     more: dict[str, str] = field(default_factory=dict)
+    inside: tuple[str, ...] = ()
+    """The words before a command that run it on the reader's machine, where that is not this one."""
 
     def __post_init__(self) -> None:
         self.here = self.folder
@@ -41,10 +43,10 @@ class Reader:
         """Type the lines of a block; what is on the terminal afterwards, with the page's names."""
         script = f"{self._own(block.text)}\npwd >{self.folder}/here"
         done = subprocess.run(
-            ["bash", "-euc", script],
+            [*self.inside, "bash", "-euc", script],
             cwd=self.here, env=self.variables, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        assert done.returncode == 0, f"{block}: {done.stdout}"
+        assert done.returncode == 0, f"{block}: exit code {done.returncode}: {done.stdout}"
         self.here = Path((self.folder / "here").read_text().strip())
         return done.stdout.replace(self.name, "shop")
 

@@ -29,6 +29,16 @@ web:
   healthcheck:
     {test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, start_period: 10s, start_interval: 200ms}
 """
+WAITING = """
+web:
+  image: debian:trixie-slim
+  init: true
+  command: [sleep, '600']
+  tmpfs: [/well]
+  healthcheck:
+    {test: [CMD, test, -e, /well/yes], interval: 1s, timeout: 1s, retries: 9, start_period: 300s, start_interval: 200ms}
+"""
+"""Each time that it is started it is healthy only once the test says so (`Host.let_be_well`)."""
 
 
 @dataclass(slots=True)
@@ -42,11 +52,18 @@ class Host:
     inside: tuple[str, ...] = ()
     """The words before a command that run it in a network of its own."""
 
+    def docker(self, *words: str, check: bool = True) -> str:
+        """What the docker command prints, talking to the engine of this host."""
+        variables = os.environ | self.variables
+        done = subprocess.run(["docker", *words], env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or not check, f"docker {' '.join(words)}: {done.stderr}"
+        return done.stdout.strip()
+
     @property
     def settings(self) -> Settings:
         return Settings(data_dir=self.folder / "data", environments_dir=self.folder / "environments")
 
-    def declare(self, services: str = WEB, **fields: object) -> str:
+    def declare(self, services: str = WEB, /, **fields: object) -> str:
         """Write an environment with its Compose file; returns its name, which is its project too."""
         name = f"roas-test-{secrets.token_hex(4)}"
         self.projects.append(name)
@@ -66,9 +83,7 @@ class Host:
         (self.folder / "environments" / f"{name}.yaml").write_text(text)
 
     def up(self, name: str) -> None:
-        compose = self.folder / name / "compose.yaml"
-        command = ["docker", "compose", "-p", name, "-f", str(compose), "up", "-d", "--wait"]
-        subprocess.run(command, check=True, capture_output=True)
+        self.docker("compose", "-p", name, "-f", str(self.folder / name / "compose.yaml"), "up", "-d", "--wait")
 
     def begin(self, *arguments: str, command: str = "worker", **variables: str) -> subprocess.Popen[bytes]:
         """Start the agent, or `roas serve`."""
@@ -110,11 +125,20 @@ class Host:
 
     def kill(self, name: str, service: str = "web") -> None:
         """End a service as the kernel would; nobody asked for it."""
-        subprocess.run(["docker", "kill", f"{name}-{service}-1"], check=True, capture_output=True)
+        self.docker("kill", f"{name}-{service}-1")
+
+    def state(self, name: str) -> str:
+        """State and process of the service web, empty where there is no container."""
+        shown = "{{.State.Status}} {{.State.Pid}}"
+        return self.docker("inspect", "--format", shown, f"{name}-web-1", check=False)
+
+    def let_be_well(self, name: str) -> None:
+        """Let a service of WAITING become healthy."""
+        self.docker("exec", f"{name}-web-1", "touch", "/well/yes")
 
     def runs(self, name: str, service: str = "web") -> bool:
-        command = ["docker", "inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", f"{name}-{service}-1"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "running healthy"
+        shown = "{{.State.Status}} {{.State.Health.Status}}"
+        return self.docker("inspect", "--format", shown, f"{name}-{service}-1", check=False) == "running healthy"
 
 
 @pytest.fixture

@@ -16,9 +16,14 @@ import pytest
 
 from adapters.server.credentials import server_credentials
 from adapters.server.host_keys import HostKeys
+from adapters.stores import Stores
 from flows.runtime.embedded import api_server, listening_socket
+from models.settings import Settings
+from tests.support.certificates import self_signed
 from tests.support.ports import free_port
+from tests.support.postgresql_server import PostgresqlForTests, postgresql
 from tests.support.prefect_server import TIMEOUT_SECONDS, copy_database
+from tests.support.tls_front import tls_front
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,9 @@ class OwnControlPlane:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """Kill it (SIGKILL)."""
-        assert self._process is not None
-        self._process.kill()
+        """Kill it (SIGKILL), where it was started."""
+        if self._process is not None:
+            self._process.kill()
         self._running.close()
 
     def _answers(self) -> bool:
@@ -119,3 +124,43 @@ def own_control_plane(home: Path, **variables: str) -> Iterator[OwnControlPlane]
         yield made
     finally:
         made.kill()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachedControlPlane:
+    """A control plane with the stores of its hosts in PostgreSQL, which machines elsewhere reach at an address."""
+
+    plane: ControlPlane
+    address: str
+    certificate: Path
+    database: PostgresqlForTests
+    stores_url: str
+
+    @contextmanager
+    def stores(self) -> Iterator[Stores]:
+        settings = Settings(data_dir=self.plane.home.parent / "reading", stores_url=self.stores_url)
+        with Stores.open(settings) as stores:
+            yield stores
+
+
+@contextmanager
+def control_plane_at(address: str, folder: Path) -> Iterator[ReachedControlPlane]:
+    """One that runs on this machine, with TLS and PostgreSQL at one of its addresses."""
+    with postgresql(address) as database, database.database() as url:
+        port, certificate = free_port(), self_signed(folder, name=address, also_named=True)
+        variables = {
+            "ROAS_STORES_URL": url,
+            "ROAS_HOSTS_STORES_URL": database.url_elsewhere(url),
+            "ROAS_SERVER_HOSTS": f"{address}:{port}",
+        }
+        with (
+            own_control_plane(folder / "plane", **variables) as server,
+            tls_front(address, port, server.port, certificate),
+        ):
+            yield ReachedControlPlane(
+                plane=server.plane,
+                address=f"https://{address}:{port}",
+                certificate=certificate,
+                database=database,
+                stores_url=url,
+            )

@@ -13,22 +13,11 @@ import pytest
 from adapters.stores import Stores
 from models.operations import OperationStatus, OperationType
 from models.settings import Settings
-from tests.e2e.fleet.conftest import Host
+from tests.e2e.fleet.conftest import WAITING, Host
 from tests.e2e.fleet.control_plane import OwnControlPlane, own_control_plane
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
-
-WAITING = """
-web:
-  image: debian:trixie-slim
-  init: true
-  command: [sleep, '600']
-  tmpfs: [/well]
-  healthcheck:
-    {test: [CMD, test, -e, /well/yes], interval: 1s, timeout: 1s, retries: 9, start_period: 300s, start_interval: 200ms}
-"""
-"""Each time that it is started it is healthy only once the test says so."""
 
 
 @pytest.fixture
@@ -41,15 +30,6 @@ def database() -> Iterator[tuple[PostgresqlForTests, str]]:
 def server(tmp_path: Path) -> Iterator[OwnControlPlane]:
     with own_control_plane(tmp_path / "plane") as running:
         yield running
-
-
-def let_be_well(name: str) -> None:
-    subprocess.run(["docker", "exec", f"{name}-web-1", "touch", "/well/yes"], check=True, capture_output=True)
-
-
-def state(name: str) -> str:
-    command = ["docker", "inspect", "--format", "{{.State.Status}} {{.State.Pid}}", f"{name}-web-1"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def begin_start(host: Host, name: str) -> subprocess.Popen[str]:
@@ -92,9 +72,9 @@ def test_postgresql_killed_in_the_middle_of_a_start(host: Host, database: tuple[
     host.variables["ROAS_STORES_URL"] = url
     name = host.declare(WAITING)
     starting = begin_start(host, name)
-    host.until(lambda: state(name).startswith("running"), seconds=180)
+    host.until(lambda: host.state(name).startswith("running"), seconds=180)
     postgres.control("stop", "-m", "immediate")
-    let_be_well(name)
+    host.let_be_well(name)
     assert starting.stdout is not None
     said = ""
     while "the stores are away; waiting for them" not in said:
@@ -113,21 +93,17 @@ def test_postgresql_killed_in_the_middle_of_a_recovery(host: Host, database: tup
     postgres, url = database
     host.variables["ROAS_STORES_URL"] = url
     name = host.declare(WAITING)
-    subprocess.run(
-        ["docker", "compose", "-p", name, "-f", str(host.folder / name / "compose.yaml"), "up", "-d"],
-        check=True,
-        capture_output=True,
-    )
-    let_be_well(name)
+    host.docker("compose", "-p", name, "-f", str(host.folder / name / "compose.yaml"), "up", "-d")
+    host.let_be_well(name)
     host.until(lambda: host.runs(name))
     host.begin()
     host.watched(name)
-    before = state(name)
+    before = host.state(name)
     host.kill(name)
     # It was started again, and is not proven yet.
-    host.until(lambda: state(name).startswith("running") and state(name) != before)
+    host.until(lambda: host.state(name).startswith("running") and host.state(name) != before)
     postgres.control("stop", "-m", "immediate")
-    let_be_well(name)
+    host.let_be_well(name)
     host.until(lambda: "web healthy again" in host.text())
     postgres.control("start")
     with Stores.open(Settings(data_dir=host.folder / "reading", stores_url=url)) as stores:
@@ -145,20 +121,20 @@ def test_the_prefect_server_killed_in_the_middle_of_a_start_and_of_a_recovery(
     host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
     host.watched(name)
     run = plane.begin(f"startup/{name}")
-    host.until(lambda: state(name).startswith("running"), seconds=180)
+    host.until(lambda: host.state(name).startswith("running"), seconds=180)
     server.kill()
-    let_be_well(name)
+    host.let_be_well(name)
     with host.stores() as stores:
         host.until(lambda: stores.operations.running(name) == [], seconds=120)
         server.start()
         host.until(lambda: plane.state(run) == "COMPLETED", seconds=180)
         is_true_of_one_start(host, stores, name)
 
-        before = state(name)
+        before = host.state(name)
         host.kill(name)
-        host.until(lambda: state(name).startswith("running") and state(name) != before)
+        host.until(lambda: host.state(name).startswith("running") and host.state(name) != before)
         server.kill()
-        let_be_well(name)
+        host.let_be_well(name)
         host.until(lambda: "web healthy again" in host.text())
         server.start()
         is_true_of_one_recovery(host, stores, name)

@@ -1,94 +1,126 @@
-"""Two hosts with an engine each, one Prefect server, and one PostgreSQL for the stores, which is killed meanwhile."""
+"""Two hosts, each with its engine in a network namespace of its own, and one control plane with its PostgreSQL."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from adapters.stores import Stores
-from models.settings import Settings
 from tests.e2e.fleet.conftest import Host, made_host
-from tests.e2e.fleet.control_plane import ControlPlane
-from tests.support.engines import OwnEngine
-from tests.support.postgresql_server import PostgresqlForTests, postgresql
-from tests.support.prefect_server import own_server
+from tests.e2e.fleet.control_plane import ReachedControlPlane, control_plane_at
+from tests.support.namespaces import machines
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
+PAGE = """
+web:
+  image: debian:trixie-slim
+  init: true
+  command:
+    - perl
+    - -MIO::Socket::INET
+    - -e
+    - |
+      my $$s = IO::Socket::INET->new(LocalPort => 8080, Listen => 9, ReuseAddr => 1) or die;
+      while (my $$c = $$s->accept) {{ <$$c>; print $$c "HTTP/1.0 200 OK\\r\\n\\r\\nof {host}"; close $$c }}
+  ports: ["127.0.0.1:8088:8080"]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    alpha: Host
+    beta: Host
+    control: ReachedControlPlane
+
 
 @pytest.fixture
-def database() -> Iterator[tuple[PostgresqlForTests, str]]:
-    with postgresql() as server, server.database() as url:
-        yield server, url
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as held:
+        address, found = held.enter_context(machines(2))
+        control = held.enter_context(control_plane_at(address, tmp_path))
+        hosts = []
+        for name, machine in zip(("alpha", "beta"), found, strict=True):
+            variables = {
+                "ROAS_HOST_NAME": name,
+                "DOCKER_HOST": machine.engine.address,
+                "PREFECT_API_SSL_CERT_FILE": str(control.certificate),
+            }
+            host = held.enter_context(made_host(tmp_path / name, **variables))
+            host.inside = machine.inside
+            hosts.append(host)
+        alpha, beta = hosts
+        yield Fleet(alpha, beta, control)
 
 
-@pytest.fixture
-def plane(
-    database: tuple[PostgresqlForTests, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ControlPlane]:
-    """A control plane that gives its hosts access to the stores."""
-    _, url = database
-    with ExitStack() as running:
-        with monkeypatch.context() as server_alone:
-            server_alone.setenv("ROAS_STORES_URL", url)
-            server_alone.setenv("ROAS_HOSTS_STORES_URL", url.replace("roas@", ""))
-            address = running.enter_context(own_server(tmp_path / "plane"))
-        yield ControlPlane(address, tmp_path / "plane")
+def declare(host: Host) -> str:
+    """An application of both hosts: addresses and published ports are the same on each, the answers are not."""
+    name = host.variables["ROAS_HOST_NAME"]
+    probe = f"{{kind: http, port: 8080, path: /, contains: of {name}}}"
+    return host.declare(PAGE.format(host=name), services=f"{{web: {{probe: {probe}}}}}")
 
 
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
-    with (
-        made_host(tmp_path / "alpha", ROAS_HOST_NAME="alpha") as one,
-        made_host(tmp_path / "beta", ROAS_HOST_NAME="beta") as other,
-    ):
-        yield one, other
+def answers(host: Host) -> str:
+    command = [*host.inside, "curl", "--silent", "http://127.0.0.1:8088/"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_each_host_has_its_own_and_heals_while_the_stores_are_away(
-    hosts: tuple[Host, Host],
-    plane: ControlPlane,
-    database: tuple[PostgresqlForTests, str],
-    own_engine: OwnEngine,
-) -> None:
-    alpha, beta = hosts
-    server, url = database
-    first, second = alpha.declare(), beta.declare(engine=own_engine.address)
-    for host, name in ((alpha, "alpha"), (beta, "beta")):
-        host.roas("enrol", plane.address, plane.invite(name), "--no-service")
+def container(host: Host) -> str:
+    """Name and address of the one container of a host."""
+    shown = "{{.Name}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    (name,) = host.docker("ps", "--all", "--format", "{{.Names}}").split()
+    return host.docker("inspect", "--format", shown, name)
+
+
+def outcomes(stores: Stores, environment: str) -> list[bool | None]:
+    return [one.success for one in stores.recoveries.find(environment=environment)]
+
+
+@pytest.mark.timeout(1200)
+def test_each_host_has_its_own_and_heals_while_the_stores_are_away(fleet: Fleet) -> None:
+    alpha, beta, plane = fleet.alpha, fleet.beta, fleet.control.plane
+    first, second = declare(alpha), declare(beta)
+    both = ((alpha, "alpha", first), (beta, "beta", second))
+    for host, name, _ in both:
+        said = host.roas("enrol", fleet.control.address, plane.invite(name), "--no-service")
+        assert f"enrolled at {fleet.control.address} as {name}" in said, said
         host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
-    for host, name in ((alpha, first), (beta, second)):
-        run = plane.begin(f"startup/{name}")
-        host.until(lambda run=run: plane.state(run) == "COMPLETED", seconds=180)
-        host.watched(name)
-    assert alpha.runs(first)
-    assert own_engine.docker("ps", "--format", "{{.Names}}").split() == [f"{second}-web-1"]
+    for host, _, environment in both:
+        run = plane.begin(f"startup/{environment}")
+        host.until(lambda run=run: plane.state(run) == "COMPLETED", seconds=600)  # type: ignore[misc]
+        host.watched(environment)
+    # Each sees its own at the same address.
+    (one, address), (other, same) = container(alpha).split(), container(beta).split()
+    assert (one, other, address) == (f"/{first}-web-1", f"/{second}-web-1", same)
+    assert (answers(alpha), answers(beta)) == ("of alpha", "of beta")
 
-    fleet = alpha.roas("fleet")
-    assert all(name in fleet for name in ("alpha", "beta", first, second)), fleet
+    shown = alpha.roas("fleet")
+    assert all(name in shown for name in ("alpha", "beta", first, second)), shown
     # The file of one on the other host: it is refused there, and nothing is done.
     alpha.write(second, (beta.folder / "environments" / f"{second}.yaml").read_text())
-    refused = alpha.roas("stop", second)
-    assert f"Environment {second} belongs to host beta" in refused
-    assert own_engine.docker("ps", "--format", "{{.Names}}").split() == [f"{second}-web-1"]
+    assert f"Environment {second} belongs to host beta" in alpha.roas("stop", second)
+    assert container(beta).split()[0] == other
 
-    def healed(host: Host, times: int) -> None:
-        host.until(lambda: host.text().count("web healthy again") == times)
+    def healed(times: int) -> None:
+        for host, _, _ in both:
+            host.until(lambda host=host: host.text().count("web healthy again") == times)  # type: ignore[misc]
 
-    server.control("stop", "-m", "immediate")
+    fleet.control.database.control("stop", "-m", "immediate")
     try:
         for times in (1, 2):
-            alpha.kill(first)
-            own_engine.docker("kill", f"{second}-web-1")
-            healed(alpha, times)
-            healed(beta, times)
+            for host, _, environment in both:
+                host.kill(environment)
+            healed(times)
     finally:
-        server.control("start")
-    settings = Settings(data_dir=alpha.folder / "reading", stores_url=url)
-    with Stores.open(settings) as stores:
-        for host, name in ((alpha, first), (beta, second)):
-            host.until(lambda name=name: len(stores.recoveries.find(environment=name)) == 2, seconds=120)
-            assert [one.success for one in stores.recoveries.find(environment=name)] == [True, True]
+        fleet.control.database.control("start")
+    assert (answers(alpha), answers(beta)) == ("of alpha", "of beta")
+    with fleet.control.stores() as stores:
+        for host, _, environment in both:
+            recovered = partial(outcomes, stores, environment)
+            host.until(lambda recovered=recovered: recovered() == [True, True], seconds=300)  # type: ignore[misc]
