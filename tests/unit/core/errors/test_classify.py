@@ -254,6 +254,24 @@ def test_an_unknown_error_is_grouped_by_its_template_and_never_acted_on() -> Non
     assert verdict.template == "ERROR flux capacitor <number> misaligned: gigawatts wrong"
 
 
+def test_crash_loop_without_health_check_is_no_failed_health_check():
+    text = "service worker is unhealthy: keeps ending: 8 restarts, last exit code 3"
+    logs = ("worker starts", "FATAL: cannot parse job 17: unexpected end of JSON input")
+    loop = Evidence(container_state="restarting", exit_code=3, restart_count=8, logs=logs)
+
+    verdict = classify(text, evidence=loop)
+
+    assert verdict.category is Category.CONTAINER_EXITED
+    assert verdict.strategy is Strategy.INVESTIGATE
+    assert "keeps ending" in verdict.reason
+
+
+def test_crash_loop_for_memory_is_named_by_the_memory():
+    reason = "keeps ending: 3 restarts, last exit code 137, killed by the kernel for using too much memory"
+
+    assert classify(f"service web is unhealthy: {reason}").category is Category.OOM_KILLED
+
+
 def test_the_kernel_is_believed_before_the_text() -> None:
     verdict = classify("bot-1 exited with code 137", evidence=Evidence(exit_code=137, oom_killed=True))
 
