@@ -189,12 +189,15 @@ def _suggestions(
 
 
 def _held(score: ServiceScore, memory: Memory) -> ServiceScore:
-    """Return the score with a grade that does not flicker between two letters."""
+    """Return the score with a grade that does not flicker between two letters.
+
+    Where a service is down, or what it needs, the grade of its limited score is shown at once.
+    """
     if score.score is None:
         return score
     recent = [*memory.scores.get(score.service, []), round(score.score, 2)][-_GRADE_ROWS:]
     before = memory.grades.get(score.service)
-    shown = hold_grade(Grade(before) if before else None, recent)
+    shown = grade(score.score) if score.cap else hold_grade(Grade(before) if before else None, recent)
     memory.scores[score.service] = recent
     if shown is not None:
         memory.grades[score.service] = shown.value

@@ -435,7 +435,7 @@ def test_a_score_that_moves_is_kept_at_once_and_one_that_stays_every_five_minute
     assert sum(len(scores) == len(SERVICES) for scores in kept) == 2
     assert sum(map(len, kept)) == 2 * len(SERVICES)
     down = [one for _ in range(2) for one in watch.look(ill={"bot"}).scores if one.service == "bot"]
-    assert down[0].score == 40.0
+    assert (down[0].score, down[0].grade) == (40.0, Grade.F)
     well = [one for _ in range(4) for one in watch.look().scores if one.service == "bot"]
     assert well[0].score is not None
     assert well[0].score > 90
