@@ -32,6 +32,7 @@ from models.failures import (
     LeaseLostError,
     OperationCancelledError,
     RoasError,
+    StoreError,
     StoreUnreachableError,
     ValidationFailedError,
 )
@@ -379,7 +380,13 @@ async def _settle(
                     async with asyncio.timeout(within):
                         await rollback(recorder, failure)
             except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-                recorder.facts["undo_failed"] = undo_failed = await recorder.without_secrets(trouble)
+                undo_failed = await recorder.without_secrets(trouble)
+                if isinstance(trouble, StoreError):
+                    undo_failed = (
+                        f"the stores that hold the releases did not answer, so containers are as the {recorder.kind} "
+                        f"left them; once they answer: roas rollback {recorder.name} ({undo_failed})"
+                    )
+                recorder.facts["undo_failed"] = undo_failed
                 log.error("%s could not be undone: %s", recorder.deployment_id, undo_failed)
     finally:
         advice = failure.advice if isinstance(failure, RoasError) else ""

@@ -95,6 +95,21 @@ async def test_a_rollback_that_fails_is_reported_and_does_not_hide_the_failure(p
     assert "hunter2hunter2" not in str(operation.details)
 
 
+async def test_a_rollback_without_stores_says_what_that_means_and_what_to_do(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+
+    async def roll_back(_recorder: OperationRecorder, _error: Exception) -> None:
+        raise StoreUnreachableError("Store deployment_logs (db.example:5432/roas) did not answer.")
+
+    with pytest.raises(StartFailedError):
+        await run_operation(fail, rollback=roll_back)
+
+    said = only().details["undo_failed"]
+    assert said.startswith("the stores that hold the releases did not answer, so containers are as the start left them")
+    assert "roas rollback test" in said
+    assert "db.example" in said
+
+
 async def test_an_error_recovery_that_fails_does_not_hide_the_failure_and_the_rollback_follows(
     place: Place, caplog
 ) -> None:
