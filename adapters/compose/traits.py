@@ -19,6 +19,9 @@ from core.errors.redact import is_no_value, is_secret_name
 from models.adoption import CheckedAddress, PasswordFile, ServiceTraits
 
 _LOCAL_URL = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?::(\d{1,5}))?(/[\w./~%-]*)?")
+_NAMES_NO_PROGRAM = re.compile(r"-[Uuhd]|--(?:user|username|host|dbname|database)")
+"""Options whose value is a user, host or database, which is often named like a program."""
+
 _PROGRAM = re.compile(r"[A-Za-z_][\w.+-]*")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?[-?][^}]*)?\}|([A-Za-z_]\w*))")
 _PASSWORD_OPTION = re.compile(r"(--[a-z-]*(?:pass|auth)[a-z-]*)[ =]+(\S+)")
@@ -128,8 +131,11 @@ def _programs(given: Sequence[str], hosts: Set[str]) -> Iterator[str]:
     """The names of executables in an entrypoint and command, also within a shell's line; options alone have none."""
     if given and given[0].startswith("-"):
         return
-    for place, word in enumerate([part for one in given for part in one.split()][:_WORDS_OF_A_COMMAND]):
+    words = [part for one in given for part in one.split()][:_WORDS_OF_A_COMMAND]
+    for place, word in enumerate(words):
         base = PurePosixPath(word).name
+        if place and _NAMES_NO_PROGRAM.fullmatch(words[place - 1]):
+            continue
         # A script that waits for another service names it.
         if "=" not in word and "://" not in word and _PROGRAM.fullmatch(base) and (place == 0 or word not in hosts):
             yield base
