@@ -60,7 +60,7 @@ def show_gated_plan(environment: Environment, plan: Plan, json_wanted: bool) -> 
     if json_wanted:
         print_json(plan, gate=gate_facts(report))
         return
-    show_update_plan(plan)
+    show_update_plan(plan, environment.name)
     show_gate_report(report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -217,7 +218,10 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
     if of_update and environment.gate is not None and found.changes:
         show_gated_plan(environment, found, json_wanted)
     else:
-        show_answer(found, json_wanted, show_update_plan if of_update else show_plan)
+        # Before its first start an application without an environment's file is known by its Compose files alone.
+        known_as = shlex.join(part for file in compose or () for part in ("-f", file)) or name
+        show = show_update_plan if of_update else show_plan
+        show_answer(found, json_wanted, lambda plan: show(plan, known_as))
     if of_update and not json_wanted and (outside := outside_of_windows(name, environment.update, datetime.now(UTC))):
         say(outside.rstrip(";"))
     if environment.source is not None and not json_wanted:

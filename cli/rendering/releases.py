@@ -17,9 +17,9 @@ from models.sources import SOURCE_KEY, SourceRevision
 _COLOURS = {PlannedAction.KEEP: "dim", PlannedAction.RECREATE: "yellow", PlannedAction.RESTART: "yellow"}
 
 
-def show_update_plan(plan: Plan) -> None:
+def show_update_plan(plan: Plan, environment: str) -> None:
     """Print what an update would do, wave by wave, and the command to do exactly this."""
-    show_plan(plan, command="update")
+    show_plan(plan, environment, command="update")
 
 
 def show_lifted(releases: Sequence[Release]) -> None:
@@ -28,7 +28,7 @@ def show_lifted(releases: Sequence[Release]) -> None:
         say(f"lifted: updates of {one.environment} may take the image of {one.deployment_id} again")
 
 
-def show_plan(plan: Plan, command: str = "start") -> None:
+def show_plan(plan: Plan, environment: str, command: str = "start") -> None:
     """Print what a start would do, wave by wave, and the command to do exactly this."""
     lines = sorted(plan.services, key=lambda one: (one.wave, one.service))
     for fetch in sorted(plan.fetches, key=lambda one: one.service):
@@ -47,7 +47,7 @@ def show_plan(plan: Plan, command: str = "start") -> None:
             say(f"[bold]new[/bold]   {escape(text)}")
     if plan.orphans:
         say(f"[yellow]not declared any more, left alone:[/yellow] {escape(', '.join(plan.orphans))}")
-    say(f"\nplan {plan_id(plan)}   to do this or nothing: roas {command} ENV --plan {plan_id(plan)}")
+    say(f"\nplan {plan_id(plan)}   to do this or nothing: roas {command} {escape(environment)} --plan {plan_id(plan)}")
 
 
 def show_checkout(kept: Mapping[str, Mapping[str, str]]) -> None:

@@ -49,8 +49,9 @@ def test_a_plan_names_its_hooks(capsys: pytest.CaptureFixture[str]) -> None:
         }
     )
 
-    show_update_plan(Plan(project="shop", services=(), waves=(), hooks=planned_hooks(hooks)))
+    show_update_plan(Plan(project="shop", services=(), waves=(), hooks=planned_hooks(hooks)), "shop")
 
     printed = capsys.readouterr().out
     assert "hook before the change: migrate, one-off container of migrate" in printed
     assert "hook after the change: canary, canary of 5 min" in printed
+    assert "roas update shop --plan " in printed

@@ -11,7 +11,7 @@ WEB = PlannedService(service="web", action=PlannedAction.RECREATE, because="its 
 
 
 def shown(line: PlannedService, capsys: pytest.CaptureFixture[str]) -> str:
-    show_update_plan(Plan(project="shop", services=(line,), waves=(("web",),)))
+    show_update_plan(Plan(project="shop", services=(line,), waves=(("web",),)), "shop")
     return " ".join(capsys.readouterr().out.split())
 
 
