@@ -140,7 +140,7 @@ def collect(name: str, compose: list[str] | None, only_outcome: bool, json_wante
 @click.argument("environment", shell_complete=completers.environments)
 @click.argument("text")
 @click.option("--service", help="The service that reported it.", shell_complete=completers.services)
-@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; act on nothing.")
 @as_json
 def recover(environment: str, text: str, service: str | None, dry_run: bool, json_wanted: bool) -> None:
     """Recover from an error: TEXT, or - to read it from standard input."""
@@ -168,7 +168,7 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
 
     outcome = run_flow(run)
     show_answer(outcome, json_wanted, show_recovery)
-    if not outcome.success:
+    if not (outcome.success or dry_run):
         sys.exit(1)
 
 

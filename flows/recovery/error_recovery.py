@@ -105,7 +105,11 @@ async def error_recovery(
         if is_new and (reason := await _only_said(incident, context)) is not None:
             return not_needed(reason)
         by_person = (decided, requester(decided_by)[0]) if decided else None
-        outcome = await recover(incident, context, act=act, decided=by_person, converse=may_ask())
+        # What a person asks about without acting on it is no failure that waits for somebody.
+        ask = act or source != "person"
+        outcome = await recover(incident, context, act=act, ask=ask, decided=by_person, converse=may_ask())
+        if not ask and (await read_error(outcome.error_id)).count == 1:
+            await resolve_error(outcome.error_id, datetime.now(UTC), "a dry run asked what would be done")
         if deployment_id is None:
             # An operation sends its notifications itself, once it has ended.
             await notify_where_asked(context.environment)
@@ -147,13 +151,15 @@ async def recover(
     context: IncidentContext,
     *,
     act: bool = True,
+    ask: bool = True,
     decided: Decided | None = None,
     converse: bool = False,
 ) -> RecoveryOutcome:
     """Recover from an incident within the caller's run, which has read its context already.
 
-    With `converse` the run is suspended where a person must decide: only for a run that does nothing else. An attempt
-    may run into the root cause, which is then an incident of its own and recovered instead.
+    Without `ask` no ticket is opened. With `converse` the run is suspended where a person must decide: only for a run
+    that does nothing else. An attempt may run into the root cause, which is then an incident of its own and recovered
+    instead.
     """
     with span("diagnose", environment=incident.environment, service=incident.service):
         diagnosis = await diagnose(incident, context, of_the_run=converse)
@@ -166,6 +172,7 @@ async def recover(
         context=context,
         diagnosis=diagnosis,
         acting=act,
+        asking=ask,
         failing_services=incident.failing_services,
         causes=(*incident.causes, diagnosis.verdict.category),
         converses=converse,

@@ -57,13 +57,15 @@ Decided = tuple[Choice, str]
 class RecoveryProcess:
     """One error and its recovery by one run.
 
-    With `converses` a person is asked in this very run. `causes` are the categories found on the way to this error.
-    `root_cause` is the text of the root cause that the last attempt ran into, `root_evidence` shows it.
+    Without `asking` no ticket is opened. With `converses` a person is asked in this very run. `causes` are the
+    categories found on the way to this error. `root_cause` is the text of the root cause that the last attempt ran
+    into, `root_evidence` shows it.
     """
 
     context: IncidentContext
     diagnosis: Diagnosis
     acting: bool = True
+    asking: bool = True
     failing_services: int = 1
     causes: tuple[Category, ...] = ()
     converses: bool = False
@@ -188,6 +190,8 @@ class RecoveryProcess:
         if plan.action is PlanAction.LEAVE_ALONE:
             await keep_reason(self.error.error_id, plan.reason)
             return self._end(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
+        if plan.action is PlanAction.ASK_A_PERSON and not self.asking:
+            return self._end(RecoveryMethod.PROPOSED, f"dry run: a ticket would be opened: {plan.reason}")
         if plan.action is PlanAction.ASK_A_PERSON:
             question = question_of(plan, mine)
             return await self._ask(replace(question, first_step=self._refused.advice if self._refused else ""))

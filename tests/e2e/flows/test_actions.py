@@ -61,6 +61,19 @@ async def test_a_container_is_made_anew_and_proven(place: Place) -> None:
     assert place.containers(running=True) == ["web"]
 
 
+async def test_a_dry_run_of_a_person_leaves_no_ticket_and_no_open_error(place: Place) -> None:
+    place.declare(well("web"))
+    await startup("test")
+    end(place)
+
+    outcome = await error_recovery("test", "connection refused", act=False)
+
+    assert outcome.method is RecoveryMethod.PROPOSED
+    with place.stores() as stores:
+        assert stores.errors.get(outcome.error_id).resolved_at is not None
+        assert stores.tickets.find() == []
+
+
 async def test_a_dry_run_proposes_once_and_touches_nothing(place: Place) -> None:
     place.declare(well("web"), recovery="{dry_run: true}")
     await startup("test")
