@@ -270,6 +270,16 @@ def _programs(test: Sequence[str]) -> list[str]:
     return ["sh", *(word for word in words[:1] if word in known)]
 
 
+def ports_taken(application: Application, service: str | None, engine: DockerEngine, *, local: bool) -> tuple[str, ...]:
+    """Who uses the published ports of a service, or of all, one sentence a port; none for free ones and its own.
+
+    Raises:
+        EngineError: The engine does not answer.
+    """
+    wanted = _ports(application, engine.networks.published_ports(), local=local)
+    return tuple(str(one) for one in wanted if one.holder is not None and service in (None, one.service))
+
+
 def _ports(application: Application, holders: Sequence[PortHolder], *, local: bool) -> Iterator[PortWanted]:
     for service in application.services.values():
         for port in service.ports:

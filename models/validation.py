@@ -94,6 +94,12 @@ class PortWanted:
     holder: str | None = None
     own: bool = False
 
+    def __str__(self) -> str:
+        """Say who uses it."""
+        first, last = self.port.published, self.port.published_last
+        number = f"{first if last is None else f'{first}-{last}'}/{self.port.protocol}"
+        return f"Port {number} of {self.service} is {f'taken by {self.holder}' if self.holder else 'free'}."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountWanted:

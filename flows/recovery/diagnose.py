@@ -21,7 +21,7 @@ from models.failures import RoasError
 from models.health import UNHEALTHY_STATES, HealthReport
 from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryMethod, RecoveryOutcome
-from tasks.deployment.services import read_application
+from tasks.deployment.services import read_application, read_ports_taken
 from tasks.errors.evidence import failure_evidence
 from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run
 
@@ -80,6 +80,8 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     verdict = classify(incident.text, patterns, evidence=evidence, own_names={name for name in own_names if name})
     if incident.source != "person":
         verdict = as_failure(verdict, incident.text, evidence)
+    if verdict.category is Category.PORT_CONFLICT and "taken by" not in incident.text:
+        verdict = await _with_holders(verdict, service, context)
     if incident.failing_services >= AT_ONCE:
         # One error for all of them; what each shows is evidence of it.
         verdict, service = as_one_of_several(verdict, incident.failing_services), None
@@ -120,6 +122,19 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         unpublished=incident.evidence,
         disk_percent=next((bundle.host.disk_percent for bundle in bundles if bundle.host), None),
     )
+
+
+async def _with_holders(verdict: Verdict, service: str | None, context: IncidentContext) -> Verdict:
+    """Return the verdict on a taken port with who holds it now: the engine says only that it is taken."""
+    if context.environment is None:
+        return verdict
+    try:
+        application = context.application or await read_application(context.environment)
+        holders = await read_ports_taken(context.environment, application, service)
+    except RoasError as error:
+        log.info("who holds the port is not known: %s", error)
+        return verdict
+    return replace(verdict, reason=" ".join((verdict.reason, *holders)))
 
 
 async def health_now(

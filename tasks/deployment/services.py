@@ -78,6 +78,16 @@ async def read_application(environment: Environment) -> Application:
     return await asyncio.to_thread(compose_of(environment).render)
 
 
+async def read_ports_taken(environment: Environment, application: Application, service: str | None) -> tuple[str, ...]:
+    """Who uses the published ports of a service, or of all services: one sentence for each that another one holds.
+
+    Raises:
+        EngineError: The engine does not answer.
+    """
+    engine, local = engine_of(environment), environment.engine.startswith("unix://")
+    return await asyncio.to_thread(preflight.ports_taken, application, service, engine, local=local)
+
+
 @retry_read
 async def read_known(environment: Environment, *, outline: bool = False) -> Application:
     """What the environment's Compose files declare, rendered anew only where they or their variables changed.

@@ -22,10 +22,7 @@ def check_ports(facts: Facts) -> Iterable[Check]:
     ports, users = Findings("ports"), facts.ports
     for wanted in users:
         if wanted.holder is not None:
-            first, last = wanted.port.published, wanted.port.published_last
-            number = f"{first if last is None else f'{first}-{last}'}/{wanted.port.protocol}"
-            finding = f"Port {number} of {wanted.service} is taken by {wanted.holder}."
-            ports.critical(finding, "Stop what holds it, or publish another port.", wanted.service)
+            ports.critical(str(wanted), "Stop what holds it, or publish another port.", wanted.service)
     single = Counter(
         (one.port.host_ip, one.port.published, one.port.protocol) for one in users if one.port.published_last is None
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -59,6 +61,19 @@ async def test_a_container_is_made_anew_and_proven(place: Place) -> None:
     assert (outcome.method, outcome.success) == (RecoveryMethod.AUTOMATIC, True)
     assert container_id(place, "web") != before
     assert place.containers(running=True) == ["web"]
+
+
+async def test_the_ticket_of_a_taken_port_names_who_holds_it(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        place.declare(well("web", ports=f'["127.0.0.1:{port}:80"]'))
+        said = f"failed to bind host port for 127.0.0.1:{port}: address already in use"
+        await error_recovery("test", said, service="web")
+
+    with place.stores() as stores:
+        (ticket,) = stores.tickets.find(environment="test")
+    assert f"Port {port}/tcp of web is taken by " in ticket.title
+    assert f"(pid {os.getpid()})" in ticket.title
 
 
 async def test_a_dry_run_of_a_person_leaves_no_ticket_and_no_open_error(place: Place) -> None:
