@@ -32,6 +32,9 @@ _COLOURS = {
 }
 
 
+_LONGEST_ID = 32
+
+
 class _SafeConsole(Console):
     """A console that removes control characters from all text, also in tables."""
 
@@ -51,11 +54,12 @@ def say(line: str) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of rich markup below the names of their columns."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
+    """Print rows of rich markup below the names of their columns; an id in the first one stays on one line."""
+    table, listed = Table(box=None, pad_edge=False, header_style="dim"), list(rows)
+    first = max((Text.from_markup(row[0]).cell_len for row in listed), default=0)
+    for place, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=place == 0 and first <= _LONGEST_ID)
+    for row in listed:
         table.add_row(*row)
     console().print(table)
 

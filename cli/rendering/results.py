@@ -13,6 +13,7 @@ from cli.rendering.alerts import show_scores
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
 from cli.rendering.gate import show_gate_record
 from cli.rendering.hooks import show_hooks
+from core.common.safe_text import shorten
 from core.deployment.release_notes import lines_of
 from core.reporting.timing import Timing
 from flows.runtime.terminal import echo_json
@@ -104,30 +105,34 @@ def _show_images(details: Mapping[str, object]) -> None:
         say(f"[yellow]not taken:[/yellow] {escape(f'{service}: {why}')}")
 
 
+_REASON = 96
+"""A reason in a list is cut to a line of so many characters; `roas show` has the whole."""
+
+
 def show_history(operations: Sequence[Operation]) -> None:
     """Print operations, newest first."""
     if not operations:
-        say("No operation is recorded yet; start one with: roas start dev")
+        say("No operation is recorded yet; start one with: roas start")
         return
+    names = ("deployment", "what", "environment", "status", "took", "asked by")
     rows = [
-        (
-            one.deployment_id,
-            one.kind,
-            one.environment,
-            coloured(one.status),
-            seconds(one.duration),
-            escape(one.user_agent or ""),
-            escape(str(one.details.get("reason", ""))[:80]),
-        )
+        (one.deployment_id, one.kind, one.environment, str(one.status), seconds(one.duration), one.user_agent or "")
         for one in operations
     ]
-    show_table(("deployment", "what", "environment", "status", "took", "asked by", "why"), rows)
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    say(f"[dim]{'  '.join(map(str.ljust, names, widths)).rstrip()}[/dim]")
+    for one, row in zip(operations, rows, strict=True):
+        *before, status, took, asked = map(str.ljust, row, widths)
+        coloured_status = status.replace(str(one.status), coloured(one.status))
+        say("  ".join((escape("  ".join(before)), coloured_status, took, escape(asked))).rstrip())
+        if reason := str(one.details.get("reason") or ""):
+            say(f"  [dim]{escape(shorten(reason, _REASON))}[/dim]")
 
 
 def show_status(environments: Sequence[EnvironmentStatus]) -> None:
     """Print a few lines for each environment."""
     if not environments:
-        say("Nothing has been started yet; start something with: roas start dev")
+        say("Nothing has been started yet; start something with: roas start")
     for known in environments:
         last = known.last_operation
         health = (
@@ -172,8 +177,10 @@ def show_collection(report: CollectionReport) -> None:
         say(f"[yellow]alert[/yellow] {escape(alert)}")
     for outcome in report.recoveries:
         show_recovery(outcome)
+    printed = {*report.gaps, *(step for outcome in report.recoveries for step in outcome.steps)}
     for advice in report.recommendations:
-        say(f"  - {escape(advice)}")
+        if advice not in printed:
+            say(f"  - {escape(advice)}")
 
 
 def show_recovery(outcome: RecoveryOutcome) -> None:
@@ -200,12 +207,17 @@ def show_validation(validation: ValidationResult) -> None:
             say(f"    fix: {escape(check.fix)}")
 
 
+_OF_ENGINE = ("engine", "version", "compose_version", "operating_system", "architecture")
+"""The facts of an engine that are printed for a person; --json has the others and the images."""
+
+
 def show_engine(validation: ValidationResult) -> None:
     """Print every check with a finding, and the engine that was checked."""
     show_validation(validation)
     engine = validation.docker_environment
     if engine:
-        say(f"\n[dim]engine: {escape(', '.join(f'{key} {value}' for key, value in engine.items() if value))}[/dim]")
+        told = ", ".join(f"{key.replace('_', ' ')} {engine[key]}" for key in _OF_ENGINE if engine.get(key))
+        say(f"\n[dim]engine: {escape(told.removeprefix('engine '))}[/dim]")
 
 
 _TEN_YEARS = 3650
@@ -346,7 +358,8 @@ def _show_changes(changes: Sequence[StateChange]) -> None:
 def _show_health(health: HealthReport) -> None:
     say(f"\n[bold]health[/bold] {coloured(health.overall)} at {moment(health.checked_at)}")
     for verdict in health.services:
-        say(f"  {coloured(verdict.health):<24} {verdict.service}: {escape(verdict.reason)}")
+        space = " " * (9 - len(verdict.health))
+        say(f"  {coloured(verdict.health)}{space} {verdict.service}: {escape(verdict.reason)}")
     for finding in health.findings:
         say(f"  - {escape(finding)}")
 

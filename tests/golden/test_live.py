@@ -44,7 +44,7 @@ REPLACED = [
     (r"\b[\d.]+ (?:s|ms|min)\b", "N s"),
     (r"\b[\d.]+ to [\d.]+\b", "N to N"),
     (r"\b(?=[a-f]*\d)(?:[0-9a-f]{8}|[0-9a-f]{12,64})\b", "HEX"),
-    (r"^engine: engine .*", "engine: FACTS"),
+    (r"^engine: .*", "engine: FACTS"),
     (r"\b[\d.,]+ (?:B|KiB|MiB|GiB)\b", "SIZE"),
     (r"\broot \(uid 0\)|\b\w+ \(uid \d+\)", "USER"),
     (r"person: \w+", "person: USER"),
