@@ -213,10 +213,15 @@ def analyse(environment: str, days: int, json_wanted: bool) -> None:
 
 
 @roas.command()
-@click.argument("deployment_id", shell_complete=completers.operations)
+@click.argument(
+    "deployment_id", required=False, metavar="[ID|ENV]", shell_complete=completers.operations_or_environments
+)
 @as_json
-def show(deployment_id: str, json_wanted: bool) -> None:
-    """Show one operation: validation, services, health, errors. A prefix of its id is enough."""
+def show(deployment_id: str | None, json_wanted: bool) -> None:
+    """Show one operation: validation, services, health, errors.
+
+    A prefix of its id is enough. Without one, the latest; with an environment's name, the latest there.
+    """
     from cli.rendering.results import show_deployment
     from tasks.reporting.read import read_deployment
 

@@ -21,7 +21,6 @@ from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError
 from models.recovery import Choice, TicketState
-from models.settings import current_settings
 
 _UNTIL_STOPPED = 24 * 365.0
 
@@ -78,8 +77,7 @@ def ticket(ticket_id: str, json_wanted: bool) -> None:
     from cli.rendering.tickets import show_ticket
     from tasks.reporting.read import read_ticket_details
 
-    ui = f"http://127.0.0.1:{current_settings().server_port}"
-    show_answer(read_ticket_details(ticket_id), json_wanted, lambda details: show_ticket(details, ui))
+    show_answer(read_ticket_details(ticket_id), json_wanted, show_ticket)
 
 
 @click.command()

@@ -21,11 +21,16 @@ from flows.runtime.terminal import echo
 def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
     """Explain a failure: root cause, evidence, changes, attempts and next commands.
 
-    A prefix of an operation's id is enough. Without one, the latest failure; with an environment's name, the latest
-    failure there.
+    A prefix of an operation's id is enough; an error's or ticket's id does too. Without one, the latest failure; with
+    an environment's name, the latest failure there. A service that fails now is explained by its ticket.
     """
-    from tasks.reporting.read import read_evidence, read_explanation
+    from tasks.reporting.read import read_evidence, read_explanation, read_open_failure
 
+    if not evidence and (failure := read_open_failure(deployment_id)) is not None:
+        from cli.rendering.tickets import show_ticket
+
+        show_answer(failure, json_wanted, show_ticket)
+        return
     explanation = read_explanation(deployment_id)
     if evidence:
         from core.errors.evidence_page import page

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich.markup import escape
 
 from cli.rendering.console import ago, moment, say
 from cli.rendering.why import part, shown_lines
+from core.common.safe_text import printable
 from core.recovery.manual_steps import earlier_answers
 from models.records import TicketDetails
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
+from models.settings import current_settings
 
 
 def show_tickets(tickets: Sequence[Ticket]) -> None:
@@ -26,8 +29,8 @@ def show_tickets(tickets: Sequence[Ticket]) -> None:
         say(f"  next: roas ticket {ticket.ticket_id}")
 
 
-def show_ticket(details: TicketDetails, ui: str) -> None:
-    """Print one ticket: failure, evidence, attempts and commands. `ui` is the address of the Prefect UI."""
+def show_ticket(details: TicketDetails) -> None:
+    """Print one ticket: failure, evidence, attempts and commands."""
     ticket, error = details.ticket, details.error
     say(f"\n[bold]{ticket.ticket_id}[/bold] {ticket.state}  {escape(ticket.environment)}")
     say(f"  [bold]{escape(ticket.title)}[/bold]")
@@ -38,10 +41,12 @@ def show_ticket(details: TicketDetails, ui: str) -> None:
     )
     if ticket.affected_services:
         say(f"  affected: {', '.join(ticket.affected_services)}")
-    if details.first_cause or details.lines:
-        say(f"\n{part('seen', [details.first_cause], 1)[0] if details.first_cause else ''}")
-        for line in shown_lines(details.lines):
-            say(line)
+    # Without evidence the error's own words are all that names the cause.
+    name, cause = ("seen", details.first_cause) if details.first_cause else ("failed", error.text)
+    folded = textwrap.wrap(printable(cause), _FOLDED, max_lines=_MOST_LINES, placeholder=" ...")
+    say("")
+    for line in (*part(name, folded, _MOST_LINES, whole=True), *shown_lines(details.lines)):
+        say(line)
     past = [f"{moment(entry.at)} {_by(entry)}: {entry.what}" for entry in ticket.history]
     for name, lines in (
         ("tried", ticket.tried),
@@ -58,6 +63,7 @@ def show_ticket(details: TicketDetails, ui: str) -> None:
     answers = [f"roas resolve {ticket.ticket_id} --note 'what fixed it'"]
     answers += [f"roas resolve {ticket.ticket_id} --decision {choice} --note '…'" for choice in (Choice.RETRY,)]
     if ticket.flow_run_id:
+        ui = f"http://127.0.0.1:{current_settings().server_port}"
         answers.append(f"or Resume at {ui}/runs/flow-run/{ticket.flow_run_id}, which waits for the same answer")
     say("")
     for line in part("answer", answers, len(answers), whole=True):
@@ -71,3 +77,4 @@ def _by(entry: TicketEntry) -> str:
 
 
 _HISTORY = 10
+_FOLDED, _MOST_LINES = 90, 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -106,14 +107,17 @@ def operation_of_run(environment: str, flow_run_id: str) -> str:
     return found.deployment_id
 
 
-def read_deployment(deployment_id: str) -> DeploymentDetails:
-    """All that is recorded of one operation; the first letters of its id are enough.
+def read_deployment(deployment_id: str | None) -> DeploymentDetails:
+    """All that is recorded of one operation: by the first letters of its id, the latest of an environment, or of all.
 
     Raises:
         NotFoundError: There is no such operation, or several begin like that.
     """
     stores = open_stores()
-    operation = stores.operations.get(deployment_id)
+    latest = stores.operations.history(environment=deployment_id, limit=1)
+    if deployment_id is None and not latest:
+        raise NotFoundError("No operation is recorded yet;", advice="`roas start` begins one.")
+    operation = latest[0] if latest else stores.operations.get(deployment_id or "")
     whole = operation.deployment_id
     reports = stores.health.history(deployment_id=whole, limit=1)
     errors = stores.errors.of_deployment(whole, *named_error(operation))
@@ -158,6 +162,40 @@ def read_explanation(deployment_id: str | None) -> Explanation:
         executions=[one for details in found for one in details.executions if one.started_at >= operation.started_at],
         release_changes=_release_changes(operation),
     )
+
+
+def read_open_failure(which: str | None) -> TicketDetails | None:
+    """The ticket of a failure that no operation had: of an error's or ticket's id, else the latest that is open.
+
+    Without an id None where the latest failed operation is newer: its explanation says more.
+
+    Raises:
+        NotFoundError: There is no such ticket, or the error has none.
+    """
+    stores = open_stores()
+    if which is not None and re.match(r"[Tt]-\d", which):
+        return read_ticket_details(which)
+    if which is not None and re.match(r"err-\d", which):
+        error = stores.errors.get(which)
+        tickets = [one for one in stores.tickets.find() if one.error_id == error.error_id]
+        if not tickets:
+            raise NotFoundError(
+                f"Error {error.error_id} has no ticket;", advice=f"`roas postmortem {error.error_id}` explains it."
+            )
+        return read_ticket_details(tickets[-1].ticket_id)
+    failed = stores.operations.history(environment=which, status=OperationStatus.FAILED, limit=1)
+    since = failed[0].started_at if failed else None
+    found = [
+        one
+        for one in stores.tickets.find(environment=which)
+        if one.resolved_at is None and (since is None or one.opened_at > since)
+    ]
+    for ticket in sorted(found, key=lambda one: one.opened_at, reverse=True):
+        error = stores.errors.get(ticket.error_id)
+        # What a person gave to `roas recover` needs no explanation to them.
+        if error.deployment_id is None and error.source != "person":
+            return read_ticket_details(ticket.ticket_id)
+    return None
 
 
 def read_cause(deployment_id: str) -> str | None:
@@ -284,10 +322,10 @@ def _failed_last(environment: str | None) -> Operation:
     if not found:
         raise NotFoundError(f"No operation{of} has failed;", advice="`roas history` lists what was done.")
     error = found[0]
-    ended = "is open" if error.resolved_at is None else f"was over {error.resolved_at:%Y-%m-%d %H:%M:%S} UTC"
+    ended = "is not over" if error.resolved_at is None else f"ended at {error.resolved_at:%H:%M:%S} UTC"
     raise NotFoundError(
-        f"No operation{of} has failed; the latest failure beside them, {error.verdict.category} of "
-        f"{error.service or error.environment} at {error.first_seen:%Y-%m-%d %H:%M:%S} UTC, {ended};",
+        f"No operation{of} has failed. {error.service or error.environment} failed at "
+        f"{error.first_seen:%Y-%m-%d %H:%M:%S} UTC ({error.verdict.category}), which {ended};",
         advice=f"`roas postmortem {error.error_id}` explains it.",
     )
 
