@@ -80,6 +80,8 @@ def input_lines() -> Iterator[str]:
 def _standard_input() -> TextIO:
     if sys.stdin is None:
         raise BadInputError("Standard input is closed;", advice="pipe the text in, or give it as an argument.")
+    if sys.stdin.isatty():
+        echo("reading from the terminal: type the text, then Ctrl-D on a line of its own", err=True)
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     return sys.stdin

@@ -12,7 +12,9 @@ class RoasError(Exception):
 
     def __init__(self, what: str, *, advice: str = "") -> None:
         """Keep the two sentences apart, so that a program can show either."""
-        super().__init__(f"{what} {advice}".strip())
+        # Another program's message often ends without a full stop.
+        stop = "." if advice[:1].isupper() and what[-1:].isalnum() else ""
+        super().__init__(f"{what}{stop} {advice}".strip())
         self.what = what
         self.advice = advice
 

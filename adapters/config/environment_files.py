@@ -103,15 +103,15 @@ def name_of(file: Path) -> str:
     return re.sub(r"[^-_a-z0-9]", "", file.absolute().parent.name.lower()).lstrip("_-") or "app"
 
 
-def no_environments(settings: Settings) -> EnvironmentFileError:
-    """The error that there is no environment at all, with the places that were looked at."""
+def no_environments(settings: Settings, name: str | None = None) -> EnvironmentFileError:
+    """The error that there is no environment at all, also not the named one, with the places that were looked at."""
     folder = settings.config or chosen_folder(settings)
     if folder is not None:
         return EnvironmentFileError(
             f"There is no environment in {folder};", advice="put a NAME.yaml there, or set ROAS_ENVIRONMENTS_DIR."
         )
     return EnvironmentFileError(
-        f"There is no environment. Looked for {places(settings)}.",
+        f"There is no environment{'' if name is None else f' {name!r}, nor any other'}. Looked for {places(settings)}.",
         advice="`roas init` beside a Compose file writes one; --config PATH names another place.",
     )
 
@@ -119,8 +119,8 @@ def no_environments(settings: Settings) -> EnvironmentFileError:
 def places(settings: Settings) -> str:
     """The places that are looked at where no folder is chosen, in their order, for a message."""
     return (
-        f"{FILE} in {Path.cwd()} and its parent folders; {_OWN_FOLDER}/*.yaml there; "
-        f"the files known from earlier commands ({settings.data_dir.absolute() / _LISTED}); {config_home()}/*.yaml"
+        f"{FILE} in {Path.cwd()} and above, {_OWN_FOLDER}/*.yaml there, {config_home()}/*.yaml, "
+        f"and files of earlier commands ({settings.data_dir.absolute() / _LISTED})"
     )
 
 

@@ -66,7 +66,7 @@ def environment_file(name: str, settings: Settings) -> Path:
     if name in files:
         return files[name]
     if not files:
-        raise no_environments(settings)
+        raise no_environments(settings, name)
     where = settings.config or places(settings)
     raise EnvironmentFileError(f"There is no environment {name!r}. Looked in {where}.", advice=_advice(name, files))
 

@@ -155,7 +155,7 @@ class OperationRecorder:
 
     async def without_secrets(self, error: Exception) -> str:
         """What an error says, as it may be recorded and logged."""
-        text = error.what if isinstance(error, RoasError) else str(error)
+        text = error.what.rstrip(";") if isinstance(error, RoasError) else str(error)
         try:
             return await redact(self.environment or self.name, text or type(error).__name__, self.compose_files)
         except Exception:  # noqa: BLE001 - the secrets are unknown, so the text may hold one

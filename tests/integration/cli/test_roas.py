@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -77,6 +78,21 @@ def test_wrong_input_is_reported_in_one_line_with_exit_code_2(roas, words, expec
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_command_that_reads_from_a_terminal_says_so(tmp_path: Path) -> None:
+    keyboard, terminal = pty.openpty()
+    variables = os.environ | warm_commands() | {"ROAS_DATA_DIR": str(tmp_path / "data")}
+    with subprocess.Popen(
+        [ROAS, "classify"], stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables, text=True
+    ) as process:
+        os.write(keyboard, b'{"id": "a", "text": "connection refused"}\n\x04')
+        printed, said = process.communicate(timeout=120)
+    os.close(terminal)
+    os.close(keyboard)
+
+    assert "Ctrl-D" in said
+    assert "dependency_refused" in printed
 
 
 def test_what_is_not_recorded_is_exit_code_1(roas) -> None:
