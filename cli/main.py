@@ -6,6 +6,7 @@ Commands import what they need themselves: Prefect takes seconds to import, and 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -69,8 +70,43 @@ COMMANDS_OF = {
 """Commands by the module that has them in its COMMANDS."""
 
 
+PURPOSES = {
+    "Set up": ("init", "adopt", "doctor", "sample", "schema", "completion", "service"),
+    "Deploy": (
+        *("validate", "plan", "start", "stop", "restart", "update", "sync"),
+        *("releases", "rollback", "resume", "gate", "drift"),
+    ),
+    "Inspect": (
+        *("status", "top", "health", "history", "show", "why", "logs"),
+        *("report", "analyse", "postmortem"),
+    ),
+    "Watch and repair": (
+        *("collect", "watch", "alerts", "acknowledge", "predictions", "recover", "pause", "unpause"),
+        *("tickets", "ticket", "resolve", "notify", "answers"),
+    ),
+    "Data and records": ("snapshot", "backup", "restore", "stores", "lifecycle", "archive"),
+    "Patterns of errors": ("classify", "patterns", "detect"),
+    "Servers and hosts": ("serve", "worker", "metrics", "mcp", "fleet", "enrol", "leave"),
+}
+"""Commands by their purpose, as --help lists them."""
+
+
 class _Roas(click.Group):
-    """A group that imports the module of a command when the command is named."""
+    """A group that imports the module of a command when the command is named, and lists commands by purpose."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List every command with its purpose on one line, below a heading for each group."""
+        longest = max(map(len, self.list_commands(ctx)))
+        for purpose, names in PURPOSES.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(purpose):
+                formatter.write_dl(
+                    [
+                        (name.ljust(longest), _brief(command, formatter.width - longest - 4))
+                        for name, command in commands
+                        if command is not None
+                    ]
+                )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, by name."""
@@ -84,6 +120,18 @@ class _Roas(click.Group):
                 for command in import_module(f"cli.{module}").COMMANDS:
                     self.add_command(command)
         return super().get_command(ctx, cmd_name)
+
+
+def _brief(command: click.Command, most: int) -> str:
+    """The first sentence of a command's help, up to the last clause that fits on the line."""
+    sentence = command.get_short_help_str(limit=1000)
+    if len(sentence) <= most:
+        return sentence
+    # What follows a colon or semicolon details the sentence; a comma may stand within a list.
+    for ends in ("[;:] ", ", "):
+        if clauses := [found.start() for found in re.finditer(ends, sentence[:most])]:
+            return f"{sentence[: clauses[-1]]}."
+    return command.get_short_help_str(limit=most)
 
 
 @click.group(

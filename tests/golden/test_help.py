@@ -8,8 +8,9 @@ from tests.golden.conftest import RoasCommand, golden
 
 
 def sub_commands(text: str) -> list[str]:
-    _, _, listed = text.partition("\nCommands:\n")
-    return re.findall(r"^  ([a-z-]+)", listed.partition("\n\n")[0], flags=re.MULTILINE)
+    _, *sections = re.split(r"\n(?=[A-Z][a-z ]+:\n)", text)
+    listed = [section for section in sections if not section.startswith("Options:")]
+    return sorted(name for section in listed for name in re.findall(r"^  ([a-z-]+)  ", section, flags=re.MULTILINE))
 
 
 def test_help_of_every_command(empty: RoasCommand) -> None:
