@@ -10,7 +10,7 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "no such command": (("strat",), {}, ""),
     "no such option": (("history", "--limitt", "3"), {}, ""),
     "value out of range": (("history", "--limit", "0"), {}, ""),
-    "argument missing": (("show",), {}, ""),
+    "argument missing": (("resume",), {}, ""),
     "unknown environment": (("start", "nosuch"), {}, ""),
     "unknown environment, reading": (("releases", "nosuch"), {}, ""),
     "no environment": (("start",), {}, ""),
