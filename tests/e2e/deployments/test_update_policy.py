@@ -28,6 +28,7 @@ from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.prefect_server import server_variables
 from tests.support.registry import Registry, image_id
+from tests.support.warm import warm_commands
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -36,7 +37,8 @@ PREFIX = "org.opencontainers.image"
 
 
 def roas(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([ROAS, *words], capture_output=True, text=True, check=False, env=server_variables())
+    variables = server_variables() | warm_commands()
+    return subprocess.run([ROAS, *words], capture_output=True, text=True, check=False, env=variables)
 
 
 def closed() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -15,10 +14,13 @@ import pytest
 import yaml
 
 from tests.e2e.gallery.__main__ import BUILD
+from tests.support.prefect_server import server_variables
 from tests.support.projects import remove_project
+from tests.support.warm import warm_commands
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[3]
+ROAS = Path(sys.executable).with_name("roas")
 REPOSITORY = "roas-adopted"
 PASSWORD = "correct-horse-7"
 # As the official images: their names, what they run, and how they read a password from a file.
@@ -108,12 +110,11 @@ def test_what_init_writes_validates_and_its_start_is_proven(application: str, tm
     for name, text in APPLICATIONS[application].items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    kept = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_WARM": "0", "PYTHONPATH": str(ROOT)}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ROAS_")} | kept
+    kept = {"ROAS_DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)} | warm_commands()
+    environment = {name: value for name, value in server_variables().items() if not name.startswith("ROAS_")} | kept
 
     def roas(*words: str) -> dict[str, Any]:
-        command = [sys.executable, "-c", "from cli.main import roas; roas()", *words]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run([ROAS, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert PASSWORD not in done.stdout + done.stderr
         assert done.returncode == 0, done.stdout + done.stderr
         result: dict[str, Any] = json.loads(done.stdout)

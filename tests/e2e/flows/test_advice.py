@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.flows.conftest import IMAGE, Place, well
+from tests.e2e.runtime.conftest import eventually
+from tests.support.prefect_server import server_variables
+from tests.support.warm import warm_commands
 
 # Each printed command is a process of its own, and some start the application again.
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(900)]
@@ -36,7 +39,8 @@ class Shell:
         self._folder = folder
 
     def __call__(self, command: str) -> tuple[int, str]:
-        variables = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "COLUMNS": "300"}
+        own = {"PATH": f"{BIN}:{os.environ['PATH']}", "COLUMNS": "300"}
+        variables = server_variables() | warm_commands() | own
         done = subprocess.run(
             ["bash", "-c", command], capture_output=True, text=True, check=False, cwd=self._folder, env=variables
         )
@@ -100,6 +104,8 @@ def test_advice_works_while_the_service_still_runs(place: Place, shell: Shell) -
     code, said = shell("roas start test")
     assert code == 0, said
     subprocess.run(["docker", "exec", place.container("web"), "rm", "/tmp/well"], check=True)
+    health = ["docker", "inspect", "--format", "{{.State.Health.Status}}", place.container("web")]
+    eventually(lambda: subprocess.check_output(health, text=True) == "unhealthy\n", "its health check has failed")
     _, said = shell("roas recover test 'FATAL: password authentication failed' --service web")
 
     printed = advice(shell, "test", said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,11 +24,14 @@ from tasks.runtime.hosts import this_host
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import Place, well
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
+from tests.support.prefect_server import server_variables
+from tests.support.warm import warm_commands
 
 pytestmark = pytest.mark.flow
 
 ALPHA = HostIdentity(host_id="h-a", name="alpha")
 ROOT = Path(__file__).parents[3]
+ROAS = Path(sys.executable).with_name("roas")
 INTERRUPTED = Operation(
     deployment_id="test-1",
     operation_type=OperationType.STOP,
@@ -226,8 +228,8 @@ def test_stores_in_files_are_of_one_host_and_refuse_nothing(place: Place) -> Non
 
 def roas(place: Place, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from cli.main import main; main()", *words],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [ROAS, *words],
+        env=server_variables() | warm_commands() | {"PYTHONPATH": str(ROOT)},
         cwd=place.folder,
         capture_output=True,
         text=True,
