@@ -53,11 +53,11 @@ def filled(
 
 
 def durations(
-    name: str, about: str, labels: Sequence[str], counts: Mapping[Labels, Count], kinds: Iterable[Labels]
+    name: str, about: str, labels: Sequence[str], counts: Mapping[Labels, Count], kinds: Iterable[Labels] | None = None
 ) -> HistogramMetricFamily:
-    """A histogram of durations for each kind, with 0 for kinds without a count."""
+    """A histogram of durations for each of `kinds`, with 0 for those without a count, or for each with a count."""
     family = HistogramMetricFamily(name, about, labels=labels)
-    for kind in kinds:
+    for kind in sorted(counts) if kinds is None else kinds:
         count = counts.get(kind) or Count()
         family.add_metric(kind, _buckets(count.by_duration), count.seconds)
     return family

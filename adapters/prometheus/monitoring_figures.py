@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import product
-from typing import NamedTuple
+from itertools import groupby, product
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from prometheus_client.core import Metric
@@ -15,11 +15,28 @@ from adapters.prometheus import metric_families as families
 from adapters.prometheus.metric_families import Count, Labels, RowCounter
 from adapters.stores import Stores
 from adapters.stores.repositories.metrics import from_ms, to_ms
+from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table
+from adapters.stores.transactions import Bound
 from core.monitoring.evaluators import JUDGED
 from models.health import Health, HealthReport, RecordedScore, ServiceHealth
-from models.metrics import HOST, Alert, AlertSeverity, AlertState, DependencyStatus, PredictionOutcome
-from models.tables.monitoring import AlertRow, DeploymentHealth, MetricSample, MetricSeries, PredictionRow
+from models.metrics import (
+    HOST,
+    Alert,
+    AlertSeverity,
+    AlertState,
+    DependencyStatus,
+    Prediction,
+    PredictionOutcome,
+)
+from models.tables.monitoring import (
+    AlertRow,
+    MetricSample,
+    MetricSeries,
+    PerformanceBaseline,
+    PredictionRow,
+    ServiceDependency,
+)
 
 FRESH = timedelta(minutes=15)
 """Older values are left out, unless an environment is collected less often than this."""
@@ -35,10 +52,19 @@ _STATES = (AlertState.OPEN, AlertState.ACKNOWLEDGED)
 _BOUNDS = ("usual", "warning", "critical")
 
 _alerts = table(AlertRow)
-_health = table(DeploymentHealth)
+_baselines = table(PerformanceBaseline)
+_dependencies = table(ServiceDependency)
 _predictions = table(PredictionRow)
 _samples = table(MetricSample)
 _series = table(MetricSeries)
+
+_USUAL = sa.select(
+    *(_baselines.c.environment, _baselines.c.service, _baselines.c.metric_name),
+    *(_baselines.c.baseline_value, _baselines.c.threshold_warning, _baselines.c.threshold_critical),
+).order_by(_baselines.c.service_name, _baselines.c.metric_name)
+_NEEDS = sa.select(_dependencies).order_by(
+    _dependencies.c.environment, _dependencies.c.service_name, _dependencies.c.depends_on_service
+)
 
 
 class _Sample(NamedTuple):
@@ -135,98 +161,52 @@ class MonitoringFigures:
         """
         since = {name: now - max(FRESH, _COLLECTIONS * often) for name, often in every.items()}
         oldest = min(since.values(), default=now - FRESH)
-        stores = self._stores
-        with stores.databases["monitoring"].read() as connection:
+        fresh = defaultdict(lambda: now - FRESH, since)
+        # One transaction, and one question for all environments: a fleet has thousands.
+        with self._stores.databases["monitoring"].read() as connection:
+            stores = Repositories({"monitoring": Bound("monitoring", connection)})
             self._alerts.catch_up(connection)
             self._predictions.catch_up(connection)
-            judged = connection.scalars(
-                sa.select(_health.c.environment)
-                .where(_health.c.timestamp >= oldest, _health.c.environment.is_not(None))
-                .distinct()
-            ).all()
-            newest = [
-                one for one in _newest_samples(connection, oldest) if one.at >= since.get(one.environment, now - FRESH)
-            ]
-        reports = {
-            name: report
-            for name in judged
-            for report in stores.health.history(name, limit=1)
-            if report.checked_at >= since.get(name, now - FRESH)
-        }
+            judged = stores.health.latest_reports(oldest)
+            newest = [one for one in _newest_samples(connection, oldest) if one.at >= fresh[one.environment]]
+            scores = stores.health.all_latest_scores(oldest)
+            baselines, needs = connection.execute(_USUAL).all(), connection.execute(_NEEDS).all()
+            unresolved = stores.alerts.unresolved()
+            standing = stores.evaluations.predictions(outcome=PredictionOutcome.OPEN)
+            beats = stores.heartbeats.all()
+        reports = {name: report for name, report in judged.items() if report.checked_at >= fresh[name]}
         known |= {*judged, *(row.environment for row in newest)}
         for rows in (self._alerts, self._predictions):
             known |= {kind[0] for kind in (*rows.counts, *rows.unfinished)}
-        scores = [score for name in reports for score in stores.health.latest_scores(name)]
+        names = sorted(known)
         return [
             *_of_environments(known, reports),
             *_of_verdicts(reports),
             *_of_samples(newest),
-            *self._of_baselines(newest),
-            *_of_scores([score for score in scores if score.scored_at >= since.get(score.environment, now - FRESH)]),
-            self._dependencies(now, known, since),
-            *self._of_alerts({name: stores.alerts.unresolved(name) for name in sorted(known)}),
-            *self._of_predictions(known),
-            _of_heartbeats(stores.heartbeats.all()),
+            *_of_baselines(baselines, newest),
+            *_of_scores(
+                [one for one in scores if one.environment in reports and one.scored_at >= fresh[one.environment]]
+            ),
+            _of_dependencies(needs, fresh),
+            *self._of_alerts(unresolved, names),
+            *self._of_predictions(standing, names),
+            _of_heartbeats(beats),
         ]
 
-    def _of_baselines(self, newest: Sequence[_Sample]) -> Iterator[Metric]:
-        # Baselines of removed services are left out.
-        fresh = {(row.environment, row.service, row.metric) for row in newest}
-        usual = [
-            (name, one)
-            for name in sorted({row.environment for row in newest})
-            for one in self._stores.baselines.all(name)
-            if (name, one.service, one.metric) in fresh
-        ]
-        for prefix, metric, shown in _EXPORTED:
-            if metric in JUDGED:
-                head, _, unit = shown.name.rpartition("_")
-                yield families.gauge(
-                    f"{prefix}_{head}_baseline_{unit}" if head else f"{prefix}_{unit}_baseline",
-                    f"What is usual for {prefix}_{shown.name}, and where it begins to matter.",
-                    *(*_SUBJECTS[prefix], "bound"),
-                    samples=(
-                        ((*_subject(name, one.service), bound), value * shown.factor)
-                        for name, one in usual
-                        if one.metric == metric and (one.service == HOST) == (prefix == "roas_host")
-                        for bound, value in zip(_BOUNDS, (one.value, one.warning, one.critical), strict=True)
-                        if value is not None
-                    ),
-                )
-
-    def _dependencies(self, now: datetime, known: Iterable[str], since: Mapping[str, datetime]) -> Metric:
-        samples: list[tuple[Labels, bool]] = []
-        for environment in sorted(known):
-            needs = self._stores.dependencies.all(environment)
-            checked = max((need.last_check for need in needs if need.last_check), default=None)
-            if checked is not None and checked >= since.get(environment, now - FRESH):
-                # A dependency that was not checked with the others is not declared any more.
-                samples += [
-                    (
-                        (environment, need.service, need.depends_on, need.dependency_type),
-                        need.status is DependencyStatus.ACTIVE,
-                    )
-                    for need in needs
-                    if need.last_check == checked
-                ]
-        about = "1 while what a service depends on is there."
-        return families.gauge("roas_dependency_up", about, *_SERVICE, "depends_on", "dependency_type", samples=samples)
-
-    def _of_alerts(self, alerts: Mapping[str, Sequence[Alert]]) -> Iterator[Metric]:
-        unresolved = [one for found in alerts.values() for one in found]
+    def _of_alerts(self, unresolved: Sequence[Alert], names: Sequence[str]) -> Iterator[Metric]:
         yield families.filled(
             "roas_alerts_open",
             "Alerts that are not resolved, without those that another one explains.",
             ("environment", "severity", "state"),
             Counter((one.environment, one.severity, one.state) for one in unresolved if one.explained_by is None),
-            *(alerts, AlertSeverity, _STATES),
+            *(names, AlertSeverity, _STATES),
         )
         yield families.filled(
             "roas_alerts_explained",
             "Alerts that are not resolved and that another one explains.",
             ("environment",),
             Counter((one.environment,) for one in unresolved if one.explained_by is not None),
-            alerts,
+            names,
         )
         by_service = Counter((one.environment, one.service, one.severity) for one in unresolved)
         about = "Alerts of a service that are not resolved."
@@ -238,27 +218,18 @@ class MonitoringFigures:
             "How long alerts were open that are resolved.",
             ("environment", "severity"),
             self._alerts.counts,
-            product(alerts, AlertSeverity),
+            product(names, AlertSeverity),
         )
 
-    def _of_predictions(self, known: Iterable[str]) -> Iterator[Metric]:
-        standing = [
-            one
-            for name in sorted({kind[0] for kind in self._predictions.unfinished})
-            for one in self._stores.evaluations.predictions(name, PredictionOutcome.OPEN)
-        ]
+    def _of_predictions(self, standing: Sequence[Prediction], names: Sequence[str]) -> Iterator[Metric]:
         open_now = Counter((one.environment,) for one in standing)
-        yield families.filled(
-            "roas_predictions_open", "Predictions that stand.", ("environment",), open_now, sorted(known)
-        )
+        yield families.filled("roas_predictions_open", "Predictions that stand.", ("environment",), open_now, names)
         ends = [outcome.value for outcome in PredictionOutcome if outcome is not PredictionOutcome.OPEN]
         yield families.counter(
             "roas_predictions_scored",
             "Predictions that came true or did not.",
             *("environment", "outcome"),
-            samples=(
-                (kind, (self._predictions.counts.get(kind) or Count()).rows) for kind in product(sorted(known), ends)
-            ),
+            samples=((kind, (self._predictions.counts.get(kind) or Count()).rows) for kind in product(names, ends)),
         )
         newest = {(one.environment, one.service, one.metric): one for one in reversed(standing)}
         yield families.gauge(
@@ -271,6 +242,49 @@ class MonitoringFigures:
                 for bound in ("earliest", "expected", "latest")
             ),
         )
+
+
+def _of_baselines(baselines: Iterable[Sequence[Any]], newest: Sequence[_Sample]) -> Iterator[Metric]:
+    """Baselines of removed services are left out."""
+    fresh = {(row.environment, row.service, row.metric) for row in newest}
+    samples: dict[tuple[str, str], list[tuple[Labels, float]]] = {}
+    factors = {(prefix, metric): shown.factor for prefix, metric, shown in _EXPORTED}
+    for name, service, metric, *values in baselines:
+        kind = ("roas_host" if service == HOST else "roas_service", metric)
+        if (name, service, metric) in fresh and kind in factors:
+            samples.setdefault(kind, []).extend(
+                ((*_subject(name, service), bound), value * factors[kind])
+                for bound, value in zip(_BOUNDS, values, strict=True)
+                if value is not None
+            )
+    for prefix, metric, shown in _EXPORTED:
+        if metric in JUDGED:
+            head, _, unit = shown.name.rpartition("_")
+            yield families.gauge(
+                f"{prefix}_{head}_baseline_{unit}" if head else f"{prefix}_{unit}_baseline",
+                f"What is usual for {prefix}_{shown.name}, and where it begins to matter.",
+                *(*_SUBJECTS[prefix], "bound"),
+                samples=samples.get((prefix, metric), ()),
+            )
+
+
+def _of_dependencies(needs: Iterable[sa.Row[Any]], fresh: Mapping[str, datetime]) -> Metric:
+    samples: list[tuple[Labels, bool]] = []
+    for environment, rows in groupby(needs, key=lambda need: str(need.environment)):
+        mine = list(rows)
+        checked = max((need.last_check for need in mine if need.last_check), default=None)
+        if checked is not None and checked >= fresh[environment]:
+            # A dependency that was not checked with the others is not declared any more.
+            samples += [
+                (
+                    (environment, need.service, need.depends_on_service, need.dependency_type),
+                    need.status == DependencyStatus.ACTIVE.value,
+                )
+                for need in mine
+                if need.last_check == checked
+            ]
+    about = "1 while what a service depends on is there."
+    return families.gauge("roas_dependency_up", about, *_SERVICE, "depends_on", "dependency_type", samples=samples)
 
 
 def _of_heartbeats(beats: Mapping[str, datetime]) -> Metric:

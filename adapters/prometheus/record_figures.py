@@ -67,14 +67,14 @@ class OperationFigures:
             return self._families(Repositories({name: Bound(name, connection)}), known)
 
     def _families(self, stores: Repositories, known: set[str]) -> list[Metric]:
-        recorded = {name: stores.operations.latest_recorded(name, LATEST) for name in sorted(known)}
+        recorded = stores.operations.latest_recorded_of_each(LATEST)
         # Export zeros too: Prometheus does not see the first increase of a new series.
         kinds = [*product(sorted(known), OperationType, _ENDS)]
         totals = ((kind, (self._ended.counts.get(kind) or Count()).rows) for kind in kinds)
         took = "How long deployment operations took."
         return [
             families.counter("roas_operations", "Deployment operations that ended.", *_OPERATION, samples=totals),
-            families.durations("roas_operation_duration_seconds", took, _OPERATION, self._ended.counts, kinds),
+            families.durations("roas_operation_duration_seconds", took, _OPERATION, self._ended.counts),
             families.filled(
                 "roas_operations_running",
                 "Deployment operations that have not ended.",
@@ -86,7 +86,7 @@ class OperationFigures:
                 "roas_environment_wanted",
                 "1 while an environment is meant to run: the operation that was wanted last is no stop.",
                 "environment",
-                samples=(((name,), meant_to_run(operations)) for name, operations in recorded.items() if operations),
+                samples=(((name,), meant_to_run(operations)) for name, operations in sorted(recorded.items())),
             ),
             *ended_operations(recorded),
             *hook_figures(recorded),
@@ -190,7 +190,6 @@ class ErrorFigures:
                 "How long recoveries took.",
                 ("environment", "success"),
                 _together(counts, lambda kind: (kind[0], _OUTCOMES[kind[2]])),
-                [*product(names, _OUTCOMES.values())],
             ),
         ]
 

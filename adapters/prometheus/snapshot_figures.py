@@ -32,6 +32,12 @@ def snapshot_figures(stores: Repositories) -> list[Metric]:
             samples=(((name,), one.bytes) for name, one in latest.items()),
         ),
         families.gauge(
+            "roas_snapshot_ended_timestamp_seconds",
+            "When the latest whole snapshot of an environment's data ended, in Unix time.",
+            "environment",
+            samples=(((name,), one.ended_at.timestamp()) for name, one in latest.items() if one.ended_at is not None),
+        ),
+        families.gauge(
             "roas_snapshot_rehearsed_timestamp_seconds",
             "When a restore of a snapshot was last rehearsed with success.",
             "environment",

@@ -12,9 +12,8 @@ from adapters.prometheus import metric_families as families
 from adapters.prometheus.metric_families import Count, RowCounter
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table
-from models.operations import OperationStatus
-from models.snapshots import SnapshotState
-from models.tables.deployment_logs import DeploymentOperation
+from models.operations import INTERRUPTION_SECONDS, OperationStatus
+from models.tables.deployment_logs import DeploymentOperation, ServiceStateChange
 
 _SUCCESS, _ROLLED_BACK, _REFUSED, _FAILED, _NONE = "success", "rolled_back", "refused", "failed", "none"
 _RESULTS = (_SUCCESS, _ROLLED_BACK, _REFUSED, _FAILED)
@@ -23,12 +22,21 @@ _NOTHING_DONE = "no container was touched"
 """What a rollback says of an update that failed while it fetched."""
 
 _operations = table(DeploymentOperation)
+_changes = table(ServiceStateChange)
+_INTERRUPTIONS = (
+    sa.select(_operations.c.environment, _changes.c.service_name, _changes.c.metadata)
+    .join(_operations, _operations.c.deployment_id == _changes.c.deployment_id)
+    .where(sa.type_coerce(_changes.c.metadata, sa.Text).contains(f'"{INTERRUPTION_SECONDS}":', autoescape=True))
+    .order_by(_changes.c.id)
+)
 
 
 class UpdateFigures:
     """Metrics of updates, with counters kept between scrapes. Not thread-safe."""
 
     def __init__(self) -> None:
+        self._interruptions: dict[tuple[str, str], float] = {}
+        self._seen_change = 0
         self._ended = RowCounter(
             _operations,
             _operations.c.id,
@@ -37,32 +45,25 @@ class UpdateFigures:
         )
 
     def catch_up(self, connection: sa.Connection) -> None:
-        """Count the updates that ended since the last call."""
+        """Count the updates that ended since the last call, and note the latest interruption of each service."""
         self._ended.catch_up(connection)
+        last = connection.scalar(sa.select(sa.func.max(_changes.c.id))) or 0
+        if last < self._seen_change:
+            # The store was created again.
+            self._interruptions, self._seen_change = {}, 0
+        new = connection.execute(_INTERRUPTIONS.where(_changes.c.id > self._seen_change, _changes.c.id <= last))
+        found = ((tuple(names), details.get(INTERRUPTION_SECONDS)) for *names, details in new)
+        self._interruptions |= {names: float(value) for names, value in found if isinstance(value, int | float)}
+        self._seen_change = last
 
     def families(self, stores: Repositories, names: Iterable[str]) -> list[Metric]:
         """The metrics of these environments. Raises StoreError if the stores cannot be read."""
         names, counts = sorted(names), self._ended.counts
         ended = ((kind, (counts.get(kind) or Count()).rows) for kind in product(names, _RESULTS))
-        interruptions = (
-            ((name, service), seconds[0])
-            for name in names
-            for service, seconds in sorted(stores.progress.interruptions(name, most=1).items())
-        )
-        held_back = (
-            (
-                (name,),
-                len({image for release in stores.releases.failed(name) for image in release.digests.values()}),
-            )
-            for name in names
-        )
-        latest = {name: stores.snapshots.of(name, state=SnapshotState.WHOLE)[:1] for name in names}
-        saved = (
-            ((name,), one.ended_at.timestamp())
-            for name, found in latest.items()
-            for one in found
-            if one.ended_at is not None
-        )
+        failed: dict[str, set[str]] = {}
+        for release in stores.releases.failed():
+            failed.setdefault(release.environment, set()).update(release.digests.values())
+        held_back = (((name,), len(failed.get(name, ()))) for name in names)
         refused = (((name,), (counts.get((name, _REFUSED)) or Count()).rows) for name in names)
         return [
             families.counter("roas_updates", "Updates that ended.", "environment", "result", samples=ended),
@@ -79,13 +80,7 @@ class UpdateFigures:
                 "roas_service_interruption_seconds",
                 "How long a service did not serve in its latest interruption by an operation.",
                 *("environment", "service"),
-                samples=interruptions,
-            ),
-            families.gauge(
-                "roas_snapshot_ended_timestamp_seconds",
-                "When the latest whole snapshot of an environment's data ended, in Unix time.",
-                "environment",
-                samples=saved,
+                samples=sorted(self._interruptions.items()),
             ),
         ]
 

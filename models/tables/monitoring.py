@@ -222,7 +222,10 @@ class ServiceHealthScore(Numbered, MonitoringRow, table=True):
     """A service's health score (0-100) and what it was made of."""
 
     __tablename__ = "service_health_scores"
-    __table_args__ = (sa.Index("idx_service_health_scores_service", "environment", "service", "timestamp"),)
+    __table_args__ = (
+        sa.Index("idx_service_health_scores_service", "environment", "service", "timestamp"),
+        sa.Index("idx_service_health_scores_timestamp", "timestamp"),
+    )
     timestamp: datetime = moment()
     environment: str = some_text()
     service: str = some_text()

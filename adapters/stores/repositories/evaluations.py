@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from adapters.stores.repositories.health import put_health, score_rows
-from adapters.stores.repositories.repository import Repository, Rows, newest
+from adapters.stores.repositories.repository import Repository, Rows, given, newest
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.metrics import Alert, AlertState, Baseline, Dependency, DependencyStatus, Prediction, PredictionOutcome
 from models.tables.monitoring import (
@@ -87,9 +87,9 @@ class Evaluations(Repository):
         return True
 
     def predictions(
-        self, environment: str, outcome: PredictionOutcome | None = None, since: datetime | None = None
+        self, environment: str | None = None, outcome: PredictionOutcome | None = None, since: datetime | None = None
     ) -> list[Prediction]:
-        """Predictions of an environment, optionally of one outcome or made since a time, newest first."""
+        """Predictions, optionally of one environment, of one outcome or made since a time, newest first."""
         query = newest(_predictions, "made_at", environment=environment, outcome=outcome, since=since)
         return [_prediction_rows.to_value(row) for row in self._all(query)]
 
@@ -169,9 +169,9 @@ class Alerts(Repository):
             .values(state=AlertState.ACKNOWLEDGED.value, acknowledged_at=at, note=note or None)
         )
 
-    def unresolved(self, environment: str) -> list[Alert]:
-        """Every alert of an environment that is not resolved, oldest first."""
-        query = sa.select(_alerts).where(_alerts.c.environment == environment, _unresolved)
+    def unresolved(self, environment: str | None = None) -> list[Alert]:
+        """Every alert that is not resolved, of one environment or of all, oldest first."""
+        query = sa.select(_alerts).where(*given(_alerts, environment=environment), _unresolved)
         return [_alert_rows.to_value(row) for row in self._all(query.order_by(_alerts.c.opened_at, _alerts.c.id))]
 
     def count_unresolved(self) -> dict[str, int]:

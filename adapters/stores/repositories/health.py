@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from adapters.stores.repositories.repository import Repository, Rows, newest
+from adapters.stores.repositories.repository import Repository, Rows, newest, newest_of_each
 from adapters.stores.sql import insert_unless_same, table
 from models.analysis import AnswersOfDay, Share
 from models.health import HealthReport, ProbeResult, RecordedScore, ServiceHealth
@@ -44,6 +44,12 @@ class HealthHistory(Repository):
         """The latest judgements, of one environment or one deployment where given; newest first."""
         query = newest(_health, "timestamp", environment=environment, deployment_id=deployment_id)
         return [_to_report(row) for row in self._all(query.limit(limit))]
+
+    def latest_reports(self, since: datetime) -> dict[str, HealthReport]:
+        """How every environment was judged last, of those that were judged since a moment."""
+        recent = (_health.c.timestamp >= since, _health.c.environment.is_not(None))
+        found = self._all(newest_of_each(_health, ["environment"], ["timestamp", "id"], 1, *recent))
+        return {row.environment: _to_report(row) for row in found}
 
     def latest_judgements(self) -> dict[str, tuple[str, datetime]]:
         """How every environment was judged last, and when.
@@ -112,6 +118,21 @@ class HealthHistory(Repository):
         found = self._all(query.order_by(_scores.c.timestamp, _scores.c.id))
         last = {row.service: score_rows.to_value(row) for row in found}
         return [last[name] for name in sorted(last)]
+
+    def all_latest_scores(self, since: datetime) -> list[RecordedScore]:
+        """As `latest_scores`, of every environment that was scored since a moment; by environment and service."""
+        keys = ["environment", "service"]
+        query = newest_of_each(_scores, keys, ["timestamp", "id"], 1, _scores.c.timestamp >= since)
+        last: dict[str, list[RecordedScore]] = {}
+        for one in map(score_rows.to_value, self._all(query)):
+            last.setdefault(one.environment, []).append(one)
+        return [
+            one
+            for _, mine in sorted(last.items())
+            for newest_at in [max(one.scored_at for one in mine)]
+            for one in sorted(mine, key=lambda one: one.service)
+            if one.scored_at > newest_at - _LATEST
+        ]
 
     def scores(self, environment: str, service: str | None = None, limit: int = 100) -> list[RecordedScore]:
         """The latest scores, newest first."""

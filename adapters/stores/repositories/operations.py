@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, audit_row
 from adapters.stores.clock import by_database, clock_skew, database_now
-from adapters.stores.repositories.repository import Repository, Rows, given, newest
+from adapters.stores.repositories.repository import Repository, Rows, given, newest, newest_of_each
 from adapters.stores.sql import insert_unless_there, table, upsert
 from core.notifications.due import REPORTED
 from models.audit import SYSTEM, Actor
@@ -182,6 +182,15 @@ class Operations(Repository):
             .limit(limit)
         )
         return [_to_operation(row) for row in self._all(query)]
+
+    def latest_recorded_of_each(self, limit: int) -> dict[str, list[Operation]]:
+        """As `latest_recorded`, of every environment that has one."""
+        is_none = _operations.c.operation_type != OperationType.HEALTH_CHECK.value
+        query = newest_of_each(_operations, ["environment"], ["id"], limit, is_none)
+        found: dict[str, list[Operation]] = {}
+        for row in self._all(query.order_by(_operations.c.id.desc())):
+            found.setdefault(row.environment, []).append(_to_operation(row))
+        return found
 
     def outcomes(self, environment: str, operation_type: OperationType, since: datetime) -> list[Operation]:
         """The ended operations of a type that began since a moment, oldest first, without their details.

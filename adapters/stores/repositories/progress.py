@@ -161,8 +161,8 @@ class Releases(Repository):
         found = self._first(newest(_releases, "created_at", environment=environment, proven=proven or None))
         return None if found is None else _release_rows.to_value(found)
 
-    def failed(self, environment: str) -> list[Release]:
-        """The releases of an environment that did not become proven, newest first."""
+    def failed(self, environment: str | None = None) -> list[Release]:
+        """The releases that did not become proven, of one environment or of all, newest first."""
         query = newest(_releases, "created_at", environment=environment, proven=False)
         return [_release_rows.to_value(row) for row in self._all(query)]
 

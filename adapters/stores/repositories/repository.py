@@ -102,6 +102,18 @@ def newest(
     return (query if since is None else query.where(column >= since)).order_by(column.desc(), source.c.id.desc())
 
 
+def newest_of_each(
+    source: sa.Table, keys: Sequence[str], order: Sequence[str], most: int, *conditions: sa.ColumnElement[bool]
+) -> sa.Select[Any]:
+    """The `most` newest rows of each value of `keys`, by `order`, of those that meet the conditions; in no order."""
+    number = sa.func.row_number().over(
+        partition_by=[source.c[name] for name in keys], order_by=[source.c[name].desc() for name in order]
+    )
+    # By id alone: what is ranked may be many times what is read.
+    ranked = sa.select(source.c.id, number.label("number")).where(*conditions).subquery()
+    return sa.select(source).where(source.c.id.in_(sa.select(ranked.c.id).where(ranked.c.number <= most)))
+
+
 def known_word(kind: type[Word], word: str | None) -> Word | None:
     """The member of this name; None where this version has none, since another version wrote it."""
     try:

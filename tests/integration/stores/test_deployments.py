@@ -345,3 +345,15 @@ def test_the_latest_operations_come_in_the_order_they_were_recorded_whatever_the
     latest = stores.operations.latest_recorded("prod")
 
     assert [one.deployment_id for one in latest] == ["prod-start", "prod-stop"]
+
+
+def test_the_latest_operations_of_each_environment_are_those_of_that_environment(stores: Stores) -> None:
+    for number in range(3):
+        for name in ("prod", "dev"):
+            stores.operations.begin(operation(f"{name}-{number}", environment=name, started_at=NOON - number * MINUTE))
+    stores.operations.begin(operation("check", environment="other", operation_type=OperationType.HEALTH_CHECK))
+
+    latest = stores.operations.latest_recorded_of_each(2)
+
+    assert latest == {name: stores.operations.latest_recorded(name, 2) for name in ("prod", "dev")}
+    assert [one.deployment_id for one in latest["prod"]] == ["prod-2", "prod-1"]

@@ -223,6 +223,25 @@ def test_probes_scores_and_heartbeats_are_given_back(stores: Stores) -> None:
     assert stores.heartbeats.all() == {"collection": NOON + MINUTE}
 
 
+def test_the_latest_of_all_environments_is_the_latest_of_each(stores: Stores) -> None:
+    for name, minutes in (("prod", 3), ("dev", 2), ("old", 1)):
+        for minute in range(minutes):
+            at = NOON + minute * MINUTE if name != "old" else NOON - MINUTE
+            stores.health.record(replace(REPORT, environment=name, checked_at=at))
+            for service in ("web", "bot", "gone")[: 3 if minute == 0 and name == "prod" else 2]:
+                earlier = timedelta(minutes=20 if service == "gone" else 0)
+                one = RecordedScore(environment=name, service=service, score=minute, grade="F", scored_at=at - earlier)
+                put_score(stores, one)
+
+    assert stores.health.latest_reports(NOON) == {name: stores.health.history(name)[0] for name in ("dev", "prod")}
+    of_each = [one for name in ("dev", "old", "prod") for one in stores.health.latest_scores(name)]
+    assert stores.health.all_latest_scores(NOON - 30 * MINUTE) == of_each
+    assert [(one.environment, one.service) for one in of_each if one.environment == "prod"] == [
+        ("prod", "bot"),
+        ("prod", "web"),
+    ]
+
+
 def test_answers_of_probes_are_counted_by_service_and_day(stores: Stores) -> None:
     day = timedelta(days=1)
     web = replace(PROBE, service="web")
