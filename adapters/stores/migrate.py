@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +25,9 @@ LAST_BEFORE_RELEASE = {"deployment_logs": "0005", "monitoring": "0006", "errors"
 """The revisions from before the first release, from 0001 up to these, were squashed into `r0001`."""
 
 _SQUASHED_INTO = "r0001"
+
+_one_at_a_time = threading.Lock()
+"""Alembic keeps what it upgrades in its modules, for one thread."""
 
 
 def revision_of(connection: sa.Connection) -> str | None:
@@ -93,7 +97,8 @@ def upgrade(connection: sa.Connection, store: str, *, may_change: bool = True) -
     config.set_main_option("version_locations", str(FOLDER / store))
     config.set_main_option("path_separator", "newline")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _one_at_a_time:
+        command.upgrade(config, "head")
 
 
 def add_missing(connection: sa.Connection, tables: sa.MetaData) -> set[str]:

@@ -92,9 +92,23 @@ def guarded_app() -> ASGIApp:
     origins = os.environ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
     password = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
     keys, stores = HostKeys(home), StoresOfHosts()
-    stores.restrict(keys)
-    guarded = HostGuard(create_app(), keys, password, stores)
+    app = once_started(create_app(), partial(stores.restrict, keys))
+    guarded = HostGuard(app, keys, password, stores)
     return OwnPageOnly(guarded, origins, os.environ.get("ROAS_SERVER_HOSTS", "").split())
+
+
+def once_started(app: ASGIApp, then: Callable[[], None]) -> ASGIApp:
+    """Do something once the server has started: it upgrades its database, and Alembic upgrades one at a time."""
+
+    async def called(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                then()
+
+        await app(scope, receive, sending if scope["type"] == "lifespan" else send)
+
+    return called
 
 
 def serve(listening: socket.socket, home: Path | None = None, idle_seconds: float = 0.0) -> None:

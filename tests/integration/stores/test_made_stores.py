@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from adapters.stores import Stores
 from adapters.stores.migrate import HEADS, file_revision
 from models.settings import Settings
 
@@ -39,3 +41,15 @@ def test_leaves_a_folder_that_cannot_be_made_to_the_next_opening(tmp_path: Path)
 def _run(folder: Path) -> subprocess.CompletedProcess[str]:
     variables = os.environ | {"ROAS_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(Path(__file__).parents[3])}
     return subprocess.run([sys.executable, "-c", _PROGRAM], env=variables, capture_output=True, text=True, check=False)
+
+
+def test_threads_make_stores_at_the_same_time(tmp_path: Path) -> None:
+    def make(folder: Path) -> list[str | None]:
+        settings = Settings(data_dir=folder)
+        with Stores.open(settings):
+            return [file_revision(settings.store_path(store)) for store in HEADS]
+
+    with ThreadPoolExecutor(4) as beside:
+        made = list(beside.map(make, [tmp_path / str(number) for number in range(4)]))
+
+    assert made == [list(HEADS.values())] * 4
