@@ -1,117 +1,45 @@
+"""The production control plane for a fleet: who may do what, what heals, and its upgrade while operations run."""
+
 from __future__ import annotations
 
 import json
-import os
-import socket
+import signal
 import subprocess
-import time
-import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.e2e.deployments.composed import ComposedPlane, composed_plane, is_healthy
+from tests.e2e.deployments.later_version import VERSION, bring_later_version
+from tests.e2e.fleet.conftest import Host, made_host
+
 MAKE_BLOCK = "from prefect.blocks.system import Secret; Secret(value='x').save('encrypted-for-tests', overwrite=True)"
-# Other tests may run beside these.
-WITHIN_SECONDS = 150
-PORTS = ("UI", "METRICS", "CACHE", "PROMETHEUS", "WORKER", "TLS")
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
-@dataclass(frozen=True)
-class ControlPlane:
-    """The production control plane under a project name of its own, on free ports."""
-
-    project: str
-    ports: dict[str, int]
-
-    def compose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["docker", "compose", "--project-name", self.project, *arguments],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=os.environ
-            | {"PWD": str(ROOT), "COMPOSE_PROFILES": "tls"}
-            | {f"ROAS_{name}_PORT": str(port) for name, port in self.ports.items()},
-        )
-
-    def state(self, name: str) -> dict[str, Any]:
-        """State of a container, as the engine has it."""
-        command = ["docker", "inspect", "--format", "{{json .State}}", f"{self.project}-{name}"]
-        state: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        return state
-
-    def run(self, deployment: str) -> subprocess.CompletedProcess[str]:
-        return self.compose(
-            *("exec", "-T", "worker", "with-secrets", "prefect", "deployment", "run", deployment, "--watch")
-        )
-
-    def get(self, port: str, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[port]}{path}", timeout=10) as answer:
-            return str(answer.read().decode())
-
-    def ask_server(self, path: str) -> Any:
-        """Filter the server's objects of one kind, logged in."""
-        user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
-        api = f"http://127.0.0.1:{self.ports['UI']}/api"
-        with httpx.Client(base_url=api, auth=(user, password), timeout=60) as client:
-            token = client.get("/csrf-token", params={"client": "test"}).raise_for_status().json()["token"]
-            headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
-            return client.post(path, json={}, headers=headers).raise_for_status().json()
-
-
-def is_healthy(state: dict[str, Any]) -> bool:
-    return bool(state["Running"] and state["Health"]["Status"] == "healthy")
-
-
-def await_state(plane: ControlPlane, name: str, reached: Callable[[dict[str, Any]], bool]) -> None:
-    """Wait for a container's state. The engine's events of the past are few, and others fill them."""
-    deadline = time.monotonic() + WITHIN_SECONDS
-    while not reached(state := plane.state(name)):
-        assert time.monotonic() < deadline, (name, state)
-        time.sleep(0.2)
-
-
 @pytest.fixture(scope="module")
-def control_plane() -> Iterator[ControlPlane]:
-    with ExitStack() as held:
-        sockets = {name: held.enter_context(socket.socket()) for name in PORTS}
-        for one in sockets.values():
-            one.bind(("127.0.0.1", 0))
-        ports = {name: one.getsockname()[1] for name, one in sockets.items()}
-    plane = ControlPlane(f"roas-test-{uuid.uuid4().hex[:8]}", ports)
-    try:
-        # Under the file's own project name: Compose writes it into the images, and another one would make new
-        # images of the same content, for which a running control plane would be recreated.
-        built = ControlPlane("roas-ops", ports).compose("--progress", "plain", "build")
-        assert built.returncode == 0, built.stderr
-        started = plane.compose("up", "--detach", "--wait")
-        assert started.returncode == 0, started.stderr + plane.compose("logs", "--tail", "20").stdout
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposedPlane]:
+    with composed_plane(tmp_path_factory.mktemp("checkout")) as plane:
         yield plane
-    finally:
-        assert plane.compose("down", "--volumes", "--timeout", "5").returncode == 0
 
 
-def test_the_server_answers_nobody_without_the_password(control_plane: ControlPlane) -> None:
+def test_the_server_answers_nobody_without_the_password(control_plane: ComposedPlane) -> None:
     url = f"http://127.0.0.1:{control_plane.ports['UI']}/api/admin/version"
     assert httpx.get(url).status_code == 401
     assert httpx.get(url, auth=("roas", "wrong")).status_code == 401
 
 
 def test_the_server_refuses_other_origins_and_names_although_the_browser_adds_the_login(
-    control_plane: ControlPlane,
+    control_plane: ComposedPlane,
 ) -> None:
     port = control_plane.ports["UI"]
     url = f"http://127.0.0.1:{port}/api"
-    user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
+    user, _, password = control_plane.secret("prefect_auth").partition(":")
     with httpx.Client(auth=(user, password), timeout=60) as client:
         for named in (
             {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": f"http://127.0.0.1:{port + 1}"},
@@ -128,9 +56,9 @@ def test_the_server_refuses_other_origins_and_names_although_the_browser_adds_th
         assert (bare.status_code, bare.json()) == (403, {"detail": "Missing CSRF token."})
 
 
-def test_the_server_answers_its_own_page_by_each_of_its_addresses(control_plane: ControlPlane) -> None:
+def test_the_server_answers_its_own_page_by_each_of_its_addresses(control_plane: ComposedPlane) -> None:
     ui, tls = control_plane.ports["UI"], control_plane.ports["TLS"]
-    user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
+    user, _, password = control_plane.secret("prefect_auth").partition(":")
     # That the certificate is checked is a test of Caddy's.
     with httpx.Client(auth=(user, password), verify=False, timeout=60) as client:
         for origin in (f"http://127.0.0.1:{ui}", f"http://localhost:{ui}", f"https://localhost:{tls}"):
@@ -144,7 +72,7 @@ def test_the_server_answers_its_own_page_by_each_of_its_addresses(control_plane:
         assert inside.status_code == 200
 
 
-def test_the_exporter_does_not_reach_the_messages(control_plane: ControlPlane) -> None:
+def test_the_exporter_does_not_reach_the_messages(control_plane: ComposedPlane) -> None:
     script = "import socket, sys; socket.create_connection((sys.argv[1], 6379), 3)"
 
     def reach(service: str, host: str) -> subprocess.CompletedProcess[str]:
@@ -162,17 +90,17 @@ def test_the_exporter_does_not_reach_the_messages(control_plane: ControlPlane) -
     assert reach("exporter", address).returncode != 0
 
 
-def test_the_password_of_the_cache_is_refused_by_the_messages(control_plane: ControlPlane) -> None:
+def test_the_password_of_the_cache_is_refused_by_the_messages(control_plane: ComposedPlane) -> None:
     def ping(password: str) -> str:
         script = f"REDISCLI_AUTH={password} redis-cli --no-auth-warning ping"
         done = control_plane.compose("exec", "-T", "messaging", "sh", "-c", script)
         return done.stdout + done.stderr
 
-    assert "WRONGPASS" in ping((ROOT / ".secrets/cache_password").read_text())
-    assert "PONG" in ping((ROOT / ".secrets/messaging_password").read_text())
+    assert "WRONGPASS" in ping(control_plane.secret("cache_password"))
+    assert "PONG" in ping(control_plane.secret("messaging_password"))
 
 
-def test_the_key_of_encrypted_blocks_is_not_in_the_database(control_plane: ControlPlane) -> None:
+def test_the_key_of_encrypted_blocks_is_not_in_the_database(control_plane: ComposedPlane) -> None:
     control_plane.compose("exec", "-T", "worker", "with-secrets", "python", "-c", MAKE_BLOCK)
     question = (
         "SELECT (SELECT count(*) FROM block_document WHERE name = 'encrypted-for-tests'), "
@@ -184,23 +112,23 @@ def test_the_key_of_encrypted_blocks_is_not_in_the_database(control_plane: Contr
     assert asked.stdout.strip() == "1|0", asked.stderr
 
 
-def test_every_flow_of_every_environment_is_deployed(control_plane: ControlPlane) -> None:
+def test_every_flow_of_every_environment_is_deployed(control_plane: ComposedPlane) -> None:
     deployed = {
         (deployment["name"], deployment["entrypoint"].rsplit(".", 1)[1])
-        for deployment in control_plane.ask_server("/deployments/filter")
+        for deployment in control_plane.ask_server("POST", "/deployments/filter")
     }
     flows = {"startup", "stop", "restart", "health_check", "collection", "error_recovery", "lifecycle"}
     assert {(name, flow) for name in ("dev", "prod") for flow in flows} <= deployed
 
 
-def test_a_run_asked_of_the_server_looks_at_the_engine_and_is_recorded(control_plane: ControlPlane) -> None:
+def test_a_run_asked_of_the_server_looks_at_the_engine_and_is_recorded(control_plane: ComposedPlane) -> None:
     done = control_plane.run("collection/prod")
     assert "Completed" in done.stdout, done.stdout + done.stderr
     metrics = control_plane.get("METRICS", "/metrics")
     assert 'roas_heartbeat_timestamp_seconds{environment="prod",name="collection"}' in metrics
 
 
-def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ControlPlane) -> None:
+def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ComposedPlane) -> None:
     targets = json.loads(control_plane.get("PROMETHEUS", "/api/v1/targets"))["data"]["activeTargets"]
     assert {target["labels"]["job"] for target in targets} == {"roas", "prometheus", "alertmanager"}
     groups = json.loads(control_plane.get("PROMETHEUS", "/api/v1/rules"))["data"]["groups"]
@@ -208,7 +136,7 @@ def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ControlPlane
     assert groups
 
 
-def test_nothing_runs_as_root_but_what_has_the_engine_s_socket(control_plane: ControlPlane) -> None:
+def test_nothing_runs_as_root_but_what_has_the_engine_s_socket(control_plane: ComposedPlane) -> None:
     listed = control_plane.compose("ps", "--format", "json").stdout
     for line in listed.splitlines():
         service = json.loads(line)["Service"]
@@ -218,14 +146,14 @@ def test_nothing_runs_as_root_but_what_has_the_engine_s_socket(control_plane: Co
             assert user != "0", service
 
 
-def test_no_password_can_be_read_from_a_container_s_settings(control_plane: ControlPlane) -> None:
+def test_no_password_can_be_read_from_a_container_s_settings(control_plane: ComposedPlane) -> None:
     names = control_plane.compose("ps", "--all", "--quiet").stdout.split()
     inspected = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True, check=True).stdout
-    for secret in (ROOT / ".secrets").iterdir():
+    for secret in (control_plane.checkout / ".secrets").iterdir():
         assert secret.read_text() not in inspected, secret.name
 
 
-def test_a_worker_does_not_become_root_on_the_host(control_plane: ControlPlane) -> None:
+def test_a_worker_does_not_become_root_on_the_host(control_plane: ComposedPlane) -> None:
     label = ("--label", "com.docker.compose.project=roas-sample-prod")
     proxy, server = (f"{control_plane.project}-{service}-1" for service in ("socket-proxy", "server"))
     for attack in (
@@ -248,43 +176,161 @@ def test_a_worker_does_not_become_root_on_the_host(control_plane: ControlPlane) 
 
 
 HEALS = (
-    *("postgres-1", "messaging-1", "cache-1", "server-1", "services-1", "caddy-1", "socket-proxy-1"),
+    *("postgres-1", "messaging-1", "stores-1", "cache-1", "server-1", "services-1", "caddy-1", "socket-proxy-1"),
     *("supervisor-1", "supervisor-2", "worker-1", "exporter-1", "prometheus-1", "alertmanager-1"),
 )
 
 
 @pytest.mark.parametrize("name", HEALS)
-def test_a_killed_service_is_started_again_and_becomes_healthy(control_plane: ControlPlane, name: str) -> None:
+def test_a_killed_service_is_started_again_and_becomes_healthy(control_plane: ComposedPlane, name: str) -> None:
     killed = control_plane.state(name)
     subprocess.run(["docker", "kill", f"{control_plane.project}-{name}"], check=True, capture_output=True)
-    await_state(control_plane, name, lambda state: state["StartedAt"] != killed["StartedAt"] and is_healthy(state))
+    control_plane.await_state(name, lambda state: state["StartedAt"] != killed["StartedAt"] and is_healthy(state))
 
 
 @pytest.mark.parametrize("missing", ["postgres-1", "messaging-1"])
 def test_what_needs_a_stopped_service_calls_itself_unhealthy_and_comes_back_with_it(
-    control_plane: ControlPlane, missing: str
+    control_plane: ComposedPlane, missing: str
 ) -> None:
     needing = ("server-1", "services-1", "worker-1")
     subprocess.run(["docker", "stop", f"{control_plane.project}-{missing}"], check=True, capture_output=True)
     try:
         for name in needing:
-            await_state(control_plane, name, lambda state: state["Health"]["Status"] == "unhealthy")
+            control_plane.await_state(name, lambda state: state["Health"]["Status"] == "unhealthy")
         # Nothing starts what a person stopped.
         assert control_plane.state(missing)["Status"] == "exited"
     finally:
         again = control_plane.compose("start", missing.partition("-")[0])
     assert again.returncode == 0, again.stderr
     for name in needing:
-        await_state(control_plane, name, is_healthy)
+        control_plane.await_state(name, is_healthy)
     assert "Completed" in control_plane.run("collection/prod").stdout
 
 
-def test_the_worker_watches_each_environment_itself_and_nothing_is_scheduled_to(control_plane: ControlPlane) -> None:
-    scheduled = {
-        deployment["entrypoint"].rsplit(".", 1)[1]
-        for deployment in control_plane.ask_server("/deployments/filter")
-        if deployment["schedules"]
-    }
-    assert scheduled == {"drift", "report", "lifecycle"}
+def test_the_worker_watches_each_environment_itself_and_nothing_is_scheduled_to(control_plane: ComposedPlane) -> None:
+    own = {f"{flow}/{name}" for flow in ("drift", "report", "lifecycle") for name in ("dev", "prod")}
+    assert control_plane.scheduled() == own
     said = control_plane.compose("logs", "worker").stdout
     assert all(f"watching {name}" in said for name in ("dev", "prod"))
+
+
+GATED = """
+web:
+  image: debian:trixie-slim
+  pull_policy: never
+  init: true
+  network_mode: none
+  stop_grace_period: 1800s
+  environment: {{RELEASE: "{release}"}}
+  command: [sh, -c, 'trap "until test -e /may/end; do sleep 0.2; done; exit 0" TERM; while true; do sleep 1; done']
+  tmpfs: [/may]
+  healthcheck: {{test: [CMD, test, -e, /may/serve], interval: 60s, start_period: 1800s, start_interval: 2s}}
+"""
+"""It becomes healthy, and ends, only once the test says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenOperations:
+    """Operations of a host of the fleet that wait for what the test says to their environments."""
+
+    plane: ComposedPlane
+    host: Host
+    flows: dict[str, str]
+
+    @classmethod
+    def declared(cls, plane: ComposedPlane, host: Host) -> TenOperations:
+        """Environments for four starts, three updates and three stops."""
+        kinds = ["startup"] * 4 + ["update"] * 3 + ["stop"] * 3
+        return cls(
+            plane, host, {host.declare(GATED.format(release=1), start_timeout_seconds=1800): one for one in kinds}
+        )
+
+    def begin(self) -> dict[str, str]:
+        """Begin one in each environment, and wait until all run; the flow run of each."""
+        for name, flow in self.flows.items():
+            if flow != "startup":
+                self.host.docker("compose", "-p", name, "-f", str(self.host.folder / name / "compose.yaml"), "up", "-d")
+            if flow == "update":
+                self.host.compose(name, GATED.format(release=2))
+                self.let_end(name)
+        runs = {}
+        for name, flow in self.flows.items():
+            deployment = self.plane.ask_server("GET", f"/deployments/name/{flow}/{name}")["id"]
+            runs[name] = self.plane.ask_server("POST", f"/deployments/{deployment}/create_flow_run")["id"]
+        self.host.until(lambda: self.are("running"), seconds=900)
+        self.host.until(lambda: all(self._waits(name) for name in self.flows), seconds=900)
+        return runs
+
+    def let_end(self, *names: str) -> None:
+        for name in names:
+            self.host.docker("exec", f"{name}-web-1", "touch", "/may/serve", "/may/end")
+
+    def recorded(self) -> dict[str, list[str]]:
+        """How the operations of each environment ended, as the control plane's stores have it."""
+        found: dict[str, list[str]] = {}
+        for environment, status in self.plane.recorded(
+            "SELECT environment, status FROM deployment_logs.deployment_operations ORDER BY id"
+        ):
+            found.setdefault(environment, []).append(status)
+        return {name: found[name] for name in self.flows if name in found}
+
+    def are(self, status: str) -> bool:
+        """Whether one operation of each environment is on record, with this status."""
+        return self.recorded() == {name: [status] for name in self.flows}
+
+    def _waits(self, name: str) -> bool:
+        shown = "{{.State.Health.Status}} {{range .Config.Env}}{{.}} {{end}}"
+        seen = self.host.docker("inspect", "--format", shown, f"{name}-web-1", check=False)
+        return seen.startswith("starting") and (self.flows[name] != "update" or "RELEASE=2" in seen)
+
+
+@pytest.mark.timeout(3600)
+def test_ten_operations_outlive_an_upgrade_of_the_control_plane_and_then_of_their_host(
+    control_plane: ComposedPlane, tmp_path: Path
+) -> None:
+    variables = {
+        "ROAS_HOST_NAME": "host-a",
+        "PREFECT_API_SSL_CERT_FILE": str(control_plane.authority()),
+        "PYTHONPATH": str(tmp_path / "before"),
+        # Not from the folder of the tests.
+        "PYTHONSAFEPATH": "1",
+    }
+    control_plane.install(tmp_path / "before")
+    with made_host(tmp_path / "host", **variables) as host:
+        ten = TenOperations.declared(control_plane, host)
+        said = host.roas("enrol", control_plane.address, control_plane.invite("host-a"), "--no-service")
+        assert f"enrolled at {control_plane.address} as host-a" in said, said
+        agent = host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
+        runs = ten.begin()
+
+        bring_later_version(control_plane.checkout)
+        control_plane.make_prod()
+        shown = control_plane.compose("exec", "-T", "server", "roas", "--version").stdout
+        assert VERSION in shown
+        assert ten.are("running"), ten.recorded()
+        # What the later version schedules no longer is not scheduled any more.
+        assert "drift/dev" in control_plane.scheduled()
+        assert "drift/prod" not in control_plane.scheduled()
+
+        # The host is older than the stores now: what runs there goes on, and a command is refused.
+        first, rest = list(ten.flows)[::2], list(ten.flows)[1::2]
+        ten.let_end(*first)
+        host.until(lambda: all(ten.recorded()[name] == ["success"] for name in first), seconds=900)
+        assert "is newer than this program" in host.roas("history", first[0])
+        control_plane.install(tmp_path / "after")
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(timeout=60) == 0
+        host.variables["PYTHONPATH"] = str(tmp_path / "after")
+        host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
+        host.until(lambda: host.text().count("was interrupted, and continues") == len(rest), seconds=900)
+        ten.let_end(*rest)
+
+        host.until(lambda: ten.are("success"), seconds=900)
+        states = {name: partial(control_plane.ask_server, "GET", f"/flow_runs/{run}") for name, run in runs.items()}
+        host.until(lambda: all(ask()["state_name"] == "Completed" for ask in states.values()), seconds=900)
+        for name, flow in ten.flows.items():
+            assert host.runs(name) is (flow != "stop"), name
+        assert VERSION in host.roas("fleet")
+    user, _, password = control_plane.secret("prefect_auth").partition(":")
+    page = httpx.get(f"{control_plane.address}/", auth=(user, password), verify=False)
+    assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (200, "text/html")
