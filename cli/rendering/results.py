@@ -216,8 +216,8 @@ def show_engine(validation: ValidationResult) -> None:
     show_validation(validation)
     engine = validation.docker_environment
     if engine:
-        told = ", ".join(f"{key.replace('_', ' ')} {engine[key]}" for key in _OF_ENGINE if engine.get(key))
-        say(f"\n[dim]engine: {escape(told.removeprefix('engine '))}[/dim]")
+        shown = ", ".join(f"{key.replace('_', ' ')} {engine[key]}" for key in _OF_ENGINE if engine.get(key))
+        say(f"\n[dim]engine: {escape(shown.removeprefix('engine '))}[/dim]")
 
 
 _TEN_YEARS = 3650

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shlex
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from uuid import UUID
 
@@ -94,6 +95,10 @@ async def try_to_remove(name: str, report: Callable[[str], None]) -> str | None:
 
 
 def _reason(error: Exception) -> str:
+    """Why the server did not take it, in its own words where it gives any."""
+    if isinstance(error, HTTPStatusError):
+        with suppress(ValueError, AttributeError, KeyError):
+            return " ".join(str(error.response.json()["detail"]).split()).removesuffix(".")
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -124,9 +129,9 @@ async def keep_deployed(pool: str, every_seconds: float = _LOOK_SECONDS) -> None
                 await deploy_environments([name], pool)
             except (RoasError, HTTPError, PrefectException) as error:
                 # One that is refused must not keep the others from it.
-                if said.get(name) != str(error):
-                    said[name] = str(error)
-                    log.warning("%s is not deployed on the control plane yet: %s", name, error)
+                if said.get(name) != (reason := _reason(error)):
+                    said[name] = reason
+                    log.warning("%s is not deployed on the control plane yet: %s", name, reason)
             else:
                 deployed.add(name)
                 log.info("%s is deployed in work pool %s", name, pool)

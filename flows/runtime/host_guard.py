@@ -106,9 +106,9 @@ class HostGuard:
         except AccessRefusedError as refused:
             log.warning("refused to %s: %s %s: %s", host.pool, scope["method"], path, refused)
             await _refusal(403, f"Refused to host {host.name}: {refused}.")(scope, receive, send)
-        except _UntoldError as untold:
+        except _UnknownOwnerError as unknown:
             # A worker would take a refusal for good, and end; this it asks again.
-            await _refusal(503, f"Not passed on for host {host.name}: {untold}.")(scope, receive, send)
+            await _refusal(503, f"Not passed on for host {host.name}: {unknown}.")(scope, receive, send)
         else:
             await self._app(_passed_on(scope, self._auth_string, len(passed_on)), _replayed(passed_on, receive), send)
 
@@ -160,7 +160,7 @@ class HostGuard:
             said = json.loads(text)
             if said.get("type") == "event":
                 await self._check_event(host, json.dumps(said["event"]))
-        except (AccessRefusedError, _AbsentError, _UntoldError, ValueError, KeyError, AttributeError):
+        except (AccessRefusedError, _AbsentError, _UnknownOwnerError, ValueError, KeyError, AttributeError):
             return False
         return True
 
@@ -168,7 +168,7 @@ class HostGuard:
         """Whether an event of a host concerns what belongs to it; others are left out, and logged."""
         try:
             await self._check_event(host, event)
-        except (AccessRefusedError, _AbsentError, _UntoldError) as refused:
+        except (AccessRefusedError, _AbsentError, _UnknownOwnerError) as refused:
             log.warning("left out an event of %s: %s", host.pool, refused)
             return False
         return True
@@ -249,7 +249,7 @@ class _AbsentError(Exception):
         super().__init__(_NOTHING)
 
 
-class _UntoldError(Exception):
+class _UnknownOwnerError(Exception):
     """The server does not say to whom a thing belongs, such as while its database is away or busy."""
 
     def __init__(self, status: int) -> None:
@@ -284,7 +284,7 @@ class _Owners:
         Raises:
             AccessRefusedError: It belongs to another one.
             _AbsentError: There is no such thing; a deployment that is to be made need not be there.
-            _UntoldError: It cannot be told now.
+            _UnknownOwnerError: It is not known now.
         """
         try:
             owners = await self._owners(claim)
@@ -332,7 +332,7 @@ class _Owners:
         if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.UNPROCESSABLE_ENTITY):
             raise _AbsentError
         if answer.status_code != httpx.codes.OK:
-            raise _UntoldError(answer.status_code)
+            raise _UnknownOwnerError(answer.status_code)
         read: dict[str, Any] = answer.json()
         return read
 
@@ -378,7 +378,7 @@ class _Owners:
     async def _of_environment(self, value: str) -> frozenset[str]:
         answer = await self.ask("POST", "/deployments/filter", {"deployments": {"name": {"any_": [value]}}})
         if answer.status_code != httpx.codes.OK:
-            raise _UntoldError(answer.status_code)
+            raise _UnknownOwnerError(answer.status_code)
         if not answer.json():
             # It is another host's as little as this one's, until its deployments are made.
             raise _AbsentError

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from models.enrolment import KeyState
-from tests.e2e.fleet.conftest import Host
+from tests.e2e.fleet.conftest import Host, made_host
 from tests.e2e.fleet.control_plane import ControlPlane
 from tests.support.prefect_server import own_server
 
@@ -73,6 +74,18 @@ def test_a_revoked_host_is_shut_out_and_heals_all_the_same(host: Host, plane: Co
     assert "left" in said
     host.roas("enrol", plane.address, plane.invite("beta"), "--no-service")
     assert {one.name: one.state(datetime.now(UTC)) for one in plane.keys.all()}["beta"] is KeyState.ENROLLED
+
+
+def test_a_name_that_another_host_has_is_refused_in_the_words_of_the_server(
+    host: Host, plane: ControlPlane, tmp_path: Path
+) -> None:
+    name = host.declare()
+    host.roas("enrol", plane.address, plane.invite("first"), "--no-service")
+    with made_host(tmp_path / "second") as second:
+        second.write(name, (host.folder / "environments" / f"{name}.yaml").read_text())
+        said = second.roas("enrol", plane.address, plane.invite("second"), "--no-service")
+    assert f"{name}: Refused to host second: this deployment name belongs to another host; `roas worker`" in said
+    assert plane.deployments("host-first") == {name}
 
 
 def test_a_run_that_was_taken_and_not_begun_when_the_agent_ended_is_taken_by_the_next(
