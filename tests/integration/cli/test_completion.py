@@ -107,7 +107,6 @@ def test_names_are_completed(folder: Path, line: str, values: list[str]) -> None
 @pytest.mark.parametrize(
     ("line", "store", "query"),
     [
-        ("roas show ", "deployment_logs", "SELECT deployment_id FROM deployment_operations ORDER BY id DESC"),
         ("roas resume ", "deployment_logs", "SELECT deployment_id FROM deployment_operations ORDER BY id DESC"),
         ("roas ticket ", "errors", "SELECT ticket_id FROM manual_intervention_tickets ORDER BY id DESC"),
         ("roas resolve ", "errors", "SELECT ticket_id FROM manual_intervention_tickets ORDER BY id DESC"),
@@ -119,6 +118,10 @@ def test_ids_are_those_of_the_stores(folder: Path, line: str, store: str, query:
         recorded = [row[0] for row in connection.execute(query)]
     assert completed(folder, line) == recorded
     assert recorded
+
+
+def test_show_takes_an_environment_or_an_operation(folder: Path) -> None:
+    assert completed(folder, "roas show ") == ["shop", "prod", *completed(folder, "roas resume ")]
 
 
 def test_hosts_of_a_fleet_are_completed(folder: Path) -> None:
@@ -153,7 +156,7 @@ def test_a_rollback_takes_a_proven_release_of_its_environment(folder: Path) -> N
 
 
 def test_a_post_mortem_takes_operations_errors_and_tickets(folder: Path) -> None:
-    together = [*completed(folder, "roas show "), *completed(folder, "roas ticket ")]
+    together = [*completed(folder, "roas resume "), *completed(folder, "roas ticket ")]
     assert set(together) < set(completed(folder, "roas postmortem "))
 
 
