@@ -165,7 +165,7 @@ async def test_stores_that_stay_away_are_no_error_of_the_application(place: Plac
     with pytest.raises(StoreUnreachableError):
         await run_operation(lose_the_stores)
 
-    assert only().details["reason"] == "the stores stayed away: Store errors: no answer;"
+    assert only().details["reason"] == "the stores stayed away: Store errors: no answer"
     assert open_stores().errors.latest("test") == []
 
 
