@@ -25,7 +25,7 @@ ROAS = ["env", "--default-signal=INT,TERM", sys.executable, "-P", "-c", "from cl
 ROOT = Path(__file__).parents[3]
 ENDS_WITHIN_SECONDS = 10.0
 GONE_WITHIN_SECONDS = 60.0
-"""What runs for a killed command gets SIGTERM, and SIGKILL after 10 s."""
+"""What runs for a killed command gets SIGTERM, and SIGKILL after 10 s. A server ends once it has made its database."""
 
 _WAITS_SECONDS = 240.0
 _IMAGE = "debian:trixie-slim"
