@@ -180,7 +180,7 @@ class MonitoringFigures:
             known |= {kind[0] for kind in (*rows.counts, *rows.unfinished)}
         names = sorted(known)
         return [
-            *_of_environments(known, reports),
+            *_of_environments(names, reports),
             *_of_verdicts(reports),
             *_of_samples(newest),
             *_of_baselines(baselines, newest),
@@ -339,8 +339,8 @@ def _of_scores(scores: Sequence[RecordedScore]) -> Iterator[Metric]:
         yield families.gauge(f"roas_service_score_{name}", about, *_SERVICE, *labels, samples=samples)
 
 
-def _of_environments(known: Iterable[str], reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
-    now = {name: reports[name].overall.value if name in reports else _UNKNOWN for name in sorted(known)}
+def _of_environments(names: Sequence[str], reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
+    now = {name: reports[name].overall.value if name in reports else _UNKNOWN for name in names}
     words = (*(one.value for one in Health), _UNKNOWN)
     yield families.gauge(
         "roas_environment_health",

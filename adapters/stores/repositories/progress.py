@@ -38,6 +38,8 @@ _change_rows = Rows(
     details="metadata",
 )
 
+_CHANGES_READ, _INTERRUPTIONS = 400, 5
+
 
 class OperationProgress(Repository):
     """What happens within an operation."""
@@ -93,23 +95,23 @@ class OperationProgress(Repository):
         found = self._all(sa.select(_changes).where(_changes.c.id.in_(newest)))
         return {row.service_name: _change_rows.to_value(row) for row in found}
 
-    def interruptions(self, environment: str, most: int = 5, among: int = 400) -> dict[str, list[float]]:
+    def interruptions(self, environment: str) -> dict[str, list[float]]:
         """How many seconds each service did not serve in its last interruptions by operations, newest first.
 
-        Only the last `among` state changes of the environment are read.
+        Only the last 400 state changes of the environment are read.
         """
         query = (
             sa.select(_changes)
             .join(_operations, _operations.c.deployment_id == _changes.c.deployment_id)
             .where(_operations.c.environment == environment)
             .order_by(_changes.c.id.desc())
-            .limit(among)
+            .limit(_CHANGES_READ)
         )
         found: dict[str, list[float]] = {}
         for change in map(_change_rows.to_value, self._all(query)):
             seconds = change.details.get(INTERRUPTION_SECONDS)
             known = found.setdefault(change.service, [])
-            if isinstance(seconds, int | float) and len(known) < most:
+            if isinstance(seconds, int | float) and len(known) < _INTERRUPTIONS:
                 known.append(float(seconds))
         return {name: known for name, known in found.items() if known}
 
