@@ -39,6 +39,7 @@ from models.settings import Settings
 _RUNS_END_WITHIN_SECONDS = 5
 _ALL_ENDS_WITHIN_SECONDS = 7
 """From the signal on: then this process ends with all that it started, whatever still hangs."""
+_LAST_END_WITHIN_SECONDS = 2
 
 _RUNS_AT_ONCE = 4
 
@@ -94,6 +95,8 @@ def serve_all(settings: Settings) -> None:
             _serve_deployments(names, server, credentials, warm)
         finally:
             remove_profile(credentials)
+    # A warm process ends by itself, a moment later.
+    _wait_for_the_end_of(psutil.Process().children(), _LAST_END_WITHIN_SECONDS)
     # Everything has ended. The interpreter's own end takes seconds on a busy machine, and the thread that would end
     # this process by force no longer runs then.
     for stream in (sys.stdout, sys.stderr):
@@ -200,10 +203,14 @@ def _end_runs(server_process: int, warm_processes: set[int]) -> None:
     for one in runs:
         with suppress(psutil.NoSuchProcess):
             one.terminate()
-    deadline = time.monotonic() + _RUNS_END_WITHIN_SECONDS
-    while any(map(_is_alive, runs)) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    _wait_for_the_end_of(runs, _RUNS_END_WITHIN_SECONDS)
     _kill(with_children)
+
+
+def _wait_for_the_end_of(processes: list[psutil.Process], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -215,9 +222,11 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _kill(processes: list[psutil.Process]) -> None:
+    """Kill them, and return when they have ended: a busy machine takes a while to."""
     for one in processes:
         with suppress(psutil.NoSuchProcess):
             one.kill()
+    _wait_for_the_end_of(processes, _LAST_END_WITHIN_SECONDS)
 
 
 def _end_by_force(credentials: ServerCredentials) -> None:

@@ -46,7 +46,7 @@ def test_first_command_leaves_a_warm_process_that_runs_the_next(user: WarmUser, 
         with suppress(FileNotFoundError):
             opened.append(os.readlink(one))  # noqa: PTH115
     assert opened
-    assert not [path for path in opened if "db" in path or path.startswith("anon_inode")]
+    assert not [path for path in opened if ".db" in path or path.startswith("anon_inode")]
     for words in (
         ("history",),
         ("status", "--json"),

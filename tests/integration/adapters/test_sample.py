@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,15 @@ from adapters.sample import write_sample
 from models.failures import BadInputError
 
 
+@pytest.fixture
+def _umask_of_our_processes() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_umask_of_our_processes")
 def test_the_folder_holds_all_that_a_start_reads(tmp_path: Path) -> None:
-    os.umask(0o077)
     file = write_sample(tmp_path / "trial")
     folder = file.parent
     environment = read_environment(file, "sample")
