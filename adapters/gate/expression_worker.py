@@ -1,17 +1,18 @@
 """Judge CEL expressions: a program that `expressions.py` runs, with its jobs as JSON on standard input.
 
-It imports nothing of the project, and prints a line of JSON for each policy, so that one that ends it costs no other.
+It imports nothing of the project, and prints a line of JSON for each policy. Each is judged in a fork, which is killed
+when its time is over: an exception in this process could be caught by what evaluates the expression.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import resource
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 import celpy
@@ -19,6 +20,7 @@ from celpy.adapter import json_to_cel
 from celpy.celparser import CELParseError
 from celpy.evaluation import CELEvalError
 
+_FORK = multiprocessing.get_context("fork")
 _MEMORY_BYTES = 1024**3
 _DEPTH = 5000
 _REASON = 300
@@ -30,40 +32,60 @@ _OVERLOAD = re.compile(r"no such overload|found no matching overload")
 _KINDS = re.compile(r"(\w+)Type\b")
 
 
-class _OutOfTime(BaseException):
-    """No Exception: the interpreter of expressions takes those for an answer."""
-
-
 def main() -> None:
-    """Judge each job within its time and this process within its memory."""
+    """Judge each job within its time and memory."""
     given = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     sys.setrecursionlimit(_DEPTH)
-    signal.signal(signal.SIGALRM, _end)
     variables = {name: json_to_cel(value) for name, value in given["document"].items()}
     services = {one["name"]: json_to_cel(one) for one in given["document"]["services"]}
     for job in given["jobs"]:
-        answer = _judge(job, variables, services)
+        answer = _judge_in_fork(job, variables, services)
         print(json.dumps({"policy": job["policy"], **answer}), flush=True)
 
 
-def _judge(job: dict[str, Any], variables: dict[str, Any], services: dict[str, Any]) -> dict[str, Any]:
+def _judge_in_fork(job: dict[str, Any], variables: dict[str, Any], services: dict[str, Any]) -> dict[str, Any]:
+    reading, writing = _FORK.Pipe(duplex=False)
+    process = _FORK.Process(target=_judge, args=(writing, job, variables, services))
+    process.start()
+    writing.close()
+    name, deadline = None, time.monotonic() + job["seconds"]
+    try:
+        while reading.poll(max(0.0, deadline - time.monotonic())):
+            said: dict[str, Any] = reading.recv()
+            if "met" in said:
+                return said
+            name = said["service"]
+        return _not_judged(f"it took longer than {job['seconds']:g} s", name)
+    except EOFError:
+        process.join()
+        return _not_judged(f"the process that judged it ended with code {process.exitcode}", name)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _judge(answers: Connection, job: dict[str, Any], variables: dict[str, Any], services: dict[str, Any]) -> None:
+    answers.send(_judged(answers, job, variables, services))
+
+
+def _judged(
+    answers: Connection, job: dict[str, Any], variables: dict[str, Any], services: dict[str, Any]
+) -> dict[str, Any]:
     name = None
     try:
-        with _limited(job["seconds"]):
-            program = celpy.Environment().program(celpy.Environment().compile(job["expression"]))
-            if job["each"] is None:
-                return _answer(program.evaluate(dict(variables)))
-            failing = []
-            for name in job["each"]:
-                answer = _answer(program.evaluate(variables | {"service": services[name]}))
-                if answer["met"] is None:
-                    return answer | {"services": [name]}
-                if not answer["met"]:
-                    failing.append(name)
-            return {"met": not failing, "services": failing}
-    except _OutOfTime:
-        return _not_judged(f"it took longer than {job['seconds']:g} s", name)
+        program = celpy.Environment().program(celpy.Environment().compile(job["expression"]))
+        if job["each"] is None:
+            return _answer(program.evaluate(dict(variables)))
+        failing = []
+        for name in job["each"]:
+            answers.send({"service": name})
+            answer = _answer(program.evaluate(variables | {"service": services[name]}))
+            if answer["met"] is None:
+                return answer | {"services": [name]}
+            if not answer["met"]:
+                failing.append(name)
+        return {"met": not failing, "services": failing}
     except MemoryError:
         return _not_judged("it needs more memory than 1 GiB", name)
     except RecursionError:
@@ -101,19 +123,6 @@ def _explained(error: CELEvalError) -> tuple[str, str]:
 
 def _not_judged(reason: str, service: str | None, missing: str = "") -> dict[str, Any]:
     return {"met": None, "reason": reason, "missing": missing, "services": [service] if service else []}
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _end(_number: int, _frame: Any) -> None:
-    raise _OutOfTime
 
 
 if __name__ == "__main__":
