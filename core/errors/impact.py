@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import median
 
 from models.errors import BusinessImpact, Category, Impact, ImpactType, Severity, Verdict
+from models.evidence import ContainerEvidence
 from models.metrics import Dependency, DependencyType, HealthImpact
 
 _SECONDS = {
@@ -36,18 +37,19 @@ _LOSS = {Category.DISK_FULL, Category.DATABASE_CORRUPT, Category.HOST_STORAGE_FA
 _WHOLE_ENGINE = frozenset({Category.DOCKER_DAEMON_UNREACHABLE, Category.KERNEL_NETWORK_DRIVER})
 
 
-def analyse_impact(verdict: Verdict, service: str | None, dependencies: Sequence[Dependency]) -> Impact:
-    """Judge who is hit and for how long, by the usual time of the category.
+def analyse_impact(
+    verdict: Verdict,
+    service: str | None,
+    dependencies: Sequence[Dependency],
+    untouched: Sequence[ContainerEvidence] = (),
+) -> Impact | None:
+    """Judge who is hit and for how long, by the usual time of the category; None where nobody is.
 
-    The affected services begin with the service itself, then come those that need it, nearest first.
+    The affected services begin with the service itself, then come those that need it, nearest first. `untouched` are
+    the containers that a failed operation left as they were: while they run, it hits nobody.
     """
-    if verdict.category is Category.BENIGN:
-        return Impact(
-            impact_type=ImpactType.PERFORMANCE_DEGRADED,
-            affected_services=(),
-            estimated_recovery_seconds=0,
-            business_impact=BusinessImpact.LOW,
-        )
+    if verdict.category is Category.BENIGN or _goes_on(service, untouched):
+        return None
     impact_type, grave = _impact_type(verdict), verdict.severity in (Severity.HIGH, Severity.CRITICAL)
     if service is None or (verdict.category in _WHOLE_ENGINE and grave):
         named = {name for need in dependencies for name in (need.service, need.depends_on)}
@@ -67,6 +69,11 @@ def by_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
     if not history_seconds:
         return impact
     return replace(impact, estimated_recovery_seconds=round(median(history_seconds)))
+
+
+def _goes_on(service: str | None, untouched: Sequence[ContainerEvidence]) -> bool:
+    mine = [one for one in untouched if service in (None, one.service)]
+    return bool(mine) and all(one.state == "running" and one.health != "unhealthy" for one in mine)
 
 
 def _impact_type(verdict: Verdict) -> ImpactType:

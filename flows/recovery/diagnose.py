@@ -59,7 +59,8 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     service, environment = incident.service, context.environment
     needed = [need.depends_on for need in context.dependencies if need.service == service]
     # An operation that validation stopped has changed nothing, so its services' health says nothing about it.
-    operated = incident.deployment_id if incident.source != "validation" else None
+    changed_nothing = incident.source == "validation"
+    operated = None if changed_nothing else incident.deployment_id
     bundles, (patterns, deployed_seconds_ago), health = await asyncio.gather(
         asyncio.sleep(0, incident.evidence)
         if incident.evidence
@@ -85,7 +86,8 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     if incident.failing_services >= AT_ONCE:
         # One error for all of them; what each shows is evidence of it.
         verdict, service = as_one_of_several(verdict, incident.failing_services), None
-    impact = analyse_impact(verdict, service, context.dependencies)
+    untouched = bundles[0].containers if changed_nothing and bundles else ()
+    impact = analyse_impact(verdict, service, context.dependencies, untouched)
     record = record_error_of_the_run if of_the_run else record_error
     found = RecordedError(
         error_id=new_error_id(now),
@@ -104,7 +106,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     error = await record(
         RecordError(
             error=found,
-            impact=impact if verdict.category is not Category.BENIGN else None,
+            impact=impact,
             bundles=bundle_ids,
             taken=incident.evidence,
             health=health if operated else None,
@@ -116,7 +118,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         error=error,
         verdict=verdict,
         detected_at=now,
-        affected=impact.affected_services,
+        affected=impact.affected_services if impact else (),
         evidence=bundle_ids,
         script=patterns.script_of(verdict.pattern_name),
         unpublished=incident.evidence,

@@ -5,12 +5,19 @@ from __future__ import annotations
 import pytest
 
 from core.errors.impact import analyse_impact, by_experience
-from models.errors import BusinessImpact, Category, ImpactType, Severity, Strategy, Verdict
+from models.errors import BusinessImpact, Category, Impact, ImpactType, Severity, Strategy, Verdict
+from models.evidence import ContainerEvidence
 from models.metrics import Dependency, DependencyType, HealthImpact
 
 
 def verdict(category: Category, severity: Severity = Severity.HIGH) -> Verdict:
     return Verdict(category=category, severity=severity, strategy=Strategy.INVESTIGATE, confidence=0.9, reason="seen")
+
+
+def impact_of(verdict: Verdict, service: str, dependencies: tuple[Dependency, ...]) -> Impact:
+    impact = analyse_impact(verdict, service, dependencies)
+    assert impact is not None
+    return impact
 
 
 NEEDS = (
@@ -23,7 +30,7 @@ NEEDS = (
 
 
 def test_the_harm_goes_through_required_dependencies_only() -> None:
-    impact = analyse_impact(verdict(Category.OOM_KILLED), "redis", NEEDS)
+    impact = impact_of(verdict(Category.OOM_KILLED), "redis", NEEDS)
 
     # The dashboard degrades without the bot, so what needs the dashboard still has it.
     assert impact.affected_services == ("redis", "bot", "dashboard", "web")
@@ -32,26 +39,26 @@ def test_the_harm_goes_through_required_dependencies_only() -> None:
 def test_a_circle_of_dependencies_ends() -> None:
     circle = (Dependency(service="a", depends_on="b"), Dependency(service="b", depends_on="a"))
 
-    assert analyse_impact(verdict(Category.OOM_KILLED), "a", circle).affected_services == ("a", "b")
+    assert impact_of(verdict(Category.OOM_KILLED), "a", circle).affected_services == ("a", "b")
 
 
 def test_an_engine_that_is_down_hits_everything() -> None:
-    impact = analyse_impact(verdict(Category.DOCKER_DAEMON_UNREACHABLE, Severity.CRITICAL), "web", NEEDS)
+    impact = impact_of(verdict(Category.DOCKER_DAEMON_UNREACHABLE, Severity.CRITICAL), "web", NEEDS)
 
     assert set(impact.affected_services) == {"bot", "redis", "web", "dashboard", "report", "worker", "queue"}
     assert impact.business_impact is BusinessImpact.CRITICAL
 
 
 def test_own_history_is_believed_before_what_is_usual() -> None:
-    usual = analyse_impact(verdict(Category.CONTAINER_EXITED), "web", NEEDS)
-    own = by_experience(analyse_impact(verdict(Category.CONTAINER_EXITED), "web", NEEDS), (4, 9, 300))
+    usual = impact_of(verdict(Category.CONTAINER_EXITED), "web", NEEDS)
+    own = by_experience(impact_of(verdict(Category.CONTAINER_EXITED), "web", NEEDS), (4, 9, 300))
 
     assert usual.estimated_recovery_seconds == 180
     assert own.estimated_recovery_seconds == 9
 
 
 def test_damaged_data_is_critical() -> None:
-    impact = analyse_impact(verdict(Category.DATABASE_CORRUPT, Severity.CRITICAL), "redis", NEEDS)
+    impact = impact_of(verdict(Category.DATABASE_CORRUPT, Severity.CRITICAL), "redis", NEEDS)
 
     assert impact.impact_type is ImpactType.DATA_LOSS
     assert impact.business_impact is BusinessImpact.CRITICAL
@@ -72,7 +79,7 @@ def test_damaged_data_is_critical() -> None:
     ],
 )
 def test_a_cause_has_its_usual_impact_and_time(category: Category, impact_type: ImpactType, seconds: int) -> None:
-    impact = analyse_impact(verdict(category), "web", NEEDS)
+    impact = impact_of(verdict(category), "web", NEEDS)
 
     assert impact.impact_type is impact_type
     assert impact.estimated_recovery_seconds == seconds
@@ -89,14 +96,36 @@ def test_an_optional_dependency_matters_less_than_a_required_one() -> None:
     )
     slow = verdict(Category.HEALTHCHECK_FAILED, Severity.MEDIUM)
 
-    assert analyse_impact(slow, "cache", optional).business_impact is BusinessImpact.MEDIUM
-    assert analyse_impact(slow, "redis", NEEDS).business_impact is BusinessImpact.HIGH
+    assert impact_of(slow, "cache", optional).business_impact is BusinessImpact.MEDIUM
+    assert impact_of(slow, "redis", NEEDS).business_impact is BusinessImpact.HIGH
 
 
-@pytest.mark.parametrize("category", list(Category))
-def test_every_category_has_an_impact(category: Category) -> None:
-    assert analyse_impact(verdict(category), "web", NEEDS).estimated_recovery_seconds >= 0
+@pytest.mark.parametrize("category", [one for one in Category if one is not Category.BENIGN])
+def test_every_cause_has_an_impact(category: Category) -> None:
+    assert impact_of(verdict(category), "web", NEEDS).estimated_recovery_seconds >= 0
 
 
-def test_a_benign_verdict_affects_no_service() -> None:
-    assert analyse_impact(verdict(Category.BENIGN, Severity.LOW), "web", NEEDS).affected_services == ()
+def test_a_benign_verdict_hits_nobody() -> None:
+    assert analyse_impact(verdict(Category.BENIGN, Severity.LOW), "web", NEEDS) is None
+
+
+def container(service: str, state: str = "running", health: str | None = None) -> ContainerEvidence:
+    return ContainerEvidence(service=service, name=service, container_id="1", image="web:1", state=state, health=health)
+
+
+@pytest.mark.parametrize(
+    ("service", "untouched", "hit"),
+    [
+        ("web", [container("web"), container("bot", "exited")], False),
+        (None, [container("web"), container("bot", health="healthy")], False),
+        (None, [container("web"), container("bot", "exited")], True),
+        ("web", [container("web", health="unhealthy")], True),
+        ("web", [container("web"), container("web", "restarting")], True),
+        ("web", [container("bot")], True),
+        ("web", [], True),
+    ],
+)
+def test_an_operation_that_touched_nothing_hits_only_those_that_do_not_run(
+    service: str | None, untouched: list[ContainerEvidence], hit: bool
+) -> None:
+    assert (analyse_impact(verdict(Category.IMAGE_PULL_FAILED), service, NEEDS, untouched) is not None) is hit
