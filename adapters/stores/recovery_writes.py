@@ -17,6 +17,7 @@ from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
 from core.deployment.desired_state import meant_to_run
 from core.errors.impact import by_experience
+from core.recovery.policy import OBSERVED_SOURCES
 from core.storage.incidents import of_gap
 from models.errors import Impact, RecordedError, Strategy
 from models.evidence import EvidenceBundle
@@ -292,8 +293,9 @@ class ReleaseLease(Write):
 class FinishOperation(Write):
     """How an operation ended; one that had already ended stays as it is.
 
-    A start that was proven settles an environment: what its earlier starts failed of is resolved with it, errors
-    and tickets, or nothing is, and a recovery whose runner died before is ended, not continued.
+    A start that was proven settles an environment: what its earlier starts failed of and what was observed before it
+    is resolved with it, errors and tickets, or nothing is, and a recovery whose runner died before is ended, not
+    continued.
     """
 
     deployment_id: str
@@ -316,7 +318,9 @@ class FinishOperation(Write):
         with stores.together() as one:
             if not one.operations.finish(self.deployment_id, self.status, self.ended_at, self.details):
                 return (), ()
-            answered = [error.error_id for error in one.errors.unresolved(self.settles) if error.source in _OF_A_START]
+            began = one.operations.get(self.deployment_id).started_at
+            errors = one.errors.unresolved(self.settles)
+            answered = [error.error_id for error in errors if _is_answered(error, began)]
             closed: list[Ticket] = []
             for error_id in answered:
                 one.errors.resolve(error_id, self.ended_at, self.why)
@@ -326,6 +330,12 @@ class FinishOperation(Write):
                 said = f"interrupted: its runner is gone; {self.why} since"
                 one.recoveries.record(replace(cut_off, ended_at=self.ended_at, success=False, final_status=said))
             return tuple(answered), tuple(closed)
+
+
+def _is_answered(error: RecordedError, began: datetime) -> bool:
+    """Whether a proven start shows that an error is over. What was observed during it may be of what it started."""
+    observed_before = error.source in OBSERVED_SOURCES and not error.predictive and error.last_seen < began
+    return error.source in _OF_A_START or observed_before
 
 
 def _cut_off(stores: Together, environment: str) -> list[RecoveryExecution]:

@@ -15,13 +15,14 @@ from core.common.dependencies import dependencies_of
 from core.monitoring.assess import SourceAnswers, assess, close_proven, is_predictive
 from core.monitoring.measurements import deaths, dependency_status
 from core.monitoring.snapshot import Evaluation
+from core.recovery.tracker import NO_SERVICE
 from flows.monitoring.failures import Collected, CollectionFeed, Predicted
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.analysis import AlertChange
 from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError
-from models.health import UNHEALTHY_STATES, HealthReport
+from models.health import UNHEALTHY_STATES, Health, HealthReport
 from models.metrics import Alert, AlertSeverity, Metric, PredictionOutcome
 from models.records import EvaluationRecord
 from models.recovery import RecoveryMethod, RecoveryOutcome
@@ -39,6 +40,7 @@ from tasks.monitoring.collect import (
     tell_cache,
 )
 from tasks.recovery.notify import notify_where_asked
+from tasks.recovery.records import settle_well
 from tasks.runtime.clients import load_environment
 from tasks.storage.freshness import read_snapshot_problems
 
@@ -72,6 +74,8 @@ async def collection(
     for gap in gaps:
         log.warning("%s", gap)
     say(outcome)
+    if not gaps and not one.judged.blind and one.judged.health.overall is Health.HEALTHY:
+        await settle_well(environment, [NO_SERVICE], seen.at, "the engine answers, and all services are healthy")
     done = [] if one.judged.idle else await _recover(one, CollectionFeed(files=files, act=act))
     after, alerts = None, outcome.reported
     if seen.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):

@@ -394,8 +394,9 @@ class EnvironmentWatcher:
             await settle_well(name, back, now, "the engine restarted it, and it is healthy again")
         for remaining in soon:
             self._sweep_after(remaining)
+        of_all = {NO_SERVICE} - recovering if len(healthy) == len(health.services) else set()
         why = "it has been well for ten minutes without a recovery"
-        await settle_well(name, sorted(healthy), now - PROVEN_AFTER, why)
+        await settle_well(name, sorted(healthy | of_all), now - PROVEN_AFTER, why)
         await settle_dependants(name, sorted(healthy), now - SETTLE)
         if held is not None or not self._act:
             return

@@ -31,7 +31,7 @@ from adapters.stores.recovery_writes import (
 from core.errors.match import PatternSet
 from core.recovery.policy import OBSERVED_SOURCES, RecoveryFacts
 from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
-from core.recovery.tracker import SETTLE, asks_to_end
+from core.recovery.tracker import NO_SERVICE, SETTLE, asks_to_end
 from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
@@ -255,7 +255,8 @@ async def cancel_runs_of(closed: Sequence[Ticket], why: str) -> None:
 async def settle_well(environment: str, services: Sequence[str], unseen_since: datetime, why: str) -> list[str]:
     """Resolve the errors of services that were not seen again since a moment; return their ids.
 
-    Their tickets are closed, and the runs that wait for an answer are cancelled.
+    NO_SERVICE among them stands for what concerned all of them, as an engine that was away. Their tickets are closed,
+    and the runs that wait for an answer are cancelled.
     """
     return await _settle(environment, services, unseen_since, lambda _: why)
 
@@ -281,7 +282,7 @@ async def _settle(
         over = []
         for error in stores.errors.unresolved(environment):
             observed = error.source in OBSERVED_SOURCES and not error.predictive
-            if error.service not in services or not observed or error.last_seen > unseen_since:
+            if (error.service or NO_SERVICE) not in services or not observed or error.last_seen > unseen_since:
                 continue
             if (reason := why(error)) is not None:
                 entry = TicketEntry(at=datetime.now(UTC), by="roas", what=reason)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from adapters.host.processes import this_process
+from core.recovery.tracker import NO_SERVICE
 from models.errors import Category, Strategy
 from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import RecoveryExecution, TicketState
 from tasks.deployment.operations import begin_operation, finish_operation
-from tasks.recovery.records import settle_dependants
+from tasks.recovery.records import settle_dependants, settle_well
 from tasks.runtime.stores import open_stores
 from tests.integration.stores.values import ERROR, TICKET
 
@@ -37,6 +38,14 @@ ATTEMPT = RecoveryExecution(
     environment="prod",
     service="web",
     runner=replace(this_process(), pid=2**22, process_started=1),
+)
+
+START = Operation(
+    deployment_id="prod-1",
+    operation_type=OperationType.START,
+    environment="prod",
+    status=OperationStatus.RUNNING,
+    started_at=AGO,
 )
 
 
@@ -65,14 +74,7 @@ async def test_a_start_that_is_proven_ends_the_recovery_whose_runner_died_before
     stores.errors.record(OF_WEB)
     stores.recoveries.record(ATTEMPT)
     stores.recoveries.record(replace(ATTEMPT, attempt_id="e1#2", runner=this_process()))
-    start = Operation(
-        deployment_id="prod-1",
-        operation_type=OperationType.START,
-        environment="prod",
-        status=OperationStatus.RUNNING,
-        started_at=AGO,
-    )
-    await begin_operation(start)
+    await begin_operation(START)
 
     status = OperationStatus.SUCCESS if success else OperationStatus.FAILED
     await finish_operation("prod-1", status, NOW, {}, settles="prod" if success else None)
@@ -81,3 +83,40 @@ async def test_a_start_that_is_proven_ends_the_recovery_whose_runner_died_before
     assert (cut_off.ended_at is not None) == is_over
     assert ("start prod-1 was proven since" in cut_off.final_status) == is_over
     assert alive.ended_at is None
+
+
+@pytest.mark.parametrize(
+    ("source", "seen", "predictive", "is_over"),
+    [
+        ("collection", AGO - timedelta(seconds=1), False, True),
+        ("watch", AGO - timedelta(seconds=1), False, True),
+        ("watch", AGO + timedelta(seconds=1), False, False),
+        ("watch", AGO - timedelta(seconds=1), True, False),
+        ("person", AGO - timedelta(seconds=1), False, False),
+        ("validation", AGO + timedelta(seconds=1), False, True),
+    ],
+)
+async def test_a_proven_start_resolves_what_was_observed_before_it(
+    source: str, seen: datetime, predictive: bool, is_over: bool
+) -> None:
+    stores = open_stores()
+    stores.errors.record(
+        replace(OF_WEB, service=None, source=source, predictive=predictive, first_seen=seen, last_seen=seen)
+    )
+    stores.tickets.open(TICKET)
+    await begin_operation(START)
+
+    await finish_operation("prod-1", OperationStatus.SUCCESS, NOW, {}, settles="prod")
+
+    assert [one.error_id for one in stores.errors.unresolved("prod")] == ([] if is_over else ["e1"])
+    assert (stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED) == is_over
+
+
+async def test_what_concerned_all_services_is_resolved_when_all_are_well() -> None:
+    stores = open_stores()
+    stores.errors.record(replace(OF_WEB, service=None, source="collection"))
+    stores.tickets.open(TICKET)
+
+    assert await settle_well.fn("prod", ["web"], NOW, "it is well") == []
+    assert await settle_well.fn("prod", ["web", NO_SERVICE], NOW, "it is well") == ["e1"]
+    assert stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED
