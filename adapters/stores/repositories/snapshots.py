@@ -34,10 +34,9 @@ class Snapshots(Repository):
             .values({name: values[name] for name in columns})
         )
 
-    def of(self, environment: str, *, state: SnapshotState | None = None) -> list[DataSnapshot]:
-        """The snapshots of an environment, newest first, of one state or of all."""
-        query = newest(_snapshots, "begun_at", environment=environment, state=state.value if state else None)
-        return [_rows.to_value(row) for row in self._all(query)]
+    def of(self, environment: str) -> list[DataSnapshot]:
+        """The snapshots of an environment, newest first."""
+        return [_rows.to_value(row) for row in self._all(newest(_snapshots, "begun_at", environment=environment))]
 
     def whole(self) -> list[DataSnapshot]:
         """The whole snapshots of all environments, newest first."""

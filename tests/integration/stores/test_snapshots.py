@@ -35,7 +35,7 @@ def test_a_snapshot_is_kept_as_it_was(stores: Stores) -> None:
     assert stores.snapshots.of("shop") == [begun(1)]
     assert stores.snapshots.end(whole(1))
     assert stores.snapshots.get("s-shop") == whole(1)
-    assert stores.snapshots.of("shop", state=SnapshotState.WHOLE) == [whole(1)]
+    assert stores.snapshots.whole() == [whole(1)]
 
 
 def test_one_that_ended_stays_as_it_ended(stores: Stores) -> None:
