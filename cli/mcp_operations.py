@@ -135,7 +135,7 @@ async def _recover(given: _Recover, client: str) -> Found:
     name = str(known_environment(given.environment))
     done = await _run(["recover", *options, "--json", "--", name, "-"], client, said=given.text)
     outcome = TypeAdapter(RecoveryOutcome).validate_python(_document(done))
-    return Found(value=outcome, error="" if outcome.success else f"{outcome.method}: {outcome.reason}")
+    return Found(value=outcome, error="" if outcome.success else f"{outcome.method.in_words}: {outcome.reason}")
 
 
 async def _resolve(given: _Resolve, client: str) -> Found:

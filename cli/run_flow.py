@@ -43,7 +43,7 @@ def run_flow(
         with timed(Phase.SERVER):
             timeout = stack.enter_context(prefect_api(settings))
         if not quiet and not only_errors:
-            narrate("preparing the engine")
+            narrate("loading Prefect")
         answers = in_background(wait_for_api, timeout)
         if timeout < START_WITHIN:
             # A temporary server starts during the import; an unreachable one is reported before it.

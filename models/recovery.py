@@ -23,6 +23,11 @@ class RecoveryMethod(StrEnum):
     DEFERRED = "deferred"
     PROPOSED = "proposed"
 
+    @property
+    def in_words(self) -> str:
+        """As people read it."""
+        return {"manual_required": "a person must act", "none_needed": "nothing to do"}.get(self, str(self))
+
 
 class StepSpec(StrEnum):
     """One step: of the service, or of all targets at once."""

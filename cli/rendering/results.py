@@ -186,7 +186,8 @@ def show_collection(report: CollectionReport) -> None:
 def show_recovery(outcome: RecoveryOutcome) -> None:
     """Print the outcome of error recovery."""
     colour = "green" if outcome.success else "yellow"
-    say(f"[{colour}]{outcome.method}[/{colour}] {outcome.error_id}: {escape(outcome.reason)}")
+    about = f" {outcome.error_id}" if outcome.error_id else ""
+    say(f"[{colour}]{outcome.method.in_words}[/{colour}]{about}: {escape(outcome.reason)}")
     for number, step in enumerate(outcome.steps, start=1):
         say(f"  {number}. {escape(step)}")
     if outcome.ticket_id:

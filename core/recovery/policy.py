@@ -52,8 +52,8 @@ class PlanAction(StrEnum):
 
     RECOVER = "recover"
     PROPOSE = "propose"
-    ASK_A_PERSON = "ask_a_person"
-    LEAVE_ALONE = "leave_alone"
+    ASK_A_PERSON = "ask a person"
+    LEAVE_ALONE = "leave alone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

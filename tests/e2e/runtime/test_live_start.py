@@ -109,7 +109,7 @@ def test_start_is_shown_live_and_its_last_state_stays(
     assert ended(terminal) == 0, terminal.shown
 
     first, live = terminal.lines[0], [line for line in terminal.lines if re.match(r"  (base|web) ", line)]
-    assert first.endswith("preparing the engine")
+    assert first.endswith("loading Prefect")
     assert MOVES_UP in terminal.shown
     assert HIDES_CURSOR not in terminal.shown
     assert max(map(len, live)) <= columns

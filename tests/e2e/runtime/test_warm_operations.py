@@ -84,6 +84,6 @@ def test_warm_start_shows_what_a_cold_one_shows(warm_user: WarmUser, place: Plac
         done = warm_user.run("start", "test", command=ROAS, cwd=place.folder, variables=more)
         assert done.returncode == 0, done.stdout + done.stderr
         shown.append([line.split()[:1] for line in done.stdout.splitlines()])
-        assert done.stderr.splitlines()[0].endswith("preparing the engine")
+        assert done.stderr.splitlines()[0].endswith("loading Prefect")
         warm_user.run("stop", "test", command=ROAS, cwd=place.folder, variables=more).check_returncode()
     assert shown[0] == shown[1]
