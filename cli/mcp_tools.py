@@ -13,7 +13,7 @@ from cli.mcp_answers import AgentTool, Found, Input, PageInput, in_thread, page_
 from cli.options import known_environment, named
 from cli.run_flow import opened_stores
 from core.deployment.source import SyncPlan
-from models.compose import OF_UPDATE, FetchOptions, Plan
+from models.compose import ALL_IMAGES, OF_UPDATE, FetchOptions, Plan
 from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import NotFoundError
@@ -172,7 +172,7 @@ def _plan_sync(given: _OfOne) -> Found:
 
 def _drift(given: _OfOne) -> Found:
     from core.deployment.desired_state import meant_to_run
-    from core.deployment.plan import drift
+    from core.deployment.plan import drift, updates
     from tasks.deployment.services import read_plan
 
     declared = _declared(given.environment)
@@ -184,6 +184,7 @@ def _drift(given: _OfOne) -> Found:
         services=() if stopped else drift(plan),
         orphans=plan.orphans,
         stopped=stopped,
+        updates=updates(read_plan(declared, ALL_IMAGES)),
     )
     return Found(value=report)
 

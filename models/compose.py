@@ -317,6 +317,7 @@ class FetchOptions:
     fetched: bool = False
 
 
+ALL_IMAGES = FetchOptions(pull=True, build=True)
 OF_UPDATE = FetchOptions(pull=True, build=True, update=True)
 """What an update of all services fetches."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from models.compose import PlannedService
+from models.compose import ImageFetch, PlannedService
 from models.health import HealthReport
 from models.recovery import RecoveryOutcome
 from models.validation import ValidationResult
@@ -65,13 +65,18 @@ class CollectionReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReport:
-    """Differences of running containers from the declaration; `stopped` on request, missing ones are no drift."""
+    """Differences of running containers from the declaration; `stopped` on request, missing ones are no drift.
+
+    `updates` are the images that an update would replace: their tag moved, or what they are built of changed. They are
+    no drift.
+    """
 
     environment: str
     seen_at: datetime
     services: tuple[PlannedService, ...]
     orphans: tuple[str, ...] = ()
     stopped: bool = False
+    updates: tuple[ImageFetch, ...] = ()
 
     @property
     def clean(self) -> bool:

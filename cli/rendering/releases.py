@@ -83,6 +83,10 @@ def show_drift(report: DriftReport) -> None:
         say(f"[yellow]not declared[/yellow] {escape(orphan)}")
     if report.services:
         say(f"\nto bring it in line: roas start {report.environment}")
+    for fetch in report.updates:
+        say(f"[cyan]update[/cyan] {fetch.service}: {escape(fetch.changes)}")
+    if report.updates:
+        say(f"\nto see what an update would do: roas plan --update {report.environment}")
 
 
 def _show_lines(lines: Sequence[PlannedService], *, interruptions: bool = False) -> None:

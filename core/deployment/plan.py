@@ -222,6 +222,11 @@ def drift(planned: Plan) -> tuple[PlannedService, ...]:
     return tuple(line for line in planned.changes if line.because != JOB_RUNS_AGAIN)
 
 
+def updates(planned: Plan) -> tuple[ImageFetch, ...]:
+    """Return what is known to become another image by a plan that fetches images."""
+    return tuple(fetch for fetch in planned.fetches if fetch.changes and not fetch.held_back)
+
+
 def _replaced(
     declaration: ServiceDeclaration,
     seen: Sequence[ContainerState],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 
 from prefect import flow
 
 from core.deployment.plan import drift as drift_of
+from core.deployment.plan import updates
 from flows.runtime.parameters import COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
+from models.compose import ALL_IMAGES
 from models.results import DriftReport
 from tasks.deployment.services import plan_start, read_application, show_drift, store_drift
 from tasks.monitoring.collect import stopped_on_request
@@ -21,21 +24,27 @@ log = logging.getLogger("roas")
 async def drift(environment: EnvironmentName = ENVIRONMENT, compose_files: ComposeFiles = COMPOSE_FILES) -> DriftReport:
     """Compare the running application with its declaration, by the same comparison a start plans with.
 
-    An environment that was stopped on request has not drifted.
+    An environment that was stopped on request has not drifted. Registries and build contexts are asked whether an
+    update would bring other images, which is no drift; nothing is pulled or built.
 
     Raises:
         RoasError: The declaration or the running application could not be read.
     """
     declared = await load_environment(environment, tuple(compose_files or ()))
     application = await read_application(declared)
-    plan = (await plan_start(declared, application)).plan
-    stopped = await stopped_on_request(environment)
+    planned, updated, stopped = await asyncio.gather(
+        plan_start(declared, application),
+        plan_start(declared, application, options=ALL_IMAGES),
+        stopped_on_request(environment),
+    )
+    plan = planned.plan
     report = DriftReport(
         environment=environment,
         seen_at=datetime.now(UTC),
         services=() if stopped else drift_of(plan),
         orphans=plan.orphans,
         stopped=stopped,
+        updates=updates(updated.plan),
     )
     for line in report.services:
         log.warning(
@@ -43,6 +52,8 @@ async def drift(environment: EnvironmentName = ENVIRONMENT, compose_files: Compo
         )
     for orphan in report.orphans:
         log.warning("%s has a container that is not declared: %s", environment, orphan)
+    for fetch in report.updates:
+        log.info("an update of %s would replace %s, because %s", environment, fetch.service, fetch.changes)
     if report.clean:
         log.info("%s runs as declared", environment)
     await store_drift(report, tuple(application.services))

@@ -398,6 +398,10 @@ async def show_drift(report: DriftReport) -> None:
     rows += [
         {"service": name, "a start would": "leave it alone", "because": "it is not declared"} for name in report.orphans
     ]
+    rows += [
+        {"service": one.service, "a start would": "keep it", "because": f"an update would replace it: {one.changes}"}
+        for one in report.updates
+    ]
     await acreate_table_artifact(
         table=rows or [{"service": "all", "a start would": "keep", "because": "they run as declared"}],
         key=artifact_key("drift", report.environment),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.deployment.plan import plan_id
+from flows.deployment.drift import drift
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from models.compose import OF_UPDATE, Interruption, Plan, PlannedAction
@@ -80,10 +81,15 @@ async def test_a_start_without_a_pull_policy_leaves_a_moved_tag_alone(place: Pla
     images.publish("missing", "ENV VERSION=1", WELL)
     place.declare(service("web", images.image("missing")))
     await startup("test")
+    before = await drift("test")
     images.publish("missing", "ENV VERSION=2", WELL)
 
     assert planned().changes == ()
     assert planned().fetches == ()
+    # What an update would bring is said, and is no drift.
+    found = await drift("test")
+    assert (before.updates, found.services, found.clean) == ((), (), True)
+    assert [(one.service, "moved in its registry" in one.changes) for one in found.updates] == [("web", True)]
 
 
 async def test_a_plan_of_before_the_tag_moved_touches_nothing(place: Place, images: Registry) -> None:  # noqa: F811
