@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
 from adapters.probes.addresses import Address
-from adapters.probes.outcome import Outcome, ProbeFailed, password_of
+from adapters.probes.outcome import Outcome, ProbeFailed, brief, password_of
 from models.analysis import Level
 from models.environments import RedisProbe
 from models.health import Reading
@@ -35,7 +35,7 @@ async def ask_redis(probe: RedisProbe, place: Address, secrets: Mapping[str, str
             return await _check_redis(client)
     except AuthenticationError as error:
         given = "the password was refused" if password else "it asks for a password and none was given"
-        raise ProbeFailed(f"{given}: {error}") from error
+        raise ProbeFailed(f"{given}: {brief(str(error))}") from error
     except redis.exceptions.TimeoutError as error:
         raise TimeoutError from error
     except RedisError as error:
@@ -79,6 +79,7 @@ def _explain_refusal(error: RedisError) -> str:
     """Explain a refusal. The client turns some of Redis's codes into classes and drops them from the text."""
     said = f"{type(error).__name__} {error}"
     hints = (
+        ("protected mode", "it refuses other containers until it has a password or --protected-mode no"),
         ("NOAUTH", "it asks for a password and none was given"),
         ("BusyLoadingError", "it is loading its data set"),
         ("MISCONF", "it refuses writes because it cannot save to disk"),
@@ -87,4 +88,4 @@ def _explain_refusal(error: RedisError) -> str:
         ("NoPermissionError", "its user may not do what the probe does"),
     )
     meaning = next((words for sign, words in hints if sign in said), None)
-    return f"{meaning}: {error}" if meaning else str(error)
+    return f"{meaning}: {brief(str(error))}" if meaning else brief(str(error))

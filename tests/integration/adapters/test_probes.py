@@ -11,10 +11,15 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from socket import AF_INET
 
+import psutil
 import pytest
 from redis import Redis
 
+from adapters.probes.addresses import Address
+from adapters.probes.outcome import ProbeFailed
+from adapters.probes.redis import ask_redis
 from adapters.probes.run import run_probe
 from models.analysis import Level
 from models.environments import CertificateProbe, CommandProbe, HttpProbe, PrometheusProbe, RedisProbe, TcpProbe
@@ -116,6 +121,18 @@ async def test_a_redis_with_a_password_is_healthy_with_the_right_one_only(on_the
     assert "none was given" in results[1].detail
     assert "secret PW is not set" in results[2].detail
     assert not any("s3cret" in result.detail for result in results)
+
+
+@needs_redis
+async def test_a_redis_in_protected_mode_is_explained_in_few_words(tmp_path: Path) -> None:
+    # As another container sees it, by an address that is not the loopback's.
+    addresses = [one.address for kind in psutil.net_if_addrs().values() for one in kind if one.family == AF_INET]
+    own = next(one for one in addresses if not one.startswith("127."))
+    with redis_server(tmp_path, "--bind", "0.0.0.0") as port, pytest.raises(ProbeFailed) as failed:
+        await ask_redis(redis_probe(port), Address(host=own, port=port), {})
+    assert "it refuses other containers until it has a password" in str(failed.value)
+    assert "DENIED Redis is running in protected mode" in str(failed.value)
+    assert len(str(failed.value)) < 300
 
 
 @needs_redis
