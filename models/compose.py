@@ -289,6 +289,7 @@ class ImageFetch:
     result is unknown, and `note` then says why. `digest` is the registry's. `through` is the service whose fetch brings
     the image to this one as well, because both use one name of it. `held_back`: it is not fetched, since it failed, or
     is too young. `current`: the engine's name means the registry's image already, so a pull would bring nothing.
+    `here`: the engine has an image of the name, though perhaps an older one.
     """
 
     service: str
@@ -300,6 +301,7 @@ class ImageFetch:
     through: str = ""
     held_back: bool = False
     current: bool = False
+    here: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

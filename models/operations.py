@@ -89,11 +89,26 @@ class Operation:
         return str(self.operation_type)
 
     @property
+    def again(self) -> str:
+        """The command that begins the same operation."""
+        name = {"health_check": "health", "restore": "snapshot restore"}.get(self.kind, self.kind)
+        asked = self.details.get("asked")
+        parameters = asked.get("parameters") if isinstance(asked, dict) else None
+        services = parameters.get("services") if isinstance(parameters, dict) else None
+        return " ".join(("roas", name, self.environment, *(services or ())))
+
+    @property
     def flow(self) -> str:
         """The name of the flow that was asked for; empty where it is not recorded."""
         asked = self.details.get("asked")
         return str(asked.get("flow") or "") if isinstance(asked, dict) else ""
 
+
+FOUND = "found"
+"""Step of a start: the state before it is recorded, so that another process can roll it back as well.
+
+Nothing was changed before it.
+"""
 
 INTERRUPTION_SECONDS = "interruption_seconds"
 """Detail of a state change: from the moment that an operation stopped the service until it was up again."""

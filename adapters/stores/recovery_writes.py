@@ -295,7 +295,7 @@ class FinishOperation(Write):
 
     A start that was proven settles an environment: what its earlier starts failed of and what was observed before it
     is resolved with it, errors and tickets, or nothing is, and a recovery whose runner died before is ended, not
-    continued.
+    continued. One of some `services` settles what concerned these.
     """
 
     deployment_id: str
@@ -303,12 +303,16 @@ class FinishOperation(Write):
     ended_at: datetime
     details: dict[str, Any]
     settles: str | None = None
+    services: tuple[str, ...] | None = None
     kind: Literal["finish operation"] = "finish operation"
 
     @property
     def why(self) -> str:
         """Why the errors are resolved that it settles."""
         return f"start {self.deployment_id} was proven"
+
+    def _proves(self, service: str | None) -> bool:
+        return self.services is None or service in self.services
 
     def apply(self, stores: Stores, names: Names) -> tuple[tuple[str, ...], tuple[Ticket, ...]]:
         """All of it, or nothing; the ids of the errors and the tickets that were resolved."""
@@ -320,13 +324,17 @@ class FinishOperation(Write):
                 return (), ()
             began = one.operations.get(self.deployment_id).started_at
             errors = one.errors.unresolved(self.settles)
-            answered = [error.error_id for error in errors if _is_answered(error, began)]
+            answered = [
+                error.error_id for error in errors if self._proves(error.service) and _is_answered(error, began)
+            ]
             closed: list[Ticket] = []
             for error_id in answered:
                 one.errors.resolve(error_id, self.ended_at, self.why)
                 entry = TicketEntry(at=self.ended_at, by="roas", what=self.why)
                 closed.extend(one.tickets.resolve_for_error(error_id, entry))
             for cut_off in _cut_off(one, self.settles):
+                if not self._proves(cut_off.service):
+                    continue
                 said = f"interrupted: its runner is gone; {self.why} since"
                 one.recoveries.record(replace(cut_off, ended_at=self.ended_at, success=False, final_status=said))
             return tuple(answered), tuple(closed)

@@ -417,7 +417,7 @@ def _show_failure(operation: Operation, cause: str | None) -> None:
 def _next_commands(operation: Operation) -> tuple[str, ...]:
     name = operation.environment
     if operation.status is OperationStatus.FAILED:
-        return (f"roas why {operation.deployment_id}", f"roas start {name}", "roas history")
+        return (f"roas why {operation.deployment_id}", operation.again, "roas history")
     if operation.operation_type == "stop":
         return (f"roas start {name}", "roas history")
     return (f"roas health {name}", f"roas collect {name}", f"roas stop {name}", "roas serve")

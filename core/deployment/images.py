@@ -91,15 +91,24 @@ def predict_pull(
     if not answer.digest:
         why = f": {answer.problem}" if answer.problem else ""
         note = f"whether image {reference} moved is not known, because its registry could not be asked{why}"
-        return ImageFetch(service=name, kind=FetchKind.PULL, settled=False, note=note)
+        return ImageFetch(service=name, kind=FetchKind.PULL, settled=False, note=note, here=held is not None)
     others = [fact or held for fact in used if not _has_digest(fact or held, answer.digest)]
     current = _has_digest(held, answer.digest)
     if not others:
-        return ImageFetch(service=name, kind=FetchKind.PULL, digest=answer.digest, current=current)
+        return ImageFetch(
+            service=name, kind=FetchKind.PULL, digest=answer.digest, current=current, here=held is not None
+        )
     before = others[0]
     was = "unknown" if before is None else _brief(before.digests[0] if before.digests else before.image_id)
     changes = f"image {reference} moved in its registry ({was} to {_brief(answer.digest)})"
-    return ImageFetch(service=name, kind=FetchKind.PULL, digest=answer.digest, changes=changes, current=current)
+    return ImageFetch(
+        service=name,
+        kind=FetchKind.PULL,
+        digest=answer.digest,
+        changes=changes,
+        current=current,
+        here=held is not None,
+    )
 
 
 def predict_build(service: str, now: str | None, recorded: str | None, unreadable: str = "") -> ImageFetch:

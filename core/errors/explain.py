@@ -54,7 +54,7 @@ def explain(
             since=operation.ended_at,
             changed=release_changes,
             tried=tried,
-            commands=(f"roas resume {operation.deployment_id}", _again(operation)),
+            commands=(f"roas resume {operation.deployment_id}", operation.again),
         )
     if validation is not None and not validation.passed:
         return _stopped_by_validation(operation, validation, release_changes)
@@ -138,7 +138,7 @@ def _stopped_by_validation(
         since=validation.validated_at,
         because=tuple(f"check {check.name}: {check.finding}" for check in others),
         changed=release_changes,
-        commands=(*dict.fromkeys(fixes), f"roas validate {operation.environment}", _again(operation)),
+        commands=(*dict.fromkeys(fixes), f"roas validate {operation.environment}", operation.again),
     )
 
 
@@ -284,7 +284,7 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
         # The failed containers were removed, so commands that inspect them would show others or nothing.
         found = [step for step in found if _INSPECTS_CONTAINERS.search(step) is None]
     kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
-    shown, again = found[:_MOST_STEPS], _again(operation)
+    shown, again = found[:_MOST_STEPS], operation.again
     return (
         *((kept,) if bundles else ()),
         *shown,
@@ -296,12 +296,6 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
 def _typed(step: str) -> str:
     """Return the command of a step without its description and the number of log lines."""
     return step.partition(": ")[2].replace(" --tail 100", "") or step
-
-
-def _again(operation: Operation) -> str:
-    """Return the command that starts the same operation."""
-    name = "health" if operation.operation_type == "health_check" else operation.kind
-    return f"roas {name} {operation.environment}"
 
 
 def _slow(operation: Operation, changes: Sequence[StateChange]) -> tuple[str, ...]:

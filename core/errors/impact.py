@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+from models.containers import ContainerState
 from models.errors import BusinessImpact, Category, Impact, ImpactType, Severity, Verdict
-from models.evidence import ContainerEvidence
 from models.metrics import Dependency, DependencyType, HealthImpact
 
 _SECONDS = {
@@ -41,7 +41,7 @@ def analyse_impact(
     verdict: Verdict,
     service: str | None,
     dependencies: Sequence[Dependency],
-    untouched: Sequence[ContainerEvidence] = (),
+    untouched: Sequence[ContainerState] = (),
 ) -> Impact | None:
     """Judge who is hit and for how long, by the usual time of the category; None where nobody is.
 
@@ -71,8 +71,8 @@ def by_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
     return replace(impact, estimated_recovery_seconds=round(median(history_seconds)))
 
 
-def _goes_on(service: str | None, untouched: Sequence[ContainerEvidence]) -> bool:
-    mine = [one for one in untouched if service in (None, one.service)]
+def _goes_on(service: str | None, untouched: Sequence[ContainerState]) -> bool:
+    mine = [one for one in untouched if service in (None, one.service) and not one.one_off]
     return bool(mine) and all(one.state == "running" and one.health != "unhealthy" for one in mine)
 
 

@@ -16,11 +16,18 @@ _REMEMBERED = 3
 
 
 def manual_steps(
-    verdict: Verdict, *, service: str | None, project: str, environment: str, disk_percent: float | None = None
+    verdict: Verdict,
+    *,
+    service: str | None,
+    project: str,
+    environment: str,
+    disk_percent: float | None = None,
+    again: str = "",
 ) -> tuple[str, ...]:
     """What a person should do, as sentences and exact commands with the project and service filled in.
 
-    `disk_percent` is the use of the host's disk, 0-100, where it is known.
+    `disk_percent` is the use of the host's disk, 0-100, where it is known. `again` is the command that begins the
+    operation again which failed.
     """
     target, of_service = (f" {service}", f" in the Compose file's {service}") if service else ("", "")
     labels = f"--filter label=com.docker.compose.project={project}"
@@ -29,7 +36,7 @@ def manual_steps(
     logs = (f"See what it said: roas logs {environment}{target}",)
     states = f"See state, exit code and health: docker ps --all {labels}"
     healthy = f"Check that it is healthy: roas health {environment}"
-    start = (f"Start it again: roas start {environment}", healthy)
+    start = (f"Start it again: {again or f'roas start {environment}'}", healthy)
     mounts = f"See its user and its mounts: {each} docker inspect --format '{{{{.Config.User}}}} {{{{json .Mounts}}}}'"
     free = ("See what fills the disk: df -h", "Make room where the message says that there is none.")
     if disk_percent is not None and disk_percent >= DISK_IS_FULL_PERCENT:

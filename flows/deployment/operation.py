@@ -84,7 +84,7 @@ class OperationRecorder:
 
     Where it was interrupted and is taken up again, `steps` are those it had finished, and `done` says so in
     short: the step's name, or the step's and the service's, as ("proven", "redis"). An operation that `settles`
-    its environment resolves at its success the errors of earlier starts.
+    its environment resolves at its success the errors of earlier starts, or those of `settled_services` alone.
     """
 
     deployment_id: str
@@ -101,6 +101,7 @@ class OperationRecorder:
     facts: dict[str, Any] = field(default_factory=dict)
     recovery: RecoveryOutcome | None = None
     settles: bool = False
+    settled_services: frozenset[str] | None = None
     steps: tuple[OperationStep, ...] = ()
     done: frozenset[str | tuple[str, str]] = frozenset()
 
@@ -407,7 +408,12 @@ async def _finish(recorder: OperationRecorder, status: OperationStatus, facts: d
         error_id=recorder.recovery.error_id if recorder.recovery else None,
     )
     settled = await finish_operation(
-        recorder.deployment_id, status, datetime.now(UTC), recorder.facts | facts, settles=settles
+        recorder.deployment_id,
+        status,
+        datetime.now(UTC),
+        recorder.facts | facts,
+        settles=settles,
+        services=None if recorder.settled_services is None else tuple(sorted(recorder.settled_services)),
     )
     for error_id in settled:
         log.info("error %s is resolved: start %s was proven", error_id, recorder.deployment_id)

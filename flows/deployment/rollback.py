@@ -27,7 +27,7 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import RoasError
 from models.health import HealthReport
-from models.operations import OperationType
+from models.operations import FOUND, OperationType
 from models.records import Release
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.images import restore_names
@@ -59,9 +59,6 @@ log = logging.getLogger("roas")
 
 _WANTED = "release"
 """Step of a rollback with data: which release it brings back, also where it is taken up again."""
-
-FOUND = "found"
-"""Step of a start: the state before it is recorded, so that another process can roll it back as well."""
 
 
 @flow(name="rollback", flow_run_name="roll back {environment}")

@@ -30,7 +30,7 @@ from flows.deployment.hooks import recall_hooks, remember_hook_images
 from flows.deployment.interrupted_fetch import FETCHING, names_before, settle_interrupted
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import replace_start_first, settle_replacements
-from flows.deployment.rollback import FOUND, StartRollback, found_by
+from flows.deployment.rollback import StartRollback, found_by
 from flows.deployment.turns import Turns
 from flows.deployment.update_context import UpdateContext
 from flows.deployment.update_steps import after_proof, before_containers_change, before_fetched_images_run
@@ -40,7 +40,7 @@ from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.environments import Environment
 from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
 from models.health import Health, HealthReport
-from models.operations import OperationType
+from models.operations import FOUND, OperationType
 from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.validation import Facts, ValidationResult
@@ -157,7 +157,7 @@ class Startup:
             await after_proof(update, self._health)
         if self._template is not None:
             await keep_proven(recorder, environment, facts.application, self._template, builds=planned.builds)
-        recorder.settles = self._scope is None
+        recorder.settles, recorder.settled_services = True, self._scope
 
     async def _start(
         self, environment: Environment, application: Application, plan: Plan, replaced_since: float

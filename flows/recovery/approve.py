@@ -84,6 +84,7 @@ def new_ticket(question: Question, diagnosis: Diagnosis, environment: Environmen
         project=environment.project if environment else error.environment,
         environment=error.environment,
         disk_percent=diagnosis.disk_percent,
+        again=diagnosis.again,
     )
     return Ticket(
         ticket_id=new_ticket_id(now),

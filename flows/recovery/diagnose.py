@@ -15,13 +15,14 @@ from core.errors.impact import analyse_impact
 from core.recovery.policy import AT_ONCE
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.identifiers import new_error_id
+from models.containers import ContainerState
 from models.errors import Category, RecordedError, Verdict
 from models.evidence import EvidenceBundle
 from models.failures import RoasError
 from models.health import UNHEALTHY_STATES, HealthReport
 from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryMethod, RecoveryOutcome
-from tasks.deployment.services import read_application, read_ports_taken
+from tasks.deployment.services import inspect_application, read_application, read_ports_taken
 from tasks.errors.evidence import failure_evidence
 from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run
 
@@ -33,6 +34,7 @@ class Diagnosis:
     """A recorded error with its cause and evidence.
 
     `unpublished` is evidence that the run's page does not show yet. `disk_percent` is the use of the host's disk.
+    `again` is the command that begins the operation again which failed.
     """
 
     error: RecordedError
@@ -43,6 +45,7 @@ class Diagnosis:
     script: str | None = None
     unpublished: tuple[EvidenceBundle, ...] = ()
     disk_percent: float | None = None
+    again: str = ""
 
 
 def not_needed(reason: str, error_id: str = "") -> RecoveryOutcome:
@@ -59,13 +62,12 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     service, environment = incident.service, context.environment
     needed = [need.depends_on for need in context.dependencies if need.service == service]
     # An operation that validation stopped has changed nothing, so its services' health says nothing about it.
-    changed_nothing = incident.source == "validation"
-    operated = None if changed_nothing else incident.deployment_id
-    bundles, (patterns, deployed_seconds_ago), health = await asyncio.gather(
+    operated = incident.deployment_id if incident.source != "validation" else None
+    bundles, known, health = await asyncio.gather(
         asyncio.sleep(0, incident.evidence)
         if incident.evidence
         else take_evidence(context, service, incident.text, deployment_id=incident.deployment_id),
-        read_known_facts(incident.environment, now),
+        read_known_facts(incident.environment, now, incident.deployment_id),
         # A service that does not answer is not probed again; an operation concerns the health of all services.
         health_now(context, operated, asked=None if operated else needed)
         if environment and (needed or operated)
@@ -76,9 +78,9 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         # One late answer is no reason to restart what others depend on.
         down = services_down(await health_now(context, asked=down), down)
     seen = evidence_of(bundles[0]) if service and bundles else None
-    evidence = replace(seen, dependencies_down=down, deployed_seconds_ago=deployed_seconds_ago) if seen else None
+    evidence = replace(seen, dependencies_down=down, deployed_seconds_ago=known.deployed_seconds_ago) if seen else None
     own_names = {service, *(one.name for one in bundles[0].containers if one.service == service)} if seen else set()
-    verdict = classify(incident.text, patterns, evidence=evidence, own_names={name for name in own_names if name})
+    verdict = classify(incident.text, known.patterns, evidence=evidence, own_names={name for name in own_names if name})
     if incident.source != "person":
         verdict = as_failure(verdict, incident.text, evidence)
     if verdict.category is Category.PORT_CONFLICT and "taken by" not in incident.text:
@@ -86,7 +88,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     if incident.failing_services >= AT_ONCE:
         # One error for all of them; what each shows is evidence of it.
         verdict, service = as_one_of_several(verdict, incident.failing_services), None
-    untouched = bundles[0].containers if changed_nothing and bundles else ()
+    untouched = await _containers_now(context) if known.untouched else ()
     impact = analyse_impact(verdict, service, context.dependencies, untouched)
     record = record_error_of_the_run if of_the_run else record_error
     found = RecordedError(
@@ -120,8 +122,9 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         detected_at=now,
         affected=impact.affected_services if impact else (),
         evidence=bundle_ids,
-        script=patterns.script_of(verdict.pattern_name),
+        script=known.patterns.script_of(verdict.pattern_name),
         unpublished=incident.evidence,
+        again=known.again,
         disk_percent=next((bundle.host.disk_percent for bundle in bundles if bundle.host), None),
     )
 
@@ -152,6 +155,14 @@ async def health_now(
     except RoasError as error:
         log.info("health of %s is not known: %s", environment.name, error)
         return None
+
+
+async def _containers_now(context: IncidentContext) -> Sequence[ContainerState]:
+    try:
+        return await inspect_application(context.environment) if context.environment else ()
+    except RoasError as error:
+        log.info("which containers run is not known: %s", error)
+        return ()
 
 
 def services_down(health: HealthReport | None, needed: Sequence[str]) -> tuple[str, ...]:

@@ -50,6 +50,10 @@ T = TypeVar("T")
 _REGISTRY_SECONDS = 5.0
 _ASKED_AT_ONCE = 8
 _PULLS_AT_ONCE = 4
+_ONLY_HERE = (
+    "If no registry has it, because it was built or loaded here: `pull_policy: never` in the Compose file keeps an "
+    "update from pulling it."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,20 +217,21 @@ async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) 
     """
     compose, limit = compose_of(environment), asyncio.Semaphore(_PULLS_AT_ONCE)
 
-    async def pull(service: str) -> None:
+    async def pull(one: ImageFetch) -> None:
+        hint = _ONLY_HERE if one.here else ""
         async with limit:
-            await _logged("pull", service, lambda: compose.pull([service], always=True))
+            await _logged("pull", one.service, lambda: compose.pull([one.service], always=True), hint)
 
     own = [one for one in fetches if not one.through and not one.held_back]
-    wanted = [one.service for one in own if one.kind is FetchKind.PULL and not one.current]
+    wanted = [one for one in own if one.kind is FetchKind.PULL and not one.current]
     await asyncio.gather(*map(pull, wanted))
     for one in own:
         if one.kind is FetchKind.BUILD:
             await _logged("build", one.service, lambda name=one.service: compose.build([name]))  # type: ignore[misc]
 
 
-async def fetch_one(kind: str, service: str, fetch: Callable[[], None]) -> None:
-    """Do one "pull" or "build" for a service.
+async def fetch_one(kind: str, service: str, fetch: Callable[[], None], hint: str = "") -> None:
+    """Do one "pull" or "build" for a service; the hint is added to the advice where it fails.
 
     Raises:
         ImageFetchError: It failed.
@@ -234,15 +239,14 @@ async def fetch_one(kind: str, service: str, fetch: Callable[[], None]) -> None:
     try:
         await asyncio.to_thread(fetch)
     except ComposeError as error:
-        raise ImageFetchError(
-            error.what, service=service, kind=kind, advice=error.advice, output=error.output
-        ) from error
+        advice = f"{error.advice} {hint}".strip()
+        raise ImageFetchError(error.what, service=service, kind=kind, advice=advice, output=error.output) from error
 
 
-async def _logged(what: str, service: str, fetch: Callable[[], None]) -> None:
+async def _logged(what: str, service: str, fetch: Callable[[], None], hint: str = "") -> None:
     began = time.monotonic()
     log.info("%s: image %s begins", service, what)
-    await fetch_one(what, service, fetch)
+    await fetch_one(what, service, fetch, hint)
     log.info("%s: image %s took %.1f s", service, what, time.monotonic() - began)
 
 

@@ -279,6 +279,7 @@ async def finish_operation(
     details: dict[str, Any],
     *,
     settles: str | None = None,
+    services: tuple[str, ...] | None = None,
 ) -> list[str]:
     """Write how an operation ended, and return the ids of the errors that it settled; see FinishOperation.
 
@@ -288,7 +289,12 @@ async def finish_operation(
         StoreConstraintError: The stores refuse it.
     """
     write = FinishOperation(
-        deployment_id=deployment_id, status=status, ended_at=ended_at, details=details, settles=settles
+        deployment_id=deployment_id,
+        status=status,
+        ended_at=ended_at,
+        details=details,
+        settles=settles,
+        services=services,
     )
     try:
         answered, closed = await _finish(write)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,8 +35,8 @@ from core.recovery.tracker import NO_SERVICE, SETTLE, asks_to_end
 from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
-from models.failures import StoreError
-from models.operations import OperationStatus, OperationType, StateChange
+from models.failures import NotFoundError, StoreError
+from models.operations import FOUND, Operation, OperationStatus, OperationType, StateChange
 from models.records import RecoveryRecords
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
 from tasks.recovery.actions import release_before
@@ -52,6 +52,20 @@ _RESUMABLE_WITHIN = timedelta(hours=1)
 """An attempt that was interrupted longer ago is not continued: the service is diagnosed again."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFacts:
+    """What is on record before a diagnosis.
+
+    `deployed_seconds_ago` is how long ago the latest proven start ended; None without one on record. `again` is the
+    command that begins the failed operation again, `untouched` whether that had changed nothing.
+    """
+
+    patterns: PatternSet
+    deployed_seconds_ago: float | None
+    again: str = ""
+    untouched: bool = False
+
+
 @retry_read
 async def read_patterns() -> PatternSet:
     """Return the patterns of errors.db, or the shipped ones where it cannot be read."""
@@ -59,16 +73,35 @@ async def read_patterns() -> PatternSet:
 
 
 @retry_read
-async def read_known_facts(environment: str, now: datetime) -> tuple[PatternSet, float | None]:
-    """Return the patterns, and how many seconds ago the latest proven start ended; None without one on record."""
+async def read_known_facts(environment: str, now: datetime, deployment_id: str | None) -> KnownFacts:
+    """Return what is on record of an environment, and of the operation that failed in it."""
 
-    def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...]]:
+    def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...], str, bool]:
         latest = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
-        return latest[0].ended_at if latest else None, _patterns(stores)
+        ended = latest[0].ended_at if latest else None
+        try:
+            failed = stores.operations.get(deployment_id) if deployment_id else None
+        except NotFoundError:
+            failed = None
+        if failed is None:
+            return ended, _patterns(stores), "", False
+        return ended, _patterns(stores), failed.again, _changed_nothing(stores, failed)
 
-    ended, patterns = await from_stores(read, lambda known: (known.started_at, known.patterns or shipped_patterns()))
-    ago = None if ended is None or ended > now else (now - ended).total_seconds()
-    return await asyncio.to_thread(compiled, patterns), ago
+    def known_here(known: RecoveryRecords) -> tuple[datetime | None, tuple[Pattern, ...], str, bool]:
+        return known.started_at, known.patterns or shipped_patterns(), "", False
+
+    ended, patterns, again, untouched = await from_stores(read, known_here)
+    return KnownFacts(
+        patterns=await asyncio.to_thread(compiled, patterns),
+        deployed_seconds_ago=None if ended is None or ended > now else (now - ended).total_seconds(),
+        again=again,
+        untouched=untouched,
+    )
+
+
+def _changed_nothing(stores: Stores, failed: Operation) -> bool:
+    begins_so = failed.operation_type is OperationType.START and failed.kind != "restore"
+    return begins_so and all(step.step != FOUND for step in stores.progress.steps(failed.deployment_id))
 
 
 def _patterns(stores: Stores) -> tuple[Pattern, ...]:

@@ -11,10 +11,9 @@ import pytest
 
 from adapters.host.processes import this_process
 from flows.deployment.interrupted_fetch import FETCHING
-from flows.deployment.rollback import FOUND
 from flows.deployment.startup import startup
 from models.failures import StartFailedError
-from models.operations import Operation, OperationStatus, OperationType
+from models.operations import FOUND, Operation, OperationStatus, OperationType
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, planned, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.registry import Registry

@@ -13,11 +13,11 @@ import pytest
 
 from flows.deployment.execute import PROVEN
 from flows.deployment.operation import ROLLING_BACK
-from flows.deployment.rollback import FOUND, rollback
+from flows.deployment.rollback import rollback
 from flows.deployment.stop import stop
 from flows.deployment.sync import TAKING, sync
 from models.failures import GateRefusedError, SourceError, StartFailedError
-from models.operations import Operation, OperationStatus
+from models.operations import FOUND, Operation, OperationStatus
 from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.source import source_state

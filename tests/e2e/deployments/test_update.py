@@ -309,11 +309,17 @@ async def test_an_image_that_cannot_be_pulled_touches_nothing(place: Place, imag
     before = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
     images.stop()
     try:
-        with pytest.raises(ImageFetchError, match="pull"):
+        with pytest.raises(ImageFetchError, match="pull") as failed:
             await update("test")
     finally:
         images.start()
 
+    assert "`pull_policy: never`" in failed.value.advice
+    with place.stores() as stores:
+        (error,) = stores.errors.unresolved("test")
+        assert stores.errors.impacts(error.error_id) == [], "web runs on, so nobody is hit"
+        (ticket,) = stores.tickets.find(environment="test")
+        assert "Start it again: roas update test" in ticket.steps
     assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == before
     assert last(place).details["undone"] == "no container was touched"
     (kept,) = evidence(place)

@@ -14,10 +14,9 @@ from uuid import UUID
 from prefect import get_client
 from prefect.client.schemas.objects import State, StateType
 
-from flows.deployment.rollback import FOUND
 from flows.deployment.startup import startup
 from models.errors import Category, RecordedError
-from models.operations import Operation, OperationStatus
+from models.operations import FOUND, Operation, OperationStatus
 from models.records import Explanation
 from models.results import OperationResult
 from tasks.reporting.read import read_explanation

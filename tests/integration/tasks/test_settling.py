@@ -120,3 +120,18 @@ async def test_what_concerned_all_services_is_resolved_when_all_are_well() -> No
     assert await settle_well.fn("prod", ["web"], NOW, "it is well") == []
     assert await settle_well.fn("prod", ["web", NO_SERVICE], NOW, "it is well") == ["e1"]
     assert stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED
+
+
+@pytest.mark.parametrize(("services", "is_over"), [(("web",), True), (("db",), False), (None, True)])
+async def test_a_proven_update_of_some_services_resolves_what_concerned_these(
+    services: tuple[str, ...] | None, is_over: bool
+) -> None:
+    stores = open_stores()
+    stores.errors.record(replace(OF_WEB, source="start"))
+    stores.recoveries.record(ATTEMPT)
+    await begin_operation(START)
+
+    await finish_operation("prod-1", OperationStatus.SUCCESS, NOW, {}, settles="prod", services=services)
+
+    assert (stores.errors.unresolved("prod") == []) == is_over
+    assert (stores.recoveries.find(environment="prod")[0].ended_at is not None) == is_over

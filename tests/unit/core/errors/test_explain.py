@@ -147,6 +147,9 @@ def test_an_update_is_called_an_update_and_asked_for_again_as_one() -> None:
         found = explain(operation)
         assert found.operation == "update"
         assert "roas update prod" in found.commands
+    of_some = {"asked": {"flow": "update", "parameters": {"environment": "prod", "services": ["web", "bot"]}}}
+    assert replace(FAILED, details=of_some).again == "roas update prod web bot"
+    assert replace(FAILED, details={"restore": {}}).again == "roas snapshot restore prod"
 
 
 def test_an_undoing_that_failed_is_not_hidden() -> None:

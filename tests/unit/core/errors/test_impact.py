@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from core.errors.impact import analyse_impact, by_experience
+from models.containers import ContainerState
 from models.errors import BusinessImpact, Category, Impact, ImpactType, Severity, Strategy, Verdict
-from models.evidence import ContainerEvidence
 from models.metrics import Dependency, DependencyType, HealthImpact
 
 
@@ -20,6 +22,7 @@ def impact_of(verdict: Verdict, service: str, dependencies: tuple[Dependency, ..
     return impact
 
 
+NOW = datetime.now(UTC)
 NEEDS = (
     Dependency(service="bot", depends_on="redis"),
     Dependency(service="web", depends_on="bot"),
@@ -109,8 +112,16 @@ def test_a_benign_verdict_hits_nobody() -> None:
     assert analyse_impact(verdict(Category.BENIGN, Severity.LOW), "web", NEEDS) is None
 
 
-def container(service: str, state: str = "running", health: str | None = None) -> ContainerEvidence:
-    return ContainerEvidence(service=service, name=service, container_id="1", image="web:1", state=state, health=health)
+def container(service: str, state: str = "running", health: str | None = None, **more: object) -> ContainerState:
+    fields = {
+        "container_id": "1",
+        "project": "p",
+        "number": 1,
+        "image": "web:1",
+        "image_id": "2",
+        "seen_at": NOW,
+    } | more
+    return ContainerState(service=service, name=service, state=state, health=health, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +129,7 @@ def container(service: str, state: str = "running", health: str | None = None) -
     [
         ("web", [container("web"), container("bot", "exited")], False),
         (None, [container("web"), container("bot", health="healthy")], False),
+        (None, [container("web"), container("bot", "exited", one_off=True)], False),
         (None, [container("web"), container("bot", "exited")], True),
         ("web", [container("web", health="unhealthy")], True),
         ("web", [container("web"), container("web", "restarting")], True),
@@ -126,6 +138,6 @@ def container(service: str, state: str = "running", health: str | None = None) -
     ],
 )
 def test_an_operation_that_touched_nothing_hits_only_those_that_do_not_run(
-    service: str | None, untouched: list[ContainerEvidence], hit: bool
+    service: str | None, untouched: list[ContainerState], hit: bool
 ) -> None:
     assert (analyse_impact(verdict(Category.IMAGE_PULL_FAILED), service, NEEDS, untouched) is not None) is hit
