@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -158,11 +159,10 @@ async def health_now(
 
 
 async def _containers_now(context: IncidentContext) -> Sequence[ContainerState]:
-    try:
+    """Return none where the engine does not answer, which the health of the services says already."""
+    with suppress(RoasError):
         return await inspect_application(context.environment) if context.environment else ()
-    except RoasError as error:
-        log.info("which containers run is not known: %s", error)
-        return ()
+    return ()
 
 
 def services_down(health: HealthReport | None, needed: Sequence[str]) -> tuple[str, ...]:
