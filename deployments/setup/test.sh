@@ -7,8 +7,8 @@ here="$(dirname "${BASH_SOURCE[0]}")"
 . "$here/lib.sh"
 cd "$ROOT" || exit 1
 
-# Tests with an engine or a Prefect server wait for it, so one more than there are processors.
-readonly WORKERS_THAT_WAIT=$(($(nproc) + 1))
+# Tests with an engine or a Prefect server wait for it: with one more than there are processors, these were used by 70 %.
+readonly WORKERS_THAT_WAIT=$(($(nproc) + 2))
 
 results="$(mktemp -d)"
 trap 'rm -rf "$results"' EXIT

@@ -26,7 +26,7 @@ RUN apt-get update \\
 """
 
 _APPLICATION = """\
-import http.server, os, signal, threading, time
+import contextlib, http.server, os, signal, threading, time
 time.sleep(float(os.environ.get("BEGINS_AFTER", "0.5")))
 class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -46,6 +46,11 @@ with http.server.ThreadingHTTPServer(("", 8000), Answer) as server:
     if "FINISHES" in os.environ:
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()
+    # A connection that the kernel has taken already is a request to finish, too.
+    server.socket.settimeout(0)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            server.process_request(*server.get_request())
 """
 
 NGINX = """\
