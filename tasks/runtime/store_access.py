@@ -27,6 +27,7 @@ from core.recovery.records import under_own_names
 from models.errors import Pattern
 from models.failures import StoreConstraintError, StoreError
 from models.records import RecoveryRecords
+from models.recovery import RecoveryExecution
 from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_at
 
@@ -104,7 +105,9 @@ class StoreAccess:
             # What this process wrote meanwhile would be missing.
             if changes == self._changes and not waits_for_write:
                 self.was_read = True
-                self.known = replace(found, patterns=_shared(found.patterns))
+                self.known = replace(
+                    found, patterns=_shared(found.patterns), executions=_shared_attempts(found.executions)
+                )
                 await asyncio.shield(self._keep())
                 self._writer.look_for_left()
                 return
@@ -223,6 +226,17 @@ def _shared(patterns: tuple[Pattern, ...] | None) -> tuple[Pattern, ...] | None:
         return _patterns[0] if patterns is not None else None
     _patterns[:] = [patterns]
     return patterns
+
+
+_attempts: list[RecoveryExecution] = []
+
+
+def _shared_attempts(found: tuple[RecoveryExecution, ...]) -> tuple[RecoveryExecution, ...]:
+    """One copy of each attempt for all environments of this process: all of them know all attempts of the host."""
+    last = {one.attempt_id: one for one in _attempts}
+    shared = tuple(one if (known := last.get(one.attempt_id)) != one else known for one in found)
+    _attempts[:] = shared
+    return shared
 
 
 def stores_are_away() -> bool:
