@@ -66,7 +66,8 @@ class ServiceTracker:
             return self
         if self.end_requested_at is not None:
             return replace(self, end_requested_at=event.happened_at)
-        if self.recovering:
+        # The engine reports the stop of a program that ends at once before its end.
+        if self.recovering or event.container_id in self.stopped:
             return self
         return replace(self, ends=(*self.ends, event.happened_at)[-LOOP:], last_end=event)
 

@@ -13,6 +13,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
+from flows.deployment.restart import restart
 from flows.deployment.startup import startup
 from flows.recovery.watch import watch
 from models.errors import RecordedError
@@ -125,6 +126,21 @@ async def test_a_service_that_a_person_stops_stays_stopped_and_is_no_error(place
 
     assert [error.service for error in errors] == ["other"]
     assert place.containers(running=True) == ["other"]
+
+
+async def test_what_an_operation_ends_is_no_error(place: Place) -> None:
+    place.declare(well("base"))
+    await startup("test")
+    async with watching(place):
+        await restart("test")
+        place.declare(well("base", environment="{VERSION: '2'}"))
+        await startup("test")
+        docker("kill", place.container("base"))
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+            (error,) = stores.errors.latest("test")
+
+    assert "137" in error.text, "the kill alone was one"
 
 
 async def test_a_stop_is_recorded_before_the_engine_forgets_it(place: Place) -> None:
