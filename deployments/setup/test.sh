@@ -7,8 +7,9 @@ here="$(dirname "${BASH_SOURCE[0]}")"
 . "$here/lib.sh"
 cd "$ROOT" || exit 1
 
-# Tests with an engine or a Prefect server wait for it: with one more than there are processors, these were used by 70 %.
-readonly WORKERS_THAT_WAIT=$(($(nproc) + 2))
+# Tests with an engine or a Prefect server wait for it, so one more than there are processors. With two more they waited
+# for each other.
+readonly WORKERS_THAT_WAIT=$(($(nproc) + 1))
 
 results="$(mktemp -d)"
 trap 'rm -rf "$results"' EXIT
