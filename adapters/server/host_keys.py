@@ -104,6 +104,15 @@ class HostKeys:
             return None
         return there if hmac.compare_digest(there.key_hash, _hash(key)) else None
 
+    def is_revoked(self, pool: str) -> bool:
+        """Whether a work pool is of a host whose credential was revoked, and which was not invited again.
+
+        Raises:
+            RoasError: The file cannot be read.
+        """
+        there = self._read(pool.removeprefix(USER_PREFIX))
+        return there is not None and there.pool == pool and there.revoked_at is not None
+
     def all(self) -> list[HostKey]:
         """Every host that was invited, by name.
 

@@ -99,7 +99,7 @@ class HostGuard:
             asked = path.removeprefix(_API)
             claims = claims_of(scope["method"], asked, body, host.pool)
             for claim in claims:
-                await self._owners.check(claim, host.pool)
+                await self._check(claim, host)
             passed_on = narrowed(scope["method"], asked, body, host.pool)
         except _AbsentError:
             await _refusal(404, f"Nothing of that name or id belongs to {host.name}.")(scope, receive, send)
@@ -111,6 +111,41 @@ class HostGuard:
             await _refusal(503, f"Not passed on for host {host.name}: {unknown}.")(scope, receive, send)
         else:
             await self._app(_passed_on(scope, self._auth_string, len(passed_on)), _replayed(passed_on, receive), send)
+
+    async def _check(self, claim: Claim, host: HostKey) -> None:
+        """As `_Owners.check`; a deployment's name that a revoked host has is free for another one."""
+        try:
+            await self._owners.check(claim, host.pool)
+        except AccessRefusedError:
+            if claim.kind is not Belonging.NEW_DEPLOYMENT or not await self._is_freed(claim):
+                raise
+            await self._owners.check(claim, host.pool)
+
+    async def _is_freed(self, claim: Claim) -> bool:
+        """Remove what the owners have, where all of them are revoked."""
+        try:
+            pools = await self._owners.of(claim)
+            if not all([await asyncio.to_thread(self._keys.is_revoked, pool) for pool in pools]):
+                return False
+            for pool in pools:
+                await self._remove(pool)
+                log.warning("removed deployments and work pool of %s, which is revoked", pool)
+        except RoasError as error:
+            log.error("%s", error)
+            return False
+        return True
+
+    async def _remove(self, pool: str) -> None:
+        """Remove a host's deployments and pool.
+
+        Raises:
+            RoasError: The server does not do it.
+        """
+        mine = {"work_pools": {"name": {"any_": [pool]}}}
+        for one in (await self._owners.changed("POST", "/deployments/filter", mine)).json():
+            await self._owners.changed("DELETE", f"/deployments/{one['id']}")
+        await self._owners.changed("DELETE", f"/work_pools/{pool}")
+        self._owners.forget()
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a socket; who opened it is known by its header, or by the first message in it."""
@@ -223,11 +258,8 @@ class HostGuard:
 
     async def _leave(self, host: HostKey) -> Response:
         """Remove a host's deployments and pool, and let its credential work no more."""
-        mine = {"work_pools": {"name": {"any_": [host.pool]}}}
         try:
-            for one in (await self._owners.changed("POST", "/deployments/filter", mine)).json():
-                await self._owners.changed("DELETE", f"/deployments/{one['id']}")
-            await self._owners.changed("DELETE", f"/work_pools/{host.pool}")
+            await self._remove(host.pool)
         except RoasError as error:
             log.error("%s", error)
             return _refusal(503, "Its deployments cannot be removed now; try again.")
@@ -287,7 +319,7 @@ class _Owners:
             _UnknownOwnerError: It is not known now.
         """
         try:
-            owners = await self._owners(claim)
+            owners = await self.of(claim)
         except _AbsentError:
             if claim.kind is Belonging.NEW_DEPLOYMENT:
                 return
@@ -317,7 +349,8 @@ class _Owners:
             await asyncio.sleep(_BETWEEN_TRIES_SECONDS)
         raise RoasError(f"{method} {path} ended with status {answer.status_code}: {answer.text[:300]}", advice="")
 
-    async def _owners(self, claim: Claim) -> frozenset[str]:
+    async def of(self, claim: Claim) -> frozenset[str]:
+        """The work pools to which a thing belongs, as known for a while."""
         known = self._known.get(claim)
         if known is not None and time.monotonic() < known[0]:
             return known[1]
@@ -326,6 +359,10 @@ class _Owners:
             self._known.clear()
         self._known[claim] = (time.monotonic() + _OWNER_KNOWN_SECONDS, found)
         return found
+
+    def forget(self) -> None:
+        """Ask anew from now on."""
+        self._known.clear()
 
     async def _read(self, path: str) -> dict[str, Any]:
         answer = await self._client.get(path)
@@ -352,9 +389,9 @@ class _Owners:
         if run.get("work_pool_name"):
             return _pool(run)
         if run.get("deployment_id"):
-            return await self._owners(Claim(Belonging.DEPLOYMENT, run["deployment_id"]))
+            return await self.of(Claim(Belonging.DEPLOYMENT, run["deployment_id"]))
         if run.get("parent_task_run_id"):
-            return await self._owners(Claim(Belonging.TASK_RUN, run["parent_task_run_id"]))
+            return await self.of(Claim(Belonging.TASK_RUN, run["parent_task_run_id"]))
         prefix = run_tag("")
         return frozenset(tag.removeprefix(prefix) for tag in run.get("tags", ()) if tag.startswith(prefix))
 
@@ -364,13 +401,13 @@ class _Owners:
     async def _of_artifact(self, value: str) -> frozenset[str]:
         found = await self._read(f"/artifacts/{value}")
         if (environment := environment_of_page(found)) is not None:
-            return await self._owners(Claim(Belonging.ENVIRONMENT, environment))
+            return await self.of(Claim(Belonging.ENVIRONMENT, environment))
         return await self._of_run_in(found)
 
     async def _of_run_in(self, thing: dict[str, Any]) -> frozenset[str]:
         if not thing.get("flow_run_id"):
             return frozenset()
-        return await self._owners(Claim(Belonging.FLOW_RUN, thing["flow_run_id"]))
+        return await self.of(Claim(Belonging.FLOW_RUN, thing["flow_run_id"]))
 
     async def _of_work_queue(self, value: str) -> frozenset[str]:
         return _pool(await self._read(f"/work_queues/{value}"))

@@ -282,6 +282,24 @@ def test_a_revoked_credential_no_longer_works(server: Server, tmp_path_factory: 
         pass
 
 
+def test_names_of_a_revoked_host_are_free_for_another(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
+    gone, other = (_enrolled(server, name, tmp_path_factory) for name in ("gone", "other"))
+    wanted = _deployment(gone.flow, "shop-gone", other.member.pool)
+    refused = other.client.ask("POST", "/deployments/", wanted)
+    assert (refused.status_code, "belongs to another host" in refused.text) == (403, True)
+
+    server.keys.revoke("gone", datetime.now(UTC))
+    made = other.client.made("/deployments/", wanted)
+
+    assert made["work_pool_name"] == other.member.pool
+    owner = Client(server.url, server.auth_string)
+    assert owner.ask("GET", f"/work_pools/{gone.member.pool}").status_code == 404
+    # What a host has that is not revoked stays its own.
+    assert other.client.ask("GET", f"/deployments/{other.deployment}").status_code == 200
+    third = _enrolled(server, "third", tmp_path_factory)
+    assert third.client.ask("POST", "/deployments/", wanted | {"work_pool_name": third.member.pool}).status_code == 403
+
+
 def test_a_token_works_once_for_one_host_and_is_never_kept(server: Server, tmp_path: Path) -> None:
     token = server.keys.invite("delta", datetime.now(UTC), DAY).token
     settings = Settings(data_dir=tmp_path / "one")
