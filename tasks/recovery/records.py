@@ -35,7 +35,7 @@ from core.recovery.tracker import NO_SERVICE, SETTLE, asks_to_end
 from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
-from models.failures import NotFoundError, StoreError
+from models.failures import StoreError
 from models.operations import FOUND, Operation, OperationStatus, OperationType, StateChange
 from models.records import RecoveryRecords
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
@@ -79,10 +79,7 @@ async def read_known_facts(environment: str, now: datetime, deployment_id: str |
     def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...], str, bool]:
         latest = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
         ended = latest[0].ended_at if latest else None
-        try:
-            failed = stores.operations.get(deployment_id) if deployment_id else None
-        except NotFoundError:
-            failed = None
+        failed = stores.operations.find(deployment_id) if deployment_id else None
         if failed is None:
             return ended, _patterns(stores), "", False
         return ended, _patterns(stores), failed.again, _changed_nothing(stores, failed)
