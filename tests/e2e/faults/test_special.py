@@ -199,7 +199,8 @@ async def test_a_start_whose_engine_is_stopped_is_undone_once_it_is_back(
         InjectedFault(
             name="engine stopped",
             services=LATE,
-            words="The engine went away during it: base ended with exit code 143",
+            # A busy machine may need longer than the engine gives containers as it stops.
+            words="The engine went away during it: base ended with exit code 1(43|37)",
             categories=(Category.DOCKER_DAEMON_UNREACHABLE,),
         ),
         own_scene, before, proven=True, took_seconds=0,

@@ -39,17 +39,22 @@ TIMEOUT_SECONDS = 180
 
 Moment = Callable[[Operation, set[tuple[str, str | None]]], bool]
 
+_WHOLE = "while the whole is judged"
 MOMENTS: dict[str, Moment] = {
     "while it validates": lambda _operation, _done: True,
     "while it creates": lambda _operation, done: ("found", None) in done,
     "while the first service comes up": lambda _operation, done: ("created", None) in done,
     "after the second service is proven": lambda _operation, done: ("proven", "job") in done,
-    "while the whole is judged": lambda _operation, done: all(("proven", name) in done for name in NAMES),
+    _WHOLE: lambda _operation, done: all(("proven", name) in done for name in NAMES),
 }
 
 
-def declare(place: Place) -> None:
-    """A chain of four: a server, a job that leaves a line wherever it runs, and two more servers."""
+def declare(place: Place, moment: str = "") -> None:
+    """A chain of four: a server, a job that leaves a line wherever it runs, and two more servers.
+
+    Judging the whole takes seconds where a test interrupts that; a busy machine would be over with it too soon.
+    """
+    slow = {"services": "{base: {probe: {kind: command, command: [sleep, '2']}}}"} if moment == _WHOLE else {}
     (place.folder / "out").mkdir(exist_ok=True)
     job = f"""
 job:
@@ -63,7 +68,8 @@ job:
         well("base")
         + job
         + well("top", depends_on="{job: {condition: service_completed_successfully}}")
-        + well("last", depends_on="{top: {condition: service_healthy}}")
+        + well("last", depends_on="{top: {condition: service_healthy}}"),
+        **slow,
     )
 
 
@@ -141,7 +147,7 @@ def flow_run_of(deployment_id: str) -> UUID:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_the_next_start_ends_the_interrupted_one_and_succeeds(place: Place, moment: str) -> None:
-    declare(place)
+    declare(place, moment)
     killed = await start_and_kill(MOMENTS[moment])
     run = flow_run_of(killed)
     async with get_client() as client:
@@ -166,7 +172,7 @@ async def test_the_next_start_ends_the_interrupted_one_and_succeeds(place: Place
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_resumed_start_does_no_finished_step_again(place: Place, moment: str) -> None:
-    declare(place)
+    declare(place, moment)
     killed = await start_and_kill(MOMENTS[moment])
     finished = {service for step, service in finished_steps(killed) if step == "proven"}
     before, ran = started_at(place), times_the_job_ran(place)
