@@ -146,6 +146,10 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
             say(f"  watched by      {escape(known.watched_by)}")
         for need in known.missing:
             say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
+        scored_at = max((one.scored_at for one in known.scores), default=None)
+        if scored_at is not None and known.seen_at is not None and scored_at < known.seen_at:
+            # As where a collection found a failure and mended it.
+            say(f"  scored {ago(scored_at)}, before that health")
         show_scores(known.scores)
         for alert in known.open_alerts:
             say(f"  alert  {coloured(alert.severity)} {alert.service}: {escape(alert.reason)}")
