@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from models.compose import (
@@ -87,28 +88,19 @@ def predict_pull(
     `used` are the images of the service's containers, `held` the engine's image of the declared name, `answer` the
     registry's.
     """
-    name, reference = declaration.name, declaration.image
+    reference = declaration.image
+    fetch = ImageFetch(service=declaration.name, kind=FetchKind.PULL, here=held is not None)
     if not answer.digest:
         why = f": {answer.problem}" if answer.problem else ""
         note = f"whether image {reference} moved is not known, because its registry could not be asked{why}"
-        return ImageFetch(service=name, kind=FetchKind.PULL, settled=False, note=note, here=held is not None)
+        return replace(fetch, settled=False, note=note)
+    fetch = replace(fetch, digest=answer.digest, current=_has_digest(held, answer.digest))
     others = [fact or held for fact in used if not _has_digest(fact or held, answer.digest)]
-    current = _has_digest(held, answer.digest)
     if not others:
-        return ImageFetch(
-            service=name, kind=FetchKind.PULL, digest=answer.digest, current=current, here=held is not None
-        )
+        return fetch
     before = others[0]
     was = "unknown" if before is None else _brief(before.digests[0] if before.digests else before.image_id)
-    changes = f"image {reference} moved in its registry ({was} to {_brief(answer.digest)})"
-    return ImageFetch(
-        service=name,
-        kind=FetchKind.PULL,
-        digest=answer.digest,
-        changes=changes,
-        current=current,
-        here=held is not None,
-    )
+    return replace(fetch, changes=f"image {reference} moved in its registry ({was} to {_brief(answer.digest)})")
 
 
 def predict_build(service: str, now: str | None, recorded: str | None, unreadable: str = "") -> ImageFetch:
