@@ -1,0 +1,1 @@
+"""Where the time of the tests goes: processor, waiting, servers, containers, images and programs of each file."""
