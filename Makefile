@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 setup_with := deployments/setup
 
-.PHONY: help setup up down prod prod-down images sbom audit test test-unit test-integration test-e2e test-golden \
+.PHONY: help setup up down prod prod-down images sbom audit test test-all test-unit test-integration test-e2e test-golden test-campaigns \
 	prepare-tests check docs man pictures lock release clean
 
 help:  ## List these commands
@@ -36,14 +36,18 @@ prepare-tests:
 	@$(setup_with)/setup.sh --tests
 	@$(setup_with)/images.sh
 
-test: prepare-tests  ## Set everything up, check the code and run every test
+test: prepare-tests  ## Set everything up, check the code, run the tests and a sixteenth of the campaigns (SHARD=N)
 	@$(setup_with)/test.sh
+
+test-all: prepare-tests  ## The same with all campaigns: faults, kills, fleets, traffic, browsers, every image
+	@$(setup_with)/test.sh --all
 
 test-unit:  ## The tests of decisions and values, without anything outside
 test-integration:  ## The tests of adapters, stores, tasks and commands
 test-e2e:  ## The tests of flows and deployments on a real engine
 test-golden:  ## The tests that hold texts, options and schemas as users and programs know them
-test-unit test-integration test-e2e test-golden: prepare-tests
+test-campaigns:  ## The campaigns alone; SHARD=N (0 to 15) takes that sixteenth
+test-unit test-integration test-e2e test-golden test-campaigns: prepare-tests
 	@$(setup_with)/test.sh $(@:test-%=%)
 
 check:  ## Format, lint, types, import contracts, shell, documentation
@@ -66,7 +70,7 @@ sbom: images  ## Build all images; list their packages and those of the environm
 audit: setup  ## Check the pinned packages for published advisories
 	@.venv/bin/python $(setup_with)/audit.py 300
 
-release:  ## Check, build and tag a release, and push nothing: make release VERSION=0.2.0
+release:  ## Run make test-all, build and tag a release, push nothing: make release VERSION=0.2.0
 	@$(setup_with)/release.sh "$(VERSION)"
 
 lock:  ## Renew the pinned requirements

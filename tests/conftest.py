@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support import progress, tiers
 from tests.support.engines import engine_of_the_session, own_engine
 from tests.support.kept_images import forget_kept_images
 from tests.support.prefect_server import prefect_server
@@ -56,33 +57,25 @@ def _kept_images_end_with_the_tests(tmp_path_factory: pytest.TempPathFactory) ->
     forget_kept_images(tmp_path_factory.getbasetemp())
 
 
-# Their tests take longest, so they begin first: otherwise one worker runs them alone at the end.
-_LONGEST_FIRST = (
-    "test_control_plane",
-    "test_special",
-    "test_server_security",
-    "test_secrets_nowhere",
-    "test_terminal_escapes",
-    "test_automations",
-    "test_caddy",
-    "test_outages",
-    "test_foreign_page",
-    "test_sample",
-    "test_like_compose",
-    "test_campaign",
-    "test_interruption",
-    "test_faults",
-    "test_releases",
-    "test_evidence",
-)
+# These take longest of what every run takes, so they begin first: otherwise one worker runs them alone at the end.
+_LONGEST_FIRST = ("test_tutorial", "test_install", "test_like_compose")
 
 
 class _SharingTogether(LoadScopeScheduling):
     """Spread tests over workers one by one, but keep a file together whose tests share something."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return file if _shares(file) else nodeid
+        return _unit(nodeid)
+
+
+def _unit(nodeid: str) -> str:
+    """What runs in one worker: a file whose tests share something, or else a single test."""
+    file = _file(nodeid)
+    return file if _shares(file) else nodeid
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 @cache
@@ -98,8 +91,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
     return _SharingTogether(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of a run: its tier, its share of the campaigns, and the name under which it prints."""
+    tiers.add_options(parser)
+    progress.add_options(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare what the workers of a session share."""
+    progress.configure(config)
     for one in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # A shell gives its background jobs ignored signals, and programs that tests start would inherit them.
         if signal.getsignal(one) is signal.SIG_IGN:
@@ -114,11 +114,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         end_session()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of the run's tier, and begin with those that take longest."""
+    tiers.select(config, items, _unit)
     items.sort(key=_place)
 
 
-def _place(item: pytest.Item) -> int:
-    name = item.path.stem
-    return _LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else len(_LONGEST_FIRST)
+def _place(item: pytest.Item) -> tuple[float, bool, bool]:
+    """Campaigns begin first, the dearest before the others, then what one worker runs as a whole."""
+    return -(tiers.seconds_of(item) or 0.0), item.path.stem not in _LONGEST_FIRST, not _shares(_file(item.nodeid))

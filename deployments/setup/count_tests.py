@@ -1,22 +1,55 @@
-"""Count the tests of pytest's result files; exit 1 when a test failed or was skipped, or none ran."""
+"""Count the tests of pytest's result files; exit 1 when a test failed or was skipped, or none ran.
+
+With --line: the counts of these files alone, on one line. Without: also the slowest tests, and what a test of each part
+took as median beside what CONTRIBUTING.md allows. Times are printed and fail nothing.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from statistics import median
 from xml.etree import ElementTree as ET
 
+SECONDS_OF_A_TEST = {"unit": 0.01, "golden": 0.5, "integration": 0.5, "e2e": 5.0}
+_NAMED = 10
 
-def main(files: list[Path]) -> int:
+
+def main(arguments: list[str]) -> int:
     """Print the count; a skipped test is named, and fails the whole."""
-    cases = [case for file in files for case in ET.parse(file).iter("testcase")]  # noqa: S314 - ours
-    skipped = [case for case in cases if _skipped(case)]
-    failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    in_a_line = arguments[:1] == ["--line"]
+    files = [Path(name) for name in arguments[in_a_line:]]
+    cases = {file: list(ET.parse(file).iter("testcase")) for file in files}  # noqa: S314 - ours
+    together = [case for of in cases.values() for case in of]
+    skipped = [case for case in together if _skipped(case)]
+    failed = [case for case in together if case.find("failure") is not None or case.find("error") is not None]
+    passed = len({_name(case) for case in together} - {_name(case) for case in skipped + failed})
+    counts = f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped"
+    if in_a_line:
+        print(counts)
+        return 0
     for case in skipped:
         print(f"skipped, which fails the run: {case.get('classname')}::{case.get('name')}")
-    passed = len({_name(case) for case in cases} - {_name(case) for case in skipped + failed})
-    print(f"tests: {passed} passed, {len(failed)} failed, {len(skipped)} skipped")
+    _print_times(cases)
+    print(f"tests: {counts}")
     return int(bool(failed or skipped) or passed == 0)
+
+
+def _print_times(cases: dict[Path, list[ET.Element]]) -> None:
+    together = [case for of in cases.values() for case in of]
+    print("slowest tests, with their set-up:")
+    for case in sorted(together, key=_seconds, reverse=True)[:_NAMED]:
+        print(f"  {_seconds(case):6.1f} s  {case.get('classname')}::{case.get('name')}")
+    for file, of in cases.items():
+        allowed = SECONDS_OF_A_TEST.get(file.stem)
+        if of and allowed is not None:
+            print(
+                f"median of {file.stem}: {median(map(_seconds, of)):.3f} s (at most {allowed:g} s on a quiet machine)"
+            )
+
+
+def _seconds(case: ET.Element) -> float:
+    return float(case.get("time", 0))
 
 
 def _skipped(case: ET.Element) -> bool:
@@ -30,4 +63,4 @@ def _name(case: ET.Element) -> tuple[str | None, str | None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(name) for name in sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# release.sh VERSION: check, build and tag a release. It pushes nothing.
+# release.sh VERSION: run every test and campaign, build and tag a release. It pushes nothing.
 #
 # dist/ then holds wheel, source archive, SBOM and SHA256SUMS. The same tag builds the same bytes. Where a step fails,
 # CHANGELOG.md and pyproject.toml are as before, and there is neither commit nor tag.
@@ -44,7 +44,9 @@ check_first() {
     ! git rev-parse --quiet --verify "refs/tags/$tag" >/dev/null || die "the tag $tag exists already"
     grep -q "^## \[$version\]" CHANGELOG.md && die "CHANGELOG.md has a section $version already"
     [ "$(unreleased | grep -c '^- ')" -gt 0 ] || die "CHANGELOG.md lists no change under Unreleased"
-    "$here/check.sh"
+    "$here/setup.sh" --tests
+    "$here/images.sh"
+    "$here/test.sh" --all || die "a release needs every test and campaign green"
 }
 
 # The section Unreleased of the changelog.

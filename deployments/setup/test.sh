@@ -1,55 +1,91 @@
 #!/usr/bin/env bash
-# test.sh: the checks, the audit and every test. test.sh PART ...: the tests of these parts alone, of unit, integration,
-# e2e and golden. A skipped test fails it: everything that a test may need is installed here, so a skip hides something.
+# test.sh: the checks and the tests that hold every promise, with a sixteenth of the campaigns: the one that the number
+# of commits chooses, or SHARD=N (0 to 15). test.sh --all: with all campaigns. test.sh PART ...: every test of these
+# parts, of unit, integration, e2e, golden and campaigns (with SHARD=N that sixteenth).
+# A skipped test fails it: everything that a test may need is installed here, so a skip hides something.
 set -uo pipefail
 here="$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=deployments/setup/lib.sh
 . "$here/lib.sh"
 cd "$ROOT" || exit 1
 
-# Tests with an engine or a Prefect server wait for it, so one more than there are processors. With two more they waited
-# for each other.
-readonly WORKERS_THAT_WAIT=$(($(nproc) + 1))
+readonly SHARDS=16
 
 results="$(mktemp -d)"
+# Also what runs beside, where a person interrupts.
+trap 'trap - EXIT; rm -rf "$results"; kill 0' INT TERM
 trap 'rm -rf "$results"' EXIT
-failed=""
-took=()
 shopt -s nullglob
+# What runs beside each other writes to logs; its progress goes here.
+exec 3>&1
 
 # No test may reach a server or store of the user who runs it.
 unset PREFECT_API_URL PREFECT_API_KEY PREFECT_PROFILE "${!ROAS_@}"
 
-# step NAME COMMAND ...: runs it and keeps the time that it took.
+# step NAME COMMAND ...: runs it, and says how it ended and what it took.
 step() {
-    local name="$1" began="$SECONDS"
+    local name="$1" began="$SECONDS" how=ok
     shift
-    "$@" || failed=yes
-    took+=("$name $((SECONDS - began)) s")
+    if ! "$@" >"$results/$name.log" 2>&1; then
+        how=FAILED
+        touch "$results/failed"
+    fi
+    [ "$how" = ok ] || cat "$results/$name.log"
+    say "$name: $how$(counted "$name"), $((SECONDS - began)) s"
 }
 
+# The counts of a part of the tests.
+counted() { [ ! -f "$results/$1.xml" ] || printf ', %s' "$("$VENV/bin/python" "$here/count_tests.py" --line "$results/$1.xml")"; }
+
+# run_tests PART WORKERS: its progress goes to the terminal, the rest to the log of the step.
 run_tests() {
-    local part="$1" workers
-    case "$part" in
-        unit | golden) workers=auto ;;
-        integration | e2e) workers="$WORKERS_THAT_WAIT" ;;
-        *) die "there are no tests called $part" "Name unit, integration, e2e or golden." ;;
+    local folder="$1"
+    case "$1" in
+        unit | golden | integration | e2e) ;;
+        campaigns)
+            folder=e2e
+            chosen=(--tier campaigns ${SHARD:+--shard "$SHARD"})
+            ;;
+        *) die "there are no tests called $1" "Name unit, integration, e2e, golden or campaigns." ;;
     esac
-    say "Tests: $part"
-    "$VENV/bin/pytest" --junitxml "$results/$part.xml" --numprocesses "$workers" --no-loadscope-reorder \
-        "tests/$part"
+    "$VENV/bin/pytest" --junitxml "$results/$1.xml" --numprocesses "$2" --no-loadscope-reorder \
+        --progress /dev/fd/3 --part "$1" "${chosen[@]}" "tests/$folder"
 }
 
-parts=("$@")
-if [ $# -eq 0 ]; then
-    step checks "$here/check.sh"
-    step audit "$VENV/bin/python" "$here/audit.py" 20
-    parts=(unit golden integration e2e)
-fi
-for part in "${parts[@]}"; do
-    step "$part" run_tests "$part"
-done
+# Tests on the engine wait for it most of the time: what needs the processor runs beside them and gives way.
+readonly BESIDE=$(($(nproc) + 1)) ALONE=$(($(nproc) + 1))
 
-say "Took: $(printf '%s, ' "${took[@]}" | sed 's/, $//'); together $SECONDS s"
-"$VENV/bin/python" "$here/count_tests.py" "$results"/*.xml || failed=yes
-[ -z "$failed" ]
+run_everything() {
+    say "Tests: $1"
+    # Its packages come from a mirror, meanwhile other tests run.
+    step images tests/e2e/gallery/image/build.sh &
+    step e2e run_tests e2e "$BESIDE" &
+    step checks nice "$here/check.sh"
+    step audit nice "$VENV/bin/python" "$here/audit.py" 20
+    local part
+    for part in unit golden integration; do
+        step "$part" nice_tests "$part"
+    done
+    wait
+}
+
+nice_tests() { renice --priority 5 --pid "$BASHPID" >/dev/null && run_tests "$1" "$(nproc)"; }
+
+chosen=()
+case "${1:-}" in
+    "")
+        shard="${SHARD:-$(($(git rev-list --count HEAD) % SHARDS))}"
+        chosen=(--tier gate --shard "$shard")
+        run_everything "all but the campaigns, and sixteenth $shard of these (again: SHARD=$shard make test; all: make test-all)"
+        ;;
+    --all) run_everything "all, with every campaign" ;;
+    *)
+        for part in "$@"; do
+            step "$part" run_tests "$part" "$ALONE"
+        done
+        ;;
+esac
+
+say "Together $SECONDS s"
+"$VENV/bin/python" "$here/count_tests.py" "$results"/*.xml || touch "$results/failed"
+[ ! -e "$results/failed" ]

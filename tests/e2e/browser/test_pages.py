@@ -22,6 +22,8 @@ from tests.integration.stores.year import Year, fill
 from tests.support.agents import ROOT
 from tests.support.browser import chromium
 
+pytestmark = pytest.mark.campaign
+
 _LONG = "x" * 300
 _PAGES = {
     "report": ("report", "prod", "--days", "120"),

@@ -34,6 +34,8 @@ from tests.e2e.flows.conftest import Place, place, well
 from tests.support.prefect_server import ask, own_server, server_variables
 from tests.support.warm import warm_commands
 
+pytestmark = pytest.mark.campaign
+
 __all__ = ["place"]
 
 ROOT = Path(__file__).parents[3]

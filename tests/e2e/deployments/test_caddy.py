@@ -36,7 +36,7 @@ AUTH = ":".join(LOGIN)
 PORTS = {"localhost": free_port(), "ops.example": free_port()}
 """The port of the front of each name: the server behind it gets its origins when it starts."""
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.flaky_mirror import FlakyMirror, flaky_mirror
 
+pytestmark = pytest.mark.campaign
+
 ROOT = Path(__file__).parents[3]
 FAILURES = ("drop", "cut", "stall")
 # Seconds until a stalled download is given up; long enough in use, short enough here.

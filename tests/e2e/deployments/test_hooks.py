@@ -413,6 +413,7 @@ async def test_a_canary_whose_service_has_an_error_on_record_goes_back(place: Pl
     assert version(place) == "1"
 
 
+@pytest.mark.campaign
 async def test_a_canary_whose_runner_is_killed_is_taken_up_again(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -522,6 +523,7 @@ async def test_the_gate_judges_an_image_that_a_hook_alone_runs(place: Place, ima
         assert names[1] in last(place).details["image_names_restored"]
 
 
+@pytest.mark.campaign
 async def test_hooks_run_behind_the_engine_broker(place: Place) -> None:  # noqa: F811
     roots = [place.folder / name for name in ("out", "kept")]
     for root in roots:
@@ -550,6 +552,7 @@ async def killed_in_the_hook(place: Place, hook: str) -> str:  # noqa: F811
     )
 
 
+@pytest.mark.campaign
 async def test_a_migration_outlives_a_killed_runner_and_runs_once(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -569,6 +572,7 @@ async def test_a_migration_outlives_a_killed_runner_and_runs_once(place: Place) 
     nothing_is_left(place)
 
 
+@pytest.mark.campaign
 async def test_an_interrupted_command_fails_the_update_unless_it_may_run_again(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -593,6 +597,7 @@ async def test_an_interrupted_command_fails_the_update_unless_it_may_run_again(p
     assert version(place) == "2"
 
 
+@pytest.mark.campaign
 async def test_an_update_killed_after_its_changes_still_runs_its_smoke_test(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -609,6 +614,7 @@ async def test_an_update_killed_after_its_changes_still_runs_its_smoke_test(plac
     assert [one["name"] for one in last(place).details["hooks"]] == ["migrate", "smoke"]
 
 
+@pytest.mark.campaign
 async def test_a_hook_of_an_update_that_does_not_go_on_is_ended_by_the_next_start(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")

@@ -156,6 +156,7 @@ def image() -> Iterator[str]:
 @pytest.mark.engine
 @pytest.mark.flow
 @pytest.mark.timeout(900)
+@pytest.mark.campaign
 def test_the_image_starts_an_application_and_probes_it(image: str, tmp_path: Path) -> None:
     project = f"roas-image-{uuid.uuid4().hex[:8]}"
     shop = tmp_path / project

@@ -18,7 +18,7 @@ from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, planned,
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.registry import Registry
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 
 def id_of(name: str) -> str:

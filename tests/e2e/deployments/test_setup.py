@@ -183,6 +183,7 @@ def test_the_sbom_names_every_pinned_package_with_its_hashes(tmp_path: Path) -> 
 
 
 @pytest.mark.engine
+@pytest.mark.campaign
 def test_the_sbom_of_an_image_names_its_debian_packages(tmp_path: Path) -> None:
     script = f". {SETUP / 'sbom.sh'} {tmp_path} --pinned-only; debian_packages roas/redis"
     done = shell(script)

@@ -166,6 +166,7 @@ def runner_of(stores: Stores) -> int:
     return lease.runner.pid
 
 
+@pytest.mark.campaign
 async def test_a_snapshot_that_was_killed_is_never_offered_and_leaves_nothing(shop: Place) -> None:
     data = await shop_with(shop, "db", "app")
     data.fill("before", ("app",))
@@ -190,6 +191,7 @@ async def test_a_snapshot_that_was_killed_is_never_offered_and_leaves_nothing(sh
     assert tags == {"roas", taken.snapshot_id}
 
 
+@pytest.mark.campaign
 async def test_a_restore_that_was_killed_lets_nothing_start_until_it_is_finished(shop: Place) -> None:
     data = await shop_with(shop, "db", "app")
     data.fill("before", ("db", "app"))

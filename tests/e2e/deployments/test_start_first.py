@@ -76,6 +76,7 @@ async def started_behind_caddy(place: Place) -> int:  # noqa: F811
 
 
 @pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.campaign
 async def test_no_request_fails_while_a_service_is_replaced_start_first(place: Place, front: str) -> None:  # noqa: F811
     port = free_port()
     place.declare(fronted(place.folder, front, port), services=DRAINS_ONE_SECOND)
@@ -101,6 +102,7 @@ async def test_no_request_fails_while_a_service_is_replaced_start_first(place: P
     assert identity(place) == before
 
 
+@pytest.mark.campaign
 async def test_replicas_are_replaced_one_after_the_other_and_leave_the_name_before_they_stop(place: Place) -> None:  # noqa: F811
     port = free_port()
 
@@ -130,6 +132,7 @@ async def test_replicas_are_replaced_one_after_the_other_and_leave_the_name_befo
     assert f"[{place.container('web')} web" in said
 
 
+@pytest.mark.campaign
 async def test_a_service_in_two_networks_keeps_its_names_in_both(place: Place) -> None:  # noqa: F811
     port = free_port()
 
@@ -180,6 +183,7 @@ async def test_the_image_that_failed_beside_the_old_container_is_held_back(place
     assert identity(place) == before
 
 
+@pytest.mark.campaign
 async def test_a_rollback_that_is_killed_is_done_by_the_one_that_takes_it_up(place: Place) -> None:  # noqa: F811
     port = await started_behind_caddy(place)
     before = identity(place)
@@ -193,6 +197,7 @@ async def test_a_rollback_that_is_killed_is_done_by_the_one_that_takes_it_up(pla
     assert identity(place) == before
 
 
+@pytest.mark.campaign
 async def test_what_was_created_to_be_copied_is_removed_by_the_next_start(place: Place) -> None:  # noqa: F811
     await started_behind_caddy(place)
     before = identity(place)
@@ -221,6 +226,7 @@ async def test_a_version_that_fails_is_removed_and_the_old_one_serves_on(place: 
     assert "rolled back" in last(place).details["undone"]
 
 
+@pytest.mark.campaign
 async def test_a_later_failure_takes_a_replaced_service_back_without_interruption(place: Place) -> None:  # noqa: F811
     port = free_port()
     last_one = f"last:\n  image: {IMAGE}\n  pull_policy: never\n  init: true\n"
@@ -239,6 +245,7 @@ async def test_a_later_failure_takes_a_replaced_service_back_without_interruptio
 
 
 @pytest.mark.parametrize("step", [BESIDE, NAMED, DRAINED])
+@pytest.mark.campaign
 async def test_a_kill_leaves_no_container_beside(place: Place, step: str) -> None:  # noqa: F811
     port = await started_behind_caddy(place)
     place.declare(fronted(place.folder, "caddy", port, version="2"), services=DRAINS_ONE_SECOND)
@@ -254,6 +261,7 @@ async def test_a_kill_leaves_no_container_beside(place: Place, step: str) -> Non
     assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
 
 
+@pytest.mark.campaign
 async def test_a_service_is_replaced_start_first_through_the_engine_broker(place: Place) -> None:  # noqa: F811
     port = free_port()
     with running_broker(place.folder, place.project, roots=[place.folder]) as listening:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.projects import remove_project
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.campaign]
 
 ENGINE = os.environ.get("DOCKER_SOCKET", "/var/run/docker.sock")
 FILE = """

@@ -309,6 +309,7 @@ def current_file(place: Place) -> str:  # noqa: F811
 
 
 @pytest.mark.parametrize("step", [(TAKING, None), (FOUND, None), (PROVEN, "web")], ids=["taking", "found", "proven"])
+@pytest.mark.campaign
 async def test_a_sync_that_was_killed_goes_on_or_is_done_anew(
     place: Place,  # noqa: F811
     shop: Repository,
@@ -337,6 +338,7 @@ async def test_a_sync_that_was_killed_goes_on_or_is_done_anew(
     assert (await unchanged()).startswith("nothing new")
 
 
+@pytest.mark.campaign
 async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: Place, shop: Repository) -> None:  # noqa: F811
     shop.commit("Open the shop", compose("1"))
     declare(place, shop)

@@ -24,7 +24,7 @@ from tests.support.prefect_server import server_variables
 from tests.support.registry import Registry, image_id
 from tests.support.warm import warm_commands
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 ROAS = Path(sys.executable).with_name("roas")
 PARTS = ("base", "top")

@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, Page
 from deployments.docs.build import build
 from tests.support.browser import chromium, open_until_shown
 
+pytestmark = pytest.mark.campaign
+
 _PAGES = ("index.html", "tutorial.html", "reference/commands.html", "reference/environment.html")
 _WIDTHS = (400, 1300)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.faults.outages import outage
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 SECONDS = 8.0
 

@@ -44,6 +44,7 @@ def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: Hos
     assert "watch of broken failed" in host.text()
 
 
+@pytest.mark.campaign
 def test_an_engine_that_hangs_delays_no_environment_of_another(host: Host) -> None:
     # The path of a socket is short, and pytest's folders are not.
     with tempfile.TemporaryDirectory(prefix="roas-") as folder, socket.socket(socket.AF_UNIX) as silent:
@@ -83,6 +84,7 @@ def test_one_process_of_a_host_watches_an_environment(host: Host) -> None:
         host.until(lambda: any(one.success for one in stores.recoveries.find(environment=name)))
 
 
+@pytest.mark.campaign
 def test_what_an_agent_that_was_killed_had_begun_is_finished_by_the_next(host: Host) -> None:
     name = host.declare()
     host.up(name)

@@ -18,7 +18,7 @@ from tests.support.prefect_server import own_server
 
 ROOT = Path(__file__).parents[3]
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 
 @dataclass(frozen=True)

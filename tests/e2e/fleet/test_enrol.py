@@ -13,7 +13,7 @@ from tests.e2e.fleet.conftest import Host, made_host
 from tests.e2e.fleet.control_plane import ControlPlane
 from tests.support.prefect_server import own_server
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 
 @pytest.fixture(scope="module")

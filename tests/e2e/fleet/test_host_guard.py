@@ -24,7 +24,7 @@ from models.failures import BadInputError, RoasError
 from models.settings import Settings
 from tests.support.prefect_server import own_server
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.campaign]
 
 DAY = timedelta(days=1)
 

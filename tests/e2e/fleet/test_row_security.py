@@ -29,6 +29,8 @@ from models.tables.columns import JsonText, UtcDateTime
 from models.tables.monitoring import ProbeRow
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
+pytestmark = pytest.mark.campaign
+
 ALPHA, BETA = HostIdentity(host_id="h-alpha", name="alpha"), HostIdentity(host_id="h-beta", name="beta")
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 SHARED = {

@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.fleet.conftest import Host
 from tests.support.ports import free_port
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.campaign]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from models.settings import Settings
 from tests.e2e.fleet.conftest import Host
 from tests.support.postgresql_server import postgresql
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.campaign]
 
 
 def test_an_agent_that_is_older_than_the_stores_says_so_and_goes_on_healing(host: Host) -> None:

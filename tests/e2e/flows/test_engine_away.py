@@ -18,7 +18,7 @@ from tasks.runtime.clients import engine_of, find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
 from tests.support.engines import OwnEngine
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 # It becomes well only when the test says so.
 LATER = f"""

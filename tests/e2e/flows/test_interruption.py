@@ -146,6 +146,7 @@ def flow_run_of(deployment_id: str) -> UUID:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.campaign
 async def test_the_next_start_ends_the_interrupted_one_and_succeeds(place: Place, moment: str) -> None:
     declare(place, moment)
     killed = await start_and_kill(MOMENTS[moment])
@@ -171,6 +172,7 @@ async def test_the_next_start_ends_the_interrupted_one_and_succeeds(place: Place
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.campaign
 async def test_a_resumed_start_does_no_finished_step_again(place: Place, moment: str) -> None:
     declare(place, moment)
     killed = await start_and_kill(MOMENTS[moment])

@@ -26,7 +26,7 @@ from tests.e2e.flows.conftest import Place
 from tests.e2e.flows.planted import DECLARED, SECRET_PART, SHAPED, TYPED, plant
 from tests.support.warm import warm_commands
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 ROAS = Path(sys.executable).with_name("roas")
 PLANTED = DECLARED | {name: SECRET_PART.get(name, text) for name, text in SHAPED.items()} | TYPED

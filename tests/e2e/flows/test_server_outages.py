@@ -13,7 +13,7 @@ from prefect.workers import base
 import flows.recovery.watch  # noqa: F401 - as in the process of a run, which imports its flow first
 from flows.runtime.server_outages import keep_asking_the_server
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.campaign]
 
 
 async def test_a_lease_that_the_server_forgot_cancels_no_run() -> None:

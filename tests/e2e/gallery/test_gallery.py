@@ -11,7 +11,7 @@ from tests.e2e.gallery.case import read_cases
 from tests.e2e.gallery.judged import Judged, judge
 from tests.support.prefect_server import server_variables
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 QUICK = {case.name: case for case in read_cases() if case.quick}
 _AT_ONCE = 4

@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.runtime.ends import Folder, end_serve, folder, kill_watch, open_at_once
 from tests.e2e.runtime.kills import VICTIMS, Kills
 
+pytestmark = pytest.mark.campaign
+
 
 @pytest.fixture
 def place() -> Iterator[Folder]:

@@ -89,6 +89,7 @@ def test_idle_warm_process_waits_for_its_commands(user: WarmUser, tmp_path: Path
     eventually(lambda: is_gone(process), "it ends")
 
 
+@pytest.mark.campaign
 def test_changed_code_is_run_by_a_new_process(user: WarmUser, checkout: Path) -> None:
     old = user.leave()
     assert user.run("parent").stdout.split()[1] == str(old)
@@ -99,6 +100,7 @@ def test_changed_code_is_run_by_a_new_process(user: WarmUser, checkout: Path) ->
     assert user.wait() != old
 
 
+@pytest.mark.campaign
 def test_removed_and_new_files_are_changes_too(user: WarmUser, checkout: Path) -> None:
     added = checkout / "core" / "added.py"
     for change in (added.touch, added.unlink, (checkout / "patterns" / "words.yaml").touch):
@@ -116,6 +118,7 @@ def _ended(user: WarmUser) -> bool:
     return not user.processes()
 
 
+@pytest.mark.campaign
 def test_old_process_serves_its_commands_to_their_end(user: WarmUser, checkout: Path, tmp_path: Path) -> None:
     old = user.leave()
     running = user.start("waits", str(tmp_path / "log"))

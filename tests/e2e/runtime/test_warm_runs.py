@@ -109,6 +109,7 @@ def test_runs_of_serve_are_forked_and_end_with_it(user: WarmUser, tmp_path: Path
         assert not list((user.runtime / "roas").glob("runs-*"))
 
 
+@pytest.mark.campaign
 def test_killed_run_is_recorded_as_crashed(user: WarmUser, tmp_path: Path) -> None:
     with _served(user, tmp_path) as serving:
         eventually(lambda: list((user.runtime / "roas").glob("runs-*.sock")), "the warm process listens")
@@ -134,6 +135,7 @@ def _begun(serving: Serving, run: str) -> str | None:
     return state if state not in ("SCHEDULED", "PENDING") else None
 
 
+@pytest.mark.campaign
 def test_runs_begin_cold_until_a_killed_warm_process_is_replaced(user: WarmUser, tmp_path: Path) -> None:
     with _served(user, tmp_path) as serving:
         eventually(lambda: list((user.runtime / "roas").glob("runs-*.sock")), "the warm process listens")
@@ -146,6 +148,7 @@ def test_runs_begin_cold_until_a_killed_warm_process_is_replaced(user: WarmUser,
 
 
 @pytest.mark.parametrize("switch", ["", "0"], ids=["warm", "cold"])
+@pytest.mark.campaign
 def test_nothing_is_left_of_a_killed_serve(user: WarmUser, tmp_path: Path, switch: str) -> None:
     user.variables = {"ROAS_WARM": switch}
     with _served(user, tmp_path) as serving:

@@ -186,6 +186,7 @@ def test_job_in_the_background_reads_the_terminal_itself(warm: WarmUser) -> None
     os.close(screen)
 
 
+@pytest.mark.campaign
 def test_command_ends_when_its_caller_is_killed(warm: WarmUser, tmp_path: Path) -> None:
     log = tmp_path / "log"
     running = warm.start("waits", str(log))
@@ -195,6 +196,7 @@ def test_command_ends_when_its_caller_is_killed(warm: WarmUser, tmp_path: Path) 
     assert log.read_text().splitlines()[1:] == ["SIGTERM"]
 
 
+@pytest.mark.campaign
 def test_command_that_ignores_this_is_killed(warm: WarmUser, tmp_path: Path) -> None:
     log = tmp_path / "log"
     running = warm.start("waits", str(log), "SIGTERM")
@@ -204,6 +206,7 @@ def test_command_that_ignores_this_is_killed(warm: WarmUser, tmp_path: Path) -> 
     assert log.read_text().splitlines()[1:] == ["SIGTERM"]
 
 
+@pytest.mark.campaign
 def test_stopped_command_ends_when_its_caller_is_killed(warm: WarmUser, tmp_path: Path) -> None:
     log = tmp_path / "log"
     running = warm.start("waits", str(log))
@@ -214,6 +217,7 @@ def test_stopped_command_ends_when_its_caller_is_killed(warm: WarmUser, tmp_path
     eventually(lambda: is_gone(process), "the command ends")
 
 
+@pytest.mark.campaign
 def test_command_ends_with_the_warm_process_and_says_so(user: WarmUser, tmp_path: Path) -> None:
     log = tmp_path / "log"
     warm_process = user.leave()
@@ -227,6 +231,7 @@ def test_command_ends_with_the_warm_process_and_says_so(user: WarmUser, tmp_path
     assert log.read_text().splitlines()[1:] == ["SIGTERM"]
 
 
+@pytest.mark.campaign
 def test_command_starts_cold_after_the_warm_process_was_killed(user: WarmUser) -> None:
     first = user.leave()
     os.kill(first, signal.SIGKILL)
@@ -237,6 +242,7 @@ def test_command_starts_cold_after_the_warm_process_was_killed(user: WarmUser) -
     assert user.wait() != first
 
 
+@pytest.mark.campaign
 def test_command_runs_once_where_the_warm_process_does_not_answer(user: WarmUser, tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = user.leave()

@@ -7,6 +7,9 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 main() {
     local base tag
+    # Workers and set-up that ask for it at once wait for one build.
+    exec 9<"${BASH_SOURCE[0]}"
+    flock 9
     base="$(docker image inspect --format '{{.Id}}' roas/base:local)" ||
         die "roas/base:local is missing" "Run deployments/setup/images.sh first."
     tag="$(echo "$base $(cd "$here" && content_hash Dockerfile bin)" | sha256sum | cut -c 1-16)"
