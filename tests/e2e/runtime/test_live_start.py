@@ -10,10 +10,12 @@ import re
 import signal
 import struct
 import subprocess
+import tempfile
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -21,11 +23,11 @@ from models.operations import OperationStatus
 from tests.e2e.flows.conftest import Place, place, well
 from tests.e2e.flows.test_terminal_escapes import SICK
 from tests.e2e.runtime.conftest import WarmUser, eventually
-from tests.e2e.runtime.test_warm_operations import ROAS, warm_user
+from tests.e2e.runtime.test_warm_operations import ROAS, made_warm
 
 pytestmark = [pytest.mark.engine]
 
-__all__ = ["place", "warm_user"]
+__all__ = ["place"]
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 MOVES_UP = "\x1b[1A"
@@ -65,6 +67,19 @@ class Terminal:
 
 
 Started = Callable[..., Terminal]
+
+
+@pytest.fixture(scope="module")
+def user_of_all() -> Iterator[WarmUser]:
+    """No test here ends the warm process, so all use one."""
+    made = WarmUser(Path(tempfile.mkdtemp(prefix="roas-")))
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def warm_user(user_of_all: WarmUser, place: Place, prefect_server: None) -> WarmUser:
+    return made_warm(user_of_all, place)
 
 
 @pytest.fixture

@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from models.operations import OperationStatus
 from tests.e2e.flows.conftest import Place, place, well
 from tests.e2e.runtime.conftest import WarmUser, eventually
-from tests.support.ports import free_port
+from tests.support.prefect_server import server_variables
 
 pytestmark = [pytest.mark.engine]
 
@@ -23,19 +22,23 @@ ROAS = [sys.executable, "-P", "-c", "from cli.entry import main; main()"]
 
 
 @pytest.fixture
-def warm_user(user: WarmUser, place: Place) -> Iterator[WarmUser]:
-    """A user with a warm process, and with a Prefect server that an earlier command has left."""
-    user.variables = {
+def warm_user(user: WarmUser, place: Place, prefect_server: None) -> WarmUser:
+    """A user with a warm process of their own, whose runs the server of the tests records."""
+    return made_warm(user, place)
+
+
+def made_warm(user: WarmUser, place: Place) -> WarmUser:
+    """Let a user work in this place, and have a warm process."""
+    served = {name: value for name, value in server_variables().items() if name.startswith("PREFECT_API")}
+    user.variables = served | {
         "ROAS_DATA_DIR": str(place.settings.data_dir),
         "ROAS_ENVIRONMENTS_DIR": str(place.folder),
-        "ROAS_SERVER_PORT": str(free_port()),
     }
-    place.declare(well("base"))
-    user.run("health", "test", command=ROAS, cwd=place.folder)
-    user.wait()
-    yield user
-    # A server without its record ends.
-    (place.settings.prefect_home / "server.json").unlink()
+    if user.warm_process() is None:
+        place.declare(well("base"))
+        user.run("health", "test", command=ROAS, cwd=place.folder)
+        user.wait()
+    return user
 
 
 def _start(user: WarmUser, place: Place) -> subprocess.Popen[str]:
@@ -57,6 +60,7 @@ def _ended(place: Place) -> OperationStatus | None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.campaign
 def test_start_whose_caller_is_signalled_is_rolled_back(warm_user: WarmUser, place: Place, number: int) -> None:
     running = _start(warm_user, place)
     running.send_signal(number)
