@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
-import secrets
 import shutil
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.commands import ForkedRoas, shared_roas
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected"
@@ -24,7 +22,6 @@ STORES = HERE / "stores"
 NOW = "2026-11-26T12:00:00+00:00"
 """The moment at which commands read the fixed stores."""
 
-DROPPED = ("ROAS_", "PREFECT_", "PG", "DOCKER_", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHON")
 WRITE = os.environ.get("ROAS_GOLDEN") == "write"
 
 
@@ -67,34 +64,6 @@ def quoted(word: str) -> str:
     return word if re.fullmatch(r"[\w./:=@%+-]+", word) else "'" + word.replace("\n", "\\n") + "'"
 
 
-class ForkedRoas:
-    """A process that runs commands; see runner.py."""
-
-    def __init__(self, variables: Mapping[str, str], *imported: str) -> None:
-        self.variables = dict(variables)
-        self.process = subprocess.Popen(
-            [sys.executable, HERE / "runner.py", *imported],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self.variables,
-        )
-
-    def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        number = secrets.token_hex(4)
-        self.process.stdin.write(json.dumps(request | {"number": number}) + "\n")
-        self.process.stdin.flush()
-        # A test that ran out of time has left its answer unread.
-        while (answer := json.loads(self.process.stdout.readline()))["number"] != number:
-            pass
-        return answer
-
-    def close(self) -> None:
-        self.process.communicate()
-
-
 @dataclass(frozen=True, slots=True)
 class RoasCommand:
     """The `roas` command in a folder of its own, with its stores in FOLDER/data."""
@@ -104,38 +73,27 @@ class RoasCommand:
     now: str | None = NOW
     variables: dict[str, str] = field(default_factory=dict)
 
-    def request(self, *words: str, said: str = "", **variables: str) -> dict[str, Any]:
+    def request(self, *words: str, **variables: str) -> dict[str, Any]:
         settings = {"ROAS_DATA_DIR": str(self.folder / "data"), "ROAS_ENVIRONMENTS_DIR": str(self.folder)}
         return {
             "words": words,
             "variables": self.runner.variables | settings | self.variables | variables,
             "folder": str(self.folder),
-            "said": said,
             "now": self.now,
         }
 
     def __call__(self, *words: str, said: str = "", **variables: str) -> CommandOutput:
-        answer = self.runner.run(self.request(*words, said=said, **variables))
-        out, err = (plain(answer[one], self.folder) for one in ("out", "err"))
+        done = self.runner.run(self.request(*words, **variables), said.encode())
+        out, err = (plain(one.decode(), self.folder) for one in (done.stdout, done.stderr))
         out, err = (f"{one}\n" if one else "" for one in (out, err))
         return CommandOutput(
-            tuple(word.replace(str(self.folder), "FOLDER") for word in words), answer["code"], out, err
+            tuple(word.replace(str(self.folder), "FOLDER") for word in words), done.returncode, out, err
         )
 
 
-def quiet_environment() -> dict[str, str]:
-    """The variables of this process without those that change what a command does or prints."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(DROPPED)}
-    # The code of this checkout, also where the environment has another one installed.
-    code = {"PYTHONPATH": str(HERE.parents[1])}
-    return kept | code | {"COLUMNS": "100", "LC_ALL": "C.UTF-8", "PREFECT_PROFILES_PATH": os.devnull}
-
-
 @pytest.fixture(scope="session")
-def runner() -> Iterator[ForkedRoas]:
-    made = ForkedRoas(quiet_environment())
-    yield made
-    made.close()
+def runner() -> ForkedRoas:
+    return shared_roas()
 
 
 @pytest.fixture(scope="session")

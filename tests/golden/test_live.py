@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.conftest import HERE, CommandOutput, ForkedRoas, RoasCommand, golden, quiet_environment
+from tests.golden.conftest import HERE, CommandOutput, RoasCommand, golden
+from tests.support.commands import ForkedRoas, own_process, quiet_environment
 from tests.support.prefect_server import ask, server_variables
 
 # Two dozen commands; on a machine with much else to do they and the server take minutes.
@@ -184,7 +185,7 @@ def test_errors_of_operations(shop: LiveShop) -> None:
     texts.append(shop.plain(shop.roas("plan", "-f", "missing.yaml").transcript()))
     shop.change("db", SLOW)
     starting = subprocess.Popen(
-        [sys.executable, HERE / "runner.py", json.dumps(shop.roas.request("start", "shop"))],
+        own_process(shop.roas.request("start", "shop")),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 from tests.golden.conftest import RoasCommand, golden
+from tests.support.commands import own_process
 from tests.support.ports import free_port
 
 
@@ -27,9 +25,8 @@ def get(url: str) -> tuple[int, str]:
 def scraped(roas: RoasCommand) -> list[str]:
     port = free_port()
     request = roas.request("metrics", "--port", str(port))
-    runner = Path(__file__).with_name("runner.py")
     with (roas.folder / "log").open("w") as log:
-        exporter = subprocess.Popen([sys.executable, runner, json.dumps(request)], env=os.environ, stderr=log)
+        exporter = subprocess.Popen(own_process(request), env=os.environ, stderr=log)
     try:
         deadline = time.monotonic() + 60
         while True:

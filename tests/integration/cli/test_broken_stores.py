@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -19,12 +18,9 @@ from adapters.stores import Stores
 from adapters.stores.batch import BatchWriter
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
-from tests.support.warm import warm_commands
+from tests.support.commands import run_roas_text
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
-ROAS = Path(sys.executable).with_name("roas")
-BOUND_BY_MODES = ("setpriv", "--bounding-set", "-all") if os.geteuid() == 0 else ()
-"""Modes bind everybody but a root that has all of its powers."""
 
 
 @pytest.fixture
@@ -38,10 +34,8 @@ def data(tmp_path: Path) -> Path:
 
 def roas(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
     places = {"ROAS_DATA_DIR": str(data), "ROAS_ENVIRONMENTS_DIR": str(data.parent)}
-    context_of_step = os.environ | warm_commands() | places
-    done = subprocess.run(
-        [*BOUND_BY_MODES, ROAS, *words], capture_output=True, text=True, check=False, env=context_of_step
-    )
+    # Modes bind everybody but a root that has all of its powers.
+    done = run_roas_text(*words, cwd=Path.cwd(), env=os.environ | places, without_powers=True)
     assert "Traceback" not in done.stderr
     return done
 

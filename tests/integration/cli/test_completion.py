@@ -25,6 +25,7 @@ from cli.completers import VARIABLE
 from models.hosts import HostIdentity
 from models.settings import Settings
 from tests.integration.stores.values import record_some
+from tests.support.commands import run_roas_text
 from tests.support.postgresql_server import postgresql
 
 ROOT = Path(__file__).parents[3]
@@ -71,15 +72,24 @@ def variables(folder: Path) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "ROAS_DATA_DIR": str(folder / "data"), "ROAS_WARM": "0", "PATH": program}
 
 
-def asked(
-    folder: Path, line: str, program: str = "from cli.main import main; main()"
-) -> subprocess.CompletedProcess[str]:
+def of_shell(line: str) -> dict[str, str]:
+    """The variables with which a shell asks for completions of the last word of a line."""
+    return {VARIABLE: "fish_complete", "COMP_WORDS": line, "COMP_CWORD": line.rpartition(" ")[2]}
+
+
+def asked(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     """The answer to a shell that completes the last word of a line."""
-    here = {VARIABLE: "fish_complete", "COMP_WORDS": line, "COMP_CWORD": line.rpartition(" ")[2]}
-    return subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.argv[0] = 'roas'; {program}"],
-        cwd=folder, env=variables(folder) | here, capture_output=True, text=True, check=False,
+    return run_roas_text(cwd=folder, env=variables(folder) | of_shell(line))
+
+
+def imported_when_asked(folder: Path, line: str) -> list[str]:
+    """The modules that a process of its own has imported when it has answered."""
+    ends = "import atexit; atexit.register(lambda: print('imported', *sys.modules)); from cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.argv[0] = 'roas'; {ends}"],
+        cwd=folder, env=variables(folder) | of_shell(line), capture_output=True, text=True, check=False,
     )  # fmt: skip
+    return done.stdout.rpartition("imported ")[2].split()
 
 
 def completed(folder: Path, line: str) -> list[str]:
@@ -183,9 +193,8 @@ def test_completing_writes_nothing_and_imports_no_slow_library(folder: Path) -> 
         return {str(path): path.stat().st_mtime_ns for path in (folder / "data").rglob("*") if path.is_file()}
 
     before = files()
-    ends = "import atexit; atexit.register(lambda: print('imported', *sys.modules)); from cli.main import main; main()"
     for line in ("roas ticket ", "roas show ", "roas restart shop "):
-        imported = asked(folder, line, ends).stdout.rpartition("imported ")[2].split()
+        imported = imported_when_asked(folder, line)
         assert "click" in imported
         assert not {name.partition(".")[0] for name in imported} & _SLOW
     assert files() == before

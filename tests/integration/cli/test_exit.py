@@ -17,20 +17,25 @@ import click
 import pytest
 
 from cli import exit_codes
+from tests.support.commands import run_roas
 from tests.support.warm import warm_commands
 
 ROAS = Path(sys.executable).with_name("roas")
+PREFECT_IS_USED = "PREFECT_CLIENT_MAX_RETRIES"
+"""Commands with it go on to Prefect, which the warm process has imported and forks of `run_roas` have not."""
 
 
 @pytest.fixture
 def roas(tmp_path: Path):
     def run(
         *words: str | bytes, said: bytes = b"", redirected: str = "", **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> subprocess.CompletedProcess[bytes]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROAS_", "PREFECT_"))}
         folders = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
-        # Redirections and settings of Python are those of the process that does the work.
+        # Python opens the streams at the start of a process.
         is_own = redirected or any(name.startswith("PYTHON") for name in variables)
+        if not is_own and PREFECT_IS_USED not in variables:
+            return run_roas(*words, cwd=tmp_path, env=kept | folders | variables, said=said)
         warm = {"ROAS_WARM": "0"} if is_own else warm_commands()
         command = ["bash", "-c", f'"$@" {redirected}', "bash", ROAS, *words] if redirected else [ROAS, *words]
         return subprocess.run(

@@ -16,6 +16,7 @@ from adapters.host.processes import this_user
 from adapters.stores import Stores
 from models.settings import Settings
 from tests.integration.stores.values import record_some
+from tests.support.commands import run_roas_text
 from tests.support.prefect_server import server_variables
 from tests.support.warm import warm_commands
 
@@ -26,6 +27,9 @@ ROAS = Path(sys.executable).with_name("roas")
 def roas(tmp_path: Path):
     def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         places = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
+        if "PREFECT_API_URL" not in variables:
+            return run_roas_text(*words, cwd=tmp_path, env=os.environ | places | variables)
+        # The warm process has Prefect imported; forks of `run_roas` have not.
         context_of_step = os.environ | warm_commands() | places | variables
         return subprocess.run(
             [ROAS, *words], capture_output=True, text=True, check=False, env=context_of_step, cwd=tmp_path

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -354,8 +355,14 @@ def _with(value: Any, path: tuple[Any, ...], token: str) -> Any:
     return copy
 
 
+@cache
+def _with_a_gap(path: tuple[Any, ...]) -> str:
+    # Written by libyaml, since PyYAML's own writer took more time than what is tested.
+    return yaml.dump(_with(WHOLE, path, "HERE"), Dumper=yaml.CSafeDumper, default_flow_style=False)
+
+
 def _corrupted(path: tuple[Any, ...], token: str) -> str:
-    return yaml.safe_dump(_with(WHOLE, path, "HERE"), default_flow_style=False).replace("HERE", token)
+    return _with_a_gap(path).replace("HERE", token)
 
 
 def test_the_whole_environment_says_everything_and_is_valid(place: HostileFolder) -> None:

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import stat
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import pytest
 from adapters.stores import Stores
 from models.settings import Settings
 from tests.integration.stores.values import record_some
-
-ROOT = Path(__file__).parents[3]
+from tests.support.commands import run_roas_text
 
 
 @pytest.fixture
@@ -26,11 +24,7 @@ def roas(tmp_path: Path):
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         folders = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
-        return subprocess.run(
-            [sys.executable, "-c", "from cli.main import main; main()", *words],
-            capture_output=True, text=True, check=False, env=os.environ | folders | {"PYTHONPATH": str(ROOT)},
-            cwd=tmp_path,
-        )  # fmt: skip
+        return run_roas_text(*words, cwd=tmp_path, env=os.environ | folders)
 
     return run
 

@@ -24,6 +24,7 @@ from models.failures import RoasError
 from models.metrics import Prediction, PredictionOutcome
 from models.records import EvaluationRecord
 from models.settings import Settings
+from tests.support.commands import run_roas_text
 from tests.support.ports import free_port
 from tests.support.warm import warm_commands
 
@@ -35,10 +36,7 @@ def roas(tmp_path: Path):
     places = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
 
     def run(*words: str, said: str = "") -> subprocess.CompletedProcess[str]:
-        context_of_step = os.environ | warm_commands() | places
-        return subprocess.run(
-            [ROAS, *words], input=said, capture_output=True, text=True, check=False, env=context_of_step, cwd=tmp_path
-        )
+        return run_roas_text(*words, cwd=tmp_path, env=os.environ | places, said=said)
 
     return run
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +12,8 @@ import pytest
 from adapters.stores import Stores
 from models.settings import Settings
 from tests.integration.stores.values import ERROR, NOON, TICKET, record_some
-from tests.support.warm import warm_commands
+from tests.support.commands import run_roas_text
 
-ROAS = Path(sys.executable).with_name("roas")
 LATER = NOON + timedelta(hours=1)
 SEEN = replace(
     ERROR,
@@ -37,8 +34,7 @@ def stores(tmp_path: Path):
 
 
 def roas(folder: Path, *words: str) -> str:
-    variables = os.environ | warm_commands() | {"ROAS_DATA_DIR": str(folder / "data")}
-    done = subprocess.run([ROAS, *words], capture_output=True, text=True, check=False, env=variables, cwd=folder)
+    done = run_roas_text(*words, cwd=folder, env=os.environ | {"ROAS_DATA_DIR": str(folder / "data")})
     assert done.returncode == 0, done.stderr
     return done.stdout
 
