@@ -26,6 +26,8 @@ FOLDER = ROOT / "deployments/alertmanager"
 alertmanager_needed = pytest.mark.skipif(not shutil.which("amtool"), reason="prometheus-alertmanager is not installed")
 
 _WITHIN_SECONDS = 60
+POLL_SECONDS = 0.05
+"""How often a server of this process looks whether it shall end; half a second is the usual."""
 
 
 class Receiver:
@@ -67,7 +69,7 @@ def receiver(host: str = "127.0.0.1") -> Iterator[tuple[Receiver, str]]:
             pass
 
     with ThreadingHTTPServer((host, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,))
         thread.start()
         try:
             yield kept, f"http://{host}:{server.server_address[1]}/alerts"

@@ -16,6 +16,7 @@ import yaml
 
 from tests.support.alertmanager_server import (
     FOLDER,
+    POLL_SECONDS,
     START,
     alertmanager,
     alertmanager_needed,
@@ -153,7 +154,7 @@ class _Exporter:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_SECONDS,))
         self._thread.start()
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
 

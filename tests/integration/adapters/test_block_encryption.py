@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql as pg
 from adapters.server.block_encryption import remove_stored_key
 from models.failures import RoasError
 from tests.support.postgresql_server import postgresql
+from tests.support.prefect_server import copy_database
 
 STORED = Fernet.generate_key().decode()
 OURS = Fernet.generate_key().decode()
@@ -102,6 +103,9 @@ def test_what_is_no_fernet_key_is_refused(tmp_path: Path) -> None:
 @pytest.mark.flow
 def test_a_copy_of_prefect_s_database_no_longer_opens_its_blocks(tmp_path: Path) -> None:
     home = tmp_path / "prefect"
+    # Its server had a key of its own, so none is stored yet.
+    copy_database(home)
+    assert "ENCRYPTION_KEY" not in configuration(sa.create_engine(f"sqlite:///{home}/prefect.db"))
 
     def prefect(script: str, **variables: str) -> str:
         done = subprocess.run(

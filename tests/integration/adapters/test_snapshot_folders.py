@@ -22,6 +22,7 @@ from adapters.snapshots.streams import Limit
 from core.runtime.broker_policy import examine, make_policy
 from models.failures import RequestRefusedError, SnapshotError
 from models.snapshots import FilesData
+from tests.support.restic_repository import PASSWORD, copy_repository
 
 pytestmark = [
     pytest.mark.engine,
@@ -43,7 +44,9 @@ def volume() -> Iterator[str]:
 
 
 def client(folder: Path, variables: dict[str, str]) -> PartClient:
-    repository = Repository(str(folder / "repository"), "a password", "shop", VARIABLES)
+    if not (folder / "repository").exists():
+        copy_repository(folder / "repository")
+    repository = Repository(str(folder / "repository"), PASSWORD, "shop", VARIABLES)
     limit = Limit(120)
     repository.prepare(limit)
     containers = Containers(variables, "s-1", limit)

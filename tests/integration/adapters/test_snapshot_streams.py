@@ -16,6 +16,7 @@ from adapters.snapshots.restic import Repository, generated_password, readable
 from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, read, run, stream
 from core.storage.tar_check import TarCheck
 from models.failures import BadInputError, SnapshotError
+from tests.support.restic_repository import PASSWORD, copy_repository
 from tests.support.small_disk import small_disk  # noqa: F401 - a fixture
 
 PATHS = {"PATH": os.environ["PATH"]}
@@ -31,7 +32,8 @@ def limit(seconds: float = 60) -> Limit:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    made = Repository(str(tmp_path / "repository"), "a password", "shop", PATHS)
+    copy_repository(tmp_path / "repository")
+    made = Repository(str(tmp_path / "repository"), PASSWORD, "shop", PATHS)
     made.prepare(limit())
     return made
 

@@ -443,13 +443,19 @@ def judge_point(recording: Recording, repair: bool, samples: int, until: int) ->
     return found
 
 
-def judge_all(recording: Recording, *, repair: bool = True, samples: int = 6, every: int = 1) -> Counter:
-    """Count what crashes at every (or every so many) point leave behind."""
+def judge_all(
+    recording: Recording, *, repair: bool = True, samples: int = 6, every: int = 1, until: str = ""
+) -> Counter:
+    """Count what crashes at every (or every so many) point leave behind; of a control, until that is found once."""
     points = range(0, len(recording.events), every)
     found: Counter = Counter()
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
-        for one in pool.map(partial(judge_point, recording, repair, samples), points, chunksize=8):
+        judged = pool.map(partial(judge_point, recording, repair, samples), points, chunksize=2 if until else 8)
+        for one in judged:
             found += one
+            if found[until]:
+                pool.shutdown(wait=True, cancel_futures=True)
+                break
     return found
 
 

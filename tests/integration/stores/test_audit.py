@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from models.recovery import Choice, TicketEntry
 from models.settings import Settings
 from models.storage import RetentionPolicy
 from tests.integration.stores.values import ANN, NOON, TICKET, operation, record_some
+from tests.support.forked import OWN
 from tests.support.killing import live_until
 
 DAY = timedelta(days=1)
@@ -237,6 +237,7 @@ def test_what_left_may_not_come_back_otherwise_and_its_archive_may_not_change(
     assert verify(finished)[0].missing_archives == ("/".join(archive.parts[-3:]),)
 
 
+@pytest.mark.usefixtures("made")
 def test_rows_that_were_there_before_the_log_are_covered(settings: Settings) -> None:
     with Stores.open(settings) as stores:
         record_some(stores)
@@ -281,8 +282,7 @@ def begin_many(settings: Settings, name: str, count: int) -> None:
 
 
 def test_writers_in_several_processes_keep_one_chain(stores: Stores, settings: Settings) -> None:
-    spawned = multiprocessing.get_context("spawn")
-    writers = [spawned.Process(target=begin_many, args=(settings, f"w{number}", 10)) for number in range(4)]
+    writers = [OWN.Process(target=begin_many, args=(settings, f"w{number}", 10)) for number in range(4)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -304,6 +304,7 @@ def test_a_writer_killed_anywhere_leaves_a_chain_that_holds(stores: Stores, sett
 
 
 @pytest.mark.files
+@pytest.mark.usefixtures("made")
 def test_a_backup_that_is_restored_keeps_its_chain_and_says_so(settings: Settings, tmp_path: Path) -> None:
     with Stores.open(settings) as stores:
         record_some(stores)

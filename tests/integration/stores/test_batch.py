@@ -4,9 +4,8 @@ import math
 import multiprocessing
 import os
 import re
+import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -26,6 +25,7 @@ from models.operations import OperationType
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation, ServiceStateChange
 from models.tables.monitoring import DeploymentHealth, MetricSample, ProbeRow
+from tests.support.forked import OWN
 from tests.support.store_rows import probe_rows, series
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -166,27 +166,18 @@ def test_a_value_of_the_wrong_kind_is_refused_at_once(writer: BatchWriter) -> No
         writer.put(ProbeRow, probe(0) | {"colour": "red"})
 
 
-PUT_THEN_DIE = """
-import os, signal, sys
-from pathlib import Path
-from adapters.stores import Stores
-from adapters.stores.batch import BatchWriter
-from models.settings import Settings
-from models.tables.monitoring import ProbeRow
-from tests.integration.stores.test_batch import probe
-settings = Settings(data_dir=Path(sys.argv[1]), stores_url=sys.argv[2] or None)
-writer = BatchWriter(Stores.open(settings), batch_size=1000)
-for place in range(37):
-    writer.put(ProbeRow, probe(place))
-os.kill(os.getpid(), signal.SIGKILL)
-"""
+def put_and_die(settings: Settings) -> None:
+    writer = BatchWriter(Stores.open(settings), batch_size=1000)
+    for place in range(37):
+        writer.put(ProbeRow, probe(place))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def put_then_die(settings: Settings) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PUT_THEN_DIE, str(settings.data_dir), settings.stores_url or ""], check=False
-    )
-    assert done.returncode == -9
+    dying = OWN.Process(target=put_and_die, args=(settings,))
+    dying.start()
+    dying.join()
+    assert dying.exitcode == -9
 
 
 def test_rows_of_a_killed_process_are_written_by_the_next(stores: Stores, settings: Settings) -> None:
@@ -228,8 +219,7 @@ def put_many(settings: Settings, name: str, count: int) -> None:
 
 
 def test_many_processes_write_at_once_and_each_keeps_its_order(stores: Stores, settings: Settings) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=put_many, args=(settings, f"p{place}", 200)) for place in range(3)]
+    processes = [OWN.Process(target=put_many, args=(settings, f"p{place}", 200)) for place in range(3)]
     for process in processes:
         process.start()
     for process in processes:

@@ -16,6 +16,7 @@ from models.failures import BadInputError, StoreBusyError, StoreConstraintError,
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
+from tests.support.forked import OWN
 from tests.support.store_rows import series, set_aside
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -43,8 +44,7 @@ def write_as(stores: Stores, name: str) -> None:
 
 
 def test_many_processes_and_threads_write_at_once(settings: Settings) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=write_many, args=(settings, f"p{place}", 25)) for place in range(3)]
+    processes = [OWN.Process(target=write_many, args=(settings, f"p{place}", 25)) for place in range(3)]
     threads = [threading.Thread(target=write_many, args=(settings, f"t{place}", 25)) for place in range(3)]
     for one in [*processes, *threads]:
         one.start()

@@ -47,23 +47,23 @@ def test_a_crash_at_any_point_neither_loses_nor_doubles_a_row(way) -> None:
 @needs_strace
 @pytest.mark.parametrize("way", [one_after_another, attached])
 def test_the_harness_finds_the_tears_of_what_everybody_would_write_first(way) -> None:
-    assert judge_all(record(way, 4, small=False), samples=0, every=7)["torn"] > 0
+    assert judge_all(record(way, 4, small=False), samples=0, every=7, until="torn")["torn"] > 0
 
 
 @needs_strace
 def test_the_harness_finds_what_is_torn_without_repair() -> None:
-    assert judge_all(record(transact, 4, small=False), samples=0, every=7, repair=False)["torn"] > 0
+    assert judge_all(record(transact, 4, small=False), samples=0, every=7, repair=False, until="torn")["torn"] > 0
 
 
 @needs_strace
 def test_the_harness_finds_what_is_torn_where_intents_go_too_early() -> None:
-    assert judge_all(record(retire_at_once, 4, small=False), samples=1, every=3)["torn"] > 0
+    assert judge_all(record(retire_at_once, 4, small=False), samples=1, every=3, until="torn")["torn"] > 0
 
 
 @needs_strace
 @pytest.mark.parametrize(("way", "wrong"), [(note_position_later, "doubled"), (remove_without_sync, "lost")])
 def test_the_harness_finds_rows_that_are_doubled_or_lost(way, wrong: str) -> None:
-    assert judge_all(record(way, 7, small=True), samples=1, every=2)[wrong] > 0
+    assert judge_all(record(way, 7, small=True), samples=1, every=2, until=wrong)[wrong] > 0
 
 
 def test_many_kills_of_four_writers_lose_tear_and_double_nothing() -> None:

@@ -283,6 +283,7 @@ def test_an_archive_that_cannot_be_written_deletes_nothing(stores: Stores, setti
     assert count(stores, "monitoring", "metric_samples") == 60
 
 
+@pytest.mark.new_archiver
 def test_a_killed_archiver_deletes_nothing_and_another_takes_over(
     stores: Stores, settings: Settings, tmp_path: Path
 ) -> None:

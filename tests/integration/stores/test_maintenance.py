@@ -36,6 +36,7 @@ def fill(stores: Stores) -> None:
 
 
 @pytest.mark.files
+@pytest.mark.usefixtures("made")
 def test_a_backup_brings_back_what_was_there(settings: Settings, tmp_path: Path) -> None:
     with Stores.open(settings) as stores:
         fill(stores)
@@ -74,6 +75,7 @@ def test_a_running_system_is_not_overwritten(stores: Stores, settings: Settings,
 
 
 @pytest.mark.files
+@pytest.mark.usefixtures("made")
 def test_a_backup_that_was_changed_or_not_finished_is_refused(settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "b"
     with Stores.open(settings) as stores:
@@ -91,6 +93,7 @@ def test_a_backup_that_was_changed_or_not_finished_is_refused(settings: Settings
 
 
 @pytest.mark.files
+@pytest.mark.usefixtures("made")
 def test_a_backup_of_a_later_version_is_refused(settings: Settings, tmp_path: Path) -> None:
     with Stores.open(settings) as stores:
         backup(stores, tmp_path / "b", NOW)
@@ -174,6 +177,7 @@ def spoil(file: Path) -> None:
 @pytest.mark.files
 @pytest.mark.parametrize("broken", ["errors.db", "archive"])
 @pytest.mark.parametrize("how", [spoil, Path.unlink])
+@pytest.mark.usefixtures("made")
 def test_a_backup_with_a_changed_bit_or_a_missing_file_is_refused_and_touches_nothing(
     settings: Settings, tmp_path: Path, broken: str, how: Callable[[Path], None]
 ) -> None:
@@ -191,6 +195,7 @@ def test_a_backup_with_a_changed_bit_or_a_missing_file_is_refused_and_touches_no
 
 
 @pytest.mark.files
+@pytest.mark.usefixtures("made")
 def test_a_backup_holds_what_was_accepted_and_tells_of_archives_that_are_gone(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -310,6 +315,7 @@ def test_a_backup_follows_no_link_among_the_archives(settings: Settings, tmp_pat
 
 
 @pytest.mark.files
+@pytest.mark.usefixtures("made")
 def test_a_restore_needs_room_for_all_that_the_backup_holds(settings: Settings, tmp_path: Path) -> None:
     place = backed_up(settings, tmp_path / "b")
     with (place / "vast.parquet").open("wb") as sparse:
@@ -319,6 +325,7 @@ def test_a_restore_needs_room_for_all_that_the_backup_holds(settings: Settings, 
 
 
 @pytest.mark.files
+@pytest.mark.usefixtures("made")
 def test_a_store_of_a_backup_that_names_an_archive_outside_is_refused(settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "b"
     backed_up(settings, folder)
@@ -349,6 +356,7 @@ def test_a_store_of_a_backup_that_names_an_archive_outside_is_refused(settings: 
         pytest.param(lambda _: "x" * 2_000_000, id="large"),
     ],
 )
+@pytest.mark.usefixtures("made")
 def test_a_manifest_that_is_none_is_refused_in_one_line(
     settings: Settings, tmp_path: Path, change: Callable[[Any], Any]
 ) -> None:

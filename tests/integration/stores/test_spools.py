@@ -1,6 +1,5 @@
 """What somebody else, or a power failure, does to the files that rows wait in."""
 
-import multiprocessing
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from models.failures import StoreError
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.integration.stores.test_batch import details, numbers, probe, put_then_die
+from tests.support.forked import OWN
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_rows_wait_while_the_data_folder_is_gone_and_go_into_the_next(
     with pytest.raises(StoreError, match="deleted while it was open"):
         writer.flush()
     put(writer, 5)
-    maker = multiprocessing.get_context("spawn").Process(target=make_stores, args=(settings,))
+    maker = OWN.Process(target=make_stores, args=(settings,))
     maker.start()
     maker.join()
     writer.flush()
