@@ -86,7 +86,7 @@ def forge(kind: str) -> Iterator[Forge]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     base = {"github": "", "gitlab": "/api/v4", "gitea": "/api/v1"}[kind]
     state.url = f"http://127.0.0.1:{server.server_port}{base}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield state
     finally:

@@ -80,7 +80,7 @@ def otlp_receiver() -> Iterator[Received]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         received.url = f"http://127.0.0.1:{server.server_address[1]}"
         try:

@@ -103,7 +103,7 @@ def https_repositories(folder: Path, token: str = "t0ken-of-the-repository") -> 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     listening.socket = context.wrap_socket(listening.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server

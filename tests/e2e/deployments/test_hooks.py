@@ -353,6 +353,7 @@ async def test_a_canary_as_usual_passes_with_its_figures(place: Place) -> None: 
     assert version(place) == "2"
 
 
+@pytest.mark.campaign
 async def test_a_canary_whose_log_tells_of_failures_goes_back(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -365,6 +366,7 @@ async def test_a_canary_whose_log_tells_of_failures_goes_back(place: Place) -> N
     assert version(place) == "1"
 
 
+@pytest.mark.campaign
 async def test_a_canary_whose_log_matches_a_new_pattern_once_goes_back(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -378,6 +380,7 @@ async def test_a_canary_whose_log_matches_a_new_pattern_once_goes_back(place: Pl
     assert last(place).details["canary"]["passed"] is False
 
 
+@pytest.mark.campaign
 async def test_a_canary_whose_service_is_restarted_goes_back(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -396,6 +399,7 @@ async def test_a_canary_whose_service_is_restarted_goes_back(place: Place) -> No
     assert version(place) == "1"
 
 
+@pytest.mark.campaign
 async def test_a_canary_whose_service_has_an_error_on_record_goes_back(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")

@@ -87,7 +87,7 @@ class _Page(BaseHTTPRequestHandler):
 def foreign_origin() -> Iterator[str]:
     """The address of a page that is not the server's."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:

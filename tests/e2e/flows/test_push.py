@@ -43,7 +43,7 @@ async def server(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
     desk = PushDesk(asyncio.get_running_loop())
     with AnswerServer(("127.0.0.1", 0), page, page, RateLimit(100), desk.receive) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+        threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{made.server_port}/push"
         finally:

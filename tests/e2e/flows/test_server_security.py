@@ -361,6 +361,7 @@ def _is_up(url: str) -> bool:
 SAVE = "from prefect.blocks.system import Secret; Secret(value='hook-planted-91').save('hook')"
 
 
+@pytest.mark.campaign
 def test_the_key_of_encrypted_blocks_leaves_the_database_and_what_it_encrypted_stays_readable(tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     copy_database(home)
@@ -382,6 +383,7 @@ def test_the_key_of_encrypted_blocks_leaves_the_database_and_what_it_encrypted_s
         assert key.encode() not in file.read_bytes(), file
 
 
+@pytest.mark.campaign
 def test_a_fresh_server_never_has_its_key_in_the_database(target: ServerTarget, tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     with own_server(home, new_database=True):

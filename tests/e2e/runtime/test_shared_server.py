@@ -87,6 +87,7 @@ def test_commands_at_once_share_one_server(commands: Commands) -> None:
     assert commands.servers() == [commands.server()]
 
 
+@pytest.mark.campaign
 def test_server_ends_when_no_command_uses_it(commands: Commands) -> None:
     with commands.using(1):
         left = commands.server()
@@ -97,6 +98,7 @@ def test_server_ends_when_no_command_uses_it(commands: Commands) -> None:
         assert commands.server() != left
 
 
+@pytest.mark.campaign
 def test_server_stays_while_a_command_uses_it_and_ends_when_that_is_killed(commands: Commands) -> None:
     with commands.using(3) as (running, address):
         left = commands.server()
@@ -119,6 +121,7 @@ def test_server_is_as_closed_as_that_of_roas_serve(commands: Commands) -> None:
             assert (commands.home / name).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.campaign
 def test_changed_settings_get_a_new_server_once_the_old_one_is_free(commands: Commands) -> None:
     changed = {"PREFECT_SERVER_EVENTS_MAXIMUM_LABELS_PER_RESOURCE": "400"}
     with commands.using() as (_, old):
@@ -131,6 +134,7 @@ def test_changed_settings_get_a_new_server_once_the_old_one_is_free(commands: Co
         assert is_gone(left)
 
 
+@pytest.mark.campaign
 def test_server_ends_when_the_data_folder_is_removed(commands: Commands) -> None:
     with commands.using():
         left = commands.server()

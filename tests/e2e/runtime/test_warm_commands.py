@@ -107,6 +107,7 @@ def test_files_keep_their_mode(warm: WarmUser, tmp_path: Path) -> None:
     assert (tmp_path / "there").stat().st_mode == (tmp_path / "here").stat().st_mode
 
 
+@pytest.mark.campaign
 def test_a_hundred_commands_leave_nothing_in_the_warm_process(user: WarmUser) -> None:
     process = user.leave()
     user.run("parent")

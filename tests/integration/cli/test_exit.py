@@ -72,7 +72,7 @@ class _RefusesEverything(BaseHTTPRequestHandler):
 @pytest.fixture
 def failing_api() -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), _RefusesEverything)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/api"
     server.shutdown()
     server.server_close()
