@@ -38,7 +38,7 @@ from models.errors import Pattern, RecordedError
 from models.failures import StoreError
 from models.operations import FOUND, Operation, OperationStatus, OperationType, StateChange
 from models.records import RecoveryRecords
-from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
+from models.recovery import Choice, RecoveryExecution, StepSpec, Ticket, TicketEntry
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of
@@ -113,12 +113,16 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     kill leave none. The engine keeps its last few hundred events only; our own stops are in the store.
     """
 
-    name = environment.name
-    changes = await from_stores(lambda stores: stores.progress.last_changes(name), lambda known: known.last_changes)
+    name, since = environment.name, datetime.now(UTC) - _RESUMABLE_WITHIN
+
+    def read(stores: Stores) -> tuple[Mapping[str, StateChange], Sequence[RecoveryExecution]]:
+        return stores.progress.last_changes(name), stores.recoveries.find(environment=name, since=since)
+
+    changes, past = await from_stores(read, lambda known: (known.last_changes, known.executions))
 
     def inspect() -> _Stopped:
         mine = engine_of(environment).containers.inspect_project(environment.project, service)
-        return _was_stopped(environment, service, mine, changes)
+        return _was_stopped(environment, service, mine, changes, _replaced_since(past, name))
 
     return await _noted(await asyncio.to_thread(inspect))
 
@@ -182,15 +186,17 @@ async def snapshot_before_planning(
     # A dependency that another attempt stopped for a moment is not kept down by a person.
     ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
     needed = [name for name in error.dependencies_down if name not in ours]
+    replaced = _replaced_since(past, error.environment)
 
     def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
         container_states = engine_of(environment).containers.inspect_project(environment.project)
         paused_services = {seen.service for seen in container_states if seen.state == "paused"}
         return (
-            _was_stopped(environment, service, container_states, known.last_changes),
+            _was_stopped(environment, service, container_states, known.last_changes, replaced),
             {
                 # No action can help the dependants of what a person stopped or paused.
-                name: name in paused_services or _was_stopped(environment, name, container_states, known.last_changes)
+                name: name in paused_services
+                or _was_stopped(environment, name, container_states, known.last_changes, replaced)
                 for name in needed
             },
             release_before(known.releases, container_states, error.first_seen)[1],
@@ -372,11 +378,23 @@ async def _noted(stopped: _Stopped) -> bool:
     return stopped
 
 
+def _replaced_since(past: Sequence[RecoveryExecution], environment: str) -> dict[str, datetime]:
+    """Return since when a step of ours that stops a service's containers to replace them runs, or was cut off."""
+    return {
+        one.service: step.started_at
+        for one in past
+        if one.environment == environment and one.ended_at is None and one.service
+        for step in one.steps
+        if step.ok is None and step.name == StepSpec.RECREATE
+    }
+
+
 def _was_stopped(
     environment: Environment,
     service: str,
     container_states: Sequence[ContainerState],
     changes: Mapping[str, StateChange],
+    replaced: Mapping[str, datetime],
 ) -> _Stopped:
     last, events = changes.get(service), engine_of(environment).events
     for seen in container_states:
@@ -385,6 +403,8 @@ def _was_stopped(
         requested = last is not None and last.details.get("on_request")
         if last is not None and requested and (seen.started_at is None or seen.started_at <= last.changed_at):
             return True
+        if service in replaced and seen.finished_at >= replaced[service]:
+            continue
         around = timedelta(seconds=30)
         with events.stream(
             environment.project,
