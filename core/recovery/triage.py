@@ -15,6 +15,7 @@ from models.compose import ServiceDeclaration
 from models.containers import ContainerEvent, ContainerState
 from models.health import UNHEALTHY_STATES, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
+from models.operations import RECOVERY_OF
 
 LOOP_WITHIN = timedelta(minutes=5)
 """The engine waits up to a minute before it restarts what keeps ending."""
@@ -280,7 +281,10 @@ def _without_what_is_known(
     if tracker.recovering:
         return replace(observation, decision=Decision.IGNORE, reason="it is being recovered")
     if context.held is not None:
-        return replace(observation, decision=Decision.WAIT, reason=f"{context.held} has the environment in hand")
+        # What fails in an operation is recorded by it, once; a recovery records only its own service.
+        crashed = observation.crashed and RECOVERY_OF in context.held
+        reason = f"{context.held} has the environment in hand"
+        return replace(observation, decision=Decision.WAIT, reason=reason, crashed=crashed)
     if observation.service in context.muted:
         return replace(observation, decision=Decision.WAIT, reason="it is under maintenance")
     if tracker.end_requested_at is not None and now - tracker.end_requested_at < SETTLE:

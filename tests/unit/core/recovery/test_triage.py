@@ -258,3 +258,10 @@ def test_nothing_is_recovered_twice_or_while_an_operation_holds_the_environment(
     assert triage([bad("web")], TriageContext(muted=["web"]), NOON).wait
     held = triage([bad("web")], TriageContext(held="a start by ann"), NOON)
     assert "a start by ann" in held.wait[0].reason
+
+
+def test_a_crash_within_an_operation_is_recorded_by_the_operation_alone() -> None:
+    crashed = judged(replace(SEEN, state="restarting"), declaration=ALWAYS, ends=(NOON,))
+    assert triage([crashed], TriageContext(), NOON).wait[0].crashed
+    assert not triage([crashed], TriageContext(held="a start by ann"), NOON).wait[0].crashed
+    assert triage([crashed], TriageContext(held="e1#1 (recovery of db)"), NOON).wait[0].crashed
