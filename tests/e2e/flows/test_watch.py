@@ -120,7 +120,7 @@ async def test_what_a_start_of_the_engine_left_down_is_brought_up_causes_first(
 
     assert tickets == []
     began = {step.target: step.started_at for step in steps if step.name == "restart"}
-    assert max(began, key=lambda name: began[name]) == "top"
+    assert began["base"] < began["top"]
 
 
 async def test_a_service_that_turns_unhealthy_is_restarted(place: Place) -> None:
