@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +36,7 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
 from models.failures import StoreError
+from models.metrics import HOST
 from models.operations import FOUND, Operation, OperationStatus, OperationType, StateChange
 from models.records import RecoveryRecords
 from models.recovery import Choice, RecoveryExecution, StepSpec, Ticket, TicketEntry
@@ -46,6 +47,9 @@ from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
 from tasks.runtime.store_access import ANSWER_WITHIN, BUDGET_WINDOW, from_stores, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
 from tasks.runtime.traces import traceparent
+
+PREDICTION = "prediction"
+"""The source of errors that monitoring expects."""
 
 _A_MOMENT = timedelta(seconds=1)
 _RESUMABLE_WITHIN = timedelta(hours=1)
@@ -311,15 +315,37 @@ async def settle_dependants(environment: str, well: Sequence[str], unseen_since:
     return await _settle(environment, well, unseen_since, why)
 
 
+@task(name="resolve errors that were predicted", **WRITE)
+async def settle_predicted(environment: str, expected: Collection[str]) -> list[str]:
+    """Resolve predicted errors of services of which no open alert and no prediction warns; return their ids.
+
+    `expected` are the other services, HOST among them where it is one.
+    """
+    why = "the alert that warned of it is over"
+
+    def reason_of(error: RecordedError) -> str | None:
+        foreseen = error.predictive and error.source == PREDICTION
+        return why if foreseen and (error.service or HOST) not in expected else None
+
+    return await _settle_where(environment, reason_of)
+
+
 async def _settle(
     environment: str, services: Sequence[str], unseen_since: datetime, why: Callable[[RecordedError], str | None]
 ) -> list[str]:
+    def reason_of(error: RecordedError) -> str | None:
+        observed = error.source in OBSERVED_SOURCES and not error.predictive
+        if (error.service or NO_SERVICE) not in services or not observed or error.last_seen > unseen_since:
+            return None
+        return why(error)
+
+    return await _settle_where(environment, reason_of)
+
+
+async def _settle_where(environment: str, why: Callable[[RecordedError], str | None]) -> list[str]:
     def settle(stores: Stores) -> list[str]:
         over = []
         for error in stores.errors.unresolved(environment):
-            observed = error.source in OBSERVED_SOURCES and not error.predictive
-            if (error.service or NO_SERVICE) not in services or not observed or error.last_seen > unseen_since:
-                continue
             if (reason := why(error)) is not None:
                 entry = TicketEntry(at=datetime.now(UTC), by="roas", what=reason)
                 stores.errors.resolve(error.error_id, entry.at, reason)
