@@ -157,11 +157,14 @@ def plan_recovery(
     )
 
 
-def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts) -> str | None:
+def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts, undoing: bool = False) -> str | None:
     """Return the wish of a person against acting on a service now, as a sentence; None without one.
 
-    It is asked for before each step of an attempt: the wish may be younger than the plan.
+    It is asked for before each step of an attempt: the wish may be younger than the plan. A pause does not hold back
+    the undoing of what the attempt itself has changed, which would leave half of it; a stop of the service does.
     """
+    if undoing:
+        return _kept_down(service, facts)
     if wish := _kept_down(service, facts) or _switched_off(service, facts):
         return wish
     if not policy.automatic or policy.dry_run:

@@ -62,8 +62,8 @@ _CUT_OFF = "its runner ended in the middle of it; it is not done again"
 class Case:
     """One error of one service that recovery acts on.
 
-    `objection` returns the wish of a person against acting on a service now, None without one. `finish` records how
-    an attempt ended, with its ticket.
+    `objection` returns the wish of a person against acting on a service now, or against undoing there what the attempt
+    did (True); None without one. `finish` records how an attempt ended, with its ticket.
     """
 
     environment: Environment
@@ -74,7 +74,7 @@ class Case:
     facts: RecoveryFacts
     script: str | None
     detected_at: datetime
-    objection: Callable[[str], Awaitable[str | None]]
+    objection: Callable[[str, bool], Awaitable[str | None]]
     finish: Callable[[RecoveryExecution], Awaitable[None]]
 
 
@@ -104,7 +104,7 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
         if isinstance(attempt, RecoveryPlan):
             ready = await _prepared(case, attempt, diagnosed)
             # Another process may have held the environment until now, for a person who stopped the service.
-            if (wish := await case.objection(case.service)) is not None:
+            if (wish := await case.objection(case.service, False)) is not None:
                 raise ActionRefusedError(wish)
             return await _run_attempt(case, ready)
         steps = without_lost_starts(attempt.steps, await inspect_application(case.environment))
@@ -285,14 +285,14 @@ class _AttemptJournal:
             if (name, step.target) in done:
                 continue
             try:
-                await self._refuse_against_a_wish(step)
+                await self._refuse_against_a_wish(step, undoing=True)
                 await self.record(name, step.target, self._do(step))
             except (RoasError, TimeoutError) as error:
                 log.error("%s of %s could not be undone: %s", step.doing, step.target, error)
 
-    async def _refuse_against_a_wish(self, step: PlannedStep) -> None:
+    async def _refuse_against_a_wish(self, step: PlannedStep, *, undoing: bool = False) -> None:
         """Ask again before a step whether a person wants it: since the plan was made, minutes may have passed."""
-        if (wish := await self._case.objection(step.service)) is not None:
+        if (wish := await self._case.objection(step.service, undoing)) is not None:
             raise ActionRefusedError(f"{step.doing} of {step.target} was not done: {wish}")
 
     async def finish(self, failed: str | None) -> RecoveryExecution:

@@ -169,13 +169,13 @@ class RecoveryProcess:
         past, self._facts = await self._read_facts(self.service)
         return past
 
-    async def _objection(self, service: str) -> str | None:
+    async def _objection(self, service: str, undoing: bool = False) -> str | None:
         """Return the wish of a person against acting on a service now; None without one, or where one decided."""
         environment = self.context.environment
         if self._by_person or environment is None:
             return None
         _, facts = await self._read_facts(service)
-        return objection(service, policy=environment.recovery, facts=facts)
+        return objection(service, policy=environment.recovery, facts=facts, undoing=undoing)
 
     async def _read_facts(self, service: str | None) -> tuple[Sequence[RecoveryExecution], RecoveryFacts]:
         environment, now = self.context.environment, datetime.now(UTC)
