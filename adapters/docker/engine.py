@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
+from datetime import datetime
 from functools import cached_property
 
 from adapters.docker.beside import Beside
@@ -15,6 +17,7 @@ from adapters.docker.states import moment
 from adapters.docker.statistics import Statistics
 from models.containers import EngineInfo
 from models.environments import is_local_engine
+from models.failures import ContainerGoneError, EnginePermissionError
 
 
 class DockerEngine(EngineClient):
@@ -50,6 +53,18 @@ class DockerEngine(EngineClient):
             return False
         with self.translate_errors("describing itself"):
             return str(self.reading.info().get("Name", "")) == socket.gethostname()
+
+    def started_at(self) -> datetime | None:
+        """Return when the engine's program started last; None where it cannot be told, as without a default bridge.
+
+        It makes its bridge anew whenever it starts, and reports no other moment of it.
+
+        Raises:
+            EngineUnreachableError: It did not answer.
+        """
+        with suppress(ContainerGoneError, EnginePermissionError), self.translate_errors("inspecting its bridge"):
+            return moment(self.reading.inspect_network("bridge").get("Created"))
+        return None
 
     def info(self) -> EngineInfo:
         """Describe the engine.

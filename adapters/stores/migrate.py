@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import threading
 from contextlib import closing
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from models.failures import StoreError, StoreTooNewError
+from models.failures import StoreCorruptError, StoreError, StoreTooNewError
 
 log = logging.getLogger("roas")
 
@@ -25,6 +26,8 @@ LAST_BEFORE_RELEASE = {"deployment_logs": "0005", "monitoring": "0006", "errors"
 """The revisions from before the first release, from 0001 up to these, were squashed into `r0001`."""
 
 _SQUASHED_INTO = "r0001"
+
+_REVISION = re.compile(r"r?[0-9]{4}")
 
 _one_at_a_time = threading.Lock()
 """Alembic keeps what it upgrades in its modules, for one thread."""
@@ -48,7 +51,8 @@ def file_revision(path: Path) -> str | None:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
             found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
+        # Also of a file whose schema or rows are no text any more.
         return None
     return None if found is None else str(found[0])
 
@@ -72,6 +76,8 @@ def upgrade(connection: sa.Connection, store: str, *, may_change: bool = True) -
     at, head = revision_of(connection), HEADS[store]
     if at == head:
         return
+    if at is not None and not _REVISION.fullmatch(at):
+        raise StoreCorruptError(f"Store {store} is damaged: its revision reads {at!r};", advice="")
     if at is not None and not is_known(at, store):
         raise StoreTooNewError(
             f"Store {store} is newer than this program: it is at revision {at}, this program knows up to {head};",

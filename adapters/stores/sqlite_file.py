@@ -19,7 +19,7 @@ from adapters.host.private_files import make_private_folder, open_private
 from adapters.stores.gate import Gate
 from adapters.stores.migrate import upgrade
 from adapters.stores.trouble import OurWords
-from models.failures import StoreCorruptError, StoreError
+from models.failures import StoreBusyError, StoreCorruptError, StoreError, StoreFullError, StoreTooNewError
 
 log = logging.getLogger("roas")
 
@@ -29,6 +29,7 @@ FIRST_SAFE_SQLITE = (3, 51, 3)
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 _CHECKPOINT_PAGES = 2000
 INCREMENTAL = 2
+_NUMBERS = (sa.Integer, sa.Numeric)
 ASIDE = ".corrupt-"
 
 
@@ -73,7 +74,12 @@ class SqliteFile:
         """
         try:
             self._open()
-        except StoreCorruptError as error:
+        except (StoreTooNewError, StoreBusyError, StoreFullError):
+            raise
+        except StoreError as error:
+            # Bytes that were flipped in its schema may read as any other mistake.
+            if not isinstance(error, StoreCorruptError) and not self._is_damaged():
+                raise
             self._put_aside(str(error))
             self._open()
         self._suspected = False
@@ -252,12 +258,32 @@ class SqliteFile:
                 driver.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
                 driver.execute("PRAGMA journal_mode=WAL").fetchone()
 
+    def _is_damaged(self) -> bool:
+        try:
+            with OurWords(self._label), self._writers.connect() as connection:
+                self._judge(connection)
+        except StoreError as error:
+            return isinstance(error, StoreCorruptError)
+        return False
+
     def _judge(self, connection: sa.Connection) -> None:
-        faults = driver_of(connection).execute("PRAGMA quick_check(5)").fetchall()
+        """Check the file's structure, and that every text, moment and list in it can be read."""
+        # Mapping the tables takes time, which no sound store should cost.
+        from adapters.stores.sql import tables_of
+
+        driver = driver_of(connection)
+        faults = driver.execute("PRAGMA quick_check(5)").fetchall()
         if faults != [("ok",)]:
             said = "; ".join(str(fault[0]) for fault in faults)
             raise StoreCorruptError(f"{self._label} is damaged: {said};", advice="")
-        self._suspect_path.unlink()
+        for target in tables_of(self.name).values():
+            there = {row[1] for row in driver.execute(f'PRAGMA table_info("{target.name}")')}
+            told = [one for one in target.columns if one.name in there and not isinstance(one.type, _NUMBERS)]
+            if told:
+                for _ in connection.execute(sa.select(*told), execution_options={"yield_per": 1000}):
+                    pass
+        connection.rollback()
+        self._suspect_path.unlink(missing_ok=True)
 
     @property
     def _suspect_path(self) -> Path:

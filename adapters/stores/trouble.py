@@ -43,6 +43,13 @@ class OurWords(AbstractContextManager[None]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, UnicodeDecodeError):
+            # Only text is ever written, and the driver raises this of a name in the schema as well.
+            if self._damaged is not None:
+                self._damaged()
+            raise StoreCorruptError(f"{self._store}: {error};", advice=_ASIDE) from error
+        if isinstance(error, StoreCorruptError) and self._damaged is not None:
+            self._damaged()
         if isinstance(error, sa.exc.DBAPIError | sqlite3.Error):
             ours = in_our_words(error, self._store)
             if self._damaged is not None and isinstance(ours, StoreCorruptError):
@@ -68,6 +75,8 @@ def in_our_words(error: BaseException, store: str) -> StoreError:
             advice="a host writes only what belongs to it: `roas fleet` shows where environments belong.",
         )
     code = getattr(original, "sqlite_errorname", None) or _postgresql_code(original)
+    if not code and _NO_TEXT in str(original):
+        return StoreCorruptError(f"{store}: {said(original)};", advice=_ASIDE)
     for kind, prefixes, advice in _KINDS:
         if code.startswith(prefixes):
             return kind(f"{store}: {said(original)} ({code});", advice=advice)
@@ -75,6 +84,11 @@ def in_our_words(error: BaseException, store: str) -> StoreError:
 
 
 _SEE = "`roas stores check` tells the state of the stores."
+
+_NO_TEXT = "Could not decode to UTF-8"
+"""The driver's own words of a value that is no text; no code comes with them."""
+
+_ASIDE = "the next writer sets the file aside, never deletes it; restore the last backup with `roas restore`."
 
 _REACH = "is the server up, and do ROAS_STORES_URL and its password say the right things?"
 
@@ -94,7 +108,7 @@ _KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
     (
         StoreCorruptError,
         ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
-        "the next writer sets the file aside, never deletes it; restore the last backup with `roas restore`.",
+        _ASIDE,
     ),
     (
         StoreCorruptError,

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from core.common.weekly import times_around
 from models.environments import QuietHours
-from models.errors import Severity
-from models.notifications import News, ReportedError
+from models.errors import Category, Severity
+from models.notifications import News, NotificationReason, ReportedError
 
 SINGLE = 3
 """So many news at once are messages of their own; more are one digest."""
@@ -50,15 +50,16 @@ def pace(
 
     `causes` are all errors that are open or ended within the last hour, `sent` the moments of the messages that the
     channel got within the last hour, `quiet` the quiet hours of each environment. What is critical never waits. In
-    quiet hours the rest does, until their end.
+    quiet hours the rest does, until their end. The first failure of a cause within an hour is told also of a service
+    that is flapping.
     """
     urgent = [one for one in news if is_critical(one)]
     rest = [one for one in news if not is_critical(one) and not _is_quiet(quiet.get(one.environment, ()), now)]
     flapping: list[Batch] = []
     for key, flaps in _flapping(causes, now).items():
-        of_it = [one for one in rest if (one.environment, one.service) == key]
-        rest = [one for one in rest if (one.environment, one.service) != key]
-        if of_it and now - _last_reported(causes, key, now) >= FLAPPING_EVERY:
+        of_it = [one for one in rest if (one.environment, one.service) == key and not _is_first(one, causes, now)]
+        rest = [one for one in rest if one not in of_it]
+        if of_it and now - _last_reported(of_it, causes, key, now) >= FLAPPING_EVERY:
             flapping.append(Batch(news=tuple(of_it), flaps=flaps))
     if sum(now - at < STORM for at in sent) >= SINGLE or len(sent) >= MOST_AN_HOUR:
         return _grouped(urgent)
@@ -105,12 +106,30 @@ def _flapping(causes: Iterable[ReportedError], now: datetime) -> dict[_Service, 
     return {key: count for key, count in counts.items() if count >= FLAPS}
 
 
-def _last_reported(causes: Iterable[ReportedError], key: _Service, now: datetime) -> datetime:
+def _is_first(news: News, causes: Iterable[ReportedError], now: datetime) -> bool:
+    """Whether news is of a failure whose cause was not reported within the last hour."""
+    if news.occasion is not NotificationReason.FAILED or news.cause is None:
+        return False
+    return not any(
+        _kind_of(cause) == _kind_of(news.cause) and at is not None and now - at < HOUR
+        for cause in causes
+        for at in (cause.reported.last_at, cause.reported.end_at)
+    )
+
+
+def _kind_of(cause: ReportedError) -> tuple[str, str | None, Category, str | None]:
+    error, verdict = cause.error, cause.error.verdict
+    return error.environment, error.service, verdict.category, verdict.template or verdict.pattern_name
+
+
+def _last_reported(news: Iterable[News], causes: Iterable[ReportedError], key: _Service, now: datetime) -> datetime:
+    """Return when a service was last reported; that it is healthy again holds no failure back."""
+    of_failures = any(one.occasion is not NotificationReason.RECOVERED for one in news)
     moments = [
         at
         for cause in causes
         if (cause.error.environment, cause.error.service) == key
-        for at in (cause.reported.last_at, cause.reported.end_at)
+        for at in (cause.reported.last_at, None if of_failures else cause.reported.end_at)
         if at is not None
     ]
     return max(moments, default=now - FLAPPING_EVERY)

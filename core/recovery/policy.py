@@ -127,16 +127,12 @@ def plan_recovery(
     strategy = _strategy(error, facts, policy, run)
     if error.verdict.category is Category.BENIGN:
         return _leave(strategy, "It is no error.")
-    if facts.stopped_by_person:
-        return _leave(strategy, f"{service} was stopped by a person, so it stays stopped.")
-    if facts.kept_down:
-        return _leave(strategy, f"{service} needs {', '.join(facts.kept_down)}, which a person keeps down.")
+    if kept := _kept_down(service, facts):
+        return _leave(strategy, kept)
     if not strategy.automatic:
         return _ask(strategy, facts.lacking or f"only a person can mend this: {error.verdict.reason}")
-    if facts.paused:
-        return _leave(strategy, "Automatic recovery is paused here.")
-    if facts.maintenance:
-        return _leave(strategy, f"{service or error.environment} is in maintenance.")
+    if off := _switched_off(service or error.environment, facts):
+        return _leave(strategy, off)
     if recovering := _recovering_dependencies(error, past, now):
         needed = ", ".join(recovering)
         why = f"{service} needs {needed}, which is being recovered"
@@ -159,6 +155,35 @@ def plan_recovery(
         attempt_id=attempt_id(error, past),
         dependencies=error.dependencies_down if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
     )
+
+
+def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts, undoing: bool = False) -> str | None:
+    """Return the wish of a person against acting on a service now, as a sentence; None without one.
+
+    It is asked for before each step of an attempt: the wish may be younger than the plan. A pause does not hold back
+    the undoing of what the attempt itself has changed, which would leave half of it; a stop of the service does.
+    """
+    if undoing:
+        return _kept_down(service, facts)
+    if wish := _kept_down(service, facts) or _switched_off(service, facts):
+        return wish
+    if not policy.automatic or policy.dry_run:
+        return "Automatic recovery is switched off for this environment."
+    return None
+
+
+def _kept_down(service: str | None, facts: RecoveryFacts) -> str | None:
+    if facts.stopped_by_person:
+        return f"{service} was stopped by a person, so it stays stopped."
+    if facts.kept_down:
+        return f"{service} needs {', '.join(facts.kept_down)}, which a person keeps down."
+    return None
+
+
+def _switched_off(about: str, facts: RecoveryFacts) -> str | None:
+    if facts.paused:
+        return "Automatic recovery is paused here."
+    return f"{about} is in maintenance." if facts.maintenance else None
 
 
 def plan_as_decided(

@@ -38,6 +38,7 @@ class ServiceTracker:
     - `crash`: when it last ended by itself and when that was observed; None once it is healthy.
     - `failed_at`: when it last failed, or its last recovery ended.
     - `dispatched`: fingerprint and moment of its last recovery.
+    - `held_as_one`: it was not recovered then, because it failed together with others; until it is healthy.
     - `next_attempt_at`: from when a postponed attempt may begin.
     """
 
@@ -50,6 +51,7 @@ class ServiceTracker:
     recovering: bool = False
     failed_at: datetime | None = None
     dispatched: tuple[str, datetime] | None = None
+    held_as_one: bool = False
     next_attempt_at: datetime | None = None
 
     def after_event(self, event: ContainerEvent) -> ServiceTracker:
@@ -75,9 +77,10 @@ class ServiceTracker:
         """Return the memory without what a start that was missed would have ended."""
         return replace(self, stopped=frozenset(), end_requested_at=None)
 
-    def after_dispatch(self, fingerprint: str, now: datetime) -> ServiceTracker:
-        """Return the memory after its failure was dispatched to recovery."""
-        return replace(self, failed_at=now, dispatched=(fingerprint, now), next_attempt_at=None)
+    def after_dispatch(self, fingerprint: str, now: datetime, *, held_as_one: bool = False) -> ServiceTracker:
+        """Return the memory after its failure was dispatched to recovery, by itself or as one with others."""
+        dispatched = (fingerprint, now)
+        return replace(self, failed_at=now, dispatched=dispatched, held_as_one=held_as_one, next_attempt_at=None)
 
     def after_recovery(self, next_attempt_at: datetime | None, now: datetime) -> ServiceTracker:
         """Return the memory when a recovery has ended; a postponed one is dispatched again when it is due."""
@@ -90,6 +93,10 @@ class ServiceTracker:
         """Return the memory after a sweep saw these containers of the service."""
         since = (self.missing_since or now) if missing else None
         return replace(self, stopped=self.stopped.intersection(containers), missing_since=since)
+
+    def recovering_since(self, period: timedelta, now: datetime) -> bool:
+        """Whether a recovery of it runs that began that shortly ago."""
+        return self.recovering and self.dispatched is not None and now - self.dispatched[1] < period
 
     def failed_within(self, period: timedelta, now: datetime) -> bool:
         """Whether it failed, or a recovery of it ended, that shortly ago."""

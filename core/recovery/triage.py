@@ -15,6 +15,7 @@ from models.compose import ServiceDeclaration
 from models.containers import ContainerEvent, ContainerState
 from models.health import UNHEALTHY_STATES, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
+from models.operations import RECOVERY_OF
 
 LOOP_WITHIN = timedelta(minutes=5)
 """The engine waits up to a minute before it restarts what keeps ending."""
@@ -66,12 +67,14 @@ class ServiceObservation:
 class TriageContext:
     """State that decides over all observations of a moment.
 
-    `held` names the operation that holds the environment, None without one. `muted` are services under maintenance.
+    `held` names the operation that holds the environment, None without one. `muted` are services under maintenance,
+    `with_engine` those that ended because the engine or its host did.
     """
 
     dependencies: Sequence[Dependency] = ()
     held: str | None = None
     muted: Collection[str] = ()
+    with_engine: Collection[str] = ()
     trackers: Mapping[str, ServiceTracker] = field(default_factory=dict)
 
 
@@ -89,8 +92,8 @@ class ServiceFailure:
 class TriageResult:
     """All observations of a moment by decision.
 
-    `at_once` are the services that failed within SETTLE, where they are so many that they have one cause outside
-    of them, so that none of them is acted on; else it is empty.
+    `at_once` are the services that fail now and began to within SETTLE, where they are so many that they have one
+    cause outside of them, so that none of them is acted on; else it is empty.
     """
 
     recover: tuple[ServiceObservation, ...]
@@ -192,21 +195,44 @@ def triage(observations: Sequence[ServiceObservation], context: TriageContext, n
     """Decide which services are recovered now, which wait, and which are ignored, each with the reason.
 
     Causes come first: a service that requires another failing one waits until that one is healthy and has been for
-    SETTLE, also where a person must recover that one. Three or more causes within SETTLE are one cause outside of
-    them, and none of them is acted on.
+    SETTLE, also where a person must recover that one. Three or more causes that fail now, and began to within SETTLE,
+    are one cause outside of them: none of them is acted on until fewer fail. A start of the engine is such a cause as
+    well, but a known one that is over: what it left down is brought up.
     """
     recent = {name for name, one in context.trackers.items() if name != NO_SERVICE and one.failed_within(SETTLE, now)}
     recovering = {name for name, one in context.trackers.items() if name != NO_SERVICE and one.recovering}
-    known = [_without_what_is_known(one, context, now) for one in observations]
+    is_storm = len(_still_held(observations, context)) >= AT_ONCE
+    known = [_without_what_is_known(one, context, now, is_storm=is_storm) for one in observations]
     failing = {one.service for one in known if one.decision is Decision.RECOVER}
     unhealthy = {one.service for one in known if one.unhealthy or one.decision is Decision.WAIT}
     unhealthy |= failing | recovering | recent
     required = [need for need in context.dependencies if need.dependency_type is DependencyType.REQUIRED]
     ordered = [_behind_its_cause(one, required, unhealthy) for one in known]
     causes, wait, ignore = (tuple(one for one in ordered if one.decision is decision) for decision in Decision)
-    at_once = {one.service for one in causes} | recent | recovering
+    at_once = {one.service for one in causes}
+    at_once |= {name for name in recovering if context.trackers[name].recovering_since(SETTLE, now)}
+    at_once -= frozenset(context.with_engine)
     alike = tuple(sorted(at_once)) if causes and len(at_once) >= AT_ONCE else ()
     return TriageResult(recover=causes, wait=wait, ignore=ignore, at_once=alike)
+
+
+def ended_with_engine(container_states: Sequence[ContainerState], started_at: datetime | None) -> frozenset[str]:
+    """Return the services that are down since an engine started, or since it or its host had ended before that."""
+    if started_at is None:
+        return frozenset()
+    mine = [seen for seen in container_states if not seen.one_off]
+    others = {
+        seen.service
+        for seen in mine
+        if seen.state != "exited" or seen.finished_at is None or seen.finished_at > started_at + SETTLE
+    }
+    return frozenset(seen.service for seen in mine) - others
+
+
+def _still_held(observations: Sequence[ServiceObservation], context: TriageContext) -> set[str]:
+    """The services that were held as one and still fail; what is not observed now has not changed."""
+    over = {one.service for one in observations if one.decision is Decision.IGNORE}
+    return {name for name, one in context.trackers.items() if one.held_as_one and name not in over}
 
 
 def _by_state(
@@ -246,7 +272,7 @@ def _by_state(
 
 
 def _without_what_is_known(
-    observation: ServiceObservation, context: TriageContext, now: datetime
+    observation: ServiceObservation, context: TriageContext, now: datetime, *, is_storm: bool
 ) -> ServiceObservation:
     """Hold an observation back while an operation, a recovery or a person deals with the service already."""
     tracker = context.trackers.get(observation.service, ServiceTracker())
@@ -255,7 +281,10 @@ def _without_what_is_known(
     if tracker.recovering:
         return replace(observation, decision=Decision.IGNORE, reason="it is being recovered")
     if context.held is not None:
-        return replace(observation, decision=Decision.WAIT, reason=f"{context.held} has the environment in hand")
+        # What fails in an operation is recorded by it, once; a recovery records only its own service.
+        crashed = observation.crashed and RECOVERY_OF in context.held
+        reason = f"{context.held} has the environment in hand"
+        return replace(observation, decision=Decision.WAIT, reason=reason, crashed=crashed)
     if observation.service in context.muted:
         return replace(observation, decision=Decision.WAIT, reason="it is under maintenance")
     if tracker.end_requested_at is not None and now - tracker.end_requested_at < SETTLE:
@@ -267,6 +296,8 @@ def _without_what_is_known(
         # The engine has had its time as well, and waits longer before each of its restarts.
         reason = "in a crash loop: it ends again whenever it is restarted"
         return replace(observation, decision=Decision.RECOVER, reason=reason)
+    if tracker.held_as_one and not is_storm:
+        return observation
     fingerprint, at = tracker.dispatched or (None, now)
     if observation.decision is Decision.RECOVER and fingerprint == observation.fingerprint and now - at < AGAIN:
         reason = f"its recovery began in the same state at {at:%H:%M:%S} UTC"

@@ -40,7 +40,7 @@ from tasks.monitoring.collect import (
     tell_cache,
 )
 from tasks.recovery.notify import notify_where_asked
-from tasks.recovery.records import settle_well
+from tasks.recovery.records import settle_predicted, settle_well
 from tasks.runtime.clients import load_environment
 from tasks.storage.freshness import read_snapshot_problems
 
@@ -118,10 +118,17 @@ async def collect(environment: str, files: tuple[str, ...]) -> Collected:
         memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), ask_sources(declared))
         judged = assess(declared, seen, memory)
         if await store_round(environment, judged, memory.collected_at):
+            await settle_predicted(environment, _warned_of(judged.outcome))
             return Collected(declared=declared, seen=seen, judged=judged)
     raise EnvironmentBusyError(
         f"{environment} was collected by others {_TIMES} times meanwhile;", advice="is it watched by several servers?"
     )
+
+
+def _warned_of(outcome: Evaluation) -> frozenset[str]:
+    """Return the services, or HOST, of which an open alert or a prediction warns."""
+    alerts = {alert.service for alert in outcome.alerts if is_predictive(alert.metric)}
+    return frozenset(alerts | {one.service for one in outcome.predictions if one.outcome is PredictionOutcome.OPEN})
 
 
 def report_of(

@@ -25,6 +25,7 @@ from models.environments import Environment
 from models.health import Health, HealthReport
 from models.metrics import HOST
 from models.recovery import RecoveryMethod, RecoveryOutcome
+from tasks.recovery.records import PREDICTION
 
 Predicted = tuple[str, str, bool]
 """A failure that is predicted: its service or HOST, its text, and whether it is critical."""
@@ -86,7 +87,7 @@ class CollectionFeed:
                 environment=environment,
                 text=text,
                 service=None if service == HOST else service,
-                source="prediction",
+                source=PREDICTION,
                 compose_files=list(self.files),
                 act=self.act and critical,
                 predictive=True,

@@ -60,7 +60,11 @@ _CUT_OFF = "its runner ended in the middle of it; it is not done again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One error of one service that recovery acts on. `finish` records how an attempt ended, with its ticket."""
+    """One error of one service that recovery acts on.
+
+    `objection` returns the wish of a person against acting on a service now, or against undoing there what the attempt
+    did (True); None without one. `finish` records how an attempt ended, with its ticket.
+    """
 
     environment: Environment
     context: IncidentContext
@@ -70,6 +74,7 @@ class Case:
     facts: RecoveryFacts
     script: str | None
     detected_at: datetime
+    objection: Callable[[str, bool], Awaitable[str | None]]
     finish: Callable[[RecoveryExecution], Awaitable[None]]
 
 
@@ -97,7 +102,11 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
                 )
             )
         if isinstance(attempt, RecoveryPlan):
-            return await _run_attempt(case, await _prepared(case, attempt, diagnosed))
+            ready = await _prepared(case, attempt, diagnosed)
+            # Another process may have held the environment until now, for a person who stopped the service.
+            if (wish := await case.objection(case.service, False)) is not None:
+                raise ActionRefusedError(wish)
+            return await _run_attempt(case, ready)
         steps = without_lost_starts(attempt.steps, await inspect_application(case.environment))
         if len(steps) < len(attempt.steps):
             log.warning("%s failed again after recovery %s had started it", case.service, attempt.attempt_id)
@@ -235,6 +244,8 @@ class _AttemptJournal:
             # How far the script came is unknown, so verification judges it.
             self.note(replace(cut_off, ok=True, detail=_CUT_OFF, ended_at=datetime.now(UTC)))
             return
+        if step.doing is not StepSpec.VERIFY:
+            await self._refuse_against_a_wish(step)
         began = cut_off.started_at if cut_off is not None else None
         self._step_context = replace(self._step_context, cut_off_from=began)
         await self.record(step.doing, step.target, self._do(step), began=began)
@@ -274,9 +285,15 @@ class _AttemptJournal:
             if (name, step.target) in done:
                 continue
             try:
+                await self._refuse_against_a_wish(step, undoing=True)
                 await self.record(name, step.target, self._do(step))
             except (RoasError, TimeoutError) as error:
                 log.error("%s of %s could not be undone: %s", step.doing, step.target, error)
+
+    async def _refuse_against_a_wish(self, step: PlannedStep, *, undoing: bool = False) -> None:
+        """Ask again before a step whether a person wants it: since the plan was made, minutes may have passed."""
+        if (wish := await self._case.objection(step.service, undoing)) is not None:
+            raise ActionRefusedError(f"{step.doing} of {step.target} was not done: {wish}")
 
     async def finish(self, failed: str | None) -> RecoveryExecution:
         """Record how the attempt ended."""

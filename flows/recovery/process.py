@@ -20,6 +20,7 @@ from core.recovery.policy import (
     RecoveryFacts,
     RecoveryPlan,
     leads_deeper,
+    objection,
     plan_as_decided,
     plan_recovery,
 )
@@ -86,6 +87,8 @@ class RecoveryProcess:
     """Why the last proposed action was not taken; its first words are the strategy."""
     _asked: tuple[str, Ticket] | None = None
     """Reason and ticket that were recorded with the end of the last attempt."""
+    _by_person: bool = False
+    """Whether a person decided about the attempt, and by that about every wish before."""
 
     @property
     def error(self) -> RecordedError:
@@ -99,8 +102,9 @@ class RecoveryProcess:
 
     async def run(self, decided: Decided | None = None) -> RecoveryOutcome:
         """Continue an interrupted attempt, or plan and act; escalate what cannot be recovered."""
+        self._by_person = decided is not None
         past = await self._gather()
-        event = await self._resumed(past, again=decided is not None)
+        event = await self._resumed(past, again=self._by_person)
         if event is None and decided is not None:
             choice, by = decided
             roll_back = choice is Choice.ROLL_BACK
@@ -111,7 +115,11 @@ class RecoveryProcess:
         return await self._drive(RecoveryState.OPEN, event)
 
     async def resume(self) -> RecoveryOutcome | None:
-        """Continue an interrupted attempt, or return how this run's last one ended; None without either."""
+        """Continue an interrupted attempt that a person decided about, or return how this run's last one ended.
+
+        None without either.
+        """
+        self._by_person = True
         event = await self._resumed(await self._gather(), again=False)
         return None if event is None else await self._drive(RecoveryState.OPEN, event)
 
@@ -123,6 +131,7 @@ class RecoveryProcess:
             # A rolled back attempt cannot be continued.
             self.last_attempt = None
             return await self.run((Choice.RETRY, "a retry of the run"))
+        self._by_person = True
         return await self._drive(RecoveryState.OPEN, self._take(last, RecoveryEvent.RESUME, escalates=True))
 
     async def already_resolved(self) -> RecoveryOutcome | None:
@@ -157,7 +166,19 @@ class RecoveryProcess:
 
     async def _gather(self) -> Sequence[RecoveryExecution]:
         """Read the facts that a plan depends on; return the earlier attempts."""
-        environment, service, now = self.context.environment, self.service, datetime.now(UTC)
+        past, self._facts = await self._read_facts(self.service)
+        return past
+
+    async def _objection(self, service: str, undoing: bool = False) -> str | None:
+        """Return the wish of a person against acting on a service now; None without one, or where one decided."""
+        environment = self.context.environment
+        if self._by_person or environment is None:
+            return None
+        _, facts = await self._read_facts(service)
+        return objection(service, policy=environment.recovery, facts=facts, undoing=undoing)
+
+    async def _read_facts(self, service: str | None) -> tuple[Sequence[RecoveryExecution], RecoveryFacts]:
+        environment, now = self.context.environment, datetime.now(UTC)
         facts = RecoveryFacts(
             service=service,
             failing_services=self.failing_services,
@@ -174,8 +195,7 @@ class RecoveryProcess:
                 engine=environment.engine,
                 host_id=this_host().host_id,
             )
-        past, self._facts = await snapshot_before_planning(self.error, environment, facts, now=now)
-        return past
+        return await snapshot_before_planning(self.error, environment, facts, now=now)
 
     async def _make_plan(self) -> RecoveryEvent:
         self._past = await self._gather() if self._gathered is None else self._gathered
@@ -225,6 +245,7 @@ class RecoveryProcess:
             facts=self._facts,
             script=self.diagnosis.script,
             detected_at=self.diagnosis.detected_at,
+            objection=self._objection,
             finish=self._record_end,
         )
         try:
@@ -303,7 +324,11 @@ class RecoveryProcess:
     async def _question_after(self, execution: RecoveryExecution) -> Question | None:
         """Return what a person is asked after a failed attempt; None where another step comes next."""
         if self._escalates:
-            return Question(execution.final_status, attempt_details(execution))
+            question = Question(execution.final_status, attempt_details(execution))
+            try:
+                return None if await self._objection(execution.service or "") else question
+            except (RoasError, TimeoutError):
+                return question
         try:
             if await self._ran_into_root_cause(execution):
                 return None

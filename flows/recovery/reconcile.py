@@ -82,9 +82,11 @@ class Reconciler:
         found = triage(observations, replace(context, trackers=self.trackers), now)
         for one in found.ignore:
             if not one.unhealthy:
-                self.trackers[one.service] = replace(self.tracker(one.service), next_attempt_at=None)
+                tracker = self.tracker(one.service)
+                self.trackers[one.service] = replace(tracker, next_attempt_at=None, held_as_one=False)
         for one in found.recover:
-            self.trackers[one.service] = self.tracker(one.service).after_dispatch(one.fingerprint, now)
+            tracker, as_one = self.tracker(one.service), bool(found.at_once)
+            self.trackers[one.service] = tracker.after_dispatch(one.fingerprint, now, held_as_one=as_one)
         return found
 
     def begin(self, service: str) -> None:

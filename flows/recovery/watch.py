@@ -24,6 +24,7 @@ from core.recovery.triage import (
     ServiceFailure,
     ServiceObservation,
     TriageContext,
+    ended_with_engine,
     observe_containers,
     observe_verdict,
 )
@@ -42,7 +43,7 @@ from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
 from tasks.deployment.services import inspect_application, read_known
-from tasks.monitoring.events import EventFeed, in_hand, inspect_environment, listen
+from tasks.monitoring.events import EventFeed, engine_started_at, in_hand, inspect_environment, listen
 from tasks.monitoring.watch_lock import watching_alone
 from tasks.recovery.notify import UNHEALTHY, announce, notify_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
@@ -228,7 +229,9 @@ class EnvironmentWatcher:
             log.info("%s cannot be looked at: %s", ", ".join(sorted(queued)), error or type(error).__name__)
             return
         now = datetime.now(UTC)
-        self._decide(self._observe(application, queued, container_states, now), application, held, now)
+        observations = self._observe(application, queued, container_states, now)
+        with_engine = await self._ended_with_engine(observations, container_states)
+        self._decide(observations, application, held, now, with_engine)
 
     async def sweep(self) -> None:
         """Observe every service: for missed events, and for what was left to settle."""
@@ -277,7 +280,8 @@ class EnvironmentWatcher:
             )
             for verdict in health.services
         ]
-        self._decide(self.reconciler.put_off(observations, changed), application, held, now)
+        with_engine = await self._ended_with_engine(observations, container_states)
+        self._decide(self.reconciler.put_off(observations, changed), application, held, now, with_engine)
         if self._access.away:
             return
         await self._settle(health, held, now)
@@ -314,6 +318,18 @@ class EnvironmentWatcher:
             if one.replicas
         ]
 
+    async def _ended_with_engine(
+        self, observations: Sequence[ServiceObservation], container_states: Sequence[ContainerState]
+    ) -> frozenset[str]:
+        """Return the services that are down since a start of the engine, where so many fail that it matters."""
+        if sum(one.decision is Decision.RECOVER for one in observations) < AT_ONCE:
+            return frozenset()
+        try:
+            return ended_with_engine(container_states, await engine_started_at(self._declared))
+        except (RoasError, TimeoutError) as error:
+            log.info("when the engine started is not known: %s", error or type(error).__name__)
+            return frozenset()
+
     async def _record_stop(self, service: str) -> None:
         """Record a person's stop while the engine still knows of it; an operation records its own."""
         if await in_hand(self._declared.name) is None and not await stopped_by_person(self._declared, service):
@@ -322,7 +338,12 @@ class EnvironmentWatcher:
             self._sweep_after(timedelta())
 
     def _decide(
-        self, observations: Sequence[ServiceObservation], application: Application, held: str | None, now: datetime
+        self,
+        observations: Sequence[ServiceObservation],
+        application: Application,
+        held: str | None,
+        now: datetime,
+        with_engine: Collection[str],
     ) -> None:
         """Triage observations, start the recoveries, and log what is left alone."""
         windows = maintenance_windows(self._declared.maintenance, now)
@@ -330,6 +351,7 @@ class EnvironmentWatcher:
             dependencies=dependencies_of(self._declared, application),
             held=held,
             muted=frozenset(name for name in application.services if any(one.covers(name, now) for one in windows)),
+            with_engine=with_engine,
         )
         found = self.reconciler.decide(observations, context, now)
         for one in (*found.wait, *found.ignore):

@@ -13,6 +13,8 @@ from pydantic_core import to_json
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field
 
+from models.failures import StoreCorruptError
+
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """Whole numbers over 32 bits; SQLite's own integers already reach 64."""
 
@@ -55,7 +57,17 @@ def _from_naive_utc(value: datetime | None) -> datetime | None:
 
 
 def _from_utc_text(value: str | None) -> datetime | None:
-    return None if value is None else _from_naive_utc(datetime.fromisoformat(value))
+    if value is None:
+        return None
+    try:
+        return _from_naive_utc(datetime.fromisoformat(value))
+    except (ValueError, TypeError) as error:
+        raise _unreadable(value) from error
+
+
+def _unreadable(value: object) -> StoreCorruptError:
+    shown = repr(value)[:60]
+    return StoreCorruptError(f"A store holds {shown}, which cannot be read;", advice="`roas stores check` says more.")
 
 
 class JsonText(TypeDecorator[Any]):
@@ -70,7 +82,10 @@ class JsonText(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         """Read JSON."""
-        return None if value is None else json.loads(value)
+        try:
+            return None if value is None else json.loads(value)
+        except (ValueError, TypeError) as error:
+            raise _unreadable(value) from error
 
 
 def _field(kind: Any, *, default: Any = None, server: str | None = None, nullable: bool = False, **more: Any) -> Any:

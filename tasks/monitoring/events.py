@@ -265,6 +265,17 @@ async def inspect_environment(environment: Environment) -> tuple[list[ContainerS
 
 @retry_read
 @in_thread
+def engine_started_at(environment: Environment) -> datetime | None:
+    """Return when an environment's engine started last, by its own clock; None where it cannot be told.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+    return engine_of(environment).started_at()
+
+
+@retry_read
+@in_thread
 def is_watched(environment: str, now: datetime) -> bool:
     """Whether a watch of an environment left a heartbeat lately."""
     last = open_stores().heartbeats.of(f"watch/{environment}")

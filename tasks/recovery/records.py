@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -36,9 +36,10 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
 from models.failures import StoreError
+from models.metrics import HOST
 from models.operations import FOUND, Operation, OperationStatus, OperationType, StateChange
 from models.records import RecoveryRecords
-from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
+from models.recovery import Choice, RecoveryExecution, StepSpec, Ticket, TicketEntry
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of
@@ -46,6 +47,9 @@ from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
 from tasks.runtime.store_access import ANSWER_WITHIN, BUDGET_WINDOW, from_stores, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
 from tasks.runtime.traces import traceparent
+
+PREDICTION = "prediction"
+"""The source of errors that monitoring expects."""
 
 _A_MOMENT = timedelta(seconds=1)
 _RESUMABLE_WITHIN = timedelta(hours=1)
@@ -113,12 +117,16 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     kill leave none. The engine keeps its last few hundred events only; our own stops are in the store.
     """
 
-    name = environment.name
-    changes = await from_stores(lambda stores: stores.progress.last_changes(name), lambda known: known.last_changes)
+    name, since = environment.name, datetime.now(UTC) - _RESUMABLE_WITHIN
+
+    def read(stores: Stores) -> tuple[Mapping[str, StateChange], Sequence[RecoveryExecution]]:
+        return stores.progress.last_changes(name), stores.recoveries.find(environment=name, since=since)
+
+    changes, past = await from_stores(read, lambda known: (known.last_changes, known.executions))
 
     def inspect() -> _Stopped:
         mine = engine_of(environment).containers.inspect_project(environment.project, service)
-        return _was_stopped(environment, service, mine, changes)
+        return _was_stopped(environment, service, mine, changes, _replaced_since(past, name))
 
     return await _noted(await asyncio.to_thread(inspect))
 
@@ -182,15 +190,17 @@ async def snapshot_before_planning(
     # A dependency that another attempt stopped for a moment is not kept down by a person.
     ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
     needed = [name for name in error.dependencies_down if name not in ours]
+    replaced = _replaced_since(past, error.environment)
 
     def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
         container_states = engine_of(environment).containers.inspect_project(environment.project)
         paused_services = {seen.service for seen in container_states if seen.state == "paused"}
         return (
-            _was_stopped(environment, service, container_states, known.last_changes),
+            _was_stopped(environment, service, container_states, known.last_changes, replaced),
             {
                 # No action can help the dependants of what a person stopped or paused.
-                name: name in paused_services or _was_stopped(environment, name, container_states, known.last_changes)
+                name: name in paused_services
+                or _was_stopped(environment, name, container_states, known.last_changes, replaced)
                 for name in needed
             },
             release_before(known.releases, container_states, error.first_seen)[1],
@@ -305,15 +315,37 @@ async def settle_dependants(environment: str, well: Sequence[str], unseen_since:
     return await _settle(environment, well, unseen_since, why)
 
 
+@task(name="resolve errors that were predicted", **WRITE)
+async def settle_predicted(environment: str, expected: Collection[str]) -> list[str]:
+    """Resolve predicted errors of services of which no open alert and no prediction warns; return their ids.
+
+    `expected` are the other services, HOST among them where it is one.
+    """
+    why = "the alert that warned of it is over"
+
+    def reason_of(error: RecordedError) -> str | None:
+        foreseen = error.predictive and error.source == PREDICTION
+        return why if foreseen and (error.service or HOST) not in expected else None
+
+    return await _settle_where(environment, reason_of)
+
+
 async def _settle(
     environment: str, services: Sequence[str], unseen_since: datetime, why: Callable[[RecordedError], str | None]
 ) -> list[str]:
+    def reason_of(error: RecordedError) -> str | None:
+        observed = error.source in OBSERVED_SOURCES and not error.predictive
+        if (error.service or NO_SERVICE) not in services or not observed or error.last_seen > unseen_since:
+            return None
+        return why(error)
+
+    return await _settle_where(environment, reason_of)
+
+
+async def _settle_where(environment: str, why: Callable[[RecordedError], str | None]) -> list[str]:
     def settle(stores: Stores) -> list[str]:
         over = []
         for error in stores.errors.unresolved(environment):
-            observed = error.source in OBSERVED_SOURCES and not error.predictive
-            if (error.service or NO_SERVICE) not in services or not observed or error.last_seen > unseen_since:
-                continue
             if (reason := why(error)) is not None:
                 entry = TicketEntry(at=datetime.now(UTC), by="roas", what=reason)
                 stores.errors.resolve(error.error_id, entry.at, reason)
@@ -372,11 +404,23 @@ async def _noted(stopped: _Stopped) -> bool:
     return stopped
 
 
+def _replaced_since(past: Sequence[RecoveryExecution], environment: str) -> dict[str, datetime]:
+    """Return since when a step of ours that stops a service's containers to replace them runs, or was cut off."""
+    return {
+        one.service: step.started_at
+        for one in past
+        if one.environment == environment and one.ended_at is None and one.service
+        for step in one.steps
+        if step.ok is None and step.name == StepSpec.RECREATE
+    }
+
+
 def _was_stopped(
     environment: Environment,
     service: str,
     container_states: Sequence[ContainerState],
     changes: Mapping[str, StateChange],
+    replaced: Mapping[str, datetime],
 ) -> _Stopped:
     last, events = changes.get(service), engine_of(environment).events
     for seen in container_states:
@@ -385,6 +429,8 @@ def _was_stopped(
         requested = last is not None and last.details.get("on_request")
         if last is not None and requested and (seen.started_at is None or seen.started_at <= last.changed_at):
             return True
+        if service in replaced and seen.finished_at >= replaced[service]:
+            continue
         around = timedelta(seconds=30)
         with events.stream(
             environment.project,

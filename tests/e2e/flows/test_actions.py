@@ -13,7 +13,7 @@ import pytest
 from adapters.host.processes import this_process
 from adapters.stores import Stores
 from flows.deployment.startup import startup
-from flows.recovery.error_recovery import error_recovery
+from flows.recovery.error_recovery import continue_recovery, error_recovery, load_context
 from models.errors import Category, Pattern, Severity, Strategy
 from models.failures import StoreError
 from models.recovery import PlannedStep, RecoveryExecution, RecoveryMethod, Step, StepSpec
@@ -143,6 +143,7 @@ async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, 
         subprocess.run([*compose, "create", "--force-recreate"], capture_output=True, check=True)
         before = container_id(place, "web")
 
+    place.declare(well("web"))
     again = await error_recovery("test", "zebra crossed", service="web")
 
     assert (again.method, again.success) == (RecoveryMethod.AUTOMATIC, True)
@@ -167,6 +168,7 @@ async def test_what_failed_again_after_a_dead_runner_had_started_it_is_started_a
         started = replace(STEP, name="restart", ok=True, started_at=now, ended_at=now)
         stores.recoveries.record(replace(cut_off, steps=(started,)))
 
+    place.declare(well("web"))
     again = await error_recovery("test", "zebra crossed", service="web")
 
     assert (again.method, again.success) == (RecoveryMethod.AUTOMATIC, True), again.reason
@@ -175,6 +177,63 @@ async def test_what_failed_again_after_a_dead_runner_had_started_it_is_started_a
         taken = stores.recoveries.find(outcome.error_id)[-1]
         assert [(step.name, step.ok) for step in taken.steps] == [("restart", True), ("verify", True)]
         assert taken.steps[0].started_at > started.started_at
+
+
+@pytest.mark.parametrize("wish", ["stop", "pause", "maintenance", "dry run"])
+async def test_what_a_person_wants_since_a_runner_died_ends_its_attempt(place: Place, wish: str) -> None:
+    place.declare(well("web"), recovery="{dry_run: true}")
+    await startup("test")
+    with place.stores() as stores:
+        stores.patterns.put(ZEBRA)
+    end(place)
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+    with place.stores() as stores:
+        now = datetime.now(UTC)
+        cut_off = cut_off_by_death(stores, outcome.error_id, StepSpec.RESTART, StepSpec.VERIFY)
+        stores.recoveries.record(replace(cut_off, steps=(replace(STEP, name="restart", started_at=now),)))
+
+    fields = {
+        "maintenance": {"maintenance": "[{from: '00:00', to: '12:00'}, {from: '12:00', to: '00:00'}]"},
+        "dry run": {"recovery": "{dry_run: true}"},
+    }
+    place.declare(well("web"), **fields.get(wish, {}))
+    if wish == "stop":
+        for command in ("start", "stop"):
+            subprocess.run(["docker", command, place.container("web")], capture_output=True, check=True)
+    if wish == "pause":
+        with place.stores() as stores:
+            stores.pauses.pause("test", None, None, "work on it", "ann")
+    again = await continue_recovery(cut_off, await load_context("test", ()))
+
+    assert place.containers(running=True) == []
+    assert again.method is not RecoveryMethod.AUTOMATIC
+    with place.stores() as stores:
+        attempt = next(one for one in stores.recoveries.find() if one.attempt_id == cut_off.attempt_id)
+        assert "was not done" in attempt.final_status, attempt
+        assert (attempt.success, attempt.ended_at is not None) == (False, True)
+        # A dry run plans what comes next, and may ask about it.
+        assert stores.tickets.find() == [] or wish == "dry run"
+
+
+async def test_a_container_that_a_cut_off_step_had_stopped_was_stopped_by_nobody(place: Place) -> None:
+    place.declare(well("web"), recovery="{dry_run: true}")
+    await startup("test")
+    with place.stores() as stores:
+        stores.patterns.put(ZEBRA)
+    end(place)
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+    subprocess.run(["docker", "start", place.container("web")], capture_output=True, check=True)
+    with place.stores() as stores:
+        cut_off = cut_off_by_death(stores, outcome.error_id, StepSpec.RECREATE, StepSpec.VERIFY)
+        stores.recoveries.record(replace(cut_off, steps=(replace(STEP, started_at=datetime.now(UTC)),)))
+    # As far as the step came.
+    subprocess.run(["docker", "stop", place.container("web")], capture_output=True, check=True)
+
+    place.declare(well("web"))
+    again = await error_recovery("test", "zebra crossed", service="web")
+
+    assert (again.method, again.success) == (RecoveryMethod.AUTOMATIC, True), again.reason
+    assert place.containers(running=True) == ["web"]
 
 
 async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: Place) -> None:
@@ -189,6 +248,7 @@ async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: P
         with stores.databases["errors"].write() as connection:
             connection.exec_driver_sql(f"CREATE TRIGGER broken {broken}")
 
+    place.declare(well("web"))
     with pytest.raises(StoreError, match="broken"):
         await error_recovery("test", "zebra crossed", service="web")
 

@@ -101,6 +101,28 @@ async def test_a_slow_receiver_of_notifications_delays_no_recovery(place: Place)
     assert recovery.detected_at - killed_at < timedelta(seconds=10)
 
 
+async def test_what_a_start_of_the_engine_left_down_is_brought_up_causes_first(
+    place: Place, own_engine: OwnEngine
+) -> None:
+    names = ["base", "other", "third"]
+    services = [well(name) for name in names] + [well("top", depends_on="{base: {condition: service_healthy}}")]
+    place.declare("".join(services), engine=own_engine.address)
+    await startup("test")
+    await asyncio.to_thread(own_engine.kill)
+    await asyncio.to_thread(own_engine.start)
+    assert own_engine.docker("ps", "--format", "{{.Names}}") == ""
+
+    async with watching(place):
+        with place.stores() as stores:
+            await until(lambda: len(own_engine.docker("ps", "--quiet").split()) == 4, seconds=180)
+            tickets = stores.tickets.find(environment="test")
+            steps = [step for one in stores.recoveries.find(environment="test") for step in one.steps]
+
+    assert tickets == []
+    began = {step.target: step.started_at for step in steps if step.name == "restart"}
+    assert began["base"] < began["top"]
+
+
 async def test_a_service_that_turns_unhealthy_is_restarted(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")

@@ -14,7 +14,7 @@ from models.errors import Category, Strategy
 from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import RecoveryExecution, TicketState
 from tasks.deployment.operations import begin_operation, finish_operation
-from tasks.recovery.records import settle_dependants, settle_well
+from tasks.recovery.records import settle_dependants, settle_predicted, settle_well
 from tasks.runtime.stores import open_stores
 from tests.integration.stores.values import ERROR, TICKET
 
@@ -110,6 +110,19 @@ async def test_a_proven_start_resolves_what_was_observed_before_it(
 
     assert [one.error_id for one in stores.errors.unresolved("prod")] == ([] if is_over else ["e1"])
     assert (stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED) == is_over
+
+
+async def test_a_predicted_error_and_its_ticket_end_with_the_alert_that_warned_of_it() -> None:
+    stores = open_stores()
+    stores.errors.record(replace(OF_WEB, source="prediction", predictive=True))
+    own = replace(ERROR.verdict, category=Category.DISK_FULL)
+    stores.errors.record(replace(OF_WEB, error_id="e2", verdict=own, evidence={}))
+    stores.tickets.open(TICKET)
+
+    assert await settle_predicted.fn("prod", {"web"}) == []
+    assert await settle_predicted.fn("prod", {"db", "host"}) == ["e1"]
+    assert [one.error_id for one in stores.errors.unresolved("prod")] == ["e2"]
+    assert stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED
 
 
 async def test_what_concerned_all_services_is_resolved_when_all_are_well() -> None:

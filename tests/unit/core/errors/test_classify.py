@@ -546,3 +546,11 @@ def test_the_log_says_why_a_probe_of_the_service_itself_is_refused(line: str, ca
 
     assert verdict.category is category
     assert verdict.strategy.automatic == (category is Category.DEPENDENCY_REFUSED)
+
+
+@pytest.mark.parametrize("said", ["cannot exec in a stopped container", "error executing setns process: exit status 1"])
+def test_a_check_that_met_a_container_as_it_ended_is_no_command_that_cannot_run(said: str) -> None:
+    text = f"service web is unhealthy: its check fails: OCI runtime exec failed: exec failed: {said}: unknown"
+    verdict = classify(text)
+    assert verdict.category is not Category.EXEC_FORMAT_ENTRYPOINT
+    assert verdict.strategy is Strategy.RESTART_SERVICE

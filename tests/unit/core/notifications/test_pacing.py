@@ -20,7 +20,15 @@ from core.notifications.pacing import (
 )
 from models.environments import QuietHours
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
-from models.notifications import Addresses, NewsDetails, NotificationReason, ReportedError, SentNotifications, Tone
+from models.notifications import (
+    Addresses,
+    News,
+    NewsDetails,
+    NotificationReason,
+    ReportedError,
+    SentNotifications,
+    Tone,
+)
 from models.recovery import RecoveryExecution, Ticket
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -145,6 +153,28 @@ def test_a_flapping_service_is_one_message_with_its_count_every_half_hour() -> N
     assert pace(news, causes, (), last + FLAPPING_EVERY) == [Batch(news=tuple(news), flaps=FLAPS)]
     shown = compose(Batch(news=tuple(news), flaps=FLAPS), {}, Addresses(), NOON).message
     assert shown.title == "web of shop fails again and again: 4 times within an hour"
+
+
+def test_the_first_failure_of_a_cause_is_told_though_its_service_is_flapping() -> None:
+    ago = NOON - 20 * MINUTE
+    reported = SentNotifications(times=1, last_at=ago, end_at=ago)
+    causes = [cause("web", ago - number * MINUTE, reported=reported) for number in range(FLAPS)]
+    known = cause("web")
+    other = replace(
+        known, error=replace(known.error, verdict=replace(known.error.verdict, category=Category.OOM_KILLED))
+    )
+    assert pace([failure_of(known)], [*causes, known], (), NOON) == []
+    assert sizes(pace([failure_of(other)], [*causes, other], (), NOON)) == [1]
+
+
+def test_that_a_service_is_healthy_again_holds_no_later_failure_back() -> None:
+    ago = NOON - FLAPPING_EVERY
+    reported = SentNotifications(times=1, last_at=ago, end_at=NOON - MINUTE)
+    causes = [cause("web", ago - number * MINUTE, reported=reported) for number in range(FLAPS)]
+    now = cause("web")
+    assert sizes(pace([failure_of(now)], [*causes, now], (), NOON)) == [1]
+    over = News(occasion=NotificationReason.RECOVERED, environment="shop", service="web", cause=now)
+    assert pace([over], [*causes, now], (), NOON) == []
 
 
 def test_quiet_hours_hold_back_until_their_end_and_then_give_one_message() -> None:

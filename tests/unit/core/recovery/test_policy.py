@@ -17,6 +17,7 @@ from core.recovery.policy import (
     RecoveryPlan,
     backoff,
     leads_deeper,
+    objection,
     plan_as_decided,
     plan_recovery,
     waits_for_itself,
@@ -121,6 +122,22 @@ def test_a_service_stopped_by_a_person_stays_stopped() -> None:
 
 def test_nothing_is_done_while_recovery_is_paused() -> None:
     assert plan(facts=replace(FACTS, paused=True)).action is PlanAction.LEAVE_ALONE
+
+
+@pytest.mark.parametrize("wish", [{"paused": True}, {"maintenance": True}])
+def test_a_pause_holds_back_the_next_step_and_not_the_undoing_of_those_before(wish: dict[str, bool]) -> None:
+    facts = replace(FACTS, **wish)
+
+    assert objection("web", policy=POLICY, facts=facts)
+    assert objection("web", policy=POLICY, facts=facts, undoing=True) is None
+
+
+def test_what_a_person_stopped_is_not_started_by_an_undoing_either() -> None:
+    facts = replace(FACTS, stopped_by_person=True)
+
+    assert objection("web", policy=POLICY, facts=facts, undoing=True) == (
+        "web was stopped by a person, so it stays stopped."
+    )
 
 
 def test_a_persons_work_is_asked_for_even_while_recovery_is_paused() -> None:

@@ -13,6 +13,7 @@ from core.recovery.triage import (
     Decision,
     ServiceObservation,
     TriageContext,
+    ended_with_engine,
     may_be_failure,
     observe_containers,
     observe_verdict,
@@ -192,11 +193,43 @@ def test_three_at_once_are_one_cause_and_three_behind_one_cause_are_not() -> Non
     assert [one.service for one in found.recover] == ["base"]
 
 
-def test_failures_within_the_settle_window_count_as_at_once() -> None:
-    lately = {"a": ServiceTracker(failed_at=NOON - SETTLE / 2), "b": ServiceTracker(failed_at=NOON - SETTLE / 3)}
+def recovering_for(ago: timedelta) -> ServiceTracker:
+    return replace(NEW.after_dispatch("now", NOON - ago), recovering=True)
+
+
+def test_failures_that_began_within_the_settle_window_and_last_count_as_at_once() -> None:
+    lately = {"a": recovering_for(SETTLE / 2), "b": recovering_for(SETTLE / 3)}
     assert triage([bad("c")], TriageContext(trackers=lately), NOON).at_once == ("a", "b", "c")
-    long_ago = dict.fromkeys("ab", ServiceTracker(failed_at=NOON - SETTLE))
+    long_ago = dict.fromkeys("ab", recovering_for(SETTLE))
     assert triage([bad("c")], TriageContext(trackers=long_ago), NOON).at_once == ()
+    mended = {name: one.after_recovery(None, NOON) for name, one in lately.items()}
+    assert triage([bad("c")], TriageContext(trackers=mended), NOON).recover, "two are well again by now"
+
+
+def test_what_was_held_as_one_with_others_is_recovered_once_they_are_well() -> None:
+    held = {name: NEW.after_dispatch("now", NOON, held_as_one=True) for name in "abc"}
+    assert not triage([bad("c")], TriageContext(trackers=held), NOON).recover, "nothing says that a and b are well"
+    well = [ServiceObservation(service=name, decision=Decision.IGNORE, reason="it is healthy") for name in "ab"]
+    assert triage([bad("c"), *well], TriageContext(trackers=held), NOON).recover
+    assert not triage([bad(name) for name in "abc"], TriageContext(trackers=held), NOON).recover
+
+
+def test_what_a_start_of_the_engine_left_down_is_brought_up_and_is_no_storm() -> None:
+    started = NOON - timedelta(minutes=5)
+    ended = {
+        name: replace(CRASHED, service=name, container_id=name * 64, finished_at=started + timedelta(seconds=1))
+        for name in "abc"
+    }
+    late = replace(CRASHED, service="d", container_id="d" * 64, finished_at=started + SETTLE * 2)
+    running = replace(SEEN, service="e", container_id="e" * 64)
+    with_engine = ended_with_engine([*ended.values(), late, running], started)
+    assert with_engine == set(ended)
+    assert ended_with_engine([*ended.values()], None) == set()
+
+    behind = TriageContext(dependencies=[needs("c", "a")], with_engine=with_engine)
+    found = triage([bad(name) for name in "abcd"], behind, NOON)
+    assert (found.at_once, [one.service for one in found.recover]) == ((), ["a", "b", "d"])
+    assert triage([bad(name) for name in "abcd"], TriageContext(), NOON).at_once == ("a", "b", "c", "d")
 
 
 @pytest.mark.parametrize(
@@ -225,3 +258,10 @@ def test_nothing_is_recovered_twice_or_while_an_operation_holds_the_environment(
     assert triage([bad("web")], TriageContext(muted=["web"]), NOON).wait
     held = triage([bad("web")], TriageContext(held="a start by ann"), NOON)
     assert "a start by ann" in held.wait[0].reason
+
+
+def test_a_crash_within_an_operation_is_recorded_by_the_operation_alone() -> None:
+    crashed = judged(replace(SEEN, state="restarting"), declaration=ALWAYS, ends=(NOON,))
+    assert triage([crashed], TriageContext(), NOON).wait[0].crashed
+    assert not triage([crashed], TriageContext(held="a start by ann"), NOON).wait[0].crashed
+    assert triage([crashed], TriageContext(held="e1#1 (recovery of db)"), NOON).wait[0].crashed
