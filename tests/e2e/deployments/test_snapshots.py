@@ -187,7 +187,7 @@ async def test_a_snapshot_that_was_killed_is_never_offered_and_leaves_nothing(sh
         states = {one.snapshot_id: one.state for one in stores.snapshots.of("test")}
     assert sorted(states.values()) == [SnapshotState.FAILED, SnapshotState.WHOLE]
     tags = {str(tag) for one in restic(shop, "snapshots") for tag in one["tags"]}  # type: ignore[attr-defined]
-    assert tags == {"roas", taken.snapshot_id}
+    assert tags == {"roas", "manifest", taken.snapshot_id}
 
 
 async def test_a_restore_that_was_killed_lets_nothing_start_until_it_is_finished(shop: Place) -> None:

@@ -43,7 +43,7 @@ def volume() -> Iterator[str]:
 
 
 def client(folder: Path, variables: dict[str, str]) -> PartClient:
-    repository = Repository(str(folder / "repository"), "a password", "shop", VARIABLES)
+    repository = Repository(str(folder / "repository"), "a password", "shop", "one", VARIABLES)
     limit = Limit(120)
     repository.prepare(limit)
     containers = Containers(variables, "s-1", limit)
