@@ -6,9 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from core.common.dependencies import dependants_of
 from models.compose import Application, MountKind
 from models.environments import Environment
 from models.failures import BadInputError, NotFoundError, SnapshotError
+from models.metrics import Dependency
 from models.records import Release
 from models.snapshots import (
     DataSettings,
@@ -88,20 +90,27 @@ def own_services(data: SavedData, application: Application) -> frozenset[str]:
     return frozenset(mounted(data, application).services if isinstance(data, FilesData) else {data.service})
 
 
-def users_of(data: SavedData, application: Application) -> frozenset[str]:
-    """The services that use some data: the server and all that need it, or all that mount the volume."""
+def users_of(data: SavedData, application: Application, dependencies: Sequence[Dependency]) -> frozenset[str]:
+    """The services that use some data: the server and all that need it, or all that mount the volume.
+
+    `dependencies` are those of the environment and the Compose files together.
+    """
     own = own_services(data, application)
-    return own | _dependants(own, application)
+    return own | dependants_of(own, dependencies)
 
 
-def writers_of(data: SavedData, application: Application) -> frozenset[str]:
+def writers_of(data: SavedData, application: Application, dependencies: Sequence[Dependency]) -> frozenset[str]:
     """The services that must be stopped while data is put back. A server that loads a dump itself must run."""
-    users = users_of(data, application)
+    users = users_of(data, application, dependencies)
     return users - {data.service} if isinstance(data, PostgresqlData | MariadbData) else users
 
 
 def saved_before_update(
-    settings: DataSettings, application: Application, changed: Collection[str], there: Collection[str]
+    settings: DataSettings,
+    application: Application,
+    dependencies: Sequence[Dependency],
+    changed: Collection[str],
+    there: Collection[str],
 ) -> tuple[SavedData, ...]:
     """What is saved before an update changes services: what they use, or as the settings say.
 
@@ -113,7 +122,8 @@ def saved_before_update(
     return tuple(
         data
         for data in settings.save
-        if (whole or users_of(data, application) & set(changed)) and own_services(data, application) & set(there)
+        if (whole or users_of(data, application, dependencies) & set(changed))
+        and own_services(data, application) & set(there)
     )
 
 
@@ -350,20 +360,6 @@ def _newest_of_each(snapshots: Sequence[DataSnapshot], count: int, period: Calla
     for one in snapshots:
         found.setdefault(period(one.begun_at), one.snapshot_id)
     return set(list(found.values())[:count])
-
-
-def _dependants(services: frozenset[str], application: Application) -> set[str]:
-    """All that need one of them, directly or not."""
-    found: set[str] = set()
-    while True:
-        more = {
-            name
-            for name, one in application.services.items()
-            if name not in found and ({*one.depends_on, *one.inside_of} & (services | found))
-        }
-        if not more:
-            return found - services
-        found |= more
 
 
 def age_in_words(seconds: float) -> str:

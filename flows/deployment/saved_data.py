@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from core.common.dependencies import dependencies_of
 from core.storage.snapshots import check_services, proof_of, saved_before_update
 from flows.deployment.update_context import UpdateContext
 from flows.runtime.identifiers import new_snapshot_id
@@ -37,7 +38,8 @@ async def save_before_update(update: UpdateContext) -> None:
     there = {one.service for one in await inspect_application(environment)}
     # A migration may change any data.
     changed = tuple(update.application.services) if environment.hooks.before else update.changed
-    data = saved_before_update(environment.data, update.application, changed, there)
+    dependencies = dependencies_of(environment, update.application)
+    data = saved_before_update(environment.data, update.application, dependencies, changed, there)
     if not data:
         return
     now = datetime.now(UTC)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
+from core.common.dependencies import dependencies_of
 from core.deployment.plan import stop_waves
 from core.storage.snapshots import writers_of
 from flows.deployment.operation import OperationRecorder
@@ -91,7 +92,8 @@ async def _stop_writers(
     recorder: OperationRecorder, environment: Environment, application: Application, data: list[SavedData]
 ) -> None:
     """Stop them in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile."""
-    wanted = set().union(*(writers_of(one, application) for one in data))
+    dependencies = dependencies_of(environment, application)
+    wanted = set().union(*(writers_of(one, application, dependencies) for one in data))
     states = await inspect_application(environment)
 
     async def stop(name: str) -> None:
@@ -104,7 +106,7 @@ async def _stop_writers(
         )
         await record_changes([recorder.change(stopped, {"on_request": True})])
 
-    for wave in stop_waves(application):
+    for wave in stop_waves(application, dependencies):
         await asyncio.gather(*(stop(name) for name in wave if name in wanted))
     still_up = {one.service for one in await inspect_application(environment) if one.up and not one.one_off}
     if wrong := sorted(wanted & still_up):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
+from core.common.dependencies import dependencies_of
 from core.storage.snapshots import (
     as_manifest_says,
     as_saved,
@@ -63,6 +64,8 @@ APPLICATION = Application(
     },
     volumes=(VolumeDeclaration(key="uploads", name="shop_uploads"),),
 )
+SHOP = Environment.model_validate({"name": "shop", "project": "shop", "compose_files": ["/c.yaml"]})
+NEEDS = dependencies_of(SHOP, APPLICATION)
 DB = PostgresqlData(kind="postgresql", service="db")
 CACHE = RedisData(kind="redis", service="cache")
 UPLOADS = FilesData(kind="files", volume="uploads")
@@ -84,27 +87,36 @@ def release(release_id: str) -> Release:
 
 
 def test_a_database_that_loads_its_dump_itself_keeps_running() -> None:
-    assert writers_of(DB, APPLICATION) == {"api", "web"}
-    assert writers_of(CACHE, APPLICATION) == {"cache"}
-    assert writers_of(UPLOADS, APPLICATION) == {"web"}
-    assert writers_of(FilesData(kind="files", volume="/opt/web"), APPLICATION) == {"web"}
+    assert writers_of(DB, APPLICATION, NEEDS) == {"api", "web"}
+    assert writers_of(CACHE, APPLICATION, NEEDS) == {"cache"}
+    assert writers_of(UPLOADS, APPLICATION, NEEDS) == {"web"}
+    assert writers_of(FilesData(kind="files", volume="/opt/web"), APPLICATION, NEEDS) == {"web"}
 
 
 @pytest.mark.parametrize(("changed", "saved"), [("api", (DB,)), ("cache", (CACHE,)), ("web", (DB, UPLOADS))])
 def test_an_update_saves_what_the_changed_services_use(changed: str, saved: tuple[object, ...]) -> None:
-    assert saved_before_update(SETTINGS, APPLICATION, [changed], APPLICATION.services) == saved
+    assert saved_before_update(SETTINGS, APPLICATION, NEEDS, [changed], APPLICATION.services) == saved
+
+
+def test_what_only_the_environment_says_a_service_needs_counts() -> None:
+    apart = replace(APPLICATION, services={**APPLICATION.services, "api": ServiceDeclaration(name="api", image="api")})
+    services = {"api": {"dependencies": [{"service": "db"}, {"service": "cache", "type": "performance"}]}}
+    needs = dependencies_of(SHOP.model_validate(SHOP.model_dump() | {"services": services}), apart)
+    assert writers_of(DB, apart, dependencies_of(SHOP, apart)) == set()
+    assert writers_of(DB, apart, needs) == {"api", "web"}
+    assert saved_before_update(SETTINGS, apart, needs, ["api"], apart.services) == (DB, CACHE)
 
 
 def test_an_update_saves_everything_or_nothing_where_the_settings_say_so() -> None:
     whole = SETTINGS.model_copy(update={"before_updates": "all"})
     never = SETTINGS.model_copy(update={"before_updates": "never"})
-    assert saved_before_update(whole, APPLICATION, ["cache"], APPLICATION.services) == SETTINGS.save
-    assert saved_before_update(whole, APPLICATION, [], APPLICATION.services) == ()
-    assert saved_before_update(never, APPLICATION, ["cache"], APPLICATION.services) == ()
+    assert saved_before_update(whole, APPLICATION, NEEDS, ["cache"], APPLICATION.services) == SETTINGS.save
+    assert saved_before_update(whole, APPLICATION, NEEDS, [], APPLICATION.services) == ()
+    assert saved_before_update(never, APPLICATION, NEEDS, ["cache"], APPLICATION.services) == ()
 
 
 def test_a_service_that_has_no_container_yet_has_no_data() -> None:
-    assert saved_before_update(SETTINGS, APPLICATION, ["db", "web"], {"web"}) == (UPLOADS,)
+    assert saved_before_update(SETTINGS, APPLICATION, NEEDS, ["db", "web"], {"web"}) == (UPLOADS,)
 
 
 @pytest.mark.parametrize(
@@ -233,16 +245,15 @@ def test_a_manifest_counts_only_with_all_its_parts() -> None:
 
 
 def test_parts_of_a_snapshot_without_a_manifest_are_known_by_their_names() -> None:
-    shop = Environment.model_validate({"name": "shop", "project": "shop", "compose_files": ["/c.yaml"]})
     folder = "/var/lib/docker/volumes/shop_uploads/_data"
     entries = [entry("a", "s-3", ""), entry("b", "s-3", "", path=folder, files=2)]
-    adopted = as_saved(unknown(entries, [])[0], entries, SETTINGS, shop)
+    adopted = as_saved(unknown(entries, [])[0], entries, SETTINGS, SHOP)
     assert [(part.name, part.bytes) for part in adopted.parts] == [("db/postgres", 3), ("uploads", 3)]
     assert adopted.parts[1].facts == {"files": 2, "file_bytes": 3, "folder": folder}
     assert (adopted.state, adopted.reason) == (SnapshotState.WHOLE, SnapshotReason.ADOPTED)
     for path in ("/gone_db", "/cache"):
         with pytest.raises(SnapshotError, match=f"which data {path} is cannot be told"):
-            as_saved(unknown(entries, [])[0], [entry("a", "s-3", "", path=path)], SETTINGS, shop)
+            as_saved(unknown(entries, [])[0], [entry("a", "s-3", "", path=path)], SETTINGS, SHOP)
 
 
 def test_a_snapshot_of_another_installation_stays_and_is_no_default() -> None:
