@@ -9,7 +9,7 @@ from functools import cache
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.repositories.repository import Repository, Rows, newest
+from adapters.stores.repositories.repository import Repository, Rows, newest, newest_of_each
 from adapters.stores.sql import insert_unless_same, insert_unless_there, table, upsert
 from models.operations import DATA_SAVED, HOOK_BEGUN, INTERRUPTION_SECONDS, OperationStep, StateChange
 from models.records import Release
@@ -165,9 +165,11 @@ class Releases(Repository):
             upsert(connection, ReleaseRow, _release_rows.to_row(release), keys=["release_id"])
 
     def latest(self, environment: str, limit: int = 50) -> list[Release]:
-        """The latest releases of an environment, newest first."""
-        query = newest(_releases, "created_at", environment=environment)
-        return [_release_rows.to_value(row) for row in self._all(query.limit(limit))]
+        """The latest releases of an environment, newest first: so many proven ones, and so many that failed."""
+        mine = _releases.c.environment == environment
+        found = self._all(newest_of_each(_releases, ["proven"], ["created_at", "id"], limit, mine))
+        ordered = sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)
+        return [_release_rows.to_value(row) for row in ordered]
 
     def last(self, environment: str, *, proven: bool = False) -> Release | None:
         """The latest release, or the latest proven one."""

@@ -226,6 +226,18 @@ def test_a_release_is_found_by_the_begin_of_its_id(stores: Stores) -> None:
         stores.releases.get("dev")
 
 
+def test_releases_that_failed_do_not_hide_the_proven_one(stores: Stores) -> None:
+    stores.releases.keep(
+        Release(release_id="r-0", environment="prod", deployment_id="d", created_at=NOON, compose={}, proven=True)
+    )
+    for number in range(1, 5):
+        at = NOON + number * MINUTE
+        stores.releases.keep(
+            Release(release_id=f"r-{number}", environment="prod", deployment_id="d", created_at=at, compose={})
+        )
+    assert [one.release_id for one in stores.releases.latest("prod", 2)] == ["r-4", "r-3", "r-0"]
+
+
 def test_a_step_is_done_once_and_stays_as_it_was_first_reported(stores: Stores) -> None:
     stores.operations.begin(operation())
     stores.progress.finish_step("prod-1", "created", None, NOON)
