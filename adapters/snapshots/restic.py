@@ -115,7 +115,7 @@ class Repository:
                     files=int(said.get("total_files_processed") or 0),
                     added_bytes=int(added),
                 )
-        raise SnapshotError("restic did not say what it saved;", advice="is it of version 0.16 or later?")
+        raise SnapshotError("restic did not say what it saved;", advice="is it of version 0.17 or later?")
 
     def source(self, part: str, restic_id: str) -> Command:
         """The program that prints a saved part; restic checks the hash of all that it prints."""

@@ -159,6 +159,21 @@ def chosen(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, environme
     return found[0]
 
 
+def check_rehearsal(snapshot: DataSnapshot) -> None:
+    """Check that no rehearsal showed that a snapshot cannot be restored.
+
+    Raises:
+        SnapshotError: The last one did.
+    """
+    if snapshot.rehearsal is not None and not snapshot.rehearsal.ok:
+        raise SnapshotError(
+            f"Snapshot {snapshot.snapshot_id} could not be restored when that was rehearsed: "
+            f"{snapshot.rehearsal.problem.rstrip('.')};",
+            advice=f"restore another one (`roas snapshot list {snapshot.environment}`), or mend the cause and run "
+            f"`roas snapshot rehearse {snapshot.environment} {snapshot.snapshot_id}` again. No service was stopped.",
+        )
+
+
 def of_release(snapshots: Sequence[DataSnapshot], release: Release) -> DataSnapshot:
     """The snapshot that was taken when a release was replaced by an update: the newest one.
 

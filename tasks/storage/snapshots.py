@@ -197,6 +197,20 @@ async def save_part(
     return await in_thread(save, settings_of(environment).timeout_seconds)
 
 
+@task(name="read a saved part", task_run_name="read {part.name} of the snapshot", **EFFECT)
+async def check_part(environment: Environment, part: SnapshotPart, snapshot_id: str) -> None:
+    """Read one part of a snapshot from the repository; nothing that runs is touched.
+
+    Raises:
+        SnapshotError: It cannot be read, or is not what was saved.
+    """
+
+    def check(limit: Limit) -> None:
+        client_of(environment, snapshot_id, limit).check(part)
+
+    await in_thread(check, settings_of(environment).timeout_seconds)
+
+
 @task(name="put data back", task_run_name="put {data.name} back", **EFFECT)
 async def load_part(
     environment: Environment, application: Application, data: SavedData, snapshot: DataSnapshot

@@ -17,10 +17,11 @@ from adapters.snapshots.streams import Command, Limit, stream
 from adapters.stores import Stores
 from flows.runtime.identifiers import new_snapshot_id
 from models.environments import Environment
+from models.failures import SnapshotError
 from models.snapshots import DataSnapshot, SnapshotPart, SnapshotReason, SnapshotState, UnknownState
 from tasks.runtime.stores import open_stores
 from tasks.storage.adoption import adopt_snapshots, unknown_snapshots
-from tasks.storage.snapshots import end_snapshot, forget_leftovers, forget_old, repository_of, save_manifest
+from tasks.storage.snapshots import check_part, end_snapshot, forget_leftovers, forget_old, repository_of, save_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,19 @@ async def test_a_store_restored_from_a_backup_made_while_a_snapshot_was_taken_lo
         assert set(states.values()) == {SnapshotState.WHOLE}
         # data.keep keeps one, so the other went as a whole one.
         assert killed.snapshot_id not in states
+
+
+async def test_a_part_is_read_to_its_end_before_anything_is_stopped(installations: Installations) -> None:
+    with installations.at("one") as stores:
+        (part,) = (await installations.save(stores, "whole")).parts
+        await check_part.fn(installations.environment, part, "s-1")
+        with pytest.raises(SnapshotError, match=r"db/shop has 6 bytes in the repository, 7 were saved"):
+            await check_part.fn(installations.environment, replace(part, bytes=7), "s-1")
+        for pack in (installations.folder / "repository" / "data").glob("*/*"):
+            pack.chmod(0o600)
+            pack.write_bytes(bytes(byte ^ 1 for byte in pack.read_bytes()))
+        with pytest.raises(SnapshotError, match="reading db/shop"):
+            await check_part.fn(installations.environment, part, "s-1")
 
 
 async def test_what_an_earlier_version_saved_stays_and_can_be_adopted(installations: Installations) -> None:

@@ -12,6 +12,7 @@ from core.common.dependencies import dependencies_of
 from core.storage.snapshots import (
     as_manifest_says,
     as_saved,
+    check_rehearsal,
     check_services,
     chosen,
     entries_of,
@@ -147,6 +148,13 @@ def test_the_newest_but_no_safety_copy_is_taken_by_default() -> None:
     assert chosen([safety, taken(1)], safety.snapshot_id, "shop") == safety
     with pytest.raises(BadInputError, match="begins several ids"):
         chosen([safety, taken(1)], "s-", "shop")
+
+
+def test_one_whose_rehearsal_failed_is_not_restored() -> None:
+    check_rehearsal(taken(1))
+    check_rehearsal(taken(1, rehearsal=Rehearsal(ok=True, seconds=1.0)))
+    with pytest.raises(SnapshotError, match=r"no such role.*roas snapshot rehearse shop .* No service was stopped"):
+        check_rehearsal(taken(1, rehearsal=Rehearsal(ok=False, seconds=1.0, problem="no such role.")))
 
 
 def test_the_snapshot_of_a_release_is_the_one_that_its_update_took() -> None:
