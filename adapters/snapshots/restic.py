@@ -6,6 +6,8 @@ The repository's address and password reach restic as variables, never as argume
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +24,8 @@ from models.snapshots import RepositoryEntry
 _OURS = "roas"
 _MANIFEST, _MANIFEST_FILE = "manifest", "roas-manifest.json"
 _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 10, 11, 12
-_SHORT_SECONDS = 120
+_OLDEST = (0, 17)
+"""Before it, exit codes tell neither a repository that is not there nor a wrong password."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +211,20 @@ class Repository:
 
     def _failure(self, doing: str, ended: Ended) -> SnapshotError:
         return repository_failure(self.address, doing, ended)
+
+
+def restic_problem() -> str:
+    """Why the restic of this machine cannot be used, as a clause; empty where it can."""
+    try:
+        said = run(
+            Command(what="asking restic", arguments=("restic", "version"), variables=os.environ), Limit(10)
+        ).output
+    except SnapshotError:
+        return "restic is not installed"
+    version = re.match(r"restic (\d+)\.(\d+)", said)
+    if version is None or (int(version[1]), int(version[2])) < _OLDEST:
+        return f"restic 0.17 or later is needed, and this is {version[0] if version else 'of an unknown version'}"
+    return ""
 
 
 def repository_failure(address: str, doing: str, ended: Ended) -> SnapshotError:

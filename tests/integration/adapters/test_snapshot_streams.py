@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.snapshots.restic import Repository, generated_password, readable
+from adapters.snapshots.restic import Repository, generated_password, readable, restic_problem
 from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, read, run, stream
 from core.storage.tar_check import TarCheck
 from models.failures import BadInputError, SnapshotError
@@ -215,3 +215,24 @@ def test_a_generated_password_is_private_and_stays(tmp_path: Path) -> None:
     assert generated_password(tmp_path / "snapshots", "shop") == first
     assert len(first) > 40
     assert (tmp_path / "snapshots" / "shop.password").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("says", "problem"),
+    [
+        ("restic 0.18.0 compiled with go1.24.4 on linux/amd64", ""),
+        ("restic 0.17.3 compiled with go1.23", ""),
+        ("restic 0.16.4 compiled with go1.22", "restic 0.17 or later is needed, and this is restic 0.16"),
+        ("a shell", "restic 0.17 or later is needed, and this is of an unknown version"),
+        (None, "restic is not installed"),
+    ],
+)
+def test_an_old_restic_is_named(
+    says: str | None, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if says is not None:
+        (tmp_path / "restic").write_text(f"#!/bin/sh\necho '{says}'\n")
+        (tmp_path / "restic").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "defpath", str(tmp_path))
+    assert restic_problem() == problem
