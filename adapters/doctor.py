@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sqlite3
 import stat
 from collections.abc import Iterable, Iterator
@@ -26,6 +25,7 @@ from adapters.docker.engine import DockerEngine
 from adapters.host.listeners import listening_users
 from adapters.host.machine import sample_host
 from adapters.server.workers import server_facts
+from adapters.snapshots.restic import restic_problem
 from adapters.stores.sqlite_file import known_fault
 from models.containers import EngineInfo, SystemSample
 from models.doctor import DataFolder, EnvironmentFacts, InstalledProgram, OpenFile, ServerFacts
@@ -202,6 +202,6 @@ def inspect_environment_file(
         missing_secrets=missing,
         exposed_secrets=tuple(exposed),
         watched_at=watched_at,
-        lacks_restic=environment.data is not None and shutil.which("restic") is None,
+        restic_problem=restic_problem() if environment.data is not None else "",
     )
     return facts, environment

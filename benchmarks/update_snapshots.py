@@ -161,7 +161,7 @@ def _compare(
         nonlocal size
         with _repository(folder) as repository:
             limit = Limit(3600)
-            made = Repository(str(repository), _PASSWORD, "bench", {"PATH": os.environ["PATH"]})
+            made = Repository(str(repository), _PASSWORD, "bench", "one", {"PATH": os.environ["PATH"]})
             made.prepare(limit)
             variables = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **engine}
             client = PartClient(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,6 +58,31 @@ def list_snapshots(environment: str, json_wanted: bool) -> None:
     from tasks.reporting.snapshots import read_snapshots
 
     show_answer(read_snapshots(environment), json_wanted, show_snapshots)
+
+
+@snapshot.command()
+@click.argument("environment", metavar="ENV", shell_complete=completers.environments)
+@click.argument("snapshot_ids", nargs=-1, metavar="[SNAPSHOT]...")
+@click.option("--all", "everything", is_flag=True, help="Record all that are complete.")
+@as_json
+def adopt(environment: str, snapshot_ids: tuple[str, ...], everything: bool, json_wanted: bool) -> None:
+    """List the snapshots in the repository that are not recorded here, or record SNAPSHOT.
+
+    Another host took them, or the records were lost. They are never removed here, recorded or not; those that this
+    installation took itself are kept as data.keep says again once they are recorded.
+    """
+    import asyncio
+
+    from cli.rendering.snapshots import show_snapshots, show_unknown
+    from tasks.runtime.clients import find_environment
+    from tasks.storage.adoption import adopt_snapshots, unknown_snapshots
+
+    declared = find_environment(environment)
+    if snapshot_ids or everything:
+        show_answer(asyncio.run(adopt_snapshots(declared, snapshot_ids)), json_wanted, show_snapshots)
+    else:
+        found = asyncio.run(unknown_snapshots(declared))
+        show_answer(found, json_wanted, partial(show_unknown, environment))
 
 
 @snapshot.command()

@@ -85,7 +85,7 @@ class EnvironmentFacts:
     """One environment. `problem` says why its file cannot be used; `watched_at` is the last heartbeat of its watch,
     `watched_by` the process of this host that watches it.
 
-    `lacks_restic`: it names data to save, and the program that saves it is not installed. `stop_first` says of each
+    `restic_problem`: it names data to save, and why the program that saves it cannot be used. `stop_first` says of each
     service that should be replaced start-first why it is not, and `overlap_notes` what fails or is cut when it is.
     `snapshot_problems` says what is wrong with its snapshots, by its policy.
     """
@@ -96,7 +96,7 @@ class EnvironmentFacts:
     exposed_secrets: tuple[OpenFile, ...] = ()
     watched_at: datetime | None = None
     watched_by: str | None = None
-    lacks_restic: bool = False
+    restic_problem: str = ""
     stop_first: dict[str, str] = field(default_factory=dict)
     overlap_notes: dict[str, str] = field(default_factory=dict)
     snapshot_problems: tuple[str, ...] = ()

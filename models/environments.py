@@ -294,7 +294,10 @@ class RecoveryPolicy(Strict):
         default=60.0, gt=0, le=3600, description="So long after an action its service may need to prove itself."
     )
     roll_back_within_seconds: float = Field(
-        default=600.0, ge=0, le=86400, description="What begins so soon after a deployment may undo it; 0: never."
+        default=600.0,
+        ge=0,
+        le=86400,
+        description="What begins so soon after a deployment may undo it, unless it ran hooks or saved data.",
     )
     dry_run: bool = Field(default=False, description="True: what would be done is written down, and nothing is done.")
 

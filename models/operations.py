@@ -110,6 +110,12 @@ FOUND = "found"
 Nothing was changed before it.
 """
 
+HOOK_BEGUN = "begun as a hook"
+"""Step of an update: the hook of this name has begun."""
+
+DATA_SAVED = "data saved"
+"""Step of an update: its data is saved; the detail is the snapshot's id."""
+
 INTERRUPTION_SECONDS = "interruption_seconds"
 """Detail of a state change: from the moment that an operation stopped the service until it was up again."""
 

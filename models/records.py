@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import Impact, Pattern, RecordedError
 from models.health import HealthReport, RecordedScore
 from models.metrics import Alert, Baseline, Dependency, DependencyStatus, Prediction
-from models.operations import LeaseResult, Operation, OperationStatus, StateChange
+from models.operations import LeaseResult, Operation, OperationStatus, OperationStep, StateChange
 from models.recovery import Pause, RecoveryExecution, Ticket
 from models.sources import SOURCE_KEY, SourceRevision
 
@@ -74,6 +74,7 @@ class RecoveryRecords:
     """All records that recovery reads, so that it can continue with the last ones while the stores are unavailable.
 
     `executions` are the attempts of the last day in every environment: they share the budgets of a host. `started_at`
+    `data_steps` are the latest hooks that updates began and snapshots that they took. `started_at`
     is when the latest proven start ended. `patterns` is None if they were never read. `host_id` is the host that the
     environment belongs to, None where none has operated it. The end of `lease` is by this machine's clock.
     """
@@ -83,6 +84,7 @@ class RecoveryRecords:
     pauses: tuple[Pause, ...] = ()
     releases: tuple[Release, ...] = ()
     last_changes: Mapping[str, StateChange] = field(default_factory=dict)
+    data_steps: tuple[OperationStep, ...] = ()
     open_errors: tuple[RecordedError, ...] = ()
     lease: LeaseResult | None = None
     started_at: datetime | None = None

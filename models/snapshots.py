@@ -175,6 +175,8 @@ class SnapshotReason(StrEnum):
     REQUESTED = "requested"
     UPDATE = "update"
     SAFETY = "safety"
+    ADOPTED = "adopted"
+    """Another installation took it. The policy of this one never removes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +194,45 @@ class SnapshotPart:
     added_bytes: int
     seconds: float
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryEntry:
+    """One of restic's snapshots of an environment: a part of a snapshot, or its manifest.
+
+    `installation` is the one that made it, empty for what was made before they had ids. `path` is what restic saved.
+    """
+
+    restic_id: str
+    snapshot_id: str
+    installation: str
+    saved_at: datetime
+    path: str
+    bytes: int = 0
+    files: int = 0
+    is_manifest: bool = False
+
+
+class UnknownState(StrEnum):
+    """State of a snapshot that the repository has and the store does not know."""
+
+    WHOLE = "whole"
+    INCOMPLETE = "incomplete"
+    """Another installation takes it now, or was killed."""
+    UNPROVEN = "unproven"
+    """It has no manifest, since an earlier version took it: each part is complete, others may be missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownSnapshot:
+    """A snapshot that the repository has and the store does not know; the size of its parts is in bytes."""
+
+    snapshot_id: str
+    begun_at: datetime
+    installation: str
+    state: UnknownState
+    paths: tuple[str, ...]
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

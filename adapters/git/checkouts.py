@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from adapters.git.repository import SourceRepository
-from adapters.host.private_files import make_private_folder, write_private
+from adapters.host.private_files import make_private_folder, read_regular, write_private
 from models.failures import SourceError
 from models.sources import SourceRevision, SourceState
 
@@ -42,12 +42,14 @@ class Checkouts:
             SourceError: The file cannot be read.
         """
         try:
-            return _AS_JSON.validate_json(self._file.read_bytes())
+            return _AS_JSON.validate_json(read_regular(self._file, at_most=_LARGEST_STATE))
         except FileNotFoundError:
             return SourceState()
         except (OSError, ValidationError) as error:
+            why = f": {error.strerror}" if isinstance(error, OSError) else ""
             raise SourceError(
-                f"{self._file} cannot be read;", advice="restore it from a backup, or remove it: pins are then lost."
+                f"{self._file} cannot be read{why};",
+                advice="restore it from a backup, or remove it: pins are then lost.",
             ) from error
 
     def keep_state(self, state: SourceState) -> None:
@@ -56,10 +58,10 @@ class Checkouts:
         Raises:
             SourceError: It cannot be written.
         """
-        known = dict(list(state.known.items())[-_MOST_REMEMBERED:])
-        failed = dict(list(state.failed.items())[-_MOST_REMEMBERED:])
-        left = {name: at for name, at in state.left.items() if name in known}
-        data = _AS_JSON.dump_json(replace(state, known=known, failed=failed, left=left), indent=1)
+        most = _MOST_REMEMBERED
+        # What would be too large to be read again is not written.
+        while len(data := _AS_JSON.dump_json(_newest(state, most), indent=1)) > _LARGEST_STATE and most > 1:
+            most //= 2
         try:
             make_private_folder(self._folder)
             write_private(self._file, data)
@@ -187,3 +189,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _newest(state: SourceState, most: int) -> SourceState:
+    """What is known of so many revisions."""
+    known = dict(list(state.known.items())[-most:])
+    failed = dict(list(state.failed.items())[-most:])
+    return replace(
+        state, known=known, failed=failed, left={name: at for name, at in state.left.items() if name in known}
+    )

@@ -90,6 +90,22 @@ class PartClient:
             facts=facts,
         )
 
+    def check(self, part: SnapshotPart) -> None:
+        """Read a part from the repository to its end; restic checks the hash of each piece.
+
+        Raises:
+            SnapshotError: It cannot be read, or is not what was saved.
+        """
+        if part.kind == "files":
+            self.files.read(part)
+            return
+        try:
+            size = read(self.repository.source(part.name, part.restic_id), self.limit, len)
+        except StreamFailedError as error:
+            raise readable(error, self.repository.address) from error
+        if size != part.bytes:
+            raise SnapshotError(f"{part.name} has {size:,} bytes in the repository, {part.bytes:,} were saved.")
+
     def load(self, data: SavedData, part: SnapshotPart, place: PartPlace) -> None:
         """Put a part back. What uses it must be stopped; a PostgreSQL or MariaDB server itself must run.
 

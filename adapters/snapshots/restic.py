@@ -6,19 +6,26 @@ The repository's address and password reach restic as variables, never as argume
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from adapters.host.private_files import keep_private, make_private_folder
 from adapters.snapshots.streams import Command, Ended, Limit, StreamFailedError, run
+from core.storage.snapshots import file_name
 from models.failures import BadInputError, SnapshotError
+from models.snapshots import RepositoryEntry
 
 _OURS = "roas"
+_MANIFEST, _MANIFEST_FILE = "manifest", "roas-manifest.json"
 _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 10, 11, 12
-_SHORT_SECONDS = 120
+_OLDEST = (0, 17)
+"""Before it, exit codes tell neither a repository that is not there nor a wrong password."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +39,15 @@ class Saved:
 
 
 class Repository:
-    """A repository, and in it the snapshots of one environment."""
+    """A repository, and in it the snapshots of one environment; those of each installation have a name of their own."""
 
-    def __init__(self, address: str, password: str, environment: str, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, address: str, password: str, environment: str, installation: str, variables: Mapping[str, str]
+    ) -> None:
         """`variables` are what restic needs beside address and password, such as a key of S3."""
         self.address = address
         self._environment = environment
+        self.installation = installation
         # As JSON it would report its progress 60 times a second.
         quiet = {"RESTIC_PROGRESS_FPS": "0.1"}
         self._variables = {**quiet, **variables, "RESTIC_REPOSITORY": address, "RESTIC_PASSWORD": password}
@@ -86,8 +96,10 @@ class Repository:
         """
         return self._backup(part, snapshot_id, "--no-scan", "--one-file-system", "--", str(folder))
 
-    def _backup(self, part: str, snapshot_id: str, *words: str) -> Command:
-        common = ("backup", "--json", "--host", self._environment, "--tag", ",".join((_OURS, snapshot_id)))
+    def _backup(self, part: str, snapshot_id: str, *words: str, tags: tuple[str, ...] = ()) -> Command:
+        # Earlier versions forget what is under the environment's plain name and unknown to them.
+        host = f"{self._environment}@{self.installation}"
+        common = ("backup", "--json", "--host", host, "--tag", ",".join((_OURS, snapshot_id, *tags)))
         return self._command(f"saving {part} by restic", *common, *words)
 
     def saved(self, output: str) -> Saved:
@@ -106,7 +118,7 @@ class Repository:
                     files=int(said.get("total_files_processed") or 0),
                     added_bytes=int(added),
                 )
-        raise SnapshotError("restic did not say what it saved;", advice="is it of version 0.16 or later?")
+        raise SnapshotError("restic did not say what it saved;", advice="is it of version 0.17 or later?")
 
     def source(self, part: str, restic_id: str) -> Command:
         """The program that prints a saved part; restic checks the hash of all that it prints."""
@@ -122,18 +134,52 @@ class Repository:
         what = f"putting {part} back by restic"
         return self._command(what, "restore", "--quiet", f"{restic_id}:{folder}", "--target", str(target))
 
-    def known(self, limit: Limit) -> dict[str, str]:
-        """The snapshot that each of restic's own ones of this environment belongs to, by restic's id.
+    def save_manifest(self, snapshot_id: str, text: str, limit: Limit) -> None:
+        """Save what describes a snapshot all of whose parts are saved: it is whole for every installation then.
+
+        Raises:
+            SnapshotError: It could not be saved.
+        """
+        words = ("--stdin", "--stdin-filename", _MANIFEST_FILE)
+        ended = run(self._backup("the manifest", snapshot_id, *words, tags=(_MANIFEST,)), limit, text.encode())
+        if ended.exit_code != 0:
+            raise self._failure("save the manifest in", ended)
+
+    def manifest(self, restic_id: str, limit: Limit) -> str:
+        """The text of a manifest.
+
+        Raises:
+            SnapshotError: It cannot be read.
+        """
+        return self._run(limit, "read the manifest in", "dump", restic_id, _MANIFEST_FILE).output
+
+    def entries(self, limit: Limit) -> list[RepositoryEntry]:
+        """All of restic's snapshots of this environment, of whichever installation.
 
         Raises:
             SnapshotError: The repository cannot be read.
         """
-        words = ("snapshots", "--json", "--host", self._environment, "--tag", _OURS)
-        found = _document(self._run(limit, "list the repository", *words).output)
-        return {
-            str(one["id"]): next((tag for tag in one.get("tags") or () if tag != _OURS), "")
-            for one in (found if isinstance(found, list) else ())
-        }
+        found = _document(self._run(limit, "list the repository", "snapshots", "--json", "--tag", _OURS).output)
+        if not isinstance(found, list):
+            raise SnapshotError(f"restic did not list {self.address};", advice="`restic snapshots` shows what it has.")
+        entries = []
+        for one in found:
+            environment, _, installation = str(one.get("hostname", "")).partition("@")
+            if environment != self._environment:
+                continue
+            tags, summary = one.get("tags") or (), one.get("summary") or {}
+            entry = RepositoryEntry(
+                restic_id=str(one["id"]),
+                snapshot_id=next((tag for tag in tags if tag not in (_OURS, _MANIFEST)), ""),
+                installation=installation,
+                saved_at=datetime.fromisoformat(one["time"]).astimezone(UTC),
+                path=str(next(iter(one.get("paths") or ()), "")),
+                bytes=int(summary.get("total_bytes_processed") or 0),
+                files=int(summary.get("total_files_processed") or 0),
+                is_manifest=_MANIFEST in tags,
+            )
+            entries.append(entry)
+        return entries
 
     def forget(self, restic_ids: Iterable[str], limit: Limit) -> None:
         """Remove restic's snapshots and what only they need.
@@ -165,6 +211,20 @@ class Repository:
 
     def _failure(self, doing: str, ended: Ended) -> SnapshotError:
         return repository_failure(self.address, doing, ended)
+
+
+def restic_problem() -> str:
+    """Why the restic of this machine cannot be used, as a clause; empty where it can."""
+    try:
+        said = run(
+            Command(what="asking restic", arguments=("restic", "version"), variables=os.environ), Limit(10)
+        ).output
+    except SnapshotError:
+        return "restic is not installed"
+    version = re.match(r"restic (\d+)\.(\d+)", said)
+    if version is None or (int(version[1]), int(version[2])) < _OLDEST:
+        return f"restic 0.17 or later is needed, and this is {version[0] if version else 'of an unknown version'}"
+    return ""
 
 
 def repository_failure(address: str, doing: str, ended: Ended) -> SnapshotError:
@@ -225,11 +285,6 @@ def _document(text: str) -> Any:
         return None
 
 
-def file_name(part: str) -> str:
-    """The name of a part's file in restic: it takes no folders there."""
-    return part.strip("/").replace("/", "_")
-
-
 def generated_password(folder: Path, environment: str) -> str:
     """The password of an environment's repository, generated at the first use and kept where only its owner reads it.
 
@@ -242,5 +297,21 @@ def generated_password(folder: Path, environment: str) -> str:
     except (OSError, ValueError) as error:
         raise SnapshotError(
             f"The password of the snapshots of {environment} cannot be kept in {folder}: {error};",
+            advice="this user must be able to write to the data folder.",
+        ) from error
+
+
+def installation_id(folder: Path) -> str:
+    """The random id of this installation, made at the first use: it tells whose a snapshot in a shared repository is.
+
+    Raises:
+        SnapshotError: It cannot be written or read.
+    """
+    try:
+        make_private_folder(folder)
+        return keep_private(folder / ".installation", secrets.token_hex(8).encode()).decode("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise SnapshotError(
+            f"The id of this installation cannot be kept in {folder}: {error};",
             advice="this user must be able to write to the data folder.",
         ) from error

@@ -458,5 +458,6 @@ def _changing(stores: Stores | Together, environment: str, now: datetime) -> dic
     return {
         "releases": tuple(stores.releases.latest(environment)),
         "last_changes": stores.progress.last_changes(environment),
+        "data_steps": tuple(stores.progress.data_steps(environment)),
         "pauses": tuple(stores.pauses.active(now)),
     }

@@ -122,7 +122,7 @@ class DataApplication:
             "snapshots",
         ]
         listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        return {one["id"] for one in listed}
+        return {one["id"] for one in listed if "manifest" not in one["tags"]}
 
     def _psql(self, statement: str) -> str:
         return self._inside("db", "psql", "-h127.0.0.1", "-Upostgres", "-qAt", "-vON_ERROR_STOP=1", "-c", statement)

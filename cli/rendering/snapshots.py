@@ -9,7 +9,7 @@ from rich.markup import escape
 from cli.rendering.console import ago, say, show_table
 from core.storage.changes import size_in_words
 from core.storage.snapshots import offered, proof_of
-from models.snapshots import DataSnapshot, SnapshotState
+from models.snapshots import DataSnapshot, SnapshotState, UnknownSnapshot, UnknownState
 
 
 def show_snapshot(snapshot: DataSnapshot) -> None:
@@ -46,6 +46,25 @@ def show_snapshots(snapshots: Sequence[DataSnapshot]) -> None:
     show_table(("snapshot", "taken", "reason", "release", "size", "proof", "what"), rows)
     if whole := offered(snapshots):
         say(f"\nput one back: roas snapshot restore {whole[0].environment} SNAPSHOT")
+
+
+def show_unknown(environment: str, found: Sequence[UnknownSnapshot]) -> None:
+    """Print the snapshots that the repository has and that are not recorded here."""
+    if not found:
+        say(f"All snapshots of {environment} in the repository are recorded here.")
+        return
+    states = {
+        UnknownState.WHOLE: "whole",
+        UnknownState.INCOMPLETE: "[yellow]not complete: taken now, or killed[/yellow]",
+        UnknownState.UNPROVEN: "no manifest: parts may be missing",
+    }
+    rows = [
+        (one.snapshot_id, ago(one.begun_at), one.installation, size_in_words(one.bytes), states[one.state],
+         ", ".join(escape(path) for path in one.paths))
+        for one in found
+    ]  # fmt: skip
+    show_table(("snapshot", "taken", "installation", "size", "state", "what"), rows)
+    say(f"\nrecord one here, so that it can be restored: roas snapshot adopt {environment} SNAPSHOT")
 
 
 def show_rehearsal(snapshot: DataSnapshot) -> None:

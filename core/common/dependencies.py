@@ -12,23 +12,38 @@ from models.metrics import Dependency, DependencyType, HealthImpact
 def dependencies_of(environment: Environment, application: Application | None) -> list[Dependency]:
     """Return who needs whom: what the environment says, and what the Compose files say beyond it.
 
+    A service that lives in another's network, processes or volumes needs that one, too. Everything that asks who needs
+    whom asks this, except for what Compose itself does in the order of depends_on: the start.
     Without an application, whose files cannot be read, what the environment says stands alone.
     """
     declared = application.services if application is not None else {}
     found: dict[tuple[str, str], Dependency] = {}
     for name in declared or environment.services:
-        for other, needed in declared[name].depends_on.items() if name in declared else ():
+        of_files = dict.fromkeys(declared[name].inside_of, True) if name in declared else {}
+        of_files |= (
+            {other: one.required for other, one in declared[name].depends_on.items()} if name in declared else {}
+        )
+        for other, required in of_files.items():
             found[name, other] = Dependency(
                 service=name,
                 depends_on=other,
-                dependency_type=DependencyType.REQUIRED if needed.required else DependencyType.OPTIONAL,
-                health_impact=HealthImpact.CRITICAL if needed.required else HealthImpact.MODERATE,
+                dependency_type=DependencyType.REQUIRED if required else DependencyType.OPTIONAL,
+                health_impact=HealthImpact.CRITICAL if required else HealthImpact.MODERATE,
             )
         for spec in environment.service(name).dependencies:
             found[name, spec.service] = Dependency(
                 service=name, depends_on=spec.service, dependency_type=spec.type, health_impact=spec.impact
             )
     return list(found.values())
+
+
+def dependants_of(services: Iterable[str], dependencies: Iterable[Dependency]) -> frozenset[str]:
+    """Return all that need one of some services, directly or not, without these services."""
+    own, needs = frozenset(services), tuple(dependencies)
+    found: set[str] = set()
+    while more := {one.service for one in needs if one.depends_on in own | found} - found:
+        found |= more
+    return frozenset(found - own)
 
 
 def needs_of(dependencies: Iterable[Dependency]) -> dict[str, list[str]]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from core.common.dependencies import dependants_of
 from models.compose import Application
 from models.environments import Limits
 from models.hooks import CanarySample, UsualErrors
-from models.metrics import Baseline
+from models.metrics import Baseline, Dependency
 
 MEMORY, ANSWERS = "memory_usage", "response_time"
 """The metrics of a collection whose learnt baselines are the bounds of a canary: percent, and milliseconds."""
@@ -66,12 +67,11 @@ class CanaryVerdict:
     figures: dict[str, dict[str, Any]]
 
 
-def observed_services(application: Application, changed: Collection[str]) -> tuple[str, ...]:
-    """Return the services that a canary observes: those that the update changed, and all that depend on them."""
-    found, before = {name for name in changed if name in application.services}, set[str]()
-    while found != before:
-        before = set(found)
-        found |= {name for name, one in application.services.items() if before & set(one.depends_on)}
+def observed_services(
+    application: Application, dependencies: Sequence[Dependency], changed: Collection[str]
+) -> tuple[str, ...]:
+    """Return the services that a canary observes: those that the update changed, and all that need them."""
+    found = {*changed, *dependants_of(changed, dependencies)} & application.services.keys()
     return tuple(sorted(name for name in found if not application.services[name].one_shot))
 
 

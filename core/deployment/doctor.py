@@ -192,10 +192,8 @@ def _environment(one: EnvironmentFacts, facts: MachineFacts) -> Iterator[Diagnos
         for name, why in one.missing_secrets.items()
     ]
     lines += _private(one.name, one.exposed_secrets, facts.user)
-    if one.lacks_restic:
-        lines.append(
-            _wrong(one.name, "restic is not installed, so its data cannot be saved.", "apt-get install restic")
-        )
+    if one.restic_problem:
+        lines.append(_wrong(one.name, f"{one.restic_problem}, so its data cannot be saved.", "apt-get install restic"))
     lines += [_warning(f"{one.name} snapshots", *_problem(text)) for text in one.snapshot_problems]
     yield from lines or [_ok(one.name, "Its file and its secrets can be read.")]
     plan = f"roas plan --update {one.name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from statistics import median
@@ -23,6 +23,7 @@ from models.compose import (
 )
 from models.containers import ContainerState
 from models.failures import ComposeError
+from models.metrics import Dependency
 from models.overlap import OverlapDecision
 
 # The engine's own values where a health check leaves them out.
@@ -56,7 +57,33 @@ def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
     Raises:
         ComposeError: Services depend on each other in a cycle.
     """
+    return _waves(application, {name: set(needed_by(application, name)) for name in application.services})
+
+
+def stop_waves(application: Application, dependencies: Sequence[Dependency]) -> tuple[tuple[str, ...], ...]:
+    """Return the waves in which services stop: each before all it needs.
+
+    What the environment adds to the Compose files counts where it makes no circle.
+
+    Raises:
+        ComposeError: Services of the Compose files depend on each other in a cycle.
+    """
     needs = {name: set(needed_by(application, name)) for name in application.services}
+    for need in sorted(dependencies, key=lambda need: (need.service, need.depends_on)):
+        if {need.service, need.depends_on} <= needs.keys() and need.service not in _all_needed(needs, need.depends_on):
+            needs[need.service].add(need.depends_on)
+    return tuple(reversed(_waves(application, needs)))
+
+
+def _all_needed(needs: Mapping[str, Collection[str]], service: str) -> list[str]:
+    """A service and all that it needs, directly or not."""
+    found = [service]
+    for one in found:
+        found += [other for other in needs[one] if other not in found]
+    return found
+
+
+def _waves(application: Application, needs: dict[str, set[str]]) -> tuple[tuple[str, ...], ...]:
     waves: list[tuple[str, ...]] = []
     while needs:
         ready = sorted(name for name, missing in needs.items() if not missing)
@@ -68,15 +95,6 @@ def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
         waves.append(tuple(ready))
         needs = {name: missing - set(ready) for name, missing in needs.items() if name not in ready}
     return tuple(waves)
-
-
-def stop_waves(application: Application) -> tuple[tuple[str, ...], ...]:
-    """Return the waves in which services stop: each before all it depends on.
-
-    Raises:
-        ComposeError: Services depend on each other in a cycle.
-    """
-    return tuple(reversed(start_waves(application)))
 
 
 def needed_by(application: Application, service: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ class ActionContext:
     """State of the project before an action.
 
     - `application`: None if the Compose files cannot be read.
+    - `needs`: what the service needs, of the Compose files and of the environment.
     - `container_states`: all containers of the project; `holders`: those of any project that hold a host port.
     - `anonymous_volumes`: of the service's containers; `networks`: of the project; `empty_networks`: with no container.
     - `image_held`: whether the engine has the service's image.
@@ -42,6 +43,7 @@ class ActionContext:
     application: Application | None
     environment: str = ""
     container_states: tuple[ContainerState, ...] = ()
+    needs: tuple[str, ...] = ()
     dependencies_down: tuple[str, ...] = ()
     holders: tuple[PortHolder, ...] = ()
     anonymous_volumes: tuple[str, ...] = ()

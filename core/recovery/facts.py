@@ -192,7 +192,7 @@ def _dependencies_connected(context: ActionContext) -> str | None:
     application, declaration = context.application, context.declaration
     if application is None or declaration is None:
         return None
-    for name in declaration.depends_on:
+    for name in sorted({*declaration.depends_on, *context.needs}):
         if lost := lost_networks(name, application, context.container_states):
             return f"{name} is not connected to network {', '.join(lost)}, and a restart does not connect it."
     return None

@@ -62,8 +62,10 @@ class RecoveryFacts:
 
     `failing_services` is how many fail at once. `acting` False: a person already works on it. `engine` is the address
     of the host. `deployed_ago` is how long before the error the current release was deployed, None without a proven
-    release before it. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact without
-    which the proposed action was refused: only a person can act then. `disk_percent` is the use of the host's disk.
+    release before it. `why_not_back` says why nobody but a person goes back to that one, with the `ways_back`; both are
+    empty where a recovery may. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact
+    without which the proposed action was refused: only a person can act then. `disk_percent` is the use of the host's
+    disk.
     """
 
     service: str | None = None
@@ -76,6 +78,8 @@ class RecoveryFacts:
     engine: str = ""
     host_id: str = ""
     deployed_ago: timedelta | None = None
+    why_not_back: str = ""
+    ways_back: tuple[str, ...] = ()
     kept_down: tuple[str, ...] = ()
     lacking: str | None = None
     disk_percent: float | None = None
@@ -87,7 +91,8 @@ class RecoveryPlan:
 
     `delay` is how long to wait before acting. `attempt` counts from 1 since the service was last proven healthy.
     `attempt_id` is the error's id and the number of the attempt. `dependencies` are restarted before the service if
-    they are down. `decided`: a person decided it, or it only verifies; then no fact is needed to enable it.
+    they are down. `first_steps` are what a person may do before the usual steps. `decided`: a person decided it, or it
+    only verifies; then no fact is needed to enable it.
     """
 
     action: PlanAction
@@ -97,6 +102,7 @@ class RecoveryPlan:
     attempt: int = 1
     attempt_id: str = ""
     dependencies: tuple[str, ...] = ()
+    first_steps: tuple[str, ...] = ()
     decided: bool = False
 
     @property
@@ -118,13 +124,19 @@ def plan_recovery(
     `past` are all attempts at this error, and those of at least the last day at any other, in any order.
     - No action: a person stopped the service or paused recovery, or maintenance.
     - A person is asked: the strategy is manual, three or more services fail at once, or a budget is spent.
-    - Rollback: soon after a deployment, if the usual strategy did not help.
+    - Rollback: soon after a deployment, if the usual strategy did not help, and no hook ran or data was saved since.
     """
     past = [one for one in past if one.points]
     service = facts.service or error.service
     mine = [tried for tried in past if _concerns(tried, error, service)]
     run = _since_proven(mine, now)
     strategy = _strategy(error, facts, policy, run)
+    if strategy is Strategy.ROLL_BACK_RELEASE and facts.why_not_back:
+        kept = replace(facts, deployed_ago=None, why_not_back="")
+        plan = plan_recovery(error, past=past, policy=policy, facts=kept, now=now)
+        if plan.action is not PlanAction.ASK_A_PERSON:
+            return plan
+        return replace(plan, reason=f"{plan.reason} {facts.why_not_back}", first_steps=facts.ways_back)
     if error.verdict.category is Category.BENIGN:
         return _leave(strategy, "It is no error.")
     if kept := _kept_down(service, facts):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from core.common.dependencies import dependants_of
 from models.compose import Application, MountKind
-from models.failures import BadInputError, NotFoundError
+from models.environments import Environment
+from models.failures import BadInputError, NotFoundError, SnapshotError
+from models.metrics import Dependency
 from models.records import Release
 from models.snapshots import (
     DataSettings,
@@ -16,9 +19,14 @@ from models.snapshots import (
     KeepSnapshots,
     MariadbData,
     PostgresqlData,
+    RedisData,
+    RepositoryEntry,
     SavedData,
+    SnapshotPart,
     SnapshotReason,
     SnapshotState,
+    UnknownSnapshot,
+    UnknownState,
 )
 
 
@@ -82,20 +90,27 @@ def own_services(data: SavedData, application: Application) -> frozenset[str]:
     return frozenset(mounted(data, application).services if isinstance(data, FilesData) else {data.service})
 
 
-def users_of(data: SavedData, application: Application) -> frozenset[str]:
-    """The services that use some data: the server and all that need it, or all that mount the volume."""
+def users_of(data: SavedData, application: Application, dependencies: Sequence[Dependency]) -> frozenset[str]:
+    """The services that use some data: the server and all that need it, or all that mount the volume.
+
+    `dependencies` are those of the environment and the Compose files together.
+    """
     own = own_services(data, application)
-    return own | _dependants(own, application)
+    return own | dependants_of(own, dependencies)
 
 
-def writers_of(data: SavedData, application: Application) -> frozenset[str]:
+def writers_of(data: SavedData, application: Application, dependencies: Sequence[Dependency]) -> frozenset[str]:
     """The services that must be stopped while data is put back. A server that loads a dump itself must run."""
-    users = users_of(data, application)
+    users = users_of(data, application, dependencies)
     return users - {data.service} if isinstance(data, PostgresqlData | MariadbData) else users
 
 
 def saved_before_update(
-    settings: DataSettings, application: Application, changed: Collection[str], there: Collection[str]
+    settings: DataSettings,
+    application: Application,
+    dependencies: Sequence[Dependency],
+    changed: Collection[str],
+    there: Collection[str],
 ) -> tuple[SavedData, ...]:
     """What is saved before an update changes services: what they use, or as the settings say.
 
@@ -107,7 +122,8 @@ def saved_before_update(
     return tuple(
         data
         for data in settings.save
-        if (whole or users_of(data, application) & set(changed)) and own_services(data, application) & set(there)
+        if (whole or users_of(data, application, dependencies) & set(changed))
+        and own_services(data, application) & set(there)
     )
 
 
@@ -126,8 +142,9 @@ def chosen(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, environme
     """
     whole = offered(snapshots)
     if snapshot_id is None:
-        # What was saved before a restore is for its undoing, not what a user would restore next.
-        found = [one for one in whole if one.reason is not SnapshotReason.SAFETY][:1] or whole[:1]
+        # What was saved before a restore is for its undoing, and what another installation saved is not what ran here.
+        rarely = (SnapshotReason.SAFETY, SnapshotReason.ADOPTED)
+        found = [one for one in whole if one.reason not in rarely][:1] or whole[:1]
     else:
         found = [one for one in whole if one.snapshot_id == snapshot_id]
         found = found or [one for one in whole if snapshot_id and one.snapshot_id.startswith(snapshot_id)]
@@ -140,6 +157,21 @@ def chosen(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, environme
             f"There is {what} of {environment};", advice=f"`roas snapshot list {environment}` shows them."
         )
     return found[0]
+
+
+def check_rehearsal(snapshot: DataSnapshot) -> None:
+    """Check that no rehearsal showed that a snapshot cannot be restored.
+
+    Raises:
+        SnapshotError: The last one did.
+    """
+    if snapshot.rehearsal is not None and not snapshot.rehearsal.ok:
+        raise SnapshotError(
+            f"Snapshot {snapshot.snapshot_id} could not be restored when that was rehearsed: "
+            f"{snapshot.rehearsal.problem.rstrip('.')};",
+            advice=f"restore another one (`roas snapshot list {snapshot.environment}`), or mend the cause and run "
+            f"`roas snapshot rehearse {snapshot.environment} {snapshot.snapshot_id}` again. No service was stopped.",
+        )
 
 
 def of_release(snapshots: Sequence[DataSnapshot], release: Release) -> DataSnapshot:
@@ -165,8 +197,11 @@ def of_release(snapshots: Sequence[DataSnapshot], release: Release) -> DataSnaps
 def to_forget(
     snapshots: Sequence[DataSnapshot], keep: KeepSnapshots, kept_releases: Collection[str]
 ) -> list[DataSnapshot]:
-    """The whole snapshots that leave: beyond the policy, of no kept release, and not being put back now."""
-    whole = offered(snapshots)
+    """The whole snapshots that leave: beyond the policy, of no kept release, and not being put back now.
+
+    One of another installation stays: its own policy decides there.
+    """
+    whole = [one for one in offered(snapshots) if one.reason is not SnapshotReason.ADOPTED]
     stay = {one.snapshot_id for one in whole[: keep.last]}
     stay |= _newest_of_each(whole, keep.daily, lambda at: at.date())
     stay |= _newest_of_each(whole, keep.weekly, lambda at: at.isocalendar()[:2])
@@ -179,10 +214,142 @@ def to_forget(
     return [one for one in whole if one.snapshot_id not in stay]
 
 
-def strays(known: dict[str, str], snapshots: Iterable[DataSnapshot]) -> list[str]:
-    """The ids of restic's snapshots that belong to no whole snapshot, such as of one that was killed."""
-    whole = {one.snapshot_id for one in offered(snapshots)}
-    return sorted(restic_id for restic_id, owner in known.items() if owner not in whole)
+def leftovers(entries: Sequence[RepositoryEntry], snapshots: Iterable[DataSnapshot], installation: str) -> list[str]:
+    """What this installation itself saved for snapshots that it recorded as failed or killed; ids of restic.
+
+    What the store does not know may be whole, and all that is left of it: another installation's, or from before the
+    store was damaged or restored. It stays.
+    """
+    failed = {one.snapshot_id for one in snapshots if one.state is SnapshotState.FAILED}
+    whole = {one.snapshot_id for one in entries if one.is_manifest}
+    return sorted(
+        one.restic_id for one in entries if one.snapshot_id in failed - whole and one.installation == installation
+    )
+
+
+def entries_of(snapshots: Iterable[DataSnapshot], entries: Sequence[RepositoryEntry]) -> list[str]:
+    """The ids of restic of all that was saved for these snapshots: parts, manifests, and tries that were repeated."""
+    parts = {part.restic_id for one in snapshots for part in one.parts}
+    theirs = {(one.snapshot_id, one.installation) for one in entries if one.restic_id in parts}
+    return sorted(one.restic_id for one in entries if (one.snapshot_id, one.installation) in theirs)
+
+
+def unknown(entries: Sequence[RepositoryEntry], snapshots: Iterable[DataSnapshot]) -> list[UnknownSnapshot]:
+    """The snapshots of a repository that a store does not know, newest first."""
+    known = {one.snapshot_id for one in snapshots}
+    groups: dict[tuple[str, str], list[RepositoryEntry]] = {}
+    for one in entries:
+        if one.snapshot_id not in known:
+            groups.setdefault((one.snapshot_id, one.installation), []).append(one)
+    found = [
+        UnknownSnapshot(
+            snapshot_id=snapshot_id,
+            begun_at=min(one.saved_at for one in mine),
+            installation=installation,
+            state=UnknownState.WHOLE if any(one.is_manifest for one in mine)
+            else UnknownState.INCOMPLETE if installation else UnknownState.UNPROVEN,
+            paths=tuple(one.path for one in mine if not one.is_manifest),
+            bytes=sum(one.bytes for one in mine if not one.is_manifest),
+        )
+        for (snapshot_id, installation), mine in groups.items()
+    ]  # fmt: skip
+    return sorted(found, key=lambda one: one.begun_at, reverse=True)
+
+
+def to_adopt(found: Sequence[UnknownSnapshot], wanted: Sequence[str], environment: str) -> list[UnknownSnapshot]:
+    """The unknown snapshots of these ids, or of the only ids that begin like them; without ids all that are complete.
+
+    Raises:
+        NotFoundError: There is none.
+        BadInputError: Several begin like it, or it is not complete.
+    """
+    if not wanted:
+        return [one for one in found if one.state is not UnknownState.INCOMPLETE]
+    chosen_ones = []
+    for word in wanted:
+        mine = [one for one in found if one.snapshot_id == word] or [
+            one for one in found if word and one.snapshot_id.startswith(word)
+        ]
+        if len(mine) > 1:
+            names = ", ".join(f"{one.snapshot_id} of {one.installation or 'an earlier version'}" for one in mine[:6])
+            raise BadInputError(f"{word!r} begins several ids ({names});", advice="give more of it.")
+        if not mine:
+            raise NotFoundError(
+                f"The repository has no snapshot {word!r} of {environment} that is unknown here;",
+                advice=f"`roas snapshot adopt {environment}` shows those there are.",
+            )
+        if mine[0].state is UnknownState.INCOMPLETE:
+            raise BadInputError(
+                f"Snapshot {mine[0].snapshot_id} is not complete;",
+                advice="installation " + mine[0].installation + " takes it now, or was killed while it did.",
+            )
+        chosen_ones += mine
+    return chosen_ones
+
+
+def as_manifest_says(
+    manifest: DataSnapshot, entries: Sequence[RepositoryEntry], source: RepositoryEntry
+) -> DataSnapshot:
+    """A whole snapshot as its manifest describes it; `source` is the manifest's entry, one of `entries`.
+
+    Raises:
+        SnapshotError: It is the manifest of another snapshot, or names parts that are not there.
+    """
+    mine = (source.snapshot_id, source.installation)
+    there = {one.restic_id for one in entries if (one.snapshot_id, one.installation) == mine and not one.is_manifest}
+    if manifest.snapshot_id != source.snapshot_id or not manifest.parts:
+        raise SnapshotError(f"The manifest of snapshot {source.snapshot_id} describes another one.")
+    if gone := [part.name for part in manifest.parts if part.restic_id not in there]:
+        raise SnapshotError(f"Snapshot {source.snapshot_id} has lost {', '.join(gone)}; the repository lacks it.")
+    return replace(manifest, state=SnapshotState.WHOLE, rehearsed_at=None, rehearsal=None, restoring="")
+
+
+def as_saved(
+    found: UnknownSnapshot, entries: Sequence[RepositoryEntry], settings: DataSettings, environment: Environment
+) -> DataSnapshot:
+    """A snapshot without a manifest, of the parts that data.save names; `entries` are its own.
+
+    Raises:
+        SnapshotError: What a part is cannot be told.
+    """
+    parts = []
+    for one in entries:
+        data = next((data for data in settings.save if _is_saved_as(data, environment.project, one.path)), None)
+        # A dump of Redis goes to where the server of then kept its file, which only a manifest says.
+        if data is None or isinstance(data, RedisData):
+            raise SnapshotError(
+                f"Snapshot {found.snapshot_id} has no manifest, and which data {one.path} is cannot be told;",
+                advice=f"name it in data.save, or read it with `restic dump {one.restic_id[:12]} {one.path}`.",
+            )
+        is_folder = isinstance(data, FilesData) and one.path != f"/{file_name(data.name)}"
+        facts = {"files": one.files, "file_bytes": one.bytes, "folder": one.path} if is_folder else {}
+        part = SnapshotPart(
+            name=data.name, kind=data.kind, restic_id=one.restic_id, bytes=one.bytes, added_bytes=0, seconds=0.0,
+            facts=facts,
+        )  # fmt: skip
+        parts.append(part)
+    return DataSnapshot(
+        snapshot_id=found.snapshot_id,
+        environment=environment.name,
+        begun_at=found.begun_at,
+        ended_at=max(one.saved_at for one in entries),
+        state=SnapshotState.WHOLE,
+        reason=SnapshotReason.ADOPTED,
+        parts=tuple(parts),
+    )
+
+
+def _is_saved_as(data: SavedData, project: str, path: str) -> bool:
+    """Whether restic has data at a path: a stream's file, or the folder of a volume or of the host."""
+    if path == f"/{file_name(data.name)}":
+        return True
+    folders = (f"/{data.name}/_data", f"/{project}_{data.name}/_data")
+    return isinstance(data, FilesData) and (path == data.volume or path.endswith(folders))
+
+
+def file_name(part: str) -> str:
+    """The name of a part's file in restic: it takes no folders there."""
+    return part.strip("/").replace("/", "_")
 
 
 def what_would_be_lost(snapshot: DataSnapshot, now: datetime, later_deployments: int) -> str:
@@ -208,20 +375,6 @@ def _newest_of_each(snapshots: Sequence[DataSnapshot], count: int, period: Calla
     for one in snapshots:
         found.setdefault(period(one.begun_at), one.snapshot_id)
     return set(list(found.values())[:count])
-
-
-def _dependants(services: frozenset[str], application: Application) -> set[str]:
-    """All that need one of them, directly or not."""
-    found: set[str] = set()
-    while True:
-        more = {
-            name
-            for name, one in application.services.items()
-            if name not in found and ({*one.depends_on, *one.inside_of} & (services | found))
-        }
-        if not more:
-            return found - services
-        found |= more
 
 
 def age_in_words(seconds: float) -> str:

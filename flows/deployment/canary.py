@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from core.common.dependencies import dependencies_of
 from core.common.safe_text import shorten
 from core.deployment.canary import Bounds, CanaryVerdict, judge_canary, observed_services
 from core.deployment.hooks import minutes_in_words
@@ -51,7 +52,7 @@ async def remember_usual_errors(update: UpdateContext) -> None:
     if recorder.reported(USUAL) is not None:
         return
     try:
-        found = await usual_errors(update.environment, observed_services(update.application, update.changed))
+        found = await usual_errors(update.environment, _observed(update))
     except EngineError as error:
         log.warning("how often failures were logged before is not known: %s", error)
         return
@@ -60,13 +61,18 @@ async def remember_usual_errors(update: UpdateContext) -> None:
     recorder.facts["errors_before"] = detail
 
 
+def _observed(update: UpdateContext) -> tuple[str, ...]:
+    dependencies = dependencies_of(update.environment, update.application)
+    return observed_services(update.application, dependencies, update.changed)
+
+
 async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:
     """Observe the changed services and those that depend on them, until the time is over or one is worse than usual.
 
     The figures go into the recorder's facts.
     """
     recorder = update.recorder
-    services, words = observed_services(update.application, update.changed), minutes_in_words(spec.minutes)
+    services, words = _observed(update), minutes_in_words(spec.minutes)
     bounds = await _bounds(update, services)
     seconds = 60 * spec.minutes
     every = min(max(seconds / _OBSERVATIONS, _SHORTEST_SECONDS), _LONGEST_SECONDS)

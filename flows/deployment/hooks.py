@@ -29,6 +29,7 @@ from flows.runtime.identifiers import new_release_id
 from models.compose import Application, PlannedAction, PlannedService, ServiceDeclaration
 from models.failures import HookError, RoasError, StartFailedError
 from models.hooks import Hook, HookRun
+from models.operations import HOOK_BEGUN
 from models.records import Release
 from tasks.deployment.hooks import (
     HookOrder,
@@ -46,9 +47,6 @@ from tasks.errors.hook_evidence import keep_output
 from tasks.recovery.notify import HOOK_FAILED, announce
 
 log = logging.getLogger("roas")
-
-BEGUN = "begun as a hook"
-"""Step of an update: the hook of this name has begun."""
 
 ENDED = "run as a hook"
 """Step of an update: the hook of this name has ended, and the update went on; its detail is the run."""
@@ -151,7 +149,7 @@ def recall_hooks(recorder: OperationRecorder) -> None:
     """Put into the record what the hooks of an interrupted update did, where only its rollback goes on."""
     ended = [HookRun.from_details(json.loads(one.detail)) for one in recorder.steps if one.step in (ENDED, FAILED)]
     before = {one.name for one in (recorder.environment.hooks.before if recorder.environment else ())}
-    begun = [one.service for one in recorder.steps if one.step == BEGUN and one.service in before]
+    begun = [one.service for one in recorder.steps if one.step == HOOK_BEGUN and one.service in before]
     if begun:
         recorder.facts |= {
             "hooks": [one.to_details() for one in ended],
@@ -185,7 +183,7 @@ class _HookExecution:
     async def _run(self, hook: Hook) -> None:
         recorder, environment = self.update.recorder, self.update.environment
         does, concerns = recorder.redactor.text(describe(hook)), hook.concerns
-        begun = recorder.reported(BEGUN, hook.name) is not None
+        begun = recorder.reported(HOOK_BEGUN, hook.name) is not None
         there = await hook_container(environment, hook, recorder.deployment_id) if begun else None
         decision = after_interruption(hook, begun=begun, container_there=there is not None)
         if begun:
@@ -204,7 +202,7 @@ class _HookExecution:
             )
         log.info("hook %s %s: %s", hook.name, "goes on" if begun else "begins", does)
         if not begun:
-            await recorder.step(BEGUN, hook.name)
+            await recorder.step(HOOK_BEGUN, hook.name)
         self._begin(hook.name)
         began_at, began, found = datetime.now(UTC), time.monotonic(), ""
         if hook.canary is not None:

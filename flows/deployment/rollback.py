@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from prefect import flow
 from pydantic import Field
 
+from core.common.dependencies import dependencies_of
 from core.deployment.plan import plan, stop_waves
 from core.deployment.release import Document, PreDeployState, PreviousContainer, beyond, differences
 from flows.deployment.execute import keep_proven, start_in_order, verify
@@ -300,7 +301,7 @@ async def _remove(
 async def _stop(environment: Environment, application: Application, containers: Sequence[ContainerState]) -> None:
     """In reverse order of the start, each with its grace period."""
     by_service = _by_service([one for one in containers if one.up])
-    for wave in stop_waves(application):
+    for wave in stop_waves(application, dependencies_of(environment, application)):
         await asyncio.gather(
             *(
                 stop_containers(environment, name, by_service[name], application.services[name].stop_grace_period)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from core.common.dependencies import dependencies_of
 from core.storage.snapshots import check_services, proof_of, saved_before_update
 from flows.deployment.update_context import UpdateContext
 from flows.runtime.identifiers import new_snapshot_id
 from flows.storage.snapshot import Taking, forget_where_possible, take_snapshot
+from models.operations import DATA_SAVED
 from models.snapshots import DataSnapshot, SnapshotReason
 from tasks.deployment.services import inspect_application
 from tasks.storage.snapshots import snapshots_of
 
 log = logging.getLogger("roas")
-
-SAVED = "data saved"
-"""Step of an update: its data is saved; the detail is the snapshot's id."""
 
 
 async def save_before_update(update: UpdateContext) -> None:
@@ -30,14 +29,15 @@ async def save_before_update(update: UpdateContext) -> None:
     if environment.data is None:
         return
     earlier = await snapshots_of(environment.name)
-    if known := recorder.reported(SAVED):
+    if known := recorder.reported(DATA_SAVED):
         recorder.facts["snapshots"] = [_fact(one) for one in earlier if one.snapshot_id == known]
         return
     check_services(environment.data, update.application)
     there = {one.service for one in await inspect_application(environment)}
     # A migration may change any data.
     changed = tuple(update.application.services) if environment.hooks.before else update.changed
-    data = saved_before_update(environment.data, update.application, changed, there)
+    dependencies = dependencies_of(environment, update.application)
+    data = saved_before_update(environment.data, update.application, dependencies, changed, there)
     if not data:
         return
     now = datetime.now(UTC)
@@ -52,7 +52,7 @@ async def save_before_update(update: UpdateContext) -> None:
     log.info("saving %s before the update", ", ".join(one.name for one in data))
     taken = await take_snapshot(Taking(environment, update.application, data, recorder.redactor), begun)
     recorder.facts["snapshots"] = [_fact(taken)]
-    await recorder.step(SAVED, detail=taken.snapshot_id)
+    await recorder.step(DATA_SAVED, detail=taken.snapshot_id)
     await forget_where_possible(environment)
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from prefect import flow
 
+from core.common.dependencies import dependencies_of
 from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.deployment.failure import escalate
@@ -44,7 +45,7 @@ async def stop(
         container_states = await inspect_application(declared)
         _report_what_stays(recorder, application, container_states)
         stopped: list[ServiceStart] = []
-        for wave in stop_waves(application):
+        for wave in stop_waves(application, dependencies_of(declared, application)):
             ends = await asyncio.gather(
                 *(_stop_service(recorder, declared, application, name, container_states) for name in wave),
                 return_exceptions=True,

@@ -52,14 +52,14 @@ _COMMAND = re.compile(r"(?<=: )((?:date|docker|df|dmesg|getent|id|journalctl|ls|
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Why a person is asked, what was tried before, and what to do before the usual steps.
+    """Why a person is asked, what was tried before, and what may be done before the usual steps.
 
     `strategy` is the one whose steps the ticket lists, None for that of the verdict.
     """
 
     reason: str
     tried: tuple[str, ...] = ()
-    first_step: str = ""
+    first_steps: tuple[str, ...] = ()
     strategy: Strategy | None = None
 
 
@@ -67,7 +67,8 @@ def question_of(plan: RecoveryPlan, mine: Sequence[RecoveryExecution]) -> Questi
     """Return the question of a plan that needs a person, with the attempts made at the error."""
     last = f" The last ended so: {mine[-1].final_status}" if mine else ""
     tried = tuple(step for one in mine for step in attempt_details(one))
-    return Question(plan.reason + last, tried, strategy=plan.strategy if not plan.strategy.automatic else None)
+    strategy = plan.strategy if not plan.strategy.automatic else None
+    return Question(plan.reason + last, tried, plan.first_steps, strategy)
 
 
 def attempt_details(execution: RecoveryExecution) -> tuple[str, ...]:
@@ -93,7 +94,7 @@ def new_ticket(question: Question, diagnosis: Diagnosis, environment: Environmen
         title=f"{diagnosis.verdict.category} of {error.service or error.environment}: {question.reason}",
         opened_at=now,
         service=error.service,
-        steps=(*filter(None, [question.first_step]), *steps),
+        steps=(*question.first_steps, *steps),
         tried=question.tried,
         affected_services=diagnosis.affected,
         evidence=diagnosis.evidence,

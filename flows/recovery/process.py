@@ -214,7 +214,8 @@ class RecoveryProcess:
             return self._end(RecoveryMethod.PROPOSED, f"dry run: a ticket would be opened: {plan.reason}")
         if plan.action is PlanAction.ASK_A_PERSON:
             question = question_of(plan, mine)
-            return await self._ask(replace(question, first_step=self._refused.advice if self._refused else ""))
+            refused = (self._refused.advice,) if self._refused and self._refused.advice else ()
+            return await self._ask(replace(question, first_steps=(*question.first_steps, *refused)))
         if plan.action is PlanAction.PROPOSE:
             await _record_proposal(self.diagnosis, plan, self._past)
             return self._end(RecoveryMethod.PROPOSED, f"dry run: {plan.reason}")
@@ -253,7 +254,7 @@ class RecoveryProcess:
         except ActionRefusedError as refused:
             lacking = f"{attempt.strategy} {NOT_ALLOWED}: {refused.what}"
             if self._escalates or self._refused is not None:
-                return await self._ask(Question(lacking, first_step=refused.advice))
+                return await self._ask(Question(lacking, first_steps=(refused.advice,) if refused.advice else ()))
             await keep_reason(self.error.error_id, lacking)
             self._refused = ActionRefusedError(lacking, advice=refused.advice)
             return RecoveryEvent.REPLAN

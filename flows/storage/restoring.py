@@ -10,8 +10,9 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
+from core.common.dependencies import dependencies_of
 from core.deployment.plan import stop_waves
-from core.storage.snapshots import writers_of
+from core.storage.snapshots import check_rehearsal, writers_of
 from flows.deployment.operation import OperationRecorder
 from flows.runtime.identifiers import new_snapshot_id
 from flows.storage.snapshot import Taking, take_snapshot
@@ -23,7 +24,7 @@ from models.snapshots import DataSnapshot, SavedData, SnapshotReason
 from tasks.deployment.operations import record_changes
 from tasks.deployment.services import inspect_application, stop_containers
 from tasks.storage.restores import begin_restore
-from tasks.storage.snapshots import load_part, parts_declared, snapshots_of
+from tasks.storage.snapshots import check_part, load_part, parts_declared, snapshots_of
 
 log = logging.getLogger("roas")
 
@@ -38,14 +39,17 @@ RETURNED = "returned"
 async def save_for_safety(
     recorder: OperationRecorder, environment: Environment, application: Application, snapshot: DataSnapshot
 ) -> DataSnapshot:
-    """Save the data that a restore replaces; once in an operation, also where it is taken up again.
+    """Read the snapshot to its end, and save the data that a restore replaces; once in an operation.
 
     Raises:
-        SnapshotError: It cannot be saved, so nothing is restored.
+        SnapshotError: It cannot be read or its rehearsal failed, or the data cannot be saved: nothing is restored.
     """
     known = recorder.reported(SAFETY)
     if known is not None:
         return next(one for one in await snapshots_of(environment.name) if one.snapshot_id == known)
+    check_rehearsal(snapshot)
+    for part in snapshot.parts:
+        await check_part(environment, part, snapshot.snapshot_id)
     now = datetime.now(UTC)
     begun = DataSnapshot(
         snapshot_id=new_snapshot_id(now),
@@ -91,7 +95,8 @@ async def _stop_writers(
     recorder: OperationRecorder, environment: Environment, application: Application, data: list[SavedData]
 ) -> None:
     """Stop them in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile."""
-    wanted = set().union(*(writers_of(one, application) for one in data))
+    dependencies = dependencies_of(environment, application)
+    wanted = set().union(*(writers_of(one, application, dependencies) for one in data))
     states = await inspect_application(environment)
 
     async def stop(name: str) -> None:
@@ -104,7 +109,7 @@ async def _stop_writers(
         )
         await record_changes([recorder.change(stopped, {"on_request": True})])
 
-    for wave in stop_waves(application):
+    for wave in stop_waves(application, dependencies):
         await asyncio.gather(*(stop(name) for name in wave if name in wanted))
     still_up = {one.service for one in await inspect_application(environment) if one.up and not one.one_off}
     if wrong := sorted(wanted & still_up):

@@ -29,6 +29,7 @@ from tasks.storage.snapshots import (
     end_snapshot,
     forget_old,
     prepare_repository,
+    save_manifest,
     save_part,
     settings_of,
 )
@@ -96,6 +97,8 @@ async def take_snapshot(taking: Taking, begun: DataSnapshot) -> DataSnapshot:
             part = await save_part(taking.environment, taking.application, data, begun.snapshot_id)
             log.info("saved %s: %s bytes in %.1f s", part.name, f"{part.bytes:,}", part.seconds)
             parts.append(part)
+        whole = replace(begun, state=SnapshotState.WHOLE, ended_at=datetime.now(UTC), parts=tuple(parts))
+        await save_manifest(taking.environment, whole)
     except RoasError as error:
         problem = taking.redactor.text(error.what)
         failed = replace(
@@ -104,7 +107,6 @@ async def take_snapshot(taking: Taking, begun: DataSnapshot) -> DataSnapshot:
         await end_snapshot(failed)
         announce(SNAPSHOT_FAILED, begun.environment, deployment_id=begun.deployment_id or None, text=problem)
         raise SnapshotError(problem, advice=error.advice) from None
-    whole = replace(begun, state=SnapshotState.WHOLE, ended_at=datetime.now(UTC), parts=tuple(parts))
     await end_snapshot(whole)
     announce(
         SNAPSHOT_TAKEN,

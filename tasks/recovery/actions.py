@@ -15,6 +15,7 @@ from prefect.context import TaskRunContext
 from adapters.docker.engine import DockerEngine
 from adapters.host.machine import sample_host
 from adapters.host.scripts import find_script, run_script
+from core.common.dependencies import dependencies_of, needs_of
 from core.common.safe_text import printable
 from core.deployment.release import is_there, to_go_back_to
 from core.recovery.action_targets import ActionContext, all_made_since, left_to_restart
@@ -82,6 +83,7 @@ async def read_action_context(
         application=application,
         environment=environment.name,
         container_states=container_states,
+        needs=tuple(needs_of(dependencies_of(environment, application)).get(service, ())),
         dependencies_down=tuple(dependencies_down),
         holders=tuple(holders),
         anonymous_volumes=unnamed,

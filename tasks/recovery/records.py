@@ -29,6 +29,7 @@ from adapters.stores.recovery_writes import (
     read_for_plan,
 )
 from core.errors.match import PatternSet
+from core.recovery.going_back import data_changed_since, ways_back, why_not_alone
 from core.recovery.policy import OBSERVED_SOURCES, RecoveryFacts
 from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
 from core.recovery.tracker import NO_SERVICE, SETTLE, asks_to_end
@@ -192,9 +193,16 @@ async def snapshot_before_planning(
     needed = [name for name in error.dependencies_down if name not in ours]
     replaced = _replaced_since(past, error.environment)
 
-    def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
+    canaries = [one.name for one in environment.hooks.after if one.canary is not None]
+
+    def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None, RecoveryFacts]:
         container_states = engine_of(environment).containers.inspect_project(environment.project)
         paused_services = {seen.service for seen in container_states if seen.state == "paused"}
+        before, deployed_ago = release_before(known.releases, container_states, error.first_seen)
+        changed = data_changed_since(before, known.data_steps, canaries) if before is not None else ()
+        back = facts
+        if before is not None and changed:
+            back = replace(facts, why_not_back=why_not_alone(changed), ways_back=ways_back(before, changed))
         return (
             _was_stopped(environment, service, container_states, known.last_changes, replaced),
             {
@@ -203,12 +211,13 @@ async def snapshot_before_planning(
                 or _was_stopped(environment, name, container_states, known.last_changes, replaced)
                 for name in needed
             },
-            release_before(known.releases, container_states, error.first_seen)[1],
+            deployed_ago,
+            back,
         )
 
-    mine, down, deployed_ago = await asyncio.to_thread(inspect)
+    mine, down, deployed_ago, back = await asyncio.to_thread(inspect)
     return past, replace(
-        facts,
+        back,
         stopped_by_person=await _noted(mine),
         deployed_ago=deployed_ago if facts.acting else None,
         kept_down=tuple([name for name in needed if await _noted(down[name])]),

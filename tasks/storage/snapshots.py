@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from prefect import task
+from pydantic import TypeAdapter
 
 from adapters.compose.variables import missing_secrets, process_environment, secret_values
 from adapters.docker.scratch import host_path, scratch_container
@@ -19,9 +20,9 @@ from adapters.host.private_files import make_private_folder
 from adapters.snapshots.containers import LABEL, REHEARSAL, Containers
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
-from adapters.snapshots.restic import Repository, generated_password
+from adapters.snapshots.restic import Repository, generated_password, installation_id
 from adapters.snapshots.streams import Limit
-from core.storage.snapshots import mount_target, mounted, strays, to_forget
+from core.storage.snapshots import as_manifest_says, entries_of, leftovers, mount_target, mounted, to_forget, unknown
 from models.compose import Application, InjectedFile
 from models.containers import ContainerState
 from models.environments import Environment
@@ -36,6 +37,7 @@ from models.snapshots import (
     PostgresqlData,
     RedisData,
     Rehearsal,
+    RepositoryEntry,
     SavedData,
     SnapshotPart,
     SnapshotState,
@@ -51,6 +53,7 @@ T = TypeVar("T")
 
 _CLEAN_UP_SECONDS = 1800.0
 _READY_SECONDS = 120.0
+_manifests = TypeAdapter(DataSnapshot)
 
 
 def settings_of(environment: Environment) -> DataSettings:
@@ -69,7 +72,7 @@ def settings_of(environment: Environment) -> DataSettings:
 
 @task(name="prepare the repository", **EFFECT)
 async def prepare_repository(environment: Environment) -> None:
-    """Make the repository of snapshots where there is none, and forget what killed snapshots left in it.
+    """Make the repository of snapshots where there is none, and forget what killed snapshots of this store left in it.
 
     Raises:
         SnapshotError: restic is not installed, or the repository cannot be used.
@@ -78,20 +81,74 @@ async def prepare_repository(environment: Environment) -> None:
     settings, states = settings_of(environment), await inspect_application(environment)
 
     def prepare(limit: Limit) -> None:
-        repository = _repository(environment)
+        repository = repository_of(environment)
         repository.prepare(limit)
-        for one in snapshots:
-            # This operation holds the environment, so the one that began it is gone.
-            if one.state is SnapshotState.BEGUN:
-                ended = replace(one, state=SnapshotState.FAILED, ended_at=datetime.now(UTC), problem="it was killed")
-                open_stores().snapshots.end(ended)
-                log.warning("snapshot %s was killed before it was whole; it does not count", one.snapshot_id)
-                _unpause_all(environment, settings, states, limit)
+        if any(one.state is SnapshotState.BEGUN for one in snapshots):
+            _unpause_all(environment, settings, states, limit)
         Containers(_variables(environment), "", limit).remove_left({one.snapshot_id for one in snapshots})
-        if left := strays(repository.known(limit), snapshots):
-            repository.forget(left, limit)
+        forget_leftovers(repository, environment.name, limit)
 
-    await _in_thread(prepare, _CLEAN_UP_SECONDS)
+    await in_thread(prepare, _CLEAN_UP_SECONDS)
+
+
+def forget_leftovers(repository: Repository, environment: str, limit: Limit) -> None:
+    """End the snapshots that dead processes began, and forget what was saved for those that are not whole.
+
+    The caller holds the environment. One that has its manifest is whole: it was killed after that, or the store was
+    restored from a backup that was made while it was taken. What is not recorded here is never forgotten.
+
+    Raises:
+        SnapshotError: The repository cannot be read or written to.
+    """
+    stores, entries = open_stores(), repository.entries(limit)
+    manifests = {one.snapshot_id: one for one in entries if one.is_manifest}
+    for one in stores.snapshots.of(environment):
+        if one.state is not SnapshotState.BEGUN:
+            continue
+        ended = replace(one, state=SnapshotState.FAILED, ended_at=datetime.now(UTC), problem="it was killed")
+        if (source := manifests.get(one.snapshot_id)) is not None:
+            try:
+                ended = as_manifest_says(read_manifest(repository, source, limit), entries, source)
+            except SnapshotError as error:
+                log.warning("snapshot %s stays as it is: %s", one.snapshot_id, error)
+                continue
+        stores.snapshots.end(ended)
+        log.warning("snapshot %s was interrupted; it is recorded as %s", one.snapshot_id, ended.state)
+    snapshots = stores.snapshots.of(environment)
+    repository.forget(leftovers(entries, snapshots, repository.installation), limit)
+    if others := unknown(entries, snapshots):
+        log.info(
+            "the repository has %d snapshots of %s that are not recorded here, and keeps them: "
+            "`roas snapshot adopt %s` lists them",
+            len(others), environment, environment,
+        )  # fmt: skip
+
+
+def read_manifest(repository: Repository, source: RepositoryEntry, limit: Limit) -> DataSnapshot:
+    """The snapshot that a manifest describes.
+
+    Raises:
+        SnapshotError: It cannot be read.
+    """
+    try:
+        return _manifests.validate_json(repository.manifest(source.restic_id, limit))
+    except ValueError as error:
+        raise SnapshotError(f"The manifest of snapshot {source.snapshot_id} cannot be read: {error}.") from error
+
+
+@task(name="save the manifest", **EFFECT)
+async def save_manifest(environment: Environment, snapshot: DataSnapshot) -> None:
+    """Save beside a snapshot's parts what they are, so that it is whole without this store, too.
+
+    Raises:
+        SnapshotError: It could not be saved.
+    """
+
+    def save(limit: Limit) -> None:
+        text = _manifests.dump_json(snapshot).decode()
+        repository_of(environment).save_manifest(snapshot.snapshot_id, text, limit)
+
+    await in_thread(save, _CLEAN_UP_SECONDS)
 
 
 @retry_write
@@ -102,8 +159,19 @@ async def begin_snapshot(snapshot: DataSnapshot) -> None:
 
 @retry_write
 async def end_snapshot(snapshot: DataSnapshot) -> None:
-    """Write how a snapshot ended; from then on a whole one counts."""
-    await asyncio.to_thread(open_stores().snapshots.end, snapshot)
+    """Write how a snapshot ended; from then on a whole one counts.
+
+    Raises:
+        SnapshotError: Another operation ended it meanwhile, so what was saved may be gone.
+    """
+    snapshots = open_stores().snapshots
+    if await asyncio.to_thread(snapshots.end, snapshot) or snapshot.state is not SnapshotState.WHOLE:
+        return
+    if (await asyncio.to_thread(snapshots.get, snapshot.snapshot_id)).state is not SnapshotState.WHOLE:
+        raise SnapshotError(
+            f"Snapshot {snapshot.snapshot_id} does not count: another operation of {snapshot.environment} took over;",
+            advice=f"`roas snapshot create {snapshot.environment}` takes another.",
+        )
 
 
 @retry_read
@@ -126,7 +194,21 @@ async def save_part(
     def save(limit: Limit) -> SnapshotPart:
         return client_of(environment, snapshot_id, limit).save(data, place, snapshot_id)
 
-    return await _in_thread(save, settings_of(environment).timeout_seconds)
+    return await in_thread(save, settings_of(environment).timeout_seconds)
+
+
+@task(name="read a saved part", task_run_name="read {part.name} of the snapshot", **EFFECT)
+async def check_part(environment: Environment, part: SnapshotPart, snapshot_id: str) -> None:
+    """Read one part of a snapshot from the repository; nothing that runs is touched.
+
+    Raises:
+        SnapshotError: It cannot be read, or is not what was saved.
+    """
+
+    def check(limit: Limit) -> None:
+        client_of(environment, snapshot_id, limit).check(part)
+
+    await in_thread(check, settings_of(environment).timeout_seconds)
 
 
 @task(name="put data back", task_run_name="put {data.name} back", **EFFECT)
@@ -153,7 +235,7 @@ async def load_part(
             client.wait_until_ready(data, place, _READY_SECONDS)
         client.load(data, part, place)
 
-    await _in_thread(load, settings_of(environment).timeout_seconds)
+    await in_thread(load, settings_of(environment).timeout_seconds)
 
 
 @task(name="rehearse", task_run_name="rehearse {data.name}", **EFFECT)
@@ -178,7 +260,7 @@ async def rehearse_part(
             client = client_of(environment, snapshot.snapshot_id, limit)
             return client.files.read(part) if check_only else client.check_sqlite(part)
 
-        return await _in_thread(check, seconds)
+        return await in_thread(check, seconds)
     states = await inspect_application(environment)
     there = next((one for one in states if one.service == data.service and not one.one_off), None)
     if there is None:
@@ -205,7 +287,7 @@ async def rehearse_part(
                 client.load(data, part, place)
             return client.question(data, part, place)
 
-    return await _in_thread(rehearse, seconds)
+    return await in_thread(rehearse, seconds)
 
 
 @retry_write
@@ -228,12 +310,13 @@ async def forget_old(environment: Environment) -> list[str]:
         kept = [one.release_id for one in stores.releases.latest(environment.name) if one.proven]
         old = to_forget(stores.snapshots.of(environment.name), settings.keep, kept)
         if old:
-            _repository(environment).forget([part.restic_id for one in old for part in one.parts], limit)
+            repository = repository_of(environment)
+            repository.forget(entries_of(old, repository.entries(limit)), limit)
             for one in old:
                 stores.snapshots.forget(one.snapshot_id)
         return [one.snapshot_id for one in old]
 
-    return await _in_thread(forget, _CLEAN_UP_SECONDS)
+    return await in_thread(forget, _CLEAN_UP_SECONDS)
 
 
 def part_of_snapshot(snapshot: DataSnapshot, data: SavedData) -> SnapshotPart:
@@ -267,7 +350,7 @@ def parts_declared(environment: Environment, snapshot: DataSnapshot) -> list[Sav
     return [declared[part.name, part.kind] for part in snapshot.parts]
 
 
-async def _in_thread(call: Callable[[Limit], T], seconds: float) -> T:
+async def in_thread(call: Callable[[Limit], T], seconds: float) -> T:
     """Call in a thread; where nobody waits any more, the programs that it runs end."""
     limit = Limit(seconds)
     doing = asyncio.create_task(asyncio.to_thread(call, limit))
@@ -348,7 +431,7 @@ def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartC
     folder = make_private_folder(_folder() / "copies")
     return PartClient(
         containers=Containers(_variables(environment), snapshot_id, limit),
-        repository=_repository(environment),
+        repository=repository_of(environment),
         limit=limit,
         folder=folder,
     )
@@ -364,7 +447,12 @@ def _variables(environment: Environment) -> dict[str, str]:
     return {name: value for name, value in known.items() if name not in {one.name for one in environment.secrets}}
 
 
-def _repository(environment: Environment) -> Repository:
+def repository_of(environment: Environment) -> Repository:
+    """The repository of an environment's snapshots.
+
+    Raises:
+        SnapshotError: A secret that `data` names is not there, or the data folder cannot be written to.
+    """
     settings, values = settings_of(environment), secret_values(environment)
     if lacking := sorted(settings.secrets - set(values)):
         reasons = missing_secrets(environment)
@@ -378,7 +466,7 @@ def _repository(environment: Environment) -> Repository:
         values[settings.password_secret] if settings.password_secret else generated_password(folder, environment.name)
     )
     given = {name: values[name] for name in settings.repository_secrets}
-    return Repository(address, password, environment.name, _own_variables() | given)
+    return Repository(address, password, environment.name, installation_id(folder), _own_variables() | given)
 
 
 def _own_variables() -> dict[str, str]:

@@ -9,9 +9,9 @@ from functools import cache
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.repositories.repository import Repository, Rows, newest
+from adapters.stores.repositories.repository import Repository, Rows, newest, newest_of_each
 from adapters.stores.sql import insert_unless_same, insert_unless_there, table, upsert
-from models.operations import INTERRUPTION_SECONDS, OperationStep, StateChange
+from models.operations import DATA_SAVED, HOOK_BEGUN, INTERRUPTION_SECONDS, OperationStep, StateChange
 from models.records import Release
 from models.tables.deployment_logs import (
     DeploymentOperation,
@@ -38,7 +38,7 @@ _change_rows = Rows(
     details="metadata",
 )
 
-_CHANGES_READ, _INTERRUPTIONS = 400, 5
+_CHANGES_READ, _INTERRUPTIONS, _DATA_STEPS_READ = 400, 5, 50
 
 
 class OperationProgress(Repository):
@@ -58,6 +58,17 @@ class OperationProgress(Repository):
         query = sa.select(_steps).where(_steps.c.deployment_id == deployment_id)
         found = self._all(query.order_by(_steps.c.finished_at, _steps.c.id))
         return [_step_rows.to_value(row, service=row.service or None) for row in found]
+
+    def data_steps(self, environment: str) -> list[OperationStep]:
+        """The last hooks that updates of an environment began and snapshots that they took, newest first."""
+        query = (
+            sa.select(_steps)
+            .join(_operations, _operations.c.deployment_id == _steps.c.deployment_id)
+            .where(_operations.c.environment == environment, _steps.c.step.in_((HOOK_BEGUN, DATA_SAVED)))
+            .order_by(_steps.c.id.desc())
+            .limit(_DATA_STEPS_READ)
+        )
+        return [_step_rows.to_value(row, service=row.service or None) for row in self._all(query)]
 
     def record_changes(self, changes: Sequence[StateChange], steps: Sequence[OperationStep] = ()) -> None:
         """Record state changes and the steps done with them, all or none. Those already recorded stay unchanged.
@@ -154,9 +165,11 @@ class Releases(Repository):
             upsert(connection, ReleaseRow, _release_rows.to_row(release), keys=["release_id"])
 
     def latest(self, environment: str, limit: int = 50) -> list[Release]:
-        """The latest releases of an environment, newest first."""
-        query = newest(_releases, "created_at", environment=environment)
-        return [_release_rows.to_value(row) for row in self._all(query.limit(limit))]
+        """The latest releases of an environment, newest first: so many proven ones, and so many that failed."""
+        mine = _releases.c.environment == environment
+        found = self._all(newest_of_each(_releases, ["proven"], ["created_at", "id"], limit, mine))
+        ordered = sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)
+        return [_release_rows.to_value(row) for row in ordered]
 
     def last(self, environment: str, *, proven: bool = False) -> Release | None:
         """The latest release, or the latest proven one."""

@@ -14,14 +14,13 @@ import pytest
 
 from core.deployment.canary import MEMORY
 from core.monitoring.baselines import learn
-from flows.deployment.hooks import BEGUN
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from models.compose import OF_UPDATE, PlannedAction
 from models.errors import Category
 from models.evidence import EvidenceBundle
 from models.failures import GateRefusedError, HookError, StartFailedError, ValidationFailedError
-from models.operations import Operation, OperationStatus
+from models.operations import HOOK_BEGUN, Operation, OperationStatus
 from models.records import EvaluationRecord, Explanation
 from models.results import OperationResult
 from tasks.deployment.hooks import proven_hook_images
@@ -302,7 +301,7 @@ LONG_CANARY = {"name": "canary", "canary": {"minutes": 2}}
 async def canary_begun(place: Place) -> asyncio.Task[Any]:  # noqa: F811
     """An update whose canary observes."""
     running = asyncio.create_task(update("test"))
-    while not ((BEGUN, "canary") in finished_steps(operation) if (operation := begun(place)) else False):
+    while not ((HOOK_BEGUN, "canary") in finished_steps(operation) if (operation := begun(place)) else False):
         assert not running.done(), running.result()
         await asyncio.sleep(0.1)
     return running
@@ -423,7 +422,7 @@ async def test_a_canary_whose_runner_is_killed_is_taken_up_again(place: Place) -
     await startup("test")
     declare(place, 2, after=[LONG_CANARY])
     operation = await signal_at(
-        roas("update", "test"), lambda _operation, done: (BEGUN, "canary") in done, signal.SIGKILL
+        roas("update", "test"), lambda _operation, done: (HOOK_BEGUN, "canary") in done, signal.SIGKILL
     )
     assert version(place) == "2"
     declare(place, 2, after=[CANARY])

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from flows.deployment.startup import startup
 from flows.storage.rehearse import rehearse
 from flows.storage.restore import restore
 from flows.storage.snapshot import snapshot
-from models.failures import BadInputError, HalfRestoredError, NotFoundError, SnapshotError
+from models.failures import BadInputError, HalfRestoredError, NotFoundError, SnapshotError, StartFailedError
 from models.operations import Operation
 from models.snapshots import SnapshotState
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
@@ -115,14 +116,13 @@ async def shop_with(place: Place, *services: str, more: str = "") -> Data:  # no
     return Data(place.project)
 
 
-def restic(place: Place, *words: str) -> list[dict[str, object]]:  # noqa: F811
+def restic(place: Place, *words: str, given: bytes = b"") -> Any:  # noqa: F811
     """What restic says of the environment's repository."""
     folder = place.settings.data_dir / "snapshots"
     variables = {"RESTIC_REPOSITORY": str(folder / "test"), "RESTIC_PASSWORD_FILE": str(folder / "test.password")}
     command = ["restic", "--no-cache", "--json", *words]
-    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
-    found: list[dict[str, object]] = json.loads(done.stdout)
-    return found
+    done = subprocess.run(command, env=os.environ | variables, input=given, capture_output=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def command_lines() -> str:
@@ -187,8 +187,8 @@ async def test_a_snapshot_that_was_killed_is_never_offered_and_leaves_nothing(sh
 
         states = {one.snapshot_id: one.state for one in stores.snapshots.of("test")}
     assert sorted(states.values()) == [SnapshotState.FAILED, SnapshotState.WHOLE]
-    tags = {str(tag) for one in restic(shop, "snapshots") for tag in one["tags"]}  # type: ignore[attr-defined]
-    assert tags == {"roas", taken.snapshot_id}
+    tags = {str(tag) for one in restic(shop, "snapshots") for tag in one["tags"]}
+    assert tags == {"roas", "manifest", taken.snapshot_id}
 
 
 @pytest.mark.campaign
@@ -222,18 +222,36 @@ async def test_a_restore_that_was_killed_lets_nothing_start_until_it_is_finished
     await startup("test")
 
 
+async def test_a_snapshot_that_cannot_be_read_stops_nothing(shop: Place) -> None:
+    data = await shop_with(shop, "cache")
+    taken = await snapshot("test")
+    data.fill("after", ("cache",))
+    now, before = data.held(("cache",)), containers(shop)
+    with shop.stores() as stores:
+        stores.snapshots.forget(taken.snapshot_id)
+        stores.snapshots.begin(replace(taken, parts=(replace(taken.parts[0], restic_id="0" * 64),)))
+
+    with pytest.raises(SnapshotError, match="cache"):
+        await restore("test", confirmed=True)
+
+    assert (data.held(("cache",)), containers(shop)) == (now, before)
+    assert last(shop).details["undone"] == "no data was touched"
+
+
 async def test_a_restore_that_fails_leaves_the_data_as_it_was(shop: Place) -> None:
     data = await shop_with(shop, "db", "cache")
     data.fill("before", ("db", "cache"))
     taken = await snapshot("test")
     data.fill("after", ("db", "cache"))
     now = data.held(("db", "cache"))
-    broken = replace(taken.parts[1], restic_id="0" * 64)
+    # It can be read, and no server can load it.
+    saved = restic(shop, "backup", "--quiet", "--stdin", "--stdin-filename", "cache", given=b"no dump of Redis")
+    broken = replace(taken.parts[1], restic_id=str(saved["snapshot_id"]), bytes=16)
     with shop.stores() as stores:
         stores.snapshots.forget(taken.snapshot_id)
         stores.snapshots.begin(replace(taken, parts=(taken.parts[0], broken)))
 
-    with pytest.raises(SnapshotError, match="cache"):
+    with pytest.raises(StartFailedError, match="cache"):
         await restore("test", confirmed=True)
 
     assert data.held(("db", "cache")) == now

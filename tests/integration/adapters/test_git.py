@@ -19,7 +19,7 @@ import pytest
 from adapters.git.checkouts import Checkouts
 from adapters.git.repository import SourceRepository
 from models.failures import SourceError, SourceUnreachableError
-from models.sources import GitSource, SourceRevision
+from models.sources import GitSource, SourceRevision, SourceState
 from tests.support.ports import free_port
 from tests.support.repositories import (
     GitServer,
@@ -364,7 +364,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from adapters.git.checkouts import Checkouts
 from adapters.git.repository import SourceRepository
-from models.sources import GitSource, SourceRevision
+from models.sources import GitSource, SourceRevision, SourceState
 folder, bare, *revisions = sys.argv[1:]
 source = SourceRepository("shop", GitSource(repository=bare), Path(folder), {})
 own = Checkouts(Path(folder))
@@ -409,3 +409,17 @@ def test_a_checkout_is_whole_whenever_its_process_is_killed(tmp_path: Path, shop
     assert own.changed_files(source) == ()
     assert not [path for path in (folder / "revisions").iterdir() if path.name.startswith(".")]
     assert seen
+
+
+def test_what_is_known_of_a_source_stays_small_enough_to_be_read(tmp_path: Path) -> None:
+    own = checkouts(tmp_path)
+    known = {f"{number:040x}": SourceRevision(revision=f"{number:040x}", ref="main", subject="x" * 60_000)
+             for number in range(200)}  # fmt: skip
+    own.keep_state(SourceState(known=known))
+    left = list(own.state().known)
+    assert left == list(known)[-len(left) :]
+    assert len(left) == 50
+
+    (tmp_path / "data" / "shop" / "state.json").write_bytes(b" " * (4 * 1024 * 1024 + 1))
+    with pytest.raises(SourceError, match="larger than 4,194,304 bytes"):
+        own.state()

@@ -46,7 +46,7 @@ def volume() -> Iterator[str]:
 def client(folder: Path, variables: dict[str, str]) -> PartClient:
     if not (folder / "repository").exists():
         copy_repository(folder / "repository")
-    repository = Repository(str(folder / "repository"), PASSWORD, "shop", VARIABLES)
+    repository = Repository(str(folder / "repository"), PASSWORD, "shop", "one", VARIABLES)
     limit = Limit(120)
     repository.prepare(limit)
     containers = Containers(variables, "s-1", limit)

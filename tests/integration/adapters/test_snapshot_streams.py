@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.snapshots.restic import Repository, generated_password, readable
+from adapters.snapshots.restic import Repository, generated_password, readable, restic_problem
 from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, read, run, stream
 from core.storage.tar_check import TarCheck
 from models.failures import BadInputError, SnapshotError
@@ -33,7 +33,7 @@ def limit(seconds: float = 60) -> Limit:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     copy_repository(tmp_path / "repository")
-    made = Repository(str(tmp_path / "repository"), PASSWORD, "shop", PATHS)
+    made = Repository(str(tmp_path / "repository"), PASSWORD, "shop", "one", PATHS)
     made.prepare(limit())
     return made
 
@@ -50,9 +50,9 @@ def test_a_stream_comes_back_as_it_was(repository: Repository, tmp_path: Path) -
     assert bytes(back) == content
     assert saved.bytes == count == len(content)
     assert saved.added_bytes > len(content)
-    assert repository.known(limit()) == {saved.restic_id: "s-1"}
+    assert [(one.restic_id, one.snapshot_id) for one in repository.entries(limit())] == [(saved.restic_id, "s-1")]
     repository.forget([saved.restic_id], limit())
-    assert repository.known(limit()) == {}
+    assert repository.entries(limit()) == []
     repository.check(limit())
 
 
@@ -60,7 +60,7 @@ def test_a_source_that_fails_leaves_nothing(repository: Repository) -> None:
     with pytest.raises(StreamFailedError, match="the source failed with exit code 3: out of memory"):
         stream(command("head -c 500000 /dev/zero; echo out of memory >&2; exit 3"),
                repository.receiver("a", "s-1"), limit())  # fmt: skip
-    assert repository.known(limit()) == {}
+    assert repository.entries(limit()) == []
 
 
 def test_an_archive_that_ends_early_leaves_nothing(repository: Repository, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_an_archive_that_ends_early_leaves_nothing(repository: Repository, tmp_p
     with pytest.raises(SnapshotError, match="became shorter"):
         inspected_stream(command(f"tar -C {tmp_path} -cf - file | head -c 60000"), repository.receiver("a", "s-1"),
                          limit(), check)  # fmt: skip
-    assert repository.known(limit()) == {}
+    assert repository.entries(limit()) == []
 
 
 @pytest.mark.parametrize("size", [10, 511, 65_536, 1_500_000])
@@ -160,17 +160,17 @@ def test_one_that_takes_too_long_is_ended() -> None:
 
 
 def other_password(folder: Path) -> Repository:
-    Repository(str(folder / "repository"), "a password", "shop", PATHS).prepare(limit())
-    return Repository(str(folder / "repository"), "another", "shop", PATHS)
+    Repository(str(folder / "repository"), "a password", "shop", "one", PATHS).prepare(limit())
+    return Repository(str(folder / "repository"), "another", "shop", "one", PATHS)
 
 
 def file_in_the_way(folder: Path) -> Repository:
     (folder / "file").write_text("")
-    return Repository(str(folder / "file" / "repository"), "a password", "shop", PATHS)
+    return Repository(str(folder / "file" / "repository"), "a password", "shop", "one", PATHS)
 
 
 def without_restic(folder: Path) -> Repository:
-    return Repository(str(folder / "repository"), "a password", "shop", {"PATH": str(folder)})
+    return Repository(str(folder / "repository"), "a password", "shop", "one", {"PATH": str(folder)})
 
 
 @pytest.mark.parametrize(
@@ -197,13 +197,13 @@ def test_a_repository_that_cannot_be_used_says_why(
 
 
 def test_a_repository_that_is_gone_is_not_made_anew_by_reading(tmp_path: Path) -> None:
-    gone = Repository(str(tmp_path / "gone"), "a password", "shop", PATHS)
+    gone = Repository(str(tmp_path / "gone"), "a password", "shop", "one", PATHS)
     with pytest.raises(SnapshotError, match="There is no repository of snapshots"):
-        gone.known(limit())
+        gone.entries(limit())
 
 
 def test_a_full_disk_is_named(small_disk: Path) -> None:  # noqa: F811
-    repository = Repository(str(small_disk / "repository"), "a password", "shop", PATHS)
+    repository = Repository(str(small_disk / "repository"), "a password", "shop", "one", PATHS)
     repository.prepare(limit())
     with pytest.raises(StreamFailedError) as failed:
         stream(command("head -c 40000000 /dev/urandom"), repository.receiver("a", "s-1"), limit())
@@ -217,3 +217,24 @@ def test_a_generated_password_is_private_and_stays(tmp_path: Path) -> None:
     assert generated_password(tmp_path / "snapshots", "shop") == first
     assert len(first) > 40
     assert (tmp_path / "snapshots" / "shop.password").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("says", "problem"),
+    [
+        ("restic 0.18.0 compiled with go1.24.4 on linux/amd64", ""),
+        ("restic 0.17.3 compiled with go1.23", ""),
+        ("restic 0.16.4 compiled with go1.22", "restic 0.17 or later is needed, and this is restic 0.16"),
+        ("a shell", "restic 0.17 or later is needed, and this is of an unknown version"),
+        (None, "restic is not installed"),
+    ],
+)
+def test_an_old_restic_is_named(
+    says: str | None, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if says is not None:
+        (tmp_path / "restic").write_text(f"#!/bin/sh\necho '{says}'\n")
+        (tmp_path / "restic").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "defpath", str(tmp_path))
+    assert restic_problem() == problem

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from adapters.stores import Stores
+from adapters.stores.recovery_writes import read_records
 from models.failures import BadInputError, NotFoundError, StoreConstraintError
-from models.operations import Operation, OperationStatus, OperationType, Runner, StateChange
+from models.operations import DATA_SAVED, HOOK_BEGUN, Operation, OperationStatus, OperationType, Runner, StateChange
 from models.records import Release
 from models.validation import Check, CheckSeverity, ValidationResult
 from tests.support.store_rows import days, total
@@ -225,6 +226,18 @@ def test_a_release_is_found_by_the_begin_of_its_id(stores: Stores) -> None:
         stores.releases.get("dev")
 
 
+def test_releases_that_failed_do_not_hide_the_proven_one(stores: Stores) -> None:
+    stores.releases.keep(
+        Release(release_id="r-0", environment="prod", deployment_id="d", created_at=NOON, compose={}, proven=True)
+    )
+    for number in range(1, 5):
+        at = NOON + number * MINUTE
+        stores.releases.keep(
+            Release(release_id=f"r-{number}", environment="prod", deployment_id="d", created_at=at, compose={})
+        )
+    assert [one.release_id for one in stores.releases.latest("prod", 2)] == ["r-4", "r-3", "r-0"]
+
+
 def test_a_step_is_done_once_and_stays_as_it_was_first_reported(stores: Stores) -> None:
     stores.operations.begin(operation())
     stores.progress.finish_step("prod-1", "created", None, NOON)
@@ -238,6 +251,21 @@ def test_a_step_is_done_once_and_stays_as_it_was_first_reported(stores: Stores) 
     ]
     with pytest.raises(StoreConstraintError):
         stores.progress.finish_step("prod-9", "created", None, NOON)
+
+
+def test_hooks_and_saved_data_are_read_of_all_operations_of_an_environment(stores: Stores) -> None:
+    for name, environment in (("prod-1", "prod"), ("prod-2", "prod"), ("dev-1", "dev")):
+        stores.operations.begin(replace(operation(), deployment_id=name, environment=environment))
+        stores.progress.finish_step(name, DATA_SAVED, None, NOON, f"s-{name}")
+        stores.progress.finish_step(name, "created", None, NOON)
+    stores.progress.finish_step("prod-2", HOOK_BEGUN, "migrate", NOON + MINUTE)
+    found = stores.progress.data_steps("prod")
+    assert [(one.deployment_id, one.step, one.service, one.detail) for one in found] == [
+        ("prod-2", HOOK_BEGUN, "migrate", ""),
+        ("prod-2", DATA_SAVED, None, "s-prod-2"),
+        ("prod-1", DATA_SAVED, None, "s-prod-1"),
+    ]
+    assert read_records(stores, "prod", NOON, NOON).data_steps == tuple(found)
 
 
 def test_outcomes_are_the_ended_operations_of_a_type_oldest_first(stores: Stores) -> None:

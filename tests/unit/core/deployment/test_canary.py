@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.common.dependencies import dependencies_of
 from core.deployment.canary import (
     ANSWERS,
     MEMORY,
@@ -18,7 +19,7 @@ from core.deployment.canary import (
     more_errors,
     observed_services,
 )
-from models.environments import Limits
+from models.environments import Environment, Limits
 from models.hooks import CanarySample, UsualErrors
 from models.metrics import Baseline
 from tests.unit.core.deployment.test_plan import application, service
@@ -163,5 +164,10 @@ def test_changed_services_and_all_that_depend_on_them_are_observed() -> None:
     app = application(
         service("db"), service("api", "db"), service("web", "api"), service("mail"), service("job", "db", one_shot=True)
     )
-    assert observed_services(app, {"db"}) == ("api", "db", "web")
-    assert observed_services(app, {"web", "gone"}) == ("web",)
+    shop = {"name": "shop", "project": "shop", "compose_files": ["/c.yaml"]}
+    needs = dependencies_of(Environment.model_validate(shop), app)
+    assert observed_services(app, needs, {"db"}) == ("api", "db", "web")
+    assert observed_services(app, needs, {"web", "gone"}) == ("web",)
+    services = {"mail": {"dependencies": [{"service": "web"}]}}
+    needs = dependencies_of(Environment.model_validate(shop | {"services": services}), app)
+    assert observed_services(app, needs, {"api"}) == ("api", "mail", "web")

@@ -26,6 +26,7 @@ from models.compose import (
 )
 from models.containers import ContainerState
 from models.failures import ComposeError
+from models.metrics import Dependency, DependencyType, HealthImpact
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HASH, IMAGE_ID = "a" * 64, "sha256:" + "1" * 64
@@ -73,7 +74,23 @@ def test_services_start_after_all_they_depend_on() -> None:
 
 
 def test_services_stop_before_all_they_depend_on() -> None:
-    assert stop_waves(BOT) == (("bot",), ("migrate",), ("redis", "web"))
+    assert stop_waves(BOT, ()) == (("bot",), ("migrate",), ("redis", "web"))
+
+
+def test_services_stop_before_what_only_the_environment_says_they_need() -> None:
+    def need(name: str, other: str) -> Dependency:
+        required, critical = DependencyType.REQUIRED, HealthImpact.CRITICAL
+        return Dependency(service=name, depends_on=other, dependency_type=required, health_impact=critical)
+
+    assert stop_waves(BOT, [need("redis", "web"), need("web", "gone")]) == (
+        ("bot",),
+        ("migrate",),
+        ("redis",),
+        ("web",),
+    )
+    # One that would make a circle with the Compose files, or with another one, is left out.
+    assert stop_waves(BOT, [need("redis", "bot")]) == stop_waves(BOT, ())
+    assert stop_waves(BOT, [need("web", "redis"), need("redis", "web")]) == stop_waves(BOT, [need("redis", "web")])
 
 
 def test_a_service_inside_another_starts_after_it() -> None:

@@ -163,12 +163,14 @@ def test_the_lacking_fact_is_said(strategy: Strategy, situation: str, words: str
 
 
 @pytest.mark.parametrize("strategy", [Strategy.RESTART_SERVICE, Strategy.RESTART_DEPENDENCY_THEN_SERVICE])
+@pytest.mark.parametrize("by_environment", [False, True])
 @pytest.mark.parametrize(("networks", "may"), [(("shop_net",), True), (("bridge",), False)])
 def test_nothing_is_restarted_for_a_dependency_that_lost_its_network(
-    strategy: Strategy, networks: tuple[str, ...], may: bool
+    strategy: Strategy, by_environment: bool, networks: tuple[str, ...], may: bool
 ) -> None:
+    depends_on = {"db": DependsOn(condition=DependencyCondition.HEALTHY)}
     services = {
-        "web": replace(WEB, depends_on={"db": DependsOn(condition=DependencyCondition.HEALTHY)}),
+        "web": replace(WEB, depends_on={} if by_environment else depends_on),
         "db": ServiceDeclaration(name="db", image="db", networks=("net",)),
     }
     context = ActionContext(
@@ -179,6 +181,7 @@ def test_nothing_is_restarted_for_a_dependency_that_lost_its_network(
             container("web", "running", health="unhealthy"),
             container("db", "running", health="healthy", networks=networks),
         ),
+        needs=("db",) if by_environment else (),
         dependencies_down=("db",),
     )
 

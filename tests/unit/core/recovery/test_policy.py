@@ -405,6 +405,20 @@ def test_a_release_that_needs_a_persons_work_is_undone_where_it_just_came() -> N
     assert plan(error=of_strategy(Strategy.FIX_CREDENTIALS), facts=soon).action is PlanAction.ASK_A_PERSON
 
 
+def test_nothing_goes_back_by_itself_across_a_migration_or_saved_data() -> None:
+    ways = ("roas rollback dev r-1", "roas rollback dev r-1 --with-data")
+    soon = replace(FACTS, deployed_ago=timedelta(minutes=1), why_not_back="Hook migrate ran.", ways_back=ways)
+    restarted = [tried(timedelta(minutes=n)) for n in (9, 6, 3)]
+
+    asked = plan(error=of_strategy(Strategy.INVESTIGATE), facts=soon)
+    assert (asked.action, asked.strategy, asked.first_steps) == (PlanAction.ASK_A_PERSON, Strategy.INVESTIGATE, ways)
+    assert asked.reason.endswith("Hook migrate ran.")
+    assert plan(*restarted[2:], facts=soon).strategy is Strategy.RESTART_SERVICE
+    spent = plan(*restarted, facts=soon)
+    assert (spent.action, spent.first_steps) == (PlanAction.ASK_A_PERSON, ways)
+    assert plan(error=of_strategy(Strategy.FIX_CREDENTIALS), facts=soon).first_steps == ()
+
+
 def test_what_only_has_to_be_waited_for_is_given_time() -> None:
     waiting = plan(error=of_strategy(Strategy.WAIT_AND_RETRY))
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import ValidationError
 
+from core.common.dependencies import dependencies_of
 from core.storage.snapshots import (
+    as_manifest_says,
+    as_saved,
+    check_rehearsal,
     check_services,
     chosen,
+    entries_of,
+    leftovers,
     of_release,
     proof_of,
     saved_before_update,
-    strays,
+    to_adopt,
     to_forget,
+    unknown,
     what_would_be_lost,
     writers_of,
 )
 from models.compose import Application, DependsOn, Mount, MountKind, ServiceDeclaration, VolumeDeclaration
-from models.failures import BadInputError, NotFoundError
+from models.environments import Environment
+from models.failures import BadInputError, NotFoundError, SnapshotError
 from models.records import Release
 from models.snapshots import (
     DataSettings,
@@ -29,9 +38,11 @@ from models.snapshots import (
     PostgresqlData,
     RedisData,
     Rehearsal,
+    RepositoryEntry,
     SnapshotPart,
     SnapshotReason,
     SnapshotState,
+    UnknownState,
 )
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -54,6 +65,8 @@ APPLICATION = Application(
     },
     volumes=(VolumeDeclaration(key="uploads", name="shop_uploads"),),
 )
+SHOP = Environment.model_validate({"name": "shop", "project": "shop", "compose_files": ["/c.yaml"]})
+NEEDS = dependencies_of(SHOP, APPLICATION)
 DB = PostgresqlData(kind="postgresql", service="db")
 CACHE = RedisData(kind="redis", service="cache")
 UPLOADS = FilesData(kind="files", volume="uploads")
@@ -75,27 +88,36 @@ def release(release_id: str) -> Release:
 
 
 def test_a_database_that_loads_its_dump_itself_keeps_running() -> None:
-    assert writers_of(DB, APPLICATION) == {"api", "web"}
-    assert writers_of(CACHE, APPLICATION) == {"cache"}
-    assert writers_of(UPLOADS, APPLICATION) == {"web"}
-    assert writers_of(FilesData(kind="files", volume="/opt/web"), APPLICATION) == {"web"}
+    assert writers_of(DB, APPLICATION, NEEDS) == {"api", "web"}
+    assert writers_of(CACHE, APPLICATION, NEEDS) == {"cache"}
+    assert writers_of(UPLOADS, APPLICATION, NEEDS) == {"web"}
+    assert writers_of(FilesData(kind="files", volume="/opt/web"), APPLICATION, NEEDS) == {"web"}
 
 
 @pytest.mark.parametrize(("changed", "saved"), [("api", (DB,)), ("cache", (CACHE,)), ("web", (DB, UPLOADS))])
 def test_an_update_saves_what_the_changed_services_use(changed: str, saved: tuple[object, ...]) -> None:
-    assert saved_before_update(SETTINGS, APPLICATION, [changed], APPLICATION.services) == saved
+    assert saved_before_update(SETTINGS, APPLICATION, NEEDS, [changed], APPLICATION.services) == saved
+
+
+def test_what_only_the_environment_says_a_service_needs_counts() -> None:
+    apart = replace(APPLICATION, services={**APPLICATION.services, "api": ServiceDeclaration(name="api", image="api")})
+    services = {"api": {"dependencies": [{"service": "db"}, {"service": "cache", "type": "performance"}]}}
+    needs = dependencies_of(SHOP.model_validate(SHOP.model_dump() | {"services": services}), apart)
+    assert writers_of(DB, apart, dependencies_of(SHOP, apart)) == set()
+    assert writers_of(DB, apart, needs) == {"api", "web"}
+    assert saved_before_update(SETTINGS, apart, needs, ["api"], apart.services) == (DB, CACHE)
 
 
 def test_an_update_saves_everything_or_nothing_where_the_settings_say_so() -> None:
     whole = SETTINGS.model_copy(update={"before_updates": "all"})
     never = SETTINGS.model_copy(update={"before_updates": "never"})
-    assert saved_before_update(whole, APPLICATION, ["cache"], APPLICATION.services) == SETTINGS.save
-    assert saved_before_update(whole, APPLICATION, [], APPLICATION.services) == ()
-    assert saved_before_update(never, APPLICATION, ["cache"], APPLICATION.services) == ()
+    assert saved_before_update(whole, APPLICATION, NEEDS, ["cache"], APPLICATION.services) == SETTINGS.save
+    assert saved_before_update(whole, APPLICATION, NEEDS, [], APPLICATION.services) == ()
+    assert saved_before_update(never, APPLICATION, NEEDS, ["cache"], APPLICATION.services) == ()
 
 
 def test_a_service_that_has_no_container_yet_has_no_data() -> None:
-    assert saved_before_update(SETTINGS, APPLICATION, ["db", "web"], {"web"}) == (UPLOADS,)
+    assert saved_before_update(SETTINGS, APPLICATION, NEEDS, ["db", "web"], {"web"}) == (UPLOADS,)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +150,13 @@ def test_the_newest_but_no_safety_copy_is_taken_by_default() -> None:
         chosen([safety, taken(1)], "s-", "shop")
 
 
+def test_one_whose_rehearsal_failed_is_not_restored() -> None:
+    check_rehearsal(taken(1))
+    check_rehearsal(taken(1, rehearsal=Rehearsal(ok=True, seconds=1.0)))
+    with pytest.raises(SnapshotError, match=r"no such role.*roas snapshot rehearse shop .* No service was stopped"):
+        check_rehearsal(taken(1, rehearsal=Rehearsal(ok=False, seconds=1.0, problem="no such role.")))
+
+
 def test_the_snapshot_of_a_release_is_the_one_that_its_update_took() -> None:
     update = taken(2, release_id="r-1", reason=SnapshotReason.UPDATE)
     assert of_release([taken(1, release_id="r-1"), update, taken(3)], release("r-1")) == update
@@ -153,10 +182,94 @@ def test_the_snapshot_of_a_kept_release_and_one_being_restored_stay() -> None:
     assert to_forget([taken(1), of_kept, restoring, other], keep, {"r-1"}) == [other]
 
 
-def test_what_no_whole_snapshot_has_is_a_stray() -> None:
+def entry(restic_id: str, snapshot_id: str, installation: str = "own", **more: object) -> RepositoryEntry:
+    known: dict[str, object] = {
+        "restic_id": restic_id, "snapshot_id": snapshot_id, "installation": installation, "saved_at": NOON,
+        "path": "/db_postgres", "bytes": 3,
+    }  # fmt: skip
+    return RepositoryEntry(**{**known, **more})  # type: ignore[arg-type]
+
+
+def manifest(restic_id: str, snapshot_id: str, installation: str = "own") -> RepositoryEntry:
+    return entry(restic_id, snapshot_id, installation, path="/roas-manifest.json", is_manifest=True)
+
+
+def test_only_what_this_installation_recorded_as_failed_is_left_over() -> None:
     killed = taken(0, state=SnapshotState.FAILED)
-    known = {"a": taken(1).snapshot_id, "b": killed.snapshot_id, "c": "s-unknown"}
-    assert strays(known, [killed, taken(1)]) == ["b", "c"]
+    begun = taken(2, state=SnapshotState.BEGUN)
+    entries = [
+        entry("a", taken(1).snapshot_id),
+        entry("b", killed.snapshot_id),
+        entry("c", "s-of-a-lost-store"),
+        entry("d", killed.snapshot_id, "another"),
+        entry("e", killed.snapshot_id, ""),
+        entry("f", begun.snapshot_id),
+    ]
+    assert leftovers(entries, [killed, taken(1), begun], "own") == ["b"]
+    assert leftovers([*entries, manifest("g", killed.snapshot_id)], [killed], "own") == []
+    assert leftovers(entries, [], "own") == []
+
+
+def test_a_snapshot_leaves_the_repository_with_all_that_was_saved_for_it() -> None:
+    one, other = taken(1), taken(2)
+    entries = [
+        entry("a", one.snapshot_id), entry("again", one.snapshot_id), manifest("m", one.snapshot_id),
+        entry("b", one.snapshot_id, "another"), entry("c", other.snapshot_id), manifest("n", other.snapshot_id),
+    ]  # fmt: skip
+    assert entries_of([one], entries) == ["a", "again", "m"]
+
+
+def test_a_snapshot_that_is_not_recorded_says_whether_it_is_complete() -> None:
+    entries = [
+        entry("a", "s-1", "b"), manifest("m", "s-1", "b"), entry("c", "s-2", "b"), entry("d", "s-3", ""),
+        entry("e", taken(1).snapshot_id),
+    ]  # fmt: skip
+    found = {one.snapshot_id: one for one in unknown(entries, [taken(1)])}
+    assert {name: one.state for name, one in found.items()} == {
+        "s-1": UnknownState.WHOLE, "s-2": UnknownState.INCOMPLETE, "s-3": UnknownState.UNPROVEN,
+    }  # fmt: skip
+    assert (found["s-1"].paths, found["s-1"].bytes) == (("/db_postgres",), 3)
+    everything = list(found.values())
+    assert [one.snapshot_id for one in to_adopt(everything, [], "shop")] == ["s-1", "s-3"]
+    assert to_adopt(everything, ["s-3"], "shop") == [found["s-3"]]
+    for word, kind, message in (
+        ("s-2", BadInputError, "not complete"),
+        ("s-9", NotFoundError, "roas snapshot adopt shop"),
+        ("s-", BadInputError, "begins several"),
+    ):
+        with pytest.raises(kind, match=message):
+            to_adopt(everything, [word], "shop")
+
+
+def test_a_manifest_counts_only_with_all_its_parts() -> None:
+    one = taken(1, restoring="d-1")
+    mine = [entry("a", one.snapshot_id), manifest("m", one.snapshot_id)]
+    assert as_manifest_says(one, mine, mine[1]) == replace(one, restoring="")
+    for entries in ([mine[1]], [mine[1], entry("a", one.snapshot_id, "another")]):
+        with pytest.raises(SnapshotError, match="has lost db/postgres"):
+            as_manifest_says(one, entries, mine[1])
+    with pytest.raises(SnapshotError, match="describes another"):
+        as_manifest_says(taken(2), mine, mine[1])
+
+
+def test_parts_of_a_snapshot_without_a_manifest_are_known_by_their_names() -> None:
+    folder = "/var/lib/docker/volumes/shop_uploads/_data"
+    entries = [entry("a", "s-3", ""), entry("b", "s-3", "", path=folder, files=2)]
+    adopted = as_saved(unknown(entries, [])[0], entries, SETTINGS, SHOP)
+    assert [(part.name, part.bytes) for part in adopted.parts] == [("db/postgres", 3), ("uploads", 3)]
+    assert adopted.parts[1].facts == {"files": 2, "file_bytes": 3, "folder": folder}
+    assert (adopted.state, adopted.reason) == (SnapshotState.WHOLE, SnapshotReason.ADOPTED)
+    for path in ("/gone_db", "/cache"):
+        with pytest.raises(SnapshotError, match=f"which data {path} is cannot be told"):
+            as_saved(unknown(entries, [])[0], [entry("a", "s-3", "", path=path)], SETTINGS, SHOP)
+
+
+def test_a_snapshot_of_another_installation_stays_and_is_no_default() -> None:
+    adopted = [taken(number, reason=SnapshotReason.ADOPTED) for number in range(5)]
+    keep = KeepSnapshots(last=1, daily=0, weekly=0)
+    assert to_forget([*adopted, taken(10), taken(11)], keep, ()) == [taken(11)]
+    assert chosen([*adopted, taken(10)], None, "shop") == taken(10)
+    assert chosen(adopted, None, "shop") == adopted[0]
 
 
 def test_a_restore_says_what_it_loses_and_whether_it_was_rehearsed() -> None:
