@@ -35,6 +35,7 @@ from tasks.deployment.operations import record_changes
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.release import (
     choose_release,
+    fetch_release_images,
     inspect_release,
     put_back,
     read_released,
@@ -200,9 +201,10 @@ async def apply_release(
     the services that differ one after the other, so that versions before 2.29.7 replace none of their dependants.
 
     Raises:
-        ReleaseError: An image of the release is gone, or a value it needs is.
+        ReleaseError: An image of the release is gone and no registry has it, or a value it needs is gone.
         StartFailedError: A service did not come up.
     """
+    release = await fetch_release_images(environment, release)
     document = await release_document(environment, release)
     application = await read_released(environment, document)
     if one_by_one:
