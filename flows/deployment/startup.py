@@ -275,11 +275,12 @@ class Startup:
         own = [one for one in plan.fetches if not one.through]
         recorder.facts["fetched"] = {one.service: str(one.kind) for one in own if not one.held_back}
         held_back = {one.service: one.note for one in own if one.held_back}
-        if self.options.update:
-            young = await leave_images(environment, application, plan.fetches, json.loads(known))
-            for service, why in young.items():
-                log.warning("%s: %s", service, why)
-            held_back |= young
+        left = await leave_images(
+            environment, application, plan.fetches, json.loads(known), too_young_too=self.options.update
+        )
+        for service, why in left.items():
+            log.warning("%s: %s", service, why)
+        held_back |= left
         if held_back:
             recorder.facts["not_taken"] = held_back
 
