@@ -38,7 +38,7 @@ from flows.runtime import parameters
 from flows.runtime.phases import begin_phase, timed
 from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.environments import Environment
-from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
+from models.failures import ComposeError, PlanChangedError, ValidationFailedError
 from models.health import Health, HealthReport
 from models.operations import FOUND, OperationType
 from models.records import Release
@@ -255,10 +255,7 @@ class Startup:
         await recorder.step(FOUND, detail=self.rollback.arm(application, *self._found))
         if failed_before:
             recall_hooks(recorder)
-            raise StartFailedError(
-                f"{recorder.reported(ROLLING_BACK)}; its runner was lost while that was being undone",
-                advice=f"`roas why {recorder.deployment_id}` says what failed first.",
-            )
+        recorder.refuse_to_go_forward()
         return plan
 
     async def _fetch_images(self, environment: Environment, application: Application, plan: Plan) -> None:
