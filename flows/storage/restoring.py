@@ -22,7 +22,7 @@ from models.compose import Application
 from models.environments import Environment
 from models.failures import HalfRestoredError, SnapshotError
 from models.results import ServiceStart
-from models.snapshots import DataSnapshot, SavedData, SnapshotReason
+from models.snapshots import DataSnapshot, SavedData, SnapshotReason, SnapshotState
 from tasks.deployment.operations import record_changes
 from tasks.deployment.services import inspect_application, stop_containers
 from tasks.storage.restores import begin_restore, being_restored, end_restore
@@ -82,12 +82,19 @@ class DataRestore:
                 )
             # Its data was not touched, and what runs has gone on writing: it is saved again.
             return
-        self.safety = next((one for one in await snapshots_of(recorder.name) if one.snapshot_id == known), None)
-        if self.safety is None:
+        safety = next((one for one in await snapshots_of(recorder.name) if one.snapshot_id == known), None)
+        if safety is None:
             raise SnapshotError(
                 f"Snapshot {known}, the data of before {recorder.deployment_id}, is not on record any more;",
                 advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
             )
+        environment = await recorder.load()
+        writers = _writers(parts_declared(environment, safety), application)
+        up = {one.service for one in await inspect_application(environment) if one.up and not one.one_off}
+        if writers and writers <= up and not _parts_done(recorder):
+            # A part is put back only once they are stopped. They have written since, so it is saved again.
+            return
+        self.safety = safety
 
     async def put_back(self, recorder: OperationRecorder, environment: Environment, snapshot: DataSnapshot) -> None:
         """Save what is there, and put a snapshot's data in its place.
@@ -101,12 +108,32 @@ class DataRestore:
             return
         application, half = self._known_application(), await being_restored(recorder.name)
         if half is not None and half.restoring != recorder.deployment_id:
-            await recorder.step(OVER, detail=json.dumps([half.snapshot_id, half.restoring]))
-            self._over = half.snapshot_id, half.restoring
+            await self._begin_over(recorder, half, snapshot)
         if self.safety is None:
             self.safety = await _save_for_safety(recorder, environment, application, snapshot)
         recorder.facts["safety_snapshot"] = self.safety.snapshot_id
         await _put_back(recorder, environment, application, snapshot, RESTORED)
+
+    async def _begin_over(self, recorder: OperationRecorder, half: DataSnapshot, snapshot: DataSnapshot) -> None:
+        """Replace what another restore left half done; what was there before that one is there again if this one fails.
+
+        Raises:
+            SnapshotError: A part would stay half restored.
+        """
+        wanted = {one.name for one in snapshot.parts}
+        if left := sorted({one.name for one in half.parts} - wanted):
+            raise SnapshotError(
+                f"Snapshot {snapshot.snapshot_id} lacks {', '.join(left)}, which {half.restoring} left half restored;",
+                advice=f"restore one that has it: `roas snapshot list {recorder.name}` shows them.",
+            )
+        for one in await snapshots_of(recorder.name):
+            is_of_half = one.deployment_id == half.restoring and one.reason is SnapshotReason.SAFETY
+            if is_of_half and one.state is SnapshotState.WHOLE and wanted <= {part.name for part in one.parts}:
+                self.safety = one
+                await recorder.step(SAFETY, detail=one.snapshot_id)
+                return
+        await recorder.step(OVER, detail=json.dumps([half.snapshot_id, half.restoring]))
+        self._over = half.snapshot_id, half.restoring
 
     async def put_safety_back(self, recorder: OperationRecorder, environment: Environment) -> str | None:
         """Put the data back as it was before; the id of that snapshot, None where nothing was stopped for it.
@@ -181,8 +208,8 @@ async def _put_back(
     left = [one for one in parts_declared(environment, snapshot) if (step, one.name) not in recorder.done]
     if not left:
         return
-    await _stop_writers(recorder, environment, application, left)
     await begin_restore(environment.name, snapshot.snapshot_id, recorder.deployment_id)
+    await _stop_writers(recorder, environment, application, left)
     for one in left:
         await load_part(environment, application, one, snapshot)
         await recorder.step(step, service=one.name)
@@ -197,7 +224,7 @@ async def _stop_writers(
     recorder: OperationRecorder, environment: Environment, application: Application, data: list[SavedData]
 ) -> None:
     """Stop them in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile."""
-    wanted = set().union(*(writers_of(one, application) for one in data))
+    wanted = _writers(data, application)
     states = await inspect_application(environment)
 
     async def stop(name: str) -> None:
@@ -215,3 +242,7 @@ async def _stop_writers(
     still_up = {one.service for one in await inspect_application(environment) if one.up and not one.one_off}
     if wrong := sorted(wanted & still_up):
         raise SnapshotError(f"{', '.join(wrong)} cannot be stopped, so data under it cannot be restored.")
+
+
+def _writers(data: list[SavedData], application: Application) -> set[str]:
+    return set().union(*(writers_of(one, application) for one in data))
