@@ -33,12 +33,14 @@ def fetch_kinds(
     options: FetchOptions,
     now: datetime,
     present: Collection[str] = (),
+    *,
+    gated: bool = False,
 ) -> dict[str, FetchKind]:
     """Return how each service's image is fetched before containers are touched, by service.
 
     `held` are the engine's images by reference, `present` the services that have a container. A service that is missing
     in the result uses the image that the engine has; where the engine has none, Compose obtains it when it creates the
-    service's first container.
+    service's first container, unless some images are held back (`gated`): Compose would take these as well.
     """
     found: dict[str, FetchKind] = {}
     if options.fetched:
@@ -48,7 +50,7 @@ def fetch_kinds(
             continue
         own_name = declaration.build and declaration.image == f"{application.project}-{name}"
         fact = held.get(declaration.image)
-        if fact is None and (options.pull or options.build or name in present):
+        if fact is None and (options.pull or options.build or gated or name in present):
             kind = _kind_of_absent(declaration, own_name=own_name)
         elif fact is not None or declaration.pull_policy == "build":
             kind = _kind(declaration, fact, options, now, own_name=own_name)

@@ -18,6 +18,14 @@ _WORDS = {
     "changing": "it was decided which services change",
     "created": "the containers were created",
     "undoing": "it had begun to undo itself",
+    "release": "the release to go back to was chosen",
+    "ran before": "the release that ran was written down",
+    "before the pin": "its checkout was written down",
+    "data of": "the snapshot of its data was chosen",
+    "snapshot": "the snapshot was chosen",
+    "safety snapshot": "the data that was there was saved",
+    "over half restored data": "it was written down that the data was half restored",
+    "data settled": "the data was whole",
 }
 """How the steps of the whole operation are said; a step of a service is said as its name."""
 

@@ -22,6 +22,9 @@ HELD_OUT = "[held out]"
 
 _REFERENCE = re.compile(r"\$\w+|\$\{\w+(:?\?[^}]*)?\}")
 
+_NO_CONTEXT = "/dev/null"
+"""Nothing can be built from it."""
+
 _VARIABLE = re.compile(r"\$\{?(\w+)")
 
 Document = dict[str, Any]
@@ -95,7 +98,7 @@ def pinned(template: Document, images: Mapping[str, str], held: Mapping[str, str
 
     `images` are the image ids of the release by service, `held` those of the engine under the services' image names,
     and `owner` is what `kept_image` takes.
-    Nothing is built or pulled: without these images the release cannot be applied.
+    Nothing is built or pulled: without these images the release cannot be applied, and no build context is read.
     """
     whole = copy.deepcopy(template)
     for name, service in (whole.get("services") or {}).items():
@@ -104,6 +107,10 @@ def pinned(template: Document, images: Mapping[str, str], held: Mapping[str, str
         wanted = images.get(name)
         if wanted is not None and held.get(name) != wanted:
             service["image"] = kept_image(wanted, owner)
+        elif "image" not in service:
+            # Compose names its image after the service. To write that name would give it another hash, and so replace
+            # a container that is the release's own; a build section counts in no hash.
+            service["build"] = {"context": _NO_CONTEXT}
     return whole
 
 

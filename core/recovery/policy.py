@@ -132,8 +132,8 @@ def plan_recovery(
     run = _since_proven(mine, now)
     strategy = _strategy(error, facts, policy, run)
     if strategy is Strategy.ROLL_BACK_RELEASE and facts.why_not_back:
-        kept = replace(facts, deployed_ago=None, why_not_back="")
-        plan = plan_recovery(error, past=past, policy=policy, facts=kept, now=now)
+        without_it = replace(facts, deployed_ago=None, why_not_back="")
+        plan = plan_recovery(error, past=past, policy=policy, facts=without_it, now=now)
         if plan.action is not PlanAction.ASK_A_PERSON:
             return plan
         return replace(plan, reason=f"{plan.reason} {facts.why_not_back}", first_steps=facts.ways_back)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from core.deployment.interruption import was_interrupted
 from flows.deployment.operation import OperationRecorder
 from models.failures import HalfRestoredError
+from tasks.deployment.operations import operation_of
 from tasks.storage.restores import being_restored
 
 
@@ -17,9 +19,14 @@ async def refuse_half_restored(recorder: OperationRecorder) -> None:
         return
     found = await being_restored(recorder.name)
     if found is not None and found.restoring != recorder.deployment_id:
+        whole = f"roas snapshot restore {recorder.name} {found.snapshot_id}"
+        known = await operation_of(recorder.name, found.restoring, None)
+        # One that failed by itself, and could not be undone, does not go on.
+        ended = known is not None and known.ended_at is not None and not was_interrupted(known)
         raise HalfRestoredError(
             f"The data of {recorder.name} is half restored: {found.restoring} was to put snapshot {found.snapshot_id} "
             "back and did not finish;",
-            advice=f"`roas resume {found.restoring}` finishes it; or restore a snapshot: "
-            f"roas snapshot restore {recorder.name} {found.snapshot_id}.",
+            advice=f"restore a snapshot: {whole}."
+            if ended
+            else f"`roas resume {found.restoring}` finishes it; or restore a snapshot: {whole}.",
         )

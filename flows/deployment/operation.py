@@ -32,6 +32,7 @@ from models.failures import (
     LeaseLostError,
     OperationCancelledError,
     RoasError,
+    StartFailedError,
     StoreError,
     StoreUnreachableError,
     ValidationFailedError,
@@ -153,6 +154,22 @@ class OperationRecorder:
     def reported(self, name: str, service: str | None = None) -> str | None:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""
         return next((one.detail for one in self.steps if (one.step, one.service) == (name, service)), None)
+
+    async def begin_rollback(self, error: Exception) -> None:
+        """Record that the operation is rolled back from here on: also where it is taken up again, it goes only back."""
+        await self.step(ROLLING_BACK, detail=self.facts.get("reason") or type(error).__name__)
+
+    def refuse_to_go_forward(self) -> None:
+        """Fail as before where the operation was being rolled back when its runner was lost, so that this goes on.
+
+        Raises:
+            StartFailedError: It was.
+        """
+        if ROLLING_BACK in self.done:
+            raise StartFailedError(
+                f"{self.reported(ROLLING_BACK)}; its runner was lost while that was being undone",
+                advice=f"`roas why {self.deployment_id}` says what failed first.",
+            )
 
     async def without_secrets(self, error: Exception) -> str:
         """What an error says, as it may be recorded and logged."""

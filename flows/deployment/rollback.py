@@ -14,11 +14,11 @@ from pydantic import Field
 
 from core.common.dependencies import dependencies_of
 from core.deployment.plan import plan, stop_waves
-from core.deployment.release import Document, PreDeployState, PreviousContainer, beyond, differences
+from core.deployment.release import Document, PreDeployState, PreviousContainer, beyond, differences, is_there
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
-from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
+from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback_data import RollbackOfData
 from flows.deployment.source_pin import pinned_to
@@ -26,7 +26,7 @@ from flows.runtime import parameters
 from models.compose import Application, PlannedAction, PlannedService
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import RoasError
+from models.failures import BadInputError, RoasError
 from models.health import HealthReport
 from models.operations import FOUND, OperationType
 from models.records import Release
@@ -36,6 +36,7 @@ from tasks.deployment.operations import record_changes
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.release import (
     choose_release,
+    fetch_release_images,
     inspect_release,
     put_back,
     read_released,
@@ -54,12 +55,13 @@ from tasks.deployment.services import (
     snapshot_containers,
     stop_containers,
 )
-from tasks.storage.restores import end_restore
 
 log = logging.getLogger("roas")
 
 _WANTED = "release"
-"""Step of a rollback with data: which release it brings back, also where it is taken up again."""
+"""Step of a rollback: which release it brings back, also where it is taken up again."""
+_RAN = "ran before"
+"""Step of a rollback: the proven release that ran before it; without detail where none did."""
 
 
 @flow(name="rollback", flow_run_name="roll back {environment}")
@@ -95,30 +97,65 @@ async def rollback(
     ) as recorder:
         declared = await recorder.load()
         await refuse_half_restored(recorder)
-        wanted, releases, application, found = await asyncio.gather(
-            choose_release(declared, recorder.reported(_WANTED) or release),
-            proven_releases(environment),
-            read_application(declared),
-            snapshot_containers(declared),
-        )
-        changes = differences(releases[0], wanted) if releases else ()
-        recorder.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
-        log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
-        await recorder.step(FOUND, detail=undo.arm(application, found, None))
+        application = await read_application(declared)
         if data is not None:
-            await recorder.step(_WANTED, detail=wanted.release_id)
-            await data.put_data_back(recorder, declared, application, wanted)
+            await data.data.take_up(recorder, application)
+        wanted = await _choose(recorder, undo, declared, application, release)
         async with pinned_to(recorder, declared, wanted, asked_by):
+            recorder.refuse_to_go_forward()
+            if data is not None:
+                await data.put_data_back(recorder, declared, wanted)
             released, starts, health = await apply_release(recorder, declared, wanted)
         recorder.facts["health"] = str(health.overall)
         await keep_proven(recorder, declared, released, wanted.compose, of=wanted)
         if data is not None:
-            await end_restore(environment)
+            await data.data.settle(recorder)
     return recorder.result(
         f"release {wanted.release_id} serves again: {len(starts)} services proven",
         services=starts,
         health=health,
     )
+
+
+async def _choose(
+    recorder: OperationRecorder,
+    undo: StartRollback,
+    environment: Environment,
+    application: Application,
+    asked: str | None,
+) -> Release:
+    """Choose the release, and record it with what is there, before anything is touched; taken up again it is the same.
+
+    Raises:
+        NotFoundError: There is no such release.
+        BadInputError: None differs from what runs, or which one was chosen is not on record.
+    """
+    name, known, was = environment.name, recorder.reported(_WANTED), recorder.reported(FOUND)
+    if was is not None and known is None:
+        # A version before this one recorded it only with data.
+        raise BadInputError(
+            f"Which release {recorder.deployment_id} chose is not on record;",
+            advice=f"`roas releases {name}` lists them, `roas rollback {name} RELEASE` takes one.",
+        )
+    found, states, releases = await asyncio.gather(
+        snapshot_containers(environment), inspect_application(environment), proven_releases(name)
+    )
+    if was is None or known is None:
+        wanted = await choose_release(environment, known or asked)
+        ran = next((one for one in releases if is_there(one, states)), None)
+        await recorder.step(_WANTED, detail=wanted.release_id)
+        await recorder.step(_RAN, detail=ran.release_id if ran is not None else "")
+        await recorder.step(FOUND, detail=undo.arm(application, found, None))
+    else:
+        # The containers of before may be gone, but not the release that they were of.
+        ran_id = recorder.reported(_RAN)
+        ran = next((one for one in releases if one.release_id == ran_id), None)
+        undo.arm(application, found_by(was), ran)
+        wanted = await choose_release(environment, known)
+    changes = differences(releases[0], wanted) if releases else ()
+    recorder.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
+    log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
+    return wanted
 
 
 class StartRollback:
@@ -168,7 +205,7 @@ class StartRollback:
                 recorder.facts["undone"] = "no container was touched"
             return
         environment, (application, found, release) = await recorder.load(), self.armed
-        await recorder.step(ROLLING_BACK, detail=recorder.facts.get("reason") or type(error).__name__)
+        await recorder.begin_rollback(error)
         await settle_replacements(recorder, environment, application, back=True)
         if release is None:
             recorder.facts["undone"] = await _take_back(recorder, environment, application, found)
@@ -201,9 +238,10 @@ async def apply_release(
     the services that differ one after the other, so that versions before 2.29.7 replace none of their dependants.
 
     Raises:
-        ReleaseError: An image of the release is gone, or a value it needs is.
+        ReleaseError: An image of the release is gone and no registry has it, or a value it needs is gone.
         StartFailedError: A service did not come up.
     """
+    release = await fetch_release_images(environment, release)
     document = await release_document(environment, release)
     application = await read_released(environment, document)
     if one_by_one:
@@ -261,16 +299,20 @@ async def _take_back(
 ) -> str:
     """Stop started containers, remove new ones, and make replaced ones again."""
     left = await find_leftovers(environment, found)
-    await _stop(environment, application, [*left.stop, *left.remove])
-    await _note(recorder, left.stop, "stopped")
-    await _remove(recorder, environment, application, left.remove, left.networks, stopped=True)
     lost = [kept for kept in found.containers if kept.service in left.replaced]
+    # How to make them again is not on record, so what took their place may be all there is, or be them already.
+    unknown = set(left.replaced) - {kept.service for kept in lost}
+    remove = [one for one in left.remove if one.service not in unknown]
+    await _stop(environment, application, [*left.stop, *remove])
+    await _note(recorder, left.stop, "stopped")
+    await _remove(recorder, environment, application, remove, left.networks, stopped=True)
     back = await put_back(environment, lost) if lost else []
     said = [
         _said("stopped", (one.service for one in left.stop)),
-        _said("removed", (one.service for one in left.remove if one.service not in back)),
+        _said("removed", (one.service for one in remove if one.service not in back)),
         _said("put back as before", back),
-        _said("could not put back", set(left.replaced) - set(back)),
+        _said("could not put back, and left as it is", unknown),
+        _said("could not put back", set(left.replaced) - set(back) - unknown),
     ]
     return "; ".join(filter(None, said)) or "nothing had been started"
 

@@ -5,17 +5,32 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from pydantic import TypeAdapter
 
 from flows.deployment.operation import OperationRecorder
 from flows.runtime.requester import requester
 from models.environments import Environment
 from models.records import Release
-from models.sources import Pin
+from models.sources import Pin, SourceRevision
 from tasks.deployment.source import change_state, current_revision, source_state, switch_checkout
 
 log = logging.getLogger("roas")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """The checkout and the pin before a rollback."""
+
+    revision: SourceRevision | None
+    pin: Pin | None
+
+
+_BEFORE = TypeAdapter(_Before)
+_BEFORE_PIN = "before the pin"
+"""Step of a rollback: which revision was checked out, and whether syncs were pinned; the detail says both."""
 
 
 @asynccontextmanager
@@ -33,7 +48,11 @@ async def pinned_to(
     if environment.source is None:
         yield
         return
-    before, earlier = await current_revision(environment), (await source_state(environment)).pin
+    if (known := recorder.reported(_BEFORE_PIN)) is None:
+        found = _Before(revision=await current_revision(environment), pin=(await source_state(environment)).pin)
+        await recorder.step(_BEFORE_PIN, detail=_BEFORE.dump_json(found).decode())
+    else:
+        found = _BEFORE.validate_json(known)
     to = release.source
     pin = Pin(
         revision=to.revision if to is not None else "",
@@ -41,15 +60,17 @@ async def pinned_to(
         at=datetime.now(UTC),
         deployment_id=recorder.deployment_id,
     )
-    await change_state(environment, lambda state: replace(state, pin=pin))
     try:
+        recorder.refuse_to_go_forward()
+        await change_state(environment, lambda state: replace(state, pin=pin))
         if to is not None:
             await switch_checkout(environment, to)
         yield
     except BaseException:
-        await change_state(environment, lambda state: replace(state, pin=earlier))
-        if before is not None and to is not None and before.revision != to.revision:
-            await switch_checkout(environment, before)
+        await change_state(environment, lambda state: replace(state, pin=found.pin))
+        current = await current_revision(environment)
+        if found.revision is not None and current is not None and current.revision != found.revision.revision:
+            await switch_checkout(environment, found.revision)
         raise
     recorder.facts["pinned"] = pin.revision
     log.warning(

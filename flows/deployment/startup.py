@@ -38,7 +38,7 @@ from flows.runtime import parameters
 from flows.runtime.phases import begin_phase, timed
 from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.environments import Environment
-from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
+from models.failures import ComposeError, PlanChangedError, ValidationFailedError
 from models.health import Health, HealthReport
 from models.operations import FOUND, OperationType
 from models.records import Release
@@ -255,10 +255,7 @@ class Startup:
         await recorder.step(FOUND, detail=self.rollback.arm(application, *self._found))
         if failed_before:
             recall_hooks(recorder)
-            raise StartFailedError(
-                f"{recorder.reported(ROLLING_BACK)}; its runner was lost while that was being undone",
-                advice=f"`roas why {recorder.deployment_id}` says what failed first.",
-            )
+        recorder.refuse_to_go_forward()
         return plan
 
     async def _fetch_images(self, environment: Environment, application: Application, plan: Plan) -> None:
@@ -275,11 +272,12 @@ class Startup:
         own = [one for one in plan.fetches if not one.through]
         recorder.facts["fetched"] = {one.service: str(one.kind) for one in own if not one.held_back}
         held_back = {one.service: one.note for one in own if one.held_back}
-        if self.options.update:
-            young = await leave_images(environment, application, plan.fetches, json.loads(known))
-            for service, why in young.items():
-                log.warning("%s: %s", service, why)
-            held_back |= young
+        left = await leave_images(
+            environment, application, plan.fetches, json.loads(known), too_young_too=self.options.update
+        )
+        for service, why in left.items():
+            log.warning("%s: %s", service, why)
+        held_back |= left
         if held_back:
             recorder.facts["not_taken"] = held_back
 

@@ -10,20 +10,17 @@ from prefect import flow
 from pydantic import Field
 
 from core.storage.snapshots import chosen, proof_of, what_would_be_lost
-from flows.deployment.execute import start_in_order, verify
+from flows.deployment.execute import verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
 from flows.runtime import parameters
-from flows.storage.restoring import RETURNED, put_back, save_for_safety
+from flows.storage.restoring import SAFETY, DataRestore, start_again
 from flows.storage.snapshot import forget_where_possible
-from models.compose import Application
-from models.environments import Environment
 from models.failures import BadInputError
 from models.operations import OperationType
 from models.results import OperationResult
-from models.snapshots import DataSnapshot
 from tasks.deployment.services import read_application
-from tasks.storage.restores import count_later_deployments, end_restore
+from tasks.storage.restores import count_later_deployments
 from tasks.storage.snapshots import settings_of, snapshots_of
 
 log = logging.getLogger("roas")
@@ -54,6 +51,9 @@ async def restore(
     async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
         declared = await recorder.load()
         settings_of(declared)
+        application = await read_application(declared)
+        await undo.data.take_up(recorder, application)
+        recorder.refuse_to_go_forward()
         wanted = chosen(await snapshots_of(environment), recorder.reported(_WANTED) or snapshot, environment)
         if not confirmed:
             later = await asyncio.to_thread(count_later_deployments, wanted)
@@ -62,13 +62,10 @@ async def restore(
             )
         await recorder.step(_WANTED, detail=wanted.snapshot_id)
         recorder.facts |= {"restore": wanted.snapshot_id, "proof": proof_of(wanted)}
-        application = await read_application(declared)
-        undo.safety = await save_for_safety(recorder, declared, application, wanted)
-        undo.application = application
-        await put_back(recorder, declared, application, wanted)
-        starts = await start_in_order(recorder, declared, application)
+        await undo.data.put_back(recorder, declared, wanted)
+        starts = await start_again(recorder, declared, application)
         health = await verify(recorder, declared, application)
-        await end_restore(environment)
+        await undo.data.settle(recorder)
         await forget_where_possible(declared)
         recorder.settles = True
     return recorder.result(
@@ -86,8 +83,7 @@ class DataRollback:
     """Brings data back to the safety snapshot where a restore failed. Until that is taken there is nothing to do."""
 
     def __init__(self) -> None:
-        self.safety: DataSnapshot | None = None
-        self.application: Application | None = None
+        self.data = DataRestore()
 
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
         """Put the data back as it was, start, and prove; put into the recorder's facts how.
@@ -95,24 +91,16 @@ class DataRollback:
         Raises:
             RoasError: It could not be put back; nothing is started then.
         """
-        environment = await recorder.load()
-        if self.safety is None or self.application is None:
-            recorder.facts["undone"] = "no data was touched"
+        environment, application = await recorder.load(), self.data.application
+        if self.data.safety is None or application is None:
+            if SAFETY not in recorder.done:
+                recorder.facts["undone"] = "no data was touched"
             return
-        await self.return_data(recorder, environment)
-        starts = await start_in_order(recorder, environment, self.application)
-        await end_restore(environment.name)
+        await recorder.begin_rollback(error)
+        safety = await self.data.put_safety_back(recorder, environment)
+        starts = await start_again(recorder, environment, application)
+        await self.data.settle(recorder)
         recorder.facts["undone"] = (
-            f"the data is again that of before (snapshot {self.safety.snapshot_id}): {len(starts)} services proven"
+            f"the data is again that of before (snapshot {safety}): {len(starts)} services proven"
         )
         log.warning("rollback: %s", recorder.facts["undone"])
-
-    async def return_data(self, recorder: OperationRecorder, environment: Environment) -> None:
-        """Put the data back as it was before the restore.
-
-        Raises:
-            RoasError: It could not be put back.
-        """
-        if self.safety is not None and self.application is not None:
-            log.warning("putting the data back as it was before")
-            await put_back(recorder, environment, self.application, self.safety, step=RETURNED)

@@ -7,23 +7,26 @@ starts on data of which a part is old and a part is new.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from core.common.dependencies import dependencies_of
 from core.deployment.plan import stop_waves
 from core.storage.snapshots import check_rehearsal, writers_of
+from flows.deployment.execute import start_in_order
 from flows.deployment.operation import OperationRecorder
 from flows.runtime.identifiers import new_snapshot_id
 from flows.storage.snapshot import Taking, take_snapshot
 from models.compose import Application
 from models.environments import Environment
-from models.failures import SnapshotError
+from models.failures import HalfRestoredError, SnapshotError
 from models.results import ServiceStart
-from models.snapshots import DataSnapshot, SavedData, SnapshotReason
+from models.snapshots import DataSnapshot, SavedData, SnapshotReason, SnapshotState
 from tasks.deployment.operations import record_changes
 from tasks.deployment.services import inspect_application, stop_containers
-from tasks.storage.restores import begin_restore
+from tasks.storage.restores import begin_restore, being_restored, end_restore
 from tasks.storage.snapshots import check_part, load_part, parts_declared, snapshots_of
 
 log = logging.getLogger("roas")
@@ -34,22 +37,160 @@ RESTORED = "restored"
 """Step of a restore: a part is put back. In place of a service it names the part."""
 RETURNED = "returned"
 """Step of a failed restore: a part is again as the safety snapshot has it."""
+OVER = "over half restored data"
+"""Step of a restore: it begins with what another one left half done; the detail is that snapshot and operation."""
+SETTLED = "data settled"
+"""Step of a restore: its data is whole, in one direction or the other, and nothing is put back any more."""
 
 
-async def save_for_safety(
-    recorder: OperationRecorder, environment: Environment, application: Application, snapshot: DataSnapshot
-) -> DataSnapshot:
-    """Read the snapshot to its end, and save the data that a restore replaces; once in an operation.
+class DataRestore:
+    """One operation's restore of data, and its undoing; also where the operation is taken up again.
+
+    It goes in one direction: an operation that had begun to undo itself puts back what its safety snapshot has.
+    """
+
+    def __init__(self) -> None:
+        self.application: Application | None = None
+        self.safety: DataSnapshot | None = None
+        """What was there before, once it is saved; until then there is nothing to undo."""
+        self._over: tuple[str, ...] | None = None
+        """The snapshot and the operation of another restore, whose half restored data this one began with."""
+
+    async def take_up(self, recorder: OperationRecorder, application: Application) -> None:
+        """Find out how far an operation that is taken up again had come; nothing for one that only begins.
+
+        Raises:
+            SnapshotError: The data is no longer as it left it, or its safety snapshot is gone; nothing was touched.
+        """
+        self.application = application
+        if (over := recorder.reported(OVER)) is not None:
+            self._over = tuple(json.loads(over))
+        known = next((one.detail for one in reversed(recorder.steps) if one.step == SAFETY), None)
+        if known is None:
+            return
+        marked = await being_restored(recorder.name)
+        is_ours = marked is not None and marked.restoring == recorder.deployment_id
+        if SETTLED in recorder.done:
+            if is_ours:
+                await end_restore(recorder.name)
+            return
+        if not is_ours:
+            if _parts_done(recorder):
+                raise SnapshotError(
+                    f"{recorder.deployment_id} had put data back in part, and another operation has changed the data "
+                    "since, so it cannot go on;",
+                    advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
+                )
+            # Its data was not touched, and what runs has gone on writing: it is saved again.
+            return
+        safety = next((one for one in await snapshots_of(recorder.name) if one.snapshot_id == known), None)
+        if safety is None:
+            raise SnapshotError(
+                f"Snapshot {known}, the data of before {recorder.deployment_id}, is not on record any more;",
+                advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
+            )
+        environment = await recorder.load()
+        writers = _writers(environment, parts_declared(environment, safety), application)
+        up = {one.service for one in await inspect_application(environment) if one.up and not one.one_off}
+        if writers and writers <= up and not _parts_done(recorder):
+            # A part is put back only once they are stopped. They have written since, so it is saved again.
+            return
+        self.safety = safety
+
+    async def put_back(self, recorder: OperationRecorder, environment: Environment, snapshot: DataSnapshot) -> None:
+        """Read the snapshot to its end, save what is there, and put the snapshot's data in its place.
+
+        Until `settle` no other operation of the environment starts anything.
+
+        Raises:
+            SnapshotError: It cannot be read or its rehearsal failed, or the data cannot be saved: nothing is restored.
+                Or a part cannot be put back.
+        """
+        if SETTLED in recorder.done:
+            return
+        if self.safety is None:
+            check_rehearsal(snapshot)
+            for part in snapshot.parts:
+                await check_part(environment, part, snapshot.snapshot_id)
+        application, half = self._known_application(), await being_restored(recorder.name)
+        if half is not None and half.restoring != recorder.deployment_id:
+            await self._begin_over(recorder, half, snapshot)
+        if self.safety is None:
+            self.safety = await _save_for_safety(recorder, environment, application, snapshot)
+        recorder.facts["safety_snapshot"] = self.safety.snapshot_id
+        await _put_back(recorder, environment, application, snapshot, RESTORED)
+
+    async def _begin_over(self, recorder: OperationRecorder, half: DataSnapshot, snapshot: DataSnapshot) -> None:
+        """Replace what another restore left half done; what was there before that one is there again if this one fails.
+
+        Raises:
+            SnapshotError: A part would stay half restored.
+        """
+        wanted = {one.name for one in snapshot.parts}
+        if left := sorted({one.name for one in half.parts} - wanted):
+            raise SnapshotError(
+                f"Snapshot {snapshot.snapshot_id} lacks {', '.join(left)}, which {half.restoring} left half restored;",
+                advice=f"restore one that has it: `roas snapshot list {recorder.name}` shows them.",
+            )
+        for one in await snapshots_of(recorder.name):
+            is_of_half = one.deployment_id == half.restoring and one.reason is SnapshotReason.SAFETY
+            if is_of_half and one.state is SnapshotState.WHOLE and wanted <= {part.name for part in one.parts}:
+                self.safety = one
+                await recorder.step(SAFETY, detail=one.snapshot_id)
+                return
+        await recorder.step(OVER, detail=json.dumps([half.snapshot_id, half.restoring]))
+        self._over = half.snapshot_id, half.restoring
+
+    async def put_safety_back(self, recorder: OperationRecorder, environment: Environment) -> str | None:
+        """Put the data back as it was before; the id of that snapshot, None where nothing was stopped for it.
+
+        `settle` is for when it serves.
+
+        Raises:
+            SnapshotError: A part could not be put back.
+            HalfRestoredError: It is as it was, which another restore had left half done: nothing may start.
+        """
+        if self.safety is None:
+            return None
+        marked = await being_restored(recorder.name)
+        if marked is not None and marked.restoring == recorder.deployment_id:
+            log.warning("putting the data back as it was before")
+            await _put_back(recorder, environment, self._known_application(), self.safety, RETURNED)
+        if self._over is not None:
+            await begin_restore(recorder.name, *self._over)
+            raise HalfRestoredError(
+                f"the data is again as it was before, which {self._over[1]} had left half restored, so nothing starts;",
+                advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
+            )
+        return self.safety.snapshot_id
+
+    async def settle(self, recorder: OperationRecorder) -> None:
+        """Record that the data is whole, so that it stays as it is and other operations may start."""
+        await recorder.step(SETTLED)
+        await end_restore(recorder.name)
+        self.safety = None
+
+    def _known_application(self) -> Application:
+        if self.application is None:
+            raise SnapshotError("Which services use the data is not known.")
+        return self.application
+
+
+async def start_again(
+    recorder: OperationRecorder, environment: Environment, application: Application
+) -> tuple[ServiceStart, ...]:
+    """Start an application on data that was put back; what was proven before the data changed is proven again.
 
     Raises:
-        SnapshotError: It cannot be read or its rehearsal failed, or the data cannot be saved: nothing is restored.
+        StartFailedError: A service did not come up.
     """
-    known = recorder.reported(SAFETY)
-    if known is not None:
-        return next(one for one in await snapshots_of(environment.name) if one.snapshot_id == known)
-    check_rehearsal(snapshot)
-    for part in snapshot.parts:
-        await check_part(environment, part, snapshot.snapshot_id)
+    inner = replace(recorder, steps=(), done=frozenset())
+    return await start_in_order(inner, environment, application)
+
+
+async def _save_for_safety(
+    recorder: OperationRecorder, environment: Environment, application: Application, snapshot: DataSnapshot
+) -> DataSnapshot:
     now = datetime.now(UTC)
     begun = DataSnapshot(
         snapshot_id=new_snapshot_id(now),
@@ -60,43 +201,36 @@ async def save_for_safety(
     )
     data = parts_declared(environment, snapshot)
     taken = await take_snapshot(Taking(environment, application, data, recorder.redactor), begun)
-    recorder.facts["safety_snapshot"] = taken.snapshot_id
-    await recorder.step(SAFETY, detail=taken.snapshot_id)
+    # A step is recorded once, and a restore that was killed before it touched anything saves again.
+    again = taken.snapshot_id if SAFETY in recorder.done else None
+    await recorder.step(SAFETY, service=again, detail=taken.snapshot_id)
     return taken
 
 
-async def put_back(
-    recorder: OperationRecorder,
-    environment: Environment,
-    application: Application,
-    snapshot: DataSnapshot,
-    *,
-    step: str = RESTORED,
+async def _put_back(
+    recorder: OperationRecorder, environment: Environment, application: Application, snapshot: DataSnapshot, step: str
 ) -> None:
-    """Stop what writes to the data, and put each part back that is not back yet.
-
-    Until `end_restore` no other operation of the environment starts anything.
-
-    Raises:
-        SnapshotError: A part could not be put back.
-    """
-    data = parts_declared(environment, snapshot)
+    """Stop what writes to the data, and put each part back that is not back yet."""
+    left = [one for one in parts_declared(environment, snapshot) if (step, one.name) not in recorder.done]
+    if not left:
+        return
     await begin_restore(environment.name, snapshot.snapshot_id, recorder.deployment_id)
-    await _stop_writers(recorder, environment, application, data)
-    for one in data:
-        if (step, one.name) in recorder.done:
-            continue
+    await _stop_writers(recorder, environment, application, left)
+    for one in left:
         await load_part(environment, application, one, snapshot)
         await recorder.step(step, service=one.name)
         log.info("%s is as it was at %s UTC", one.name, f"{snapshot.begun_at:%Y-%m-%d %H:%M:%S}")
+
+
+def _parts_done(recorder: OperationRecorder) -> bool:
+    return any(one.step in (RESTORED, RETURNED) for one in recorder.steps)
 
 
 async def _stop_writers(
     recorder: OperationRecorder, environment: Environment, application: Application, data: list[SavedData]
 ) -> None:
     """Stop them in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile."""
-    dependencies = dependencies_of(environment, application)
-    wanted = set().union(*(writers_of(one, application, dependencies) for one in data))
+    wanted = _writers(environment, data, application)
     states = await inspect_application(environment)
 
     async def stop(name: str) -> None:
@@ -109,8 +243,13 @@ async def _stop_writers(
         )
         await record_changes([recorder.change(stopped, {"on_request": True})])
 
-    for wave in stop_waves(application, dependencies):
+    for wave in stop_waves(application, dependencies_of(environment, application)):
         await asyncio.gather(*(stop(name) for name in wave if name in wanted))
     still_up = {one.service for one in await inspect_application(environment) if one.up and not one.one_off}
     if wrong := sorted(wanted & still_up):
         raise SnapshotError(f"{', '.join(wrong)} cannot be stopped, so data under it cannot be restored.")
+
+
+def _writers(environment: Environment, data: list[SavedData], application: Application) -> set[str]:
+    dependencies = dependencies_of(environment, application)
+    return set().union(*(writers_of(one, application, dependencies) for one in data))

@@ -24,6 +24,7 @@ from core.deployment.images import (
     predict_pull,
     shared_fetches,
 )
+from core.deployment.update import bare_digest, refused_images
 from core.deployment.update_policy import age_to_come, too_young
 from models.compose import (
     Application,
@@ -42,6 +43,7 @@ from models.records import Release
 from models.settings import current_settings
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, retry_read
+from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
@@ -92,7 +94,9 @@ def read_images(
     engine, services = engine_of(environment), application.services
     held = _held(engine, application)
     present = {one.service for one in container_states if not one.one_off}
-    kinds = shared_fetches(application, fetch_kinds(application, held, options, datetime.now(UTC), present))
+    kinds = shared_fetches(
+        application, fetch_kinds(application, held, options, datetime.now(UTC), present, gated=bool(refused))
+    )
     pulled = [services[name] for name, (kind, _) in kinds.items() if kind is FetchKind.PULL]
     references = {declaration.image for declaration in pulled}
     known = answered(references)
@@ -112,8 +116,10 @@ def read_images(
             found = predict_pull(declaration, running, held[declaration.image], answers[declaration.image])
             fact = _coming(engine, declaration.image, answers[declaration.image]) if found.changes else None
             coming |= {name: fact} if fact is not None else {}
-            if found.changes and found.digest in refused:
-                found = _held_back(found, refused[found.digest], moved=_is(held[declaration.image], found.digest))
+            if (found.changes or not found.here) and found.digest in refused:
+                # Where the name is gone, it is given back to the image of the service's container.
+                moved = _is(held[declaration.image], found.digest) or (not found.here and bool(running))
+                found = _held_back(found, refused[found.digest], moved=moved)
             elif found.changes and options.update:
                 found = _old_enough(environment, found, held[declaration.image], fact)
         else:
@@ -274,34 +280,96 @@ async def images_named(environment: Environment, names: Iterable[str]) -> dict[s
 
 @task(name="leave images", **EFFECT)
 async def leave_images(
-    environment: Environment, application: Application, fetches: Sequence[ImageFetch], names: Mapping[str, str]
+    environment: Environment,
+    application: Application,
+    fetches: Sequence[ImageFetch],
+    names: Mapping[str, str],
+    *,
+    too_young_too: bool,
 ) -> dict[str, str]:
-    """Give the names of images that are held back or too young back to the earlier ones, which run on.
+    """Give the names of images that are held back, or too young, back to the earlier ones, which run on.
 
-    `names` are the images that the names referred to before the fetch. Returns why an image is not taken, by service.
+    Each fetch is followed by this: what a registry has is known for certain only afterwards. `names` are the images
+    that the names referred to before the fetch. Returns why an image is not taken, by service.
 
     Raises:
         EngineError: A name cannot be given back; nothing was touched.
+        ImageFetchError: A service has no other image than one that is held back.
     """
 
     def leave() -> dict[str, str]:
         engine, now, left = engine_of(environment), datetime.now(UTC), dict[str, str]()
-        fetched = engine.images.inspect_all(names)
+        refused = _refused(environment)
+        references = {one.service: application.services[one.service].image for one in fetches}
+        fetched = engine.images.inspect_all({*names, *(references.values() if refused else ())})
         for reference, image_id in names.items():
-            mine = [one for one in fetches if application.services[one.service].image == reference]
+            mine = [one for one in fetches if references[one.service] == reference]
             fact = fetched[reference]
-            if fact is None or fact.image_id == image_id:
+            if fact is not None and fact.image_id == image_id:
                 continue
             if any(one.held_back and one.settled for one in mine):
                 engine.images.tag(image_id, reference)
                 continue
+            if fact is None:
+                continue
             pulled = [one.service for one in mine if one.kind is FetchKind.PULL and not one.held_back]
-            if pulled and (young := too_young(reference, fact.created_at, environment.update, now)):
+            if why := _why_refused(fact, refused):
+                engine.images.tag(image_id, reference)
+                left |= dict.fromkeys((one.service for one in mine if not one.held_back), why)
+            elif too_young_too and pulled and (young := too_young(reference, fact.created_at, environment.update, now)):
                 engine.images.tag(image_id, reference)
                 left |= dict.fromkeys(pulled, young)
+        for one in fetches:
+            reference = references[one.service]
+            why = _why_refused(fetched.get(reference), refused) or refused.get(one.digest, "") if refused else ""
+            if reference not in names and why:
+                raise _no_other_image(one.service, why)
         return left
 
     return await asyncio.to_thread(leave)
+
+
+def pull_allowed(environment: Environment, service: str) -> None:
+    """Pull the image of a service where it is absent, unless it is held back.
+
+    Raises:
+        ImageFetchError: It is held back.
+        ComposeError: It cannot be pulled.
+    """
+    compose, refused = compose_of(environment), _refused(environment)
+    if not refused:
+        compose.pull([service])
+        return
+    engine, reference = engine_of(environment), compose.render().services[service].image
+    if why := refused.get(engine.images.in_registry(reference).digest):
+        raise _no_other_image(service, why)
+    before = engine.images.inspect(reference)
+    compose.pull([service])
+    if why := _why_refused(engine.images.inspect(reference), refused):
+        if before is None:
+            engine.images.untag(reference)
+        else:
+            engine.images.tag(before.image_id, reference)
+        raise _no_other_image(service, why)
+
+
+def _refused(environment: Environment) -> dict[str, str]:
+    return refused_images(open_stores().releases.failed(environment.name), environment.name)
+
+
+def _why_refused(fact: ImageFact | None, refused: Mapping[str, str]) -> str:
+    """Why an image is held back; empty where it is not."""
+    known = () if fact is None else (fact.image_id, *map(bare_digest, fact.digests))
+    return next((refused[one] for one in known if one in refused), "")
+
+
+def _no_other_image(service: str, why: str) -> ImageFetchError:
+    return ImageFetchError(
+        f"{service} has no other image here: {why}",
+        service=service,
+        kind="pull",
+        advice="Or bring a release back that ran.",
+    )
 
 
 @task(name="keep equal images", **EFFECT)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,11 +24,18 @@ from prefect.states import Crashed
 from adapters.host.local_lock import LocalLock
 from adapters.host.processes import is_alive, this_process
 from adapters.stores import Stores
+from adapters.stores.outages import OUTLAST
 from adapters.stores.recovery_writes import FinishOperation, Names, ReleaseLease
 from adapters.stores.write_behind import leave_for_later, replay_left
 from core.deployment.interruption import interruption, orphaned, runner_of, was_interrupted
 from models.audit import Actor
-from models.failures import EnvironmentBusyError, LeaseLostError, StoreConstraintError, StoreError
+from models.failures import (
+    EnvironmentBusyError,
+    LeaseLostError,
+    StoreConstraintError,
+    StoreError,
+    StoreUnreachableError,
+)
 from models.health import HealthReport
 from models.operations import (
     RECOVERY_OF,
@@ -85,20 +93,22 @@ async def hold_environment(
 
     A holder whose process is gone from this machine loses it at once, any other by not renewing it. With
     `wait` a living holder is waited for that long, and a recovery for `RECOVERY_WAIT` in any case, except by another
-    recovery. The body is cancelled where the lease is found taken.
+    recovery. The body is cancelled where the lease is found taken, or could not be renewed until it had expired.
 
     Raises:
         WrongHostError: It belongs to another host.
         EnvironmentBusyError: Another process holds it; the message names who, why and since when.
-        LeaseLostError: Another took it while the body ran.
+        LeaseLostError: Another took it while the body ran, or it expired.
     """
     here = await _take(environment, owner, reason, runner, wait)
     hold, body = LeaseHold(), asyncio.current_task()
     heartbeat = asyncio.create_task(_renew(environment, owner, reason, runner))
 
     def give_up(ended: asyncio.Task[LeaseLostError]) -> None:
-        if not ended.cancelled() and body is not None:
-            hold.lost = ended.result()
+        if body is not None:
+            hold.lost = (
+                _expired(environment, owner, "its renewal was cancelled") if ended.cancelled() else ended.result()
+            )
             log.error("%s", hold.lost)
             body.cancel()
 
@@ -217,7 +227,7 @@ async def _acquire(environment: str, owner: str, reason: str, runner: Runner) ->
 
 
 async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> LeaseLostError:
-    """Renew until another holds the lease; returns the error that names the holder."""
+    """Renew until another holds the lease, or it expired without a renewal; returns the error that says so."""
 
     def renew(stores: Stores) -> LeaseLostError | None:
         now = datetime.now(UTC)
@@ -235,17 +245,30 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
             advice="this machine stood still for a minute, or its clock was set; start again when it is free.",
         )
 
-    outlives = outlives_stores()
+    outlives, renewed = outlives_stores(), time.monotonic()
     while True:
         await asyncio.sleep(HEARTBEAT.total_seconds())
+        began = time.monotonic()
         try:
             lost = await from_stores(renew, lambda _: None)
-        except StoreError as error:
-            # The lease outlives three missed renewals, so a store that is busy once costs nothing.
-            log.warning("lease of %s not renewed: %s", environment, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the body must not go on without a lease
+            # The lease outlives three missed renewals, so a store that is busy once costs nothing. While the stores
+            # are away nobody can take it, and an operation waits for them.
+            log.warning("lease of %s not renewed: %s", environment, error or type(error).__name__)
+            lasts = max(LEASE, OUTLAST) if isinstance(error, StoreUnreachableError) else LEASE
+            if began - renewed >= lasts.total_seconds():
+                return _expired(environment, owner, f"it could not be renewed: {error or type(error).__name__}")
             continue
         if lost is not None:
             return lost
+        renewed = began
+
+
+def _expired(environment: str, owner: str, why: str) -> LeaseLostError:
+    return LeaseLostError(
+        f"{owner} holds environment {environment} no longer, because {why.rstrip(';.')};",
+        advice=f"`roas show {owner}` says how far it came; `roas stores check` looks at the stores.",
+    )
 
 
 async def _let_go(environment: str, owner: str, runner: Runner) -> None:

@@ -27,7 +27,7 @@ from core.deployment.update import bare_digest
 from models.compose import Application
 from models.containers import RELEASE_IMAGES
 from models.environments import Environment
-from models.failures import BadInputError, EngineError, NotFoundError, ReleaseError
+from models.failures import BadInputError, ComposeError, EngineError, NotFoundError, ReleaseError
 from models.records import Release
 from models.settings import current_settings
 from tasks.deployment.images import build_fingerprint, injected_fingerprints
@@ -89,7 +89,7 @@ async def inspect_release(
                 for path, digest in files.items()
             }
             | _injected(environment, application, of)
-            | _builds(application, images, of or last, builds or {}),
+            | _builds(application, images, of or last, builds or {}, is_of_files=of is None),
             variables={name: prints.of(known[name]) for name in sorted(used) if name in known},
             proven=True,
             reason="" if of is None else f"release {of.release_id} again",
@@ -106,7 +106,12 @@ def _injected(environment: Environment, application: Application, of: Release | 
 
 
 def _builds(
-    application: Application, images: Mapping[str, str], last: Release | None, builds: Mapping[str, str]
+    application: Application,
+    images: Mapping[str, str],
+    last: Release | None,
+    builds: Mapping[str, str],
+    *,
+    is_of_files: bool,
 ) -> dict[str, str]:
     """The fingerprint of each build as the running image came from it.
 
@@ -119,7 +124,7 @@ def _builds(
             found[key] = builds[key]
         elif last is not None and key in last.files and last.images.get(name) == image_id:
             found[key] = last.files[key]
-        elif declaration is not None and declaration.build:
+        elif is_of_files and declaration is not None and declaration.build:
             now, _ = build_fingerprint(declaration)
             found |= {key: now} if now is not None else {}
     return found
@@ -258,6 +263,46 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
         return named
 
     return await asyncio.to_thread(choose)
+
+
+@task(name="fetch the release's images", timeout_seconds=900, **EFFECT)
+async def fetch_release_images(environment: Environment, release: Release) -> Release:
+    """Pull the images of a release that the engine has no more, by their digests; the release with their ids.
+
+    Compose pulls them, with the credentials that an update has.
+
+    Raises:
+        ReleaseError: One is gone here, and no registry has it.
+        EngineError: The engine did not answer, or refused.
+    """
+
+    def fetch() -> Release:
+        engine, found = engine_of(environment), dict(release.images)
+        held = engine.images.inspect_all(set(release.images.values()))
+        for name, image_id in release.images.items():
+            if held[image_id] is not None:
+                continue
+            digest = release.digests.get(name, "")
+            said = f"Release {release.release_id} cannot be applied: image {image_id[7:19]} of {name} is gone here,"
+            other = f"name another release (roas releases {environment.name})."
+            if not digest:
+                raise ReleaseError(
+                    f"{said} and it was built or loaded here, so no registry has it;",
+                    advice=f"load that image again, or {other}",
+                )
+            log.info("%s: image %s is gone here and is pulled again", name, digest)
+            try:
+                compose_of(environment, {"services": {name: {"image": digest}}}).pull([name], always=True)
+            except ComposeError as error:
+                raise ReleaseError(
+                    f"{said} and {digest} could not be pulled: {error.what}",
+                    advice=f"{error.advice} Or load that image again, or {other}".strip(),
+                ) from error
+            pulled = engine.images.inspect(digest)
+            found[name] = pulled.image_id if pulled is not None else image_id
+        return replace(release, images=found)
+
+    return await asyncio.to_thread(fetch)
 
 
 @task(name="prepare the release", task_run_name="prepare release {release.release_id}", **READ)

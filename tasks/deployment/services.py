@@ -227,7 +227,7 @@ def _plan(
         options,
         container_states,
         last=last,
-        refused=refused if options.update else {},
+        refused=refused,
         answered=partial(answers_ahead, environment.name),
     )
     files: dict[str, dict[str, str]] = {}

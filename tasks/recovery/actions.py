@@ -26,6 +26,7 @@ from models.failures import ActionRefusedError, BadInputError
 from models.records import Release
 from models.recovery import PlannedStep, StepSpec
 from models.settings import current_settings
+from tasks.deployment.images import pull_allowed
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
 from tasks.runtime.retry_policy import in_thread, retry_read
 from tasks.runtime.store_access import from_stores
@@ -250,7 +251,7 @@ def _join(context: StepContext, step: PlannedStep) -> str:
 
 @_task_of(StepSpec.PULL, seconds=900)
 def _pull(context: StepContext, step: PlannedStep) -> str:
-    compose_of(context.environment).pull([step.service])
+    pull_allowed(context.environment, step.service)
     return f"pulled the image of {step.service}"
 
 

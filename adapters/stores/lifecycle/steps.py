@@ -106,7 +106,8 @@ def archive_deployments(
     """Archive and delete old operations with their state changes, validations and steps.
 
     Failed ones stay longer than successful ones, and the last success of each kind and environment stays. Of
-    the releases the latest stay, the last that was proven, and each that an operation still names.
+    the releases the latest stay, the last that was proven, each that an operation still names, and each whose images
+    are held back.
     """
     with LifecycleRun("archive deployments", stores, "deployment_logs", policy or RetentionPolicy(), dry_run) as run:
         limits = cutoffs(run.policy, now)
@@ -200,7 +201,9 @@ def _old_releases(policy: RetentionPolicy) -> str:
     )
     return (
         f"id NOT IN ({latest.format(which='', number=policy.releases)}) "
-        f"AND id NOT IN ({latest.format(which='WHERE proven', number=1)}) AND NOT EXISTS ({named})"
+        f"AND id NOT IN ({latest.format(which='WHERE proven', number=1)}) AND NOT EXISTS ({named}) "
+        # An update takes these images again once a user lifts that, not because time has passed.
+        "AND (proven OR digests IS NULL OR digests IN ('{}', 'null'))"
     )
 
 

@@ -435,3 +435,12 @@ def test_old_releases_leave_but_for_the_latest_the_last_proven_and_those_an_oper
     assert left == {f"r{place:02d}" for place in (5, 7, *range(10, 30))}
     gone = archived(settings, "deployment_logs", "releases")
     assert {row["release_id"] for row in gone} == {f"r{place:02d}" for place in range(10) if place not in (5, 7)}
+
+
+def test_a_failed_release_stays_while_its_images_are_held_back(stores: Stores) -> None:
+    held = replace(release(1, proven=False), digests={"web": f"shop@sha256:{'1' * 64}"})
+    lifted = replace(release(2, proven=False), reason="failed; lifted by Ada")
+    for one in (held, lifted, *(release(place, proven=True) for place in range(3, 40))):
+        stores.releases.keep(one)
+    archive_deployments(stores, NOW)
+    assert [one.release_id for one in stores.releases.failed("prod")] == [held.release_id]

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from adapters.host.processes import this_process
 from models.failures import EnvironmentBusyError, LeaseLostError
@@ -195,3 +197,52 @@ async def test_a_body_that_is_cancelled_from_outside_is_not_reported_of_a_lost_l
     with pytest.raises(asyncio.CancelledError):
         await task
     assert held_by("prod") is None
+
+
+def change(statement: str, **values: object) -> None:
+    with open_stores().databases["deployment_logs"].write() as connection:
+        connection.execute(sa.text(statement), values)
+
+
+def put(**values: object) -> None:
+    """Change the row of the lease, as a damaged or foreign program would."""
+    change(f"UPDATE environment_leases SET {', '.join(f'{name} = :{name}' for name in values)}", **values)
+
+
+async def test_a_holder_whose_lease_cannot_be_renewed_until_it_expires_is_stopped(monkeypatch) -> None:
+    monkeypatch.setattr(operations, "LEASE", timedelta(milliseconds=200))
+    stopped = False
+
+    async def act() -> None:
+        nonlocal stopped
+        async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
+            # Its row is no longer ours, and says of nobody whose it is.
+            put(owner="prod-2", runner='{"unreadable": 1}', expires_at="2999-01-01 00:00:00.000000")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                stopped = True
+                raise
+
+    async with asyncio.timeout(20):
+        with pytest.raises(LeaseLostError, match="holds environment prod no longer, because it could not be renewed"):
+            await act()
+
+    assert stopped
+
+
+async def test_a_holder_renews_again_once_what_kept_it_from_that_is_over(monkeypatch) -> None:
+    said = Said()
+    monkeypatch.setattr(operations.log, "handlers", [said])
+    async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
+        put(expires_at="2999-01-01 00:00:00.000000")
+        change("CREATE TRIGGER refused BEFORE UPDATE ON environment_leases BEGIN SELECT RAISE(ABORT, 'no'); END")
+        await until(lambda: any("not renewed" in line for line in said.lines))
+        change("DROP TRIGGER refused")
+        await until(lambda: open_stores().leases.held(datetime.now(UTC))[0].expires_at.year < 2999)
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not reached():  # noqa: ASYNC110 - the store and the log tell nobody
+            await asyncio.sleep(0.01)

@@ -1,0 +1,180 @@
+"""The process of a restore is killed at every step, in both directions: its data ends whole, all old or all new."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from flows.deployment.rollback import rollback
+from flows.deployment.startup import startup
+from flows.deployment.update import update
+from flows.storage.restore import restore
+from flows.storage.snapshot import snapshot
+from models.failures import HalfRestoredError, RoasError, SnapshotError
+from models.operations import OperationStatus
+from models.snapshots import DataSnapshot
+from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
+    declare,
+    image,
+    last,
+    shop,
+    shop_with,
+)
+from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.data_application import Data
+from tests.support.killed_flow import killed_flow
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(1800)]
+
+USED = ("db", "app")
+STATE = "app/srv/state/app.db"
+FORWARD = (
+    ("before", "safety snapshot"),
+    ("after", "safety snapshot"),
+    ("before", "restored", "db/shop"),
+    ("after", "restored", "files"),
+    ("after", "data settled"),
+)
+BACK = (
+    ("after", "restored", STATE),
+    ("after", "undoing"),
+    ("after", "returned", "db/shop"),
+    ("before", "data settled"),
+    ("after", "data settled"),
+)
+
+
+def serves(place: Place) -> bool:  # noqa: F811
+    return place.containers(running=True) == ["app", "db"]
+
+
+async def ready(place: Place) -> tuple[Data, DataSnapshot, dict[str, str]]:  # noqa: F811
+    """The application with a snapshot, and what that holds."""
+    data = await shop_with(place, *USED, more=", keep: {last: 99}")
+    data.fill("before", USED)
+    was = data.held(USED)
+    return data, await snapshot("test"), was
+
+
+def break_last_part(place: Place, taken: DataSnapshot) -> None:  # noqa: F811
+    """Let a snapshot lack its last part in the repository."""
+    broken = replace(taken.parts[-1], restic_id="0" * 64)
+    with place.stores() as stores:
+        stores.snapshots.forget(taken.snapshot_id)
+        stores.snapshots.begin(replace(taken, parts=(*taken.parts[:-1], broken)))
+
+
+async def resume(place: Place, taken: DataSnapshot) -> None:  # noqa: F811
+    """Continue the operation that was killed, as `roas resume` does."""
+    await restore("test", snapshot=taken.snapshot_id, confirmed=True, deployment_id=last(place).deployment_id)
+
+
+async def test_a_killed_restore_that_is_resumed_ends_with_the_data_of_the_snapshot(shop: Place) -> None:  # noqa: F811
+    data, taken, was = await ready(shop)
+
+    for moment in FORWARD:
+        data.fill("after", USED)
+        killed_flow("restore", {"environment": "test", "snapshot": taken.snapshot_id, "confirmed": True}, *moment)
+        await resume(shop, taken)
+
+        assert data.held(USED) == was, moment
+        assert last(shop).status is OperationStatus.SUCCESS, moment
+        assert serves(shop), moment
+
+
+async def test_a_killed_restore_that_fails_ends_with_the_data_of_before_it(shop: Place) -> None:  # noqa: F811
+    data, taken, _ = await ready(shop)
+    break_last_part(shop, taken)
+
+    for moment in BACK:
+        data.fill("after", USED)
+        now = data.held(USED)
+        killed_flow("restore", {"environment": "test", "snapshot": taken.snapshot_id, "confirmed": True}, *moment)
+        with pytest.raises(RoasError):
+            await resume(shop, taken)
+
+        assert data.held(USED) == now, moment
+        assert last(shop).status is OperationStatus.FAILED, moment
+        assert "undo_failed" not in last(shop).details, moment
+        assert serves(shop), moment
+        await startup("test")
+
+
+async def test_a_restore_that_another_one_overtook_is_not_resumed_into_its_data(shop: Place) -> None:  # noqa: F811
+    data, taken, was = await ready(shop)
+    data.fill("other", USED)
+    other = await snapshot("test")
+    held = data.held(USED)
+    asked = {"environment": "test", "snapshot": taken.snapshot_id, "confirmed": True}
+    killed_flow("restore", asked, "after", "restored", "db/shop")
+    killed = last(shop).deployment_id
+    with pytest.raises(HalfRestoredError, match=f"roas resume {killed}"):
+        await startup("test")
+
+    await restore("test", snapshot=other.snapshot_id, confirmed=True)
+    with pytest.raises(SnapshotError, match="another operation has changed the data since"):
+        await restore("test", snapshot=taken.snapshot_id, confirmed=True, deployment_id=killed)
+
+    assert data.held(USED) == held != was
+    assert serves(shop)
+
+
+async def test_a_restore_over_half_restored_data_that_fails_brings_back_the_data_of_before_both(
+    shop: Place,  # noqa: F811
+) -> None:
+    data, taken, _ = await ready(shop)
+    data.fill("after", USED)
+    now = data.held(USED)
+    asked = {"environment": "test", "snapshot": taken.snapshot_id, "confirmed": True}
+    killed_flow("restore", asked, "after", "restored", "db/shop")
+    broken = await _another(shop, taken)
+
+    with pytest.raises(SnapshotError):
+        await restore("test", snapshot=broken.snapshot_id, confirmed=True)
+
+    assert data.held(USED) == now
+    assert serves(shop)
+    await startup("test")
+
+
+async def _another(place: Place, taken: DataSnapshot) -> DataSnapshot:  # noqa: F811
+    """A second snapshot, which lacks its last part."""
+    broken = replace(
+        taken,
+        snapshot_id=f"{taken.snapshot_id}-b",
+        parts=(*taken.parts[:-1], replace(taken.parts[-1], restic_id="0" * 64)),
+    )
+    with place.stores() as stores:
+        stores.snapshots.begin(broken)
+    return broken
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        ("after", "found"),
+        ("after", "restored", "db/shop"),
+        ("before", "data settled"),
+    ],
+)
+async def test_a_killed_rollback_with_data_that_is_resumed_brings_back_one_release_and_its_data(
+    shop: Place,  # noqa: F811
+    moment: tuple[str, ...],
+) -> None:
+    data = await shop_with(shop, *USED)
+    data.fill("before", USED)
+    was = data.held(USED)
+    declare(shop, *USED, change="2")
+    await update("test")
+    data.fill("after", USED)
+    with shop.stores() as stores:
+        first = stores.releases.latest("test")[1]
+    killed_flow("rollback", {"environment": "test", "with_data": True}, *moment)
+
+    await rollback("test", with_data=True, deployment_id=last(shop).deployment_id)
+
+    assert last(shop).status is OperationStatus.SUCCESS
+    assert last(shop).details["rollback_to"] == first.release_id
+    assert data.held(USED) == was
+    assert serves(shop)

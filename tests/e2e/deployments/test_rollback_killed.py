@@ -1,0 +1,105 @@
+"""The process of a rollback is killed: taken up again it brings back the same release, or what ran at first."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from flows.deployment.rollback import rollback
+from flows.deployment.startup import startup
+from models.failures import StartFailedError
+from models.operations import OperationStatus
+from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.e2e.flows.test_releases import inspect, last, releases
+from tests.support.killed_flow import killed_flow
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
+
+STAGES = ("one", "two", "three")
+
+
+def stage(place: Place, name: str) -> None:  # noqa: F811
+    """Declare a service that becomes healthy while its stage's flag is there."""
+    place.declare(f"""
+base:
+  image: {IMAGE}
+  init: true
+  environment: {{STAGE: {name}}}
+  command: [sh, -c, 'test -e /flags/$$STAGE && touch /tmp/well; exec sleep 600']
+  volumes: ['{place.folder}/flags:/flags']
+  healthcheck: {HEALTH}
+""")
+
+
+async def three_releases(place: Place) -> dict[str, str]:  # noqa: F811
+    """Start one stage after the other; the id of each one's release."""
+    found = {}
+    (place.folder / "flags").mkdir()
+    for name in STAGES:
+        (place.folder / "flags" / name).touch()
+        stage(place, name)
+        await startup("test")
+        found[name] = releases(place)[0].release_id
+    return found
+
+
+def runs(place: Place, name: str) -> bool:  # noqa: F811
+    return place.containers() == ["base"] and f"STAGE={name}" in inspect(place, "base", "{{.Config.Env}}")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        ("before", "release"),
+        ("after", "release"),
+        ("before", "found"),
+        ("after", "found"),
+        ("before", "proven", "base"),
+        ("after", "proven", "base"),
+    ],
+)
+async def test_a_killed_rollback_that_is_resumed_brings_back_the_release_that_it_chose(
+    place: Place,  # noqa: F811
+    moment: tuple[str, ...],
+) -> None:
+    kept = await three_releases(place)
+    killed_flow("rollback", {"environment": "test"}, *moment)
+
+    await rollback("test", deployment_id=last(place).deployment_id)
+
+    assert runs(place, "two")
+    assert last(place).status is OperationStatus.SUCCESS
+    assert last(place).details["rollback_to"] == kept["two"]
+
+
+async def test_a_resumed_rollback_that_fails_brings_back_what_ran_at_first(place: Place) -> None:  # noqa: F811
+    kept = await three_releases(place)
+    (place.folder / "flags" / "two").unlink()
+    killed_flow("rollback", {"environment": "test"}, when=partial(runs_two, place))
+
+    with pytest.raises(StartFailedError, match="base"):
+        await rollback("test", deployment_id=last(place).deployment_id)
+
+    assert runs(place, "three")
+    assert inspect(place, "base", "{{.State.Health.Status}}") == "healthy"
+    assert last(place).details["rolled_back_to"] == kept["three"]
+
+
+def runs_two(place: Place) -> bool:  # noqa: F811
+    try:
+        return runs(place, "two")
+    except Exception:  # noqa: BLE001 - it is being replaced
+        return False
+
+
+async def test_a_rollback_that_was_undoing_itself_goes_on_with_that(place: Place) -> None:  # noqa: F811
+    await three_releases(place)
+    (place.folder / "flags" / "two").unlink()
+    killed_flow("rollback", {"environment": "test"}, "after", "undoing")
+    (place.folder / "flags" / "two").touch()
+
+    with pytest.raises(StartFailedError, match="its runner was lost while that was being undone"):
+        await rollback("test", deployment_id=last(place).deployment_id)
+
+    assert runs(place, "three")
