@@ -218,7 +218,8 @@ class SourceState:
 class FetchedSource:
     """What a fetch found: the revision to which the branch or tag refers now.
 
-    `follows_running` is False where the running revision is no ancestor of it, or the tag named another commit before.
+    `follows_running` is False where the running revision is no ancestor of it; of a tag, where it is an ancestor of the
+    running revision, or the tag named another commit before.
     `changed_files` are files of the checkout that differ from its revision.
     """
 

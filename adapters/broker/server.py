@@ -253,9 +253,12 @@ def _write_error(writer: asyncio.StreamWriter, status: HTTPStatus, message: str)
     _write(writer, status, orjson.dumps({"message": message}))
 
 
+_DECLARED = ("PROJECTS", "ROOTS", "NETWORKS", "VOLUMES", "CONTAINERS", "SUBNETS")
+
+
 def run(variables: Mapping[str, str]) -> None:
     """Serve until terminated. Raises BadInputError if a variable declares what may not be declared."""
-    declared = (variables.get(f"ROAS_BROKER_{name}", "") for name in ("PROJECTS", "ROOTS", "NETWORKS", "VOLUMES"))
+    declared = (variables.get(f"ROAS_BROKER_{name}", "") for name in _DECLARED)
     policy = policies.make_policy(*([one.strip() for one in text.split(",") if one.strip()] for text in declared))
     for root in policy.roots:
         if not os.path.lexists(root.path):

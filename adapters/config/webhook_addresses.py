@@ -5,16 +5,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-_REFUSED = tuple(
-    ipaddress.ip_network(one)
-    for one in (
-        "169.254.0.0/16",
-        "fe80::/10",
-        # The metadata services of AWS over IPv6 and of Alibaba are not on the link.
-        "fd00:ec2::/32",
-        "100.100.100.200/32",
-    )
-)
+from core.common.cloud_addresses import METADATA_NETWORKS
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -38,4 +30,4 @@ def _is_refused(text: str) -> bool:
         if inner is None and (address in _NAT64 or int(address) >> 32 == 0):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         address = inner or address
-    return any(address in network for network in _REFUSED)
+    return any(address in network for network in METADATA_NETWORKS)

@@ -71,12 +71,17 @@ class SourceRepository:
             self._check_signature(found)
         return found
 
-    def is_ancestor(self, earlier: str, later: str) -> bool:
-        """Whether a commit is part of the history of another; False where it is not known here."""
-        result = self._run("merge-base", "--is-ancestor", earlier, later)
-        if result.exit_code in (0, 1):
-            return result.exit_code == 0
-        return False
+    def follows(self, target: str, running: str) -> bool:
+        """Whether a fetched commit may take the place of the running one by itself; False where that is not known here.
+
+        On a branch the running one is in its history. A tag may name a commit of another branch, but none that the
+        running one has in its history: that one is older, whatever version the tag claims.
+        """
+        if target == running:
+            return True
+        earlier, later = (target, running) if self._source.tag is not None else (running, target)
+        code = self._run("merge-base", "--is-ancestor", earlier, later).exit_code
+        return code == (1 if self._source.tag is not None else 0)
 
     def has(self, revision: str) -> bool:
         """Whether a commit is here."""
@@ -189,6 +194,14 @@ class SourceRepository:
             raise SourceError(
                 f"The {kind} of {self._environment} is not signed by an allowed key;",
                 advice="sign it (git commit -S, git tag -s) with a key of source.allowed_signers or source.gpg_keys.",
+            )
+        # Who may push can put an earlier signed tag under a new name; the name that was signed is inside of it.
+        signed_name = self._text("cat-file", "tag", _FETCHED).split("\n")[2] if tag_is_signed else f"tag {found.ref}"
+        if signed_name != f"tag {found.ref}":
+            raise SourceError(
+                f"The tag {found.ref} of {self._environment} was signed under another name, "
+                f"{_plain(signed_name.removeprefix('tag '))}: it is an earlier release;",
+                advice="ask who pushed it, delete it in the repository, and sign a tag of this name (git tag -s).",
             )
 
     def _import_keys(self, keys: Path, variables: Mapping[str, str]) -> None:

@@ -101,8 +101,8 @@ def decide(
         )
     if running is not None and not fetched.follows_running and not options.allow_rewritten:
         raise SourceError(
-            f"History of {target.ref or environment} was rewritten: {running} runs, and {target} does not follow it;",
-            advice=f"look at the repository; `roas sync --allow-rewritten {environment}` takes the new history.",
+            f"{target} does not follow {running}, which runs: history was rewritten, a tag moved, or it is older;",
+            advice=f"look at the repository; `roas sync --allow-rewritten {environment}` takes it all the same.",
         )
     if fetched.changed_files and not options.discard_changes:
         shown = ", ".join(fetched.changed_files[:_SHOWN_FILES])

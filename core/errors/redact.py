@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import math
 import re
@@ -24,12 +25,15 @@ REDACTED = "[redacted]"
 
 _SENSITIVE_WORD = (
     # Wherever it stands in a name.
-    r"(?:password|passwd|passphrase|pwd|secret|token|requirepass|masterauth|auth[_-]?string|credentials?|webhook"
+    r"(?:passwor[dt]|passwd|passphrase|pwd|secret|token|requirepass|masterauth|auth[_-]?string|credentials?|webhook"
     r"|(?:api|app|access|private|encryption|account|shared|signing|master|session|licen[cs]e|hmac|jwt|crypt|deploy"
-    r"|storage|admin)[_-]?key)"
+    r"|storage|admin|auth|subscription)[_-]?key|code[_-]?verifier|registry[_-]auth|(?:totp|otp|mfa)[_-]?seed"
+    # The same in other languages.
+    r"|kennwort|geheimnis|schl(?:ü|ue)ssel|mot[ _-]?de[ _-]?passe|cl(?:é|e)[ _-]?secr(?:è|e)te|jeton|contrase(?:ñ|n)a"
+    r"|clave[ _-]?secreta|senha|wachtwoord|has(?:ł|l)o|l(?:ö|o)senord|парол[ья]|密码|密碼|パスワード|비밀번호)"
 )
 # These name a secret only as a whole word of a longer name: DB_PASS, not bypass.
-_SENSITIVE_PART = r"(?:pass|passcode|pw|salt|pepper|dsn|creds?|cookie)"
+_SENSITIVE_PART = r"(?:pass|passcode|(?:bind)?pw|salt|pepper|dsn|creds?|cookie|psk|_auth|rediscli_auth|snmp_community)"
 _KEY_VARIABLE = r"(?-i:[A-Z0-9]+(?:_[A-Z0-9]+)*_KEY)"
 _NAME = (
     rf"(?:[\w.-]*{_SENSITIVE_WORD}[\w.-]*|\b(?:[\w.-]*[_.-])?{_SENSITIVE_PART}(?:[_-]?\d+)?\b"
@@ -47,7 +51,9 @@ _COUNTED = re2.compile(r"(?i)(?:tokens|pass|salt|passcode)$")
 _PLACE = re2.compile(r"[~.]{0,2}/(?:run|etc|var|srv|home|root|opt|tmp|app|data|usr|mnt|secrets|config|certs)/[\w./-]+")
 _WORKING_FOLDER = re2.compile(r"(?i)(?:old)?pwd$")
 _PLAIN_WORD = re2.compile(r"[a-z]+|[A-Z]?[a-z]+ed")
-_NO_VALUE = frozenset({"", "none", "null", "nil", "true", "false", "undefined", "missing", "unset", "''", '""', "ok"})
+_NO_VALUE = frozenset(
+    {"", "none", "null", "nil", "true", "false", "undefined", "missing", "unset", "''", '""', "ok", "(hidden)", "***"}
+)
 
 # What follows an option's name where it is spoken about, not given.
 _SPOKEN_OF = frozenset({"is", "was", "not", "must", "has", "option", "directive", "and", "or", "in", "set", "with"})
@@ -62,6 +68,18 @@ _SHAPES = re2.compile(
     r"|\b(?:AKIA|ASIA|ABIA)[A-Z0-9]{16}\b"
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_[A-Za-z0-9_]{30,}|\bgl(?:pat|dt|rt|ptt|cbt|oas)-[A-Za-z0-9_-]{16,}"
     r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\bxapp-[A-Za-z0-9-]{10,}|\bsk-[A-Za-z0-9_-]{20,}|\bAIza[A-Za-z0-9_-]{35}"
+    # Prefixes with the length of what follows.
+    r"|\b(?:figd|glc|ops|cio|lin_oauth|secret|sntryu|pscale_(?:pw|oauth|tkn)|duffel_(?:live|test)|jina|rnd|bkua"
+    r"|lsv2_(?:pt|sk)|phx|tgp_v1|fm2|CLOJARS|dckr_oat|CCIPAT|r8|rdme|shippo_(?:live|test)|api_org|sb_secret|vcp|pnb|fw)"
+    r"_[A-Za-z0-9_=+/-]{24,}|\bsq[puao]_[a-f0-9]{40}\b|\bpul-[a-f0-9]{40}\b"
+    r"|\b(?:xai|pplx|nvapi|tvly|ico|fio-u|BBDC|xkeysib|xsmtpsib|CFPAT|pat-[a-z]{2}\d|sk-(?:lf|or|ant|proj))"
+    r"-[A-Za-z0-9_-]{24,}|\bSWMTKN-1-[a-z0-9-]{40,}|\bgl(?:ft|soat|imt|agent|ffct|wt)-[A-Za-z0-9_-]{16,}"
+    r"|\bGR1348941[A-Za-z0-9_-]{20}|\boy2[a-z0-9]{43}\b|\bdp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9._-]{30,}"
+    r"|\bdt0[a-z]\d\d\.[A-Z0-9]{24}(?:\.[A-Z0-9]{64})?|\bEZ[AT]K[A-Za-z0-9]{54}\b|\bATCTT3[A-Za-z0-9_=-]{30,}"
+    r"|\bAKCp[A-Za-z0-9]{60,}|\bLTAI[A-Za-z0-9]{16,24}\b|\beyJrIjoi[A-Za-z0-9+/=_-]{40,}|\bFLWSECK(?:_TEST)?-[A-Za-z0-9]{32}"
+    r"|\b[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,}|\bv\d\.local\.[A-Za-z0-9_-]{40,}|\bxox[de]-[A-Za-z0-9%-]{30,}"
+    # A PuTTY key.
+    r"|\bPrivate-Lines: *\d+(?:\r?\n[A-Za-z0-9+/=]+)+(?m:$)"
     r"|\bGOCSPX-[A-Za-z0-9_-]{20,}|\b1//0[A-Za-z0-9_-]{30,}|\bEAAA[A-Za-z0-9_-]{56,}|\bsq0(?:csp|atp)-[A-Za-z0-9_-]{20,}"
     r"|\bpnu_[A-Za-z0-9]{30,}|\bmfa\.[A-Za-z0-9_-]{20,}|\d{8,10}:AA[A-Za-z0-9_-]{30,}|\bSG\.[\w-]{16,}\.[\w-]{16,}"
     r"|\b(?:[sr]k_(?:live|test)|whsec|npm|dckr_pat|do[opr]_v1|hf|rubygems|gsk|lin_api|ntn|sbp|glsa|sntrys|nfp|pscale_tkn)"
@@ -75,43 +93,93 @@ _SHAPES = re2.compile(
 _IN_URL = re2.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s:/?#@\"'<>]*:)([^\s/?#\"'<>]+)@")
 _ALONE_IN_URL = re2.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([A-Za-z0-9_-]{20,})@")
 _WEBHOOK = re2.compile(
-    r"(/api/(?:v\d+/)?webhooks/\d+/)([A-Za-z0-9_-]+)|(hooks\.slack\.com/(?:services|workflows|triggers)/)([\w/-]+)"
-    r"|(\.webhook\.office\.com/webhookb2/)([\w@/-]+)|([?&;](?:sig|signature|x-amz-(?:signature|security-token))=)([\w%+/=-]{16,})"
+    r"(?i)(/api/(?:v\d+/)?webhooks/\d+/)([A-Za-z0-9_-]+)|(hooks\.slack\.com/(?:services|workflows|triggers)/)([\w/-]+)"
+    r"|(\.webhook\.office\.com/webhookb2/)([\w@/-]+)|([?&;](?:sig|signature|x-(?:amz|goog)-(?:signature|security-token))=)([\w%+/=-]{8,})"
 )
 _HEADER = re2.compile(
-    r"(?i)(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?digest\s+)([^\r\n]+)"
-    r"|(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|bot|token|digest|apikey)\s+)?)([^\s\"',;]+)"
-    r"|(\b(?:set-)?cookie[\"']?\s*[:=]\s*[\"']?)([^\r\n\"']+)"
+    r"(?i)(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:digest|hawk|aws4-hmac-sha256)\s+)([^\r\n]+)"
+    r"|(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|bot|token|digest|apikey|ssws|geniekey|negotiate|key)\s+)?)([^\s\"',;]+)"
+    r"|(\b(?:set-)?cookie[\"']?\s*[:=]\s*[\"']?)([^\s\"'=]+=[^\r\n\"']+)"
     r"|(\b(?:x-api-key|x-auth-token|private-token|x-vault-token)[\"']?\s*[:=]\s*[\"']?)([^\s\"',;]+)"
-    r"|(\b(?:bearer|basic)\s+)([A-Za-z0-9._~+/-]{12,}=*)"
+    r"|(\b(?:bearer|basic)\s+)([A-Za-z0-9._~+/-]{8,}=*)"
 )
 # Words or an option before a secret.
 _SPOKEN = re2.compile(
     r"(?i)(\b(?:generated|initial|temporary|default|new|root)\b[^\n]{0,40}\bpassword\b[^\n:]{0,60}:\s*)([^\s;,]+)"
     r"|(\b(?:password|passphrase|secret|token) is:?\s+)([^\s;,]*\d[^\s;,]*)"
     r"|(\b(?:password|passphrase|secret|token) is:\s*)([^\s;,]+)"
-    r"|(\b(?:identified by|password|passwd)\s+')([^'\n]+)"
+    r"|(\b(?:identified (?:with \S+ )?by|set password\b[^=\n]{0,60}=)\s*[\"'])([^\"'\n]+)"
+    r"|(\bpassword\s+')([^'\n]+)"
     r"|(<[\w:-]*(?:password|secret|token|passphrase)[\w:-]*>)([^<\s]+)"
     r"|(\"auth\"\s+(?:\"[^\"\n]*\"\s+)?\")([^\"\n]+)"
     r"|(\b(?:requirepass|masterauth)[ \t]+[\"']?)([^\s\"']+)"
     r"|(\bredis-cli\b[^\n|;&]{0,80}\s-a\s+)(\S+)"
     r"|(\b(?:mysql|mysqladmin|mysqldump|mariadb)\b[^\n|;&]{0,80}\s-p)(\S+)"
-    r"|(\bcurl\b[^\n|;&]{0,200}\s-u\s*[^\s:]+:)(\S+)"
+    r"|(\bcurl\b[^\n|;&]{0,200}\s(?:-u|--(?:proxy-)?user)[\s=]*[^\s:]+:)(\S+)"
     r"|(\bsshpass\s+-p\s*)(\S+)"
+    r"|(\b(?:docker|podman|nerdctl|buildah|skopeo|oras|az|oc|registry)\s+login\b[^\n|;&]{0,160}\s-p[\s=]?)([^\s-]\S*)"
+    r"|(\bmongo\w*\b[^\n|;&]{0,120}\s-p\s*)(\S+)|(\bldap\w+\b[^\n|;&]{0,160}\s-w\s*)(\S+)"
+    r"|(\bsmb\w+\b[^\n|;&]{0,120}\s-U\s*[^\s%]+%)(\S+)|(\bsqlplus\s+(?:-\S+\s+)*[^\s/]+/|:thin:[^\s/]+/)([^\s@]+)"
+    r"|(\bhtpasswd\s+(?:-\w*n\w*\s+|-\w*b\w*\s+\S+\s+)\S+\s+)(\S+)"
+    r"|(\brabbitmqctl\s+(?:add_user|change_password|authenticate_user)\s+\S+\s+)(\S+)"
+    r"|(\bmc\s+(?:alias\s+set|config\s+host\s+add)\s+\S+\s+\S+\s+\S+\s+)(\S+)|(\bvault\s+login\s+)([^\s-]\S*\d\S*)"
+    r"|(\bunzip\b[^\n|;&]{0,80}\s-P\s*)(\S+)|(\b7z\w?\b[^\n|;&]{0,80}\s-p)(\S+)|(\s-pass(?:in|out)?\s+pass:)(\S+)"
+    r"|(\b(?:set)?user\s+\S+\s+on\s+>)(\S+)|(>\s*AUTH\s+(?:\w+\s+)?)(\S*\d\S*)"
+    # Files of logins: netrc, .pgpass, Docker's.
+    r"|(\blogin\s+\S+\s+password\s+)(\S+)|((?m:^)[\w.*-]+:(?:\d{2,5}|\*):[\w.*-]+:[\w.*-]+:)(\S+)(?m:$)"
+    r"|([\"']auth[\"']\s*:\s*[\"'])([A-Za-z0-9+/=]{12,})"
 )
-_VALUE = r"(\[redacted\]|\\+\"[^\"\\\n]*\\+\"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|[^\s\"',;&)\]}]+)"
-_QUOTE = re2.compile(r"(?:\\*[\"'])?")
+_PIPED = re2.compile(r"(\becho\s+(?:-n\s+)?)([^\s|$-]\S*)(\s*\|[^\n|]*--password-stdin)")
+_VALUE = (
+    r"(\[redacted\]|[bBuUrR]{1,2}\"(?:[^\"\\\n]|\\.)*\"|[bBuUrR]{1,2}'(?:[^'\\\n]|\\.)*'"
+    r"|\\+\"[^\"\\\n]*\\+\"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|[^\s\"',;&)\]}]+)"
+)
+_QUOTED_WORD = r"\"[^\s\"\\]+\"|'[^\s'\\]+'"
+_QUOTED = rf"([bBuUrR]{{0,2}}(?:{_QUOTED_WORD}))"
+_QUOTE = re2.compile(r"(?:(?:[bBuUrR]{1,2})?\\*[\"'])?")
 _YAML_VALUE = r"([^\s\"'][^\s]*|\"[^\"\n]*\"|'[^'\n]*')[ \t]*(?:#[^\n]*)?(?m:$)"
+# A function or type around a value.
+_AROUND = r"(?:[A-Za-z_][\w.]*\()?"
+_TAGS = r"(?:[!&][\w!./-]*[ \t]+)*"
 _NAMED = re2.compile(
-    # name=value, as in a shell, a query or a connection string
-    rf"(?i)({_NAME}[\"']?\s?=>?\s?){_VALUE}"
+    # name=value, as in a shell, a query, a program or a connection string
+    rf"(?i)({_NAME}[\"'\])]{{0,3}}[ \t]{{0,8}}(?::=|=>|={{1,3}})[ \t]{{0,8}}{_AROUND}){_VALUE}"
     # "name": "value", as in JSON, also in JSON that is a text of JSON
-    rf"|([\"']{_NAME}\\*[\"']\s?:\s?){_VALUE}"
+    rf"|([\"']{_NAME}\\*[\"']\s{{0,8}}:\s{{0,8}}{_AROUND}){_VALUE}"
     # name: value alone on its line, as in YAML
-    rf"|((?m:^)[\s-]*{_NAME}:[ \t]+){_YAML_VALUE}"
+    rf"|((?m:^)[\s-]*{_NAME}:[ \t]+{_TAGS}){_YAML_VALUE}"
     # --name value, as on a command line
     rf"|(--{_NAME}[ \t]+){_VALUE}"
+    # The name as a value: {"name": "DB_PASSWORD", "value": "…"}, <property name="password">…
+    rf"|(\b(?:name|key)[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"']?{_NAME}[\"']?"
+    rf"(?:[\s,]{{1,40}}[\"']?value[\"']?\s{{0,4}}[:=]\s{{0,4}}|>)){_VALUE}"
+    # Password("value"), as programs print and call it
+    rf"|({_NAME}\(\s?){_QUOTED}"
+    # URL-encoded and in HTML
+    rf"|({_NAME}(?:%22)?%3[AaDd](?:%22|%20)?|&(?:quot|\#34);{_NAME}&(?:quot|\#34);\s?:\s?&(?:quot|\#34);)([^\s%&\"']+)"
+    rf"|(\b(?:ENV|SetEnv|config(?:ure)?[ \t]set)[ \t]+(?:\S*[/:])?{_NAME}[ \t]+){_VALUE}"
 )
+# Between words of a sentence: what follows must look like a secret, and not like a word or a number.
+_WITHIN = re2.compile(
+    rf"(?i)(\bcredentials:[ \t]+\S+[ \t]+/[ \t]+){_VALUE}"
+    rf"|((?:{_NAME}[ \t]{{0,4}}:[ \t]{{1,4}})?{_NAME}[\"'\\]{{0,3}}"
+    rf"[ \t]{{0,4}}[:\x{{ff1a}}][ \t]{{0,4}}{_AROUND}){_VALUE}"
+    rf"|({_NAME}[\"'][ \t]?,[ \t]?){_QUOTED}|((?:^|\s)-{_NAME}[ \t]+){_VALUE}"
+    rf"|({_NAME}[ \t]+(?:(?:is|was|ist|lautet|est|es|to|set to|changed to)[ \t:]+)?)({_QUOTED_WORD})"
+    rf"|({_NAME}[ \t]+(?:is|ist|lautet|est|es|set to|changed to)[ \t]*:?[ \t]+){_VALUE}"
+    rf"|({_NAME}[ \t]+(?:incorrecte?|incorrecta|incorreta)[ \t]*:?[ \t]+){_VALUE}"
+    rf"|({_NAME}[ \t]+(?:for|für|pour|para|d['e])[ \t]?[^\n:]{{1,60}}:[ \t]+){_VALUE}"
+    rf"|({_NAME}[ \t]*\|[ \t]*){_VALUE}"
+    rf"|(\b(?:api|access|secret)[ \t]key[ \t]*:?[ \t]+)({_QUOTED_WORD})|(\bwith[ \t]{_NAME}[ \t]+){_VALUE}"
+)
+_LOOKS_SECRET = re2.compile(
+    r"[\x21-\x7e]*(?:[A-Za-z][\x21-\x7e]*[0-9]|[0-9][\x21-\x7e]*[A-Za-z]|[a-z][A-Z]|[A-Za-z][!#$%^&*+=~?@][A-Za-z0-9])[\x21-\x7e]*"
+)
+_MEASURED = re2.compile(r"[<>~]?[\d.,]+[A-Za-z%/]*\.?|0x[0-9a-fA-F]{1,8}")
+_LEAST_WITHIN = 6
+_BLOCK_MARK = re.compile(r"[|>][-+\d]*")
+# A name whose value is on the lines below it.
+_BLOCK = re2.compile(rf"(?i)(?m:^)([ \t]*)(?:-[ \t]+)?[\"']?{_NAME}[\"']?:[ \t]*{_TAGS}([|>][-+\d]*)?[ \t]*\n")
 
 
 def is_secret_name(name: str) -> bool:
@@ -188,6 +256,7 @@ def _named(match: re2._Match) -> Parts | None:
         not _may_hold_secret(name)
         or is_no_value(bare)
         or _PLACE.fullmatch(bare) is not None
+        or _BLOCK_MARK.fullmatch(bare) is not None
         or is_working_folder(name, bare)
         or (_COUNTED.search(name) is not None and bare.rstrip(".").isdecimal())
     ):
@@ -197,13 +266,50 @@ def _named(match: re2._Match) -> Parts | None:
     return before + mark, value[len(mark) : ended], mark
 
 
+def _within(match: re2._Match) -> Parts | None:
+    found = _named(match)
+    if found is None:
+        return None
+    bare = found[1].strip("\\\"'").rstrip(".:")
+    looks = len(bare) >= _LEAST_WITHIN and _LOOKS_SECRET.fullmatch(bare) and not _MEASURED.fullmatch(bare)
+    return found if looks else None
+
+
+def _without_blocks(text: str) -> str:
+    """The text without the values that are on the lines below their names, as in block scalars of YAML."""
+    made, at = [], 0
+    for match in _BLOCK.finditer(text):
+        if match.start() < at:
+            continue
+        begin, end, count, first = match.end(), match.end(), 0, ""
+        while end < len(text):
+            line = text[end : (text.find("\n", end) + 1) or len(text)]
+            if line.strip() and len(line) - len(line.lstrip(" \t")) <= len(match[1]):
+                break
+            end, count, first = end + len(line), count + 1, first or (line if line.strip() else "")
+        word = first.strip()
+        is_value = match[2] is not None or (count == 1 and _one_value(word))
+        name = match[0].strip(" \t\n-|>+0123456789\"'").rstrip(":")
+        if is_value and word and _may_hold_secret(name):
+            ended = "\n" if text.endswith("\n", begin, end) else ""
+            made.append(f"{text[at:begin]}{first[: first.index(word)]}{REDACTED}{ended}")
+            at = end
+    return "".join(made) + text[at:]
+
+
+def _one_value(text: str) -> bool:
+    return not any(map(str.isspace, text)) and not text.endswith(":") and not text.startswith(("-", "{", "["))
+
+
 PATTERNS: tuple[tuple[re2._Regexp, Callable[[re2._Match], Parts | None]], ...] = (
     (_SHAPES, lambda match: ("", match[0], "")),
     *((pattern, lambda match: (match[1], match[2], "@")) for pattern in (_IN_URL, _ALONE_IN_URL)),
     (_WEBHOOK, _pair),
     (_HEADER, _header),
     (_SPOKEN, _spoken),
+    (_PIPED, lambda match: (match[1], match[2], match[3])),
     (_NAMED, _named),
+    (_WITHIN, _within),
 )
 
 
@@ -219,8 +325,12 @@ _PLAIN = re2.compile(
     r"[A-Za-z]+(?:[ ._-][A-Za-z]+)*|[\d.:,-]+|[~.]{0,2}/[\w./-]*|[A-Za-z][A-Za-z0-9+.-]*://[\w.:-]+(?:/[A-Za-z._-]*)*"
 )
 _WORDLESS_NAME = re2.compile(r"(?i)(?:key|salt|pepper|dsn|cookie|webhook)(?:[_-]?(?:url|uri|\d+))?$")
-# The first and the last words of lines, behind the engine's time stamp: a secret may be broken between lines there.
-_ENDS = re2.compile(r"(?m:^)(?:\d{4}-\d\d-\d\dT[\d:.]+Z? )?(\S{8,})|(\S{8,})[ \t]*(?m:$)")
+# The first and the last words of lines, behind the engine's time stamp and a service's name and before a continuation's
+# mark: a secret may be broken between lines there.
+_ENDS = re2.compile(
+    r"(?m:^)(?:\d{4}-\d\d-\d\dT[\d:.]+Z? )?(?:[\w.-]{1,40}[ \t]*\|)?[ \t]*[\"']?([^\s\"'\\]{8,})"
+    r"|([^\s\"'\\]{8,})[\"'\\+]*[ \t]*(?m:$)"
+)
 
 
 class Redactor:
@@ -250,6 +360,8 @@ class Redactor:
         # Looking at each line costs more than all else, and is seldom needed.
         if self._edges is not None and "\n" in text and self._edges.search(text) is not None:
             text = _ENDS.sub(self._without_piece, text)
+        if "\n" in text:
+            text = _without_blocks(text)
         for pattern, parts in PATTERNS:
             text = pattern.sub(lambda match, parts=parts: _without(match, parts(match)), text)
         return text
@@ -347,6 +459,11 @@ def _spellings(value: str) -> set[str]:
         re.sub("%[0-9A-F]{2}", lambda escape: escape[0].lower(), quoted),
         *(escaped, json.dumps(escaped)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]),
         *(data.hex(), data.hex().upper()),
+        # As programs print them, quote them for a shell, and in an address and a page.
+        *(repr(value)[1:-1], repr(data)[2:-1], value.replace("'", "'\"'\"'")),
+        *(quote(value, safe=safe) for safe in ("/:", "!*'()", "~")),
+        *("".join(form % byte for byte in data) for form in ("%%%02X", "%%%02x", "\\x%02x")),
+        *(html.escape(value), html.escape(value, quote=False), html.escape(value).replace("&#x27;", "&#39;")),
         *(one for alignment in range(3) for one in _in_base64(data, alignment)),
         # A log writes a secret of many lines line by line, each with its own prefix.
         *(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import posixpath
 import re
@@ -11,6 +12,7 @@ from enum import StrEnum
 from itertools import permutations
 from typing import Any
 
+from core.common.cloud_addresses import METADATA_NETWORKS
 from core.runtime import broker_shapes as shapes
 from core.runtime.broker_images import KEPT_TAG, with_image_name
 from core.runtime.broker_messages import RequestTarget, read_json, read_target, refuse, shown, write_json
@@ -27,6 +29,7 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _IMAGE = r"[A-Za-z0-9][A-Za-z0-9_.:/@-]*"
 # Folders that hold the machine itself, or its engine's socket and data.
 _NEVER_ROOTS = ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/etc", "/var/lib/docker")
+_PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")))
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 
 
@@ -48,12 +51,18 @@ class Root:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The declared projects, root paths, and networks and volumes of others that may be used."""
+    """The declared projects and root paths, names and subnets.
+
+    `networks`, `volumes` and `containers` are names that do not begin with a project's; of networks and volumes also
+    those of others that may be used.
+    """
 
     projects: frozenset[str]
     roots: tuple[Root, ...] = ()
     networks: frozenset[str] = frozenset()
     volumes: frozenset[str] = frozenset()
+    containers: frozenset[str] = frozenset()
+    subnets: tuple[shapes.IPNetwork, ...] = ()
 
 
 class ObjectKind(StrEnum):
@@ -207,7 +216,12 @@ ROUTES = (
 
 
 def make_policy(
-    projects: Iterable[str], roots: Iterable[str], networks: Iterable[str] = (), volumes: Iterable[str] = ()
+    projects: Iterable[str],
+    roots: Iterable[str],
+    networks: Iterable[str] = (),
+    volumes: Iterable[str] = (),
+    containers: Iterable[str] = (),
+    subnets: Iterable[str] = (),
 ) -> Policy:
     """Build a policy from declarations; a root ends in ":rw" if containers may write into it.
 
@@ -223,7 +237,28 @@ def make_policy(
                 f"Root {other.path} is {one.path} or lies below it, which is writable.",
                 advice="Declare the folders that are mounted writable one by one.",
             )
-    return Policy(projects=named, roots=made, networks=frozenset(networks), volumes=frozenset(volumes))
+    return Policy(
+        projects=named,
+        roots=made,
+        networks=frozenset(networks),
+        volumes=frozenset(volumes),
+        containers=frozenset(containers),
+        subnets=tuple(map(_private_subnet, subnets)),
+    )
+
+
+def _private_subnet(text: str) -> shapes.IPNetwork:
+    try:
+        subnet = ipaddress.ip_network(text)
+    except ValueError:
+        raise BadInputError(f"Subnet {text} is none such as 10.9.0.0/16.") from None
+    if not shapes.is_declared_subnet(subnet, _PRIVATE) or any(map(subnet.overlaps, METADATA_NETWORKS)):
+        raise BadInputError(
+            f"Subnet {text} is not private: the machine would send to containers what is for others.",
+            advice="Declare a part of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or fd00::/8 that this machine does not "
+            "reach otherwise.",
+        )
+    return subnet
 
 
 def _root(text: str) -> Root:
@@ -251,8 +286,17 @@ def examine(method: str, target: str, body: bytes, policy: Policy) -> AllowedOpe
         content = read_json(body)
         route.shape(content, "", references)
         _check_project(route, content, policy)
+        if route.shape in _NAMED:
+            name = dict(asked.query).get("name") if route.shape is shapes.CONTAINER else content.get("Name")
+            check_name(_NAMED[route.shape], name or "", content["Labels"][PROJECT], policy)
         for source in references.sources:
             find_root(source, policy)
+        for subnet in references.subnets:
+            if not shapes.is_declared_subnet(subnet, policy.subnets):
+                refuse(
+                    f"subnet {subnet} is not declared, and this machine may reach others by it",
+                    "Let the engine choose one, or add it to ROAS_BROKER_SUBNETS if nothing else has it.",
+                )
     elif body and not route.archive:
         refuse("the request has a body, which is not allowed there")
     named = found.groupdict().get("name")
@@ -277,6 +321,9 @@ def settle(operation: AllowedOperation, facts: Facts, policy: Policy) -> Outgoin
     for wanted in sorted(operation.wanted):
         _check_fact(*wanted, facts.get(wanted), operation, policy)
     target, content = operation.target, operation.content
+    if operation.subject is not None and target.path.endswith("/rename"):
+        name = dict(target.query).get("name", "")
+        check_name(ObjectKind.CONTAINER, name, facts[operation.subject].project, policy)
     if operation.subject is not None:
         kind, name = operation.subject
         # By its id: the name could be another's by the time the engine reads it.
@@ -410,12 +457,43 @@ def _check_project(route: Route, content: Mapping[str, Any], policy: Policy) -> 
     refuse(what, "Add the application's project to ROAS_BROKER_PROJECTS.")
 
 
+_NAMED = {
+    shapes.CONTAINER: ObjectKind.CONTAINER,
+    shapes.NETWORK: ObjectKind.NETWORK,
+    shapes.VOLUME: ObjectKind.VOLUME,
+}
+# Compose's and our own, for the container that is to replace another one.
+_BESIDE = re.compile(r"[0-9a-f]{12}_")
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+
+
+def check_name(kind: ObjectKind, name: str, project: str, policy: Policy) -> None:
+    """Check a new object's name: another project that takes an object by its name must not find this one.
+
+    Raises RequestRefusedError unless it is declared, or begins with the project's and with no longer project's name.
+    """
+    declared = {
+        ObjectKind.CONTAINER: policy.containers,
+        ObjectKind.NETWORK: policy.networks,
+        ObjectKind.VOLUME: policy.volumes,
+    }[kind]
+    bare = _BESIDE.sub("", name, count=1) if kind is ObjectKind.CONTAINER else name
+    begun = [one for one in {*policy.projects, OWN_PROJECT} if bare == one or bare.startswith((f"{one}_", f"{one}-"))]
+    anonymous = not name or (kind is ObjectKind.VOLUME and _ANONYMOUS.fullmatch(name))
+    if not (anonymous or bare in declared or max(begun, key=len, default="") == project):
+        refuse(
+            f"{kind} {shown(name)} has a name that does not begin with its project's, {shown(project)}",
+            f"Add the name to ROAS_BROKER_{kind.upper()}S if it is an application's.",
+        )
+
+
 def _check_fact(kind: ObjectKind, name: str, fact: Fact | None, operation: AllowedOperation, policy: Policy) -> None:
     what = f"{kind} {shown(name)}"
     if fact is None:
-        # The engine makes a volume that is named and not there: an empty one.
         if kind is not ObjectKind.VOLUME:
             refuse(f"{what} does not exist")
+        # The engine makes a volume that is named and not there: an empty one.
+        check_name(kind, name, ((operation.content or {}).get("Labels") or {}).get(PROJECT, ""), policy)
         return
     own = fact.project in policy.projects
     match kind:

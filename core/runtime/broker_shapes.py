@@ -5,9 +5,10 @@ The engine ignores the case of keys, so a key in another case is refused like an
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,9 @@ class MountSource:
     writable: bool
 
 
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
 @dataclass(slots=True, kw_only=True)
 class References:
     """What a body refers to outside itself, collected while it is checked."""
@@ -55,6 +59,7 @@ class References:
     # By the reference: the id the body claims for it, or an empty text.
     networks: dict[str, str] = field(default_factory=dict)
     sources: set[MountSource] = field(default_factory=set)
+    subnets: set[IPNetwork] = field(default_factory=set)
 
 
 Check = Callable[[Any, str, References], None]
@@ -262,6 +267,35 @@ def _network_name(value: Any, where: str, _: References) -> None:
         refuse(f"{where}: {shown(str(value))} cannot be a network's name here")
 
 
+def _subnet(value: Any, where: str, found: References) -> None:
+    """A network's addresses; all of them lie inside of its subnet, which the host gets a route to."""
+    _IPAM_FIELDS(value, where, found)
+    subnet = _addresses(value.get("Subnet") or "", f"{where}.Subnet")
+    auxiliary = (value.get("AuxiliaryAddresses") or {}).values()
+    for inner in (value.get("Gateway"), value.get("IPRange"), *auxiliary):
+        if inner and not _is_within(_addresses(inner, where), subnet):
+            refuse(f"{where}: {shown(inner)} lies outside of the subnet")
+    found.subnets.add(subnet)
+
+
+def _addresses(value: str, where: str) -> IPNetwork:
+    try:
+        return ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        refuse(f"{where}: {shown(value)} is no address or subnet such as 10.9.0.0/24")
+
+
+def _is_within(inner: IPNetwork, outer: IPNetwork) -> bool:
+    if isinstance(inner, ipaddress.IPv4Network):
+        return isinstance(outer, ipaddress.IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, ipaddress.IPv6Network) and inner.subnet_of(outer)
+
+
+def is_declared_subnet(subnet: IPNetwork, declared: Iterable[IPNetwork]) -> bool:
+    """Whether a subnet lies in a declared one."""
+    return any(_is_within(subnet, one) for one in declared)
+
+
 def _subpath(value: Any, where: str, found: References) -> None:
     _text(value, where, found)
     if value.startswith("/") or ".." in value.split("/"):
@@ -321,7 +355,8 @@ check_endpoint = check_object(
     **_each(_text, "EndpointID Gateway GlobalIPv6Address IPAddress IPv6Gateway MacAddress NetworkID"),
     **_each(_number, "GlobalIPv6PrefixLen GwPriority IPPrefixLen"),
     DriverOpts=_empty,
-    IPAMConfig=check_object(IPv4Address=_text, IPv6Address=_text, LinkLocalIPs=_texts),
+    # A link-local address may be that of a cloud's metadata service.
+    IPAMConfig=check_object(IPv4Address=_text, IPv6Address=_text, LinkLocalIPs=_empty),
 )
 
 CONTAINER = check_object(
@@ -356,7 +391,7 @@ NETWORK = check_object(
     IPAM=check_object(
         Driver=_one_of("", "default"),
         Options=_empty,
-        Config=_list_of(check_object(**_each(_text, "Gateway IPRange Subnet"), AuxiliaryAddresses=_texts_by_name)),
+        Config=_list_of(_subnet),
     ),
     Labels=_texts_by_name,
     Name=_network_name,
@@ -380,6 +415,8 @@ VOLUME = check_object(
     Labels=_texts_by_name,
     Name=_of(str),
 )
+
+_IPAM_FIELDS = check_object(**_each(_text, "Gateway IPRange Subnet"), AuxiliaryAddresses=_texts_by_name)
 
 _MOUNT_FIELDS = check_object(
     **_each(_text, "Type Source Target"),

@@ -15,8 +15,12 @@ from typing import Any
 
 from models.enrolment import USER_PREFIX, run_tag
 
-SHARED_CHANNELS = "fleet-"
-"""Notification channels whose names begin so are for every host; others for the host whose name they begin with."""
+CHANNEL_SEPARATOR = "--"
+"""Stands between the owner of a notification channel, a host or `fleet` for all of them, and the rest of its name.
+
+One hyphen may be inside of a host's name: host a would read the channels of host a-b.
+"""
+SHARED_CHANNELS = "fleet"
 
 ENVIRONMENT_FACT = "roas.environment"
 """What names the environment of a page or an event."""
@@ -51,6 +55,8 @@ class Claim:
 
     kind: Belonging
     value: str
+    may_be_new: bool = False
+    """Whether it need not be there: then it is made by this request, or later, or belongs to nobody."""
 
 
 class AccessRefusedError(Exception):
@@ -84,6 +90,10 @@ def narrowed(method: str, path: str, body: bytes, pool: str) -> bytes:
     if method == "POST" and path in _SEARCHES:
         return json.dumps({**_object(body or b"{}"), "work_pools": {"name": {"any_": [pool]}}}).encode()
     new, changed = (method, path) == ("POST", "/flow_runs/"), method == "PATCH" and path.startswith("/flow_runs/")
+    if method == "POST" and (new or path.endswith("/create_flow_run")):
+        # A server answers a key that it knows with the run that has it, of whatever host, where the flow is the same.
+        key = _object(body or b"{}").get("idempotency_key")
+        body = body if key is None else json.dumps({**_object(body), "idempotency_key": f"{pool} {key}"}).encode()
     if new or (changed and "tags" in _object(body)):
         given = _object(body)
         others = [tag for tag in given.get("tags") or () if not str(tag).startswith(run_tag(""))]
@@ -140,9 +150,16 @@ class _Rule:
 
 def _read(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(body, object_hook=_without_template)
     except (ValueError, RecursionError):
         raise AccessRefusedError("the body is not JSON") from None
+
+
+def _without_template(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what Prefect would fill in with variables of the control plane or parts of an event."""
+    if "__prefect_kind" in value:
+        raise AccessRefusedError("a host gives values, and no templates (__prefect_kind)")
+    return value
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
@@ -156,16 +173,47 @@ def _nothing(_: _Request) -> Iterator[Claim]:
     yield from ()
 
 
-def _by_id(kind: Belonging, value: object) -> Claim:
+def _by_id(kind: Belonging, value: object, *, may_be_new: bool = False) -> Claim:
     """A claim on a thing by its id, in the one form in which it is looked up and then used."""
     if not isinstance(value, str) or not re.fullmatch(_ID, value):
         raise AccessRefusedError(f"the id of a {kind.value.replace('_', ' ')} is a UUID of 36 lower-case characters")
-    return Claim(kind, value)
+    return Claim(kind, value, may_be_new)
+
+
+_ID_FIELDS = {
+    "flow_run_id": Belonging.FLOW_RUN,
+    "child_flow_run_id": Belonging.FLOW_RUN,
+    "task_run_id": Belonging.TASK_RUN,
+    "parent_task_run_id": Belonging.TASK_RUN,
+    "deployment_id": Belonging.DEPLOYMENT,
+}
+_OF_ANOTHER_STORE = ("infrastructure_document_id", "storage_document_id")
+_FREE_FIELDS = frozenset({"parameters", "data", "metadata_", "context", "labels", "job_variables", "task_inputs"})
+"""In these a program writes what it likes, and the server reads no ids."""
+
+
+def _ids_in(value: Any) -> Iterator[Claim]:
+    """Claims on all that a body names by id, at any depth: what is there already must be the host's."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _ids_in(one)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            if inner is None or name in _FREE_FIELDS:
+                continue
+            if name in _OF_ANOTHER_STORE:
+                raise AccessRefusedError(f"{name} names a block, which is the control plane's")
+            if name in _ID_FIELDS:
+                yield _by_id(_ID_FIELDS[name], inner, may_be_new=True)
+            else:
+                yield from _ids_in(inner)
 
 
 def _named(kind: Belonging) -> Callable[[_Request], Iterator[Claim]]:
     def claims(request: _Request) -> Iterator[Claim]:
         yield Claim(kind, request.words[0])
+        if request.body:
+            yield from _ids_in(_read(request.body))
 
     return claims
 
@@ -184,6 +232,7 @@ def _change_of_deployment(request: _Request) -> Iterator[Claim]:
     if (name := request.object().get("work_pool_name")) is not None:
         _only_own_pool(name, request.pool)
     yield Claim(Belonging.DEPLOYMENT, request.words[0])
+    yield from _ids_in(request.object())
 
 
 def _new_deployment(request: _Request) -> Iterator[Claim]:
@@ -192,7 +241,8 @@ def _new_deployment(request: _Request) -> Iterator[Claim]:
     flow, name = given.get("flow_id"), given.get("name")
     if not isinstance(flow, str) or not re.fullmatch(_ID, flow) or not isinstance(name, str) or "/" in name:
         raise AccessRefusedError("a deployment has the id of its flow, in lower case, and a name without /")
-    yield Claim(Belonging.NEW_DEPLOYMENT, f"{flow}/{name}")
+    yield Claim(Belonging.NEW_DEPLOYMENT, f"{flow}/{name}", may_be_new=True)
+    yield from _ids_in(given)
 
 
 def _new_run(request: _Request) -> Iterator[Claim]:
@@ -203,31 +253,41 @@ def _new_run(request: _Request) -> Iterator[Claim]:
         yield _by_id(Belonging.DEPLOYMENT, deployment)
     if (parent := given.get("parent_task_run_id")) is not None:
         yield _by_id(Belonging.TASK_RUN, parent)
+    yield from _ids_in(given)
 
 
-def _of_flow_run(request: _Request) -> Iterator[Claim]:
-    yield _run_of(request.object())
+def _new_task_run(request: _Request) -> Iterator[Claim]:
+    given = request.object()
+    yield from _in_a_run(given)
+    if given.get("id") is not None:
+        yield _by_id(Belonging.TASK_RUN, given["id"], may_be_new=True)
 
 
 def _of_flow_runs(request: _Request) -> Iterator[Claim]:
     for one in request.objects():
         # A worker's own lines belong to no run.
         if one.get("flow_run_id") is not None or one.get("task_run_id") is not None:
-            yield _run_of(one)
+            yield from _in_a_run(one)
 
 
-def _run_of(given: Mapping[str, Any]) -> Claim:
+def _in_a_run(given: Mapping[str, Any]) -> Iterator[Claim]:
+    """The run of a flow must be there; the run of a task may come to be later, where its flow's is named."""
     if (run := given.get("flow_run_id")) is not None:
-        return _by_id(Belonging.FLOW_RUN, run)
-    if (task := given.get("task_run_id")) is not None:
-        return _by_id(Belonging.TASK_RUN, task)
-    raise AccessRefusedError("it must name the run that it belongs to")
+        yield _by_id(Belonging.FLOW_RUN, run)
+    elif (task := given.get("task_run_id")) is not None:
+        yield _by_id(Belonging.TASK_RUN, task)
+    else:
+        raise AccessRefusedError("it must name the run that it belongs to")
+    yield from _ids_in(given)
 
 
 def _new_artifact(request: _Request) -> Iterator[Claim]:
     given = request.object()
     environment = environment_of_page(given)
-    yield _run_of(given) if environment is None else Claim(Belonging.ENVIRONMENT, environment)
+    if environment is None:
+        yield from _in_a_run(given)
+    else:
+        yield Claim(Belonging.ENVIRONMENT, environment)
 
 
 def _new_automation(request: _Request) -> Iterator[Claim]:
@@ -236,11 +296,38 @@ def _new_automation(request: _Request) -> Iterator[Claim]:
     if kind != "prefect.deployment":
         raise AccessRefusedError("an automation of a host belongs to one of its deployments")
     yield _by_id(Belonging.DEPLOYMENT, deployment)
+    yield from _own_trigger(given.get("trigger"))
     for name in ("actions", "actions_on_trigger", "actions_on_resolve"):
         for action in given.get(name) or ():
             if action.get("type") != "run-deployment" or action.get("source") != "selected":
                 raise AccessRefusedError("an automation of a host runs its own deployments, and does nothing else")
             yield _by_id(Belonging.DEPLOYMENT, action.get("deployment_id"))
+            if not _only_own_templates(action.get("parameters")):
+                raise AccessRefusedError(
+                    f"parameters of a host's automation have no templates but {', '.join(sorted(_OWN_TEMPLATES))}"
+                )
+
+
+def _own_trigger(trigger: Any) -> Iterator[Claim]:
+    """An automation's trigger is one event about an environment of the host's own: others' events are not its."""
+    environment = (trigger.get("match") or {}).get(ENVIRONMENT_FACT)
+    if trigger.get("type", "event") != "event" or not isinstance(environment, str) or set("*?[!") & set(environment):
+        raise AccessRefusedError(f"an automation of a host matches {ENVIRONMENT_FACT}, an environment of its own")
+    yield Claim(Belonging.ENVIRONMENT, environment)
+
+
+_OWN_TEMPLATES = frozenset({"{{ event.payload.text }}", "{{ event.payload.service }}"})
+"""What starting a recovery by an event needs (flows/runtime/deployments.py)."""
+
+
+def _only_own_templates(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_only_own_templates(one) for pair in value.items() for one in pair)
+    if isinstance(value, list):
+        return all(map(_only_own_templates, value))
+    return (
+        not isinstance(value, str) or value in _OWN_TEMPLATES or not any(mark in value for mark in ("{{", "{%", "{#"))
+    )
 
 
 def _events(request: _Request) -> Iterator[Claim]:
@@ -251,7 +338,7 @@ def _events(request: _Request) -> Iterator[Claim]:
 _SPEAKS_FOR = {"prefect.flow-run": Belonging.FLOW_RUN, "prefect.deployment": Belonging.DEPLOYMENT}
 _CONTEXT = ("prefect.flow.", "prefect.tag.", "prefect.worker.", "prefect.work-pool.", "prefect.work-queue.")
 _OF_OURS = "roas."
-_IN_A_RUN = ("prefect.task-run.", "prefect.artifact.")
+_IN_A_RUN = {"prefect.task-run": Belonging.TASK_RUN, "prefect.artifact": Belonging.ARTIFACT}
 _OF_A_WORKER = "prefect.worker."
 
 
@@ -271,20 +358,27 @@ def _of_event(event: Any) -> Iterator[Claim]:
         elif name.startswith(_OF_OURS):
             if ENVIRONMENT_FACT not in labels:
                 raise AccessRefusedError("an event of ours names its environment")
-        elif name.startswith(_IN_A_RUN):
-            # The task's run may not be there yet; the flow's run, which is, speaks for it.
+        elif kind in _IN_A_RUN:
+            # It may not be there yet; the flow's run, which is, speaks for it. By its events the server records it.
+            yield _by_id(_IN_A_RUN[kind], value, may_be_new=True)
             if not any(one.startswith("prefect.flow-run.") for one, _ in others):
                 raise AccessRefusedError("an event of a task or artifact names the run of its flow")
         elif not name.startswith(_OF_A_WORKER if name == about else _CONTEXT):
             raise AccessRefusedError(f"no host speaks for {kind}")
+    if about.startswith("prefect.task-run."):
+        # What stands there replaces what the resource says.
+        payload = event.get("payload") or {}
+        if (given := (payload.get("task_run") or {}).get("id")) is not None:
+            yield _by_id(Belonging.TASK_RUN, given, may_be_new=True)
+        yield from _ids_in(payload)
 
 
 def _channel(request: _Request) -> Iterator[Claim]:
-    own = f"{request.pool.removeprefix(USER_PREFIX)}-"
-    if not request.words[0].startswith((own, SHARED_CHANNELS)):
-        raise AccessRefusedError(
-            f"a channel that a host may use has a name that begins with {own} or {SHARED_CHANNELS}"
-        )
+    own = request.pool.removeprefix(USER_PREFIX)
+    owner, separator, _ = request.words[0].partition(CHANNEL_SEPARATOR)
+    if not separator or owner not in (own, SHARED_CHANNELS):
+        begins = " or ".join(f"{one}{CHANNEL_SEPARATOR}" for one in (own, SHARED_CHANNELS))
+        raise AccessRefusedError(f"a channel that a host may use has a name that begins with {begins}")
     yield from ()
 
 
@@ -320,7 +414,7 @@ _RULES = (
     _rule("GET DELETE", rf"/flow_runs/({_ID})/input/{_NAME}", _named(Belonging.FLOW_RUN)),
     _rule("GET", rf"/flow_runs/({_ID})/graph-v2", _named(Belonging.FLOW_RUN)),
     _rule("PATCH", rf"/flow_runs/({_ID})/labels", _named(Belonging.FLOW_RUN)),
-    _rule("POST", r"/task_runs/", _of_flow_run),
+    _rule("POST", r"/task_runs/", _new_task_run),
     _rule("GET PATCH", rf"/task_runs/({_ID})", _named(Belonging.TASK_RUN)),
     _rule("POST", rf"/task_runs/({_ID})/set_state", _named(Belonging.TASK_RUN)),
     _rule("POST", r"/logs/", _of_flow_runs),

@@ -298,7 +298,7 @@ class _Owners:
             base_url="http://127.0.0.1/api",
             auth=(user, password),
         )
-        self._known: dict[Claim, tuple[float, frozenset[str]]] = {}
+        self._known: dict[tuple[Belonging, str], tuple[float, frozenset[str]]] = {}
         self._lookups: dict[Belonging, Callable[[str], Awaitable[frozenset[str]]]] = {
             Belonging.DEPLOYMENT: self._of_deployment,
             Belonging.DEPLOYMENT_NAME: self._of_deployment_name,
@@ -315,13 +315,13 @@ class _Owners:
 
         Raises:
             AccessRefusedError: It belongs to another one.
-            _AbsentError: There is no such thing; a deployment that is to be made need not be there.
+            _AbsentError: There is no such thing, though there should be.
             _UnknownOwnerError: It is not known now.
         """
         try:
             owners = await self.of(claim)
         except _AbsentError:
-            if claim.kind is Belonging.NEW_DEPLOYMENT:
+            if claim.may_be_new:
                 return
             raise
         if owners != {pool}:
@@ -351,13 +351,13 @@ class _Owners:
 
     async def of(self, claim: Claim) -> frozenset[str]:
         """The work pools to which a thing belongs, as known for a while."""
-        known = self._known.get(claim)
+        known = self._known.get((claim.kind, claim.value))
         if known is not None and time.monotonic() < known[0]:
             return known[1]
         found = await self._lookups[claim.kind](claim.value)
         if len(self._known) > _KNOWN_AT_MOST:
             self._known.clear()
-        self._known[claim] = (time.monotonic() + _OWNER_KNOWN_SECONDS, found)
+        self._known[claim.kind, claim.value] = (time.monotonic() + _OWNER_KNOWN_SECONDS, found)
         return found
 
     def forget(self) -> None:

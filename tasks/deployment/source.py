@@ -86,11 +86,9 @@ async def fetch_source(environment: Environment, running: str | None) -> Fetched
         source, repository, checkouts = declared_source(environment), _repository(environment), _checkouts(environment)
         target = repository.fetch()
         target = replace(target, subject=redactor_of(environment).text(target.subject))
+        follows = running is None or repository.follows(target.revision, running)
         if source.tag is not None:
-            before = checkouts.state().tag_revisions.get(target.ref)
-            follows = before is None or before == target.revision
-        else:
-            follows = running is None or repository.is_ancestor(running, target.revision)
+            follows = follows and checkouts.state().tag_revisions.get(target.ref, target.revision) == target.revision
         changed = checkouts.changed_files(repository)
         return FetchedSource(target=target, follows_running=follows, changed_files=changed)
 

@@ -74,6 +74,7 @@ class Host:
     flow: str
     deployment: str
     run: str
+    task: str
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,8 @@ def _enrolled(server: Server, name: str, folders: pytest.TempPathFactory) -> Hos
     flow = client.made("/flows/", {"name": "startup"})["id"]
     deployment = client.made("/deployments/", _deployment(flow, f"shop-{name}", member.pool))["id"]
     run = client.made(f"/deployments/{deployment}/create_flow_run", {})["id"]
-    return Host(member, client, flow, deployment, run)
+    task = client.made("/task_runs/", {"flow_run_id": run, "task_key": "t", "dynamic_key": name, "name": name})["id"]
+    return Host(member, client, flow, deployment, run, task)
 
 
 def _deployment(flow: str, name: str, pool: str) -> dict[str, Any]:
@@ -116,7 +118,9 @@ def test_a_host_does_all_that_its_worker_and_runs_do(hosts: tuple[Host, Host]) -
     running = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
     assert client.made(f"/flow_runs/{host.run}/set_state", running)["status"] == "ACCEPT"
     line = {"name": "roas", "level": 20, "message": "begins", "timestamp": now, "flow_run_id": host.run}
-    assert client.ask("POST", "/logs/", [line]).status_code == 201
+    # The server records a task's run by its events, which may come after its lines.
+    lines = [line | {"task_run_id": one} for one in (None, host.task, str(uuid.uuid4()))]
+    assert client.ask("POST", "/logs/", lines).status_code == 201
     made = client.made("/artifacts/", {"key": "start-shop", "type": "markdown", "data": "x", "flow_run_id": host.run})
     assert client.ask("PATCH", f"/artifacts/{made['id']}", {"data": "y"}).status_code == 204
     task = {"flow_run_id": host.run, "task_key": "t", "dynamic_key": "0", "name": "t"}
@@ -127,7 +131,13 @@ def test_a_host_does_all_that_its_worker_and_runs_do(hosts: tuple[Host, Host]) -
     assert client.ask("PATCH", f"/flow_runs/{typed}", {"name": "start shop"}).status_code == 204
     trigger = {
         "name": "recover shop",
-        "trigger": {"type": "event", "expect": ["roas.service.unhealthy"], "posture": "Reactive", "threshold": 1},
+        "trigger": {
+            "type": "event",
+            "expect": ["roas.service.unhealthy"],
+            "match": {"roas.environment": "shop-alpha"},
+            "posture": "Reactive",
+            "threshold": 1,
+        },
         "actions": [{"type": "run-deployment", "source": "selected", "deployment_id": host.deployment}],
         "owner_resource": f"prefect.deployment.{host.deployment}",
     }
@@ -156,6 +166,36 @@ REQUESTS = (
     ("POST", "/logs/", [{"name": "x", "level": 20, "message": "forged", "flow_run_id": "{run}"}]),
     ("POST", "/artifacts/", {"key": "x", "type": "markdown", "data": "forged", "flow_run_id": "{run}"}),
     ("POST", "/task_runs/", {"flow_run_id": "{run}", "task_key": "t", "dynamic_key": "0"}),
+    ("POST", "/task_runs/", {"id": "{task}", "flow_run_id": "{my_run}", "task_key": "t", "dynamic_key": "9"}),
+    (
+        "POST",
+        "/logs/",
+        [
+            {
+                "name": "x",
+                "level": 20,
+                "message": "forged",
+                "timestamp": "2026-01-02T03:04:05Z",
+                "flow_run_id": "{my_run}",
+                "task_run_id": "{task}",
+            }
+        ],
+    ),
+    (
+        "POST",
+        "/artifacts/",
+        {"key": "x", "type": "markdown", "data": "forged", "flow_run_id": "{my_run}", "task_run_id": "{task}"},
+    ),
+    (
+        "POST",
+        "/automations/",
+        {
+            "name": "x",
+            "owner_resource": "prefect.deployment.{my_deployment}",
+            "trigger": {"type": "event", "match": {"roas.environment": "shop-beta"}, "posture": "Reactive"},
+            "actions": [{"type": "run-deployment", "source": "selected", "deployment_id": "{my_deployment}"}],
+        },
+    ),
     (
         "POST",
         "/automations/",
@@ -177,7 +217,8 @@ REQUESTS = (
     ("POST", "/events", [{"event": "x", "resource": {"prefect.resource.id": "prefect.flow-run.{run}"}}]),
     ("POST", "/flow_runs/bulk_delete", {}),
     ("POST", "/block_documents/filter", {}),
-    ("GET", "/block_types/slug/slack-webhook/block_documents/name/beta-alerts", None),
+    ("GET", "/block_types/slug/slack-webhook/block_documents/name/beta--alerts", None),
+    ("GET", "/block_types/slug/slack-webhook/block_documents/name/alpha-2--alerts", None),
     ("GET", "/variables/name/x", None),
     ("POST", "/admin/database/clear", {"confirm": True}),
     ("GET", "/admin/settings", None),
@@ -194,7 +235,9 @@ def test_a_host_can_do_nothing_to_what_is_anothers(
         "deployment": other.deployment,
         "flow": other.flow,
         "run": other.run,
+        "task": other.task,
         "mine": host.member.pool,
+        "my_run": host.run,
         "my_deployment": host.deployment,
     }
 
@@ -223,6 +266,34 @@ def test_events_of_another_host_are_left_out(hosts: tuple[Host, Host], server: S
         everything = Client(server.url, server.auth_string)
         _until(lambda: _count(everything, mine) == 1)
     assert _count(everything, foreign) == 0
+
+
+def test_a_task_run_is_not_taken_over_by_an_event(hosts: tuple[Host, Host], server: Server) -> None:
+    host, other = hosts
+    everything = Client(server.url, server.auth_string)
+    mine = str(uuid.uuid4())
+    with _socket(server, "/events/in", host.member.auth_string) as socket:
+        for task in (other.task, mine):
+            socket.send(json.dumps(_task_event(task, task, host.run)))
+        # What is inside replaces what the resource says.
+        socket.send(json.dumps(_task_event(str(uuid.uuid4()), other.task, host.run)))
+        socket.send(json.dumps(_task_event(last := str(uuid.uuid4()), last, host.run)))
+        _until(lambda: everything.ask("GET", f"/task_runs/{last}").status_code == 200)
+    assert everything.ask("GET", f"/task_runs/{mine}").json()["flow_run_id"] == host.run
+    found = everything.ask("GET", f"/task_runs/{other.task}").json()
+    assert (found["flow_run_id"], found["name"]) == (other.run, "beta")
+
+
+def _task_event(resource: str, task: str, run: str) -> dict[str, Any]:
+    role = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.role": "flow-run"}
+    about = {"prefect.resource.id": f"prefect.task-run.{resource}", "prefect.orchestration": "client"}
+    state = {"type": "COMPLETED", "name": "Completed"}
+    given = {"id": task, "name": "taken", "task_key": task, "dynamic_key": "0"}
+    return {
+        **_event("prefect.task-run.Completed", about),
+        "related": [role],
+        "payload": {"validated_state": state, "task_run": given},
+    }
 
 
 def test_what_the_server_cannot_tell_now_is_to_be_asked_again_and_is_not_refused(

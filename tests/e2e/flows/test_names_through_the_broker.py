@@ -65,7 +65,7 @@ async def test_the_broker_gives_no_other_name(place: Place) -> None:
                 return ask(broker, "POST", f"/images/{image}/tag?repo={repo}&tag={of_tag}")[0]
 
             body = {"Image": evil[7:19], "Labels": {"com.docker.compose.project": place.project}, "Cmd": ["true"]}
-            assert ask(broker, "POST", "/containers/create?name=" + foreign, body)[0] == 201
+            assert ask(broker, "POST", f"/containers/create?name={place.project}-{foreign}", body)[0] == 201
             assert [
                 named(evil, mine),
                 named(evil, theirs),
@@ -83,6 +83,8 @@ async def test_the_broker_gives_no_other_name(place: Place) -> None:
             subprocess.run(command, capture_output=True, check=True)
             assert named(good, mine) == 403
     finally:
-        subprocess.run(["docker", "rm", "-f", foreign, f"{foreign}-2"], capture_output=True, check=False)
+        subprocess.run(
+            ["docker", "rm", "-f", f"{place.project}-{foreign}", f"{foreign}-2"], capture_output=True, check=False
+        )
         subprocess.run(["docker", "rm", "-f", place.container("web")], capture_output=True, check=False)
         subprocess.run(["docker", "rmi", "-f", evil_name, mine, theirs], capture_output=True, check=False)

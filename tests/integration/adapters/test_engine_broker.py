@@ -20,7 +20,7 @@ from core.runtime.broker_policy import PROJECT
 from tests.support.brokers import ATTACKS, RAW_ATTACKS, ask, attacked, container, forbidden, running_broker
 
 OWN, ID, FOREIGN = "roas-test", "a" * 64, "f" * 64
-CREATE = "/v1.45/containers/create?name=x"
+CREATE = f"/v1.45/containers/create?name={OWN}-web-1"
 GOOD = orjson.dumps(container(OWN))
 
 

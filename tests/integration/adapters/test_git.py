@@ -157,10 +157,10 @@ def test_rewritten_history_is_no_descendant(tmp_path: Path, shop: Repository) ->
     shop.push()
     third = source.fetch()
 
-    assert source.is_ancestor(first.revision, second.revision)
-    assert source.is_ancestor(first.revision, third.revision)
-    assert not source.is_ancestor(second.revision, third.revision)
-    assert not source.is_ancestor("0" * 40, third.revision)
+    assert source.follows(second.revision, first.revision)
+    assert source.follows(third.revision, first.revision)
+    assert not source.follows(third.revision, second.revision)
+    assert not source.follows(third.revision, "0" * 40)
 
 
 def test_a_link_that_leads_out_of_the_checkout_is_refused(tmp_path: Path, shop: Repository) -> None:
@@ -331,6 +331,42 @@ def test_a_signed_tag_vouches_for_a_commit_that_is_not_signed(tmp_path: Path, sh
     shop.git("-c", "gpg.format=ssh", "-c", f"user.signingKey={ours}", "tag", "-s", "-m", "two", "v2")
     shop.push("v2")
     assert source.fetch().ref == "v2"
+
+
+def test_an_earlier_signed_tag_under_a_new_name_is_refused(tmp_path: Path, shop: Repository) -> None:
+    ours = new_key(tmp_path / "ours")
+    source = source_of(tmp_path, shop.bare, tag="v*", verify="signed", allowed_signers=signers(tmp_path, ours))
+    shop.git("-c", "gpg.format=ssh", "-c", f"user.signingKey={ours}", "tag", "-s", "-m", "one", "v1")
+    shop.push("v1", "refs/tags/v1:refs/tags/v9")
+
+    with pytest.raises(SourceError, match=r"The tag v9 of shop was signed under another name, v1:"):
+        source.fetch()
+
+
+def test_a_tag_on_a_commit_that_the_running_one_has_in_its_history_does_not_follow_it(
+    tmp_path: Path, shop: Repository
+) -> None:
+    source, old = source_of(tmp_path, shop.bare, tag="v*"), shop.git("rev-parse", "HEAD")
+    running = shop.commit("Sell tea")
+    shop.git("tag", "v2")
+    shop.git("tag", "v9", old)
+    shop.git("checkout", "-q", "-b", "hotfix", old)
+    shop.git("commit", "-q", "--allow-empty", "-m", "Repair the door")
+    beside = shop.git("rev-parse", "HEAD")
+    shop.git("tag", "v1.1")
+    shop.push("v2", "v1.1")
+    assert source.fetch().ref == "v2"
+    shop.push("v9")
+
+    assert source.fetch().revision == old
+
+    assert not source.follows(old, running)
+    assert source.follows(running, running)
+    # An older line of versions gets its repairs; that one was never fetched here.
+    assert not source.follows(beside, running)
+    assert source_of(tmp_path, shop.bare, tag="v1.*").fetch().revision == beside
+    assert source.follows(beside, running)
+    assert not source.follows(running, "0" * 40), "unknown here"
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")

@@ -27,6 +27,9 @@ from adapters.config.webhook_addresses import is_refused
         "2002:a9fe:a9fe::1",
         "fd00:ec2::254",
         "100.100.100.200",
+        "192.0.0.192",
+        "168.63.129.16",
+        "fd20:ce::254",
     ],
 )
 def test_an_address_of_the_link_is_refused_in_every_form(host: str) -> None:

@@ -99,7 +99,7 @@ def test_lifting_what_is_not_held_back_is_refused() -> None:
 
 def test_rewritten_history_needs_a_user_s_word() -> None:
     rewritten = replace(FETCHED, follows_running=False)
-    with pytest.raises(SourceError, match=r"History of main was rewritten: aaaaaaaaaaaa .* runs") as raised:
+    with pytest.raises(SourceError, match=r"bbbbbbbbbbbb .* does not follow aaaaaaaaaaaa .*, which runs") as raised:
         action(rewritten)
     assert "--allow-rewritten shop" in raised.value.advice
     assert action(rewritten, options=SyncOptions(allow_rewritten=True))[0] is SyncAction.TAKE

@@ -26,11 +26,13 @@ from models.failures import BadInputError, RequestRefusedError
 from tests.support.brokers import ATTACKS, RAW_ATTACKS, Body, attacked, container, forbidden, with_host
 
 OWN = "roas-test"
-POLICY = make_policy([OWN], ["/srv/app", "/srv/app/data:rw"], ["shared"], ["common"])
+POLICY = make_policy(
+    [OWN], ["/srv/app", "/srv/app/data:rw"], ["shared"], ["common"], ["database"], ["10.9.0.0/16", "fd00:9::/32"]
+)
 ID, OTHER = "a" * 64, "b" * 64
 TAG = "0123abcd-0123456789abcdef"
 KEPT = f"roas-release:{TAG}"
-CREATE = "/v1.45/containers/create?name=x"
+CREATE = f"/v1.45/containers/create?name={OWN}-web-1"
 
 
 def pass_through(
@@ -54,7 +56,7 @@ def test_a_container_that_gives_the_host_away_is_refused(attack: str) -> None:
 def test_a_container_as_compose_makes_it_passes() -> None:
     body = container(
         OWN,
-        Binds=["/srv/app/conf:/conf:ro", "data:/data", "/anonymous"],
+        Binds=["/srv/app/conf:/conf:ro", f"{OWN}_data:/data", "/anonymous"],
         Mounts=[{"Type": "bind", "Source": "/srv/app/data", "Target": "/d"}, {"Type": "tmpfs", "Target": "/t"}],
         CapAdd=["CHOWN", "CAP_NET_BIND_SERVICE"],
         CapDrop=["ALL"],
@@ -130,11 +132,11 @@ def test_binds_lie_below_declared_roots(bind: str, allowed: bool) -> None:
     source, target, *mode = bind.split(":")
     mount = {"Type": "bind", "Source": source, "Target": target, "ReadOnly": mode == ["ro"]}
     option = {"type": "none", "device": source, "o": ",".join(["bind", *mode])}
-    volume = {"Name": "v", "Labels": {PROJECT: OWN}, "DriverOpts": option}
+    volume = {"Name": f"{OWN}_v", "Labels": {PROJECT: OWN}, "DriverOpts": option}
     for method, target, body in (
         ("POST", CREATE, container(OWN, Binds=[bind])),
         ("POST", CREATE, container(OWN, Mounts=[mount])),
-        ("POST", CREATE, container(OWN, Mounts=[{"Type": "volume", "Source": "v", "Target": "/x",
+        ("POST", CREATE, container(OWN, Mounts=[{"Type": "volume", "Source": f"{OWN}_v", "Target": "/x",
                                                 "VolumeOptions": {"DriverConfig": {"Options": option}}}])),
         ("POST", "/volumes/create", volume),
     ):  # fmt: skip
@@ -169,7 +171,7 @@ def test_the_control_plane_is_no_application() -> None:
 @pytest.mark.parametrize(
     ("fact", "allowed"),
     [
-        (None, True),
+        (None, False),
         (Fact(identity="v", name="v", project=OWN), True),
         (Fact(identity="v", name="v", project="roas-ops"), False),
         (Fact(identity="v", name="v"), False),
@@ -235,11 +237,30 @@ def test_a_declared_network_of_others_is_joined() -> None:
         {"ConfigFrom": {"Network": "x"}},
         {"Ingress": True},
         {"IPAM": {"Driver": "plugin"}},
+        *(
+            {"IPAM": {"Config": [one]}}
+            for one in (
+                {"Subnet": "169.254.169.0/24"},
+                {"Subnet": "8.8.8.0/24"},
+                {"Subnet": "0.0.0.0/0"},
+                {"Subnet": "10.0.0.0/8"},
+                {"Subnet": "10.8.0.0/24"},
+                {"Subnet": "10.9.0.0/24", "Gateway": "10.8.0.1"},
+                {"Subnet": "10.9.0.0/24", "Gateway": "169.254.169.254"},
+                {"Subnet": "10.9.0.0/24", "IPRange": "10.0.0.0/8"},
+                {"Subnet": "10.9.0.0/24", "AuxiliaryAddresses": {"x": "10.9.1.1"}},
+                {"Subnet": "::ffff:10.9.0.0/120"},
+                {"Subnet": "fd20:ce::/64"},
+                {"Gateway": "10.9.0.1"},
+                {"Subnet": "10.9.0.0/255.255.255.0/24"},
+                {"Subnet": "x"},
+            )
+        ),
     ],
 )
 def test_networks_are_bridges_of_declared_projects(change: Body) -> None:
     good = {
-        "Name": "net",
+        "Name": f"{OWN}_net",
         "Driver": "bridge",
         "Labels": {PROJECT: OWN},
         "Options": None,
@@ -266,17 +287,96 @@ def test_networks_are_bridges_of_declared_projects(change: Body) -> None:
 def test_a_volume_is_no_way_to_the_host(options: Body) -> None:
     with pytest.raises(RequestRefusedError):
         pass_through(
-            "POST", "/volumes/create", orjson.dumps({"Name": "v", "Labels": {PROJECT: OWN}, "DriverOpts": options})
+            "POST",
+            "/volumes/create",
+            orjson.dumps({"Name": f"{OWN}_v", "Labels": {PROJECT: OWN}, "DriverOpts": options}),
         )
 
 
 def test_a_volume_in_memory_is_made() -> None:
     body = {
-        "Name": "v",
+        "Name": f"{OWN}_v",
         "Labels": {PROJECT: OWN},
         "DriverOpts": {"type": "tmpfs", "device": "tmpfs", "o": "size=64m,nosuid"},
     }
     pass_through("POST", "/volumes/create", orjson.dumps(body))
+
+
+@pytest.mark.parametrize("subnet", ["169.254.0.0/24", "8.8.8.0/24", "100.100.0.0/16", "fd20:ce::/64", "fd00::/8", "x"])
+def test_only_private_subnets_are_declared(subnet: str) -> None:
+    with pytest.raises(BadInputError, match="Subnet"):
+        make_policy([OWN], [], subnets=[subnet])
+
+
+def test_a_container_takes_no_address_of_the_link() -> None:
+    endpoint = {"IPAMConfig": {"LinkLocalIPs": ["169.254.169.254"]}}
+    body = container(OWN, NetworkMode="shared") | {"NetworkingConfig": {"EndpointsConfig": {"shared": endpoint}}}
+    with pytest.raises(RequestRefusedError, match="LinkLocalIPs"):
+        created(body, {(ObjectKind.NETWORK, "shared"): Fact(identity=ID, name="shared")})
+
+
+NAMES = [
+    (f"{OWN}_data", True),
+    (f"{OWN}-web-1", True),
+    (OWN, True),
+    ("other_data", False),
+    (f"{OWN}ing_data", False),
+    # Of another declared project, and of the control plane.
+    (f"{OWN}-prod_data", False),
+    ("roas-ops_data", False),
+    ("roas", False),
+]
+
+
+@pytest.mark.parametrize(("name", "allowed"), [*NAMES, ("", True), ("common", True), ("database", False)])
+@pytest.mark.parametrize("way", ["create", "Binds", "Mounts"])
+def test_a_volume_has_no_name_that_another_project_would_take(name: str, allowed: bool, way: str) -> None:
+    policy = make_policy([OWN, f"{OWN}-prod"], [], volumes=["common"])
+    host = {"Binds": [f"{name or '/y'}:/x"]} if way == "Binds" else {"Mounts": [{"Type": "volume", "Source": name}]}
+    target, body = (
+        ("/volumes/create", {"Name": name, "Labels": {PROJECT: OWN}})
+        if way == "create"
+        else (CREATE, container(OWN, **(host if name else {})))
+    )
+    asked = ("POST", target, orjson.dumps(body), policy)
+    if allowed:
+        settle(examine(*asked), {}, policy)
+    else:
+        with pytest.raises(RequestRefusedError, match="does not begin with its project's"):
+            settle(examine(*asked), {}, policy)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [*NAMES, ("database", True), ("common", False), (f"0123456789ab_{OWN}-web-1", True), ("0123456789ab_x", False)],
+)
+def test_a_container_has_no_name_that_another_project_would_take(name: str, allowed: bool) -> None:
+    policy = make_policy([OWN, f"{OWN}-prod"], [], containers=["database"])
+    facts = {(ObjectKind.CONTAINER, "web"): Fact(identity=ID, project=OWN)}
+    for target, body in (
+        (f"/containers/create?name={name}", orjson.dumps(container(OWN))),
+        (f"/containers/web/rename?name={name}", b""),
+    ):
+        if allowed:
+            settle(examine("POST", target, body, policy), facts, policy)
+        else:
+            with pytest.raises(RequestRefusedError, match="ROAS_BROKER_CONTAINERS"):
+                settle(examine("POST", target, body, policy), facts, policy)
+
+
+@pytest.mark.parametrize(("name", "allowed"), [*NAMES, ("shared", True)])
+def test_a_network_has_no_name_that_another_project_would_take(name: str, allowed: bool) -> None:
+    policy = make_policy([OWN, f"{OWN}-prod"], [], networks=["shared"])
+    body = orjson.dumps({"Name": name, "Labels": {PROJECT: OWN}})
+    if allowed:
+        examine("POST", "/networks/create", body, policy)
+    else:
+        with pytest.raises(RequestRefusedError, match="ROAS_BROKER_NETWORKS"):
+            examine("POST", "/networks/create", body, policy)
+
+
+def test_an_anonymous_volume_that_is_gone_is_made_again() -> None:
+    assert created(container(OWN, Binds=[f"{ID}:/x"]))
 
 
 ACTIONS = ("start", "stop", "restart", "kill", "wait", "pause", "unpause")
@@ -284,7 +384,7 @@ ON_CONTAINERS = [
     ("GET", "/containers/web/logs?stdout=1"),
     ("GET", "/containers/web/stats?stream=0"),
     *(("POST", f"/containers/web/{action}") for action in ACTIONS),
-    ("POST", "/containers/web/rename?name=y"),
+    ("POST", f"/containers/web/rename?name={OWN}-y"),
     ("PUT", "/containers/web/archive?path=/"),
     ("DELETE", "/containers/web?force=1"),
 ]  # fmt: skip

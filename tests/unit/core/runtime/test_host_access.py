@@ -24,6 +24,19 @@ from models.enrolment import pool_of, run_tag
 POOL = "host-alpha"
 # The same in each process of a test run: they stand in the names of tests.
 RUN, TASK, DEPLOYMENT = (str(UUID(int=number)) for number in (0xA, 0xB, 0xC))
+NEW_RUN, NEW_TASK = Claim(Belonging.FLOW_RUN, RUN, may_be_new=True), Claim(Belonging.TASK_RUN, TASK, may_be_new=True)
+AUTOMATION = {
+    "owner_resource": f"prefect.deployment.{DEPLOYMENT}",
+    "trigger": {"type": "event", "match": {"roas.environment": "shop", "roas.handled": "no"}},
+    "actions": [
+        {
+            "type": "run-deployment",
+            "source": "selected",
+            "deployment_id": DEPLOYMENT,
+            "parameters": {"environment": "shop", "text": "{{ event.payload.text }}"},
+        }
+    ],
+}
 
 
 def asked(method: str, path: str, body: Any = None) -> frozenset[Claim]:
@@ -51,7 +64,26 @@ def test_what_belongs_to_nobody_or_the_pool_itself_claims_nothing(path: str) -> 
             "POST",
             "/logs/",
             [{"flow_run_id": RUN}, {"flow_run_id": None, "task_run_id": TASK}, {"flow_run_id": None}],
-            {Claim(Belonging.FLOW_RUN, RUN), Claim(Belonging.TASK_RUN, TASK)},
+            {Claim(Belonging.FLOW_RUN, RUN), Claim(Belonging.TASK_RUN, TASK), NEW_RUN, NEW_TASK},
+        ),
+        (
+            "POST",
+            "/logs/",
+            [{"flow_run_id": RUN, "task_run_id": TASK}],
+            {Claim(Belonging.FLOW_RUN, RUN), NEW_RUN, NEW_TASK},
+        ),
+        (
+            "POST",
+            "/artifacts/",
+            {"flow_run_id": RUN, "task_run_id": TASK, "data": {"deployment_id": "d-1"}},
+            {Claim(Belonging.FLOW_RUN, RUN), NEW_RUN, NEW_TASK},
+        ),
+        ("POST", "/task_runs/", {"id": TASK, "flow_run_id": RUN}, {Claim(Belonging.FLOW_RUN, RUN), NEW_RUN, NEW_TASK}),
+        (
+            "POST",
+            f"/flow_runs/{RUN}/set_state",
+            {"state": {"type": "RUNNING", "state_details": {"task_run_id": TASK}}},
+            {Claim(Belonging.FLOW_RUN, RUN), NEW_TASK},
         ),
         ("POST", "/flow_runs/", {}, set()),
         (
@@ -60,7 +92,7 @@ def test_what_belongs_to_nobody_or_the_pool_itself_claims_nothing(path: str) -> 
             {"key": "watch-my-shop", "metadata_": {"roas.environment": "my_shop"}},
             {Claim(Belonging.ENVIRONMENT, "my_shop")},
         ),
-        ("POST", "/flow_runs/", {"parent_task_run_id": TASK}, {Claim(Belonging.TASK_RUN, TASK)}),
+        ("POST", "/flow_runs/", {"parent_task_run_id": TASK}, {Claim(Belonging.TASK_RUN, TASK), NEW_TASK}),
     ],
 )
 def test_a_request_claims_what_it_names(method: str, path: str, body: Any, claims: set[Claim]) -> None:
@@ -108,7 +140,70 @@ def test_a_body_that_is_no_json_is_refused() -> None:
         claims_of("POST", "/logs/", b"[" * 100_000, POOL)
 
 
-@pytest.mark.parametrize("name", ["alpha-alerts", "fleet-alerts"])
+def test_an_automation_claims_the_environment_that_it_matches() -> None:
+    assert asked("POST", "/automations/", AUTOMATION) == {
+        Claim(Belonging.DEPLOYMENT, DEPLOYMENT),
+        Claim(Belonging.ENVIRONMENT, "shop"),
+    }
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        None,
+        {"type": "event"},
+        {"type": "event", "match": {"prefect.resource.id": "prefect.flow-run.*"}},
+        {"type": "event", "match": {"roas.environment": "*"}},
+        {"type": "event", "match": {"roas.environment": "!shop"}},
+        {"type": "event", "match": {"roas.environment": ["shop", "*"]}},
+        {"type": "compound", "match": {"roas.environment": "shop"}, "triggers": [{"type": "event"}]},
+    ],
+)
+def test_an_automation_that_others_events_trigger_is_refused(trigger: Any) -> None:
+    with pytest.raises(AccessRefusedError):
+        asked("POST", "/automations/", AUTOMATION | {"trigger": trigger})
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"text": "{{ flow_run.parameters }}"},
+        {"text": ["{% for one in flow_run.parameters %}{{ one }}{% endfor %}"]},
+        {"text": {"__prefect_kind": "jinja", "template": "x"}},
+        {"text": {"__prefect_kind": "workspace_variable", "variable_name": "x"}},
+    ],
+)
+def test_a_template_that_copies_what_is_anothers_is_refused(parameters: dict[str, Any]) -> None:
+    action = AUTOMATION["actions"][0] | {"parameters": parameters}  # type: ignore[index]
+    with pytest.raises(AccessRefusedError, match="templates"):
+        asked("POST", "/automations/", AUTOMATION | {"actions": [action]})
+
+
+@pytest.mark.parametrize("path", ["/flow_runs/", f"/deployments/{DEPLOYMENT}/create_flow_run"])
+def test_a_run_gets_no_variable_and_no_block_of_the_control_plane(path: str) -> None:
+    for body in (
+        {"parameters": {"x": {"__prefect_kind": "workspace_variable", "variable_name": "x"}}},
+        {"infrastructure_document_id": RUN},
+    ):
+        with pytest.raises(AccessRefusedError):
+            asked("POST", path, body)
+
+
+@pytest.mark.parametrize("path", ["/flow_runs/", f"/deployments/{DEPLOYMENT}/create_flow_run"])
+def test_a_key_by_which_a_run_is_made_once_is_its_host_s_own(path: str) -> None:
+    passed_on = narrowed("POST", path, b'{"idempotency_key": "nightly"}', POOL)
+    assert json.loads(passed_on)["idempotency_key"] == f"{POOL} nightly"
+
+
+@pytest.mark.parametrize(
+    "name", ["alpha-alerts", "alpha-2--alerts", "alpha-2-alerts", "fleet-alerts", "fleet-x--alerts", "beta--alerts"]
+)
+def test_channels_of_another_host_are_not_read(name: str) -> None:
+    with pytest.raises(AccessRefusedError, match="begins with alpha-- or fleet--"):
+        asked("GET", f"/block_types/slug/slack-webhook/block_documents/name/{name}")
+
+
+@pytest.mark.parametrize("name", ["alpha--alerts", "fleet--alerts"])
 def test_channels_of_its_own_and_of_all_are_read(name: str) -> None:
     assert asked("GET", f"/block_types/slug/slack-webhook/block_documents/name/{name}") == frozenset()
 
@@ -153,7 +248,10 @@ def test_an_event_claims_the_runs_and_environments_that_it_names() -> None:
     ours = {"prefect.resource.id": "roas.shop.web", "roas.environment": "shop"}
     assert event_claims(event(ours)) == {Claim(Belonging.ENVIRONMENT, "shop")}
     task = {"prefect.resource.id": f"prefect.task-run.{TASK}"}
-    assert event_claims(event(task, f"prefect.flow-run.{RUN}")) == {Claim(Belonging.FLOW_RUN, RUN)}
+    assert event_claims(event(task, f"prefect.flow-run.{RUN}")) == {Claim(Belonging.FLOW_RUN, RUN), NEW_TASK}
+    taken = json.loads(event({"prefect.resource.id": f"prefect.task-run.{RUN}"}, f"prefect.flow-run.{RUN}"))
+    taken["payload"] = {"task_run": {"id": TASK, "flow_run_id": RUN}}
+    assert event_claims(json.dumps(taken)) >= {NEW_TASK, NEW_RUN}
 
 
 @pytest.mark.parametrize(
