@@ -11,13 +11,14 @@ from flows.deployment.startup import startup
 from flows.deployment.update import update
 from flows.storage.restore import restore
 from flows.storage.snapshot import snapshot
-from models.failures import HalfRestoredError, RoasError, SnapshotError
+from models.failures import HalfRestoredError, RoasError, SnapshotError, StartFailedError
 from models.operations import OperationStatus
 from models.snapshots import DataSnapshot
 from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
     declare,
     image,
     last,
+    restic,
     shop,
     shop_with,
 )
@@ -25,9 +26,10 @@ from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F
 from tests.support.data_application import Data
 from tests.support.killed_flow import killed_flow
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(1800), pytest.mark.campaign(seconds=60)]
 
 USED = ("db", "app")
+WITH_CACHE = (*USED, "cache")
 STATE = "app/srv/state/app.db"
 FORWARD = (
     ("before", "safety snapshot"),
@@ -45,24 +47,24 @@ BACK = (
 )
 
 
-def serves(place: Place) -> bool:  # noqa: F811
-    return place.containers(running=True) == ["app", "db"]
+def serves(place: Place, used: tuple[str, ...] = USED) -> bool:  # noqa: F811
+    return place.containers(running=True) == sorted(used)
 
 
-async def ready(place: Place) -> tuple[Data, DataSnapshot, dict[str, str]]:  # noqa: F811
+async def ready(place: Place, used: tuple[str, ...] = USED) -> tuple[Data, DataSnapshot, dict[str, str]]:  # noqa: F811
     """The application with a snapshot, and what that holds."""
-    data = await shop_with(place, *USED, more=", keep: {last: 99}")
-    data.fill("before", USED)
-    was = data.held(USED)
+    data = await shop_with(place, *used, more=", keep: {last: 99}")
+    data.fill("before", used)
+    was = data.held(used)
     return data, await snapshot("test"), was
 
 
-def break_last_part(place: Place, taken: DataSnapshot) -> None:  # noqa: F811
-    """Let a snapshot lack its last part in the repository."""
-    broken = replace(taken.parts[-1], restic_id="0" * 64)
-    with place.stores() as stores:
-        stores.snapshots.forget(taken.snapshot_id)
-        stores.snapshots.begin(replace(taken, parts=(*taken.parts[:-1], broken)))
+def with_unusable_cache(place: Place, taken: DataSnapshot) -> DataSnapshot:  # noqa: F811
+    """The same snapshot with a part that can be read, and that no server can load."""
+    saved = restic(place, "backup", "--quiet", "--stdin", "--stdin-filename", "cache", given=b"no dump of Redis")
+    (cache,) = (one for one in taken.parts if one.name == "cache")
+    broken = replace(cache, restic_id=str(saved["snapshot_id"]), bytes=16)
+    return replace(taken, parts=tuple(broken if one is cache else one for one in taken.parts))
 
 
 async def resume(place: Place, taken: DataSnapshot) -> None:  # noqa: F811
@@ -84,20 +86,23 @@ async def test_a_killed_restore_that_is_resumed_ends_with_the_data_of_the_snapsh
 
 
 async def test_a_killed_restore_that_fails_ends_with_the_data_of_before_it(shop: Place) -> None:  # noqa: F811
-    data, taken, _ = await ready(shop)
-    break_last_part(shop, taken)
+    data, taken, _ = await ready(shop, WITH_CACHE)
+    broken = with_unusable_cache(shop, taken)
+    with shop.stores() as stores:
+        stores.snapshots.forget(taken.snapshot_id)
+        stores.snapshots.begin(broken)
 
     for moment in BACK:
-        data.fill("after", USED)
-        now = data.held(USED)
+        data.fill("after", WITH_CACHE)
+        now = data.held(WITH_CACHE)
         killed_flow("restore", {"environment": "test", "snapshot": taken.snapshot_id, "confirmed": True}, *moment)
         with pytest.raises(RoasError):
             await resume(shop, taken)
 
-        assert data.held(USED) == now, moment
+        assert data.held(WITH_CACHE) == now, moment
         assert last(shop).status is OperationStatus.FAILED, moment
         assert "undo_failed" not in last(shop).details, moment
-        assert serves(shop), moment
+        assert serves(shop, WITH_CACHE), moment
         await startup("test")
 
 
@@ -123,31 +128,21 @@ async def test_a_restore_that_another_one_overtook_is_not_resumed_into_its_data(
 async def test_a_restore_over_half_restored_data_that_fails_brings_back_the_data_of_before_both(
     shop: Place,  # noqa: F811
 ) -> None:
-    data, taken, _ = await ready(shop)
-    data.fill("after", USED)
-    now = data.held(USED)
+    data, taken, _ = await ready(shop, WITH_CACHE)
+    data.fill("after", WITH_CACHE)
+    now = data.held(WITH_CACHE)
     asked = {"environment": "test", "snapshot": taken.snapshot_id, "confirmed": True}
     killed_flow("restore", asked, "after", "restored", "db/shop")
-    broken = await _another(shop, taken)
+    broken = replace(with_unusable_cache(shop, taken), snapshot_id=f"{taken.snapshot_id}-b")
+    with shop.stores() as stores:
+        stores.snapshots.begin(broken)
 
-    with pytest.raises(SnapshotError):
+    with pytest.raises(StartFailedError, match="cache"):
         await restore("test", snapshot=broken.snapshot_id, confirmed=True)
 
-    assert data.held(USED) == now
-    assert serves(shop)
+    assert data.held(WITH_CACHE) == now
+    assert serves(shop, WITH_CACHE)
     await startup("test")
-
-
-async def _another(place: Place, taken: DataSnapshot) -> DataSnapshot:  # noqa: F811
-    """A second snapshot, which lacks its last part."""
-    broken = replace(
-        taken,
-        snapshot_id=f"{taken.snapshot_id}-b",
-        parts=(*taken.parts[:-1], replace(taken.parts[-1], restic_id="0" * 64)),
-    )
-    with place.stores() as stores:
-        stores.snapshots.begin(broken)
-    return broken
 
 
 @pytest.mark.parametrize(
