@@ -152,12 +152,14 @@ async def test_all_is_as_compose_leaves_it(place: Path, monkeypatch: pytest.Monk
     )
 
 
+@pytest.mark.campaign
 async def test_services_of_a_profile_that_is_on_are_started(place: Path) -> None:
     file = application(place, "services: {app: *stays, debug: {<<: *stays, profiles: [debug], depends_on: [app]}}")
     found = await compare(file, hold_seconds=0.3, settle_seconds=1, profiles=["debug"])
     assert (found.outcome, found.why) == (ComposeOutcome.SAME, "")
 
 
+@pytest.mark.campaign
 async def test_a_network_that_others_own_is_joined_and_stays(place: Path) -> None:
     network = f"roas-same-{secrets.token_hex(4)}"
     subprocess.run(["docker", "network", "create", network], check=True, capture_output=True)
@@ -175,6 +177,7 @@ async def test_a_network_that_others_own_is_joined_and_stays(place: Path) -> Non
         subprocess.run(["docker", "network", "rm", network], check=True, capture_output=True)
 
 
+@pytest.mark.campaign
 async def test_jobs_that_have_finished_are_done_which_compose_calls_a_failure(place: Path) -> None:
     file = application(
         place,
@@ -191,6 +194,7 @@ async def test_jobs_that_have_finished_are_done_which_compose_calls_a_failure(pl
     assert "all else is the same" in found.why
 
 
+@pytest.mark.campaign
 async def test_a_job_that_fails_fails_the_start_as_with_compose(place: Path) -> None:
     file = application(
         place,
@@ -206,6 +210,7 @@ async def test_a_job_that_fails_fails_the_start_as_with_compose(place: Path) -> 
     assert "app was not started because it depends on first" in found.why
 
 
+@pytest.mark.campaign
 async def test_a_crash_loop_that_compose_passes_fails_the_start(place: Path) -> None:
     file = application(
         place, "services: {app: {image: IMAGE, restart: always, command: [sh, -c, 'sleep 1.2; exit 1']}}"

@@ -19,7 +19,7 @@ from tests.e2e.fleet.conftest import Host, made_host
 
 MAKE_BLOCK = "from prefect.blocks.system import Secret; Secret(value='x').save('encrypted-for-tests', overwrite=True)"
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600), pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600), pytest.mark.campaign(seconds=15)]
 
 
 @pytest.fixture(scope="module")

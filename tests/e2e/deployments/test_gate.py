@@ -98,6 +98,7 @@ async def test_an_override_goes_on_and_is_recorded(place: Place, images: Registr
     assert gate["policies"][0]["outcome"] == "refused"
 
 
+@pytest.mark.campaign
 async def test_a_command_judges_the_document(place: Place, images: Registry) -> None:  # noqa: F811
     check = place.folder / "check.py"
     check.write_text(
@@ -143,6 +144,7 @@ async def test_a_secret_reaches_no_policy_and_no_record(
     assert "hunter2" not in json.dumps(last(place).details, default=str)
 
 
+@pytest.mark.campaign
 async def test_a_plan_says_which_policies_wait_for_the_image(place: Place, images: Registry) -> None:  # noqa: F811
     policies = [
         NOT_ROOT,
@@ -168,6 +170,7 @@ async def test_a_plan_says_which_policies_wait_for_the_image(place: Place, image
     assert last(place).details["gate"]["outcome"] == "warned"
 
 
+@pytest.mark.campaign
 async def test_a_policy_is_tried_without_an_update(place: Place, images: Registry) -> None:  # noqa: F811
     await started(place, images, "try", f"{{policies: [{NOT_ROOT}]}}", AS_ROOT)
     environment = find_environment("test")
@@ -215,6 +218,7 @@ def report(folder: Path, image_id: str, *numbers: int) -> None:
     (folder / f"{image_id.removeprefix('sha256:')[:12]}.json").write_text(json.dumps(found))
 
 
+@pytest.mark.campaign
 async def test_the_difference_of_two_scans_decides(place: Place, images: Registry, trivy: Path) -> None:  # noqa: F811
     await started(place, images, "scan", "{scan: {program: trivy}}", AS_USER)
     old = inspect(place, "web", "{{.Image}}")
@@ -236,6 +240,7 @@ async def test_the_difference_of_two_scans_decides(place: Place, images: Registr
     assert asked == [new[7:19], old[7:19], new[7:19], old[7:19]]
 
 
+@pytest.mark.campaign
 async def test_a_scanner_without_a_database_warns_or_refuses(
     place: Place,  # noqa: F811
     images: Registry,

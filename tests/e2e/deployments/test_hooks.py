@@ -199,6 +199,7 @@ async def test_all_data_is_saved_before_a_hook_that_may_change_it(place: Place) 
     assert details["data"].endswith(f"snapshot {snapshot['id']} was taken before")
 
 
+@pytest.mark.campaign
 async def test_a_migration_that_hangs_is_stopped_at_its_limit(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -227,6 +228,7 @@ async def test_a_smoke_test_that_finds_wrong_answers_brings_the_old_version_back
     nothing_is_left(place)
 
 
+@pytest.mark.campaign
 async def test_a_hook_that_warns_fails_nothing(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -256,6 +258,7 @@ async def test_what_a_hook_prints_of_a_secret_is_not_kept(place: Place, monkeypa
     assert "tr-4471-secret-value" not in kept
 
 
+@pytest.mark.campaign
 async def test_a_hook_of_a_service_that_does_not_exist_touches_nothing(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -268,6 +271,7 @@ async def test_a_hook_of_a_service_that_does_not_exist_touches_nothing(place: Pl
     assert version(place) == "1"
 
 
+@pytest.mark.campaign
 async def test_a_migration_needs_what_its_service_depends_on(place: Place) -> None:  # noqa: F811
     declare(place, 1, before=[migrate()])
 
@@ -336,6 +340,7 @@ async def test_a_canary_whose_memory_grows_goes_back(place: Place) -> None:  # n
     nothing_is_left(place)
 
 
+@pytest.mark.campaign
 async def test_a_canary_as_usual_passes_with_its_figures(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -436,6 +441,7 @@ async def test_a_canary_whose_runner_is_killed_is_taken_up_again(place: Place) -
     nothing_is_left(place)
 
 
+@pytest.mark.campaign
 async def test_ctrl_c_in_a_hook_ends_its_container_and_leaves_the_old_version(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")
@@ -453,6 +459,7 @@ async def test_ctrl_c_in_a_hook_ends_its_container_and_leaves_the_old_version(pl
     nothing_is_left(place)
 
 
+@pytest.mark.campaign
 async def test_hooks_run_new_images_and_a_failed_one_holds_them_back(place: Place, images: Registry) -> None:  # noqa: F811
     def published(number: int) -> str:
         well = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
@@ -494,6 +501,7 @@ async def test_hooks_run_new_images_and_a_failed_one_holds_them_back(place: Plac
     assert set(last(place).details["hook_images"]) == {"tool"}
 
 
+@pytest.mark.campaign
 async def test_the_gate_judges_an_image_that_a_hook_alone_runs(place: Place, images: Registry) -> None:  # noqa: F811
     well = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
     images.publish("gated", "ENV VERSION=1", "USER 1000", well)

@@ -108,6 +108,7 @@ def test_the_wheel_holds_what_is_read_and_is_light(wheel: Path) -> None:
 @pytest.mark.engine
 @pytest.mark.flow
 @pytest.mark.timeout(900)
+@pytest.mark.campaign
 def test_an_application_is_adopted_and_started_from_an_empty_place(roas: Installed) -> None:
     before = files_below(roas.home)
 

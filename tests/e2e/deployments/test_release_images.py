@@ -44,6 +44,7 @@ async def test_a_service_that_is_built_without_an_image_name_is_rolled_back(plac
         subprocess.run(["docker", "rmi", "-f", f"{place.project}-web"], capture_output=True, check=False)
 
 
+@pytest.mark.campaign
 async def test_an_image_that_is_gone_here_is_pulled_again_by_its_digest(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("gone", "ENV VERSION=1", WELL)
     place.declare(service("web", images.image("gone")))

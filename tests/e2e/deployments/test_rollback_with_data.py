@@ -61,6 +61,7 @@ async def test_an_update_whose_data_cannot_be_saved_touches_no_container(shop: P
     assert last(shop).details["rolled_back_to"]
 
 
+@pytest.mark.campaign
 async def test_a_release_without_a_snapshot_changes_nothing(shop: Place) -> None:  # noqa: F811
     data = await shop_with(shop, "app", more=", before_updates: never")
     data.fill("before", ("app",))

@@ -98,6 +98,7 @@ def test_the_job_ends_well_and_the_bot_says_how_it_is(sample: Running) -> None:
         ("redis", "noauth", "WRONGPASS"),
     ],
 )
+@pytest.mark.campaign
 def test_a_failure_asked_for_is_seen_and_ends(sample: Running, service: str, mode: str, words: str) -> None:
     before = time.time()
     sample.fail(service, mode)
@@ -108,6 +109,7 @@ def test_a_failure_asked_for_is_seen_and_ends(sample: Running, service: str, mod
     sample.await_event(service, "health_status: healthy", since=before)
 
 
+@pytest.mark.campaign
 def test_a_leak_meets_its_limit(sample: Running) -> None:
     before = time.time()
     sample.fail("bot", "leak")
@@ -115,6 +117,7 @@ def test_a_leak_meets_its_limit(sample: Running) -> None:
     sample.await_event("bot", "start", since=before)
 
 
+@pytest.mark.campaign
 def test_services_end_with_exit_code_0_when_stopped(new_sample: Callable[[], Running]) -> None:
     running = new_sample()
     assert running.compose("up", "--detach", "--wait").returncode == 0
@@ -134,6 +137,7 @@ def test_services_end_with_exit_code_0_when_stopped(new_sample: Callable[[], Run
         ("FAIL_BOT", "bot", "RuntimeError: asked to fail"),
     ],
 )
+@pytest.mark.campaign
 def test_a_failure_from_the_start_ends_the_start(
     new_sample: Callable[[], Running], variable: str, service: str, words: str
 ) -> None:

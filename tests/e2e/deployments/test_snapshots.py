@@ -78,6 +78,7 @@ async def test_what_was_saved_is_restored_as_it_was(shop: Place) -> None:
     assert data.held(ALL) == was
 
 
+@pytest.mark.campaign
 async def test_roles_and_grants_of_postgresql_come_back_and_a_rehearsal_proves_it(shop: Place) -> None:
     declare(shop, "db")
     await startup("test")
@@ -141,6 +142,7 @@ async def runs_in_database(shop: Place, program: str) -> bool:
     return program in listed.stdout
 
 
+@pytest.mark.campaign
 async def test_a_database_serves_and_no_argument_shows_its_password_while_it_is_saved(shop: Place) -> None:
     data = await shop_with(shop, "db")
     data.postgresql("create table rows as select generate_series(1, 1500000) as id, repeat('x', 100) as text")

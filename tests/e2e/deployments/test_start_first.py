@@ -165,6 +165,7 @@ async def test_a_service_in_two_networks_keeps_its_names_in_both(place: Place) -
     assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
 
 
+@pytest.mark.campaign
 async def test_the_image_that_failed_beside_the_old_container_is_held_back(place: Place, images: Registry) -> None:  # noqa: F811
     order = "{update_config: {order: start-first}}"
     images.publish("beside", "ENV VERSION=1", WELL)

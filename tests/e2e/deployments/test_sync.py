@@ -138,6 +138,7 @@ async def test_a_new_commit_is_updated_to_and_its_status_is_success(
     assert states(server, second) == ["pending", "success"]
 
 
+@pytest.mark.campaign
 async def test_a_commit_that_changes_nothing_of_the_application_becomes_a_release(
     place: Place,  # noqa: F811
     shop: Repository,
@@ -210,6 +211,7 @@ async def test_a_rollback_pins_the_revision_until_a_user_lifts_it(place: Place, 
     assert "VERSION=3" in of_container(place, "{{.Config.Env}}")
 
 
+@pytest.mark.campaign
 async def test_a_source_that_cannot_be_fetched_is_an_update_that_failed(place: Place, shop: Repository) -> None:  # noqa: F811
     shop.commit("Open the shop", compose("1"))
     declare(place, shop)
@@ -280,6 +282,7 @@ async def test_an_environment_that_was_stopped_stays_stopped(place: Place, shop:
     assert place.containers(running=True) == []
 
 
+@pytest.mark.campaign
 async def test_a_status_server_that_is_away_fails_no_update_and_gets_it_later(
     place: Place,  # noqa: F811
     shop: Repository,
@@ -382,6 +385,7 @@ async def test_a_revision_brings_no_judge_of_its_own(place: Place, shop: Reposit
     assert mounted(place) == "of version 1"
 
 
+@pytest.mark.campaign
 async def test_a_revision_that_the_gate_refuses_changes_neither_checkout_nor_containers(
     place: Place,  # noqa: F811
     shop: Repository,

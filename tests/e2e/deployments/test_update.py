@@ -77,6 +77,7 @@ async def test_a_start_takes_a_moved_tag_as_its_plan_says(place: Place, images: 
         assert set(stores.progress.interruptions("test")) == {"web", "worker"}
 
 
+@pytest.mark.campaign
 async def test_a_start_without_a_pull_policy_leaves_a_moved_tag_alone(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("missing", "ENV VERSION=1", WELL)
     place.declare(service("web", images.image("missing")))
@@ -92,6 +93,7 @@ async def test_a_start_without_a_pull_policy_leaves_a_moved_tag_alone(place: Pla
     assert [(one.service, "moved in its registry" in one.changes) for one in found.updates] == [("web", True)]
 
 
+@pytest.mark.campaign
 async def test_a_plan_of_before_the_tag_moved_touches_nothing(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("late", "ENV VERSION=1", WELL)
     place.declare(service("web", images.image("late"), pull_policy="always"))
@@ -123,6 +125,7 @@ async def test_an_image_that_fails_is_left_again_with_its_name(place: Place, ima
     assert last(place).details["image_names_restored"] == [images.image("bad")]
 
 
+@pytest.mark.campaign
 async def test_a_registry_that_is_away_fails_no_plan(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("away", WELL)
     place.declare(service("web", images.image("away"), pull_policy="always"))
@@ -161,6 +164,7 @@ async def test_a_changed_build_context_is_built_and_replaces_its_service(place: 
         subprocess.run(["docker", "rmi", "-f", images.image("built")], capture_output=True, check=False)
 
 
+@pytest.mark.campaign
 async def test_a_build_that_gives_the_same_content_replaces_nothing(place: Place, images: Registry) -> None:  # noqa: F811
     context: Path = place.folder / "app"
     context.mkdir()
@@ -194,6 +198,7 @@ async def test_a_build_that_gives_the_same_content_replaces_nothing(place: Place
         subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
 
 
+@pytest.mark.campaign
 async def test_a_changed_secret_of_the_environment_restarts_its_service_with_it(
     place: Place,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -328,6 +333,7 @@ async def test_an_image_that_cannot_be_pulled_touches_nothing(place: Place, imag
     assert image_id(images.image("gone")) == inspect(place, "web", "{{.Image}}")
 
 
+@pytest.mark.campaign
 async def test_a_build_that_fails_touches_nothing_and_says_what_it_printed(place: Place, images: Registry) -> None:  # noqa: F811
     context: Path = place.folder / "app"
     context.mkdir()
@@ -357,6 +363,7 @@ async def test_a_build_that_fails_touches_nothing_and_says_what_it_printed(place
         subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
 
 
+@pytest.mark.campaign
 async def test_a_build_that_fails_is_not_built_again_until_its_context_changes(place: Place, images: Registry) -> None:  # noqa: F811
     context: Path = place.folder / "app"
     context.mkdir()
@@ -380,6 +387,7 @@ async def test_a_build_that_fails_is_not_built_again_until_its_context_changes(p
         subprocess.run(["docker", "rmi", "-f", images.image("own")], capture_output=True, check=False)
 
 
+@pytest.mark.campaign
 async def test_a_new_container_is_started_as_soon_as_compose_gave_it_its_name(place: Place) -> None:  # noqa: F811
     place.declare(service("web", "debian:trixie-slim", command="[sh, -c, 'touch /tmp/well; exec sleep 600']"))
     await startup("test")
@@ -400,6 +408,7 @@ async def test_a_new_container_is_started_as_soon_as_compose_gave_it_its_name(pl
     assert read_plan(environment, OF_UPDATE).of("web").action is PlannedAction.KEEP
 
 
+@pytest.mark.campaign
 async def test_an_update_without_a_pull_proves_what_it_replaced(place: Place) -> None:  # noqa: F811
     place.declare(
         service("web", "debian:trixie-slim", command="[sh, -c, 'touch /tmp/well; exec sleep 600']", pull_policy="never")

@@ -53,6 +53,7 @@ def labels(version: str, revision: str) -> str:
     return f'LABEL {PREFIX}.version="{version}" {PREFIX}.revision="{revision}"'
 
 
+@pytest.mark.campaign
 async def test_an_update_outside_of_its_windows_is_refused_and_runs_with_now(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("window", "ENV VERSION=1", WELL)
     place.declare(service("web", images.image("window")), update=closed())
@@ -132,6 +133,7 @@ async def test_a_young_image_is_not_taken_yet_and_its_name_stays(place: Place, i
     assert "VERSION=2" in inspect(place, "web", "{{.Config.Env}}")
 
 
+@pytest.mark.campaign
 async def test_a_name_that_refers_to_a_held_back_image_is_given_back(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("back", "ENV VERSION=1", WELL)
     name = images.image("back")
@@ -154,6 +156,7 @@ async def test_a_name_that_refers_to_a_held_back_image_is_given_back(place: Plac
     assert image_id(name) == image
 
 
+@pytest.mark.campaign
 async def test_what_changes_is_said_by_plan_record_release_and_repository(place: Place, images: Registry) -> None:  # noqa: F811
     def git(*words: str) -> str:
         command = ["git", "-C", str(place.folder), "-c", "user.name=T", "-c", "user.email=t@example.com", *words]
@@ -189,6 +192,7 @@ async def test_what_changes_is_said_by_plan_record_release_and_repository(place:
     assert "web 1.2 -> 1.3" in roas("releases", "test").stdout.replace("\n", " ")
 
 
+@pytest.mark.campaign
 async def test_a_rollback_without_an_earlier_release_opens_no_ticket(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("alone", WELL)
     place.declare(service("web", images.image("alone")))

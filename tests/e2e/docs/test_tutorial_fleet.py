@@ -32,7 +32,7 @@ from tests.support.ports import free_port
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 from tests.support.tls_front import tls_front
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=120)]
 
 _NAME, _PORT = "ops.example.com", 4443
 _ON = re.compile(r"# on (\S+)\n")

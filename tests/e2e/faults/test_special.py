@@ -28,7 +28,7 @@ from tests.e2e.faults.scenes import HEALTH, IMAGE, WELL, Scene, broken, says
 from tests.e2e.flows.test_interruption import roas, signal_at
 from tests.support.engines import OwnEngine
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=15)]
 
 ILL = broken("base", command=says("echo no licence found; exit 1"))
 LATE = broken("base", command=["sleep", "600"], healthcheck=HEALTH | {"start_period": "60s"})

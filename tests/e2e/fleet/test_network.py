@@ -16,7 +16,7 @@ from tests.e2e.fleet.control_plane import ReachedControlPlane, control_plane_at
 from tests.support.engines import engine_for_a_while
 from tests.support.slow_network import SlowNetwork, slow_network
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=90)]
 
 
 @dataclass(frozen=True, slots=True)

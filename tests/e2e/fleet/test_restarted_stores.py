@@ -17,7 +17,7 @@ from tests.e2e.fleet.conftest import WAITING, Host
 from tests.e2e.fleet.control_plane import OwnControlPlane, own_control_plane
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=25)]
 
 
 @pytest.fixture

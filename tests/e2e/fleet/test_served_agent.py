@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.campaign
 def test_one_process_watches_all_environments_of_serve(host: Host) -> None:
     names = [host.declare(), host.declare()]
     for name in names:

@@ -13,7 +13,7 @@ from tests.e2e.faults.outages import HOLD_GATE, held_by_another_process
 from tests.e2e.fleet.conftest import Host
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
-pytestmark = [pytest.mark.engine, pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.campaign(seconds=30)]
 
 
 @pytest.fixture(scope="module")

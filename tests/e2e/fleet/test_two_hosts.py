@@ -16,7 +16,7 @@ from tests.e2e.fleet.conftest import Host, made_host
 from tests.e2e.fleet.control_plane import ReachedControlPlane, control_plane_at
 from tests.support.namespaces import machines
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=60)]
 
 PAGE = """
 web:

@@ -63,6 +63,7 @@ async def test_a_container_is_made_anew_and_proven(place: Place) -> None:
     assert place.containers(running=True) == ["web"]
 
 
+@pytest.mark.campaign
 async def test_the_ticket_of_a_taken_port_names_who_holds_it(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
@@ -76,6 +77,7 @@ async def test_the_ticket_of_a_taken_port_names_who_holds_it(place: Place) -> No
     assert f"(pid {os.getpid()})" in ticket.title
 
 
+@pytest.mark.campaign
 async def test_a_dry_run_of_a_person_leaves_no_ticket_and_no_open_error(place: Place) -> None:
     place.declare(well("web"))
     await startup("test")
@@ -106,6 +108,7 @@ async def test_a_dry_run_proposes_once_and_touches_nothing(place: Place) -> None
         assert (proposal.points, proposal.success, stores.tickets.find()) == (0, None, [])
 
 
+@pytest.mark.campaign
 async def test_a_container_taken_out_of_its_network_is_connected_again_by_all_its_names(place: Place) -> None:
     place.declare(well("web") + well("top"))
     await startup("test")
@@ -124,6 +127,7 @@ async def test_a_container_taken_out_of_its_network_is_connected_again_by_all_it
 
 
 @pytest.mark.parametrize("engine_has_acted", [False, True])
+@pytest.mark.campaign
 async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, engine_has_acted: bool) -> None:
     place.declare(well("web"), recovery="{dry_run: true}")
     await startup("test")
@@ -155,6 +159,7 @@ async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, 
         assert taken.steps[0].started_at == begun.started_at
 
 
+@pytest.mark.campaign
 async def test_what_failed_again_after_a_dead_runner_had_started_it_is_started_again(place: Place) -> None:
     place.declare(well("web"), recovery="{dry_run: true}")
     await startup("test")
@@ -180,6 +185,7 @@ async def test_what_failed_again_after_a_dead_runner_had_started_it_is_started_a
 
 
 @pytest.mark.parametrize("wish", ["stop", "pause", "maintenance", "dry run"])
+@pytest.mark.campaign
 async def test_what_a_person_wants_since_a_runner_died_ends_its_attempt(place: Place, wish: str) -> None:
     place.declare(well("web"), recovery="{dry_run: true}")
     await startup("test")
@@ -215,6 +221,7 @@ async def test_what_a_person_wants_since_a_runner_died_ends_its_attempt(place: P
         assert stores.tickets.find() == [] or wish == "dry run"
 
 
+@pytest.mark.campaign
 async def test_a_container_that_a_cut_off_step_had_stopped_was_stopped_by_nobody(place: Place) -> None:
     place.declare(well("web"), recovery="{dry_run: true}")
     await startup("test")

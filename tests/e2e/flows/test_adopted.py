@@ -105,6 +105,7 @@ def project(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("application", APPLICATIONS)
+@pytest.mark.campaign(seconds=20)
 def test_what_init_writes_validates_and_its_start_is_proven(application: str, tmp_path: Path, project: str) -> None:
     folder = tmp_path / "app"
     for name, text in APPLICATIONS[application].items():

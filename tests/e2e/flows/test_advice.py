@@ -80,6 +80,7 @@ def assert_works(shell: Shell, command: str) -> str:
 
 
 @pytest.mark.parametrize("cause", list(SAYS))
+@pytest.mark.campaign
 def test_advice_works_after_a_failed_start_of_bare_compose_files(place: Place, shell: Shell, cause: str) -> None:
     script = f'echo "{SAYS[cause]}" >&2; exit 3'
     place.declare(f"web:\n  image: {IMAGE}\n  command: [sh, -c, '{script}']\n")
@@ -115,6 +116,7 @@ def test_advice_works_while_the_service_still_runs(place: Place, shell: Shell) -
         assert_works(shell, command)
 
 
+@pytest.mark.campaign
 def test_the_service_that_filled_its_own_small_disk_is_not_advised_to_prune_images(place: Place, shell: Shell) -> None:
     script = "dd if=/dev/zero of=/small/file bs=64k 2>&1; exit 3"
     place.declare(f"web:\n  image: {IMAGE}\n  tmpfs: ['/small:size=1m']\n  command: [sh, -c, '{script}']\n")

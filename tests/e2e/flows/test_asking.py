@@ -185,6 +185,7 @@ async def test_a_run_that_gave_up_is_retried_from_the_step_that_failed(place: Pl
     assert the_ticket(place).state is TicketState.RESOLVED
 
 
+@pytest.mark.campaign
 async def test_a_ticket_that_is_settled_before_its_run_begins_is_not_asked_about(place: Place) -> None:
     run = await opened_by_somebody_else(place)
     ticket, known = the_ticket(place), TicketEntry(at=datetime.now(UTC), by="ann", what="skip: known")
@@ -195,6 +196,7 @@ async def test_a_ticket_that_is_settled_before_its_run_begins_is_not_asked_about
     assert attempts(place) == []
 
 
+@pytest.mark.campaign
 async def test_a_question_that_nobody_answers_ends_failed_and_its_ticket_can_be_answered_later(place: Place) -> None:
     place.declare(well("web"), recovery=ASKED)
     run = await begin(text=ZEBRA)
@@ -245,6 +247,7 @@ async def two_steps() -> list[str]:
     return [await step_that_fails_once(context, step) for step in steps]
 
 
+@pytest.mark.campaign
 async def test_a_step_that_failed_with_an_exception_that_json_cannot_make_again_is_repeated(place: Place) -> None:
     place.declare(well("web"))
     async with get_client() as client:

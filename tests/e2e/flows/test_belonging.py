@@ -126,6 +126,7 @@ async def test_the_first_operation_binds_an_environment_and_carries_its_host(fle
     assert (host.name, host.dismissed_at is not None) == ("beta", True), "a single command is no contact"
 
 
+@pytest.mark.campaign
 async def test_an_environment_that_is_moved_while_an_operation_waits_is_refused(fleet: Place) -> None:
     async def load(recorder: OperationRecorder) -> None:
         open_stores().hosts.bind("test", ALPHA)
@@ -142,6 +143,7 @@ async def test_an_environment_that_is_moved_while_an_operation_waits_is_refused(
     assert open_stores().errors.unresolved("test") == []
 
 
+@pytest.mark.campaign
 async def test_a_watch_ends_when_its_environment_is_moved(fleet: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.recovery.watch.SWEEP", timedelta(seconds=0.2))
     stores = open_stores()
@@ -157,6 +159,7 @@ async def test_a_watch_ends_when_its_environment_is_moved(fleet: Place, monkeypa
         await run()
 
 
+@pytest.mark.campaign
 def test_resume_on_the_wrong_host_leaves_the_operation_as_it_was(elsewhere: Place) -> None:
     open_stores().operations.begin(INTERRUPTED)
 
@@ -169,6 +172,7 @@ def test_resume_on_the_wrong_host_leaves_the_operation_as_it_was(elsewhere: Plac
     nothing_was_done(elsewhere)
 
 
+@pytest.mark.campaign
 def test_an_operation_of_another_host_is_not_resumed_after_a_move(fleet: Place) -> None:
     open_stores().hosts.bind("test", this_host())
     open_stores().operations.begin(INTERRUPTED)
@@ -191,6 +195,7 @@ def test_a_command_that_is_refused_says_so_in_one_line(elsewhere: Place) -> None
     nothing_was_done(elsewhere)
 
 
+@pytest.mark.campaign
 def test_an_environment_is_taken_from_a_silent_host_only(elsewhere: Place) -> None:
     refused = roas(elsewhere, "fleet", "take", "test", "--yes")
     assert refused.returncode == 2

@@ -85,6 +85,7 @@ async def test_a_crash_is_explained_by_its_own_words_and_linked_everywhere(place
     assert reported["since"] is not None
 
 
+@pytest.mark.campaign
 async def test_a_kill_for_memory_is_proven_by_its_signs(place: Place) -> None:
     place.declare(
         "eater:\n  image: roas/sample-bot:local\n  network_mode: none\n  mem_limit: 16m\n  memswap_limit: 16m\n"
@@ -101,6 +102,7 @@ async def test_a_kill_for_memory_is_proven_by_its_signs(place: Place) -> None:
         assert stores.errors.unresolved("test")[0].verdict.category is Category.OOM_KILLED
 
 
+@pytest.mark.campaign
 async def test_every_answer_of_a_failing_health_check_is_kept(place: Place) -> None:
     check = "n=$$(cat /tmp/n 2>/dev/null || echo 1); echo $$((n + 1)) > /tmp/n; echo answer $$n; exit 1"
     place.declare(
@@ -116,6 +118,7 @@ async def test_every_answer_of_a_failing_health_check_is_kept(place: Place) -> N
     assert bundle.first_cause.startswith("base fails its health check: exit code 1: answer ")
 
 
+@pytest.mark.campaign
 async def test_what_a_dependency_did_first_is_the_cause(place: Place) -> None:
     place.declare(
         f"base:\n  image: {IMAGE}\n  init: true\n"
@@ -160,6 +163,7 @@ async def test_a_planted_secret_is_in_no_store_and_on_no_page(place: Place, monk
         assert not any(secret in text for text in shown)
 
 
+@pytest.mark.campaign
 async def test_evidence_before_a_replacement_outlives_the_container(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")
@@ -180,6 +184,7 @@ async def test_evidence_before_a_replacement_outlives_the_container(place: Place
     assert bundle.probes[-1].ok
 
 
+@pytest.mark.campaign
 async def test_an_engine_that_is_away_is_named_as_missing_and_fails_nothing(place: Place) -> None:
     place.declare(well("base"), engine=f"unix://{place.folder}/no.sock")
 
@@ -192,6 +197,7 @@ async def test_an_engine_that_is_away_is_named_as_missing_and_fails_nothing(plac
     assert [what.partition(":")[0] for what in sorted(bundle.missing)] == ["containers", "events of the engine"]
 
 
+@pytest.mark.campaign
 async def test_a_container_that_was_never_started_has_no_log_and_says_why(place: Place) -> None:
     place.declare(f"base:\n  image: {IMAGE}\n  command: [/no/such/program]\n")
 

@@ -268,6 +268,7 @@ async def test_of_two_starts_at_once_one_is_refused_and_reported_who_has_it(plac
     assert f"held by {won.deployment_id} (start by" in refused.what
 
 
+@pytest.mark.campaign
 async def test_of_two_starts_at_once_one_that_waits_follows(place: Place) -> None:
     place.declare(well("base"))
 
@@ -303,6 +304,7 @@ async def test_a_run_whose_runner_is_alive_is_left_running(place: Place) -> None
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.campaign
 async def test_a_terminated_start_is_rolled_back_first(place: Place, how: signal.Signals) -> None:
     declare(place)
     asked = await signal_at(roas("start", "test"), MOMENTS["after the second service is proven"], how)

@@ -79,6 +79,7 @@ async def test_an_agent_starts_exactly_what_was_planned_and_reads_the_record(
     assert stopped["answer"]["operation_type"] == "stop"
 
 
+@pytest.mark.campaign
 async def test_an_operation_that_fails_is_an_error_with_its_record(
     tmp_path: Path, project: str, prefect_server: None
 ) -> None:
@@ -100,6 +101,7 @@ async def test_an_operation_that_fails_is_an_error_with_its_record(
     assert any("password authentication failed" in line["text"] for line in explained["answer"]["lines"])
 
 
+@pytest.mark.campaign
 async def test_a_cancelled_call_ends_its_operation_and_the_record_says_so(
     tmp_path: Path, project: str, prefect_server: None
 ) -> None:
@@ -131,6 +133,7 @@ def _server() -> dict[str, str]:
     return {name: value for name, value in server_variables().items() if name.startswith("PREFECT_API")}
 
 
+@pytest.mark.campaign
 async def test_an_agent_syncs_exactly_the_revision_that_it_looked_at(
     tmp_path: Path, project: str, prefect_server: None
 ) -> None:

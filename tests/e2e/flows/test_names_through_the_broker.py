@@ -24,6 +24,7 @@ def service(image: str) -> str:
     return f"web:\n  image: {image}\n  init: true\n  healthcheck: {HEALTH}\n"
 
 
+@pytest.mark.campaign
 async def test_a_failed_update_behind_the_broker_gives_the_names_back(place: Place, images: Registry) -> None:
     images.publish("web", "ENV VERSION=1", WELL)
     name = images.image("web")
@@ -44,6 +45,7 @@ async def test_a_failed_update_behind_the_broker_gives_the_names_back(place: Pla
     assert "refused" not in (place.folder / "broker.log").read_text()
 
 
+@pytest.mark.campaign
 async def test_the_broker_gives_no_other_name(place: Place) -> None:
     """An image of the attacker's takes neither a name of the application, nor one that others use, nor a new one."""
     evil_name, mine, theirs = (f"roas-test-{part}-{secrets.token_hex(4)}:1" for part in ("evil", "mine", "theirs"))

@@ -163,6 +163,7 @@ async def test_rolls_back_to_the_release_before(place: Place) -> None:
     assert "STAGE=two" in inspect(place, "base", "{{.Config.Env}}")
 
 
+@pytest.mark.campaign
 async def test_there_is_nothing_to_roll_back_to_where_only_one_release_ran(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")
@@ -173,6 +174,7 @@ async def test_there_is_nothing_to_roll_back_to_where_only_one_release_ran(place
     assert place.containers(running=True) == ["base"]
 
 
+@pytest.mark.campaign
 async def test_a_value_that_looks_like_a_secret_is_not_kept_and_still_comes_back(place: Place) -> None:
     place.declare(well("base", environment="{DB_PASSWORD: correct-horse-battery, STAGE: one}"))
     await startup("test")
@@ -187,6 +189,7 @@ async def test_a_value_that_looks_like_a_secret_is_not_kept_and_still_comes_back
             assert b"correct-horse-battery" not in file.read_bytes(), file
 
 
+@pytest.mark.campaign
 async def test_a_start_that_would_not_do_what_its_plan_says_touches_nothing(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")
@@ -205,6 +208,7 @@ async def test_a_start_that_would_not_do_what_its_plan_says_touches_nothing(plac
     assert result.success
 
 
+@pytest.mark.campaign
 async def test_a_changed_mounted_file_is_planned_as_a_restart(place: Place) -> None:
     (place.folder / "motd").write_text("hello")
     place.declare(well("base", volumes="['./motd:/etc/motd:ro']"))

@@ -94,6 +94,7 @@ async def test_a_job_and_what_was_stopped_are_not_started_by_a_restart_of_all(pl
     assert [one.service for one in result.services if not one.kept] == ["base"]
 
 
+@pytest.mark.campaign
 async def test_a_dependant_that_gets_over_it_is_asked_and_left_alone(place: Place) -> None:
     place.declare(
         well("base") + well("user", depends_on=NEEDS_BASE),
@@ -111,6 +112,7 @@ async def test_a_dependant_that_gets_over_it_is_asked_and_left_alone(place: Plac
         assert "base was restarted; user is left alone" in asked["user"]
 
 
+@pytest.mark.campaign
 async def test_a_dependant_that_does_not_get_over_it_is_restarted_with_its_cause(place: Place) -> None:
     # `user` mends itself by its own restart only: it makes the file that its probe looks for, and base removes it.
     base = well("base", volumes="['shared:/shared']").replace(
@@ -142,6 +144,7 @@ async def test_a_dependant_that_does_not_get_over_it_is_restarted_with_its_cause
         assert "last" in stores.operations.get(result.deployment_id).details["asked_again"]
 
 
+@pytest.mark.campaign
 async def test_replicas_are_restarted_one_after_the_other(place: Place) -> None:
     place.declare(well("base", deploy="{replicas: 2}"))
     await startup("test")
@@ -155,6 +158,7 @@ async def test_replicas_are_restarted_one_after_the_other(place: Place) -> None:
         assert change.details["one_after_the_other"] == 2
 
 
+@pytest.mark.campaign
 async def test_a_paused_service_comes_back_without_being_killed(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")

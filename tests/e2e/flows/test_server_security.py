@@ -442,6 +442,7 @@ def runs(pid: int) -> bool:
         return False
 
 
+@pytest.mark.campaign
 def test_the_prefect_command_line_is_let_in_while_roas_serve_runs_which_ends_soon_with_all_its_runs(
     place: Place,
 ) -> None:
@@ -477,6 +478,7 @@ def test_the_prefect_command_line_is_let_in_while_roas_serve_runs_which_ends_soo
         assert str(folder / "data" / "prefect" / "auth_string") in (folder / "serve.log").read_text()
 
 
+@pytest.mark.campaign
 def test_a_server_ends_when_the_process_that_started_it_is_killed(place: Place) -> None:
     place.declare("web:\n  image: roas-test/never-built:1\n")
     with serving(place.folder, free_port()) as process:

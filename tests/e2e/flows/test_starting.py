@@ -101,6 +101,7 @@ async def test_a_job_runs_at_every_start_whether_or_not_anybody_awaits_it(place:
     assert started_at(place, "app") == before["app"]
 
 
+@pytest.mark.campaign
 async def test_an_optional_dependency_that_fails_does_not_stop_its_dependants(place: Place) -> None:
     place.declare(
         f"cache: {{image: {IMAGE}, command: [sh, -c, 'exit 3']}}\n"
@@ -127,6 +128,7 @@ async def test_the_first_cause_is_blamed_and_who_waited_for_it_is_reported(place
     assert set(details["held_up_by"]) == {"middle", "top"}
 
 
+@pytest.mark.campaign
 async def test_a_start_that_takes_too_long_names_what_did_not_come_up_and_who_waited(place: Place) -> None:
     place.declare(
         f"base: {{image: {IMAGE}, init: true, command: [sleep, '600']}}\n"
@@ -137,6 +139,7 @@ async def test_a_start_that_takes_too_long_names_what_did_not_come_up_and_who_wa
     assert "did not start within 2 s, still awaited: base; not yet started: top" in reason
 
 
+@pytest.mark.campaign
 async def test_the_record_says_where_the_time_went(place: Place) -> None:
     place.declare(
         f"slow: {{image: {IMAGE}, command: [sleep, '1']}}\n"

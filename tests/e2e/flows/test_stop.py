@@ -46,6 +46,7 @@ async def test_a_killed_container_is_reported_and_one_that_ended_in_time_is_not(
     assert changes["good"].details["exit_codes"] == {place.container("good"): 0}
 
 
+@pytest.mark.campaign
 async def test_the_declared_grace_counts_also_where_the_container_was_made_with_a_shorter_one(place: Place) -> None:
     place.declare(stubborn("slow", "sleep 2; exit 0", "1s"))
     await startup("test")
@@ -57,6 +58,7 @@ async def test_the_declared_grace_counts_also_where_the_container_was_made_with_
     assert inspect(place.container("slow"))["State"]["ExitCode"] == 0
 
 
+@pytest.mark.campaign
 async def test_a_paused_container_may_end_by_itself(place: Place) -> None:
     place.declare(stubborn("good", "exit 0", "20s"))
     await startup("test")
@@ -67,6 +69,7 @@ async def test_a_paused_container_may_end_by_itself(place: Place) -> None:
     assert inspect(place.container("good"))["State"]["ExitCode"] == 0
 
 
+@pytest.mark.campaign
 async def test_one_off_and_undeclared_containers_are_named_and_go_on(place: Place) -> None:
     place.declare(well("base") + well("old"))
     await startup("test")
@@ -86,6 +89,7 @@ async def test_one_off_and_undeclared_containers_are_named_and_go_on(place: Plac
     subprocess.run(["docker", "rm", "-f", one_off], check=True, capture_output=True)
 
 
+@pytest.mark.campaign
 async def test_a_crash_loop_ends_and_a_second_stop_finds_nothing_to_do(place: Place) -> None:
     place.declare(f"loop:\n  image: {IMAGE}\n  command: [sh, -c, 'exit 3']\n  restart: always\n")
     subprocess.run(

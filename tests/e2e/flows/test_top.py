@@ -132,6 +132,7 @@ def test_it_shows_a_killed_service_and_ends_at_q(terminal: Terminal, project: st
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.campaign
 def test_a_signal_restores_the_terminal(terminal: Terminal, number: signal.Signals) -> None:
     terminal.wait_for(r"db +running")
 
@@ -142,6 +143,7 @@ def test_a_signal_restores_the_terminal(terminal: Terminal, number: signal.Signa
     assert termios.tcgetattr(terminal.master) == terminal.before
 
 
+@pytest.mark.campaign
 def test_ctrl_c_ends_it_though_the_engine_does_not_answer(tmp_path: Path) -> None:
     shutil.copytree(HERE / "shop", tmp_path, dirs_exist_ok=True)
     file = tmp_path / "shop.yaml"

@@ -69,6 +69,7 @@ async def test_a_killed_service_is_recovered_at_once(place: Place) -> None:
     assert place.containers(running=True) == ["base", "top"]
 
 
+@pytest.mark.campaign
 async def test_a_slow_receiver_of_notifications_delays_no_recovery(place: Place) -> None:
     place.declare(PAIR, notify="[custom-webhook/slow]")
     await startup("test")
@@ -101,6 +102,7 @@ async def test_a_slow_receiver_of_notifications_delays_no_recovery(place: Place)
     assert recovery.detected_at - killed_at < timedelta(seconds=10)
 
 
+@pytest.mark.campaign
 async def test_what_a_start_of_the_engine_left_down_is_brought_up_causes_first(
     place: Place, own_engine: OwnEngine
 ) -> None:
@@ -192,6 +194,7 @@ async def test_a_stop_is_recorded_before_the_engine_forgets_it(place: Place, mon
     assert place.containers(running=True) == ["other"]
 
 
+@pytest.mark.campaign
 async def test_a_service_that_got_a_stop_signal_is_left_until_the_engine_reports_its_stop(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")
@@ -204,6 +207,7 @@ async def test_a_service_that_got_a_stop_signal_is_left_until_the_engine_reports
         assert not stores.progress.last_changes("test")["base"].details.get("on_request")
 
 
+@pytest.mark.campaign
 async def test_a_one_off_container_that_a_person_stops_is_not_its_service(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")
@@ -244,6 +248,7 @@ async def test_three_that_fail_at_once_are_one_question_to_a_person(place: Place
     assert place.containers(running=True) == []
 
 
+@pytest.mark.campaign
 async def test_a_failure_before_the_watch_began_is_found(place: Place) -> None:
     place.declare(PAIR)
     await startup("test")
@@ -255,6 +260,7 @@ async def test_a_failure_before_the_watch_began_is_found(place: Place) -> None:
     assert place.containers(running=True) == ["base", "top"]
 
 
+@pytest.mark.campaign
 async def test_a_watch_outlives_its_engine(place: Place, own_engine: OwnEngine) -> None:
     place.declare(well("base", restart="always"), engine=own_engine.address)
     await startup("test")
@@ -269,6 +275,7 @@ async def test_a_watch_outlives_its_engine(place: Place, own_engine: OwnEngine) 
     assert own_engine.docker("ps", "--format", "{{.Names}}").split() == [place.container("base")]
 
 
+@pytest.mark.campaign
 async def test_what_a_killed_engine_ends_when_it_comes_back_is_recovered(place: Place, own_engine: OwnEngine) -> None:
     place.declare(well("base", restart="unless-stopped"), engine=own_engine.address)
     await startup("test")

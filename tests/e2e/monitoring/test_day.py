@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.monitoring.day import live_on_small_disk
 
-pytestmark = pytest.mark.campaign
+pytestmark = pytest.mark.campaign(seconds=40)
 
 
 async def test_no_gap_is_hidden_and_nothing_is_doubled_while_things_are_away(

@@ -138,6 +138,7 @@ def test_start_is_shown_live_and_its_last_state_stays(
     assert re.match(r"  critical path: base \d\.\d s > web \d\.\d s", record[3])
 
 
+@pytest.mark.campaign
 def test_failure_is_printed_above_the_display_and_controls_of_a_container_are_made_visible(
     on_terminal: Started, place: Place
 ) -> None:
@@ -163,6 +164,7 @@ def test_ctrl_c_ends_a_start_that_is_shown_live(on_terminal: Started, place: Pla
     assert place.containers() == []
 
 
+@pytest.mark.campaign
 def test_display_has_no_colour_with_no_color_and_there_is_none_on_a_dumb_terminal(
     on_terminal: Started, place: Place
 ) -> None:
@@ -185,6 +187,7 @@ def test_quiet_start_prints_only_its_result(on_terminal: Started, place: Place) 
     assert re.fullmatch(r"start of test: success after \d+\.\d s", "\n".join(terminal.lines).strip())
 
 
+@pytest.mark.campaign
 def test_timing_names_every_phase_and_adds_up(warm_user: WarmUser, place: Place) -> None:
     place.declare(well("base"))
     done = warm_user.run("start", "--timing", "--json", "test", command=ROAS, cwd=place.folder)

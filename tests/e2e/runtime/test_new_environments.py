@@ -77,6 +77,7 @@ def wait_for(text: str, output: Path, running: subprocess.Popen[bytes]) -> None:
 @pytest.mark.flow
 @pytest.mark.engine
 @pytest.mark.timeout(900)
+@pytest.mark.campaign
 def test_an_environment_that_becomes_known_later_is_watched(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

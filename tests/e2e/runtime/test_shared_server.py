@@ -78,6 +78,7 @@ def test_second_command_finds_the_server_of_the_first(commands: Commands) -> Non
         assert commands.server() == left
 
 
+@pytest.mark.campaign
 def test_commands_at_once_share_one_server(commands: Commands) -> None:
     running = [commands.start() for _ in range(4)]
     addresses = {commands.address(one) for one in running}
@@ -142,6 +143,7 @@ def test_server_ends_when_the_data_folder_is_removed(commands: Commands) -> None
     eventually(lambda: is_gone(left), "it ends")
 
 
+@pytest.mark.campaign
 def test_nothing_is_left_where_it_is_switched_off(commands: Commands) -> None:
     with commands.using(ROAS_WARM="0") as (running, _):
         pass

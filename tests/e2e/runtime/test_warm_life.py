@@ -72,12 +72,14 @@ def test_commands_at_once_leave_one_warm_process(user: WarmUser) -> None:
     assert user.run("parent").stdout.split()[1] == str(process)
 
 
+@pytest.mark.campaign
 def test_warm_process_ends_when_it_is_idle(user: WarmUser) -> None:
     process = user.leave(idle="1")
     eventually(lambda: is_gone(process), "it ends")
     assert not list((user.runtime / "roas").glob("*.sock*"))
 
 
+@pytest.mark.campaign
 def test_idle_warm_process_waits_for_its_commands(user: WarmUser, tmp_path: Path) -> None:
     process = user.leave(idle="1")
     running = user.start("waits", str(tmp_path / "log"))
@@ -131,6 +133,7 @@ def test_old_process_serves_its_commands_to_their_end(user: WarmUser, checkout: 
     eventually(lambda: is_gone(old), "the old one ends")
 
 
+@pytest.mark.campaign
 def test_nothing_is_left_where_it_is_switched_off(user: WarmUser) -> None:
     for value in ("0",):
         assert user.run("parent", variables={"ROAS_WARM": value}).returncode == 0
@@ -157,6 +160,7 @@ def test_folder_that_others_may_use_is_not_used(user: WarmUser, tmp_path: Path, 
     assert not list(folder.iterdir())
 
 
+@pytest.mark.campaign
 def test_folder_of_its_own_is_made_where_the_system_gives_none(user: WarmUser, tmp_path: Path) -> None:
     user.variables = {"XDG_RUNTIME_DIR": str(tmp_path), "TMPDIR": str(user.runtime)}
     tmp_path.chmod(0o755)
@@ -173,6 +177,7 @@ def _with_folder(folder: Path) -> list[int]:
     return [int(one) for one in found.stdout.split()]
 
 
+@pytest.mark.campaign
 def test_socket_path_that_is_too_long_is_not_used(user: WarmUser) -> None:
     deep = user.runtime / ("d" * 100)
     deep.mkdir(mode=0o700)
@@ -187,6 +192,7 @@ def test_command_of_another_interpreter_setting_is_not_run_there(user: WarmUser,
     assert user.run("parent").stdout.split()[1] == str(process)
 
 
+@pytest.mark.campaign
 def test_command_of_a_parent_in_the_c_locale_is_run_there(user: WarmUser) -> None:
     user.variables = {"LANG": "", "LC_ALL": "", "LC_CTYPE": ""}
     process = user.leave()
@@ -194,11 +200,13 @@ def test_command_of_a_parent_in_the_c_locale_is_run_there(user: WarmUser) -> Non
     assert user.run("parent", variables={"LC_CTYPE": "C.UTF-8"}).stdout.split()[1] == str(process)
 
 
+@pytest.mark.campaign
 def test_command_that_starts_no_thread_finds_none(user: WarmUser) -> None:
     user.leave("numpy", "sqlalchemy")
     assert '"threads": 1' in user.run("facts").stdout
 
 
+@pytest.mark.campaign
 def test_module_that_starts_a_thread_is_refused(user: WarmUser, tmp_path: Path) -> None:
     (tmp_path / "threaded.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"

@@ -72,6 +72,7 @@ def test_start_whose_caller_is_signalled_is_rolled_back(warm_user: WarmUser, pla
     assert place.containers() == []
 
 
+@pytest.mark.campaign
 def test_start_is_rolled_back_when_the_warm_process_is_killed(warm_user: WarmUser, place: Place) -> None:
     running = _start(warm_user, place)
     os.kill(warm_user.wait(), signal.SIGKILL)

@@ -92,6 +92,7 @@ def _served(user: WarmUser, folder: Path) -> Iterator[Serving]:
         serving.process.wait()
 
 
+@pytest.mark.campaign
 def test_runs_of_serve_are_forked_and_end_with_it(user: WarmUser, tmp_path: Path) -> None:
     with _served(user, tmp_path) as serving:
         eventually(lambda: list((user.runtime / "roas").glob("runs-*.sock")), "the warm process listens")
@@ -161,6 +162,7 @@ def test_nothing_is_left_of_a_killed_serve(user: WarmUser, tmp_path: Path, switc
         eventually(lambda: all(is_gone(one.pid) for one in all_of_it), "everything that it started ends", within=120)
 
 
+@pytest.mark.campaign
 def test_serve_starts_no_warm_process_where_it_is_switched_off(user: WarmUser, tmp_path: Path) -> None:
     user.variables = {"ROAS_WARM": "0"}
     with _served(user, tmp_path) as serving:
