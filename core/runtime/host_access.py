@@ -188,8 +188,13 @@ _ID_FIELDS = {
     "deployment_id": Belonging.DEPLOYMENT,
 }
 _OF_ANOTHER_STORE = ("infrastructure_document_id", "storage_document_id")
-_FREE_FIELDS = frozenset({"parameters", "data", "metadata_", "context", "labels", "job_variables", "task_inputs"})
-"""In these a program writes what it likes, and the server reads no ids."""
+_FREE_FIELDS = frozenset(
+    {
+        *("parameters", "parameter_openapi_schema", "data", "metadata_", "context", "labels"),
+        *("job_variables", "task_inputs"),
+    }
+)
+"""In these a program writes what it likes, and the server reads no ids: a flow may have a parameter deployment_id."""
 
 
 def _ids_in(value: Any) -> Iterator[Claim]:

@@ -135,6 +135,15 @@ def test_what_is_anothers_or_not_listed_is_refused(method: str, path: str, body:
         asked(method, path, body)
 
 
+def test_a_flow_may_have_a_parameter_that_is_called_as_an_id() -> None:
+    schema = {"type": "object", "properties": {"deployment_id": {"type": "string"}, "flow_run_id": {"type": "string"}}}
+    body = {"name": "shop", "flow_id": RUN, "work_pool_name": POOL, "parameter_openapi_schema": schema}
+
+    (claim,) = asked("POST", "/deployments/", body)
+
+    assert claim.kind is Belonging.NEW_DEPLOYMENT
+
+
 def test_a_body_that_is_no_json_is_refused() -> None:
     with pytest.raises(AccessRefusedError, match="not JSON"):
         claims_of("POST", "/logs/", b"[" * 100_000, POOL)
