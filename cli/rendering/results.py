@@ -65,7 +65,7 @@ def show_deployment(details: DeploymentDetails, cause: str | None = None) -> Non
         show_validation(validation)
     show_gate_record(operation.details)
     if details.changes:
-        _show_changes(details.changes)
+        _show_changes(details.changes, in_order=list(operation.details.get("waits", {})))
     if operation.details.get("kept"):
         say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
     _show_source(operation)
@@ -345,8 +345,10 @@ def show_verdict(text: str, verdict: Verdict) -> None:
         say(f"  needs    {fact}")
 
 
-def _show_changes(changes: Sequence[StateChange]) -> None:
+def _show_changes(changes: Sequence[StateChange], in_order: Sequence[str]) -> None:
+    """Print the changes by the services' start order, those of one service as they happened."""
     say("")
+    places = {service: place for place, service in enumerate(in_order)}
     rows = [
         (
             one.service,
@@ -355,7 +357,7 @@ def _show_changes(changes: Sequence[StateChange]) -> None:
             "" if (took := one.details.get("took_seconds")) is None else f"{took:.1f} s",
             escape(one.reason),
         )
-        for one in changes
+        for one in sorted(changes, key=lambda one: places.get(one.service, len(places)))
     ]
     show_table(("service", "from", "to", "took", "why"), rows)
 
