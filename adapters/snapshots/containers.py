@@ -60,6 +60,14 @@ class Containers:
         ended.check(command)
         return ended.output
 
+    def exit_code(self, container: str) -> str | None:
+        """How a container ended that nothing starts again; None while it runs or the engine restarts it."""
+        shown = self.ask(
+            self._docker("looking", "inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", container)
+        )
+        state, _, code = shown.output.strip().partition(" ")
+        return code if state in ("exited", "dead") else None
+
     def copy_out(self, container: str, path: str, what: str) -> Command:
         """A tar archive of all that a folder has, of a container that need not run."""
         return self._docker(what, "cp", f"{container}:{path}/.", "-")

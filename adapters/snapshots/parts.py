@@ -137,11 +137,13 @@ class PartClient:
         """Wait until a server takes connections.
 
         Raises:
-            SnapshotError: It does not within these seconds.
+            SnapshotError: It does not within these seconds, or its container ended.
         """
         program = self._inside(data, place, f"asking {data.service}", ready_command(data))
         deadline = time.monotonic() + seconds
         while (ended := self.containers.ask(program)).exit_code != 0:
+            if (code := self.containers.exit_code(place.container)) is not None:
+                raise SnapshotError(f"{data.service} takes no connections: it ended with exit code {code}.")
             if time.monotonic() > deadline:
                 raise SnapshotError(f"{data.service} takes no connections: {ended.error.strip() or ended.output}.")
             time.sleep(_ASK_AGAIN_SECONDS)

@@ -268,6 +268,7 @@ async def test_a_restore_that_fails_leaves_the_data_as_it_was(shop: Place) -> No
     rehearsed = await rehearse("test", snapshot=taken.snapshot_id)
     assert rehearsed.rehearsal is not None
     assert not rehearsed.rehearsal.ok
+    assert "cache takes no connections: it ended with exit code 1" in rehearsed.rehearsal.problem
 
 
 async def test_a_restore_is_confirmed_first(shop: Place) -> None:
