@@ -69,7 +69,7 @@ class Reporter:
 def _why(report: pytest.CollectReport | pytest.TestReport) -> str:
     """The last line that pytest marks as the error."""
     lines = [line for line in report.longreprtext.splitlines() if line.startswith("E ")] or [report.longreprtext]
-    return lines[0].removeprefix("E").strip()[:300]
+    return " ".join(lines[0].removeprefix("E").split())[:300]
 
 
 def main(folder: Path) -> None:

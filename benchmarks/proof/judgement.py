@@ -69,7 +69,7 @@ class Judgement:
         self._draws = [(paths.split(","), int(number)) for paths, _, number in draws]
         named = arguments.tests_under.split(",")
         under = tuple(name if name.endswith(".py") else f"{name.rstrip('/')}/" for name in named)
-        self._selection = Selection(arguments.data, under, arguments.only_tier, arguments.durations)
+        self._selection = Selection(arguments.data, self._tree, under, arguments.only_tier, arguments.durations)
         self._measured: dict[str, str] = json.loads((arguments.data / "tree.json").read_text())["files"]
         self._trusted: set[str] = set()
         self._untrusted: set[str] = set()
@@ -199,12 +199,13 @@ def _line(one: dict[str, Any]) -> str:
 
 def _print_shares(verdicts: list[tuple[str, str]]) -> None:
     names = ("killed", "timeout", "survived", "unfinished", "unexecuted")
-    print("\nKilled, with the 95 % interval of the share in all possible mutants:")
+    print("\nKilled, with the 95 % interval for all possible mutants of a path:")
     for path in [*dict.fromkeys(path for path, _ in verdicts), "together"]:
         counts = Counter(verdict for of, verdict in verdicts if path in (of, "together"))
         killed, total = counts["killed"] + counts["timeout"], counts.total()
         low, high = _interval(killed, total)
-        share = f"{100 * killed / max(1, total):5.1f} % ({100 * low:.0f} to {100 * high:.0f})"
+        share = f"{100 * killed / max(1, total):5.1f} %"
+        share += f" ({100 * low:.0f} to {100 * high:.0f})" if path != "together" else ""
         print(f"  {path:16} {killed} of {total}: {share}; {', '.join(f'{counts[name]} {name}' for name in names)}")
 
 

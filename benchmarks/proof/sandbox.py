@@ -94,6 +94,10 @@ class Sandbox:
         events = answer["events"]
         failed = next((event for event in events if "failed" in event), None)
         begun = next((event for event in reversed(events) if "began" in event), None)
+        code = next((event["code"] for event in events if "code" in event), None)
+        if failed is None and code:
+            # Not even the fixtures of all tests can be imported.
+            failed = {"failed": tests[0], "why": f"pytest ended with code {code}"}
         return Run(
             passed=tuple(event["passed"] for event in events if "passed" in event),
             skipped=sum("skipped" in event for event in events),
@@ -102,7 +106,7 @@ class Sandbox:
             timed_out=answer["timed_out"],
             running=begun["began"] if begun else None,
             running_seconds=answer["ended"] - (begun["at"] if begun else answer["began"]),
-            ended_normally=any("code" in event for event in events),
+            ended_normally=code is not None,
             seconds=answer["ended"] - answer["began"],
         )
 

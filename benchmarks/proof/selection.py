@@ -21,8 +21,10 @@ _FAR = 100
 class Selection:
     """Reads the folder of `coverage --into`, and counts the tests that the caller wants to count."""
 
-    def __init__(self, folder: Path, under: tuple[str, ...], tier: str | None, durations: Path | None) -> None:
-        self._tree = json.loads((folder / "tree.json").read_text())["tree"]
+    def __init__(
+        self, folder: Path, tree: Path, under: tuple[str, ...], tier: str | None, durations: Path | None
+    ) -> None:
+        self._measured_tree = json.loads((folder / "tree.json").read_text())["tree"]
         self._data = sqlite3.connect(f"file:{folder / DATA}?mode=ro", uri=True)
         self._contexts = dict(self._data.execute("SELECT id, context FROM context"))
         self._executed: dict[str, dict[int, int]] = {}
@@ -41,7 +43,6 @@ class Selection:
         for test in self._tests:
             file, *_, function = test.partition("[")[0].split("::")
             self._by_function[file, function].append(test)
-        tree = Path(self._tree)
         self._uses = Uses(tree, python_files(tree, *LAYERS, "tests"))
 
     def tests_of(self, mutant: Mutant) -> tuple[list[str], int]:
@@ -70,7 +71,7 @@ class Selection:
             lines: dict[int, int] = defaultdict(int)
             for context, before, after in self._data.execute(
                 "SELECT context_id, fromno, tono FROM arc JOIN file ON file.id = file_id WHERE path = ?",
-                (f"{self._tree}/{file}",),
+                (f"{self._measured_tree}/{file}",),
             ):
                 lines[before] |= 1 << context
                 lines[after] |= 1 << context
