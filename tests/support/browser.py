@@ -22,6 +22,8 @@ _OPTIONS = (
 _OPENED_WITHIN_SECONDS = 180
 _LOOKED_EVERY_MILLISECONDS = 200
 _OPENED_AGAIN_AFTER_SECONDS = 30
+_LEFT = "net::ERR_ABORTED"
+"""What still loads as its page is left for the next one."""
 
 
 @contextmanager
@@ -43,7 +45,9 @@ def open_until_shown(page: Page, url: str, shown: Locator) -> None:
     Chromium drops what it loads whenever the engine makes or removes a network, as other tests do all the time.
     """
     failed: list[str] = []
-    page.on("requestfailed", lambda request: failed.append(f"{request.url}: {request.failure}"))
+    page.on(
+        "requestfailed", lambda request: request.failure == _LEFT or failed.append(f"{request.url}: {request.failure}")
+    )
     deadline = time.monotonic() + _OPENED_WITHIN_SECONDS
     while time.monotonic() < deadline:
         known, again = len(failed), time.monotonic() + _OPENED_AGAIN_AFTER_SECONDS
