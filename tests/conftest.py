@@ -58,7 +58,13 @@ def _kept_images_end_with_the_tests(tmp_path_factory: pytest.TempPathFactory) ->
 
 
 # These take longest of what every run takes, so they begin first: otherwise one worker runs them alone at the end.
-_LONGEST_FIRST = ("test_tutorial", "test_install", "test_like_compose")
+_LONGEST_FIRST = (
+    "test_tutorial",
+    "test_install",
+    "test_like_compose",
+    "test_shared_repository",
+    "test_block_encryption",
+)
 
 
 class _SharingTogether(LoadScopeScheduling):
