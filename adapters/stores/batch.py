@@ -1,6 +1,7 @@
 """Many small writes as few transactions, without losing one: the batch writer.
 
-Each process appends its rows to a file of its own, the spool; there they survive its death. The process that first
+Each process appends its rows to a file of its own, the spool, in a folder that is named after the stores they are for;
+there they survive its death. A row names what it means, never by an id that a store gave. The process that first
 fills a batch moves the rows of all spools into the store, and notes in the same transaction how far it read each.
 So no row is lost or doubled, wherever a process dies. Who moves rows next removes the spools of dead processes.
 """
@@ -12,18 +13,18 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 from sqlmodel import SQLModel
 
-from adapters.stores.batch_rows import GivenValues, RowRefusedError, rows_of
+from adapters.stores.batch_rows import GivenValues, RowRefusedError, Rows, rows_of
 from adapters.stores.encoders import UNFIT_ERRORS, RowEncoder
 from adapters.stores.gate import Gate
 from adapters.stores.migrate import STORES
 from adapters.stores.repositories.health import probe_row
-from adapters.stores.repositories.metrics import series_ids, to_ms
+from adapters.stores.repositories.metrics import to_ms
 from adapters.stores.spools import DAMAGED, Spool, SpoolBatch, SpoolFolder, SpoolReader, sync_folder
 from adapters.stores.sql import tables_of
 from models.failures import StoreBusyError, StoreConstraintError, StoreError
@@ -69,11 +70,12 @@ class BatchWriter:
         self._batch_size = batch_size
         self._flush_seconds = flush_seconds
         self._spool_bytes = spool_bytes
-        self._folder = SpoolFolder(stores.folder / "spool")
-        self._leader = Gate(self._folder.path / "leader.lock")
+        self._folder = SpoolFolder(stores.spool_folder)
+        # Where processes of earlier versions leave rows, without saying for which stores.
+        self._before = SpoolFolder(self._folder.path.parent)
+        self._leader = Gate(self._before.path / "leader.lock")
         self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], RowEncoder] = {}
         self._latest: dict[type[SQLModel], RowEncoder] = {}
-        self._series: dict[tuple[str, str, str], int] = {}
         self.trouble: str | None = None
         """Why rows could not go into the stores last time."""
         self._pause_seconds = 0.0
@@ -81,6 +83,8 @@ class BatchWriter:
         self._stop = threading.Event()
         self._start_in_this_process()
         _writers.add(self)
+        for folder in sorted({spool.parent for spool in self._before.path.glob("*/*.spool")} - {self._folder.path}):
+            log.info("rows in %s wait for other stores: they go in when those are used again", folder)
 
     def put(self, row: type[SQLModel], values: Mapping[str, Any]) -> None:
         """Accept one row of a table, by the names of its columns; columns left out get their defaults.
@@ -128,24 +132,23 @@ class BatchWriter:
             ) from error
         self._add(encoder, payload, encoded)
 
-    def put_metrics(self, metrics: Sequence[Metric]) -> int:
-        """Accept samples and return how many; new metrics beyond the limit of an environment are refused.
+    def put_metrics(self, metrics: Sequence[Metric]) -> None:
+        """Accept samples; the store refuses new metrics beyond the limit of an environment.
 
         Raises:
             StoreFullError: Too much waits already, or the disk has no room; no sample was accepted.
-            StoreError: A new metric could not be inserted; no sample was accepted.
         """
-        keys = {(one.environment, one.service, one.name) for one in metrics}
-        if not keys <= self._series.keys():
-            with self._stores.databases["monitoring"].write() as connection:
-                self._series |= series_ids(connection, keys)
         rows = [
-            {"ts": to_ms(one.sampled_at), "series": self._series[key], "value": one.value}
+            {
+                "ts": to_ms(one.sampled_at),
+                "environment": one.environment,
+                "service": one.service,
+                "metric": one.name,
+                "value": one.value,
+            }
             for one in metrics
-            if (key := (one.environment, one.service, one.name)) in self._series
         ]
         self.put_many(MetricSample, rows)
-        return len(rows)
 
     def put_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
         """Accept what probes answered, as `put_many`.
@@ -200,6 +203,7 @@ class BatchWriter:
     def restart_after_fork(self) -> None:
         """In a forked child: begin own spools, since the parent keeps its own."""
         self._folder.restart_after_fork()
+        self._before.restart_after_fork()
         self._start_in_this_process()
 
     def _start_in_this_process(self) -> None:
@@ -210,7 +214,7 @@ class BatchWriter:
         self._timer.start()
 
     def _room_left(self) -> bool:
-        return self._folder.waiting_bytes() < self._spool_bytes
+        return self._folder.waiting_bytes() + self._before.waiting_bytes() < self._spool_bytes
 
     def _flush_now_and_then(self) -> None:
         while not self._stop.wait(self._pause_seconds or self._flush_seconds):
@@ -240,7 +244,7 @@ class BatchWriter:
 
     def _move_all(self) -> None:
         by_store: dict[str, list[SpoolReader]] = {}
-        for reader in self._folder.readers():
+        for reader in [*self._before.readers(), *self._folder.readers()]:
             by_store.setdefault(reader.store, []).append(reader)
         for name, readers in by_store.items():
             while self._move_some(name, readers):
@@ -272,8 +276,9 @@ class BatchWriter:
             # none of them may be gone before the one in front of it is safe.
             self._stores.databases[name].sync()
             reader.file.unlink(missing_ok=True)
-            sync_folder(self._folder.path)
-        self._folder.forget(reader.name)
+            sync_folder(reader.file.parent)
+        for folder in (self._folder, self._before):
+            folder.forget(reader.name)
         with rows_of(self._stores.databases[name]) as rows:
             rows.forget_position(reader.name)
 
@@ -282,13 +287,10 @@ class BatchWriter:
         aside = reader.file.with_name(reader.name + DAMAGED)
         aside.unlink(missing_ok=True)
         aside.hardlink_to(reader.file)
-        tables = tables_of(name)
         with rows_of(self._stores.databases[name]) as rows:
             reader.catch_up(rows)
             batch, missing = reader.take_behind_damage()
-            for number, content in batch.rows.items():
-                target, columns = batch.shapes[number]
-                rows.insert_by_halves(tables[target], columns, content)
+            self._insert(rows, rows.insert_by_halves, reader, batch)
             rows.note_position(reader.name, reader.position + batch.bytes)
         reader.position += batch.bytes
         log.error("spool %s was damaged, %d bytes cannot be read; it is kept as %s", reader.name, missing, aside)
@@ -305,7 +307,7 @@ class BatchWriter:
 
     def _moved(self, name: str, readers: Sequence[SpoolReader], *, by_halves: bool) -> list[tuple[SpoolReader, int]]:
         """How many bytes of each spool are in the store after one transaction, beyond its position."""
-        tables, moved = tables_of(name), []
+        moved = []
         with rows_of(self._stores.databases[name]) as rows:
             insert = rows.insert_by_halves if by_halves else rows.insert
             for reader in readers:
@@ -313,12 +315,21 @@ class BatchWriter:
                 batch = self._kept(name, reader) or reader.take(_BYTES_AT_ONCE)
                 if not batch.bytes:
                     continue
-                for number, content in batch.rows.items():
-                    target, columns = batch.shapes[number]
-                    insert(tables[target], columns, content)
+                self._insert(rows, insert, reader, batch)
                 rows.note_position(reader.name, reader.position + batch.bytes)
                 moved.append((reader, batch.bytes))
         return moved
+
+    def _insert(self, rows: Rows, insert: Callable[..., None], reader: SpoolReader, batch: SpoolBatch) -> None:
+        tables = tables_of(reader.store)
+        # An earlier version named a sample's series by the id of a store, and the host had two: which one is unknown.
+        unknown = reader.file.parent == self._before.path and self._stores.have_files_beside
+        for number, content in batch.rows.items():
+            target, columns = batch.shapes[number]
+            if unknown and "series" in columns:
+                rows.refuse(tables[target], columns, content, "it is not known which store its series is in")
+            else:
+                insert(tables[target], columns, content)
 
     def _kept(self, name: str, reader: SpoolReader) -> SpoolBatch | None:
         """The next rows of this process's own spool, where they need not be read back."""

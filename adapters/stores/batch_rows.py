@@ -12,7 +12,6 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +19,7 @@ import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 
 from adapters.stores.database import Database, SqliteDatabase
+from adapters.stores.repositories.metrics import bury, series_ids_by
 from adapters.stores.trouble import is_of_another_host, said
 
 log = logging.getLogger("roas")
@@ -27,6 +27,9 @@ log = logging.getLogger("roas")
 
 GivenValues = list[tuple[Any, ...]]
 """Rows as JSON knows them, so that it makes no difference whether they were read back or not."""
+
+NAMES_OF_SERIES = ("environment", "service", "metric")
+"""What a waiting sample names its series by: an id means another series in another store."""
 
 GivenRows = bytes | GivenValues
 """Rows, or their JSON: a list of lists."""
@@ -66,6 +69,8 @@ class Rows(ABC):
             RowRefusedError: One breaks a rule. The transaction must be undone.
         """
         try:
+            if target.name == "metric_samples" and "series" not in columns:
+                columns, rows = self._with_series(columns, rows)
             self._insert(target, tuple(columns), rows)
         except (sqlite3.Error, OverflowError, sa.exc.DBAPIError) as error:
             cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
@@ -90,17 +95,27 @@ class Rows(ABC):
                 self.insert_by_halves(target, columns, parsed[:half])
                 self.insert_by_halves(target, columns, parsed[half:])
             else:
-                self._bury(target, dict(zip(columns, parsed[0], strict=False)), str(refused))
+                self.refuse(target, columns, parsed, str(refused))
         else:
             self._run("RELEASE batch")
 
+    def refuse(self, target: sa.Table, columns: Sequence[str], rows: GivenRows, reason: str) -> None:
+        """Keep rows in dead_letters."""
+        for row in _values(rows):
+            self._bury(target, dict(zip(columns, row, strict=False)), reason)
+
     def _bury(self, target: sa.Table, row: dict[str, Any], reason: str) -> None:
         log.error("batch writer: a row for %s was refused and is kept in dead_letters: %s", target.name, reason)
-        at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-        self._run(
-            f"INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES ({', '.join([self._mark] * 4)})",
-            (at, target.name, reason, to_json(row).decode()),
-        )
+        bury(self._run, self._mark, target.name, reason, row)
+
+    def _with_series(self, columns: Sequence[str], rows: GivenRows) -> tuple[list[str], GivenValues]:
+        """Samples with the ids that this store gives to the series they name; those it has no room for are left out."""
+        names = [columns.index(name) for name in NAMES_OF_SERIES]
+        rest = [place for place in range(len(columns)) if place not in names]
+        keyed = [(tuple(row[place] for place in names), row) for row in _values(rows)]
+        ids = series_ids_by(self._run, self._mark, {key for key, _ in keyed})
+        found = [(ids[key], *(row[place] for place in rest)) for key, row in keyed if key in ids]
+        return ["series", *(columns[place] for place in rest)], found
 
     @abstractmethod
     def _insert(self, target: sa.Table, columns: tuple[str, ...], rows: GivenRows) -> None: ...

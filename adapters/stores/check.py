@@ -152,7 +152,8 @@ def backlog(stores: Stores, database: Database) -> Backlog:
         inside: dict[str, int] = dict(connection.execute(sa.select(positions.c.spool, positions.c.position)).all())
         letters = connection.scalar(sa.select(sa.func.count()).select_from(refused)) or 0
     waiting = 0
-    for spool in (stores.folder / "spool").glob(f"{database.name}-*.spool"):
+    folders = (stores.spool_folder, stores.spool_folder.parent)
+    for spool in (one for folder in folders for one in folder.glob(f"{database.name}-*.spool")):
         # Once all of it is in the store, a flusher removes it.
         with suppress(FileNotFoundError):
             waiting += max(0, spool.stat().st_size - inside.get(spool.name, 0))

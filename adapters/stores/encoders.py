@@ -14,7 +14,7 @@ from sqlmodel import SQLModel
 
 from adapters.stores.batch_rows import GivenValues
 from adapters.stores.migrate import STORES
-from adapters.stores.sql import metadata_of, table
+from adapters.stores.sql import metadata_of, table, tables_of
 from models.failures import StoreConstraintError
 from models.tables.columns import UtcDateTime
 
@@ -24,7 +24,10 @@ class RowEncoder:
 
     def __init__(self, row: type[SQLModel], names: tuple[str, ...]) -> None:
         target = table(row)
-        unknown = [name for name in names if name not in target.columns]
+        known = {**target.columns}
+        if target.name == "metric_samples":
+            known = {**tables_of("monitoring")["metric_series"].columns, **known}
+        unknown = [name for name in names if name not in known]
         if unknown:
             raise StoreConstraintError(
                 f"Table {target.name} has no column {unknown[0]!r};", advice="see models/tables."
@@ -33,7 +36,7 @@ class RowEncoder:
         self.target = target.name
         self.width = len(names)
         self.shape = to_json({"table": target.name, "columns": names})
-        self.one, self.many = _compiled([target.columns[name] for name in names], sqlite_dialect())
+        self.one, self.many = _compiled([known[name] for name in names], sqlite_dialect())
 
 
 UNFIT_ERRORS = (TypeError, ValueError, AttributeError, KeyError)

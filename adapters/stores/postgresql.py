@@ -8,6 +8,7 @@ several stores is one transaction of the database.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -74,6 +75,13 @@ class PostgresqlServer:
     def place(self) -> str:
         """The database's address; the URL carries no password."""
         return self._url.render_as_string()
+
+    @property
+    def spools(self) -> str:
+        """The folder of rows that wait for this database, whichever user writes them."""
+        elsewhere = [self._url.query.get(name) for name in ("host", "hostaddr", "port")]
+        where = [self._url.host, self._url.port or 5432, self._url.database, *elsewhere]
+        return f"postgresql-{hashlib.sha256(json.dumps(where).encode()).hexdigest()[:16]}"
 
     @property
     def label(self) -> str:

@@ -50,15 +50,20 @@ class Stores(Repositories):
         *,
         folder: Path,
         deadline_seconds: float,
+        spools: str = "files",
     ) -> None:
-        """Join databases; `Stores.open` makes and opens them. `folder` has spools and archives."""
+        """Join databases; `Stores.open` makes and opens them. `folder` has archives, and `spools` in it what waits."""
         super().__init__(databases)
         self.folder = folder
+        self.spool_folder = folder / "spool" / spools
+        """Where rows for these stores wait: another database, or files, have another folder."""
         self.waits = waits
         self.access = FolderAccess()
         """Modes and owners found in the data folder when it was opened."""
         self.is_restricted = False
         """Whether this is an enrolled host at stores of its control plane: it writes only what is its own."""
+        self.have_files_beside = False
+        """Whether the data folder also has stores in files, which were in use before PostgreSQL."""
         self._transactions = transactions
         self._deadline_seconds = deadline_seconds
         self._in_use: int | None = None
@@ -139,8 +144,16 @@ class Stores(Repositories):
         server.open()
         schemas = {name: PostgresqlDatabase(name, server) for name in STORES}
         transactions = PostgresqlTransactions(server)
-        stores = cls(schemas, transactions, server.waits, folder=settings.data_dir, deadline_seconds=deadline_seconds)
+        stores = cls(
+            schemas,
+            transactions,
+            server.waits,
+            folder=settings.data_dir,
+            deadline_seconds=deadline_seconds,
+            spools=server.spools,
+        )
         stores.is_restricted = server.is_restricted
+        stores.have_files_beside = settings.store_path("monitoring").exists()
         return stores
 
     @property
@@ -177,7 +190,7 @@ class Stores(Repositories):
     def kept_aside(self) -> dict[str, list[Path]]:
         """Damaged files by store, set aside by this or another process, for a user to inspect."""
         return {
-            name: [*database.kept_aside(), *sorted((self.folder / "spool").glob(f"{name}-*{DAMAGED}"))]
+            name: [*database.kept_aside(), *sorted((self.folder / "spool").rglob(f"{name}-*{DAMAGED}"))]
             for name, database in self.databases.items()
         }
 

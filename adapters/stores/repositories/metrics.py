@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic_core import to_json
 
 from adapters.stores.repositories.repository import Repository
-from adapters.stores.sql import table, tables_of, upsert
+from adapters.stores.sql import table, upsert
 from models.failures import StoreConstraintError
 from models.metrics import Metric
 from models.tables.monitoring import MetricSample, MetricSeries
@@ -120,46 +121,54 @@ def from_ms(ms: int) -> datetime:
 
 def series_ids(connection: sa.Connection, wanted: Iterable[_Key]) -> dict[_Key, int]:
     """The ids of series (environment, service, metric), made where they are new and the limit allows."""
+    return series_ids_by(connection.exec_driver_sql, "?" if connection.dialect.name == "sqlite" else "%s", wanted)
+
+
+def series_ids_by(run: Callable[..., Any], mark: str, wanted: Iterable[_Key]) -> dict[_Key, int]:
+    """As `series_ids`; `run` executes a statement of the driver in a transaction, `mark` stands for a value in it.
+
+    The ids hold in that transaction only: the next may find another store in the place of this one.
+    """
     by_environment: dict[str, set[_Key]] = {}
     for key in wanted:
         by_environment.setdefault(key[0], set()).add(key)
     ids: dict[_Key, int] = {}
     for environment, keys in by_environment.items():
-        known = _known_series(connection, environment)
+        known = _known_series(run, mark, environment)
         fresh = sorted(keys - known.keys())
         room = max(0, SERIES_LIMIT - len(known))
-        if fresh[:room]:
-            upsert(
-                connection,
-                MetricSeries,
-                [{"environment": one[0], "service": one[1], "metric": one[2]} for one in fresh[:room]],
-                keys=["environment", "service", "metric"],
+        if new := fresh[:room]:
+            values = ", ".join([f"({mark}, {mark}, {mark})"] * len(new))
+            run(
+                f"INSERT INTO metric_series (environment, service, metric) VALUES {values} ON CONFLICT DO NOTHING",  # noqa: S608
+                tuple(text for key in new for text in key),
             )
-            known = _known_series(connection, environment)
-        _refuse(connection, environment, fresh[room:])
+            known = _known_series(run, mark, environment)
+        _refuse(run, mark, environment, fresh[room:])
         ids |= {key: known[key] for key in keys if key in known}
     return ids
 
 
-def _known_series(connection: sa.Connection, environment: str) -> dict[_Key, int]:
-    found = connection.execute(sa.select(_series).where(_series.c.environment == environment))
-    return {(row.environment, row.service, row.metric): row.id for row in found}
+def _known_series(run: Callable[..., Any], mark: str, environment: str) -> dict[_Key, int]:
+    query = f"SELECT service, metric, id FROM metric_series WHERE environment = {mark}"  # noqa: S608
+    return {(environment, service, metric): found for service, metric, found in run(query, (environment,)).fetchall()}
 
 
-def _refuse(connection: sa.Connection, environment: str, keys: Sequence[_Key]) -> None:
+def _refuse(run: Callable[..., Any], mark: str, environment: str, keys: Sequence[_Key]) -> None:
     if not keys:
         return
-    letters = tables_of("monitoring")["dead_letters"]
-    reason = f"environment {environment} has {SERIES_LIMIT} series already"
-    target = _series.name
-    if connection.scalar(sa.select(sa.exists().where(letters.c.target == target, letters.c.reason == reason))):
+    refused = (_series.name, f"environment {environment} has {SERIES_LIMIT} series already")
+    query = f"SELECT 1 FROM dead_letters WHERE target = {mark} AND reason = {mark} LIMIT 1"  # noqa: S608
+    if run(query, refused).fetchone():
         return
-    log.warning("%d new metrics refused: %s; the first is %s", len(keys), reason, "/".join(keys[0]))
-    connection.execute(
-        sa.insert(letters).values(
-            buried_at=datetime.now(UTC),
-            target=target,
-            reason=reason,
-            payload={"series": ["/".join(key) for key in keys[:100]]},
-        )
+    log.warning("%d new metrics refused: %s; the first is %s", len(keys), refused[1], "/".join(keys[0]))
+    bury(run, mark, *refused, {"series": ["/".join(key) for key in keys[:100]]})
+
+
+def bury(run: Callable[..., Any], mark: str, target: str, reason: str, payload: object) -> None:
+    """Keep what a store refused, with the reason."""
+    at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    run(
+        f"INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES ({', '.join([mark] * 4)})",  # noqa: S608
+        (at, target, reason, to_json(payload).decode()),
     )

@@ -72,7 +72,7 @@ def test_closing_writes_what_waits_and_leaves_no_spool(stores: Stores, settings:
     with BatchWriter(stores) as writer:
         writer.put(ProbeRow, probe(0))
     assert details(stores) == ["0"]
-    assert list((settings.data_dir / "spool").glob("*.spool")) == []
+    assert list((settings.data_dir / "spool").rglob("*.spool")) == []
     with stores.databases["monitoring"].read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM spool_positions").scalar() == 0
 
@@ -185,12 +185,12 @@ def test_rows_of_a_killed_process_are_written_by_the_next(stores: Stores, settin
     with BatchWriter(stores) as writer:
         writer.flush()
         assert details(stores) == numbers(37)
-        assert list((settings.data_dir / "spool").glob("*.spool")) == []
+        assert list((settings.data_dir / "spool").rglob("*.spool")) == []
 
 
 def test_a_record_the_killed_process_did_not_finish_was_never_accepted(stores: Stores, settings: Settings) -> None:
     put_then_die(settings)
-    [spool] = (settings.data_dir / "spool").glob("monitoring-*.spool")
+    [spool] = stores.spool_folder.glob("monitoring-*.spool")
     with spool.open("r+b") as file:
         file.truncate(spool.stat().st_size - 3)
     with BatchWriter(stores) as writer:
@@ -276,7 +276,7 @@ def test_samples_and_probes_go_in_together_and_a_new_metric_is_named_once(stores
     answer = ProbeResult(service="bot", kind="http", target="t", ok=True, detail="0", checked_at=NOON)
     for place in range(3):
         later = NOON + timedelta(seconds=place)
-        assert stores.writer.put_metrics([replace(metric, value=float(place), sampled_at=later)]) == 1
+        stores.writer.put_metrics([replace(metric, value=float(place), sampled_at=later)])
         stores.writer.put_probes([replace(answer, detail=str(place), checked_at=later)], "prod")
     assert details(stores) == []
     stores.writer.flush()

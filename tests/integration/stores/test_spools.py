@@ -22,7 +22,7 @@ def writer(stores: Stores) -> Iterator[BatchWriter]:
 
 
 def spools(settings: Settings) -> list[Path]:
-    return sorted((settings.data_dir / "spool").glob("monitoring-*.spool"))
+    return sorted((settings.data_dir / "spool").rglob("monitoring-*.spool"))
 
 
 def put(writer: BatchWriter, *places: int) -> None:
