@@ -288,8 +288,18 @@ class RecoveryPolicy(Strict):
     attempts_per_error: int = Field(default=3, ge=0, le=20, description="Until a ticket waits for a person.")
     attempts_per_service_15min: int = Field(default=3, ge=0, le=60, description="For all errors of one service.")
     attempts_per_service_day: int = Field(default=12, ge=0, le=500, description="For all errors of one service.")
-    points_per_host_15min: int = Field(default=12, ge=0, le=500, description="Of all environments of the engine.")
-    points_per_host_day: int = Field(default=100, ge=0, le=5000, description="Of all environments of the engine.")
+    points_per_host_15min: int = Field(
+        default=12,
+        ge=0,
+        le=500,
+        description="Of one environment. A host has half as much more for each further one that needed action.",
+    )
+    points_per_host_day: int = Field(
+        default=100,
+        ge=0,
+        le=5000,
+        description="Of one environment. A host has half as much more for each further one that needed action.",
+    )
     verify_timeout_seconds: float = Field(
         default=60.0, gt=0, le=3600, description="So long after an action its service may need to prove itself."
     )

@@ -365,7 +365,11 @@ def _spent(
             " more logins could cost it its credentials."
         )
     on_host = [tried for tried in past if _is_of_host(tried, facts)]
-    return _used_up("This host", on_host, cost, (policy.points_per_host_15min, policy.points_per_host_day), now)
+    points = (policy.points_per_host_15min, policy.points_per_host_day)
+    here = [tried for tried in on_host if tried.environment == error.environment]
+    return _used_up("This host", on_host, cost, points, now, shared_with=error.environment) or _used_up(
+        f"Environment {error.environment}", here, cost, points, now
+    )
 
 
 def _is_of_host(tried: RecoveryExecution, facts: RecoveryFacts) -> bool:
@@ -376,10 +380,21 @@ def _is_of_host(tried: RecoveryExecution, facts: RecoveryFacts) -> bool:
 
 
 def _used_up(
-    who: str, tried: Sequence[RecoveryExecution], cost: int, allowed: tuple[int, int], now: datetime, least: int = 0
+    who: str,
+    tried: Sequence[RecoveryExecution],
+    cost: int,
+    allowed: tuple[int, int],
+    now: datetime,
+    *,
+    least: int = 0,
+    shared_with: str | None = None,
 ) -> str | None:
+    """Return how a budget is spent; a shared one grows by half for each further environment that was acted in."""
     for window, words, points in zip((_QUARTER_HOUR, _DAY), ("15 minutes", "a day"), allowed, strict=True):
-        used = sum(execution.points for execution in tried if now - execution.started_at < window)
+        within = [execution for execution in tried if now - execution.started_at < window]
+        used = sum(execution.points for execution in within)
+        if shared_with is not None:
+            points += points * len({one.environment for one in within} - {shared_with}) // 2
         if used >= least and used + cost > points:
             return f"{who} has had {used} of {points} points of action within {words}; what is left is not enough."
     return None

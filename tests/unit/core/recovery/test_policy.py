@@ -341,7 +341,7 @@ def test_a_budget_counts_points_so_dearer_actions_are_fewer() -> None:
 def test_the_budget_of_a_host_is_of_all_environments_of_its_engine() -> None:
     others = [
         replace(tried(timedelta(minutes=1), error_id=f"x-{n}", service=f"s-{n}"), environment="prod", engine="unix://a")
-        for n in range(12)
+        for n in range(18)
     ]
 
     assert "This host" in plan(*others, facts=replace(FACTS, engine="unix://a")).reason
@@ -582,3 +582,21 @@ def test_without_a_dependency_down_only_an_observed_failure_may_be_restarted_for
 def test_what_a_person_decides_needs_no_fact() -> None:
     assert plan_as_decided(ERROR, roll_back=False, past=(), decided_by="ann").decided
     assert not plan().decided
+
+
+def in_environment(name: str, count: int) -> list[RecoveryExecution]:
+    made = [tried(timedelta(minutes=1), error_id=f"{name}-{n}", service=f"{name}-{n}") for n in range(count)]
+    return [replace(one, environment=name) for one in made]
+
+
+def test_the_budget_of_a_host_grows_with_the_environments_that_need_it() -> None:
+    elsewhere = [one for name in ("one", "two", "three") for one in in_environment(name, 4)]
+    assert plan(*elsewhere).action is PlanAction.RECOVER, "a fourth environment has its share"
+    many = [one for name in ("one", "two", "three") for one in in_environment(name, 10)]
+    assert "This host has had 30 of 30 points" in plan(*many).reason
+
+
+def test_one_environment_does_not_spend_what_the_others_may_need() -> None:
+    noisy = in_environment(ERROR.environment, 12)
+    assert "has had 12 of 12 points" in plan(*noisy, *in_environment("two", 1), *in_environment("three", 1)).reason
+    assert plan(*in_environment("noisy", 12)).action is PlanAction.RECOVER
