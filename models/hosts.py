@@ -50,6 +50,10 @@ class Host:
         """Its name, with its id: two hosts may have one name."""
         return f"{self.name} ({self.host_id})"
 
+    def in_contact(self, now: datetime) -> bool:
+        """Whether it is expected to be there and was heard of lately."""
+        return self.dismissed_at is None and now - self.last_contact < SILENT_AFTER
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedEnvironment:

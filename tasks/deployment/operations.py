@@ -52,7 +52,7 @@ from models.recovery import Ticket
 from models.settings import current_settings
 from models.validation import ValidationResult
 from tasks.recovery.records import cancel_runs_of
-from tasks.runtime.hosts import refuse_owner, this_host
+from tasks.runtime.hosts import has_other_hosts, refuse_owner, this_host
 from tasks.runtime.plain_tasks import has_server
 from tasks.runtime.retry_policy import retry_read, retry_write
 from tasks.runtime.store_access import from_stores, journals_folder, outlives_stores, to_stores
@@ -452,9 +452,21 @@ async def let_run(deployment_id: str) -> None:
     await asyncio.to_thread(open_stores().operations.mark_running, deployment_id)
 
 
+def _ours_to_end(stores: Stores, operations: list[Operation]) -> list[Operation]:
+    """Operations of environments that belong to no other host; on the control plane also to one that is gone."""
+    if not operations or not has_other_hosts():
+        return operations
+    here, owners = this_host().host_id, stores.hosts.bindings()
+    others = {owner.host_id for owner in owners.values()} - {here}
+    if others and not stores.is_restricted:
+        now = stores.hosts.now()
+        others &= {host.host_id for host in stores.hosts.all() if host.in_contact(now)}
+    return [one for one in operations if (owner := owners.get(one.environment)) is None or owner.host_id not in others]
+
+
 def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation, str]]:
     stores = open_stores()
-    unfinished = stores.operations.running(environment)
+    unfinished = _ours_to_end(stores, stores.operations.running(environment))
     alive = {runner: is_alive(runner) for runner in map(runner_of, unfinished) if runner is not None}
     ended = []
     # A host whose clock is wrong must not take the living operations of others for dead.

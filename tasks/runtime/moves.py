@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from models.audit import Actor
 from models.failures import BadInputError, EnvironmentBusyError
-from models.hosts import SILENT_AFTER, Host
+from models.hosts import Host
 from tasks.runtime.hosts import introduce, this_host
 from tasks.runtime.stores import open_stores
 
@@ -35,7 +35,7 @@ def refuse_move(environment: str) -> Host | None:
     if known is None:
         now = stores.hosts.now()
         return Host(host_id=owner, name=owner, version="", engine="", first_contact=now, last_contact=now)
-    if known.dismissed_at is None and stores.hosts.now() - known.last_contact < SILENT_AFTER:
+    if known.in_contact(stores.hosts.now()):
         raise BadInputError(
             f"Environment {environment} belongs to host {known.label}, which is in contact;",
             advice=f"stop it there and let go of it first: roas stop {environment}; roas fleet leave {environment}.",
@@ -47,11 +47,13 @@ def take_environment(environment: str, there: Host | None, actor: Actor) -> str:
     """Let an environment belong to this host; says what was done.
 
     Raises:
-        BadInputError: It was moved meanwhile.
+        BadInputError: It was moved meanwhile, or its host is in contact again.
+        EnvironmentBusyError: An operation holds it by now.
         StoreError: The stores did not take it.
     """
     here = introduce()
     if not open_stores().hosts.move(environment, here, instead_of=there.host_id if there else None, actor=actor):
+        refuse_move(environment)
         raise BadInputError(f"Environment {environment} was moved meanwhile;", advice="`roas fleet` shows where it is.")
     came = f", and no more to {there.name}" if there else ""
     return f"{environment} belongs to host {here.name} from now on{came}; start it here: roas start {environment}"

@@ -14,10 +14,11 @@ from adapters.stores.sql import insert_unless_there, table, upsert
 from models.audit import SYSTEM, Actor
 from models.failures import BadInputError, NotFoundError
 from models.hosts import SILENT_AFTER, SKEW_ALERTS_OVER, Host, HostedEnvironment, HostEvent, HostEventKind, HostIdentity
-from models.tables.deployment_logs import EnvironmentHost, HostRow
+from models.tables.deployment_logs import EnvironmentHost, EnvironmentLease, HostRow
 
 _hosts = table(HostRow)
 _bindings = table(EnvironmentHost)
+_leases = table(EnvironmentLease)
 _rows = Rows(HostRow, Host)
 _binding_rows = Rows(EnvironmentHost, HostedEnvironment)
 
@@ -121,13 +122,22 @@ class Hosts(Repository):
             return str(connection.execute(query).scalar_one())
 
     def move(self, environment: str, identity: HostIdentity, *, instead_of: str | None, actor: Actor = SYSTEM) -> bool:
-        """Let an environment belong to this host; False where it does not belong to `instead_of` any more."""
+        """Let an environment belong to this host.
+
+        False where it does not belong to `instead_of` any more, that host is in contact again, or an operation holds
+        the environment: hosts and leases change in transactions of the same store only.
+        """
         with self._database.write() as connection:
+            now = database_now(connection)
+            there = connection.execute(sa.select(_hosts).where(_hosts.c.host_id == instead_of)).one_or_none()
+            held = sa.exists().where(_leases.c.environment == environment, _leases.c.expires_at > now)
+            if (there is not None and _rows.to_value(there).in_contact(now)) or connection.scalar(sa.select(held)):
+                return False
             if instead_of is None:
                 done = _insert_binding(connection, environment, identity)
             else:
                 its = sa.and_(_bindings.c.environment == environment, _bindings.c.host_id == instead_of)
-                values = {"host_id": identity.host_id, "since": database_now(connection)}
+                values = {"host_id": identity.host_id, "since": now}
                 done = connection.execute(sa.update(_bindings).where(its).values(**values)).rowcount == 1
             if done:
                 append(connection, "moved", environment, {}, actor=actor, host=identity.host_id)

@@ -157,3 +157,17 @@ with Stores.open(Settings()) as stores:
 
 def variables(settings: Settings) -> dict[str, str]:
     return {"ROAS_DATA_DIR": f"{settings.data_dir}-elsewhere", "ROAS_STORES_URL": settings.stores_url or ""}
+
+
+@pytest.mark.shared
+def test_an_environment_is_not_taken_from_a_host_that_came_back_after_the_question(stores: Stores) -> None:
+    contact(stores, ALPHA)
+    stores.hosts.bind("shop", ALPHA)
+    assert not stores.hosts.move("shop", BETA, instead_of="h-1"), "it is in contact"
+    set_host(stores, "h-1", long_ago(stores))
+    now = stores.hosts.now()
+    stores.leases.acquire("shop", "d-1", "start", now, MINUTE)
+    assert not stores.hosts.move("shop", BETA, instead_of="h-1"), "an operation began"
+    stores.leases.release("shop", "d-1")
+    assert stores.hosts.move("shop", BETA, instead_of="h-1")
+    assert stores.hosts.owner("shop") == "h-2"
