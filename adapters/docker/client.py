@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -26,6 +29,7 @@ READ_SECONDS = 10
 _CHANGE_SECONDS = 120
 _PARALLEL_CALLS = 16
 _UNIX = "unix://"
+_CLOCK_HOLDS_SECONDS, _CLOCK_READ_SECONDS = 60.0, 2.0
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -47,6 +51,8 @@ class EngineClient:
         )
         self._secrets: frozenset[str] = frozenset()
         self._redact = _cached(Redactor(()))
+        self._ahead = timedelta()
+        self._clock_read_at: float | None = None
 
     @property
     def reading(self) -> Any:
@@ -74,6 +80,29 @@ class EngineClient:
             if body is not None:
                 return orjson.loads(body)
         return client._result(client._get(client._url(path), params=query), json=True)
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far the engine's clock is ahead of this machine's, to about a second; zero while they may be equal.
+
+        The engine of a virtual or another machine has a clock of its own. All moments that it reports are shifted by
+        this, and those that it is asked for: nothing else compares two clocks.
+        """
+        read_at = self._clock_read_at
+        if read_at is None or time.monotonic() - read_at > _CLOCK_HOLDS_SECONDS:
+            self._clock_read_at = time.monotonic()
+            with suppress(DockerException, requests.RequestException, OSError, KeyError, ValueError):
+                self._read_clock()
+        return self._ahead
+
+    def _read_clock(self) -> None:
+        client, asked_at = self.reading, datetime.now(UTC)
+        answer = client.get(client._url("/_ping", versioned_api=False), timeout=_CLOCK_READ_SECONDS)
+        said = parsedate_to_datetime(answer.headers["Date"])
+        # The engine names the second in which it answered.
+        least, most = said - datetime.now(UTC), said + timedelta(seconds=1) - asked_at
+        if not least <= self._ahead <= most:
+            self._ahead = timedelta() if least <= timedelta() <= most else (least + most) / 2
 
     def map(self, call: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
         """Call for each item in parallel; results come in the items' order."""

@@ -95,7 +95,7 @@ class Containers:
             # A container's configuration never changes.
             self._client.conceal(secrets_of(reported))
             self._known.add(container_id)
-        return container_state(reported, self._client.redact)
+        return container_state(reported, self._client.redact, self._client.ahead)
 
     def start(self, container_id: str, files: Sequence[InjectedFile] = ()) -> None:
         """Start a container, after copying into it the files that Compose would; does nothing if it runs."""
@@ -151,9 +151,8 @@ class Containers:
             EngineError: Among others when the container's log driver keeps nothing readable.
         """
         with self._client.translate_errors(f"reading the logs of container {short(container_id)}"):
-            written: bytes = self._client.reading.logs(
-                container_id, tail=lines, timestamps=True, since=None if since is None else since.timestamp()
-            )
+            from_moment = None if since is None else (since + self._client.ahead).timestamp()
+            written: bytes = self._client.reading.logs(container_id, tail=lines, timestamps=True, since=from_moment)
         if len(written) > _LOG_BYTES:
             # Only whole lines: half a secret at the cut would not be known as one.
             written = written[-_LOG_BYTES:].partition(b"\n")[2]

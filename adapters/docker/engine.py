@@ -55,7 +55,7 @@ class DockerEngine(EngineClient):
             return str(self.reading.info().get("Name", "")) == socket.gethostname()
 
     def started_at(self) -> datetime | None:
-        """Return when the engine's program started last; None where it cannot be told, as without a default bridge.
+        """Return when the engine's program started last, by this machine's clock; None where that cannot be told.
 
         It makes its bridge anew whenever it starts, and reports no other moment of it.
 
@@ -63,7 +63,8 @@ class DockerEngine(EngineClient):
             EngineUnreachableError: It did not answer.
         """
         with suppress(ContainerGoneError, EnginePermissionError), self.translate_errors("inspecting its bridge"):
-            return moment(self.reading.inspect_network("bridge").get("Created"))
+            made_at = moment(self.reading.inspect_network("bridge").get("Created"))
+            return None if made_at is None else made_at - self.ahead
         return None
 
     def info(self) -> EngineInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
 
@@ -36,15 +36,17 @@ class Events:
     def stream(self, project: str | None, since: datetime, until: datetime | None = None) -> EventStream:
         """Open a stream of the events of a project's containers: past ones first, then new ones until `until`.
 
-        Without a project it has the events of all Compose projects.
+        Moments are by this machine's clock. Without a project it has the events of all Compose projects.
 
         Raises:
             EngineError: The engine did not answer, or refused.
         """
         label = PROJECT_LABEL if project is None else f"{PROJECT_LABEL}={project}"
+        ahead = self._client.ahead
         query = {
-            "since": _timestamp(since),
-            "until": None if until is None else _timestamp(until),
+            "since": _timestamp(since + ahead),
+            # The engine refuses a span that ends before it begins, as where a clock was set meanwhile.
+            "until": None if until is None else _timestamp(max(since, until) + ahead),
             "filters": json.dumps({"type": ["container"], "label": [label], "event": list(_ACTIONS)}),
         }
         with self._client.translate_errors("listening to events"):
@@ -54,7 +56,7 @@ class Events:
             client._raise_for_status(answer)
             client._disable_socket_timeout(client._get_raw_response_socket(answer))
             stream = CancellableStream(client._stream_helper(answer, decode=True), answer)
-        return EventStream(stream, answer, self._client.address, endless=until is None)
+        return EventStream(stream, answer, self._client.address, endless=until is None, ahead=ahead)
 
     def has_history(self, since: datetime, until: datetime) -> bool:
         """Whether the engine still reports an event other than an end between two past moments, of any project.
@@ -65,9 +67,10 @@ class Events:
         Raises:
             EngineError: The engine did not answer, or refused.
         """
+        ahead = self._client.ahead
         with self._client.translate_errors("reading past events"):
             reported: Iterable[dict[str, Any]] = self._client.reading.events(
-                since=_timestamp(since), until=_timestamp(until), decode=True
+                since=_timestamp(since + ahead), until=_timestamp(max(since, until) + ahead), decode=True
             )
             return any(event.get("Action") not in _ENDS for event in reported)
 
@@ -75,11 +78,14 @@ class Events:
 class EventStream:
     """Events of one project's containers. Any thread may close it, which ends the iteration."""
 
-    def __init__(self, stream: Any, answer: requests.Response, address: str, *, endless: bool) -> None:
+    def __init__(
+        self, stream: Any, answer: requests.Response, address: str, *, endless: bool, ahead: timedelta = timedelta()
+    ) -> None:
         self._stream = stream
         self._answer = answer
         self._address = address
         self._endless = endless
+        self._ahead = ahead
         self._closed = threading.Event()
         self._read = False
 
@@ -100,7 +106,7 @@ class EventStream:
         self._read = True
         try:
             for reported in self._stream:
-                yield _event(reported)
+                yield _event(reported, self._ahead)
         except (DockerException, requests.RequestException, OSError, ValueError) as error:
             # Closing the stream during a read raises one of these, depending on the layer that notices.
             if not self._closed.is_set():
@@ -124,12 +130,12 @@ def _timestamp(moment: datetime) -> str:
     return f"{moment.timestamp():.9f}"
 
 
-def _event(reported: dict[str, Any]) -> ContainerEvent:
+def _event(reported: dict[str, Any], ahead: timedelta) -> ContainerEvent:
     actor = reported.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
     nanoseconds = reported.get("timeNano") or reported["time"] * 1_000_000_000
     return ContainerEvent(
-        happened_at=datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC),
+        happened_at=datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC) - ahead,
         container_id=actor.get("ID", ""),
         service=printable(attributes.get(SERVICE_LABEL, "")),
         project=printable(attributes.get(PROJECT_LABEL, "")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import Any
 
@@ -54,8 +54,15 @@ def compose_origin(labels: Mapping[str, str]) -> ComposeOrigin:
     return ComposeOrigin(files=listed(_FILES), env_files=listed(_ENV_FILES))
 
 
-def container_state(reported: dict[str, Any], redact: Callable[[str], str]) -> ContainerState:
-    """Translate a container's document."""
+def container_state(
+    reported: dict[str, Any], redact: Callable[[str], str], ahead: timedelta = timedelta()
+) -> ContainerState:
+    """Translate a container's document of an engine whose clock is so far ahead of this machine's."""
+
+    def by_our_clock(text: str | None) -> datetime | None:
+        at = moment(text)
+        return None if at is None else at - ahead
+
     state, config, labels = reported["State"], reported["Config"], reported["Config"].get("Labels") or {}
     health = state.get("Health") or {}
     networks = (reported.get("NetworkSettings") or {}).get("Networks") or {}
@@ -85,9 +92,9 @@ def container_state(reported: dict[str, Any], redact: Callable[[str], str]) -> C
             )
             for entry in health.get("Log") or ()
         ),
-        created_at=moment(reported.get("Created")),
-        started_at=moment(state.get("StartedAt")),
-        finished_at=moment(state.get("FinishedAt")),
+        created_at=by_our_clock(reported.get("Created")),
+        started_at=by_our_clock(state.get("StartedAt")),
+        finished_at=by_our_clock(state.get("FinishedAt")),
         config_hash=labels.get(_CONFIG_HASH, ""),
         one_off=labels.get(_ONE_OFF) == "True",
         addresses={name: one["IPAddress"] for name, one in networks.items() if one.get("IPAddress")},

@@ -161,7 +161,7 @@ def observe_verdict(
         return replace(observation, decision=Decision.WAIT, reason=reason)
     if any(seen.state == "restarting" for seen in mine):
         return replace(observation, decision=Decision.WAIT, reason=_RESTARTING, restarting=True)
-    young = [seen for seen in mine if seen.started_at is not None and now - seen.started_at < SETTLE]
+    young = [seen for seen in mine if seen.started_at is not None and abs(now - seen.started_at) < SETTLE]
     if any(seen.state == "running" and seen.health != "unhealthy" for seen in young):
         # The verdict may be of the container before, or of a check that came before the service was ready.
         return replace(observation, decision=Decision.WAIT, reason="it was started a moment ago")
@@ -287,7 +287,7 @@ def _without_what_is_known(
         return replace(observation, decision=Decision.WAIT, reason=reason, crashed=crashed)
     if observation.service in context.muted:
         return replace(observation, decision=Decision.WAIT, reason="it is under maintenance")
-    if tracker.end_requested_at is not None and now - tracker.end_requested_at < SETTLE:
+    if tracker.end_requested_at is not None and abs(now - tracker.end_requested_at) < SETTLE:
         return replace(observation, decision=Decision.WAIT, reason="somebody asked it to end")
     due = tracker.next_attempt_at
     if due is not None and due > now:

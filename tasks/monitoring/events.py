@@ -266,7 +266,7 @@ async def inspect_environment(environment: Environment) -> tuple[list[ContainerS
 @retry_read
 @in_thread
 def engine_started_at(environment: Environment) -> datetime | None:
-    """Return when an environment's engine started last, by its own clock; None where it cannot be told.
+    """Return when an environment's engine started last, by this machine's clock; None where it cannot be told.
 
     Raises:
         EngineError: The engine did not answer, or refused.

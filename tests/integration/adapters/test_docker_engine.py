@@ -16,6 +16,7 @@ from adapters.docker.statistics import sample_of
 from models.containers import ContainerEvent
 from models.failures import ContainerGoneError, EngineError, EngineUnreachableError
 from tests.integration.adapters.conftest import IMAGE, Project
+from tests.support.clocks import python_with_wrong_clock
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Project]
@@ -248,13 +249,13 @@ def test_an_engine_that_stops_during_an_event_stream_is_reported(tmp_path: Path)
     front.bind(str(tmp_path / "engine.sock"))
     front.listen()
 
-    def answer_twice() -> None:
-        for _ in range(2):
+    def answer_three_times() -> None:
+        for _ in range(3):
             connection, _ = front.accept()
             with connection:
                 connection.sendall(begun if b"/events" in connection.recv(65536) else version)
 
-    server = threading.Thread(target=answer_twice, daemon=True)
+    server = threading.Thread(target=answer_three_times, daemon=True)
     server.start()
     engine = DockerEngine(f"unix://{tmp_path}/engine.sock")
     with engine.events.stream("any", datetime.now(UTC)) as events, pytest.raises(EngineUnreachableError):
@@ -334,3 +335,29 @@ def test_no_secret_comes_through_the_client(make_project: Make) -> None:
     assert refused != 0
     assert "/bin/[redacted]" in why
     engine.close()
+
+
+READ_TIMES = """
+from datetime import UTC, datetime, timedelta
+from adapters.docker.engine import DockerEngine
+
+engine, now = DockerEngine(ADDRESS), datetime.now(UTC)
+minute = timedelta(minutes=1)
+with engine.events.stream(PROJECT, now - 5 * minute, now) as events:
+    seen = [one.happened_at for one in events if one.action == "start"]
+[job] = engine.containers.inspect_project(PROJECT, "job")
+print(all(now - 2 * minute < one < now + timedelta(seconds=5) for one in (*seen, job.started_at)) and len(seen))
+"""
+
+
+@pytest.mark.parametrize("seconds", [-600, 600])
+def test_moments_of_the_engine_are_by_the_clock_of_this_process(make_project: Make, seconds: int) -> None:
+    project = make_project(PAIR)
+    project.compose().create()
+    job = project.one("job")
+    project.engine.containers.start(job.container_id)
+    await_event(project, datetime.now(UTC) - timedelta(minutes=1), "start", "job")
+    program = READ_TIMES.replace("ADDRESS", repr(project.engine.address)).replace("PROJECT", repr(project.name))
+    began = time.monotonic()
+    assert python_with_wrong_clock(seconds, program, {}) == "1"
+    assert time.monotonic() - began < 60, "the stream of past events ended at once"

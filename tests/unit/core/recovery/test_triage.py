@@ -161,6 +161,15 @@ def test_a_container_that_was_asked_to_end_is_given_the_time_for_it() -> None:
     assert triage([bad("web")], TriageContext(trackers={"web": ServiceTracker(end_requested_at=NOON)}), NOON).wait
 
 
+def test_a_moment_far_in_the_future_delays_nothing() -> None:
+    asked = ServiceTracker(end_requested_at=NOON + timedelta(minutes=5))
+    assert triage([bad("web")], TriageContext(trackers={"web": asked}), NOON).recover
+    began = replace(SEEN, started_at=NOON + timedelta(minutes=5))
+    verdict = ServiceVerdict(service="web", health=ServiceHealth.UNHEALTHY, reason="runs, but its probe failed")
+    found = observe_verdict(verdict, [began], stopped=False, tracker=NEW, now=NOON)
+    assert found.decision is Decision.RECOVER
+
+
 def test_a_postponed_attempt_waits_for_its_time() -> None:
     put_off = TriageContext(trackers={"web": ServiceTracker(next_attempt_at=NOON + SETTLE)})
     assert triage([bad("web")], put_off, NOON).wait
