@@ -24,7 +24,7 @@ from cli.options import (
     quiet,
     waiting,
 )
-from cli.run_flow import run_flow, show_answer, show_operation
+from cli.run_flow import asking_the_record, run_flow, show_answer, show_operation
 from models.failures import BadInputError, NotFoundError
 from models.settings import current_settings
 
@@ -261,7 +261,8 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
         # What failed before an operation was recorded is told by its error alone.
         return state, await state.result(raise_on_failure=False) if state.is_failed() else None
 
-    state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
+    with asking_the_record(name, output.json, only_outcome=output.only_outcome):
+        state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
     from tasks.reporting.read import operation_of_run
 
     try:

@@ -10,7 +10,7 @@ import click
 
 from cli import completers
 from cli.options import as_json
-from cli.run_flow import opened_stores, run_flow, show_operation
+from cli.run_flow import asking_the_record, opened_stores, run_flow, show_operation
 from models.failures import BadInputError, EnvironmentBusyError
 
 
@@ -51,7 +51,8 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
         )
         return state, await state.result(raise_on_failure=False)
 
-    state, result = run_flow(run, quiet=json_wanted)
+    with asking_the_record(operation.environment, json_wanted):
+        state, result = run_flow(run, quiet=json_wanted)
     if isinstance(result, BadInputError | EnvironmentBusyError):
         raise result
     show_operation(operation.deployment_id, json_wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,33 @@ def _import_flows() -> None:
         ) from error
 
 
+class _ApiLostError(RoasError):
+    """The Prefect API stopped answering, or refused a request, during a run: what was done may be on record."""
+
+
+@contextmanager
+def asking_the_record(environment: str, json_wanted: bool, *, only_outcome: bool = False) -> Iterator[None]:
+    """Let the record say how this process's operation ended where the Prefect API was lost before its run did.
+
+    Raises:
+        RoasError: The API was lost, and the record does not say how it ended either.
+    """
+    try:
+        yield
+    except _ApiLostError as lost:
+        from adapters.host.processes import this_process
+        from flows.runtime.terminal import echo
+        from models.operations import OperationStatus
+        from tasks.reporting.read import ended_operation_of
+
+        operation = ended_operation_of(environment, this_process())
+        if operation is None:
+            raise
+        echo(f"roas: {lost.what} The operation has ended all the same; its record says how.", err=True)
+        show_operation(operation.deployment_id, json_wanted, only_outcome=only_outcome)
+        sys.exit(0 if operation.status is OperationStatus.SUCCESS else 1)
+
+
 @contextmanager
 def _report_api_failures() -> Iterator[None]:
     """Report that the Prefect API stopped answering or refused a request during a run."""
@@ -130,10 +158,11 @@ def _report_api_failures() -> Iterator[None]:
     try:
         yield
     except HTTPStatusError as error:
-        raise RoasError(
+        advice = "does it know this user (PREFECT_API_AUTH_STRING), and is it of the same version?"
+        raise _ApiLostError(
             f"Prefect API at {_api()} answered {error.response.status_code} {error.response.reason_phrase} to "
             f"{error.request.method} {error.request.url.path};",
-            advice="does it know this user (PREFECT_API_AUTH_STRING), and is it of the same version?",
+            advice=_LOOK_AT_SERVER if error.response.is_server_error else advice,
         ) from error
     except InvalidVersion as error:
         raise RoasError(f"No Prefect API answers at {_api()}: {error};", advice="correct PREFECT_API_URL.") from error
@@ -146,10 +175,12 @@ def _report_api_failures() -> Iterator[None]:
 
 
 def _went_away(cause: str) -> RoasError:
-    return RoasError(
-        f"Prefect API at {_api()} stopped answering{f' ({cause})' if cause else ''};",
-        advice="does its server still run? `roas status` shows what was recorded.",
+    return _ApiLostError(
+        f"Prefect API at {_api()} stopped answering{f' ({cause})' if cause else ''};", advice=_LOOK_AT_SERVER
     )
+
+
+_LOOK_AT_SERVER = "does its server still run? `roas status` shows what was recorded."
 
 
 def _api() -> str:

@@ -11,7 +11,7 @@ import click
 from cli import completers
 from cli.operations import live_output, with_live_output
 from cli.options import named, waiting
-from cli.run_flow import run_flow, show_answer, show_operation
+from cli.run_flow import asking_the_record, run_flow, show_answer, show_operation
 from models.failures import NotFoundError, RoasError
 from models.results import OperationResult
 from models.settings import current_settings
@@ -71,7 +71,8 @@ def sync(
         )
         return state, await state.result(raise_on_failure=False)
 
-    state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
+    with asking_the_record(name, output.json, only_outcome=output.only_outcome):
+        state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
     operation = _recorded(name, str(state.state_details.flow_run_id), result)
     if operation is None:
         show_answer(result, output.json, show_unchanged)

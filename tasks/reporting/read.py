@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from core.deployment.interruption import runner_of
 from models.failures import NotFoundError
-from models.operations import Operation, OperationStatus, OperationType
+from models.operations import Operation, OperationStatus, OperationType, Runner
 from models.records import (
     DeploymentDetails,
     EnvironmentStatus,
@@ -105,6 +107,15 @@ def operation_of_run(environment: str, flow_run_id: str) -> str:
             f"Run {flow_run_id} recorded no operation of {environment};", advice="the lines above say why."
         )
     return found.deployment_id
+
+
+def ended_operation_of(environment: str, runner: Runner) -> Operation | None:
+    """The latest operation of an environment, where this process ran it and it has ended; else None."""
+    latest = open_stores().operations.latest_recorded(environment, 1)
+    known = runner_of(latest[0]) if latest else None
+    if known is None or latest[0].ended_at is None or replace(known, flow_run_id="") != replace(runner, flow_run_id=""):
+        return None
+    return latest[0]
 
 
 def read_deployment(deployment_id: str | None) -> DeploymentDetails:

@@ -364,3 +364,54 @@ def test_a_prefect_api_that_fails_is_named_with_what_it_answered(roas, tmp_path:
     assert f"Prefect API at {failing_api} answered 500" in done.stderr.decode().splitlines()[-1]
     assert b"Traceback" not in done.stderr
     assert done.returncode == 1
+
+
+AFTER_ITS_END = """
+import asyncio, httpx, os, sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from adapters.host.processes import this_process
+from cli.exit_codes import run_command
+from cli.run_flow import asking_the_record, run_flow
+from models.operations import Operation, OperationStatus, OperationType
+from tasks.runtime.stores import open_stores
+import click
+
+async def restart():
+    operations = open_stores().operations
+    operations.begin(Operation(
+        deployment_id="shop-1", operation_type=OperationType.RESTART, environment="shop",
+        status=OperationStatus.RUNNING, started_at=datetime.now(UTC),
+        details={"runner": asdict(this_process("run-1"))},
+    ))
+    if END:
+        operations.finish("shop-1", OperationStatus(END), datetime.now(UTC))
+    async with httpx.AsyncClient() as client:
+        (await client.post(os.environ["PREFECT_API_URL"] + "/flow_runs/1/set_state")).raise_for_status()
+
+@click.command()
+def command():
+    with asking_the_record("shop", False):
+        run_flow(restart, quiet=True)
+
+sys.exit(run_command(command))
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("success", 0), ("failed", 1), ("", 1)])
+def test_where_the_server_is_lost_the_record_says_how_an_operation_ended(
+    tmp_path: Path, failing_api: str, end: str, code: int
+) -> None:
+    folders = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_ITS_END.replace("END", repr(end))],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=dict(os.environ) | folders | {"PREFECT_API_URL": failing_api},
+    )
+    assert done.returncode == code, done.stderr
+    assert "answered 500" in done.stderr
+    assert "does it know this user" not in done.stderr
+    assert ("shop-1" in done.stdout) is bool(end)
+    assert ("its record says how" in done.stderr) is bool(end)
