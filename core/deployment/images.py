@@ -22,6 +22,9 @@ from models.compose import (
 INJECTED = "config or secret "
 """Begins the names of files in a release that no file of the host is mounted for."""
 
+_BUILDS_ABSENT = frozenset({"", "missing", "if_not_present", "build", "never"})
+"""The pull policies under which `docker compose up --build` builds an image that has a name of its own."""
+
 _WINDOWS = {"daily": timedelta(days=1), "weekly": timedelta(weeks=1)}
 _EVERY = re.compile(r"every_((?:\d+[wdhms])+)")
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -141,7 +144,7 @@ def unplanned(planned: Plan, fetched: Plan) -> tuple[str, ...]:
 
 
 def _kind_of_absent(declaration: ServiceDeclaration, *, own_name: bool) -> FetchKind | None:
-    if declaration.build and (own_name or declaration.pull_policy in ("build", "never")):
+    if declaration.build and (own_name or declaration.pull_policy in _BUILDS_ABSENT):
         return FetchKind.BUILD
     return None if declaration.pull_policy in ("build", "never") else FetchKind.PULL
 

@@ -86,6 +86,16 @@ def test_an_absent_image_of_a_container_is_fetched_first() -> None:
     assert fetch_kinds(application, {"thing:1": None}, FetchOptions(), NOON, {"web"}) == {"web": FetchKind.PULL}
 
 
+@pytest.mark.parametrize("policy", ["", "missing", "if_not_present", "build"])
+@pytest.mark.parametrize("options", [UPDATE, START])
+def test_an_absent_image_with_a_build_section_is_built_and_not_pulled(policy: str, options: FetchOptions) -> None:
+    web = replace(WEB, build=True, pull_policy=policy)
+    application = Application(project="app", services={"web": web})
+    assert fetch_kinds(application, {"thing:1": None}, options, NOON, {"web"}) == {"web": FetchKind.BUILD}
+    always = Application(project="app", services={"web": replace(web, pull_policy="always")})
+    assert fetch_kinds(always, {"thing:1": None}, options, NOON, {"web"}) == {"web": FetchKind.PULL}
+
+
 def test_a_service_that_uses_the_name_of_a_pulled_image_follows_it() -> None:
     services = {"web": replace(WEB, pull_policy="always"), "worker": replace(WEB, name="worker")}
     found = shared_fetches(Application(project="app", services=services), {"web": FetchKind.PULL})
