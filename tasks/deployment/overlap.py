@@ -200,6 +200,12 @@ async def _prove_again(environment: Environment, beside: BesideContainer) -> Non
     test = await asyncio.to_thread(engine.beside.health_test, beside.container_id)
     until = datetime.now(UTC) + _CHECK_WITHIN
     while (why := await _refused(environment, engine, beside, test)) is not None:
+        seen = await asyncio.to_thread(engine.containers.inspect, beside.container_id)
+        if seen.state in ("exited", "dead"):
+            raise StartFailedError(
+                f"{beside.service}: it ended with exit code {seen.exit_code} once it had its name in its networks",
+                service=beside.service,
+            )
         if datetime.now(UTC) > until:
             raise StartFailedError(
                 f"{beside.service} was proven, but not again after it had taken its name in its networks: {why}",

@@ -34,6 +34,7 @@ T = TypeVar("T")
 _ASK_AGAIN_SECONDS = 0.25
 
 _NEXT_CHECK = timedelta(milliseconds=250)
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 _EXPECTED = frozenset({"create", "start"})
 """What happens to a container that is brought up, and says nothing of whether its health check passes."""
@@ -326,7 +327,10 @@ class Attempt:
         while_running: bool = False,
         only: Sequence[str] = (),
     ) -> None:
-        """`only` are the containers of the service that are looked at; by default all."""
+        """`only` are new containers, started for this attempt: they alone are looked at, and each of their ends counts.
+
+        By default all containers of the service are looked at, and what ended before `since`, or now, does not count.
+        """
         self._while_running = while_running
         self._only = only
         self._journal = journal or ProbeJournal()
@@ -339,7 +343,7 @@ class Attempt:
         self._secrets: dict[str, str] | None = None
         self._unasked: Unasked | None = None
         self._restarts: dict[str, int] = {}
-        self._asked_at = since or datetime.now(UTC)
+        self._asked_at = _EVER if only else since or datetime.now(UTC)
 
     async def answered(self, until: float, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """What the engine answers, asked again while it is away: one that is restarted is back in seconds.
@@ -396,7 +400,7 @@ class Attempt:
             everything = await asyncio.to_thread(engine.containers.inspect_project, self.environment.project, name)
         seen = [one for one in everything if not one.one_off]
         for one in seen:
-            self._restarts.setdefault(one.container_id, one.restart_count)
+            self._restarts.setdefault(one.container_id, 0 if self._only else one.restart_count)
         self._journal.saw(seen)
         return seen
 

@@ -217,7 +217,7 @@ async def test_a_version_that_fails_is_removed_and_the_old_one_serves_on(place: 
     before = identity(place)
     bad = fronted(place.folder, "caddy", port, version="2", command="[sh, -c, 'echo no licence found; exit 3']")
     place.declare(bad, services=DRAINS_ONE_SECOND)
-    with asking(port) as client, pytest.raises(StartFailedError, match="web"):
+    with asking(port) as client, pytest.raises(StartFailedError, match="web did not start: it ended with exit code 3"):
         await update("test")
 
     assert client.failures == []
