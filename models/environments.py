@@ -273,7 +273,10 @@ class ServiceSpec(ReplacementSettings):
         default=None, ge=0, le=600, description="In place of the environment's."
     )
     start_timeout_seconds: float | None = Field(
-        default=None, gt=0, le=3600, description="By default what its health check needs to call it unhealthy."
+        default=None,
+        gt=0,
+        le=3600,
+        description="By default what its health check needs to call it unhealthy, at most the environment's.",
     )
     limits: Limits = Field(default=Limits(), description="Where its numbers are bad whatever is usual.")
     outside_logins: bool = Field(
@@ -376,7 +379,9 @@ class Environment(Strict):
     stabilisation_seconds: float = Field(
         default=10.0, ge=0, le=600, description="So long a service must hold its health to count as proven."
     )
-    start_timeout_seconds: float = Field(default=300.0, gt=0, le=7200, description="For the whole start.")
+    start_timeout_seconds: float = Field(
+        default=300.0, gt=0, le=7200, description="At most so long each service may take; one may have its own."
+    )
     collect_every_seconds: int = Field(default=60, ge=5, le=3600, description="How often it is measured.")
     recovery: RecoveryPolicy = Field(
         default=RecoveryPolicy(), description="What may be done without a person, and how often."

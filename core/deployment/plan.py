@@ -22,6 +22,7 @@ from models.compose import (
     ServiceDeclaration,
 )
 from models.containers import ContainerState
+from models.environments import Environment
 from models.failures import ComposeError
 from models.metrics import Dependency
 from models.overlap import OverlapDecision
@@ -134,18 +135,19 @@ def dangling(application: Application) -> tuple[tuple[str, str], ...]:
     )
 
 
-def start_deadline(declaration: ServiceDeclaration, own_seconds: float | None = None) -> timedelta:
-    """Return how long a service may take to start: `own_seconds` where its environment says so.
+def start_deadline(declaration: ServiceDeclaration, environment: Environment) -> timedelta:
+    """Return how long a service may take to start, from when its turn has come: what its environment says of it.
 
-    Else with a health check: until the engine must have called it unhealthy, plus a margin. An awaited job gets five
-    minutes, anything else one minute.
+    Else at most what the environment says of all, and with a health check: until the engine must have called it
+    unhealthy, plus a margin. An awaited job gets five minutes, anything else one minute.
     """
-    if own_seconds is not None:
-        return timedelta(seconds=own_seconds)
-    check = declaration.healthcheck
+    own = environment.service(declaration.name).start_timeout_seconds
+    if own is not None:
+        return timedelta(seconds=own)
+    check, needed = declaration.healthcheck, _JOB if declaration.awaited else _UNCHECKED
     if check is not None and not check.disabled:
-        return (check.start_period or timedelta()) + (check.retries or _RETRIES) * one_check(check) + _MARGIN
-    return _JOB if declaration.awaited else _UNCHECKED
+        needed = (check.start_period or timedelta()) + (check.retries or _RETRIES) * one_check(check) + _MARGIN
+    return min(needed, timedelta(seconds=environment.start_timeout_seconds))
 
 
 def one_check(check: HealthcheckDeclaration) -> timedelta:

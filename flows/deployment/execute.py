@@ -89,10 +89,7 @@ async def start_in_order(
             recorder, environment, application, files, planned, progress, watch, replaced_since, turns
         )
         try:
-            async with asyncio.timeout(environment.start_timeout_seconds):
-                await asyncio.gather(*(start.one(service) for service in services))
-        except TimeoutError as error:
-            raise await start.took_too_long() from error
+            await asyncio.gather(*(start.one(service) for service in services))
         finally:
             start.report()
     start.judge()
@@ -181,7 +178,6 @@ class _StartExecution:
     _journal: ProbeJournal = field(default_factory=ProbeJournal)
     _began: float = field(default_factory=time.monotonic)
     _results: dict[str, ServiceStart] = field(default_factory=dict)
-    _being_brought_up: set[str] = field(default_factory=set)
     _reached: dict[tuple[str, DependencyCondition], asyncio.Event] = field(default_factory=dict)
     _ended: dict[str, asyncio.Event] = field(default_factory=dict)
     _runs: dict[str, UUID] = field(default_factory=dict)
@@ -212,18 +208,6 @@ class _StartExecution:
             + (f"; {_not_started(held_back, blamed.service)}" if held_back else ""),
             advice=f"look at its log: roas logs {self.environment.name} {blamed.service}",
             service=blamed.service,
-        )
-
-    async def took_too_long(self) -> StartFailedError:
-        """The error of a start that exceeded its time: which services did not come up, and which wait for them."""
-        late = sorted(self._being_brought_up)
-        waiting = [name for name, ended in self._ended.items() if not ended.is_set() and name not in late]
-        await self._keep_evidence(late, "the whole start took too long")
-        return StartFailedError(
-            f"{self.environment.name} did not start within {self.environment.start_timeout_seconds:.0f} s, "
-            f"still awaited: {', '.join(late)}" + (f"; not yet started: {', '.join(waiting)}" if waiting else ""),
-            advice="see the logs of what was awaited, or raise start_timeout_seconds.",
-            service=late[0] if late else None,
         )
 
     def report(self) -> None:
@@ -304,13 +288,12 @@ class _StartExecution:
 
     async def _bring_up(self, declaration: ServiceDeclaration, waits: _Waits) -> ServiceStart:
         name, began, recorder = declaration.name, time.monotonic(), self.recorder
-        own = self.environment.service(name).start_timeout_seconds
         done = (PROVEN, name) in recorder.done
         restarts = {line.service: line.because for line in self.plan.services if line.action is PlannedAction.RESTART}
         order = ServiceStartOrder(
             declaration=declaration,
             files=self.files.get(name, ()),
-            deadline_seconds=start_deadline(declaration, own).total_seconds(),
+            deadline_seconds=start_deadline(declaration, self.environment).total_seconds(),
             since=recorder.started_at,
             restart_because=None if done else restarts.get(name),
             done=done,
@@ -327,7 +310,6 @@ class _StartExecution:
                 deployment_id=recorder.deployment_id,
                 held_up_by=max(waits.seconds, key=lambda other: waits.seconds[other]),
             )
-        self._being_brought_up.add(name)
         self.progress.begin(name, waits.seconds)
         # Known beforehand, so that a run can name the runs it came after while they still go on.
         self._runs[name] = uuid4()
@@ -349,7 +331,6 @@ class _StartExecution:
         except RoasError as error:
             await self._keep_evidence([name], error.what)
             proof = StartProof(previous="", state="failed", reason=error.what, kept=False, ok=False)
-        self._being_brought_up.discard(name)
         result = replace(
             proof.result(name, recorder.redactor.text(proof.reason), time.monotonic() - began),
             waited_seconds=waits.longest,

@@ -59,7 +59,7 @@ async def replace_start_first(
     programs = await asyncio.to_thread(run_programs, environment, application, document)
     proxies = proxies_of(application, service, environment, programs)
     own = environment.service(service)
-    deadline = start_deadline(declaration, own.start_timeout_seconds).total_seconds()
+    deadline = start_deadline(declaration, environment).total_seconds()
     snapshot = await create_another(environment, service, document)
     reloaded: set[str] = set()
     for old in old_ones:

@@ -162,8 +162,7 @@ class _Roll:
 
     async def _restart(self, name: str, why: str, facts: dict[str, object]) -> None:
         declaration, began = self.application.services[name], datetime.now(UTC)
-        own = self.environment.service(name).start_timeout_seconds
-        deadline = start_deadline(declaration, own).total_seconds()
+        deadline = start_deadline(declaration, self.environment).total_seconds()
         log.info("%s is being restarted: %s", name, why)
         try:
             proof = await restart_service.with_options(name=name, task_run_name=name)(

@@ -212,8 +212,9 @@ async def until_proven(
         if time.monotonic() > until:
             why = held.reason if now.progress is Progress.UP else now.reason
             raise StartFailedError(
-                f"{name} was not up after {deadline_seconds:.0f} s: {why}",
-                advice=f"look at its log: roas logs {attempt.environment.name} {name}",
+                f"{name}: it was not up after {deadline_seconds:.0f} s: {why}",
+                advice=f"look at its log, or raise its start_timeout_seconds: roas logs {attempt.environment.name} "
+                f"{name}",
                 service=name,
             )
         woken = await watch.change(name, at_most=attempt.timeout(held, needed))

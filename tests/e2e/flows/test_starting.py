@@ -136,7 +136,8 @@ async def test_a_start_that_takes_too_long_names_what_did_not_come_up_and_who_wa
         start_timeout_seconds=2,
     )
     reason, _ = await failed(place)
-    assert "did not start within 2 s, still awaited: base; not yet started: top" in reason
+    assert "base did not start: it was not up after 2 s: it has not finished yet" in reason
+    assert reason.endswith("top was not started because it depends on base")
 
 
 @pytest.mark.campaign

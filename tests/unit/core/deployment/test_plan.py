@@ -25,6 +25,7 @@ from models.compose import (
     ServiceDeclaration,
 )
 from models.containers import ContainerState
+from models.environments import Environment
 from models.failures import ComposeError
 from models.metrics import Dependency, DependencyType, HealthImpact
 
@@ -126,16 +127,27 @@ def test_the_deadline_of_a_checked_service_outlasts_its_health_check() -> None:
         retries=4,
         start_period=timedelta(seconds=20),
     )
-    assert start_deadline(service("a", healthcheck=check)) == timedelta(seconds=20 + 4 * 3 + 10)
+    assert start_deadline(service("a", healthcheck=check), limits()) == timedelta(seconds=20 + 4 * 3 + 10)
 
 
 def test_what_a_health_check_leaves_out_counts_as_the_engine_counts_it() -> None:
     check = HealthcheckDeclaration(test=("CMD", "true"))
-    assert start_deadline(service("a", healthcheck=check)) == timedelta(seconds=3 * 60 + 10)
+    assert start_deadline(service("a", healthcheck=check), limits()) == timedelta(seconds=3 * 60 + 10)
 
 
 def test_an_awaited_job_has_more_time_than_a_service_without_a_check() -> None:
-    assert start_deadline(service("a", awaited=True)) > start_deadline(service("a"))
+    assert start_deadline(service("a", awaited=True), limits()) > start_deadline(service("a"), limits())
+
+
+def test_the_environment_limits_each_service_that_has_no_limit_of_its_own() -> None:
+    declared = limits(start_timeout_seconds=20, services={"a": {"start_timeout_seconds": 90}})
+    assert start_deadline(service("a"), declared) == timedelta(seconds=90)
+    assert start_deadline(service("b"), declared) == timedelta(seconds=20)
+    assert start_deadline(service("b"), limits(start_timeout_seconds=600)) == timedelta(seconds=60)
+
+
+def limits(**fields: object) -> Environment:
+    return Environment.model_validate({"name": "app", "project": "app", "compose_files": ["compose.yaml"]} | fields)
 
 
 def seconds(**numbers: float) -> dict[str, timedelta]:
