@@ -65,21 +65,22 @@ class Beside:
         with self._client.translate_errors(f"inspecting container {short(container_id)}"):
             reported = self._client.get(f"/containers/{container_id}/json")
         networks = reported["NetworkSettings"]["Networks"] or {}
-        return {name: frozenset(one.get("Aliases") or ()) for name, one in networks.items()}
+        own = short(reported["Id"])
+        return {name: frozenset(one.get("Aliases") or ()) - {own} for name, one in networks.items()}
 
     def join(self, container_id: str, network: str, aliases: Sequence[str]) -> None:
         """Give a running container these names in a network, which it leaves and joins again for that."""
         self._rejoin(container_id, network, aliases, None)
 
-    def leave_names(self, container_id: str, network: str) -> None:
-        """Take a running container's names away in a network where addresses can be chosen: it keeps its address.
+    def rename_in(self, container_id: str, network: str, aliases: Sequence[str] = ()) -> None:
+        """Give a running container these names, or none, in a network where addresses can be chosen: it keeps its own.
 
         Connections to and from it go on, because they are bound to the address.
         """
         with self._client.translate_errors(f"inspecting container {short(container_id)}"):
             reported = self._client.get(f"/containers/{container_id}/json")
         address = (reported["NetworkSettings"]["Networks"] or {}).get(network, {}).get("IPAddress") or None
-        self._rejoin(container_id, network, (), address)
+        self._rejoin(container_id, network, aliases, address)
 
     def rename(self, container_id: str, name: str) -> None:
         """Rename a container, which may run."""

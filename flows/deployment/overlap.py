@@ -17,6 +17,7 @@ from models.failures import RoasError
 from models.overlap import BesideContainer
 from tasks.deployment.overlap import (
     create_another,
+    give_names_back,
     is_unsettled,
     prove_beside,
     reload_proxies,
@@ -70,15 +71,21 @@ async def replace_start_first(
             await take_in(environment, old, beside, snapshot)
             await recorder.step(NAMED, service, detail=f"{beside.name} in {', '.join(beside.networks) or 'no network'}")
             reloaded |= set(await reload_proxies(environment, proxies))
+            if beside.networks:
+                # Until now it got no request of others.
+                await prove_beside(environment, declaration, beside, deadline)
+            is_out = await take_out(environment, application, old, beside)
+            if is_out:
+                reloaded |= set(await reload_proxies(environment, proxies))
+            log.info("%s: the new container is proven and serves; %s drains %g s", service, old.name, own.drain_seconds)
+            await prove_beside(environment, declaration, beside, deadline, own.drain_seconds)
         except RoasError:
             # Others find it already, and only the old one is known to serve.
+            is_back = await give_names_back(environment, old, beside)
             await stop_beside(environment, beside, declaration.stop_grace_period)
+            if is_back:
+                await reload_proxies(environment, proxies)
             raise
-        is_out = await take_out(environment, application, old, beside)
-        if is_out:
-            reloaded |= set(await reload_proxies(environment, proxies))
-        log.info("%s: the new container is proven and serves; %s drains %g s", service, old.name, own.drain_seconds)
-        await asyncio.sleep(own.drain_seconds)
         await _remove_old(environment, application, old, beside)
         await recorder.step(DRAINED, service, detail=f"{old.name} after {own.drain_seconds:g} s")
         if not is_out:

@@ -159,16 +159,23 @@ async def start_beside(
 
 @task(name="prove beside", task_run_name="prove {beside.name}", **EFFECT)
 async def prove_beside(
-    environment: Environment, declaration: ServiceDeclaration, beside: BesideContainer, deadline_seconds: float
+    environment: Environment,
+    declaration: ServiceDeclaration,
+    beside: BesideContainer,
+    deadline_seconds: float,
+    hold_seconds: float | None = None,
 ) -> str:
     """Wait until the container itself is proven, as any start is: health check, probe, stabilisation. Returns why.
+
+    `hold_seconds` stand for the stabilisation time where they are given.
 
     Raises:
         StartFailedError: It did not come up, or did not stay up.
     """
     attempt = Attempt(environment, replace(declaration, replicas=1), only=[beside.container_id])
     async with watch_project(environment) as watch:
-        seen = await until_proven(attempt, watch, deadline_seconds)
+        needed = None if hold_seconds is None else timedelta(seconds=hold_seconds)
+        seen = await until_proven(attempt, watch, deadline_seconds, needed=needed)
     verdict = attempt.verdict(seen)
     describe_span(environment=environment.name, service=beside.service, outcome=str(verdict.health))
     return verdict.reason
@@ -270,8 +277,30 @@ async def take_out(
         return False
     engine = engine_of(environment)
     for network in beside.networks:
-        await asyncio.to_thread(engine.beside.leave_names, old.container_id, network)
+        await asyncio.to_thread(engine.beside.rename_in, old.container_id, network)
     return True
+
+
+@task(name="give names back", task_run_name="name {old.name} again", **EFFECT)
+async def give_names_back(environment: Environment, old: ContainerState, beside: BesideContainer) -> bool:
+    """Let others find the old container again under the names that the new one took; returns whether it had lost them.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+    return await asyncio.to_thread(
+        _give_names_back, engine_of(environment), old, beside.container_id, beside.name, beside.networks
+    )
+
+
+def _give_names_back(
+    engine: DockerEngine, old: ContainerState, new_id: str, new_name: str, networks: Sequence[str]
+) -> bool:
+    has, taken = engine.beside.names(old.container_id), engine.beside.names(new_id)
+    lost = [one for one in networks if old.service not in has.get(one, ()) and old.service in taken.get(one, ())]
+    for network in lost:
+        engine.beside.rename_in(old.container_id, network, sorted(taken[network] - {new_name}))
+    return bool(lost)
 
 
 @task(name="reload the proxies", task_run_name="reload {proxies}", **EFFECT)
@@ -390,6 +419,8 @@ def _settle(
         old_named=old is not None and _is_named(engine, old, networks),
         back=back,
     ):
+        if old is not None and old.up:
+            _give_names_back(engine, old, new.container_id, new.name, networks)
         _remove(engine, new, grace)
         return f"removed {new.name}, which was not proven"
     if old is not None:

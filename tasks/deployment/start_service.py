@@ -174,17 +174,18 @@ async def until_proven(
     reached: Callable[[DependencyCondition], None] = lambda _: None,
     held: StabilityHold | None = None,
     first: list[ContainerState] | None = None,
+    needed: timedelta | None = None,
 ) -> list[ContainerState]:
     """Inspect the service at every event until it has completed, or has been up for its stabilisation time.
 
     `reached` is called with each milestone, and `held` is how long the service has been stable before. `first` are its
-    containers where they were inspected just now.
+    containers where they were inspected just now. `needed` stands for the stabilisation time where it is given.
 
     Raises:
         StartFailedError: It was lost, or was not up after `deadline_seconds`.
     """
     name = attempt.declaration.name
-    needed = attempt.environment.stabilisation(name)
+    needed = attempt.environment.stabilisation(name) if needed is None else needed
     until = time.monotonic() + deadline_seconds
     been_up, ran_before = False, held is not None
     among = watch.containers(name)

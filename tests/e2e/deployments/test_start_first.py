@@ -56,6 +56,13 @@ def identity(place: Place) -> str:  # noqa: F811
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def names(place: Place) -> set[str]:  # noqa: F811
+    """The names under which others find the service's container."""
+    command = ["docker", "inspect", "-f", "{{range .NetworkSettings.Networks}}{{json .Aliases}}{{end}}"]
+    said = subprocess.run([*command, place.container("web")], capture_output=True, text=True, check=True).stdout
+    return set(json.loads(said))
+
+
 def environment_of(place: Place) -> dict[str, str]:  # noqa: F811
     command = ["docker", "inspect", "-f", "{{json .Config.Env}}", place.container("web")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -225,6 +232,49 @@ async def test_a_version_that_fails_is_removed_and_the_old_one_serves_on(place: 
     assert containers(place) == only(place)
     assert identity(place) == before
     assert "rolled back" in last(place).details["undone"]
+
+
+OWN = "getent ahostsv4 web | cut -d ' ' -f 1 | sort -u | {}"
+"""The addresses under the service's name, as the new container finds them."""
+FOUND_UNDER_ITS_NAME = OWN.format('grep -qx "$(hostname -i)"')
+ALONE_UNDER_ITS_NAME = OWN.format('tr -d "\\n" | grep -qx "$(hostname -i)"')
+
+
+@pytest.mark.parametrize(
+    ("crashes_when", "subnet"),
+    [
+        pytest.param(FOUND_UNDER_ITS_NAME, False, id="others find it"),
+        pytest.param(ALONE_UNDER_ITS_NAME, True, id="others find it alone", marks=pytest.mark.campaign),
+    ],
+)
+async def test_a_version_that_crashes_once_it_gets_requests_leaves_the_old_one(
+    place: Place,  # noqa: F811
+    crashes_when: str,
+    subnet: bool,
+) -> None:
+    net = f"10.{random.randrange(64, 250)}.{random.randrange(256)}.0/24"
+
+    def declare(version: str, **more: str) -> None:
+        fields = {"services": DRAINS_ONE_SECOND, "stabilisation_seconds": 2}
+        place.declare(fronted(place.folder, "caddy", port, version=version, **more), **fields)
+        if subnet:
+            with (place.folder / "compose.yaml").open("a") as file:
+                file.write(f"networks: {{default: {{ipam: {{config: [{{subnet: {net}}}]}}}}}}\n")
+
+    port = free_port()
+    declare("1")
+    await startup("test")
+    before, was_called = identity(place), names(place)
+    script = f"python3 /conf/app.py & until {crashes_when}; do sleep 0.1; done; sleep 1; echo no licence; exit 3"
+    declare("2", command=json.dumps(["sh", "-c", script.replace("$", "$$")]))
+    with asking(port) as client, pytest.raises(StartFailedError, match="it ended with exit code 3"):
+        await update("test")
+
+    assert client.answers.keys() >= {"1"}
+    assert client.failures == []
+    assert containers(place) == only(place)
+    assert (identity(place), names(place)) == (before, was_called)
+    assert read_plan(find_environment("test"), OF_UPDATE).of("web").action == "recreate"
 
 
 @pytest.mark.campaign
