@@ -60,6 +60,6 @@ def confirm_rollback(name: str, release: str | None, *, yes: bool) -> str:
     from tasks.reporting.snapshots import read_snapshots
     from tasks.runtime.clients import find_environment
 
-    wanted = asyncio.run(choose_release(find_environment(name), release))
+    wanted = asyncio.run(choose_release(find_environment(name), release, with_data=True))
     confirm_loss(of_release(read_snapshots(name), wanted), yes=yes)
     return wanted.release_id

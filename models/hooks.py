@@ -51,6 +51,11 @@ class Hook(Strict):
     canary: CanarySpec | None = Field(
         default=None, description="After hooks only: observe the new release, and go back if it is worse than usual."
     )
+    after_rollback: bool | None = Field(
+        default=None,
+        description="After hooks only: whether it also checks a release that was gone back to. By default a command "
+        "does, and a one-off container does not.",
+    )
 
     @property
     def concerns(self) -> str | None:
@@ -78,11 +83,26 @@ class Hooks(Strict):
     def _fit_together(self) -> Hooks:
         if canary := next((one.name for one in self.before if one.canary is not None), None):
             raise ValueError(f"hook {canary} is a canary, which observes the new release; move it to hooks.after")
+        wrong = (one.name for one in (*self.before, *self.after) if one.after_rollback is not None)
+        checks = [one.name for one in self.after if one.canary is None]
+        if wrong_one := next((name for name in wrong if name not in checks), None):
+            raise ValueError(f"hook {wrong_one}: after_rollback is for hooks in hooks.after that are no canary")
         names = [one.name for one in (*self.before, *self.after)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two hooks are named {twice}; give each its own name")
         return self
+
+    @property
+    def of_rollback(self) -> tuple[Hook, ...]:
+        """The hooks that check a release that was gone back to.
+
+        A one-off container does so only if its hook says so: it runs the configuration of now, and may change data.
+        """
+        checks = (one for one in self.after if one.canary is None)
+        return tuple(
+            one for one in checks if (one.service is None if one.after_rollback is None else one.after_rollback)
+        )
 
     @property
     def services(self) -> frozenset[str]:

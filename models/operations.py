@@ -98,6 +98,15 @@ class Operation:
         return " ".join(("roas", name, self.environment, *(services or ())))
 
     @property
+    def data_back(self) -> str:
+        """The command that puts back the data of before an update that failed; empty where no data may have changed."""
+        snapshots = self.details.get("snapshots")
+        failed = self.status is OperationStatus.FAILED and self.details.get("data")
+        if not failed or not isinstance(snapshots, list) or not snapshots:
+            return ""
+        return f"roas snapshot restore {self.environment} {snapshots[-1].get('id')}"
+
+    @property
     def flow(self) -> str:
         """The name of the flow that was asked for; empty where it is not recorded."""
         asked = self.details.get("asked")

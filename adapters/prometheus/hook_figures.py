@@ -8,6 +8,7 @@ from datetime import timedelta
 from prometheus_client.core import Metric
 
 from adapters.prometheus import metric_families as families
+from core.deployment.hooks import AFTER_ROLLBACK
 from models.hooks import HookRun
 from models.operations import Operation
 
@@ -24,6 +25,8 @@ def hook_figures(recorded: Mapping[str, Sequence[Operation]]) -> list[Metric]:
         for one in operations:
             for details in reversed(one.details.get("hooks") or ()):
                 run = HookRun.from_details(details)
+                if run.when == AFTER_ROLLBACK:
+                    continue
                 latest.setdefault((environment, run.name), run)
     ends, took = [], []
     for (environment, _), run in sorted(latest.items()):

@@ -404,12 +404,14 @@ def _show_failure(operation: Operation, cause: str | None) -> None:
     if cause is not None:
         say(f"[bold]cause:[/bold] {escape(cause)}")
     for fact, title, colour in (
+        ("data", "data", "yellow"),
         ("undone", "rollback", "yellow"),
         ("undo_failed", "rollback failed", "red"),
-        ("data", "data", "yellow"),
     ):
         if operation.details.get(fact):
             say(f"[{colour}]{title}:[/{colour}] {escape(str(operation.details[fact]))}")
+        if fact == "data" and operation.data_back:
+            say(f"[bold]put it back:[/bold] {operation.data_back} (what was written since is lost)")
     for service, image in (operation.details.get("held_back") or {}).items():
         brief = str(image).rpartition("sha256:")[2][:12]
         say(

@@ -14,7 +14,7 @@ from models.compose import Application
 from models.containers import ContainerState
 from models.hooks import Hook, HookRun, Hooks, PlannedHook
 
-BEFORE, AFTER = "before", "after"
+BEFORE, AFTER, AFTER_ROLLBACK = "before", "after", "after the rollback"
 
 LAST_LINES = 20
 """So many lines of a hook's output are in the operation's record; the whole is evidence."""
@@ -139,15 +139,33 @@ def failure(run: HookRun, decisive: str = "") -> str:
     return f"hook {run.name} failed ({run.does}): it {how_it_ended(run)}{said}"
 
 
+def proof_of_rollback(services: int, hooks: Hooks, runs: Sequence[HookRun] | None, *, data_changed: bool) -> str:
+    """Say what proves a release that was gone back to; "proven" only where no check is left out.
+
+    `runs` are those of the hooks that check it, None where a person ended the operation.
+    """
+    healthy = f"{services} services are healthy"
+    if failed := [one.sentence for one in runs or () if not one.ok]:
+        return f"{healthy}, but not proven: {'; '.join(failed)}"
+    if runs:
+        return f"{services} services proven, also by hook {', '.join(one.name for one in runs)}"
+    if left := [one.name for one in hooks.after if one.canary is None]:
+        return f"{healthy}, not proven: hook {', '.join(left)} did not run again"
+    if data_changed:
+        return f"{healthy}, not proven: no hook checked them on the data that may have changed"
+    return f"{services} services proven"
+
+
 def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Sequence[Mapping[str, Any]] = ()) -> str:
     """Say that data may have changed, where a hook before the change of containers had begun; else nothing.
 
-    `begun` are the names of such hooks. `snapshots` is what the record says of the snapshots that were taken before.
+    `begun` are the names of such hooks. `snapshots` is what the record says of the snapshots that were taken before:
+    without a hook they mean that containers were about to change which use that data.
     """
-    if not begun:
+    if not begun and not snapshots:
         return ""
     ended = {one.name: how_it_ended(one) for one in runs}
     hooks = ", ".join(f"hook {name} {ended.get(name, 'had begun')}" for name in begun)
     ids = ", ".join(str(one.get("id")) for one in snapshots)
     kept = f"snapshot {ids} was taken before" if ids else "no snapshot was taken before"
-    return f"data may have changed: {hooks}; {kept}"
+    return f"data may have changed: {hooks or 'the new version may have used it'}; {kept}"

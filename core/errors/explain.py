@@ -259,15 +259,13 @@ def _tried(
     operation: Operation, executions: Sequence[RecoveryExecution], errors: Sequence[RecordedError]
 ) -> tuple[str, ...]:
     details = operation.details
-    found = []
+    found = [str(details["data"])] if details.get("data") else []
     if details.get("undone"):
         found.append(str(details["undone"]))
     elif details.get("rolled_back_to"):
         found.append(f"rolled back to release {details['rolled_back_to']}")
     if details.get("undo_failed"):
         found.append(f"undoing failed: {details['undo_failed']}")
-    if details.get("data"):
-        found.append(str(details["data"]))
     found += [f"{one.strategy}: {one.final_status}" for one in executions]
     left_alone = [str(one.evidence.get("left_alone") or "") for one in errors]
     found += [reason for reason in left_alone if NOT_ALLOWED in reason]
@@ -285,7 +283,9 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
         found = [step for step in found if _INSPECTS_CONTAINERS.search(step) is None]
     kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
     shown, again = found[:_MOST_STEPS], operation.again
+    back = operation.data_back
     return (
+        *((f"Put the data back, what was written since is lost: {back}",) if back else ()),
         *((kept,) if bundles else ()),
         *shown,
         *((again,) if again not in map(_typed, shown) else ()),

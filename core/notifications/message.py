@@ -229,6 +229,8 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
             facts.append(Fact(name="Hooks", value=shorten("; ".join(failed_hooks))))
         if not over and (data := operation.details.get("data")):
             facts.append(Fact(name="Data", value=shorten(str(data))))
+            if operation.data_back:
+                facts.append(Fact(name="Put the data back", value=operation.data_back, command=True))
         rolled_back = operation.details.get("undone")
         if rolled_back:
             facts.append(Fact(name="Rollback", value=shorten(str(rolled_back))))

@@ -11,6 +11,7 @@ from models.compose import Application, MountKind
 from models.environments import Environment
 from models.failures import BadInputError, NotFoundError, SnapshotError
 from models.metrics import Dependency
+from models.operations import Operation
 from models.records import Release
 from models.snapshots import (
     DataSettings,
@@ -192,6 +193,22 @@ def of_release(snapshots: Sequence[DataSnapshot], release: Release) -> DataSnaps
             f"`roas snapshot restore {release.environment} SNAPSHOT` restores one.",
         )
     return found[0]
+
+
+def data_not_put_back(snapshots: Sequence[DataSnapshot], operations: Iterable[Operation]) -> DataSnapshot | None:
+    """The snapshot of the last update that saved data; None where data was put back since then, of whatever snapshot.
+
+    `operations` are those of its environment that may have put data back.
+    """
+    saved = next((one for one in offered(snapshots) if one.reason is SnapshotReason.UPDATE), None)
+    if saved is None or any(
+        one.started_at > saved.begun_at
+        and (one.details.get("data_of") or one.details.get("restore"))
+        and not (one.details.get("undone") or one.details.get("undo_failed"))
+        for one in operations
+    ):
+        return None
+    return saved
 
 
 def to_forget(

@@ -12,6 +12,7 @@ from typing import Any
 
 from core.deployment.hooks import (
     AFTER,
+    AFTER_ROLLBACK,
     BEFORE,
     AfterInterruption,
     after_interruption,
@@ -27,9 +28,10 @@ from flows.deployment.operation import OperationRecorder
 from flows.deployment.update_context import UpdateContext
 from flows.runtime.identifiers import new_release_id
 from models.compose import Application, PlannedAction, PlannedService, ServiceDeclaration
+from models.environments import Environment
 from models.failures import HookError, RoasError, StartFailedError
 from models.hooks import Hook, HookRun
-from models.operations import HOOK_BEGUN
+from models.operations import DATA_SAVED, HOOK_BEGUN
 from models.records import Release
 from tasks.deployment.hooks import (
     HookOrder,
@@ -145,17 +147,60 @@ async def run_after_hooks(update: UpdateContext) -> None:
         await _HookExecution(update, AFTER).run(update.environment.hooks.after)
 
 
-def recall_hooks(recorder: OperationRecorder) -> None:
-    """Put into the record what the hooks of an interrupted update did, where only its rollback goes on."""
+async def check_after_rollback(
+    recorder: OperationRecorder, environment: Environment, application: Application
+) -> tuple[HookRun, ...]:
+    """Run the hooks that check a release which was gone back to. The record has each; one that fails raises nothing."""
+    runs = []
+    for hook in environment.hooks.of_rollback:
+        does, began_at, began = recorder.redactor.text(describe(hook)), datetime.now(UTC), time.monotonic()
+        # Its own name, so that it is not taken for a run that the update had left.
+        order = HookOrder(hook=hook, deployment_id=f"{recorder.deployment_id}-rollback", application=application)
+        log.info("hook %s checks the release that is back: %s", hook.name, does)
+        try:
+            if hook.service is not None:
+                order = replace(order, application=await read_all_services(environment))
+            outcome = await run_hook(environment, order)
+        except RoasError as error:
+            why = await recorder.without_secrets(error)
+            outcome = HookOutcome(exit_code=None, output="", problem=f"could not be run: {why}", began=False)
+        run = _run_of(hook, AFTER_ROLLBACK, does, began_at, began, outcome)
+        run = await keep_output(environment, run, outcome, recorder.deployment_id)
+        (log.info if run.ok else log.error)("%s", run.sentence)
+        recorder.facts["hooks"] = [*recorder.facts.get("hooks", ()), run.to_details()]
+        runs.append(run)
+    return tuple(runs)
+
+
+def recall_data(recorder: OperationRecorder) -> None:
+    """Put into the record what an interrupted update did to data, where only its rollback goes on."""
+    facts = recorder.facts
+    if saved := recorder.reported(DATA_SAVED):
+        facts["snapshots"] = [{"id": saved}]
     ended = [HookRun.from_details(json.loads(one.detail)) for one in recorder.steps if one.step in (ENDED, FAILED)]
     before = {one.name for one in (recorder.environment.hooks.before if recorder.environment else ())}
     begun = [one.service for one in recorder.steps if one.step == HOOK_BEGUN and one.service in before]
     if begun:
-        recorder.facts |= {
-            "hooks": [one.to_details() for one in ended],
-            "hooks_begun": begun,
-            "data": data_warning(ended, [name for name in begun if name], recorder.facts.get("snapshots") or ()),
-        }
+        facts |= {"hooks": [one.to_details() for one in ended], "hooks_begun": begun}
+        facts["data"] = data_warning(ended, [name for name in begun if name], facts.get("snapshots") or ())
+
+
+def _run_of(hook: Hook, when: str, does: str, began_at: datetime, began: float, outcome: HookOutcome) -> HookRun:
+    """A hook's run for the record; `began` is a moment of the monotonic clock."""
+    return HookRun(
+        name=hook.name,
+        when=when,
+        does=does,
+        service=hook.concerns,
+        began_at=began_at,
+        took_seconds=time.monotonic() - began,
+        ok=outcome.exit_code == 0 and not outcome.problem,
+        warns=hook.failure == "warn",
+        exit_code=outcome.exit_code,
+        problem=outcome.problem,
+        lines=last_lines(outcome.output, stamped=outcome.container is not None),
+        container=outcome.container.name if outcome.container is not None else "",
+    )
 
 
 @dataclass(slots=True)
@@ -182,7 +227,7 @@ class _HookExecution:
 
     async def _run(self, hook: Hook) -> None:
         recorder, environment = self.update.recorder, self.update.environment
-        does, concerns = recorder.redactor.text(describe(hook)), hook.concerns
+        does = recorder.redactor.text(describe(hook))
         begun = recorder.reported(HOOK_BEGUN, hook.name) is not None
         there = await hook_container(environment, hook, recorder.deployment_id) if begun else None
         decision = after_interruption(hook, begun=begun, container_there=there is not None)
@@ -204,33 +249,21 @@ class _HookExecution:
         if not begun:
             await recorder.step(HOOK_BEGUN, hook.name)
         self._begin(hook.name)
-        began_at, began, found = datetime.now(UTC), time.monotonic(), ""
+        began_at, began = datetime.now(UTC), time.monotonic()
         if hook.canary is not None:
             verdict = await observe(self.update, hook.canary)
-            concerns, found = verdict.service, recorder.redactor.text(verdict.why)
+            found = recorder.redactor.text(verdict.why)
             outcome = HookOutcome(exit_code=0, output="", problem="" if verdict.passed else found)
+            run = _run_of(hook, self.when, does, began_at, began, outcome)
+            sentence = f"hook {hook.name} ({does}): {found}"
+            run = replace(run, service=verdict.service, exit_code=None, sentence=sentence)
         else:
             order = HookOrder(
                 hook=hook, deployment_id=recorder.deployment_id, application=self.application or self.update.application
             )
             outcome = await run_hook(environment, order)
-        run = HookRun(
-            name=hook.name,
-            when=self.when,
-            does=does,
-            service=concerns,
-            began_at=there.started_at if there is not None and there.started_at is not None else began_at,
-            took_seconds=time.monotonic() - began,
-            ok=outcome.exit_code == 0 and not outcome.problem,
-            warns=hook.failure == "warn",
-            exit_code=outcome.exit_code,
-            problem=outcome.problem,
-            lines=last_lines(outcome.output, stamped=outcome.container is not None),
-            container=outcome.container.name if outcome.container is not None else "",
-        )
-        if hook.canary is not None:
-            run = replace(run, exit_code=None, sentence=f"hook {hook.name} ({does}): {found}")
-        else:
+            since = there.started_at if there is not None and there.started_at is not None else began_at
+            run = _run_of(hook, self.when, does, since, began, outcome)
             run = await keep_output(environment, run, outcome, recorder.deployment_id)
         await self._end(hook, run, began=outcome.began)
 

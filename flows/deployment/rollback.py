@@ -13,11 +13,13 @@ from prefect import flow
 from pydantic import Field
 
 from core.common.dependencies import dependencies_of
+from core.deployment.hooks import proof_of_rollback
 from core.deployment.plan import plan, stop_waves
 from core.deployment.release import Document, PreDeployState, PreviousContainer, beyond, differences, is_there
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
+from flows.deployment.hooks import check_after_rollback
 from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback_data import RollbackOfData
@@ -26,7 +28,7 @@ from flows.runtime import parameters
 from models.compose import Application, PlannedAction, PlannedService
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import BadInputError, RoasError
+from models.failures import BadInputError, OperationCancelledError, RoasError, StartFailedError
 from models.health import HealthReport
 from models.operations import FOUND, OperationType
 from models.records import Release
@@ -38,6 +40,7 @@ from tasks.deployment.release import (
     choose_release,
     fetch_release_images,
     inspect_release,
+    may_have_changed_data,
     put_back,
     read_released,
     release_document,
@@ -87,7 +90,7 @@ async def rollback(
         NotFoundError: There is no such release, or no snapshot of its data.
         BadInputError: None differs from what runs.
         ReleaseError: The release cannot be applied any more.
-        StartFailedError: A service of it did not come up.
+        StartFailedError: A service of it did not come up; or it serves, and a hook that checks it failed.
     """
     undo = StartRollback()
     data = RollbackOfData(undo) if with_data else None
@@ -100,21 +103,30 @@ async def rollback(
         application = await read_application(declared)
         if data is not None:
             await data.data.take_up(recorder, application)
-        wanted = await _choose(recorder, undo, declared, application, release)
+        wanted = await _choose(recorder, undo, declared, application, release, with_data=with_data)
         async with pinned_to(recorder, declared, wanted, asked_by):
             recorder.refuse_to_go_forward()
             if data is not None:
                 await data.put_data_back(recorder, declared, wanted)
             released, starts, health = await apply_release(recorder, declared, wanted)
         recorder.facts["health"] = str(health.overall)
-        await keep_proven(recorder, declared, released, wanted.compose, of=wanted)
         if data is not None:
             await data.data.settle(recorder)
-    return recorder.result(
-        f"release {wanted.release_id} serves again: {len(starts)} services proven",
-        services=starts,
-        health=health,
-    )
+        # It serves, as a person asked: from here on nothing goes back to what that person left.
+        undo.armed = None
+        runs = await check_after_rollback(recorder, declared, released)
+        changed = data is None and await may_have_changed_data(declared, wanted)
+        proof = proof_of_rollback(len(starts), declared.hooks, runs, data_changed=changed)
+        proof = f"release {wanted.release_id} serves again: {proof}"
+        if failed := next((one for one in runs if not one.ok and not one.warns), None):
+            raise StartFailedError(
+                f"{proof}.",
+                advice=f"`roas snapshot list {environment}` shows the data that can be put back, and `roas releases "
+                f"{environment}` the other releases.",
+                service=failed.service,
+            )
+        await keep_proven(recorder, declared, released, wanted.compose, of=wanted)
+    return recorder.result(proof, services=starts, health=health)
 
 
 async def _choose(
@@ -123,6 +135,8 @@ async def _choose(
     environment: Environment,
     application: Application,
     asked: str | None,
+    *,
+    with_data: bool,
 ) -> Release:
     """Choose the release, and record it with what is there, before anything is touched; taken up again it is the same.
 
@@ -141,7 +155,7 @@ async def _choose(
         snapshot_containers(environment), inspect_application(environment), proven_releases(name)
     )
     if was is None or known is None:
-        wanted = await choose_release(environment, known or asked)
+        wanted = await choose_release(environment, known or asked, with_data=with_data)
         ran = next((one for one in releases if is_there(one, states)), None)
         await recorder.step(_WANTED, detail=wanted.release_id)
         await recorder.step(_RAN, detail=ran.release_id if ran is not None else "")
@@ -218,7 +232,13 @@ class StartRollback:
             left = beyond(await find_leftovers(environment, found), released)
             await _remove(recorder, environment, application, left.remove, left.networks)
             recorder.facts["rolled_back_to"] = release.release_id
-            recorder.facts["undone"] = f"rolled back to release {release.release_id}: {len(starts)} services proven"
+            # A person who ended the operation does not wait for hooks.
+            ended = isinstance(error, OperationCancelledError)
+            runs = None if ended else await check_after_rollback(recorder, environment, released)
+            proof = proof_of_rollback(
+                len(starts), environment.hooks, runs, data_changed=bool(recorder.facts.get("data"))
+            )
+            recorder.facts["undone"] = f"rolled back to release {release.release_id}: {proof}"
         log.warning("rollback: %s", recorder.facts["undone"])
 
 

@@ -26,7 +26,7 @@ from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.fetch_evidence import evidence_of_fetches
 from flows.deployment.half_restored import refuse_half_restored
-from flows.deployment.hooks import recall_hooks, remember_hook_images
+from flows.deployment.hooks import recall_data, remember_hook_images
 from flows.deployment.interrupted_fetch import FETCHING, names_before, settle_interrupted
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import replace_start_first, settle_replacements
@@ -254,7 +254,7 @@ class Startup:
             await before_fetched_images_run(update)
         await recorder.step(FOUND, detail=self.rollback.arm(application, *self._found))
         if failed_before:
-            recall_hooks(recorder)
+            recall_data(recorder)
         recorder.refuse_to_go_forward()
         return plan
 

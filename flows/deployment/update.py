@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from pydantic import Field
 
+from core.deployment.hooks import data_warning
 from core.deployment.update import to_blame
 from flows.deployment.failure import escalate
 from flows.deployment.gate import override_reason
@@ -98,6 +99,11 @@ class UpdateRollback(StartRollback):
                 await self._hold_back(recorder, error)
             except RoasError as trouble:
                 log.warning("the image that failed is not held back: %s", await recorder.without_secrets(trouble))
+        if self.armed is not None and not recorder.facts.get("data") and (taken := recorder.facts.get("snapshots")):
+            # The containers that the snapshot was taken for may have changed its data.
+            recorder.facts["data"] = data_warning((), (), taken)
+        if data := recorder.facts.get("data"):
+            log.warning("%s", data)
         await super().__call__(recorder, error)
 
     async def _hold_back(self, recorder: OperationRecorder, error: StartFailedError) -> None:

@@ -17,6 +17,7 @@ from core.deployment.release import (
     Document,
     differences,
     fill_in,
+    is_there,
     kept_image,
     names_to_remove,
     pinned,
@@ -24,10 +25,13 @@ from core.deployment.release import (
     variables_in,
 )
 from core.deployment.update import bare_digest
+from core.recovery.going_back import data_changed_since
+from core.storage.snapshots import data_not_put_back
 from models.compose import Application
 from models.containers import RELEASE_IMAGES
 from models.environments import Environment
 from models.failures import BadInputError, ComposeError, EngineError, NotFoundError, ReleaseError
+from models.operations import OperationType
 from models.records import Release
 from models.settings import current_settings
 from tasks.deployment.images import build_fingerprint, injected_fingerprints
@@ -40,6 +44,7 @@ from tasks.runtime.task import task
 log = logging.getLogger("roas")
 
 _SHORTEST_DIGEST = 6
+_OPERATIONS_BACK = 200
 
 
 @task(name="look at the release", **READ)
@@ -233,8 +238,11 @@ def lift_images(environment: str, digest: str, by: str, at: datetime) -> list[Re
 
 
 @retry_read
-async def choose_release(environment: Environment, release_id: str | None) -> Release:
+async def choose_release(environment: Environment, release_id: str | None, *, with_data: bool = False) -> Release:
     """The release of this id or unique beginning, else the newest proven one that is not there now.
+
+    With its data it is the one that the last update began with, also if that is there now: the update failed, or its
+    code alone was rolled back, so the data of the newer version is there.
 
     Raises:
         NotFoundError: There is none of this id.
@@ -244,10 +252,15 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
     def choose() -> Release:
         stores = open_stores()
         if release_id is None:
-            found = to_go_back_to(
-                stores.releases.latest(environment.name),
-                engine_of(environment).containers.inspect_project(environment.project),
-            )
+            seen = engine_of(environment).containers.inspect_project(environment.project)
+            releases = stores.releases.latest(environment.name)
+            if with_data:
+                done = stores.operations.history(environment.name, OperationType.START, limit=_OPERATIONS_BACK)
+                saved = data_not_put_back(stores.snapshots.of(environment.name), done)
+                before = next((one for one in releases if saved and one.release_id == saved.release_id), None)
+                if before is not None and before.proven and is_there(before, seen):
+                    return before
+            found = to_go_back_to(releases, seen)
             if found is None:
                 raise BadInputError(
                     f"No proven release of {environment.name} differs from what is there now;",
@@ -263,6 +276,14 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
         return named
 
     return await asyncio.to_thread(choose)
+
+
+@retry_read
+async def may_have_changed_data(environment: Environment, release: Release) -> bool:
+    """Whether an update since a release ran hooks, or saved data because its containers use it."""
+    canaries = [one.name for one in environment.hooks.after if one.canary is not None]
+    steps = await asyncio.to_thread(open_stores().progress.data_steps, environment.name)
+    return bool(data_changed_since(release, steps, canaries))
 
 
 @task(name="fetch the release's images", timeout_seconds=900, **EFFECT)

@@ -11,7 +11,7 @@ from adapters.docker.memory_signs import memory_signs
 from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import KeepEvidence
 from core.common.stamps import without_stamp
-from core.deployment.hooks import failure
+from core.deployment.hooks import AFTER_ROLLBACK, failure
 from core.errors.evidence import best_line, container_evidence, excerpt, fit
 from models.environments import Environment
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, ProbeOutput
@@ -48,7 +48,8 @@ async def keep_output(environment: Environment, run: HookRun, outcome: HookOutco
         service=of,
         taken_at=now,
         # The other occasion is that a container is about to be replaced or removed, as this one is.
-        occasion=EvidenceOccasion.REPLACEMENT if run.ok else EvidenceOccasion.FAILURE,
+        # What is found after a rollback is no cause of it.
+        occasion=EvidenceOccasion.REPLACEMENT if run.ok or run.when == AFTER_ROLLBACK else EvidenceOccasion.FAILURE,
         reason=f"hook {run.name} of the update",
         first_cause=sentence,
         cause_service=of,

@@ -14,6 +14,7 @@ import pytest
 
 from core.deployment.canary import MEMORY
 from core.monitoring.baselines import learn
+from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from models.compose import OF_UPDATE, PlannedAction
@@ -223,9 +224,58 @@ async def test_a_smoke_test_that_finds_wrong_answers_brings_the_old_version_back
         await update("test")
 
     assert version(place) == "1"
-    assert last(place).details["undone"].startswith("rolled back to release")
+    assert last(place).details["undone"].endswith("2 services proven, also by hook smoke")
+    runs = [(one["name"], one["when"], one["ok"]) for one in last(place).details["hooks"]]
+    assert runs == [("smoke", "after", False), ("smoke", "after the rollback", True)]
     assert why(place).headline.startswith("hook smoke failed")
     nothing_is_left(place)
+
+
+async def test_old_code_on_migrated_data_is_not_called_proven_and_its_data_comes_back(place: Place) -> None:  # noqa: F811
+    kept = place.folder / "kept"
+    saved = f"{{save: [{{kind: files, volume: {kept}}}]}}"
+
+    def take(number: int, **more: str) -> None:
+        write = {"service": "db", "command": ["sh", "-c", f"echo {number} > /kept/schema"]}
+        read = {"service": "db", "command": ["sh", "-c", f'test "$(cat /kept/schema)" = {number} || exit 5']}
+        before, after = [{"name": "migrate", "exec": write}], [{"name": "smoke", "exec": read}]
+        declare(place, number, before=before, after=after, data=saved, **more)
+
+    take(0)
+    (kept / "schema").write_text("0")
+    await startup("test")
+    take(1)
+    await update("test")
+    earliest = last(place).details["snapshots"]
+    # A person runs the version of before, and its smoke test.
+    take(2, web="exit 3")
+    with (place.folder / "test.yaml").open() as file:
+        hooks_of_one = file.read().replace("= 2 ||", "= 1 ||")
+    (place.folder / "test.yaml").write_text(hooks_of_one)
+
+    with pytest.raises(StartFailedError, match="web"):
+        await update("test")
+
+    failed = last(place)
+    (snapshot,) = failed.details["snapshots"]
+    assert version(place) == "1"
+    assert "2 services are healthy, but not proven: hook smoke failed" in failed.details["undone"]
+    assert failed.details["data"].endswith(f"hook migrate ended well; snapshot {snapshot['id']} was taken before")
+    assert why(place).commands[0].endswith(f": roas snapshot restore test {snapshot['id']}")
+    with roas("show", failed.deployment_id) as shown:
+        said = shown.communicate()[0]
+    assert said.index("put it back: roas snapshot restore test") < said.index("rollback: rolled back")
+
+    result = await rollback("test", with_data=True)
+
+    assert result.reason.endswith("2 services proven, also by hook smoke")
+    assert last(place).details["data_of"] == snapshot["id"] != earliest[0]["id"]
+    assert ((kept / "schema").read_text().strip(), version(place)) == ("1", "1")
+    # Its data is back, so the next one goes further back.
+    with pytest.raises(StartFailedError, match=r"serves again: 2 services are healthy, but not proven: hook smoke"):
+        await rollback("test", with_data=True)
+    assert last(place).details["data_of"] == earliest[0]["id"]
+    assert ((kept / "schema").read_text().strip(), version(place)) == ("0", "0")
 
 
 @pytest.mark.campaign

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from core.deployment.hooks import (
     left_behind,
     not_running,
     planned_hooks,
+    proof_of_rollback,
     unknown_services,
 )
 from core.deployment.plan import plan, plan_id
@@ -155,3 +157,33 @@ def test_data_may_have_changed_once_a_hook_had_begun() -> None:
     assert "hook migrate ended with exit code 3" in said
     assert "no snapshot was taken" in said
     assert data_warning([RUN], ["migrate"], [{"id": "s-1"}]).endswith("; snapshot s-1 was taken before")
+
+
+def test_a_snapshot_of_an_update_tells_that_its_containers_may_have_changed_data() -> None:
+    said = data_warning([], [], [{"id": "s-1"}])
+    assert said == "data may have changed: the new version may have used it; snapshot s-1 was taken before"
+
+
+def test_commands_check_a_release_that_is_back_and_one_off_containers_only_if_their_hook_says_so() -> None:
+    migrate = {"name": "contract", "service": "migrate"}
+    smoke, canary = HOOKS.model_dump(exclude_none=True)["after"]
+    found = Hooks.model_validate({"after": [migrate, smoke, canary]})
+    assert [one.name for one in found.of_rollback] == ["smoke"]
+    changed = {"after": [migrate | {"after_rollback": True}, smoke | {"after_rollback": False}]}
+    assert [one.name for one in Hooks.model_validate(changed).of_rollback] == ["contract"]
+    for wrong in ({"before": [migrate | {"after_rollback": True}]}, {"after": [canary | {"after_rollback": True}]}):
+        with pytest.raises(ValueError, match="after_rollback is for hooks"):
+            Hooks.model_validate(wrong)
+
+
+def test_a_rollback_is_proven_only_where_no_check_is_left_out() -> None:
+    smoke = replace(RUN, name="smoke", ok=True, exit_code=0)
+    bad = replace(RUN, name="smoke", sentence="hook smoke failed (`curl` in web): it ended with exit code 22")
+    proof = partial(proof_of_rollback, 10)
+    assert proof(Hooks(), (), data_changed=False) == "10 services proven"
+    assert proof(HOOKS, (smoke,), data_changed=True) == "10 services proven, also by hook smoke"
+    assert proof(HOOKS, (bad,), data_changed=True) == (
+        "10 services are healthy, but not proven: hook smoke failed (`curl` in web): it ended with exit code 22"
+    )
+    assert proof(HOOKS, None, data_changed=False).endswith("not proven: hook smoke did not run again")
+    assert "not proven: no hook checked them on the data" in proof(Hooks(), (), data_changed=True)

@@ -56,6 +56,19 @@ def test_the_evidence_of_the_root_service_says_what_failed_first_and_since_when(
     assert found.consequences == ()
 
 
+def test_data_that_may_have_changed_comes_first_with_the_command_that_puts_it_back() -> None:
+    details = FAILED.details | {
+        "data": "data may have changed: hook migrate ended well; snapshot s-1 was taken before",
+        "snapshots": [{"id": "s-1"}],
+        "undone": "rolled back to release r-1: 2 services are healthy",
+    }
+    found = explain(replace(FAILED, details=details), changes=[fell("web")], errors=[ERROR], bundles=[BUNDLE])
+
+    assert found.tried[0] == details["data"]
+    assert found.commands[0].endswith(": roas snapshot restore prod s-1")
+    assert replace(SUCCEEDED, details=details).data_back == ""
+
+
 def test_a_failed_dependency_is_the_cause_and_the_named_service_a_consequence() -> None:
     container = replace(BUNDLE.containers[0], service="redis", finished_at=NOON - SECOND)
     log = replace(BUNDLE.logs[0], service="redis", lines=("2026-07-01T11:59:59Z Fatal error loading the DB",))

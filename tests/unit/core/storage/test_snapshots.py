@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from core.storage.snapshots import (
     check_rehearsal,
     check_services,
     chosen,
+    data_not_put_back,
     entries_of,
     leftovers,
     of_release,
@@ -29,6 +31,7 @@ from core.storage.snapshots import (
 from models.compose import Application, DependsOn, Mount, MountKind, ServiceDeclaration, VolumeDeclaration
 from models.environments import Environment
 from models.failures import BadInputError, NotFoundError, SnapshotError
+from models.operations import Operation, OperationStatus, OperationType
 from models.records import Release
 from models.snapshots import (
     DataSettings,
@@ -162,6 +165,24 @@ def test_the_snapshot_of_a_release_is_the_one_that_its_update_took() -> None:
     assert of_release([taken(1, release_id="r-1"), update, taken(3)], release("r-1")) == update
     with pytest.raises(NotFoundError, match="No snapshot was taken when release r-2"):
         of_release([update], release("r-2"))
+
+
+def test_the_data_of_the_last_update_can_be_put_back_until_data_was_put_back() -> None:
+    before, last = (taken(hours, release_id="r-1", reason=SnapshotReason.UPDATE) for hours in (5, 2))
+    of_a_person = taken(1)
+
+    def operation(hours_ago: float, **fields: Any) -> Operation:
+        known = {"deployment_id": "shop-1", "operation_type": OperationType.START, "environment": "shop"}
+        known |= {"status": OperationStatus.SUCCESS, "started_at": NOON - timedelta(hours=hours_ago)}
+        return Operation(**(known | fields))
+
+    assert data_not_put_back([before, last, of_a_person], []) == last
+    undone = operation(1, status=OperationStatus.FAILED, details={"restore": "s-1", "undone": "as before"})
+    earlier = operation(3, details={"restore": "s-1"})
+    assert data_not_put_back([before, last], [undone, earlier, operation(1)]) == last
+    assert data_not_put_back([before, last], [operation(1, details={"restore": "s-1"})]) is None
+    assert data_not_put_back([before, last], [operation(1, details={"data_of": "s-1"})]) is None
+    assert data_not_put_back([of_a_person], []) is None
 
 
 def test_the_policy_keeps_the_last_of_days_and_weeks() -> None:
