@@ -41,7 +41,7 @@ def answers(port: int, host: str) -> None:
         desk = AnswerDesk(asyncio.get_running_loop())
         pushes = PushDesk(asyncio.get_running_loop())
         limit = RateLimit(_REQUESTS_A_MINUTE)
-        with AnswerServer((host, port), desk.show, desk.answer, limit, pushes.receive) as server:
+        with AnswerServer((host, port), desk, limit, pushes) as server:
             echo(f"answer links are served on {host}:{server.server_port}")
             serving = asyncio.create_task(asyncio.to_thread(server.serve_forever))
             try:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 _MOST_BODY = 8192
@@ -47,49 +47,68 @@ class AnswerPage:
     button: str = ""
 
 
+_BUSY = AnswerPage(status=HTTPStatus.TOO_MANY_REQUESTS, title="Busy", text="Too many requests. Wait a minute.")
+
+
 class RateLimit:
-    """At most so many requests within a minute, from whoever they are."""
+    """At most so many requests within a minute of each link or place.
+
+    Only verified requests are counted: who knows no valid link uses nothing up.
+    """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most, clock
-        self._taken: deque[float] = deque()
+        self._taken: defaultdict[str, deque[float]] = defaultdict(deque)
         self._lock = threading.Lock()
 
-    def take(self) -> bool:
-        """Whether one more request is within the limit."""
+    def take(self, name: str) -> bool:
+        """Whether one more request of this name is within the limit."""
         with self._lock:
             now = self._clock()
-            while self._taken and now - self._taken[0] >= _A_MINUTE:
-                self._taken.popleft()
-            if len(self._taken) >= self._most:
+            for known, taken in list(self._taken.items()):
+                while taken and now - taken[0] >= _A_MINUTE:
+                    taken.popleft()
+                if not taken:
+                    del self._taken[known]
+            if len(self._taken[name]) >= self._most:
                 return False
-            self._taken.append(now)
+            self._taken[name].append(now)
             return True
 
 
-Push = Callable[[str, Mapping[str, str], Iterable[bytes]], AnswerPage]
-"""Takes an environment's name, the headers and the body of a push; returns the page."""
+class Links(Protocol):
+    """What answer links do. Each call takes a link's token and returns a page."""
+
+    def refusal(self, text: str) -> AnswerPage | None:
+        """Return why a link is not valid; None where it is. It must be cheap: anybody may ask."""
+
+    def show(self, text: str) -> AnswerPage:
+        """Say what a link would do."""
+
+    def answer(self, text: str, note: str) -> AnswerPage:
+        """Do what a link allows."""
+
+
+class Pushes(Protocol):
+    """Takes pushes of git servers for environments by name."""
+
+    def refusal(self, name: str, headers: Mapping[str, str], body: Iterable[bytes]) -> AnswerPage | None:
+        """Return why a push is not accepted; None where its signature is good."""
+
+    def follow(self, name: str, headers: Mapping[str, str]) -> AnswerPage:
+        """Do what a verified push asks for."""
 
 
 class AnswerServer(ThreadingHTTPServer):
-    """The server. `show` and `answer` take a link's token, `answer` also the note; they return the page.
-
-    `push` is called for POST /push/ENV; without it there is no such page.
-    """
+    """The server. `pushes` gets what comes to POST /push/ENV; without it there is no such page."""
 
     daemon_threads = True
 
-    def __init__(
-        self,
-        address: tuple[str, int],
-        show: Callable[[str], AnswerPage],
-        answer: Callable[[str, str], AnswerPage],
-        limit: RateLimit,
-        push: Push | None = None,
-    ) -> None:
-        self.push = push
-        self.show, self.answer, self.limit = show, answer, limit
+    def __init__(self, address: tuple[str, int], links: Links, limit: RateLimit, pushes: Pushes | None = None) -> None:
+        self.links, self.limit, self.pushes = links, limit, pushes
+        # A push is verified only when its whole body is here, so slow ones must not take the places of links.
         self.places = threading.BoundedSemaphore(_AT_ONCE)
+        self.push_places = threading.BoundedSemaphore(_AT_ONCE)
         super().__init__(address, _Handler)
 
 
@@ -101,49 +120,64 @@ class _Handler(BaseHTTPRequestHandler):
     _NOT_THERE: ClassVar = AnswerPage(status=HTTPStatus.NOT_FOUND, title="Not found", text="There is no such page.")
 
     def do_GET(self) -> None:
-        self._respond(lambda token: self.server.show(token))
+        self._follow_link(self.server.links.show)
 
     def do_POST(self) -> None:
         folder, name = self._place()
-        push = self.server.push if folder == "push" else None
+        pushes = self.server.pushes if folder == "push" else None
         try:
             size = int(self.headers.get("Content-Length") or 0)
         except ValueError:
             size = -1
-        if not 0 <= size <= (_MOST_BODY if push is None else _MOST_PUSH):
+        if not 0 <= size <= (_MOST_BODY if pushes is None else _MOST_PUSH):
             self._send(AnswerPage(status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, title="Too large", text="Shorten it."))
-            return
-        if push is not None and name:
-            self._within_limit(lambda: push(name, dict(self.headers.items()), self._chunks(size)))
-            return
-        form = parse_qs(self.rfile.read(size).decode("utf-8", "replace"))
-        self._respond(lambda token: self.server.answer(token, form.get("note", [""])[0]))
+        elif pushes is not None and name:
+            self._take_push(pushes, name, size)
+        else:
+            self._follow_link(lambda token: self.server.links.answer(token, self._note(size)))
 
     def _place(self) -> tuple[str, str]:
         *_, folder, name = ["", "", *urlsplit(self.path).path.split("/")]
         return folder, name
+
+    def _note(self, size: int) -> str:
+        return parse_qs(self.rfile.read(size).decode("utf-8", "replace")).get("note", [""])[0]
 
     def _chunks(self, size: int) -> Iterator[bytes]:
         while size > 0 and (chunk := self.rfile.read(min(size, _CHUNK))):
             size -= len(chunk)
             yield chunk
 
-    def _respond(self, page_of: Callable[[str], AnswerPage]) -> None:
+    def _follow_link(self, page_of: Callable[[str], AnswerPage]) -> None:
         folder, token = self._place()
         if folder != "answer" or not token:
             self._send(self._NOT_THERE)
+        elif refused := self.server.links.refusal(token):
+            self._send(refused)
+        elif not self.server.limit.take(token):
+            self._send(_BUSY)
         else:
-            self._within_limit(lambda: page_of(token))
+            self._in_place(self.server.places, lambda: page_of(token))
 
-    def _within_limit(self, page: Callable[[], AnswerPage]) -> None:
-        if not self.server.limit.take() or not self.server.places.acquire(blocking=False):
-            busy = "Too many requests. Wait a minute."
-            self._send(AnswerPage(status=HTTPStatus.TOO_MANY_REQUESTS, title="Busy", text=busy))
-        else:
-            try:
-                self._send(page())
-            finally:
-                self.server.places.release()
+    def _take_push(self, pushes: Pushes, name: str, size: int) -> None:
+        headers = dict(self.headers.items())
+
+        def page() -> AnswerPage:
+            if refused := pushes.refusal(name, headers, self._chunks(size)):
+                return refused
+            return pushes.follow(name, headers) if self.server.limit.take(f"push {name}") else _BUSY
+
+        self._in_place(self.server.push_places, page)
+
+    def _in_place(self, places: threading.BoundedSemaphore, page: Callable[[], AnswerPage]) -> None:
+        if not places.acquire(blocking=False):
+            self._send(_BUSY)
+            return
+        try:
+            answer = page()
+        finally:
+            places.release()
+        self._send(answer)
 
     def _send(self, page: AnswerPage) -> None:
         content = _html(page).encode()

@@ -45,8 +45,8 @@ class PushDesk:
         # The server calls from threads that know nothing of the settings of Prefect here.
         self._context = copy_context()
 
-    def receive(self, name: str, headers: Mapping[str, str], body: Iterable[bytes]) -> AnswerPage:
-        """Ask for a sync of the environment if the push is signed with its secret."""
+    def refusal(self, name: str, headers: Mapping[str, str], body: Iterable[bytes]) -> AnswerPage | None:
+        """Return the refusal of a push; None where it is signed with the environment's secret."""
         try:
             secret = push_secret(name)
         except RoasError as error:
@@ -56,6 +56,10 @@ class PushDesk:
         if not is_signed(headers, body, secret or "no secret") or not secret:
             log.warning("push for %s refused: no such environment with a webhook_secret, or a wrong signature", name)
             return _REFUSED
+        return None
+
+    def follow(self, name: str, headers: Mapping[str, str]) -> AnswerPage:
+        """Ask for a sync of the environment."""
         if is_ping(headers):
             return AnswerPage(status=HTTPStatus.OK, title="Well", text=f"Pushes reach {name}.")
         asked = self._context.copy().run(asyncio.run_coroutine_threadsafe, _ask_for_sync(name), self._loop)

@@ -96,6 +96,14 @@ class AnswerDesk:
         self._key = answer_key(self._data_dir)
         forget_used(self._data_dir, datetime.now(UTC), VALID_FOR)
 
+    def refusal(self, text: str) -> AnswerPage | None:
+        """Return why a link is not valid; None where it is signed by us, and neither expired nor used."""
+        try:
+            self._token(text)
+        except BadTokenError as refused:
+            return _refused(refused)
+        return None
+
     def show(self, text: str) -> AnswerPage:
         """Say what a link would do; nothing is done, since chat services open links by themselves."""
         try:
@@ -123,10 +131,14 @@ class AnswerDesk:
         return AnswerPage(status=HTTPStatus.OK, title="Done", text=done)
 
     def _read(self, text: str) -> tuple[AnswerToken, Ticket]:
+        token = self._token(text)
+        return token, open_stores().tickets.get(token.ticket_id)
+
+    def _token(self, text: str) -> AnswerToken:
         token = read_token(text, self._key, datetime.now(UTC))
         if was_used(self._data_dir, token.nonce):
             raise BadTokenError("This link was used already.")
-        return token, open_stores().tickets.get(token.ticket_id)
+        return token
 
     def _follow(self, token: AnswerToken, ticket: Ticket, note: str) -> str:
         by = f"link in {token.channel}"

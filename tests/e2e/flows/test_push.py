@@ -15,9 +15,10 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
-from adapters.notifications.answer_server import AnswerPage, AnswerServer, RateLimit
+from adapters.notifications.answer_server import AnswerServer, RateLimit
 from flows.deployment.push import PushDesk
 from flows.deployment.sync import sync
+from flows.recovery.answer import AnswerDesk
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 
 SECRET = "a-secret-of-pushes-1234"
@@ -38,11 +39,8 @@ async def server(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setenv("PUSH_SECRET", SECRET)
     declare(place.folder, place.project)
 
-    def page(*_: str) -> AnswerPage:
-        raise AssertionError("no answer link was opened")
-
-    desk = PushDesk(asyncio.get_running_loop())
-    with AnswerServer(("127.0.0.1", 0), page, page, RateLimit(100), desk.receive) as made:
+    loop = asyncio.get_running_loop()
+    with AnswerServer(("127.0.0.1", 0), AnswerDesk(loop), RateLimit(6), PushDesk(loop)) as made:
         threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{made.server_port}/push"
@@ -112,6 +110,13 @@ async def test_what_is_not_signed_is_refused(place: Place, server: str, headers:
 async def test_a_ping_is_answered_and_asks_for_nothing(place: Place, server: str) -> None:  # noqa: F811
     assert await push(f"{server}/{place.project}", GITHUB | {"X-GitHub-Event": "ping"}) == 200
     assert await runs(place.project) == []
+
+
+async def test_unsigned_pushes_do_not_shut_out_signed_ones(place: Place, server: str) -> None:  # noqa: F811
+    for _ in range(10):
+        assert await push(f"{server}/{place.project}", {}) == 403
+    answers = [await push(f"{server}/{place.project}", GITHUB | {"X-GitHub-Event": "ping"}) for _ in range(7)]
+    assert answers == [200] * 6 + [429]
 
 
 async def test_a_short_secret_opens_nothing(place: Place, server: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -59,7 +59,7 @@ def limit() -> RateLimit:
 def server(data: Path, limit: RateLimit) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     desk = AnswerDesk(loop)
-    with AnswerServer(("127.0.0.1", 0), desk.show, desk.answer, limit) as made:
+    with AnswerServer(("127.0.0.1", 0), desk, limit) as made:
         threads = [
             threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}),
             threading.Thread(target=loop.run_forever),
@@ -161,6 +161,21 @@ class TestWithALimit:
     def limit(self) -> RateLimit:
         return RateLimit(3)
 
+    def test_requests_without_a_valid_link_do_not_shut_out_the_one_who_has_it(self, server: str, data: Path) -> None:
+        used, expired = link(data, AnswerAction.ACKNOWLEDGE), link(data, expires_at=NOW - timedelta(seconds=1))
+        assert httpx.post(server + used).status_code == 200
+        for text in ("x", used, expired):
+            assert {httpx.get(server + text).status_code for _ in range(25)} == {410}
+        token = link(data)
+        assert httpx.get(server + token).status_code == 200
+        assert httpx.post(server + token, data={"note": "mended"}).status_code == 200
+        assert state() is TicketState.RESOLVED
+
+    def test_a_link_opened_too_often_leaves_the_others(self, server: str, data: Path) -> None:
+        often, other = link(data), link(data)
+        assert [httpx.get(server + often).status_code for _ in range(4)][-1] == 429
+        assert httpx.get(server + other).status_code == 200
+
     def test_more_requests_wait_a_minute(self, server: str, data: Path) -> None:
         token = link(data)
         assert [httpx.get(server + token).status_code for _ in range(4)] == [200, 200, 200, 429]
@@ -171,6 +186,7 @@ class TestWithALimit:
 def test_a_limit_counts_one_minute() -> None:
     now = 0.0
     limit = RateLimit(2, lambda: now)
-    assert [limit.take() for _ in range(3)] == [True, True, False]
+    assert [limit.take("a") for _ in range(3)] == [True, True, False]
+    assert limit.take("b")
     now = 60.0
-    assert [limit.take() for _ in range(3)] == [True, True, False]
+    assert [limit.take("a") for _ in range(3)] == [True, True, False]
