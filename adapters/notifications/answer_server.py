@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
+
+from adapters.host.http_server import OwnHandler, OwnServer
 
 _MOST_BODY = 8192
 _MOST_PUSH = 25 * 1024 * 1024
@@ -22,7 +23,6 @@ _MOST_PUSH = 25 * 1024 * 1024
 
 _CHUNK = 64 * 1024
 _AT_ONCE = 8
-_REQUEST_SECONDS = 10
 _A_MINUTE = 60.0
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
@@ -99,10 +99,8 @@ class Pushes(Protocol):
         """Do what a verified push asks for."""
 
 
-class AnswerServer(ThreadingHTTPServer):
+class AnswerServer(OwnServer):
     """The server. `pushes` gets what comes to POST /push/ENV; without it there is no such page."""
-
-    daemon_threads = True
 
     def __init__(self, address: tuple[str, int], links: Links, limit: RateLimit, pushes: Pushes | None = None) -> None:
         self.links, self.limit, self.pushes = links, limit, pushes
@@ -112,17 +110,14 @@ class AnswerServer(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    timeout = _REQUEST_SECONDS
-    server_version = "roas"
-    sys_version = ""
+class _Handler(OwnHandler):
     server: AnswerServer
     _NOT_THERE: ClassVar = AnswerPage(status=HTTPStatus.NOT_FOUND, title="Not found", text="There is no such page.")
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that the base class calls
         self._follow_link(self.server.links.show)
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name that the base class calls
         folder, name = self._place()
         pushes = self.server.pushes if folder == "push" else None
         try:

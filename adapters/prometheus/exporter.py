@@ -7,18 +7,15 @@ import logging
 import shutil
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
@@ -28,6 +25,7 @@ from prometheus_client.registry import Collector
 from adapters.cache import Cache
 from adapters.config.environment_files import environment_files
 from adapters.config.environments import read_environment
+from adapters.host.http_server import OwnHandler, OwnServer
 from adapters.prometheus.metric_families import counter, gauge, one_value
 from adapters.prometheus.monitoring_figures import MonitoringFigures
 from adapters.prometheus.record_figures import ErrorFigures, OperationFigures
@@ -39,8 +37,6 @@ from models.failures import RoasError, StoreError
 from models.settings import Settings
 
 log = logging.getLogger("roas")
-
-_TIMEOUT_SECONDS = 10.0
 
 
 def serve_metrics(stores: Stores, host: str, port: int, settings: Settings) -> None:
@@ -243,24 +239,11 @@ def metrics_server(collector: StoreCollector, host: str, port: int) -> Iterator[
             thread.join()
 
 
-class _Server(ThreadingHTTPServer):
-    # A scrape that hangs must not keep the exporter from stopping.
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log the failure, at debug level if only the client disconnected."""
-        if isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
-            log.debug("the client %s went away", client_address)
-        else:
-            log.exception("a request of %s could not be answered", client_address)
-
-
-def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
+def _listen(host: str, port: int, handler: type[OwnHandler]) -> OwnServer:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        kind = type("_FamilyServer", (_Server,), {"address_family": family})
-        server: _Server = kind((address[0], port), handler)
+        kind = type("_FamilyServer", (OwnServer,), {"address_family": family})
+        server: OwnServer = kind((address[0], port), handler)
     except OSError as error:
         advice = "set ROAS_METRICS_HOST to an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all."
         if error.errno == errno.EADDRINUSE:
@@ -273,13 +256,9 @@ def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Ser
     return server
 
 
-def _handler(registry: CollectorRegistry, collector: StoreCollector) -> type[BaseHTTPRequestHandler]:
-    class MetricsHandler(BaseHTTPRequestHandler):
-        timeout = _TIMEOUT_SECONDS
-        server_version = "roas"
-        sys_version = ""
-
-        def do_GET(self) -> None:
+def _handler(registry: CollectorRegistry, collector: StoreCollector) -> type[OwnHandler]:
+    class MetricsHandler(OwnHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name that the base class calls
             path = self.path.partition("?")[0]
             if path == "/metrics":
                 encode, kind = choose_encoder(self.headers.get("Accept", ""))

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.server.host_keys import HostKeys
+from core.common.safe_text import printable, shorten
 from core.runtime.host_access import (
     EVENTS_IN,
     EVENTS_OUT,
@@ -46,6 +47,9 @@ log = logging.getLogger("roas")
 
 _API = "/api"
 _MOST_BYTES = 16 * 1024 * 1024
+_MOST_BYTES_TO_ENROL = 4096
+_BODY_SECONDS = 60.0
+_TOO_SLOW = "The body of the request did not arrive in time."
 _KEY_KNOWN_SECONDS = 5.0
 """So long a revoked credential may still work."""
 _OWNER_KNOWN_SECONDS = 30.0
@@ -58,8 +62,16 @@ _NOTHING = "there is no such thing"
 class HostGuard:
     """Let hosts use Prefect's API for what belongs to them; every other request is passed on as it is."""
 
-    def __init__(self, app: ASGIApp, keys: HostKeys, auth_string: str, stores: StoresOfHosts) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: HostKeys,
+        auth_string: str,
+        stores: StoresOfHosts,
+        body_seconds: float = _BODY_SECONDS,
+    ) -> None:
         self._app = app
+        self._body_seconds = body_seconds
         self._keys = keys
         self._auth_string = auth_string
         self._stores = stores
@@ -88,7 +100,11 @@ class HostGuard:
                 await self._request(host, scope, receive, send)
 
     async def _request(self, host: HostKey, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _whole_body(receive)
+        try:
+            body = await _whole_body(receive, _MOST_BYTES, self._body_seconds)
+        except TimeoutError:
+            await _refusal(408, _TOO_SLOW)(scope, receive, send)
+            return
         if body is None:
             await _refusal(413, f"A request of a host has at most {_MOST_BYTES:,} bytes.")(scope, receive, send)
             return
@@ -104,7 +120,7 @@ class HostGuard:
         except _AbsentError:
             await _refusal(404, f"Nothing of that name or id belongs to {host.name}.")(scope, receive, send)
         except AccessRefusedError as refused:
-            log.warning("refused to %s: %s %s: %s", host.pool, scope["method"], path, refused)
+            log.warning("refused to %s: %s %s: %s", host.pool, scope["method"], _shown(path), _shown(refused))
             await _refusal(403, f"Refused to host {host.name}: {refused}.")(scope, receive, send)
         except _UnknownOwnerError as unknown:
             # A worker would take a refusal for good, and end; this it asks again.
@@ -204,7 +220,7 @@ class HostGuard:
         try:
             await self._check_event(host, event)
         except (AccessRefusedError, _AbsentError, _UnknownOwnerError) as refused:
-            log.warning("left out an event of %s: %s", host.pool, refused)
+            log.warning("left out an event of %s: %s", host.pool, _shown(refused))
             return False
         return True
 
@@ -228,7 +244,10 @@ class HostGuard:
         return found
 
     async def _enrol(self, receive: Receive) -> Response:
-        body = await _whole_body(receive)
+        try:
+            body = await _whole_body(receive, _MOST_BYTES_TO_ENROL, self._body_seconds)
+        except TimeoutError:
+            return _refusal(408, _TOO_SLOW)
         try:
             asked = EnrolRequest.model_validate_json(body or b"")
         except ValidationError:
@@ -245,7 +264,7 @@ class HostGuard:
         made = await self._owners.ask("POST", "/work_pools/", _work_pool(host.pool))
         if made.status_code not in (201, 409):
             return _refusal(503, f"The work pool {host.pool} cannot be made: status {made.status_code}.")
-        log.warning("host %s enrolled with version %s", host.name, asked.version)
+        log.warning("host %s enrolled with version %s", host.name, _shown(asked.version))
         try:
             stores = await asyncio.to_thread(self._stores.access, host.pool, asked.host)
         except RoasError as error:
@@ -455,18 +474,28 @@ def _passed_on(scope: Scope, auth_string: str, length: int | None = None) -> Sco
     return changed
 
 
-async def _whole_body(receive: Receive) -> bytes | None:
-    """The body of a request; None where it is larger than allowed, or its client is gone."""
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += bytes(message.get("body", b""))
-        if len(body) > _MOST_BYTES:
-            return None
-        if not message.get("more_body"):
-            return body
+async def _whole_body(receive: Receive, most: int, seconds: float) -> bytes | None:
+    """The body of a request; None where it is larger than allowed, or its client is gone.
+
+    Raises:
+        TimeoutError: It did not arrive in time.
+    """
+    body = bytearray()
+    async with asyncio.timeout(seconds):
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            body += message.get("body", b"")
+            if len(body) > most:
+                return None
+            if not message.get("more_body"):
+                return bytes(body)
+
+
+def _shown(said: object) -> str:
+    """Words of a client on one line of the log, without control characters."""
+    return shorten(printable(str(said)))
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -190,3 +193,26 @@ def test_a_limit_counts_one_minute() -> None:
     assert limit.take("b")
     now = 60.0
     assert [limit.take("a") for _ in range(3)] == [True, True, False]
+
+
+def test_a_client_that_hangs_up_or_sends_slowly_is_dropped_without_a_traceback(
+    server: str, data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("adapters.notifications.answer_server.AnswerServer.request_seconds", 0.3)
+    host, port = httpx.URL(server).host, httpx.URL(server).port
+    assert port is not None
+    head = f"POST /answer/{link(data)} HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\n".encode()
+    with socket.create_connection((host, port), timeout=20) as slow:
+        slow.sendall(head)
+        # Each part arrives in time, the whole never.
+        for _ in range(400):
+            if select.select([slow], [], [], 0.05)[0]:
+                break
+            slow.sendall(b"x")
+        assert slow.recv(1) == b""
+    with socket.create_connection((host, port), timeout=20) as gone:
+        gone.sendall(head)
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert httpx.get(server + link(data)).status_code == 200
+    assert state() is TicketState.OPEN
+    assert "Traceback" not in capfd.readouterr().err
