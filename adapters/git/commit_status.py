@@ -9,7 +9,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from adapters.notifications.webhook import failure_of
+from adapters.http_client import ask
+from adapters.notifications.webhook import failure_of, refusal_in
 from core.deployment.source import status_description
 from models.sources import CommitStatus, GitSource, is_ssh
 
@@ -34,12 +35,10 @@ class CommitStatusClient:
         async with httpx.AsyncClient(timeout=_SECONDS, follow_redirects=False) as client:
             for delay in (*_DELAYS, None):
                 try:
-                    response = await client.post(address, json=content, headers=headers)
-                    if response.is_success:
+                    failure = refusal_in(await ask(client, "POST", address, json=content, headers=headers))
+                    if failure is None:
                         return None
-                    response.raise_for_status()
-                    failure = failure_of(httpx.HTTPStatusError("", request=response.request, response=response))
-                except (httpx.HTTPError, httpx.InvalidURL) as error:
+                except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                     failure = failure_of(error)
                 if delay is None or not (failure.again or failure.text.endswith("in time")):
                     break

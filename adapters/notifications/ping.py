@@ -11,7 +11,8 @@ import httpx
 
 from adapters.config.webhook_addresses import is_refused
 from adapters.host.private_files import read_regular
-from adapters.notifications.webhook import SendFailure, failure_of
+from adapters.http_client import ask
+from adapters.notifications.webhook import SendFailure, failure_of, refusal_in
 from core.runtime.pings import Ping
 from models.failures import BadInputError
 
@@ -52,13 +53,11 @@ async def send_ping(address: httpx.URL, ping: Ping) -> SendFailure | None:
     try:
         async with httpx.AsyncClient(timeout=_SECONDS, follow_redirects=False) as client:
             place = address.copy_with(path=path or "/")
-            response = await client.post(place, content=ping.text[:_LONGEST_BODY].encode())
-            response.raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return refusal_in(await ask(client, "POST", place, content=ping.text[:_LONGEST_BODY].encode()))
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         return failure_of(error)
     finally:
         _is_pinging.reset(quiet)
-    return None
 
 
 def _unusable(file: Path) -> BadInputError:

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from adapters.http_client import ask
+
 _POST_SECONDS = 10.0
 
 
@@ -30,16 +32,18 @@ async def post_json(address: str, content: Mapping[str, Any]) -> SendFailure | N
     """Post JSON, and return why it was not delivered, None where it was. A redirect is not followed."""
     try:
         async with httpx.AsyncClient(timeout=_POST_SECONDS, follow_redirects=False) as client:
-            response = await client.post(address, json=content)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return refusal_in(await ask(client, "POST", address, json=content))
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         return failure_of(error)
+
+
+def refusal_in(response: httpx.Response) -> SendFailure | None:
+    """Return why a server did not take what was sent, None where it did."""
     return None if response.is_success else _refused(response)
 
 
 def failure_of(error: Exception) -> SendFailure:
     """What an error of sending means."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return _refused(error.response)
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return SendFailure(text="its server did not answer in time", again=isinstance(error, httpx.ConnectTimeout))
     if isinstance(error, httpx.TransportError):

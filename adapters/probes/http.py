@@ -7,11 +7,13 @@ from collections.abc import Mapping
 
 import httpx
 
+from adapters.http_client import ask
 from adapters.probes.addresses import Address
 from adapters.probes.outcome import Outcome, ProbeFailed, brief, password_of
 from models.environments import HttpProbe, PrometheusProbe
 
 _BODY_BYTES = 64 * 1024
+_MOST_OF_TARGETS = 32 * 1024 * 1024
 
 
 async def ask_http(probe: HttpProbe, place: Address, secrets: Mapping[str, str]) -> Outcome:
@@ -120,7 +122,9 @@ async def ask_prometheus(probe: PrometheusProbe, place: Address) -> Outcome:
         return "ready", ()
     async with httpx.AsyncClient(trust_env=False, timeout=probe.timeout_seconds) as client:
         try:
-            answer = await client.get(f"http://{place}/api/v1/targets", params={"state": "active"})
+            address = f"http://{place}/api/v1/targets"
+            limits = {"most_bytes": _MOST_OF_TARGETS, "seconds": probe.timeout_seconds, "whole": True}
+            answer = await ask(client, "GET", address, params={"state": "active"}, **limits)
             targets = answer.raise_for_status().json()["data"]["activeTargets"]
         except httpx.TimeoutException as error:
             raise TimeoutError from error

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import httpx
 
+from adapters.http_client import ask
 from adapters.notifications.ping import read_ping_address, send_ping
 from core.runtime.pings import PingState, next_ping
 from models.failures import RoasError
@@ -68,6 +69,6 @@ async def _server_answers() -> bool:
     try:
         async with httpx.AsyncClient(timeout=_ASK_WITHIN_SECONDS) as client:
             # Whether it lets this process in is another question.
-            return not (await client.get(f"{url.rstrip('/')}/health")).is_server_error
-    except (httpx.HTTPError, httpx.InvalidURL):
+            return not (await ask(client, "GET", f"{url.rstrip('/')}/health")).is_server_error
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
         return False

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from prefect import get_client
@@ -14,10 +14,14 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.templating import apply_values
 
 from adapters.config.webhook_addresses import is_refused
+from adapters.http_client import ask
 from adapters.notifications.mail import read_mail_address, send_mail
-from adapters.notifications.webhook import SendFailure, failure_of, post_json
+from adapters.notifications.webhook import SendFailure, failure_of, post_json, refusal_in
 from core.notifications.services import render
 from models.notifications import Attachment, Message
+
+if TYPE_CHECKING:
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 RETRY_AFTER_SECONDS = (2, 10)
 """Delays before a message that was surely not delivered is sent again, where the service asks for none."""
@@ -109,7 +113,7 @@ def _of_block(kind: str, kept: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _sent_by_block(block: str, shown: Mapping[str, str]) -> SendFailure | None:
     # Imported only to send: it loads the clients of a dozen services.
-    import prefect.blocks.notifications  # noqa: F401 - so that its kinds of blocks are known
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
     from prefect.blocks.abstract import NotificationBlock
     from prefect.blocks.core import Block
 
@@ -118,11 +122,27 @@ async def _sent_by_block(block: str, shown: Mapping[str, str]) -> SendFailure | 
         return SendFailure(text="it does not send notifications")
     if await asyncio.to_thread(_leads_to_the_link, channel):
         return _link_local(block)
+    if isinstance(channel, CustomWebhookNotificationBlock):
+        return await _requested(channel, shown)
     with channel.raise_on_failure():
         sending = channel.notify(shown["body"], shown["subject"])
         if inspect.isawaitable(sending):
             await sending
     return None
+
+
+async def _requested(channel: CustomWebhookNotificationBlock, shown: Mapping[str, str]) -> SendFailure | None:
+    """Send as the block itself does, which would read an answer of any size."""
+    from prefect.utilities.urls import SSRFProtectedAsyncHTTPTransport, validate_restricted_url
+
+    asked = channel._build_request_args(shown["body"], shown["subject"])
+    address, cookies = asked.pop("url"), asked.pop("cookies", None)
+    transport = None
+    if not channel.allow_private_urls:
+        validate_restricted_url(address)
+        transport = SSRFProtectedAsyncHTTPTransport()
+    async with httpx.AsyncClient(cookies=cookies, transport=transport) as client:
+        return refusal_in(await ask(client, asked.pop("method"), address, **asked))
 
 
 def _link_local(block: str) -> SendFailure:

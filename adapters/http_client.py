@@ -1,0 +1,51 @@
+"""Requests to servers of others, whose answers are limited in bytes and in time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+
+_MOST_BYTES = 64 * 1024
+_SECONDS = 15.0
+
+
+async def ask(
+    client: httpx.AsyncClient,
+    method: str,
+    address: httpx.URL | str,
+    *,
+    most_bytes: int = _MOST_BYTES,
+    seconds: float | None = None,
+    whole: bool = False,
+    **request: Any,
+) -> httpx.Response:
+    """Send a request, and read its answer for so many seconds (15) from now, and so many bytes.
+
+    What is beyond is not read: status and headers count, unless the `whole` body is wanted. No compressed body is asked
+    for, or unpacked: a few bytes can hold gigabytes.
+
+    Raises:
+        httpx.HTTPError: There is no answer, or no whole one of this size.
+        TimeoutError: There is none in time.
+    """
+    answer, body = None, bytearray()
+    headers = httpx.Headers(request.pop("headers", None))
+    headers["accept-encoding"] = "identity"
+    try:
+        async with (
+            asyncio.timeout(_SECONDS if seconds is None else seconds),
+            client.stream(method, address, headers=headers, **request) as answer,
+        ):
+            async for chunk in answer.aiter_raw():
+                body += chunk
+                if len(body) > most_bytes:
+                    raise httpx.DecodingError(f"its answer has more than {most_bytes:,} bytes", request=answer.request)
+    except (TimeoutError, httpx.HTTPError):
+        if answer is None or whole:
+            raise
+    shown = httpx.Headers([(name, value) for name, value in answer.headers.items() if name != "content-encoding"])
+    if "content-encoding" in answer.headers:
+        body.clear()
+    return httpx.Response(answer.status_code, headers=shown, content=bytes(body[:most_bytes]), request=answer.request)
