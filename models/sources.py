@@ -106,6 +106,9 @@ class GitSource(Strict):
     webhook_secret: str | None = Field(
         default=None, description="Name of a secret of this environment: with it pushes may ask for a sync."
     )
+    max_mib: int = Field(
+        default=1024, ge=1, le=1024 * 1024, description="Largest checkout, and largest transfer of a fetch, in MiB."
+    )
     check_every_seconds: int = Field(
         default=0, ge=0, le=86400, description="How often `roas serve` syncs by itself; 0: only where it is asked to."
     )

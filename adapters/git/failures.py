@@ -32,6 +32,7 @@ _REDIRECT = re.compile(r"redirect|requested url returned error: 30\d", re.IGNORE
 _OWNER = re.compile(r"dubious ownership", re.IGNORECASE)
 _PROTOCOL = re.compile(r"transport '.*' not allowed", re.IGNORECASE)
 _DISK = re.compile(r"no space left|disk quota", re.IGNORECASE)
+_TOO_LARGE = re.compile(r"file too large", re.IGNORECASE)
 _LINE = re.compile(r"^(?:fatal|error|remote): ?(.+)$", re.MULTILINE)
 _LONGEST = 200
 
@@ -67,6 +68,11 @@ def fetch_failure(environment: str, source: GitSource, result: GitResult) -> Sou
     if _PROTOCOL.search(said):
         return SourceError(
             f"{where[0].upper()}{where[1:]} needs a protocol that is refused;", advice="use https or ssh."
+        )
+    if _TOO_LARGE.search(said):
+        return SourceError(
+            f"{where[0].upper()}{where[1:]} sends more than {source.max_mib:,} MiB at once;",
+            advice="raise source.max_mib, or take large files out of its history.",
         )
     if _DISK.search(said):
         return SourceError(f"The disk is full, so {where} was not fetched;", advice="make room in the data folder.")

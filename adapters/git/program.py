@@ -17,6 +17,7 @@ from models.sources import GitSource, is_local, is_ssh
 _READ = timedelta(seconds=60)
 _TRANSFER = timedelta(minutes=10)
 _MOST_BYTES = 256 * 2**20
+_BLOCKS_OF_A_MIB = 2048
 _PASSED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "HOME")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 
@@ -38,6 +39,7 @@ _CONFIGURATION = """[core]
     recurse = false
 [fetch]
     recurseSubmodules = false
+    unpackLimit = 1
 [transfer]
     credentialsInUrl = die
 [http]
@@ -104,6 +106,8 @@ class GitProgram:
     ) -> GitResult:
         """Run git. With `transfers` it talks to the source's server, for up to 10 minutes, with the token.
 
+        No file that it writes is larger than the source may be.
+
         Raises:
             SourceError: Git is not installed, or did not end in time.
         """
@@ -117,8 +121,16 @@ class GitProgram:
         try:
             if reader is not None:
                 options += ["-c", f"credential.helper={_helper(reader, self.source.token_user)}"]
+            # What the shell sets holds for git's own children, too: those write what comes over the network. Without
+            # the signal they say why they end.
+            limited = [
+                "sh",
+                "-c",
+                'trap "" XFSZ; ulimit -f "$0" && exec "$@"',
+                str(self.source.max_mib * _BLOCKS_OF_A_MIB),
+            ]
             return _execute(
-                ["git", *options, *arguments], environ, given, deadline, () if reader is None else (reader,)
+                [*limited, "git", *options, *arguments], environ, given, deadline, () if reader is None else (reader,)
             )
         finally:
             if reader is not None:
@@ -212,4 +224,6 @@ def _execute(
 
 
 def _subcommand(command: Sequence[str]) -> str:
-    return next((word for word in command[1:] if not word.startswith("-") and "=" not in word), "")
+    return next(
+        (word for word in command[command.index("git") + 1 :] if not word.startswith("-") and "=" not in word), ""
+    )

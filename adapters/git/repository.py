@@ -21,6 +21,8 @@ _KEYS_SAID_BYTES = 64 * 1024
 _KEPT = "refs/roas/kept"
 _OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LONGEST_SUBJECT = 200
+_MIB = 2**20
+_BLOCK = 4096
 _LINK, _SUBMODULE = "120000", "160000"
 
 
@@ -93,8 +95,9 @@ class SourceRepository:
         """Write all files of a commit into an empty folder; returns the submodules that are left out.
 
         Raises:
-            SourceError: A symbolic link leads out of it, or it cannot be written.
+            SourceError: It is too large, a symbolic link leads out of it, or it cannot be written.
         """
+        self._check_size(revision, shutil.disk_usage(folder).free)
         links, submodules = self._special_entries(revision)
         if leaving := leaving_links(links):
             raise SourceError(
@@ -146,9 +149,9 @@ class SourceRepository:
                 result = self._program.run("init", "--bare", "--quiet", "--", str(self._git_dir))
                 if result.exit_code != 0:
                     raise git_failure(f"preparation of {self._environment}", result)
-            for lock in self._git_dir.rglob("*.lock"):
-                # We are the only process here, so it is of one that was killed.
-                lock.unlink(missing_ok=True)
+            for left in (*self._git_dir.rglob("*.lock"), *self._git_dir.glob("objects/**/tmp_*")):
+                # We are the only process here, so it is of one that was killed, or failed.
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise SourceError(
                 f"The checkout folder {self._folder} cannot be written: {error.strerror};",
@@ -217,21 +220,39 @@ class SourceRepository:
                 advice="give a file as `gpg --export --armor` writes it.",
             )
 
+    def _check_size(self, revision: str, free: int) -> None:
+        size = sum(_on_disk(size) for *_, size in self._entries(revision))
+        what, mib = (
+            f"Revision {revision[:12]} of {self._environment} has {_mib(size):,} MiB of files",
+            self._source.max_mib,
+        )
+        if size > mib * _MIB:
+            raise SourceError(
+                f"{what}, more than the {mib:,} MiB that a checkout may have;",
+                advice="raise source.max_mib, or take large files out of the repository.",
+            )
+        if size > free:
+            raise SourceError(
+                f"{what}, and the data folder has {free // _MIB:,} MiB left;",
+                advice="make room there, or move it to a larger disk (ROAS_DATA_DIR).",
+            )
+
     def _special_entries(self, revision: str) -> tuple[dict[str, str], tuple[str, ...]]:
         links, submodules = {}, []
-        for mode, object_id, path in self._entries(revision):
+        for mode, object_id, path, _ in self._entries(revision):
             if mode == _SUBMODULE:
                 submodules.append(path)
             elif mode == _LINK:
                 links[path] = self._text("cat-file", "blob", object_id)
         return links, tuple(submodules)
 
-    def _entries(self, revision: str) -> Iterator[tuple[str, str, str]]:
-        for line in self._text("ls-tree", "-r", "-z", revision).split("\0"):
+    def _entries(self, revision: str) -> Iterator[tuple[str, str, str, int]]:
+        """Mode, object, path and bytes of all files of a commit; a submodule has none."""
+        for line in self._text("ls-tree", "-r", "-l", "-z", revision).split("\0"):
             if line:
                 facts, _, path = line.partition("\t")
-                mode, _, object_id = facts.split(" ")
-                yield mode, object_id, path
+                mode, _, object_id, size = facts.split()
+                yield mode, object_id, path, int(size) if size.isdigit() else 0
 
     def _run(self, *arguments: str) -> GitResult:
         return self._program.run(*arguments, git_dir=self._git_dir)
@@ -241,6 +262,15 @@ class SourceRepository:
         if result.exit_code != 0:
             raise git_failure(f"{arguments[0]} of {self._environment}", result)
         return result.out.decode("utf-8", "surrogateescape")
+
+
+def _on_disk(size: int) -> int:
+    """What a file takes: whole blocks, and at least one, so that many empty ones count."""
+    return max(1, -(-size // _BLOCK)) * _BLOCK
+
+
+def _mib(size: int) -> int:
+    return -(-size // _MIB)
 
 
 def _plain(text: str) -> str:

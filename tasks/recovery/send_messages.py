@@ -113,9 +113,9 @@ def _of_block(kind: str, kept: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _sent_by_block(block: str, shown: Mapping[str, str]) -> SendFailure | None:
     # Imported only to send: it loads the clients of a dozen services.
-    from prefect.blocks.notifications import CustomWebhookNotificationBlock
     from prefect.blocks.abstract import NotificationBlock
     from prefect.blocks.core import Block
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
     channel: Any = await Block.aload(block)
     if not isinstance(channel, NotificationBlock):

@@ -178,6 +178,44 @@ def test_a_link_that_leads_out_of_the_checkout_is_refused(tmp_path: Path, shop: 
     assert own.current() == found.revision
 
 
+def test_a_revision_that_is_too_large_is_not_checked_out(tmp_path: Path, shop: Repository) -> None:
+    source, own = source_of(tmp_path, shop.bare, max_mib=1), checkouts(tmp_path)
+    before = source.fetch()
+    own.take(source, before, NOW)
+    # Compressed it is small, so it is fetched.
+    shop.commit("Add a dump", {"dump.sql": "0" * 3 * 2**20})
+    large = source.fetch()
+
+    with pytest.raises(SourceError, match="has 4 MiB of files, more than the 1 MiB") as refused:
+        own.take(source, large, NOW)
+
+    assert "source.max_mib" in refused.value.advice
+    assert own.current() == before.revision
+    assert own.revisions() == (before.revision,)
+    roomy = source_of(tmp_path, shop.bare, max_mib=5)
+    own.take(roomy, roomy.fetch(), NOW)
+    assert own.current() == large.revision
+
+
+def test_many_empty_files_count_as_what_they_take(tmp_path: Path, shop: Repository) -> None:
+    shop.commit("Add many", {f"many/{number}": "" for number in range(300)})
+    source = source_of(tmp_path, shop.bare, max_mib=1)
+    with pytest.raises(SourceError, match="has 2 MiB of files"):
+        checkouts(tmp_path).take(source, source.fetch(), NOW)
+
+
+def test_a_fetch_ends_where_the_server_sends_too_much(tmp_path: Path, shop: Repository) -> None:
+    shop.commit("Add noise", {"noise": os.urandom(3 * 2**20).hex()})
+    for _ in range(3):
+        with pytest.raises(SourceError, match="sends more than 1 MiB at once") as refused:
+            source_of(tmp_path, shop.bare, max_mib=1).fetch()
+        assert "source.max_mib" in refused.value.advice
+    # What was cut off does not pile up.
+    kept = sum(path.stat().st_size for path in (tmp_path / "data").rglob("*") if path.is_file())
+    assert kept < 2 * 2**20
+    source_of(tmp_path, shop.bare).fetch()
+
+
 def test_hooks_and_submodules_of_a_repository_do_nothing(tmp_path: Path, shop: Repository) -> None:
     other = new_repository(tmp_path / "other")
     other.commit("Begin", {"x": "1"})
