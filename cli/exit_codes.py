@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import tempfile
@@ -61,8 +62,10 @@ class _Output(io.TextIOWrapper):
     """Standard output that keeps its own write error, to distinguish it from the same error of a store."""
 
     trouble: OSError | None = None
+    is_used = False
 
     def write(self, text: str, /) -> int:
+        self.is_used = True
         try:
             return super().write(text)
         except OSError as error:
@@ -93,24 +96,21 @@ def _run(command: click.Command, output: _Output) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else SUCCESS
     except click.exceptions.Abort:
-        _print_error("stopped")
-        return INTERRUPTED
+        return _report(output, INTERRUPTED, "stopped")
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return BAD_INPUT
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "roas"
-        _print_error(f"{error.format_message()} See `{path} --help`.")
-        return BAD_INPUT
+        return _report(output, BAD_INPUT, error.format_message(), f"See `{path} --help`.")
     except click.ClickException as error:
-        _print_error(error.format_message())
-        return error.exit_code
+        return _report(output, error.exit_code, error.format_message())
     except RoasError as error:
-        _print_error(str(error))
-        return BAD_INPUT if isinstance(error, BadInputError) else FAILED
+        code = BAD_INPUT if isinstance(error, BadInputError) else FAILED
+        return _report(output, code, str(error).removesuffix(error.advice).rstrip(), error.advice)
     except Exception as error:  # noqa: BLE001 - the last place that can inform the user
         # The caller reports an error of the output.
-        return SUCCESS if error is output.trouble else _report_unexpected(error)
+        return SUCCESS if error is output.trouble else _report(output, UNEXPECTED, describe_unexpected(error))
     return code if isinstance(code, int) else SUCCESS
 
 
@@ -158,9 +158,15 @@ def _check_process() -> None:
         ) from error
 
 
-def _report_unexpected(error: Exception) -> int:
-    _print_error(describe_unexpected(error))
-    return UNEXPECTED
+def _report(output: _Output, code: int, what: str, advice: str = "") -> int:
+    """Print an error for a person, and under --json for a program, too; return the exit code."""
+    _print_error(f"{what} {advice}".strip())
+    words = sys.argv[1:]
+    if "--json" in words[: words.index("--") if "--" in words else None] and not output.is_used:
+        # An error of the output is reported at the end.
+        with suppress(OSError):
+            output.write(json.dumps({"error": printable(what), "advice": printable(advice), "exit_code": code}) + "\n")
+    return code
 
 
 def describe_unexpected(error: Exception) -> str:

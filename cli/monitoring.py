@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,16 +20,14 @@ from models.failures import BadInputError
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
 @as_json
 def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted: bool) -> None:
-    """List alerts, each root alert with those it explains. Exit code 1 if one is critical."""
+    """List alerts, each root alert with those it explains."""
     from cli.rendering.alerts import show_alerts
-    from models.metrics import AlertSeverity, AlertState
+    from models.metrics import AlertState
 
     found = opened_stores().alerts.latest(environment=environment, limit=limit)
     if not resolved_too:
         found = [alert for alert in found if alert.state is not AlertState.RESOLVED]
     show_answer(found, json_wanted, show_alerts)
-    if any(one.state is AlertState.OPEN and one.severity is AlertSeverity.CRITICAL for one in found):
-        sys.exit(1)
 
 
 @click.command()

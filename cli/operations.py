@@ -26,6 +26,7 @@ from cli.options import (
 )
 from cli.run_flow import asking_the_record, run_flow, show_answer, show_operation
 from models.failures import BadInputError, NotFoundError
+from models.health import Health
 from models.settings import current_settings
 
 
@@ -113,8 +114,10 @@ def restart(
 @quiet
 @as_json
 def health(name: str, compose: list[str] | None, only_outcome: bool, json_wanted: bool) -> None:
-    """Probe every service and record the result."""
-    operate("health", name, compose, Output(json=json_wanted, only_outcome=only_outcome))
+    """Probe every service and record the result. Exit code 1 unless the whole application is healthy."""
+    result = operate("health", name, compose, Output(json=json_wanted, only_outcome=only_outcome))
+    if result.health.overall is not Health.HEALTHY:
+        sys.exit(FAILED)
 
 
 @click.command()
@@ -232,8 +235,8 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
         sys.exit(1)
 
 
-def operate(kind: str, name: str, compose: list[str] | None, output: Output, **parameters: Any) -> None:
-    """Run one operation's flow and show its stored record."""
+def operate(kind: str, name: str, compose: list[str] | None, output: Output, **parameters: Any) -> Any:
+    """Run one operation's flow, show its stored record, and return the flow's result."""
     clock = None
     program = current_settings().asked_by
     if output.timing:
@@ -259,7 +262,8 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
             **parameters,
         )
         # What failed before an operation was recorded is told by its error alone.
-        return state, await state.result(raise_on_failure=False) if state.is_failed() else None
+        is_final = state.is_failed() or state.is_completed()
+        return state, await state.result(raise_on_failure=False) if is_final else None
 
     with asking_the_record(name, output.json, only_outcome=output.only_outcome):
         state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
@@ -274,6 +278,7 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
     show_operation(operation, output.json, only_outcome=output.only_outcome, clock=clock)
     if not state.is_completed():
         sys.exit(BAD_INPUT if isinstance(result, BadInputError) else FAILED)
+    return result
 
 
 def _look_ahead(kind: str, name: str, compose: list[str] | None, parameters: Mapping[str, Any]) -> None:

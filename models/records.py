@@ -154,6 +154,8 @@ class EnvironmentStatus:
     scores: tuple[RecordedScore, ...] = ()
     watched_by: str | None = None
     """The process of this host that watches it, and since when."""
+    stopped_at: datetime | None = None
+    """When it was stopped on request; None where it is meant to run, or not known to be stopped."""
 
     @property
     def seen_at(self) -> datetime | None:

@@ -36,10 +36,10 @@ class CommitStatusClient:
             for delay in (*_DELAYS, None):
                 try:
                     failure = refusal_in(await ask(client, "POST", address, json=content, headers=headers))
-                    if failure is None:
-                        return None
                 except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                     failure = failure_of(error)
+                if failure is None:
+                    return None
                 if delay is None or not (failure.again or failure.text.endswith("in time")):
                     break
                 await asyncio.sleep(min(max(delay, failure.after_seconds), _LONGEST_DELAY))

@@ -37,10 +37,11 @@ class OwnHandler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         """Read through the deadline."""
-        self.timeout = self.server.request_seconds
         super().setup()
+        seconds = self.server.request_seconds
+        self.connection.settimeout(seconds)
         self.rfile.close()
-        self.rfile = io.BufferedReader(_UntilDeadline(self.connection, self.timeout))
+        self.rfile = io.BufferedReader(_UntilDeadline(self.connection, seconds))
 
 
 class _UntilDeadline(io.RawIOBase):

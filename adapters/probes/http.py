@@ -123,8 +123,15 @@ async def ask_prometheus(probe: PrometheusProbe, place: Address) -> Outcome:
     async with httpx.AsyncClient(trust_env=False, timeout=probe.timeout_seconds) as client:
         try:
             address = f"http://{place}/api/v1/targets"
-            limits = {"most_bytes": _MOST_OF_TARGETS, "seconds": probe.timeout_seconds, "whole": True}
-            answer = await ask(client, "GET", address, params={"state": "active"}, **limits)
+            answer = await ask(
+                client,
+                "GET",
+                address,
+                most_bytes=_MOST_OF_TARGETS,
+                seconds=probe.timeout_seconds,
+                whole=True,
+                params={"state": "active"},
+            )
             targets = answer.raise_for_status().json()["data"]["activeTargets"]
         except httpx.TimeoutException as error:
             raise TimeoutError from error

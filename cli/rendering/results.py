@@ -138,6 +138,9 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
         health = (
             f"{coloured(known.health.overall)} {ago(known.seen_at)}" if known.health and known.seen_at else "not known"
         )
+        if known.stopped_at is not None:
+            # What was judged before says nothing of now.
+            health = f"{coloured('stopped')} {ago(known.stopped_at)}, on request"
         say(f"\n[bold]{known.environment}[/bold]  {health}")
         say(f"  last operation  {last.kind} {coloured(last.status)} {ago(last.started_at)}")
         collected = ago(known.last_collection) if known.last_collection else "never"
@@ -147,7 +150,7 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
         for need in known.missing:
             say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
         scored_at = max((one.scored_at for one in known.scores), default=None)
-        if scored_at is not None and known.seen_at is not None and scored_at < known.seen_at:
+        if known.stopped_at is None and scored_at and known.seen_at and scored_at < known.seen_at:
             # As where a collection found a failure and mended it.
             say(f"  scored {ago(scored_at)}, before that health")
         show_scores(known.scores)

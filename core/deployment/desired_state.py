@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from models.operations import Operation, OperationStatus, OperationType
 
@@ -25,9 +26,19 @@ def meant_to_run(operations: Sequence[Operation]) -> bool:
 
     Without any that counts the environment should run.
     """
-    counting = (one for one in operations if _counts(one))
-    last = next(counting, None)
+    last = _last_that_counts(operations)
     return last is None or last.operation_type is not OperationType.STOP
+
+
+def stopped_at(operations: Sequence[Operation]) -> datetime | None:
+    """When the environment was stopped on request; None where it is meant to run, or the stop failed."""
+    last = _last_that_counts(operations)
+    is_stopped = last is not None and last.operation_type is OperationType.STOP
+    return last.ended_at if last and is_stopped and last.status is OperationStatus.SUCCESS else None
+
+
+def _last_that_counts(operations: Sequence[Operation]) -> Operation | None:
+    return next((one for one in operations if _counts(one)), None)
 
 
 def _counts(operation: Operation) -> bool:

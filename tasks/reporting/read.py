@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from core.deployment.desired_state import stopped_at
 from core.deployment.interruption import runner_of
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, OperationType, Runner
@@ -312,6 +313,7 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
             dependencies=tuple(stores.dependencies.all(name)),
             last_collection=beats.get(f"collection/{name}"),
             watched_by=watched_by(name),
+            stopped_at=stopped_at(stores.operations.latest_recorded(name)),
         )
         for name, operation in sorted(latest.items())
     ]

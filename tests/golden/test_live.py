@@ -172,6 +172,7 @@ def scenes(shop: LiveShop) -> Iterator[tuple[str, CommandOutput]]:
     yield "notify list", shop.roas("notify", "list")
     yield "stop", shop.roas("stop", "shop")
     yield "health of what is stopped", shop.roas("health", "shop")
+    yield "status of what is stopped", shop.read("status", "shop")
 
 
 def test_life_of_an_application(shop: LiveShop) -> None:

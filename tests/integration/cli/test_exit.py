@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -415,3 +416,37 @@ def test_where_the_server_is_lost_the_record_says_how_an_operation_ended(
     assert "does it know this user" not in done.stderr
     assert ("shop-1" in done.stdout) is bool(end)
     assert ("its record says how" in done.stderr) is bool(end)
+
+
+def _with_json(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if isinstance(command, click.Group):
+                yield from _with_json(command, *path, name)
+            elif command is not None and any("--json" in one.opts for one in command.params):
+                yield (*path, name)
+
+
+def test_every_command_with_json_reports_its_errors_as_json_too(roas) -> None:
+    from cli.main import roas as group
+
+    commands = list(_with_json(group))
+    assert len(commands) > 40
+    for words in commands:
+        done = roas(*words, "--json", "--no-such-option")
+        assert done.returncode == 2
+        told = json.loads(done.stdout)
+        assert told["exit_code"] == 2
+        assert "No such option" in told["error"]
+        assert one_line(done).startswith("roas: ")
+
+
+@pytest.mark.parametrize("words", [("start", "nosuch"), ("releases", "nosuch"), ("show", "nosuch"), ("ticket", "x")])
+def test_under_json_an_error_has_its_advice_and_exit_code(roas, words) -> None:
+    done = roas(*words, "--json")
+    told = json.loads(done.stdout)
+    assert told["exit_code"] == done.returncode != 0
+    assert told["error"]
+    assert f"{told['error']} {told['advice']}".strip() in one_line(done)
+    assert roas(*words).stdout == b""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core.deployment.desired_state import meant_to_run
+from core.deployment.desired_state import meant_to_run, stopped_at
 from models.operations import Operation, OperationStatus, OperationType
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -32,7 +32,7 @@ def operations(*oldest_first: Recorded) -> list[Operation]:
     made = [
         Operation(
             deployment_id=f"prod-{number}", operation_type=kind, environment="prod", status=status,
-            started_at=NOON, details=dict(details),
+            started_at=NOON, ended_at=NOON, details=dict(details),
         )
         for number, (kind, status, details) in enumerate(oldest_first)
     ]  # fmt: skip
@@ -71,3 +71,19 @@ STOPPED: Recorded = (STOP, SUCCESS, {})
 )
 def test_what_was_wanted_last_decides(recorded: list[Recorded], runs: bool) -> None:
     assert meant_to_run(operations(*recorded)) is runs
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_stopped"),
+    [
+        ([(START, SUCCESS, {}), (STOP, SUCCESS, {})], True),
+        ([(STOP, SUCCESS, {}), (HEALTH, SUCCESS, {})], True),
+        ([(STOP, SUCCESS, {}), (START, FAILED, UNDONE)], True),
+        ([(STOP, SUCCESS, {}), (START, SUCCESS, {})], False),
+        ([(START, SUCCESS, {}), (STOP, FAILED, {})], False),
+        ([(START, SUCCESS, {}), (STOP, RUNNING, {})], False),
+        ([], False),
+    ],
+)
+def test_only_a_stop_that_was_done_stopped_it(kinds: list[Recorded], is_stopped: bool) -> None:
+    assert stopped_at(operations(*kinds)) == (NOON if is_stopped else None)
