@@ -145,10 +145,12 @@ def proof_of_rollback(services: int, hooks: Hooks, runs: Sequence[HookRun] | Non
     `runs` are those of the hooks that check it, None where a person ended the operation.
     """
     healthy = f"{services} services are healthy"
-    if failed := [one.sentence for one in runs or () if not one.ok]:
-        return f"{healthy}, but not proven: {'; '.join(failed)}"
-    if runs:
-        return f"{services} services proven, also by hook {', '.join(one.name for one in runs)}"
+    failed = [one for one in runs or () if not one.ok]
+    passed = [one.name for one in runs or () if one.ok]
+    if failed and (not passed or not all(one.warns for one in failed)):
+        return f"{healthy}, but not proven: {'; '.join(one.sentence for one in failed)}"
+    if passed:
+        return f"{services} services proven, also by hook {', '.join(passed)}"
     if left := [one.name for one in hooks.after if one.canary is None]:
         return f"{healthy}, not proven: hook {', '.join(left)} did not run again"
     if data_changed:

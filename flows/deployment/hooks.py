@@ -158,6 +158,7 @@ async def check_after_rollback(
         order = HookOrder(hook=hook, deployment_id=f"{recorder.deployment_id}-rollback", application=application)
         log.info("hook %s checks the release that is back: %s", hook.name, does)
         try:
+            await kill_left_command(environment, hook, order.deployment_id)
             if hook.service is not None:
                 order = replace(order, application=await read_all_services(environment))
             outcome = await run_hook(environment, order)

@@ -185,5 +185,8 @@ def test_a_rollback_is_proven_only_where_no_check_is_left_out() -> None:
     assert proof(HOOKS, (bad,), data_changed=True) == (
         "10 services are healthy, but not proven: hook smoke failed (`curl` in web): it ended with exit code 22"
     )
+    warned = replace(bad, name="warm", warns=True)
+    assert proof(HOOKS, (smoke, warned), data_changed=False) == "10 services proven, also by hook smoke"
+    assert "not proven: hook smoke failed" in proof(HOOKS, (warned,), data_changed=False)
     assert proof(HOOKS, None, data_changed=False).endswith("not proven: hook smoke did not run again")
     assert "not proven: no hook checked them on the data" in proof(Hooks(), (), data_changed=True)
