@@ -31,6 +31,7 @@ def enrol(server: str, token: str, no_service: bool) -> None:
     worker` runs as a service from then on. TOKEN is - to read it from standard input. `roas leave` undoes it.
     """
     from adapters.config.environment_files import known_environments
+    from adapters.host.identity import rename_host
     from adapters.server import membership
     from tasks.runtime.hosts import own_version, this_host
 
@@ -38,6 +39,7 @@ def enrol(server: str, token: str, no_service: bool) -> None:
     given = read_input() if token == "-" else token  # noqa: S105 - the word for standard input
     here = this_host()
     member = membership.enrol(server, given, here.host_id, own_version(), settings)
+    rename_host(settings.data_dir, member.name)
     echo(f"enrolled at {member.server} as {member.name}, work pool {member.pool}")
     names = known_environments(settings)
     if names:

@@ -8,7 +8,7 @@ import socket
 from functools import lru_cache
 from pathlib import Path
 
-from adapters.host.private_files import keep_private, make_private_folder
+from adapters.host.private_files import keep_private, make_private_folder, write_private
 from models.failures import StoreError
 from models.hosts import HostIdentity
 
@@ -16,6 +16,21 @@ FILE = "host.json"
 """In the data folder, so that a container has the identity of its volume."""
 
 _LONGEST_NAME = 64
+
+
+def rename_host(data_dir: Path, name: str) -> None:
+    """Let the host of a data folder have the name that its control plane knows it by.
+
+    Raises:
+        StoreError: The identity cannot be read or written.
+    """
+    kept = {"id": host_identity(data_dir).host_id, "name": name[:_LONGEST_NAME]}
+    file = data_dir.absolute() / FILE
+    try:
+        write_private(file, json.dumps(kept).encode())
+    except OSError as error:
+        raise StoreError(f"The name of this host cannot be kept in {file}: {error.strerror};", advice="") from error
+    host_identity.cache_clear()
 
 
 @lru_cache(maxsize=8)

@@ -220,13 +220,18 @@ def _counted(database: Database, now: datetime) -> tuple[dict[str, int], dict[st
     return rows, oldest, lately
 
 
+_WRITTEN_BY = "written_by"
+"""Row-level security adds this column where hosts are restricted: which role wrote a row."""
+
+
 def schema_differences(connection: sa.Connection, store: str) -> list[Any]:
     """What Alembic finds between a store and its tables' classes; an index may be one of a single dialect."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    def is_wanted(thing: sa.schema.SchemaItem, *_: object) -> bool:
-        return bool(thing.info.get("dialect", connection.dialect.name) == connection.dialect.name)
+    def is_wanted(thing: sa.schema.SchemaItem, name: str | None, *_: object) -> bool:
+        dialect = connection.dialect.name
+        return bool(name != _WRITTEN_BY and thing.info.get("dialect", dialect) == dialect)
 
     context = MigrationContext.configure(connection, opts={"include_object": is_wanted})
     return list(compare_metadata(context, metadata_of(store)))

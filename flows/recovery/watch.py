@@ -250,7 +250,6 @@ class EnvironmentWatcher:
             # The collection records it; the watch only survives it.
             self._log(NO_SERVICE, f"{self._declared.name} cannot be looked at: {error}")
             return
-        self._logged.pop(NO_SERVICE, None)
         if not self._access.was_read:
             # Whether the application is meant to run is not known; later failures show it by their events.
             self._log(
@@ -260,6 +259,7 @@ class EnvironmentWatcher:
         if not self._access.known.meant_to_run or not container_states:
             self._log(NO_SERVICE, f"{self._declared.name} is not meant to run")
             return
+        self._logged.pop(NO_SERVICE, None)
         ended = {seen.service for seen in container_states if seen.state == "exited"}
         stopped = {
             verdict.service
@@ -355,7 +355,10 @@ class EnvironmentWatcher:
         )
         found = self.reconciler.decide(observations, context, now)
         for one in (*found.wait, *found.ignore):
-            self._log(one.service, f"{one.service} is left alone: {one.reason}")
+            if one.unhealthy or one.decision is Decision.WAIT:
+                self._log(one.service, f"{one.service} is left alone: {one.reason}")
+            else:
+                self._logged.pop(one.service, None)
             if one.crashed and (exit_code := self.reconciler.new_crash(one.service, now)) is not None:
                 text = f"{one.service} exited with code {exit_code}, and the engine starts it again"
                 incident = Incident(environment=self._declared.name, text=text, service=one.service, source="watch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_one_command_makes_a_host_that_works_and_heals_and_leaves(host: Host, pl
     said = host.roas("enrol", plane.address, plane.invite("alpha"), "--no-service")
     assert f"enrolled at {plane.address} as alpha, work pool host-alpha" in said
     assert plane.deployments("host-alpha") == {name}
+    assert json.loads((host.settings.data_dir / "host.json").read_text())["name"] == "alpha"
     host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
     run = plane.begin(f"startup/{name}")
     host.until(lambda: plane.state(run) == "COMPLETED", seconds=120)

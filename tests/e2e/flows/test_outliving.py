@@ -63,6 +63,19 @@ async def test_an_evaluation_that_fails_unexpectedly_is_made_up_for_by_a_sweep(p
     assert [record.exc_info is not None for record in caplog.records if record.name == "roas"].count(True) == 1
 
 
+async def test_what_is_not_meant_to_run_is_said_once(place: Place, caplog) -> None:
+    place.declare("web:\n  image: none\n")
+    open_stores()
+    caplog.set_level("INFO", "roas")
+    access = StoreAccess("test")
+    with outliving_stores(access):
+        await access.begin()
+        watch = EnvironmentWatcher(find_environment("test"), (), access, EventFeed(), act=True)
+        for _ in range(3):
+            await watch.sweep()
+    assert [record.getMessage() for record in caplog.records].count("test is not meant to run") == 1
+
+
 async def test_an_error_seen_while_the_stores_are_held_is_on_record_once_they_are_free(place: Place) -> None:
     place.declare("web:\n  image: none\n")
     open_stores()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -11,6 +12,7 @@ from sqlalchemy import make_url
 
 from adapters.server.store_roles import end_role, make_role
 from adapters.stores import Stores
+from adapters.stores.check import check
 from models.failures import RoasError
 from models.settings import Settings
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
@@ -95,3 +97,12 @@ def test_what_cannot_be_done_is_said(server: PostgresqlForTests, database: str, 
 
 def _name(database: str) -> str:
     return str(make_url(database).database)
+
+
+def test_a_fresh_fleet_is_whole(server: PostgresqlForTests, database: str, tmp_path: Path) -> None:
+    owner = Settings(data_dir=tmp_path / "plane", stores_url=database)
+    make_role(owner, "host-a", "h-a")
+    host = Settings(data_dir=tmp_path / "host", stores_url=server.url(_name(database), "host-a"))
+    for settings in (owner, host):
+        with Stores.open(settings) as stores:
+            assert [report.faults for report in check(stores, datetime.now(UTC))] == [(), (), ()]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from adapters.host.identity import rename_host
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import ResolveError, to_line
 from adapters.stores.write_behind import Journal, waiting_writes
@@ -132,3 +133,13 @@ def test_writes_that_wait_in_journals_are_counted(tmp_path: Path) -> None:
         journal.append(to_line(ResolveError(error_id="e", at=datetime.now(UTC), why="well")))
     journal.close()
     assert waiting_writes(tmp_path / "journal") == 3
+
+
+def test_an_enrolled_host_has_the_name_that_it_was_invited_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("ROAS_HOST_NAME", raising=False)
+    before = this_host()
+    rename_host(tmp_path, "web-1")
+    assert this_host() == HostIdentity(host_id=before.host_id, name="web-1")
+    monkeypatch.setenv("ROAS_HOST_NAME", "mine")
+    assert this_host().name == "mine"
