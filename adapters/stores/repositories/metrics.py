@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic_core import to_json
 
+from adapters.stores.batch_rows import bury
 from adapters.stores.repositories.repository import Repository
 from adapters.stores.sql import table, upsert
 from models.failures import StoreConstraintError
@@ -163,12 +163,3 @@ def _refuse(run: Callable[..., Any], mark: str, environment: str, keys: Sequence
         return
     log.warning("%d new metrics refused: %s; the first is %s", len(keys), refused[1], "/".join(keys[0]))
     bury(run, mark, *refused, {"series": ["/".join(key) for key in keys[:100]]})
-
-
-def bury(run: Callable[..., Any], mark: str, target: str, reason: str, payload: object) -> None:
-    """Keep what a store refused, with the reason."""
-    at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    run(
-        f"INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES ({', '.join([mark] * 4)})",  # noqa: S608
-        (at, target, reason, to_json(payload).decode()),
-    )
