@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,15 +15,18 @@ from urllib.parse import urlsplit
 from dotenv.main import DotEnv
 
 from adapters.compose.cli import ComposeCli
-from adapters.compose.sources import read_sources
+from adapters.compose.sources import included_env_files, read_sources
 from adapters.compose.variables import process_environment, variables_of, withheld_variables
 from adapters.docker.engine import DockerEngine
 from adapters.host.private_files import read_regular
+from adapters.probes.run import run_probe
+from core.adoption.propose import after_trial
 from core.errors.redact import is_secret_name
-from models.adoption import AdoptionFacts, UsedVariable
+from models.adoption import AdoptionFacts, Proposal, ServiceProposal, UsedVariable
 from models.compose import Application
-from models.environments import Environment
+from models.environments import Environment, NetworkProbe, Probe, TcpProbe
 from models.failures import EnvironmentFileError, NotFoundError, RoasError
+from models.health import ProbeResult
 
 # In the order in which Compose takes the first that exists.
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -40,7 +45,7 @@ def compose_files_of(folder: Path) -> tuple[Path, ...]:
     """
     if not _is_there(folder, Path.is_dir):
         raise EnvironmentFileError(f"There is no folder {folder}.", advice="Name the one with the Compose file.")
-    beside = _dot_env(folder)
+    beside = _variables_in(folder / ".env")
     listed = os.environ.get("COMPOSE_FILE") or beside.get("COMPOSE_FILE")
     if listed:
         separator = os.environ.get("COMPOSE_PATH_SEPARATOR") or beside.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
@@ -57,7 +62,7 @@ def compose_files_of(folder: Path) -> tuple[Path, ...]:
 
 def nearest_compose_folder(folder: Path) -> Path:
     """The folder, or its nearest parent with a Compose file, as Compose searches; the folder itself if none has one."""
-    if os.environ.get("COMPOSE_FILE") or _dot_env(folder).get("COMPOSE_FILE"):
+    if os.environ.get("COMPOSE_FILE") or _variables_in(folder / ".env").get("COMPOSE_FILE"):
         return folder
     for at in (folder, *folder.absolute().parents):
         if any(_is_there(at / name, Path.is_file) for name in COMPOSE_FILES):
@@ -75,12 +80,16 @@ def _is_there(path: Path, is_kind: Callable[[Path], bool]) -> bool:
 
 def project_name_of(folder: Path) -> str | None:
     """The project's name in the `.env` of a folder, which Compose reads unless its process has one."""
-    return None if os.environ.get("COMPOSE_PROJECT_NAME") else _dot_env(folder).get("COMPOSE_PROJECT_NAME") or None
+    return (
+        None
+        if os.environ.get("COMPOSE_PROJECT_NAME")
+        else _variables_in(folder / ".env").get("COMPOSE_PROJECT_NAME") or None
+    )
 
 
-def _dot_env(folder: Path) -> dict[str, str]:
+def _variables_in(file: Path) -> dict[str, str]:
     try:
-        text = read_regular(folder / ".env").decode("utf-8")
+        text = read_regular(file).decode("utf-8")
     except (OSError, ValueError):
         # Compose itself reports one that it cannot read.
         return {}
@@ -147,6 +156,55 @@ def gather_application(environment: Environment) -> AdoptionFacts:
         )
 
 
+async def try_probes(environment: Environment, proposal: Proposal) -> Proposal:
+    """Try each proposed probe on the containers that run already; one that fails is proposed no more.
+
+    Where none run, or the engine does not answer, the proposal stays as it is.
+    """
+    given = variables_of(environment, process_environment(environment, os.environ))
+    secrets = {
+        one.name: given.get(one.name, "") if one.file is None else _content(one.file) for one in proposal.secrets
+    }
+    try:
+        with closing(DockerEngine(environment.engine)) as engine:
+            seen = await asyncio.to_thread(engine.containers.inspect_project, environment.project)
+            running = {one.service for one in seen if one.state == "running" and not one.one_off}
+
+            async def ask(probe: Probe, service: str) -> ProbeResult:
+                return await run_probe(
+                    probe,
+                    service,
+                    project=environment.project,
+                    engine=engine,
+                    secrets=secrets,
+                    container_states=seen,
+                )
+
+            async def tried(one: ServiceProposal) -> ServiceProposal:
+                probe = one.spec.probe
+                if probe is None or one.service not in running:
+                    return one
+                answer = await ask(probe, one.service)
+                if answer.ok:
+                    return one
+                weaker = None
+                if isinstance(probe, NetworkProbe) and not isinstance(probe, TcpProbe):
+                    weaker = TcpProbe(kind="tcp", port=probe.port)
+                is_open = weaker is not None and (await ask(weaker, one.service)).ok
+                return after_trial(one, answer.detail, is_open=is_open)
+
+            return replace(proposal, services=tuple(await asyncio.gather(*map(tried, proposal.services))))
+    except RoasError:
+        return proposal
+
+
+def _content(file: Path) -> str:
+    try:
+        return read_regular(file).decode("utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
 def _with_profiles(environment: Environment) -> set[str]:
     """The services that the files give profiles."""
     services = [one.get("services") for one in read_sources(environment.compose_files).documents]
@@ -168,13 +226,20 @@ def _variables(environment: Environment, compose: ComposeCli) -> Iterator[UsedVa
     filled_in = {one.name: bool(one.default or one.alternate) for one in compose.variables()}
     withheld = withheld_variables(environment, os.environ)
     passed_on = read_sources(environment.compose_files).variables
+    # Compose fills in an included file from the include's own files, which no probe and no check of ours reads.
+    included = {
+        name
+        for file in included_env_files(environment.compose_files)
+        for name, one in _variables_in(file).items()
+        if one
+    }
     for name in sorted({*filled_in, *(one for one in passed_on if is_secret_name(one))}):
         if name not in withheld:
             yield UsedVariable(
                 name=name,
                 is_secret=is_secret_name(name),
                 is_set=bool(values.get(name)),
-                has_default=filled_in.get(name, False),
+                has_default=filled_in.get(name, False) or name in included,
             )
 
 

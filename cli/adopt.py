@@ -86,7 +86,9 @@ def adopt(project: str, output: Path | None, force: bool, json_wanted: bool) -> 
 
 
 def _propose(environment: Environment, output: Path | None, force: bool, json_wanted: bool) -> None:
-    from adapters.adoption import gather_application
+    import asyncio
+
+    from adapters.adoption import gather_application, try_probes
     from adapters.config.environment_files import chosen_folder, environment_files, refuse_taken_name, remember_file
     from adapters.config.environment_writer import check_free, environment_text, write_environment
     from adapters.config.environments import read_environment
@@ -103,7 +105,7 @@ def _propose(environment: Environment, output: Path | None, force: bool, json_wa
     if output is None and folder is None:
         refuse_taken_name(name, path, settings)
     facts = gather_application(environment)
-    proposal = propose(facts, shipped_programs())
+    proposal = asyncio.run(try_probes(environment, propose(facts, shipped_programs())))
     write_environment(path, environment_text(path, facts, proposal, name), force=force)
     written = read_environment(path, name)
     if output is None and folder is None:

@@ -35,6 +35,10 @@ class Program(BaseModel):
     `images` are repositories, with or without the folders before the last name; `commands` are names of executables
     in a command or entrypoint; `variables` are names in a container's environment; `ports` are inside the container,
     and decide only where nothing else does. `server`: it listens, so a service that runs it is no job.
+
+    The port of `probe` is asked only where nothing says another one and the image is the program's own: one without a
+    folder, one that `images` names with its folder, or one of `publishers`. `listen_options` and `listen_variables` are
+    regular expressions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,9 +49,22 @@ class Program(BaseModel):
     commands: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    publishers: tuple[str, ...] = Field(default=(), description="Folders of images that keep its defaults; * is any.")
     server: bool = False
     runtime: bool = Field(default=False, description="Other programs run in its images, so the command says more.")
+    arguments: tuple[str, ...] = Field(default=(), description="First words with which its images start the server.")
     probe: Probe | None = None
+    listen_options: tuple[str, ...] = Field(default=(), description="Options for the port of `probe`, beside --port.")
+    listen_variables: tuple[str, ...] = Field(default=(), description="Variables of the container for that port.")
+    tag_ports: dict[str, int] = Field(default_factory=dict, description="Its port where the image's tag has the word.")
+    other_ports: tuple[int, ...] = Field(default=(), description="Ports that it serves beside the one of `probe`.")
+    configured_in: tuple[str, ...] = Field(
+        default=(), description="Folders of the container whose files choose the port, so its default is not known."
+    )
+    keeps_port: bool = Field(default=True, description="False: without a configuration it serves no port at all.")
+    unless: tuple[str, ...] = Field(
+        default=(), description="Options and variables with which `probe` would fail, so only the open port is asked."
+    )
     login_probe: Probe | None = Field(default=None, description="Probe with a login, where one of `logins` is known.")
     logins: tuple[Login, ...] = ()
     certificate: bool = Field(default=False, description="Where it serves port 443, probe the certificate there.")
@@ -64,11 +81,31 @@ class Program(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommandReading:
+    """What an entrypoint and command say.
+
+    `programs` are the executables that are started, in order. `listens` are the ports that options make the program
+    listen on for others, by option, in the order given. `loopback`: it listens for its own container alone. `options`
+    are the names of all options. `works`: it takes work from a queue or a clock, so no port is what it serves.
+    `ends`: the last thing that is started does its work and exits. `files` are configuration files in the arguments.
+    """
+
+    programs: tuple[str, ...] = ()
+    listens: tuple[tuple[str, int], ...] = ()
+    loopback: bool = False
+    options: frozenset[str] = field(default_factory=frozenset)
+    works: bool = False
+    ends: bool = False
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedAddress:
-    """The address that a health check asks inside the container."""
+    """The address that a health check asks inside the container. `strict`: an error page fails it."""
 
     port: int
     path: str
+    strict: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +121,28 @@ class PasswordFile:
 class ServiceTraits:
     """What tells which program a service runs, and which services it names; no value of a variable but `settings`.
 
-    `programs` are the names of executables in its entrypoint and command. `ports` are those it publishes or exposes.
+    `command` is what its entrypoint and command say, those of its Dockerfile where the Compose file has none, and
+    `own_command`: the Compose file names a program. `ports` are those it publishes or exposes, `published` only the
+    former, `image_ports` those of its Dockerfile, `labelled` the one that labels tell a proxy, `called` those that
+    other services' variables and commands name with its host. `port_variables` are its variables that hold a port.
+    `variables` are the names of those that are set, and `is_worker`: one of them says that it is no server.
     `hosts` are the variables that name another service's host, by service. `never_restarted`: the file says
     restart "no". `passwords` are the variables that its password comes from, by option or variable of the container;
     one that the file holds as a literal has None. `settings` are the variables that name a user or a database, with
     their values, and `password_files` those that name the file of a password. `base_image` is what a built image begins
-    with, and `image_checked`: its Dockerfile has a health check.
+    with, `image_checked`: its Dockerfile has a health check, and `targets` where it gets files: mounts and copies.
     """
 
-    programs: tuple[str, ...] = ()
+    command: CommandReading = CommandReading()
+    own_command: bool = False
     ports: tuple[int, ...] = ()
+    published: tuple[int, ...] = ()
+    image_ports: tuple[int, ...] = ()
+    labelled: int | None = None
+    called: tuple[int, ...] = ()
+    port_variables: dict[str, int] = field(default_factory=dict)
+    variables: frozenset[str] = frozenset()
+    is_worker: bool = False
     hosts: dict[str, str] = field(default_factory=dict)
     checked: CheckedAddress | None = None
     never_restarted: bool = False
@@ -102,6 +151,7 @@ class ServiceTraits:
     password_files: dict[str, PasswordFile] = field(default_factory=dict)
     base_image: str = ""
     image_checked: bool = False
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

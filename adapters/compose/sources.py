@@ -124,6 +124,29 @@ def files_read(compose_files: Sequence[Path]) -> tuple[str, ...] | None:
     return tuple(sorted(map(str, found)))
 
 
+def included_env_files(compose_files: Sequence[Path]) -> tuple[Path, ...]:
+    """The files of variables that fill in included Compose files: those an include names, else `.env` in its folder."""
+    left, read, found = [file.absolute() for file in compose_files], set[Path](), dict[Path, None]()
+    while left:
+        if (file := left.pop()) in read:
+            continue
+        read.add(file)
+        try:
+            documents = _parsed(read_regular(file), file) or ()
+        except (OSError, ValueError):
+            continue
+        for entry in (
+            one for document in documents if isinstance(document, dict) for one in _list(document.get("include"))
+        ):
+            given = entry if isinstance(entry, dict) else {"path": entry}
+            paths = [file.parent / path for path in _texts(given.get("path"))]
+            folder = file.parent / str(given.get("project_directory") or (paths[0].parent if paths else "."))
+            named = [file.parent / path for path in _texts(given.get("env_file"))]
+            found |= dict.fromkeys(named or [folder / ".env"])
+            left += paths
+    return tuple(found)
+
+
 @lru_cache(maxsize=32)
 def _parsed(content: bytes, file: Path) -> tuple[Any, ...] | None:
     """The documents of a YAML file, or None if it is not YAML; cached, since parsing costs far more than reading."""

@@ -6,29 +6,30 @@ Values of variables are read here, for the hosts in them, and go no further.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adapters.host.private_files import read_regular
 from adapters.programs import shipped_programs
+from core.adoption.commands import listen_address, read_command, says_worker
 from core.adoption.dockerfile import BuiltImage, read_dockerfile
 from core.adoption.hosts import hosts_named
 from core.errors.redact import is_no_value, is_secret_name
 from models.adoption import CheckedAddress, PasswordFile, ServiceTraits
 
 _LOCAL_URL = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?::(\d{1,5}))?(/[\w./~%-]*)?")
-_NAMES_NO_PROGRAM = re.compile(r"-[Uuhd]|--(?:user|username|host|dbname|database)")
-"""Options whose value is a user, host or database, which is often named like a program."""
-
-_PROGRAM = re.compile(r"[A-Za-z_][\w.+-]*")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?[-?][^}]*)?\}|([A-Za-z_]\w*))")
 _PASSWORD_OPTION = re.compile(r"(--[a-z-]*(?:pass|auth)[a-z-]*)[ =]+(\S+)")
-_LISTENS = re.compile(
-    r"(?:--port|--bind|--http|--listen|-b|-p|\brunserver)[ =]+(?:(\[[0-9a-fA-F:]*\]|[\w.*-]*):)?(\d{2,5})(?![\d.:/])"
+_CALLED = r"(?<![\w.-]){host}:(\d{{2,5}})(?![\w.:])"
+_LABELLED = re.compile(
+    r"(?i)traefik\.(?:http|tcp)\.services\.[^=]+\.loadbalancer\.server\.port|traefik\.port|caddy(?:_\d+)?\.reverse_proxy"
 )
-_WORDS_OF_A_COMMAND = 60
+_UPSTREAM = re.compile(r"\{\{\s*upstreams\s+(?:https?\s+)?(\d{2,5})\s*\}\}|(\d{2,5})")
+_ROLE = re.compile(r"(?:^|_)(?:ROLE|PROCESS(?:_TYPE)?|(?:RUN|START|EXECUTIONS?)_MODE|SERVICE_TYPE|COMPONENT)$")
+_OF_PROXIES = frozenset({"VIRTUAL_PORT"})
+"""Variables that tell nginx-proxy the port of a service."""
 
 
 def service_traits(document: Mapping[str, Any], unfilled: Sequence[Mapping[str, Any]]) -> dict[str, ServiceTraits]:
@@ -36,7 +37,27 @@ def service_traits(document: Mapping[str, Any], unfilled: Sequence[Mapping[str, 
     services: Mapping[str, Any] = document["services"]
     names = {host: name for name, body in services.items() for host in _hosts_of(name, body)}
     secrets: Mapping[str, Any] = document.get("secrets") or {}
-    return {name: _traits(name, body, names, unfilled, secrets) for name, body in services.items()}
+    said = {name: _said(body) for name, body in services.items()}
+    called = {
+        name: tuple(
+            dict.fromkeys(
+                int(port)
+                for host, of in names.items()
+                if of == name
+                for other, text in said.items()
+                if other != name
+                for port in re.findall(_CALLED.format(host=re.escape(host)), text)
+            )
+        )
+        for name in services
+    }
+    return {name: _traits(name, body, names, unfilled, secrets, called=called[name]) for name, body in services.items()}
+
+
+def _said(body: Mapping[str, Any]) -> str:
+    """Where a service may name others: its variables and its command."""
+    values = [str(value or "") for value in (body.get("environment") or {}).values()]
+    return " ".join([*values, *_words(body.get("entrypoint")), *_words(body.get("command"))])
 
 
 def _traits(
@@ -45,17 +66,19 @@ def _traits(
     names: Mapping[str, str],
     unfilled: Sequence[Mapping[str, Any]],
     secrets: Mapping[str, Any],
+    *,
+    called: tuple[int, ...],
 ) -> ServiceTraits:
+    environment = {one: str(value or "") for one, value in (body.get("environment") or {}).items()}
     hosts: dict[str, str] = {}
-    for variable, value in (body.get("environment") or {}).items():
-        for host in hosts_named(variable, str(value or ""), names.keys()):
+    for variable, value in environment.items():
+        for host in hosts_named(variable, value, names.keys()):
             hosts.setdefault(names[host], variable)
     built = _built(body)
     entrypoint, command = _words(body.get("entrypoint")), _words(body.get("command"))
     # A new entrypoint also takes the image's command away.
     given = [*(entrypoint or built.entrypoint), *(command or (() if entrypoint else built.command))]
-    ports = [*_ports(body)] or [*built.ports] or [*_ports_of_command(given)]
-    environment = {one: str(value or "") for one, value in (body.get("environment") or {}).items()}
+    own = read_command([*entrypoint, *command])
     passwords = dict(_passwords(_bodies(name, unfilled)))
     # What an env_file sets has no source that a probe could ask.
     passwords |= {
@@ -63,9 +86,18 @@ def _traits(
         for one, value in environment.items()
         if one not in passwords and is_secret_name(one) and not is_no_value(value)
     }
+    published, exposed = dict.fromkeys(_published(body)), dict.fromkeys(_exposed(body))
     return ServiceTraits(
-        programs=tuple(dict.fromkeys(_programs(given, names.keys()))),
-        ports=tuple(dict.fromkeys(ports)),
+        command=read_command(given),
+        own_command=bool(own.programs or entrypoint),
+        ports=tuple(published | exposed),
+        published=tuple(published),
+        image_ports=built.ports,
+        labelled=_labelled(body, environment),
+        called=called,
+        port_variables=dict(_port_variables(environment)),
+        variables=frozenset(one for one, value in environment.items() if value),
+        is_worker=any(_ROLE.search(one) is not None and says_worker(value) for one, value in environment.items()),
         hosts=hosts,
         checked=_checked(body),
         never_restarted=body.get("restart") == "no",
@@ -74,7 +106,33 @@ def _traits(
         password_files=dict(_password_files(environment, body, secrets)),
         base_image=built.base,
         image_checked=built.checked,
+        targets=(*built.targets, *_targets(body)),
     )
+
+
+def _targets(body: Mapping[str, Any]) -> Iterator[str]:
+    """The places in a container where the Compose file puts files: mounts, configs and secrets."""
+    for kind in ("volumes", "configs", "secrets"):
+        for entry in body.get(kind) or ():
+            if target := entry.get("target"):
+                yield str(target)
+
+
+def _port_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    for name, value in environment.items():
+        if address := listen_address(value):
+            yield name, address[1]
+
+
+def _labelled(body: Mapping[str, Any], environment: Mapping[str, str]) -> int | None:
+    """The port that labels, or the variable of nginx-proxy, tell a proxy."""
+    labels = {str(name).lower(): str(value) for name, value in (body.get("labels") or {}).items()}
+    if labels.get("traefik.enable", "").lower() == "false":
+        return None
+    told = [value for name, value in labels.items() if _LABELLED.fullmatch(name)]
+    told += [value for name, value in environment.items() if name in _OF_PROXIES]
+    found = [match[1] or match[2] for value in told if (match := _UPSTREAM.fullmatch(value.strip()))]
+    return int(found[0]) if found else None
 
 
 @lru_cache(maxsize=1)
@@ -127,36 +185,18 @@ def _hosts_of(name: str, body: Mapping[str, Any]) -> Iterator[str]:
         yield from (joined or {}).get("aliases") or ()
 
 
-def _programs(given: Sequence[str], hosts: Set[str]) -> Iterator[str]:
-    """The names of executables in an entrypoint and command, also within a shell's line; options alone have none."""
-    if given and given[0].startswith("-"):
-        return
-    words = [part for one in given for part in one.split()][:_WORDS_OF_A_COMMAND]
-    for place, word in enumerate(words):
-        base = PurePosixPath(word).name
-        if place and _NAMES_NO_PROGRAM.fullmatch(words[place - 1]):
-            continue
-        # A script that waits for another service names it.
-        if "=" not in word and "://" not in word and _PROGRAM.fullmatch(base) and (place == 0 or word not in hosts):
-            yield base
-
-
-def _ports_of_command(given: Sequence[str]) -> Iterator[int]:
-    """The ports that a command's options make its program listen on, for others than itself."""
-    for host, port in _LISTENS.findall(" ".join(given)):
-        if host not in ("127.0.0.1", "localhost", "[::1]") and 0 < int(port) < 65536:
-            yield int(port)
-
-
 def _words(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else [str(one) for one in value or ()]
 
 
-def _ports(body: Mapping[str, Any]) -> Iterator[int]:
-    """Ports inside the container over TCP, published ones first."""
-    for entry in body.get("ports") or ():
+def _published(body: Mapping[str, Any]) -> Iterator[int]:
+    """Published ports inside the container over TCP; the host's network publishes none."""
+    for entry in () if body.get("network_mode") == "host" else body.get("ports") or ():
         if entry.get("protocol", "tcp") == "tcp":
             yield int(entry["target"])
+
+
+def _exposed(body: Mapping[str, Any]) -> Iterator[int]:
     for one in body.get("expose") or ():
         number, _, protocol = str(one).partition("/")
         if number.isdigit() and protocol in ("", "tcp"):
@@ -165,8 +205,15 @@ def _ports(body: Mapping[str, Any]) -> Iterator[int]:
 
 def _checked(body: Mapping[str, Any]) -> CheckedAddress | None:
     """The address that a health check asks, if it names this container and no shell variable."""
-    match = _LOCAL_URL.search(" ".join(_words((body.get("healthcheck") or {}).get("test"))))
-    return None if match is None else CheckedAddress(port=int(match[1] or 80), path=match[2] or "/")
+    test = " ".join(_words((body.get("healthcheck") or {}).get("test")))
+    match = _LOCAL_URL.search(test)
+    if match is None:
+        return None
+    # curl ends with exit code 0 after an error page, unless it is told otherwise.
+    strict = (
+        re.search(r"\bcurl\b", test) is None or re.search(r"\s(?:--fail\S*|-[a-zA-Z]*f[a-zA-Z]*)\s", test) is not None
+    )
+    return CheckedAddress(port=int(match[1] or 80), path=match[2] or "/", strict=strict)
 
 
 def _bodies(name: str, unfilled: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -13,12 +13,14 @@ _ARGUMENT = re.compile(r"\$(?:\{(\w+)(?::?-([^}]*))?\}|(\w+))")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltImage:
-    """What the last stage of a Dockerfile says. `base` is the image at the start of its chain of stages."""
+    """What the last stage of a Dockerfile says. `base` is the image at the start of its chain of stages, and `targets`
+    are the places that files are copied to."""
 
     base: str = ""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
     checked: bool = False
 
 
@@ -47,6 +49,8 @@ def read_dockerfile(text: str, *, target: str = "", arguments: Mapping[str, str]
                 stage = replace(stage, command=_words(rest))
             case "EXPOSE":
                 stage = replace(stage, ports=(*stage.ports, *_ports(_filled_in(rest, known))))
+            case "COPY" | "ADD":
+                stage = replace(stage, targets=(*stage.targets, *_copied_to(rest)))
             case "HEALTHCHECK":
                 stage = replace(stage, checked=rest.strip().upper() != "NONE")
         if name:
@@ -73,6 +77,10 @@ def _words(rest: str) -> tuple[str, ...]:
             return (rest,)
         return tuple(map(str, listed)) if isinstance(listed, list) else ()
     return ("sh", "-c", rest) if rest else ()
+
+
+def _copied_to(rest: str) -> tuple[str, ...]:
+    return tuple(word.strip("[]\"',") for word in rest.split()[-1:])
 
 
 def _ports(rest: str) -> Iterator[int]:

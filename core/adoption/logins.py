@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.adoption import Login, Program, ServiceTraits, UsedVariable
-from models.environments import AmqpProbe, Probe, SqlProbe
+from models.environments import AmqpProbe, Probe
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Z0-9]+")
 
@@ -68,6 +68,4 @@ def _filled_in(template: Probe, login: Login, user: str, traits: ServiceTraits, 
         given["virtual_host" if isinstance(template, AmqpProbe) else "database"] = database
     if secret is not None:
         given["password_secret"] = secret.name
-    if isinstance(template, SqlProbe) and len(traits.ports) == 1:
-        given |= {} if template.port in traits.ports else {"port": traits.ports[0]}
     return type(template).model_validate(template.model_dump(exclude_unset=True) | given)

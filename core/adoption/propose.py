@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.adoption.logins import LoginProbe, login_probe
+from core.adoption.ports import Neighbours, PortEvidence, find_port, works_only
 from core.adoption.recognise import Recognised, recognise
 from models.adoption import AdoptionFacts, Program, Proposal, ServiceProposal, ServiceTraits, UsedVariable
 from models.compose import Application, ServiceDeclaration
 from models.environments import (
     AmqpProbe,
     CertificateProbe,
+    CommandProbe,
     DependencySpec,
     HttpProbe,
     Limits,
+    NetworkProbe,
     Probe,
     RedisProbe,
     ServiceSpec,
@@ -28,6 +31,7 @@ from models.metrics import DependencyType, HealthImpact
 
 _HTTPS = 443
 _MAIL_PORTS = frozenset({25, 587, 1025, 2525})
+_OF_CERTIFICATES = re.compile(r"(?i)cert|ssl|tls|letsencrypt|acme|\.pem$|\.crt$")
 _USABLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """Compose also takes capital letters and dots in the name of a service; an environment does not."""
 _LIMITS = Limits(cpu_percent=90, memory_percent=90)
@@ -46,14 +50,14 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
     """Propose what the Compose files do not say; every part of it is usable as it stands, without a question."""
     application = facts.application
     found = {
-        name: recognise(service, facts.traits.get(name, ServiceTraits()), programs)
+        name: recognise(service, _own_traits(service, facts), programs)
         for name, service in application.services.items()
     }
     variables = {one.name: one for one in facts.variables}
     logins = {
         name: login_probe(one.program, facts.traits.get(name, ServiceTraits()), variables)
         for name, one in found.items()
-        if one is not None
+        if one is not None and one.serves and not one.by.startswith("port")
     }
     # A variable that a password comes from is a secret whatever its name says.
     needed = {one.secret.name: one.secret for one in logins.values() if one is not None and one.secret is not None}
@@ -94,22 +98,63 @@ def _service(
 ) -> ServiceProposal:
     traits, recognised = facts.traits.get(declared.name, ServiceTraits()), found[declared.name]
     usable = _USABLE_NAME.fullmatch(declared.name) is not None
-    program = None if recognised is None else recognised.program
+    program = recognised.program if recognised is not None and recognised.serves else None
     by_image = declared.image in facts.images_with_check or traits.image_checked
     checked = declared.checked or (declared.healthcheck is None and by_image)
-    is_job = _is_job(declared, traits, program)
-    probe, reason = (None, "") if is_job else _probe(traits, program, logins)
+    by_port = recognised is not None and recognised.by.startswith("port")
+    around = _neighbours(declared, facts)
+    works = works_only(declared, traits, recognised, around)
+    is_job = _is_job(declared, traits, recognised, works=works)
+    evidence = PortEvidence() if is_job else find_port(declared, traits, recognised, around)
+    asked = None if works else traits.checked
+    probe, reason = (
+        (None, "") if is_job else _probe(declared, replace(traits, checked=asked), recognised, evidence, logins)
+    )
     return ServiceProposal(
         service=declared.name,
         spec=_spec(probe, program, found, dependencies, is_job=is_job) if usable else ServiceSpec(),
         program="" if program is None else program.name,
-        recognised_by="" if recognised is None else recognised.by,
+        recognised_by="" if recognised is None or program is None else recognised.by,
         probe_reason=reason,
         is_job=is_job,
         checked=checked,
-        health_check=() if checked or is_job else _health_check(program, probe),
+        health_check=() if checked or is_job or by_port else _health_check(program, probe),
         dependencies=dict(dependencies),
-        remarks=tuple(_remarks_on(declared, traits, program, probe, is_job=is_job)),
+        remarks=tuple(_remarks_on(declared, traits, program, probe, reason, is_job=is_job)),
+    )
+
+
+def after_trial(one: ServiceProposal, failure: str, *, is_open: bool) -> ServiceProposal:
+    """The proposal for a service that runs, whose probe was tried and failed: its open port where that answers, else no
+    probe, since the first start would fail by it."""
+    probe, settings = one.spec.probe, {name: getattr(one.spec, name) for name in one.spec.model_fields_set}
+    if is_open and isinstance(probe, NetworkProbe):
+        settings["probe"], instead = TcpProbe(kind="tcp", port=probe.port), "only its open port is asked"
+    else:
+        del settings["probe"]
+        settings["limits"] = one.spec.limits.model_copy(update={"response_time_ms": None})
+        instead = "none is proposed"
+    kind = "none" if probe is None else probe.kind
+    remark = f"a probe of kind {kind} was tried on what runs and failed, so {instead}: {failure}"
+    return replace(one, spec=ServiceSpec(**settings), health_check=(), remarks=(*one.remarks, remark))
+
+
+def _own_traits(declared: ServiceDeclaration, facts: AdoptionFacts) -> ServiceTraits:
+    """The traits of a service without the ports that may be those of others in its network."""
+    traits = facts.traits.get(declared.name, ServiceTraits())
+    return replace(traits, ports=()) if _neighbours(declared, facts).is_shared else traits
+
+
+def _neighbours(declared: ServiceDeclaration, facts: AdoptionFacts) -> Neighbours:
+    """What the other services say about one: whose network it is in, and who runs its image."""
+    services = facts.application.services
+    owner = declared.network_mode.removeprefix("service:") if declared.network_mode.startswith("service:") else ""
+    inside = [one.name for one in services.values() if one.network_mode == f"service:{owner or declared.name}"]
+    traits = facts.traits.get(owner or declared.name, ServiceTraits())
+    return Neighbours(
+        network=traits.ports if inside else (),
+        is_shared=bool(inside) or declared.network_mode.startswith("container:"),
+        same_image=sum(one.image == declared.image for one in services.values()),
     )
 
 
@@ -132,8 +177,6 @@ def _spec(
     observes = program is not None and program.observes
     if needed := tuple(_dependency(other, found.get(other), observes=observes) for other in dependencies):
         given["dependencies"] = needed
-    if observes:
-        given["required"] = False
     if program is not None and program.outside_logins and not is_job:
         given["outside_logins"] = True
     return ServiceSpec(**given)
@@ -146,52 +189,102 @@ def _dependency(other: str, recognised: Recognised | None, *, observes: bool) ->
     return DependencySpec(service=other)
 
 
-def _is_job(declared: ServiceDeclaration, traits: ServiceTraits, program: Program | None) -> bool:
+def _is_job(declared: ServiceDeclaration, traits: ServiceTraits, recognised: Recognised | None, *, works: bool) -> bool:
     if declared.awaited:
         return True
-    says_so = traits.never_restarted or declared.restart == "on-failure"
-    if not (declared.one_shot and says_so) or traits.ports:
+    if not declared.one_shot or traits.published or (traits.ports and not traits.command.ends):
+        return False
+    if works:
+        return False
+    if traits.command.ends:
+        return True
+    if not (traits.never_restarted or declared.restart == "on-failure"):
         return False
     # Never restarted, a server is still no job, but another command in its image is: a dump of a database.
-    runs_other = bool(traits.programs) and program is not None and not {*program.commands} & {*traits.programs}
-    return program is None or not program.server or (runs_other and not program.outside_logins)
+    program = None if recognised is None else recognised.program
+    return program is None or not program.server or not ((recognised and recognised.serves) or program.outside_logins)
 
 
-def _probe(traits: ServiceTraits, program: Program | None, logins: _Logins) -> tuple[Probe | None, str]:
-    """A probe that succeeds while the service works, and the reason for it; None where nothing is known to ask."""
-    asked = traits.checked
-    if logins.probe is not None:
+def _probe(
+    declared: ServiceDeclaration,
+    traits: ServiceTraits,
+    recognised: Recognised | None,
+    evidence: PortEvidence,
+    logins: _Logins,
+) -> tuple[Probe | None, str]:
+    """A probe that succeeds while the service works, and the reason for it; None, and why, where nothing is known to
+    ask. Where something speaks against more, only the open port is asked."""
+    program = recognised.program if recognised is not None and recognised.serves else None
+    port, reason = evidence.port, evidence.reason
+    if (
+        program is not None
+        and logins.probe is not None
+        and port is not None
+        and isinstance(logins.probe.probe, SqlProbe)
+    ):
+        return logins.probe.probe.model_copy(update=_at(logins.probe.probe, port)), logins.probe.reason
+    if program is not None and logins.probe is not None and not evidence.is_told:
         return logins.probe.probe, logins.probe.reason
-    if program is not None and program.probe is not None:
-        if program.certificate and _HTTPS in traits.ports:
+    opened = None if port is None else TcpProbe(kind="tcp", port=port)
+    if program is None or program.probe is None or recognised is None or recognised.by.startswith("port"):
+        return _by_check(traits, opened, reason)
+    known, named = program.probe, f"it is {program.name}"
+    if {*program.unless} & {*traits.command.options, *traits.variables}:
+        return opened, reason
+    if isinstance(known, CommandProbe):
+        is_elsewhere = evidence.is_told and port != getattr(program.login_probe, "port", None)
+        return (opened, reason) if is_elsewhere else (known, named)
+    if isinstance(known, TcpProbe):
+        if program.certificate and _has_certificate(declared, traits):
             return CertificateProbe(kind="certificate", port=_HTTPS), f"{program.name} serves port {_HTTPS}"
-        if isinstance(program.probe, RedisProbe):
-            return _redis_probe(program.probe, traits, program, logins.secrets)
-        if isinstance(program.probe, TcpProbe) and asked is not None:
-            return HttpProbe(kind="http", port=asked.port, path=asked.path), "its health check asks that address"
-        if isinstance(program.probe, TcpProbe) and traits.ports and program.probe.port not in traits.ports:
-            return TcpProbe(kind="tcp", port=traits.ports[0]), f"{program.name} listens there"
-        if isinstance(program.probe, SmtpProbe) and (mail := [one for one in traits.ports if one in _MAIL_PORTS]):
-            return SmtpProbe(kind="smtp", port=mail[0]), f"{program.name} takes mail there"
-        return program.probe, f"it is {program.name}"
-    if asked is not None:
-        return HttpProbe(kind="http", port=asked.port, path=asked.path), "its health check asks that address"
-    if traits.ports:
-        return TcpProbe(kind="tcp", port=traits.ports[0]), "it listens there"
-    return None, ""
+        return _by_check(traits, opened, reason)
+    if isinstance(known, SmtpProbe) and (mail := [one for one in traits.ports if one in _MAIL_PORTS]):
+        return SmtpProbe(kind="smtp", port=mail[0]), f"{program.name} takes mail there"
+    is_own = evidence.is_told or port == known.port or (program.listen_variables and reason.endswith("says so"))
+    if port is None or not is_own:
+        # A port that only others name may be another one of its ports.
+        return opened, reason
+    if isinstance(known, RedisProbe):
+        return _redis_probe(known, port, traits, program, logins.secrets)
+    return known.model_copy(update=_at(known, port)), named
+
+
+def _at(probe: NetworkProbe, port: int) -> dict[str, int]:
+    """The port of a probe where it is not that already, so that only what differs is written."""
+    return {} if probe.port == port else {"port": port}
+
+
+def _by_check(traits: ServiceTraits, opened: TcpProbe | None, reason: str) -> tuple[Probe | None, str]:
+    """The address that a health check asks; only its port where the page may answer others with something else, such as
+    a redirection, or an error because of the name that they ask for."""
+    asked = traits.checked
+    if asked is None:
+        return opened, reason
+    if asked.path == "/" or not asked.strict or any("ALLOWED_HOST" in one for one in traits.variables):
+        return TcpProbe(kind="tcp", port=asked.port), "its health check asks that port"
+    return HttpProbe(kind="http", port=asked.port, path=asked.path), "its health check asks that address"
+
+
+def _has_certificate(declared: ServiceDeclaration, traits: ServiceTraits) -> bool:
+    """Whether port 443 is offered and a certificate is put into the container, so that it answers there."""
+    places = [*traits.targets, *(one.source for one in declared.mounts)]
+    return _HTTPS in traits.ports and any(_OF_CERTIFICATES.search(one) for one in places)
 
 
 def _redis_probe(
-    probe: RedisProbe, traits: ServiceTraits, program: Program, secrets: frozenset[str]
+    probe: RedisProbe, port: int, traits: ServiceTraits, program: Program, secrets: frozenset[str]
 ) -> tuple[Probe, str]:
     """With its password where that comes from a secret, without where it has none, else only its open port."""
     wanted = (*program.password_variables, *filter(None, (program.password_option,)))
     used = [traits.passwords[one] for one in wanted if one in traits.passwords]
+    if traits.command.files:
+        return TcpProbe(kind="tcp", port=port), "its configuration file may set a password"
+    probe = probe.model_copy(update=_at(probe, port))
     if not used:
         return probe, f"it is {program.name}"
     if used[0] in secrets:
         return probe.model_copy(update={"password_secret": used[0]}), f"it is {program.name} with a password"
-    return TcpProbe(kind="tcp", port=probe.port), "its password comes from no variable, so it cannot be asked more"
+    return TcpProbe(kind="tcp", port=port), "its password comes from no variable, so it cannot be asked more"
 
 
 def _limits(program: Program | None, probe: Probe | None) -> Limits:
@@ -208,10 +301,22 @@ def _health_check(program: Program | None, probe: Probe | None) -> tuple[str, ..
     if program is None:
         return ()
     if program.health_check:
-        return program.health_check
+        return program.health_check if _is_usual(program, probe) else ()
     if program.port_check and isinstance(probe, HttpProbe | TcpProbe):
         return tuple(word.replace("PORT", str(probe.port)) for word in program.port_check)
     return ()
+
+
+def _is_usual(program: Program, probe: Probe | None) -> bool:
+    """Whether a program serves where its own health check asks, as far as its probe says."""
+    usual = program.probe
+    if usual is None or isinstance(usual, CommandProbe):
+        return probe is not None and not isinstance(probe, TcpProbe)
+    return (
+        isinstance(probe, NetworkProbe)
+        and probe.port == usual.port
+        and (isinstance(probe, type(usual)) or isinstance(usual, RedisProbe))
+    )
 
 
 def _remarks_on(
@@ -219,9 +324,14 @@ def _remarks_on(
     traits: ServiceTraits,
     program: Program | None,
     probe: Probe | None,
+    reason: str,
     *,
     is_job: bool,
 ) -> Iterator[str]:
+    if probe is None and reason:
+        yield f"no probe: {reason}"
+    if program is not None and program.observes:
+        yield "if the others go on without it, write `required: false`: a start then succeeds although it fails"
     if _USABLE_NAME.fullmatch(declared.name) is None:
         yield "its name has capital letters or dots, so the environment cannot name it and its defaults count"
     if declared.one_shot and not is_job:

@@ -11,30 +11,42 @@ from models.compose import ServiceDeclaration
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A program, and the evidence for it."""
+    """A program, and the evidence for it.
+
+    `serves`: the service runs it as the server that it is; False where another command runs in its image.
+    `is_own`: it is known by an image of the program's own, whose defaults are known too.
+    """
 
     program: Program
     by: str
+    serves: bool = True
+    is_own: bool = False
 
 
 def recognise(service: ServiceDeclaration, traits: ServiceTraits, programs: Sequence[Program]) -> Recognised | None:
     """Return the program that a service runs, or None.
 
+    The command decides before the image: many images start other things than their server, such as a queue's worker. An
+    image still says which data is there, so it is what remains where the command says nothing.
     A variable decides before the command where its program is more than a runtime: a bot for Discord runs in Node or
     Python too. A port decides last, since any program can use it.
     """
     images = {"image": repository_of(service.image)}
     if traits.base_image:
         images["base image"] = repository_of(traits.base_image)
-    of_servers = [program for program in programs if not program.runtime]
-    if found := _by_image(images, of_servers):
-        return found
+    by_image = _by_image(images, [program for program in programs if not program.runtime])
+    started = traits.command.programs
+    if by_image is not None and runs_server(traits, by_image.program):
+        return by_image
     for program in programs:
         if named := _first(program.variables, service.environment_names):
             return Recognised(program, f"variable {named}")
-    for program in programs:
-        if named := _first(program.commands, traits.programs):
-            return Recognised(program, f"command {named}")
+    # The first that is started may only prepare what the last one serves.
+    for program in sorted(programs, key=lambda one: not one.server):
+        if named := _first(program.commands, started):
+            return Recognised(program, f"command {named}", is_own=by_image is not None and by_image.program == program)
+    if by_image is not None:
+        return Recognised(by_image.program, by_image.by, serves=False)
     if found := _by_image(images, programs):
         return found
     for program in programs:
@@ -44,12 +56,28 @@ def recognise(service: ServiceDeclaration, traits: ServiceTraits, programs: Sequ
     return None
 
 
+def runs_server(traits: ServiceTraits, program: Program) -> bool:
+    """Whether a service of a program's image runs its server: nothing else is started, and no variable says so."""
+    if traits.is_worker:
+        return False
+    started = traits.command.programs
+    # Where only an entrypoint of its own is known, what it starts is not.
+    return not (traits.own_command or started) or bool({*program.commands, *program.arguments} & {*started})
+
+
 def _by_image(images: Mapping[str, str], programs: Iterable[Program]) -> Recognised | None:
     for kind, repository in images.items():
         for program in programs:
-            if any(_is_repository(repository, image) for image in program.images):
-                return Recognised(program, f"{kind} {repository}")
+            if image := next((one for one in program.images if _is_repository(repository, one)), None):
+                return Recognised(program, f"{kind} {repository}", is_own=_is_own(repository, image, program))
     return None
+
+
+def _is_own(repository: str, image: str, program: Program) -> bool:
+    folder = repository.rpartition("/")[0]
+    return (
+        "/" in image or "*" in program.publishers or folder.rpartition("/")[2] in ("", "library", *program.publishers)
+    )
 
 
 def repository_of(image: str) -> str:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from models.compose import ServiceDeclaration
 from models.containers import ContainerState
+from models.health import ServiceHealth
 from models.results import ServiceStart
 
 CRASHES_TOLERATED = 5
@@ -62,6 +63,16 @@ def judge_progress(
     each = [_container_progress(declaration, one, asked_at, crashes) for one in seen]
     order = (Progress.LOST, Progress.WAITING, Progress.COMPLETED, Progress.UP)
     return min(each, key=lambda one: order.index(one.progress))
+
+
+def counted_failures(results: Sequence[ServiceStart], optional: Collection[str]) -> tuple[str, ...]:
+    """The services whose failure fails a start: those that are required, and where none of these is up, each one.
+
+    A start of which only jobs and nothing that runs came up is no success, whatever was called optional.
+    """
+    failed = [one.service for one in results if not one.ok]
+    is_up = any(one.ok and one.service not in optional and one.state != ServiceHealth.COMPLETED for one in results)
+    return tuple(one for one in failed if not is_up or one not in optional)
 
 
 def root_failure(failures: Sequence[ServiceStart], required: Collection[str]) -> ServiceStart | None:

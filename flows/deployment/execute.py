@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from core.deployment.live_start import MILESTONES
 from core.deployment.plan import critical_path, plan, start_deadline
 from core.deployment.release import Document
-from core.deployment.verify import root_failure
+from core.deployment.verify import counted_failures, root_failure
 from core.monitoring.health import worst_service
 from flows.deployment.operation import OperationRecorder
 from flows.deployment.turns import Turns
@@ -197,9 +197,10 @@ class _StartExecution:
         Raises:
             StartFailedError: It names the service that failed first.
         """
-        failed = [one for one in self._results.values() if not one.ok]
-        required = [one.service for one in failed if self.environment.service(one.service).required]
-        blamed = root_failure(failed, required)
+        results = [*self._results.values()]
+        failed = [one for one in results if not one.ok]
+        optional = {one.service for one in results if not self.environment.service(one.service).required}
+        blamed = root_failure(failed, counted_failures(results, optional))
         if blamed is None:
             return
         held_back = sorted(one.service for one in failed if one.caused_by is not None)

@@ -29,7 +29,7 @@ COPY --from=builder /app /app
 @pytest.mark.parametrize(
     ("target", "built"),
     [
-        ("", BuiltImage(base="nginx:1.27")),
+        ("", BuiltImage(base="nginx:1.27", targets=("/app",))),
         ("builder", BuiltImage(base="python:3.12-alpine", entrypoint=("python3",), command=("app.py",), ports=(8000,))),
         (
             "DEV",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.programs import shipped_programs
+from core.adoption.commands import read_command
 from core.adoption.propose import propose
 from core.adoption.recognise import recognise, repository_of
 from models.adoption import AdoptionFacts, CheckedAddress, Proposal, ServiceProposal, ServiceTraits, UsedVariable
@@ -43,6 +44,11 @@ def proposed(
         images_with_check=images_with_check,
     )
     return propose(facts, PROGRAMS)
+
+
+def starts(*words: str, **fields: Any) -> ServiceTraits:
+    """The traits of a service with a command of its own."""
+    return ServiceTraits(**{"command": read_command(words), "own_command": not words[0].startswith("-")} | fields)
 
 
 def alone(traits: ServiceTraits = ServiceTraits(), **fields: Any) -> ServiceProposal:  # noqa: B008 - a frozen value
@@ -87,14 +93,14 @@ def test_a_name_that_only_resembles_one_is_not_recognised(image: str) -> None:
 @pytest.mark.parametrize(
     ("traits", "fields", "program", "by"),
     [
-        (ServiceTraits(programs=("gunicorn",)), {}, "Python web server", "command gunicorn"),
-        (ServiceTraits(programs=("sh", "node")), {}, "Node", "command node"),
-        (ServiceTraits(programs=("node",)), {"environment_names": ("DISCORD_TOKEN",)}, "Discord bot",
+        (starts("gunicorn"), {}, "Python web server", "command gunicorn"),
+        (starts("node", "x.js"), {}, "Node", "command node"),
+        (starts("node"), {"environment_names": ("DISCORD_TOKEN",)}, "Discord bot",
          "variable DISCORD_TOKEN"),
         (ServiceTraits(), {"image": "node:22", "environment_names": ("DISCORD_TOKEN",)}, "Discord bot",
          "variable DISCORD_TOKEN"),
         (ServiceTraits(ports=(5432,)), {}, "PostgreSQL", "port 5432"),
-        (ServiceTraits(ports=(5432,), programs=("uvicorn",)), {}, "Python web server", "command uvicorn"),
+        (starts("uvicorn", ports=(5432,)), {}, "Python web server", "command uvicorn"),
     ],
 )  # fmt: skip
 def test_recognises_a_program_by_what_else_is_known(traits, fields, program, by) -> None:
@@ -124,7 +130,8 @@ def test_each_shipped_program_is_recognised_by_each_of_its_images() -> None:
         ("prom/prometheus", ServiceTraits(), PrometheusProbe),
         ("grafana/grafana", ServiceTraits(), HttpProbe),
         ("nginx", ServiceTraits(ports=(80,)), TcpProbe),
-        ("nginx", ServiceTraits(ports=(80, 443)), CertificateProbe),
+        ("nginx", ServiceTraits(ports=(80, 443)), TcpProbe),
+        ("nginx", ServiceTraits(ports=(80, 443), targets=("/etc/letsencrypt",)), CertificateProbe),
         ("caddy", ServiceTraits(ports=(80, 443)), TcpProbe),
         ("acme/web", ServiceTraits(ports=(8000,)), TcpProbe),
         ("acme/web", ServiceTraits(checked=CheckedAddress(port=8000, path="/health")), HttpProbe),
@@ -172,7 +179,7 @@ JOB = {"one_shot": True, "restart": "no"}
         (JOB | {"awaited": True}, ServiceTraits(), True),
         (JOB, ServiceTraits(), False),
         (JOB | {"image": "postgres"}, ServiceTraits(never_restarted=True), False),
-        (JOB | {"image": "postgres"}, ServiceTraits(never_restarted=True, programs=("pg_dump",)), True),
+        (JOB | {"image": "postgres"}, starts("pg_dump", never_restarted=True), True),
         (JOB, ServiceTraits(never_restarted=True, ports=(80,)), False),
         ({}, ServiceTraits(), False),
     ],
@@ -194,7 +201,7 @@ def test_offers_a_health_check_where_there_is_none() -> None:
     assert alone(image="postgres").health_check[0] == "CMD-SHELL"
     assert alone(image="postgres", healthcheck=CHECK).health_check == ()
     assert proposed(service("it", image="redis"), images_with_check=frozenset({"redis"})).unchecked == ()
-    assert "8000" in alone(ServiceTraits(programs=("uvicorn",), ports=(8000,))).health_check[-1]
+    assert "8000" in alone(starts("uvicorn", ports=(8000,))).health_check[-1]
     assert alone(**JOB, awaited=True).health_check == ()
 
 
@@ -219,15 +226,16 @@ def test_closes_no_circle_of_needs() -> None:
     assert [one.dependencies for one in made.services] == [{}, {}]
 
 
-def test_what_observes_is_optional_and_needed_by_nothing() -> None:
+def test_what_observes_is_needed_by_nothing_and_optional_only_by_a_persons_word() -> None:
     made = proposed(
         service("grafana", image="grafana/grafana"),
         service("prometheus", image="prom/prometheus"),
         traits={"grafana": ServiceTraits(hosts={"prometheus": "DATASOURCE_URL"})},
     )
     grafana, prometheus = made.services
-    assert not grafana.spec.required
-    assert not prometheus.spec.required
+    assert grafana.spec.required
+    assert prometheus.spec.required
+    assert any("required: false" in remark for remark in prometheus.remarks)
     assert grafana.spec.dependencies[0].type is DependencyType.OPTIONAL
 
 

@@ -12,6 +12,7 @@ from core.deployment.verify import (
     CRASHES_TOLERATED,
     Progress,
     StabilityHold,
+    counted_failures,
     judge_progress,
     root_failure,
     update_stability,
@@ -137,6 +138,14 @@ def failed(service: str, caused_by: str | None = None) -> ServiceStart:
 
 
 REDIS, MIGRATE, BOT = failed("redis"), failed("migrate", "redis"), failed("bot", "migrate")
+
+
+def test_what_is_optional_fails_no_start_unless_nothing_required_runs() -> None:
+    up = replace(failed("web"), ok=True, state="healthy")
+    job = replace(failed("migrate"), ok=True, state="completed")
+    assert counted_failures([up, failed("metrics")], {"metrics"}) == ()
+    assert counted_failures([failed("web"), failed("metrics")], {"metrics"}) == ("web", "metrics")
+    assert counted_failures([job, failed("metrics")], {"metrics"}) == ("metrics",)
 
 
 def test_root_failure_of_a_service_that_was_not_started_is_its_dependency() -> None:
