@@ -25,7 +25,8 @@ _MARGIN = 9
 def show_explanation(explanation: Explanation) -> None:
     """Print an explanation on about 24 lines of 100 columns, with commands in full for copying.
 
-    Where there is room, a long fact or line of a log is folded and not cut: the reason often stands at its end.
+    A long line of a log is folded and not cut: the reason often stands at its end. For a file or a pipe no line
+    of a log is cut.
     """
     title = f"[bold]{explanation.operation} of {escape(explanation.environment)}[/bold] {coloured(explanation.status)}"
     above = [
@@ -43,7 +44,7 @@ def show_explanation(explanation: Explanation) -> None:
     ]
     room = _SCREEN - len(above) - len(below) - 2
     latest = explanation.lines[-max(_FEWEST_LINES, min(_MOST_LINES, room)) :]
-    shown = shown_lines(latest, folded=max(1, room // max(1, len(latest))))
+    shown = shown_lines(latest, folded=max(2, room // max(1, len(latest))))
     for line in [*above, *(["", *shown] if shown else []), *(["", *below] if below else [])]:
         say(line)
 
@@ -63,7 +64,7 @@ def _facts(facts: Sequence[str]) -> list[str]:
     return [escape(line) for fact in facts for line in _fold(fact, "  - ", most)]
 
 
-def _fold(text: str, margin: str, most: int) -> list[str]:
+def _fold(text: str, margin: str, most: int | None) -> list[str]:
     """Fold a text to the screen's width behind a margin, and cut it after so many lines."""
     return textwrap.wrap(
         " ".join(text.split()),
@@ -78,12 +79,13 @@ def _fold(text: str, margin: str, most: int) -> list[str]:
 def shown_lines(lines: Sequence[ShownLine], *, folded: int = _MOST_FOLDED) -> list[str]:
     """Format lines of evidence: time, service, text; a long one is folded to so many lines."""
     names = max((len(line.service) for line in lines), default=0)
+    most = min(folded, _MOST_FOLDED) if sys.stdout.isatty() else None
     found = []
     for line in lines:
         at = f"{line.at:%H:%M:%S}" if line.at else " " * 8
         text = line.text if line.source == "log" else f"({line.source}) {line.text}"
         margin = " " * (names + 14)
-        first, *more = _fold(text, margin, min(folded, _MOST_FOLDED)) or [margin]
+        first, *more = _fold(text, margin, most) or [margin]
         found.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(first[len(margin) :])}")
         found += [escape(rest) for rest in more]
     return found

@@ -281,6 +281,8 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
     if operation.details.get("undone"):
         # The failed containers were removed, so commands that inspect them would show others or nothing.
         found = [step for step in found if _INSPECTS_CONTAINERS.search(step) is None]
+    if bundles:
+        found = [step for step in found if not step.endswith("--evidence")]
     kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
     shown, again = found[:_MOST_STEPS], operation.again
     back = operation.data_back

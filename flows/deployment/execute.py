@@ -207,7 +207,8 @@ class _StartExecution:
         raise StartFailedError(
             f"{blamed.service} did not start: {blamed.reason.removeprefix(f'{blamed.service}: ')}"
             + (f"; {_not_started(held_back, blamed.service)}" if held_back else ""),
-            advice=f"look at its log: roas logs {self.environment.name} {blamed.service}",
+            # Its log may be that of the release that is brought back by then.
+            advice=f"See all that was kept of it: roas why {self.recorder.deployment_id} --evidence",
             service=blamed.service,
         )
 

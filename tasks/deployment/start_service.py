@@ -214,8 +214,8 @@ async def until_proven(
             why = held.reason if now.progress is Progress.UP else now.reason
             raise StartFailedError(
                 f"{name}: it was not up after {deadline_seconds:.0f} s: {why}",
-                advice=f"look at its log, or raise its start_timeout_seconds: roas logs {attempt.environment.name} "
-                f"{name}",
+                advice=f"see all that was kept of it: roas why {attempt.environment.name} --evidence, or raise its "
+                "start_timeout_seconds.",
                 service=name,
             )
         woken = await watch.change(name, at_most=attempt.timeout(held, needed))

@@ -42,7 +42,7 @@ def shown(capsys: pytest.CaptureFixture[str], value: Explanation) -> list[str]:
 def test_much_is_cut_to_about_a_screen_of_100_columns_but_no_command_is(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, explanation(20))
 
-    assert len(lines) <= 31
+    assert len(lines) <= 45
     assert all(len(line) <= 100 for line in lines if "docker inspect" not in line)
     assert sum(line.endswith(COMMAND) for line in lines) == 6
     assert "and 14 more (--json shows all)" in lines[-1]
@@ -56,6 +56,15 @@ def test_the_end_of_a_long_line_is_shown_where_there_is_room(capsys: pytest.Capt
 
     assert "reason: no such table" in text
     assert "because of its end" in text
+
+
+def test_no_line_of_a_log_is_cut_for_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [f"{n} {'the trace goes on, ' * 40}reason: number {n}" for n in range(3)]
+    lines = tuple(ShownLine(service="bot", source="log", text=text, at=NOON) for text in texts)
+
+    text = " ".join(" ".join(shown(capsys, replace(explanation(20), lines=lines))).split())
+
+    assert all(f"reason: number {n}" in text for n in range(3))
 
 
 def test_what_is_empty_takes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
