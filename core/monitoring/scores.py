@@ -113,9 +113,12 @@ def grade(score: float) -> Grade:
 
 
 def hold_grade(previous: Grade | None, scores: Sequence[float]) -> Grade | None:
-    """The grade to show, oldest score first: it changes after three rows five points past a border."""
+    """The grade to show, oldest score first: it changes after three rows five points past a border, and at once where
+    the score is more than one letter away, so that no row says "100, F"."""
     recent, letters = scores[-_GRADE_ROWS:], list(Grade)
     if previous is None and scores:
+        return grade(scores[-1])
+    if previous is not None and scores and abs(letters.index(grade(scores[-1])) - letters.index(previous)) > 1:
         return grade(scores[-1])
     if previous is None or len(recent) < _GRADE_ROWS:
         return previous

@@ -136,6 +136,16 @@ def sudden_break(outcomes: Sequence[bool]) -> str:
     return f"{failed} of the last {len(last)} operations failed; before, {usual:.0f} % did (p = {p_value:.2g})"
 
 
+def failure_end(last_seen: datetime, resolved_at: datetime | None, undone_at: datetime | None) -> datetime | None:
+    """When a failure was over: where its operation was undone and it was not seen again, at that operation's end.
+
+    Its error is resolved later, once the service has stayed up, or by a person.
+    """
+    if undone_at is not None and last_seen <= undone_at:
+        return undone_at if resolved_at is None else min(undone_at, resolved_at)
+    return resolved_at
+
+
 def repair_times(failures: Sequence[Failure]) -> tuple[Repair, ...]:
     """Mean time to repair and between failures for each service and cause, the most frequent first."""
     groups: dict[tuple[str, str], list[Failure]] = defaultdict(list)

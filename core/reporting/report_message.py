@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from core.reporting.reports import alerts_in_words, predictions_in_words
+from core.reporting.reports import alerts_in_words, predictions_in_words, verdict_in_words
 from models.analysis import Analysis
+from models.health import RecordedScore
 from models.metrics import Alert, Prediction
 from models.notifications import Fact, Message, Tone
 
@@ -23,14 +24,16 @@ def is_due(every: Literal["daily", "weekly"], last: datetime | None, now: dateti
     return last is None or now - last >= _INTERVALS[every] - _EARLY
 
 
-def report_message(analysis: Analysis, alerts: Sequence[Alert], predictions: Sequence[Prediction]) -> Message:
+def report_message(
+    analysis: Analysis, scores: Sequence[RecordedScore], alerts: Sequence[Alert], predictions: Sequence[Prediction]
+) -> Message:
     """What to mend first as items, and starts, repairs, alerts and predictions as facts."""
-    advice = analysis.recommendations
+    advice, verdict = analysis.recommendations, verdict_in_words(scores)
     causes = sum(one.explained_by is None for one in alerts)
     return Message(
-        tone=Tone.WARNING if advice else Tone.SUCCESS,
+        tone=Tone.WARNING if advice or verdict_in_words(()) != verdict else Tone.SUCCESS,
         title=f"Report on {analysis.environment}, {analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}",
-        summary="What to do:" if advice else "Nothing stands out.",
+        summary="What to do:" if advice else verdict,
         items=tuple(f"{_sentence(one.advice)} {_sentence(one.because)}" for one in advice[:_MOST_ADVICE]),
         facts=(
             Fact(name="Starts", value=_starts(analysis)),

@@ -15,6 +15,7 @@ from core.reporting.reports import (
     predictions_in_words,
     rows_in_words,
     seconds_in_words,
+    verdict_in_words,
 )
 from models.analysis import ActionOutcomes, Analysis, AnswersOfDay, DayOfOperations, Repair, Share
 from models.health import RecordedScore
@@ -47,7 +48,7 @@ def report_page(
         title=f"Report on {analysis.environment}",
         subtitle=f"{analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}; days are of UTC.",
         sections=(
-            Section(heading="What to do", blocks=_advice(analysis)),
+            Section(heading="What to do", blocks=_advice(analysis, scores)),
             Section(heading="Starts", blocks=tuple(_starts(analysis, periods))),
             Section(heading="Failures and repairs", blocks=tuple(_repairs(analysis.repairs, actions))),
             Section(heading="Availability", blocks=tuple(_availability(answers, periods, objective_percent))),
@@ -80,9 +81,9 @@ def _period_in_words(periods: Sequence[Sequence[DayOfOperations]]) -> str:
     return "day" if length == 1 else "week" if length == 7 else f"{length // 7} weeks"
 
 
-def _advice(analysis: Analysis) -> tuple[Block, ...]:
+def _advice(analysis: Analysis, scores: Sequence[RecordedScore]) -> tuple[Block, ...]:
     if not analysis.recommendations:
-        return (Text(text="Nothing stands out."),)
+        return (Text(text=verdict_in_words(scores)),)
     return (
         Items(
             items=tuple(

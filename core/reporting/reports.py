@@ -16,6 +16,7 @@ ARROWS = {Direction.IMPROVING: "↗", Direction.STABLE: "→", Direction.DECLINI
 _MOST = 20
 """More alerts than this on a page are not read."""
 
+_POOR = frozenset({"D", "F"})
 _ROWS = 3
 
 
@@ -29,7 +30,7 @@ def report_text(
     lines += [
         f"- **{_capital(_safe(one.advice))}** {_capital(_safe(one.because))}: {rows_in_words(one.rows, '`')}."
         for one in analysis.recommendations
-    ] or ["Nothing stands out."]
+    ] or [verdict_in_words(scores)]
     lines += ["", "## Starts", "", *_operations(analysis)]
     if analysis.repairs:
         lines += ["", "## Failures", "", *_repairs(analysis.repairs)]
@@ -48,6 +49,18 @@ def report_text(
     ]
     lines += ["", "## Predictions", "", predictions_in_words(predictions)]
     return "\n".join(lines) + "\n"
+
+
+def verdict_in_words(scores: Sequence[RecordedScore]) -> str:
+    """What to say where no advice rests on figures: which services score badly now, and why."""
+    poor = [one for one in scores if one.grade in _POOR]
+    if not poor:
+        return "Nothing stands out."
+    named = "; ".join(
+        f"{one.service} scores {one.score:.0f} of 100" + (f": {_safe(one.suggestions[0])}" if one.suggestions else "")
+        for one in sorted(poor, key=lambda one: (one.score, one.service))
+    )
+    return named.removesuffix(".") + "."
 
 
 def predictions_in_words(predictions: Sequence[Prediction]) -> str:

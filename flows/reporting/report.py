@@ -58,7 +58,7 @@ async def _send(environment: str, seen: Days, days: int, now: datetime, send: Se
         return
     if send == "due" and not is_due(delivery.every, await last_sent(environment), now):
         return
-    summary = report_message(seen.analysis, seen.alerts, seen.predictions)
+    summary = report_message(seen.analysis, seen.scores, seen.alerts, seen.predictions)
     failed = await send_report(environment, days, now, delivery.to, summary)
     if failed and send == "now":
         raise RoasError(

@@ -259,7 +259,7 @@ def read_evidence(deployment_id: str) -> list[EvidenceBundle]:
 def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
     """How an environment's starts went over the last days: rates, durations, trends, repairs, advice."""
     # It imports NumPy, which the other reads do not need.
-    from core.reporting.analysis import analyse_operations
+    from core.reporting.analysis import analyse_operations, failure_end
     from models.analysis import Failure
 
     stores = open_stores()
@@ -268,6 +268,11 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
     errors = [error for error in recorded if error.first_seen >= since]
     category = {error.error_id: str(error.verdict.category) for error in recorded}
     causes = {error.deployment_id: str(error.verdict.category) for error in recorded if error.deployment_id}
+    undone = {
+        one.deployment_id: one.ended_at
+        for one in stores.operations.history(environment=environment, limit=_MANY)
+        if one.details.get("undone")
+    }
     # The same cause again, while it is open, is counted with the error of the operation that had it first.
     again = {
         operation: category[error_id]
@@ -285,7 +290,7 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
                 service=error.service or environment,
                 cause=str(error.verdict.category),
                 began_at=error.first_seen,
-                ended_at=error.resolved_at,
+                ended_at=failure_end(error.last_seen, error.resolved_at, undone.get(error.deployment_id or "")),
             )
             for error in errors
         ],

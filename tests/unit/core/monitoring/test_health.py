@@ -221,6 +221,7 @@ def test_the_shown_grade_does_not_flicker_at_a_border() -> None:
     assert hold_grade(Grade.A, [95, 80, 80]) is Grade.A
     assert hold_grade(Grade.D, [96, 97, 96]) is Grade.A
     assert hold_grade(None, [71]) is Grade.C
+    assert hold_grade(Grade.F, [40, 100]) is Grade.A
 
 
 def test_grades_begin_where_their_word_says() -> None:

@@ -36,7 +36,7 @@ def alert(number: int, explained_by: str | None = None) -> Alert:
 def test_a_quiet_week_is_one_sentence_and_facts() -> None:
     analysis = analyse_operations([], environment="prod", since=NOON - 7 * DAY, until=NOON, failures=(), causes={})
 
-    message = report_message(analysis, [], [])
+    message = report_message(analysis, [], [], [])
 
     assert message.title == "Report on prod, 2026-07-01 to 2026-07-08"
     assert message.summary == "Nothing stands out."
@@ -61,7 +61,7 @@ def test_what_to_mend_comes_first_and_figures_beside_it() -> None:
         starts, environment="prod", since=NOON - 7 * DAY, until=NOON, failures=failures, causes=causes
     )
 
-    message = report_message(analysis, [alert(1), alert(2, "a1")], [])
+    message = report_message(analysis, [], [alert(1), alert(2, "a1")], [])
 
     assert message.tone is Tone.WARNING
     assert message.items[0].startswith("Mend port conflict")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from core.reporting.analysis import analyse_operations
+from core.reporting.analysis import analyse_operations, failure_end
 from core.reporting.reports import report_text
 from models.analysis import Failure
 from models.health import RecordedScore
@@ -55,6 +55,21 @@ def _analysed(*operations: Operation, failures: tuple[Failure, ...] = (), **caus
         failures=failures,
         causes={name.replace("_", "-"): cause for name, cause in causes.items()},
     )
+
+
+def test_a_service_that_is_down_stands_out_without_any_advice() -> None:
+    down = RecordedScore(
+        environment="prod", service="web", score=40.0, grade="F", scored_at=NOON, suggestions=("it is down",)
+    )
+    assert "web scores 40 of 100: it is down." in report_text(_analysed(), (down,), (), ())
+
+
+def test_a_failure_that_was_undone_is_over_with_its_operation() -> None:
+    undone, resolved = NOON + timedelta(seconds=27), NOON + timedelta(minutes=10)
+    assert failure_end(NOON, resolved, undone) == undone
+    assert failure_end(NOON, None, undone) == undone
+    assert failure_end(NOON, resolved, None) == resolved
+    assert failure_end(resolved, resolved, undone) == resolved
 
 
 def test_an_empty_week_says_so_and_invents_nothing() -> None:
