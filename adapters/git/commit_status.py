@@ -38,12 +38,11 @@ class CommitStatusClient:
                     failure = refusal_in(await ask(client, "POST", address, json=content, headers=headers))
                 except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                     failure = failure_of(error)
-                if failure is None:
-                    return None
-                if delay is None or not (failure.again or failure.text.endswith("in time")):
+                may_pass = failure is not None and (failure.again or failure.text.endswith("in time"))
+                if delay is None or failure is None or not may_pass:
                     break
                 await asyncio.sleep(min(max(delay, failure.after_seconds), _LONGEST_DELAY))
-        return failure.text
+        return failure.text if failure is not None else None
 
     def _request(self, status: CommitStatus, context: str) -> tuple[str, dict[str, str], dict[str, Any]]:
         source = self._source

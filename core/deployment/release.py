@@ -74,6 +74,12 @@ def variables_in(template: Document) -> frozenset[str]:
     return frozenset(name for _, text in _leaves(template) for name in _VARIABLE.findall(text.replace("$$", "")))
 
 
+def without_images(template: Document) -> Document:
+    """The template without what its services run: the rest is how they run."""
+    services = template.get("services") or {}
+    return {**template, "services": {name: {**one, "image": ""} for name, one in services.items()}}
+
+
 def fill_in(kept: Document, now: Document) -> Document:
     """Fill the placeholders of a template from the current configuration.
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
+from core.common.safe_text import shorten
 from models.compose import ServiceDeclaration
 from models.containers import ContainerState
 from models.health import ServiceHealth
@@ -15,6 +16,9 @@ from models.results import ServiceStart
 
 CRASHES_TOLERATED = 5
 """Restarts by the engine during a start; a service may crash a few times until its dependency is up."""
+
+REFUSED_FOR = timedelta(seconds=10)
+"""A login that is refused this long stays refused; a server that starts may refuse for a moment."""
 
 
 class Progress(StrEnum):
@@ -73,6 +77,13 @@ def counted_failures(results: Sequence[ServiceStart], optional: Collection[str])
     failed = [one.service for one in results if not one.ok]
     is_up = any(one.ok and one.service not in optional and one.state != ServiceHealth.COMPLETED for one in results)
     return tuple(one for one in failed if not is_up or one not in optional)
+
+
+def lost_by_refusal(words: str, refused_for: timedelta) -> Readiness | None:
+    """Judge a service whose login is refused with these words; None where that may still pass."""
+    if refused_for < REFUSED_FOR:
+        return None
+    return Readiness(progress=Progress.LOST, reason=f"its login is refused: {shorten(words.strip(), 300)}")
 
 
 def root_failure(failures: Sequence[ServiceStart], required: Collection[str]) -> ServiceStart | None:

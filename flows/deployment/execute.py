@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,7 +33,7 @@ from models.compose import (
 )
 from models.environments import Environment
 from models.evidence import EvidenceOccasion
-from models.failures import RoasError, StartFailedError
+from models.failures import RoasError, StartFailedError, StoreError
 from models.health import UNHEALTHY_STATES, Health, HealthReport, ServiceHealth
 from models.operations import INTERRUPTION_SECONDS, OperationStep
 from models.records import Release
@@ -41,7 +41,12 @@ from models.results import ServiceStart
 from tasks.deployment.operations import record_health
 from tasks.deployment.progress import StartProgress, start_progress
 from tasks.deployment.release import inspect_release, keep_release
-from tasks.deployment.services import inspect_application, read_injected_files, start_when_replaced
+from tasks.deployment.services import (
+    inspect_application,
+    proven_releases,
+    read_injected_files,
+    start_when_replaced,
+)
 from tasks.deployment.start_service import ServiceStartOrder, StartProof, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
@@ -81,15 +86,21 @@ async def start_in_order(
     files = await read_injected_files(environment, document) if injecting else {}
     if planned is None:
         planned = plan(application, await inspect_application(environment))
+    proven_before = frozenset[str]()
+    with suppress(StoreError):
+        proven_before = frozenset(name for one in await proven_releases(environment.name) for name in one.hashes)
     async with (
         start_progress(environment.name, application.services, recorder.redactor) as progress,
         watch_project(environment) as watch,
     ):
         start = _StartExecution(
-            recorder, environment, application, files, planned, progress, watch, replaced_since, turns
+            recorder, environment, application, files, planned, progress, watch, replaced_since, turns, proven_before
         )
         try:
             await asyncio.gather(*(start.one(service) for service in services))
+        except asyncio.CancelledError:
+            recorder.awaited.update(start.awaited())
+            raise
         finally:
             start.report()
     start.judge()
@@ -175,6 +186,7 @@ class _StartExecution:
     watch: ContainerWatch
     replaced_since: float | None = None
     turns: Turns | None = None
+    proven_before: frozenset[str] = frozenset()
     _journal: ProbeJournal = field(default_factory=ProbeJournal)
     _began: float = field(default_factory=time.monotonic)
     _results: dict[str, ServiceStart] = field(default_factory=dict)
@@ -211,6 +223,10 @@ class _StartExecution:
             advice=f"See all that was kept of it: roas why {self.recorder.deployment_id} --evidence",
             service=blamed.service,
         )
+
+    def awaited(self) -> dict[str, str]:
+        """What is being brought up, and why it is still waited for."""
+        return {name: why for name, why in self._journal.standing.items() if not self._ended[name].is_set()}
 
     def report(self) -> None:
         """Put into the record, the log and the UI how long each service waited and took."""
@@ -300,6 +316,7 @@ class _StartExecution:
             restart_because=None if done else restarts.get(name),
             done=done,
             replaced=self.turns is not None and self.turns.replaces(name),
+            proven_before=name in self.proven_before,
             deployment_id=recorder.deployment_id,
             waited_seconds=waits.longest,
         )

@@ -26,6 +26,7 @@ from models.failures import (
     ValidationFailedError,
 )
 from models.recovery import RecoveryOutcome
+from tasks.errors.evidence import failure_evidence
 from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
 from tasks.recovery.records import known_failure, record_error
 from tasks.runtime.store_access import journals_folder
@@ -47,6 +48,12 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
         return None
     service = error.service if isinstance(error, StartFailedError) else None
     announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)
+    if failure.cancelled and recorder.environment is not None:
+        # What the person saw who cancelled it may be the cause, and the rollback replaces it.
+        for name in recorder.awaited:
+            await failure_evidence(
+                recorder.environment, None, name, deployment_id=recorder.deployment_id, reason=failure.text
+            )
     if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, _NO_ERROR_OF_THE_APPLICATION):
         return None
     source = "validation" if isinstance(error, ValidationFailedError) else str(recorder.operation_type)

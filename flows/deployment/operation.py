@@ -100,6 +100,8 @@ class OperationRecorder:
     redactor: Redactor = field(default_factory=lambda: Redactor(()))
     """Removes the environment's secrets from a text, once it is loaded."""
     facts: dict[str, Any] = field(default_factory=dict)
+    awaited: dict[str, str] = field(default_factory=dict)
+    """Which services a start that was cancelled still waited for, and why."""
     recovery: RecoveryOutcome | None = None
     settles: bool = False
     settled_services: frozenset[str] | None = None
@@ -381,7 +383,7 @@ async def _settle(
     failure, within = error, None
     if not isinstance(failure, Exception):
         how = "cancelled" if isinstance(error, asyncio.CancelledError) else f"ended by {type(error).__name__}"
-        what = f"{recorder.kind} of {recorder.name} was {how} before it had ended."
+        what = f"{recorder.kind} of {recorder.name} was {how} before it had ended{_still_awaited(recorder)}."
         failure, within = OperationCancelledError(what), ROLL_BACK_WITHIN.total_seconds()
     text = await recorder.without_secrets(failure)
     if isinstance(failure, StoreUnreachableError):
@@ -393,12 +395,13 @@ async def _settle(
             recorder.recovery = await on_failure(recorder, reported)
         recorder.facts["reason"] = text
         if rollback is not None and not isinstance(failure, _NOTHING_TO_ROLL_BACK):
+            recorder.awaited.clear()
             try:
                 with timed(Phase.ROLLBACK):
                     async with asyncio.timeout(within):
                         await rollback(recorder, failure)
             except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-                undo_failed = await recorder.without_secrets(trouble)
+                undo_failed = await recorder.without_secrets(_in_words(recorder, trouble, within))
                 if isinstance(trouble, StoreError):
                     undo_failed = (
                         f"the stores that hold the releases did not answer, so containers are as the {recorder.kind} "
@@ -413,6 +416,17 @@ async def _settle(
             await _finish(recorder, OperationStatus.FAILED, facts)
         except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
             log.error("the end of %s could not be recorded: %s", recorder.deployment_id, trouble)
+
+
+def _still_awaited(recorder: OperationRecorder) -> str:
+    return "".join(f"; {name} was awaited: {why.rstrip('.')}" for name, why in recorder.awaited.items())
+
+
+def _in_words(recorder: OperationRecorder, trouble: Exception, within: float | None) -> Exception:
+    """The error of a rollback; where its time was over, which services it still waited for."""
+    if within is None or not isinstance(trouble, TimeoutError):
+        return trouble
+    return RoasError(f"it had not ended after {within:.0f} s{_still_awaited(recorder)}")
 
 
 async def _finish(recorder: OperationRecorder, status: OperationStatus, facts: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from core.common.dependencies import dependencies_of
 from core.deployment.hooks import proof_of_rollback
 from core.deployment.plan import plan, stop_waves
 from core.deployment.release import Document, PreDeployState, PreviousContainer, beyond, differences, is_there
+from core.deployment.update import part_of
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
@@ -37,6 +38,7 @@ from tasks.deployment.images import restore_names
 from tasks.deployment.operations import record_changes
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.release import (
+    changed_variables,
     choose_release,
     fetch_release_images,
     inspect_release,
@@ -228,6 +230,17 @@ class StartRollback:
             recorder.facts["changes"] = await _changes(recorder, environment, application, release) or planned
             log.warning("going back to release %s, the last one that was proven", release.release_id)
             await self.before_release(recorder, environment)
+            values = await _changed_values(recorder, environment, release)
+            if values and await _has_all_replaced(environment, found):
+                # The containers of before have the values that they ran with, and the release would get today's.
+                log.warning("%s changed since: the containers of before are put back as they were", ", ".join(values))
+                undone = await _take_back(recorder, environment, application, found)
+                starts = await _prove_again(recorder, environment, application, found)
+                recorder.facts["undone"] = f"{undone}, with the variables they had: {len(starts)} services proven"
+                if is_there(release, await inspect_application(environment)):
+                    recorder.facts["rolled_back_to"] = release.release_id
+                log.warning("rollback: %s", recorder.facts["undone"])
+                return
             released, starts, _ = await apply_release(recorder, environment, release, one_by_one=self.one_by_one)
             left = beyond(await find_leftovers(environment, found), released)
             await _remove(recorder, environment, application, left.remove, left.networks)
@@ -240,6 +253,31 @@ class StartRollback:
             )
             recorder.facts["undone"] = f"rolled back to release {release.release_id}: {proof}"
         log.warning("rollback: %s", recorder.facts["undone"])
+
+
+async def _changed_values(recorder: OperationRecorder, environment: Environment, release: Release) -> tuple[str, ...]:
+    try:
+        return await changed_variables(environment, release)
+    except RoasError as error:
+        log.warning("which variables changed is not known: %s", await recorder.without_secrets(error))
+        return ()
+
+
+async def _has_all_replaced(environment: Environment, found: PreDeploySnapshot) -> bool:
+    """Whether every container that was replaced can be made again as it was; not after this process was killed."""
+    replaced = set((await find_leftovers(environment, found)).replaced)
+    return bool(replaced) and replaced <= {kept.service for kept in found.containers}
+
+
+async def _prove_again(
+    recorder: OperationRecorder, environment: Environment, application: Application, found: PreDeploySnapshot
+) -> tuple[ServiceStart, ...]:
+    """Start what ran before in its order, and prove it."""
+    ran = {was.service for was in found.before.containers.values() if was.ran}
+    inner = replace(recorder, facts={}, steps=(), done=frozenset())
+    starts = await start_in_order(inner, environment, part_of(application, ran))
+    recorder.facts["release_start"] = dict(inner.facts)
+    return starts
 
 
 def found_by(detail: str) -> PreDeploySnapshot:

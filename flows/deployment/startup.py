@@ -47,6 +47,7 @@ from models.validation import Facts, ValidationResult
 from tasks.deployment.hooks import end_left_hooks
 from tasks.deployment.images import fetch_images, image_names, keep_equal_images, leave_images
 from tasks.deployment.operations import record_validation
+from tasks.deployment.release import changed_variables
 from tasks.deployment.services import (
     NO_FETCH,
     PlannedStart,
@@ -218,7 +219,17 @@ class Startup:
         earlier = recorder.reported(FOUND)
         before, release = found_by(earlier) if earlier else found, releases[0] if releases else None
         self._found = (before, release)
+        await self._warn_of_variables(environment, release)
         return planned
+
+    async def _warn_of_variables(self, environment: Environment, release: Release | None) -> None:
+        if release is not None and (values := await changed_variables(environment, release)):
+            log.warning(
+                "%s changed since release %s. Releases keep no values, so `roas rollback` would use the new ones; "
+                "keep the old ones until this has proven itself",
+                ", ".join(values),
+                release.release_id,
+            )
 
     async def _fetch(self, environment: Environment, facts: Facts, planned: PlannedStart) -> Plan:
         """Pull and build first, while nothing that runs is touched, and plan again with the images that came."""

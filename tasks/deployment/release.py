@@ -23,6 +23,7 @@ from core.deployment.release import (
     pinned,
     to_go_back_to,
     variables_in,
+    without_images,
 )
 from core.deployment.update import bare_digest
 from core.recovery.going_back import data_changed_since
@@ -77,7 +78,7 @@ async def inspect_release(
         images = {one.service: one.image_id for one in container_states}
         last = open_stores().releases.last(environment.name, proven=True)
         prints = Fingerprints(current_settings().data_dir)
-        known = variables_of(environment, process_environment(environment, os.environ))
+        known = _variables_now(environment)
         used = variables_in(template) | set(environment.variables) | {secret.name for secret in environment.secrets}
         return Release(
             release_id=release_id,
@@ -101,6 +102,29 @@ async def inspect_release(
         )
 
     return await asyncio.to_thread(inspect)
+
+
+@retry_read
+async def changed_variables(environment: Environment, release: Release) -> tuple[str, ...]:
+    """The variables of a release whose values are others now; it keeps no values, so applying it uses today's.
+
+    Those in the names of images do not count: a release brings its images back by id.
+
+    Raises:
+        EnvironmentFileError: A file of variables cannot be read.
+    """
+
+    def read() -> tuple[str, ...]:
+        known, prints = _variables_now(environment), Fingerprints(current_settings().data_dir)
+        used = variables_in(without_images(release.compose))
+        was = {name: value for name, value in sorted(release.variables.items()) if name in used}
+        return tuple(name for name, value in was.items() if name not in known or prints.of(known[name]) != value)
+
+    return await asyncio.to_thread(read)
+
+
+def _variables_now(environment: Environment) -> dict[str, str]:
+    return variables_of(environment, process_environment(environment, os.environ))
 
 
 def _injected(environment: Environment, application: Application, of: Release | None) -> dict[str, str]:

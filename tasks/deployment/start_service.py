@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,23 +14,33 @@ from prefect import task
 
 from adapters.compose.variables import secret_values
 from adapters.docker.engine import DockerEngine
+from adapters.pattern_files import shipped_set
 from adapters.probes.run import run_probe
 from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
-from core.deployment.verify import Progress, Readiness, StabilityHold, judge_progress, update_stability
+from core.deployment.verify import Progress, Readiness, StabilityHold, judge_progress, lost_by_refusal, update_stability
+from core.errors.decisive import last_run
+from core.errors.refused_login import is_refused_login, refused_at_end
 from core.monitoring.health import judge_declared, judge_without_probe
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import EngineUnreachableError, ProbeOutOfReachError, StartFailedError
+from models.failures import EngineError, EngineUnreachableError, ProbeOutOfReachError, StartFailedError
 from models.health import ProbeResult, ServiceVerdict, Unasked
 from models.results import ServiceStart
 from tasks.errors.evidence import ProbeJournal
 from tasks.monitoring.events import INSPECT_AGAIN_AFTER, ContainerWatch, watch_project
-from tasks.runtime.clients import engine_of
+from tasks.runtime.clients import engine_of, redactor_of
 from tasks.runtime.retry_policy import EFFECT
 from tasks.runtime.traces import describe_span, span
 
 T = TypeVar("T")
+log = logging.getLogger("roas")
+
+_TELL_EVERY_SECONDS = 10.0
+_READ_LOG_EVERY_SECONDS = 2.0
+_LOG_COUNTS_SECONDS = 8.0
+"""Less than REFUSED_FOR: one line alone never counts for so long."""
+_LOG_LINES = 10
 
 _ASK_AGAIN_SECONDS = 0.25
 
@@ -70,7 +81,8 @@ class ServiceStartOrder:
 
     `since` is when the operation began: a job that has finished since then is not run again, nor is one that is
     `done`; with `restart_because`, containers that were up before then are restarted. `replaced`: its containers are
-    new, and some may run already. `waited_seconds` is how long it waited for its dependencies.
+    new, and some may run already. `waited_seconds` is how long it waited for its dependencies. `proven_before`: some
+    release of it was, so its data knows its users, and a refused login will not be taken later.
     """
 
     declaration: ServiceDeclaration
@@ -80,6 +92,7 @@ class ServiceStartOrder:
     restart_because: str | None = None
     done: bool = False
     replaced: bool = False
+    proven_before: bool = False
     deployment_id: str = ""
     waited_seconds: float = 0.0
 
@@ -101,7 +114,8 @@ async def bring_up(
     """
     declaration, since, restart_because = order.declaration, order.since, order.restart_because
     engine, grace = engine_of(environment), declaration.stop_grace_period
-    attempt, began = Attempt(environment, declaration, journal, since), time.monotonic()
+    attempt = Attempt(environment, declaration, journal, since, proven_before=order.proven_before)
+    began = time.monotonic()
     until = began + order.deadline_seconds
     describe_span(
         environment=environment.name,
@@ -186,7 +200,8 @@ async def until_proven(
     """
     name = attempt.declaration.name
     needed = attempt.environment.stabilisation(name) if needed is None else needed
-    until = time.monotonic() + deadline_seconds
+    began = told = time.monotonic()
+    until = began + deadline_seconds
     been_up, ran_before = False, held is not None
     among = watch.containers(name)
     while True:
@@ -210,8 +225,13 @@ async def until_proven(
         held = update_stability(before, datetime.now(UTC), now, seen, needed, ran_before=ran_before)
         if held.proven:
             return seen
+        why = held.reason if now.progress is Progress.UP else now.reason
+        attempt.journal.standing[name] = why
+        if time.monotonic() - told >= _TELL_EVERY_SECONDS:
+            told = time.monotonic()
+            redactor = await asyncio.to_thread(redactor_of, attempt.environment)
+            log.info("%s: still waiting after %.0f s: %s", name, told - began, redactor.text(why))
         if time.monotonic() > until:
-            why = held.reason if now.progress is Progress.UP else now.reason
             raise StartFailedError(
                 f"{name}: it was not up after {deadline_seconds:.0f} s: {why}",
                 advice=f"see all that was kept of it: roas why {attempt.environment.name} --evidence, or raise its "
@@ -328,14 +348,23 @@ class Attempt:
         *,
         while_running: bool = False,
         only: Sequence[str] = (),
+        proven_before: bool = True,
     ) -> None:
         """`only` are new containers, started for this attempt: they alone are looked at, and each of their ends counts.
 
         By default all containers of the service are looked at, and what ended before `since`, or now, does not count.
+        Of one that was `proven_before` a login that stays refused ends the wait: a database that is made right now
+        may refuse its users for a while.
         """
         self._while_running = while_running
         self._only = only
-        self._journal = journal or ProbeJournal()
+        self._proven_before = proven_before
+        self._refused_since: float | None = None
+        self._needs_others = bool(declaration.depends_on or environment.service(declaration.name).dependencies)
+        self._log_said: tuple[float, list[str], str] = (0.0, [], "")
+        self._log_changed = 0.0
+        self._judged: dict[str, bool] = {}
+        self.journal = journal or ProbeJournal()
         self.environment = environment
         self.declaration = declaration
         self.answer: ProbeResult | None = None
@@ -385,7 +414,59 @@ class Attempt:
         """
         if seen is None or self.outages:
             seen = await self.inspect(among)
-        return seen, await self.standing(seen)
+        return seen, await self._unless_refused(seen, await self.standing(seen))
+
+    async def _unless_refused(self, seen: Sequence[ContainerState], now: Readiness) -> Readiness:
+        """Lost where a login has been refused for some seconds: no wait makes a password right."""
+        if now.progress is not Progress.WAITING or not self._proven_before:
+            self._refused_since = None
+            return now
+        words = await self._refused_login(seen)
+        if not words:
+            self._refused_since = None
+            return now
+        self._refused_since = self._refused_since or time.monotonic()
+        return lost_by_refusal(words, timedelta(seconds=time.monotonic() - self._refused_since)) or now
+
+    async def _refused_login(self, seen: Sequence[ContainerState]) -> str:
+        """The words of a refused login in the last answers of its checks, or at the end of its log; else nothing.
+
+        A log counts of a service that needs others: a server's own says that some login was refused, not whose.
+        """
+        answers = [one.health_log[-1].output for one in seen if one.health_log and one.health_log[-1].exit_code]
+        answers += [self.answer.detail] if self.answer is not None and not self.answer.ok else []
+        known = self._judged
+        self._judged = {
+            text: known[text] if text in known else await asyncio.to_thread(is_refused_login, text, shipped_set())
+            for text in filter(None, answers)
+        }
+        said = next((text for text, refused in self._judged.items() if refused), "")
+        return said or (await self._refused_by_log(seen) if self._needs_others else "")
+
+    async def _refused_by_log(self, seen: Sequence[ContainerState]) -> str:
+        """Counts for a few seconds after it was written, so one line that was followed by nothing ends no wait."""
+        read_at, written, said = self._log_said
+        now = time.monotonic()
+        if now - read_at >= _READ_LOG_EVERY_SECONDS:
+            lines = await asyncio.to_thread(self._last_lines, seen)
+            if lines != written:
+                said = await asyncio.to_thread(refused_at_end, lines, shipped_set())
+                self._log_changed = now
+            self._log_said = now, lines, said
+        return said if now - self._log_changed < _LOG_COUNTS_SECONDS else ""
+
+    def _last_lines(self, seen: Sequence[ContainerState]) -> list[str]:
+        engine, found = engine_of(self.environment), list[str]()
+        for one in seen:
+            try:
+                lines = engine.containers.logs(one.container_id, _LOG_LINES).splitlines()
+            except EngineUnreachableError:
+                raise
+            except EngineError:
+                # Its log driver keeps nothing that could be read.
+                continue
+            found += lines[last_run(lines, one.started_at) :]
+        return found
 
     async def inspect(self, among: Sequence[str] | None = None) -> list[ContainerState]:
         """Every container of the service now, but those of `compose run`.
@@ -403,7 +484,7 @@ class Attempt:
         seen = [one for one in everything if not one.one_off]
         for one in seen:
             self._restarts.setdefault(one.container_id, 0 if self._only else one.restart_count)
-        self._journal.saw(seen)
+        self.journal.saw(seen)
         return seen
 
     async def standing(self, seen: list[ContainerState]) -> Readiness:
@@ -430,7 +511,7 @@ class Attempt:
         except ProbeOutOfReachError as error:
             self._unasked = Unasked(error.what)
             return replace(by_engine, reason=f"{by_engine.reason}; its probe is not asked: {error.what}")
-        self._journal.answered(self.answer)
+        self.journal.answered(self.answer)
         if self.answer.ok:
             return by_engine
         return Readiness(progress=Progress.WAITING, reason=f"its probe fails: {self.answer.detail}")

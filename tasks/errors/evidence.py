@@ -67,6 +67,8 @@ class ProbeJournal:
     def __init__(self) -> None:
         self._answers: dict[str, list[ProbeOutput]] = {}
         self._known: dict[str, frozenset[str]] = {}
+        self.standing: dict[str, str] = {}
+        """Why each service is still waited for, as it was seen last."""
 
     def saw(self, container_states: Iterable[ContainerState]) -> None:
         """Keep the new answers in the engine's log of each container's health check."""

@@ -10,10 +10,12 @@ import pytest
 from core.common.exit_codes import describe_exit
 from core.deployment.verify import (
     CRASHES_TOLERATED,
+    REFUSED_FOR,
     Progress,
     StabilityHold,
     counted_failures,
     judge_progress,
+    lost_by_refusal,
     root_failure,
     update_stability,
 )
@@ -225,3 +227,10 @@ def test_a_completed_job_needs_no_stability_time() -> None:
 
 def test_no_stabilisation_time_proves_at_once() -> None:
     assert update_stability(None, LATER, judge_progress(SERVER, [UP], asked_at=ASKED), [UP], timedelta()).proven
+
+
+def test_a_login_that_stays_refused_ends_the_wait_and_a_moment_does_not() -> None:
+    assert lost_by_refusal("Access denied for user app", REFUSED_FOR / 2) is None
+    lost = lost_by_refusal("Access denied for user app", REFUSED_FOR)
+    assert lost is not None
+    assert (lost.progress, lost.reason) == (Progress.LOST, "its login is refused: Access denied for user app")

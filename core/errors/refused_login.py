@@ -1,0 +1,33 @@
+"""Whether a program's words say that its login is refused: no wait and no restart makes a password right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import re2
+
+from core.common.stamps import without_stamp
+from core.errors.classify import classify
+from core.errors.match import PatternSet
+from models.errors import Strategy
+
+_SURE = 0.7
+_LINES_AFTER = 3
+_TRIES_AGAIN = re2.compile(r"(?i)\bretr(?:y|ies)|again|attempt|wait|sleep|reconnect|^\s*$")
+
+
+def is_refused_login(text: str, patterns: PatternSet) -> bool:
+    """Whether a text says so by itself; single words that hint at it do not."""
+    verdict = classify(text, patterns)
+    return verdict.strategy is Strategy.FIX_CREDENTIALS and verdict.confidence >= _SURE
+
+
+def refused_at_end(lines: Sequence[str], patterns: PatternSet) -> str:
+    """The line at the end of a log that says so, after which the program only tries again; empty without one."""
+    for line in reversed(lines[-_LINES_AFTER:]):
+        said = without_stamp(line)
+        if is_refused_login(said, patterns):
+            return said
+        if _TRIES_AGAIN.search(said) is None:
+            return ""
+    return ""
