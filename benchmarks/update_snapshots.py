@@ -32,6 +32,7 @@ from pathlib import Path
 from statistics import median
 
 from adapters.snapshots.containers import Containers
+from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository
@@ -165,7 +166,11 @@ def _compare(
             made.prepare(limit)
             variables = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **engine}
             client = PartClient(
-                containers=Containers(variables, "bench", limit), repository=made, limit=limit, folder=folder
+                containers=Containers(variables, "bench", limit),
+                repository=made,
+                limit=limit,
+                folder=folder,
+                pauses=OwnPauses(folder, "bench"),
             )
             parts: list[SnapshotPart] = []
             own["save"].append(_timed(lambda: parts.append(client.save(data, place, "bench"))))

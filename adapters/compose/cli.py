@@ -115,15 +115,17 @@ class ComposeCli:
         force_recreate: Sequence[str] = (),
         deadline: timedelta = _CREATE,
         fetched: bool = False,
+        alone: bool = False,
     ) -> None:
         """Create missing containers, networks and volumes, and replace changed ones; starts nothing.
 
         Images are pulled or built only where they are absent, unless a service's own pull policy says otherwise.
         Services in `force_recreate` are replaced even if nothing has changed. With `fetched` the pull policies were
-        followed already, so only absent images are pulled or built.
+        followed already, so only absent images are pulled or built. `alone`: only `services`, none that they depend on.
         """
         settled = ["--pull", "missing"] if fetched else []
-        self._run(["create", "--quiet-pull", *settled, *services], deadline)
+        how = ["up", "--no-start", "--no-deps"] if alone else ["create"]
+        self._run([*how, "--quiet-pull", *settled, *services], deadline)
         if force_recreate:
             self._run(["create", "--quiet-pull", "--force-recreate", *force_recreate], deadline)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adapters.snapshots.changes import changed_files, changed_files_in_volume
 from adapters.snapshots.containers import ASIDE, FOLDER, PREPARE_FILES, SWITCH_FILES, Containers
+from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository, Saved, readable
 from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, stream
@@ -31,6 +32,7 @@ class FilesClient:
     containers: Containers
     repository: Repository
     limit: Limit
+    pauses: OwnPauses
 
     def save(self, data: FilesData, place: PartPlace, snapshot_id: str) -> tuple[Saved, dict[str, object]]:
         """Save the files of a volume; what was saved, and the facts that a restore needs.
@@ -40,7 +42,7 @@ class FilesClient:
         """
         if (folder := self.containers.folder_of(place.source)) is not None:
             saver = self.repository.folder_receiver(data.name, snapshot_id, folder)
-            with self._paused(place.pause):
+            with self._paused(place.pause, snapshot_id):
                 saved = self.repository.saved(self.containers.answer(saver))
             return saved, {"files": saved.files, "file_bytes": saved.bytes, _FOLDER: str(folder)}
         what = f"reading {data.name}"
@@ -63,7 +65,7 @@ class FilesClient:
         self, source: Command, data: FilesData, place: PartPlace, snapshot_id: str
     ) -> tuple[Saved, dict[str, object]]:
         receiver = self.repository.receiver(data.name, snapshot_id)
-        with self._paused(place.pause):
+        with self._paused(place.pause, snapshot_id):
             for number in range(_TRIES):
                 check = TarCheck()
                 try:
@@ -139,12 +141,16 @@ class FilesClient:
         return changed_files_in_volume(self.containers, place.image, place.source, since.timestamp(), files)
 
     @contextmanager
-    def _paused(self, containers: tuple[str, ...]) -> Iterator[None]:
-        try:
-            self.containers.pause(containers)
+    def _paused(self, containers: tuple[str, ...], snapshot_id: str) -> Iterator[None]:
+        if not containers:
             yield
-        finally:
-            self.containers.unpause(containers)
+            return
+        with self.pauses.of(snapshot_id, containers):
+            try:
+                self.containers.pause(containers)
+                yield
+            finally:
+                self.containers.unpause(containers)
 
 
 def _on_this_machine(script: str, what: str, *folders: Path) -> Command:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from adapters.snapshots.containers import PUT_FILE, Containers
 from adapters.snapshots.files import FilesClient
+from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository, Saved, readable
 from adapters.snapshots.streams import Command, Limit, StreamFailedError, read, stream
@@ -54,17 +55,21 @@ _ROLES = "roles"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartClient:
-    """What moves parts: containers of one engine, a repository, a limit of time, and a private folder for copies."""
+    """What moves parts: containers of one engine, a repository, a limit of time, and a private folder for copies.
+
+    `pauses` is where it is on disk which containers a snapshot has paused.
+    """
 
     containers: Containers
     repository: Repository
     limit: Limit
     folder: Path
+    pauses: OwnPauses
 
     @property
     def files(self) -> FilesClient:
         """The client that moves the files of volumes."""
-        return FilesClient(containers=self.containers, repository=self.repository, limit=self.limit)
+        return FilesClient(containers=self.containers, repository=self.repository, limit=self.limit, pauses=self.pauses)
 
     def save(self, data: SavedData, place: PartPlace, snapshot_id: str) -> SnapshotPart:
         """Save a part; a database stays available meanwhile.

@@ -292,13 +292,13 @@ def _restarted(
     running = [one for one in seen if one.up]
     if not running:
         return None
+    if paused := [one.name for one in running if one.state == "paused"]:
+        return PlannedAction.KEEP, f"it is paused, and left so (docker unpause {' '.join(paused)})"
     if changed_files:
         return PlannedAction.RESTART, f"the content of {', '.join(changed_files)} changed"
     for one in running:
         if one.state == "restarting":
             return PlannedAction.RESTART, f"{one.name} keeps crashing (restarted {one.restart_count} times)"
-        if one.state == "paused":
-            return PlannedAction.RESTART, f"{one.name} is paused"
         if one.health == "unhealthy":
             return PlannedAction.RESTART, f"{one.name} runs but is unhealthy"
     for other, needed in declaration.depends_on.items():

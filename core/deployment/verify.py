@@ -165,7 +165,7 @@ def _container_progress(
             reason=f"it crashed with {describe_exit(one)} and the engine starts it again",
         )
     if one.state == "paused":
-        return Readiness(progress=Progress.WAITING, reason="it is paused")
+        return Readiness(progress=Progress.WAITING, reason=f"it is paused: docker unpause {one.name}")
     return Readiness(progress=Progress.LOST, reason=f"its container is {one.state}")
 
 

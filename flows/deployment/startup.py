@@ -38,7 +38,7 @@ from flows.runtime import parameters
 from flows.runtime.phases import begin_phase, timed
 from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.environments import Environment
-from models.failures import ComposeError, PlanChangedError, ValidationFailedError
+from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
 from models.health import Health, HealthReport
 from models.operations import FOUND, OperationType
 from models.records import Release
@@ -60,6 +60,7 @@ from tasks.deployment.services import (
     snapshot_containers,
 )
 from tasks.errors.evidence import take_evidence
+from tasks.storage.snapshots import end_own_pauses
 
 log = logging.getLogger("roas")
 
@@ -132,6 +133,7 @@ class Startup:
         with timed(Phase.VALIDATION):
             environment = await recorder.load()
             await refuse_half_restored(recorder)
+            await end_own_pauses(environment)
             facts = await self._validate(environment)
         back = ROLLING_BACK in recorder.done
         await settle_replacements(
@@ -204,6 +206,8 @@ class Startup:
         )
         planned = replace(planned, plan=self._narrowed(application, planned.plan))
         plan = planned.plan
+        if not recorder.steps:
+            self._refuse_paused(environment, facts)
         self._record_plan(plan, compared=bool(releases))
         # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
         wanted = self.wanted_plan
@@ -221,6 +225,22 @@ class Startup:
         self._found = (before, release)
         await self._warn_of_variables(environment, release)
         return planned
+
+    def _refuse_paused(self, environment: Environment, facts: Facts) -> None:
+        """Refuse to go on where a person paused what would be proven: it is not let go on without the person's word.
+
+        Raises:
+            BadInputError: It names the containers; nothing was touched.
+        """
+        scope = self._scope if self._scope is not None else facts.application.services.keys()
+        paused = [one.name for one in facts.container_states if one.state == "paused" and one.service in scope]
+        if paused:
+            names = " ".join(paused)
+            raise BadInputError(
+                f"Of {environment.name} {', '.join(paused)} {'is' if len(paused) == 1 else 'are'} paused. "
+                f"Somebody wanted that, so {self._noun} touches nothing;",
+                advice=f"`docker unpause {names}` lets {'it' if len(paused) == 1 else 'them'} go on, then ask again.",
+            )
 
     async def _warn_of_variables(self, environment: Environment, release: Release | None) -> None:
         if release is not None and (values := await changed_variables(environment, release)):

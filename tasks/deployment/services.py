@@ -266,7 +266,7 @@ async def create_containers(
 ) -> None:
     """Let Compose create missing containers and replace changed ones, of all services unless some are given.
 
-    It starts none.
+    It starts none. Of all services, those with a paused container are left as they are.
 
     `document` is a release's configuration, which then stands for the environment's Compose files. With `fetched` the
     images that pull policies ask for were pulled and built already.
@@ -274,13 +274,18 @@ async def create_containers(
     Raises:
         ComposeError: Compose, or the engine below it, refused; in their own words.
     """
-    await asyncio.to_thread(_make_ready, environment)
-    engine = engine_of(environment)
+    engine, compose = engine_of(environment), compose_of(environment, document)
+    paused = await asyncio.to_thread(_make_ready, environment)
+    alone = bool(paused)
+    if paused and not services:
+        # Compose would start a paused container, and fails where it cannot.
+        declared = (await asyncio.to_thread(compose.render)).services
+        services = [name for name in declared if name not in paused]
+        if not services:
+            return
     # Its first use takes a moment, in which the replaced containers serve no more.
     prepared = asyncio.to_thread(lambda: engine.changing)
-    await asyncio.gather(
-        asyncio.to_thread(compose_of(environment, document).create, services, fetched=fetched), prepared
-    )
+    await asyncio.gather(asyncio.to_thread(compose.create, services, fetched=fetched, alone=alone), prepared)
 
 
 async def start_when_replaced(environment: Environment, service: str, watch: ContainerWatch) -> None:
@@ -311,14 +316,12 @@ async def settle_half_replaced(environment: Environment) -> None:
     await asyncio.to_thread(settle)
 
 
-def _make_ready(environment: Environment) -> None:
-    """Compose refuses to go on where a container is paused, or where the name of a replacement is taken."""
+def _make_ready(environment: Environment) -> frozenset[str]:
+    """Free the names of replacements, which Compose needs; the services that have a paused container."""
     engine = engine_of(environment)
     found = engine.containers.inspect_project(environment.project)
-    for seen in found:
-        if seen.state == "paused":
-            engine.containers.unpause(seen.container_id)
     _settle(engine, found)
+    return frozenset(seen.service for seen in found if seen.state == "paused" and not seen.one_off)
 
 
 def _settle(engine: DockerEngine, found: Sequence[ContainerState]) -> None:

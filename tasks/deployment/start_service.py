@@ -134,6 +134,11 @@ async def bring_up(
     ]
     running = [seen for seen in before if seen.up and seen.started_at is not None and seen.started_at < since]
     to_restart = running if restart_because is not None else []
+    if all(seen.state == "paused" for seen in before):
+        for milestone in DependencyCondition:
+            reached(milestone)
+        why = f"it is paused, and left so: docker unpause {before[0].name}"
+        return StartProof(previous="paused", state="paused", reason=why, kept=True)
     if not to_start and all(seen.state == "exited" for seen in before):
         reached(DependencyCondition.STARTED)
         reached(DependencyCondition.COMPLETED)

@@ -18,6 +18,7 @@ from adapters.compose.variables import missing_secrets, process_environment, sec
 from adapters.docker.scratch import host_path, scratch_container
 from adapters.host.private_files import make_private_folder
 from adapters.snapshots.containers import LABEL, REHEARSAL, Containers
+from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository, generated_password, installation_id
@@ -78,13 +79,12 @@ async def prepare_repository(environment: Environment) -> None:
         SnapshotError: restic is not installed, or the repository cannot be used.
     """
     snapshots = await asyncio.to_thread(open_stores().snapshots.of, environment.name)
-    settings, states = settings_of(environment), await inspect_application(environment)
+    settings_of(environment)
 
     def prepare(limit: Limit) -> None:
         repository = repository_of(environment)
         repository.prepare(limit)
-        if any(one.state is SnapshotState.BEGUN for one in snapshots):
-            _unpause_all(environment, settings, states, limit)
+        _end_own_pauses(environment, limit)
         Containers(_variables(environment), "", limit).remove_left({one.snapshot_id for one in snapshots})
         forget_leftovers(repository, environment.name, limit)
 
@@ -413,13 +413,20 @@ def _place_of_files(data: FilesData, application: Application, states: Sequence[
     )
 
 
-def _unpause_all(
-    environment: Environment, settings: DataSettings, states: Sequence[ContainerState], limit: Limit
-) -> None:
-    """Let go on what a killed snapshot had paused."""
-    if any(isinstance(data, FilesData) and data.pause for data in settings.save):
-        paused = [one.container_id for one in states if one.state == "paused"]
-        Containers(_variables(environment), "", limit).unpause(paused)
+async def end_own_pauses(environment: Environment) -> None:
+    """Let go on what a killed snapshot had paused; what a person paused stays so. The caller holds the environment.
+
+    Raises:
+        SnapshotError: The engine did not answer in time.
+    """
+    await in_thread(lambda limit: _end_own_pauses(environment, limit), _CLEAN_UP_SECONDS)
+
+
+def _end_own_pauses(environment: Environment, limit: Limit) -> None:
+    pauses = OwnPauses(_folder(), environment.name)
+    if left := pauses.left():
+        Containers(_variables(environment), "", limit).unpause(left)
+    pauses.forget()
 
 
 def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartClient:
@@ -434,6 +441,7 @@ def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartC
         repository=repository_of(environment),
         limit=limit,
         folder=folder,
+        pauses=OwnPauses(_folder(), environment.name),
     )
 
 

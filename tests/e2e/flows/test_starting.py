@@ -9,7 +9,9 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 
+from adapters.snapshots.own_pauses import OwnPauses
 from flows.deployment.startup import startup
+from flows.deployment.update import update
 from models.results import OperationResult, ServiceStart
 from tests.e2e.flows.conftest import IMAGE, Place, well
 
@@ -41,25 +43,62 @@ async def failed(place: Place) -> tuple[str, dict[str, Any]]:
     return str(details["reason"]), details
 
 
-async def test_a_paused_service_is_started_again_and_what_follows_it_in_order(place: Place) -> None:
-    place.declare(
-        well("base")
-        + well("follows", depends_on="{base: {condition: service_healthy, restart: true}}")
-        + well("stays", depends_on="{base: {condition: service_healthy}}")
-    )
+def state_of(place: Place, service: str) -> str:
+    return docker("inspect", "-f", "{{.State.Status}}", place.container(service))
+
+
+async def test_what_a_person_paused_stays_so_and_a_start_says_how_it_goes_on(place: Place) -> None:
+    place.declare(well("base") + well("top", depends_on="{base: {condition: service_healthy}}"))
     await started(place)
-    before = {name: started_at(place, name) for name in ("base", "follows", "stays")}
     docker("pause", place.container("base"))
 
-    _, services = await started(place)
+    reason, details = await failed(place)
 
-    assert "is paused" in services["base"].reason
-    assert not services["follows"].kept
-    assert "it follows base" in services["follows"].reason
-    assert services["stays"].kept
-    after = {name: started_at(place, name) for name in before}
-    assert before["base"] < after["base"] < after["follows"]
-    assert after["stays"] == before["stays"]
+    container = place.container("base")
+    assert reason == f"Of test {container} is paused. Somebody wanted that, so a start touches nothing"
+    assert details["advice"].startswith(f"`docker unpause {container}`")
+    assert (state_of(place, "base"), state_of(place, "top")) == ("paused", "running")
+    with place.stores() as stores:
+        assert not stores.tickets.find(environment="test")
+
+
+async def test_an_update_of_other_services_leaves_what_is_paused_also_where_it_is_undone(place: Place) -> None:
+    needs = "{base: {condition: service_healthy}}"
+    base = well("base", pull_policy="never")
+    place.declare(base + well("top", depends_on=needs, pull_policy="never"))
+    await started(place)
+    docker("pause", place.container("base"))
+    place.declare(base + well("top", depends_on=needs, pull_policy="never", hostname="better"))
+
+    assert (await update("test", services=["top"], return_state=True)).is_completed()
+    assert docker("inspect", "-f", "{{.Config.Hostname}}", place.container("top")) == "better"
+    assert state_of(place, "base") == "paused"
+
+    worse = well("top", depends_on=needs, pull_policy="never", hostname="worse").replace(
+        "touch /tmp/well; ", "exit 3; "
+    )
+    place.declare(base + worse)
+    assert (await update("test", services=["top"], return_state=True)).is_failed()
+    assert docker("inspect", "-f", "{{.Config.Hostname}}", place.container("top")) == "better"
+    assert (state_of(place, "base"), state_of(place, "top")) == ("paused", "running")
+    with place.stores() as stores:
+        assert "undo_failed" not in stores.operations.history(environment="test")[0].details
+
+
+async def test_a_start_lets_go_on_what_a_killed_snapshot_paused(place: Place) -> None:
+    place.declare(well("base"))
+    await started(place)
+    container = docker("inspect", "-f", "{{.Id}}", place.container("base"))
+    with OwnPauses(place.settings.data_dir / "snapshots", "test").of("s-1", [container]):
+        docker("pause", container)
+        # What is killed here does not end the pause; its note stays.
+        kept = next((place.settings.data_dir / "snapshots" / "paused" / "test").iterdir()).read_bytes()
+    (place.settings.data_dir / "snapshots" / "paused" / "test" / "s-1.json").write_bytes(kept)
+
+    await started(place)
+
+    assert state_of(place, "base") == "running"
+    assert not OwnPauses(place.settings.data_dir / "snapshots", "test").left()
 
 
 async def test_a_service_that_is_unhealthy_is_restarted_and_proven(place: Place) -> None:

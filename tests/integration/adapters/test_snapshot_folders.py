@@ -15,6 +15,7 @@ import pytest
 
 from adapters.docker.scratch import scratch_body
 from adapters.snapshots.containers import Containers
+from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import Repository
@@ -50,7 +51,9 @@ def client(folder: Path, variables: dict[str, str]) -> PartClient:
     limit = Limit(120)
     repository.prepare(limit)
     containers = Containers(variables, "s-1", limit)
-    return PartClient(containers=containers, repository=repository, limit=limit, folder=folder)
+    return PartClient(
+        containers=containers, repository=repository, limit=limit, folder=folder, pauses=OwnPauses(folder, "shop")
+    )
 
 
 def fill(folder: Path, value: str) -> None:

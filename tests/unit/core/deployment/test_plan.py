@@ -193,7 +193,6 @@ def seen_instead(changed: ContainerState) -> list[ContainerState]:
         (container("bot", state="created"), PlannedAction.START, "never started"),
         (container("bot", state="exited", exit_code=3), PlannedAction.START, "exit code 3"),
         (container("bot", state="restarting", restart_count=9), PlannedAction.RESTART, "keeps crashing"),
-        (container("bot", state="paused"), PlannedAction.RESTART, "paused"),
         (container("bot", health="unhealthy"), PlannedAction.RESTART, "unhealthy"),
     ],
 )
@@ -204,6 +203,12 @@ def test_each_difference_has_its_action_and_reason(
     assert [line.service for line in planned.changes] == ["bot"]
     assert planned.of("bot").action is action
     assert because in planned.of("bot").because
+
+
+def test_what_a_person_paused_is_left_so() -> None:
+    planned = plan(BOT, seen_instead(container("bot", state="paused")), IMAGES, {"bot": ["/etc/bot.yml"]})
+    assert not planned.changes
+    assert "is paused, and left so (docker unpause" in planned.of("bot").because
 
 
 def test_a_service_without_container_is_created() -> None:

@@ -1,0 +1,46 @@
+"""Which containers a snapshot has paused, on disk before it pauses them: what a person paused is never let go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from adapters.host.private_files import make_private_folder
+
+
+class OwnPauses:
+    """The pauses of one environment's snapshots, in a private folder of this host's data."""
+
+    def __init__(self, folder: Path, environment: str) -> None:
+        self._folder = folder / "paused" / environment
+
+    @contextmanager
+    def of(self, snapshot_id: str, containers: Sequence[str]) -> Iterator[None]:
+        """Remember these containers while the body pauses them and lets them go on."""
+        file = make_private_folder(self._folder) / f"{snapshot_id}.json"
+        file.write_text(json.dumps(list(containers)))
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+    def left(self) -> list[str]:
+        """The containers that killed snapshots left paused."""
+        found: list[str] = []
+        for file in self._files():
+            try:
+                found += [one for one in json.loads(file.read_text()) if isinstance(one, str)]
+            except (OSError, ValueError):
+                # It was killed while it wrote this, and so before it paused any.
+                continue
+        return found
+
+    def forget(self) -> None:
+        """They go on again."""
+        for file in self._files():
+            file.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("*.json"))
