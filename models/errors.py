@@ -54,6 +54,10 @@ class Category(StrEnum):
 SYMPTOMS = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.TIMEOUT})
 """Symptoms that many causes share."""
 
+SAID = "said"
+"""Key of an error's evidence: the masked line of the log that shows the cause, where the error's text has only how it
+failed."""
+
 
 class Severity(StrEnum):
     """low: heals itself; medium: one operation or a degraded service; high: a service is down;
@@ -211,6 +215,13 @@ class RecordedError:
     def dependencies_down(self) -> tuple[str, ...]:
         """Failed dependencies in the evidence, nearest first."""
         return tuple(str(name) for name in self.evidence.get("dependencies_down") or ())
+
+    @property
+    def cause(self) -> tuple[str, ...]:
+        """What makes it the same error as another: of one open cause there is one error."""
+        what = self.verdict.template or self.verdict.pattern_name or ""
+        said = str(self.evidence.get(SAID) or "")
+        return (self.environment, self.service or "", self.verdict.category.value, what, *((said,) if said else ()))
 
     @property
     def how_often(self) -> str:

@@ -71,6 +71,13 @@ _WEAK_CATEGORIES = _ENDS | {Category.UNKNOWN, Category.PERFORMANCE_THRESHOLD, Ca
 # Failures that a supervisor logs at level "info".
 _REPORTED_BY_WATCHER = _ENDS | {Category.OOM_KILLED}
 
+_CHECK_SAYS = re2.compile(r"\bits (?:last )?(?:own )?(?:health check|probe)\b[^\n]*: ?")
+_LOOPBACK = ("localhost", "ip6-localhost", "server")
+_OTHER_HOST = re.compile(
+    r"(?:(?<![\w.-])(?=[a-zA-Z][\w.-]*:\d{2,5}(?!\d))|\bconnect(?:ion)? to (?:server at |host )?\"?)([a-zA-Z][\w-]*)"
+)
+"""A host by its name: an address may be the service's own."""
+
 _CONTINUES = re2.compile(r"^(?:[\w.-]+ +\| ?)?\s{2,}\S")
 
 _HINT = 0.4
@@ -89,11 +96,12 @@ def classify(
     `own_names` are the host names of the service itself. An automatic strategy is a proposal: its own precondition is
     checked later. Time is linear in the length of the text.
     """
+    checks = () if evidence is None else evidence.probe_outputs
     verdict = _by_words(text, patterns)
-    verdict = _not_damaged(verdict, text)
+    verdict = _of_own_check(_not_damaged(verdict, text), text, checks, own_names)
     if evidence is None:
         return verdict
-    verdict = _refused_by_itself(_weigh(verdict, evidence, patterns), evidence, own_names)
+    verdict = _refused_by_itself(_weigh(verdict, evidence, patterns, own_names), evidence, own_names)
     return _note_deployment(verdict, evidence)
 
 
@@ -258,7 +266,27 @@ def _lines_alike(text: str, start: int, end: int) -> int:
     return sum(words in one and template_of(one) == line for one in text.split("\n"))
 
 
-def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdict:
+def _of_own_check(verdict: Verdict, text: str, checks: Sequence[str], own_names: Collection[str]) -> Verdict:
+    """Return the verdict on a connection that a check of the service itself found refused: no dependency refused it.
+
+    `checks` are what its checks said. A check may report another host's refusal, which it then names.
+    """
+    span, refused = verdict.span, (Category.DEPENDENCY_REFUSED, Category.TIMEOUT)
+    if verdict.category not in refused or verdict.pattern_name is None or span is None:
+        return verdict
+    words, before = text[slice(*span)], text[: span[0]].rpartition("\n")[2]
+    if not any(words in said for said in checks) and _CHECK_SAYS.search(before) is None:
+        return verdict
+    line = text[text.rfind("\n", 0, span[0]) + 1 :].partition("\n")[0]
+    if any(host not in _LOOPBACK and host not in own_names for host in _OTHER_HOST.findall(line)):
+        return verdict
+    reason = f'Its own check says "{shorten(words, 120)}", so it does not serve yet or any more.'
+    return _verdict(
+        verdict.template, Category.HEALTHCHECK_FAILED, Severity.MEDIUM, Strategy.RESTART_SERVICE, 0.7, reason
+    )
+
+
+def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet, own_names: Collection[str]) -> Verdict:
     weak = (
         verdict.category in _WEAK_CATEGORIES
         or verdict.confidence <= _HINT
@@ -268,7 +296,7 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdic
         reason = "The engine reports that the kernel killed the container for memory."
         return _verdict(verdict.template, Category.OOM_KILLED, Severity.HIGH, Strategy.RESTART_SERVICE, 0.95, reason)
     if weak:
-        named = _named_elsewhere(evidence.probe_outputs, evidence.logs[-_LINES_OF_LOG:], patterns)
+        named = _named_elsewhere(evidence.probe_outputs, evidence.logs[-_LINES_OF_LOG:], patterns, own_names)
         if named is not None:
             return replace(named, template=verdict.template)
         verdict = _by_state(verdict, evidence)
@@ -288,7 +316,9 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdic
     return verdict
 
 
-def _named_elsewhere(probe_outputs: Sequence[str], logs: Sequence[str], patterns: PatternSet) -> Verdict | None:
+def _named_elsewhere(
+    probe_outputs: Sequence[str], logs: Sequence[str], patterns: PatternSet, own_names: Collection[str] = ()
+) -> Verdict | None:
     """The surest cause named in the log, else in the probe outputs; None if none is sure.
 
     Of equals the first of those that were written together last. A logger's notice names no cause beside errors.
@@ -302,7 +332,8 @@ def _named_elsewhere(probe_outputs: Sequence[str], logs: Sequence[str], patterns
     if any(is_loud(line, reader) for line in lines):
         seen = {place: verdict for place, verdict in seen.items() if not is_note(lines[place], reader)}
     surest = max((one.confidence for one in seen.values()), default=0.0)
-    answers = [verdict for output in probe_outputs if _is_sure(verdict := _by_words(output, patterns))]
+    judged = (_of_own_check(_by_words(said, patterns), said, (said,), own_names) for said in probe_outputs)
+    answers = [verdict for verdict in judged if _is_sure(verdict)]
     best = max(reversed(answers), key=lambda one: one.confidence, default=None)
     if seen and (best is None or best.confidence <= surest):
         alike = {place for place, one in seen.items() if one.confidence == surest}

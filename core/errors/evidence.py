@@ -30,6 +30,7 @@ from models.evidence import (
     ProbeOutput,
 )
 
+_EARLY = datetime.min.replace(tzinfo=UTC)
 LATE = datetime.max.replace(tzinfo=UTC)
 
 _KILLED = 137
@@ -119,16 +120,18 @@ def first_cause(
     failed = {name for name in (service, *reachable(service, needs)) if _failure(name, containers, probes)}
     first = [name for name in failed if not failed.intersection(reachable(name, needs))]
     if not first:
-        waits = _last_line(service, logs) or _said_by_dependencies(service, needs, containers, logs, patterns)
+        waits = _last_line(service, containers, logs) or _said_by_dependencies(
+            service, needs, containers, logs, patterns
+        )
         return service, f"{service} {_state_in_words(service, containers, probes)}{waits}"
     cause = min(first, key=lambda name: (_since(name, containers, probes) or LATE, name))
     sentence = f"{cause} {_failure(cause, containers, probes)}"
     if cause != service:
         sentence += f"; {service} needs it"
     starts = [one.started_at for one in containers if one.service == cause and one.started_at is not None]
-    said = best_line(cause, logs, patterns, max(starts, default=None))
+    said = best_line(cause, logs_of_failed(cause, containers, logs), patterns, max(starts, default=None))
     if said is None:
-        return cause, f"{sentence}{_last_line(cause, logs)}"
+        return cause, f"{sentence}{_last_line(cause, containers, logs)}"
     for name in reachable(cause, needs):
         if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", said) and _ended_well(name, containers):
             return name, f'{name} ended with {LEFT_THE_FOREGROUND}; {cause} needs it, and said "{said}"'
@@ -157,6 +160,30 @@ def failed_since(bundle: EvidenceBundle) -> datetime | None:
             # Older ends belong to earlier starts: the engine counts from the last time it was asked to start it.
             since = min([*ends[-one.restart_count - 1 :], since or LATE])
     return since
+
+
+def logs_of_failed(
+    service: str, containers: Sequence[ContainerEvidence], logs: Sequence[LogExcerpt]
+) -> tuple[LogExcerpt, ...]:
+    """Return the log of the container of a service that failed: beside it an earlier one may still serve."""
+    mine = [one for one in containers if one.service == service]
+    failed = _worst(mine).name if mine else ""
+    of_service = tuple(log for log in logs if log.service == service)
+    return tuple(log for log in of_service if log.container == failed) or of_service
+
+
+def _worst(containers: Sequence[ContainerEvidence]) -> ContainerEvidence:
+    """Return the container of a service that fails; of several the one that was started last."""
+    return max(
+        containers,
+        key=lambda one: (
+            one.state != "running",
+            one.health == "unhealthy",
+            one.restart_count,
+            one.health == "starting",
+            one.started_at or _EARLY,
+        ),
+    )
 
 
 def best_line(
@@ -264,7 +291,7 @@ def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evi
     mine = [one for one in bundle.containers if one.service == bundle.service]
     if not mine:
         return None
-    worst = max(mine, key=lambda one: (one.state != "running", one.health == "unhealthy", one.restart_count))
+    worst = _worst(mine)
     written = [line for log in bundle.logs if log.container == worst.name for line in log.lines]
     # The engine puts the time, in UTC, before each line.
     begin = f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if since else ""
@@ -424,10 +451,12 @@ def _said_by_dependencies(
     return ""
 
 
-def _last_line(service: str, logs: Sequence[LogExcerpt]) -> str:
-    """Return the last line of a service in words that follow a sentence; empty where it wrote none."""
-    lines = [without_stamp(line).strip() for log in logs if log.service == service for line in log.lines]
-    last = next((line for line in reversed(lines) if line), "")
+def _last_line(service: str, containers: Sequence[ContainerEvidence], logs: Sequence[LogExcerpt]) -> str:
+    """Return the last line of a service since it was started, in words that follow a sentence; empty without one."""
+    started = max((one.started_at for one in containers if one.service == service and one.started_at), default=None)
+    lines = [line for log in logs_of_failed(service, containers, logs) for line in log.lines]
+    said = [without_stamp(line).strip() for line in lines[last_run(lines, started) :]]
+    last = next((line for line in reversed(said) if line), "")
     return f'; its last line is "{shorten(last, 160)}"' if last else ""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.common.safe_text import shorten
 from core.common.stamps import stamp_of, without_stamp
-from core.errors.evidence import LATE, failed_since, shows_failure, telling_lines
+from core.errors.evidence import LATE, failed_since, logs_of_failed, shows_failure, telling_lines
 from core.errors.match import PatternSet
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
@@ -232,7 +232,7 @@ def lines_that_show(bundle: EvidenceBundle | None, service: str | None, patterns
     if bundle is None:
         return ()
     found: list[ShownLine] = []
-    for log in [log for log in bundle.logs if log.service == service][:1]:
+    for log in logs_of_failed(service or "", bundle.containers, bundle.logs)[:1]:
         for place in telling_lines(log.lines, _LOG_LINES, patterns):
             text, at = without_stamp(log.lines[place]).rstrip(), stamp_of(log.lines[place])
             found.append(ShownLine(service=log.service, source="log", text=text, at=at))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from models.errors import RecordedError, Verdict
+from models.errors import RecordedError
 from models.records import RecoveryRecords
 from models.recovery import RecoveryExecution
 
@@ -16,7 +16,7 @@ _KEPT = timedelta(days=1)
 
 def with_error(known: RecoveryRecords, error: RecordedError) -> tuple[RecoveryRecords, RecordedError]:
     """Count an error up where the same cause is open, else add it; gives the error that is on record, too."""
-    same = next((one for one in known.open_errors if _cause(one) == _cause(error)), None)
+    same = next((one for one in known.open_errors if one.cause == error.cause), None)
     if same is None:
         return replace(known, open_errors=(error, *known.open_errors)), error
     counted = replace(same, count=same.count + error.count, last_seen=max(same.last_seen, error.last_seen))
@@ -73,8 +73,3 @@ def is_paused(known: RecoveryRecords, service: str | None, now: datetime) -> boo
 
 def _open(known: RecoveryRecords) -> set[str]:
     return {error.error_id for error in known.open_errors}
-
-
-def _cause(error: RecordedError) -> tuple[str, str | None, str, str | None]:
-    verdict: Verdict = error.verdict
-    return error.environment, error.service, verdict.category.value, verdict.template or verdict.pattern_name

@@ -11,13 +11,15 @@ from datetime import UTC, datetime
 
 from adapters.stores.recovery_writes import RecordError
 from core.errors.classify import as_failure, as_one_of_several, classify
-from core.errors.evidence import evidence_of
+from core.errors.evidence import best_line, evidence_of, logs_of_failed
 from core.errors.impact import analyse_impact
+from core.errors.match import PatternSet
+from core.errors.templates import template_of
 from core.recovery.policy import AT_ONCE
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.identifiers import new_error_id
 from models.containers import ContainerState
-from models.errors import Category, RecordedError, Verdict
+from models.errors import SAID, SYMPTOMS, Category, RecordedError, Verdict
 from models.evidence import EvidenceBundle
 from models.failures import RoasError
 from models.health import UNHEALTHY_STATES, HealthReport
@@ -103,7 +105,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         deployment_id=incident.deployment_id,
         service=service,
         predictive=incident.predictive,
-        evidence=asdict(evidence) if evidence else {},
+        evidence=(asdict(evidence) if evidence else {}) | _said(incident, verdict, bundles, known.patterns),
     )
     bundle_ids = tuple(bundle.bundle_id for bundle in bundles)
     error = await record(
@@ -128,6 +130,19 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         again=known.again,
         disk_percent=next((bundle.host.disk_percent for bundle in bundles if bundle.host), None),
     )
+
+
+def _said(
+    incident: Incident, verdict: Verdict, bundles: Sequence[EvidenceBundle], patterns: PatternSet
+) -> dict[str, str]:
+    """The line that shows the cause of a failed operation whose text says only how it failed."""
+    untold = {*SYMPTOMS, Category.UNKNOWN, Category.APPLICATION_ERROR}
+    if incident.deployment_id is None or verdict.category not in untold or not bundles:
+        return {}
+    bundle = bundles[0]
+    logs = logs_of_failed(bundle.cause_service, bundle.containers, bundle.logs)
+    line = best_line(bundle.cause_service, logs, patterns)
+    return {SAID: template_of(line)} if line else {}
 
 
 async def _with_holders(verdict: Verdict, service: str | None, context: IncidentContext) -> Verdict:

@@ -193,10 +193,7 @@ def _add_to_evidence(connection: sa.Connection, error_id: str, **more: Any) -> N
 
 
 def _fingerprint(error: RecordedError) -> str:
-    verdict = error.verdict
-    what = verdict.template or verdict.pattern_name or ""
-    parts = (error.environment, error.service or "", verdict.category.value, what)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join(error.cause).encode()).hexdigest()[:32]
 
 
 def _from_error(error: RecordedError, fingerprint: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from adapters.stores.repositories.recoveries import Recoveries
 from adapters.stores.repositories.repository import Repository, Rows, given
 from adapters.stores.sql import insert, table
 from models.audit import SYSTEM, Actor
-from models.errors import SYMPTOMS, Category
+from models.errors import SAID, SYMPTOMS, Category
 from models.failures import NotFoundError
 from models.notifications import ReportedError, SentNotifications
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
@@ -49,7 +49,8 @@ class Tickets(Repository):
             known = connection.execute(newest.where(_tickets.c.fingerprint == fingerprint)).one_or_none()
             if known is None or known.state == TicketState.RESOLVED:
                 in_other_words = newest.where(
-                    _tickets.c.state != TicketState.RESOLVED.value, _tickets.c.error_id.in_(_alike(ticket.error_id))
+                    _tickets.c.state != TicketState.RESOLVED.value,
+                    _tickets.c.error_id.in_(_alike(connection, ticket.error_id)),
                 )
                 known = connection.execute(in_other_words).one_or_none() or known
             if known is None:
@@ -102,7 +103,7 @@ class Tickets(Repository):
             )
             _add_history(connection, ticket.ticket_id, [entry])
             if choice is Choice.RESOLVED:
-                for error_id in (ticket.error_id, *connection.scalars(_alike(ticket.error_id)).all()):
+                for error_id in (ticket.error_id, *_alike(connection, ticket.error_id)):
                     resolve_error(connection, error_id, entry.at, f"by {entry.by}: {entry.what}")
 
     def audit_answer(self, ticket_id: str, choice: Choice, run: str, actor: Actor) -> None:
@@ -143,16 +144,21 @@ class Tickets(Repository):
             return [_ticket(connection, ticket_id) for ticket_id in connection.scalars(newest).all()]
 
 
-def _alike(error_id: str) -> sa.Select[Any]:
-    """The ids of errors of the same service and cause, whatever their words; of the unknown each is its own."""
+def _alike(connection: sa.Connection, error_id: str) -> list[str]:
+    """The ids of errors of the same service and cause, whatever their words; of the unknown each is its own.
+
+    Two whose logs show different causes are not alike, however much alike they failed.
+    """
     one, other = _errors.alias("one"), _errors.alias("other")
     same_cause = sa.or_(other.c.category == one.c.category, *(side.c.category.in_(SYMPTOMS) for side in (one, other)))
     same = sa.and_(other.c.environment == one.c.environment, other.c.service_name == one.c.service_name, same_cause)
-    return (
-        sa.select(other.c.error_id)
+    found = connection.execute(
+        sa.select(other.c.error_id, other.c.evidence, one.c.evidence)
         .select_from(one.join(other, same))
         .where(one.c.error_id == error_id, one.c.category != Category.UNKNOWN.value)
-    )
+    ).all()
+    said = [(key, (theirs or {}).get(SAID), (own or {}).get(SAID)) for key, theirs, own in found]
+    return [key for key, theirs, own in said if not theirs or not own or theirs == own]
 
 
 def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Ticket) -> None:

@@ -10,6 +10,7 @@ from adapters.stores import Stores
 from models.analysis import ActionOutcomes
 from models.containers import SystemSample
 from models.errors import (
+    SAID,
     BusinessImpact,
     Category,
     Impact,
@@ -158,6 +159,20 @@ def test_while_a_ticket_is_open_how_its_service_fails_is_no_cause_of_its_own(
         ticket = stores.tickets.open(replace(TICKET, ticket_id=f"t{number}", error_id=f"e{number}"))
         asked.append(ticket.ticket_id)
     assert asked == tickets
+
+
+def test_two_failures_whose_logs_show_different_causes_are_two_errors_with_a_ticket_each(stores: Stores) -> None:
+    crash = replace(ERROR, verdict=replace(ERROR.verdict, category=Category.CONTAINER_EXITED))
+    licence = replace(crash, evidence={SAID: "no licence found"})
+    handles = replace(crash, error_id="e2", evidence={SAID: "out of handles"})
+    assert stores.errors.record(licence).error_id == "e1"
+    assert stores.errors.record(handles).error_id == "e2"
+    assert stores.errors.record(replace(licence, error_id="e3")).error_id == "e1"
+    stores.tickets.open(TICKET)
+    other = stores.tickets.open(replace(TICKET, ticket_id="t2", error_id="e2"))
+    assert other.ticket_id == "t2"
+    stores.tickets.answer(other, Choice.RESOLVED, TicketEntry(at=NOON, by="ann", what="more handles"))
+    assert [one.error_id for one in stores.errors.unresolved("prod")] == ["e1"]
 
 
 def test_unknown_causes_have_a_ticket_each(stores: Stores) -> None:

@@ -554,3 +554,36 @@ def test_a_check_that_met_a_container_as_it_ended_is_no_command_that_cannot_run(
     verdict = classify(text)
     assert verdict.category is not Category.EXEC_FORMAT_ENTRYPOINT
     assert verdict.strategy is Strategy.RESTART_SERVICE
+
+
+CURL = "curl: (7) Failed to connect to 127.0.0.1 port 8080 after 0 ms: Connection refused"
+PROBE = "connection to 172.18.0.3:8080 refused: nothing listens on port 8080"
+
+
+@pytest.mark.parametrize(
+    ("text", "check"),
+    [
+        (f"web did not start: its health check fails: exit code 7, {CURL}", CURL),
+        (f"web was not up after 60 s: its probe fails: {PROBE}", PROBE),
+        (f"web was not up after 60 s: its probe fails: {PROBE}", ""),
+    ],
+)
+def test_what_a_check_of_the_service_itself_finds_refused_is_no_dependency(text: str, check: str) -> None:
+    seen = Evidence(container_state="running", health="unhealthy", probe_outputs=(check,) if check else ())
+    verdict = classify(text, evidence=seen, own_names={"web"})
+    assert (verdict.category, verdict.pattern_name) == (Category.HEALTHCHECK_FAILED, None)
+
+
+def test_a_check_that_reports_what_another_host_refused_names_a_dependency() -> None:
+    said = '{"db": "dial tcp db:5432: connect: connection refused"}'
+    seen = Evidence(container_state="running", health="unhealthy", probe_outputs=(said,))
+    text = f"web is unhealthy: its health check fails: exit code 1, {said}"
+    verdict = classify(text, evidence=seen, own_names={"web"})
+    assert verdict.category is Category.DEPENDENCY_REFUSED
+
+
+def test_the_program_s_own_words_decide_where_its_check_is_only_refused() -> None:
+    log = ("Error: connect ECONNREFUSED 10.0.0.7:5432",)
+    seen = Evidence(container_state="running", health="unhealthy", probe_outputs=(CURL,), logs=log)
+    verdict = classify(f"web: its health check fails: {CURL}", evidence=seen, own_names={"web"})
+    assert verdict.category is Category.DEPENDENCY_REFUSED

@@ -565,3 +565,21 @@ def test_a_check_that_met_a_container_which_was_ending_does_not_explain_its_end(
 
     assert found is not None
     assert found.probe_outputs == (("refused",) if counts else ())
+
+
+def test_lines_of_the_container_that_failed_are_quoted_and_not_those_of_the_one_that_serves_beside_it() -> None:
+    serves = replace(CRASHED, name="app-bot-1", state="running", exit_code=None, health="healthy", started_at=NOON)
+    slow = replace(serves, name="app-bot-2", health="starting", started_at=NOON + SECOND)
+    logs = [
+        LogExcerpt(service="bot", container="app-bot-1", lines=("2026-07-01T12:00:09Z GET / 200",)),
+        LogExcerpt(service="bot", container="app-bot-2", lines=("2026-07-01T12:00:02Z loading the model",)),
+    ]
+    _, sentence = first_cause("bot", {}, [serves, slow], logs, [])
+    assert 'its last line is "loading the model"' in sentence
+
+
+def test_the_last_line_is_of_this_start_and_not_of_the_one_before() -> None:
+    started = replace(CRASHED, name="app-bot-1", state="running", exit_code=None, started_at=NOON)
+    logs = [LogExcerpt(service="bot", container="app-bot-1", lines=("2026-07-01T11:59:59Z shutting down",))]
+    _, sentence = first_cause("bot", {}, [started], logs, [])
+    assert "shutting down" not in sentence
