@@ -127,6 +127,10 @@ class SnapshotError(RoasError):
     """Data could not be saved, restored or rehearsed."""
 
 
+class DamagedRepositoryError(SnapshotError):
+    """Data in a repository of snapshots is damaged or missing: what needs it cannot be read, other snapshots may be."""
+
+
 class HalfRestoredError(RoasError):
     """A restore was cut off, and nothing may start until its data is whole; nothing was touched."""
 

@@ -18,12 +18,16 @@ from typing import Any
 from adapters.host.private_files import keep_private, make_private_folder
 from adapters.snapshots.streams import Command, Ended, Limit, StreamFailedError, run
 from core.storage.snapshots import file_name
-from models.failures import BadInputError, SnapshotError
+from models.failures import BadInputError, DamagedRepositoryError, SnapshotError
 from models.snapshots import RepositoryEntry
 
 _OURS = "roas"
 _MANIFEST, _MANIFEST_FILE = "manifest", "roas-manifest.json"
 _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 10, 11, 12
+_DAMAGED = re.compile(
+    r"(?i)ciphertext verification failed|invalid data returned|is damaged|repository contains errors|hash mismatch"
+    r"|not found in (?:the )?(?:repository|index)|unexpected EOF|<data/[^\n]*(?:no such file|does not exist|not found)"
+)
 _OLDEST = (0, 17)
 """Before it, exit codes tell neither a repository that is not there nor a wrong password."""
 
@@ -244,7 +248,11 @@ def repository_failure(address: str, doing: str, ended: Ended) -> SnapshotError:
             f"Another process uses the repository of snapshots {address};",
             advice="wait for it to end; `restic unlock` removes the lock of one on a machine that is gone.",
         )
-    return SnapshotError(f"restic could not {doing} {address}: {last_words(ended.error)}.", advice=_advice(ended.error))
+    said = f"restic could not {doing} {address}: {last_words(ended.error)}."
+    if _DAMAGED.search(ended.error):
+        advice = f"The repository is damaged: `restic --repo {address} check --read-data` says where."
+        return DamagedRepositoryError(said, advice=advice)
+    return SnapshotError(said, advice=_advice(ended.error))
 
 
 def readable(error: StreamFailedError, address: str) -> SnapshotError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from core.storage.snapshots import as_manifest_says, entries_of, leftovers, moun
 from models.compose import Application, InjectedFile
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import BadInputError, SnapshotError
+from models.failures import BadInputError, DamagedRepositoryError, SnapshotError
 from models.settings import current_settings
 from models.snapshots import (
     DATA_WITH_LOGIN,
@@ -197,6 +198,25 @@ async def save_part(
     return await in_thread(save, settings_of(environment).timeout_seconds)
 
 
+@contextmanager
+def _naming_another(environment: Environment, snapshot_id: str) -> Iterator[None]:
+    """Let the error of a damaged repository name the newest other snapshot that is whole."""
+    try:
+        yield
+    except DamagedRepositoryError as error:
+        whole = [one for one in open_stores().snapshots.of(environment.name) if one.state is SnapshotState.WHOLE]
+        others = [one for one in whole if one.snapshot_id != snapshot_id]
+        other = max(others, key=lambda one: one.begun_at, default=None)
+        name = environment.name
+        advice = (
+            f"Snapshot {other.snapshot_id} of {other.begun_at:%Y-%m-%d %H:%M} UTC may be readable: "
+            f"`roas snapshot rehearse {name} {other.snapshot_id}` reads it, `roas snapshot restore` puts it back."
+            if other is not None
+            else f"No other whole snapshot of {name} is on record here; `roas snapshot adopt {name}` lists others."
+        )
+        raise DamagedRepositoryError(error.what, advice=f"{error.advice} {advice}") from error
+
+
 @task(name="read a saved part", task_run_name="read {part.name} of the snapshot", **EFFECT)
 async def check_part(environment: Environment, part: SnapshotPart, snapshot_id: str) -> None:
     """Read one part of a snapshot from the repository; nothing that runs is touched.
@@ -206,7 +226,8 @@ async def check_part(environment: Environment, part: SnapshotPart, snapshot_id: 
     """
 
     def check(limit: Limit) -> None:
-        client_of(environment, snapshot_id, limit).check(part)
+        with _naming_another(environment, snapshot_id):
+            client_of(environment, snapshot_id, limit).check(part)
 
     await in_thread(check, settings_of(environment).timeout_seconds)
 
@@ -233,7 +254,8 @@ async def load_part(
             # It runs, unless its machine was restarted in the middle of a restore.
             engine_of(environment).containers.start(place.container, files)
             client.wait_until_ready(data, place, _READY_SECONDS)
-        client.load(data, part, place)
+        with _naming_another(environment, snapshot.snapshot_id):
+            client.load(data, part, place)
 
     await in_thread(load, settings_of(environment).timeout_seconds)
 
@@ -258,7 +280,8 @@ async def rehearse_part(
 
         def check(limit: Limit) -> str:
             client = client_of(environment, snapshot.snapshot_id, limit)
-            return client.files.read(part) if check_only else client.check_sqlite(part)
+            with _naming_another(environment, snapshot.snapshot_id):
+                return client.files.read(part) if check_only else client.check_sqlite(part)
 
         return await in_thread(check, seconds)
     states = await inspect_application(environment)
@@ -275,7 +298,10 @@ async def rehearse_part(
         client.containers.remove_left({snapshot.snapshot_id})
         original = engine.containers.snapshot(there.container_id)
         label = (LABEL, f"{REHEARSAL}{snapshot.snapshot_id}")
-        with scratch_container(engine, original, label, files) as copy:
+        with (
+            _naming_another(environment, snapshot.snapshot_id),
+            scratch_container(engine, original, label, files) as copy,
+        ):
             place = PartPlace(container=copy, image=there.image_id, password=_password(environment, data))
             if isinstance(data, RedisData):
                 client.load(data, part, place)

@@ -17,7 +17,7 @@ from adapters.snapshots.streams import Command, Limit, stream
 from adapters.stores import Stores
 from flows.runtime.identifiers import new_snapshot_id
 from models.environments import Environment
-from models.failures import SnapshotError
+from models.failures import DamagedRepositoryError, SnapshotError
 from models.snapshots import DataSnapshot, SnapshotPart, SnapshotReason, SnapshotState, UnknownState
 from tasks.runtime.stores import open_stores
 from tasks.storage.adoption import adopt_snapshots, unknown_snapshots
@@ -182,3 +182,25 @@ async def test_what_an_earlier_version_saved_stays_and_can_be_adopted(installati
         await forget_old.fn(installations.environment)
         assert installations.texts() == {"old", "new"}
         assert (adopted.reason, adopted.parts[0].name, adopted.parts[0].bytes) == ("adopted", "db/shop", 4)
+
+
+async def test_a_damaged_repository_names_another_whole_snapshot_and_the_check_of_restic(
+    installations: Installations,
+) -> None:
+    with installations.at("one") as stores:
+        whole = []
+        for text in ("first", "second"):
+            snapshot = await installations.save(stores, text, until="manifest")
+            await end_snapshot(snapshot)
+            whole.append(snapshot)
+        first, second = whole
+        for pack in (installations.folder / "repository" / "data").glob("*/*"):
+            pack.chmod(0o600)
+            pack.write_bytes(bytes(reversed(pack.read_bytes())))
+
+        with pytest.raises(DamagedRepositoryError) as raised:
+            await check_part.fn(installations.environment, second.parts[0], second.snapshot_id)
+
+        assert f"check --read-data` says where. Snapshot {first.snapshot_id}" in raised.value.advice
+        assert f"roas snapshot rehearse shop {first.snapshot_id}" in raised.value.advice
+        assert "Can this user" not in raised.value.advice
