@@ -137,6 +137,25 @@ def refusal(report: GateReport) -> str:
     return f"The gate of {report.environment} refused the update: {'; '.join(reasons)}."
 
 
+def advice(report: GateReport, override: str) -> str:
+    """Return what to do about a refusal: what its policies and scans ask for, or the command that overrides it."""
+    policies = [one.policy for one in report.policies if one.outcome is GateOutcome.REFUSED]
+    scanned = any(one.outcome is GateOutcome.REFUSED for one in report.scans)
+    which = f"{'policy' if len(policies) == 1 else 'policies'} {', '.join(policies)}"
+    return " ".join(
+        (
+            "No container was touched.",
+            *(
+                (f"Change what {which} names, in the Compose files or the image, or the policy itself.",)
+                if policies
+                else ()
+            ),
+            *(("Publish an image without these vulnerabilities.",) if scanned else ()),
+            f"Or go on all the same: `{override}`.",
+        )
+    )
+
+
 def warnings(report: GateReport) -> tuple[str, ...]:
     """Return what the gate warns of, a sentence each."""
     return tuple(

@@ -73,7 +73,9 @@ def by_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
 
 def _goes_on(service: str | None, untouched: Sequence[ContainerState]) -> bool:
     mine = [one for one in untouched if service in (None, one.service) and not one.one_off]
-    return bool(mine) and all(one.state == "running" and one.health != "unhealthy" for one in mine)
+    # A job that has done its work does not run, and is not hit.
+    running = [one for one in mine if (one.state, one.exit_code) != ("exited", 0)]
+    return bool(running) and all(one.state == "running" and one.health != "unhealthy" for one in running)
 
 
 def _impact_type(verdict: Verdict) -> ImpactType:

@@ -18,6 +18,7 @@ from models.failures import (
     BadInputError,
     EnvironmentBusyError,
     EnvironmentFileError,
+    GateRefusedError,
     LeaseLostError,
     NotFoundError,
     StartFailedError,
@@ -33,15 +34,15 @@ from tasks.runtime.store_access import journals_folder
 
 log = logging.getLogger("roas")
 
-_NO_ERROR_OF_THE_APPLICATION = (EnvironmentBusyError, LeaseLostError, StoreUnreachableError)
+_NO_ERROR_OF_THE_APPLICATION = (EnvironmentBusyError, LeaseLostError, StoreUnreachableError, GateRefusedError)
 
 
 async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> RecoveryOutcome | None:
     """Announce a failure, and let error recovery take its evidence and record the error; it takes no action.
 
-    That another operation holds or took the environment, that the stores stayed away, or that a person asked for what
-    does not exist, is no error of the application. Where the runner was lost during a rollback, the failure and its
-    evidence are on record already.
+    That another operation holds or took the environment, that the stores stayed away, that the environment's own gate
+    refused, or that a person asked for what does not exist, is no error of the application. Where the runner was lost
+    during a rollback, the failure and its evidence are on record already.
     """
     error = failure.error
     if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):

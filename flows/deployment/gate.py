@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core.common.safe_text import printable, shorten
-from core.deployment.gate import changed_services, gate_facts, refusal, warnings, without_secrets
+from core.deployment.gate import advice, changed_services, gate_facts, refusal, warnings, without_secrets
 from flows.deployment.operation import OperationRecorder
 from flows.deployment.update_context import UpdateContext
 from flows.runtime.requester import requester
@@ -56,7 +56,7 @@ async def check_gate(update: UpdateContext) -> None:
     for warning in warnings(report):
         log.warning("gate: %s", warning)
     if report.outcome is GateOutcome.REFUSED:
-        _refuse_or_override(recorder, refusal(report), facts, update.override_gate)
+        _refuse_or_override(recorder, report, facts, update.override_gate)
     else:
         log.info("the gate let %s images go on: %s", len(images), facts["outcome"])
     await recorder.step(JUDGED, detail=json.dumps(facts))
@@ -78,15 +78,14 @@ def override_reason(text: str | None) -> str | None:
     return reason
 
 
-def _refuse_or_override(recorder: OperationRecorder, why: str, facts: dict[str, Any], override: str | None) -> None:
+def _refuse_or_override(
+    recorder: OperationRecorder, report: GateReport, facts: dict[str, Any], override: str | None
+) -> None:
+    why = refusal(report)
     if override is None:
         command = "sync" if "source" in recorder.facts else "update"
         announce(GATE_REFUSED, recorder.name, deployment_id=recorder.deployment_id, text=why)
-        raise GateRefusedError(
-            why,
-            advice=f"No container was touched. Publish a better image, or `roas {command} --override-gate REASON "
-            f"{recorder.name}`.",
-        )
+        raise GateRefusedError(why, advice=advice(report, f"roas {command} --override-gate REASON {recorder.name}"))
     facts["outcome"] = str(GateOutcome.OVERRIDDEN)
     by, _ = requester(None)
     facts["override"] = {"by": by, "reason": recorder.redactor.text(override)}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.deployment.gate import (
+    advice,
     gate_document,
     gate_facts,
     is_about_one_service,
@@ -214,3 +215,11 @@ def test_many_findings_are_counted() -> None:
     assert scan_text(replace(REFUSED, problem="trivy is not installed")) == (
         "web: its image was not scanned: trivy is not installed"
     )
+
+
+def test_the_advice_on_a_refusal_is_what_its_policies_and_scans_ask_for() -> None:
+    refused = PolicyResult(policy="no-privileged", outcome=GateOutcome.REFUSED, reason="web: it is privileged")
+    said = advice(GateReport(environment="shop", policies=(refused,)), "roas update --override-gate REASON shop")
+    assert "Change what policy no-privileged names" in said
+    assert "image without" not in said
+    assert said.endswith("`roas update --override-gate REASON shop`.")

@@ -129,8 +129,9 @@ def container(service: str, state: str = "running", health: str | None = None, *
     [
         ("web", [container("web"), container("bot", "exited")], False),
         (None, [container("web"), container("bot", health="healthy")], False),
-        (None, [container("web"), container("bot", "exited", one_off=True)], False),
-        (None, [container("web"), container("bot", "exited")], True),
+        (None, [container("web"), container("bot", "exited", exit_code=1, one_off=True)], False),
+        (None, [container("web"), container("migrate", "exited", exit_code=0)], False),
+        (None, [container("web"), container("bot", "exited", exit_code=1)], True),
         ("web", [container("web", health="unhealthy")], True),
         ("web", [container("web"), container("web", "restarting")], True),
         ("web", [container("bot")], True),
