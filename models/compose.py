@@ -371,7 +371,8 @@ class PlannedService:
     `interruption_seconds` is how long its last interruptions took, as a median of `interruptions_measured`; None where
     no earlier one is on record. `note` says what could not be found out. `start_first`: its new container is proven
     beside the old one; where that was wanted and cannot be, `stop_first_because` says why. None of these is part of the
-    plan's id.
+    plan's id. `other_volumes` says where its new container has no longer the volume that it has now, and
+    is part of it.
     """
 
     service: str
@@ -384,6 +385,7 @@ class PlannedService:
     note: str = ""
     start_first: bool = False
     stop_first_because: str = ""
+    other_volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,8 @@ class ContainerState:
     memory_limit_bytes: int | None = None
     network_mode: str = ""
     networks: tuple[str, ...] = ()
+    named_volumes: dict[str, str] = field(default_factory=dict)
+    """The engine's names of the volumes that others may refer to, by where in it they are mounted."""
     anonymous_volumes: tuple[str, ...] = ()
     """Where in it volumes are mounted that only it refers to."""
 

@@ -112,6 +112,11 @@ def container_state(
         memory_limit_bytes=host.get("Memory") or None,
         network_mode=host.get("NetworkMode") or "",
         networks=tuple(sorted(networks)),
+        named_volumes={
+            printable(one.get("Destination", "")): printable(one.get("Name", ""))
+            for one in reported.get("Mounts") or ()
+            if one.get("Type") == "volume" and not _ANONYMOUS.fullmatch(one.get("Name", ""))
+        },
         anonymous_volumes=tuple(
             sorted(
                 printable(one.get("Destination", ""))

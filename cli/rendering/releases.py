@@ -40,6 +40,8 @@ def show_plan(plan: Plan, environment: str, command: str = "start") -> None:
     for line in lines:
         if line.stop_first_because:
             say(f"[yellow]{line.service}[/yellow]: stop-first because {escape(line.stop_first_because)}")
+        for change in line.other_volumes:
+            say(f"[red]{line.service}[/red]: {escape(change)}")
         if line.note:
             say(f"[yellow]{line.service}[/yellow]: {escape(line.note)}")
     for note in plan.release_notes:

@@ -216,6 +216,8 @@ def plan(
                 or _started(declaration, seen)
             )
             line = PlannedService(service=name, action=action, because=because, wave=number)
+            if action is PlannedAction.RECREATE and (others := _other_volumes(application, declaration, seen)):
+                line = replace(line, other_volumes=others)
             if fetch is not None and fetch.note and seen:
                 line = replace(line, note=fetch.note)
             line = _interrupted(line, seen, (measured or {}).get(name, ()))
@@ -233,6 +235,7 @@ def plan(
 def plan_id(planned: Plan) -> str:
     """Eight hex digits that name what a plan says: two plans of one id do the same for the same reasons."""
     lines = [f"{line.wave} {line.service} {line.action} {line.because}" for line in planned.services]
+    lines += [f"volumes {line.service} {change}" for line in planned.services for change in line.other_volumes]
     lines += [f"hook {one.when} {one.name} {one.does}" for one in planned.hooks]
     return hashlib.sha256("\n".join([planned.project, *lines]).encode()).hexdigest()[:8]
 
@@ -281,6 +284,25 @@ def _replaced(
     if len(seen) > declaration.replicas:
         return PlannedAction.RECREATE, f"{len(seen)} replicas are there, {declaration.replicas} are declared"
     return None
+
+
+def _other_volumes(
+    application: Application, declaration: ServiceDeclaration, seen: Sequence[ContainerState]
+) -> tuple[str, ...]:
+    """Where a new container would have another volume than the one before, or none: its data would stay behind."""
+    if declaration.inside_of:
+        # It may mount the volumes of another service, which its own declaration does not name.
+        return ()
+    names = {one.key: one.name for one in application.volumes}
+    declared = {one.target.rstrip("/"): one for one in declaration.mounts}
+    found = {}
+    for container in seen:
+        for target, was in container.named_volumes.items():
+            mount = declared.get(target.rstrip("/"))
+            will_be = "" if mount is None else names.get(mount.source, mount.source)
+            if will_be != was:
+                found[target] = f"its data at {target} stay in volume {was}, and it gets {will_be or 'no volume'} there"
+    return tuple(found.values())
 
 
 def _restarted(

@@ -208,6 +208,7 @@ class Startup:
         plan = planned.plan
         if not recorder.steps:
             self._refuse_paused(environment, facts)
+            self._refuse_other_volumes(environment, plan)
         self._record_plan(plan, compared=bool(releases))
         # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
         wanted = self.wanted_plan
@@ -242,6 +243,24 @@ class Startup:
                 advice=f"`docker unpause {names}` lets {'it' if len(paused) == 1 else 'them'} go on, then ask again.",
             )
 
+    def _refuse_other_volumes(self, environment: Environment, plan: Plan) -> None:
+        """Refuse to leave data behind before a person has said that this is wanted, by naming the plan.
+
+        Raises:
+            BadInputError: It names the services and volumes; nothing was touched.
+        """
+        moved = [f"{line.service}: {change}" for line in plan.services for change in line.other_volumes]
+        if not moved or self.wanted_plan is not None:
+            return
+        name, advice = environment.name, "give the volume its `name:` of before in the Compose files"
+        if "source" not in self.recorder.facts:
+            # A sync has no plan to name: its files are there only while it runs.
+            asked, word = ("plan --update", "update") if self.options.update else ("plan", "start")
+            advice += f", or, if you want this: `roas {asked} {name}`, then `roas {word} {name} --plan ID`"
+        raise BadInputError(
+            f"{'; '.join(moved)}. A renamed volume is a new one, so nothing was touched;", advice=f"{advice}."
+        )
+
     async def _warn_of_variables(self, environment: Environment, release: Release | None) -> None:
         if release is not None and (values := await changed_variables(environment, release)):
             log.warning(
@@ -266,6 +285,8 @@ class Startup:
                 environment, application, str(facts.compose_version), replace(self.options, fetched=True)
             )
             fetched = replace(fetched, plan=self._narrowed(application, fetched.plan))
+            if not recorder.steps:
+                self._refuse_other_volumes(environment, fetched.plan)
             surprising = unplanned(plan, fetched.plan)
             if surprising and self.wanted_plan is not None and not recorder.steps:
                 raise PlanChangedError(

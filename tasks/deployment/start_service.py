@@ -235,7 +235,7 @@ async def until_proven(
         if time.monotonic() - told >= _TELL_EVERY_SECONDS:
             told = time.monotonic()
             redactor = await asyncio.to_thread(redactor_of, attempt.environment)
-            log.info("%s: still waiting after %.0f s: %s", name, told - began, redactor.text(why))
+            log.info("%s has been awaited for %.0f s: %s", name, told - began, redactor.text(why))
         if time.monotonic() > until:
             raise StartFailedError(
                 f"{name}: it was not up after {deadline_seconds:.0f} s: {why}",

@@ -82,7 +82,7 @@ async def test_a_cancelled_wait_for_a_refused_login_says_so(place: Place, caplog
     compose.write_text(compose.read_text().replace('echo "$$PASSWORD" >', "echo another >"))
     told = threading.Event()
     heard = logging.Handler()
-    heard.emit = lambda record: told.set() if "db: still waiting after" in record.getMessage() else None  # type: ignore[method-assign]
+    heard.emit = lambda record: told.set() if "db has been awaited for" in record.getMessage() else None  # type: ignore[method-assign]
     logging.getLogger("roas").addHandler(heard)
     with caplog.at_level(logging.INFO, "roas"):
         running = asyncio.create_task(startup("test", return_state=True))

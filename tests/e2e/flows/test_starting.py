@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from typing import Any
 
@@ -10,9 +11,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 
 from adapters.snapshots.own_pauses import OwnPauses
+from core.deployment.plan import plan_id
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from models.results import OperationResult, ServiceStart
+from tasks.deployment.services import read_plan
+from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import IMAGE, Place, well
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -83,6 +87,29 @@ async def test_an_update_of_other_services_leaves_what_is_paused_also_where_it_i
     assert (state_of(place, "base"), state_of(place, "top")) == ("paused", "running")
     with place.stores() as stores:
         assert "undo_failed" not in stores.operations.history(environment="test")[0].details
+
+
+async def test_a_renamed_volume_replaces_no_data_before_a_person_confirms_the_plan(place: Place) -> None:
+    def declare(volume: str) -> None:
+        place.declare(well("base", volumes=f"['{volume}:/data']"))
+        compose = place.folder / "compose.yaml"
+        compose.write_text(f"{compose.read_text()}\nvolumes: {{{volume}: {{}}}}\n")
+
+    declare("orders")
+    await started(place)
+    declare("purchases")
+
+    reason, details = await failed(place)
+
+    old, new = (f"{place.project}_{name}" for name in ("orders", "purchases"))
+    assert reason.startswith(f"base: its data at /data stay in volume {old}, and it gets {new} there.")
+    assert "then `roas start test --plan ID`" in details["advice"]
+    mounts = ("inspect", "-f", "{{(index .Mounts 0).Name}}", place.container("base"))
+    assert docker(*mounts) == old
+
+    confirmed = plan_id(await asyncio.to_thread(lambda: read_plan(find_environment("test"))))
+    assert (await startup("test", plan=confirmed, return_state=True)).is_completed()
+    assert docker(*mounts) == new
 
 
 async def test_a_start_lets_go_on_what_a_killed_snapshot_paused(place: Place) -> None:

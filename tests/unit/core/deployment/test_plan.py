@@ -13,6 +13,7 @@ from core.deployment.plan import (
     cycle,
     dangling,
     plan,
+    plan_id,
     start_deadline,
     start_waves,
     stop_waves,
@@ -21,8 +22,11 @@ from models.compose import (
     Application,
     DependsOn,
     HealthcheckDeclaration,
+    Mount,
+    MountKind,
     PlannedAction,
     ServiceDeclaration,
+    VolumeDeclaration,
 )
 from models.containers import ContainerState
 from models.environments import Environment
@@ -209,6 +213,20 @@ def test_what_a_person_paused_is_left_so() -> None:
     planned = plan(BOT, seen_instead(container("bot", state="paused")), IMAGES, {"bot": ["/etc/bot.yml"]})
     assert not planned.changes
     assert "is paused, and left so (docker unpause" in planned.of("bot").because
+
+
+def test_a_renamed_volume_is_said_and_part_of_the_plan_s_id() -> None:
+    mount = Mount(kind=MountKind.VOLUME, target="/data/", source="new")
+    bot = replace(BOT.services["bot"], mounts=(mount,))
+    volumes = (VolumeDeclaration(key="new", name="app_new"), VolumeDeclaration(key="old", name="app_old"))
+    application = replace(BOT, services={**BOT.services, "bot": bot}, volumes=volumes)
+    before = container("bot", config_hash="b" * 64, named_volumes={"/data": "app_old"})
+    kept = replace(bot, mounts=(replace(mount, source="old"),))
+    renamed = plan(application, seen_instead(before), IMAGES)
+    same = plan(replace(application, services={**BOT.services, "bot": kept}), seen_instead(before), IMAGES)
+    assert renamed.of("bot").other_volumes == ("its data at /data stay in volume app_old, and it gets app_new there",)
+    assert not same.of("bot").other_volumes
+    assert plan_id(renamed) != plan_id(same)
 
 
 def test_a_service_without_container_is_created() -> None:
