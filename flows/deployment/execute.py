@@ -89,6 +89,10 @@ async def start_in_order(
     proven_before = frozenset[str]()
     with suppress(StoreError):
         proven_before = frozenset(name for one in await proven_releases(environment.name) for name in one.hashes)
+    # One without a container may have lost its data too, and one with another volume has none yet.
+    proven_before -= {
+        one.service for one in planned.services if one.action is PlannedAction.CREATE or one.other_volumes
+    }
     async with (
         start_progress(environment.name, application.services, recorder.redactor) as progress,
         watch_project(environment) as watch,
