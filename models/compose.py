@@ -84,6 +84,7 @@ class ServiceDeclaration:
     `awaited`: another service waits for this one to finish. `one_shot`: exit code 0 means done, because it
     is awaited or because nothing (restart policy, health check, published port) says that it is to stay up.
     `update_order` is that of deploy.update_config. `fixed_address` is an address or MAC address that the file chooses.
+    `program` is the id of the program that it is recognised to run, as patterns/programs/programs.yaml names it.
     """
 
     name: str
@@ -124,6 +125,7 @@ class ServiceDeclaration:
     config_hash: str = ""
     awaited: bool = False
     one_shot: bool = False
+    program: str = ""
 
     @property
     def restarts(self) -> bool:

@@ -25,7 +25,7 @@ from adapters.compose.parsing import (
 from adapters.compose.program import compose_program
 from adapters.compose.sources import read_sources
 from adapters.compose.template import complete_template, first_difference, without_defaults
-from adapters.compose.traits import service_traits
+from adapters.compose.traits import recognised, service_traits
 from adapters.compose.variables import plain_env_files, variables_of
 from adapters.git.places import current_checkout
 from adapters.host.private_files import check_regular, read_regular
@@ -66,7 +66,7 @@ class ComposeCli:
         # Hashed as rendered: what comes from env_file then counts, as it does in the containers' labels.
         hashing = self._run(["config", "--hash", "*"], rendered=self_contained(rendered))
         hashes = dict(line.split(maxsplit=1) for line in hashing[0].splitlines() if line.strip())
-        return parse_application(document, hashes, warnings(err, self._redactor()))
+        return recognised(parse_application(document, hashes, warnings(err, self._redactor())), document)
 
     def template(self) -> dict[str, Any]:
         """Merge the files into one document that names its variables and env_files but holds none of their values.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,8 +17,10 @@ from adapters.programs import shipped_programs
 from core.adoption.commands import listen_address, read_command, says_worker
 from core.adoption.dockerfile import BuiltImage, read_dockerfile
 from core.adoption.hosts import hosts_named
+from core.adoption.recognise import recognise
 from core.errors.redact import is_no_value, is_secret_name
 from models.adoption import CheckedAddress, PasswordFile, ServiceTraits
+from models.compose import Application
 
 _LOCAL_URL = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?::(\d{1,5}))?(/[\w./~%-]*)?")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?[-?][^}]*)?\}|([A-Za-z_]\w*))")
@@ -58,6 +61,20 @@ def _said(body: Mapping[str, Any]) -> str:
     """Where a service may name others: its variables and its command."""
     values = [str(value or "") for value in (body.get("environment") or {}).values()]
     return " ".join([*values, *_words(body.get("entrypoint")), *_words(body.get("command"))])
+
+
+def recognised(application: Application, document: Mapping[str, Any]) -> Application:
+    """The application of a rendered document, with the program that each service is recognised to run."""
+    traits = service_traits(document, ())
+    found = {
+        name: recognise(one, traits.get(name, ServiceTraits()), shipped_programs())
+        for name, one in application.services.items()
+    }
+    services = {
+        name: one if (known := found[name]) is None else replace(one, program=known.program.id)
+        for name, one in application.services.items()
+    }
+    return replace(application, services=services)
 
 
 def _traits(

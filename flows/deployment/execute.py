@@ -40,6 +40,7 @@ from models.records import Release
 from models.results import ServiceStart
 from tasks.deployment.operations import record_health
 from tasks.deployment.progress import StartProgress, start_progress
+from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import inspect_release, keep_release
 from tasks.deployment.services import (
     inspect_application,
@@ -79,7 +80,7 @@ async def start_in_order(
 
     Raises:
         StartFailedError: A required service did not come up; the error names the root failure, since others
-            are often its consequence.
+            are often its consequence. Or a proxy does not follow a service that has another address.
     """
     services = application.services.values()
     injecting = any(service.injects_files for service in services)
@@ -108,6 +109,7 @@ async def start_in_order(
         finally:
             start.report()
     start.judge()
+    await start.settle_proxies()
     return start.results()
 
 
@@ -197,9 +199,14 @@ class _StartExecution:
     _reached: dict[tuple[str, DependencyCondition], asyncio.Event] = field(default_factory=dict)
     _ended: dict[str, asyncio.Event] = field(default_factory=dict)
     _runs: dict[str, UUID] = field(default_factory=dict)
+    _proxies: ProxyFollower = field(init=False)
+    _following: list[asyncio.Task[None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         names = self.application.services
+        self._proxies = ProxyFollower(
+            environment=self.environment, application=self.application, since=self.recorder.started_at
+        )
         self._reached = {(name, milestone): asyncio.Event() for name in names for milestone in MILESTONES}
         self._ended = {name: asyncio.Event() for name in names}
 
@@ -231,6 +238,15 @@ class _StartExecution:
     def awaited(self) -> dict[str, str]:
         """What is being brought up, and why it is still waited for."""
         return {name: why for name, why in self._journal.standing.items() if not self._ended[name].is_set()}
+
+    async def settle_proxies(self) -> None:
+        """Wait until the proxies of all services that were started have their addresses.
+
+        Raises:
+            StartFailedError: One did not reload.
+        """
+        await asyncio.gather(*self._following)
+        await self._proxies.settle()
 
     def report(self) -> None:
         """Put into the record, the log and the UI how long each service waited and took."""
@@ -398,6 +414,11 @@ class _StartExecution:
     def _reach(self, name: str, milestone: DependencyCondition) -> None:
         self._reached[name, milestone].set()
         self.progress.reach(name, milestone)
+        if milestone is DependencyCondition.STARTED:
+            # Its address is known from now on; a proxy that still asks the old one fails until it is told.
+            line = next((one for one in self.plan.services if one.service == name), None)
+            changed = line is not None and line.action is not PlannedAction.KEEP and not line.start_first
+            self._following.append(asyncio.create_task(self._proxies.follow(name, changed=changed)))
 
     async def _keep_evidence(self, services: Sequence[str], reason: str) -> None:
         """Keep the evidence of services that failed, before they are rolled back or replaced."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
-from core.deployment.overlap import proxies_of
+from core.deployment.overlap import proxies_of, wants_overlap
 from core.deployment.plan import start_deadline
 from core.deployment.release import Document
 from flows.deployment.operation import OperationRecorder
@@ -29,6 +28,7 @@ from tasks.deployment.overlap import (
     take_out,
     take_place,
 )
+from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import remove_containers
 from tasks.deployment.services import inspect_application, read_injected_files, stop_containers
 
@@ -57,8 +57,7 @@ async def replace_start_first(
     declaration = application.services[service]
     old_ones = [one for one in await inspect_application(environment) if one.service == service and not one.one_off]
     files = (await read_injected_files(environment, document)).get(service, ()) if declaration.injects_files else ()
-    programs = await asyncio.to_thread(run_programs, environment, application, document)
-    proxies = proxies_of(application, service, environment, programs)
+    proxies = proxies_of(application, service, environment, run_programs(application))
     own = environment.service(service)
     deadline = start_deadline(declaration, environment).total_seconds()
     snapshot = await create_another(environment, service, document)
@@ -114,6 +113,15 @@ async def settle_replacements(
         done = await settle_beside(environment, application, back=back)
         recorder.facts["replacements_settled"] = done
         log.warning("an interrupted replacement: %s", "; ".join(done))
+        proxies = ProxyFollower(environment=environment, application=application, since=recorder.started_at)
+        for service, declaration in application.services.items():
+            if wants_overlap(declaration, environment):
+                await proxies.follow(service)
+        try:
+            await proxies.settle()
+        except RoasError as error:
+            # What follows, perhaps a rollback, must not wait for that.
+            log.warning("%s", await recorder.without_secrets(error))
 
 
 async def _remove_old(

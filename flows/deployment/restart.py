@@ -26,6 +26,7 @@ from models.metrics import Dependency
 from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.operations import record_changes
+from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.services import inspect_application, read_application, read_injected_files
 from tasks.deployment.start_service import StartProof, ask_again, restart_service
 from tasks.monitoring.events import ContainerWatch, watch_project
@@ -51,7 +52,8 @@ async def restart(
 
     Raises:
         BadInputError: A named service is not in the Compose files.
-        StartFailedError: A service did not come back; the ones after it were left as they were.
+        StartFailedError: A service did not come back; the ones after it were left as they were. Or a proxy does not
+            follow one that has another address.
     """
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     async with recorded(OperationType.RESTART, environment, request, on_failure=escalate) as recorder:
@@ -69,8 +71,10 @@ async def restart(
                 container_states=await inspect_application(declared),
                 injected=injected,
                 watch=watch,
+                proxies=ProxyFollower(environment=declared, application=application, since=recorder.started_at),
             )
             await roll.through(wanted, named=bool(services))
+            await roll.proxies.settle()
         health = await judge(recorder, declared, application)
         # Services that were unhealthy before are in the health record; a restart fails by its own services only.
         restarted = {one.service for one in roll.done if not one.kept}
@@ -107,6 +111,7 @@ class _Roll:
     container_states: list[ContainerState]
     injected: dict[str, tuple[InjectedFile, ...]]
     watch: ContainerWatch
+    proxies: ProxyFollower
     done: list[ServiceStart] = field(default_factory=list)
     _proven_at: dict[str, datetime] = field(default_factory=dict)
 
@@ -122,6 +127,7 @@ class _Roll:
             if name in finished:
                 self._proven_at[name] = finished[name]
                 self._keep(name, "was restarted before the interruption")
+                await self.proxies.follow(name, changed=False)
                 continue
             try:
                 if name in wanted:
@@ -166,7 +172,12 @@ class _Roll:
         log.info("%s is being restarted: %s", name, why)
         try:
             proof = await restart_service.with_options(name=name, task_run_name=name)(
-                self.environment, declaration, self.watch, self.injected.get(name, ()), deadline
+                self.environment,
+                declaration,
+                self.watch,
+                self.injected.get(name, ()),
+                deadline,
+                lambda: self.proxies.follow(name),
             )
         except StartFailedError as error:
             failed = StartProof(previous=self._states(name)[0], state="failed", reason=error.what, kept=False, ok=False)

@@ -37,6 +37,7 @@ from models.results import OperationResult, ServiceStart
 from tasks.deployment.images import restore_names
 from tasks.deployment.operations import record_changes
 from tasks.deployment.overlap import decide_overlaps
+from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import (
     changed_variables,
     choose_release,
@@ -305,7 +306,7 @@ async def apply_release(
     if one_by_one:
         images = {one.image: release.images.get(name, "") for name, one in application.services.items()}
         seen = await inspect_application(environment)
-        overlaps = await asyncio.to_thread(decide_overlaps, environment, application, seen, document)
+        overlaps = await asyncio.to_thread(decide_overlaps, environment, application, seen)
         planned = plan(application, seen, images, overlaps=overlaps)
         for line in planned.changes:
             if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE) and not (
@@ -367,6 +368,10 @@ async def _take_back(
     await _note(recorder, left.stop, "stopped")
     await _remove(recorder, environment, application, remove, left.networks, stopped=True)
     back = await put_back(environment, lost) if lost else []
+    proxies = ProxyFollower(environment=environment, application=application, since=recorder.started_at)
+    for service in back:
+        await proxies.follow(service)
+    await proxies.settle()
     said = [
         _said("stopped", (one.service for one in left.stop)),
         _said("removed", (one.service for one in remove if one.service not in back)),

@@ -25,6 +25,7 @@ from core.recovery.policy import (
     without_dependencies,
 )
 from flows.recovery.diagnose import health_now, services_down
+from models.compose import Application
 from models.environments import Environment
 from models.errors import RecordedError, Strategy
 from models.failures import ActionRefusedError, RoasError
@@ -35,6 +36,7 @@ from models.operations import RECOVERY_OF, Runner
 from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
 from models.results import OperationResult
 from tasks.deployment.operations import hold_environment
+from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.services import inspect_application
 from tasks.deployment.start_service import ask_again, wait_until_healthy
 from tasks.errors.redact import redact
@@ -55,6 +57,9 @@ _ROLLBACK = "flows.deployment.rollback.rollback"
 
 _ASK_WITHIN_SECONDS = 20.0
 _DAY = timedelta(days=1)
+_STARTS = frozenset({StepSpec.START, StepSpec.RESTART, StepSpec.RECREATE, StepSpec.JOIN})
+"""Steps after which a service may have another address."""
+
 _CUT_OFF = "its runner ended in the middle of it; it is not done again"
 
 
@@ -312,14 +317,20 @@ class _AttemptJournal:
         return self.execution
 
     async def _do(self, step: PlannedStep) -> str:
+        application = self._case.context.application
         if step.doing is StepSpec.VERIFY:
-            return await wait_until_healthy(
+            proven = await wait_until_healthy(
                 self._case.environment,
-                self._case.context.application,
+                application,
                 step.service,
                 since=self.execution.started_at,
                 while_running=waits_for_itself(self._case.error.verdict),
             )
+            if application is not None:
+                proxies = self._proxies(application)
+                await proxies.follow(step.service, changed=False)
+                await proxies.settle()
+            return proven
         if step.doing is StepSpec.ROLL_BACK and not makes_task_runs():
             asked_by = f"error recovery of {self._case.error.error_id}"
             return await roll_back_in_own_process(self._case.environment.name, step.targets[0], asked_by)
@@ -331,7 +342,15 @@ class _AttemptJournal:
                 compose_files=list(self._case.context.compose_files),
             )
             return f"{result.reason} (deployment {result.deployment_id})"
-        return await STEPS[step.doing](self._step_context, step)
+        done = await STEPS[step.doing](self._step_context, step)
+        if application is not None and step.doing in _STARTS:
+            # What refuses may need another service that is down, too; verification tries again, and tells.
+            await self._proxies(application).follow(step.service)
+        return done
+
+    def _proxies(self, application: Application) -> ProxyFollower:
+        since = self.execution.started_at
+        return ProxyFollower(environment=self._case.environment, application=application, since=since)
 
     def note(self, step: Step) -> None:
         """Add a step to the journal; it replaces the step of the same name and target."""

@@ -15,7 +15,6 @@ from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.probes.run import run_probe
 from adapters.programs import shipped_programs
-from core.adoption.recognise import recognise
 from core.deployment.overlap import (
     RELOADED,
     beside_name,
@@ -30,7 +29,6 @@ from core.deployment.overlap import (
     wants_overlap,
 )
 from core.deployment.release import Document
-from models.adoption import ServiceTraits
 from models.compose import Application, InjectedFile, MountKind, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
@@ -50,40 +48,24 @@ _CHECK_WITHIN = timedelta(seconds=30)
 _SIGNAL_WITHIN = timedelta(seconds=30)
 
 
-def run_programs(
-    environment: Environment, application: Application, document: Document | None = None
-) -> dict[str, RunProgram]:
-    """The recognised program of each service; `document` is a release's configuration, where it is not the files.
-
-    Raises:
-        ComposeError: The Compose files cannot be read.
-    """
-    traits, found = compose_of(environment, document).traits(), {}
-    for name, declaration in application.services.items():
-        known = recognise(declaration, traits.get(name, ServiceTraits()), shipped_programs())
-        if known is not None:
-            one = known.program
-            found[name] = RunProgram(
-                name=one.name, stateful=one.stateful, outside_logins=one.outside_logins, proxy=one.proxy
-            )
-    return found
+def run_programs(application: Application) -> dict[str, RunProgram]:
+    """The recognised program of each service."""
+    known = {one.id: one for one in shipped_programs()}
+    return {
+        name: RunProgram(name=one.name, stateful=one.stateful, outside_logins=one.outside_logins, proxy=one.proxy)
+        for name, declaration in application.services.items()
+        if (one := known.get(declaration.program)) is not None
+    }
 
 
 def decide_overlaps(
     environment: Environment,
     application: Application,
     container_states: Sequence[ContainerState],
-    document: Document | None = None,
 ) -> dict[str, OverlapDecision]:
-    """Whether each service that should be replaced start-first can be.
-
-    `document` is a release's configuration that `application` declares, where it is not the files.
-
-    Raises:
-        ComposeError: The Compose files cannot be read.
-    """
+    """Whether each service that should be replaced start-first can be."""
     wanted = [name for name, one in application.services.items() if wants_overlap(one, environment)]
-    programs = run_programs(environment, application, document) if wanted else {}
+    programs = run_programs(application) if wanted else {}
     found = {name: decide_overlap(application, name, environment, container_states, programs) for name in wanted}
     for name, one in found.items():
         if one.possible:
@@ -303,20 +285,53 @@ def _give_names_back(
     return bool(lost)
 
 
-@task(name="reload the proxies", task_run_name="reload {proxies}", **EFFECT)
-async def reload_proxies(environment: Environment, proxies: Mapping[str, str]) -> list[str]:
-    """Make proxies that keep addresses ask for them again; returns which. `proxies` are their kinds by service.
+def proxies_to_reload(environment: Environment, application: Application, service: str) -> dict[str, str]:
+    """The kind of each proxy that passes requests on to a service and keeps addresses until it is reloaded."""
+    if service not in application.services:
+        return {}
+    found = proxies_of(application, service, environment, run_programs(application))
+    return {name: kind for name, kind in found.items() if kind in RELOADED}
+
+
+async def reload_after_start(
+    environment: Environment, service: str, proxies: Mapping[str, str], since: datetime | None
+) -> list[str]:
+    """Reload the proxies of a service whose containers were started; returns which.
+
+    With `since` only where one was started after that, and only proxies that have run for longer than it has.
 
     Raises:
-        StartFailedError: One did not reload, so it would go on with the old addresses.
+        StartFailedError: One did not reload.
+        EngineError: The engine did not answer, or refused.
+    """
+    if since is None:
+        return await reload_proxies(environment, proxies)
+    seen = await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project, service)
+    started = [one.started_at for one in seen if one.state == "running" and one.started_at and not one.one_off]
+    if max(started, default=since) <= since:
+        return []
+    return await reload_proxies(environment, proxies, max(started))
+
+
+@task(name="reload the proxies", task_run_name="reload {proxies}", **EFFECT)
+async def reload_proxies(
+    environment: Environment, proxies: Mapping[str, str], before: datetime | None = None
+) -> list[str]:
+    """Make proxies that keep addresses ask for them again; returns which. `proxies` are their kinds by service.
+
+    With `before` only containers that were started before then. All are tried before one that refuses is told.
+
+    Raises:
+        StartFailedError: One did not reload, so it goes on with the old addresses.
     """
     engine, reloaded = engine_of(environment), []
+    refused: StartFailedError | None = None
     for name, kind in proxies.items():
         if kind not in RELOADED:
             continue
         containers = await asyncio.to_thread(engine.containers.inspect_project, environment.project, name)
         for one in containers:
-            if one.state != "running" or one.one_off:
+            if one.state != "running" or one.one_off or (before and one.started_at and one.started_at >= before):
                 continue
             own = await asyncio.to_thread(engine.beside.command, one.container_id)
             try:
@@ -326,12 +341,15 @@ async def reload_proxies(environment: Environment, proxies: Mapping[str, str]) -
             except TimeoutError as error:
                 exit_code, printed = 1, str(error)
             if exit_code != 0:
-                raise StartFailedError(
+                refused = refused or StartFailedError(
                     f"{name} did not reload: {printed.strip()[:300]}",
                     advice=f"correct its configuration: docker exec {one.name} nginx -t",
                     service=name,
                 )
+                continue
             reloaded.append(name)
+    if refused is not None:
+        raise refused
     return reloaded
 
 

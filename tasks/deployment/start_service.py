@@ -254,10 +254,12 @@ async def restart_service(
     watch: ContainerWatch,
     files: Sequence[InjectedFile],
     deadline_seconds: float,
+    started: Callable[[], Awaitable[None]] | None = None,
 ) -> StartProof:
     """Restart a service's containers, those that serve one after the other, each proven before the next.
 
-    `files` go into a container that was never started. `deadline_seconds` is for each to become healthy.
+    `files` go into a container that was never started. `deadline_seconds` is for each to become healthy. `started` is
+    called each time that some run again, before they are proven.
 
     Raises:
         StartFailedError: One did not come up, or did not hold; those after it were left as they were.
@@ -275,6 +277,8 @@ async def restart_service(
         await asyncio.gather(
             *(asyncio.to_thread(_restart, engine, one, declaration.stop_grace_period, files) for one in group)
         )
+        if started is not None:
+            await started()
         with span(f"prove {declaration.name}", environment=environment.name, service=declaration.name):
             seen = await until_proven(attempt, watch, deadline_seconds)
     verdict = attempt.verdict(seen)

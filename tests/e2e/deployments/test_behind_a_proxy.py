@@ -1,0 +1,97 @@
+"""A proxy that keeps addresses follows a service whose address changes, in every operation that changes it."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from flows.deployment.restart import restart
+from flows.deployment.rollback import rollback
+from flows.deployment.startup import startup
+from flows.deployment.update import update
+from flows.recovery.error_recovery import error_recovery
+from tests.e2e.flows.conftest import Place, end, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.e2e.flows.test_actions import ZEBRA
+from tests.support.fronts import IMAGE, build_image, fronted
+from tests.support.ports import free_port
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image() -> Iterator[None]:
+    build_image()
+    return
+
+
+def declare(place: Place, port: int, version: str = "1", *, order: str = "stop-first") -> None:  # noqa: F811
+    """A service behind an nginx that is healthy as long as it runs, whatever it answers."""
+    text = fronted(place.folder, "nginx", port, version=version, order=order)
+    text = text.replace("[CMD, curl, -fs, 'http://127.0.0.1:8080/']", "[CMD, test, -e, /tmp/nginx.pid]")
+    place.declare(text, services="{web: {drain_seconds: 0}}")
+
+
+def answer(port: int) -> str:
+    """What a client gets through the proxy: status and text."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", "/")
+        answered = connection.getresponse()
+        return f"{answered.status} {answered.read().decode()[:40]}"
+    finally:
+        connection.close()
+
+
+def take_address(place: Place) -> None:  # noqa: F811
+    """End the service, and let another container of the project have its address."""
+    end(place)
+    labels = [f"com.docker.compose.{one}" for one in (f"project={place.project}", "service=other", "oneoff=True")]
+    marks = [word for label in labels for word in ("--label", label)]
+    command = ["docker", "run", "--detach", "--init", "--network", f"{place.project}_default", *marks]
+    subprocess.run([*command, IMAGE, "sleep", "600"], check=True, capture_output=True)
+
+
+async def test_a_proxy_follows_a_service_that_is_replaced_stop_first_after_start_first(place: Place) -> None:  # noqa: F811
+    port = free_port()
+    declare(place, port)
+    await startup("test")
+    assert answer(port) == "200 1"
+    declare(place, port, "2", order="start-first")
+    await update("test")
+    assert answer(port) == "200 2"
+
+    declare(place, port, "3")
+    await update("test")
+
+    assert answer(port) == "200 3"
+    await rollback("test")
+    assert answer(port) == "200 2"
+
+
+@pytest.mark.parametrize("operation", ["start", "restart"])
+async def test_a_proxy_follows_a_service_that_comes_back_with_another_address(place: Place, operation: str) -> None:  # noqa: F811
+    port = free_port()
+    declare(place, port)
+    await startup("test")
+    take_address(place)
+
+    await (startup("test") if operation == "start" else restart("test", services=["web"]))
+
+    assert answer(port) == "200 1"
+
+
+async def test_a_proxy_follows_a_service_that_recovery_makes_anew(place: Place) -> None:  # noqa: F811
+    port = free_port()
+    declare(place, port)
+    await startup("test")
+    take_address(place)
+    with place.stores() as stores:
+        stores.patterns.put(ZEBRA)
+
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+
+    assert outcome.success, outcome.reason
+    assert answer(port) == "200 1"
