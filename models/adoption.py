@@ -29,6 +29,28 @@ class Login(BaseModel):
     open_value: str | None = None
 
 
+class ConfigurationCheck(BaseModel):
+    """How a program checks its own configuration, without serving.
+
+    `options` are those of its command that name the file; it stands for FILE in `with_file`, the command of the check.
+    `without_file` is the command where its own names none; without it there is then no check. A file whose path does
+    not match `files` is not checked. `through_entrypoint`: the image's docker-entrypoint.sh prepares the configuration
+    first. `reasons` find in the output why it is refused, the first one first, and `unknown` what says nothing of the
+    configuration, such as that another service is down.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    options: tuple[str, ...]
+    with_file: tuple[str, ...]
+    without_file: tuple[str, ...] = ()
+    files: str = ""
+    through_entrypoint: bool = False
+    reasons: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    source: str = Field(description="Where it is documented.")
+
+
 class Program(BaseModel):
     """One program as patterns/programs/programs.yaml describes it: how it is recognised, and what fits it.
 
@@ -77,6 +99,7 @@ class Program(BaseModel):
     outside_logins: bool = False
     stateful: bool = Field(default=False, description="It keeps data, so two of it must not run at once.")
     proxy: str = Field(default="", description="The kind of proxy it is: it passes requests on to other services.")
+    configuration: ConfigurationCheck | None = None
     source: str = Field(description="Where its check is documented.")
 
 

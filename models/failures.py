@@ -81,6 +81,11 @@ class ImageFetchError(ComposeError):
 class ValidationFailedError(RoasError):
     """The environment has critical findings: nothing was touched."""
 
+    def __init__(self, what: str, *, advice: str = "", service: str | None = None) -> None:
+        """Carry the service that it is about, for the error record, where it is one."""
+        super().__init__(what, advice=advice)
+        self.service = service
+
 
 class StartFailedError(RoasError):
     """A service did not start; the message names it and the condition that was awaited."""

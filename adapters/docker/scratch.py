@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,16 +29,35 @@ def scratch_container(
     Raises:
         EngineError: The engine cannot make it.
     """
-    body = scratch_body(original.reported, label)
+    with made_of(engine, original, scratch_body(original.reported, label), None, files) as container:
+        yield container
+
+
+@contextmanager
+def made_of(
+    engine: DockerEngine,
+    original: ContainerSnapshot,
+    body: dict[str, Any],
+    name: str | None,
+    files: Sequence[InjectedFile],
+) -> Iterator[str]:
+    """A container that the engine makes of a request, which is not started and is removed at the end.
+
+    Raises:
+        EngineError: The engine cannot make it.
+    """
     with engine.translate_errors(f"making a copy of container {original.name}"):
-        container = str(engine.changing.create_container_from_config(body, None)["Id"])
+        if name is not None:
+            with suppress(NotFound):
+                engine.changing.remove_container(name, v=True, force=True)
+        container = str(engine.changing.create_container_from_config(body, name)["Id"])
     try:
         with engine.translate_errors(f"preparing a copy of container {original.name}"):
             for file in files:
                 engine.containers.put_file(container, file)
         yield container
     finally:
-        with engine.translate_errors("removing a container for a rehearsal"), suppress(NotFound):
+        with engine.translate_errors(f"removing a copy of container {original.name}"), suppress(NotFound):
             engine.changing.remove_container(container, v=True, force=True)
 
 
@@ -62,6 +81,35 @@ def scratch_body(reported: dict[str, Any], label: tuple[str, str]) -> dict[str, 
         "Volumes": fresh,
         "HostConfig": {name: host[name] for name in _KEPT if host.get(name)}
         | {"Mounts": kept, "NetworkMode": "none", "RestartPolicy": {"Name": "no"}},
+    }
+
+
+def checking_body(
+    reported: dict[str, Any], label: tuple[str, str], image: str, command: Sequence[str], names: Sequence[str]
+) -> dict[str, Any]:
+    """The engine's request for a copy that runs a command: it may read all that the original mounts, and write nothing.
+
+    `image` takes the place of the original's. The `names` of other services mean the copy itself.
+    """
+    body = scratch_body(reported, label)
+    mounts = [
+        {
+            "Type": one["Type"],
+            "Source": one["Name"] if one["Type"] == "volume" else one["Source"],
+            "Target": one["Destination"],
+            "ReadOnly": True,
+        }
+        for one in reported.get("Mounts") or ()
+        if one["Type"] in ("bind", "volume")
+    ]
+    host = body["HostConfig"] | {"Mounts": mounts, "ExtraHosts": [f"{name}:127.0.0.1" for name in names]}
+    return body | {
+        "Image": image,
+        "Entrypoint": list(command[:1]),
+        "Cmd": list(command[1:]),
+        "Healthcheck": {"Test": ["NONE"]},
+        "Volumes": {},
+        "HostConfig": host,
     }
 
 

@@ -38,6 +38,7 @@ from models.health import UNHEALTHY_STATES, Health, HealthReport, ServiceHealth
 from models.operations import INTERRUPTION_SECONDS, OperationStep
 from models.records import Release
 from models.results import ServiceStart
+from tasks.deployment.configuration import refuse_to_restart
 from tasks.deployment.operations import record_health
 from tasks.deployment.progress import StartProgress, start_progress
 from tasks.deployment.proxies import ProxyFollower
@@ -85,6 +86,8 @@ async def start_in_order(
     services = application.services.values()
     injecting = any(service.injects_files for service in services)
     files = await read_injected_files(environment, document) if injecting else {}
+    # What a plan restarts was asked for its configuration before anything was touched.
+    cautious = planned is None
     if planned is None:
         planned = plan(application, await inspect_application(environment))
     proven_before = frozenset[str]()
@@ -99,7 +102,17 @@ async def start_in_order(
         watch_project(environment) as watch,
     ):
         start = _StartExecution(
-            recorder, environment, application, files, planned, progress, watch, replaced_since, turns, proven_before
+            recorder,
+            environment,
+            application,
+            files,
+            planned,
+            progress,
+            watch,
+            replaced_since,
+            turns,
+            proven_before,
+            cautious,
         )
         try:
             await asyncio.gather(*(start.one(service) for service in services))
@@ -181,7 +194,10 @@ class _Waits:
 
 @dataclass(slots=True)
 class _StartExecution:
-    """One start while it runs: who has reached which milestone."""
+    """One start while it runs: who has reached which milestone.
+
+    `cautious`: a program that runs is asked for its configuration before it is restarted.
+    """
 
     recorder: OperationRecorder
     environment: Environment
@@ -193,6 +209,7 @@ class _StartExecution:
     replaced_since: float | None = None
     turns: Turns | None = None
     proven_before: frozenset[str] = frozenset()
+    cautious: bool = False
     _journal: ProbeJournal = field(default_factory=ProbeJournal)
     _began: float = field(default_factory=time.monotonic)
     _results: dict[str, ServiceStart] = field(default_factory=dict)
@@ -353,6 +370,8 @@ class _StartExecution:
         # Known beforehand, so that a run can name the runs it came after while they still go on.
         self._runs[name] = uuid4()
         try:
+            if order.restart_because is not None and self.cautious:
+                await refuse_to_restart(self.environment, self.application, name, recorder.deployment_id)
             if self.turns is not None:
                 await self._take_turn(self.turns, declaration)
             proof = await call_as(

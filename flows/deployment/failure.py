@@ -47,7 +47,7 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
     error = failure.error
     if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):
         return None
-    service = error.service if isinstance(error, StartFailedError) else None
+    service = error.service if isinstance(error, StartFailedError | ValidationFailedError) else None
     announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)
     if failure.cancelled and recorder.environment is not None:
         # What the person saw who cancelled it may be the cause, and the rollback replaces it.

@@ -25,6 +25,7 @@ from models.health import UNHEALTHY_STATES
 from models.metrics import Dependency
 from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
+from tasks.deployment.configuration import refuse_to_restart
 from tasks.deployment.operations import record_changes
 from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.services import inspect_application, read_application, read_injected_files
@@ -171,6 +172,7 @@ class _Roll:
         deadline = start_deadline(declaration, self.environment).total_seconds()
         log.info("%s is being restarted: %s", name, why)
         try:
+            await refuse_to_restart(self.environment, self.application, name, self.recorder.deployment_id)
             proof = await restart_service.with_options(name=name, task_run_name=name)(
                 self.environment,
                 declaration,

@@ -34,6 +34,7 @@ from models.health import HealthReport
 from models.operations import FOUND, OperationType
 from models.records import Release
 from models.results import OperationResult, ServiceStart
+from tasks.deployment.configuration import refuse_broken_proxies
 from tasks.deployment.images import restore_names
 from tasks.deployment.operations import record_changes
 from tasks.deployment.overlap import decide_overlaps
@@ -94,6 +95,7 @@ async def rollback(
         BadInputError: None differs from what runs.
         ReleaseError: The release cannot be applied any more.
         StartFailedError: A service of it did not come up; or it serves, and a hook that checks it failed.
+        ValidationFailedError: A proxy that runs refuses its configuration, so it could not follow; nothing was touched.
     """
     undo = StartRollback()
     data = RollbackOfData(undo) if with_data else None
@@ -106,6 +108,8 @@ async def rollback(
         application = await read_application(declared)
         if data is not None:
             await data.data.take_up(recorder, application)
+        if recorder.reported(FOUND) is None:
+            await refuse_broken_proxies(declared, application, recorder.deployment_id)
         wanted = await _choose(recorder, undo, declared, application, release, with_data=with_data)
         async with pinned_to(recorder, declared, wanted, asked_by):
             recorder.refuse_to_go_forward()

@@ -44,6 +44,7 @@ from models.operations import FOUND, OperationType
 from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.validation import Facts, ValidationResult
+from tasks.deployment.configuration import refuse_broken_configurations
 from tasks.deployment.hooks import end_left_hooks
 from tasks.deployment.images import fetch_images, image_names, keep_equal_images, leave_images
 from tasks.deployment.operations import record_validation
@@ -300,6 +301,10 @@ class Startup:
                 )
             plan = replace(fetched.plan, fetches=plan.fetches)
             self._record_plan(plan, compared=self._found[1] is not None)
+        if recorder.reported(FOUND) is None:
+            await refuse_broken_configurations(
+                environment, application, plan, facts.container_states, recorder.deployment_id
+            )
         update = self._context(environment, application, plan)
         if update is not None and plan.changes and not failed_before:
             self.rollback.keep_names(await remember_hook_images(update))
@@ -402,7 +407,8 @@ class Startup:
     def refused(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""
         validation, recovery = self._validation, self.recorder.recovery
-        errors = tuple(check.finding for check in validation.critical) if validation else (why,)
+        errors = tuple(check.finding for check in validation.critical) if validation else ()
+        errors = errors or (why,)
         return self.recorder.result(why, success=False, validation=validation, errors=errors, recovery=recovery)
 
     def result(self) -> OperationResult:

@@ -35,6 +35,7 @@ from models.metrics import DependencyType
 from models.operations import RECOVERY_OF, Runner
 from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
 from models.results import OperationResult
+from tasks.deployment.configuration import refuse_to_restart
 from tasks.deployment.operations import hold_environment
 from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.services import inspect_application
@@ -342,6 +343,8 @@ class _AttemptJournal:
                 compose_files=list(self._case.context.compose_files),
             )
             return f"{result.reason} (deployment {result.deployment_id})"
+        if application is not None and step.doing in (StepSpec.RESTART, StepSpec.RECREATE):
+            await refuse_to_restart(self._case.environment, application, step.service, self._case.error.error_id)
         done = await STEPS[step.doing](self._step_context, step)
         if application is not None and step.doing in _STARTS:
             # What refuses may need another service that is down, too; verification tries again, and tells.

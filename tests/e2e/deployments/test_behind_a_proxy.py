@@ -13,6 +13,7 @@ from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from flows.recovery.error_recovery import error_recovery
+from models.failures import StartFailedError, ValidationFailedError
 from tests.e2e.flows.conftest import Place, end, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_actions import ZEBRA
 from tests.support.fronts import IMAGE, build_image, fronted
@@ -95,3 +96,71 @@ async def test_a_proxy_follows_a_service_that_recovery_makes_anew(place: Place) 
 
     assert outcome.success, outcome.reason
     assert answer(port) == "200 1"
+
+
+def break_configuration(place: Place) -> None:  # noqa: F811
+    file = place.folder / "conf" / "nginx.conf"
+    file.write_text(file.read_text().replace("proxy_connect_timeout 2s;", "proxy_connect_timeout_of 2s;"))
+
+
+def started_at(place: Place) -> str:  # noqa: F811
+    command = ["docker", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container("front")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+async def test_an_update_is_refused_where_the_proxy_refuses_its_configuration(place: Place) -> None:  # noqa: F811
+    port = free_port()
+    declare(place, port)
+    await startup("test")
+    before = started_at(place)
+    declare(place, port, "2")
+    break_configuration(place)
+
+    refused = await update("test", return_state=True)
+
+    assert refused.is_failed()
+    assert "front: its configuration is not valid: " in (refused.message or "")
+    assert 'unknown directive "proxy_connect_timeout_of"' in (refused.message or "")
+    with pytest.raises(ValidationFailedError, match="front"):
+        await rollback("test")
+    with pytest.raises(StartFailedError, match=r"front: its configuration is not valid.*it was not restarted"):
+        await restart("test", services=["front"])
+    assert (answer(port), started_at(place)) == ("200 1", before)
+    with place.stores() as stores:
+        assert stores.releases.failed("test") == []
+        errors = stores.errors.latest("test")
+    assert {(one.service, str(one.verdict.category)) for one in errors} == {("front", "service_config_invalid")}
+    assert place.containers() == ["front", "web"]
+
+
+@pytest.mark.parametrize(
+    ("front", "file", "nonsense"),
+    [
+        ("nginx", "nginx.conf", "nonsense on;"),
+        ("haproxy", "haproxy.cfg", "frontend front\n  nonsense on\n"),
+        ("caddy", "Caddyfile", ":8080 {\n  nonsense on\n}\n"),
+    ],
+)
+async def test_a_start_is_refused_where_a_mounted_configuration_is_not_valid(
+    place: Place,  # noqa: F811
+    front: str,
+    file: str,
+    nonsense: str,
+) -> None:
+    port = free_port()
+    place.declare(fronted(place.folder, front, port))
+    await startup("test")
+    before, good = started_at(place), (place.folder / "conf" / file).read_text()
+    (place.folder / "conf" / file).write_text(nonsense)
+
+    refused = await startup("test", return_state=True)
+
+    assert refused.is_failed()
+    assert "front: its configuration is not valid: " in (refused.message or "")
+    assert "nonsense" in (refused.message or "")
+    assert (answer(port), started_at(place)) == ("200 1", before)
+    (place.folder / "conf" / file).write_text(f"# Another comment.\n{good}")
+    await startup("test")
+    assert answer(port) == "200 1"
+    assert started_at(place) != before
+    assert place.containers() == ["front", "web"]

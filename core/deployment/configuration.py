@@ -1,0 +1,91 @@
+"""Judge what a program itself says of its configuration, before it is reloaded, restarted or replaced."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+
+from core.common.safe_text import printable
+from models.adoption import ConfigurationCheck
+from models.compose import Plan, PlannedAction
+from models.containers import ContainerState
+
+
+class ReadAnew(StrEnum):
+    """How a program comes to read its configuration anew.
+
+    One that is reloaded reads what its container has mounted since it was started; one that is restarted what is
+    mounted then, which is another file where an editor replaced it; one that is replaced also has another image.
+    """
+
+    RELOADED = "reloaded"
+    RESTARTED = "restarted"
+    REPLACED = "replaced"
+
+
+FILE = "FILE"
+"""Stands in a check for the configuration file that the program was started with."""
+
+_OF_THE_PLACE = re.compile(r"(?i)read-only file system|permission denied|operation not permitted")
+"""Where a check is run may forbid it what the program itself may do."""
+
+_NO_PROGRAM = frozenset({126, 127})
+_LONGEST = 300
+
+
+def check_command(check: ConfigurationCheck, command: Sequence[str]) -> tuple[str, ...]:
+    """The command that checks the configuration of a program; empty where it is not known which file that is.
+
+    `command` is the one that the program was started with.
+    """
+    words = [part for one in command for part in one.split()]
+    named = {
+        after for word, after in itertools.pairwise(words) if word in check.options and not after.startswith("-")
+    } | {word.removeprefix(f"{option}=") for word in words for option in check.options if word.startswith(f"{option}=")}
+    if not named:
+        return check.without_file
+    if len(named) > 1 or not all(re.search(check.files, one) for one in named):
+        return ()
+    (file,) = named
+    return tuple(word.replace(FILE, file) for word in check.with_file)
+
+
+def refusal(check: ConfigurationCheck, exit_code: int, output: str) -> str:
+    """Why a program refuses its configuration, in its own words; empty where it does not, or that is not known.
+
+    What other services answer, and what the place of the check forbids, says nothing of the configuration.
+    """
+    text = printable(output).strip()
+    if exit_code == 0 or exit_code in _NO_PROGRAM or not text or _OF_THE_PLACE.search(text):
+        return ""
+    if any(re.search(one, text) for one in check.unknown):
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # What stands before it, such as the time, differs each time.
+    found = (line[match.start() :] for one in check.reasons for line in lines if (match := re.search(one, line)))
+    return next(found, lines[-1])[:_LONGEST]
+
+
+def to_check(
+    planned: Plan, seen: Sequence[ContainerState], hashes: Mapping[str, str], reloaded: Collection[str]
+) -> dict[str, ReadAnew]:
+    """The services that run and whose program will read its configuration anew by what is planned.
+
+    `hashes` are the declared configuration hashes by service, and `reloaded` the proxies of what changes. A container
+    that the file declares otherwise than it is cannot be copied to try it.
+    """
+    found: dict[str, ReadAnew] = {}
+    for line in planned.services:
+        mine = [one for one in seen if one.service == line.service and not one.one_off and one.up]
+        if not mine:
+            continue
+        if line.action is PlannedAction.RESTART:
+            found[line.service] = ReadAnew.RESTARTED
+        elif line.action is PlannedAction.RECREATE:
+            if all(one.config_hash == hashes.get(line.service) for one in mine):
+                found[line.service] = ReadAnew.REPLACED
+        elif line.service in reloaded:
+            found[line.service] = ReadAnew.RELOADED
+    return found

@@ -1,0 +1,179 @@
+"""Ask recognised programs whether they take their configuration, before they are reloaded, restarted or replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import PurePosixPath
+
+from adapters.docker.engine import DockerEngine
+from adapters.docker.scratch import checking_body, made_of
+from adapters.programs import shipped_programs
+from core.common.stamps import without_stamp
+from core.deployment.configuration import ReadAnew, check_command, refusal, to_check
+from core.deployment.hooks import container_name
+from models.adoption import ConfigurationCheck
+from models.compose import Application, InjectedFile, Plan, PlannedAction
+from models.containers import ContainerState
+from models.environments import Environment
+from models.failures import EngineError, RoasError, StartFailedError, ValidationFailedError
+from tasks.deployment.overlap import proxies_to_reload
+from tasks.runtime.clients import compose_of, engine_of
+from tasks.runtime.retry_policy import READ
+from tasks.runtime.task import task
+
+log = logging.getLogger("roas")
+
+_WITHIN = timedelta(seconds=30)
+_ASK_AGAIN_SECONDS = 0.1
+_LABEL = "roas.check"
+_ENTRYPOINT = "docker-entrypoint.sh"
+
+_ADVICE = "Correct that file; what runs goes on with what it read before."
+
+
+async def refuse_broken_configurations(
+    environment: Environment,
+    application: Application,
+    planned: Plan,
+    container_states: Sequence[ContainerState],
+    deployment_id: str,
+) -> None:
+    """Ask each program that what is planned makes read its configuration anew.
+
+    Raises:
+        ValidationFailedError: One refuses it; nothing was touched.
+    """
+    hashes = {name: one.config_hash for name, one in application.services.items()}
+    reloaded = {
+        proxy
+        for line in planned.services
+        if line.action is not PlannedAction.KEEP
+        for proxy in proxies_to_reload(environment, application, line.service)
+    }
+    wanted = to_check(planned, container_states, hashes, reloaded)
+    if refused := await _refused(environment, application, wanted, deployment_id):
+        raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
+
+
+async def refuse_broken_proxies(environment: Environment, application: Application, deployment_id: str) -> None:
+    """Ask each proxy that has to follow a service whose address changes.
+
+    Raises:
+        ValidationFailedError: One refuses its configuration, so it could not follow; nothing was touched.
+    """
+    found = {name for service in application.services for name in proxies_to_reload(environment, application, service)}
+    wanted = dict.fromkeys(sorted(found), ReadAnew.RELOADED)
+    if refused := await _refused(environment, application, wanted, deployment_id):
+        raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
+
+
+async def refuse_to_restart(
+    environment: Environment, application: Application, service: str, deployment_id: str = ""
+) -> None:
+    """Ask the program of a service that runs, before it is restarted, whether it would come up with what is mounted.
+
+    Raises:
+        StartFailedError: It refuses its configuration, and goes on with what it has read before.
+    """
+    refused = await _refused(environment, application, {service: ReadAnew.RESTARTED}, deployment_id)
+    if refused:
+        raise StartFailedError(f"{_sentence(refused)}; it was not restarted", advice=_ADVICE, service=service)
+
+
+async def _refused(
+    environment: Environment, application: Application, wanted: Mapping[str, ReadAnew], deployment_id: str
+) -> dict[str, str]:
+    asked = {name: how for name, how in wanted.items() if _check_of(application, name) is not None}
+    return await refused_configurations(environment, application, asked, deployment_id) if asked else {}
+
+
+def _sentence(refused: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: its configuration is not valid: {why}" for name, why in sorted(refused.items()))
+
+
+@task(name="check configurations", task_run_name="check the configuration of {services}", **READ)
+async def refused_configurations(
+    environment: Environment, application: Application, services: Mapping[str, ReadAnew], deployment_id: str = ""
+) -> dict[str, str]:
+    """Why programs refuse their configuration, in their own words, by service; without those that take it.
+
+    Where a program is reloaded, its running container is asked. Where it is restarted or replaced, a container that is
+    thrown away tries what is mounted now, without network. What cannot be asked is not refused.
+    """
+
+    def ask(service: str, how: ReadAnew) -> str:
+        check = _check_of(application, service)
+        if check is None:
+            return ""
+        try:
+            return _ask(environment, application, service, check, deployment_id, how)
+        except (RoasError, TimeoutError) as error:
+            log.info("the configuration of %s was not checked: %s", service, error)
+            return ""
+
+    answers = await asyncio.gather(*(asyncio.to_thread(ask, name, how) for name, how in services.items()))
+    return {name: answer for name, answer in zip(services, answers, strict=True) if answer}
+
+
+def _check_of(application: Application, service: str) -> ConfigurationCheck | None:
+    declared = application.services.get(service)
+    if declared is None or not declared.program:
+        return None
+    return next((one.configuration for one in shipped_programs() if one.id == declared.program), None)
+
+
+def _ask(
+    environment: Environment,
+    application: Application,
+    service: str,
+    check: ConfigurationCheck,
+    deployment_id: str,
+    how: ReadAnew,
+) -> str:
+    engine = engine_of(environment)
+    found = engine.containers.inspect_project(environment.project, service)
+    mine = [one for one in found if not one.one_off and one.state == "running"]
+    if not mine:
+        return ""
+    command = check_command(check, engine.beside.command(mine[0].container_id))
+    if not command:
+        return ""
+    if how is ReadAnew.RELOADED:
+        return refusal(check, *engine.containers.exec(mine[0].container_id, command, _WITHIN))
+    declared = application.services[service]
+    image = declared.image if how is ReadAnew.REPLACED else mine[0].image_id
+    files = compose_of(environment).injections().get(service, ()) if declared.injects_files else ()
+    name = container_name(environment.project, f"check-{service}", deployment_id)
+    return refusal(check, *_try(engine, application, mine[0], check, command, image, name, files))
+
+
+def _try(
+    engine: DockerEngine,
+    application: Application,
+    seen: ContainerState,
+    check: ConfigurationCheck,
+    command: tuple[str, ...],
+    image: str,
+    name: str,
+    files: tuple[InjectedFile, ...],
+) -> tuple[int, str]:
+    """Run the command in a container like the one that is seen; its exit code and output."""
+    original = engine.containers.snapshot(seen.container_id)
+    entrypoint: list[str] = original.reported["Config"].get("Entrypoint") or []
+    if check.through_entrypoint and len(entrypoint) == 1 and PurePosixPath(entrypoint[0]).name == _ENTRYPOINT:
+        command = (entrypoint[0], *command)
+    names = [one for one in application.services if one != seen.service]
+    body = checking_body(original.reported, (_LABEL, "configuration"), image, command, names)
+    with made_of(engine, original, body, name, files) as container:
+        engine.containers.start(container)
+        until = time.monotonic() + _WITHIN.total_seconds()
+        while (now := engine.containers.inspect(container)).up:
+            if time.monotonic() > until:
+                raise EngineError(f"{command[0]} did not end within {_WITHIN.total_seconds():g} s.")
+            time.sleep(_ASK_AGAIN_SECONDS)
+        printed = engine.containers.logs(container)
+    return now.exit_code, "\n".join(map(without_stamp, printed.splitlines()))
