@@ -34,6 +34,16 @@ async def ask_http(probe: HttpProbe, place: Address, secrets: Mapping[str, str])
     return f"{probe.path} answered {status}", ()
 
 
+async def status_of(place: Address, path: str, timeout_seconds: float) -> int:
+    """The status of whatever answers there.
+
+    Raises:
+        ProbeFailed: Nothing did.
+        TimeoutError: Nothing did in time.
+    """
+    return (await _get(f"http://{place}{path}", timeout_seconds))[0]
+
+
 def _refusal(probe: HttpProbe, status: int) -> str:
     if status not in (401, 403) or probe.status is not None:
         return ""

@@ -95,6 +95,11 @@ def proxies_of(
     }
 
 
+def is_gateway_failure(status: int) -> bool:
+    """Whether a proxy says by this status that what is behind it does not answer."""
+    return status in (502, 503, 504)
+
+
 def missing_in_proxy(name: str, kind: str, text: str) -> str:
     """What the configuration of a proxy lacks, so that requests fail during a replacement; empty where nothing.
 

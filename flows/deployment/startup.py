@@ -48,6 +48,7 @@ from tasks.deployment.configuration import refuse_broken_configurations
 from tasks.deployment.hooks import end_left_hooks
 from tasks.deployment.images import fetch_images, image_names, keep_equal_images, leave_images
 from tasks.deployment.operations import record_validation
+from tasks.deployment.proxies import answers_through, prove_through
 from tasks.deployment.release import changed_variables
 from tasks.deployment.services import (
     NO_FETCH,
@@ -127,6 +128,8 @@ class Startup:
     _scope: frozenset[str] | None = None
     _names_before: dict[str, str] = field(default_factory=dict)
     """The images that names referred to before an interrupted update whose images run already."""
+    _answered: dict[str, int] = field(default_factory=dict)
+    """What the proxies in front of what is changed answered before anything was touched."""
 
     async def run(self, recorder: OperationRecorder) -> None:
         """Load, validate, plan, execute, verify, keep the release."""
@@ -157,6 +160,9 @@ class Startup:
             self._services = await self._start(environment, facts.application, plan, replaced_since)
         with timed(Phase.PROOF):
             self._health = await verify(recorder, environment, facts.application, only=self._scope)
+            if self._answered:
+                changed = [one.service for one in self._services if not one.kept]
+                await prove_through(environment, facts.application, changed, self._answered)
         if update is not None and update.changed:
             await after_proof(update, self._health)
         if self._template is not None:
@@ -305,6 +311,8 @@ class Startup:
             await refuse_broken_configurations(
                 environment, application, plan, facts.container_states, recorder.deployment_id
             )
+            changed = [line.service for line in plan.changes]
+            self._answered = await answers_through(environment, application, changed)
         update = self._context(environment, application, plan)
         if update is not None and plan.changes and not failed_before:
             self.rollback.keep_names(await remember_hook_images(update))

@@ -1,20 +1,37 @@
-"""Let proxies that keep addresses follow the services behind them, whenever an operation may change an address."""
+"""Let proxies follow the services behind them, whose addresses operations change, and prove services through them."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from adapters.probes.addresses import find_address
+from adapters.probes.http import status_of
+from adapters.probes.outcome import ProbeFailed
+from core.deployment.overlap import is_gateway_failure, proxies_of
 from models.compose import Application
-from models.environments import Environment
-from models.failures import RoasError
-from tasks.deployment.overlap import proxies_to_reload, reload_after_start
+from models.containers import ContainerState
+from models.environments import Environment, HttpProbe
+from models.failures import RoasError, StartFailedError
+from tasks.deployment.overlap import proxies_to_reload, reload_after_start, run_programs
+from tasks.runtime.clients import engine_of
+from tasks.runtime.retry_policy import READ
+from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 
 _CLOCKS = timedelta(minutes=1)
 """The engine's clock and ours may differ by so much."""
+
+_ANSWER_SECONDS = 10.0
+_NO_ANSWER = 504
+_FOUND_WITHIN_SECONDS = 20.0
+"""So long a proxy may take to find what has another address."""
+
+_ASK_AGAIN_SECONDS = 0.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,3 +73,87 @@ class ProxyFollower:
             await self.follow(service)
         for error in self._refused.values():
             raise error
+
+
+async def answers_through(
+    environment: Environment, application: Application, services: Collection[str]
+) -> dict[str, int]:
+    """The status that each proxy among or in front of these services answers with now; those that answer nothing lack.
+
+    Only its first page is asked, or the one of its probe: what it answers may be of another service.
+    """
+    proxies = {proxy for name in services for proxy in _through(environment, application, name)}
+    return await ask_proxies(environment, tuple(sorted(proxies))) if proxies else {}
+
+
+def _through(environment: Environment, application: Application, service: str) -> set[str]:
+    """The proxies through which a service is reached; itself, if it is one."""
+    if service not in application.services:
+        return set()
+    programs = run_programs(application)
+    own = {service} if service in programs and programs[service].proxy else set()
+    return own | proxies_of(application, service, environment, programs).keys() & application.services.keys()
+
+
+@task(name="ask through the proxies", task_run_name="ask through {proxies}", **READ)
+async def ask_proxies(environment: Environment, proxies: Collection[str]) -> dict[str, int]:
+    """The status that each proxy answers with, by its service; those that answer nothing lack."""
+
+    async def ask(proxy: str) -> int | None:
+        engine = engine_of(environment)
+        try:
+            found = await asyncio.to_thread(engine.containers.inspect_project, environment.project, proxy)
+            seen = next((one for one in found if one.state == "running" and not one.one_off), None)
+            page = None if seen is None else _page(environment, seen)
+            if seen is None or page is None:
+                return None
+            place = await find_address(page[0], seen, engine, timeout_seconds=_ANSWER_SECONDS)
+            return await status_of(place, page[1], _ANSWER_SECONDS)
+        except TimeoutError:
+            return _NO_ANSWER
+        except (RoasError, ProbeFailed) as error:
+            log.debug("%s was not asked: %s", proxy, error)
+            return None
+
+    answers = await asyncio.gather(*map(ask, proxies))
+    return {proxy: status for proxy, status in zip(proxies, answers, strict=True) if status is not None}
+
+
+async def prove_through(
+    environment: Environment, application: Application, services: Collection[str], before: Mapping[str, int]
+) -> None:
+    """Ask through the proxies in front of services that were changed and proven; `before` are their answers until then.
+
+    Raises:
+        StartFailedError: A proxy answered before, and now says that what is behind it does not.
+    """
+    until = asyncio.get_running_loop().time() + _FOUND_WITHIN_SECONDS
+    while True:
+        now = await answers_through(environment, application, services)
+        failing = {proxy: status for proxy, status in now.items() if is_gateway_failure(status)}
+        new = {proxy: status for proxy, status in failing.items() if not is_gateway_failure(before.get(proxy, status))}
+        if not new:
+            for proxy, status in failing.items():
+                log.warning("%s answers %d, though what is behind it is proven", proxy, status)
+            return
+        if asyncio.get_running_loop().time() > until:
+            break
+        await asyncio.sleep(_ASK_AGAIN_SECONDS)
+    behind = sorted(name for name in services if _through(environment, application, name) & new.keys())
+    said = " and ".join(
+        f"{proxy} answers {status}, and answered {before[proxy]} before" for proxy, status in new.items()
+    )
+    raise StartFailedError(
+        f"{', '.join(behind)} {'is' if len(behind) == 1 else 'are'} proven, but {said}",
+        advice=f"does the proxy ask the right port? roas logs {environment.name} {next(iter(new))}",
+        service=behind[0] if len(behind) == 1 else None,
+    )
+
+
+def _page(environment: Environment, seen: ContainerState) -> tuple[int, str] | None:
+    """The port and path of a proxy that are asked: those of its probe, else its first published port and page."""
+    probe = environment.service(seen.service).probe
+    if isinstance(probe, HttpProbe) and probe.scheme == "http" and not probe.headers:
+        return probe.port, probe.path
+    ports = sorted(int(port.removesuffix("/tcp")) for port in seen.ports if port.endswith("/tcp"))
+    return (ports[0], "/") if ports else None

@@ -164,3 +164,19 @@ async def test_a_start_is_refused_where_a_mounted_configuration_is_not_valid(
     assert answer(port) == "200 1"
     assert started_at(place) != before
     assert place.containers() == ["front", "web"]
+
+
+async def test_an_update_that_the_proxy_does_not_reach_is_rolled_back(place: Place) -> None:  # noqa: F811
+    port = free_port()
+    declare(place, port)
+    await startup("test")
+    declare(place, port, "2")
+    file = place.folder / "compose.yaml"
+    elsewhere = "[sh, -c, 'sed s/8000/8001/ /conf/app.py > /tmp/app.py && exec python3 /tmp/app.py']"
+    text = file.read_text().replace("[python3, /conf/app.py]", elsewhere)
+    file.write_text(text.replace("http://127.0.0.1:8000/", "http://127.0.0.1:8001/"))
+
+    with pytest.raises(StartFailedError, match="web is proven, but front answers 502, and answered 200 before"):
+        await update("test")
+
+    assert answer(port) == "200 1"
