@@ -5,6 +5,7 @@ Values of variables are read here, for the hosts in them, and go no further.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,9 @@ from core.adoption.recognise import recognise
 from core.errors.redact import is_no_value, is_secret_name
 from models.adoption import CheckedAddress, PasswordFile, ServiceTraits
 from models.compose import Application
+from models.failures import EnvironmentFileError
+
+log = logging.getLogger("roas")
 
 _LOCAL_URL = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?::(\d{1,5}))?(/[\w./~%-]*)?")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?[-?][^}]*)?\}|([A-Za-z_]\w*))")
@@ -64,11 +68,17 @@ def _said(body: Mapping[str, Any]) -> str:
 
 
 def recognised(application: Application, document: Mapping[str, Any]) -> Application:
-    """The application of a rendered document, with the program that each service is recognised to run."""
-    traits = service_traits(document, ())
+    """The application of a rendered document, with the program that each service is recognised to run.
+
+    Where the installation's file of programs cannot be read, none is: that must not stop a start.
+    """
+    try:
+        traits, programs = service_traits(document, ()), shipped_programs()
+    except EnvironmentFileError as error:
+        log.warning("no program is recognised: %s", error)
+        return application
     found = {
-        name: recognise(one, traits.get(name, ServiceTraits()), shipped_programs())
-        for name, one in application.services.items()
+        name: recognise(one, traits.get(name, ServiceTraits()), programs) for name, one in application.services.items()
     }
     services = {
         name: one if (known := found[name]) is None else replace(one, program=known.program.id)
