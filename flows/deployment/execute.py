@@ -120,6 +120,7 @@ async def start_in_order(
             recorder.awaited.update(start.awaited())
             raise
         finally:
+            await start.end_reloads()
             start.report()
     start.judge()
     await start.settle_proxies()
@@ -256,13 +257,16 @@ class _StartExecution:
         """What is being brought up, and why it is still waited for."""
         return {name: why for name, why in self._journal.standing.items() if not self._ended[name].is_set()}
 
+    async def end_reloads(self) -> None:
+        """Wait until each reload of a proxy has ended, so that none goes on beside a rollback."""
+        await asyncio.gather(*self._following)
+
     async def settle_proxies(self) -> None:
-        """Wait until the proxies of all services that were started have their addresses.
+        """Reload again the proxies that did not reload as a service of theirs was started.
 
         Raises:
-            StartFailedError: One did not reload.
+            StartFailedError: One does not reload.
         """
-        await asyncio.gather(*self._following)
         await self._proxies.settle()
 
     def report(self) -> None:
