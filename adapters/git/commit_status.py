@@ -38,11 +38,10 @@ class CommitStatusClient:
                     failure = refusal_in(await ask(client, "POST", address, json=content, headers=headers))
                 except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                     failure = failure_of(error)
-                may_pass = failure is not None and (failure.again or failure.text.endswith("in time"))
-                if delay is None or failure is None or not may_pass:
+                if failure is None or delay is None or not (failure.again or failure.text.endswith("in time")):
                     break
                 await asyncio.sleep(min(max(delay, failure.after_seconds), _LONGEST_DELAY))
-        return failure.text if failure is not None else None
+        return None if failure is None else failure.text
 
     def _request(self, status: CommitStatus, context: str) -> tuple[str, dict[str, str], dict[str, Any]]:
         source = self._source

@@ -42,7 +42,7 @@ class SourceRepository:
             token = secrets.get(source.token_secret)
             if not token:
                 raise SourceError(
-                    f"Secret {source.token_secret}, the token for the repository of {environment}, cannot be had;",
+                    f"Secret {source.token_secret}, the token for the repository of {environment}, cannot be read;",
                     advice="set its variable, or correct its file in secrets.",
                 )
         self._program = GitProgram(folder=folder, source=source, token=token)

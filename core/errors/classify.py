@@ -153,7 +153,7 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
     if next(_reporting_lines(read, reader), None) is None:
         reason = "No known cause matches, and the lines report no failure of their own."
         return _verdict(template_of(text), Category.BENIGN, Severity.LOW, Strategy.NONE, 0.45, reason)
-    reason = "No known cause matches the text; it is grouped by its template until someone names it."
+    reason = "Unknown error: no pattern matches its text."
     return _verdict(template_of(text), Category.UNKNOWN, Severity.MEDIUM, Strategy.INVESTIGATE, 0.2, reason)
 
 

@@ -222,9 +222,10 @@ def _together(replicas: Sequence[tuple[ServiceHealth, str]]) -> tuple[ServiceHea
         return ServiceHealth.STOPPED, "has no container"
     health, reason = min(replicas, key=lambda one: _WORST_FIRST.index(one[0]))
     well = sum(one[0] in _HEALTHY for one in replicas)
-    if len(replicas) == 1 or well == len(replicas):
+    # All run where the worst is unproven: nothing is known to be wrong with any.
+    if len(replicas) == 1 or well == len(replicas) or health is ServiceHealth.UNPROVEN:
         return health, reason
-    if well and health not in (ServiceHealth.STARTING, ServiceHealth.UNPROVEN):
+    if well and health is not ServiceHealth.STARTING:
         health = ServiceHealth.DEGRADED
     return health, f"{well} of {len(replicas)} replicas are healthy; one {reason}"
 

@@ -185,7 +185,7 @@ def _summary(news: News, known: NewsDetails) -> str:
         error = cause.error
         took = duration((error.resolved_at or error.last_seen) - error.first_seen)
         ways = f" ({cause.resolution})" if cause.resolution else ""
-        return f"It was over after {took}{ways}; it began {moment(error.first_seen)}.\n{_first(error, known)}"
+        return f"Recovered in {took}{ways}; it began {moment(error.first_seen)}.\n{_first(error, known)}"
     if operation is not None and news.occasion is NotificationReason.DEPLOYED:
         took_time = operation.duration
         health = operation.details.get("health")

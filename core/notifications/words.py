@@ -128,7 +128,7 @@ WORDS: dict[Category, tuple[str, str]] = {
         "The program needs a file that its image does not contain.",
     ),
     Category.APPLICATION_ERROR: ("the application failed", "The application's own code raised an error."),
-    Category.UNKNOWN: ("the cause is not known", "No known cause matches what the service wrote."),
+    Category.UNKNOWN: ("the cause is not known", "No known pattern matches what the service wrote."),
     Category.BENIGN: ("nothing is wrong", "What was reported is no error."),
 }
 """Of each category: words that follow a colon, and a sentence on what it means."""

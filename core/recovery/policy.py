@@ -314,7 +314,7 @@ def _obstacle(
             " none of them is touched until the one cause is found."
         )
     if service is None:
-        return f"It names no service, so nothing is tried: {error.verdict.reason}"
+        return f"No automatic repair, because the error names no service: {error.verdict.reason}"
     if not policy.automatic:
         return f"Automatic recovery is switched off for this environment; {_would_be_tried(strategy, error, facts)}"
     if not facts.acting and error.source == OperationType.START:

@@ -199,8 +199,9 @@ class Startup:
                 advice=" ".join(dict.fromkeys(check.fix for check in validation.critical if check.fix)),
             )
         await end_left_hooks(environment, facts.container_states, self.recorder.deployment_id)
-        passed = len(validation.checks) - len(validation.failed)
-        log.info("%s: %d checks passed, %d to look at", environment.name, passed, len(validation.failed))
+        passed, warned = len(validation.checks) - len(validation.failed), len(validation.failed)
+        warnings = f", {warned} warning{'s' if warned != 1 else ''}" if warned else ""
+        log.info("%s: %d checks passed%s", environment.name, passed, warnings)
         return facts
 
     async def _plan(self, environment: Environment, facts: Facts) -> PlannedStart:

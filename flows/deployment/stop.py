@@ -64,7 +64,7 @@ def _report_what_stays(
     """Name what a stop leaves alone, and what the engine itself would bring back."""
     recorder.facts["left_alone"] = left_alone(application, container_states)
     for container, why in recorder.facts["left_alone"].items():
-        log.warning("%s is left alone: %s", container, why)
+        log.warning("%s is not stopped: %s", container, why)
     if returning := returning_with_engine(application):
         recorder.facts["returning_with_engine"] = list(returning)
         log.info('%s: started again when the engine itself restarts (restart: "always")', ", ".join(returning))

@@ -345,7 +345,7 @@ class EnvironmentWatcher:
         now: datetime,
         with_engine: Collection[str],
     ) -> None:
-        """Triage observations, start the recoveries, and log what is left alone."""
+        """Triage observations, start the recoveries, and log what is not recovered."""
         windows = maintenance_windows(self._declared.maintenance, now)
         context = TriageContext(
             dependencies=dependencies_of(self._declared, application),
@@ -355,10 +355,11 @@ class EnvironmentWatcher:
         )
         found = self.reconciler.decide(observations, context, now)
         for one in (*found.wait, *found.ignore):
-            if one.unhealthy or one.decision is Decision.WAIT:
-                self._log(one.service, f"{one.service} is left alone: {one.reason}")
-            else:
+            if not one.unhealthy and one.decision is not Decision.WAIT:
                 self._logged.pop(one.service, None)
+            elif one in found.ignore or held is not None or one.service in context.muted:
+                # Any other wait is over in a moment, and reported then.
+                self._log(one.service, f"{one.service} is not recovered: {one.reason}")
             if one.crashed and (exit_code := self.reconciler.new_crash(one.service, now)) is not None:
                 text = f"{one.service} exited with code {exit_code}, and the engine starts it again"
                 incident = Incident(environment=self._declared.name, text=text, service=one.service, source="watch")

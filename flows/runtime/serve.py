@@ -66,7 +66,7 @@ def serve_all(settings: Settings) -> None:
     except OSError as error:
         listener_is_ours(settings.server_port)
         raise BadInputError(
-            f"Port {settings.server_port} cannot be had for the Prefect server: {error.strerror};",
+            f"The Prefect server cannot listen on port {settings.server_port}: {error.strerror};",
             advice="stop what holds it (perhaps another `roas serve`), or set ROAS_SERVER_PORT.",
         ) from error
     spare_memory()

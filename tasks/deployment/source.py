@@ -208,7 +208,7 @@ async def report_status(environment: Environment, status: CommitStatus) -> str |
     source = declared_source(environment)
     token = await asyncio.to_thread(lambda: secret_values(environment).get(source.status_token_secret or "", ""))
     if not token:
-        return f"secret {source.status_token_secret} cannot be had"
+        return f"secret {source.status_token_secret} cannot be read"
     return await CommitStatusClient(source, token).report(status, f"roas/{environment.name}")
 
 

@@ -64,8 +64,10 @@ FAILURES = {
     ),
     "image": Failure(
         service="web",
-        text="Image ghcr.io/example/shop:2.41 of web is not here and cannot be had: manifest unknown",
-        first_cause="Image ghcr.io/example/shop:2.41 of web is not here and cannot be had: manifest unknown",
+        text="Image ghcr.io/example/shop:2.41 of web was found neither locally nor in the registry: manifest unknown",
+        first_cause=(
+            "Image ghcr.io/example/shop:2.41 of web was found neither locally nor in the registry: manifest unknown"
+        ),
         category=Category.IMAGE_PULL_FAILED,
     ),
     "login": Failure(

@@ -59,7 +59,7 @@ def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, wanted: str |
     if held is None:
         if image.unavailable is not None:
             fix = "Check its name and tag and the way to its registry, or load it with `docker load`."
-            why = f"is not here and cannot be had: {image.unavailable.rstrip('.')}"
+            why = f"was found neither locally nor in the registry: {image.unavailable.rstrip('.')}"
             found.critical(f"Image {reference} of {service} {why}.", fix, service)
         return found.or_passed(f"{reference} will be fetched.", service)
     runs = "" if isinstance(engine, Trouble) else _platform(engine.architecture)
@@ -136,7 +136,7 @@ def _traps(name: str, check: HealthcheckDeclaration) -> Iterator[tuple[str, str]
         )
     if re.search(r"(^CMD(-SHELL)?\s+|\|\|\s*|;\s*)(true|exit 0|:)\s*;?\s*$", words):
         yield (
-            f"The health check of {name} passes whatever happens: it ends with what always succeeds.",
+            f"The health check of {name} can never fail: its last command always succeeds.",
             "Let the check fail when the service does not serve (|| exit 1).",
         )
     if re.search(r"\bmysqladmin\b.*\bping\b", words):

@@ -91,7 +91,7 @@ FAULTS = (
     InjectedFault(
         name="image that is not to be had",
         services=broken("base", image="roas-fault/never-built:1", pull_policy="never"),
-        words="roas-fault/never-built:1 of base is not here and cannot be had",
+        words="roas-fault/never-built:1 of base was found neither locally nor in the registry",
         categories=(Category.IMAGE_PULL_FAILED,),
         refused=True,
     ),

@@ -58,7 +58,7 @@ def test_a_failure_while_an_operation_holds_the_environment_is_one_error_that_is
         held = stores.leases.acquire(name, "by-the-test", "start by a test", datetime.now(UTC), LEASE, runner=runner)
         assert held.acquired
         host.kill(name)
-        host.until(lambda: "web is left alone: " in host.text())
+        host.until(lambda: "web is not recovered: " in host.text())
         assert stores.tickets.find(environment=name) == []
         stores.leases.release(name, "by-the-test", runner=runner)
         host.until(lambda: "web healthy again" in host.text())

@@ -296,7 +296,7 @@ def test_a_wrong_token_says_what_to_check(tmp_path: Path, server: GitServer) -> 
 
 
 def test_a_token_that_is_not_set_says_which(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="Secret GIT_TOKEN, the token for the repository of shop, cannot be had"):
+    with pytest.raises(SourceError, match="Secret GIT_TOKEN, the token for the repository of shop, cannot be read"):
         source_of(tmp_path, "https://git.example/shop.git", {}, token_secret="GIT_TOKEN")
 
 

@@ -121,6 +121,13 @@ def test_the_whole_is_unhealthy_when_a_required_service_is_down_and_degraded_for
     assert whole(well, judged(required=False)) is Health.DEGRADED
 
 
+@pytest.mark.parametrize("other", [replace(RUNNING, health=None), RUNNING])
+def test_running_replicas_without_a_proof_are_not_counted_as_failed(other: ContainerState) -> None:
+    verdict = judged(replace(RUNNING, health=None), other)
+    assert verdict.health is ServiceHealth.UNPROVEN
+    assert verdict.reason == "runs, but has neither health check nor probe to prove it works"
+
+
 @pytest.mark.parametrize("health", [h for h in ServiceHealth if h.value not in {"healthy", "completed"}])
 def test_only_healthy_services_make_a_healthy_environment(health: ServiceHealth) -> None:
     other = ServiceVerdict(service="web", health=health, reason="so seen")

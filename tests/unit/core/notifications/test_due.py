@@ -74,7 +74,7 @@ def test_what_recovered_by_itself_is_one_notice_with_its_duration() -> None:
     )
     assert reported is not None
     assert reported.occasion is NotificationReason.RECOVERED
-    assert "It was over after 7 s" in compose(Batch(news=(reported,)), {}, Addresses(), NOON).message.summary
+    assert "Recovered in 7 s" in compose(Batch(news=(reported,)), {}, Addresses(), NOON).message.summary
     assert (
         notice(
             ReportedError(error=over, reported=SentNotifications(end_at=NOON), executions=[TRIED]),
@@ -87,7 +87,7 @@ def test_what_recovered_by_itself_is_one_notice_with_its_duration() -> None:
 def test_the_end_of_what_was_reported_is_reported_however_late() -> None:
     over = replace(ERROR, resolved_at=NOON + timedelta(hours=5))
     cause = ReportedError(error=over, reported=SentNotifications(times=2, last_at=NOON))
-    assert "It was over after 5.0 h" in message(cause, NOON + timedelta(days=2)).summary
+    assert "Recovered in 5.0 h" in message(cause, NOON + timedelta(days=2)).summary
 
 
 def test_old_records_and_errors_that_need_no_action_are_not_notified() -> None:
