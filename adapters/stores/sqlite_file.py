@@ -244,8 +244,11 @@ class SqliteFile:
     def _create(self) -> None:
         try:
             make_private_folder(self.path.parent)
-            # SQLite gives -wal and -shm the mode of their database.
-            os.close(open_private(self.path, os.O_WRONLY | os.O_APPEND))
+            # SQLite gives -wal and -shm the mode of their database. One that is there must not be opened here: the
+            # close would end the locks of all connections of this process (fcntl(2)), and the next process that closes
+            # the file would take their write-ahead log away.
+            with suppress(FileExistsError):
+                os.close(open_private(self.path, os.O_WRONLY | os.O_EXCL))
         except OSError as error:
             raise StoreError(
                 f"{self._label} cannot be made: {error.strerror};",

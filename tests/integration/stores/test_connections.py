@@ -123,6 +123,22 @@ def test_a_lock_that_comes_too_late_is_given_back(stores: Stores) -> None:
 
 
 @pytest.mark.files
+def test_stores_that_are_opened_twice_in_a_process_keep_their_locks(stores: Stores, settings: Settings) -> None:
+    write_as(stores, "before")
+    with Stores.open(settings) as second:
+        write_as(second, "second")
+    logs = stores.databases["deployment_logs"].path
+    code = f"import sqlite3; print(sqlite3.connect({str(logs)!r}).execute('PRAGMA data_version').fetchone())"
+
+    # Were it the last to have the file open, it would move the write-ahead log into it and take the log away.
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+    assert logs.with_name(f"{logs.name}-wal").exists()
+    write_as(stores, "after")
+    assert {one.deployment_id for one in stores.operations.history()} == {"before", "second", "after"}
+
+
+@pytest.mark.files
 def test_the_gate_of_a_killed_holder_is_free(stores: Stores) -> None:
     gate = stores.databases["deployment_logs"].gate
     code = (
