@@ -12,7 +12,6 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +19,7 @@ import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 
 from adapters.stores.database import Database, SqliteDatabase
+from adapters.stores.series import bury, series_ids_by
 from adapters.stores.trouble import is_of_another_host, said
 
 log = logging.getLogger("roas")
@@ -110,9 +110,6 @@ class Rows(ABC):
 
     def _with_series(self, columns: Sequence[str], rows: GivenRows) -> tuple[list[str], GivenValues]:
         """Samples with the ids that this store gives to the series they name; those it has no room for are left out."""
-        # It maps tables that a command which reads another store does not need.
-        from adapters.stores.repositories.metrics import series_ids_by
-
         names = [columns.index(name) for name in NAMES_OF_SERIES]
         rest = [place for place in range(len(columns)) if place not in names]
         keyed = [(tuple(row[place] for place in names), row) for row in _values(rows)]
@@ -125,15 +122,6 @@ class Rows(ABC):
 
     @abstractmethod
     def _is_of_the_row(self, error: object) -> bool: ...
-
-
-def bury(run: Callable[..., Any], mark: str, target: str, reason: str, payload: object) -> None:
-    """Keep what a store refused, with the reason; `run` executes a statement, `mark` stands for a value in it."""
-    at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    run(
-        f"INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES ({', '.join([mark] * 4)})",
-        (at, target, reason, to_json(payload).decode()),
-    )
 
 
 @contextmanager

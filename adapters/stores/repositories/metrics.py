@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from adapters.stores.batch_rows import bury
 from adapters.stores.repositories.repository import Repository
+from adapters.stores.series import SeriesKey, series_ids_by
 from adapters.stores.sql import table, upsert
 from models.failures import StoreConstraintError
 from models.metrics import Metric
 from models.tables.monitoring import MetricSample, MetricSeries
 
 log = logging.getLogger("roas")
-SERIES_LIMIT = 10_000
-"""Most series an environment may have: a name with a changing part in it would fill any disk."""
 _LATEST = timedelta(minutes=15)
 _series = table(MetricSeries)
 _samples = table(MetricSample)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_Key = tuple[str, str, str]
 
 
 class Metrics(Repository):
@@ -119,47 +116,6 @@ def from_ms(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
 
 
-def series_ids(connection: sa.Connection, wanted: Iterable[_Key]) -> dict[_Key, int]:
+def series_ids(connection: sa.Connection, wanted: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
     """The ids of series (environment, service, metric), made where they are new and the limit allows."""
     return series_ids_by(connection.exec_driver_sql, "?" if connection.dialect.name == "sqlite" else "%s", wanted)
-
-
-def series_ids_by(run: Callable[..., Any], mark: str, wanted: Iterable[_Key]) -> dict[_Key, int]:
-    """As `series_ids`; `run` executes a statement of the driver in a transaction, `mark` stands for a value in it.
-
-    The ids hold in that transaction only: the next may find another store in the place of this one.
-    """
-    by_environment: dict[str, set[_Key]] = {}
-    for key in wanted:
-        by_environment.setdefault(key[0], set()).add(key)
-    ids: dict[_Key, int] = {}
-    for environment, keys in by_environment.items():
-        known = _known_series(run, mark, environment)
-        fresh = sorted(keys - known.keys())
-        room = max(0, SERIES_LIMIT - len(known))
-        if new := fresh[:room]:
-            values = ", ".join([f"({mark}, {mark}, {mark})"] * len(new))
-            run(
-                f"INSERT INTO metric_series (environment, service, metric) VALUES {values} ON CONFLICT DO NOTHING",  # noqa: S608
-                tuple(text for key in new for text in key),
-            )
-            known = _known_series(run, mark, environment)
-        _refuse(run, mark, environment, fresh[room:])
-        ids |= {key: known[key] for key in keys if key in known}
-    return ids
-
-
-def _known_series(run: Callable[..., Any], mark: str, environment: str) -> dict[_Key, int]:
-    query = f"SELECT service, metric, id FROM metric_series WHERE environment = {mark}"  # noqa: S608
-    return {(environment, service, metric): found for service, metric, found in run(query, (environment,)).fetchall()}
-
-
-def _refuse(run: Callable[..., Any], mark: str, environment: str, keys: Sequence[_Key]) -> None:
-    if not keys:
-        return
-    refused = (_series.name, f"environment {environment} has {SERIES_LIMIT} series already")
-    query = f"SELECT 1 FROM dead_letters WHERE target = {mark} AND reason = {mark} LIMIT 1"  # noqa: S608
-    if run(query, refused).fetchone():
-        return
-    log.warning("%d new metrics refused: %s; the first is %s", len(keys), refused[1], "/".join(keys[0]))
-    bury(run, mark, *refused, {"series": ["/".join(key) for key in keys[:100]]})

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adapters.stores import Stores
+from adapters.stores import series as series_of_stores
 from adapters.stores.lifecycle.steps import compress_monitoring
-from adapters.stores.repositories import metrics
 from core.common.sketches import Sketch
 from models.analysis import AnswersOfDay, Share
 from models.failures import StoreConstraintError
@@ -178,7 +178,7 @@ def test_what_is_no_number_is_refused_and_said_of_whom(stores: Stores, value: fl
 
 
 def test_a_name_with_a_changing_part_cannot_fill_the_disk(stores: Stores, monkeypatch) -> None:
-    monkeypatch.setattr(metrics, "SERIES_LIMIT", 3)
+    monkeypatch.setattr(series_of_stores, "SERIES_LIMIT", 3)
     kept = stores.metrics.add([metric(f"m{place}") for place in range(5)])
     again = stores.metrics.add([metric(f"m{place}", at=NOON + MINUTE) for place in range(5)])
     assert (kept, again) == (3, 3)
