@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from errno import EISDIR
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,8 @@ class SqliteFile:
             # SQLite gives -wal and -shm the mode of their database. One that is there must not be opened here: the
             # close would end the locks of all connections of this process (fcntl(2)), and the next process that closes
             # the file would take their write-ahead log away.
+            if self.path.is_dir():
+                raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
             with suppress(FileExistsError):
                 os.close(open_private(self.path, os.O_WRONLY | os.O_EXCL))
         except OSError as error:
