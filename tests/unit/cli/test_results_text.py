@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cli.rendering.console import console, show_table
-from cli.rendering.results import show_collection, show_engine, show_history
+from cli.rendering.results import show_collection, show_engine, show_history, show_outcome
 from models.operations import Operation, OperationStatus, OperationType
+from models.records import DeploymentDetails
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from models.validation import ValidationResult
@@ -35,6 +36,33 @@ def test_a_history_has_ids_on_one_line_and_reasons_below(capsys: pytest.CaptureF
     assert row.split()[:4] == ["shop-20261120-120000-ab12", "start", "shop", "failed"]
     assert reason.startswith("  web did not start: very")
     assert max(map(len, (heading, row, reason))) <= 100
+
+
+def test_a_failure_that_touched_data_says_so_before_its_rollback(capsys: pytest.CaptureFixture[str]) -> None:
+    details = {
+        "reason": "web did not start",
+        "undone": "rolled back to release r-1: 2 services are healthy",
+        "data": "data may have changed: hook migrate ended well; snapshot s-1 was taken before",
+        "snapshots": [{"id": "s-1"}],
+    }
+    failed = Operation(
+        deployment_id="shop-1",
+        operation_type=OperationType.START,
+        environment="shop",
+        status=OperationStatus.FAILED,
+        started_at=NOON,
+        ended_at=NOON,
+        details=details,
+    )
+
+    show_outcome(
+        DeploymentDetails(operation=failed, validations=(), changes=(), health=None, errors=(), data_dir="/data")
+    )
+
+    printed = capsys.readouterr().out.splitlines()
+    at = printed.index(f"data: {details['data']}")
+    assert printed[at + 1] == "put it back: roas snapshot restore shop s-1 (what was written since is lost)"
+    assert printed[at + 2].startswith("rollback: rolled back to release r-1")
 
 
 def test_a_collection_prints_the_steps_of_a_ticket_once(capsys: pytest.CaptureFixture[str]) -> None:
