@@ -11,7 +11,7 @@ import re2
 
 from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from core.common.safe_text import shorten
-from core.common.stamps import without_stamp
+from core.common.stamps import stamp_of, without_stamp
 from core.errors.classify import tells_of_failure
 from core.errors.decisive import first_together, is_bare_name, is_loud, is_remark, last_run, outer_exceptions
 from core.errors.match import GENERIC, WRAPPER, PatternSet
@@ -453,9 +453,11 @@ def _said_by_dependencies(
 
 def _last_line(service: str, containers: Sequence[ContainerEvidence], logs: Sequence[LogExcerpt]) -> str:
     """Return the last line of a service since it was started, in words that follow a sentence; empty without one."""
-    started = max((one.started_at for one in containers if one.service == service and one.started_at), default=None)
-    lines = [line for log in logs_of_failed(service, containers, logs) for line in log.lines]
-    said = [without_stamp(line).strip() for line in lines[last_run(lines, started) :]]
+    mine = [one for one in containers if one.service == service]
+    # Its end before is surer than its start: the engine notes a start after the program may have written already.
+    ended = _worst(mine).finished_at if mine and _worst(mine).state == "running" else None
+    lines = (line for log in logs_of_failed(service, containers, logs) for line in log.lines)
+    said = [without_stamp(one).strip() for one in lines if ended is None or (stamp_of(one) or ended) >= ended]
     last = next((line for line in reversed(said) if line), "")
     return f'; its last line is "{shorten(last, 160)}"' if last else ""
 

@@ -579,7 +579,7 @@ def test_lines_of_the_container_that_failed_are_quoted_and_not_those_of_the_one_
 
 
 def test_the_last_line_is_of_this_start_and_not_of_the_one_before() -> None:
-    started = replace(CRASHED, name="app-bot-1", state="running", exit_code=None, started_at=NOON)
+    started = replace(CRASHED, name="app-bot-1", state="running", exit_code=None, started_at=NOON + SECOND)
     logs = [LogExcerpt(service="bot", container="app-bot-1", lines=("2026-07-01T11:59:59Z shutting down",))]
     _, sentence = first_cause("bot", {}, [started], logs, [])
     assert "shutting down" not in sentence
