@@ -17,6 +17,7 @@ from models.compose import ALL_IMAGES, OF_UPDATE, FetchOptions, Plan
 from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import NotFoundError
+from models.health import ServiceHealth
 from models.metrics import Alert, AlertState, Prediction
 from models.operations import Operation
 from models.postmortem import Postmortem
@@ -33,6 +34,7 @@ from models.results import DriftReport
 
 _ENVIRONMENT = "Name of an environment, as `status` lists them."
 _MOST_OF_A_LOG = 40_000
+_WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED})
 
 
 class _OfAll(Input):
@@ -69,11 +71,11 @@ class _Id(Input):
 
 
 class _Failure(Input):
-    of: str | None = Field(
-        default=None,
-        min_length=1,
-        description="An operation's id or its first letters, or an environment: its latest failure. Without it, the "
-        "latest failure of all.",
+    environment: str | None = Field(
+        default=None, min_length=1, description="An environment: its latest failure. Without it, the latest of all."
+    )
+    id: str | None = Field(
+        default=None, min_length=1, description="An operation's id or its first letters, in place of an environment."
     )
 
 
@@ -105,7 +107,26 @@ def _declared(name: str) -> Environment:
 def _status(given: _OfAll) -> Found:
     from tasks.reporting.read import read_status
 
-    return Found(value=read_status(known_environment(given.environment)))
+    found = read_status(known_environment(given.environment))
+    return Found(value=found if given.environment is not None else [_brief(one) for one in found])
+
+
+def _brief(status: EnvironmentStatus) -> EnvironmentStatus:
+    """What an agent needs to choose where to look: what is wrong, without the details that each row was judged by."""
+    health = status.health
+    if health is not None:
+        wrong = tuple(one for one in health.services if one.health not in _WELL)
+        health = replace(health, services=tuple(replace(one, probes=()) for one in wrong))
+    return replace(
+        status,
+        health=health,
+        last_operation=replace(status.last_operation, details={}),
+        running=tuple(replace(one, details={}) for one in status.running),
+        open_errors=tuple(replace(one, evidence={}) for one in status.open_errors),
+        open_tickets=tuple(replace(one, steps=(), tried=(), history=(), evidence=()) for one in status.open_tickets),
+        scores=(),
+        dependencies=status.missing,
+    )
 
 
 def _history(given: _PageOfAll) -> Found:
@@ -123,13 +144,13 @@ def _show(given: _Id) -> Found:
 def _why(given: _Failure) -> Found:
     from tasks.reporting.read import read_explanation
 
-    return Found(value=read_explanation(given.of))
+    return Found(value=read_explanation(given.id or given.environment))
 
 
 def _evidence(given: _Evidence) -> Found:
     from tasks.reporting.read import read_evidence, read_explanation
 
-    return page_of(read_evidence(read_explanation(given.of).deployment_id), given)
+    return page_of(read_evidence(read_explanation(given.id or given.environment).deployment_id), given)
 
 
 def _postmortem(given: _Id) -> Found:
@@ -235,7 +256,8 @@ def _tool(name: str, description: str, inputs: type[Input], answer: Any, read: A
 READING_TOOLS = (
     _tool(
         "status",
-        "The current state of each environment: last operation, last health, open errors, alerts and tickets.",
+        "The current state: last operation, last health, open errors, alerts and tickets. Without `environment` only "
+        "what is wrong in each; with it, all details of one.",
         _OfAll, list[EnvironmentStatus], _status,
         "[].last_operation.details", "[].health.services[].reason", "[].health.findings", "[].open_errors[].text",
         "[].open_tickets[]", "[].open_alerts[].reason", "[].open_alerts[].note",

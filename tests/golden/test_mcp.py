@@ -22,8 +22,8 @@ FAILED = "shop-20261126-093728-394c"
 TICKET = "T-261126-5de9"
 READING = {
     "status": {},
-    "why": {"of": "shop"},
-    "evidence": {"of": FAILED},
+    "why": {"environment": "shop"},
+    "evidence": {"id": FAILED},
     "postmortem": {"id": FAILED},
     "history": {},
     "show": {"id": FAILED},
@@ -100,12 +100,22 @@ async def test_each_reading_tool_cites_rows_that_are_in_the_stores(recorded: Roa
 
 async def test_answers_say_what_the_command_says(recorded: RoasCommand) -> None:
     async with agent(recorded.folder) as client:
-        explained = await answer_of(client, "why", {"of": FAILED})
+        explained = await answer_of(client, "why", {"id": FAILED})
 
     printed = json.loads(recorded("why", FAILED, "--json").out)
     assert explained["answer"]["headline"] == printed["headline"]
     assert [line["text"] for line in explained["answer"]["lines"]] == [line["text"] for line in printed["lines"]]
     assert "answer.lines[].text" in explained["quoted"]
+
+
+async def test_status_of_all_is_small_and_names_what_is_wrong(recorded: RoasCommand) -> None:
+    async with agent(recorded.folder) as client:
+        [brief] = (await answer_of(client, "status", {}))["answer"]
+        [whole] = (await answer_of(client, "status", {"environment": "shop"}))["answer"]
+
+    assert len(json.dumps(brief)) * 3 < len(json.dumps(whole)) * 2
+    assert brief["health"]["overall"] == whole["health"]["overall"]
+    assert [one["error_id"] for one in brief["open_errors"]] == [one["error_id"] for one in whole["open_errors"]]
 
 
 async def test_pages_follow_each_other_to_the_end(recorded: RoasCommand) -> None:
