@@ -17,7 +17,8 @@ import psutil
 
 from tests.e2e.runtime.ends import Folder
 
-_SERVICE = {"image": "debian:trixie-slim", "init": True, "command": ["sleep", "3600"]}
+_CHECK = {"test": ["CMD", "test", "-d", "/"], "interval": "1s"}
+_SERVICE = {"image": "debian:trixie-slim", "init": True, "command": ["sleep", "3600"], "healthcheck": _CHECK}
 _STATUSES = "SELECT id, status FROM deployment_operations ORDER BY id"
 _WAITS_SECONDS = 240.0
 VICTIMS = ("client", "fork", "warm process")
