@@ -123,7 +123,8 @@ async def _sent_by_block(block: str, shown: Mapping[str, str]) -> SendFailure | 
     if await asyncio.to_thread(_leads_to_the_link, channel):
         return _link_local(block)
     if isinstance(channel, CustomWebhookNotificationBlock):
-        return await _requested(channel, shown)
+        failed = await _requested(channel, shown)
+        return None if failed is None else _of(block, failed)
     with channel.raise_on_failure():
         sending = channel.notify(shown["body"], shown["subject"])
         if inspect.isawaitable(sending):
