@@ -37,7 +37,7 @@ step() {
 # The counts of a part of the tests.
 counted() { [ ! -f "$results/$1.xml" ] || printf ', %s' "$("$VENV/bin/python" "$here/count_tests.py" --line "$results/$1.xml")"; }
 
-# run_tests PART WORKERS: its progress goes to the terminal, the rest to the log of the step.
+# run_tests PART: its progress goes to the terminal, the rest to the log of the step.
 run_tests() {
     local folder="$1"
     case "$1" in
@@ -48,18 +48,18 @@ run_tests() {
             ;;
         *) die "there are no tests called $1" "Name unit, integration, e2e, golden or campaigns." ;;
     esac
-    "$VENV/bin/pytest" --junitxml "$results/$1.xml" --numprocesses "$2" --no-loadscope-reorder \
+    "$VENV/bin/pytest" --junitxml "$results/$1.xml" --numprocesses "$WORKERS" --no-loadscope-reorder \
         --progress /dev/fd/3 --part "$1" "${chosen[@]}" "tests/$folder"
 }
 
-# Tests on the engine wait for it most of the time: what needs the processor runs beside them and gives way.
-readonly BESIDE=$(($(nproc) + 1)) ALONE=$(($(nproc) + 1))
+# Tests wait for engines, servers and disks half of their time: what needs the processor runs beside them and gives way.
+readonly WORKERS=$(($(nproc) + 1))
 
 run_everything() {
     say "Tests: $1"
     # Its packages come from a mirror, meanwhile other tests run.
     step images tests/e2e/gallery/image/build.sh &
-    step e2e run_tests e2e "$BESIDE" &
+    step e2e run_tests e2e &
     step checks nice "$here/check.sh"
     step audit nice "$VENV/bin/python" "$here/audit.py" 20
     local part
@@ -69,7 +69,7 @@ run_everything() {
     wait
 }
 
-nice_tests() { renice --priority 5 --pid "$BASHPID" >/dev/null && run_tests "$1" "$(nproc)"; }
+nice_tests() { renice --priority 5 --pid "$BASHPID" >/dev/null && run_tests "$1"; }
 
 chosen=()
 case "${1:-}" in
@@ -81,7 +81,7 @@ case "${1:-}" in
     --all) run_everything "all, with every campaign" ;;
     *)
         for part in "$@"; do
-            step "$part" run_tests "$part" "$ALONE"
+            step "$part" run_tests "$part"
         done
         ;;
 esac
