@@ -139,10 +139,10 @@ def sudden_break(outcomes: Sequence[bool]) -> str:
 def failure_end(last_seen: datetime, resolved_at: datetime | None, undone_at: datetime | None) -> datetime | None:
     """When a failure was over: where its operation was undone and it was not seen again, at that operation's end.
 
-    Its error is resolved later, once the service has stayed up, or by a person.
+    Its error is resolved later, once the service has stayed up, or by a person; until then it is not mended.
     """
-    if undone_at is not None and last_seen <= undone_at:
-        return undone_at if resolved_at is None else min(undone_at, resolved_at)
+    if resolved_at is not None and undone_at is not None and last_seen <= undone_at:
+        return min(undone_at, resolved_at)
     return resolved_at
 
 

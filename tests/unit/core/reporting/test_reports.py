@@ -67,7 +67,7 @@ def test_a_service_that_is_down_stands_out_without_any_advice() -> None:
 def test_a_failure_that_was_undone_is_over_with_its_operation() -> None:
     undone, resolved = NOON + timedelta(seconds=27), NOON + timedelta(minutes=10)
     assert failure_end(NOON, resolved, undone) == undone
-    assert failure_end(NOON, None, undone) == undone
+    assert failure_end(NOON, None, undone) is None, "it is still open"
     assert failure_end(NOON, resolved, None) == resolved
     assert failure_end(resolved, resolved, undone) == resolved
 
