@@ -134,7 +134,10 @@ def update_stability(
         return StabilityHold(since=since, restarts=restarts, proven=True, reason=f"{readiness.reason}, and it held")
     left = (needed - held).total_seconds()
     return StabilityHold(
-        since=since, restarts=restarts, proven=False, reason=f"{readiness.reason}; to hold {left:.1f} s more"
+        since=since,
+        restarts=restarts,
+        proven=False,
+        reason=f"{readiness.reason}; it has to stay so for {left:.1f} s more",
     )
 
 

@@ -222,7 +222,7 @@ async def until_proven(
             attempt.up_at = attempt.up_at or time.monotonic()
             if not been_up:
                 # The deadline is for becoming healthy; the stabilisation time comes on top, again after each lapse.
-                been_up, until = True, until + needed.total_seconds()
+                been_up, until, told = True, until + needed.total_seconds(), time.monotonic()
             if all(one.health == "healthy" for one in seen):
                 reached(DependencyCondition.HEALTHY)
         # While the engine was away the service was not observed.
