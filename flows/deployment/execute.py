@@ -255,7 +255,7 @@ class _StartExecution:
 
     def awaited(self) -> dict[str, str]:
         """What is being brought up, and why it is still waited for."""
-        return {name: why for name, why in self._journal.standing.items() if not self._ended[name].is_set()}
+        return {name: why for name, why in self._journal.standing.items() if name not in self._results}
 
     async def end_reloads(self) -> None:
         """Wait until each reload of a proxy has ended, so that none goes on beside a rollback."""
