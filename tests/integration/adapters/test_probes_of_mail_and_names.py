@@ -39,7 +39,7 @@ def mail_server(certificate: Path | None = None) -> Iterator[int]:
 
 
 def smtp(port: int, **fields: object) -> SmtpProbe:
-    return SmtpProbe.model_validate({"kind": "smtp", "port": port, "timeout_seconds": 3} | fields)
+    return SmtpProbe.model_validate({"kind": "smtp", "port": port} | fields)
 
 
 async def test_a_mail_server_that_greets_is_healthy(on_the_host: Project) -> None:
@@ -112,7 +112,7 @@ async def asked(project: Project, name: str, **fields: object) -> tuple[bool, st
     transport, _ = await loop.create_datagram_endpoint(_Names, local_addr=("127.0.0.1", 0))
     try:
         port = transport.get_extra_info("sockname")[1]
-        given = {"kind": "dns", "port": port, "query_name": name, "timeout_seconds": 1}
+        given = {"kind": "dns", "port": port, "query_name": name}
         result = await ask(project, DnsProbe.model_validate(given | fields))
     finally:
         transport.close()
@@ -131,7 +131,7 @@ async def asked(project: Project, name: str, **fields: object) -> tuple[bool, st
         ("gone.shop.test", {}, False, "NXDOMAIN: the name does not exist there; is its zone loaded?"),
         ("servfail.test", {}, False, "SERVFAIL: its own servers"),
         ("refused.test", {}, False, "REFUSED: it does not answer this client"),
-        ("silent.test", {}, False, "no answer within 1 s"),
+        ("silent.test", {"timeout_seconds": 1}, False, "no answer within 1 s"),
         ("a..b", {}, False, "cannot be asked for"),
     ],
 )

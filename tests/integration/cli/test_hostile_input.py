@@ -296,6 +296,7 @@ WHOLE: dict[str, Any] = {
     },
     "source": {
         "repository": "https://127.0.0.1:1/shop.git",
+        "max_mib": 10,
         "branch": "main",
         "tag": None,
         "path": "inside",
