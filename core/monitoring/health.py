@@ -138,6 +138,12 @@ def _disconnected(verdict: ServiceVerdict, lost: Sequence[str]) -> ServiceVerdic
     return replace(verdict, health=ServiceHealth.UNHEALTHY, reason=reason)
 
 
+def lacks_only_proof(report: HealthReport) -> bool:
+    """Whether nothing is wrong but that services have neither health check nor probe: each has one finding then."""
+    unproven = [one for one in report.services if one.health is ServiceHealth.UNPROVEN]
+    return report.overall is Health.DEGRADED and not report.critical_alerts and len(report.findings) == len(unproven)
+
+
 def worst_service(report: HealthReport) -> ServiceVerdict:
     """Return the root of an unhealthy environment: a required service that is down, if there is one.
 

@@ -215,7 +215,7 @@ class Startup:
         planned = replace(planned, plan=self._narrowed(application, planned.plan))
         plan = planned.plan
         if not recorder.steps:
-            self._refuse_paused(environment, facts)
+            self._refuse_paused(facts)
             self._refuse_other_volumes(environment, plan)
         self._record_plan(plan, compared=bool(releases))
         # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
@@ -235,7 +235,7 @@ class Startup:
         await self._warn_of_variables(environment, release)
         return planned
 
-    def _refuse_paused(self, environment: Environment, facts: Facts) -> None:
+    def _refuse_paused(self, facts: Facts) -> None:
         """Refuse to go on where a person paused what would be proven: it is not let go on without the person's word.
 
         Raises:
@@ -244,11 +244,9 @@ class Startup:
         scope = self._scope if self._scope is not None else facts.application.services.keys()
         paused = [one.name for one in facts.container_states if one.state == "paused" and one.service in scope]
         if paused:
-            names = " ".join(paused)
             raise BadInputError(
-                f"Of {environment.name} {', '.join(paused)} {'is' if len(paused) == 1 else 'are'} paused. "
-                f"Somebody wanted that, so {self._noun} touches nothing;",
-                advice=f"`docker unpause {names}` lets {'it' if len(paused) == 1 else 'them'} go on, then ask again.",
+                f"{', '.join(paused)} {'is' if len(paused) == 1 else 'are'} paused, so {self._noun} touches nothing;",
+                advice=f"`docker unpause {' '.join(paused)}` resumes, then ask again.",
             )
 
     def _refuse_other_volumes(self, environment: Environment, plan: Plan) -> None:

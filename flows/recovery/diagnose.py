@@ -64,11 +64,12 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     now = datetime.now(UTC)
     service, environment = incident.service, context.environment
     needed = [need.depends_on for need in context.dependencies if need.service == service]
-    # An operation that validation stopped has changed nothing, so its services' health says nothing about it.
-    operated = incident.deployment_id if incident.source != "validation" else None
+    # An operation that validation stopped has changed nothing, so its services and their health say nothing about it.
+    stopped_before = incident.source == "validation"
+    operated = None if stopped_before else incident.deployment_id
     bundles, known, health = await asyncio.gather(
         asyncio.sleep(0, incident.evidence)
-        if incident.evidence
+        if incident.evidence or stopped_before
         else take_evidence(context, service, incident.text, deployment_id=incident.deployment_id),
         read_known_facts(incident.environment, now, incident.deployment_id),
         # A service that does not answer is not probed again; an operation concerns the health of all services.

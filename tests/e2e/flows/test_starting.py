@@ -59,7 +59,7 @@ async def test_what_a_person_paused_stays_so_and_a_start_says_how_it_goes_on(pla
     reason, details = await failed(place)
 
     container = place.container("base")
-    assert reason == f"Of test {container} is paused. Somebody wanted that, so a start touches nothing"
+    assert reason == f"{container} is paused, so a start touches nothing"
     assert details["advice"].startswith(f"`docker unpause {container}`")
     assert (state_of(place, "base"), state_of(place, "top")) == ("paused", "running")
     with place.stores() as stores:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.common.significance import wilson
-from core.monitoring.health import judge_all, judge_environment, judge_service, unknown_service
+from core.monitoring.health import judge_all, judge_environment, judge_service, lacks_only_proof, unknown_service
 from core.monitoring.scores import grade, hold_grade, score_service
 from models.analysis import Grade, Share
 from models.compose import Application, NetworkDeclaration, ServiceDeclaration
@@ -280,3 +280,22 @@ def test_a_container_beside_the_one_that_it_replaces_does_not_count() -> None:
 
     assert both.health is ServiceHealth.HEALTHY
     assert alone.health is ServiceHealth.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "more", "only_proof"),
+    [
+        ([ServiceHealth.UNPROVEN, ServiceHealth.HEALTHY], {}, True),
+        ([ServiceHealth.UNPROVEN, ServiceHealth.COMPLETED], {}, True),
+        ([ServiceHealth.HEALTHY], {}, False),
+        ([ServiceHealth.UNPROVEN, ServiceHealth.STOPPED], {}, False),
+        ([ServiceHealth.UNPROVEN, ServiceHealth.DEGRADED], {}, False),
+        ([ServiceHealth.UNPROVEN], {"critical_alerts": 1}, False),
+        ([ServiceHealth.UNPROVEN], {"findings": ["the disk is full"]}, False),
+        ([], {}, False),
+    ],
+)
+def test_a_missing_proof_alone_is_told_from_what_is_wrong(verdicts, more, only_proof) -> None:
+    found = [ServiceVerdict(service=f"s{n}", health=one, reason="seen") for n, one in enumerate(verdicts)]
+    report = judge_environment("app", found, now=NOON, **more)
+    assert lacks_only_proof(report) is only_proof
