@@ -392,7 +392,9 @@ class _StartExecution:
                 proof = self.turns.described(name, proof)
         except RoasError as error:
             await self._keep_evidence([name], error.what)
-            proof = StartProof(previous="", state="failed", reason=error.what, kept=False, ok=False)
+            proof = StartProof(
+                previous="", state="failed", reason=error.what.removeprefix(f"{name}: "), kept=False, ok=False
+            )
         result = replace(
             proof.result(name, recorder.redactor.text(proof.reason), time.monotonic() - began),
             waited_seconds=waits.longest,

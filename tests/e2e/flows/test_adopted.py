@@ -43,7 +43,7 @@ services:
     environment: [POSTGRES_DB=example, POSTGRES_PASSWORD_FILE=/run/secrets/db-password]
     healthcheck: {test: [CMD-SHELL, "pg_isready -q -h 127.0.0.1"], interval: 1s, retries: 60}
   web: {build: app, restart: always, depends_on: {db: {condition: service_healthy}}}
-  proxy: {image: "roas-adopted/nginx:1.26", restart: always, depends_on: [web]}
+  proxy: {image: "roas-adopted/nginx:1.26", restart: always, depends_on: [web], expose: ["80"]}
 secrets: {db-password: {file: password.txt}}
 """,
         "app/Dockerfile": 'FROM roas-adopted/python:3.13\nEXPOSE 8000\nCMD ["python3", "-m", "http.server", "8000"]\n',
@@ -56,7 +56,7 @@ services:
     image: roas-adopted/mariadb:11.8
     restart: always
     environment: {MARIADB_USER: shop, MARIADB_DATABASE: shop, MARIADB_PASSWORD: "${SHOP_DB_PASS}"}
-  site: {image: "roas-adopted/nginx:1.26", restart: always, environment: {DB_HOST: db}}
+  site: {image: "roas-adopted/nginx:1.26", restart: always, environment: {DB_HOST: db}, expose: ["80"]}
 """,
         ".env": f"SHOP_DB_PASS={PASSWORD}\n",
     },
