@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +90,37 @@ PURPOSES = {
     "Patterns of errors": ("classify", "patterns", "detect"),
     "Servers and hosts": ("serve", "worker", "metrics", "mcp", "fleet", "enrol", "leave"),
 }
-"""Commands by their purpose, as --help lists them."""
+"""Commands by their purpose, as --help --all lists them."""
+
+USUAL = frozenset(
+    {
+        *("init", "doctor", "validate", "plan", "start", "stop", "restart", "update", "rollback"),
+        *("status", "top", "health", "history", "why", "logs", "report"),
+        *("tickets", "resolve", "pause", "unpause", "snapshot", "serve"),
+    }
+)
+"""What --help lists: the commands of a day."""
+
+_ALL = f"{__name__}.all"
 
 
 class _Roas(click.Group):
     """A group that imports the module of a command when the command is named, and lists commands by purpose."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note --all first: click shows the help as soon as it reads --help."""
+        ctx.meta[_ALL] = "--all" in takewhile(lambda one: one.startswith("-"), args)
+        return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List every command with its purpose on one line, below a heading for each group."""
-        longest = max(map(len, self.list_commands(ctx)))
+        """List commands with their purpose on one line, below a heading for each group: the usual ones, or all."""
+        known = self.list_commands(ctx)
+        shown = known if ctx.meta.get(_ALL) else sorted(USUAL)
+        longest = max(map(len, shown))
         for purpose, names in PURPOSES.items():
-            commands = [(name, self.get_command(ctx, name)) for name in names]
+            commands = [(name, self.get_command(ctx, name)) for name in names if name in shown]
+            if not commands:
+                continue
             with formatter.section(purpose):
                 formatter.write_dl(
                     [
@@ -108,6 +129,9 @@ class _Roas(click.Group):
                         if command is not None
                     ]
                 )
+        if more := len(known) - len(shown):
+            formatter.write_paragraph()
+            formatter.write_text(f"And {more} more: roas --help --all")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, by name."""
@@ -139,6 +163,7 @@ def _brief(command: click.Command, most: int) -> str:
     cls=_Roas, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES
 )
 @click.version_option(package_name="roas-ops", message="roas %(version)s")
+@click.option("--all", is_flag=True, expose_value=False, help="With --help: list every command.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

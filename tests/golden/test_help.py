@@ -14,13 +14,14 @@ def sub_commands(text: str) -> list[str]:
 
 
 def test_help_of_every_command(empty: RoasCommand) -> None:
-    texts = []
+    texts = [f"$ roas --help\n{empty('--help').out}"]
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
         words = waiting.pop(0)
-        done = empty(*words, "--help")
+        asked = (*words, "--help", *(() if words else ("--all",)))
+        done = empty(*asked)
         assert done.code == 0, done.err
-        texts.append(f"$ roas {' '.join((*words, '--help'))}\n{done.out}")
+        texts.append(f"$ roas {' '.join(asked)}\n{done.out}")
         waiting[:0] = [(*words, name) for name in sub_commands(done.out)]
 
     golden("help.txt", "\n".join(texts))

@@ -1,11 +1,12 @@
-"""The list of commands that `roas --help` prints."""
+"""The lists of commands that `roas --help` and `roas --help --all` print."""
 
 from __future__ import annotations
 
 import click
+import pytest
 from click.testing import CliRunner
 
-from cli.main import PURPOSES, roas
+from cli.main import PURPOSES, USUAL, roas
 
 
 def test_every_command_has_one_purpose() -> None:
@@ -14,10 +15,28 @@ def test_every_command_has_one_purpose() -> None:
     assert sorted(listed) == roas.list_commands(click.Context(roas))
 
 
-def test_help_lists_each_command_on_one_line() -> None:
-    shown = CliRunner().invoke(roas, ["--help"], terminal_width=80).output.splitlines()
+def listed(*options: str) -> dict[str, str]:
+    shown = CliRunner().invoke(roas, [*options], terminal_width=80).output
+    assert "\nDeploy:\n" in shown
+    found = [(name, line) for name in known() for line in shown.splitlines() if line.startswith(f"  {name}  ")]
+    lines = dict(found)
+    assert len(lines) == len(found)
+    return lines
 
-    for name in roas.list_commands(click.Context(roas)):
-        (line,) = [one for one in shown if one.startswith(f"  {name}  ")]
-        assert len(line) <= 80
-    assert "Deploy:" in shown
+
+def known() -> list[str]:
+    return roas.list_commands(click.Context(roas))
+
+
+@pytest.mark.parametrize("options", [("--help", "--all"), ("--all", "-h")])
+def test_help_lists_each_command_on_one_line(options: tuple[str, ...]) -> None:
+    lines = listed(*options)
+
+    assert sorted(lines) == known()
+    assert max(map(len, lines.values())) <= 80
+
+
+def test_the_short_help_lists_the_commands_of_a_day_and_counts_the_others() -> None:
+    assert listed("--help").keys() == USUAL
+    assert len(USUAL) <= 25
+    assert f"And {len(known()) - len(USUAL)} more: roas --help --all" in CliRunner().invoke(roas, ["-h"]).output
