@@ -132,6 +132,10 @@ class SnapshotError(RoasError):
     """Data could not be saved, restored or rehearsed."""
 
 
+class StillPausedError(SnapshotError):
+    """Containers that a snapshot paused do not go on, or that is not known."""
+
+
 class DamagedRepositoryError(SnapshotError):
     """Data in a repository of snapshots is damaged or missing: what needs it cannot be read, other snapshots may be."""
 

@@ -11,14 +11,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adapters.snapshots.folders import folder_on_this_machine
-from adapters.snapshots.streams import Command, Ended, Limit, StreamFailedError, run
-from models.failures import SnapshotError
+from adapters.snapshots.streams import Command, Ended, Limit, run
+from models.failures import SnapshotError, StillPausedError
 
 LABEL = "com.roas.snapshot"
 """Label of the containers that exist only for a snapshot: its id."""
 
 REHEARSAL = "rehearsal-"
 """Begins the label of the containers of a rehearsal."""
+
+_GO_ON_SECONDS = 60
 
 FOLDER = "/roas-data"
 """Where a helper container has the volume."""
@@ -133,10 +135,29 @@ class Containers:
             self.answer(self._docker("pausing containers", "pause", *containers))
 
     def unpause(self, containers: Sequence[str]) -> None:
-        """Let them run again; one that is not paused stays as it is."""
+        """Let them run again; one that is not paused stays as it is.
+
+        Raises:
+            StillPausedError: The engine did not let one go on, or did not answer.
+        """
+        # The snapshot may have run out of its time, they have to go on all the same.
+        limit = Limit(_GO_ON_SECONDS)
+        refused: Exception | None = None
         for container in containers:
-            with suppress(StreamFailedError):
-                self.answer(self._docker("unpausing a container", "unpause", container))
+            try:
+                run(self._docker("unpausing a container", "unpause", container), limit)
+            except (SnapshotError, OSError) as error:
+                refused = error
+        paused = self._docker("listing containers", "ps", "--no-trunc", "--quiet", "--filter", "status=paused")
+        try:
+            ended = run(paused, limit)
+            ended.check(paused)
+        except (SnapshotError, OSError) as error:
+            raise StillPausedError(f"{_named(containers)} may still be paused: {error}") from error
+        if still := [one for one in containers if one in ended.output.split()]:
+            raise StillPausedError(
+                f"{_named(still)} stayed paused;", advice=f"`docker unpause {_named(still)}` lets it go on."
+            ) from refused
 
     def remove(self, container: str) -> None:
         """Remove a container of ours with its own volumes; does nothing if it is gone."""
@@ -147,6 +168,10 @@ class Containers:
 
     def _docker(self, what: str, *words: str, secret: Mapping[str, str] | None = None) -> Command:
         return Command(what=what, arguments=("docker", *words), variables={**self._variables, **(secret or {})})
+
+
+def _named(containers: Sequence[str]) -> str:
+    return " ".join(one[:12] for one in containers)
 
 
 ASIDE = f"{FOLDER}/.roas-restore"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapters.host.private_files import make_private_folder
+from models.failures import StillPausedError
 
 
 class OwnPauses:
@@ -18,23 +19,31 @@ class OwnPauses:
 
     @contextmanager
     def of(self, snapshot_id: str, containers: Sequence[str]) -> Iterator[None]:
-        """Remember these containers while the body pauses them and lets them go on."""
+        """Remember these containers while the body pauses them and lets them go on; for longer where it raises that
+        they do not.
+        """
         file = make_private_folder(self._folder) / f"{snapshot_id}.json"
         file.write_text(json.dumps(list(containers)))
         try:
             yield
-        finally:
+        except StillPausedError:
+            raise
+        except BaseException:
             file.unlink(missing_ok=True)
+            raise
+        file.unlink(missing_ok=True)
 
     def left(self) -> list[str]:
         """The containers that killed snapshots left paused."""
         found: list[str] = []
         for file in self._files():
             try:
-                found += [one for one in json.loads(file.read_text()) if isinstance(one, str)]
+                noted = json.loads(file.read_text())
             except (OSError, ValueError):
                 # It was killed while it wrote this, and so before it paused any.
                 continue
+            if isinstance(noted, list):
+                found += [one for one in noted if isinstance(one, str)]
         return found
 
     def forget(self) -> None:
@@ -43,4 +52,4 @@ class OwnPauses:
             file.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*.json"))
+        return sorted(one for one in self._folder.glob("*.json") if one.is_file())

@@ -7,7 +7,9 @@ import os
 import secrets
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -202,3 +204,70 @@ def test_a_volume_that_mounts_another_file_system_is_not_read_by_its_folder(tmp_
         assert client(tmp_path, LOCAL).containers.folder_of("/srv") is None
     finally:
         subprocess.run(["docker", "volume", "rm", "-f", name], check=True, capture_output=True)
+
+
+def test_all_that_a_snapshot_paused_goes_on_also_where_the_snapshot_is_cancelled(
+    volume: str, tmp_path: Path, sleepers: tuple[str, ...]
+) -> None:
+    programs, begun = tmp_path / "programs", tmp_path / "begun"
+    programs.mkdir()
+    os.mkfifo(begun)
+    (programs / "restic").write_text(f"#!/bin/sh\necho >{begun}\nexec sleep 600\n")
+    (programs / "restic").chmod(0o755)
+    slow = VARIABLES | {"PATH": f"{programs}:{VARIABLES['PATH']}"}
+    repository = Repository(str(tmp_path / "repository"), PASSWORD, "shop", "one", slow)
+    saving = replace(client(tmp_path, LOCAL), repository=repository)
+    seen: list[str] = []
+
+    def cancel() -> None:
+        begun.read_bytes()
+        seen.extend(map(state_of, sleepers))
+        saving.limit.cancelled.set()
+
+    cancelling = threading.Thread(target=cancel)
+    cancelling.start()
+    with pytest.raises(SnapshotError, match="was cancelled"):
+        saving.save(DATA, PartPlace(container="", image=IMAGE, source=volume, pause=sleepers), "s-1")
+    cancelling.join()
+
+    assert (seen, [*map(state_of, sleepers)]) == (["paused"] * 2, ["running"] * 2)
+    assert saving.pauses.left() == []
+
+
+def test_a_pause_that_the_engine_does_not_end_is_said_and_remembered(
+    volume: str, tmp_path: Path, sleepers: tuple[str, ...]
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    refusing = '[ "$1" != unpause ] || { echo "the engine is busy" >&2; exit 1; }; exec "$DOCKER" "$@"'
+    (programs / "docker").write_text(f"#!/bin/sh\nDOCKER={shutil.which('docker')}\n{refusing}\n")
+    (programs / "docker").chmod(0o755)
+    saving = client(tmp_path, LOCAL | {"PATH": f"{programs}:{LOCAL['PATH']}"})
+
+    with pytest.raises(SnapshotError, match=f"{sleepers[0][:12]} {sleepers[1][:12]} stayed paused"):
+        saving.save(DATA, PartPlace(container="", image=IMAGE, source=volume, pause=sleepers), "s-1")
+
+    assert (saving.pauses.left(), state_of(sleepers[0])) == ([*sleepers], "paused")
+
+
+@pytest.fixture
+def sleepers() -> Iterator[tuple[str, ...]]:
+    run = ["docker", "run", "-d", "--rm", "--init", "--network", "none", IMAGE, "sleep", "600"]
+    started = [subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip() for _ in range(2)]
+    yield tuple(started)
+    subprocess.run(["docker", "rm", "-f", *started], check=True, capture_output=True)
+
+
+def state_of(container: str) -> str:
+    shown = ["docker", "inspect", "-f", "{{.State.Status}}", container]
+    return subprocess.run(shown, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize("content", ['"abc"', "5", '{"abc": 1}', "[", "[1, null]"])
+def test_a_note_of_pauses_that_is_none_names_no_container(tmp_path: Path, content: str) -> None:
+    pauses = OwnPauses(tmp_path, "shop")
+    (tmp_path / "paused" / "shop" / "folder.json").mkdir(parents=True)
+    (tmp_path / "paused" / "shop" / "s-1.json").write_text(content)
+
+    assert pauses.left() == []
+    pauses.forget()
