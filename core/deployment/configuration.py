@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
+from pathlib import PurePosixPath
 
 from core.common.safe_text import printable
 from models.adoption import ConfigurationCheck
@@ -31,6 +32,10 @@ FILE = "FILE"
 _OF_THE_PLACE = re.compile(r"(?i)read-only file system|permission denied|operation not permitted")
 """Where a check is run may forbid it what the program itself may do."""
 
+_NO_FILE = re.compile(r"(?i)no such file")
+_QUOTED_PATH = re.compile(r"""["'](/[^"']+)["']""")
+_PATH = re.compile(r"""/[^\s"',:;()\[\]]+""")
+
 _NO_PROGRAM = frozenset({126, 127})
 _LONGEST = 300
 
@@ -52,10 +57,11 @@ def check_command(check: ConfigurationCheck, command: Sequence[str]) -> tuple[st
     return tuple(word.replace(FILE, file) for word in check.with_file)
 
 
-def refusal(check: ConfigurationCheck, exit_code: int, output: str) -> str:
+def refusal(check: ConfigurationCheck, exit_code: int, output: str, mounted: Collection[str] | None = None) -> str:
     """Why a program refuses its configuration, in its own words; empty where it does not, or that is not known.
 
-    What other services answer, and what the place of the check forbids, says nothing of the configuration.
+    What other services answer, and what the place of the check forbids, says nothing of the configuration. Where a
+    copy was asked, `mounted` are its mounts: what it lacks elsewhere may be made as the container starts.
     """
     text = printable(output).strip()
     if exit_code == 0 or exit_code in _NO_PROGRAM or not text or _OF_THE_PLACE.search(text):
@@ -65,7 +71,16 @@ def refusal(check: ConfigurationCheck, exit_code: int, output: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # What stands before it, such as the time, differs each time.
     found = (line[match.start() :] for one in check.reasons for line in lines if (match := re.search(one, line)))
-    return next(found, lines[-1])[:_LONGEST]
+    why = next(found, lines[-1])
+    return "" if mounted is not None and _lacks_other_file(why, mounted) else why[:_LONGEST]
+
+
+def _lacks_other_file(why: str, mounted: Collection[str]) -> bool:
+    if _NO_FILE.search(why) is None:
+        return False
+    # The file that names it may stand there, too, and is not quoted.
+    paths = _QUOTED_PATH.findall(why) or _PATH.findall(why)
+    return not any(PurePosixPath(path).is_relative_to(mount) for path in paths for mount in mounted)
 
 
 def to_check(

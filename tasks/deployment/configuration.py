@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import PurePosixPath
 
+from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.docker.scratch import checking_body, made_of
 from adapters.programs import shipped_programs
@@ -148,13 +149,17 @@ def _ask(
     image = declared.image if how is ReadAnew.REPLACED else mine[0].image_id
     files = compose_of(environment).injections().get(service, ()) if declared.injects_files else ()
     name = container_name(environment.project, f"check-{service}", deployment_id)
-    return refusal(check, *_try(engine, application, mine[0], check, command, image, name, files))
+    original = engine.containers.snapshot(mine[0].container_id)
+    mounted = [one["Destination"] for one in original.reported.get("Mounts") or ()]
+    answered = _try(engine, application, mine[0], original, check, command, image, name, files)
+    return refusal(check, *answered, [*mounted, *(file.target for file in files)])
 
 
 def _try(
     engine: DockerEngine,
     application: Application,
     seen: ContainerState,
+    original: ContainerSnapshot,
     check: ConfigurationCheck,
     command: tuple[str, ...],
     image: str,
@@ -162,7 +167,6 @@ def _try(
     files: tuple[InjectedFile, ...],
 ) -> tuple[int, str]:
     """Run the command in a container like the one that is seen; its exit code and output."""
-    original = engine.containers.snapshot(seen.container_id)
     entrypoint: list[str] = original.reported["Config"].get("Entrypoint") or []
     if check.through_entrypoint and len(entrypoint) == 1 and PurePosixPath(entrypoint[0]).name == _ENTRYPOINT:
         command = (entrypoint[0], *command)

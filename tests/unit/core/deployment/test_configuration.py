@@ -57,6 +57,7 @@ NGINX = 'nginx: [emerg] unknown directive "lsten" in /etc/nginx/nginx.conf:7\nng
         ),
         ("nginx", 0, "nginx: configuration file test is successful", ""),
         ("nginx", 1, 'nginx: [emerg] host not found in upstream "web" in /etc/nginx/nginx.conf:9', ""),
+        ("nginx", 1, "nginx: [emerg] bind() to 172.31.9.9:80 failed (99: Cannot assign requested address)", ""),
         ("nginx", 1, 'nginx: [emerg] open() "/run/nginx.pid" failed (30: Read-only file system)', ""),
         ("nginx", 1, 'nginx: [emerg] cannot load certificate key "/k": Permission denied', ""),
         ("nginx", 127, "exec: nginx: executable file not found in $PATH", ""),
@@ -74,6 +75,30 @@ def test_only_what_is_wrong_with_the_file_itself_is_a_refusal(
 
     assert said.startswith(why)
     assert bool(said) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    [
+        (
+            "nginx",
+            'nginx: [emerg] cannot load certificate "FILE": BIO_new_file() failed (SSL: No such file: fopen(FILE))',
+        ),
+        ("nginx", 'nginx: [emerg] open() "FILE" failed (2: No such file or directory) in /conf/nginx.conf:3'),
+        (
+            "haproxy",
+            "[ALERT] (1) : parsing [/conf/h.cfg:9] : unable to stat from file 'FILE' : No such file or directory.",
+        ),
+        ("haproxy", "[ALERT] (1) : Cannot open configuration file/directory FILE : No such file or directory"),
+        ("caddy", "Error: reading config from file: open FILE: no such file or directory"),
+    ],
+)
+def test_a_copy_may_lack_what_a_container_makes_as_it_starts(program: str, printed: str) -> None:
+    made, mounted = (printed.replace("FILE", file) for file in ("/tmp/made.pem", "/conf/tls/made.pem"))
+
+    assert refusal(CHECKS[program], 1, made, ["/conf", "/srv"]) == ""
+    assert refusal(CHECKS[program], 1, mounted, ["/conf", "/srv"])
+    assert refusal(CHECKS[program], 1, made)
 
 
 def test_a_program_is_asked_where_it_will_read_its_configuration_anew() -> None:
