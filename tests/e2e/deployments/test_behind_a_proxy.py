@@ -72,7 +72,7 @@ async def test_a_proxy_follows_a_service_that_is_replaced_stop_first_after_start
     assert answer(port) == "200 2"
 
 
-@pytest.mark.parametrize("operation", ["start", "restart"])
+@pytest.mark.parametrize("operation", ["start", pytest.param("restart", marks=pytest.mark.campaign)])
 async def test_a_proxy_follows_a_service_that_comes_back_with_another_address(place: Place, operation: str) -> None:  # noqa: F811
     port = free_port()
     declare(place, port)
@@ -137,8 +137,8 @@ async def test_an_update_is_refused_where_the_proxy_refuses_its_configuration(pl
     ("front", "file", "nonsense"),
     [
         ("nginx", "nginx.conf", "nonsense on;"),
-        ("haproxy", "haproxy.cfg", "frontend front\n  nonsense on\n"),
-        ("caddy", "Caddyfile", ":8080 {\n  nonsense on\n}\n"),
+        pytest.param("haproxy", "haproxy.cfg", "frontend front\n  nonsense on\n", marks=pytest.mark.campaign),
+        pytest.param("caddy", "Caddyfile", ":8080 {\n  nonsense on\n}\n", marks=pytest.mark.campaign),
     ],
 )
 async def test_a_start_is_refused_where_a_mounted_configuration_is_not_valid(
