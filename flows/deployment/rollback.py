@@ -269,9 +269,13 @@ async def _changed_values(recorder: OperationRecorder, environment: Environment,
 
 
 async def _has_all_replaced(environment: Environment, found: PreDeploySnapshot) -> bool:
-    """Whether every container that was replaced can be made again as it was; not after this process was killed."""
+    """Whether what ran before is still there, or can be made again as it was: that not after this process was killed.
+
+    Where nothing was replaced, the release would replace what runs by containers with values that nobody has proven.
+    """
     replaced = set((await find_leftovers(environment, found)).replaced)
-    return bool(replaced) and replaced <= {kept.service for kept in found.containers}
+    was_there = bool(replaced) or any(was.ran for was in found.before.containers.values())
+    return was_there and replaced <= {kept.service for kept in found.containers}
 
 
 async def _prove_again(

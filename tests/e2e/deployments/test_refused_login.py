@@ -98,3 +98,21 @@ async def test_a_cancelled_wait_for_a_refused_login_says_so(place: Place, caplog
     assert "Access denied for user app" in str((explained.headline, explained.lines))
     reason = operation.details["reason"]
     assert "cancelled before it had ended; db was awaited: its health check has not passed yet" in reason
+
+
+async def test_a_start_that_replaced_nothing_gives_nothing_new_values_as_it_is_undone(place: Place) -> None:
+    declare(place, "first-of-all")
+    assert (await startup("test", return_state=True)).is_completed()
+    declare(place, "second-wrong")
+    compose = place.folder / "compose.yaml"
+    # Compose makes volumes before containers, and the engine has no such driver.
+    compose.write_text(compose.read_text().replace("  data:\n", "  data:\n  more: {driver: none-such}\n"))
+    compose.write_text(compose.read_text().replace('["data:/data"]', '["data:/data", "more:/more"]'))
+
+    assert (await startup("test", return_state=True)).is_failed()
+
+    with place.stores() as stores:
+        operation = stores.operations.history(environment="test")[0]
+    assert "undo_failed" not in operation.details, operation.details
+    assert password_of(place) == "first-of-all"
+    assert place.containers(running=True) == ["db", "web"]
