@@ -14,6 +14,11 @@ from models.errors import Strategy
 _SURE = 0.7
 _LINES_AFTER = 3
 _TRIES_AGAIN = re2.compile(r"(?i)\bretr(?:y|ies)|again|attempt|wait|sleep|reconnect|^\s*$")
+_OF_A_CALLER = re2.compile(
+    r"(?i)\b(?:get|post|put|patch|delete|head) +/|\b40[13]\b|unauthori[sz]ed|forbidden|jwt|json ?web ?token|\bremote"
+    r"|bad ?credentials|(?:invalid|wrong|incorrect) (?:username|user name|email|e-mail)"
+)
+"""A service that already serves turns such callers away while it is proven: its own login may be well."""
 
 
 def is_refused_login(text: str, patterns: PatternSet) -> bool:
@@ -26,6 +31,8 @@ def refused_at_end(lines: Sequence[str], patterns: PatternSet) -> str:
     """The line at the end of a log that says so, after which the program only tries again; empty without one."""
     for line in reversed(lines[-_LINES_AFTER:]):
         said = without_stamp(line)
+        if _OF_A_CALLER.search(said) is not None:
+            return ""
         if is_refused_login(said, patterns):
             return said
         if _TRIES_AGAIN.search(said) is None:

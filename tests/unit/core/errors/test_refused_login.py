@@ -40,3 +40,21 @@ def test_the_end_of_a_log_counts_where_the_program_only_tries_again() -> None:
     assert refused_at_end([REFUSED, "retrying in 5 s"], shipped_set()) == REFUSED
     assert refused_at_end([REFUSED, "connected to db", "loading 12 models"], shipped_set()) == ""
     assert refused_at_end([], shipped_set()) == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "POST /login 401 Unauthorized",
+        "WARNING:django.request:Unauthorized: /api/me/",
+        "ERROR [ExceptionsHandler] Unauthorized",
+        "UnauthorizedException: Unauthorized",
+        "JsonWebTokenError: invalid token",
+        "org.springframework.security.authentication.BadCredentialsException: Bad credentials",
+        '{"level":"warn","msg":"http: authentication failed","remote":"203.0.113.9"}',
+        "Invalid username or password for user admin",
+    ],
+)
+def test_a_caller_whom_a_service_turns_away_is_no_login_of_its_own(words: str) -> None:
+    assert refused_at_end([words, words, words], shipped_set()) == ""
+    assert refused_at_end([REFUSED, words], shipped_set()) == ""
