@@ -40,6 +40,8 @@ _CONFIGURATION = """[core]
 [fetch]
     recurseSubmodules = false
     unpackLimit = 1
+[pack]
+    packSizeLimit = {max_mib}m
 [transfer]
     credentialsInUrl = die
 [http]
@@ -88,7 +90,7 @@ class GitProgram:
         protocol = "ssh" if is_ssh(repository) else "file" if is_local(repository) else "https"
         make_private_folder(self.folder)
         safe = repository.removeprefix("file://") if protocol == "file" else ""
-        text = _CONFIGURATION.format(protocol=protocol, safe=_quoted(safe))
+        text = _CONFIGURATION.format(protocol=protocol, safe=_quoted(safe), max_mib=self.source.max_mib)
         if safe and not safe.rstrip("/").endswith(".git"):
             # Of a working tree git checks the repository inside of it.
             text += f"    directory = {_quoted(safe.rstrip('/') + '/.git')}\n"

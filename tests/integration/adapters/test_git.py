@@ -216,6 +216,18 @@ def test_a_fetch_ends_where_the_server_sends_too_much(tmp_path: Path, shop: Repo
     source_of(tmp_path, shop.bare).fetch()
 
 
+def test_a_history_that_is_larger_than_one_transfer_is_packed_all_the_same(tmp_path: Path, shop: Repository) -> None:
+    source, packs = source_of(tmp_path, shop.bare, max_mib=1), tmp_path / "data" / "shop"
+    # Git packs anew what came in more than 50 fetches.
+    for _ in range(52):
+        shop.commit("Change", {"noise": os.urandom(30 * 2**10).hex()})
+        source.fetch()
+
+    names = [path.name for path in packs.rglob("objects/pack/*") if path.suffix in (".pack", "")]
+    assert len(names) < 10
+    assert not [name for name in names if name.startswith("tmp_")]
+
+
 def test_hooks_and_submodules_of_a_repository_do_nothing(tmp_path: Path, shop: Repository) -> None:
     other = new_repository(tmp_path / "other")
     other.commit("Begin", {"x": "1"})
