@@ -258,8 +258,8 @@ class _StartExecution:
         return {name: why for name, why in self._journal.standing.items() if name not in self._results}
 
     async def end_reloads(self) -> None:
-        """Wait until each reload of a proxy has ended, so that none goes on beside a rollback."""
-        await asyncio.gather(*self._following)
+        """Wait until each reload of a proxy has ended, however, so that none goes on beside a rollback."""
+        await asyncio.gather(*self._following, return_exceptions=True)
 
     async def settle_proxies(self) -> None:
         """Reload again the proxies that did not reload as a service of theirs was started.
@@ -267,6 +267,8 @@ class _StartExecution:
         Raises:
             StartFailedError: One does not reload.
         """
+        for reload in self._following:
+            reload.result()
         await self._proxies.settle()
 
     def report(self) -> None:
