@@ -18,6 +18,7 @@ from docker.errors import NotFound
 from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL, EngineClient, short
 from adapters.docker.states import compose_origin, container_state, secrets_of
 from core.common.safe_text import printable
+from core.common.stamps import earlier
 from models.compose import InjectedFile
 from models.containers import ComposeOrigin, ContainerState
 from models.failures import ContainerGoneError
@@ -145,18 +146,20 @@ class Containers:
             self._client.changing.rename(container_id, name)
 
     def logs(self, container_id: str, lines: int = 100, since: datetime | None = None) -> str:
-        """The last lines that a container wrote to both output streams, with the engine's time stamps.
+        """The last lines that a container wrote to both output streams, with the engine's time stamps
+        by this machine's clock.
 
         Raises:
             EngineError: Among others when the container's log driver keeps nothing readable.
         """
+        ahead = self._client.ahead
         with self._client.translate_errors(f"reading the logs of container {short(container_id)}"):
-            from_moment = None if since is None else (since + self._client.ahead).timestamp()
+            from_moment = None if since is None else (since + ahead).timestamp()
             written: bytes = self._client.reading.logs(container_id, tail=lines, timestamps=True, since=from_moment)
         if len(written) > _LOG_BYTES:
             # Only whole lines: half a secret at the cut would not be known as one.
             written = written[-_LOG_BYTES:].partition(b"\n")[2]
-        return self._client.redact(written.decode("utf-8", errors="replace"))
+        return self._client.redact(earlier(written.decode("utf-8", errors="replace"), ahead))
 
     def exec(
         self, container_id: str, command: Sequence[str], timeout: timedelta, *, last: bool = False

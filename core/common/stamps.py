@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def without_stamp(line: str) -> str:
@@ -14,6 +14,18 @@ def stamp_of(line: str) -> datetime | None:
     """When the engine got a line; None for a line without its stamp."""
     word = line.partition(" ")[0]
     return moment_of(word) if len(word) >= len("2026-01-01T00:00:00Z") and word[10] == "T" else None
+
+
+def earlier(text: str, by: timedelta) -> str:
+    """A log with stamps that are so much earlier; a line without one stays as it is."""
+    if not by:
+        return text
+
+    def moved(line: str) -> str:
+        at = stamp_of(line)
+        return line if at is None else f"{(at - by).isoformat(timespec='microseconds')[:-6]}Z {without_stamp(line)}"
+
+    return "\n".join(map(moved, text.split("\n")))
 
 
 def moment_of(text: str) -> datetime | None:
