@@ -30,6 +30,7 @@ _CHANGE_SECONDS = 120
 _PARALLEL_CALLS = 16
 _UNIX = "unix://"
 _CLOCK_HOLDS_SECONDS, _CLOCK_READ_SECONDS = 60.0, 2.0
+_CLOCK_TOLERANCE = timedelta(seconds=1)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -53,6 +54,7 @@ class EngineClient:
         self._redact = _cached(Redactor(()))
         self._ahead = timedelta()
         self._clock_read_at: float | None = None
+        self._clock_is_known = False
 
     @property
     def reading(self) -> Any:
@@ -83,7 +85,7 @@ class EngineClient:
 
     @property
     def ahead(self) -> timedelta:
-        """How far the engine's clock is ahead of this machine's, to about a second; zero while they may be equal.
+        """How far the engine's clock is ahead of this machine's, to about two seconds; zero while they may be equal.
 
         The engine of a virtual or another machine has a clock of its own. All moments that it reports are shifted by
         this, and those that it is asked for: nothing else compares two clocks.
@@ -91,7 +93,7 @@ class EngineClient:
         read_at = self._clock_read_at
         if read_at is None or time.monotonic() - read_at > _CLOCK_HOLDS_SECONDS:
             self._clock_read_at = time.monotonic()
-            with suppress(DockerException, requests.RequestException, OSError, KeyError, ValueError):
+            with suppress(DockerException, requests.RequestException, OSError, KeyError, ValueError, TypeError):
                 self._read_clock()
         return self._ahead
 
@@ -99,9 +101,12 @@ class EngineClient:
         client, asked_at = self.reading, datetime.now(UTC)
         answer = client.get(client._url("/_ping", versioned_api=False), timeout=_CLOCK_READ_SECONDS)
         said = parsedate_to_datetime(answer.headers["Date"])
-        # The engine names the second in which it answered.
+        # The engine names the second in which it answered. What is known stays while it may hold: else each moment of a
+        # container would be another one at the next look, as if it had been restarted.
         least, most = said - datetime.now(UTC), said + timedelta(seconds=1) - asked_at
-        if not least <= self._ahead <= most:
+        may_differ = _CLOCK_TOLERANCE if self._clock_is_known else timedelta()
+        self._clock_is_known = True
+        if not least - may_differ <= self._ahead <= most + may_differ:
             self._ahead = timedelta() if least <= timedelta() <= most else (least + most) / 2
 
     def map(self, call: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
