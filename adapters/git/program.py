@@ -124,11 +124,11 @@ class GitProgram:
             if reader is not None:
                 options += ["-c", f"credential.helper={_helper(reader, self.source.token_user)}"]
             # What the shell sets holds for git's own children, too: those write what comes over the network. Without
-            # the signal they say why they end.
+            # the signal they say why they end. A lower limit that may not be raised goes on holding.
             limited = [
                 "sh",
                 "-c",
-                'trap "" XFSZ; ulimit -f "$0" && exec "$@"',
+                'trap "" XFSZ; ulimit -f "$0" 2>/dev/null; exec "$@"',
                 str(self.source.max_mib * _BLOCKS_OF_A_MIB),
             ]
             return _execute(

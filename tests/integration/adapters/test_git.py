@@ -216,6 +216,22 @@ def test_a_fetch_ends_where_the_server_sends_too_much(tmp_path: Path, shop: Repo
     source_of(tmp_path, shop.bare).fetch()
 
 
+def test_a_user_whose_files_are_limited_already_fetches_within_that_limit(tmp_path: Path, shop: Repository) -> None:
+    program = f"""
+from pathlib import Path
+from adapters.git.repository import SourceRepository
+from models.sources import GitSource
+print(SourceRepository("shop", GitSource(repository={str(shop.bare)!r}), Path({str(tmp_path)!r}), {{}}).fetch().subject)
+"""
+    # A limit below max_mib that this process may not raise, as of a unit of systemd.
+    limited = ["prlimit", f"--fsize={512 * 2**20}:{512 * 2**20}", sys.executable, "-c", program]
+    if os.geteuid() == 0:
+        limited = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", *limited]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.returncode) == ("Add the shop\n", 0), done.stderr
+
+
 def test_a_history_that_is_larger_than_one_transfer_is_packed_all_the_same(tmp_path: Path, shop: Repository) -> None:
     source, packs = source_of(tmp_path, shop.bare, max_mib=1), tmp_path / "data" / "shop"
     # Git packs anew what came in more than 50 fetches.
