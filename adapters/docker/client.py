@@ -29,7 +29,9 @@ READ_SECONDS = 10
 _CHANGE_SECONDS = 120
 _PARALLEL_CALLS = 16
 _UNIX = "unix://"
-_CLOCK_HOLDS_SECONDS, _CLOCK_READ_SECONDS = 60.0, 2.0
+_CLOCK_HOLDS_SECONDS, _CLOCK_READ_SECONDS = 60.0, 10.0
+_CLOCK_AGAIN_SECONDS = 1.0
+"""After a reading that failed where none has succeeded yet: until then all moments count as they are reported."""
 _CLOCK_TOLERANCE = timedelta(seconds=1)
 
 _Item = TypeVar("_Item")
@@ -91,7 +93,8 @@ class EngineClient:
         this, and those that it is asked for: nothing else compares two clocks.
         """
         read_at = self._clock_read_at
-        if read_at is None or time.monotonic() - read_at > _CLOCK_HOLDS_SECONDS:
+        holds = _CLOCK_HOLDS_SECONDS if self._clock_is_known else _CLOCK_AGAIN_SECONDS
+        if read_at is None or time.monotonic() - read_at > holds:
             self._clock_read_at = time.monotonic()
             with suppress(DockerException, requests.RequestException, OSError, KeyError, ValueError, TypeError):
                 self._read_clock()
