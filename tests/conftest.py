@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -22,6 +23,10 @@ from tests.support.warm import begin_session, end_session
 os.environ["PREFECT_PROFILES_PATH"] = os.devnull
 # Commands use a warm process only where they are given the variables of `warm_commands`.
 os.environ["ROAS_WARM"] = "0"
+
+# No test holds a time: an example that waits for a processor has not failed.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 __all__ = ["engine_of_the_session", "own_engine", "prefect_server"]
 

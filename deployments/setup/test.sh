@@ -39,7 +39,8 @@ counted() { [ ! -f "$results/$1.xml" ] || printf ', %s' "$("$VENV/bin/python" "$
 
 # run_tests PART: its progress goes to the terminal, the rest to the log of the step.
 run_tests() {
-    local folder="$1"
+    local folder="$1" workers
+    workers="$(nproc)"
     case "$1" in
         unit | golden | integration | e2e) ;;
         campaigns)
@@ -48,28 +49,26 @@ run_tests() {
             ;;
         *) die "there are no tests called $1" "Name unit, integration, e2e, golden or campaigns." ;;
     esac
-    "$VENV/bin/pytest" --junitxml "$results/$1.xml" --numprocesses "$WORKERS" --no-loadscope-reorder \
+    [ "$folder" != e2e ] || workers=$((workers + 1))
+    "$VENV/bin/pytest" --junitxml "$results/$1.xml" --numprocesses "$workers" --no-loadscope-reorder \
         --progress /dev/fd/3 --part "$1" "${chosen[@]}" "tests/$folder"
 }
 
-# Tests wait for engines, servers and disks half of their time: what needs the processor runs beside them and gives way.
-readonly WORKERS=$(($(nproc) + 1))
-
+# Tests on the engine wait for it, so what needs the processor runs beside them. All have one priority: what gave way to an
+# engine and its containers got so little that it ran out of its time.
 run_everything() {
     say "Tests: $1"
     # Its packages come from a mirror, meanwhile other tests run.
     step images tests/e2e/gallery/image/build.sh &
     step e2e run_tests e2e &
-    step checks nice "$here/check.sh"
-    step audit nice "$VENV/bin/python" "$here/audit.py" 20
+    step checks "$here/check.sh"
+    step audit "$VENV/bin/python" "$here/audit.py" 20
     local part
     for part in unit golden integration; do
-        step "$part" nice_tests "$part"
+        step "$part" run_tests "$part"
     done
     wait
 }
-
-nice_tests() { renice --priority 5 --pid "$BASHPID" >/dev/null && run_tests "$1"; }
 
 chosen=()
 case "${1:-}" in
