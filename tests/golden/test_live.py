@@ -21,8 +21,7 @@ from tests.golden.conftest import HERE, CommandOutput, RoasCommand, golden
 from tests.support.commands import ForkedRoas, own_process, quiet_environment
 from tests.support.prefect_server import ask, server_variables
 
-# Two dozen commands; on a machine with much else to do they and the server take minutes.
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 REFUSED = """sh -c 'echo "FATAL: password authentication failed for user app" >&2; exit 1'"""
 SLOW = "sh -c 'sleep 4; touch /tmp/ready; exec sleep 3600'"
@@ -190,7 +189,7 @@ def test_errors_of_operations(shop: LiveShop) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while not shop.docker("ps", "--quiet", "--filter", f"name={shop.project}-db-1"):
         assert time.monotonic() < deadline
         assert starting.poll() is None

@@ -28,7 +28,7 @@ def scraped(roas: RoasCommand) -> list[str]:
     with (roas.folder / "log").open("w") as log:
         exporter = subprocess.Popen(own_process(request), env=os.environ, stderr=log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             try:
                 status, text = get(f"http://127.0.0.1:{port}/metrics")

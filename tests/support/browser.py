@@ -19,7 +19,7 @@ _OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_OPENED_WITHIN_SECONDS = 180
+_OPENED_WITHIN_SECONDS = 300
 _LOOKED_EVERY_MILLISECONDS = 200
 _OPENED_AGAIN_AFTER_SECONDS = 30
 _LEFT = "net::ERR_ABORTED"

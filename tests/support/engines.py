@@ -19,8 +19,8 @@ import pytest
 
 IMAGE = "debian:trixie-slim"
 
-_STARTS_WITHIN_SECONDS = 60
-_STOPS_WITHIN_SECONDS = 60
+_STARTS_WITHIN_SECONDS = 300
+_STOPS_WITHIN_SECONDS = 300
 # Beside whatever the machine's own engine gives out.
 _ADDRESSES = "base=10.213.0.0/16,size=24"
 _BRIDGE_ADDRESS = "10.214.0.1/24"

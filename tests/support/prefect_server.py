@@ -17,7 +17,7 @@ import httpx
 import pytest
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-TIMEOUT_SECONDS = 240
+TIMEOUT_SECONDS = 300
 
 
 _CACHE = Path(__file__).parents[2] / ".pytest_cache"
@@ -100,7 +100,7 @@ def _is_busy(error: BaseException) -> bool:
 def ask(url: str, auth_string: str, path: str, question: dict[str, Any] | None = None) -> Any:
     """What an API answers one who is signed in: to a question, or about one thing."""
     user, _, password = auth_string.partition(":")
-    with httpx.Client(base_url=f"{url}/", auth=(user, password), timeout=60) as client:
+    with httpx.Client(base_url=f"{url}/", auth=(user, password), timeout=300) as client:
         if question is None:
             answer = client.get(path)
         else:

@@ -14,7 +14,7 @@ from adapters.probes.run import run_probe
 from models.environments import Probe
 from models.health import ProbeResult
 
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 300
 
 
 async def ask(project: Any, probe: Probe, service: str = "it", **known: str) -> ProbeResult:

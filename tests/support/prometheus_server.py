@@ -23,7 +23,7 @@ prometheus_needed = pytest.mark.skipif(
     not shutil.which("prometheus") or not shutil.which("promtool"), reason="prometheus is not installed"
 )
 
-_READY_WITHIN_SECONDS = 60
+_READY_WITHIN_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,7 +139,7 @@ class Client:
         """The answers to requests that were sent since then, in their order."""
         return sorted((one for one in list(self.answers) if one.sent >= moment), key=lambda one: one.sent)
 
-    def until(self, found: Callable[[Answer], bool], since: float, within_seconds: float = 60.0) -> Answer:
+    def until(self, found: Callable[[Answer], bool], since: float, within_seconds: float = 300) -> Answer:
         """Wait for the first such answer to a request that was sent since then.
 
         Raises:

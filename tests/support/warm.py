@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _FOLDER = "TESTS_RUNTIME_DIR"
-_ENDS_WITHIN_SECONDS = 30
+_ENDS_WITHIN_SECONDS = 300
 
 
 def begin_session() -> None:

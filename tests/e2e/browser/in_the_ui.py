@@ -14,7 +14,7 @@ from models.settings import Settings
 from tests.e2e.browser.serving import RunPage, Served, browser, eventually, served, sign_in
 from tests.e2e.faults.scenes import HEALTH, IMAGE, Scene, says
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 WEB = says('touch /tmp/well; while [ ! -e /list/broken ]; do sleep 0.1; done; echo "FATAL: a price is broken"; exit 1')
 # Attempts of our own would only take time here.

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 IMAGE = "debian:trixie-slim"
 STAYS = "{image: IMAGE, init: true, command: [sleep, '600']}"
-CHECK = "{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, start_period: 10s, start_interval: 200ms}"
+CHECK = "{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 30s, start_period: 10s, start_interval: 200ms}"
 WELL = f"{{<<: *stays, command: [sh, -c, 'touch /tmp/well; exec sleep 600'], healthcheck: {CHECK}}}"
 
 SAME = {

@@ -25,7 +25,7 @@ import psycopg
 from tests.integration.docs.documents import ROOT, tracked_files
 
 # Other tests may run beside these.
-WITHIN_SECONDS = 150
+WITHIN_SECONDS = 300
 _PORTS = ("UI", "METRICS", "CACHE", "PROMETHEUS", "WORKER", "TLS", "STORES")
 _IMAGES = {
     "ops": ("server", "services", "deploy", "socket-proxy", "supervisor", "worker", "exporter"),
@@ -120,7 +120,7 @@ class ComposedPlane:
         """Ask the API, logged in."""
         user, _, password = self.secret("prefect_auth").partition(":")
         api = f"http://127.0.0.1:{self.ports['UI']}/api"
-        with httpx.Client(base_url=api, auth=(user, password), timeout=60) as client:
+        with httpx.Client(base_url=api, auth=(user, password), timeout=300) as client:
             token = client.get("/csrf-token", params={"client": "test"}).raise_for_status().json()["token"]
             headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
             body = {} if method == "POST" else None
@@ -152,7 +152,7 @@ class ComposedPlane:
     def install(self, folder: Path) -> None:
         """Unpack the program that it hands out to hosts."""
         trusted = ssl.create_default_context(cafile=self.authority())
-        with httpx.Client(base_url=f"{self.address}/roas/install/", verify=trusted, timeout=60) as client:
+        with httpx.Client(base_url=f"{self.address}/roas/install/", verify=trusted, timeout=300) as client:
             name = client.get("wheel").raise_for_status().text.strip()
             wheel = client.get(name).raise_for_status().content
         zipfile.ZipFile(BytesIO(wheel)).extractall(folder)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import threading
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 300
 
 
 def await_event(container: str, action: str, *, since: str = "0") -> None:

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.campaign
 __all__ = ["place"]
 
 ROOT = Path(__file__).parents[3]
-TIMEOUT_SECONDS = 180.0
+TIMEOUT_SECONDS = 300
 SILENT_FOR = timedelta(seconds=12)
 
 

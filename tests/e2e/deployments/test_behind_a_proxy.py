@@ -37,7 +37,7 @@ def declare(place: Place, port: int, version: str = "1", *, order: str = "stop-f
 
 def answer(port: int) -> str:
     """What a client gets through the proxy: status and text."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         connection.request("GET", "/")
         answered = connection.getresponse()

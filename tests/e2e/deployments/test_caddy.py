@@ -86,7 +86,7 @@ def upstream(home: Path, gateway: str) -> Iterator[str]:
             env=environment, stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not _ready(f"http://{gateway}:{port}/api/ready"):
             assert process.poll() is None, (home / "log").read_text()
             assert time.monotonic() < deadline, "the server does not answer"
@@ -273,7 +273,7 @@ def test_old_tls_is_refused(caddy: Front) -> None:
 
 def test_a_body_without_end_is_refused(caddy: Front) -> None:
     authority = ssl.create_default_context(cafile=str(caddy.authority))
-    with httpx.Client(base_url=f"{caddy.url}/api", auth=LOGIN, verify=authority, timeout=60) as client:
+    with httpx.Client(base_url=f"{caddy.url}/api", auth=LOGIN, verify=authority, timeout=300) as client:
         token = client.get("/csrf-token", params={"client": "test"}).raise_for_status().json()["token"]
         headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
         body = {"name": "large", "labels": {"filling": "x" * 17 * 2**20}}

@@ -107,7 +107,6 @@ def test_the_wheel_holds_what_is_read_and_is_light(wheel: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.flow
-@pytest.mark.timeout(900)
 @pytest.mark.campaign
 def test_an_application_is_adopted_and_started_from_an_empty_place(roas: Installed) -> None:
     before = files_below(roas.home)
@@ -156,7 +155,6 @@ def image() -> Iterator[str]:
 
 @pytest.mark.engine
 @pytest.mark.flow
-@pytest.mark.timeout(900)
 @pytest.mark.campaign
 def test_the_image_starts_an_application_and_probes_it(image: str, tmp_path: Path) -> None:
     project = f"roas-image-{uuid.uuid4().hex[:8]}"

@@ -31,7 +31,7 @@ db:
     test: [CMD-SHELL, 'test "$$PASSWORD" = "$$(cat /data/password)" || {{
       echo "ERROR 1045 (28000): Access denied for user app (using password: YES)"; exit 1; }}']
     interval: 500ms
-    timeout: 1s
+    timeout: 30s
     retries: 1000
 """
 

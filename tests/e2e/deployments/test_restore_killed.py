@@ -26,7 +26,7 @@ from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F
 from tests.support.data_application import Data
 from tests.support.killed_flow import killed_flow
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(1800), pytest.mark.campaign(seconds=60)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=60)]
 
 USED = ("db", "app")
 WITH_CACHE = (*USED, "cache")

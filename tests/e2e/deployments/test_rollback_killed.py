@@ -14,7 +14,7 @@ from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, p
 from tests.e2e.flows.test_releases import inspect, last, releases
 from tests.support.killed_flow import killed_flow
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600), pytest.mark.campaign(seconds=30)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=30)]
 
 STAGES = ("one", "two", "three")
 

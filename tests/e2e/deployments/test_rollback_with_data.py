@@ -19,7 +19,7 @@ from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
 )
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 USED = ("db", "app")
 

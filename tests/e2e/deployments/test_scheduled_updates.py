@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.deployments.scheduled import Update, campaign
 from tests.support.versions import Behaviour
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(900), pytest.mark.campaign(seconds=90)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=90)]
 
 OFFERED = (Behaviour.GOOD, Behaviour.CRASH, Behaviour.GOOD, Behaviour.WRONG)
 

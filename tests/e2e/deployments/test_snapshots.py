@@ -29,7 +29,7 @@ from tests.e2e.flows.test_interruption import roas
 from tests.e2e.gallery.__main__ import BUILD
 from tests.support.data_application import PASSWORD, Data, compose, data_of
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 ALL = ("db", "maria", "cache", "app")
 

@@ -72,7 +72,7 @@ class Project:
         return self.log.read_text().count(f":{service} was killed")
 
     def until(self, seen: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not seen():
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.1)

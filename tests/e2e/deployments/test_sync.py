@@ -74,7 +74,7 @@ def declare(place: Place, shop: Repository, server: Forge | None = None, **field
         "compose_files": ["compose.yaml"],
         "secrets": [{"name": "STATUS_TOKEN"}] if server is not None else [],
         "stabilisation_seconds": 0.5,
-        "start_timeout_seconds": 60,
+        "start_timeout_seconds": 300,
     }
     (place.folder / "test.yaml").write_text(json.dumps(declared))
 

@@ -399,7 +399,7 @@ async def test_a_new_container_is_started_as_soon_as_compose_gave_it_its_name(pl
         starting = asyncio.create_task(start_when_replaced(environment, "web", watch))
         # Compose's part, which starts nothing.
         await create_containers(environment, fetched=True, services=["web"])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):
             while inspect(place, "web", "{{.State.Status}}") != "running":
                 await watch.change("web")
         starting.cancel()

@@ -30,7 +30,7 @@ ROAS = Path(sys.executable).with_name("roas")
 PARTS = ("base", "top")
 NEVER_WELL = 'CMD ["sh", "-c", "exec sleep 600"]'
 """Runs long enough to be seen running, which what ends at once is not."""
-TIMEOUT_SECONDS = 180
+TIMEOUT_SECONDS = 300
 
 Steps = set[tuple[str, str | None]]
 

@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds
 _NAME, _PORT = "ops.example.com", 4443
 _ON = re.compile(r"# on (\S+)\n")
 _TOKEN = re.compile(r"\b(host-[ab])\.[\w-]{40,}")
-_WITHIN_SECONDS = 240.0
+_WITHIN_SECONDS = 300
 
 
 @dataclass
@@ -222,7 +222,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield Fleet(hosts, plane)
 
 
-@pytest.mark.timeout(1500)
 def test_each_step_of_the_tutorial_of_a_fleet_prints_what_the_page_shows(fleet: Fleet) -> None:
     printed, last = "", "host-a"
     for block in (one for one in blocks() if one.file == FLEET_TUTORIAL):

@@ -174,7 +174,7 @@ async def until(seen: Callable[[], bool]) -> None:
     """Wait for what another process or the engine will make true."""
 
     def look_again_and_again() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not seen():
             assert time.monotonic() < deadline, "it did not come to that"
             time.sleep(0.01)

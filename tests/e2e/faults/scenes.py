@@ -105,7 +105,7 @@ class Scene:
     def docker(self, *words: str, check: bool = True) -> str:
         """What the docker command prints, talking to this scene's engine."""
         engine = ("--host", self.engine) if self.engine else ()
-        done = subprocess.run(["docker", *engine, *words], capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(["docker", *engine, *words], capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0 or not check, f"docker {' '.join(words)}: {done.stderr}"
         return done.stdout.strip()
 

@@ -106,7 +106,7 @@ async def test_an_undoing_whose_runner_is_killed_is_finished_by_resume(scene: Sc
     killed = await signal_at(roas("start", "test"), lambda _operation, done: ("undoing", None) in done, signal.SIGKILL)
 
     with roas("resume", killed) as resumed:
-        said, _ = resumed.communicate(timeout=90)
+        said, _ = resumed.communicate(timeout=300)
 
     assert resumed.returncode == 1, said
     endured = await look_after(FAILS, scene, before, proven=after_a_release, took_seconds=time.monotonic() - began)

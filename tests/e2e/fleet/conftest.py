@@ -27,7 +27,7 @@ web:
   init: true
   command: [sh, -c, 'touch /tmp/well; exec sleep 600']
   healthcheck:
-    {test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, start_period: 10s, start_interval: 200ms}
+    {test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 30s, retries: 2, start_period: 10s, start_interval: 200ms}
 """
 WAITING = """
 web:
@@ -36,7 +36,7 @@ web:
   command: [sleep, '600']
   tmpfs: [/well]
   healthcheck:
-    {test: [CMD, test, -e, /well/yes], interval: 1s, timeout: 1s, retries: 9, start_period: 300s, start_interval: 200ms}
+    {test: [CMD, test, -e, /well/yes], interval: 1s, timeout: 30s, retries: 9, start_period: 5m, start_interval: 200ms}
 """
 """Each time that it is started it is healthy only once the test says so (`Host.let_be_well`)."""
 
@@ -114,7 +114,7 @@ class Host:
         """Wait until the agent has said so often that it watches an environment."""
         self.until(lambda: self.text().count(f"watching {name}\n") >= times)
 
-    def until(self, seen: Callable[[], bool], seconds: float = 180) -> None:
+    def until(self, seen: Callable[[], bool], seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not seen():
             assert time.monotonic() < deadline, f"it did not come to that:\n{self.text()[-6000:]}"
@@ -166,7 +166,7 @@ def made_host(folder: Path, **more: str) -> Iterator[Host]:
                 agent.send_signal(signal.SIGTERM)
         for agent in made.agents:
             try:
-                agent.wait(timeout=20)
+                agent.wait(timeout=300)
             except subprocess.TimeoutExpired:
                 agent.kill()
                 agent.wait()

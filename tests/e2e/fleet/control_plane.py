@@ -45,7 +45,7 @@ class ControlPlane:
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Ask as the control plane's own user."""
         user, _, password = server_credentials(self.home).auth_string.partition(":")
-        with httpx.Client(auth=(user, password), timeout=30, trust_env=False) as client:
+        with httpx.Client(auth=(user, password), timeout=300, trust_env=False) as client:
             token = client.get(f"{self.url}/csrf-token", params={"client": "test"}).json()["token"]
             headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
             return client.request(method, self.url + path, json=body, headers=headers)
@@ -62,7 +62,7 @@ class ControlPlane:
 
     def _answered(self, method: str, path: str, body: Any = None) -> Any:
         """The answer of a server that may be busy (503), or may not know the thing yet."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (found := self.ask(method, path, body)).is_success:
             assert time.monotonic() < deadline, f"{path}: {found.status_code} {found.text}"
             time.sleep(0.5)

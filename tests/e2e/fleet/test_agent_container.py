@@ -68,7 +68,7 @@ def test_it_enrols_heals_and_keeps_its_records(host: Host, boxed: Boxed, tmp_pat
         assert f"enrolled at {plane.address} as boxed" in said
         boxed.compose("up", "--detach")
         run = plane.begin(f"startup/{name}")
-        host.until(lambda: plane.state(run) == "COMPLETED", seconds=120)
+        host.until(lambda: plane.state(run) == "COMPLETED", seconds=300)
     # Its control plane is away from here on.
     host.kill(name)
     host.until(lambda: host.runs(name))

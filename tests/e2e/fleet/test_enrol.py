@@ -32,7 +32,7 @@ def test_one_command_makes_a_host_that_works_and_heals_and_leaves(host: Host, pl
     assert json.loads((host.settings.data_dir / "host.json").read_text())["name"] == "alpha"
     host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
     run = plane.begin(f"startup/{name}")
-    host.until(lambda: plane.state(run) == "COMPLETED", seconds=120)
+    host.until(lambda: plane.state(run) == "COMPLETED", seconds=300)
     host.watched(name)
     host.kill(name)
     host.until(lambda: host.runs(name))

@@ -61,7 +61,6 @@ def one_record_each(fleet: Fleet, name: str, times: int) -> None:
         assert stores.tickets.find(environment=name) == []
 
 
-@pytest.mark.timeout(1200)
 def test_over_a_slow_network_that_loses_packets_a_host_works_and_heals_at_once(tmp_path: Path) -> None:
     with fleet(tmp_path, delay_seconds=0.1, loss=0.05) as made:
         host, plane, address = made.host, made.control.plane, made.control.address
@@ -88,7 +87,6 @@ def test_over_a_slow_network_that_loses_packets_a_host_works_and_heals_at_once(t
         assert made.line.lost
 
 
-@pytest.mark.timeout(1200)
 def test_while_a_host_is_cut_off_it_heals_and_the_other_ones_records_go_on(tmp_path: Path) -> None:
     with (
         fleet(tmp_path, delay_seconds=0, loss=0) as made,

@@ -66,13 +66,12 @@ def is_true_of_one_recovery(host: Host, stores: Stores, name: str) -> None:
     host.until(lambda: not list((host.folder / "data" / "journal").glob("*.jsonl")))
 
 
-@pytest.mark.timeout(600)
 def test_postgresql_killed_in_the_middle_of_a_start(host: Host, database: tuple[PostgresqlForTests, str]) -> None:
     postgres, url = database
     host.variables["ROAS_STORES_URL"] = url
     name = host.declare(WAITING)
     starting = begin_start(host, name)
-    host.until(lambda: host.state(name).startswith("running"), seconds=180)
+    host.until(lambda: host.state(name).startswith("running"), seconds=300)
     postgres.control("stop", "-m", "immediate")
     host.let_be_well(name)
     assert starting.stdout is not None
@@ -81,14 +80,13 @@ def test_postgresql_killed_in_the_middle_of_a_start(host: Host, database: tuple[
         said += (line := starting.stdout.readline())
         assert line, said
     postgres.control("start")
-    said += starting.communicate(timeout=120)[0]
+    said += starting.communicate(timeout=300)[0]
     assert starting.returncode == 0, said
     assert "the stores are back after" in said
     with Stores.open(Settings(data_dir=host.folder / "reading", stores_url=url)) as stores:
         is_true_of_one_start(host, stores, name)
 
 
-@pytest.mark.timeout(600)
 def test_postgresql_killed_in_the_middle_of_a_recovery(host: Host, database: tuple[PostgresqlForTests, str]) -> None:
     postgres, url = database
     host.variables["ROAS_STORES_URL"] = url
@@ -110,7 +108,6 @@ def test_postgresql_killed_in_the_middle_of_a_recovery(host: Host, database: tup
         is_true_of_one_recovery(host, stores, name)
 
 
-@pytest.mark.timeout(600)
 def test_the_prefect_server_killed_in_the_middle_of_a_start_and_of_a_recovery(
     host: Host, server: OwnControlPlane
 ) -> None:
@@ -121,13 +118,13 @@ def test_the_prefect_server_killed_in_the_middle_of_a_start_and_of_a_recovery(
     host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
     host.watched(name)
     run = plane.begin(f"startup/{name}")
-    host.until(lambda: host.state(name).startswith("running"), seconds=180)
+    host.until(lambda: host.state(name).startswith("running"), seconds=300)
     server.kill()
     host.let_be_well(name)
     with host.stores() as stores:
-        host.until(lambda: stores.operations.running(name) == [], seconds=120)
+        host.until(lambda: stores.operations.running(name) == [], seconds=300)
         server.start()
-        host.until(lambda: plane.state(run) == "COMPLETED", seconds=180)
+        host.until(lambda: plane.state(run) == "COMPLETED", seconds=300)
         is_true_of_one_start(host, stores, name)
 
         before = host.state(name)

@@ -72,7 +72,7 @@ async def run(name):
     deployment = await made.aapply()
     async with get_client() as client:
         begun = await client.create_flow_run_from_deployment(deployment)
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             while not (now := (await client.read_flow_run(begun.id)).state).is_final():
                 await asyncio.sleep(0.5)
     print(now.type.value)
@@ -105,14 +105,14 @@ def test_healing_needs_no_server_and_runs_are_taken_again_when_it_is_back(host: 
     host.kill(name)
     host.until(lambda: host.text().count("web healthy again") == 1)
     with prefect(host, port):
-        host.until(lambda: answers(url), seconds=120)
-        host.until(lambda: last_heartbeat(url, "host-a") != "", seconds=120)
+        host.until(lambda: answers(url), seconds=300)
+        host.until(lambda: last_heartbeat(url, "host-a") != "", seconds=300)
         before = last_heartbeat(url, "host-a")
     host.kill(name)
     host.until(lambda: host.text().count("web healthy again") == 2)
     with prefect(host, port):
-        host.until(lambda: last_heartbeat(url, "host-a") > before, seconds=180)
+        host.until(lambda: last_heartbeat(url, "host-a") > before, seconds=300)
         assert run_of(host, name, url) == "COMPLETED"
         assert agent.poll() is None
         agent.send_signal(signal.SIGTERM)
-        assert agent.wait(timeout=20) == 0
+        assert agent.wait(timeout=300) == 0

@@ -82,7 +82,6 @@ def outcomes(stores: Stores, environment: str) -> list[bool | None]:
     return [one.success for one in stores.recoveries.find(environment=environment)]
 
 
-@pytest.mark.timeout(1200)
 def test_each_host_has_its_own_and_heals_while_the_stores_are_away(fleet: Fleet) -> None:
     alpha, beta, plane = fleet.alpha, fleet.beta, fleet.control.plane
     first, second = declare(alpha), declare(beta)

@@ -31,7 +31,7 @@ def test_an_agent_that_is_older_than_the_stores_says_so_and_goes_on_healing(host
         host.kill(name)
         host.until(lambda: host.text().count("web healthy again") == 1)
         agent.send_signal(signal.SIGTERM)
-        assert agent.wait(timeout=20) == 0
+        assert agent.wait(timeout=300) == 0
         host.begin()
         host.watched(name, times=2)
         host.kill(name)

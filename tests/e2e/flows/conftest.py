@@ -21,7 +21,7 @@ IMAGE = "debian:trixie-slim"
 _REMEMBERED_EVENTS = 256
 """So many an engine keeps (moby, daemon/events)."""
 HEALTH = (
-    "{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, "
+    "{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 30s, retries: 2, "
     "start_period: 10s, start_interval: 200ms}"
 )
 
@@ -48,7 +48,7 @@ class Place:
             "project": self.project,
             "compose_files": "[compose.yaml]",
             "stabilisation_seconds": 0.5,
-            "start_timeout_seconds": 60,
+            "start_timeout_seconds": 300,
         } | fields
         (self.folder / "test.yaml").write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
 

@@ -18,7 +18,7 @@ from tests.support.prefect_server import server_variables
 from tests.support.projects import remove_project
 from tests.support.warm import warm_commands
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
 ROOT = Path(__file__).parents[3]
 ROAS = Path(sys.executable).with_name("roas")
 REPOSITORY = "roas-adopted"

@@ -17,7 +17,7 @@ from tests.support.prefect_server import server_variables
 from tests.support.warm import warm_commands
 
 # Each printed command is a process of its own, and some start the application again.
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 BIN = Path(sys.executable).parent
 # A sentence, a colon, and a command; or a command alone.

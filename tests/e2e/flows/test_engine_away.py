@@ -33,7 +33,7 @@ base:
 
 async def until(seen: Callable[[], bool]) -> None:
     def look_again_and_again() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not seen():
             assert time.monotonic() < deadline, "it did not come to that"
             time.sleep(0.05)

@@ -107,7 +107,7 @@ async def test_every_answer_of_a_failing_health_check_is_kept(place: Place) -> N
     check = "n=$$(cat /tmp/n 2>/dev/null || echo 1); echo $$((n + 1)) > /tmp/n; echo answer $$n; exit 1"
     place.declare(
         f"base:\n  image: {IMAGE}\n  init: true\n  command: [sleep, '600']\n"
-        f"  healthcheck: {{test: [CMD-SHELL, '{check}'], interval: 400ms, timeout: 2s, retries: 9}}\n"
+        f"  healthcheck: {{test: [CMD-SHELL, '{check}'], interval: 400ms, timeout: 30s, retries: 9}}\n"
     )
 
     _, bundle = await failed(place, "base")
@@ -144,7 +144,7 @@ async def test_a_planted_secret_is_in_no_store_and_on_no_page(place: Place, monk
         f"base:\n  image: {IMAGE}\n  init: true\n  environment: [APP_TEST_SECRET]\n"
         "  command: [sh, -c, 'echo login with $$APP_TEST_SECRET; sleep 600']\n"
         "  healthcheck: {test: [CMD-SHELL, 'echo refused $$APP_TEST_SECRET password=hunter2hunter2; exit 1'], "
-        "interval: 300ms, timeout: 2s, retries: 2}\n",
+        "interval: 300ms, timeout: 30s, retries: 2}\n",
         secrets="[{name: APP_TEST_SECRET}]",
     )
 

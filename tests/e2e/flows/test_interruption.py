@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 ROAS = Path(sys.executable).with_name("roas")
 NAMES = ("base", "job", "top", "last")
-TIMEOUT_SECONDS = 180
+TIMEOUT_SECONDS = 300
 
 Moment = Callable[[Operation, set[tuple[str, str | None]]], bool]
 

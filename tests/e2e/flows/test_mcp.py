@@ -20,7 +20,7 @@ from tests.support.prefect_server import server_variables
 from tests.support.projects import remove_project
 from tests.support.repositories import new_repository
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 WRITES_A_SECRET = """sh -c 'echo "token=hunter2-hunter2"; touch /tmp/ready; exec sleep 3600'"""
 REFUSED = """sh -c 'echo "FATAL: password authentication failed for user app" >&2; exit 1'"""

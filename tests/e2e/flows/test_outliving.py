@@ -41,7 +41,7 @@ ERROR = RecordedError(
 
 async def until_back(access: StoreAccess) -> None:
     def wait() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while access.away:
             assert time.monotonic() < deadline, "the stores did not come back"
             time.sleep(0.02)

@@ -61,7 +61,7 @@ def declare(folder: Path, name: str) -> None:
 
 
 async def push(address: str, headers: dict[str, str], body: bytes = BODY) -> int:
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=300) as client:
         return (await client.post(address, content=body, headers=headers)).status_code
 
 

@@ -272,7 +272,7 @@ async def test_an_operation_that_waits_is_pending_until_it_has_the_environment(p
 
     async with operations.hold_environment("test", owner="x", reason="stop", runner=ELSEWHERE):
         task = asyncio.create_task(run_operation(act, wait_seconds=60))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while not stores.operations.history(environment="test"):  # noqa: ASYNC110 - a row in a store sends no event
                 await asyncio.sleep(0.05)
         assert only().status is OperationStatus.PENDING

@@ -172,7 +172,6 @@ def _typed(name: str) -> str:
     return f"password={TYPED[name]}"
 
 
-@pytest.mark.timeout(900)
 async def test_planted_secrets_are_found_nowhere(place: Place, roas: Roas) -> None:
     live_through_it(roas)
 

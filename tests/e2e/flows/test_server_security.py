@@ -451,7 +451,7 @@ def test_the_prefect_command_line_is_let_in_while_roas_serve_runs_which_ends_soo
     folder = place.folder
     with serving(folder, port) as process:
         profile = folder / "data" / "prefect" / "profiles.toml"
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 300
         while "watching test\n" not in (folder / "serve.log").read_text():
             assert process.poll() is None, (folder / "serve.log").read_text()
             assert time.monotonic() < deadline, (folder / "serve.log").read_text()
@@ -466,7 +466,7 @@ def test_the_prefect_command_line_is_let_in_while_roas_serve_runs_which_ends_soo
 
         process.send_signal(signal.SIGTERM)
         # Ten seconds, and what a busy machine takes.
-        process.wait(timeout=20)
+        process.wait(timeout=300)
 
         assert modes == (0o600, 0o700)
         assert begun.returncode == 0, begun.stdout + begun.stderr
@@ -487,7 +487,7 @@ def test_a_server_ends_when_the_process_that_started_it_is_killed(place: Place) 
             time.sleep(0.05)
         process.kill()
         process.wait()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while runs(children[0]):
             assert time.monotonic() < deadline
             time.sleep(0.1)

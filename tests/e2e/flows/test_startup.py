@@ -82,7 +82,7 @@ async def test_starts_in_order_proves_each_service_and_records_it(place: Place) 
         assert stores.health.history(deployment_id=result.deployment_id)[0].overall is Health.HEALTHY
     of_this_run = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(runner.flow_run_id)]))
     steps: set[str] = set()
-    async with get_client() as client, asyncio.timeout(30):
+    async with get_client() as client, asyncio.timeout(300):
         # The server writes task runs down in batches, seconds after they have ended.
         while not {"base", "job", "top", "create containers"} <= steps:
             found = await client.read_task_runs(flow_run_filter=of_this_run)

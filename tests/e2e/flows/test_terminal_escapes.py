@@ -18,7 +18,7 @@ from tests.e2e.flows.conftest import IMAGE, Place
 from tests.support.warm import warm_commands
 
 # Some twenty commands.
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(900), pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
 
 ROAS = Path(sys.executable).with_name("roas")
 CLIPBOARD = "\x1b]52;c;Y3VybCBldmls\x07"

@@ -41,7 +41,7 @@ async def watching(place: Place) -> AsyncIterator[asyncio.Task[object]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(seen: Callable[[], bool], seconds: float = 60) -> None:
+async def until(seen: Callable[[], bool], seconds: float = 300) -> None:
     def wait() -> None:
         deadline = time.monotonic() + seconds
         while not seen():
@@ -116,7 +116,7 @@ async def test_what_a_start_of_the_engine_left_down_is_brought_up_causes_first(
 
     async with watching(place):
         with place.stores() as stores:
-            await until(lambda: len(own_engine.docker("ps", "--quiet").split()) == 4, seconds=180)
+            await until(lambda: len(own_engine.docker("ps", "--quiet").split()) == 4, seconds=300)
             tickets = stores.tickets.find(environment="test")
             steps = [step for one in stores.recoveries.find(environment="test") for step in one.steps]
 

@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 300.0
 QUIET_SECONDS = 17.0
 """Longer than the watch lets things settle: what would loop has begun again by then."""
 
-_BEGUN_WITHIN_SECONDS = 120.0
+_BEGUN_WITHIN_SECONDS = 300
 _MOST_ATTEMPTS = 3
 
 

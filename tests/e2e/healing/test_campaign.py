@@ -18,7 +18,6 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.flow,
     # Longer than a harm is given, so that its complaints are read also from a busy machine.
-    pytest.mark.timeout(900),
     pytest.mark.usefixtures("prefect_server"),
     pytest.mark.campaign,
 ]

@@ -23,7 +23,7 @@ PROGRAM = [sys.executable, "-P", "-m", "cli.entry", "tests.e2e.runtime.programs"
 _IDLE_SECONDS = "120"
 
 
-def eventually(found: Callable[[], Any], what: str, within: float = 60) -> Any:
+def eventually(found: Callable[[], Any], what: str, within: float = 300) -> Any:
     """Wait until something is so, and return it."""
     deadline = time.monotonic() + within
     while not (value := found()):
@@ -75,7 +75,7 @@ class WarmUser:
 
     def wait(self) -> int:
         """The process id of the warm process, once it listens."""
-        return int(eventually(self.warm_process, "a warm process listens", within=120))
+        return int(eventually(self.warm_process, "a warm process listens", within=300))
 
     def warm_process(self) -> int | None:
         for path in self.runtime.glob("roas/*.sock"):

@@ -20,7 +20,7 @@ from tests.e2e.runtime.ends import Folder
 _CHECK = {"test": ["CMD", "test", "-d", "/"], "interval": "1s"}
 _SERVICE = {"image": "debian:trixie-slim", "init": True, "command": ["sleep", "3600"], "healthcheck": _CHECK}
 _STATUSES = "SELECT id, status FROM deployment_operations ORDER BY id"
-_WAITS_SECONDS = 240.0
+_WAITS_SECONDS = 300
 VICTIMS = ("client", "fork", "warm process")
 _ENDED_WELL = "success"
 _UNFINISHED = ("pending", "running")

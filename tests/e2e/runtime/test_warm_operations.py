@@ -64,7 +64,7 @@ def _ended(place: Place) -> OperationStatus | None:
 def test_start_whose_caller_is_signalled_is_rolled_back(warm_user: WarmUser, place: Place, number: int) -> None:
     running = _start(warm_user, place)
     running.send_signal(number)
-    out, err = running.communicate(timeout=120)
+    out, err = running.communicate(timeout=300)
     assert running.returncode in (-number, 130), out + err
     assert eventually(lambda: _ended(place), "the operation is recorded as ended") is OperationStatus.FAILED
     (last, *_) = place.stores().operations.history(environment="test", limit=1)
@@ -76,7 +76,7 @@ def test_start_whose_caller_is_signalled_is_rolled_back(warm_user: WarmUser, pla
 def test_start_is_rolled_back_when_the_warm_process_is_killed(warm_user: WarmUser, place: Place) -> None:
     running = _start(warm_user, place)
     os.kill(warm_user.wait(), signal.SIGKILL)
-    _, err = running.communicate(timeout=120)
+    _, err = running.communicate(timeout=300)
     assert running.returncode == 1
     assert "The warm process ended" in err
     assert _ended(place) is OperationStatus.FAILED

@@ -33,7 +33,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.screen, text.encode())
 
-    def see(self, text: str, within: float = 60) -> None:
+    def see(self, text: str, within: float = 300) -> None:
         deadline = time.monotonic() + within
         while text not in self.shown:
             assert time.monotonic() < deadline, f"{text!r} was not shown, but {self.shown!r}"

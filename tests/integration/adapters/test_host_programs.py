@@ -15,7 +15,7 @@ from adapters.host.programs import Program, ProgramResult, run_to_end
 
 
 def run(
-    *words: str, seconds: float = 60, most: int = 1000, given: bytes = b"", stop: int | None = None
+    *words: str, seconds: float = 300, most: int = 1000, given: bytes = b"", stop: int | None = None
 ) -> ProgramResult:
     program = Program(words=words, variables={"PATH": os.defpath}, limit_seconds=seconds, most_bytes=most, given=given)
     return run_to_end(program, stop)

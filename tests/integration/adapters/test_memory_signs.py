@@ -16,7 +16,7 @@ from tests.integration.adapters.conftest import Project
 
 CONTAINER = "ab" * 32
 OTHER = "cd" * 32
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 300
 
 
 def groups(folder: Path, place: str, reported: str) -> Path:

@@ -18,7 +18,7 @@ from models.health import ProbeResult
 from tests.integration.adapters.conftest import Project, projects
 from tests.support.probed import ask, falling_silent
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine]
 PASSWORD, WRONG = "s3cret-of-the-servers", "not-the-s3cret-at-all"
 SERVERS = f"""\
 services:

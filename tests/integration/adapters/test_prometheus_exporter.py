@@ -585,7 +585,7 @@ def test_a_signal_ends_it_cleanly(settings: Settings, number: signal.Signals) ->
         line = next(line for line in process.stdout if line.startswith("serving metrics on "))
         assert "roas_build_info" in httpx.get(line.split()[-1]).text
         process.send_signal(number)
-        rest, wrong = process.communicate(timeout=30)
+        rest, wrong = process.communicate(timeout=300)
     assert process.returncode == 0, wrong
     assert rest.splitlines()[-2:] == ["stopped serving metrics", "end"]
     assert "Traceback" not in wrong

@@ -26,7 +26,7 @@ def command(script: str) -> Command:
     return Command(what="the source", arguments=("sh", "-c", script))
 
 
-def limit(seconds: float = 60) -> Limit:
+def limit(seconds: float = 300) -> Limit:
     return Limit(seconds)
 
 

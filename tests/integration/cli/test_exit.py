@@ -267,7 +267,7 @@ def test_an_interrupted_command_says_that_it_stopped() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
 
     assert (process.returncode, said.strip()) == (130, "roas: stopped")
 

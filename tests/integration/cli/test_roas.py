@@ -85,7 +85,7 @@ def test_a_command_that_reads_from_a_terminal_says_so(tmp_path: Path) -> None:
         [ROAS, "classify"], stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables, text=True
     ) as process:
         os.write(keyboard, b'{"id": "a", "text": "connection refused"}\n\x04')
-        printed, said = process.communicate(timeout=120)
+        printed, said = process.communicate(timeout=300)
     os.close(terminal)
     os.close(keyboard)
 

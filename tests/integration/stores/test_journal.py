@@ -153,7 +153,7 @@ def test_what_waits_for_a_held_store_goes_in_once_it_is_free_and_the_journal_goe
         assert all(isinstance(one.answer.exception(0), Exception) for one in pending)
         assert writer.behind
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while writer.behind:
         assert time.monotonic() < deadline
         Event().wait(0.01)

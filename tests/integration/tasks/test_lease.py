@@ -224,7 +224,7 @@ async def test_a_holder_whose_lease_cannot_be_renewed_until_it_expires_is_stoppe
                 stopped = True
                 raise
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(300):
         with pytest.raises(LeaseLostError, match="holds environment prod no longer, because it could not be renewed"):
             await act()
 
@@ -243,6 +243,6 @@ async def test_a_holder_renews_again_once_what_kept_it_from_that_is_over(monkeyp
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(300):
         while not reached():  # noqa: ASYNC110 - the store and the log tell nobody
             await asyncio.sleep(0.01)
