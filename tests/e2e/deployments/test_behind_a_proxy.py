@@ -55,6 +55,7 @@ def take_address(place: Place) -> None:  # noqa: F811
     subprocess.run([*command, IMAGE, "sleep", "600"], check=True, capture_output=True)
 
 
+@pytest.mark.campaign
 async def test_a_proxy_follows_a_service_that_is_replaced_stop_first_after_start_first(place: Place) -> None:  # noqa: F811
     port = free_port()
     declare(place, port)

@@ -183,6 +183,7 @@ async def test_a_migration_that_fails_half_way_is_the_cause_and_changes_no_conta
     nothing_is_left(place)
 
 
+@pytest.mark.campaign
 async def test_all_data_is_saved_before_a_hook_that_may_change_it(place: Place) -> None:  # noqa: F811
     (place.folder / "kept").mkdir()
     (place.folder / "kept" / "orders").write_text("7")

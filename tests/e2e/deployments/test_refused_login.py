@@ -75,6 +75,7 @@ async def test_a_refused_login_ends_the_start_which_goes_back_with_the_password_
     assert place.containers(running=True) == ["db", "web"]
 
 
+@pytest.mark.campaign
 async def test_a_cancelled_wait_for_a_refused_login_says_so(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     declare(place, "first-of-all")
     compose = place.folder / "compose.yaml"
@@ -100,6 +101,7 @@ async def test_a_cancelled_wait_for_a_refused_login_says_so(place: Place, caplog
     assert "cancelled before it had ended; db was awaited: its health check has not passed yet" in reason
 
 
+@pytest.mark.campaign
 async def test_a_start_that_replaced_nothing_gives_nothing_new_values_as_it_is_undone(place: Place) -> None:
     declare(place, "first-of-all")
     assert (await startup("test", return_state=True)).is_completed()

@@ -18,6 +18,7 @@ from tests.support.registry import Registry, image_id
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 
+@pytest.mark.campaign
 async def test_a_service_that_is_built_without_an_image_name_is_rolled_back(place: Place) -> None:  # noqa: F811
     context: Path = place.folder / "app"
     context.mkdir()

@@ -247,6 +247,7 @@ async def test_a_snapshot_that_cannot_be_read_stops_nothing(shop: Place) -> None
     assert last(shop).details["undone"] == "no data was touched"
 
 
+@pytest.mark.campaign(seconds=30)
 async def test_a_restore_that_fails_leaves_the_data_as_it_was(shop: Place) -> None:
     data = await shop_with(shop, "db", "cache")
     data.fill("before", ("db", "cache"))

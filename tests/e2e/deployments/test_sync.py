@@ -190,6 +190,7 @@ async def test_a_bad_commit_is_rolled_back_with_its_files_and_not_taken_again(
     assert states(server, repaired) == ["pending", "success"]
 
 
+@pytest.mark.campaign
 async def test_a_rollback_pins_the_revision_until_a_user_lifts_it(place: Place, shop: Repository) -> None:  # noqa: F811
     first = shop.commit("Open the shop", compose("1"))
     declare(place, shop)
@@ -237,6 +238,7 @@ async def test_a_source_that_cannot_be_fetched_is_an_update_that_failed(place: P
     assert (await source_state(find_environment("test"))).unfetched == ""
 
 
+@pytest.mark.campaign
 async def test_a_changed_checkout_and_rewritten_history_wait_for_a_user(place: Place, shop: Repository) -> None:  # noqa: F811
     shop.commit("Open the shop", compose("1"))
     declare(place, shop)

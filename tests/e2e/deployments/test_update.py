@@ -107,6 +107,7 @@ async def test_a_plan_of_before_the_tag_moved_touches_nothing(place: Place, imag
     assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == before
 
 
+@pytest.mark.campaign
 async def test_an_image_that_fails_is_left_again_with_its_name(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("bad", "ENV VERSION=1", WELL)
     place.declare(service("web", images.image("bad"), pull_policy="always"))

@@ -14,6 +14,7 @@ from tests.e2e.fleet.conftest import Host
 pytestmark = pytest.mark.engine
 
 
+@pytest.mark.campaign
 def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: Host) -> None:
     first = host.declare()
     host.up(first)

@@ -48,6 +48,7 @@ def test_a_service_is_healed_after_a_stop_that_an_interrupted_start_followed(hos
         assert stores.errors.latest(stopped) == []
 
 
+@pytest.mark.campaign
 def test_a_failure_while_an_operation_holds_the_environment_is_one_error_that_is_healed_after_it(host: Host) -> None:
     name = host.declare()
     host.up(name)

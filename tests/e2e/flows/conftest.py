@@ -21,7 +21,7 @@ IMAGE = "debian:trixie-slim"
 _REMEMBERED_EVENTS = 256
 """So many an engine keeps (moby, daemon/events)."""
 HEALTH = (
-    "{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 30s, retries: 2, "
+    "{test: [CMD, test, -e, /tmp/well], interval: 3s, timeout: 30s, retries: 2, "
     "start_period: 10s, start_interval: 200ms}"
 )
 

@@ -95,7 +95,7 @@ def attempts(place: Place) -> list[RecoveryExecution]:
     ("choice", "ends", "stands"),
     [
         (Choice.SKIP, "Completed", TicketState.ACKNOWLEDGED),
-        (Choice.RESOLVED, "Completed", TicketState.RESOLVED),
+        pytest.param(Choice.RESOLVED, "Completed", TicketState.RESOLVED, marks=pytest.mark.campaign),
         (Choice.GIVE_UP, "Failed", TicketState.ACKNOWLEDGED),
     ],
 )

@@ -227,6 +227,7 @@ async def test_a_retried_run_continues_where_it_was_killed(place: Place) -> None
     assert state.is_completed()
 
 
+@pytest.mark.campaign
 async def test_a_run_that_is_retried_after_it_failed_by_itself_is_a_new_operation(place: Place) -> None:
     place.declare("base:\n  image: roas-test/never-built:1\n")
     await startup("test", return_state=True)

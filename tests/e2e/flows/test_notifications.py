@@ -164,6 +164,7 @@ async def test_people_are_reported_once_and_when_it_is_over(
     assert reported == [NotificationReason.FAILED, NotificationReason.RECOVERED]
 
 
+@pytest.mark.campaign
 async def test_two_processes_report_once(place: Place, asked: RecordedError, webhook: Webhook) -> None:
     await save_block(webhook.url)
     place.declare(well("web"), notify="[custom-webhook/told]", notify_about="[failures, deployments]")

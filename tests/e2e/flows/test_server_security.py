@@ -184,7 +184,11 @@ async def end_of(run: UUID) -> str:
     return f"{state.name}: {state.message} {done.returncode}"
 
 
-@pytest.mark.parametrize("flow", [startup, error_recovery, watch], ids=lambda flow: str(flow.name))
+@pytest.mark.parametrize(
+    "flow",
+    [startup, *(pytest.param(one, marks=pytest.mark.campaign) for one in (error_recovery, watch))],
+    ids=lambda flow: str(flow.name),
+)
 async def test_a_run_of_a_deployment_that_names_a_compose_file_fails_and_touches_nothing(
     target: ServerTarget, place: Place, flow: Flow[..., Any]
 ) -> None:

@@ -66,6 +66,7 @@ async def test_what_a_person_paused_stays_so_and_a_start_says_how_it_goes_on(pla
         assert not stores.tickets.find(environment="test")
 
 
+@pytest.mark.campaign
 async def test_an_update_of_other_services_leaves_what_is_paused_also_where_it_is_undone(place: Place) -> None:
     needs = "{base: {condition: service_healthy}}"
     base = well("base", pull_policy="never")

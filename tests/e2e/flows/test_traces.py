@@ -85,6 +85,7 @@ async def test_a_failed_start_names_its_error_and_the_cause_without_any_text(pla
     assert SECRET.encode() not in b"".join(received.bodies)
 
 
+@pytest.mark.campaign
 async def test_a_recovery_of_the_watch_is_a_trace_of_its_own_linked_to_the_operation(
     place: Place, received: Received
 ) -> None:

@@ -115,7 +115,10 @@ def ended(terminal: Terminal) -> int:
     return code
 
 
-@pytest.mark.parametrize(("columns", "variables"), [(40, {}), (100, {"ROAS_WARM": "0"})], ids=["warm", "cold"])
+@pytest.mark.parametrize(
+    ("columns", "variables"),
+    [pytest.param(40, {}, id="warm", marks=pytest.mark.campaign), pytest.param(100, {"ROAS_WARM": "0"}, id="cold")],
+)
 def test_start_is_shown_live_and_its_last_state_stays(
     on_terminal: Started, place: Place, columns: int, variables: dict[str, str]
 ) -> None:
