@@ -129,6 +129,17 @@ class Containers:
             if rehearsed in snapshot_ids and (rehearsed != owner or state == "created"):
                 self.remove(container)
 
+    def started(self, containers: Collection[str]) -> dict[str, str]:
+        """When each of these containers that there are was started, as the engine writes it.
+
+        Raises:
+            SnapshotError: The engine did not answer in time.
+        """
+        shown = self._docker("looking", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", *containers)
+        # One that is gone fails the command, which shows the others all the same.
+        lines = self.ask(shown).output.splitlines() if containers else []
+        return dict(line.split() for line in lines if len(line.split()) == 2)
+
     def pause(self, containers: Sequence[str]) -> None:
         """Let no process of these containers run until `unpause`."""
         if containers:

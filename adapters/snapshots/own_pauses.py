@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +18,15 @@ class OwnPauses:
         self._folder = folder / "paused" / environment
 
     @contextmanager
-    def of(self, snapshot_id: str, containers: Sequence[str]) -> Iterator[None]:
-        """Remember these containers while the body pauses them and lets them go on; for longer where it raises that
-        they do not.
+    def of(self, snapshot_id: str, started: Mapping[str, str]) -> Iterator[None]:
+        """Remember containers while the body pauses them and lets them go on; for longer where it raises that they do
+        not.
+
+        `started` has of each container when it was started, which tells a later pause of it from ours: a container
+        that was started anew is paused no more.
         """
         file = make_private_folder(self._folder) / f"{snapshot_id}.json"
-        file.write_text(json.dumps(list(containers)))
+        file.write_text(json.dumps(dict(started)))
         try:
             yield
         except StillPausedError:
@@ -33,17 +36,17 @@ class OwnPauses:
             raise
         file.unlink(missing_ok=True)
 
-    def left(self) -> list[str]:
-        """The containers that killed snapshots left paused."""
-        found: list[str] = []
+    def left(self) -> dict[str, str]:
+        """The containers that killed snapshots left paused, and when they had been started."""
+        found: dict[str, str] = {}
         for file in self._files():
             try:
                 noted = json.loads(file.read_text())
             except (OSError, ValueError):
                 # It was killed while it wrote this, and so before it paused any.
                 continue
-            if isinstance(noted, list):
-                found += [one for one in noted if isinstance(one, str)]
+            if isinstance(noted, dict):
+                found |= {one: started for one, started in noted.items() if isinstance(started, str)}
         return found
 
     def forget(self) -> None:

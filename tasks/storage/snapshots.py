@@ -451,7 +451,9 @@ async def end_own_pauses(environment: Environment) -> None:
 def _end_own_pauses(environment: Environment, limit: Limit) -> None:
     pauses = OwnPauses(_folder(), environment.name)
     if left := pauses.left():
-        Containers(_variables(environment), "", limit).unpause(left)
+        containers = Containers(_variables(environment), "", limit)
+        now = containers.started(left)
+        containers.unpause([one for one, started in left.items() if now.get(one) == started])
     pauses.forget()
 
 

@@ -14,6 +14,7 @@ from adapters.snapshots.own_pauses import OwnPauses
 from core.deployment.plan import plan_id
 from flows.deployment.startup import startup
 from flows.deployment.update import update
+from models.failures import BadInputError
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.services import read_plan
 from tasks.runtime.clients import find_environment
@@ -116,17 +117,26 @@ async def test_a_renamed_volume_replaces_no_data_before_a_person_confirms_the_pl
 async def test_a_start_lets_go_on_what_a_killed_snapshot_paused(place: Place) -> None:
     place.declare(well("base"))
     await started(place)
-    container = docker("inspect", "-f", "{{.Id}}", place.container("base"))
-    with OwnPauses(place.settings.data_dir / "snapshots", "test").of("s-1", [container]):
-        docker("pause", container)
+    noted = docker("inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container("base")).split()
+    folder = place.settings.data_dir / "snapshots"
+    with OwnPauses(folder, "test").of("s-1", dict([noted])):
+        docker("pause", noted[0])
         # What is killed here does not end the pause; its note stays.
-        kept = next((place.settings.data_dir / "snapshots" / "paused" / "test").iterdir()).read_bytes()
-    (place.settings.data_dir / "snapshots" / "paused" / "test" / "s-1.json").write_bytes(kept)
+        kept = next((folder / "paused" / "test").iterdir()).read_bytes()
+    (folder / "paused" / "test" / "s-1.json").write_bytes(kept)
 
     await started(place)
 
     assert state_of(place, "base") == "running"
-    assert not OwnPauses(place.settings.data_dir / "snapshots", "test").left()
+    assert not OwnPauses(folder, "test").left()
+
+    # The machine lost its power: the container was started anew, and then a person paused it.
+    (folder / "paused" / "test" / "s-1.json").write_bytes(kept)
+    docker("restart", "-t", "0", noted[0])
+    docker("pause", noted[0])
+    with pytest.raises(BadInputError, match="is paused, so a start touches nothing"):
+        await started(place)
+    docker("unpause", noted[0])
 
 
 async def test_a_service_that_is_unhealthy_is_restarted_and_proven(place: Place) -> None:
