@@ -40,6 +40,9 @@ _READ = timedelta(seconds=30)
 _CREATE = timedelta(minutes=15)
 _BUILD = timedelta(minutes=30)
 
+_versions: dict[tuple[str, int, int, int], str] = {}
+"""What programs said, by path, inode, size and time of their last change."""
+
 
 class ComposeCli:
     """Compose for one environment, run with the given variables.
@@ -57,7 +60,17 @@ class ComposeCli:
         self._template = None if document is None else dict(document)
 
     def version(self) -> str:
-        """The version of Compose, such as 2.26.1."""
+        """The version of Compose, such as 2.26.1; a program of its own that has not changed is asked once."""
+        program = compose_program(self._variables)
+        if len(program) > 1:
+            return self._asked_version()
+        state = Path(program[0]).stat()
+        key = (program[0], state.st_ino, state.st_size, state.st_mtime_ns)
+        if key not in _versions:
+            _versions[key] = self._asked_version()
+        return _versions[key]
+
+    def _asked_version(self) -> str:
         return self._run(["version", "--short"], on_project=False)[0].strip().removeprefix("v")
 
     def render(self) -> Application:

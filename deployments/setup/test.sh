@@ -19,6 +19,8 @@ shopt -s nullglob
 # What runs beside each other writes to logs; its progress goes here.
 exec 3>&1
 
+# Each worker would compile all tests anew.
+unset PYTHONDONTWRITEBYTECODE
 # No test may reach a server or store of the user who runs it.
 unset PREFECT_API_URL PREFECT_API_KEY PREFECT_PROFILE "${!ROAS_@}"
 
