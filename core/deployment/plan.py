@@ -23,7 +23,7 @@ from models.compose import (
 )
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import ComposeError
+from models.failures import BadInputError, ComposeError
 from models.metrics import Dependency
 from models.overlap import OverlapDecision
 
@@ -303,6 +303,22 @@ def _other_volumes(
             if will_be != was:
                 found[target] = f"its data at {target} stay in volume {was}, and it gets {will_be or 'no volume'} there"
     return tuple(found.values())
+
+
+def refuse_paused(states: Sequence[ContainerState], services: Collection[str], operation: str) -> None:
+    """Refuse an operation on services that a person paused: what is paused goes on at that person's word only.
+
+    `operation` is as a sentence names it, such as "a start".
+
+    Raises:
+        BadInputError: It names the containers.
+    """
+    paused = [one.name for one in states if one.state == "paused" and one.service in services and not one.one_off]
+    if paused:
+        raise BadInputError(
+            f"{', '.join(paused)} {'is' if len(paused) == 1 else 'are'} paused, so {operation} touches nothing;",
+            advice=f"`docker unpause {' '.join(paused)}` resumes, then ask again.",
+        )
 
 
 def _restarted(

@@ -17,7 +17,7 @@ from prefect.states import Failed
 from pydantic import Field
 
 from core.deployment.images import unplanned
-from core.deployment.plan import plan_id, start_waves
+from core.deployment.plan import plan_id, refuse_paused, start_waves
 from core.deployment.release import Document, replaced_services
 from core.deployment.update import narrowed, part_of, partial_template, update_scope
 from core.deployment.validate import validate
@@ -215,7 +215,8 @@ class Startup:
         planned = replace(planned, plan=self._narrowed(application, planned.plan))
         plan = planned.plan
         if not recorder.steps:
-            self._refuse_paused(facts)
+            scope = self._scope if self._scope is not None else facts.application.services.keys()
+            refuse_paused(facts.container_states, scope, self._noun)
             self._refuse_other_volumes(environment, plan)
         self._record_plan(plan, compared=bool(releases))
         # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
@@ -234,20 +235,6 @@ class Startup:
         self._found = (before, release)
         await self._warn_of_variables(environment, release)
         return planned
-
-    def _refuse_paused(self, facts: Facts) -> None:
-        """Refuse to go on where a person paused what would be proven: it is not let go on without the person's word.
-
-        Raises:
-            BadInputError: It names the containers; nothing was touched.
-        """
-        scope = self._scope if self._scope is not None else facts.application.services.keys()
-        paused = [one.name for one in facts.container_states if one.state == "paused" and one.service in scope]
-        if paused:
-            raise BadInputError(
-                f"{', '.join(paused)} {'is' if len(paused) == 1 else 'are'} paused, so {self._noun} touches nothing;",
-                advice=f"`docker unpause {' '.join(paused)}` resumes, then ask again.",
-            )
 
     def _refuse_other_volumes(self, environment: Environment, plan: Plan) -> None:
         """Refuse to leave data behind before a person has said that this is wanted, by naming the plan.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from core.common.dependencies import dependencies_of
-from core.deployment.plan import stop_waves
+from core.deployment.plan import refuse_paused, stop_waves
 from core.storage.snapshots import check_rehearsal, writers_of
 from flows.deployment.execute import start_in_order
 from flows.deployment.operation import OperationRecorder
@@ -27,7 +27,7 @@ from models.snapshots import DataSnapshot, SavedData, SnapshotReason, SnapshotSt
 from tasks.deployment.operations import record_changes
 from tasks.deployment.services import inspect_application, stop_containers
 from tasks.storage.restores import begin_restore, being_restored, end_restore
-from tasks.storage.snapshots import check_part, load_part, parts_declared, snapshots_of
+from tasks.storage.snapshots import check_part, end_own_pauses, load_part, parts_declared, snapshots_of
 
 log = logging.getLogger("roas")
 
@@ -103,16 +103,21 @@ class DataRestore:
         Until `settle` no other operation of the environment starts anything.
 
         Raises:
+            BadInputError: A person paused what writes to the data; nothing is restored.
             SnapshotError: It cannot be read or its rehearsal failed, or the data cannot be saved: nothing is restored.
                 Or a part cannot be put back.
         """
         if SETTLED in recorder.done:
             return
+        application = self._known_application()
         if self.safety is None:
             check_rehearsal(snapshot)
+            await end_own_pauses(environment)
+            writers = _writers(environment, parts_declared(environment, snapshot), application)
+            refuse_paused(await inspect_application(environment), writers, "a restore of its data")
             for part in snapshot.parts:
                 await check_part(environment, part, snapshot.snapshot_id)
-        application, half = self._known_application(), await being_restored(recorder.name)
+        half = await being_restored(recorder.name)
         if half is not None and half.restoring != recorder.deployment_id:
             await self._begin_over(recorder, half, snapshot)
         if self.safety is None:

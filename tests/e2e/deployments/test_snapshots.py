@@ -291,3 +291,10 @@ async def test_a_restore_is_confirmed_first(shop: Place) -> None:
     assert "files: 1 file (5 B) added or changed" in printed
     assert "--yes" in printed
     assert containers(shop) == before
+
+    writer = shop.container("app")
+    subprocess.run(["docker", "pause", writer], check=True, capture_output=True)
+    with pytest.raises(BadInputError, match=f"{writer} is paused, so a restore of its data touches nothing"):
+        await restore("test", taken.snapshot_id, confirmed=True)
+    subprocess.run(["docker", "unpause", writer], check=True, capture_output=True)
+    assert containers(shop) == before
