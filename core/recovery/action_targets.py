@@ -30,7 +30,7 @@ class ActionContext:
     - `needs`: what the service needs, of the Compose files and of the environment.
     - `container_states`: all containers of the project; `holders`: those of any project that hold a host port.
     - `anonymous_volumes`: of the service's containers; `networks`: of the project; `empty_networks`: with no container.
-    - `image_held`: whether the engine has the service's image.
+    - `image_held`: whether the engine has the service's image; `image_moved`: its name means another than runs.
     - `release`: the proven release before the current one, which was deployed `deployed_ago` before the error.
     - `script_problem`: why the script may not run.
     - `disk_percent`: use of the disk that holds the engine's data, 0-100; None where it cannot be measured.
@@ -48,6 +48,7 @@ class ActionContext:
     holders: tuple[PortHolder, ...] = ()
     anonymous_volumes: tuple[str, ...] = ()
     image_held: bool = True
+    image_moved: bool = False
     networks: tuple[NetworkFact, ...] = ()
     empty_networks: tuple[str, ...] = ()
     dangling: tuple[str, ...] = ()

@@ -212,6 +212,16 @@ def _can_be_recreated(context: ActionContext) -> str | None:
     return None
 
 
+def _image_as_it_runs(context: ActionContext) -> str | None:
+    """A new container would be of another image, which nothing has proven and may be held back."""
+    image = context.declaration.image if context.declaration else ""
+    if not context.image_held:
+        return f"The engine has {image} no more, so a new container would be of one that is fetched or built now."
+    if context.image_moved:
+        return f"{image} means another image now than the one that runs: an update takes it, no recovery does."
+    return None
+
+
 def _port_held_by_left_over(context: ActionContext) -> str | None:
     if not wanted_ports(context):
         return f"{context.service} asks for no port of the host that is known."
@@ -309,9 +319,9 @@ REQUIRED_FACTS: Mapping[Strategy, RequiredFacts] = MappingProxyType(
             (_not_stopped, _does_not_serve),
         ),
         Strategy.RECREATE_CONTAINER: RequiredFacts(
-            "the container of the service is not healthy, its declaration is unchanged, and it has no volume"
+            "the container of the service is not healthy, its declaration and image are unchanged, and it has no volume"
             " without a name",
-            (_can_be_recreated, _not_paused, _not_starting),
+            (_can_be_recreated, _image_as_it_runs, _not_paused, _not_starting),
             (_not_stopped, _does_not_serve),
         ),
         Strategy.FREE_PORT: RequiredFacts(
@@ -332,7 +342,7 @@ REQUIRED_FACTS: Mapping[Strategy, RequiredFacts] = MappingProxyType(
         ),
         Strategy.CREATE_NETWORK: RequiredFacts(
             "a network that the application declares, and that is not external, is missing",
-            (_network_missing, _can_be_recreated, _not_paused, _not_starting),
+            (_network_missing, _can_be_recreated, _image_as_it_runs, _not_paused, _not_starting),
             (_not_stopped, _does_not_serve),
         ),
         Strategy.PRUNE_NETWORKS: RequiredFacts(

@@ -69,15 +69,16 @@ async def read_action_context(
         return found, tuple(one.name for one in found if engine.networks.is_unused(one.name))
 
     # Side by side, since a service is down meanwhile.
-    seen, nets, holders, image_held, dangling, problem = await asyncio.gather(
+    seen, nets, holders, image, dangling, problem = await asyncio.gather(
         asyncio.to_thread(containers),
         asyncio.to_thread(networks),
         asyncio.to_thread(engine.networks.published_ports),
-        asyncio.to_thread(lambda: declaration is None or engine.images.inspect(declaration.image) is not None),
+        asyncio.to_thread(lambda: engine.images.inspect(declaration.image) if declaration else None),
         asyncio.to_thread(engine.images.dangling, project),
         asyncio.to_thread(_problem_of, script),
     )
     container_states, unnamed, before, deployed_ago = seen
+    mine = [seen for seen in container_states if seen.service == service and not seen.one_off]
     return ActionContext(
         project=project,
         service=service,
@@ -88,7 +89,8 @@ async def read_action_context(
         dependencies_down=tuple(dependencies_down),
         holders=tuple(holders),
         anonymous_volumes=unnamed,
-        image_held=image_held,
+        image_held=declaration is None or image is not None,
+        image_moved=image is not None and any(seen.image_id != image.image_id for seen in mine),
         networks=nets[0],
         empty_networks=nets[1],
         dangling=tuple(dangling),

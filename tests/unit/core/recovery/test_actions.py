@@ -146,6 +146,8 @@ def test_dependencies_that_are_down_are_proven_before_the_service() -> None:
         ({"anonymous_volumes": ("v",)}, "without a name"),
         ({"container_states": (container("web", config_hash="h0"),)}, "have changed"),
         ({"application": None}, "unknown"),
+        ({"image_held": False}, "has shop/web no more"),
+        ({"image_moved": True}, "an update takes it, no recovery does"),
     ],
 )
 def test_a_container_that_would_lose_or_change_something_is_not_made_anew(changes: dict[str, Any], words: str) -> None:
