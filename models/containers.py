@@ -20,6 +20,12 @@ class HealthLogEntry:
 RELEASE_IMAGES = "roas-release"
 """Repository name of the tags that keep a release's images from being pruned."""
 
+RELEASE_HASH_LABEL = "roas.release.hash"
+"""On a container that mounts a release's copies: the hash of the release's configuration for which it stands."""
+
+COPIES_LABEL = "roas.release.copies"
+"""On such a container: the copies by the path of the file of which each is one, as JSON."""
+
 _BESIDE = re.compile(r"([0-9a-f]{12})_(.+)")
 """The name of a container beside the one that it replaces; Compose names them so too."""
 
@@ -67,12 +73,21 @@ class ContainerState:
     """The engine's names of the volumes that others may refer to, by where in it they are mounted."""
     anonymous_volumes: tuple[str, ...] = ()
     """Where in it volumes are mounted that only it refers to."""
+    release_hash: str = ""
+    """The hash of the configuration for which it stands, where it mounts copies that a release kept."""
+    copies: dict[str, str] = field(default_factory=dict)
+    """These copies, by the path of the file of which each is one."""
 
     @property
     def replaces(self) -> tuple[str, str] | None:
         """The beginning of the id and the name of the container that this one is beside, to replace it; else None."""
         match = _BESIDE.fullmatch(self.name)
         return (match[1], match[2]) if match else None
+
+    @property
+    def declared_hash(self) -> str:
+        """The hash of the configuration that it was made from, or for which it stands."""
+        return self.release_hash or self.config_hash
 
     @property
     def up(self) -> bool:

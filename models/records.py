@@ -156,6 +156,8 @@ class EnvironmentStatus:
     """The process of this host that watches it, and since when."""
     stopped_at: datetime | None = None
     """When it was stopped on request; None where it is meant to run, or not known to be stopped."""
+    mounted_copies: str = ""
+    """Which services run with a release's copies of files, as a sentence; empty where none does."""
 
     @property
     def seen_at(self) -> datetime | None:

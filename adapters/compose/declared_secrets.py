@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from glob import escape
 from io import StringIO
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from dotenv.main import DotEnv
 
 from adapters.compose.sources import read_sources
 from adapters.compose.variables import CONTROL_PLANE_SECRETS, decrypted_variables, secret_values, variables_of
+from adapters.host.kept_files import copies_folder
 from adapters.host.private_files import read_regular
 from core.errors.declared_secrets import DeclaredSecrets, declared_secrets, fill_in_variables, secrets_of_file
 from core.errors.redact import secrets_among
 from models.environments import Environment
+from models.settings import current_settings
 
 _LARGEST_FILE_BYTES = 64 * 1024
 
@@ -50,17 +53,21 @@ def _read(environment: Environment) -> tuple[tuple[Path, ...], frozenset[str]]:
     read = {*environment.compose_files, *environment.env_files, *sources.files}
     read |= {secret.file for secret in environment.secrets if secret.file is not None}
     read |= {file.parent / ".env" for file in environment.compose_files}
+    copies = copies_folder(current_settings().data_dir, environment.name)
+    read.add(copies)
     for one in found:
-        values |= one.values | _of_files(one, folders, known, read)
+        values |= one.values | _of_files(one, folders, known, read, copies)
     return tuple(sorted(read)), frozenset(value for value in values if value)
 
 
 def _of_files(
-    declared: DeclaredSecrets, folders: Iterable[Path], known: Mapping[str, str], read: set[Path]
+    declared: DeclaredSecrets, folders: Iterable[Path], known: Mapping[str, str], read: set[Path], copies: Path
 ) -> set[str]:
     values: set[str] = set()
     for name, is_secret in declared.files.items():
-        for text in _texts(name, folders, read):
+        # A container may mount the file as a release kept it.
+        kept = [one.parent for one in copies.glob(f"*/{escape(Path(name).name)}")]
+        for text in (*_texts(name, folders, read), *_texts(Path(name).name, kept, read)):
             values.update(secrets_of_file(text, whole=is_secret))
     for name in declared.env_files:
         for text in _texts(name, folders, read):

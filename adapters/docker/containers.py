@@ -19,8 +19,9 @@ from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL, EngineClient, s
 from adapters.docker.states import compose_origin, container_state, secrets_of
 from core.common.safe_text import printable
 from core.common.stamps import earlier
+from core.deployment.kept_files import copies_of
 from models.compose import InjectedFile
-from models.containers import ComposeOrigin, ContainerState
+from models.containers import COPIES_LABEL, ComposeOrigin, ContainerState
 from models.failures import ContainerGoneError
 
 _LOG_BYTES = 256 * 1024
@@ -69,6 +70,12 @@ class Containers:
         with self._client.translate_errors("listing containers"):
             found = self._client.get("/containers/json", all=1, filters=json.dumps({"label": [PROJECT_LABEL]}))
         return frozenset(printable(container["Labels"][PROJECT_LABEL]) for container in found)
+
+    def mounted_copies(self) -> frozenset[str]:
+        """The copies of files that containers of any project mount, stopped ones too."""
+        with self._client.translate_errors("listing containers"):
+            found = self._client.get("/containers/json", all=1, filters=json.dumps({"label": [COPIES_LABEL]}))
+        return frozenset(one for container in found for one in copies_of(container["Labels"]).values())
 
     def compose_files(self, project: str) -> tuple[ComposeOrigin, ...]:
         """The files that Compose made a project's containers from, those of the newest container first."""

@@ -12,6 +12,7 @@ from docker.errors import NotFound
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from models.compose import InjectedFile
+from models.failures import EngineError, EngineUnreachableError
 
 _KEPT = ("Memory", "MemorySwap", "NanoCpus", "ShmSize", "Tmpfs", "Ulimits", "SecurityOpt", "CapAdd", "CapDrop", "Init")
 
@@ -29,36 +30,64 @@ def scratch_container(
     Raises:
         EngineError: The engine cannot make it.
     """
-    with made_of(engine, original, scratch_body(original.reported, label), None, files) as container:
+    with made_of(engine, original.name, scratch_body(original.reported, label), None, files) as container:
         yield container
 
 
 @contextmanager
 def made_of(
     engine: DockerEngine,
-    original: ContainerSnapshot,
+    original: str,
     body: dict[str, Any],
     name: str | None,
-    files: Sequence[InjectedFile],
+    files: Sequence[InjectedFile] = (),
 ) -> Iterator[str]:
     """A container that the engine makes of a request, which is not started and is removed at the end.
+
+    `original` is the name of the one that it is a copy of.
 
     Raises:
         EngineError: The engine cannot make it.
     """
-    with engine.translate_errors(f"making a copy of container {original.name}"):
+    with engine.translate_errors(f"making a copy of container {original}"):
         if name is not None:
             with suppress(NotFound):
                 engine.changing.remove_container(name, v=True, force=True)
         container = str(engine.changing.create_container_from_config(body, name)["Id"])
     try:
-        with engine.translate_errors(f"preparing a copy of container {original.name}"):
+        with engine.translate_errors(f"preparing a copy of container {original}"):
             for file in files:
                 engine.containers.put_file(container, file)
         yield container
     finally:
-        with engine.translate_errors(f"removing a copy of container {original.name}"), suppress(NotFound):
+        with engine.translate_errors(f"removing a copy of container {original}"), suppress(NotFound):
             engine.changing.remove_container(container, v=True, force=True)
+
+
+def why_not_mounted(engine: DockerEngine, paths: Sequence[str], image: str, project: str) -> str:
+    """Why the engine cannot mount these paths of this machine, in its words; empty where it can.
+
+    Its host may be another machine, or this program be in a container; a broker before it may forbid them.
+
+    Raises:
+        EngineUnreachableError: It did not answer.
+    """
+    mounts = [
+        {"Type": "bind", "Source": path, "Target": f"/{number}", "ReadOnly": True} for number, path in enumerate(paths)
+    ]
+    body = {
+        "Image": image,
+        "Entrypoint": ["true"],
+        "Labels": {_KEPT_LABELS[0]: project, "com.docker.compose.oneoff": "True"},
+        "HostConfig": {"NetworkMode": "none", "Mounts": mounts},
+    }
+    try:
+        with made_of(engine, project, body, f"{project}-roas-mounts"):
+            return ""
+    except EngineUnreachableError:
+        raise
+    except EngineError as error:
+        return error.what
 
 
 def scratch_body(reported: dict[str, Any], label: tuple[str, str]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
 from core.common.safe_text import printable
+from core.deployment.kept_files import copies_of
 from core.errors.redact import secrets_among, secrets_in
-from models.containers import ComposeOrigin, ContainerState, HealthLogEntry
+from models.containers import RELEASE_HASH_LABEL, ComposeOrigin, ContainerState, HealthLogEntry
 
 _NUMBER = "com.docker.compose.container-number"
 _ONE_OFF = "com.docker.compose.oneoff"
@@ -124,4 +125,6 @@ def container_state(
                 if one.get("Type") == "volume" and _ANONYMOUS.fullmatch(one.get("Name", ""))
             )
         ),
+        release_hash=printable(labels.get(RELEASE_HASH_LABEL, "")),
+        copies={printable(path): printable(one) for path, one in copies_of(labels).items()},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -33,6 +34,11 @@ class Fingerprints:
         """8 hex digits that stand for the data folder, such as in the names of the images it keeps."""
         return self.of("owner of kept images")[:8]
 
+    @property
+    def sealing_key(self) -> bytes:
+        """The Fernet key of the files that releases keep; no fingerprint tells any of it."""
+        return base64.urlsafe_b64encode(hmac.new(self._key, b"files of releases", hashlib.sha512).digest()[:32])
+
     def of(self, content: str) -> str:
         """16 hex digits that change with the content."""
         return hmac.new(self._key, content.encode(), hashlib.sha256).hexdigest()[:16]
@@ -48,16 +54,25 @@ class Fingerprints:
         for name, service in application.services.items():
             for mount in service.mounts:
                 path = Path(mount.source)
-                counts = mount.read_only or path.is_relative_to(self._sources)
+                counts = mount.read_only or self.is_of_checkout(path)
                 if mount.kind is MountKind.BIND and (path.is_file() or (counts and path.is_dir())):
-                    found[name] |= self._of_file(path)
+                    found[name] |= self._named(path)
         for file in application.files:
             for name in file.services:
-                found[name] |= self._of_file(Path(file.path))
+                found[name] |= self._named(Path(file.path))
         return found
 
-    def _of_file(self, path: Path) -> dict[str, str]:
+    def of_path(self, path: Path) -> str | None:
+        """The fingerprint of a file or folder; None where it cannot be read, or is too large to be configuration."""
         try:
-            return {str(path): self.of(content_hash(path))}
+            return self.of(content_hash(path))
         except OSError:
-            return {}
+            return None
+
+    def is_of_checkout(self, path: Path) -> bool:
+        """Whether a file or folder is part of a checkout, which only git changes."""
+        return path.is_relative_to(self._sources)
+
+    def _named(self, path: Path) -> dict[str, str]:
+        digest = self.of_path(path)
+        return {} if digest is None else {str(path): digest}

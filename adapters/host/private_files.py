@@ -11,6 +11,9 @@ from pathlib import Path
 
 MIB = 1024 * 1024
 
+READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""Without O_NONBLOCK the opening of a FIFO waits for a writer."""
+
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 
@@ -98,8 +101,15 @@ def read_regular(path: Path, *, at_most: int = MIB) -> bytes:
             `strerror` is a message for the user.
         ValueError: The path holds a NUL.
     """
-    # Without O_NONBLOCK the opening of a FIFO waits for a writer.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return read_open(os.open(path, READ_FLAGS), path, at_most=at_most)
+
+
+def read_open(handle: int, path: Path, *, at_most: int = MIB) -> bytes:
+    """Read a file that was opened with `READ_FLAGS`, and close it; `path` is for messages.
+
+    Raises:
+        OSError: As for `read_regular`.
+    """
     try:
         _check(path, os.fstat(handle), at_most)
         with os.fdopen(handle, "rb", closefd=False) as file:

@@ -13,12 +13,14 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adapters.host.kept_files import MOUNTED
+
 _OTHERS = 0o077
 _OTHERS_WRITE = 0o022
 
 _OURS = re.compile(
     r"(?:deployment_logs|monitoring|errors)\.db.*|\w+\.lock|waits|host\.json|fingerprint\.key.*"
-    r"|spool|journal|archive|outlines|environments|prefect|held|logs|[\w.-]+\.log(?:\.\d+)?"
+    r"|spool|journal|archive|outlines|environments|prefect|held|logs|sealed|mounted|[\w.-]+\.log(?:\.\d+)?"
 )
 """What lies at the top of a data folder. One that holds anything else may be shared with other programs, as /tmp
 or a home folder is, so its own mode is not ours to change."""
@@ -117,7 +119,8 @@ def _narrow(parent: int, path: Path, access: FolderAccess, *, thorough: bool) ->
             if wide:
                 Path(f"/proc/self/fd/{handle}").chmod(stat.S_IMODE(status.st_mode) & ~_OTHERS)
                 access.narrowed.append(path)
-            if stat.S_ISDIR(status.st_mode) and (wide or thorough):
+            # Containers of other users read what is inside of that one: it has modes and owners of its own.
+            if stat.S_ISDIR(status.st_mode) and (wide or thorough) and path.name != MOUNTED:
                 _narrow_inside(handle, path, access, thorough=thorough)
     finally:
         os.close(handle)

@@ -145,6 +145,8 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
         say(f"  last operation  {last.kind} {coloured(last.status)} {ago(last.started_at)}")
         collected = ago(known.last_collection) if known.last_collection else "never"
         say(f"  last collection {collected}")
+        if known.mounted_copies:
+            say(f"  [yellow]{escape(known.mounted_copies)}[/yellow]")
         if known.watched_by:
             say(f"  watched by      {escape(known.watched_by)}")
         for need in known.missing:

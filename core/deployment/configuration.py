@@ -99,7 +99,7 @@ def to_check(
         if line.action is PlannedAction.RESTART:
             found[line.service] = ReadAnew.RESTARTED
         elif line.action is PlannedAction.RECREATE:
-            if all(one.config_hash == hashes.get(line.service) for one in mine):
+            if all(one.declared_hash == hashes.get(line.service) for one in mine):
                 found[line.service] = ReadAnew.REPLACED
         elif line.service in reloaded:
             found[line.service] = ReadAnew.RELOADED

@@ -265,6 +265,11 @@ def _replaced(
         return PlannedAction.CREATE, "it has no container"
     wanted = declaration.config_hash
     for one in seen:
+        # A release that is applied declares the copies itself.
+        if one.copies and (one.config_hash != wanted or one.release_hash == wanted):
+            files = ", ".join(sorted(one.copies))
+            because = f"it runs with a release's copy of {files}, and a start mounts what is on disk"
+            return PlannedAction.RECREATE, because
         if wanted and one.config_hash != wanted:
             return PlannedAction.RECREATE, f"its configuration changed ({one.config_hash[:8]} to {wanted[:8]})"
         if fetch is not None and fetch.changes:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.deployment.kept_files import is_file_of_host
 from models.compose import Application, Plan, PlannedAction
 from models.containers import RELEASE_IMAGES, ContainerState
 from models.failures import ReleaseError
@@ -184,9 +185,27 @@ def changed_files(release: Release | None, now: Mapping[str, Mapping[str, str]])
     return {service: paths for service, paths in changed.items() if paths}
 
 
-def to_go_back_to(releases: Sequence[Release], container_states: Sequence[ContainerState]) -> Release | None:
-    """Return the newest proven release that differs from the running one; `releases` are newest first."""
-    return next((one for one in releases if one.proven and not is_there(one, container_states)), None)
+def to_go_back_to(
+    releases: Sequence[Release], container_states: Sequence[ContainerState], kept: Collection[str] = ()
+) -> Release | None:
+    """Return the newest proven release that differs from the running one; `releases` are newest first.
+
+    `kept` are the fingerprints of the files of which there are copies: a release that differs in nothing else can be
+    gone back to where it has a copy of what differs.
+    """
+    proven = [one for one in releases if one.proven]
+    now = next((one for one in proven if is_there(one, container_states)), None)
+
+    def differs(release: Release) -> bool:
+        if now is None or not is_there(release, container_states):
+            return True
+        return any(
+            digest in kept and now.files.get(path, digest) != digest
+            for path, digest in release.files.items()
+            if is_file_of_host(path)
+        )
+
+    return next((one for one in proven if one is not now and differs(one)), None)
 
 
 def declares_the_same(release: Release, application: Application) -> bool:
@@ -198,7 +217,7 @@ def is_there(release: Release, container_states: Sequence[ContainerState]) -> bo
     """Whether an environment's containers are those of a release, whether they run or not."""
     own = [one for one in container_states if not one.one_off]
     return {one.service for one in own} == release.hashes.keys() and all(
-        one.config_hash == release.hashes[one.service] and one.image_id == release.images.get(one.service)
+        one.declared_hash == release.hashes[one.service] and one.image_id == release.images.get(one.service)
         for one in own
     )
 
@@ -283,11 +302,11 @@ def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 def _changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """What is no mounted file counts only where both know it: earlier releases do not have its fingerprint."""
-    return [key for key in _changed(old, new) if key.startswith("/") or (key in old and key in new)]
+    return [key for key in _changed(old, new) if is_file_of_host(key) or (key in old and key in new)]
 
 
 def _file_in_words(path: str) -> str:
-    return f"mounted file {path}" if path.startswith("/") else path
+    return f"mounted file {path}" if is_file_of_host(path) else path
 
 
 def _brief(image_id: str) -> str:

@@ -207,6 +207,8 @@ def _can_be_recreated(context: ActionContext) -> str | None:
     if context.anonymous_volumes:
         count = len(context.anonymous_volumes)
         return f"{name} keeps data in {count} volumes without a name, which would be left behind."
+    if any(seen.copies for seen in context.containers):
+        return f"{name} runs with files that a rollback brought back: a start mounts those on disk, no recovery does."
     if declaration.config_hash and any(seen.config_hash != declaration.config_hash for seen in context.containers):
         return f"The files of {name} have changed since it was started: a start applies that, no recovery does."
     return None

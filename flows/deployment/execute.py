@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from core.deployment.kept_files import copies_by_service, copies_in_words
 from core.deployment.live_start import MILESTONES
 from core.deployment.plan import critical_path, plan, start_deadline
 from core.deployment.release import Document
@@ -172,12 +173,14 @@ async def keep_proven(
 
     `builds` are the fingerprints of what was built for it.
     """
+    if copied := copies_in_words(copies_by_service(await inspect_application(environment))):
+        recorder.facts["mounted_copies"] = copied
     now = datetime.now(UTC)
     release_id, deployment_id = new_release_id(now), recorder.deployment_id
     seen = await inspect_release(
         environment, application, template, release_id, deployment_id, now, of=of, builds=builds
     )
-    recorder.facts["release"] = (await keep_release(environment, seen)).release_id
+    recorder.facts["release"] = (await keep_release(environment, application, seen, recorder.started_at)).release_id
 
 
 @dataclass(frozen=True, slots=True)

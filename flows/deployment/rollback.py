@@ -14,8 +14,17 @@ from pydantic import Field
 
 from core.common.dependencies import dependencies_of
 from core.deployment.hooks import proof_of_rollback
+from core.deployment.kept_files import copied_by, copies_by_service, copies_in_words, with_mounted_copies
 from core.deployment.plan import plan, stop_waves
-from core.deployment.release import Document, PreDeployState, PreviousContainer, beyond, differences, is_there
+from core.deployment.release import (
+    Document,
+    Leftovers,
+    PreDeployState,
+    PreviousContainer,
+    beyond,
+    differences,
+    is_there,
+)
 from core.deployment.update import part_of
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
@@ -42,6 +51,7 @@ from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import (
     changed_variables,
     choose_release,
+    copies_to_mount,
     fetch_release_images,
     inspect_release,
     may_have_changed_data,
@@ -50,6 +60,7 @@ from tasks.deployment.release import (
     release_document,
     remove_containers,
     remove_networks,
+    services_with_other_files,
 )
 from tasks.deployment.services import (
     PreDeploySnapshot,
@@ -87,15 +98,17 @@ async def rollback(
 ) -> OperationResult:
     """Bring an environment back to a proven release: the named one, or the newest that is not what runs now.
 
-    It is recorded as a start of that release. Volumes are left alone, unless its data is put back too; variables and
-    mounted files are used as they are now. One that fails is undone like any start.
+    It is recorded as a start of that release. Volumes are left alone, unless its data is put back too; variables are
+    used as they are now. Configuration files that differ are mounted from the release's copies; those on disk stay as
+    they are, and the next start mounts them. One that fails is undone like any start.
 
     Raises:
         NotFoundError: There is no such release, or no snapshot of its data.
         BadInputError: None differs from what runs.
         ReleaseError: The release cannot be applied any more.
         StartFailedError: A service of it did not come up; or it serves, and a hook that checks it failed.
-        ValidationFailedError: A proxy that runs refuses its configuration, so it could not follow; nothing was touched.
+        ValidationFailedError: A proxy that runs refuses its configuration, so it could not follow, and the release
+            brings no other; nothing was touched.
     """
     undo = StartRollback()
     data = RollbackOfData(undo) if with_data else None
@@ -108,8 +121,6 @@ async def rollback(
         application = await read_application(declared)
         if data is not None:
             await data.data.take_up(recorder, application)
-        if recorder.reported(FOUND) is None:
-            await refuse_broken_proxies(declared, application, recorder.deployment_id)
         wanted = await _choose(recorder, undo, declared, application, release, with_data=with_data)
         async with pinned_to(recorder, declared, wanted, asked_by):
             recorder.refuse_to_go_forward()
@@ -124,6 +135,7 @@ async def rollback(
         runs = await check_after_rollback(recorder, declared, released)
         changed = data is None and await may_have_changed_data(declared, wanted)
         proof = proof_of_rollback(len(starts), declared.hooks, runs, data_changed=changed)
+        proof = "; ".join(filter(None, (proof, recorder.facts.get("mounted_copies"))))
         proof = f"release {wanted.release_id} serves again: {proof}"
         if failed := next((one for one in runs if not one.ok and not one.warns), None):
             raise StartFailedError(
@@ -150,6 +162,7 @@ async def _choose(
     Raises:
         NotFoundError: There is no such release.
         BadInputError: None differs from what runs, or which one was chosen is not on record.
+        ValidationFailedError: A proxy that runs refuses its configuration, and the release brings no other.
     """
     name, known, was = environment.name, recorder.reported(_WANTED), recorder.reported(FOUND)
     if was is not None and known is None:
@@ -163,6 +176,9 @@ async def _choose(
     )
     if was is None or known is None:
         wanted = await choose_release(environment, known or asked, with_data=with_data)
+        if was is None:
+            other_files = await services_with_other_files(environment, application, wanted)
+            await refuse_broken_proxies(environment, application, recorder.deployment_id, other_files)
         ran = next((one for one in releases if is_there(one, states)), None)
         await recorder.step(_WANTED, detail=wanted.release_id)
         await recorder.step(_RAN, detail=ran.release_id if ran is not None else "")
@@ -227,6 +243,7 @@ class StartRollback:
             return
         environment, (application, found, release) = await recorder.load(), self.armed
         await recorder.begin_rollback(error)
+        recorder.facts.pop("mounted_copies", None)
         await settle_replacements(recorder, environment, application, back=True)
         if release is None:
             recorder.facts["undone"] = await _take_back(recorder, environment, application, found)
@@ -239,10 +256,14 @@ class StartRollback:
             if values and await _has_all_replaced(environment, found):
                 # The containers of before have the values that they ran with, and the release would get today's.
                 log.warning("%s changed since: the containers of before are put back as they were", ", ".join(values))
-                undone = await _take_back(recorder, environment, application, found)
+                copies = await copies_to_mount(environment, release)
+                undone = await _take_back(recorder, environment, application, found, copies)
                 starts = await _prove_again(recorder, environment, application, found)
                 recorder.facts["undone"] = f"{undone}, with the variables they had: {len(starts)} services proven"
-                if is_there(release, await inspect_application(environment)):
+                seen = await inspect_application(environment)
+                if copied := copies_in_words(copies_by_service(seen)):
+                    recorder.facts |= {"mounted_copies": copied, "undone": f"{recorder.facts['undone']}; {copied}"}
+                if is_there(release, seen):
                     recorder.facts["rolled_back_to"] = release.release_id
                 log.warning("rollback: %s", recorder.facts["undone"])
                 return
@@ -256,6 +277,7 @@ class StartRollback:
             proof = proof_of_rollback(
                 len(starts), environment.hooks, runs, data_changed=bool(recorder.facts.get("data"))
             )
+            proof = "; ".join(filter(None, (proof, recorder.facts.get("mounted_copies"))))
             recorder.facts["undone"] = f"rolled back to release {release.release_id}: {proof}"
         log.warning("rollback: %s", recorder.facts["undone"])
 
@@ -301,8 +323,9 @@ async def apply_release(
 ) -> tuple[Application, tuple[ServiceStart, ...], HealthReport]:
     """Bring a release back: its configuration and its images, started in order and proven like any start.
 
-    Volumes are left alone, and variables and mounted files are what they are now. With `one_by_one` Compose replaces
-    the services that differ one after the other, so that versions before 2.29.7 replace none of their dependants.
+    Volumes are left alone, and variables are what they are now. Files that differ now are mounted from the release's
+    copies. With `one_by_one` Compose replaces the services that differ one after the other, so that versions before
+    2.29.7 replace none of their dependants.
 
     Raises:
         ReleaseError: An image of the release is gone and no registry has it, or a value it needs is gone.
@@ -311,6 +334,10 @@ async def apply_release(
     release = await fetch_release_images(environment, release)
     document = await release_document(environment, release)
     application = await read_released(environment, document)
+    recorder.facts.pop("mounted_copies", None)
+    if copied := copies_in_words(copied_by(document)):
+        log.warning("%s", copied)
+        recorder.facts["mounted_copies"] = copied
     if one_by_one:
         images = {one.image: release.images.get(name, "") for name, one in application.services.items()}
         seen = await inspect_application(environment)
@@ -364,10 +391,16 @@ async def _changes(
 
 
 async def _take_back(
-    recorder: OperationRecorder, environment: Environment, application: Application, found: PreDeploySnapshot
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    found: PreDeploySnapshot,
+    copies: Mapping[str, str] | None = None,
 ) -> str:
-    """Stop started containers, remove new ones, and make replaced ones again."""
+    """Stop started containers, remove new ones, and make replaced ones again; `copies` take the place of files."""
     left = await find_leftovers(environment, found)
+    if copies:
+        left, found = await _with_copies(environment, left, found, copies)
     lost = [kept for kept in found.containers if kept.service in left.replaced]
     # How to make them again is not on record, so what took their place may be all there is, or be them already.
     unknown = set(left.replaced) - {kept.service for kept in lost}
@@ -388,6 +421,26 @@ async def _take_back(
         _said("could not put back", set(left.replaced) - set(back) - unknown),
     ]
     return "; ".join(filter(None, said)) or "nothing had been started"
+
+
+async def _with_copies(
+    environment: Environment, left: Leftovers, found: PreDeploySnapshot, copies: Mapping[str, str]
+) -> tuple[Leftovers, PreDeploySnapshot]:
+    """Let the containers that mount such a file be made again, too, and mount the copies."""
+    containers = tuple(replace(kept, reported=with_mounted_copies(kept.reported, copies)) for kept in found.containers)
+    again = {new.service for new, old in zip(containers, found.containers, strict=True) if new != old}
+    there = [one for one in await inspect_application(environment) if one.service in again and not one.one_off]
+    removed = {one.container_id for one in left.remove}
+    more = tuple(one for one in there if one.container_id not in removed)
+    return (
+        replace(
+            left,
+            stop=tuple(one for one in left.stop if one.service not in again),
+            remove=(*left.remove, *more),
+            replaced=tuple(sorted({*left.replaced, *again})),
+        ),
+        replace(found, containers=containers),
+    )
 
 
 async def _remove(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import PurePosixPath
 
@@ -16,6 +17,7 @@ from adapters.programs import shipped_programs
 from core.common.stamps import without_stamp
 from core.deployment.configuration import ReadAnew, check_command, refusal, to_check
 from core.deployment.hooks import container_name
+from core.deployment.kept_files import remounted
 from models.adoption import ConfigurationCheck
 from models.compose import Application, InjectedFile, Plan, PlannedAction
 from models.containers import ContainerState
@@ -60,14 +62,18 @@ async def refuse_broken_configurations(
         raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
 
 
-async def refuse_broken_proxies(environment: Environment, application: Application, deployment_id: str) -> None:
+async def refuse_broken_proxies(
+    environment: Environment, application: Application, deployment_id: str, other_files: Collection[str] = ()
+) -> None:
     """Ask each proxy that has to follow a service whose address changes.
+
+    Those of `other_files` are replaced by ones that mount other files than now, so what is mounted now says nothing.
 
     Raises:
         ValidationFailedError: One refuses its configuration, so it could not follow; nothing was touched.
     """
     found = {name for service in application.services for name in proxies_to_reload(environment, application, service)}
-    wanted = dict.fromkeys(sorted(found), ReadAnew.RELOADED)
+    wanted = dict.fromkeys(sorted(found.difference(other_files)), ReadAnew.RELOADED)
     if refused := await _refused(environment, application, wanted, deployment_id):
         raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
 
@@ -150,6 +156,10 @@ def _ask(
     files = compose_of(environment).injections().get(service, ()) if declared.injects_files else ()
     name = container_name(environment.project, f"check-{service}", deployment_id)
     original = engine.containers.snapshot(mine[0].container_id)
+    if how is ReadAnew.REPLACED:
+        # What is mounted then is on disk, and no copy of a release.
+        on_disk = {one: path for path, one in mine[0].copies.items()}
+        original = replace(original, reported=remounted(original.reported, on_disk))
     mounted = [one["Destination"] for one in original.reported.get("Mounts") or ()]
     answered = _try(engine, application, mine[0], original, check, command, image, name, files)
     return refusal(check, *answered, [*mounted, *(file.target for file in files)])
@@ -172,7 +182,7 @@ def _try(
         command = (entrypoint[0], *command)
     names = [one for one in application.services if one != seen.service]
     body = checking_body(original.reported, (_LABEL, "configuration"), image, command, names)
-    with made_of(engine, original, body, name, files) as container:
+    with made_of(engine, original.name, body, name, files) as container:
         engine.containers.start(container)
         until = time.monotonic() + _WITHIN.total_seconds()
         while (now := engine.containers.inspect(container)).up:

@@ -12,7 +12,10 @@ from datetime import datetime
 from adapters.compose.variables import process_environment, variables_of
 from adapters.docker.containers import ContainerSnapshot
 from adapters.host.fingerprints import Fingerprints
+from adapters.host.kept_files import is_copy
+from adapters.stores.stores import Stores
 from core.deployment.images import INJECTED, build_key
+from core.deployment.kept_files import copied_by, mounted_by, with_copies
 from core.deployment.release import (
     Document,
     differences,
@@ -36,6 +39,7 @@ from models.operations import OperationType
 from models.records import Release
 from models.settings import current_settings
 from tasks.deployment.images import build_fingerprint, injected_fingerprints
+from tasks.deployment.kept_files import files_to_mount, keep_files, kept_digests
 from tasks.deployment.source import source_of_checkout
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
@@ -79,6 +83,10 @@ async def inspect_release(
         last = open_stores().releases.last(environment.name, proven=True)
         prints = Fingerprints(current_settings().data_dir)
         known = _variables_now(environment)
+        # What containers mount of an earlier release is as it was then, whatever is on disk.
+        copied = {path for one in container_states for path in one.copies}
+        base = of or last
+        mounted = base.files if base is not None else {}
         used = variables_in(template) | set(environment.variables) | {secret.name for secret in environment.secrets}
         return Release(
             release_id=release_id,
@@ -87,13 +95,15 @@ async def inspect_release(
             created_at=now,
             compose=template if of is not None else template | source_of_checkout(environment),
             digests={name: fact.digests[0] for name, fact in held.items() if fact is not None and fact.digests},
-            hashes={one.service: one.config_hash for one in container_states},
+            hashes={one.service: one.declared_hash for one in container_states},
             images=images,
             files={
                 path: digest
                 for files in prints.of_mounted_files(application).values()
                 for path, digest in files.items()
+                if not is_copy(current_settings().data_dir, path)
             }
+            | {path: mounted[path] for path in copied if path in mounted}
             | _injected(environment, application, of)
             | _builds(application, images, of or last, builds or {}, is_of_files=of is None),
             variables={name: prints.of(known[name]) for name in sorted(used) if name in known},
@@ -160,14 +170,21 @@ def _builds(
 
 
 @task(name="keep the release", **WRITE)
-async def keep_release(environment: Environment, release: Release) -> Release:
+async def keep_release(
+    environment: Environment, application: Application, release: Release, began: datetime
+) -> Release:
     """Keep what ran, unless it is what ran before; its images get a name, so that pruning leaves them.
 
-    Gives back the release under which it is kept.
+    Its mounted files are sealed, too, if they did not change since the operation began. Gives back the release under
+    which it is kept.
     """
 
     def keep() -> Release:
-        stores = open_stores()
+        kept = keep_it(open_stores())
+        keep_files(environment, application, kept, began)
+        return kept
+
+    def keep_it(stores: Stores) -> Release:
         last = stores.releases.last(environment.name, proven=True)
         if last is not None and not differences(last, release):
             if last.files != release.files:
@@ -284,7 +301,7 @@ async def choose_release(environment: Environment, release_id: str | None, *, wi
                 before = next((one for one in releases if saved and one.release_id == saved.release_id), None)
                 if before is not None and before.proven and is_there(before, seen):
                     return before
-            found = to_go_back_to(releases, seen)
+            found = to_go_back_to(releases, seen, kept_digests(environment))
             if found is None:
                 raise BadInputError(
                     f"No proven release of {environment.name} differs from what is there now;",
@@ -354,6 +371,8 @@ async def fetch_release_images(environment: Environment, release: Release) -> Re
 async def release_document(environment: Environment, release: Release) -> Document:
     """The Compose configuration that brings a release back, with the very images it ran with.
 
+    Files that differ now from those that the release kept are mounted from its copies; those on disk stay as they are.
+
     Raises:
         ReleaseError: An image of it is gone, or a value it needs is.
     """
@@ -376,9 +395,33 @@ async def release_document(environment: Environment, release: Release) -> Docume
             # An earlier version of this program gave it another name. A full disk takes none, so one is not repeated.
             if engine.images.inspect(kept_image(image_id, owner)) is None:
                 engine.images.tag(image_id, kept_image(image_id, owner))
-        return pinned(fill_in(release.compose, compose.template()), release.images, held, owner)
+        document = pinned(fill_in(release.compose, compose.template()), release.images, held, owner)
+        found = files_to_mount(environment, release)
+        if found.lacking:
+            log.warning("there is no copy to mount of %s, which is used as it is now", ", ".join(found.lacking))
+        if not found.copies:
+            return document
+        whole = with_copies(document, compose_of(environment, document).render(), found.copies, release.hashes)
+        if unused := found.copies.keys() - {path for paths in copied_by(whole).values() for path in paths}:
+            log.warning("release %s does not say where it mounts %s", release.release_id, ", ".join(sorted(unused)))
+        return whole
 
     return await asyncio.to_thread(prepare)
+
+
+@retry_read
+async def copies_to_mount(environment: Environment, release: Release) -> dict[str, str]:
+    """The copies that a release kept of files that differ now, by the path of the file of which each is one."""
+    return dict((await asyncio.to_thread(files_to_mount, environment, release)).copies)
+
+
+@retry_read
+async def services_with_other_files(
+    environment: Environment, application: Application, release: Release
+) -> frozenset[str]:
+    """The services that a release gives other mounted files than those on disk."""
+    services = mounted_by(application)
+    return frozenset(name for path in await copies_to_mount(environment, release) for name in services.get(path, ()))
 
 
 @task(name="read the release's application", **READ)

@@ -45,6 +45,7 @@ from models.settings import current_settings
 from models.validation import Facts
 from tasks.deployment.ahead import answers_ahead, compose_ahead
 from tasks.deployment.images import injected_fingerprints, read_images
+from tasks.deployment.kept_files import with_lacking_copies
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.release_notes import read_release_notes
 from tasks.monitoring.events import ContainerWatch
@@ -235,17 +236,20 @@ def _plan(
         files = Fingerprints(current_settings().data_dir).of_mounted_files(application)
         for name, prints in injected_fingerprints(environment, application).items():
             files[name] |= prints
+    changed = changed_files(last, files)
     planned = plan(
         application,
         container_states,
         {reference: fact.image_id for reference, fact in images.held.items() if fact is not None},
-        changed_files(last, files),
+        changed,
         # Containers that are created one by one replace no dependants.
         compose_version="" if options.update else compose_version,
         fetches=images.fetches,
         measured=stores.progress.interruptions(environment.name) if stores else {},
         overlaps=decide_overlaps(environment, application, container_states) if options.update else {},
     )
+    if last is not None and changed:
+        planned = with_lacking_copies(environment, application, planned, last, changed)
     if unasked := unasked_probes(environment, application):
         planned = with_unasked_probes(planned, unasked)
     if options.update:

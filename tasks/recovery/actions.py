@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from models.records import Release
 from models.recovery import PlannedStep, StepSpec
 from models.settings import current_settings
 from tasks.deployment.images import pull_allowed
+from tasks.deployment.kept_files import kept_digests
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
 from tasks.runtime.retry_policy import in_thread, retry_read
 from tasks.runtime.store_access import from_stores
@@ -62,7 +63,8 @@ async def read_action_context(
         container_states = tuple(engine.containers.inspect_project(project))
         mine = [seen for seen in container_states if seen.service == service and not seen.one_off]
         unnamed = tuple(name for seen in mine for name in engine.volumes.anonymous(seen.container_id))
-        return container_states, unnamed, *release_before(releases, container_states, began)
+        before = release_before(releases, container_states, began, kept_digests(environment))
+        return container_states, unnamed, *before
 
     def networks() -> tuple[tuple[NetworkFact, ...], tuple[str, ...]]:
         found = tuple(engine.networks.find(project))
@@ -312,7 +314,10 @@ def _problem_of(script: str | None) -> str | None:
 
 
 def release_before(
-    releases: Sequence[Release], container_states: Sequence[ContainerState], began: datetime
+    releases: Sequence[Release],
+    container_states: Sequence[ContainerState],
+    began: datetime,
+    kept: Collection[str] = (),
 ) -> tuple[Release | None, timedelta | None]:
     """Return the release to roll back to, and how long before the error the running one was deployed; else None.
 
@@ -321,7 +326,7 @@ def release_before(
     now = next((one for one in releases if one.proven), None)
     if now is None or now.reason or now.created_at > began or not is_there(now, container_states):
         return None, None
-    before = to_go_back_to(releases, container_states)
+    before = to_go_back_to(releases, container_states, kept)
     return (before, began - now.created_at) if before is not None else (None, None)
 
 

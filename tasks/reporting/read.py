@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -305,6 +306,7 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
     for operation in stores.operations.history(environment=environment, limit=1000):
         latest.setdefault(operation.environment, operation)
     beats = stores.heartbeats.all()
+    recorded = {name: stores.operations.latest_recorded(name) for name in latest}
     return [
         EnvironmentStatus(
             environment=name,
@@ -318,10 +320,17 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
             dependencies=tuple(stores.dependencies.all(name)),
             last_collection=beats.get(f"collection/{name}"),
             watched_by=watched_by(name),
-            stopped_at=stopped_at(stores.operations.latest_recorded(name)),
+            stopped_at=stopped_at(recorded[name]),
+            mounted_copies=_mounted_copies(recorded[name]),
         )
         for name, operation in sorted(latest.items())
     ]
+
+
+def _mounted_copies(operations: Sequence[Operation]) -> str:
+    """What the last operation said of it that left a release behind; `operations` newest first."""
+    last = next((one for one in operations if one.details.keys() & {"release", "rolled_back_to"}), None)
+    return "" if last is None else str(last.details.get("mounted_copies", ""))
 
 
 def named_error(operation: Operation) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from core.storage.retention import cutoffs
 from models.failures import RoasError, StoreError
 from models.settings import current_settings
 from models.storage import LifecycleStep, RetentionPolicy
+from tasks.deployment.kept_files import sweep_kept_files
 from tasks.deployment.release import release_images
 from tasks.runtime.clients import find_environment
 from tasks.runtime.retry_policy import WRITE
@@ -140,9 +141,13 @@ def _empty_spools() -> list[str]:
 
 
 def _let_go() -> list[str]:
-    """Take the names from images of releases that are kept no longer, on each engine of an environment."""
+    """Remove the mounted files and take the names from images of releases that are kept no longer."""
     notes = []
     engines: set[str] = set()
+    try:
+        sweep_kept_files()
+    except RoasError as error:
+        notes.append(f"mounted files of releases stay as they are: {error.what}")
     for name in known_environments(current_settings()):
         try:
             environment = find_environment(name)

@@ -192,6 +192,11 @@ class Releases(Repository):
             self._named(_releases.c.release_id, release_id, "release", "`roas releases` lists them.")
         )
 
+    def files(self, environment: str) -> frozenset[str]:
+        """The fingerprints of all mounted files that a kept release of an environment names."""
+        found = self._all(sa.select(_releases.c.files).where(_releases.c.environment == environment))
+        return frozenset(digest for row in found for digest in (row.files or {}).values())
+
     def images(self) -> set[str]:
         """The ids of all images that a kept release of any environment ran with."""
         found = self._all(sa.select(_releases.c.images))

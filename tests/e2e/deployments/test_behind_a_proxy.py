@@ -13,7 +13,7 @@ from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from flows.recovery.error_recovery import error_recovery
-from models.failures import StartFailedError, ValidationFailedError
+from models.failures import BadInputError, StartFailedError
 from tests.e2e.flows.conftest import Place, end, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_actions import ZEBRA
 from tests.support.fronts import IMAGE, build_image, fronted
@@ -122,7 +122,7 @@ async def test_an_update_is_refused_where_the_proxy_refuses_its_configuration(pl
     assert refused.is_failed()
     assert "front: its configuration is not valid: " in (refused.message or "")
     assert 'unknown directive "proxy_connect_timeout_of"' in (refused.message or "")
-    with pytest.raises(ValidationFailedError, match="front"):
+    with pytest.raises(BadInputError, match="No proven release of test differs"):
         await rollback("test")
     with pytest.raises(StartFailedError, match=r"front: its configuration is not valid.*it was not restarted"):
         await restart("test", services=["front"])

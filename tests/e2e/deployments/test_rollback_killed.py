@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from models.failures import StartFailedError
 from models.operations import OperationStatus
-from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
 from tests.e2e.flows.test_releases import inspect, last, releases
 from tests.support.killed_flow import killed_flow
 
@@ -103,3 +104,22 @@ async def test_a_rollback_that_was_undoing_itself_goes_on_with_that(place: Place
         await rollback("test", deployment_id=last(place).deployment_id)
 
     assert runs(place, "three")
+
+
+@pytest.mark.parametrize("moment", [("before", "found"), ("after", "found"), ("before", "proven", "base")])
+async def test_a_killed_rollback_that_is_resumed_mounts_the_file_of_its_release(
+    place: Place,  # noqa: F811
+    moment: tuple[str, ...],
+) -> None:
+    file = place.folder / "motd"
+    place.declare(well("base", volumes="['./motd:/etc/motd:ro']"))
+    for text in ("one", "two"):
+        file.write_text(text)
+        await startup("test")
+    killed_flow("rollback", {"environment": "test"}, *moment)
+
+    await rollback("test", deployment_id=last(place).deployment_id)
+
+    command = ["docker", "exec", place.container("base"), "cat", "/etc/motd"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "one"
+    assert file.read_text() == "two"

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from adapters.compose.declared_secrets import concealed_values
+from adapters.host.fingerprints import Fingerprints
+from adapters.host.kept_files import KeptFiles, read_entries
 from models.environments import Environment
 
 COMPOSE = """\
@@ -63,3 +65,19 @@ def test_a_secret_that_changes_is_known_at_once(environment: Environment, tmp_pa
     (tmp_path / "gone.env").write_text("NEW_PASSWORD=new-in-env-10\n")
 
     assert {"another-secret-of-it-9", "new-in-env-10"} <= concealed_values(environment)
+
+
+def test_a_secret_that_a_release_kept_is_known_as_long_as_it_is_copied_out(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
+    kept = KeptFiles(tmp_path / "data", "dev", Fingerprints(tmp_path / "data"))
+    kept.seal("0f", read_entries(tmp_path / "one.secret"))
+    (tmp_path / "one.secret").write_text("another-secret-of-it-9\n")
+    assert "in-secret-file-6" not in concealed_values(environment)
+
+    kept.copy_out("0f", tmp_path / "one.secret")
+    assert {"in-secret-file-6", "another-secret-of-it-9"} <= concealed_values(environment)
+
+    kept.sweep_copies(())
+    assert "in-secret-file-6" not in concealed_values(environment)
