@@ -29,9 +29,10 @@ from adapters.docker.engine import DockerEngine
 from adapters.host.machine import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
 from adapters.host.private_files import MIB, read_regular
 from core.deployment.hooks import unknown_services
+from core.deployment.images import similar_name
 from core.deployment.remote import unasked_probes
 from models.compose import Application, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
-from models.containers import EngineInfo, SystemSample
+from models.containers import RELEASE_IMAGES, EngineInfo, SystemSample
 from models.environments import Environment
 from models.failures import EnginePermissionError, RoasError
 from models.validation import Facts, ImageWanted, MountWanted, PortWanted, Trouble
@@ -204,7 +205,14 @@ async def _images(application: Application, engine: DockerEngine, *, local: bool
     )
     answers = await asyncio.gather(*(_obtainable(reference, engine) for reference in absent))
     unavailable = dict(zip(absent, answers, strict=True))
-    return tuple(_image(one, held[one.image], unavailable.get(one.image), local=local) for one in services)
+    wanted = tuple(_image(one, held[one.image], unavailable.get(one.image), local=local) for one in services)
+    if all(one.unavailable is None for one in wanted):
+        return wanted
+    names = await _or_trouble(engine.images.tags)
+    own = [name for name in names if not name.startswith(f"{RELEASE_IMAGES}:")] if isinstance(names, list) else []
+    return tuple(
+        replace(one, similar=similar_name(one.reference, own)) if one.unavailable is not None else one for one in wanted
+    )
 
 
 async def _obtainable(reference: str, engine: DockerEngine) -> str | None:

@@ -74,7 +74,10 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageWanted:
-    """An image that a service needs; `unavailable` says why the engine neither holds it nor can get it."""
+    """An image that a service needs; `unavailable` says why the engine neither holds it nor can get it.
+
+    `similar` is then a name that is nearly the same and that the engine holds; empty without one.
+    """
 
     service: str
     reference: str
@@ -82,6 +85,7 @@ class ImageWanted:
     buildable: bool = False
     build_problem: str | None = None
     unavailable: str | None = None
+    similar: str = ""
     missing_programs: tuple[str, ...] = ()
 
 

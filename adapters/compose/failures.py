@@ -26,7 +26,11 @@ _ADVICE = (
     (r"is already in use by container", "Another container has that name: remove or rename one."),
     (r"address pools?.*(subnet|fully)|pool overlaps", "Remove unused networks, or give other subnets."),
     (r"invalid mount|bind source path does not exist", "Make that path on the host."),
-    (r"env file .* not found|env_file", "Make that file, or mark it as not required."),
+    (
+        r"env file (\S+/)[^/\s]+ not found",
+        r"Make that file, or correct its name; what is there: ls -la \1",
+    ),
+    (r"env_file", "Make that file, or mark it as not required."),
     (r"no such file or directory.*\.ya?ml|\.ya?ml: no such file", "Check compose_files in the environment."),
     (r"required variable|missing a value", "Set that variable before starting."),
     (r"yaml: (line|unmarshal|did|found)|mapping values|did not find expected", "Correct the file at that place."),
@@ -53,7 +57,8 @@ def compose_failure(command: str, out: str, err: str, *, engine: str, redactor: 
             f"This user may not talk to the Docker engine at {engine}.",
             advice="Join the group that owns the socket, or use sudo.",
         )
-    advice = next((hint for text, hint in _ADVICE if re.search(text, message, re.IGNORECASE)), "")
+    hints = ((re.search(text, message, re.IGNORECASE), hint) for text, hint in _ADVICE)
+    advice = next((found.expand(hint) for found, hint in hints if found is not None), "")
     if "failed to solve: process" in message:
         # The step that failed says why on the other stream, where Compose shows the build's progress.
         message = f"{message}; its last output: {redactor.text(_last_of_build(printable(out)))}"

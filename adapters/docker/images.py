@@ -111,9 +111,9 @@ class Images:
                 raise EngineError(f"Image {short(image_id)} has a name again.")
             self._client.reading.remove_image(image_id)
 
-    def tags(self, repository: str) -> list[str]:
-        """The names of the engine's images in a repository."""
-        with self._client.translate_errors(f"listing images of {repository}"):
+    def tags(self, repository: str | None = None) -> list[str]:
+        """The names of the engine's images, in a repository or all."""
+        with self._client.translate_errors(f"listing images{f' of {repository}' if repository else ''}"):
             reported = self._client.reading.images(name=repository)
         return sorted(name for image in reported for name in image.get("RepoTags") or ())
 

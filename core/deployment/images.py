@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 
 from models.compose import (
     Application,
@@ -28,6 +29,19 @@ _BUILDS_ABSENT = frozenset({"", "missing", "if_not_present", "build", "never"})
 _WINDOWS = {"daily": timedelta(days=1), "weekly": timedelta(weeks=1)}
 _EVERY = re.compile(r"every_((?:\d+[wdhms])+)")
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def similar_name(reference: str, names: Iterable[str]) -> str:
+    """Return the name of the same registry that is most like a reference; empty where none is nearly the same."""
+    registry, path = _registry_and_path(reference)
+    here = {path: name for name in names for of, path in (_registry_and_path(name),) if of == registry}
+    return next((here[one] for one in get_close_matches(path, here, n=1)), "")
+
+
+def _registry_and_path(reference: str) -> tuple[str, str]:
+    first, slash, rest = reference.partition("/")
+    has_registry = slash and (first == "localhost" or "." in first or ":" in first)
+    return (first, rest) if has_registry else ("", reference)
 
 
 def fetch_kinds(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from core.deployment.checks import engine, resources, services
+from models.compose import Application
 from models.containers import SystemSample
 from models.validation import Facts, Trouble, ValidationResult
 
@@ -33,6 +34,13 @@ def validate(facts: Facts, now: datetime, redact: Callable[[str], str] = str) ->
         system_resources=_resources(facts.host),
         docker_environment=_docker(facts),
     )
+
+
+def refused_service(result: ValidationResult, application: Application | None) -> str | None:
+    """Return the service that all critical findings are about; None where they are about several, or about none."""
+    subjects = {check.subject for check in result.critical}
+    known = () if application is None else application.services
+    return next(iter(subjects)) if len(subjects) == 1 and subjects <= {*known} else None
 
 
 def _resources(host: SystemSample | None) -> dict[str, object]:

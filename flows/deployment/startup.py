@@ -20,7 +20,7 @@ from core.deployment.images import unplanned
 from core.deployment.plan import plan_id, refuse_paused, start_waves
 from core.deployment.release import Document, replaced_services
 from core.deployment.update import narrowed, part_of, partial_template, update_scope
-from core.deployment.validate import validate
+from core.deployment.validate import refused_service, validate
 from core.reporting.timing import Phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
@@ -197,6 +197,9 @@ class Startup:
             raise ValidationFailedError(
                 "; ".join(check.finding for check in validation.critical),
                 advice=" ".join(dict.fromkeys(check.fix for check in validation.critical if check.fix)),
+                service=refused_service(
+                    validation, facts.declared if isinstance(facts.declared, Application) else None
+                ),
             )
         await end_left_hooks(environment, facts.container_states, self.recorder.deployment_id)
         passed, warned = len(validation.checks) - len(validation.failed), len(validation.failed)

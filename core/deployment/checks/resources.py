@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import PurePath
 
 from core.deployment.checks.findings import CRITICAL, WARNING, Findings, size_in_words
-from models.compose import ServiceDeclaration
+from models.compose import Mount, ServiceDeclaration
 from models.containers import EngineInfo, SystemSample
-from models.validation import Check, Facts, MountWanted, Trouble
+from models.validation import Check, Facts, MountWanted, PortWanted, Trouble
 
 _LEAST_MEMORY_BYTES = 6 * 1024**2
 
@@ -22,7 +24,7 @@ def check_ports(facts: Facts) -> Iterable[Check]:
     ports, users = Findings("ports"), facts.ports
     for wanted in users:
         if wanted.holder is not None:
-            ports.critical(str(wanted), "Stop what holds it, or publish another port.", wanted.service)
+            ports.critical(str(wanted), _fix_of_port(wanted), wanted.service)
     single = Counter(
         (one.port.host_ip, one.port.published, one.port.protocol) for one in users if one.port.published_last is None
     )
@@ -32,6 +34,16 @@ def check_ports(facts: Facts) -> Iterable[Check]:
             finding = f"Port {published}/{protocol} is published by {' and '.join(names)} at once."
             ports.critical(finding, "Publish another port for one of them.")
     return ports.or_passed("All published ports are free or the application's own.") if users else ()
+
+
+def _fix_of_port(wanted: PortWanted) -> str:
+    first, last, udp = wanted.port.published, wanted.port.published_last, wanted.port.protocol == "udp"
+    number = f"{first}" if last is None else f"{first}-{last}"
+    if (wanted.holder or "").startswith("container"):
+        seen = f"docker ps --filter publish={number}"
+    else:
+        seen = f"ss -l{'u' if udp else 't'}np" + (f" 'sport = :{first}'" if last is None else "")
+    return f"Stop what holds it, or publish another port; who that is: {seen}"
 
 
 def check_container_names(facts: Facts) -> Iterable[Check]:
@@ -59,7 +71,10 @@ def _judge_mount(wanted: MountWanted) -> Iterable[Check]:
         absent = "does not exist" in wanted.problem
         if absent and wanted.mount.create_host_path:
             finding = f"{source} of {service} does not exist; the engine would mount an empty folder of that name."
-            mounts.warn(finding, f"Make {source}, or correct the path.", service)
+            fix = (
+                f"Make {source}, or correct the path; what is there: ls -la {shlex.quote(str(PurePath(source).parent))}"
+            )
+            mounts.add(CRITICAL if _is_file(wanted.mount) else WARNING, finding, fix, service)
         else:
             finding = f"{source} of {service} cannot be mounted as it is: {wanted.problem}."
             mounts.add(CRITICAL if absent else WARNING, finding, "Make it, or correct its rights.", service)
@@ -67,6 +82,19 @@ def _judge_mount(wanted: MountWanted) -> Iterable[Check]:
         severity = CRITICAL if "prometheus" in source else WARNING
         content.add(severity, f"Configuration of {service}: {wanted.content_problem}.", "Correct the file.", service)
     return [*mounts, *content]
+
+
+_OF_FILES = frozenset(
+    {
+        *(".cfg", ".cnf", ".conf", ".crt", ".csv", ".db", ".env", ".html", ".ini", ".js", ".json", ".key", ".lua"),
+        *(".pem", ".php", ".properties", ".py", ".rb", ".sh", ".sql", ".toml", ".ts", ".txt", ".xml", ".yaml", ".yml"),
+    }
+)
+
+
+def _is_file(mount: Mount) -> bool:
+    """Whether both ends of a mount have the name of a file, for which a folder is of no use."""
+    return all(PurePath(end).suffix in _OF_FILES for end in (mount.source, mount.target))
 
 
 def check_networks(facts: Facts) -> Iterable[Check]:

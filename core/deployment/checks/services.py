@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 
 from core.deployment.checks.findings import Findings, dotted, version_numbers
@@ -58,7 +59,7 @@ def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, wanted: str |
         return found.or_passed(f"{reference} will be built.", service)
     if held is None:
         if image.unavailable is not None:
-            fix = "Check its name and tag and the way to its registry, or load it with `docker load`."
+            fix = _fix_of_image(image)
             why = f"was found neither locally nor in the registry: {image.unavailable.rstrip('.')}"
             found.critical(f"Image {reference} of {service} {why}.", fix, service)
         return found.or_passed(f"{reference} will be fetched.", service)
@@ -70,6 +71,16 @@ def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, wanted: str |
         finding = f"Image {reference} of {service} is made for {held.platform}; the engine runs linux/{runs}."
         found.warn(finding, "Use an image for this platform; another one runs slowly or not at all.", service)
     return found.or_passed(f"{reference} is here ({held.image_id.removeprefix('sha256:')[:12]}).", service)
+
+
+def _fix_of_image(image: ImageWanted) -> str:
+    if image.similar:
+        repository = image.similar.rpartition(":")[0]
+        return f"Correct it if you meant {image.similar}, which is here: docker image ls {shlex.quote(repository)}"
+    return (
+        "Check its name and tag and the way to its registry, or load it with `docker load`; what is here: "
+        "docker image ls"
+    )
 
 
 def check_healthchecks(facts: Facts) -> Iterable[Check]:

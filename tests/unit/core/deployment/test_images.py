@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.deployment.images import fetch_kinds, predict_build, predict_pull, shared_fetches, unplanned
+from core.deployment.images import fetch_kinds, predict_build, predict_pull, shared_fetches, similar_name, unplanned
 from core.deployment.plan import plan, plan_id
 from models.compose import (
     Application,
@@ -164,3 +164,12 @@ def test_a_replacement_that_only_the_fetched_image_shows_is_unplanned() -> None:
     planned, fetched = plan(BOT, ALL_RUN, IMAGES), plan(BOT, ALL_RUN, {"thing:1": NEW})
     assert unplanned(planned, fetched) == ("redis", "web", "migrate", "bot")
     assert unplanned(fetched, planned) == ()
+
+
+def test_a_name_that_is_nearly_the_same_is_of_the_same_registry() -> None:
+    names = ["roas/gallery:local", "localhost:5000/nginx:1", "localhost:5000/shop:1.0", "python:3.13"]
+    assert similar_name("localhost:5000/ngnix:1", names) == "localhost:5000/nginx:1"
+    assert similar_name("localhost:5000/shop:l.0", names) == "localhost:5000/shop:1.0"
+    assert similar_name("roas/galery:local", names) == "roas/gallery:local"
+    assert similar_name("example.org/nginx:1", names) == ""
+    assert similar_name("postgres:17", names) == ""

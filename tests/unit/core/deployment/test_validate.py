@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.deployment.validate import validate
+from core.deployment.validate import refused_service, validate
 from models.compose import (
     Application,
     ComposeVariable,
@@ -80,6 +80,7 @@ MOUNT = MountWanted(
     service="redis",
     mount=Mount(kind=MountKind.BIND, source="/app/redis.conf", target="/etc/redis.conf", read_only=True),
 )
+FOLDER = replace(MOUNT, mount=replace(MOUNT.mount, source="/app/redis", target="/data"))
 GOOD = Facts(
     environment="dev",
     engine_url="unix:///run/docker.sock",
@@ -147,7 +148,8 @@ def test_what_was_measured_is_recorded_with_the_result() -> None:
         ({"host": replace(HOST, open_files_limit=256)}, "open_files", WARNING, "256"),
         ({"ports": (replace(PORT, holder="nginx (pid 7)"),)}, "ports", CRITICAL, "6379/tcp of redis is taken by nginx"),
         ({"ports": (PORT, replace(PORT, service="other"))}, "ports", CRITICAL, "redis and other at once"),
-        ({"mounts": (replace(MOUNT, problem="it does not exist"),)}, "mounts", WARNING, "empty folder"),
+        ({"mounts": (replace(MOUNT, problem="it does not exist"),)}, "mounts", CRITICAL, "empty folder"),
+        ({"mounts": (replace(FOLDER, problem="it does not exist"),)}, "mounts", WARNING, "empty folder"),
         ({"mounts": (replace(MOUNT, problem="this user may not read it"),)}, "mounts", WARNING, "may not read"),
         (
             {"mounts": (replace(MOUNT, content_problem="/app/a.json does not parse: line 1"),)},
@@ -194,6 +196,28 @@ def test_a_prometheus_configuration_that_does_not_parse_stops_the_start() -> Non
     assert only(judged(mounts=(broken,))).severity is CRITICAL
 
 
+@pytest.mark.parametrize(
+    ("port", "command"),
+    [
+        (replace(PORT, holder="nginx (pid 7)"), "ss -ltnp 'sport = :6379'"),
+        (replace(PORT, port=replace(PORT.port, protocol="udp"), holder="a process"), "ss -lunp 'sport = :6379'"),
+        (replace(PORT, holder="container other of project shop"), "docker ps --filter publish=6379"),
+        (replace(PORT, port=replace(PORT.port, published_last=6400), holder="nginx (pid 7)"), "ss -ltnp"),
+    ],
+)
+def test_a_port_that_is_taken_comes_with_the_command_that_shows_by_what(port: PortWanted, command: str) -> None:
+    assert only(judged(ports=(port,))).fix.endswith(f": {command}")
+
+
+def test_a_refusal_is_of_the_service_that_all_its_critical_findings_are_about() -> None:
+    missing = replace(IMAGE, held=None, unavailable="manifest unknown")
+
+    assert refused_service(judged(images=(missing,)), APPLICATION) == "redis"
+    assert refused_service(judged(images=(missing,), missing_variables=("TOKEN",)), APPLICATION) is None
+    assert refused_service(judged(missing_variables=("TOKEN",)), APPLICATION) is None
+    assert refused_service(judged(images=(missing,)), None) is None
+
+
 def test_an_unset_variable_that_is_already_reported_is_not_reported_twice() -> None:
     warned = replace(APPLICATION, warnings=('The "TOKEN" variable is not set. Defaulting to a blank string.',))
     assert only(judged(declared=warned)).severity is WARNING
@@ -219,6 +243,13 @@ def test_an_image_that_will_not_do_is_found(image: ImageWanted, severity: CheckS
     assert found.severity is severity
     assert words in found.finding
     assert found.subject == "redis"
+
+
+def test_a_missing_image_is_compared_with_those_that_are_here() -> None:
+    missing = replace(IMAGE, held=None, unavailable="manifest unknown")
+    assert "`docker load`" in only(judged(images=(missing,))).fix
+    similar = only(judged(images=(replace(missing, similar="localhost:5000/redis:8"),)))
+    assert similar.fix.endswith("which is here: docker image ls localhost:5000/redis")
 
 
 @pytest.mark.parametrize("image", [replace(IMAGE, held=None), replace(IMAGE, held=None, buildable=True)])
