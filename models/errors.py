@@ -54,6 +54,12 @@ class Category(StrEnum):
 SYMPTOMS = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.TIMEOUT})
 """Symptoms that many causes share."""
 
+REFUSED = "validation"
+"""Source of an error for which validation refused an operation: nothing was touched."""
+
+CAUSED_BY = "its cause is error "
+"""Begins how an error was resolved that was the consequence of another one, whose id follows."""
+
 SAID = "said"
 """Key of an error's evidence: the masked line of the log that shows the cause, where the error's text has only how it
 failed."""
@@ -222,6 +228,15 @@ class RecordedError:
         what = self.verdict.template or self.verdict.pattern_name or ""
         said = str(self.evidence.get(SAID) or "")
         return (self.environment, self.service or "", self.verdict.category.value, what, *((said,) if said else ()))
+
+    def is_alike(self, other: RecordedError) -> bool:
+        """Whether another error is of the same service and cause in other words, as tickets take it."""
+        mine, theirs = self.verdict.category, other.verdict.category
+        said, says = self.evidence.get(SAID), other.evidence.get(SAID)
+        same_place = (self.environment, self.service) == (other.environment, other.service)
+        same_cause = mine is theirs or mine in SYMPTOMS or theirs in SYMPTOMS
+        known = Category.UNKNOWN not in (mine, theirs)
+        return same_place and same_cause and known and (not said or not says or said == says)
 
     @property
     def how_often(self) -> str:

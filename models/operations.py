@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -96,6 +97,11 @@ class Operation:
         parameters = asked.get("parameters") if isinstance(asked, dict) else None
         services = parameters.get("services") if isinstance(parameters, dict) else None
         return " ".join(("roas", name, self.environment, *(services or ())))
+
+    @property
+    def typed(self) -> bool:
+        """Whether a person asked for it with a command of this machine, and so was shown how it ended."""
+        return re.fullmatch(r"person: \S+ \(roas [a-z ]+\)", self.user_agent or "") is not None
 
     @property
     def data_back(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from models.notifications import News, NotificationReason, ReportedError
+from models.errors import CAUSED_BY, REFUSED
+from models.notifications import News, NotificationReason, ReportedError, SentNotifications
 from models.operations import Operation, OperationStatus, OperationType
 
 FIRST_REMINDER = timedelta(hours=1)
@@ -36,11 +37,14 @@ def due(
     """Return what is due to be reported, oldest first.
 
     Reported are errors with a ticket or a recovery attempt: once, again after one hour and then every four hours
-    while they last, and when they end. An error that ended before it was reported is reported once, not twice.
+    while they last, and when they end. What validation refused is reported once, and when it ends, without a ticket
+    too. An error that ended before it was reported is reported once, not twice.
     While a recovery runs nothing is reported, since it may resolve the error. Deployments are reported once each;
     a failed one is reported together with the error that it failed of, and not if that error was reported since.
+    An error that took over the ticket of a reported one is the same failure, and is reminded of only. One that was the
+    consequence of another is not reported by itself.
     """
-    known = list(causes)
+    known = [one for one in causes if not one.resolution.startswith(CAUSED_BY)]
     deployed: list[News] = []
     if DEPLOYMENTS in about:
         found = (_deployment(one, known, now, forgotten) for one in operations)
@@ -48,7 +52,11 @@ def due(
     reported = {news.cause.error.error_id for news in deployed if news.cause is not None}
     failed: list[News] = []
     if FAILURES in about:
-        errors = (_error(cause, now, forgotten) for cause in known if cause.error.error_id not in reported)
+        errors = (
+            _error(cause, _told(cause, known), now, forgotten)
+            for cause in known
+            if cause.error.error_id not in reported
+        )
         failed = [news for news in errors if news is not None]
     return [*failed, *deployed]
 
@@ -58,19 +66,32 @@ def failure_of(cause: ReportedError) -> News:
     return _news(cause, NotificationReason.FAILED)
 
 
-def _error(cause: ReportedError, now: datetime, forgotten: timedelta) -> News | None:
-    error, reported = cause.error, cause.reported
+def _told(cause: ReportedError, known: Sequence[ReportedError]) -> SentNotifications:
+    """Return what people were told of an error, or of the one whose ticket it took over."""
+    if cause.reported.times or cause.ticket is None:
+        return cause.reported
+    before = [
+        one.reported
+        for one in known
+        if one.ticket is None and one.error.resolved_at is None and one.error.is_alike(cause.error)
+    ]
+    return max(before, key=lambda one: one.times, default=cause.reported)
+
+
+def _error(cause: ReportedError, reported: SentNotifications, now: datetime, forgotten: timedelta) -> News | None:
+    error = cause.error
     if error.resolved_at is not None:
         fresh = cause.executions and now - error.resolved_at < forgotten
         if reported.end_at is None and (reported.times or fresh):
             return _news(cause, NotificationReason.RECOVERED)
         return None
     running = any(one.ended_at is None and now - one.started_at < RUNNING_AT_MOST for one in cause.executions)
-    if running or (cause.ticket is None and not cause.executions):
+    waits = cause.ticket is not None or bool(cause.executions)
+    if running or not (waits or error.source == REFUSED):
         return None
     if reported.times == 0 or reported.last_at is None:
         return _news(cause, NotificationReason.FAILED)
-    if now - reported.last_at >= (FIRST_REMINDER if reported.times == 1 else REMINDER):
+    if waits and now - reported.last_at >= (FIRST_REMINDER if reported.times == 1 else REMINDER):
         return _news(cause, NotificationReason.REMINDER)
     return None
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from core.common.safe_text import shorten
 from core.notifications.pacing import Batch
 from core.notifications.words import WORDS
-from models.errors import RecordedError, Severity
+from models.errors import REFUSED, RecordedError, Severity
 from models.notifications import (
     Addresses,
     Fact,
@@ -98,7 +98,7 @@ def headline(news: News, now: datetime) -> str:
         return news.environment
     name = _name(error)
     if news.occasion is NotificationReason.RECOVERED:
-        return f"{name} is healthy again"
+        return f"{name} {'can be started' if error.source == REFUSED else 'is healthy'} again"
     if news.occasion is NotificationReason.REMINDER:
         return f"{name} has needed help for {duration(now - error.first_seen)}: {cause}"
     return f"{name} needs help: {cause}"
@@ -273,7 +273,11 @@ def _next(news: News, *, over: bool) -> tuple[Fact, ...]:
     if news.operation is not None:
         command = "show" if over else "why"
         return (Fact(name="Next", value=f"roas {command} {news.operation.deployment_id}", command=True),)
-    if over or ticket is None:
+    if not over and ticket is None and news.cause is not None and (failed := news.cause.error.deployment_id):
+        return (Fact(name="Next", value=f"roas why {failed}", command=True),)
+    if over and news.cause is not None:
+        return (Fact(name="Next", value=f"roas postmortem {news.cause.error.error_id}", command=True),)
+    if ticket is None:
         return (Fact(name="Next", value=f"roas status {news.environment}", command=True),)
     more = Fact(name="Ticket", value=f"roas ticket {ticket.ticket_id}", command=True)
     steps = [found for one in ticket.steps if (found := _COMMAND.match(one))]

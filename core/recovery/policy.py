@@ -65,7 +65,7 @@ class RecoveryFacts:
     release before it. `why_not_back` says why nobody but a person goes back to that one, with the `ways_back`; both are
     empty where a recovery may. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact
     without which the proposed action was refused: only a person can act then. `disk_percent` is the use of the host's
-    disk.
+    disk. `person_was_told`: validation refused what a person had typed, so nothing was touched.
     """
 
     service: str | None = None
@@ -83,6 +83,7 @@ class RecoveryFacts:
     kept_down: tuple[str, ...] = ()
     lacking: str | None = None
     disk_percent: float | None = None
+    person_was_told: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ def plan_recovery(
     """Plan the recovery of one error from earlier attempts; the same input gives the same plan.
 
     `past` are all attempts at this error, and those of at least the last day at any other, in any order.
-    - No action: a person stopped the service or paused recovery, or maintenance.
+    - No action: a person stopped the service or paused recovery, or maintenance; or what a person typed was refused.
     - A person is asked: the strategy is manual, three or more services fail at once, or a budget is spent.
     - Rollback: soon after a deployment, if the usual strategy did not help, and no hook ran or data was saved since.
     """
@@ -139,6 +140,8 @@ def plan_recovery(
         return replace(plan, reason=f"{plan.reason} {facts.why_not_back}", first_steps=facts.ways_back)
     if error.verdict.category is Category.BENIGN:
         return _leave(strategy, "It is no error.")
+    if facts.person_was_told:
+        return _leave(strategy, "Nothing was touched, and the person who asked for it was told why.")
     if kept := _kept_down(service, facts):
         return _leave(strategy, kept)
     if not strategy.automatic:

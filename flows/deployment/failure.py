@@ -13,7 +13,7 @@ from core.errors.classify import as_failure, classify
 from flows.deployment.operation import ROLLING_BACK, OperationFailure, OperationRecorder
 from flows.recovery.error_recovery import error_recovery
 from flows.runtime.identifiers import new_error_id
-from models.errors import RecordedError
+from models.errors import REFUSED, RecordedError
 from models.failures import (
     BadInputError,
     EnvironmentBusyError,
@@ -57,7 +57,7 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
             )
     if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, _NO_ERROR_OF_THE_APPLICATION):
         return None
-    source = "validation" if isinstance(error, ValidationFailedError) else str(recorder.operation_type)
+    source = REFUSED if isinstance(error, ValidationFailedError) else str(recorder.operation_type)
     try:
         return await error_recovery(
             environment=recorder.name,

@@ -19,7 +19,7 @@ from core.recovery.policy import AT_ONCE
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.identifiers import new_error_id
 from models.containers import ContainerState
-from models.errors import SAID, SYMPTOMS, Category, RecordedError, Verdict
+from models.errors import REFUSED, SAID, SYMPTOMS, Category, RecordedError, Verdict
 from models.evidence import EvidenceBundle
 from models.failures import RoasError
 from models.health import UNHEALTHY_STATES, HealthReport
@@ -37,7 +37,8 @@ class Diagnosis:
     """A recorded error with its cause and evidence.
 
     `unpublished` is evidence that the run's page does not show yet. `disk_percent` is the use of the host's disk.
-    `again` is the command that begins the operation again which failed.
+    `again` is the command that begins the operation again which failed, `said` the sentence that shows the cause.
+    `person_was_told`: validation refused what a person had typed.
     """
 
     error: RecordedError
@@ -49,6 +50,8 @@ class Diagnosis:
     unpublished: tuple[EvidenceBundle, ...] = ()
     disk_percent: float | None = None
     again: str = ""
+    said: str = ""
+    person_was_told: bool = False
 
 
 def not_needed(reason: str, error_id: str = "") -> RecoveryOutcome:
@@ -65,7 +68,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     service, environment = incident.service, context.environment
     needed = [need.depends_on for need in context.dependencies if need.service == service]
     # An operation that validation stopped has changed nothing, so its services and their health say nothing about it.
-    stopped_before = incident.source == "validation"
+    stopped_before = incident.source == REFUSED
     operated = None if stopped_before else incident.deployment_id
     bundles, known, health = await asyncio.gather(
         asyncio.sleep(0, incident.evidence)
@@ -129,6 +132,8 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         script=known.patterns.script_of(verdict.pattern_name),
         unpublished=incident.evidence,
         again=known.again,
+        said=bundles[0].first_cause if bundles else incident.text,
+        person_was_told=stopped_before and known.typed,
         disk_percent=next((bundle.host.disk_percent for bundle in bundles if bundle.host), None),
     )
 

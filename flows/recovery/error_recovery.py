@@ -20,7 +20,7 @@ from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFil
 from flows.runtime.requester import answered_through_the_server, requester
 from models.compose import Application
 from models.environments import Environment
-from models.errors import Category, RecordedError
+from models.errors import CAUSED_BY, Category, RecordedError
 from models.failures import BadInputError, GivenUpError, RoasError
 from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.incidents import Incident, IncidentContext
@@ -194,7 +194,7 @@ async def _recover_root_cause(
     cause = replace(incident, text=text, evidence=tuple(process.root_evidence), causes=process.causes)
     outcome = await recover(replace(cause, predictive=False, failing_services=1), context, act=act)
     if outcome.error_id != error_id:
-        await resolve_error(error_id, datetime.now(UTC), f"its cause is error {outcome.error_id}")
+        await resolve_error(error_id, datetime.now(UTC), f"{CAUSED_BY}{outcome.error_id}")
     return outcome
 
 

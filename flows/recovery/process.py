@@ -185,6 +185,7 @@ class RecoveryProcess:
             acting=self.acting,
             lacking=self._refused.what if self._refused else None,
             disk_percent=self.diagnosis.disk_percent,
+            person_was_told=self.diagnosis.person_was_told,
         )
         if environment is not None and service is not None:
             windows = maintenance_windows(environment.maintenance, now)

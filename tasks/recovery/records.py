@@ -62,13 +62,15 @@ class KnownFacts:
     """What is on record before a diagnosis.
 
     `deployed_seconds_ago` is how long ago the latest proven start ended; None without one on record. `again` is the
-    command that begins the failed operation again, `untouched` whether that had changed nothing.
+    command that begins the failed operation again, `untouched` whether that had changed nothing, `typed` whether a
+    person had typed it.
     """
 
     patterns: PatternSet
     deployed_seconds_ago: float | None
     again: str = ""
     untouched: bool = False
+    typed: bool = False
 
 
 @retry_read
@@ -81,23 +83,24 @@ async def read_patterns() -> PatternSet:
 async def read_known_facts(environment: str, now: datetime, deployment_id: str | None) -> KnownFacts:
     """Return what is on record of an environment, and of the operation that failed in it."""
 
-    def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...], str, bool]:
+    def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...], str, bool, bool]:
         latest = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
         ended = latest[0].ended_at if latest else None
         failed = stores.operations.find(deployment_id) if deployment_id else None
         if failed is None:
-            return ended, _patterns(stores), "", False
-        return ended, _patterns(stores), failed.again, _changed_nothing(stores, failed)
+            return ended, _patterns(stores), "", False, False
+        return ended, _patterns(stores), failed.again, _changed_nothing(stores, failed), failed.typed
 
-    def known_here(known: RecoveryRecords) -> tuple[datetime | None, tuple[Pattern, ...], str, bool]:
-        return known.started_at, known.patterns or shipped_patterns(), "", False
+    def known_here(known: RecoveryRecords) -> tuple[datetime | None, tuple[Pattern, ...], str, bool, bool]:
+        return known.started_at, known.patterns or shipped_patterns(), "", False, False
 
-    ended, patterns, again, untouched = await from_stores(read, known_here)
+    ended, patterns, again, untouched, typed = await from_stores(read, known_here)
     return KnownFacts(
         patterns=await asyncio.to_thread(compiled, patterns),
         deployed_seconds_ago=None if ended is None or ended > now else (now - ended).total_seconds(),
         again=again,
         untouched=untouched,
+        typed=typed,
     )
 
 

@@ -49,3 +49,12 @@ def test_what_was_missing_before_all_was_judged_again_is_not_reported() -> None:
     assert status(HEALTH, NOON, THERE, GONE).missing == (GONE,)
     assert status(None, NOON, THERE, GONE).missing == (GONE,)
     assert status(replace(HEALTH, checked_at=NOON + MINUTE), NOON, GONE).missing == ()
+
+
+def test_an_operation_is_typed_where_a_person_asked_with_a_command_and_no_program_did() -> None:
+    def typed(asked: str) -> bool:
+        return replace(START, user_agent=asked).typed
+
+    assert typed("person: ann (roas start)")
+    others = ("schedule", "Prefect UI or API", "person: ann", "person: ann (roas start, asked by MCP client x)")
+    assert not any(map(typed, others))

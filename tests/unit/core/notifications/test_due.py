@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from core.notifications.due import FIRST_REMINDER, FORGOTTEN, REMINDER, RUNNING_AT_MOST, due
 from core.notifications.message import compose
 from core.notifications.pacing import Batch
-from models.errors import Category, RecordedError, Severity, Strategy, Verdict
+from models.errors import REFUSED, Category, RecordedError, Severity, Strategy, Verdict
 from models.notifications import Addresses, Message, News, NotificationReason, ReportedError, SentNotifications
 from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import RecoveryExecution, Ticket
@@ -204,3 +204,36 @@ def test_a_report_of_a_deployment_names_what_its_gate_said() -> None:
     passed = deployment(OperationStatus.SUCCESS, gate={"outcome": "passed", "text": ""})
     (news,) = due([], NOON, operations=[passed], about=("deployments",))
     assert "Gate" not in {one.name for one in compose(Batch(news=(news,)), {}, Addresses(), NOON).message.facts}
+
+
+def test_what_validation_refused_is_reported_once_without_a_ticket_and_when_it_can_be_started_again() -> None:
+    refused = replace(ERROR, source=REFUSED, deployment_id="dep-1")
+    cause = ReportedError(error=refused, reported=SentNotifications())
+
+    assert occasions(cause, timedelta()) == [NotificationReason.FAILED]
+    assert [one.value for one in message(cause, NOON).facts if one.command] == ["roas why dep-1"]
+    once = replace(cause, reported=SentNotifications(times=1, last_at=NOON))
+    assert occasions(once, FIRST_REMINDER, REMINDER) == [None, None]
+    over = replace(once, error=replace(refused, resolved_at=NOON))
+    assert message(over, NOON).title == "web of prod can be started again"
+
+
+def test_an_error_that_took_over_the_ticket_of_a_reported_one_is_not_reported_again() -> None:
+    told = replace(ASKED, reported=SentNotifications(times=1, last_at=NOON), ticket=None)
+    later = replace(ASKED, error=replace(ERROR, error_id="err-2", text="service web is unhealthy"))
+
+    def occasions_of_both(at: timedelta, *causes: ReportedError) -> list[tuple[str, NotificationReason]]:
+        found = due(causes, NOON + at)
+        return [(one.cause.error.error_id, one.occasion) for one in found if one.cause is not None]
+
+    assert occasions_of_both(timedelta(), told, later) == []
+    assert occasions_of_both(FIRST_REMINDER, told, later) == [("err-2", NotificationReason.REMINDER)]
+    of_another = replace(told, error=replace(ERROR, service="db"))
+    assert occasions_of_both(timedelta(), of_another, later) == [("err-2", NotificationReason.FAILED)]
+
+
+def test_the_consequence_of_another_error_is_not_called_recovered() -> None:
+    over = replace(ERROR, resolved_at=NOON)
+    resolved = ReportedError(error=over, reported=SentNotifications(times=1, last_at=NOON), executions=[TRIED])
+    assert notice(resolved, NOON) is not None
+    assert notice(replace(resolved, resolution="its cause is error err-2"), NOON) is None

@@ -107,6 +107,12 @@ def test_a_person_is_asked_where_the_strategy_is_a_persons() -> None:
     assert plan(error=of_strategy(Strategy.FIX_CREDENTIALS)).action is PlanAction.ASK_A_PERSON
 
 
+def test_no_person_is_asked_about_what_was_refused_to_the_person_who_typed_it() -> None:
+    manual = of_strategy(Strategy.FIX_CONFIG)
+
+    assert plan(error=manual, facts=replace(FACTS, person_was_told=True)).action is PlanAction.LEAVE_ALONE
+
+
 def test_what_is_no_error_is_left_alone() -> None:
     benign = replace(ERROR, verdict=replace(VERDICT, category=Category.BENIGN, strategy=Strategy.NONE))
 
