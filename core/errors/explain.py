@@ -111,7 +111,7 @@ def _not_failed(operation: Operation, changes: Sequence[StateChange], release_ch
     health = operation.details.get("health")
     return _explanation(
         operation,
-        f"Nothing failed: it succeeded{after}{f', and the whole was {health}' if health else ''}.",
+        f"Nothing failed: it succeeded{after}{f', and the application was {health}' if health else ''}.",
         consequences=(
             *(f"{one.service} failed, and is not required: {one.reason}" for one in _failed(changes)),
             *(
@@ -305,7 +305,7 @@ def _slow(operation: Operation, changes: Sequence[StateChange]) -> tuple[str, ..
     path = operation.details.get("critical_path") or ()
     links = [f"{service} {float(seconds):.1f} s" for service, seconds in path]
     if links:
-        return (f"the whole waited for {', then '.join(links)}",)
+        return (f"the start waited for {', then '.join(links)}",)
     took = [(float(one.details.get("took_seconds") or 0), one.service) for one in changes]
     slowest = max(took, default=None)
     return () if slowest is None or not slowest[0] else (f"{slowest[1]} took longest: {slowest[0]:.1f} s",)

@@ -94,7 +94,7 @@ def judge_declared(
     one_shot = declaration.awaited if runs else declaration.one_shot
     verdict = judge_service(declaration.name, mine, probe, spec=spec, one_shot=one_shot)
     if verdict.health is ServiceHealth.UNPROVEN and probe is None and spec.probe is not None:
-        return replace(verdict, reason="runs; its probe is asked at the next look")
+        return replace(verdict, reason="runs; its probe is asked at the next check")
     return verdict
 
 

@@ -265,7 +265,7 @@ def _disk_is_full(context: ActionContext) -> str | None:
 
 def _images_dangle(context: ActionContext) -> str | None:
     if not context.dangling:
-        return f"{context.project} has no dangling images; what else fills the disk is a person's to judge."
+        return f"{context.project} has no dangling images to remove; a person has to make room."
     return None
 
 

@@ -111,7 +111,10 @@ def manual_steps(
             f"Remove it if it is a left-over of {project}.",
             *start,
         ),
-        Strategy.PULL_IMAGE: (f"See whether the image can be had: roas validate {environment}", *start),
+        Strategy.PULL_IMAGE: (
+            f"Check that the image exists and its registry answers: roas validate {environment}",
+            *start,
+        ),
         Strategy.PRUNE_DISK: (*free, *start),
         Strategy.CREATE_NETWORK: (
             "See the networks: docker network ls",

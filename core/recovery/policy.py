@@ -399,7 +399,7 @@ def _used_up(
         if shared_with is not None:
             points += points * len({one.environment for one in within} - {shared_with}) // 2
         if used >= least and used + cost > points:
-            return f"{who} has had {used} of {points} points of action within {words}; what is left is not enough."
+            return f"{who} has had {used} of {points} points of action within {words}, which leaves too few."
     return None
 
 

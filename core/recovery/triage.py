@@ -288,7 +288,7 @@ def _without_what_is_known(
     if observation.service in context.muted:
         return replace(observation, decision=Decision.WAIT, reason="it is under maintenance")
     if tracker.end_requested_at is not None and abs(now - tracker.end_requested_at) < SETTLE:
-        return replace(observation, decision=Decision.WAIT, reason="somebody asked it to end")
+        return replace(observation, decision=Decision.WAIT, reason="it was asked to end")
     due = tracker.next_attempt_at
     if due is not None and due > now:
         return replace(observation, decision=Decision.WAIT, reason="its next attempt waits for its time")

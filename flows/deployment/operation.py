@@ -365,12 +365,12 @@ async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, acto
     steps = await take_up(recorder.deployment_id, runner, datetime.now(UTC), asker, actor)
     if steps is None:
         raise BadInputError(
-            f"Deployment {recorder.deployment_id} cannot be taken up: it was not interrupted, or goes on already;",
+            f"Deployment {recorder.deployment_id} cannot be resumed: it was not interrupted, or is resumed already;",
             advice=f"`roas show {recorder.deployment_id}` tells how it stands.",
         )
     recorder.steps = tuple(steps)
     recorder.done = frozenset((one.step, one.service) if one.service else one.step for one in steps)
-    log.info("%s is taken up again after %d finished steps", recorder.deployment_id, len(steps))
+    log.info("%s is resumed after %d finished steps", recorder.deployment_id, len(steps))
 
 
 async def _settle(

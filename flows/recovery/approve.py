@@ -65,7 +65,7 @@ class Question:
 
 def question_of(plan: RecoveryPlan, mine: Sequence[RecoveryExecution]) -> Question:
     """Return the question of a plan that needs a person, with the attempts made at the error."""
-    last = f" The last ended so: {mine[-1].final_status}" if mine else ""
+    last = f" The last attempt ended with: {mine[-1].final_status}" if mine else ""
     tried = tuple(step for one in mine for step in attempt_details(one))
     strategy = plan.strategy if not plan.strategy.automatic else None
     return Question(plan.reason + last, tried, plan.first_steps, strategy)

@@ -407,7 +407,7 @@ async def _restart_dependant(case: Case, journal: _AttemptJournal, name: str, no
         name, case.error, past=past, policy=case.environment.recovery, facts=case.facts, now=now
     )
     if hindrance is not None:
-        log.warning("%s stays ill, and is not restarted: %s", name, hindrance)
+        log.warning("%s is still unhealthy, and is not restarted: %s", name, hindrance)
         return
     try:
         for doing in (StepSpec.RESTART, StepSpec.VERIFY):

@@ -223,7 +223,7 @@ class RecoveryProcess:
         if plan.later:
             await keep_reason(self.error.error_id, f"put off: {plan.reason}")
             again_at = datetime.now(UTC) + plan.delay
-            return self._end(RecoveryMethod.DEFERRED, f"{plan.reason}; the next look takes it up", again_at=again_at)
+            return self._end(RecoveryMethod.DEFERRED, f"{plan.reason}; the next check continues", again_at=again_at)
         if plan.delay:
             await asyncio.sleep(plan.delay.total_seconds())
             # Much may have changed in that time, so everything is read again.
@@ -262,7 +262,7 @@ class RecoveryProcess:
         except EnvironmentBusyError as busy:
             await keep_reason(self.error.error_id, f"put off: {busy.what}")
             again_at = datetime.now(UTC) + SHORT_WAIT
-            return self._end(RecoveryMethod.DEFERRED, f"{busy.what} the next look takes it up", again_at=again_at)
+            return self._end(RecoveryMethod.DEFERRED, f"{busy.what} the next check continues", again_at=again_at)
         self.last_attempt = self._execution.attempt_id
         return RecoveryEvent.FINISH
 
@@ -289,8 +289,8 @@ class RecoveryProcess:
         cut_off = next((one for one in begun if one.attempt_id), None)
         if cut_off is not None and self.acting:
             if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
-                return self._end(RecoveryMethod.DEFERRED, f"{cut_off.runner} is at it already.")
-            log.warning("recovery %s was cut off and is taken up again", cut_off.attempt_id)
+                return self._end(RecoveryMethod.DEFERRED, f"{cut_off.runner} recovers it already.")
+            log.warning("recovery %s was cut off and is resumed", cut_off.attempt_id)
             return self._take(cut_off, RecoveryEvent.RESUME, escalates=True)
         last = mine[-1] if mine else None
         if again or not self.converses or last is None or not self._is_of_this_run(last):
@@ -415,7 +415,9 @@ async def _before_another_attempt(
     if context.environment is None:
         return plan
     if not services_down(await health_now(context, asked=[service]), [service]):
-        plan = replace(plan, strategy=Strategy.WAIT_AND_RETRY, reason=f"{service} is well by itself", decided=True)
+        plan = replace(
+            plan, strategy=Strategy.WAIT_AND_RETRY, reason=f"{service} is healthy again by itself", decided=True
+        )
     # The next attempt replaces what the container shows of the last one.
     bundles = await take_evidence(context, service, last.final_status)
     await link_evidence([bundle.bundle_id for bundle in bundles], error.error_id)

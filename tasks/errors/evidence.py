@@ -179,7 +179,7 @@ async def keep_fetch_evidence(environment: Environment, failure: ImageFetchError
         taken_at=now,
         occasion=EvidenceOccasion.FAILURE,
         reason=f"the {fetch} failed",
-        first_cause=f"the image of {failure.service} could not be had, and no container was touched",
+        first_cause=f"the image of {failure.service} could not be fetched, and no container was touched",
         cause_service=failure.service,
         logs=(excerpt(failure.service, fetch, redactor.text(failure.output or failure.what), _LOG_LINES),),
     )

@@ -326,7 +326,7 @@ async def test_an_operation_that_is_run_elsewhere_is_not_taken_up(place: Place) 
         )
     )  # fmt: skip
 
-    with pytest.raises(BadInputError, match="was not interrupted, or goes on already"):
+    with pytest.raises(BadInputError, match="was not interrupted, or is resumed already"):
         await run_operation(fail, deployment_id="test-1")
 
     assert only().status is OperationStatus.RUNNING

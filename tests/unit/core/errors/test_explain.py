@@ -239,8 +239,8 @@ def test_what_changed_is_given_as_it_is() -> None:
 def test_a_success_says_so_and_where_its_time_went() -> None:
     found = explain(replace(SUCCEEDED, details={"health": "healthy", "critical_path": [["db", 6.25], ["bot", 2]]}))
 
-    assert found.headline == "Nothing failed: it succeeded after 10.0 s, and the whole was healthy."
-    assert found.slow == ("the whole waited for db 6.2 s, then bot 2.0 s",)
+    assert found.headline == "Nothing failed: it succeeded after 10.0 s, and the application was healthy."
+    assert found.slow == ("the start waited for db 6.2 s, then bot 2.0 s",)
 
 
 def test_without_a_critical_path_the_slowest_service_is_named() -> None:
