@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from core.common.dependencies import dependants_of
 from core.recovery.policy import AT_ONCE
 from core.recovery.tracker import LOOP, NO_SERVICE, SETTLE, ServiceTracker
 from models.compose import ServiceDeclaration
@@ -207,7 +208,7 @@ def triage(observations: Sequence[ServiceObservation], context: TriageContext, n
     unhealthy = {one.service for one in known if one.unhealthy or one.decision is Decision.WAIT}
     unhealthy |= failing | recovering | recent
     required = [need for need in context.dependencies if need.dependency_type is DependencyType.REQUIRED]
-    ordered = [_behind_its_cause(one, required, unhealthy) for one in known]
+    ordered = [_behind_its_cause(one, required, unhealthy, failing | recovering | recent) for one in known]
     causes, wait, ignore = (tuple(one for one in ordered if one.decision is decision) for decision in Decision)
     at_once = {one.service for one in causes}
     at_once |= {name for name in recovering if context.trackers[name].recovering_since(SETTLE, now)}
@@ -306,14 +307,22 @@ def _without_what_is_known(
 
 
 def _behind_its_cause(
-    observation: ServiceObservation, dependencies: Sequence[Dependency], unhealthy: AbstractSet[str]
+    observation: ServiceObservation,
+    dependencies: Sequence[Dependency],
+    unhealthy: AbstractSet[str],
+    began: AbstractSet[str],
 ) -> ServiceObservation:
-    """Let a service wait for an unhealthy one that it needs; in a cycle, where all wait for another, none does."""
+    """Let a service wait for an unhealthy one that it needs; in a cycle, where all wait for another, none does.
+
+    One that `began` to fail now holds those back, too, which need it through another: that one may fail in a moment.
+    """
     dependants = {need.service for need in dependencies if need.depends_on in unhealthy}
-    name = observation.service
+    name, behind = observation.service, {one: dependants_of([one], dependencies) for one in began}
+    dependants = dependants.union(*behind.values())
     if observation.decision is not Decision.RECOVER or name not in dependants or unhealthy <= dependants:
         return observation
-    needed = sorted({need.depends_on for need in dependencies if need.service == name} & unhealthy)
+    direct = {need.depends_on for need in dependencies if need.service == name} & unhealthy
+    needed = sorted(direct or {one for one in began if name in behind[one]})
     reason = f"it needs {', '.join(needed)}, which is looked after first"
     return replace(observation, decision=Decision.WAIT, reason=reason)
 

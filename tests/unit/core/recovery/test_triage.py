@@ -192,6 +192,19 @@ def test_a_dependant_of_a_service_just_recovered_is_given_time_to_notice() -> No
     assert triage([bad("top")], context, NOON + SETTLE).recover
 
 
+def test_a_service_waits_for_a_cause_that_it_needs_through_another_while_that_one_begins_to_fail() -> None:
+    chain = [needs("front", "web"), needs("web", "cache")]
+    well = replace(bad("web"), decision=Decision.IGNORE)
+
+    found = triage([bad("front"), well, bad("cache")], TriageContext(dependencies=chain), NOON)
+
+    assert [one.service for one in found.recover] == ["cache"]
+    assert [one.reason for one in found.wait] == ["it needs cache, which is looked after first"]
+    long_since = replace(bad("cache"), decision=Decision.IGNORE, unhealthy=True)
+    found = triage([bad("front"), well, long_since], TriageContext(dependencies=chain), NOON)
+    assert [one.service for one in found.recover] == ["front"]
+
+
 def test_three_at_once_are_one_cause_and_three_behind_one_cause_are_not() -> None:
     names = ["a", "b", "c"]
     found = triage([bad(name) for name in names], TriageContext(), NOON)
