@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import re2
 
@@ -43,6 +44,8 @@ _LEADS_ON = re2.compile(
     r"|The above exception was the direct cause of .*|[\s~^|]+|\s+raise \w[^\n]*)$"
 )
 """A line of a traceback of Python that leads to the next one."""
+
+_TRACEBACK = "Traceback (most recent call last):"
 
 _ENDING = timedelta(seconds=1)
 """A check this soon before a container's end may have met a program that was dying: it shows the end, not its cause."""
@@ -315,8 +318,8 @@ def _without_frames(lines: Sequence[str]) -> list[str]:
 
 
 def _was_killed(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
-    """Whether the last end of the container was a requested kill."""
-    around = _events_around_the_end(one, bundle)
+    """Whether the last end of the container was a requested kill; one before its last start ended an earlier run."""
+    around = [event for event in _events_around_the_end(one, bundle) if event.happened_at >= (one.started_at or _EARLY)]
     return any(event.action == "kill" and event.attributes.get("signal") == _SIGKILL for event in around)
 
 
@@ -361,10 +364,11 @@ def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequenc
             return f"was restarted {_times(one.restart_count)} and always ended with {LEFT_THE_FOREGROUND}"
         if one.state == "restarting" or (one.restart_count and one.state in _ENDED):
             return f"keeps crashing, restarted {_times(one.restart_count)}, last with {shorten(one.ended)}"
-        if one.health == "unhealthy":
-            return f"fails its health check{_last_output_of(name, probes)}"
+        check = f"fails its health check{_last_output_of(name, probes)}" if one.health == "unhealthy" else ""
         if one.memory.grade is MemoryGrade.PROVEN:
-            return f"had a process killed: {one.memory.sentence}"
+            return f"had a process killed: {one.memory.sentence}{f'; it {check}' if check else ''}"
+        if check:
+            return check
         if one.restart_count and _last_failed(name, probes):
             return f"was restarted {_times(one.restart_count)} and does not serve{_last_output_of(name, probes)}"
     if _last_failed(name, probes):
@@ -394,7 +398,14 @@ def _last_failed(name: str, probes: Sequence[ProbeOutput]) -> ProbeOutput | None
 
 def _last_output_of(name: str, probes: Sequence[ProbeOutput]) -> str:
     said = _last_failed(name, probes)
-    return f": {shorten(said.output, 160)}" if said is not None and said.output.strip() else ""
+    if said is None or not said.output.strip():
+        return ""
+    head, is_traceback, rest = said.output.partition(_TRACEBACK)
+    if not is_traceback:
+        return f": {shorten(said.output, 160)}"
+    # Of a traceback only what was raised at its end says why.
+    raised = list(takewhile(lambda line: not line[:1].isspace(), reversed(rest.rstrip().splitlines())))
+    return f": {shorten(' '.join((head.strip(), *reversed(raised))).strip(), 160)}"
 
 
 def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> datetime | None:

@@ -26,6 +26,7 @@ from models.containers import ContainerEvent, ContainerState
 from models.evidence import (
     ContainerEvidence,
     LogExcerpt,
+    MemoryFinding,
     MemoryGrade,
     MemorySigns,
     ProbeOutput,
@@ -511,6 +512,17 @@ def test_log_lines_before_a_kill_are_no_cause_of_it() -> None:
     assert logs(replace(killed, attributes={"signal": "1"}), died) != ()
 
 
+def test_a_kill_before_the_last_start_of_a_container_ended_an_earlier_run() -> None:
+    one = replace(BUNDLE.containers[0], started_at=NOON - SECOND)
+    died = replace(DIED, container_id=one.container_id, service="web")
+    killed = replace(died, action="kill", attributes={"signal": "9"}, happened_at=NOON - 2 * SECOND)
+
+    found = evidence_of(replace(BUNDLE, containers=(one,), events=(killed, died)))
+
+    assert found is not None
+    assert found.logs == ("bind: address already in use",)
+
+
 def test_only_what_was_written_since_a_moment_is_weighed_where_one_is_given() -> None:
     lines = ("2026-07-01T11:59:59.9Z of before", "2026-07-01T12:00:00.1Z bind: address already in use")
     log = replace(BUNDLE.logs[0], lines=lines)
@@ -583,3 +595,25 @@ def test_the_last_line_is_of_this_start_and_not_of_the_one_before() -> None:
     logs = [LogExcerpt(service="bot", container="app-bot-1", lines=("2026-07-01T11:59:59Z shutting down",))]
     _, sentence = first_cause("bot", {}, [started], logs, [])
     assert "shutting down" not in sentence
+
+
+def test_of_a_health_check_that_raised_only_what_it_raised_is_told() -> None:
+    said = (
+        'exit code 1: Traceback (most recent call last):\n  File "<string>", line 1, in <module>\n'
+        "    open(\n        'http://127.0.0.1:8000/')\n    ~~~^^^^^^\nHTTPError: HTTP Error 500: INTERNAL SERVER ERROR"
+    )
+    failing = replace(BUNDLE.containers[0], state="running", exit_code=None, health="unhealthy")
+    answer = replace(BUNDLE.probes[0], output=said)
+
+    _, sentence = first_cause("web", {}, [failing], [], [answer])
+
+    assert sentence == "web fails its health check: exit code 1: HTTPError: HTTP Error 500: INTERNAL SERVER ERROR"
+
+
+def test_a_kill_for_memory_comes_before_the_health_check_that_fails_since() -> None:
+    killed = MemoryFinding(grade=MemoryGrade.PROVEN, sentence="a process in it was killed for using too much memory")
+    one = replace(BUNDLE.containers[0], state="running", exit_code=None, health="unhealthy", memory=killed)
+
+    _, sentence = first_cause("web", {}, [one], [], [])
+
+    assert sentence.endswith("killed for using too much memory; it fails its health check")
