@@ -94,6 +94,14 @@ class RecoveryRecords:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirstCause:
+    """Why an operation failed first, None where no evidence shows more than its reason, and the first step to take."""
+
+    sentence: str | None
+    step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDetails:
     """One error with its impact, its recovery attempts and its tickets."""
 

@@ -24,7 +24,7 @@ from models.sources import SourceRevision
 if TYPE_CHECKING:
     from models.errors import Pattern, UnnamedGroup, Verdict
     from models.health import HealthReport
-    from models.records import DeploymentDetails, EnvironmentStatus, ErrorDetails
+    from models.records import DeploymentDetails, EnvironmentStatus, ErrorDetails, FirstCause
     from models.recovery import RecoveryOutcome
     from models.results import CollectionReport
     from models.storage import ArchiveFile, LifecycleStep, StoreReport
@@ -37,8 +37,8 @@ def print_json(value: object, **more: object) -> None:
     echo_json({**document, **more} if isinstance(document, dict) else document, indent=2)
 
 
-def show_outcome(details: DeploymentDetails, cause: str | None = None) -> None:
-    """Print how an operation ended, and why if it failed: its reason, and the first `cause` in its evidence."""
+def show_outcome(details: DeploymentDetails, cause: FirstCause | None = None) -> None:
+    """Print how an operation ended, and why if it failed: its reason, the first `cause`, and what to do."""
     say(_outcome(details.operation))
     _show_failure(details.operation, cause)
 
@@ -53,8 +53,8 @@ def show_timing(timing: Timing) -> None:
     say(f"  {'wall clock':<12}{timing.wall:8.2f} s")
 
 
-def show_deployment(details: DeploymentDetails, cause: str | None = None) -> None:
-    """Print an operation: validation, changes, health, errors, the first `cause` in its evidence, next commands."""
+def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None) -> None:
+    """Print an operation: validation, changes, health, errors, the first `cause`, next commands."""
     operation = details.operation
     say(f"\n{_outcome(operation)}")
     say(f"  deployment   {operation.deployment_id}")
@@ -402,12 +402,12 @@ def _outcome(operation: Operation) -> str:
     )
 
 
-def _show_failure(operation: Operation, cause: str | None) -> None:
+def _show_failure(operation: Operation, cause: FirstCause | None) -> None:
     if operation.status is not OperationStatus.FAILED:
         return
     say(f"[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
-    if cause is not None:
-        say(f"[bold]cause:[/bold] {escape(cause)}")
+    if cause is not None and cause.sentence is not None:
+        say(f"[bold]cause:[/bold] {escape(cause.sentence)}")
     for fact, title, colour in (
         ("data", "data", "yellow"),
         ("undone", "rollback", "yellow"),
@@ -423,8 +423,8 @@ def _show_failure(operation: Operation, cause: str | None) -> None:
             f"[yellow]held back:[/yellow] the new image of {escape(service)}, until "
             f"`roas update --lift {escape(brief)} {operation.environment}`"
         )
-    if operation.details.get("advice"):
-        say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
+    if step := cause.step if cause is not None else operation.details.get("advice"):
+        say(f"[bold]try:[/bold] {escape(str(step))}")
 
 
 def _next_commands(operation: Operation) -> tuple[str, ...]:

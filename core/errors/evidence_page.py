@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from core.common.safe_text import shorten
-from models.evidence import EvidenceBundle, LogExcerpt
+from models.evidence import EvidenceBundle, EvidenceOccasion, LogExcerpt
 
 _LINES = 60
 _ANSWERS = 20
@@ -15,8 +15,9 @@ _EVENTS = 30
 
 
 def page(bundles: Sequence[EvidenceBundle]) -> str:
-    """One page of all bundles taken together; logs, answers and events are cut to their ends."""
-    return "\n\n".join(_bundle(bundle) for bundle in bundles)
+    """One page of all bundles, those of failures first; logs, answers and events are cut to their ends."""
+    ordered = sorted(bundles, key=lambda one: one.occasion is not EvidenceOccasion.FAILURE)
+    return "\n\n".join(_bundle(bundle) for bundle in ordered)
 
 
 def _bundle(bundle: EvidenceBundle) -> str:

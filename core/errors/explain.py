@@ -288,9 +288,9 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
     back = operation.data_back
     return (
         *((f"Put the data back, what was written since is lost: {back}",) if back else ()),
-        *((kept,) if bundles else ()),
         *shown,
         *((again,) if again not in map(_typed, shown) else ()),
+        *((kept,) if bundles else ()),
         *((f"roas resolve {waiting[0].ticket_id} --note 'what fixed it'",) if waiting else ()),
     )
 

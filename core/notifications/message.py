@@ -32,7 +32,7 @@ MOST_ITEMS = 10
 _NAMED = 8
 _MOST_NOTES = 5
 _LONGEST_NOTES = 900
-_COMMAND = re.compile(r"^(?P<what>[^:]+): (?P<command>(?:roas|docker|ss|df|journalctl|systemctl) .+)$")
+_COMMAND = re.compile(r"^(?P<what>[^:]+): (?P<command>(?:roas|docker|grep|ls|ss|df|journalctl|systemctl) .+)$")
 
 _DONE = {
     "start": "started", "stop": "stopped", "restart": "restarted", "rollback": "rolled back", "update": "updated",

@@ -30,8 +30,8 @@ WORDS: dict[Category, tuple[str, str]] = {
         "A network of the application is missing or could not be created, so its containers cannot be connected.",
     ),
     Category.VOLUME_MOUNT: (
-        "a volume or file could not be mounted",
-        "A folder, file or volume that the Compose file mounts is missing or has the wrong kind.",
+        "a file or folder is missing or may not be used",
+        "A file, folder or volume that it needs is missing, has the wrong kind, or may not be read or written by it.",
     ),
     Category.COMPOSE_INVALID: (
         "the Compose file is not valid",
@@ -132,3 +132,10 @@ WORDS: dict[Category, tuple[str, str]] = {
     Category.BENIGN: ("nothing is wrong", "What was reported is no error."),
 }
 """Of each category: words that follow a colon, and a sentence on what it means."""
+
+
+def ticket_title(category: Category, about: str, reason: str) -> str:
+    """Write the title of a ticket: what failed how, the category to search for, and why a person is asked."""
+    # A reason may begin with the name of an action, such as prune_disk.
+    sentence = reason if "_" in reason.partition(" ")[0] else f"{reason[:1].upper()}{reason[1:]}"
+    return f"{about}: {WORDS[category][0]} ({category}). {sentence}"

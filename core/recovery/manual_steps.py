@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.recovery.corrections import UNKNOWN_PLACE, Place, corrections
 from core.recovery.facts import DISK_IS_FULL_PERCENT
 from models.errors import Category, Strategy, Verdict
 from models.recovery import Choice, TicketEntry
@@ -23,11 +24,13 @@ def manual_steps(
     environment: str,
     disk_percent: float | None = None,
     again: str = "",
+    said: str = "",
+    place: Place = UNKNOWN_PLACE,
 ) -> tuple[str, ...]:
     """What a person should do, as sentences and exact commands with the project and service filled in.
 
     `disk_percent` is the use of the host's disk, 0-100, where it is known. `again` is the command that begins the
-    operation again which failed.
+    operation again which failed. `said` is the sentence that shows the cause, `place` where a person corrects it.
     """
     target, of_service = (f" {service}", f" in the Compose file's {service}") if service else ("", "")
     labels = f"--filter label=com.docker.compose.project={project}"
@@ -135,7 +138,8 @@ def manual_steps(
     }
     is_limit = verdict.category is Category.OOM_KILLED and verdict.strategy is Strategy.RESTART_SERVICE
     # What a restart could not help against needs a higher limit, or less use.
-    return steps[Strategy.FIX_RESOURCE_LIMITS if is_limit else verdict.strategy]
+    usual = steps[Strategy.FIX_RESOURCE_LIMITS if is_limit else verdict.strategy]
+    return (*corrections(verdict, said, place), *usual)
 
 
 _PERMISSIONS = {

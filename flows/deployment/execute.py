@@ -251,8 +251,6 @@ class _StartExecution:
         raise StartFailedError(
             f"{blamed.service} did not start: {blamed.reason.removeprefix(f'{blamed.service}: ')}"
             + (f"; {_not_started(held_back, blamed.service)}" if held_back else ""),
-            # Its log may be that of the release that is brought back by then.
-            advice=f"See all that was kept of it: roas why {self.recorder.deployment_id} --evidence",
             service=blamed.service,
         )
 

@@ -22,12 +22,14 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, WithJsonSchema
 
+from core.notifications.words import ticket_title
+from core.recovery.corrections import Place
 from core.recovery.manual_steps import earlier_answers, manual_steps
 from core.recovery.policy import RecoveryPlan
 from flows.recovery.diagnose import Diagnosis
 from flows.runtime.identifiers import new_ticket_id
-from models.environments import Environment
 from models.errors import Strategy
+from models.incidents import IncidentContext
 from models.records import TicketDetails
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketState
 from tasks.errors.redact import redact
@@ -76,9 +78,9 @@ def attempt_details(execution: RecoveryExecution) -> tuple[str, ...]:
     return tuple(step.detail for step in execution.steps if step.detail)
 
 
-def new_ticket(question: Question, diagnosis: Diagnosis, environment: Environment | None) -> Ticket:
+def new_ticket(question: Question, diagnosis: Diagnosis, context: IncidentContext) -> Ticket:
     """Write a question as a ticket, with exact commands and the evidence."""
-    now, error = datetime.now(UTC), diagnosis.error
+    now, error, environment = datetime.now(UTC), diagnosis.error, context.environment
     steps = manual_steps(
         replace(diagnosis.verdict, strategy=question.strategy or diagnosis.verdict.strategy),
         service=error.service,
@@ -86,12 +88,14 @@ def new_ticket(question: Question, diagnosis: Diagnosis, environment: Environmen
         environment=error.environment,
         disk_percent=diagnosis.disk_percent,
         again=diagnosis.again,
+        said=diagnosis.said,
+        place=_place(context, error.service),
     )
     return Ticket(
         ticket_id=new_ticket_id(now),
         error_id=error.error_id,
         environment=error.environment,
-        title=f"{diagnosis.verdict.category} of {error.service or error.environment}: {question.reason}",
+        title=ticket_title(diagnosis.verdict.category, error.service or error.environment, question.reason),
         opened_at=now,
         service=error.service,
         steps=(*question.first_steps, *steps),
@@ -99,6 +103,17 @@ def new_ticket(question: Question, diagnosis: Diagnosis, environment: Environmen
         affected_services=diagnosis.affected,
         evidence=diagnosis.evidence,
         since=error.first_seen,
+    )
+
+
+def _place(context: IncidentContext, service: str | None) -> Place:
+    environment, application = context.environment, context.application
+    files = () if environment is None else (*environment.compose_files, *environment.env_files)
+    beside = {file.parent / ".env": None for file in files}
+    return Place(
+        files=[str(file.absolute()) for file in dict.fromkeys((*files, *beside)) if file.is_file()],
+        services=tuple(application.services) if application else (),
+        declared=application.services.get(service) if application and service else None,
     )
 
 

@@ -319,7 +319,7 @@ class RecoveryProcess:
     async def _record_end(self, execution: RecoveryExecution) -> None:
         """Record how an attempt ended together with its ticket, so that no failure is left without one."""
         question = None if execution.success else await self._question_after(execution)
-        asked = new_ticket(question, self.diagnosis, self.context.environment) if question else None
+        asked = new_ticket(question, self.diagnosis, self.context) if question else None
         ticket = await finish_attempt(execution, was=self.error.evidence.get("container_state"), ticket=asked)
         self._asked = None if question is None or ticket is None else (question.reason, ticket)
 
@@ -360,7 +360,7 @@ class RecoveryProcess:
         return True
 
     async def _ask(self, question: Question) -> RecoveryEvent:
-        ticket = new_ticket(question, self.diagnosis, self.context.environment)
+        ticket = new_ticket(question, self.diagnosis, self.context)
         return await self._wait_for_answer(question.reason, await open_ticket(ticket))
 
     async def _wait_for_answer(self, reason: str, ticket: Ticket) -> RecoveryEvent:

@@ -17,6 +17,7 @@ from models.records import (
     EnvironmentStatus,
     ErrorDetails,
     Explanation,
+    FirstCause,
     ReleaseDetails,
     TicketDetails,
 )
@@ -211,20 +212,18 @@ def read_open_failure(which: str | None) -> TicketDetails | None:
     return None
 
 
-def read_cause(deployment_id: str) -> str | None:
-    """The sentence on the first cause of a failed operation; None where no evidence shows more than its reason.
+def read_cause(deployment_id: str) -> FirstCause:
+    """The sentence on the first cause of a failed operation, where evidence shows more than its reason, and what to do.
 
     Raises:
         NotFoundError: There is no such operation.
     """
-    if not read_evidence(deployment_id):
-        return None
-    explanation, reason = (
-        read_explanation(deployment_id),
-        open_stores().operations.get(deployment_id).details.get("reason"),
-    )
-    sentences = (explanation.headline, *explanation.because)
-    return next((sentence for sentence in sentences if sentence != reason), None)
+    explanation, operation = read_explanation(deployment_id), open_stores().operations.get(deployment_id)
+    sentences = (explanation.headline, *explanation.because) if explanation.evidence else ()
+    found = next((sentence for sentence in sentences if sentence != operation.details.get("reason")), None)
+    own = (operation.again, operation.data_back)
+    steps = [one for one in explanation.commands if not any(command and one.endswith(command) for command in own)]
+    return FirstCause(sentence=found, step=str(operation.details.get("advice") or next(iter(steps), "")))
 
 
 def read_ticket_details(ticket_id: str) -> TicketDetails:

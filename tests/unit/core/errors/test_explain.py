@@ -201,8 +201,8 @@ def test_commands_that_inspect_removed_containers_are_not_advised() -> None:
     found = explain(replace(FAILED, details=details), errors=[ERROR], tickets=[ticket], bundles=[BUNDLE])
 
     assert found.commands[:2] == (
-        "See all that was kept of it: roas why prod-1 --evidence",
         "Correct what the message names.",
+        "roas start prod",
     )
 
 
