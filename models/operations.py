@@ -113,6 +113,11 @@ class Operation:
         return f"roas snapshot restore {self.environment} {snapshots[-1].get('id')}"
 
     @property
+    def data_proven(self) -> bool:
+        """Whether the version that is back was checked on the data as it is, so that nothing has to be put back."""
+        return bool(self.details.get("data_proven"))
+
+    @property
     def flow(self) -> str:
         """The name of the flow that was asked for; empty where it is not recorded."""
         asked = self.details.get("asked")

@@ -416,7 +416,8 @@ def _show_failure(operation: Operation, cause: FirstCause | None) -> None:
         if operation.details.get(fact):
             say(f"[{colour}]{title}:[/{colour}] {escape(str(operation.details[fact]))}")
         if fact == "data" and operation.data_back:
-            say(f"[bold]put it back:[/bold] {operation.data_back} (what was written since is lost)")
+            when = "only if it is wrong" if operation.data_proven else "put it back"
+            say(f"[bold]{when}:[/bold] {operation.data_back} (what was written since is lost)")
     for service, image in (operation.details.get("held_back") or {}).items():
         brief = str(image).rpartition("sha256:")[2][:12]
         say(

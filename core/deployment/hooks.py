@@ -158,6 +158,16 @@ def proof_of_rollback(services: int, hooks: Hooks, runs: Sequence[HookRun] | Non
     return f"{services} services proven"
 
 
+def proves_data(runs: Sequence[HookRun] | None, begun: Sequence[str]) -> bool:
+    """Whether the hooks that checked a release which was gone back to prove it on the data that is there now.
+
+    They do not where a hook before the change of containers had begun: it changes data on purpose, and what it did to
+    them is for a person to judge. Else only containers of the new version may have written something, and to put the
+    data back would lose what users wrote since.
+    """
+    return not begun and bool(runs) and all(one.ok for one in runs or ())
+
+
 def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Sequence[Mapping[str, Any]] = ()) -> str:
     """Say that data may have changed, where a hook before the change of containers had begun; else nothing.
 

@@ -10,6 +10,7 @@ import copy
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from core.deployment.kept_files import is_file_of_host
@@ -247,6 +248,22 @@ def before(container_states: Sequence[ContainerState], networks: Sequence[str]) 
     return PreDeployState(
         containers={one.container_id: PreviousContainer(service=one.service, ran=one.up) for one in own},
         networks=tuple(networks),
+    )
+
+
+def may_have_run(before: PreDeployState, now: Sequence[ContainerState], since: datetime) -> bool:
+    """Whether a container of a start that failed may have run, and so used data.
+
+    One that was created and could not be started has not. Where one of before is gone and nothing stands in its place,
+    it is not known what ran.
+    """
+    own = [one for one in now if not one.one_off]
+    made = {one.service for one in own if one.container_id not in before.containers}
+    there = {one.container_id for one in own}
+    gone = {was.service for key, was in before.containers.items() if key not in there}
+    return bool(gone - made) or any(
+        one.started_at is not None and (one.container_id not in before.containers or one.started_at >= since)
+        for one in own
     )
 
 

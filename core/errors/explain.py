@@ -286,9 +286,13 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
     kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
     shown, again = found[:_MOST_STEPS], operation.again
     back = operation.data_back
+    put_back = (f"Put the data back, what was written since is lost: {back}",) if back else ()
+    if back and operation.data_proven:
+        put_back = (f"Only if its data is wrong, since what was written meanwhile is lost: {back}",)
     return (
-        *((f"Put the data back, what was written since is lost: {back}",) if back else ()),
+        *(() if operation.data_proven else put_back),
         *shown,
+        *(put_back if operation.data_proven else ()),
         *((again,) if again not in map(_typed, shown) else ()),
         *((kept,) if bundles else ()),
         *((f"roas resolve {waiting[0].ticket_id} --note 'what fixed it'",) if waiting else ()),

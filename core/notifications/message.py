@@ -230,7 +230,8 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
         if not over and (data := operation.details.get("data")):
             facts.append(Fact(name="Data", value=shorten(str(data))))
             if operation.data_back:
-                facts.append(Fact(name="Put the data back", value=operation.data_back, command=True))
+                name = "Only if the data is wrong" if operation.data_proven else "Put the data back"
+                facts.append(Fact(name=name, value=operation.data_back, command=True))
         rolled_back = operation.details.get("undone")
         if rolled_back:
             facts.append(Fact(name="Rollback", value=shorten(str(rolled_back))))

@@ -13,7 +13,7 @@ from prefect import flow
 from pydantic import Field
 
 from core.common.dependencies import dependencies_of
-from core.deployment.hooks import proof_of_rollback
+from core.deployment.hooks import proof_of_rollback, proves_data
 from core.deployment.kept_files import copied_by, copies_by_service, copies_in_words, with_mounted_copies
 from core.deployment.plan import plan, stop_waves
 from core.deployment.release import (
@@ -279,6 +279,7 @@ class StartRollback:
             )
             proof = "; ".join(filter(None, (proof, recorder.facts.get("mounted_copies"))))
             recorder.facts["undone"] = f"rolled back to release {release.release_id}: {proof}"
+            recorder.facts["data_proven"] = proves_data(runs, recorder.facts.get("hooks_begun") or ())
         log.warning("rollback: %s", recorder.facts["undone"])
 
 

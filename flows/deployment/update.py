@@ -13,6 +13,7 @@ from prefect.states import Failed
 from pydantic import Field
 
 from core.deployment.hooks import data_warning
+from core.deployment.release import may_have_run
 from core.deployment.update import to_blame
 from flows.deployment.failure import escalate
 from flows.deployment.gate import override_reason
@@ -26,8 +27,9 @@ from models.compose import OF_UPDATE
 from models.failures import BadInputError, RoasError, StartFailedError, ValidationFailedError
 from models.operations import OperationType
 from models.results import OperationResult
+from tasks.deployment.proxies import CLOCKS
 from tasks.deployment.release import failed_before, hold_back, inspect_release
-from tasks.deployment.services import read_template
+from tasks.deployment.services import inspect_application, read_template
 
 log = logging.getLogger("roas")
 
@@ -99,12 +101,26 @@ class UpdateRollback(StartRollback):
                 await self._hold_back(recorder, error)
             except RoasError as trouble:
                 log.warning("the image that failed is not held back: %s", await recorder.without_secrets(trouble))
-        if self.armed is not None and not recorder.facts.get("data") and (taken := recorder.facts.get("snapshots")):
+        taken = recorder.facts.get("snapshots")
+        if taken and not recorder.facts.get("data") and await self._may_have_run(recorder):
             # The containers that the snapshot was taken for may have changed its data.
             recorder.facts["data"] = data_warning((), (), taken)
         if data := recorder.facts.get("data"):
             log.warning("%s", data)
         await super().__call__(recorder, error)
+
+    async def _may_have_run(self, recorder: OperationRecorder) -> bool:
+        """Whether a container of the new version may have run; True where that is not known."""
+        if self.armed is None:
+            return False
+        if ROLLING_BACK in recorder.done:
+            return True
+        try:
+            now = await inspect_application(await recorder.load())
+        except RoasError as error:
+            log.warning("which containers ran is not known: %s", await recorder.without_secrets(error))
+            return True
+        return may_have_run(self.armed[1].before, now, recorder.started_at - CLOCKS)
 
     async def _hold_back(self, recorder: OperationRecorder, error: StartFailedError) -> None:
         if self.armed is None:

@@ -23,7 +23,7 @@ from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 
-_CLOCKS = timedelta(minutes=1)
+CLOCKS = timedelta(minutes=1)
 """The engine's clock and ours may differ by so much."""
 
 _ANSWER_SECONDS = 10.0
@@ -54,7 +54,7 @@ class ProxyFollower:
             return
         try:
             reloaded = await reload_after_start(
-                self.environment, service, proxies, None if changed else self.since - _CLOCKS
+                self.environment, service, proxies, None if changed else self.since - CLOCKS
             )
         except RoasError as error:
             self._refused[service] = error
@@ -104,7 +104,7 @@ async def ask_proxies(environment: Environment, proxies: Collection[str]) -> dic
         try:
             found = await asyncio.to_thread(engine.containers.inspect_project, environment.project, proxy)
             seen = next((one for one in found if one.state == "running" and not one.one_off), None)
-            page = None if seen is None else _page(environment, seen)
+            page = None if seen is None else page_of(environment, seen)
             if seen is None or page is None:
                 return None
             place = await find_address(page[0], seen, engine, timeout_seconds=_ANSWER_SECONDS)
@@ -150,7 +150,7 @@ async def prove_through(
     )
 
 
-def _page(environment: Environment, seen: ContainerState) -> tuple[int, str] | None:
+def page_of(environment: Environment, seen: ContainerState) -> tuple[int, str] | None:
     """The port and path of a proxy that are asked: those of its probe, else its first published port and page."""
     probe = environment.service(seen.service).probe
     if isinstance(probe, HttpProbe) and probe.scheme == "http" and not probe.headers:

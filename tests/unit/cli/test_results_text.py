@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -63,6 +64,14 @@ def test_a_failure_that_touched_data_says_so_before_its_rollback(capsys: pytest.
     at = printed.index(f"data: {details['data']}")
     assert printed[at + 1] == "put it back: roas snapshot restore shop s-1 (what was written since is lost)"
     assert printed[at + 2].startswith("rollback: rolled back to release r-1")
+
+    # Hooks have proven the version that is back on its data, so what was written meanwhile is worth more.
+    proven = replace(failed, details=details | {"data_proven": True})
+    show_outcome(
+        DeploymentDetails(operation=proven, validations=(), changes=(), health=None, errors=(), data_dir="/data")
+    )
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[at + 1] == "only if it is wrong: roas snapshot restore shop s-1 (what was written since is lost)"
 
 
 def test_a_collection_prints_the_steps_of_a_ticket_once(capsys: pytest.CaptureFixture[str]) -> None:

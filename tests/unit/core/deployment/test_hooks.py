@@ -21,6 +21,7 @@ from core.deployment.hooks import (
     not_running,
     planned_hooks,
     proof_of_rollback,
+    proves_data,
     unknown_services,
 )
 from core.deployment.plan import plan, plan_id
@@ -190,3 +191,13 @@ def test_a_rollback_is_proven_only_where_no_check_is_left_out() -> None:
     assert "not proven: hook smoke failed" in proof(HOOKS, (warned,), data_changed=False)
     assert proof(HOOKS, None, data_changed=False).endswith("not proven: hook smoke did not run again")
     assert "not proven: no hook checked them on the data" in proof(Hooks(), (), data_changed=True)
+
+
+def test_data_is_proven_by_all_checks_of_what_is_back_and_by_none_after_a_migration() -> None:
+    passed, failed = replace(RUN, ok=True, exit_code=0), replace(RUN, ok=False)
+
+    assert proves_data((passed, passed), ())
+    assert not proves_data((passed, failed), ())
+    assert not proves_data((), ())
+    assert not proves_data(None, ())
+    assert not proves_data((passed,), ("migrate",))

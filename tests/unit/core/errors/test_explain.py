@@ -68,6 +68,11 @@ def test_data_that_may_have_changed_comes_first_with_the_command_that_puts_it_ba
     assert found.commands[0].endswith(": roas snapshot restore prod s-1")
     assert replace(SUCCEEDED, details=details).data_back == ""
 
+    # A check of the version that is back has passed on the data, so what was written meanwhile is worth more.
+    proven = explain(replace(FAILED, details=details | {"data_proven": True}), errors=[ERROR], bundles=[BUNDLE])
+    assert proven.commands[0].endswith(": roas why prod-1 --evidence")
+    assert any(one.startswith("Only if") and one.endswith("restore prod s-1") for one in proven.commands)
+
 
 def test_a_failed_dependency_is_the_cause_and_the_named_service_a_consequence() -> None:
     container = replace(BUNDLE.containers[0], service="redis", finished_at=NOON - SECOND)
