@@ -90,7 +90,7 @@ class ComposeCli:
         if self._template is not None:
             return self._template
         filled, _ = self._config()
-        template = complete_template(self._without_values(), filled, self._folder())
+        template = complete_template(self.without_values(), filled, self._folder())
         again, _ = ComposeCli(self._environment, self._variables, template)._config()
         if again != filled:
             raise ComposeError(
@@ -177,7 +177,12 @@ class ComposeCli:
         document["services"] = document.get("services") or {}
         return document, err, rendered
 
-    def _without_values(self) -> dict[str, Any]:
+    def without_values(self) -> dict[str, Any]:
+        """The files merged as they are written: with variables unfilled, and literals.
+
+        Raises:
+            ComposeError: They cannot be merged so.
+        """
         known = variables_of(self._environment, self._variables)
         with tempfile.TemporaryDirectory(prefix="roas-") as folder:
             files = []

@@ -56,10 +56,10 @@ class Fingerprints:
                 path = Path(mount.source)
                 counts = mount.read_only or self.is_of_checkout(path)
                 if mount.kind is MountKind.BIND and (path.is_file() or (counts and path.is_dir())):
-                    found[name] |= self._named(path)
+                    found[name] |= self.of_file(path)
         for file in application.files:
             for name in file.services:
-                found[name] |= self._named(Path(file.path))
+                found[name] |= self.of_file(Path(file.path))
         return found
 
     def of_path(self, path: Path) -> str | None:
@@ -73,6 +73,7 @@ class Fingerprints:
         """Whether a file or folder is part of a checkout, which only git changes."""
         return path.is_relative_to(self._sources)
 
-    def _named(self, path: Path) -> dict[str, str]:
+    def of_file(self, path: Path) -> dict[str, str]:
+        """The fingerprint of a file or folder by its path; empty where it cannot be read."""
         digest = self.of_path(path)
         return {} if digest is None else {str(path): digest}

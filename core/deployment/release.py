@@ -66,7 +66,7 @@ def replace_secrets(template: Document, redacted: Document) -> Document:
     """The template without the values that redaction changed; a plain reference to a variable stays."""
     kept = copy.deepcopy(template)
     for place, text in list(_leaves(kept)):
-        if _at(redacted, place) != text and not _REFERENCE.fullmatch(text):
+        if value_at(redacted, place) != text and not _REFERENCE.fullmatch(text):
             _put(kept, place, HELD_OUT)
     return kept
 
@@ -74,6 +74,21 @@ def replace_secrets(template: Document, redacted: Document) -> Document:
 def variables_in(template: Document) -> frozenset[str]:
     """The names of the variables a template refers to."""
     return frozenset(name for _, text in _leaves(template) for name in _VARIABLE.findall(text.replace("$$", "")))
+
+
+def held_out(template: Document) -> dict[str, Place]:
+    """The places of a template whose values it does not hold, by a name such as services.app.environment.PASSWORD."""
+    return {".".join(map(str, place)): place for place, text in _leaves(template) if text == HELD_OUT}
+
+
+def variable_files(template: Document) -> tuple[str, ...]:
+    """The files of variables that services of a template name; it holds none of their values."""
+    found: set[str] = set()
+    for service in (template.get("services") or {}).values():
+        named = service.get("env_file") or ()
+        for one in [named] if isinstance(named, str | dict) else named:
+            found.add(str(one.get("path")) if isinstance(one, dict) else str(one))
+    return tuple(sorted(found))
 
 
 def without_images(template: Document) -> Document:
@@ -91,7 +106,7 @@ def fill_in(kept: Document, now: Document) -> Document:
     whole = copy.deepcopy(kept)
     for place, text in list(_leaves(whole)):
         if text == HELD_OUT:
-            value = _at(now, place)
+            value = value_at(now, place)
             if not isinstance(value, str):
                 raise ReleaseError(
                     f"The release needs {'.'.join(map(str, place))}, which the Compose files no longer have;",
@@ -166,7 +181,7 @@ def differences(before: Release, after: Release) -> tuple[str, ...]:
             fields = ", ".join(_changed_fields(before.compose, after.compose, name))
             found.append(f"{name}: configuration changed{f' ({fields})' if fields else ''}")
     found += [f"{_file_in_words(path)} changed" for path in _changed_files(before.files, after.files)]
-    found += [f"variable {name} changed" for name in _changed(before.variables, after.variables)]
+    found += [f"{_value_in_words(name)} changed" for name in _changed_values(before.variables, after.variables)]
     return tuple(found)
 
 
@@ -294,7 +309,8 @@ def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
             yield from _leaves(item, (*place, index))
 
 
-def _at(document: Any, place: Place) -> Any:
+def value_at(document: Any, place: Place) -> Any:
+    """What a document has at a place; None where it has no such place."""
     for part in place:
         try:
             document = document[part]
@@ -304,7 +320,7 @@ def _at(document: Any, place: Place) -> Any:
 
 
 def _put(document: Any, place: Place, value: str) -> None:
-    _at(document, place[:-1])[place[-1]] = value
+    value_at(document, place[:-1])[place[-1]] = value
 
 
 def _changed_fields(before: Document, after: Document, name: str) -> list[str]:
@@ -320,6 +336,17 @@ def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 def _changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """What is no mounted file counts only where both know it: earlier releases do not have its fingerprint."""
     return [key for key in _changed(old, new) if is_file_of_host(key) or (key in old and key in new)]
+
+
+def _changed_values(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """What is no variable counts only where both know it: earlier releases do not have its fingerprint."""
+    return [key for key in _changed(old, new) if key.isidentifier() or (key in old and key in new)]
+
+
+def _value_in_words(name: str) -> str:
+    if name.isidentifier():
+        return f"variable {name}"
+    return f"file of variables {name}" if name.startswith("/") else name
 
 
 def _file_in_words(path: str) -> str:

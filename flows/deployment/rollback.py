@@ -259,18 +259,18 @@ class StartRollback:
                 copies = await copies_to_mount(environment, release)
                 undone = await _take_back(recorder, environment, application, found, copies)
                 starts = await _prove_again(recorder, environment, application, found)
-                recorder.facts["undone"] = f"{undone}, with the variables they had: {len(starts)} services proven"
+                released, back = application, f"{undone}, with the values they had"
                 seen = await inspect_application(environment)
                 if copied := copies_in_words(copies_by_service(seen)):
-                    recorder.facts |= {"mounted_copies": copied, "undone": f"{recorder.facts['undone']}; {copied}"}
+                    recorder.facts["mounted_copies"] = copied
                 if is_there(release, seen):
                     recorder.facts["rolled_back_to"] = release.release_id
-                log.warning("rollback: %s", recorder.facts["undone"])
-                return
-            released, starts, _ = await apply_release(recorder, environment, release, one_by_one=self.one_by_one)
-            left = beyond(await find_leftovers(environment, found), released)
-            await _remove(recorder, environment, application, left.remove, left.networks)
-            recorder.facts["rolled_back_to"] = release.release_id
+            else:
+                released, starts, _ = await apply_release(recorder, environment, release, one_by_one=self.one_by_one)
+                left = beyond(await find_leftovers(environment, found), released)
+                await _remove(recorder, environment, application, left.remove, left.networks)
+                recorder.facts["rolled_back_to"] = release.release_id
+                back = f"rolled back to release {release.release_id}"
             # A person who ended the operation does not wait for hooks.
             ended = isinstance(error, OperationCancelledError)
             runs = None if ended else await check_after_rollback(recorder, environment, released)
@@ -278,7 +278,7 @@ class StartRollback:
                 len(starts), environment.hooks, runs, data_changed=bool(recorder.facts.get("data"))
             )
             proof = "; ".join(filter(None, (proof, recorder.facts.get("mounted_copies"))))
-            recorder.facts["undone"] = f"rolled back to release {release.release_id}: {proof}"
+            recorder.facts["undone"] = f"{back}: {proof}"
             recorder.facts["data_proven"] = proves_data(runs, recorder.facts.get("hooks_begun") or ())
         log.warning("rollback: %s", recorder.facts["undone"])
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 from adapters.compose.variables import process_environment, variables_of
 from adapters.docker.containers import ContainerSnapshot
@@ -20,11 +21,14 @@ from core.deployment.release import (
     Document,
     differences,
     fill_in,
+    held_out,
     is_there,
     kept_image,
     names_to_remove,
     pinned,
     to_go_back_to,
+    value_at,
+    variable_files,
     variables_in,
     without_images,
 )
@@ -106,7 +110,8 @@ async def inspect_release(
             | {path: mounted[path] for path in copied if path in mounted}
             | _injected(environment, application, of)
             | _builds(application, images, of or last, builds or {}, is_of_files=of is None),
-            variables={name: prints.of(known[name]) for name in sorted(used) if name in known},
+            variables={name: prints.of(known[name]) for name in sorted(used) if name in known}
+            | _unkept_values(environment, template, prints),
             proven=True,
             reason="" if of is None else f"release {of.release_id} again",
         )
@@ -116,21 +121,42 @@ async def inspect_release(
 
 @retry_read
 async def changed_variables(environment: Environment, release: Release) -> tuple[str, ...]:
-    """The variables of a release whose values are others now; it keeps no values, so applying it uses today's.
+    """What has another value now than in a release, which keeps no values, so that applying it uses today's.
 
-    Those in the names of images do not count: a release brings its images back by id.
+    That are variables, files of variables, and literals of the Compose files that look like secrets. Variables in the
+    names of images do not count: a release brings its images back by id. Nor does what an earlier version of this
+    program kept no fingerprint of.
 
     Raises:
         EnvironmentFileError: A file of variables cannot be read.
+        ComposeError: The Compose files cannot be read.
     """
 
     def read() -> tuple[str, ...]:
         known, prints = _variables_now(environment), Fingerprints(current_settings().data_dir)
         used = variables_in(without_images(release.compose))
         was = {name: value for name, value in sorted(release.variables.items()) if name in used}
-        return tuple(name for name, value in was.items() if name not in known or prints.of(known[name]) != value)
+        unkept = _unkept_values(environment, release.compose, prints)
+        others = {key: value for key, value in release.variables.items() if not key.isidentifier()}
+        return (
+            *(name for name, value in was.items() if name not in known or prints.of(known[name]) != value),
+            *(key for key, value in sorted(others.items()) if unkept.get(key) != value),
+        )
 
     return await asyncio.to_thread(read)
+
+
+def _unkept_values(environment: Environment, template: Document, prints: Fingerprints) -> dict[str, str]:
+    """Fingerprints of what a release names and does not hold: literals that look like secrets, files of variables."""
+    found: dict[str, str] = {}
+    if places := held_out(template):
+        now = compose_of(environment).without_values()
+        found = {
+            name: prints.of(value) for name, place in places.items() if isinstance(value := value_at(now, place), str)
+        }
+    for path in variable_files(template):
+        found |= prints.of_file(Path(path))
+    return found
 
 
 def _variables_now(environment: Environment) -> dict[str, str]:
@@ -187,9 +213,9 @@ async def keep_release(
     def keep_it(stores: Stores) -> Release:
         last = stores.releases.last(environment.name, proven=True)
         if last is not None and not differences(last, release):
-            if last.files != release.files:
+            if (last.files, last.variables) != (release.files, release.variables):
                 # A fingerprint that an earlier version of this program did not keep.
-                stores.releases.keep(replace(last, files=release.files))
+                stores.releases.keep(replace(last, files=release.files, variables=release.variables))
             return last
         engine = engine_of(environment)
         owner = _owner()
