@@ -215,13 +215,19 @@ def _decisive(lines: Sequence[str], patterns: PatternSet) -> int | None:
     """
     bare = [without_stamp(line) for line in lines]
     named, reader = _lines_named(bare, patterns), patterns.reader
+    framed = without_frames("\n".join(bare)).split("\n")
     if named:
         place = next(iter(named))
         if named[place] >= WRAPPER:
             alike = {at for at, priority in named.items() if priority == named[place]}
             place = first_together(lines, place, alike.__contains__)
     else:
-        place = next((at for at in range(len(bare) - 1, -1, -1) if tells_of_failure(bare[at], patterns.reader)), -1)
+        backwards = (at for at in range(len(bare) - 1, -1, -1) if not _leads_on(framed[at]))
+        place = next((at for at in backwards if tells_of_failure(bare[at], reader) or _is_raised(bare, framed, at)), -1)
+    if place >= 0 and _leads_on(framed[place]):
+        # What is raised there stands at the end of the traceback.
+        ended = next((at for at in range(place, len(bare)) if not _leads_on(framed[at])), place)
+        place = ended if _is_raised(bare, framed, ended) else place
     if place < 0:
         return None
     while place and bare[place][:1].isspace() and bare[place - 1].strip():
@@ -230,6 +236,17 @@ def _decisive(lines: Sequence[str], patterns: PatternSet) -> int | None:
     if reader.level_of(bare[place]) is None and not is_remark(bare[place]):
         return place
     return first_together(lines, place, lambda at: is_loud(bare[at], reader))
+
+
+def _leads_on(framed: str) -> bool:
+    """Whether a line, of a text without its frames, only leads through a traceback."""
+    return not framed.strip() or _LEADS_ON.search(framed) is not None
+
+
+def _is_raised(bare: Sequence[str], framed: Sequence[str], place: int) -> bool:
+    """Whether a line ends a traceback, and so names what was raised, whatever its words."""
+    follows = place > 0 and bool(bare[place - 1].strip()) and _leads_on(framed[place - 1])
+    return follows and not bare[place][:1].isspace() and bool(bare[place])
 
 
 def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list[int]:
@@ -241,7 +258,7 @@ def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list
     bare = [without_stamp(line) for line in lines]
     framed = without_frames("\n".join(bare)).split("\n")
     # Where a traceback leads through says less than what is written around it.
-    places_only = {place for place, left in enumerate(framed) if not left.strip() or _LEADS_ON.search(left)}
+    places_only = {place for place, left in enumerate(framed) if _leads_on(left)}
     latest = {text: place for place, text in enumerate(bare) if text.strip()}
     backwards = sorted(latest.values(), reverse=True)
     decisive = _decisive(lines, patterns)

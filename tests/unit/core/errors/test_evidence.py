@@ -371,6 +371,16 @@ def test_the_first_error_of_those_written_together_tells_the_cause(lines: tuple[
     assert words in (best_line("bot", [stamped(*lines)]) or "")
 
 
+@pytest.mark.parametrize("raised", ["OSError: queue is not connected", "shop.errors.Closed: come back on Monday"])
+def test_a_traceback_is_told_by_what_it_raises(raised: str) -> None:
+    name, _, text = raised.partition(": ")
+    head, frame = "Traceback (most recent call last):", '  File "/srv/app.py", line 26, in do_GET'
+    crash = (head, frame, f'    raise {name}("{text}")', raised)
+
+    for lines in (crash, ("listening", *crash, *crash), (head, frame, "    order()", "    ~~~~~^^", raised, "bye")):
+        assert best_line("bot", [stamped(*lines)]) == raised
+
+
 def test_an_error_long_before_is_another_one() -> None:
     lines = ("2026-11-27 13:34:00 ERROR could not warm the cache", "2026-11-27 13:34:30 ERROR giving up")
 
