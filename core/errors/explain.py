@@ -12,6 +12,7 @@ from core.errors.evidence import LATE, failed_since, logs_of_failed, shows_failu
 from core.errors.match import PatternSet
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
+from models.failures import ValidationFailedError
 from models.operations import Operation, OperationStatus, StateChange
 from models.records import Explanation, ShownLine
 from models.recovery import NOT_ALLOWED, RecoveryExecution, Ticket, TicketState
@@ -277,6 +278,9 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
     waiting = [one for one in tickets if one.state is not TicketState.RESOLVED]
     advice = str(operation.details.get("advice") or "")
     steps = [step for step in (waiting[0].steps if waiting else ()) if _typed(step) not in advice]
+    if operation.details.get("error") == ValidationFailedError.__name__:
+        # It touched nothing, so what runs shows nothing of it: there is a file to correct, and then to begin again.
+        steps = [operation.again, f"roas health {operation.environment}"]
     found = [advice, *steps] if advice else steps
     if operation.details.get("undone"):
         # The failed containers were removed, so commands that inspect them would show others or nothing.

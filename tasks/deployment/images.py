@@ -246,7 +246,14 @@ async def fetch_one(kind: str, service: str, fetch: Callable[[], None], hint: st
         await asyncio.to_thread(fetch)
     except ComposeError as error:
         advice = f"{error.advice} {hint}".strip()
-        raise ImageFetchError(error.what, service=service, kind=kind, advice=advice, output=error.output) from error
+        done = "built" if kind == "build" else "pulled"
+        raise ImageFetchError(
+            f"The image of {service} could not be {done}: {error.what}",
+            service=service,
+            kind=kind,
+            advice=advice,
+            output=error.output,
+        ) from error
 
 
 async def _logged(what: str, service: str, fetch: Callable[[], None], hint: str = "") -> None:

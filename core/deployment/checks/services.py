@@ -78,7 +78,7 @@ def _fix_of_image(image: ImageWanted) -> str:
         repository = image.similar.rpartition(":")[0]
         return f"Correct it if you meant {image.similar}, which is here: docker image ls {shlex.quote(repository)}"
     return (
-        "Check its name and tag and the way to its registry, or load it with `docker load`; what is here: "
+        "Check its name and tag and the way to its registry, or load the image from a file; what is here: "
         "docker image ls"
     )
 

@@ -74,6 +74,23 @@ def test_data_that_may_have_changed_comes_first_with_the_command_that_puts_it_ba
     assert any(one.startswith("Only if") and one.endswith("restore prod s-1") for one in proven.commands)
 
 
+def test_what_was_refused_before_anything_was_touched_is_begun_again_once_it_is_corrected() -> None:
+    details = {
+        "reason": "front: its configuration is not valid: x",
+        "advice": "Correct that file.",
+        "error": "ValidationFailedError",
+    }
+    ticket = replace(
+        TICKET, steps=("See what it said: roas logs prod front", "Check that it is healthy: roas health prod")
+    )
+
+    found = explain(replace(FAILED, details=details), tickets=[ticket])
+
+    assert found.headline == details["reason"]
+    assert found.commands[:2] == ("Correct that file.", "roas start prod")
+    assert not any("roas logs" in one for one in found.commands)
+
+
 def test_a_failed_dependency_is_the_cause_and_the_named_service_a_consequence() -> None:
     container = replace(BUNDLE.containers[0], service="redis", finished_at=NOON - SECOND)
     log = replace(BUNDLE.logs[0], service="redis", lines=("2026-07-01T11:59:59Z Fatal error loading the DB",))
