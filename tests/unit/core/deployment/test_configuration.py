@@ -62,6 +62,25 @@ NGINX = 'nginx: [emerg] unknown directive "lsten" in /etc/nginx/nginx.conf:7\nng
         ("nginx", 1, 'nginx: [emerg] cannot load certificate key "/k": Permission denied', ""),
         ("nginx", 127, "exec: nginx: executable file not found in $PATH", ""),
         ("nginx", 1, "", ""),
+        (
+            "postgresql",
+            2,
+            (
+                "postgres does not know where to find the database system data.\n"
+                'This can be specified as "data_directory" in "/conf/p.conf", or by the PGDATA environment variable.'
+            ),
+            "",
+        ),
+        ("postgresql", 2, 'postgres: could not access directory "/var/lib/postgresql/data": No such file', ""),
+        (
+            "postgresql",
+            1,
+            (
+                '2026 GMT [10] LOG:  unrecognized configuration parameter "x" in file "/p.conf" line 1\n'
+                '2026 GMT [10] FATAL:  configuration file "/p.conf" contains errors'
+            ),
+            'unrecognized configuration parameter "x"',
+        ),
         ("haproxy", 1, "[NOTICE] (1) : version 3\n[ALERT] (1) : parsing [/h.cfg:3] : no", "[ALERT] (1) : parsing"),
         ("haproxy", 1, "[ALERT] (1) : config : [/h.cfg:9] : could not resolve address 'web'.", ""),
         ("caddy", 1, "{}\nError: adapting config using caddyfile: unrecognized directive: x", "Error: adapting"),
