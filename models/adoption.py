@@ -36,7 +36,8 @@ class ConfigurationCheck(BaseModel):
     `without_file` is the command where its own names none; without it there is then no check. A file whose path does
     not match `files` is not checked. `through_entrypoint`: the image's docker-entrypoint.sh prepares the configuration
     first. `reasons` find in the output why it is refused, the first one first, and `unknown` what says nothing of the
-    configuration, such as that another service is down.
+    configuration, such as that another service is down. `unresolved` finds names that it does not find, which says
+    nothing where it is asked without its networks.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +49,7 @@ class ConfigurationCheck(BaseModel):
     through_entrypoint: bool = False
     reasons: tuple[str, ...]
     unknown: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
     source: str = Field(description="Where it is documented.")
 
 

@@ -57,16 +57,25 @@ def check_command(check: ConfigurationCheck, command: Sequence[str]) -> tuple[st
     return tuple(word.replace(FILE, file) for word in check.with_file)
 
 
-def refusal(check: ConfigurationCheck, exit_code: int, output: str, mounted: Collection[str] | None = None) -> str:
+def refusal(
+    check: ConfigurationCheck,
+    exit_code: int,
+    output: str,
+    mounted: Collection[str] | None = None,
+    *,
+    in_its_networks: bool = False,
+) -> str:
     """Why a program refuses its configuration, in its own words; empty where it does not, or that is not known.
 
     What other services answer, and what the place of the check forbids, says nothing of the configuration. Where a
-    copy was asked, `mounted` are its mounts: what it lacks elsewhere may be made as the container starts.
+    copy was asked, `mounted` are its mounts: what it lacks elsewhere may be made as the container starts. In its
+    networks it finds the names that it needs.
     """
     text = printable(output).strip()
     if exit_code == 0 or exit_code in _NO_PROGRAM or not text or _OF_THE_PLACE.search(text):
         return ""
-    if any(re.search(one, text) for one in check.unknown):
+    says_nothing = check.unknown if in_its_networks else (*check.unknown, *check.unresolved)
+    if any(re.search(one, text) for one in says_nothing):
         return ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # What stands before it, such as the time, differs each time.

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 from core.deployment.plan import needed_by
-from models.compose import Application, Mount, MountKind, ServiceDeclaration
+from models.compose import Application, Mount, MountKind, Plan, PlannedAction, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
 from models.overlap import OverlapDecision, RunProgram
@@ -15,6 +15,9 @@ START_FIRST = "start-first"
 
 RELOADED = frozenset({"nginx"})
 """The kinds of proxy that keep addresses until they are reloaded; others ask for them again by themselves."""
+
+_TRIED = frozenset({"nginx", "haproxy"})
+"""The kinds of proxy that only read, so that a second one of the same files does no harm."""
 
 _SHARED_MODES = ("host", "service:", "container:")
 _ID_DIGITS = 12
@@ -93,6 +96,35 @@ def proxies_of(
         and name in application.services
         and shared & set(application.services[name].networks)
     }
+
+
+def proxies_to_try(
+    planned: Plan,
+    application: Application,
+    environment: Environment,
+    programs: Mapping[str, RunProgram],
+    answers: Mapping[str, int],
+) -> tuple[str, ...]:
+    """The proxies that a plan restarts and that can be tried before. `answers` are their statuses now.
+
+    What is behind one has to stay as it is: a new version may listen where only the new files look for it. One that
+    gets its certificates itself is not tried, because a second one would ask for them, too.
+    """
+    changed = [line.service for line in planned.changes]
+    return tuple(
+        line.service
+        for line in planned.services
+        if line.action is PlannedAction.RESTART
+        and line.service in programs
+        and programs[line.service].proxy in _TRIED
+        and line.service in answers
+        and not is_gateway_failure(answers[line.service])
+        and not any(
+            line.service in proxies_of(application, other, environment, programs)
+            for other in changed
+            if other in application.services
+        )
+    )
 
 
 def is_gateway_failure(status: int) -> bool:

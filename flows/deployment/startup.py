@@ -49,6 +49,7 @@ from tasks.deployment.hooks import end_left_hooks
 from tasks.deployment.images import fetch_images, image_names, keep_equal_images, leave_images
 from tasks.deployment.operations import record_validation
 from tasks.deployment.proxies import answers_through, prove_through
+from tasks.deployment.proxy_trials import refuse_lost_routes
 from tasks.deployment.release import changed_variables
 from tasks.deployment.services import (
     NO_FETCH,
@@ -302,6 +303,7 @@ class Startup:
             )
             changed = [line.service for line in plan.changes]
             self._answered = await answers_through(environment, application, changed)
+            await refuse_lost_routes(environment, application, plan, self._answered, recorder.deployment_id)
         update = self._context(environment, application, plan)
         if update is not None and plan.changes and not failed_before:
             self.rollback.keep_names(await remember_hook_images(update))

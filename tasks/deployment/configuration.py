@@ -94,7 +94,7 @@ async def refuse_to_restart(
 async def _refused(
     environment: Environment, application: Application, wanted: Mapping[str, ReadAnew], deployment_id: str
 ) -> dict[str, str]:
-    asked = {name: how for name, how in wanted.items() if _check_of(application, name) is not None}
+    asked = {name: how for name, how in wanted.items() if check_of(application, name) is not None}
     return await refused_configurations(environment, application, asked, deployment_id) if asked else {}
 
 
@@ -113,7 +113,7 @@ async def refused_configurations(
     """
 
     def ask(service: str, how: ReadAnew) -> str:
-        check = _check_of(application, service)
+        check = check_of(application, service)
         if check is None:
             return ""
         try:
@@ -126,7 +126,8 @@ async def refused_configurations(
     return {name: answer for name, answer in zip(services, answers, strict=True) if answer}
 
 
-def _check_of(application: Application, service: str) -> ConfigurationCheck | None:
+def check_of(application: Application, service: str) -> ConfigurationCheck | None:
+    """How the program of a service checks its configuration; None where it has no such check."""
     declared = application.services.get(service)
     if declared is None or not declared.program:
         return None

@@ -120,6 +120,13 @@ def test_a_copy_may_lack_what_a_container_makes_as_it_starts(program: str, print
     assert refusal(CHECKS[program], 1, made)
 
 
+def test_a_name_that_is_not_found_is_a_refusal_only_in_the_networks_of_the_program() -> None:
+    printed = 'nginx: [emerg] host not found in upstream "wbe" in /conf/nginx.conf:9'
+
+    assert refusal(CHECKS["nginx"], 1, printed, ["/conf"]) == ""
+    assert refusal(CHECKS["nginx"], 1, printed, ["/conf"], in_its_networks=True) == printed
+
+
 def test_a_program_is_asked_where_it_will_read_its_configuration_anew() -> None:
     now = datetime(2026, 11, 29, tzinfo=UTC)
     actions = {

@@ -14,6 +14,7 @@ from core.deployment.overlap import (
     goes_forward,
     missing_in_proxy,
     proxies_of,
+    proxies_to_try,
     reload_command,
     surplus,
     unproven_networks,
@@ -28,6 +29,9 @@ from models.compose import (
     Mount,
     MountKind,
     NetworkDeclaration,
+    Plan,
+    PlannedAction,
+    PlannedService,
     PublishedPort,
     ServiceDeclaration,
     VolumeDeclaration,
@@ -230,6 +234,26 @@ def test_proxies_in_its_network_are_recognised() -> None:
 
     assert proxies_of(application(), "web", environment(), programs) == {"proxy": "caddy"}
     assert proxies_of(application(), "web", environment(proxy="edge"), programs) == {"edge": ""}
+
+
+def test_a_proxy_is_tried_where_its_files_are_all_that_changes_of_what_it_leads_to() -> None:
+    def tried(proxy: PlannedAction, web: PlannedAction, status: int = 200, kind: str = "nginx") -> tuple[str, ...]:
+        actions = {"web": web, "proxy": proxy}
+        lines = tuple(PlannedService(service=name, action=one, because="", wave=0) for name, one in actions.items())
+        programs = {"proxy": RunProgram(name=kind, proxy=kind)}
+        planned = Plan(project="shop", services=lines, waves=(("web", "proxy"),))
+        return proxies_to_try(planned, application(), environment(), programs, {"proxy": status})
+
+    restart, keep = PlannedAction.RESTART, PlannedAction.KEEP
+    assert tried(restart, keep) == ("proxy",)
+    assert tried(restart, keep, kind="haproxy") == ("proxy",)
+    # The new version of what is behind it may listen where the new files look for it.
+    assert tried(restart, PlannedAction.RECREATE) == ()
+    assert tried(keep, keep) == tried(PlannedAction.RECREATE, keep) == ()
+    # It answers for nothing behind it already.
+    assert tried(restart, keep, status=502) == ()
+    # A second one would ask for certificates, too.
+    assert tried(restart, keep, kind="caddy") == ()
 
 
 @pytest.mark.parametrize(
