@@ -155,7 +155,8 @@ def _unkept_values(environment: Environment, template: Document, prints: Fingerp
             name: prints.of(value) for name, place in places.items() if isinstance(value := value_at(now, place), str)
         }
     for path in variable_files(template):
-        found |= prints.of_file(Path(path))
+        # One that is not there yet may hold values later.
+        found |= prints.of_file(Path(path)) or {path: ""}
     return found
 
 
