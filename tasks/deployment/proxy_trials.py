@@ -90,7 +90,7 @@ async def _try(environment: Environment, application: Application, proxy: str, d
     body = checking_body(original.reported, _LABEL, seen.image_id, command, ())
     body["HostConfig"] |= {"NetworkMode": first}
     name = container_name(environment.project, f"try-{proxy}", deployment_id)
-    making = made_of(engine, original, body, name, ())
+    making = made_of(engine, original.name, body, name)
     copy = await asyncio.to_thread(making.__enter__)
     try:
         for network in others:

@@ -247,7 +247,7 @@ def test_an_image_that_will_not_do_is_found(image: ImageWanted, severity: CheckS
 
 def test_a_missing_image_is_compared_with_those_that_are_here() -> None:
     missing = replace(IMAGE, held=None, unavailable="manifest unknown")
-    assert "`docker load`" in only(judged(images=(missing,))).fix
+    assert "load the image from a file" in only(judged(images=(missing,))).fix
     similar = only(judged(images=(replace(missing, similar="localhost:5000/redis:8"),)))
     assert similar.fix.endswith("which is here: docker image ls localhost:5000/redis")
 
