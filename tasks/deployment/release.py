@@ -111,7 +111,7 @@ async def inspect_release(
             | _injected(environment, application, of)
             | _builds(application, images, of or last, builds or {}, is_of_files=of is None),
             variables={name: prints.of(known[name]) for name in sorted(used) if name in known}
-            | _unkept_values(environment, template, prints),
+            | unkept_values(environment, template, prints),
             proven=True,
             reason="" if of is None else f"release {of.release_id} again",
         )
@@ -136,7 +136,7 @@ async def changed_variables(environment: Environment, release: Release) -> tuple
         known, prints = _variables_now(environment), Fingerprints(current_settings().data_dir)
         used = variables_in(without_images(release.compose))
         was = {name: value for name, value in sorted(release.variables.items()) if name in used}
-        unkept = _unkept_values(environment, release.compose, prints)
+        unkept = unkept_values(environment, release.compose, prints)
         others = {key: value for key, value in release.variables.items() if not key.isidentifier()}
         return (
             *(name for name, value in was.items() if name not in known or prints.of(known[name]) != value),
@@ -146,7 +146,7 @@ async def changed_variables(environment: Environment, release: Release) -> tuple
     return await asyncio.to_thread(read)
 
 
-def _unkept_values(environment: Environment, template: Document, prints: Fingerprints) -> dict[str, str]:
+def unkept_values(environment: Environment, template: Document, prints: Fingerprints) -> dict[str, str]:
     """Fingerprints of what a release names and does not hold: literals that look like secrets, files of variables."""
     found: dict[str, str] = {}
     if places := held_out(template):
