@@ -1,0 +1,218 @@
+"""Bad versions of an application with a database and a proxy, under requests: what serves then, and what is said."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import docker
+import pytest
+
+from flows.deployment.startup import startup
+from flows.deployment.update import update
+from models.operations import Operation, OperationStatus
+from models.records import Explanation
+from models.results import OperationResult
+from models.settings import Settings
+from tasks.reporting.read import read_explanation
+from tests.e2e.deployments.bad_versions import BAD, GOOD, POSTGRES, SCHEMA, BadVersion, Edit, Needs
+from tests.e2e.flows.conftest import Place, flows_are_recorded  # noqa: F401 - fixture
+from tests.e2e.gallery.__main__ import BUILD
+from tests.support.commands import run_roas_text
+from tests.support.data_application import PASSWORD, Data
+from tests.support.fronts import asking
+from tests.support.ports import free_port
+from tests.support.prefect_server import server_variables
+from tests.support.projects import remove_project
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+
+@dataclass(slots=True)
+class Shop:
+    """The application, which the cases share that leave it as it was, and a container of another project beside it."""
+
+    place: Place
+    taken: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
+    port: int = field(default_factory=free_port)
+    is_good: bool = False
+    """Whether it serves the good version, as every case has to leave it."""
+
+    @property
+    def bystander(self) -> str:
+        """The other project."""
+        return f"{self.place.project}-other"
+
+    def write(self, *edits: Edit) -> None:
+        """Write the good version's files, with a bad one's words."""
+        texts = dict(GOOD)
+        for file, old, new in edits:
+            assert old in texts[file], (file, old)
+            texts[file] = texts[file].replace(old, new)
+        for file, text in texts.items():
+            (self.place.folder / file).parent.mkdir(exist_ok=True)
+            (self.place.folder / file).write_text(self.named(text))
+
+    def named(self, text: str) -> str:
+        values = {"PORT": self.port, "TAKEN": self.taken.getsockname()[1], "PROJECT": self.place.project}
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", str(value))
+        return text
+
+    @property
+    def data(self) -> Data:
+        return Data(self.place.project)
+
+    async def begin(self) -> None:
+        """Let the good version serve, proven and with its data, unless the case before has left it so."""
+        self.write()
+        if self.is_good:
+            return
+        labels = [f"com.docker.compose.{one}" for one in (f"project={self.bystander}", "service=bystander")]
+        command = ["docker", "run", "--detach", "--init", *(word for one in labels for word in ("--label", one))]
+        subprocess.run([*command, "debian:trixie-slim", "sleep", "infinity"], check=True, capture_output=True)
+        result = await startup("test")
+        assert isinstance(result, OperationResult)
+        assert result.success
+        self.data.postgresql(f"{SCHEMA}; insert into orders (note) values ('first');")
+        assert self.serves()
+
+    def remove(self) -> None:
+        """Remove what the engine has of it."""
+        for project in (self.place.project, self.bystander):
+            remove_project(project)
+        with closing(self.taken), closing(docker.APIClient()) as client:
+            mine = {"label": f"com.docker.compose.project={self.place.project}"}
+            for volume in client.volumes(mine)["Volumes"] or ():
+                client.remove_volume(volume["Name"], force=True)
+        command = ["docker", "image", "rm", "--force", f"{self.place.project}-app"]
+        subprocess.run(command, capture_output=True, check=False)
+
+    def serves(self) -> bool:
+        """Whether the good version answers through the proxy, with its data."""
+        command = ["curl", "--fail", "--silent", "--max-time", "60", f"http://127.0.0.1:{self.port}/"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        columns = "select string_agg(column_name, ' ') from information_schema.columns where table_name = 'orders'"
+        # It answers first, so the database runs.
+        return answer == "1" and self.data.postgresql(columns) == "id note" and self.orders("where note = 'first'") == 1
+
+    def orders(self, which: str = "") -> int:
+        return int(self.data.postgresql(f"select count(*) from orders {which}"))
+
+    def containers(self) -> dict[str, tuple[str, ...]]:
+        """Each container's id, start and state, by its service; the bystander's as that of its project."""
+        found = {}
+        with closing(docker.APIClient()) as client:
+            for project in (self.place.project, self.bystander):
+                mine = {"label": f"com.docker.compose.project={project}"}
+                for one in client.containers(all=True, filters=mine):
+                    state = client.inspect_container(one["Id"])["State"]
+                    service = one["Labels"]["com.docker.compose.service"]
+                    found[service] = (one["Id"], state["StartedAt"], state["Status"])
+        return found
+
+    def last(self) -> Operation:
+        with self.place.stores() as stores:
+            return stores.operations.history(environment="test", limit=1)[0]
+
+    def run(self, command: str) -> str:
+        """Run a command as it is printed; a person's answer to its question is yes. Empty where it succeeds."""
+        words = shlex.split(command)
+        words += ["--yes"] * (words[1:3] == ["snapshot", "restore"])
+        if words[0] != "roas":
+            done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        else:
+            done = run_roas_text(*words[1:], cwd=self.place.folder, env=server_variables())
+        return "" if done.returncode == 0 else f"{command} ended with {done.returncode}: {done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def made() -> Iterator[list[Shop]]:
+    """Those that the cases of this process have made."""
+    subprocess.run([BUILD], check=True, capture_output=True)
+    command = ["docker", "build", "--quiet", "--tag", "roas-bad-updates/postgres", "-"]
+    subprocess.run(command, input=POSTGRES, text=True, check=True, capture_output=True)
+    found: list[Shop] = []
+    yield found
+    for one in found[-1:]:
+        one.remove()
+
+
+@pytest.fixture
+def shop(made: list[Shop], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """The one that the case before has left good, or a new one."""
+    if not made or not made[-1].is_good:
+        for one in made[-1:]:
+            one.remove()
+        folder = tmp_path_factory.mktemp("shop")
+        project, settings = f"roas-test-{secrets.token_hex(4)}", Settings(data_dir=folder / "data")
+        made.append(Shop(Place(folder=folder, project=project, settings=settings)))
+    mine = made[-1]
+    monkeypatch.setenv("ROAS_DATA_DIR", str(mine.place.settings.data_dir))
+    monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(mine.place.folder))
+    monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
+    return mine
+
+
+@pytest.mark.campaign(seconds=25)
+@pytest.mark.parametrize("version", BAD, ids=lambda version: version.name)
+async def test_after_a_bad_update_the_good_version_serves_with_its_data(shop: Shop, version: BadVersion) -> None:
+    await shop.begin()
+    shop.is_good = False
+    before, orders = shop.containers(), shop.orders()
+    shop.write(*version.edits)
+
+    with asking(shop.port, 20) as client:
+        await update("test", return_state=True)
+
+    operation = shop.last()
+    assert operation.kind == "update"
+    explained = read_explanation(operation.deployment_id)
+    after = shop.containers()
+    touched = sorted(name for name in before.keys() - set(version.changes.split()) if after.get(name) != before[name])
+    left = sorted(after.keys() - before.keys())
+    command = first_command(explained)
+    complaints = [
+        *([] if operation.status is OperationStatus.FAILED else [f"the update is {operation.status}"]),
+        *([] if re.search(shop.named(version.words), explained.headline) else [f"its cause is {explained.headline!r}"]),
+        *([f"{', '.join(touched)} touched, though unchanged"] if touched else []),
+        *([f"{', '.join(left)} left behind"] if left else []),
+    ]
+    if version.needs is not Needs.DATA:
+        complaints += [] if shop.serves() else ["the good version does not serve"]
+        lost = sum(client.answers.values()) - (shop.orders() - orders)
+        complaints += [f"{lost} orders are lost"] if lost > 0 else []
+    if version.needs is Needs.REPAIR:
+        shop.write()
+    complaints += wrong_command(command, version, operation)
+    if ended := shop.run(command):
+        complaints.append(ended)
+    shop.write()
+    shop.is_good = shop.serves()
+    complaints += [] if shop.is_good else ["after the first command the good version does not serve with its data"]
+    figures = f"{client.sent} requests, {len(client.failures)} failed, {operation.duration}"
+    print("|", version.name, "|", explained.headline, "|", command, "|", complaints, "|", figures, "|")
+    assert complaints == []
+
+
+def first_command(explained: Explanation) -> str:
+    """The first command under "do", as it stands there."""
+    found = (re.search(r"(?:^|: |`)((?:roas|docker) [^`]*)", line) for line in explained.commands)
+    return next((one[1] for one in found if one is not None), "")
+
+
+def wrong_command(command: str, version: BadVersion, operation: Operation) -> list[str]:
+    """What speaks against a command in what a version needs."""
+    taken = [str(one["id"]) for one in operation.details.get("snapshots") or ()]
+    right = {
+        Needs.DATA: [f"roas snapshot restore test {one}" for one in taken],
+        Needs.EVIDENCE: [f"roas why {operation.deployment_id} --evidence", "roas logs test app"],
+        Needs.REPAIR: ["roas validate test", "roas update test", f"roas why {operation.deployment_id} --evidence"],
+    }[version.needs]
+    return [] if command in right else [f"the first command is {command!r}, not one of {right}"]
