@@ -68,6 +68,7 @@ _DENIED = re2.compile(
 # What says little of its own: facts from the engine weigh more than these words.
 _ENDS = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
 _WEAK_CATEGORIES = _ENDS | {Category.UNKNOWN, Category.PERFORMANCE_THRESHOLD, Category.TIMEOUT}
+_WHY_NOT_SAVED = frozenset({Category.DISK_FULL, Category.VOLUME_MOUNT, Category.HOST_STORAGE_FAILURE})
 # Failures that a supervisor logs at level "info".
 _REPORTED_BY_WATCHER = _ENDS | {Category.OOM_KILLED}
 
@@ -305,6 +306,12 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet, own_names
         named = _named_elsewhere((), evidence.logs[-_LINES_OF_LOG:], patterns)
         if named is not None and named.category is not verdict.category and not named.strategy.automatic:
             return replace(named, template=verdict.template)
+    elif verdict.category is Category.REDIS_STATE and verdict.strategy is Strategy.INVESTIGATE:
+        # Redis answers that it could not save, and writes into its log why not.
+        said = (_by_words(without_stamp(line), patterns) for line in reversed(evidence.logs[-_LINES_OF_LOG:]))
+        named = next((one for one in said if one.category in _WHY_NOT_SAVED and _is_sure(one)), None)
+        if named is not None:
+            return replace(named, template=verdict.template, span=None, reason=f"Its log says: {named.reason}")
     if verdict.category is Category.HEALTHCHECK_FAILED and evidence.health == "starting":
         reason = f"{verdict.reason} Its start period has not ended yet."
         return replace(verdict, severity=Severity.LOW, strategy=Strategy.WAIT_AND_RETRY, reason=reason)

@@ -325,6 +325,21 @@ def test_facts_outweigh_a_hint() -> None:
     assert classify(HINT, evidence=ended).category is Category.DEPENDENCY_REFUSED
 
 
+@pytest.mark.parametrize(
+    ("said", "category"),
+    [
+        ("Write error while saving DB to the disk(fflush): No space left on device", Category.DISK_FULL),
+        ("Failed opening the temp RDB file temp-9.rdb for saving: Permission denied", Category.VOLUME_MOUNT),
+        ("Background saving started by pid 9", Category.REDIS_STATE),
+    ],
+)
+def test_the_log_of_redis_says_why_it_refuses_writes(said: str, category: Category) -> None:
+    text = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."
+    logs = ("1:C 29 Nov 2026 12:38:58.104 # " + said, "1:M 29 Nov 2026 12:38:58.211 # Background saving error")
+
+    assert classify(text, evidence=Evidence(container_state="running", logs=logs)).category is category
+
+
 def test_a_hint_in_the_log_does_not_name_the_cause_of_an_end() -> None:
     ended = Evidence(exit_code=1, container_state="exited", logs=(HINT,))
 
