@@ -82,8 +82,12 @@ async def answers_through(
 
     Only its first page is asked, or the one of its probe: what it answers may be of another service.
     """
-    proxies = {proxy for name in services for proxy in _through(environment, application, name)}
-    return await ask_proxies(environment, tuple(sorted(proxies))) if proxies else {}
+    proxies = _in_front(environment, application, services)
+    return await ask_proxies(environment, proxies) if proxies else {}
+
+
+def _in_front(environment: Environment, application: Application, services: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted({proxy for name in services for proxy in _through(environment, application, name)}))
 
 
 def _through(environment: Environment, application: Application, service: str) -> set[str]:
@@ -96,9 +100,30 @@ def _through(environment: Environment, application: Application, service: str) -
 
 
 @task(name="ask through the proxies", task_run_name="ask through {proxies}", **READ)
-async def ask_proxies(environment: Environment, proxies: Collection[str]) -> dict[str, int]:
-    """The status that each proxy answers with, by its service; those that answer nothing lack."""
+async def ask_proxies(
+    environment: Environment, proxies: Collection[str], before: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """The status that each proxy answers with, by its service; those that answer nothing lack.
 
+    With what they answered `before` they are asked again for some seconds, until none fails that had not failed.
+    """
+    until = asyncio.get_running_loop().time() + _FOUND_WITHIN_SECONDS
+    while True:
+        now = await _statuses(environment, proxies)
+        if before is None or not _new_failures(before, now) or asyncio.get_running_loop().time() > until:
+            return now
+        await asyncio.sleep(_ASK_AGAIN_SECONDS)
+
+
+def _new_failures(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    return {
+        proxy: status
+        for proxy, status in now.items()
+        if is_gateway_failure(status) and not is_gateway_failure(before.get(proxy, status))
+    }
+
+
+async def _statuses(environment: Environment, proxies: Collection[str]) -> dict[str, int]:
     async def ask(proxy: str) -> int | None:
         engine = engine_of(environment)
         try:
@@ -127,18 +152,14 @@ async def prove_through(
     Raises:
         StartFailedError: A proxy answered before, and now says that what is behind it does not.
     """
-    until = asyncio.get_running_loop().time() + _FOUND_WITHIN_SECONDS
-    while True:
-        now = await answers_through(environment, application, services)
-        failing = {proxy: status for proxy, status in now.items() if is_gateway_failure(status)}
-        new = {proxy: status for proxy, status in failing.items() if not is_gateway_failure(before.get(proxy, status))}
-        if not new:
-            for proxy, status in failing.items():
+    proxies = _in_front(environment, application, services)
+    now = await ask_proxies(environment, proxies, before) if proxies else {}
+    new = _new_failures(before, now)
+    if not new:
+        for proxy, status in now.items():
+            if is_gateway_failure(status):
                 log.warning("%s answers %d, though what is behind it is proven", proxy, status)
-            return
-        if asyncio.get_running_loop().time() > until:
-            break
-        await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        return
     behind = sorted(name for name in services if _through(environment, application, name) & new.keys())
     said = " and ".join(
         f"{proxy} answers {status}, and answered {before[proxy]} before" for proxy, status in new.items()

@@ -73,6 +73,7 @@ class Shop:
         """Let the good version serve, proven and with its data, unless the case before has left it so."""
         self.write()
         if self.is_good:
+            self.all("unpause")
             return
         labels = [f"com.docker.compose.{one}" for one in (f"project={self.bystander}", "service=bystander")]
         command = ["docker", "run", "--detach", "--init", *(word for one in labels for word in ("--label", one))]
@@ -82,6 +83,12 @@ class Shop:
         assert result.success
         self.data.postgresql(f"{SCHEMA}; insert into orders (note) values ('first');")
         assert self.serves()
+
+    def all(self, what: str) -> None:
+        """Pause or unpause what runs of it: between two cases it would take a processor from other tests."""
+        mine = ["docker", "ps", "--quiet", "--filter", f"label=com.docker.compose.project={self.place.project}"]
+        found = subprocess.run(mine, check=True, capture_output=True, text=True).stdout.split()
+        subprocess.run(["docker", what, *found], check=True, capture_output=True)
 
     def remove(self) -> None:
         """Remove what the engine has of it."""
@@ -140,16 +147,14 @@ def made() -> Iterator[list[Shop]]:
     subprocess.run(command, input=POSTGRES, text=True, check=True, capture_output=True)
     found: list[Shop] = []
     yield found
-    for one in found[-1:]:
+    for one in found:
         one.remove()
 
 
 @pytest.fixture
-def shop(made: list[Shop], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def shop(made: list[Shop], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """The one that the case before has left good, or a new one."""
-    if not made or not made[-1].is_good:
-        for one in made[-1:]:
-            one.remove()
+    if not made:
         folder = tmp_path_factory.mktemp("shop")
         project, settings = f"roas-test-{secrets.token_hex(4)}", Settings(data_dir=folder / "data")
         made.append(Shop(Place(folder=folder, project=project, settings=settings)))
@@ -157,7 +162,12 @@ def shop(made: list[Shop], tmp_path_factory: pytest.TempPathFactory, monkeypatch
     monkeypatch.setenv("ROAS_DATA_DIR", str(mine.place.settings.data_dir))
     monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(mine.place.folder))
     monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
-    return mine
+    yield mine
+    if mine.is_good:
+        mine.all("pause")
+    else:
+        mine.remove()
+        made.remove(mine)
 
 
 @pytest.mark.campaign(seconds=25)

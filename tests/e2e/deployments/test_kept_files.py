@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,12 @@ def image() -> Iterator[None]:
     return
 
 
+@pytest.fixture(autouse=True)
+def proxies_find_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that passes requests to a wrong port does not find the right one later."""
+    monkeypatch.setattr("tasks.deployment.proxies._FOUND_WITHIN_SECONDS", 5.0)
+
+
 def declare(place: Place, port: int, *, folder: bool = False, **fields: object) -> Path:  # noqa: F811
     """An nginx that is healthy as long as it runs, and mounts its file alone, or its folder; that file."""
     text = fronted(place.folder, "nginx", port, version="${VERSION:-1}", order="stop-first")
@@ -54,6 +61,12 @@ def edit(file: Path, old: str, new: str) -> str:
     assert old in text
     file.write_text(text.replace(old, new))
     return file.read_text()
+
+
+def new_version(place: Place, number: int) -> None:  # noqa: F811
+    """Change what is behind the proxy, too: its wrong file alone would be refused before anything is touched."""
+    compose = place.folder / "compose.yaml"
+    compose.write_text(re.sub('"VERSION": "[^"]*"', f'"VERSION": "{number}"', compose.read_text()))
 
 
 def sources(place: Place, service: str = "front") -> set[str]:  # noqa: F811
@@ -85,6 +98,7 @@ async def test_an_update_with_a_wrong_file_goes_back_to_the_proven_one_until_it_
     await startup("test")
     assert answer(port) == "200 1"
     wrong = edit(file, "http://web:8000", "http://web:8001")
+    new_version(place, 2)
 
     with pytest.raises(StartFailedError, match="front answers 502, and answered 200 before"):
         await update("test")
@@ -114,7 +128,7 @@ async def test_an_update_with_a_wrong_file_goes_back_to_the_proven_one_until_it_
     file.write_text(f"# Mended.\n{good}")
     await update("test")
 
-    assert answer(port) == "200 1"
+    assert answer(port) == "200 2"
     assert sources(place) == {on_disk}
     assert read_status("test")[0].mounted_copies == ""
     assert [*mounted(place).iterdir()] == []
@@ -156,14 +170,14 @@ async def test_an_update_of_another_service_says_nothing_of_a_file_that_is_not_m
     file = declare(place, port)
     await startup("test")
     edit(file, "http://web:8000", "http://web:8001")
+    new_version(place, 2)
     with pytest.raises(StartFailedError):
         await update("test")
-    text = (place.folder / "compose.yaml").read_text()
-    (place.folder / "compose.yaml").write_text(text.replace("${VERSION:-1}", "2"))
+    new_version(place, 3)
 
     await update("test", services=["web"])
 
-    assert answer(port) == "200 2"
+    assert answer(port) == "200 3"
     assert f"front with that of {file}" in read_status("test")[0].mounted_copies
     with place.stores() as stores:
         newest, before = stores.releases.latest("test")
@@ -201,6 +215,7 @@ async def test_without_copies_a_plan_says_so_beforehand_and_a_rollback_mounts_th
     file = declare(place, port)
     await startup("test")
     edit(file, "http://web:8000", "http://web:8001")
+    new_version(place, 2)
 
     note = read_plan(find_environment("test")).of("front").note
     with caplog.at_level(logging.WARNING), pytest.raises(StartFailedError):

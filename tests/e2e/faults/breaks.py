@@ -24,8 +24,6 @@ from tests.support.projects import remove_project
 from tests.support.registry import Registry
 from tests.support.small_disk import disk_of, fill
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=30)]
-
 _COMMAND = re.compile(r"(?:^|: )((?:roas|docker|grep|ss|df|ls|chown) .+)$")
 """The command in a step: alone, or behind a description."""
 
@@ -214,7 +212,6 @@ BREAKS = {
               "^cache.*No space left on device", "100% .*/disk"),
     ),
 }  # fmt: skip
-CASES = [pytest.param(kind, one, id=f"{kind}-{one.name}") for kind, several in BREAKS.items() for one in several]
 
 
 @pytest.fixture(scope="module")
@@ -251,11 +248,9 @@ def applications(
     webhook.server.server_close()
 
 
-@pytest.mark.parametrize(("kind", "broken"), CASES)
-def test_a_break_is_told_truly_with_the_command_that_mends_it_and_in_one_message(
-    applications: Callable[[str], Application], kind: str, broken: Break
-) -> None:
-    application = applications(kind)
+def check(application: Application, broken: Break) -> None:
+    """Break an application as a stranger would, and look at what it is told, by which command, in how many messages."""
+    kind = application.kind
     application.data = application.folder / f"data-{broken.name}"
     application.write()
     good = application.run(f"roas start {kind} --quiet")

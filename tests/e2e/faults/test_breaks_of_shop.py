@@ -1,0 +1,23 @@
+"""The eight breaks of a stranger, of Flask with PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.faults.breaks import BREAKS, Break, applications, check
+from tests.e2e.faults.programs import Application
+
+# One worker takes them all: scope="module" has the fixture that makes the application.
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=30)]
+
+__all__ = ["applications"]
+
+
+@pytest.mark.parametrize("broken", BREAKS["shop"], ids=lambda one: str(one.name))
+def test_a_break_is_told_truly_with_the_command_that_mends_it_and_in_one_message(
+    applications: Callable[[str], Application],
+    broken: Break,
+) -> None:
+    check(applications("shop"), broken)
