@@ -48,7 +48,7 @@ name: test
 project: @PROJECT@
 compose_files: [compose.yaml]
 stabilisation_seconds: 1
-start_timeout_seconds: 60
+start_timeout_seconds: 300
 secrets: [{name: SHOP_PASSWORD}]
 data: {save: [{kind: postgresql, service: db, user: shop, password_secret: SHOP_PASSWORD}]}
 hooks:
@@ -203,6 +203,7 @@ DIES = begins('threading.Timer(5, lambda: (print("FATAL: licence server lost", f
 HOLDS = ("test.yaml", "stabilisation_seconds: 1", "stabilisation_seconds: 10")
 ANSWERS = "connect().close()\n            else"
 SLOW = compose("period: 10s, start_interval: 310ms", "period: 300s, start_interval: 310ms")
+HURRIED = ("test.yaml", "start_timeout_seconds: 300", "start_timeout_seconds: 30")
 CHECKED = compose("127.0.0.1/8000", "127.0.0.1/8001")
 FULL = begins("kept = [b'x' * 1000000 for _ in range(1000)]")
 TYPO = compose("gallery:local\n    pull_policy: never\n    init", "galery:local\n    pull_policy: never\n    init")
@@ -224,7 +225,7 @@ BAD = (
     fails(
         "answers 500 through the proxy", "smoke.*500", code("order()\n        except", '{}["price"]\n        except')
     ),
-    fails("late", "app .*has not passed its health check", begins("time.sleep(600)"), SLOW),
+    fails("late", "app .*has not passed its health check", begins("time.sleep(600)"), SLOW, HURRIED),
     fails("wrong port", "app .*refused", code("8000", "8002")),
     fails("wrong port behind the proxy", "app.*front answers 502", code("8000", "8001"), CHECKED),
     fails("wrong database host", 'app .*translate host name "base"', ("shop.env", "=db", "=base")),
