@@ -136,6 +136,7 @@ WORDS: dict[Category, tuple[str, str]] = {
 
 def ticket_title(category: Category, about: str, reason: str) -> str:
     """Write the title of a ticket: what failed how, the category to search for, and why a person is asked."""
-    # A reason may begin with the name of an action, such as prune_disk.
-    sentence = reason if "_" in reason.partition(" ")[0] else f"{reason[:1].upper()}{reason[1:]}"
+    first = reason.partition(" ")[0]
+    # A reason may begin with the name of an action, such as prune_disk, or of what failed.
+    sentence = reason if "_" in first or first == about else f"{reason[:1].upper()}{reason[1:]}"
     return f"{about}: {WORDS[category][0]} ({category}). {sentence}"

@@ -18,6 +18,7 @@ from flows.deployment.startup import startup
 from flows.recovery.watch import watch
 from models.errors import RecordedError
 from models.recovery import Ticket
+from tasks.monitoring.events import in_hand
 from tasks.recovery.records import stopped_by_person
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import Place, forget_events, well
@@ -178,6 +179,8 @@ async def test_a_stop_is_recorded_before_the_engine_forgets_it(place: Place, mon
             # The first sweep is over where an event is acted on.
             docker("kill", place.container("other"))
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+            # Its attempt holds the environment for a moment longer; what ends meanwhile is looked at again later.
+            await until(lambda: asyncio.run(in_hand("test")) is None)
             swept_at = stores.heartbeats.all()["watch/test"]
             docker("stop", "-t", "5", place.container("base"))
             await until(lambda: stores.progress.last_changes("test")["base"].details.get("on_request") is True)
