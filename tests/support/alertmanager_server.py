@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support import patient_http
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +129,6 @@ def alertmanager(folder: Path, config: Path, receiver_name: str) -> Iterator[str
 
 def _is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/-/ready").status_code == 200
+        return patient_http.get(f"{url}/-/ready").status_code == 200
     except httpx.TransportError:
         return False

@@ -17,6 +17,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.support import patient_http
 from tests.support.ports import free_port
 
 prometheus_needed = pytest.mark.skipif(
@@ -91,7 +92,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline:
         assert process.poll() is None, "prometheus ended"
         try:
-            if httpx.get(f"{url}/-/ready").status_code == 200:
+            if patient_http.get(f"{url}/-/ready").status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.1)

@@ -23,7 +23,7 @@ services:
     command: [postgres, -c, config_file=/conf/postgresql.conf]
     environment: {{POSTGRES_USER: shop, POSTGRES_DB: shop, POSTGRES_PASSWORD: {PASSWORD}}}
     volumes: [pg:/var/lib/postgresql/data, ./pg:/conf:ro]
-    healthcheck: {{test: [CMD-SHELL, "pg_isready -q -h 127.0.0.1"], {_HEALTH}}}
+    healthcheck: {{test: [CMD-SHELL, "pg_isready -q -t 30 -h 127.0.0.1"], {_HEALTH}}}
   app:
     build: ./app
     init: true

@@ -16,6 +16,7 @@ import pytest
 from tests.e2e.deployments.composed import ComposedPlane, composed_plane, is_healthy
 from tests.e2e.deployments.later_version import VERSION, bring_later_version
 from tests.e2e.fleet.conftest import Host, made_host
+from tests.support import patient_http
 
 MAKE_BLOCK = "from prefect.blocks.system import Secret; Secret(value='x').save('encrypted-for-tests', overwrite=True)"
 
@@ -30,8 +31,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed
 
 def test_the_server_answers_nobody_without_the_password(control_plane: ComposedPlane) -> None:
     url = f"http://127.0.0.1:{control_plane.ports['UI']}/api/admin/version"
-    assert httpx.get(url).status_code == 401
-    assert httpx.get(url, auth=("roas", "wrong")).status_code == 401
+    assert patient_http.get(url).status_code == 401
+    assert patient_http.get(url, auth=("roas", "wrong")).status_code == 401
 
 
 def test_the_server_refuses_other_origins_and_names_although_the_browser_adds_the_login(
@@ -332,5 +333,5 @@ def test_ten_operations_outlive_an_upgrade_of_the_control_plane_and_then_of_thei
             assert host.runs(name) is (flow != "stop"), name
         assert VERSION in host.roas("fleet")
     user, _, password = control_plane.secret("prefect_auth").partition(":")
-    page = httpx.get(f"{control_plane.address}/", auth=(user, password), verify=False)
+    page = patient_http.get(f"{control_plane.address}/", auth=(user, password), verify=False)
     assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (200, "text/html")

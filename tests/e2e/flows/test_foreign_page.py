@@ -17,6 +17,7 @@ from playwright.sync_api import Page, expect
 from flows.deployment.startup import startup
 from tests.e2e.flows.foreign_page import attack, attack_rebound, rebound_chromium
 from tests.e2e.flows.test_server_security import end_of
+from tests.support import patient_http
 from tests.support.prefect_server import ask, own_server, server_variables
 
 pytestmark = pytest.mark.flow
@@ -103,7 +104,7 @@ def test_only_who_has_the_password_can_give_a_deployment_a_shell_command(target:
     assert target.owner_finds("flow_runs") == []
 
     # The password is worth a shell of the user who serves: the engine has no lesser right to give.
-    token = httpx.get(f"{api}/csrf-token", params={"client": "owner"}, auth=(user, password)).json()["token"]
+    token = patient_http.get(f"{api}/csrf-token", params={"client": "owner"}, auth=(user, password)).json()["token"]
     headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "owner"}
     with httpx.Client(base_url=f"{api}/", auth=(user, password), headers=headers) as owner:
         changed = owner.patch(f"deployments/{target.deployment}", json={"pull_steps": change["pull_steps"]})

@@ -122,7 +122,7 @@ async def test_a_cancelled_call_ends_its_operation_and_the_record_says_so(
 
 async def until(client: Client, holds: Callable[[list[Any]], bool]) -> None:
     """Ask for the status again and again, until it is as described."""
-    with anyio.fail_after(120):
+    with anyio.fail_after(1200):
         for _ in range(1_000):
             if holds((await answer_of(client, "status"))["answer"]):
                 return

@@ -43,6 +43,7 @@ from tasks.recovery.records import record_error_of_the_run
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import Place
+from tests.support import patient_http
 from tests.support.ports import free_port
 from tests.support.prefect_server import ask, copy_database, own_server, server_variables
 
@@ -77,7 +78,7 @@ class ServerTarget:
     def post(self, **headers: str) -> httpx.Response:
         """What a program without Prefect's client sends to change something."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.post(f"{self.url}/flow_runs/filter", json={}, headers=named)
+        return patient_http.post(f"{self.url}/flow_runs/filter", json={}, headers=named)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def basic(auth_string: str) -> str:
 @pytest.mark.parametrize("given", [{}, {"Authorization": basic("roas:guess")}, {"Authorization": "Bearer guess"}])
 def test_without_the_password_nothing_is_answered(target: ServerTarget, given: dict[str, str]) -> None:
     for path in ("admin/version", "deployments/paginate", "csrf-token?client=x", "docs", "openapi.json"):
-        assert httpx.get(f"{target.url}/{path}", headers=given).status_code == 401, path
+        assert patient_http.get(f"{target.url}/{path}", headers=given).status_code == 401, path
     assert target.post(**given).status_code in (401, 403)
 
 
@@ -120,7 +121,7 @@ def test_a_page_of_another_origin_is_refused_and_can_read_nothing(target: Server
     }
 
     preflight = httpx.options(f"{target.url}/flow_runs/", headers=asked)
-    read = httpx.get(f"{target.url}/admin/version", headers=login | {"Origin": origin})
+    read = patient_http.get(f"{target.url}/admin/version", headers=login | {"Origin": origin})
 
     for answer in (preflight, read):
         assert answer.status_code == 403
@@ -131,19 +132,19 @@ def test_the_ui_s_own_page_is_answered_by_either_name_of_the_loopback(target: Se
     for name in ("127.0.0.1", "localhost"):
         origin = f"http://{name}:{target.port}"
         headers = {"Authorization": basic(target.auth_string), "Origin": origin}
-        answer = httpx.get(f"{origin}/api/admin/version", headers=headers)
+        answer = patient_http.get(f"{origin}/api/admin/version", headers=headers)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == origin
-    page = httpx.get(f"http://127.0.0.1:{target.port}/")
+    page = patient_http.get(f"http://127.0.0.1:{target.port}/")
     assert page.status_code == 200
     assert page.headers["x-frame-options"] == "DENY"
-    assert httpx.get(f"{target.url}/health").json() is True
+    assert patient_http.get(f"{target.url}/health").json() is True
 
 
 @pytest.mark.parametrize("host", ["attacker.example", "attacker.example:{port}", "127.0.0.1", "127.0.0.1:1", ""])
 def test_a_name_that_was_rebound_to_this_machine_is_refused(target: ServerTarget, host: str) -> None:
     headers = {"Host": host.format(port=target.port), "Authorization": basic(target.auth_string)}
-    assert httpx.get(f"{target.url}/admin/version", headers=headers).status_code == 403
+    assert patient_http.get(f"{target.url}/admin/version", headers=headers).status_code == 403
 
 
 def test_events_and_logs_are_closed_to_whoever_lacks_the_password(target: ServerTarget) -> None:

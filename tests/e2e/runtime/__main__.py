@@ -12,6 +12,7 @@ import signal
 import sys
 
 from tests.e2e.runtime.ends import (
+    ENDS_WITHIN_SECONDS,
     Ended,
     end_serve,
     end_serve_with_runs,
@@ -55,7 +56,7 @@ def _ends(count: int) -> bool:
             else:
                 shown = end_serve(place, moment, number)
             found.append(_shown(shown))
-    return _sum("ends of roas serve within 10 s that left nothing", found)
+    return _sum(f"ends of roas serve within {ENDS_WITHIN_SECONDS:g} s that left nothing", found)
 
 
 def _watches(count: int, *, warm: bool) -> bool:

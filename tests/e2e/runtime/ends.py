@@ -23,7 +23,7 @@ from tests.support.prefect_server import ask
 # A shell lets what it starts in the background ignore an interrupt.
 ROAS = ["env", "--default-signal=INT,TERM", sys.executable, "-P", "-c", "from cli.entry import main; main()"]
 ROOT = Path(__file__).parents[3]
-ENDS_WITHIN_SECONDS = 10.0
+ENDS_WITHIN_SECONDS = 60.0
 GONE_WITHIN_SECONDS = 60.0
 """What runs for a killed command gets SIGTERM, and SIGKILL after 10 s. A server ends once it has made its database."""
 

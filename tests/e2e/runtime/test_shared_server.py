@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.runtime.conftest import WarmUser, eventually, is_gone
+from tests.support import patient_http
 from tests.support.ports import free_port
 from tests.support.prefect_server import copy_database
 
@@ -105,7 +106,7 @@ def test_server_stays_while_a_command_uses_it_and_ends_when_that_is_killed(comma
         left = commands.server()
         with pytest.raises(AssertionError):
             eventually(lambda: is_gone(left), "it ends", within=8)
-        assert httpx.get(f"{address}/admin/version").status_code == httpx.codes.UNAUTHORIZED
+        assert patient_http.get(f"{address}/admin/version").status_code == httpx.codes.UNAUTHORIZED
         running.kill()
         eventually(lambda: is_gone(left), "it ends")
 

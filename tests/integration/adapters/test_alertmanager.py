@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
+from tests.support import patient_http
 from tests.support.alertmanager_server import (
     FOLDER,
     POLL_SECONDS,
@@ -73,7 +73,7 @@ def test_each_kind_of_receiver_gets_the_summary_and_the_link(name: str, tmp_path
     ):
         said = {"summary": "The exporter does not answer.", "runbook_url": "https://ops.example/runbook#the-exporter"}
         labels = {"alertname": "RoasExporterGone", "severity": "critical", "about": "system"}
-        httpx.post(f"{manager}/api/v2/alerts", json=[{"labels": labels, "annotations": said}]).raise_for_status()
+        patient_http.post(f"{manager}/api/v2/alerts", json=[{"labels": labels, "annotations": said}]).raise_for_status()
         post = str(received.wait_for("The exporter does not answer."))
         assert "https://ops.example/runbook#the-exporter" in post
         assert "critical" in post
@@ -92,7 +92,7 @@ def test_an_alert_that_a_worse_one_of_its_environment_explains_is_not_sent(tmp_p
                 ("RoasWatchSilent", "warning", "dev"),
             )
         ]
-        httpx.post(f"{manager}/api/v2/alerts", json=sent).raise_for_status()
+        patient_http.post(f"{manager}/api/v2/alerts", json=sent).raise_for_status()
         assert received.wait_for('"dev"')["groupLabels"] == {"environment": "dev"}
         prod = received.wait_for('"prod"')
         assert [one["labels"]["alertname"] for one in prod["alerts"]] == ["RoasCollectionSilent"]
@@ -190,7 +190,7 @@ def _prometheus(folder: Path, manager: str) -> Iterator[tuple[PrometheusForTests
 
 def _known(manager: str) -> dict[str, list[str]]:
     """The receivers of each alert that Alertmanager knows, by its name."""
-    alerts = httpx.get(f"{manager}/api/v2/alerts").json()
+    alerts = patient_http.get(f"{manager}/api/v2/alerts").json()
     return {one["labels"]["alertname"]: [to["name"] for to in one["receivers"]] for one in alerts}
 
 

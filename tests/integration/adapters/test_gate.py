@@ -126,7 +126,10 @@ async def test_an_expression_that_takes_all_memory_costs_no_other() -> None:
     for name in "cdef":
         doubled = "+".join([f"{name}[0]"] * 10)
         greedy += f".map({name}, [{doubled}])"
-    policies = [GatePolicy(name="greedy", expression=greedy + " == []"), GatePolicy(name="small", expression="true")]
+    policies = [
+        GatePolicy(name="greedy", expression=greedy + " == []", timeout_seconds=300),
+        GatePolicy(name="small", expression="true", timeout_seconds=300),
+    ]
     found = await judge_expressions(policies, DOCUMENT)
     assert found["greedy"].met is None
     assert "memory" in found["greedy"].reason

@@ -13,7 +13,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -44,6 +43,7 @@ from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation
+from tests.support import patient_http
 from tests.support.store_rows import put_alerts, put_needs, put_score, put_usual
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -495,7 +495,7 @@ def test_waits_of_writers_are_shown(stores: Stores, url: str) -> None:
 def test_a_store_that_cannot_be_read_is_reported_and_the_others_are_shown(
     stores: Stores, settings: Settings, url: str
 ) -> None:
-    assert httpx.get(url.replace("metrics", "healthz")).text == "ok\n"
+    assert patient_http.get(url.replace("metrics", "healthz")).text == "ok\n"
     stores.operations.begin(START)
     stores.databases["monitoring"].close()
     settings.store_path("monitoring").write_bytes(b"no database at all" * 1000)
@@ -528,23 +528,23 @@ def test_a_cache_is_shown_only_where_there_is_one(stores: Stores, settings: Sett
 def test_promtool_finds_nothing_to_say_about_any_metric(stores: Stores, url: str) -> None:
     _fill(stores)
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=httpx.get(url).text, capture_output=True, text=True, check=False
+        ["promtool", "check", "metrics"], input=patient_http.get(url).text, capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 def test_open_metrics_are_spoken_to_those_who_ask(stores: Stores, url: str) -> None:
     _fill(stores)
-    answer = httpx.get(url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    answer = patient_http.get(url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
 
 
 def test_other_paths_say_what_there_is(url: str) -> None:
-    answer = httpx.get(url.replace("/metrics", "/"))
+    answer = patient_http.get(url.replace("/metrics", "/"))
     assert answer.status_code == 404
     assert "/metrics" in answer.text
-    assert httpx.head(url).content == b""
+    assert patient_http.head(url).content == b""
 
 
 def test_a_port_in_use_is_reported_with_what_to_try(stores: Stores, settings: Settings) -> None:
@@ -583,7 +583,7 @@ def test_a_signal_ends_it_cleanly(settings: Settings, number: signal.Signals) ->
     ) as process:
         assert process.stdout is not None
         line = next(line for line in process.stdout if line.startswith("serving metrics on "))
-        assert "roas_build_info" in httpx.get(line.split()[-1]).text
+        assert "roas_build_info" in patient_http.get(line.split()[-1]).text
         process.send_signal(number)
         rest, wrong = process.communicate(timeout=300)
     assert process.returncode == 0, wrong
@@ -616,7 +616,7 @@ def _metric(service: str, name: str, value: float, at: datetime) -> Metric:
 
 
 def _scrape(url: str) -> dict[str, float]:
-    answer = httpx.get(url)
+    answer = patient_http.get(url)
     assert answer.status_code == 200
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(answer.text):

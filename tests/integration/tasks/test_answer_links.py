@@ -22,6 +22,7 @@ from core.notifications.answers import AnswerAction, AnswerToken, sign
 from flows.recovery.answer import AnswerDesk
 from models.recovery import Ticket, TicketState
 from tasks.runtime.stores import open_stores
+from tests.support import patient_http
 from tests.support.recorded_errors import error_of_web
 
 NOW = datetime.now(UTC)
@@ -88,7 +89,7 @@ def state() -> TicketState:
 def test_opening_a_link_shows_what_it_does_and_does_nothing(server: str, data: Path) -> None:
     token = link(data)
     for _ in range(3):
-        page = httpx.get(server + token)
+        page = patient_http.get(server + token)
         assert page.status_code == 200
     assert "web &lt;b&gt;fails&lt;/b&gt;. Ticket tic-1 and its error are recorded as resolved by hand." in page.text
     assert '<form method="post">' in page.text
@@ -100,7 +101,7 @@ def test_opening_a_link_shows_what_it_does_and_does_nothing(server: str, data: P
 
 def test_the_button_answers_once_and_the_record_names_the_channel(server: str, data: Path) -> None:
     token = link(data)
-    done = httpx.post(server + token, data={"note": "replaced the password=hunter2hunter2"})
+    done = patient_http.post(server + token, data={"note": "replaced the password=hunter2hunter2"})
     assert done.status_code == 200
     assert "tic-1 and error err-1 are resolved" in done.text
     ticket = open_stores().tickets.get("tic-1")
@@ -109,14 +110,16 @@ def test_the_button_answers_once_and_the_record_names_the_channel(server: str, d
     assert (entry.by, entry.actor.claimed) == ("link in discord-webhook/operations",) * 2
     assert "replaced the password" in entry.what
     assert "hunter2" not in entry.what
-    assert httpx.get(server + token).status_code == 410
-    assert "was used already" in httpx.post(server + token).text
+    assert patient_http.get(server + token).status_code == 410
+    assert "was used already" in patient_http.post(server + token).text
 
 
 def test_of_many_presses_at_once_one_counts(server: str, data: Path) -> None:
     token = link(data, AnswerAction.ACKNOWLEDGE)
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: httpx.post(server + token, data={"note": "seen"}).status_code, range(6)))
+        answers = list(
+            pool.map(lambda _: patient_http.post(server + token, data={"note": "seen"}).status_code, range(6))
+        )
     assert sorted(set(answers) - {429}) == [200, 410]
     assert answers.count(200) == 1
     ticket = open_stores().tickets.get("tic-1")
@@ -125,7 +128,7 @@ def test_of_many_presses_at_once_one_counts(server: str, data: Path) -> None:
 
 
 def test_a_pause_is_of_the_service_and_ends_after_an_hour(server: str, data: Path) -> None:
-    assert httpx.post(server + link(data, AnswerAction.PAUSE)).status_code == 200
+    assert patient_http.post(server + link(data, AnswerAction.PAUSE)).status_code == 200
     (pause,) = open_stores().pauses.active(datetime.now(UTC))
     assert (pause.environment, pause.service, pause.by) == ("shop", "web", "link in discord-webhook/operations")
     assert pause.until is not None
@@ -137,16 +140,16 @@ def test_links_that_are_forged_expired_or_of_no_ticket_do_nothing(server: str, d
     expired = link(data, expires_at=NOW - timedelta(seconds=1))
     of_no_ticket = link(data, ticket_id="tic-9")
     for token in (forged, expired, of_no_ticket, link(data)[:-1]):
-        assert httpx.get(server + token).status_code == 410
-        assert httpx.post(server + token).status_code == 410
+        assert patient_http.get(server + token).status_code == 410
+        assert patient_http.post(server + token).status_code == 410
     assert state() is TicketState.OPEN
 
 
 def test_other_paths_methods_and_sizes_are_refused(server: str, data: Path) -> None:
-    assert httpx.get(server.removesuffix("answer/")).status_code == 404
-    assert httpx.get(server).status_code == 404
+    assert patient_http.get(server.removesuffix("answer/")).status_code == 404
+    assert patient_http.get(server).status_code == 404
     assert httpx.put(server + link(data)).status_code == 501
-    assert httpx.post(server + link(data), content=b"x" * 10_000).status_code == 413
+    assert patient_http.post(server + link(data), content=b"x" * 10_000).status_code == 413
     assert state() is TicketState.OPEN
 
 
@@ -166,23 +169,23 @@ class TestWithALimit:
 
     def test_requests_without_a_valid_link_do_not_shut_out_the_one_who_has_it(self, server: str, data: Path) -> None:
         used, expired = link(data, AnswerAction.ACKNOWLEDGE), link(data, expires_at=NOW - timedelta(seconds=1))
-        assert httpx.post(server + used).status_code == 200
+        assert patient_http.post(server + used).status_code == 200
         for text in ("x", used, expired):
-            assert {httpx.get(server + text).status_code for _ in range(25)} == {410}
+            assert {patient_http.get(server + text).status_code for _ in range(25)} == {410}
         token = link(data)
-        assert httpx.get(server + token).status_code == 200
-        assert httpx.post(server + token, data={"note": "mended"}).status_code == 200
+        assert patient_http.get(server + token).status_code == 200
+        assert patient_http.post(server + token, data={"note": "mended"}).status_code == 200
         assert state() is TicketState.RESOLVED
 
     def test_a_link_opened_too_often_leaves_the_others(self, server: str, data: Path) -> None:
         often, other = link(data), link(data)
-        assert [httpx.get(server + often).status_code for _ in range(4)][-1] == 429
-        assert httpx.get(server + other).status_code == 200
+        assert [patient_http.get(server + often).status_code for _ in range(4)][-1] == 429
+        assert patient_http.get(server + other).status_code == 200
 
     def test_more_requests_wait_a_minute(self, server: str, data: Path) -> None:
         token = link(data)
-        assert [httpx.get(server + token).status_code for _ in range(4)] == [200, 200, 200, 429]
-        assert httpx.post(server + token).headers["retry-after"] == "60"
+        assert [patient_http.get(server + token).status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert patient_http.post(server + token).headers["retry-after"] == "60"
         assert state() is TicketState.OPEN
 
 
@@ -213,6 +216,6 @@ def test_a_client_that_hangs_up_or_sends_slowly_is_dropped_without_a_traceback(
     with socket.create_connection((host, port), timeout=20) as gone:
         gone.sendall(head)
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    assert httpx.get(server + link(data)).status_code == 200
+    assert patient_http.get(server + link(data)).status_code == 200
     assert state() is TicketState.OPEN
     assert "Traceback" not in capfd.readouterr().err
