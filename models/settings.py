@@ -101,8 +101,8 @@ class Settings(BaseModel):
     keep_failed_days: float = Field(default=360, gt=0, le=_CENTURY, description="How long operations that failed stay.")
     keep_files: bool = Field(
         default=True,
-        description="Whether releases keep sealed copies of small configuration and secret files, so that a rollback "
-        "mounts what was proven; off: it mounts the files as they are then.",
+        description="Whether releases keep, sealed, the values of their variables and small configuration and secret "
+        "files, so that a rollback uses what was proven; off: it uses values and files as they are then.",
     )
     keep_runs_days: float = Field(
         default=30, gt=0, le=_CENTURY, description="How long Prefect's record of a run stays."

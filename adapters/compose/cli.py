@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from adapters.compose.declared_secrets import concealed_values
+from adapters.compose.declared_secrets import concealed_in, concealed_values
 from adapters.compose.failures import compose_failure, unusable_file, warnings
 from adapters.compose.parsing import (
     injected_files,
@@ -29,6 +29,7 @@ from adapters.compose.traits import recognised, service_traits
 from adapters.compose.variables import plain_env_files, variables_of
 from adapters.git.places import current_checkout
 from adapters.host.private_files import check_regular, read_regular
+from core.deployment.release import VALUES
 from core.errors.redact import Redactor
 from models.adoption import ServiceTraits
 from models.compose import Application, ComposeVariable, InjectedFile, NetworkPlace
@@ -57,7 +58,9 @@ class ComposeCli:
     ) -> None:
         self._environment = environment
         self._variables = dict(variables)
-        self._template = None if document is None else dict(document)
+        # Compose would fill in variables of the values, too.
+        self._template = None if document is None else {key: one for key, one in document.items() if key != VALUES}
+        self._concealed = frozenset[str]() if document is None else concealed_in(environment, document)
 
     def version(self) -> str:
         """The version of Compose, such as 2.26.1; a program of its own that has not changed is asked once."""
@@ -232,7 +235,7 @@ class ComposeCli:
         return out, err
 
     def _redactor(self) -> Redactor:
-        return Redactor(concealed_values(self._environment))
+        return Redactor(concealed_values(self._environment) | self._concealed)
 
     def _project(self, files: Sequence[str]) -> list[str]:
         named = self._environment

@@ -8,6 +8,7 @@ from contextlib import suppress
 from glob import escape
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from dotenv.main import DotEnv
 
@@ -15,6 +16,7 @@ from adapters.compose.sources import read_sources
 from adapters.compose.variables import CONTROL_PLANE_SECRETS, decrypted_variables, secret_values, variables_of
 from adapters.host.kept_files import copies_folder
 from adapters.host.private_files import read_regular
+from core.deployment.release import VALUES
 from core.errors.declared_secrets import DeclaredSecrets, declared_secrets, fill_in_variables, secrets_of_file
 from core.errors.redact import secrets_among
 from models.environments import Environment
@@ -38,6 +40,15 @@ def concealed_values(environment: Environment) -> frozenset[str]:
     files, values = _read(environment)
     _kept[key] = _signature(files, environment), files, values
     return values
+
+
+def concealed_in(environment: Environment, document: Mapping[str, Any]) -> frozenset[str]:
+    """Every value that must be redacted of a release's document that carries the values of its variables."""
+    if (values := document.get(VALUES)) is None:
+        return frozenset()
+    declared = {values.get(secret.name, "") for secret in environment.secrets}
+    found = {*declared, *declared_secrets(document, values).values, *secrets_among(values.items())}
+    return frozenset(found - {""})
 
 
 def _read(environment: Environment) -> tuple[tuple[Path, ...], frozenset[str]]:
@@ -70,7 +81,8 @@ def _of_files(
         for text in (*_texts(name, folders, read), *_texts(Path(name).name, kept, read)):
             values.update(secrets_of_file(text, whole=is_secret))
     for name in declared.env_files:
-        for text in _texts(name, folders, read):
+        kept = [one.parent for one in copies.glob(f"*/{escape(Path(name).name)}")]
+        for text in (*_texts(name, folders, read), *_texts(Path(name).name, kept, read)):
             pairs = DotEnv(None, StringIO(text), interpolate=False).parse()
             values.update(secrets_among([(name, fill_in_variables(value or "", known)) for name, value in pairs]))
     return values

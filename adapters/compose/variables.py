@@ -16,6 +16,7 @@ from dotenv.variables import parse_variables
 from adapters.compose.encrypted import decrypt, is_encrypted, refuse_reserved
 from adapters.compose.sources import read_sources, variables_in
 from adapters.host.private_files import MIB, read_regular
+from core.deployment.release import VALUES
 from models.environments import Environment, Secret
 from models.failures import EnvironmentFileError
 
@@ -65,7 +66,7 @@ def process_environment(
     line it also sees those that the Compose files (or the release's `document`) name, as with `docker compose`; in a
     worker's run it does not, since a worker's variables are not its user's, and neither with files of a source, whose
     authors are not on this machine. Secrets for the source itself are left out. None overrides the environment's files,
-    project, profiles or engine.
+    project, profiles or engine. The values that a release's document carries override all others.
     """
     allowed = _declared(environment)
     of_source = frozenset(environment.source.secrets if environment.source else ())
@@ -79,7 +80,8 @@ def process_environment(
         and not _is_withheld(name, environment, variables)
     }
     secrets = {name: value for name, value in secret_values(environment).items() if name not in of_source}
-    return {**decrypted_variables(environment, given), **given, **secrets, "DOCKER_HOST": environment.engine}
+    kept = (document or {}).get(VALUES) or {}
+    return {**decrypted_variables(environment, given), **given, **secrets, **kept, "DOCKER_HOST": environment.engine}
 
 
 def decrypted_variables(environment: Environment, variables: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Build releases, compare them, and plan the rollback of a start.
 
 A release is a template: the merged Compose configuration with unresolved variables and without their values. Literals
-that look like secrets are replaced by a placeholder, and taken from the current files when it is applied again.
+that look like secrets are replaced by a placeholder. Values lie sealed beside it; without them those of the current
+files are used when it is applied again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _NO_CONTEXT = "/dev/null"
 """Nothing can be built from it."""
 
 _VARIABLE = re.compile(r"\$\{?(\w+)")
+
+VALUES = "x-roas-values"
+"""In a document that is about to be applied: the values of its variables. It stays in memory."""
 
 Document = dict[str, Any]
 Place = tuple[str | int, ...]
@@ -83,12 +87,53 @@ def held_out(template: Document) -> dict[str, Place]:
 
 def variable_files(template: Document) -> tuple[str, ...]:
     """The files of variables that services of a template name; it holds none of their values."""
-    found: set[str] = set()
-    for service in (template.get("services") or {}).values():
-        named = service.get("env_file") or ()
-        for one in [named] if isinstance(named, str | dict) else named:
-            found.add(str(one.get("path")) if isinstance(one, dict) else str(one))
-    return tuple(sorted(found))
+    services = (template.get("services") or {}).values()
+    return tuple(sorted({str(one["path"]) for service in services for one in _env_files(service)}))
+
+
+def _env_files(service: Mapping[str, Any]) -> list[dict[str, Any]]:
+    named = service.get("env_file") or ()
+    entries = [named] if isinstance(named, str | dict) else named
+    return [one if isinstance(one, dict) else {"path": one} for one in entries]
+
+
+def injected_variables(template: Document) -> frozenset[str]:
+    """The names of the variables whose values Compose copies into containers as files."""
+    sections = [*(template.get("configs") or {}).values(), *(template.get("secrets") or {}).values()]
+    return frozenset(str(one["environment"]) for one in sections if one and one.get("environment"))
+
+
+def literals_of(template: Document, now: Document) -> dict[str, str]:
+    """What a configuration has in the places whose values a template does not hold, by their names."""
+    found = {name: value_at(now, place) for name, place in held_out(template).items()}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def with_values(document: Document, variables: Mapping[str, str], files: Mapping[str, str]) -> Document:
+    """The document with the values of its variables, and other files in place of its files of variables."""
+    whole = copy.deepcopy(document)
+    for service in (whole.get("services") or {}).values():
+        if entries := _env_files(service):
+            service["env_file"] = [one | {"path": files.get(str(one["path"]), one["path"])} for one in entries]
+    return whole | {VALUES: dict(variables)}
+
+
+def services_of_values(template: Document, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Which of these variables, files of variables and held-out literals the services of a template use."""
+    found = {}
+    for service, body in (template.get("services") or {}).items():
+        own = {"services": {service: body}}
+        used = {*variables_in(own), *variable_files(own), *held_out(own)}
+        if mine := tuple(name for name in names if name in used):
+            found[service] = mine
+    return found
+
+
+def values_in_words(names: Sequence[str]) -> str:
+    """Which values are those that a release kept, as a sentence; empty where none is."""
+    if not names:
+        return ""
+    return f"values that the release kept are used, of {', '.join(names)}; the next start uses the ones set then"
 
 
 def without_images(template: Document) -> Document:
@@ -97,22 +142,20 @@ def without_images(template: Document) -> Document:
     return {**template, "services": {name: {**one, "image": ""} for name, one in services.items()}}
 
 
-def fill_in(kept: Document, now: Document) -> Document:
-    """Fill the placeholders of a template from the current configuration.
+def fill_in(kept: Document, literals: Mapping[str, str]) -> Document:
+    """Fill the placeholders of a template with these values, by the names that `held_out` gives.
 
     Raises:
-        ReleaseError: A placeholder has no counterpart there.
+        ReleaseError: One has no value.
     """
     whole = copy.deepcopy(kept)
-    for place, text in list(_leaves(whole)):
-        if text == HELD_OUT:
-            value = value_at(now, place)
-            if not isinstance(value, str):
-                raise ReleaseError(
-                    f"The release needs {'.'.join(map(str, place))}, which the Compose files no longer have;",
-                    advice="write it there again, or name an older release.",
-                )
-            _put(whole, place, value)
+    for name, place in held_out(kept).items():
+        if name not in literals:
+            raise ReleaseError(
+                f"The release needs {name}, which the Compose files no longer have;",
+                advice="write it there again, or name an older release.",
+            )
+        _put(whole, place, literals[name])
     return whole
 
 

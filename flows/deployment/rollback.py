@@ -17,6 +17,7 @@ from core.deployment.hooks import proof_of_rollback, proves_data
 from core.deployment.kept_files import copied_by, copies_by_service, copies_in_words, with_mounted_copies
 from core.deployment.plan import plan, stop_waves
 from core.deployment.release import (
+    VALUES,
     Document,
     Leftovers,
     PreDeployState,
@@ -24,6 +25,7 @@ from core.deployment.release import (
     beyond,
     differences,
     is_there,
+    values_in_words,
 )
 from core.deployment.update import part_of
 from flows.deployment.execute import keep_proven, start_in_order, verify
@@ -98,9 +100,9 @@ async def rollback(
 ) -> OperationResult:
     """Bring an environment back to a proven release: the named one, or the newest that is not what runs now.
 
-    It is recorded as a start of that release. Volumes are left alone, unless its data is put back too; variables are
-    used as they are now. Configuration files that differ are mounted from the release's copies; those on disk stay as
-    they are, and the next start mounts them. One that fails is undone like any start.
+    It is recorded as a start of that release. Volumes are left alone, unless its data is put back too. Values of
+    variables, secrets and configuration files that differ now are those that the release kept; what is on disk stays as
+    it is, and the next start uses it. One that fails is undone like any start.
 
     Raises:
         NotFoundError: There is no such release, or no snapshot of its data.
@@ -135,7 +137,7 @@ async def rollback(
         runs = await check_after_rollback(recorder, declared, released)
         changed = data is None and await may_have_changed_data(declared, wanted)
         proof = proof_of_rollback(len(starts), declared.hooks, runs, data_changed=changed)
-        proof = "; ".join(filter(None, (proof, recorder.facts.get("mounted_copies"))))
+        proof = "; ".join((proof, *_kept_in_words(recorder)))
         proof = f"release {wanted.release_id} serves again: {proof}"
         if failed := next((one for one in runs if not one.ok and not one.warns), None):
             raise StartFailedError(
@@ -243,7 +245,8 @@ class StartRollback:
             return
         environment, (application, found, release) = await recorder.load(), self.armed
         await recorder.begin_rollback(error)
-        recorder.facts.pop("mounted_copies", None)
+        for fact in ("kept_values", "mounted_copies"):
+            recorder.facts.pop(fact, None)
         await settle_replacements(recorder, environment, application, back=True)
         if release is None:
             recorder.facts["undone"] = await _take_back(recorder, environment, application, found)
@@ -277,10 +280,15 @@ class StartRollback:
             proof = proof_of_rollback(
                 len(starts), environment.hooks, runs, data_changed=bool(recorder.facts.get("data"))
             )
-            proof = "; ".join(filter(None, (proof, recorder.facts.get("mounted_copies"))))
+            proof = "; ".join((proof, *_kept_in_words(recorder)))
             recorder.facts["undone"] = f"{back}: {proof}"
             recorder.facts["data_proven"] = proves_data(runs, recorder.facts.get("hooks_begun") or ())
         log.warning("rollback: %s", recorder.facts["undone"])
+
+
+def _kept_in_words(recorder: OperationRecorder) -> tuple[str, ...]:
+    """What is in use that the release kept, and that is otherwise now."""
+    return tuple(recorder.facts[fact] for fact in ("kept_values", "mounted_copies") if fact in recorder.facts)
 
 
 async def _changed_values(recorder: OperationRecorder, environment: Environment, release: Release) -> tuple[str, ...]:
@@ -324,9 +332,9 @@ async def apply_release(
 ) -> tuple[Application, tuple[ServiceStart, ...], HealthReport]:
     """Bring a release back: its configuration and its images, started in order and proven like any start.
 
-    Volumes are left alone, and variables are what they are now. Files that differ now are mounted from the release's
-    copies. With `one_by_one` Compose replaces the services that differ one after the other, so that versions before
-    2.29.7 replace none of their dependants.
+    Volumes are left alone. Values and files that differ now are those that the release kept, if it kept them. With
+    `one_by_one` Compose replaces the services that differ one after the other, so that versions before 2.29.7 replace
+    none of their dependants.
 
     Raises:
         ReleaseError: An image of the release is gone and no registry has it, or a value it needs is gone.
@@ -335,10 +343,15 @@ async def apply_release(
     release = await fetch_release_images(environment, release)
     document = await release_document(environment, release)
     application = await read_released(environment, document)
-    recorder.facts.pop("mounted_copies", None)
-    if copied := copies_in_words(copied_by(document)):
-        log.warning("%s", copied)
-        recorder.facts["mounted_copies"] = copied
+    values = await _changed_values(recorder, environment, release) if VALUES in document else ()
+    for fact, said in (
+        ("kept_values", values_in_words(values)),
+        ("mounted_copies", copies_in_words(copied_by(document))),
+    ):
+        recorder.facts.pop(fact, None)
+        if said:
+            log.warning("%s", said)
+            recorder.facts[fact] = said
     if one_by_one:
         images = {one.image: release.images.get(name, "") for name, one in application.services.items()}
         seen = await inspect_application(environment)

@@ -50,7 +50,6 @@ from tasks.deployment.images import fetch_images, image_names, keep_equal_images
 from tasks.deployment.operations import record_validation
 from tasks.deployment.proxies import answers_through, prove_through
 from tasks.deployment.proxy_trials import refuse_lost_routes
-from tasks.deployment.release import changed_variables
 from tasks.deployment.services import (
     NO_FETCH,
     PlannedStart,
@@ -237,7 +236,6 @@ class Startup:
         earlier = recorder.reported(FOUND)
         before, release = found_by(earlier) if earlier else found, releases[0] if releases else None
         self._found = (before, release)
-        await self._warn_of_variables(environment, release)
         return planned
 
     def _refuse_other_volumes(self, environment: Environment, plan: Plan) -> None:
@@ -257,15 +255,6 @@ class Startup:
         raise BadInputError(
             f"{'; '.join(moved)}. A renamed volume is a new one, so nothing was touched;", advice=f"{advice}."
         )
-
-    async def _warn_of_variables(self, environment: Environment, release: Release | None) -> None:
-        if release is not None and (values := await changed_variables(environment, release)):
-            log.warning(
-                "%s changed since release %s. Releases keep no values, so `roas rollback` would use the new ones; "
-                "keep the old ones until this has proven itself",
-                ", ".join(values),
-                release.release_id,
-            )
 
     async def _fetch(self, environment: Environment, facts: Facts, planned: PlannedStart) -> Plan:
         """Pull and build first, while nothing that runs is touched, and plan again with the images that came."""

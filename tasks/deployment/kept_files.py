@@ -16,6 +16,7 @@ from models.compose import Application, Plan
 from models.environments import Environment
 from models.records import Release
 from models.settings import current_settings
+from tasks.deployment.kept_values import values_digest
 from tasks.runtime.clients import engine_of
 from tasks.runtime.stores import open_stores
 
@@ -49,9 +50,9 @@ def keep_files(environment: Environment, application: Application, release: Rele
     """
     prints = Fingerprints(current_settings().data_dir)
     kept = _kept(environment)
-    if not _are_kept(environment):
-        kept.sweep_sealed((), at_once=not current_settings().keep_files)
-    else:
+    if not current_settings().keep_files:
+        kept.sweep_sealed((), at_once=True)
+    elif _are_kept(environment):
         for path, digest in release.files.items():
             if not is_file_of_host(path) or prints.is_of_checkout(Path(path)):
                 continue
@@ -78,7 +79,12 @@ def sweep_kept_files() -> None:
     data_dir, releases = current_settings().data_dir, open_stores().releases
     prints = Fingerprints(data_dir)
     for environment in kept_environments(data_dir):
-        KeptFiles(data_dir, environment, prints).sweep_sealed(releases.files(environment))
+        named = {
+            digest
+            for files, variables in releases.fingerprints(environment)
+            for digest in (*files.values(), *variables.values(), values_digest(prints, files, variables))
+        }
+        KeptFiles(data_dir, environment, prints).sweep_sealed(named)
 
 
 def with_lacking_copies(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
-from adapters.compose.variables import process_environment, variables_of
 from adapters.docker.containers import ContainerSnapshot
 from adapters.host.fingerprints import Fingerprints
 from adapters.host.kept_files import is_copy
@@ -21,16 +18,13 @@ from core.deployment.release import (
     Document,
     differences,
     fill_in,
-    held_out,
     is_there,
     kept_image,
+    literals_of,
     names_to_remove,
     pinned,
     to_go_back_to,
-    value_at,
-    variable_files,
     variables_in,
-    without_images,
 )
 from core.deployment.update import bare_digest
 from core.recovery.going_back import data_changed_since
@@ -44,6 +38,14 @@ from models.records import Release
 from models.settings import current_settings
 from tasks.deployment.images import build_fingerprint, injected_fingerprints
 from tasks.deployment.kept_files import files_to_mount, keep_files, kept_digests
+from tasks.deployment.kept_values import (
+    keep_values,
+    kept_values,
+    other_values,
+    unkept_values,
+    variables_now,
+    with_kept_values,
+)
 from tasks.deployment.source import source_of_checkout
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
@@ -86,7 +88,7 @@ async def inspect_release(
         images = {one.service: one.image_id for one in container_states}
         last = open_stores().releases.last(environment.name, proven=True)
         prints = Fingerprints(current_settings().data_dir)
-        known = _variables_now(environment)
+        known = variables_now(environment)
         # What containers mount of an earlier release is as it was then, whatever is on disk.
         copied = {path for one in container_states for path in one.copies}
         base = of or last
@@ -110,7 +112,10 @@ async def inspect_release(
             | {path: mounted[path] for path in copied if path in mounted}
             | _injected(environment, application, of)
             | _builds(application, images, of or last, builds or {}, is_of_files=of is None),
-            variables={name: prints.of(known[name]) for name in sorted(used) if name in known}
+            # Of an earlier release that kept its values the containers have these, whatever is set now.
+            variables=of.variables
+            if of is not None and kept_values(environment, of) is not None
+            else {name: prints.of(known[name]) for name in sorted(used) if name in known}
             | unkept_values(environment, template, prints),
             proven=True,
             reason="" if of is None else f"release {of.release_id} again",
@@ -121,47 +126,14 @@ async def inspect_release(
 
 @retry_read
 async def changed_variables(environment: Environment, release: Release) -> tuple[str, ...]:
-    """What has another value now than in a release, which keeps no values, so that applying it uses today's.
-
-    That are variables, files of variables, and literals of the Compose files that look like secrets. Variables in the
-    names of images do not count: a release brings its images back by id. Nor does what an earlier version of this
-    program kept no fingerprint of.
+    """What has another value now than in a release, as `other_values` finds it.
 
     Raises:
         EnvironmentFileError: A file of variables cannot be read.
         ComposeError: The Compose files cannot be read.
     """
 
-    def read() -> tuple[str, ...]:
-        known, prints = _variables_now(environment), Fingerprints(current_settings().data_dir)
-        used = variables_in(without_images(release.compose))
-        was = {name: value for name, value in sorted(release.variables.items()) if name in used}
-        unkept = unkept_values(environment, release.compose, prints)
-        others = {key: value for key, value in release.variables.items() if not key.isidentifier()}
-        return (
-            *(name for name, value in was.items() if name not in known or prints.of(known[name]) != value),
-            *(key for key, value in sorted(others.items()) if unkept.get(key) != value),
-        )
-
-    return await asyncio.to_thread(read)
-
-
-def unkept_values(environment: Environment, template: Document, prints: Fingerprints) -> dict[str, str]:
-    """Fingerprints of what a release names and does not hold: literals that look like secrets, files of variables."""
-    found: dict[str, str] = {}
-    if places := held_out(template):
-        now = compose_of(environment).without_values()
-        found = {
-            name: prints.of(value) for name, place in places.items() if isinstance(value := value_at(now, place), str)
-        }
-    for path in variable_files(template):
-        # One that is not there yet may hold values later.
-        found |= prints.of_file(Path(path)) or {path: ""}
-    return found
-
-
-def _variables_now(environment: Environment) -> dict[str, str]:
-    return variables_of(environment, process_environment(environment, os.environ))
+    return await asyncio.to_thread(other_values, environment, release)
 
 
 def _injected(environment: Environment, application: Application, of: Release | None) -> dict[str, str]:
@@ -202,13 +174,15 @@ async def keep_release(
 ) -> Release:
     """Keep what ran, unless it is what ran before; its images get a name, so that pruning leaves them.
 
-    Its mounted files are sealed, too, if they did not change since the operation began. Gives back the release under
-    which it is kept.
+    Its mounted files and its values are sealed, too, if they did not change since the operation began. Gives back the
+    release under which it is kept.
     """
 
     def keep() -> Release:
         kept = keep_it(open_stores())
         keep_files(environment, application, kept, began)
+        if current_settings().keep_files:
+            keep_values(environment, kept, began)
         return kept
 
     def keep_it(stores: Stores) -> Release:
@@ -398,7 +372,8 @@ async def fetch_release_images(environment: Environment, release: Release) -> Re
 async def release_document(environment: Environment, release: Release) -> Document:
     """The Compose configuration that brings a release back, with the very images it ran with.
 
-    Files that differ now from those that the release kept are mounted from its copies; those on disk stay as they are.
+    It has the values that the release kept. Files that differ now from those that it kept are mounted from its copies;
+    those on disk stay as they are.
 
     Raises:
         ReleaseError: An image of it is gone, or a value it needs is.
@@ -422,7 +397,11 @@ async def release_document(environment: Environment, release: Release) -> Docume
             # An earlier version of this program gave it another name. A full disk takes none, so one is not repeated.
             if engine.images.inspect(kept_image(image_id, owner)) is None:
                 engine.images.tag(image_id, kept_image(image_id, owner))
-        document = pinned(fill_in(release.compose, compose.template()), release.images, held, owner)
+        values = kept_values(environment, release)
+        literals = literals_of(release.compose, compose.template()) if values is None else values.literals
+        document = pinned(fill_in(release.compose, literals), release.images, held, owner)
+        if values is not None:
+            document = with_kept_values(environment, release, document, values)
         found = files_to_mount(environment, release)
         if found.lacking:
             log.warning("there is no copy to mount of %s, which is used as it is now", ", ".join(found.lacking))

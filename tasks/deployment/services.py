@@ -46,6 +46,7 @@ from models.validation import Facts
 from tasks.deployment.ahead import answers_ahead, compose_ahead
 from tasks.deployment.images import injected_fingerprints, read_images
 from tasks.deployment.kept_files import with_lacking_copies
+from tasks.deployment.kept_values import with_lacking_values
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.release_notes import read_release_notes
 from tasks.monitoring.events import ContainerWatch
@@ -250,6 +251,8 @@ def _plan(
     )
     if last is not None and changed:
         planned = with_lacking_copies(environment, application, planned, last, changed)
+    if last is not None and planned.changes:
+        planned = with_lacking_values(environment, planned, last)
     if unasked := unasked_probes(environment, application):
         planned = with_unasked_probes(planned, unasked)
     if options.update:

@@ -329,7 +329,8 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
 def _mounted_copies(operations: Sequence[Operation]) -> str:
     """What the last operation said of it that left a release behind; `operations` newest first."""
     last = next((one for one in operations if one.details.keys() & {"release", "rolled_back_to"}), None)
-    return "" if last is None else str(last.details.get("mounted_copies", ""))
+    said = [] if last is None else [last.details.get(fact) for fact in ("kept_values", "mounted_copies")]
+    return "; ".join(str(one) for one in said if one)
 
 
 def named_error(operation: Operation) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from weakref import WeakSet
 from prefect.context import FlowRunContext
 
 from adapters.compose.cli import ComposeCli
-from adapters.compose.declared_secrets import concealed_values
+from adapters.compose.declared_secrets import concealed_in, concealed_values
 from adapters.compose.known_applications import KnownApplications
 from adapters.compose.variables import process_environment
 from adapters.config import environments
@@ -52,6 +52,8 @@ def engine_of(environment: Environment) -> DockerEngine:
 def compose_of(environment: Environment, document: Mapping[str, Any] | None = None) -> ComposeCli:
     """Compose, with the variables and secrets this environment may see; of a release's document where one
     is given, else of the environment's files."""
+    if document is not None and (secrets := concealed_in(environment, document)):
+        engine_of(environment).conceal(secrets)
     return ComposeCli(environment, process_environment(environment, os.environ, document), document)
 
 

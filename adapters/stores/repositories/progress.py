@@ -192,10 +192,11 @@ class Releases(Repository):
             self._named(_releases.c.release_id, release_id, "release", "`roas releases` lists them.")
         )
 
-    def files(self, environment: str) -> frozenset[str]:
-        """The fingerprints of all mounted files that a kept release of an environment names."""
-        found = self._all(sa.select(_releases.c.files).where(_releases.c.environment == environment))
-        return frozenset(digest for row in found for digest in (row.files or {}).values())
+    def fingerprints(self, environment: str) -> list[tuple[dict[str, str], dict[str, str]]]:
+        """The fingerprints of the files, and of the variables, of each kept release of an environment."""
+        columns = (_releases.c.files, _releases.c.variables)
+        found = self._all(sa.select(*columns).where(_releases.c.environment == environment))
+        return [(row.files or {}, row.variables or {}) for row in found]
 
     def images(self) -> set[str]:
         """The ids of all images that a kept release of any environment ran with."""

@@ -22,6 +22,7 @@ from tasks.reporting.read import read_status
 from tasks.runtime.clients import engine_of, find_environment
 from tests.e2e.deployments.test_behind_a_proxy import answer
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
+from tests.e2e.flows.test_releases import releases
 from tests.support.fronts import IMAGE, build_image, fronted
 from tests.support.ports import free_port
 
@@ -261,3 +262,84 @@ async def test_files_of_configs_and_secrets_come_back_too(place: Place) -> None:
     assert printed == "secondsecond-secret-of-a-release"
     data = place.folder / "data"
     assert all(b"-secret-of-a-release" not in one.read_bytes() for one in data.rglob("*") if one.is_file())
+
+
+def with_values(place: Place, text: str) -> None:  # noqa: F811
+    """Declare a service with values in each place that Compose takes them from."""
+    place.declare(
+        well(
+            "base",
+            env_file="[app.env]",
+            environment=f"{{DB_PASSWORD: $DB_PASSWORD, API_TOKEN: {text}-literal-of-a-release}}",
+            secrets="[key]",
+        ),
+        env_files="[values.env]",
+    )
+    with (place.folder / "compose.yaml").open("a") as file:
+        file.write("secrets: {key: {environment: KEY}}\n")
+    (place.folder / "values.env").write_text(
+        f"DB_PASSWORD={text}$-password-of-a-release\nKEY={text}-key-of-a-release\n"
+    )
+    (place.folder / "app.env").write_text(f"MAIL_PASSWORD={text}-mail-of-a-release\n")
+
+
+def values(place: Place) -> set[str]:  # noqa: F811
+    """The stages whose values a container has."""
+    asked = "echo $DB_PASSWORD $API_TOKEN $MAIL_PASSWORD; cat /run/secrets/key"
+    command = ["docker", "exec", place.container("base"), "sh", "-c", asked]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert len(printed) == 4
+    assert printed[0].endswith("$-password-of-a-release")
+    return {one.partition("-")[0].removesuffix("$") for one in printed}
+
+
+async def test_values_of_a_release_come_back_by_hand_and_no_file_of_the_program_has_them(
+    place: Place,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for text in ("first", "second"):
+        with_values(place, text)
+        await startup("test")
+        assert values(place) == {text}
+    app = place.folder / "app.env"
+
+    with caplog.at_level(logging.WARNING):
+        result = await rollback("test")
+
+    assert values(place) == {"first"}
+    named = f"values that the release kept are used, of DB_PASSWORD, {app}, services.base.environment.API_TOKEN;"
+    assert named in result.reason
+    assert named in read_status("test")[0].mounted_copies
+    with place.stores() as stores:
+        newest, second, first = stores.releases.latest("test")
+    assert (newest.variables, newest.hashes) == (first.variables, first.hashes)
+    assert newest.variables != second.variables
+    # Forth and back again, and then with what is set now.
+    await rollback("test", release=second.release_id)
+    assert values(place) == {"second"}
+    await rollback("test", release=first.release_id)
+    assert values(place) == {"first"}
+    await startup("test")
+    assert values(place) == {"second"}
+    assert read_status("test")[0].mounted_copies == ""
+    data = place.folder / "data"
+    assert all(b"-of-a-release" not in one.read_bytes() for one in data.rglob("*") if one.is_file())
+    assert "-of-a-release" not in caplog.text
+
+
+async def test_without_values_a_plan_says_so_beforehand(
+    place: Place,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROAS_KEEP_FILES", "false")
+    with_values(place, "first")
+    await startup("test")
+    with_values(place, "second")
+
+    note = read_plan(find_environment("test")).of("base").note
+
+    (release,) = releases(place)
+    assert note == (
+        f"release {release.release_id} keeps no value of DB_PASSWORD, {place.folder}/app.env, "
+        "services.base.environment.API_TOKEN (ROAS_KEEP_FILES is off), so a rollback would use the one of then"
+    )

@@ -107,19 +107,20 @@ async def test_a_rollback_that_was_undoing_itself_goes_on_with_that(place: Place
 
 
 @pytest.mark.parametrize("moment", [("before", "found"), ("after", "found"), ("before", "proven", "base")])
-async def test_a_killed_rollback_that_is_resumed_mounts_the_file_of_its_release(
+async def test_a_killed_rollback_that_is_resumed_has_the_files_and_values_of_its_release(
     place: Place,  # noqa: F811
     moment: tuple[str, ...],
 ) -> None:
     file = place.folder / "motd"
-    place.declare(well("base", volumes="['./motd:/etc/motd:ro']"))
+    place.declare(well("base", volumes="['./motd:/etc/motd:ro']", env_file="[app.env]"))
     for text in ("one", "two"):
         file.write_text(text)
+        (place.folder / "app.env").write_text(f"PASSWORD={text}-password\n")
         await startup("test")
     killed_flow("rollback", {"environment": "test"}, *moment)
 
     await rollback("test", deployment_id=last(place).deployment_id)
 
-    command = ["docker", "exec", place.container("base"), "cat", "/etc/motd"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "one"
+    command = ["docker", "exec", place.container("base"), "sh", "-c", "cat /etc/motd; echo $PASSWORD"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "oneone-password\n"
     assert file.read_text() == "two"

@@ -10,7 +10,8 @@ import pytest
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.release import HELD_OUT, replace_secrets, variables_in
 from models.records import Release
-from tasks.deployment.release import changed_variables, unkept_values
+from tasks.deployment.kept_values import unkept_values
+from tasks.deployment.release import changed_variables
 from tasks.runtime.clients import compose_of, find_environment, redactor_of
 
 PASSWORD = "services.app.environment.DB_PASSWORD"
