@@ -78,10 +78,16 @@ def refusal(
     if any(re.search(one, text) for one in says_nothing):
         return ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    text = "\n".join(lines)
     # What stands before it, such as the time, differs each time.
-    found = (line[match.start() :] for one in check.reasons for line in lines if (match := re.search(one, line)))
-    why = next(found, lines[-1])
+    found = (match for one in check.reasons if (match := re.search(one, text, re.MULTILINE)))
+    first = next(found, None)
+    why = lines[-1] if first is None else ": ".join(_whole_lines(text, first).splitlines())
     return "" if mounted is not None and _lacks_other_file(why, mounted) else why[:_LONGEST]
+
+
+def _whole_lines(text: str, found: re.Match[str]) -> str:
+    return text[found.start() : found.end()] + text[found.end() :].partition("\n")[0]
 
 
 def _lacks_other_file(why: str, mounted: Collection[str]) -> bool:

@@ -30,6 +30,12 @@ CHECKS = {one.id: one.configuration for one in shipped_programs() if one.configu
         ),
         ("caddy", "caddy run --adapter caddyfile --config /etc/site.conf", ""),
         ("prometheus", "/bin/prometheus --config.file=/etc/p.yml --web.x", "promtool check config /etc/p.yml"),
+        (
+            "redis",
+            "docker-entrypoint.sh redis-server /conf/redis.conf --appendonly yes",
+            "redis-server /conf/redis.conf --port ends-here",
+        ),
+        ("redis", "redis-server --appendonly yes", ""),
         ("postgresql", "docker-entrypoint.sh postgres", ""),
         (
             "postgresql",
@@ -81,6 +87,17 @@ NGINX = 'nginx: [emerg] unknown directive "lsten" in /etc/nginx/nginx.conf:7\nng
             ),
             'unrecognized configuration parameter "x"',
         ),
+        (
+            "redis",
+            1,
+            (
+                "*** FATAL CONFIG FILE ERROR (Redis 8.0.2) ***\nReading the configuration file, at line 1\n"
+                ">>> 'maxmemory 12xx'\nargument must be a memory value\n"
+            ),
+            ">>> 'maxmemory 12xx': argument must be a memory value",
+        ),
+        ("redis", 1, ">>> 'port \"ends-here\"'\nargument couldn't be parsed into an integer", ""),
+        ("mariadb", 7, "2026 0 [ERROR] mariadbd: unknown variable 'a=1'\n2026 0 [ERROR] Aborting", "[ERROR] mariadbd:"),
         ("haproxy", 1, "[NOTICE] (1) : version 3\n[ALERT] (1) : parsing [/h.cfg:3] : no", "[ALERT] (1) : parsing"),
         ("haproxy", 1, "[ALERT] (1) : config : [/h.cfg:9] : could not resolve address 'web'.", ""),
         ("caddy", 1, "{}\nError: adapting config using caddyfile: unrecognized directive: x", "Error: adapting"),
