@@ -82,7 +82,7 @@ def refusal(
     # What stands before it, such as the time, differs each time.
     found = (match for one in check.reasons if (match := re.search(one, text, re.MULTILINE)))
     first = next(found, None)
-    why = lines[-1] if first is None else ": ".join(_whole_lines(text, first).splitlines())
+    why = lines[-1] if first is None else re.sub(r":?\n", ": ", _whole_lines(text, first))
     return "" if mounted is not None and _lacks_other_file(why, mounted) else why[:_LONGEST]
 
 

@@ -16,14 +16,20 @@ from tests.integration.adapters.conftest import Project, engine, make_project  #
 
 pytestmark = [pytest.mark.engine]
 BUILD = Path(__file__).parents[2] / "e2e" / "gallery" / "image" / "build.sh"
-# As far as their checks need them: the database has no tables, and does not run.
+# As far as their checks need them: databases and broker do not run.
 SERVERS = """\
 services:
   cache: {image: 'roas/gallery:local', command: [redis-server, /conf/redis.conf], volumes: ['./conf:/conf']}
+  broker:
+    {image: 'roas/gallery:local', command: [sleep, '600'], volumes: ['./conf/mq.conf:/etc/rabbitmq/rabbitmq.conf']}
   db: {image: 'roas/gallery:local', command: [sleep, '600'], volumes: ['./conf/db.cnf:/etc/mysql/conf.d/db.cnf']}
 """
-GOOD = {"redis.conf": "requirepass s3cret-of-the-cache\nsave 60 1\n", "db.cnf": "[mariadbd]\nmax_connections = 12\n"}
-BAD = {"redis.conf": "maxmemory 12xx\n", "db.cnf": "max_conections = 12\n"}
+GOOD = {
+    "redis.conf": "requirepass s3cret-of-the-cache\nsave 60 1\n",
+    "db.cnf": "[mariadbd]\nmax_connections = 12\n",
+    "mq.conf": "listeners.tcp.default = 5672\n",
+}
+BAD = {"redis.conf": "maxmemory 12xx\n", "db.cnf": "max_conections = 12\n", "mq.conf": "listners.tcp = 1\n"}
 
 
 def write(project: Project, files: dict[str, str]) -> None:
@@ -38,11 +44,11 @@ async def test_a_server_refuses_a_wrong_file_and_takes_a_right_one(make_project)
     write(project, GOOD)
     project.started()
     declared = project.compose().render()
-    application: Application = replace(
-        declared, services=declared.services | {"db": replace(declared.services["db"], program="mariadb")}
-    )
+    programs = {"db": "mariadb", "broker": "rabbitmq"}
+    known = {name: replace(declared.services[name], program=program) for name, program in programs.items()}
+    application: Application = replace(declared, services=declared.services | known)
     assert application.services["cache"].program == "redis"
-    asked = dict.fromkeys(("cache", "db"), ReadAnew.RESTARTED)
+    asked = dict.fromkeys(("cache", "db", "broker"), ReadAnew.RESTARTED)
 
     with without_task_runs():
         assert await refused_configurations(project.environment, application, asked, "d-1") == {}
@@ -51,4 +57,5 @@ async def test_a_server_refuses_a_wrong_file_and_takes_a_right_one(make_project)
 
     assert refused["cache"] == ">>> 'maxmemory 12xx': argument must be a memory value"
     assert refused["db"].endswith("unknown variable 'max_conections=12'")
-    assert len(project.engine.containers.inspect_project(project.name)) == 2
+    assert refused["broker"] == "Conf file attempted to set unknown variable: listners.tcp"
+    assert len(project.engine.containers.inspect_project(project.name)) == 3

@@ -98,6 +98,35 @@ NGINX = 'nginx: [emerg] unknown directive "lsten" in /etc/nginx/nginx.conf:7\nng
         ),
         ("redis", 1, ">>> 'port \"ends-here\"'\nargument couldn't be parsed into an integer", ""),
         ("mariadb", 7, "2026 0 [ERROR] mariadbd: unknown variable 'a=1'\n2026 0 [ERROR] Aborting", "[ERROR] mariadbd:"),
+        (
+            "rabbitmq",
+            1,
+            (
+                "2026 [error] <0.153.0> Error preparing configuration in phase transform_datatypes:\n"
+                "2026 [error] <0.153.0>   - Conf file attempted to set unknown variable: nosuch.setting\n"
+            ),
+            "Conf file attempted to set unknown variable: nosuch.setting",
+        ),
+        (
+            "rabbitmq",
+            1,
+            "exited: {failed_to_create_feature_flags_file_directory,{rabbit,start}}",
+            "",
+        ),
+        (
+            "apache",
+            1,
+            "AH00526: Syntax error on line 2 of /etc/a.conf:\nInvalid command 'Lisen', perhaps misspelled",
+            "AH00526: Syntax error on line 2 of /etc/a.conf: Invalid command 'Lisen'",
+        ),
+        ("apache", 1, "apache2: Syntax error on line 80 of /etc/apache2.conf: DefaultRuntimeDir must be valid", ""),
+        ("apache", 1, "AH00526: Syntax error on line 9 of /a.conf:\nSSLCertificateFile: file '/c' does not exist", ""),
+        (
+            "php_fpm",
+            78,
+            "[29-Nov] ERROR: [/w.conf:3] unable to parse",
+            "ERROR: [/w.conf:3] unable",
+        ),
         ("haproxy", 1, "[NOTICE] (1) : version 3\n[ALERT] (1) : parsing [/h.cfg:3] : no", "[ALERT] (1) : parsing"),
         ("haproxy", 1, "[ALERT] (1) : config : [/h.cfg:9] : could not resolve address 'web'.", ""),
         ("caddy", 1, "{}\nError: adapting config using caddyfile: unrecognized directive: x", "Error: adapting"),
