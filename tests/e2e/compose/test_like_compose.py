@@ -136,6 +136,7 @@ def application(place: Path, text: str) -> Path:
     return file
 
 
+@pytest.mark.campaign(seconds=20)
 async def test_all_is_as_compose_leaves_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OWN_VARIABLE", "secret-of-it")
     turns = asyncio.Semaphore(4)

@@ -85,6 +85,7 @@ async def test_a_proxy_follows_a_service_that_comes_back_with_another_address(pl
     assert answer(port) == "200 1"
 
 
+@pytest.mark.campaign
 async def test_a_proxy_follows_a_service_that_recovery_makes_anew(place: Place) -> None:  # noqa: F811
     port = free_port()
     declare(place, port)

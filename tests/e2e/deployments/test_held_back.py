@@ -19,6 +19,7 @@ from tests.support.registry import Registry, image_id
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 
+@pytest.mark.campaign(seconds=20)
 async def test_no_start_and_no_recovery_fetches_an_image_that_is_held_back(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("kept", "ENV VERSION=1", WELL)
     name = images.image("kept")

@@ -232,6 +232,7 @@ async def test_a_smoke_test_that_finds_wrong_answers_brings_the_old_version_back
     nothing_is_left(place)
 
 
+@pytest.mark.campaign(seconds=30)
 async def test_old_code_on_migrated_data_is_not_called_proven_and_its_data_comes_back(place: Place) -> None:  # noqa: F811
     kept = place.folder / "kept"
     saved = f"{{save: [{{kind: files, volume: {kept}}}]}}"
@@ -291,6 +292,7 @@ async def test_a_hook_that_warns_fails_nothing(place: Place) -> None:  # noqa: F
     assert version(place) == "2"
 
 
+@pytest.mark.campaign
 async def test_what_a_hook_prints_of_a_secret_is_not_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setenv("SHOP_TOKEN", "tr-4471-secret-value")
     declare(place, 1, secrets="[{name: SHOP_TOKEN}]")
@@ -377,6 +379,7 @@ def begun(place: Place) -> str | None:  # noqa: F811
     return found[0].deployment_id if found else None
 
 
+@pytest.mark.campaign
 async def test_a_canary_whose_memory_grows_goes_back(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")

@@ -130,6 +130,7 @@ def test_an_application_is_adopted_and_started_from_an_empty_place(roas: Install
 
 
 @pytest.mark.engine
+@pytest.mark.campaign(seconds=15)
 def test_what_the_wheel_ships_is_found_from_any_folder(roas: Installed) -> None:
     place = roas.home.parent
     assert json.loads(roas("schema", cwd=place))["title"] == "Environment"

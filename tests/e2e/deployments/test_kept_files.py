@@ -206,6 +206,7 @@ async def test_containers_that_are_put_back_with_their_values_mount_the_proven_f
     assert read_plan(find_environment("test")).of("front").action is PlannedAction.RECREATE
 
 
+@pytest.mark.campaign(seconds=15)
 async def test_without_copies_a_plan_says_so_beforehand_and_a_rollback_mounts_the_file_of_now(
     place: Place,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -327,6 +328,7 @@ async def test_values_of_a_release_come_back_by_hand_and_no_file_of_the_program_
     assert "-of-a-release" not in caplog.text
 
 
+@pytest.mark.campaign
 async def test_without_values_a_plan_says_so_beforehand(
     place: Place,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

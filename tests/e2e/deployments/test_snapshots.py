@@ -231,6 +231,7 @@ async def test_a_restore_that_was_killed_lets_nothing_start_until_it_is_finished
     await startup("test")
 
 
+@pytest.mark.campaign(seconds=12)
 async def test_a_snapshot_that_cannot_be_read_stops_nothing(shop: Place) -> None:
     data = await shop_with(shop, "cache")
     taken = await snapshot("test")
@@ -272,6 +273,7 @@ async def test_a_restore_that_fails_leaves_the_data_as_it_was(shop: Place) -> No
     assert "cache takes no connections: it ended with exit code 1" in rehearsed.rehearsal.problem
 
 
+@pytest.mark.campaign(seconds=12)
 async def test_a_restore_is_confirmed_first(shop: Place) -> None:
     data = await shop_with(shop, "app", "db")
     data.fill("before", ("app", "db"))

@@ -53,6 +53,7 @@ def last(place: Place) -> Operation:  # noqa: F811
         return stores.operations.history(environment="test")[0]
 
 
+@pytest.mark.campaign
 async def test_a_start_takes_a_moved_tag_as_its_plan_says(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("always", "ENV VERSION=1", WELL)
     name = images.image("always")
@@ -141,6 +142,7 @@ async def test_a_registry_that_is_away_fails_no_plan(place: Place, images: Regis
     assert "its registry could not be asked" in plan.of("web").note
 
 
+@pytest.mark.campaign
 async def test_a_changed_build_context_is_built_and_replaces_its_service(place: Place, images: Registry) -> None:  # noqa: F811
     context: Path = place.folder / "app"
     context.mkdir()
@@ -292,6 +294,7 @@ async def test_an_update_that_fails_goes_back_and_holds_the_image_back(place: Pl
     assert [(line.service, line.action) for line in changes] == [("base", PlannedAction.RECREATE)]
 
 
+@pytest.mark.campaign(seconds=12)
 async def test_an_update_of_one_service_leaves_the_others_alone(place: Place, images: Registry) -> None:  # noqa: F811
     for part in ("base", "top"):
         images.publish(f"part-{part}", f"ENV VERSION=1 PART={part}", WELL)

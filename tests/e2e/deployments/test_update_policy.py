@@ -108,6 +108,7 @@ async def test_a_scheduled_update_outside_of_its_windows_is_skipped_without_a_re
         assert stores.operations.history(environment="test") == []
 
 
+@pytest.mark.campaign(seconds=12)
 async def test_a_young_image_is_not_taken_yet_and_its_name_stays(place: Place, images: Registry) -> None:  # noqa: F811
     images.publish("young", "ENV VERSION=1", WELL)
     place.declare(service("web", images.image("young")), update="{minimum_age_hours: 24}")

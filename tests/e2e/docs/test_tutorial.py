@@ -28,6 +28,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
             end_unused_server(settings.prefect_home)
 
 
+@pytest.mark.campaign(seconds=90)
 def test_each_step_of_the_tutorial_prints_what_the_page_shows(reader: Reader) -> None:
     printed = ""
     for block in (one for one in blocks() if one.file == TUTORIAL):

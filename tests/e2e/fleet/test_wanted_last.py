@@ -29,6 +29,7 @@ def record(stores: Stores, name: str, kind: OperationType, status: OperationStat
     stores.operations.finish(deployment_id, status, now, dict(details))
 
 
+@pytest.mark.campaign(seconds=12)
 def test_a_service_is_healed_after_a_stop_that_an_interrupted_start_followed(host: Host) -> None:
     stopped, wanted = host.declare(), host.declare()
     with host.stores() as stores:

@@ -100,6 +100,7 @@ def test_advice_works_after_a_failed_start_of_bare_compose_files(place: Place, s
     assert not any("restore the last backup" in command or "docker compose" in command for command in printed)
 
 
+@pytest.mark.campaign
 def test_advice_works_while_the_service_still_runs(place: Place, shell: Shell) -> None:
     place.declare(well("web"))
     code, said = shell("roas start test")

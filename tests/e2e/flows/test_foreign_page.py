@@ -80,6 +80,7 @@ def test_a_page_of_another_origin_reads_nothing_and_begins_nothing(
 PLANT = "prefect.deployments.steps.run_shell_script"
 
 
+@pytest.mark.campaign(seconds=15)
 def test_only_who_has_the_password_can_give_a_deployment_a_shell_command(target: PageTarget, tmp_path: Path) -> None:
     planted = tmp_path / "planted"
     change = {"pull_steps": [{PLANT: {"script": f"touch {planted}"}}], "entrypoint": "evil.py:startup"}

@@ -221,6 +221,7 @@ async def test_an_environment_is_a_plain_name(target: ServerTarget, place: Place
     assert refused.value.response.status_code in (409, 422)
 
 
+@pytest.mark.campaign(seconds=12)
 async def test_a_run_that_is_made_beside_its_deployment_takes_no_path_either(
     target: ServerTarget, place: Place
 ) -> None:

@@ -75,6 +75,7 @@ def test_an_image_loses_its_name_and_goes_through_it(place: Place, broker: Path)
     assert name not in engine.images.tags(RELEASE_IMAGES)
 
 
+@pytest.mark.campaign
 async def test_a_probe_in_a_container_and_a_repair_go_through_it(place: Place, broker: Path) -> None:
     (place.folder / "conf.txt").write_text("configured")
     place.declare(

@@ -168,6 +168,7 @@ async def test_what_an_operation_ends_is_no_error(place: Place) -> None:
     assert "137" in error.text, "the kill alone was one"
 
 
+@pytest.mark.campaign(seconds=12)
 async def test_a_stop_is_recorded_before_the_engine_forgets_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.declare(well("base") + well("other"))
     await startup("test")
@@ -235,6 +236,7 @@ async def test_while_recovery_is_paused_a_failure_is_recorded_and_left(place: Pl
     assert place.containers(running=True) == []
 
 
+@pytest.mark.campaign
 async def test_three_that_fail_at_once_are_one_question_to_a_person(place: Place) -> None:
     names = ["one", "two", "three"]
     place.declare("".join(well(name) for name in names))

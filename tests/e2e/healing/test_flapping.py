@@ -91,6 +91,7 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
 
 
 @pytest.mark.parametrize("lives_for", [timedelta(seconds=5), timedelta(seconds=40), timedelta(minutes=4)])
+@pytest.mark.campaign
 def test_an_hour_of_flapping_is_one_alert_one_ticket_and_never_more_than_the_budgets(
     stores: Stores, lives_for: timedelta
 ) -> None:

@@ -51,6 +51,7 @@ def stranger(place: Place) -> Iterator[str]:
                 docker(kind, "rm", *ids)
 
 
+@pytest.mark.campaign
 async def test_room_is_made_of_dangling_images_and_never_of_volumes(place: Place, stranger: str) -> None:
     place.declare(well("web", volumes="['named:/named', '/unnamed']"))
     with (place.folder / "compose.yaml").open("a") as compose:

@@ -83,6 +83,7 @@ def test_start_is_rolled_back_when_the_warm_process_is_killed(warm_user: WarmUse
     assert place.containers() == []
 
 
+@pytest.mark.campaign(seconds=12)
 def test_warm_start_shows_what_a_cold_one_shows(warm_user: WarmUser, place: Place) -> None:
     shown = []
     for more in ({}, {"ROAS_WARM": "0"}):

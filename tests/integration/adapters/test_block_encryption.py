@@ -101,6 +101,7 @@ def test_what_is_no_fernet_key_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.flow
+@pytest.mark.campaign(seconds=25)
 def test_a_copy_of_prefect_s_database_no_longer_opens_its_blocks(tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     # Its server had a key of its own, so none is stored yet.

@@ -116,6 +116,7 @@ async def test_three_installations_on_one_repository_lose_nothing(installations:
     assert installations.texts() == {"one", "two at last", "three"}
 
 
+@pytest.mark.campaign(seconds=12)
 async def test_what_another_installation_is_saving_now_stays(installations: Installations) -> None:
     with installations.at("one") as stores:
         await installations.save(stores, "half", until="part")
@@ -142,6 +143,7 @@ async def test_a_store_that_was_lost_loses_no_snapshot(installations: Installati
         assert installations.texts() == {"now"}
 
 
+@pytest.mark.campaign
 async def test_a_store_restored_from_a_backup_made_while_a_snapshot_was_taken_loses_no_snapshot(
     installations: Installations,
 ) -> None:
@@ -167,6 +169,7 @@ async def test_a_part_is_read_to_its_end_before_anything_is_stopped(installation
             await check_part.fn(installations.environment, part, "s-1")
 
 
+@pytest.mark.campaign
 async def test_what_an_earlier_version_saved_stays_and_can_be_adopted(installations: Installations) -> None:
     with installations.at("one") as stores:
         repository = installations.repository()
