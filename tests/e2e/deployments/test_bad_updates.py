@@ -7,6 +7,7 @@ import secrets
 import shlex
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class Shop:
         """Let the good version serve, proven and with its data, unless the case before has left it so."""
         self.write()
         if self.is_good:
-            self.all("unpause")
+            self.wake_up()
             return
         labels = [f"com.docker.compose.{one}" for one in (f"project={self.bystander}", "service=bystander")]
         command = ["docker", "run", "--detach", "--init", *(word for one in labels for word in ("--label", one))]
@@ -86,9 +87,19 @@ class Shop:
 
     def all(self, what: str) -> None:
         """Pause or unpause what runs of it: between two cases it would take a processor from other tests."""
-        mine = ["docker", "ps", "--quiet", "--filter", f"label=com.docker.compose.project={self.place.project}"]
-        found = subprocess.run(mine, check=True, capture_output=True, text=True).stdout.split()
-        subprocess.run(["docker", what, *found], check=True, capture_output=True)
+        subprocess.run(["docker", what, *self.running()], check=True, capture_output=True)
+
+    def wake_up(self) -> None:
+        """Let it go on, and wait until it is healthy: no check of what was paused has passed meanwhile."""
+        self.all("unpause")
+        while len(self.running("health=healthy")) < len(self.running()):
+            time.sleep(0.1)
+
+    def running(self, *which: str) -> list[str]:
+        """The ids of its containers that run, and are as these filters say."""
+        filters = (f"label=com.docker.compose.project={self.place.project}", *which)
+        mine = ["docker", "ps", "--quiet", *(word for one in filters for word in ("--filter", one))]
+        return subprocess.run(mine, check=True, capture_output=True, text=True).stdout.split()
 
     def remove(self) -> None:
         """Remove what the engine has of it."""
