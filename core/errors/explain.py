@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ _ENGINE_AWAY = "the engine went away meanwhile"
 _OF_NO_SERVICE = frozenset({"interpolation", "disk"})
 _SAY_NOTHING_MORE = frozenset({Category.UNKNOWN, Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
 _INSPECTS_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|restart)\b")
+_ASKS_WHAT_RUNS = re.compile(r"(?:^|: |`)(?:roas|docker)\b")
 
 
 def explain(
@@ -288,17 +290,22 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
     if bundles:
         found = [step for step in found if not step.endswith("--evidence")]
     kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
-    shown, again = found[:_MOST_STEPS], operation.again
+    shown, again, first = found[:_MOST_STEPS], operation.again, tuple[str, ...]()
+    if operation.details.get("undone") and bundles:
+        # What runs now is the version of before: it shows nothing of the cause, and a start would fail again.
+        first = tuple(itertools.takewhile(lambda step: _ASKS_WHAT_RUNS.search(step) is None, shown))
+        shown = [kept, *shown[len(first) :]]
     back = operation.data_back
     put_back = (f"Put the data back, what was written since is lost: {back}",) if back else ()
     if back and operation.data_proven:
         put_back = (f"Only if its data is wrong, since what was written meanwhile is lost: {back}",)
     return (
         *(() if operation.data_proven else put_back),
+        *first,
         *shown,
         *(put_back if operation.data_proven else ()),
         *((again,) if again not in map(_typed, shown) else ()),
-        *((kept,) if bundles else ()),
+        *((kept,) if bundles and kept not in shown else ()),
         *((f"roas resolve {waiting[0].ticket_id} --note 'what fixed it'",) if waiting else ()),
     )
 

@@ -224,7 +224,7 @@ async def test_after_a_bad_update_the_good_version_serves_with_its_data(shop: Sh
 
 def first_command(explained: Explanation) -> str:
     """The first command under "do", as it stands there."""
-    found = (re.search(r"(?:^|: |`)((?:roas|docker) [^`]*)", line) for line in explained.commands)
+    found = (re.search(r"(?:^|: |`)((?:roas|docker|grep|ls|df) [^`]*)", line) for line in explained.commands)
     return next((one[1] for one in found if one is not None), "")
 
 
@@ -233,7 +233,12 @@ def wrong_command(command: str, version: BadVersion, operation: Operation) -> li
     taken = [str(one["id"]) for one in operation.details.get("snapshots") or ()]
     right = {
         Needs.DATA: [f"roas snapshot restore test {one}" for one in taken],
-        Needs.EVIDENCE: [f"roas why {operation.deployment_id} --evidence", "roas logs test app"],
+        Needs.EVIDENCE: [f"roas why {operation.deployment_id} --evidence", *_of_the_files(command)],
         Needs.REPAIR: ["roas validate test", "roas update test", f"roas why {operation.deployment_id} --evidence"],
     }[version.needs]
     return [] if command in right else [f"the first command is {command!r}, not one of {right}"]
+
+
+def _of_the_files(command: str) -> list[str]:
+    """A command that shows what is declared: it fails where it finds nothing."""
+    return [command] if command.startswith(("grep ", "ls ", "df ")) else []

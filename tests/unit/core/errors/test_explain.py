@@ -222,10 +222,21 @@ def test_commands_that_inspect_removed_containers_are_not_advised() -> None:
 
     found = explain(replace(FAILED, details=details), errors=[ERROR], tickets=[ticket], bundles=[BUNDLE])
 
-    assert found.commands[:2] == (
+    assert found.commands[:3] == (
         "Correct what the message names.",
+        "See all that was kept of it: roas why prod-1 --evidence",
         "roas start prod",
     )
+
+
+def test_of_what_was_undone_a_command_shows_the_cause_before_one_asks_what_runs_now() -> None:
+    ticket = replace(TICKET, steps=("Correct it: grep -nwF base shop.env", "See: roas top prod", "roas start prod"))
+
+    found = explain(replace(FAILED, details={"undone": "x"}), errors=[ERROR], tickets=[ticket], bundles=[BUNDLE])
+
+    kept = "See all that was kept of it: roas why prod-1 --evidence"
+    assert found.commands[:4] == (ticket.steps[0], kept, *ticket.steps[1:])
+    assert found.commands.count(kept) == 1
 
 
 def test_a_resolved_ticket_asks_for_nothing() -> None:
