@@ -50,6 +50,7 @@ from tasks.deployment.images import fetch_images, image_names, keep_equal_images
 from tasks.deployment.operations import record_validation
 from tasks.deployment.proxies import answers_through, prove_through
 from tasks.deployment.proxy_trials import refuse_lost_routes
+from tasks.deployment.release import changed_variables
 from tasks.deployment.services import (
     NO_FETCH,
     PlannedStart,
@@ -236,6 +237,8 @@ class Startup:
         earlier = recorder.reported(FOUND)
         before, release = found_by(earlier) if earlier else found, releases[0] if releases else None
         self._found = (before, release)
+        if release is not None and (values := await changed_variables(environment, release)):
+            log.warning("%s changed since release %s", ", ".join(values), release.release_id)
         return planned
 
     def _refuse_other_volumes(self, environment: Environment, plan: Plan) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -22,12 +23,14 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, WithJsonSchema
 
+from adapters.compose.sources import files_read
 from core.notifications.words import ticket_title
 from core.recovery.corrections import Place
 from core.recovery.manual_steps import earlier_answers, manual_steps
 from core.recovery.policy import RecoveryPlan
 from flows.recovery.diagnose import Diagnosis
 from flows.runtime.identifiers import new_ticket_id
+from models.environments import Environment
 from models.errors import Strategy
 from models.incidents import IncidentContext
 from models.records import TicketDetails
@@ -118,13 +121,18 @@ def new_ticket(question: Question, diagnosis: Diagnosis, context: IncidentContex
 
 def _place(context: IncidentContext, service: str | None) -> Place:
     environment, application = context.environment, context.application
-    files = () if environment is None else (*environment.compose_files, *environment.env_files)
-    beside = {file.parent / ".env": None for file in files}
     return Place(
-        files=[str(file.absolute()) for file in dict.fromkeys((*files, *beside)) if file.is_file()],
+        files=() if environment is None else _written_by_hand(environment),
         services=tuple(application.services) if application else (),
         declared=application.services.get(service) if application and service else None,
     )
+
+
+def _written_by_hand(environment: Environment) -> list[str]:
+    """The files in which a person declared what runs, also those of variables that services name."""
+    read = files_read(environment.compose_files) or [str(file.parent / ".env") for file in environment.compose_files]
+    given = (*environment.compose_files, *environment.env_files, *map(Path, read))
+    return [path for path in dict.fromkeys(str(file.absolute()) for file in given) if Path(path).is_file()]
 
 
 async def ask_in_own_run(ticket: Ticket, text: str) -> None:
