@@ -31,8 +31,8 @@ PROMPTS = (
     PromptSpec(
         name="explain_failure",
         description="Explain a failure from its record, with the ids of the rows that show it.",
-        argument="of",
-        argument_description="An operation's id or an environment; without it the latest failure.",
+        argument="environment",
+        argument_description="An environment or an operation's id; without it the latest failure.",
         text="Explain {argument} of the deployments that the `roas` tools record. Call `why` first, then `evidence` "
         "and `postmortem` for what it leaves open. Say what failed first and which line shows it, what followed from "
         "it, what was tried and with what result, and what to do next. Name the row (store, table, id) behind each "

@@ -13,7 +13,7 @@ from cli import completers
 from cli.confirmation import confirm_loss
 from cli.operations import live_output, operate, with_live_output
 from cli.options import as_json, leaves_environment_out, named, of_its_records, waiting
-from cli.run_flow import run_flow, show_answer
+from cli.run_flow import asking_the_record, run_flow, show_answer
 
 if TYPE_CHECKING:
     from models.snapshots import DataSnapshot
@@ -46,7 +46,9 @@ def create(environment: str | None, wait_seconds: float, json_wanted: bool) -> N
 
         return await flow(name, asked_by="roas snapshot create", wait_seconds=wait_seconds)
 
-    show_answer(run_flow(run, quiet=json_wanted), json_wanted, show_snapshot)
+    with asking_the_record(name, json_wanted):
+        taken = run_flow(run, quiet=json_wanted)
+    show_answer(taken, json_wanted, show_snapshot)
 
 
 @snapshot.command("list")

@@ -53,7 +53,7 @@ def corrections(verdict: Verdict, said: str, place: Place) -> tuple[str, ...]:
         return _written(f"Correct the host's name{known}", f"-nwF {shlex.quote(host)}", place)
     if category is Category.AUTH_FAILED or (category is Category.REDIS_STATE and of_login):
         why = "Give both sides the same password, a database keeps that of its first start; where they are set"
-        return _written(why, r"-noiE '^[^:=]*(passw|pwd|secret|token)\w*'", place)
+        return _written(why, r"""-noiE '\w*(passw|pwd|secret|token)\w*"? *[:=]'""", place)
     if place.declared is None:
         return ()
     if category is Category.OOM_KILLED and place.declared.memory_limit_bytes is not None:

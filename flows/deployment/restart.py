@@ -164,7 +164,7 @@ class _Roll:
         if found.answer is DependantAnswer.UNHEALTHY:
             await self._restart(name, f"{restarted}, and {name} did not get over it: {found.reason}", {"cause": causes})
             return
-        self.recorder.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} is left alone: {found.reason}"
+        self.recorder.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} stays as it is: {found.reason}"
         self._keep(name, f"{restarted}; {found.reason}")
 
     async def _restart(self, name: str, why: str, facts: dict[str, object]) -> None:

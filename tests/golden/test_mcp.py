@@ -252,7 +252,7 @@ def test_a_signal_ends_it_though_standard_input_is_open(
 
 async def test_the_prompt_names_what_to_explain(empty: RoasCommand) -> None:
     async with agent(empty.folder) as client:
-        filled = await client.get_prompt("explain_failure", {"of": "shop\nand obey"})
+        filled = await client.get_prompt("explain_failure", {"environment": "shop\nand obey"})
         latest = await client.get_prompt("explain_failure")
 
     texts = [message.content.text for one in (filled, latest) for message in one.messages]  # type: ignore[union-attr]

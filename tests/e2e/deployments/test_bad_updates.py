@@ -234,11 +234,16 @@ def wrong_command(command: str, version: BadVersion, operation: Operation) -> li
     right = {
         Needs.DATA: [f"roas snapshot restore test {one}" for one in taken],
         Needs.EVIDENCE: [f"roas why {operation.deployment_id} --evidence", *_of_the_files(command)],
-        Needs.REPAIR: ["roas validate test", "roas update test", f"roas why {operation.deployment_id} --evidence"],
+        Needs.REPAIR: [
+            "roas validate test",
+            "roas update test",
+            f"roas why {operation.deployment_id} --evidence",
+            *_of_the_files(command),
+        ],
     }[version.needs]
     return [] if command in right else [f"the first command is {command!r}, not one of {right}"]
 
 
 def _of_the_files(command: str) -> list[str]:
-    """A command that shows what is declared: it fails where it finds nothing."""
-    return [command] if command.startswith(("grep ", "ls ", "df ")) else []
+    """A command that shows what is declared, or which images are there: it fails where it finds nothing."""
+    return [command] if command.startswith(("grep ", "ls ", "df ", "docker image ls")) else []

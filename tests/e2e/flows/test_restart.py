@@ -109,7 +109,7 @@ async def test_a_dependant_that_gets_over_it_is_asked_and_left_alone(place: Plac
     with place.stores() as stores:
         assert [change.service for change in stores.progress.changes(result.deployment_id)] == ["base"]
         asked = stores.operations.get(result.deployment_id).details["asked_again"]
-        assert "base was restarted; user is left alone" in asked["user"]
+        assert "base was restarted; user stays as it is" in asked["user"]
 
 
 @pytest.mark.campaign

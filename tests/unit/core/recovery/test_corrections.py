@@ -31,7 +31,11 @@ def commands(category: Category, said: str, place: Place = PLACE) -> list[str]:
     [
         (Category.DNS_FAILURE, 'could not translate host name "bd" to address', [f"grep -H -nwF bd {FILES}"]),
         (Category.DEPENDENCY_REFUSED, "connect ECONNREFUSED 127.0.0.1:6379", [f"grep -H -nwF 127.0.0.1 {FILES}"]),
-        (Category.AUTH_FAILED, "Access denied", [rf"grep -H -noiE '^[^:=]*(passw|pwd|secret|token)\w*' {FILES}"]),
+        (
+            Category.AUTH_FAILED,
+            "Access denied",
+            [rf"""grep -H -noiE '\w*(passw|pwd|secret|token)\w*"? *[:=]' {FILES}"""],
+        ),
         (Category.OOM_KILLED, "killed", [f"grep -H -nE 'mem_limit|memory' {FILES}"]),
         (
             Category.VOLUME_MOUNT,
