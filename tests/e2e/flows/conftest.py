@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -77,7 +78,8 @@ def forget_events(address: str | None = None) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_stores: Path) -> Iterator[Place]:
+    shutil.copytree(made_stores, tmp_path / "data")
     monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
     made = Place(folder=tmp_path, project=f"roas-test-{secrets.token_hex(4)}", settings=Settings())
