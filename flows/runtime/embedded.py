@@ -30,6 +30,7 @@ from adapters.host.listeners import listening_users
 from adapters.host.private_files import FILE_MODE
 from adapters.host.warm_client import is_switched_on
 from adapters.server.credentials import ServerCredentials, encryption_key, server_credentials
+from adapters.server.made_database import DATABASE_ELSEWHERE
 from adapters.server.membership import reach_control_plane, read_membership
 from flows.runtime.shared_server import IDLE_SECONDS, shared_server, stamp_of
 from flows.runtime.terminal import echo
@@ -72,7 +73,6 @@ _BUSY_SECONDS = 10.0
 _AGAIN_SECONDS = 0.5
 _NO_LOG_OF_ITS_OWN = {"PREFECT_LOGGING_TO_API_ENABLED": "false"}
 _SERVER_ENDS_WITHIN_SECONDS = 5
-_DATABASE_ELSEWHERE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 
 
 @contextmanager
@@ -243,7 +243,7 @@ def server_environment(credentials: ServerCredentials, port: int) -> dict[str, s
 
 def _encryption(home: Path) -> dict[str, str]:
     """The key of encrypted blocks, where the server keeps its database in its folder and no key is configured."""
-    if any(map(os.environ.get, (*_DATABASE_ELSEWHERE, "PREFECT_SERVER_ENCRYPTION_KEY"))):
+    if any(map(os.environ.get, (*DATABASE_ELSEWHERE, "PREFECT_SERVER_ENCRYPTION_KEY"))):
         return {}
     key, moved = encryption_key(home)
     if moved:

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.host.warm_client import end_with_parent
 from adapters.server.host_keys import HostKeys
+from adapters.server.made_database import new_database
 from flows.runtime.engine_settings import take_settings_over
 from flows.runtime.shared_server import end_when_unused
 from models.settings import current_settings
@@ -120,10 +121,12 @@ def once_started(app: ASGIApp, then: Callable[[], None]) -> ASGIApp:
     return called
 
 
-def serve(listening: socket.socket, home: Path | None = None, idle_seconds: float = 0.0) -> None:
+def serve(
+    listening: socket.socket, started: Callable[[], None], home: Path | None = None, idle_seconds: float = 0.0
+) -> None:
     """Serve until a signal, and until standard input ends, or in `home` until no command uses it any more."""
     config = uvicorn.Config(
-        guarded_app,
+        lambda: once_started(guarded_app(), started),
         factory=True,
         log_level="error",
         timeout_graceful_shutdown=_END_WITHIN_SECONDS,
@@ -187,11 +190,12 @@ def main(words: list[str]) -> None:
     # Imports make a million objects that live on, and no garbage: looking for it took a fifth of the start.
     gc.set_threshold(100_000, 20, 20)
     listening = socket.socket(fileno=int(words[0]))
+    started = new_database(Path(os.environ["PREFECT_HOME"]))
     if len(words) == 1:
         _upgrade_database()
-        serve(listening)
+        serve(listening, started)
     else:
-        serve(listening, Path(words[1]), float(words[2]))
+        serve(listening, started, Path(words[1]), float(words[2]))
 
 
 if __name__ == "__main__":

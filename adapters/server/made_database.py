@@ -1,0 +1,81 @@
+"""The database of a new Prefect server: copied from one that was made before, as this user's first server keeps it.
+
+To make its tables by Prefect's migrations takes longer than all else of a server's first start. What is kept has
+nothing of a user: it is taken before the server answers anyone, and the key of its blocks is in no database.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from adapters.host.private_files import make_private_folder
+
+DATABASE_ELSEWHERE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+"""Variables that name another database than the one in the server's folder."""
+
+_DATABASE, _MEMO = "prefect.db", "memo_store.toml"
+"""The second says which blocks are registered in the first, so it never comes without it."""
+
+
+def new_database(home: Path) -> Callable[[], None]:
+    """Give a server's folder that has no database a copy of one; what is to be done once the server has started."""
+    kept = _kept()
+    if (home / _DATABASE).exists() or any(map(os.environ.get, DATABASE_ELSEWHERE)) or _copied(kept, home):
+        return lambda: None
+    return lambda: _keep(home, kept)
+
+
+def _copied(kept: Path, home: Path) -> bool:
+    """Copy what is kept; what is not whole is removed, with the copy."""
+    if not _is_ours(kept):
+        return False
+    copy = home / f".{_DATABASE}-{os.getpid()}"
+    try:
+        shutil.copyfile(kept / _DATABASE, copy)
+        with closing(sqlite3.connect(copy)) as database:
+            whole = database.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        if whole:
+            copy.rename(home / _DATABASE)
+            shutil.copyfile(kept / _MEMO, home / _MEMO)
+            return True
+    except (OSError, sqlite3.Error):
+        pass
+    copy.unlink(missing_ok=True)
+    shutil.rmtree(kept, ignore_errors=True)
+    return False
+
+
+def _keep(home: Path, kept: Path) -> None:
+    """Keep what a server has just made, unless one of this version of Prefect is kept already."""
+    with suppress(OSError, sqlite3.Error):
+        make_private_folder(kept.parent)
+        if kept.exists() or not _is_ours(kept.parent):
+            return
+        with tempfile.TemporaryDirectory(prefix=".made-", dir=kept.parent) as folder:
+            made = Path(folder) / "made"
+            made.mkdir(mode=0o700)
+            with closing(sqlite3.connect(f"{(home / _DATABASE).absolute().as_uri()}?mode=ro", uri=True)) as database:
+                database.execute("VACUUM INTO ?", [str(made / _DATABASE)])
+            shutil.copyfile(home / _MEMO, made / _MEMO)
+            made.rename(kept)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else may have put something into a folder: a database has what servers run."""
+    try:
+        seen = folder.stat(), folder.parent.stat()
+    except OSError:
+        return False
+    return all(one.st_uid == os.geteuid() and not one.st_mode & 0o022 for one in seen)
+
+
+def _kept() -> Path:
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return caches / "roas" / f"prefect-{version('prefect')}"
