@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -319,15 +319,32 @@ def _sentence(run: HookRun) -> str:
     return f"{run.sentence[:1].upper()}{run.sentence[1:]}."
 
 
+async def _blamed(
+    update: UpdateContext, execution: _HookExecution, before: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The new images that a failed hook stands for, by service, and how they were built."""
+    environment, failed = update.environment, execution.failed
+    alone = failed.concerns if failed is not None and failed.service is not None else None
+    if alone is not None and alone not in update.application.services and execution.application is not None:
+        proven = await proven_hook_images(environment.name)
+        own, builds = await new_digests(environment, execution.application, [alone], proven)
+        shared = execution.application.services[alone].image in {
+            one.image for one in update.application.services.values()
+        }
+        if own and not shared:
+            return own, builds
+    found, builds = await new_digests(environment, update.application, update.changed, before)
+    blamed = hook_images(update.application, execution.application, failed, sorted(found))
+    return {name: found[name] for name in blamed}, builds
+
+
 async def _hold_new_images_back(update: UpdateContext, execution: _HookExecution, error: StartFailedError) -> None:
     """Hold the new images back that a failed hook stands for: no container runs them, so nothing else would."""
     recorder, environment, release = update.recorder, update.environment, update.release
     try:
         if release is None or await failed_before(recorder.deployment_id, environment.name):
             return
-        found, builds = await new_digests(environment, update.application, update.changed, release.images)
-        blamed = hook_images(update.application, execution.application, execution.failed, sorted(found))
-        digests = {name: found[name] for name in blamed}
+        digests, builds = await _blamed(update, execution, release.images)
         if not digests:
             return
         now = datetime.now(UTC)

@@ -20,7 +20,7 @@ from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError, RoasError, StartFailedError
 from models.hooks import Hook
 from models.operations import OperationStatus, OperationType
-from tasks.deployment.images import fetch_one
+from tasks.deployment.images import fetch_one, pull_allowed
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
 from tasks.runtime.retry_policy import EFFECT, READ, retry_read
 from tasks.runtime.stores import open_stores
@@ -80,16 +80,17 @@ async def fetch_hook_images(environment: Environment, application: Application, 
     """Pull or build the images of services that run as one-off containers.
 
     Raises:
-        ImageFetchError: One cannot be had.
+        ImageFetchError: One cannot be had, or is held back.
     """
     wanted = [application.services[name] for name in services]
     built = [one.name for one in wanted if one.build]
     pulled = [one.name for one in wanted if not one.build and one.pull_policy != "never" and "@" not in one.image]
-    compose = compose_of(_with_all_profiles(environment))
+    everything = _with_all_profiles(environment)
+    compose = compose_of(everything)
     for name in built:
         await fetch_one("build", name, lambda name=name: compose.build([name]))  # type: ignore[misc]
     for name in pulled:
-        await fetch_one("pull", name, lambda name=name: compose.pull([name], always=True))  # type: ignore[misc]
+        await fetch_one("pull", name, lambda name=name: pull_allowed(everything, name, always=True))  # type: ignore[misc]
 
 
 @retry_read

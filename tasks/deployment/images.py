@@ -336,8 +336,8 @@ async def leave_images(
     return await asyncio.to_thread(leave)
 
 
-def pull_allowed(environment: Environment, service: str) -> None:
-    """Pull the image of a service where it is absent, unless it is held back.
+def pull_allowed(environment: Environment, service: str, *, always: bool = False) -> None:
+    """Pull the image of a service where it is absent, or `always`, unless it is held back.
 
     Raises:
         ImageFetchError: It is held back.
@@ -345,19 +345,19 @@ def pull_allowed(environment: Environment, service: str) -> None:
     """
     compose, refused = compose_of(environment), _refused(environment)
     if not refused:
-        compose.pull([service])
+        compose.pull([service], always=always)
         return
     engine, reference = engine_of(environment), compose.render().services[service].image
     if why := refused.get(engine.images.in_registry(reference).digest):
-        raise _no_other_image(service, why)
+        raise _held_back_image(f"{service}: {why}", service)
     before = engine.images.inspect(reference)
-    compose.pull([service])
+    compose.pull([service], always=always)
     if why := _why_refused(engine.images.inspect(reference), refused):
         if before is None:
             engine.images.untag(reference)
         else:
             engine.images.tag(before.image_id, reference)
-        raise _no_other_image(service, why)
+        raise _held_back_image(f"{service}: {why}", service)
 
 
 def _refused(environment: Environment) -> dict[str, str]:
@@ -371,12 +371,11 @@ def _why_refused(fact: ImageFact | None, refused: Mapping[str, str]) -> str:
 
 
 def _no_other_image(service: str, why: str) -> ImageFetchError:
-    return ImageFetchError(
-        f"{service} has no other image here: {why}",
-        service=service,
-        kind="pull",
-        advice="Or bring a release back that ran.",
-    )
+    return _held_back_image(f"{service} has no other image here: {why}", service)
+
+
+def _held_back_image(why: str, service: str) -> ImageFetchError:
+    return ImageFetchError(why, service=service, kind="pull", advice="Or bring a release back that ran.")
 
 
 @task(name="keep equal images", **EFFECT)

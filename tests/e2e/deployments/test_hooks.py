@@ -20,7 +20,7 @@ from flows.deployment.update import update
 from models.compose import OF_UPDATE, PlannedAction
 from models.errors import Category
 from models.evidence import EvidenceBundle
-from models.failures import GateRefusedError, HookError, StartFailedError, ValidationFailedError
+from models.failures import GateRefusedError, HookError, ImageFetchError, StartFailedError, ValidationFailedError
 from models.operations import HOOK_BEGUN, Operation, OperationStatus
 from models.records import EvaluationRecord, Explanation
 from models.results import OperationResult
@@ -556,6 +556,38 @@ async def test_hooks_run_new_images_and_a_failed_one_holds_them_back(place: Plac
     assert version(place) == "3"
     assert await proven_hook_images("test") == last(place).details["hook_images"]
     assert set(last(place).details["hook_images"]) == {"tool"}
+
+
+@pytest.mark.campaign(seconds=20)
+async def test_a_failed_image_that_hooks_alone_run_is_held_back_itself(place: Place, images: Registry) -> None:  # noqa: F811
+    def published(number: int, tool: str) -> str:
+        images.publish("web2", f"ENV VERSION={number}", 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]')
+        return images.publish("tool2", f"ENV TOOL={number}", f'CMD ["sh", "-c", "{tool}"]')
+
+    published(1, "true")
+    place.declare(
+        f"""
+        web: {{image: "{images.image("web2")}", init: true, healthcheck: {HEALTH}}}
+        tool: {{image: "{images.image("tool2")}", profiles: [tools], init: true}}
+        """,
+        hooks="{before: [{name: tool, service: tool}]}",
+    )
+    await startup("test")
+    bad = published(2, "echo no such table; exit 1")
+    with pytest.raises(StartFailedError, match="Hook tool failed"):
+        await update("test")
+    assert list(last(place).details["held_back"]) == ["tool"]
+    assert last(place).details["held_back"]["tool"].endswith(bad)
+
+    # It runs no second time, and says who lets it.
+    with pytest.raises(ImageFetchError, match=r"tool: image .* is held back, because tool failed with it"):
+        await update("test")
+    assert "hooks" not in last(place).details
+    assert version(place) == "1"
+
+    published(3, "true")
+    await update("test")
+    assert version(place) == "3"
 
 
 @pytest.mark.campaign

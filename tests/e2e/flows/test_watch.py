@@ -253,6 +253,26 @@ async def test_three_that_fail_at_once_are_one_question_to_a_person(place: Place
     assert place.containers(running=True) == []
 
 
+@pytest.mark.campaign(seconds=20)
+async def test_the_third_that_is_killed_within_a_minute_is_recovered_like_the_others(place: Place) -> None:
+    names = ["one", "two", "three"]
+    place.declare("".join(well(name) for name in names))
+    await startup("test")
+    async with watching(place):
+        with place.stores() as stores:
+
+            def healed() -> int:
+                return sum(bool(one.success) for one in stores.recoveries.find(environment="test"))
+
+            for number, name in enumerate(names, start=1):
+                docker("kill", place.container(name))
+                # Longer than this it was left alone, since the others had ended shortly before.
+                await until(lambda number=number: healed() == number)  # type: ignore[misc]
+            assert stores.tickets.find(environment="test") == []
+
+    assert sorted(place.containers(running=True)) == sorted(names)
+
+
 @pytest.mark.campaign
 async def test_a_failure_before_the_watch_began_is_found(place: Place) -> None:
     place.declare(PAIR)
