@@ -17,6 +17,26 @@ SKEW_ALERTS_OVER = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """Contact of a process with the stores since it was last without them, by the database's clock.
+
+    While the stores were away no host could report, so who has just got them back cannot tell which one is silent.
+    """
+
+    since: datetime
+    last: datetime
+
+    def renewed(self, at: datetime) -> Contact:
+        """With one more; a gap is an outage, too: of a server that was frozen, no call fails."""
+        return Contact(since=at if at - self.last >= 2 * CONTACT_EVERY else self.since, last=at)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every host that is well has been able to report since."""
+        return self.last - self.since >= SILENT_AFTER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostIdentity:
     """A host by the random id of its data folder, and the name that users see."""
 

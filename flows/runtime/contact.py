@@ -10,7 +10,7 @@ from collections.abc import Callable
 from adapters.stores.write_behind import waiting_writes
 from flows.runtime.pings import keep_pinging
 from models.failures import RoasError
-from models.hosts import CONTACT_EVERY
+from models.hosts import CONTACT_EVERY, Contact
 from tasks.recovery.hosts import report_hosts
 from tasks.runtime.hosts import has_other_hosts, report_contact
 from tasks.runtime.store_access import journals_folder
@@ -31,22 +31,25 @@ async def keep_contact(backlog: Callable[[], int] | None = None) -> None:
 
 
 async def _keep_reporting(backlog: Callable[[], int]) -> None:
-    failed = False
+    failed, contact = False, None
     while True:
         try:
-            await asyncio.to_thread(_contact, backlog)
+            contact = await asyncio.to_thread(_contact, backlog, contact)
             failed = False
         except (RoasError, OSError) as error:
             if not failed:
                 log.warning("no contact with the stores: %s", error)
-            failed = True
+            failed, contact = True, None
         await asyncio.sleep(CONTACT_EVERY.total_seconds())
 
 
-def _contact(backlog: Callable[[], int]) -> None:
-    report_contact(engine=os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE, backlog=backlog())
-    if has_other_hosts():
+def _contact(backlog: Callable[[], int], before: Contact | None) -> Contact:
+    """Report contact, and what became true of other hosts once contact has held for as long as makes one silent."""
+    at = report_contact(engine=os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE, backlog=backlog()).last_contact
+    contact = Contact(since=at, last=at) if before is None else before.renewed(at)
+    if has_other_hosts() and contact.is_settled:
         report_hosts()
+    return contact
 
 
 def _waiting() -> int:

@@ -173,9 +173,9 @@ class Hosts(Repository):
             now = database_now(connection)
             found = connection.execute(sa.select(_hosts).with_for_update()).all()
             events = [event for row in found for event in _news(_rows.to_value(row), now)]
-            for event in events:
-                change = sa.update(_hosts).where(_hosts.c.host_id == event.host.host_id)
-                connection.execute(change.values({_MARKS[event.kind]: None if event.ended else event.since}))
+            marks = {(one.host.host_id, _MARKS[one.kind]): None if one.ended else one.since for one in events}
+            for (host_id, mark), value in marks.items():
+                connection.execute(sa.update(_hosts).where(_hosts.c.host_id == host_id).values({mark: value}))
         return events
 
 
@@ -186,10 +186,13 @@ def _news(host: Host, now: datetime) -> Iterator[HostEvent]:
     """What became true of a host, and what ended."""
     if host.dismissed_at is not None:
         return
-    is_silent = now - host.last_contact >= SILENT_AFTER
-    if is_silent is (host.silent_since is None):
-        since = host.last_contact if host.silent_since is None else host.silent_since
-        yield HostEvent(host=host, kind=HostEventKind.SILENT, since=since, ended=not is_silent)
+    is_silent, since = now - host.last_contact >= SILENT_AFTER, host.silent_since
+    # It may have been back meanwhile without anybody asking: then that silence ended, and this is another one.
+    is_same = is_silent and since == host.last_contact
+    if since is not None and not is_same:
+        yield HostEvent(host=host, kind=HostEventKind.SILENT, since=since, ended=True)
+    if is_silent and not is_same:
+        yield HostEvent(host=host, kind=HostEventKind.SILENT, since=host.last_contact)
     is_skewed = abs(host.clock_skew_seconds) > SKEW_ALERTS_OVER.total_seconds()
     if is_skewed is (host.skewed_since is None):
         since = now if host.skewed_since is None else host.skewed_since

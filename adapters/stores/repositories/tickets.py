@@ -170,6 +170,7 @@ def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Tic
             state=TicketState.OPEN.value if open_again else known.state,
             resolved_at=None,
             error_id=ticket.error_id,
+            title=ticket.title if open_again else known.title,
             since=ticket.since if open_again else known.since,
             steps=list(ticket.steps) or known.steps,
             tried=list(dict.fromkeys([*(known.tried or ()), *ticket.tried])),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,18 @@ from adapters.stores import Stores
 from adapters.stores.recovery_writes import ResolveError, to_line
 from adapters.stores.write_behind import Journal, waiting_writes
 from core.storage.incidents import OWN_SYSTEM
+from flows.runtime.contact import keep_contact
 from models.audit import SYSTEM
 from models.hosts import HostIdentity
 from models.recovery import TicketState
+from models.settings import current_settings
 from tasks.recovery.hosts import dismiss_host, report_hosts
 from tasks.reporting.fleet import read_fleet
 from tasks.runtime.hosts import report_contact, this_host
 from tasks.runtime.stores import open_stores
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
-ALPHA = HostIdentity(host_id="h-a", name="alpha")
+ALPHA, GAMMA = HostIdentity(host_id="h-a", name="alpha"), HostIdentity(host_id="h-g", name="gamma")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,68 @@ def test_a_host_that_is_dismissed_has_its_tickets_resolved(stores: Stores) -> No
     assert stores.errors.unresolved(OWN_SYSTEM) == []
     assert {one.state for one in stores.tickets.find(environment=OWN_SYSTEM)} == {TicketState.RESOLVED}
     assert report_hosts() == []
+
+
+def test_a_host_that_was_back_unseen_and_is_silent_again_has_a_new_since_in_its_ticket(stores: Stores) -> None:
+    contact_of_alpha(stores)
+    change(stores, "last_contact = last_contact - interval '1 hour'")
+    [first] = report_hosts()
+
+    contact_of_alpha(stores)
+    change(stores, "last_contact = last_contact - interval '61 seconds'")
+    assert [(one.ended, one.since == first.since) for one in report_hosts()] == [(True, True), (False, False)]
+    assert report_hosts() == []
+
+    [alpha] = [one for one in stores.hosts.all() if one.host_id == "h-a"]
+    assert alpha.silent_since == alpha.last_contact
+    [ticket] = stores.tickets.find(environment=OWN_SYSTEM)
+    assert (ticket.state, ticket.since) == (TicketState.OPEN, alpha.last_contact)
+    assert f"silent since {alpha.last_contact:%Y-%m-%d %H:%M:%S} UTC" in ticket.title
+    [error] = stores.errors.unresolved(OWN_SYSTEM)
+    assert error.text == ticket.title
+
+
+async def test_after_an_outage_of_the_stores_no_host_is_silent_before_all_could_report(
+    stores: Stores, server: PostgresqlForTests, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Alpha is well, and reports once more only after the others are back; gamma died in the outage."""
+    monkeypatch.setattr("flows.runtime.contact.CONTACT_EVERY", timedelta(milliseconds=50))
+    monkeypatch.setattr("models.hosts.SILENT_AFTER", timedelta(seconds=5))
+    database = str(sa.make_url(current_settings().stores_url or "").database)
+    outage = "UPDATE deployment_logs.hosts SET last_contact = last_contact - interval '90 seconds'"
+    here = this_host().host_id
+    contact_of_alpha(stores)
+    stores.hosts.report(GAMMA, version="1", engine="", backlog=0)
+
+    async def until(done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not await asyncio.to_thread(done):  # noqa: ASYNC110 - the stores tell nobody
+                await asyncio.sleep(0.02)
+
+    def is_back() -> bool:
+        found = stores.hosts.find(here)
+        return found is not None and found.in_contact(stores.hosts.now())
+
+    def silent() -> list[str]:
+        return [one.name for one in stores.hosts.all() if one.silent_since is not None]
+
+    # Several watchers ask in turn: those of this host and of others, each as a loop of its own.
+    watching = [asyncio.create_task(keep_contact(lambda: 0)) for _ in range(3)]
+    try:
+        await until(is_back)
+        server.control("stop", "-m", "immediate")
+        await until(lambda: caplog.text.count("no contact with the stores") == len(watching))
+        server.control("start")
+        server.run(outage, database)
+        await until(is_back)
+        assert silent() == []
+        contact_of_alpha(stores)
+        await until(lambda: silent() != [])
+        assert silent() == ["gamma"]
+    finally:
+        for one in watching:
+            one.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
 
 
 def test_a_host_that_is_silent_again_is_reported_again(stores: Stores) -> None:
