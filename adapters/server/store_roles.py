@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -17,6 +19,7 @@ from psycopg import sql
 
 from adapters.stores.postgresql import PostgresqlServer, connect
 from adapters.stores.row_security import group_of, restrict_hosts
+from models.enrolment import USER_PREFIX
 from models.failures import RoasError
 from models.hosts import SILENT_AFTER
 from models.settings import Settings
@@ -79,6 +82,69 @@ def end_role(settings: Settings, role: str) -> None:
         if _is_there(connection, role):
             connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role)))
             _end_connections(connection, role)
+
+
+def end_blockers(settings: Settings, pause: Callable[[], object]) -> None:
+    """Again and again, after each `pause`: end the connections of hosts that make others wait for too long.
+
+    A host sets the time limits of its connections itself, and may take locks that all writers need.
+
+    Raises:
+        RoasError: The database does not answer, or its user may not see or end connections of others.
+    """
+    held: dict[tuple[int, datetime | None], float] = {}
+    with _connected(settings, "Hosts that hold up the stores cannot be ended") as connection:
+        while True:
+            if connection.execute(_MAY_END).fetchone() != (True,):
+                raise psycopg.errors.InsufficientPrivilege
+            with connection.transaction():
+                # What it shows stays as it is until the transaction's end: it is older than what locks show then.
+                connection.execute("SELECT count(*) FROM pg_stat_activity")
+                found = connection.execute(_BLOCKERS, {"group": _group(connection)}).fetchall()
+            now, before, held, culprits = time.monotonic(), held, {}, set()
+            for role, pid, began, waits, is_kept in found:
+                key = (pid, None if is_kept else began)
+                if waits and key not in before:
+                    continue
+                held[key] = before.get(key, now)
+                if not waits and key in before and (is_kept or now - held[key] >= _HELD_SECONDS):
+                    culprits.add(role)
+            for role in sorted(culprits):
+                # All of them: another one may hold the same, or be next in the queue.
+                _end_connections(connection, role)
+                name = role.removeprefix(USER_PREFIX)
+                log.error(
+                    "host %s held up writers of the stores, so its connections were ended; "
+                    "if it does so again: roas fleet revoke %s",
+                    name,
+                    name,
+                )
+            pause()
+
+
+_HELD_SECONDS = 15.0
+"""Hundreds of times what a write of a host takes. With pauses less than others wait for their turn, so none fails."""
+
+_MAY_END = (
+    "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') "
+    "AND pg_has_role(current_user, 'pg_signal_backend', 'USAGE')"
+)
+
+# Connections of hosts that others wait for, and whether each waits in turn itself. Our writers hold an advisory lock no
+# longer than their transaction, and nobody gets one before those who waited for it. So who has it in a transaction that
+# began after another's wait, or in none, keeps it beyond its transactions.
+_BLOCKERS = """
+SELECT holder.usename, holder.pid, holder.xact_start,
+    EXISTS (SELECT 1 FROM pg_locks own WHERE own.pid = holder.pid AND NOT own.granted),
+    bool_or(waiting.locktype = 'advisory' AND waiting.waitstart < coalesce(holder.xact_start, now()))
+FROM pg_locks waiting
+CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
+JOIN pg_stat_activity holder ON holder.pid = blocking.pid
+JOIN pg_auth_members member ON member.member = holder.usesysid
+JOIN pg_roles hosts ON hosts.oid = member.roleid AND hosts.rolname = %(group)s
+WHERE NOT waiting.granted
+GROUP BY holder.usename, holder.pid, holder.xact_start
+"""
 
 
 def _end_connections(connection: psycopg.Connection[Any], role: str) -> None:
@@ -165,7 +231,8 @@ def _connected(settings: Settings, failed: str) -> Iterator[psycopg.Connection[A
     except psycopg.errors.InsufficientPrivilege as error:
         raise RoasError(
             f"{failed}: the stores' user may not do it;",
-            advice="as the database's administrator: ALTER ROLE … CREATEROLE.",
+            advice="as the database's administrator: ALTER ROLE … CREATEROLE; "
+            "GRANT pg_read_all_stats, pg_signal_backend TO ….",
         ) from error
     except psycopg.Error as error:
         raise RoasError(

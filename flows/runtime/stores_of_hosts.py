@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +15,7 @@ from models.settings import current_settings
 log = logging.getLogger("roas")
 
 _AGAIN_SECONDS = 15.0
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +58,34 @@ class StoresOfHosts:
             end_role(settings, role)
 
     def restrict(self, keys: HostKeys) -> None:
-        """Let hosts that enrolled at an earlier version write only what is their own, too; in a thread of its own.
+        """Let hosts that enrolled at an earlier version write only what is their own, too, and none hold up the others.
 
-        Where the stores are away it is tried again until it is done.
+        In threads of their own, since who holds a lock delays the first. Where the stores are away it is tried again.
         """
-        if current_settings().hosts_stores_url is not None:
-            threading.Thread(target=_restrict_until_done, args=(keys,), name="host-roles", daemon=True).start()
+        if current_settings().hosts_stores_url is None:
+            return
+        # The driver is needed here alone.
+        from adapters.server.store_roles import end_blockers, restrict_roles
+
+        never = threading.Event()
+        for undone, work in {
+            "hosts may write records of others": lambda: restrict_roles(current_settings(), _hosts_by_role(keys)),
+            "a host may hold up the others": lambda: end_blockers(
+                current_settings(), lambda: never.wait(_LOOK_SECONDS)
+            ),
+        }.items():
+            threading.Thread(target=_try_until_done, args=(work, undone), name="host-roles", daemon=True).start()
 
 
-def _restrict_until_done(keys: HostKeys) -> None:
-    from adapters.server.store_roles import restrict_roles
-
+def _try_until_done(work: Callable[[], None], undone: str) -> None:
     said = ""
     while True:
         try:
-            restrict_roles(current_settings(), _hosts_by_role(keys))
+            work()
         except RoasError as error:
             if str(error) != said:
                 said = str(error)
-                log.error("hosts may write records of others until this is done: %s %s", error, error.advice or "")
+                log.error("%s until this is done: %s %s", undone, error, error.advice or "")
             threading.Event().wait(_AGAIN_SECONDS)
         else:
             return
