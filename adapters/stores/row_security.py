@@ -18,6 +18,7 @@ from psycopg import sql
 
 from adapters.stores.postgresql import LOCKS, OPENING_LOCK
 from core.storage.incidents import OWN_SYSTEM
+from models.enrolment import USER_PREFIX
 from models.hosts import SILENT_AFTER, SKEW_ALERTS_OVER
 
 _BINDINGS, _HOSTS, _ROLES = (f"deployment_logs.{name}" for name in ("environment_hosts", "hosts", "host_roles"))
@@ -54,11 +55,16 @@ class TableRule:
     @property
     def rights(self) -> str:
         """The table's privileges."""
-        listed = f" ({', '.join(self.columns)})" if self.columns else ""
         rights = ["SELECT"]
-        rights += ["INSERT"] if self.insert else []
-        rights += [f"UPDATE{listed}"] if self.update else []
+        rights += [f"UPDATE ({', '.join(self.columns)})"] if self.columns else []
         rights += ["DELETE"] if self.delete else []
+        return ", ".join(rights)
+
+    @property
+    def rights_but_for_numbers(self) -> str:
+        """The privileges on the columns that no sequence numbers: who chose its numbers could take those of others."""
+        rights = ["INSERT (%1$s)"] if self.insert else []
+        rights += ["UPDATE (%1$s)"] if self.update and not self.columns else []
         return ", ".join(rights)
 
 
@@ -68,8 +74,11 @@ def _whole(condition: str) -> TableRule:
 
 _BY_ENVIRONMENT = _whole(may_write("{table}.environment"))
 _OWN = "written_by = session_user::text"
-# Of no host are rows from before there was the column, and those that the control plane put back from a backup.
-_OWN_OR_FREE = f"({_OWN} OR NOT EXISTS (SELECT 1 FROM {_ROLES} r WHERE r.role = {{table}}.written_by))"
+# Of no host are rows from before there was the column, and those of a role that a host had earlier.
+_OWN_OR_FREE = (
+    f"({_OWN} OR written_by IS NULL OR (written_by LIKE '{USER_PREFIX}%' "
+    f"AND NOT EXISTS (SELECT 1 FROM {_ROLES} r WHERE r.role = {{table}}.written_by)))"
+)
 _OWNED = TableRule(insert=_OWN, update=_OWN_OR_FREE, delete=_OWN_OR_FREE, check=_OWN_OR_FREE, owned=True)
 _ADDED = TableRule(insert=_OWN, owned=True)
 _READ = TableRule()
@@ -109,6 +118,7 @@ RULES: dict[str, dict[str, TableRule]] = {
             insert=f"host_id = {_SELF} AND environment <> '{OWN_SYSTEM}'",
             update=_TAKES,
             check=f"host_id = {_SELF}",
+            columns=("host_id", "since"),
             delete=f"host_id = {_SELF}",
         ),
         "cross_store_intents": _READ,
@@ -238,17 +248,28 @@ def _of_table(table: str, name: str, rule: TableRule) -> Iterator[str]:
     if rule.delete:
         yield f"CREATE POLICY hosts_delete ON {table} FOR DELETE USING ({_in(rule.delete, name)})"
     yield f"GRANT {rule.rights} ON {table} TO ROAS_GROUP"
+    if rule.rights_but_for_numbers:
+        yield f"""
+DO $body$ BEGIN
+    EXECUTE (SELECT format('GRANT {rule.rights_but_for_numbers} ON {table} TO ROAS_GROUP',
+            string_agg(quote_ident(attname), ', '))
+        FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped
+            AND pg_get_serial_sequence('{table}', attname) IS NULL);
+END $body$
+"""
 
 
 def _in(condition: str, table: str) -> str:
     return condition.replace("{table}", table)
 
 
+# A host's session may make temporary tables, which a name without its schema means first unless that is said.
+_FUNCTION = "RETURNS trigger LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS"
 _NO_HOST = "pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'MEMBER')"
 
 _TRIGGERS = (
     f"""
-CREATE OR REPLACE FUNCTION deployment_logs.refuse_other_hosts() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION deployment_logs.refuse_other_hosts() {_FUNCTION} $body$
 DECLARE silent boolean; skewed boolean;
 BEGIN
     IF {_NO_HOST} OR (OLD.host_id = {_SELF} AND NEW.host_id = OLD.host_id) THEN
@@ -259,7 +280,8 @@ BEGIN
             + CASE WHEN NEW.silent_since IS NULL THEN {_GRACE_SECONDS} ELSE 0 END);
     skewed := abs(OLD.clock_skew_seconds) > {SKEW_ALERTS_OVER.total_seconds():.0f};
     IF to_jsonb(NEW) - 'silent_since' - 'skewed_since' <> to_jsonb(OLD) - 'silent_since' - 'skewed_since'
-        OR (NEW.silent_since IS DISTINCT FROM OLD.silent_since AND (NEW.silent_since IS NOT NULL) <> silent)
+        OR (NEW.silent_since IS DISTINCT FROM OLD.silent_since
+            AND NEW.silent_since IS DISTINCT FROM CASE WHEN silent THEN OLD.last_contact END)
         OR (NEW.skewed_since IS DISTINCT FROM OLD.skewed_since AND (NEW.skewed_since IS NOT NULL) <> skewed)
     THEN
         RAISE EXCEPTION 'host % may not change the record of host %', session_user, OLD.host_id
@@ -274,7 +296,7 @@ CREATE TRIGGER hosts_of_others BEFORE UPDATE ON deployment_logs.hosts
 FOR EACH ROW EXECUTE FUNCTION deployment_logs.refuse_other_hosts()
 """,
     f"""
-CREATE OR REPLACE FUNCTION deployment_logs.refuse_broken_chain() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION deployment_logs.refuse_broken_chain() {_FUNCTION} $body$
 DECLARE last record;
 BEGIN
     IF {_NO_HOST} THEN

@@ -148,10 +148,15 @@ HOLDS = {
         *(f"SELECT pg_advisory_xact_lock({key})" for key in LOCKS.values()),
     ],
     "an advisory lock, shared": [f"SELECT pg_advisory_lock_shared({key})" for key in LOCKS.values()],
-    "tables": ["BEGIN", "LOCK TABLE deployment_logs.hosts IN ACCESS EXCLUSIVE MODE"],
+    "tables": ["BEGIN", "LOCK TABLE monitoring.heartbeats IN ACCESS EXCLUSIVE MODE"],
     "rows": ["BEGIN", "SELECT * FROM deployment_logs.hosts FOR UPDATE"],
 }
 BETA = HostIdentity(host_id="h-b", name="b")
+
+
+def write(stores: Stores) -> None:
+    stores.hosts.report(BETA, version="1", engine="", backlog=0)
+    stores.heartbeats.beat("watch/b", datetime.now(UTC))
 
 
 @pytest.mark.parametrize("is_active", [False, True], ids=["sits", "goes on with short statements"])
@@ -171,7 +176,7 @@ def test_a_host_that_holds_up_the_writers_of_others_is_sent_away(
         make_role(owner, f"host-{name}", f"h-{name}")
     beta = Settings(data_dir=tmp_path / "b", stores_url=server.url(_name(database), "host-b"))
     with Stores.open(beta) as stores:
-        stores.hosts.report(BETA, version="1", engine="", backlog=0)
+        write(stores)
     over = threading.Event()
     with closing(psycopg.connect(server.url(_name(database), "host-a"), autocommit=True)) as rogue:
         rogue.execute(UNLIMITED.encode())
@@ -188,10 +193,10 @@ def test_a_host_that_holds_up_the_writers_of_others_is_sent_away(
             busy.start()
         try:
             with Stores.open(beta, deadline_seconds=1.5) as stores, pytest.raises(StoreBusyError):
-                stores.hosts.report(BETA, version="1", engine="", backlog=0)
+                write(stores)
             with control_plane(owner), Stores.open(beta) as stores:
                 began = time.monotonic()
-                stores.hosts.report(BETA, version="1", engine="", backlog=0)
+                write(stores)
                 assert time.monotonic() - began < 15
         finally:
             over.set()
@@ -214,7 +219,7 @@ def test_hosts_that_wait_in_turn_or_write_much_are_left_alone(
     make_role(owner, "host-b", "h-b")
     failed: list[RoasError] = []
 
-    def write(name: str) -> None:
+    def write_often(name: str) -> None:
         mine = Settings(data_dir=tmp_path / name, stores_url=server.url(_name(database), f"host-{name}"))
         try:
             with Stores.open(mine) as stores:
@@ -223,7 +228,7 @@ def test_hosts_that_wait_in_turn_or_write_much_are_left_alone(
         except RoasError as error:
             failed.append(error)
 
-    writers = [threading.Thread(target=write, args=(name,)) for name in "aabb" * 2]
+    writers = [threading.Thread(target=write_often, args=(name,)) for name in "aabb" * 2]
     with control_plane(owner), psycopg.connect(database) as plane:
         # The control plane itself may take long: all of them wait for it, and for one another.
         plane.execute(f"SELECT pg_advisory_xact_lock({LOCKS['deployment_logs']})".encode())
