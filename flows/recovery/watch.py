@@ -42,6 +42,7 @@ from models.health import HealthReport
 from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
+from tasks.deployment.belonging import bind_here
 from tasks.deployment.services import inspect_application, read_known
 from tasks.monitoring.events import EventFeed, engine_started_at, in_hand, inspect_environment, listen
 from tasks.monitoring.watch_lock import watching_alone
@@ -123,6 +124,7 @@ class EnvironmentWatcher:
         self._feed = feed
         self._act = act
         self._failures = 0
+        self._is_claimed = False
         self._application: Application | None = None
         self._recoveries: dict[str, asyncio.Task[None]] = {}
         self._recordings: set[asyncio.Task[None]] = set()
@@ -260,6 +262,7 @@ class EnvironmentWatcher:
             self._log(NO_SERVICE, f"{self._declared.name} is not meant to run")
             return
         self._logged.pop(NO_SERVICE, None)
+        self._claim()
         ended = {seen.service for seen in container_states if seen.state == "exited"}
         stopped = {
             verdict.service
@@ -286,6 +289,22 @@ class EnvironmentWatcher:
             return
         await self._settle(health, held, now)
         self._notify()
+
+    def _claim(self) -> None:
+        """Let what runs here belong to this host where it has none, once: another one could claim it otherwise."""
+        if not self._act or self._is_claimed or self._access.away:
+            return
+        self._is_claimed = True
+        if self._access.known.host_id is None:
+            name = self._declared.name
+            _run_beside(self._short_tasks, self._bind(), f"{name} does not belong to this host yet")
+
+    async def _bind(self) -> None:
+        try:
+            await bind_here(self._declared.name)
+        except BaseException:
+            self._is_claimed = False
+            raise
 
     async def end(self) -> None:
         """Let running recoveries end; cancel those that only wait for their time."""

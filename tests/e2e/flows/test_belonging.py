@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -157,6 +158,43 @@ async def test_a_watch_ends_when_its_environment_is_moved(fleet: Place, monkeypa
 
     with pytest.raises(WrongHostError, match="belongs to host alpha"):
         await run()
+
+
+@pytest.mark.engine
+async def test_what_runs_here_and_was_never_operated_belongs_to_the_host_that_watches_it(
+    fleet: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.recovery.watch.SWEEP", timedelta(seconds=0.2))
+    hosts = open_stores().hosts
+    await watch("test", hours=2 / 3600)
+    assert hosts.owner("test") is None, "nothing of it is here, so it may run on another host"
+
+    compose = ["docker", "compose", "--project-name", fleet.project, "--file", fleet.folder / "compose.yaml"]
+    subprocess.run([*compose, "up", "--detach", "--wait"], check=True, capture_output=True)
+    await watch("test", act=False, hours=2 / 3600)
+    assert hosts.owner("test") is None, "it is only looked at"
+
+    async def until(done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not done():  # noqa: ASYNC110 - the stores tell nobody
+                await asyncio.sleep(0.1)
+
+    seen: set[datetime | None] = set()
+
+    def swept_often() -> bool:
+        seen.add(open_stores().heartbeats.of("watch/test"))
+        return len(seen) > 3
+
+    watching = asyncio.create_task(watch("test", hours=1))
+    try:
+        await until(lambda: hosts.owner("test") is not None)
+        assert hosts.bind("test", ALPHA) == this_host().host_id, "another host cannot claim it"
+        hosts.let_go("test", this_host())
+        await until(swept_often)
+        assert hosts.owner("test") is None, "a person let go of it, and it stays so"
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 @pytest.mark.campaign
