@@ -72,6 +72,10 @@ class Settings(BaseModel):
     config: Path | None = Field(
         default=None, description="An environment's file, or a folder of them; as --config, it wins over other places."
     )
+    unwatched: str = Field(
+        default="",
+        description="Environments, separated by commas, that `roas worker` and `roas serve` leave to another agent.",
+    )
     age_identity: Path | None = Field(
         default=None,
         description="File with the age identity for encrypted files of variables; without it SOPS_AGE_KEY_FILE.",
@@ -210,6 +214,11 @@ class Settings(BaseModel):
         except UnicodeError as error:
             raise ValueError("a host name of labels of 1 to 63 characters is allowed") from error
         return value
+
+    @property
+    def left_to_others(self) -> frozenset[str]:
+        """The environments of `unwatched`."""
+        return frozenset(name.strip() for name in self.unwatched.split(","))
 
     @property
     def retention(self) -> RetentionPolicy:

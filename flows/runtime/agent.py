@@ -251,9 +251,11 @@ async def _alone(name: str, held: ExitStack, progress: Progress) -> None:
 
 
 def _read_stamps() -> dict[str, tuple[Path, int, int]]:
-    """The files of all environments, with what shows that one has changed."""
-    found = {}
-    for name, path in environment_files(current_settings()).items():
+    """The files of all environments that are watched here, with what shows that one has changed."""
+    found, settings = {}, current_settings()
+    for name, path in environment_files(settings).items():
+        if name in settings.left_to_others:
+            continue
         try:
             status = path.stat()
             found[name] = (path, status.st_mtime_ns, status.st_size)

@@ -45,6 +45,23 @@ def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: Hos
     assert "watch of broken failed" in host.text()
 
 
+def test_an_environment_that_is_unwatched_is_left_to_others(host: Host) -> None:
+    watched, left = host.declare(), host.declare()
+    host.up(watched)
+    host.up(left)
+    host.begin(ROAS_UNWATCHED=f"other,{left}")
+    host.watched(watched)
+    host.kill(left)
+    host.kill(watched)
+    host.until(lambda: f"{watched}: recovery of web: web healthy again" in host.text())
+
+    assert not host.runs(left)
+    assert left not in host.text()
+    with host.stores() as stores:
+        assert left not in stores.health.latest_judgements()
+        assert stores.errors.latest(left) == []
+
+
 @pytest.mark.campaign
 def test_an_engine_that_hangs_delays_no_environment_of_another(host: Host) -> None:
     # The path of a socket is short, and pytest's folders are not.

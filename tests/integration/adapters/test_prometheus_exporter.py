@@ -318,6 +318,18 @@ def test_figures_of_an_environment_that_is_collected_seldom_are_shown_for_longer
     assert shown["roas_service_cpu_ratio{environment=prod,service=bot}"] == 0.5
 
 
+def test_an_environment_that_another_agent_watches_is_not_awaited(stores: Stores, settings: Settings) -> None:
+    settings.environments_dir.mkdir()
+    for name in ("dev", "prod"):
+        text = f"name: {name}\nproject: {name}\ncompose_files: [compose.yaml]\n"
+        (settings.environments_dir / f"{name}.yaml").write_text(text)
+    left = settings.model_copy(update={"unwatched": "other, dev"})
+    with metrics_server(StoreCollector(stores, left), "127.0.0.1", 0) as url:
+        shown = _scrape(url)
+    assert "roas_collection_interval_seconds{environment=prod}" in shown
+    assert "roas_collection_interval_seconds{environment=dev}" not in shown
+
+
 def test_what_waits_in_the_spool_and_what_was_refused_is_reported(stores: Stores, settings: Settings, url: str) -> None:
     backlog = "roas_store_spool_bytes{store=monitoring}"
     assert _scrape(url)[backlog] == 0
