@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -27,23 +27,26 @@ _SENSITIVE_WORD = (
     # Wherever it stands in a name.
     r"(?:passwor[dt]|passwd|passphrase|pwd|secret|token|requirepass|masterauth|auth[_-]?string|credentials?|webhook"
     r"|(?:api|app|access|private|encryption|account|shared|signing|master|session|licen[cs]e|hmac|jwt|crypt|deploy"
-    r"|storage|admin|auth|subscription)[_-]?key|code[_-]?verifier|registry[_-]auth|(?:totp|otp|mfa)[_-]?seed"
+    r"|storage|admin|auth|subscription)[ _-]?key|code[_-]?verifier|registry[_-]auth|(?:totp|otp|mfa)[_-]?seed"
     # The same in other languages.
-    r"|kennwort|geheimnis|schl(?:ü|ue)ssel|mot[ _-]?de[ _-]?passe|cl(?:é|e)[ _-]?secr(?:è|e)te|jeton|contrase(?:ñ|n)a"
-    r"|clave[ _-]?secreta|senha|wachtwoord|has(?:ł|l)o|l(?:ö|o)senord|парол[ья]|密码|密碼|パスワード|비밀번호)"
+    r"|kennwort|geheimnis|schl(?:ü|ue)ssel|mot[ _-]?de[ _-]?passe|cl(?:é|e)f?[ _-]?secr(?:è|e)te|jeton|contrase(?:ñ|n)a"
+    r"|clave[ _-]?secreta|chiave[ _-]?segreta|frase[ _-]de[ _-]paso|senha|wachtwoord|has(?:ł|l)o|l(?:ö|o)senord|passord"
+    r"|salasana|adgangskode|heslo|(?:ş|s)ifre|jelsz(?:ó|o)|парол[ья]|密码|密碼|口令|密钥|パスワード|비밀번호)"
 )
 # These name a secret only as a whole word of a longer name: DB_PASS, not bypass.
-_SENSITIVE_PART = r"(?:pass|passcode|(?:bind)?pw|salt|pepper|dsn|creds?|cookie|psk|_auth|rediscli_auth|snmp_community)"
+_SENSITIVE_PART = (
+    r"(?:pass|passcode|(?:bind)?pw|mdp|salt|pepper|dsn|creds?|cookies?|psk|_auth|rediscli_auth|snmp_community)"
+)
 _KEY_VARIABLE = r"(?-i:[A-Z0-9]+(?:_[A-Z0-9]+)*_KEY)"
 _NAME = (
     rf"(?:[\w.-]*{_SENSITIVE_WORD}[\w.-]*|\b(?:[\w.-]*[_.-])?{_SENSITIVE_PART}(?:[_-]?\d+)?\b"
-    rf"|\b{_KEY_VARIABLE}(?:_\d+)?\b)"
+    rf"|\b{_KEY_VARIABLE}(?:_\d+)?\b|\b(?:\w+[.-])*(?-i:[a-z]\w*(?:Pass|Pw|Psk|Salt|Dsn|Creds?|Cookie))\b)"
 )
 _SECRET_NAME = re2.compile(rf"(?i)^{_NAME}$")
 # A name with these endings gives the place or the number of secrets, not a secret.
 _NAMES_NO_SECRET = re2.compile(
     r"(?i)[_.-]?(?:file|path|name|dir|url|uri|type|count|counts|length|limit|expiry|expires|expired|expires_in|ttl"
-    r"|id|status|state|valid|required|missing|present|set|scope|secret_names|tokeni[sz]er\w*|secretar\w+"
+    r"|id|cert-hash|status|state|valid|required|missing|present|set|scope|secret_names|tokeni[sz]er\w*|secretar\w+"
     r"|(?:public|primary|foreign|cache|sort|partition|routing|idempotency|unique|group|lookup|host)[_-]?key)$"
 )
 _WEBHOOK_NAME = re2.compile(r"(?i)webhook(?:[_-]?ur[li])?$")
@@ -59,8 +62,8 @@ _NO_VALUE = frozenset(
 _SPOKEN_OF = frozenset({"is", "was", "not", "must", "has", "option", "directive", "and", "or", "in", "set", "with"})
 
 _SHAPES = re2.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:[\s\S]*?-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|[\s\S]*)"
+    r"-{4,5} ?BEGIN [\w ]*(?:PRIVATE KEY|Static key)[\w ]*-{4,5}"
+    r"(?:[\s\S]*?-{4,5} ?END [\w ]*(?:PRIVATE KEY|Static key)[\w ]*-{4,5}|[\s\S]*)"
     # The same in base64, as in a kubeconfig.
     r"|\bLS0tLS1CRUdJTi[A-Za-z0-9+/]{20,}={0,2}|\bAGE-SECRET-KEY-1[A-Z0-9]{40,}"
     r"|\b[MNO][A-Za-z0-9_-]{22,28}\.[A-Za-z0-9_-]{6,7}\.[A-Za-z0-9_-]{27,}"
@@ -79,28 +82,47 @@ _SHAPES = re2.compile(
     r"|\bAKCp[A-Za-z0-9]{60,}|\bLTAI[A-Za-z0-9]{16,24}\b|\beyJrIjoi[A-Za-z0-9+/=_-]{40,}|\bFLWSECK(?:_TEST)?-[A-Za-z0-9]{32}"
     r"|\b[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,}|\bv\d\.local\.[A-Za-z0-9_-]{40,}|\bxox[de]-[A-Za-z0-9%-]{30,}"
     # A PuTTY key.
-    r"|\bPrivate-Lines: *\d+(?:\r?\n[A-Za-z0-9+/=]+)+(?m:$)"
+    r"|\bPrivate-Lines: *\d+(?:\r?\n[A-Za-z0-9+/=]+)+\r?(?m:$)"
     r"|\bGOCSPX-[A-Za-z0-9_-]{20,}|\b1//0[A-Za-z0-9_-]{30,}|\bEAAA[A-Za-z0-9_-]{56,}|\bsq0(?:csp|atp)-[A-Za-z0-9_-]{20,}"
     r"|\bpnu_[A-Za-z0-9]{30,}|\bmfa\.[A-Za-z0-9_-]{20,}|\d{8,10}:AA[A-Za-z0-9_-]{30,}|\bSG\.[\w-]{16,}\.[\w-]{16,}"
     r"|\b(?:[sr]k_(?:live|test)|whsec|npm|dckr_pat|do[opr]_v1|hf|rubygems|gsk|lin_api|ntn|sbp|glsa|sntrys|nfp|pscale_tkn)"
     r"_[A-Za-z0-9_-]{16,}|\bpypi-[A-Za-z0-9_-]{16,}|\bshp(?:at|ca|pa|ss)_[a-f0-9]{32}|\btskey-[a-z]+-[A-Za-z0-9-]{16,}"
     r"|\b(?:ya29|hv[sbr])\.[A-Za-z0-9_-]{16,}|\bdapi[a-f0-9]{32}\b|\bNRAK-[A-Z0-9]{27}\b|\bPMAK-[a-f0-9-]{50,}"
     r"|\bATATT3[A-Za-z0-9_=-]{30,}|\bkey-[a-f0-9]{32}\b|\bSK[a-f0-9]{32}\b|\b[a-f0-9]{32}-us\d{1,2}\b"
+    r"|\b(?:tr_(?:dev|prod)_[A-Za-z0-9]{20,24}|rzp_(?:live|test)_[A-Za-z0-9]{14}(?::[A-Za-z0-9]{24})?|(?:live|test)_[A-Za-z0-9]{30}"
+    r"|aio_[A-Za-z0-9]{28}|[a-z]{2}_pat_[A-Za-z0-9]{16}|re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}|pcsk_[A-Za-z0-9]{5,6}_[A-Za-z0-9]{60,}"
+    r"|st\.[a-f0-9]{24}\.[a-f0-9]{32}\.[a-f0-9]{32})\b"
+    # Fixed forms of single issuers.
+    r"|\b(?:csk-[a-z0-9]{48}|fc-[a-f0-9]{32}|signkey-[a-z]+-[a-f0-9]{64}|dnkey-[a-z0-9]{26}-[a-z0-9]{52}|API-[A-Z0-9]{25,}"
+    r"|tk-[a-z]{2}-[A-Za-z0-9_-]{48}|secret-(?:live-)?[A-Za-z0-9_]{30,}={0,2}|NRII-[A-Za-z0-9_-]{32}|PMAT-[A-Z0-9]{26}"
+    r"|HRKU-AA[A-Za-z0-9_-]{58}|access-(?:sandbox|development|production)-[a-f0-9]{8}(?:-[a-f0-9]{4}){3}-[a-f0-9]{12}"
+    r"|pat[A-Za-z0-9]{14}\.[a-f0-9]{64}|snyk_[a-z]+\.[a-f0-9]{8}\.[\w-]{40,}|sl\.[A-Za-z0-9_-]{100,}|mlsn\.[a-f0-9]{64}"
+    r"|sk\.eyJ[\w-]{40,}\.[\w-]{20,}|v1\.0-[a-f0-9]{24}-[a-f0-9]{100,})"
+    r"|\b[a-f0-9]{32}-[a-f0-9]{8}-[a-f0-9]{8}\b|\baccess_token\$[a-z]+\$[a-z0-9]{16}\$[a-f0-9]{32}|\b[a-f0-9]{36}NRAL\b"
+    r"|\b\d/\d{10,}:[a-f0-9]{32}|\bA3(?:-[A-Z0-9]{5,6}){6}|\bK10[a-f0-9]{64}::\w+:[a-f0-9]{32}|[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk\b"
     r"|\b[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{31,}"
     # Hashes of passwords, as htpasswd and /etc/shadow write them.
-    r"|\$(?:2[abxy]|5|6|7|y|apr1|argon2(?:id?|d))\$[./A-Za-z0-9$=,+-]{20,}"
+    r"|\${1,2}(?:1|2[abxy]|5|6|7|y|apr1|argon2(?:id?|d))\$[./A-Za-z0-9$=,+-]{20,}|\bJDJ[abxy]J[A-Za-z0-9+/]{40,}={0,2}"
+    r"|\b(?:pbkdf2[\w-]*|scrypt|SCRAM-SHA-\d+)[:$][\w:.=+/]*\$[./A-Za-z0-9$=,+:-]{20,}|\{S?SHA\d*\}[A-Za-z0-9+/]{20,}={0,2}"
+    r"|[\"']md5[0-9a-f]{32}\b|\*[0-9A-F]{40}\b"
 )
-_IN_URL = re2.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s:/?#@\"'<>]*:)([^\s/?#\"'<>]+)@")
-_ALONE_IN_URL = re2.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([A-Za-z0-9_-]{20,})@")
-_WEBHOOK = re2.compile(
-    r"(?i)(/api/(?:v\d+/)?webhooks/\d+/)([A-Za-z0-9_-]+)|(hooks\.slack\.com/(?:services|workflows|triggers)/)([\w/-]+)"
-    r"|(\.webhook\.office\.com/webhookb2/)([\w@/-]+)|([?&;](?:sig|signature|x-(?:amz|goog)-(?:signature|security-token))=)([\w%+/=-]{8,})"
+# A password may hold what would end an address; a port before it does not.
+_IN_URL = re2.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]*://)([A-Za-z0-9_-]{20,}|[A-Za-z0-9]{20,}:[^\s/?#@\"'<>]+|[\w-]{8,}:(?:x-oauth-basic)?)@"
+    r"|([A-Za-z][A-Za-z0-9+.-]*://[^\s:/?#@\"'<>]*:)"
+    r"(\d*[^\s/?#@\"'<>\d](?:[^\s/\"'<>]*|[^\s/?#@\"'<>]*/[^\s/@\"'<>]*)|[^\s/?#\"'<>]+)@"
 )
+_AUTHORIZATION = r"(?:\b|_)authorization[\"']?\s*[:=]\s*[\[\"'\\]*"
+_SCHEMES = r"bearer|basic|bot|token|digest|apikey|ssws|geniekey|negotiate|ntlm|key"
 _HEADER = re2.compile(
-    r"(?i)(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:digest|hawk|aws4-hmac-sha256)\s+)([^\r\n]+)"
-    r"|(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|bot|token|digest|apikey|ssws|geniekey|negotiate|key)\s+)?)([^\s\"',;]+)"
-    r"|(\b(?:set-)?cookie[\"']?\s*[:=]\s*[\"']?)([^\s\"'=]+=[^\r\n\"']+)"
+    # A scheme with parameters, one with one value, or the value alone.
+    rf"(?i)({_AUTHORIZATION}[A-Za-z][\w-]*\s+)(\w+=[^\r\n]*)|({_AUTHORIZATION}(?:(?:{_SCHEMES})\s+)?)([^\s\"',;\]]+)"
+    r"|(\b(?:set-)?cookie[\"']?\s*[:=]\s*[\[\"']*)([^\s\"'=]+=[^\r\n\"']+)"
     r"|(\b(?:x-api-key|x-auth-token|private-token|x-vault-token)[\"']?\s*[:=]\s*[\"']?)([^\s\"',;]+)"
+    r"|(/api/(?:v\d+/)?webhooks/\d+/)([A-Za-z0-9_-]+)|(hooks\.slack\.com/(?:services|workflows|triggers)/)([\w/-]+)"
+    r"|(\.webhook\.office\.com/webhookb2/)([\w@/-]+)|([?&;](?:sig|signature|x-(?:amz|goog)-(?:signature|security-token))=)([\w%+/=-]{8,})"
+    r"|([?&;](?:hmac|appid|auth|key|code|jwt|ticket|\w*sess\w*)=)([\w%+/=-]{20,})"
+    r"|(/(?:hooks?|(?:incoming)?webhooks?|integrations?|keys?|catch|reset[\w-]*|invite|verify)/(?:[\w-]+/)?)([A-Za-z0-9]{20,})"
     r"|(\b(?:bearer|basic)\s+)([A-Za-z0-9._~+/-]{8,}=*)"
 )
 # Words or an option before a secret.
@@ -124,15 +146,15 @@ _SPOKEN = re2.compile(
     r"|(\brabbitmqctl\s+(?:add_user|change_password|authenticate_user)\s+\S+\s+)(\S+)"
     r"|(\bmc\s+(?:alias\s+set|config\s+host\s+add)\s+\S+\s+\S+\s+\S+\s+)(\S+)|(\bvault\s+login\s+)([^\s-]\S*\d\S*)"
     r"|(\bunzip\b[^\n|;&]{0,80}\s-P\s*)(\S+)|(\b7z\w?\b[^\n|;&]{0,80}\s-p)(\S+)|(\s-pass(?:in|out)?\s+pass:)(\S+)"
-    r"|(\b(?:set)?user\s+\S+\s+on\s+>)(\S+)|(>\s*AUTH\s+(?:\w+\s+)?)(\S*\d\S*)"
+    r"|(\b(?:set)?user\s+\S+\s+on\b[^\n]{0,80}\s>)(\S+)|(>\s*AUTH\s+(?:\w+\s+)?)(\S*\d\S*)"
     # Files of logins: netrc, .pgpass, Docker's.
     r"|(\blogin\s+\S+\s+password\s+)(\S+)|((?m:^)[\w.*-]+:(?:\d{2,5}|\*):[\w.*-]+:[\w.*-]+:)(\S+)(?m:$)"
     r"|([\"']auth[\"']\s*:\s*[\"'])([A-Za-z0-9+/=]{12,})"
 )
 _PIPED = re2.compile(r"(\becho\s+(?:-n\s+)?)([^\s|$-]\S*)(\s*\|[^\n|]*--password-stdin)")
 _VALUE = (
-    r"(\[redacted\]|[bBuUrR]{1,2}\"(?:[^\"\\\n]|\\.)*\"|[bBuUrR]{1,2}'(?:[^'\\\n]|\\.)*'"
-    r"|\\+\"[^\"\\\n]*\\+\"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|[^\s\"',;&)\]}]+)"
+    r"(\[redacted\]|\[[^\[\]{}\n]+\]|\"{3}(?:[^\"\n])+\"{3}|N'[^'\n]+'|[bBuUrR]{1,2}\"(?:[^\"\\\n]|\\.)*\"|[bBuUrR]{1,2}'(?:[^'\\\n]|\\.)*'"
+    r"|\\+\"[^\"\\\n]*\\+\"|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|[^\s\"',;&)\]}\x00]+)"
 )
 _QUOTED_WORD = r"\"[^\s\"\\]+\"|'[^\s'\\]+'"
 _QUOTED = rf"([bBuUrR]{{0,2}}(?:{_QUOTED_WORD}))"
@@ -141,15 +163,19 @@ _YAML_VALUE = r"([^\s\"'][^\s]*|\"[^\"\n]*\"|'[^'\n]*')[ \t]*(?:#[^\n]*)?(?m:$)"
 # A function or type around a value.
 _AROUND = r"(?:[A-Za-z_][\w.]*\()?"
 _TAGS = r"(?:[!&][\w!./-]*[ \t]+)*"
+_COLOUR = r"(?:(?:\x1b|\\x1b)\[[0-9;]*m){0,4}"
 _NAMED = re2.compile(
+    # "NAME=value" in a list of words, and a text that begins on the next line
+    rf"(?i)([\"']{_NAME}=)([^\"'\n\\]+)|({_NAME}[ \t]*=?[ \t]*<<[-~]?[\"']?\w+[\"']?\n[ \t]*)([^\n]+)"
     # name=value, as in a shell, a query, a program or a connection string
-    rf"(?i)({_NAME}[\"'\])]{{0,3}}[ \t]{{0,8}}(?::=|=>|={{1,3}})[ \t]{{0,8}}{_AROUND}){_VALUE}"
+    rf"|({_NAME}[\"'\])]{{0,3}}{_COLOUR}[ \t]{{0,8}}(?:[:?+]=|=>|={{1,3}})"
+    rf"{_COLOUR}[ \t]{{0,8}}{_AROUND}){_VALUE}"
     # "name": "value", as in JSON, also in JSON that is a text of JSON
     rf"|([\"']{_NAME}\\*[\"']\s{{0,8}}:\s{{0,8}}{_AROUND}){_VALUE}"
     # name: value alone on its line, as in YAML
     rf"|((?m:^)[\s-]*{_NAME}:[ \t]+{_TAGS}){_YAML_VALUE}"
     # --name value, as on a command line
-    rf"|(--{_NAME}[ \t]+){_VALUE}"
+    rf"|(--{_NAME}(?:[ \t\x00]+|[\"']?,[ \t]*)){_VALUE}"
     # The name as a value: {"name": "DB_PASSWORD", "value": "…"}, <property name="password">…
     rf"|(\b(?:name|key)[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"']?{_NAME}[\"']?"
     rf"(?:[\s,]{{1,40}}[\"']?value[\"']?\s{{0,4}}[:=]\s{{0,4}}|>)){_VALUE}"
@@ -164,14 +190,17 @@ _WITHIN = re2.compile(
     rf"(?i)(\bcredentials:[ \t]+\S+[ \t]+/[ \t]+){_VALUE}"
     rf"|((?:{_NAME}[ \t]{{0,4}}:[ \t]{{1,4}})?{_NAME}[\"'\\]{{0,3}}"
     rf"[ \t]{{0,4}}[:\x{{ff1a}}][ \t]{{0,4}}{_AROUND}){_VALUE}"
-    rf"|({_NAME}[\"'][ \t]?,[ \t]?){_QUOTED}|((?:^|\s)-{_NAME}[ \t]+){_VALUE}"
+    rf"|({_NAME}[\"'][ \t]?,[ \t]{{0,16}}){_QUOTED}|((?:^|\s)-{_NAME}[ \t]+){_VALUE}"
     rf"|({_NAME}[ \t]+(?:(?:is|was|ist|lautet|est|es|to|set to|changed to)[ \t:]+)?)({_QUOTED_WORD})"
     rf"|({_NAME}[ \t]+(?:is|ist|lautet|est|es|set to|changed to)[ \t]*:?[ \t]+){_VALUE}"
-    rf"|({_NAME}[ \t]+(?:incorrecte?|incorrecta|incorreta)[ \t]*:?[ \t]+){_VALUE}"
+    rf"|({_NAME}[ \t]+(?:incorrecte?|incorrecta|incorreta|invalide|inv(?:á|a)lid[oa])[ \t]*:?[ \t]+){_VALUE}"
     rf"|({_NAME}[ \t]+(?:for|für|pour|para|d['e])[ \t]?[^\n:]{{1,60}}:[ \t]+){_VALUE}"
     rf"|({_NAME}[ \t]*\|[ \t]*){_VALUE}"
+    rf"|(\b[\w.-]+[_-]key[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"']?)([A-Za-z0-9]{{20,}}={{0,2}})"
     rf"|(\b(?:api|access|secret)[ \t]key[ \t]*:?[ \t]+)({_QUOTED_WORD})|(\bwith[ \t]{_NAME}[ \t]+){_VALUE}"
 )
+# Alone on a line below the name.
+_BELOW = re2.compile(rf"(?i)({_SENSITIVE_WORD}[^\n:]{{0,80}}:[ \t]*\r?\n(?:[ \t]*\r?\n)?[ \t]*)([^\s:]{{8,}})(?m:$)")
 _LOOKS_SECRET = re2.compile(
     r"[\x21-\x7e]*(?:[A-Za-z][\x21-\x7e]*[0-9]|[0-9][\x21-\x7e]*[A-Za-z]|[a-z][A-Z]|[A-Za-z][!#$%^&*+=~?@][A-Za-z0-9])[\x21-\x7e]*"
 )
@@ -205,6 +234,7 @@ _RANDOM_RUN = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
 _DIGEST = re.compile(r"(?:sha(?:1|256|384|512)|md5|digest|commit|revision|rev)[:=@-]$", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LEAST_BITS = 3.0
+_LEAST_LETTERS = 9
 _LEAST_CHANGES = 0.3
 _LEAST_DIGITS = 2
 
@@ -232,6 +262,26 @@ def _looks_random(run: str) -> bool:
     return bits >= _LEAST_BITS and changes >= _LEAST_CHANGES * len(run) and kinds.count("s") <= len(run) / 8
 
 
+# A short word before a long run of small letters and digits.
+_PREFIXED = re2.compile(r"\b((?:[a-z]{1,8}_)+)([a-z0-9]{32,}(?:_[a-f0-9]{8})?)\b")
+_OF_NO_SECRET = re2.compile(
+    r"(?:sha\d*|md5|layer|image|commit|build|digest|hash|rev|file|backup|tmp|node|network|volume|container|index|asset|id|v)_$"
+)
+
+
+def _prefixed(match: re2._Match) -> Parts | None:
+    is_id = _OF_NO_SECRET.search(match[1]) is not None or len(set(match[2])) < _LEAST_LETTERS
+    return None if is_id or not any(map(str.isdigit, match[2])) else ("", match[0], "")
+
+
+# A name in a program may begin like a token; a token has a digit.
+_WORDS = re.compile(r"[A-Za-z]{1,16}(?:[_.:/-]+[A-Za-z]{1,16})+")
+
+
+def _shape(match: re2._Match) -> Parts | None:
+    return None if _WORDS.fullmatch(match[0]) is not None else ("", match[0], "")
+
+
 def _pair(match: re2._Match) -> Parts:
     at = next(index for index in range(1, match.re.groups, 2) if match[index] is not None)
     return match[at], match[at + 1], ""
@@ -239,7 +289,8 @@ def _pair(match: re2._Match) -> Parts:
 
 def _header(match: re2._Match) -> Parts | None:
     before, value, after = _pair(match)
-    is_word = match[9] is not None and _PLAIN_WORD.fullmatch(value) is not None
+    # The last pair of the pattern.
+    is_word = match[match.re.groups] is not None and _PLAIN_WORD.fullmatch(value) is not None
     return None if is_word else (before, value, after)
 
 
@@ -271,8 +322,93 @@ def _within(match: re2._Match) -> Parts | None:
     if found is None:
         return None
     bare = found[1].strip("\\\"'").rstrip(".:")
+    if bare.startswith("["):
+        bare = bare[1:].partition(",")[0].strip("\"'")
     looks = len(bare) >= _LEAST_WITHIN and _LOOKS_SECRET.fullmatch(bare) and not _MEASURED.fullmatch(bare)
     return found if looks else None
+
+
+_LEAST_CHANGES_OF_KIND = 4
+_LETTERS, _KINDS = "[A-Za-z0-9]*", ("[0-9]", "[a-z]", "[A-Z]")
+_ALTERNATING = "|".join(
+    _LETTERS.join(order)
+    for order in product(_KINDS, repeat=_LEAST_CHANGES_OF_KIND + 1)
+    if set(order) == set(_KINDS) and all(one != other for one, other in pairwise(order))
+)
+# A run of small letters, capitals and digits that alternate: what programs generate, and few names.
+_RUN = re2.compile(rf"{_LETTERS}(?:{_ALTERNATING}){_LETTERS}(?:[+/_-][A-Za-z0-9+/_-]*[A-Za-z0-9])?={{0,2}}")
+_LEAST_RUN = 8
+_LONG_RUN = 32
+_LONGEST_NAME = 20
+_LEAST_ALTERNATING = 0.25
+_MOST_OF_WORDS = 0.65
+_WORD_IN_RUN = re.compile(r"^0x.*|[a-z]{3,}|[0-9]{5,}")
+_ALGORITHM = re.compile(r"(?i)sha\d|md5|aes\d|rsa|hmac|utf|base\d|oauth|ipv\d|http|tls|ecdsa|ed25519|argon|crypt|x509")
+_BEFORE, _AFTER = 120, 60
+# The name before a run says that it is an id or a digest.
+_NO_SECRET_BEFORE = re2.compile(
+    r"(?i)(?:(?:^|[^a-z]|[a-z]_)(?:u?u?ids?|hash|digest|integrity|e-?tag|fingerprint|sha-?\d*|md5|h1|commit|rev|revision"
+    r"|version|nonce|cursor|request|trace|span|hostname|host|pod|container|image|tag|user(?:name)?)|id-\d)"
+    r"[\"']?\s*[:=#-]?\s*[\"']?$|\.$"
+)
+_PUBLIC = re2.compile(r"^(?:AAAA[BCEI]3NzaC1|AAAAE2VjZHNh|AAAAG)|^Qm[1-9A-Za-z]{44}$")
+_OPEN_PUBLIC_KEY = re2.compile(r"-----BEGIN (?:[A-Z ]*CERTIFICATE|[A-Z ]*PUBLIC KEY)[A-Z ]*-----[^-]*$")
+_SECRET_WORD = re2.compile(
+    r"(?i)passw|passphrase|pwd|passe\b|secret|secure|token|credential|crypt|auth|keys?\b|code\b|senha"
+    r"|contrase|credencial|clave|chiave|kennwort|schl(?:ü|ue)ssel|zugang|anmeld|identifiant|cl(?:é|ef\b)|pass\b|login|logon"
+    r"|sign(?:ed)? in|syntax error|cookie|sess(?:ion)?[_-]?id|\bmdp"
+)
+_IS_SECRET_ID = re2.compile(r"(?i)(?:secret|sess(?:ion)?)[_-]?id[\"']?\s*[:=]\s*[\"']?$")
+# What is right before a run, wherever that is: an option; a name and a mark; an argument of a call; a user's name.
+_GIVEN_BEFORE = re2.compile(
+    r"(?:^|[\s\"'\[,])--?[A-Za-z][\w-]*[ =]*[\"']?(?:[\w.@-]+[:,%=/])?$|\s/[a-z]+:$|(?:^|\s|[\"'])-$"
+    r"|\w\([^()\n]*[\"']$|=\([^()\n]*[\"']$"
+    r"|[?&;](?i:code|key|auth|hmac|sig|sid|appid|ticket|otp|pin|jwt|\w*sess\w*)=$"
+    r"|/(?i:hooks?|catch|reset[\w-]*|invite|verify|magic|token|keys?|integration|webhook)/(?:[\w-]+/)*$"
+    r"|(?:^|[\s\"'(])[a-z][\w.@-]{1,40}(?:[:,]| ?/ ?)$|\becho\s+[\"']?$|\bprintf\s[^|]*\s[\"']?$"
+    r"|\bconfig\s+[\w.-]+\s+(?:\w+\s+)?$|\b(?i:using|by)\s+[\"']?$|\bnet\s+user?\s+\S+\s+(?:/\S+\s+)?$"
+)
+_ALONE = re2.compile(r"^[\s\"'-]*(?:value[\"']?:)?[\s\"']*$")
+_LONGEST_KEY = 8000
+_ENDS_RUN = re2.compile(r"^(?:$|[\s\"'`,;)\]@&|}<\\/])")
+
+
+def _is_generated(run: str) -> bool:
+    """Whether small letters, capitals and digits alternate as in no word or name."""
+    kinds = [*map(_kind, run)]
+    changes = sum(one != other for one, other in pairwise(kinds))
+    words = sum(map(len, _WORD_IN_RUN.findall(run)))
+    return (
+        changes >= _LEAST_ALTERNATING * (len(run) - 1)
+        and words <= _MOST_OF_WORDS * len(run)
+        and (len(run) >= _LONGEST_NAME or _ALGORITHM.search(run) is None)
+    )
+
+
+def _kind(one: str) -> str:
+    return "d" if one.isdigit() else "u" if one.isupper() else "l" if one.islower() else "s"
+
+
+def _run(match: re2._Match) -> Parts | None:
+    """A generated run that is long, or given as a secret is, or near a word that means one."""
+    run = match[0]
+    if len(run) < _LEAST_RUN or not _is_generated(run.rstrip("=")):
+        return None
+    text, begin, end = match.string, match.start(), match.end()
+    line = text.rfind("\n", 0, begin) + 1
+    before, after = text[max(line, begin - _BEFORE) : begin], text[end : end + _AFTER].partition("\n")[0]
+    named_id = _NO_SECRET_BEFORE.search(before) and not _IS_SECRET_ID.search(before)
+    if named_id or _PUBLIC.search(run) or after.startswith("("):
+        return None
+    if len(run) >= _LONG_RUN:
+        return None if _OPEN_PUBLIC_KEY.search(text[max(0, begin - _LONGEST_KEY) : begin]) else ("", run, "")
+    if not _ENDS_RUN.search(after):
+        return None
+    if _ALONE.search(before) or "|" in before:
+        # What it is stands above or below.
+        before, after = text[max(0, line - _BEFORE) : begin], text[end : end + _AFTER]
+    near = any(map(_SECRET_WORD.search, (before, after))) or _GIVEN_BEFORE.search(before)
+    return ("", run, "") if near else None
 
 
 def _without_blocks(text: str) -> str:
@@ -301,16 +437,20 @@ def _one_value(text: str) -> bool:
     return not any(map(str.isspace, text)) and not text.endswith(":") and not text.startswith(("-", "{", "["))
 
 
-PATTERNS: tuple[tuple[re2._Regexp, Callable[[re2._Match], Parts | None]], ...] = (
-    (_SHAPES, lambda match: ("", match[0], "")),
-    *((pattern, lambda match: (match[1], match[2], "@")) for pattern in (_IN_URL, _ALONE_IN_URL)),
-    (_WEBHOOK, _pair),
-    (_HEADER, _header),
-    (_SPOKEN, _spoken),
-    (_PIPED, lambda match: (match[1], match[2], match[3])),
-    (_NAMED, _named),
-    (_WITHIN, _within),
+PATTERNS: tuple[tuple[re2._Regexp, Callable[[re2._Match], Parts | None], tuple[str, ...]], ...] = (
+    (_SHAPES, _shape, ()),
+    (_PREFIXED, _prefixed, ("_",)),
+    (_IN_URL, lambda match: (*_pair(match)[:2], "@"), ("@",)),
+    (_HEADER, _header, ()),
+    (_SPOKEN, _spoken, ()),
+    (_PIPED, lambda match: (match[1], match[2], match[3]), ("-stdin",)),
+    (_NAMED, _named, ()),
+    (_WITHIN, _within, ()),
+    (_BELOW, _within, (":\n", ": \n", ":\r\n")),
+    (_RUN, _run, ()),
 )
+"""What finds a secret, how it is taken apart, and words of which one is in each text that has it: looking for a word
+costs far less than looking for a pattern."""
 
 
 _SHORTEST_VALUE = 6
@@ -362,8 +502,9 @@ class Redactor:
             text = _ENDS.sub(self._without_piece, text)
         if "\n" in text:
             text = _without_blocks(text)
-        for pattern, parts in PATTERNS:
-            text = pattern.sub(lambda match, parts=parts: _without(match, parts(match)), text)
+        for pattern, parts, words in PATTERNS:
+            if not words or any(word in text for word in words):
+                text = pattern.sub(lambda match, parts=parts: _without(match, parts(match)), text)
         return text
 
     def value(self, value: Any) -> Any:
@@ -423,7 +564,7 @@ def secrets_among(variables: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def secrets_in(text: str) -> Iterator[str]:
     """The secrets that a text shows by their looks or by the words before them, but no plain words."""
-    for pattern, parts in PATTERNS:
+    for pattern, parts, _ in PATTERNS:
         for match in pattern.finditer(text):
             found = parts(match)
             if found is None or found[1] == REDACTED:
@@ -451,6 +592,7 @@ def _spellings(value: str) -> set[str]:
         return set()
     data = value.encode("utf-8", "replace")
     escaped, quoted = json.dumps(value)[1:-1], quote(value, safe="")
+    quoted_in_c = re.sub(r"[\"\\]", r"\\\g<0>", value)
     return {
         value,
         # As it is once the text was made safe to show, and in the lines of YAML and shells.
@@ -464,10 +606,32 @@ def _spellings(value: str) -> set[str]:
         *(quote(value, safe=safe) for safe in ("/:", "!*'()", "~")),
         *("".join(form % byte for byte in data) for form in ("%%%02X", "%%%02x", "\\x%02x")),
         *(html.escape(value), html.escape(value, quote=False), html.escape(value).replace("&#x27;", "&#39;")),
+        *(html.escape(value).replace("&#x27;", "&apos;"), value.replace('"', '""'), value.replace("$", "$$")),
+        *(quote(quoted, safe=""), data.hex(":"), data.hex(" ")),
+        *(_escaped(value, marks, form) for marks in (r"[^A-Za-z0-9]", ".") for form in _FORMS),
+        # Quoted for a shell: for none, within double quotes, and in C.
+        *(re.sub(marks, r"\\\g<0>", value) for marks in (r"[^\w]", r"[\"$`\\!]", r"[\"$`\\]", r"[\"'\\]")),
+        "".join(chr(byte) if byte < _FIRST_OUTSIDE_ASCII else f"\\{byte:03o}" for byte in quoted_in_c.encode()),
         *(one for alignment in range(3) for one in _in_base64(data, alignment)),
         # A log writes a secret of many lines line by line, each with its own prefix.
         *(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE),
     }
+
+
+_FIRST_OUTSIDE_ASCII = 128
+_FORMS: tuple[Callable[[str], str], ...] = (
+    lambda one: f"&#{ord(one)};",
+    lambda one: f"&#x{ord(one):x};",
+    lambda one: f"&#x{ord(one):X};",
+    lambda one: f"\\u{ord(one):04x}",
+    lambda one: "".join(f"\\x{byte:02x}" for byte in one.encode()),
+    lambda one: "".join(f"\\{byte:03o}" for byte in one.encode()),
+)
+"""How pages, JSON and shells write a character."""
+
+
+def _escaped(value: str, marks: str, form: Callable[[str], str]) -> str:
+    return re.sub(marks, lambda found: form(found[0]), value, flags=re.DOTALL)
 
 
 def _in_base64(data: bytes, alignment: int) -> set[str]:

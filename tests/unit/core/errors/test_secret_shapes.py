@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import yaml
 from core.errors.redact import REDACTED, Redactor
 
 _ALPHABETS = {
+    "HEX": "0123456789ABCDEF",
+    "d": "0123456789",
     "aA0": "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789",
     "hex": "0123456789abcdef",
     "A0": "ABCDEFGHJKLMNPQRSTUVWXYZ234567",
@@ -29,27 +32,45 @@ def _made(alphabet: str, length: int, seed: str) -> str:
     return "".join(_ALPHABETS[alphabet][one % len(_ALPHABETS[alphabet])] for one in digests)
 
 
-_DATA: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("secret_shapes.yaml").read_text())
-_SECRET = "tR7xq2Lm9Zw"
-_BASE64 = base64.b64encode(f"app:{_SECRET}".encode()).decode()
-_HEX = _made("hex", 64, "h")
-_TEXTS = [one for part in _DATA.values() for one in part["texts"]]
-_TOKENS = [("".join(pieces), *rest) for part in _DATA.values() for pieces, *rest in part["tokens"]]
-_INNOCENT = [one for part in _DATA.values() for one in part["innocent"]]
+_DATA: dict[str, dict[str, list[Any]]] = yaml.safe_load(Path(__file__).with_name("secret_shapes.yaml").read_text())
+_TEXTS = [one for part in _DATA.values() for one in part.get("texts", ())]
+_TOKENS = [("".join(pieces), *rest) for part in _DATA.values() for pieces, *rest in part.get("tokens", ())]
+_INNOCENT = [one for part in _DATA.values() for one in part.get("innocent", ())]
+_PIECE = 4
+
+
+def _filled(text: str) -> tuple[str, set[str]]:
+    """A shape with a secret of its own, and every piece of what must not be seen."""
+    own = _made("aA0", 8 + len(text) % 9, text)
+    # A generator that keeps a policy puts one of each kind in.
+    secret = f"{own[:4]}7Kq{own[4:]}"
+    known = {"S": secret, "H": _made("hex", 64, "h"), "h": _made("hex", 32, "h"), "L": _made("aA0", 40, "l")}
+    known |= {"W": "sunflower", "P": "v4,Kq;8&zR)2pW", "D": "k8$wQ!z@4#Lp"}
+    known["B"] = base64.b64encode(f"app:{secret}".encode()).decode()
+    secrets = []
+
+    def value(found: re.Match[str]) -> str:
+        alphabet, _, length = found[1].partition(":")
+        secrets.append(_made(alphabet, int(length), text + str(found.start())) if length else known[alphabet])
+        return str(secrets[-1])
+
+    filled = re.sub(r"\{([SHhLWPDB]|\w+:\d+)\}", value, text)
+    bare = [one.rstrip("=") for one in secrets]
+    return filled, {one[at : at + _PIECE] for one in bare for at in range(max(1, len(one) - _PIECE + 1))}
 
 
 def test_there_are_enough_shapes_to_judge_by() -> None:
-    assert len(_TEXTS) + len(_TOKENS) >= 250
-    assert len(_INNOCENT) >= 50
+    assert len(_TEXTS) + len(_TOKENS) >= 700
+    assert len(_INNOCENT) >= 120
 
 
 @pytest.mark.parametrize("text", _TEXTS)
 def test_a_secret_that_nobody_declared_goes(text: str) -> None:
-    filled = text.replace("{S}", _SECRET).replace("{B}", _BASE64).replace("{H}", _HEX)
+    filled, pieces = _filled(text)
 
     shown = Redactor([]).text(filled)
 
-    assert not any(one in shown for one in (_SECRET, _BASE64.rstrip("="), _HEX)), shown
+    assert not any(one in shown for one in pieces), shown
 
 
 @pytest.mark.parametrize(("prefix", "alphabet", "length"), _TOKENS, ids=[one[0] for one in _TOKENS])
@@ -58,8 +79,16 @@ def test_a_token_of_a_known_kind_goes(prefix: str, alphabet: str, length: int) -
     assert token[-8:] not in Redactor([]).text(f"login with {token} failed")
 
 
+def test_no_pattern_is_too_large_for_the_memory_that_it_may_use(capfd: pytest.CaptureFixture[str]) -> None:
+    text = "\n".join(_filled(one)[0] for one in (*_TEXTS, *_INNOCENT))
+    for part in (text, *text.splitlines()):
+        Redactor([]).text(part)
+    # RE2 says so there, and is slow from then on.
+    assert capfd.readouterr().err == ""
+
+
 def test_a_name_behind_another_one_counts() -> None:
-    assert Redactor([]).text(f"bad credentials: password: {_SECRET}") == f"bad credentials: password: {REDACTED}"
+    assert Redactor([]).text("bad credentials: password: tR7xq2Lm9Zw") == f"bad credentials: password: {REDACTED}"
 
 
 def test_a_putty_key_goes() -> None:
@@ -70,7 +99,8 @@ def test_a_putty_key_goes() -> None:
 
 @pytest.mark.parametrize("text", _INNOCENT)
 def test_a_line_without_a_secret_stays(text: str) -> None:
-    assert Redactor([]).text(text) == text
+    filled, _ = _filled(text)
+    assert Redactor([]).text(filled) == filled
 
 
 def test_a_block_scalar_ends_with_its_indentation() -> None:
@@ -110,3 +140,24 @@ def test_a_declared_secret_goes_where_a_line_breaks_it(written: str) -> None:
         shown = Redactor([secret]).text(written.format(secret[:at], secret[at:]))
         left = [secret[begin : begin + 8] for begin in range(len(secret) - 7) if secret[begin : begin + 8] in shown]
         assert left == [], shown
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        quote(quote(_ODD, safe=""), safe=""),
+        html.escape(_ODD).replace("&#x27;", "&apos;"),
+        "".join(f"&#{ord(one)};" for one in _ODD),
+        "".join(one if one.isascii() and one.isalnum() else f"&#x{ord(one):X};" for one in _ODD),
+        "".join(one if one.isascii() and one.isalnum() else f"\\u{ord(one):04x}" for one in _ODD),
+        "".join(f"\\{byte:03o}" for byte in _ODD.encode()),
+        _ODD.encode().hex(":"),
+        _ODD.encode().hex(" "),
+        _ODD.replace('"', '""'),
+        _ODD.replace("\\", "\\\\").replace('"', '\\"'),
+        re.sub(r"[^\w]", r"\\\g<0>", _ODD),
+        _ODD.replace("\\", "\\\\").replace('"', '\\"').replace("ü", "\\303\\274"),
+    ],
+)
+def test_a_declared_secret_goes_as_pages_shells_and_dumps_write_it(spelling: str) -> None:
+    assert Redactor([_ODD]).text(f"used {spelling} twice") == f"used {REDACTED} twice"
