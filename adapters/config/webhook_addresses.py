@@ -8,6 +8,8 @@ import socket
 from core.common.cloud_addresses import METADATA_NETWORKS
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# A network may translate by a prefix of its own from here, with the address at the end.
+_OWN_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 
 def is_refused(host: str) -> bool:
@@ -27,7 +29,7 @@ def _is_refused(text: str) -> bool:
     address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and (address in _NAT64 or int(address) >> 32 == 0):
+        if inner is None and (address in _NAT64 or address in _OWN_NAT64 or int(address) >> 32 == 0):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         address = inner or address
     return any(address in network for network in METADATA_NETWORKS)

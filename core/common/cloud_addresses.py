@@ -9,9 +9,11 @@ METADATA_NETWORKS = tuple(
     for one in (
         "169.254.0.0/16",
         "fe80::/10",
-        # Not on the link: AWS and Google over IPv6, Alibaba, Azure's wire server, Oracle.
+        # Not on the link: AWS, Google, Oracle and Scaleway over IPv6, Alibaba, Azure's wire server, Oracle.
         "fd00:ec2::/32",
         "fd20:ce::/64",
+        "fd00:c1::/64",
+        "fd00:42::/64",
         "100.100.100.200/32",
         "168.63.129.16/32",
         "192.0.0.192/32",

@@ -30,6 +30,9 @@ from adapters.config.webhook_addresses import is_refused
         "192.0.0.192",
         "168.63.129.16",
         "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
+        "64:ff9b:1::a9fe:a9fe",
     ],
 )
 def test_an_address_of_the_link_is_refused_in_every_form(host: str) -> None:
