@@ -15,7 +15,7 @@ from pydantic import Field
 from core.common.dependencies import dependencies_of
 from core.deployment.hooks import proof_of_rollback, proves_data
 from core.deployment.kept_files import copied_by, copies_by_service, copies_in_words, with_mounted_copies
-from core.deployment.plan import plan, stop_waves
+from core.deployment.plan import plan, refuse_paused, stop_waves
 from core.deployment.release import (
     VALUES,
     Document,
@@ -163,7 +163,7 @@ async def _choose(
 
     Raises:
         NotFoundError: There is no such release.
-        BadInputError: None differs from what runs, or which one was chosen is not on record.
+        BadInputError: None differs from what runs, which one was chosen is not on record, or a person paused a service.
         ValidationFailedError: A proxy that runs refuses its configuration, and the release brings no other.
     """
     name, known, was = environment.name, recorder.reported(_WANTED), recorder.reported(FOUND)
@@ -176,6 +176,8 @@ async def _choose(
     found, states, releases = await asyncio.gather(
         snapshot_containers(environment), inspect_application(environment), proven_releases(name)
     )
+    # Proven would be what a person paused, and that is of another release.
+    refuse_paused(states, set(application.services), "a rollback")
     if was is None or known is None:
         wanted = await choose_release(environment, known or asked, with_data=with_data)
         if was is None:

@@ -52,9 +52,9 @@ _AWAY = (RoasError, PrefectException, httpx.HTTPError, OSError, TimeoutError)
 async def resume_left(pool: str, progress: Progress) -> None:
     """Let operations go on whose runner ended with an earlier agent, then wait until this is cancelled.
 
-    Only the newest operation of an environment goes on, if a run of this work pool carried it, and if it was never
-    resumed before: what ends its runner a second time is left to a person. While stores or server are away they are
-    asked again.
+    Only the newest operation of an environment goes on, if a run of this work pool carried it, if it was never resumed
+    before, and if nobody paused the environment: what ends its runner a second time is left to a person. While stores
+    or server are away they are asked again.
     """
     begun, since, reported = datetime.now(UTC), None, False
     looks_left = int(LOOKS_FOR.total_seconds() / _EVERY_SECONDS)
@@ -83,10 +83,12 @@ async def resume_left(pool: str, progress: Progress) -> None:
 def _left(since: datetime) -> list[Operation]:
     """The operations of this host that were marked as interrupted since a moment, and that may go on by themselves."""
     stores, here = open_stores(), this_host().host_id
+    paused = {one.environment for one in stores.pauses.active(datetime.now(UTC)) if one.service is None}
     return [
         one
         for one in stores.operations.history(status=OperationStatus.FAILED, limit=_LOOKED_AT)
         if was_interrupted(one)
+        and not paused & {None, one.environment}
         and one.ended_at is not None
         and one.ended_at >= since
         and not one.details.get("resumed")

@@ -18,12 +18,20 @@ import sqlalchemy as sa
 
 from tests.support.prefect_server import server_variables
 
+_POOL = "KILLED_FLOW_POOL"
 
-def killed_flow(flow: str, parameters: dict[str, object], *moment: str, when: Callable[[], bool] | None = None) -> None:
-    """Run a flow that must be killed at the moment, or once `when` is true."""
+
+def killed_flow(
+    flow: str, parameters: dict[str, object], *moment: str, when: Callable[[], bool] | None = None, pool: str = ""
+) -> None:
+    """Run a flow that must be killed at the moment, or once `when` is true; with a pool as a run of it."""
     command = [sys.executable, "-m", "tests.support.killed_flow", flow, json.dumps(parameters), *moment]
     with subprocess.Popen(
-        command, env=os.environ | server_variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=os.environ | server_variables() | {_POOL: pool},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         while when is not None and process.poll() is None:
             if when():
@@ -63,7 +71,21 @@ def main() -> None:
     if moment:
         _kill_at(*moment)
     flow = next(one for one in FLOWS.values() if one.name == name)
-    asyncio.run(flow(**json.loads(parameters)))
+    pool = os.environ[_POOL]
+    asyncio.run(_run_of_pool(flow, json.loads(parameters), pool) if pool else flow(**json.loads(parameters)))
+
+
+async def _run_of_pool(flow: Any, parameters: dict[str, Any], pool: str) -> None:
+    """Run a flow as a run of a deployment in a work pool, as a worker does."""
+    from prefect import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.flow_engine import run_flow
+
+    async with get_client() as client:
+        await client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        made = await client.create_deployment(await client.create_flow(flow), name=pool, work_pool_name=pool)
+        run = await client.create_flow_run_from_deployment(made, parameters=parameters)
+    await run_flow(flow, flow_run=run)
 
 
 if __name__ == "__main__":

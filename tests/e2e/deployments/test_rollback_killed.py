@@ -9,11 +9,13 @@ import pytest
 
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
-from models.failures import StartFailedError
+from models.failures import BadInputError, StartFailedError
 from models.operations import OperationStatus
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
 from tests.e2e.flows.test_releases import inspect, last, releases
 from tests.support.killed_flow import killed_flow
+from tests.support.person_between import BETWEEN, CLOSED_WINDOW, PAUSED_CONTAINER, STOPPED, between
+from tests.support.taken_up import BY_AGENT, BY_HAND, BY_ITSELF, is_left_by_the_agent, take_up
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=30)]
 
@@ -124,3 +126,56 @@ async def test_a_killed_rollback_that_is_resumed_has_the_files_and_values_of_its
     command = ["docker", "exec", place.container("base"), "sh", "-c", "cat /etc/motd; echo $PASSWORD"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "oneone-password\n"
     assert file.read_text() == "two"
+
+
+@pytest.mark.parametrize("way", BY_ITSELF)
+@pytest.mark.parametrize("moment", [("after", "release"), ("after", "found"), ("before", "proven", "base")])
+async def test_a_killed_rollback_that_goes_on_by_itself_brings_back_the_release_that_it_chose(
+    place: Place,  # noqa: F811
+    moment: tuple[str, ...],
+    way: str,
+) -> None:
+    kept = await three_releases(place)
+    killed_flow("rollback", {"environment": "test"}, *moment, pool=place.project)
+
+    await take_up(way, rollback, last(place), place.project)
+
+    assert runs(place, "two")
+    assert last(place).status is OperationStatus.SUCCESS
+    assert last(place).details["rollback_to"] == kept["two"]
+
+
+@pytest.mark.parametrize("way", BY_ITSELF)
+async def test_a_rollback_that_was_undoing_itself_goes_on_with_that_by_itself(place: Place, way: str) -> None:  # noqa: F811
+    await three_releases(place)
+    (place.folder / "flags" / "two").unlink()
+    killed_flow("rollback", {"environment": "test"}, "after", "undoing", pool=place.project)
+    (place.folder / "flags" / "two").touch()
+
+    with pytest.raises(StartFailedError, match="its runner was lost while that was being undone"):
+        await take_up(way, rollback, last(place), place.project)
+
+    assert runs(place, "three")
+
+
+@pytest.mark.parametrize("person", BETWEEN)
+async def test_what_a_person_does_after_a_rollback_was_killed_counts(place: Place, person: str) -> None:  # noqa: F811
+    await three_releases(place)
+    killed_flow("rollback", {"environment": "test"}, "after", "found", pool=place.project)
+    killed = last(place)
+
+    await between(place, person, "base")
+
+    if person == CLOSED_WINDOW:
+        await take_up(BY_AGENT, rollback, killed, place.project)
+        assert runs(place, "two")
+    elif person == PAUSED_CONTAINER:
+        with pytest.raises(BadInputError, match="paused"):
+            await take_up(BY_HAND, rollback, killed, place.project)
+        assert inspect(place, "base", "{{.State.Paused}}") == "true"
+        assert runs(place, "three")
+    else:
+        assert await is_left_by_the_agent(killed, place.project)
+        assert place.containers(running=True) == ([] if person == STOPPED else ["base"])
+        await take_up(BY_HAND, rollback, killed, place.project)
+        assert runs(place, "two")

@@ -16,12 +16,17 @@ import pytest
 
 from adapters.stores import Stores
 from flows.deployment.startup import startup
+from flows.deployment.update import update
+from models.failures import StartFailedError
 from models.operations import Operation, OperationStatus
 from models.records import Release
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, service
-from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.e2e.flows.conftest import Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
+from tests.support.killed_flow import killed_flow
+from tests.support.person_between import CLOSED_WINDOW, PAUSED, STOPPED, between
 from tests.support.prefect_server import server_variables
 from tests.support.registry import Registry, image_id
+from tests.support.taken_up import BY_AGENT, BY_HAND, BY_ITSELF, is_left_by_the_agent, take_up
 from tests.support.warm import warm_commands
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
@@ -196,3 +201,70 @@ async def test_after_a_killed_update_that_is_left_the_next_one_ends_well(
         assert done.returncode == 0, done.stdout + done.stderr
         assert releases[0].images == dead.after
         check_images(place, dead, dead.after)
+
+
+def declare(place: Place, version: str, *, top: str = "touch /tmp/well; exec sleep 600") -> None:  # noqa: F811
+    """Two services of a version, one behind the other."""
+    more = {"labels": f"{{version: '{version}'}}", "pull_policy": "never"}
+    last = well("top", depends_on="{base: {condition: service_healthy}}", **more)
+    place.declare(well("base", **more) + last.replace("touch /tmp/well; exec sleep 600", top))
+
+
+def versions(place: Place) -> dict[str, str]:  # noqa: F811
+    return {name: inspect(place, name, "{{.Config.Labels.version}} {{.State.Health.Status}}") for name in PARTS}
+
+
+def killed_update(place: Place, *moment: str) -> Operation:  # noqa: F811
+    killed_flow("update", {"environment": "test"}, *moment, pool=place.project)
+    with opened(place) as stores:
+        return stores.operations.history(environment="test")[0]
+
+
+@pytest.mark.campaign(seconds=30)
+@pytest.mark.parametrize("way", BY_ITSELF)
+@pytest.mark.parametrize("moment", [("after", "found"), ("after", "proven", "base"), ("before", "proven", "top")])
+async def test_a_killed_update_goes_on_by_itself(place: Place, moment: tuple[str, ...], way: str) -> None:  # noqa: F811
+    declare(place, "1")
+    await startup("test")
+    declare(place, "2")
+    killed = killed_update(place, *moment)
+
+    await take_up(way, update, killed, place.project)
+
+    assert versions(place) == dict.fromkeys(PARTS, "2 healthy")
+    assert records(place, killed.deployment_id)[0].status is OperationStatus.SUCCESS
+
+
+@pytest.mark.campaign(seconds=40)
+@pytest.mark.parametrize("way", BY_ITSELF)
+async def test_a_killed_update_that_was_being_undone_is_undone_by_itself(place: Place, way: str) -> None:  # noqa: F811
+    declare(place, "1")
+    await startup("test")
+    declare(place, "2", top="echo no licence found; exit 3")
+    killed = killed_update(place, "after", "undoing")
+
+    with pytest.raises(StartFailedError):
+        await take_up(way, update, killed, place.project)
+
+    assert versions(place) == dict.fromkeys(PARTS, "1 healthy")
+    assert records(place, killed.deployment_id)[0].status is OperationStatus.FAILED
+
+
+@pytest.mark.campaign(seconds=30)
+@pytest.mark.parametrize("person", [STOPPED, PAUSED, CLOSED_WINDOW])
+async def test_what_a_person_does_after_an_update_was_killed_counts(place: Place, person: str) -> None:  # noqa: F811
+    declare(place, "1")
+    await startup("test")
+    declare(place, "2")
+    killed = killed_update(place, "after", "proven", "base")
+
+    await between(place, person, "top")
+
+    if person == CLOSED_WINDOW:
+        await take_up(BY_AGENT, update, killed, place.project)
+        assert versions(place) == dict.fromkeys(PARTS, "2 healthy")
+    else:
+        assert await is_left_by_the_agent(killed, place.project)
+        assert person != STOPPED or place.containers(running=True) == []
+        await take_up(BY_HAND, update, killed, place.project)
+        assert versions(place) == dict.fromkeys(PARTS, "2 healthy")
