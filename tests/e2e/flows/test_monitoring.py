@@ -59,7 +59,7 @@ async def test_what_somebody_collected_a_moment_ago_is_not_collected_again(place
 
 async def test_a_round_that_fails_is_counted_and_the_next_one_is_tried(place: Place) -> None:
     place.declare(well("base"), collect_every_seconds=5)
-    (place.folder / "data").mkdir()
+    (place.folder / "data/monitoring.db").unlink()
     (place.folder / "data/monitoring.db").mkdir()
 
     report = await monitoring("test", hours=7 * SECONDS)
