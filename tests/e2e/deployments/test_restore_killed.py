@@ -11,7 +11,7 @@ from flows.deployment.startup import startup
 from flows.deployment.update import update
 from flows.storage.restore import restore
 from flows.storage.snapshot import snapshot
-from models.failures import HalfRestoredError, RoasError, SnapshotError, StartFailedError
+from models.failures import BadInputError, HalfRestoredError, RoasError, SnapshotError, StartFailedError
 from models.operations import OperationStatus
 from models.snapshots import DataSnapshot
 from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
@@ -25,6 +25,8 @@ from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.data_application import Data
 from tests.support.killed_flow import killed_flow
+from tests.support.person_between import BETWEEN, CLOSED_WINDOW, PAUSED_CONTAINER, STOPPED, between
+from tests.support.taken_up import BY_AGENT, BY_HAND, BY_ITSELF, is_left_by_the_agent, take_up
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=60)]
 
@@ -173,3 +175,108 @@ async def test_a_killed_rollback_with_data_that_is_resumed_brings_back_one_relea
     assert last(shop).details["rollback_to"] == first.release_id
     assert data.held(USED) == was
     assert serves(shop)
+
+
+@pytest.mark.parametrize("way", BY_ITSELF)
+async def test_a_killed_restore_goes_on_by_itself(shop: Place, way: str) -> None:  # noqa: F811
+    data, taken, was = await ready(shop)
+    asked = {"environment": "test", "snapshot": taken.snapshot_id, "confirmed": True}
+    data.fill("after", USED)
+    killed_flow("restore", asked, "after", "restored", "db/shop", pool=shop.project)
+
+    await take_up(way, restore, last(shop), shop.project)
+
+    assert data.held(USED) == was
+    assert last(shop).status is OperationStatus.SUCCESS
+    assert serves(shop)
+
+
+@pytest.mark.parametrize("way", BY_ITSELF)
+async def test_a_killed_restore_that_was_being_undone_is_undone_by_itself(shop: Place, way: str) -> None:  # noqa: F811
+    data, taken, _ = await ready(shop, WITH_CACHE)
+    broken = with_unusable_cache(shop, taken)
+    with shop.stores() as stores:
+        stores.snapshots.forget(taken.snapshot_id)
+        stores.snapshots.begin(broken)
+    data.fill("after", WITH_CACHE)
+    now = data.held(WITH_CACHE)
+    asked = {"environment": "test", "snapshot": taken.snapshot_id, "confirmed": True}
+    killed_flow("restore", asked, "after", "undoing", pool=shop.project)
+
+    with pytest.raises(RoasError):
+        await take_up(way, restore, last(shop), shop.project)
+
+    assert data.held(WITH_CACHE) == now
+    assert last(shop).status is OperationStatus.FAILED
+    assert serves(shop, WITH_CACHE)
+
+
+@pytest.mark.parametrize("person", BETWEEN)
+async def test_what_a_person_does_after_a_restore_was_killed_counts(shop: Place, person: str) -> None:  # noqa: F811
+    data, taken, was = await ready(shop)
+    asked = {"snapshot": taken.snapshot_id, "confirmed": True}
+    data.fill("after", USED)
+    killed_flow("restore", {"environment": "test"} | asked, "after", "safety snapshot", pool=shop.project)
+    killed = last(shop)
+
+    await between(shop, person, "app")
+
+    if person == CLOSED_WINDOW:
+        await take_up(BY_AGENT, restore, killed, shop.project)
+    elif person == PAUSED_CONTAINER:
+        with pytest.raises(BadInputError, match="paused"):
+            await take_up(BY_HAND, restore, killed, shop.project, **asked)
+        return
+    else:
+        assert await is_left_by_the_agent(killed, shop.project)
+        assert serves(shop, () if person == STOPPED else USED)
+        if person == STOPPED:
+            # What is to be saved first has to run, and nothing was put back yet.
+            with pytest.raises(SnapshotError, match="does not run"):
+                await take_up(BY_HAND, restore, killed, shop.project, **asked)
+            assert serves(shop, ())
+            await startup("test")
+            await restore("test", **asked)
+        else:
+            await take_up(BY_HAND, restore, killed, shop.project, **asked)
+    assert data.held(USED) == was
+
+
+@pytest.mark.parametrize("way", BY_ITSELF)
+async def test_a_killed_rollback_with_data_goes_on_by_itself(shop: Place, way: str) -> None:  # noqa: F811
+    data = await shop_with(shop, *USED)
+    data.fill("before", USED)
+    was = data.held(USED)
+    declare(shop, *USED, change="2")
+    await update("test")
+    data.fill("after", USED)
+    asked = {"environment": "test", "with_data": True}
+    killed_flow("rollback", asked, "after", "restored", "db/shop", pool=shop.project)
+
+    await take_up(way, rollback, last(shop), shop.project)
+
+    assert last(shop).status is OperationStatus.SUCCESS
+    assert data.held(USED) == was
+    assert serves(shop)
+
+
+@pytest.mark.parametrize("way", [BY_HAND, *BY_ITSELF])
+async def test_a_killed_rollback_with_data_that_was_being_undone_is_undone(shop: Place, way: str) -> None:  # noqa: F811
+    data = await shop_with(shop, *WITH_CACHE)
+    data.fill("before", WITH_CACHE)
+    declare(shop, *WITH_CACHE, change="2")
+    await update("test")
+    with shop.stores() as stores:
+        taken = stores.snapshots.of("test")[0]
+        stores.snapshots.forget(taken.snapshot_id)
+        stores.snapshots.begin(with_unusable_cache(shop, taken))
+    data.fill("after", WITH_CACHE)
+    now = data.held(WITH_CACHE)
+    killed_flow("rollback", {"environment": "test", "with_data": True}, "after", "undoing", pool=shop.project)
+
+    with pytest.raises(RoasError):
+        await take_up(way, rollback, last(shop), shop.project, **({"with_data": True} if way == BY_HAND else {}))
+
+    assert data.held(WITH_CACHE) == now
+    assert last(shop).status is OperationStatus.FAILED
+    assert serves(shop, WITH_CACHE)
