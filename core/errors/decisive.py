@@ -53,12 +53,16 @@ def outer_exceptions(lines: Sequence[str]) -> range:
     return range(outer, caused[-1])
 
 
+_NOTED_LATE = timedelta(milliseconds=100)
+"""The engine notes a start once the program runs, which may have printed by then. It restarts none sooner than this."""
+
+
 def last_run(lines: Sequence[str], started_at: datetime | None) -> int:
     """Return the position of the first line since the last start, by the engine's stamps; 0 if none is known."""
     if started_at is None:
         return 0
     stamps = ((place, stamp_of(line)) for place, line in enumerate(lines))
-    return next((place for place, at in stamps if at is not None and at >= started_at), len(lines))
+    return next((place for place, at in stamps if at is not None and at >= started_at - _NOTED_LATE), len(lines))
 
 
 def first_together(lines: Sequence[str], place: int, counts: Callable[[int], bool]) -> int:

@@ -349,7 +349,7 @@ with engine.events.stream(PROJECT, now - 5 * minute, now) as events:
 [job] = engine.containers.inspect_project(PROJECT, "job")
 written = [stamp_of(line) for line in engine.containers.logs(job.container_id).splitlines()]
 near = (now - 8 * minute < one < now + minute for one in (*seen, job.started_at, *written))
-print(all(near) and len(written) == 2 and min(written) >= job.started_at and len(seen))
+print(all(near) and len(written) == 2 and min(written) >= job.started_at - minute and len(seen))
 """
 
 
