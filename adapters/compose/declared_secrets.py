@@ -76,16 +76,20 @@ def _of_files(
 ) -> set[str]:
     values: set[str] = set()
     for name, is_secret in declared.files.items():
-        # A container may mount the file as a release kept it.
-        kept = [one.parent for one in copies.glob(f"*/{escape(Path(name).name)}")]
-        for text in (*_texts(name, folders, read), *_texts(Path(name).name, kept, read)):
+        for text in _texts_and_copies(name, folders, copies, read):
             values.update(secrets_of_file(text, whole=is_secret))
     for name in declared.env_files:
-        kept = [one.parent for one in copies.glob(f"*/{escape(Path(name).name)}")]
-        for text in (*_texts(name, folders, read), *_texts(Path(name).name, kept, read)):
+        for text in _texts_and_copies(name, folders, copies, read):
             pairs = DotEnv(None, StringIO(text), interpolate=False).parse()
             values.update(secrets_among([(name, fill_in_variables(value or "", known)) for name, value in pairs]))
     return values
+
+
+def _texts_and_copies(name: str, folders: Iterable[Path], copies: Path, read: set[Path]) -> Iterator[str]:
+    """The texts of a file, also as releases kept it: a container may have it from there."""
+    kept = [one.parent for one in copies.glob(f"*/{escape(Path(name).name)}")]
+    yield from _texts(name, folders, read)
+    yield from _texts(Path(name).name, kept, read)
 
 
 def _texts(name: str, folders: Iterable[Path], read: set[Path]) -> Iterator[str]:

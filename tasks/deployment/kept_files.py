@@ -16,7 +16,7 @@ from models.compose import Application, Plan
 from models.environments import Environment
 from models.records import Release
 from models.settings import current_settings
-from tasks.deployment.kept_values import values_digest
+from tasks.deployment.kept_values import copied_out, values_digest
 from tasks.runtime.clients import engine_of
 from tasks.runtime.stores import open_stores
 
@@ -127,11 +127,7 @@ def files_to_mount(environment: Environment, release: Release) -> FilesToMount:
             continue
         if prints.of_path(original) == digest and not kept.differs(digest, original):
             continue
-        try:
-            copy = kept.copy_out(digest, original) if current_settings().keep_files else None
-        except OSError as error:
-            log.warning("the copy of %s cannot be mounted: %s", path, error.strerror)
-            copy = None
+        copy = copied_out(kept, digest, original) if current_settings().keep_files else None
         if copy is None:
             lacking.append(path)
         else:

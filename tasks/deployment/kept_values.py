@@ -82,11 +82,7 @@ def kept_values(environment: Environment, release: Release) -> KeptValues | None
 
 
 def with_kept_values(environment: Environment, release: Release, document: Document, values: KeptValues) -> Document:
-    """A release's document that carries its values, and reads its files of variables as they were.
-
-    Raises:
-        OSError: A copy of a file cannot be written.
-    """
+    """A release's document that carries its values, and reads its files of variables as they were."""
     prints, kept = _prints(), _kept(environment)
     files: dict[str, str] = {}
     for path in variable_files(release.compose):
@@ -94,7 +90,7 @@ def with_kept_values(environment: Environment, release: Release, document: Docum
         if print_then == "":
             files[path] = os.devnull
         elif print_then is not None and prints.of_path(Path(path)) != print_then:
-            copy = kept.copy_out(print_then, Path(path))
+            copy = copied_out(kept, print_then, Path(path))
             if copy is None:
                 log.warning("there is no copy of %s, which is used as it is now", path)
             else:
@@ -102,6 +98,15 @@ def with_kept_values(environment: Environment, release: Release, document: Docum
     # What was not set then cannot be taken from Compose, which reads files itself; empty is closest to it.
     unset = dict.fromkeys(variables_in(release.compose).intersection(variables_now(environment)), "")
     return with_values(document, {**unset, **values.variables}, files)
+
+
+def copied_out(kept: KeptFiles, digest: str, path: Path) -> Path | None:
+    """A copy of what a release kept of a file; None where there is none, or a full disk takes none."""
+    try:
+        return kept.copy_out(digest, path)
+    except OSError as error:
+        log.warning("the copy of %s cannot be used: %s", path, error.strerror)
+        return None
 
 
 def other_values(environment: Environment, release: Release) -> tuple[str, ...]:

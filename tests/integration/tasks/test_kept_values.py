@@ -96,3 +96,21 @@ def test_a_sweep_leaves_the_values_that_a_release_names(environment: Environment
 
     assert len(sealed) == 2
     assert all(one.exists() for one in sealed)
+
+
+def test_a_disk_that_takes_no_copy_ends_no_rollback(
+    environment: Environment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = released(environment)
+    keep_values(environment, release, later())
+    (tmp_path / "shop.env").write_text("GREETING=second\n")
+    # Nothing can be made in it, as on a full disk.
+    (current_settings().data_dir / "mounted").write_text("")
+
+    values = kept_values(environment, release)
+    assert values is not None
+    document = with_kept_values(environment, release, release.compose, values)
+
+    named = {str(one["path"]) for one in document["services"]["app"]["env_file"]}
+    assert named == {"/dev/null", str(tmp_path / "shop.env")}
+    assert "there is no copy of" in caplog.text
