@@ -168,6 +168,7 @@ async def test_a_start_is_refused_where_a_mounted_configuration_is_not_valid(
     assert place.containers() == ["front", "web"]
 
 
+@pytest.mark.campaign(seconds=20)
 async def test_an_update_that_the_proxy_does_not_reach_is_rolled_back(place: Place) -> None:  # noqa: F811
     port = free_port()
     declare(place, port)

@@ -87,6 +87,7 @@ async def test_a_refused_update_touches_nothing_and_says_why(place: Place, image
     assert metrics(place)["roas_updates_total success"] == 1
 
 
+@pytest.mark.campaign
 async def test_an_override_goes_on_and_is_recorded(place: Place, images: Registry) -> None:  # noqa: F811
     await started(place, images, "override", "{policies: [{name: never, expression: 'false'}]}", AS_USER)
 

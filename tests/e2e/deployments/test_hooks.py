@@ -157,6 +157,7 @@ async def test_a_migration_runs_before_the_change_and_a_smoke_test_after(place: 
     assert read_plan(find_environment("test"), OF_UPDATE).hooks == ()
 
 
+@pytest.mark.campaign
 async def test_a_migration_that_fails_half_way_is_the_cause_and_changes_no_container(place: Place) -> None:  # noqa: F811
     declare(place, 1)
     await startup("test")

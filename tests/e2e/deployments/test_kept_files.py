@@ -86,7 +86,8 @@ def details(place: Place) -> dict[str, object]:  # noqa: F811
         return stores.operations.history(environment="test")[0].details
 
 
-@pytest.mark.parametrize("folder", [False, pytest.param(True, marks=pytest.mark.campaign)])
+@pytest.mark.campaign(seconds=25)
+@pytest.mark.parametrize("folder", [False, True])
 async def test_an_update_with_a_wrong_file_goes_back_to_the_proven_one_until_it_is_mended(
     place: Place,  # noqa: F811
     folder: bool,
@@ -294,6 +295,7 @@ def values(place: Place) -> set[str]:  # noqa: F811
     return {one.partition("-")[0].removesuffix("$") for one in printed}
 
 
+@pytest.mark.campaign(seconds=20)
 async def test_values_of_a_release_come_back_by_hand_and_no_file_of_the_program_has_them(
     place: Place,  # noqa: F811
     caplog: pytest.LogCaptureFixture,

@@ -50,7 +50,8 @@ def password_of(place: Place) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-@pytest.mark.parametrize("flow", [startup, pytest.param(update, marks=pytest.mark.campaign(seconds=30))])
+@pytest.mark.campaign(seconds=20)
+@pytest.mark.parametrize("flow", [startup, update])
 async def test_a_refused_login_ends_the_start_which_goes_back_with_the_password_of_before(
     place: Place, caplog: pytest.LogCaptureFixture, flow: Any
 ) -> None:

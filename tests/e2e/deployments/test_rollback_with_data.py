@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 USED = ("db", "app")
 
 
+@pytest.mark.campaign(seconds=30)
 async def test_a_release_comes_back_with_the_data_of_before_its_update(shop: Place) -> None:  # noqa: F811
     data = await shop_with(shop, *USED)
     data.fill("before", USED)

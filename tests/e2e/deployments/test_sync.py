@@ -156,6 +156,7 @@ async def test_a_commit_that_changes_nothing_of_the_application_becomes_a_releas
     assert (await unchanged()).startswith("nothing new")
 
 
+@pytest.mark.campaign(seconds=15)
 async def test_a_bad_commit_is_rolled_back_with_its_files_and_not_taken_again(
     place: Place,  # noqa: F811
     shop: Repository,
@@ -362,6 +363,7 @@ async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: 
     assert f"{bad[:12]} " in await unchanged()
 
 
+@pytest.mark.campaign
 async def test_a_revision_brings_no_judge_of_its_own(place: Place, shop: Repository) -> None:  # noqa: F811
     script = "#!/bin/sh\necho by {}\nexit {}\n"
     lenient = {"deploy/policies/judge.sh": script.format("the revision", 0)}

@@ -45,6 +45,7 @@ def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: Hos
     assert "watch of broken failed" in host.text()
 
 
+@pytest.mark.campaign
 def test_an_environment_that_is_unwatched_is_left_to_others(host: Host) -> None:
     watched, left = host.declare(), host.declare()
     host.up(watched)

@@ -128,6 +128,7 @@ async def test_what_a_person_leaves_or_did_is_kept_and_nothing_done(
     assert is_over is (choice is Choice.RESOLVED)
 
 
+@pytest.mark.campaign
 async def test_a_release_is_rolled_back_where_a_person_decides_so(place: Place) -> None:
     for version in ("1", "2"):
         place.declare(well("web", environment=f"{{VERSION: '{version}'}}"), recovery=ASKED)

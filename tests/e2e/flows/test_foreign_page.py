@@ -60,6 +60,7 @@ def page(target: PageTarget) -> Iterator[Page]:
         yield page
 
 
+@pytest.mark.campaign
 def test_a_page_of_another_origin_reads_nothing_and_begins_nothing(
     target: PageTarget, page: Page, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def change(folder: Path, command: str) -> None:
     compose.write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.campaign(seconds=20)
 async def test_an_agent_starts_exactly_what_was_planned_and_reads_the_record(
     tmp_path: Path, project: str, prefect_server: None
 ) -> None:

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 SECONDS = 1 / 3600
 
 
+@pytest.mark.campaign(seconds=20)
 async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(place: Place) -> None:
     place.declare(PAIR + well("rest"), collect_every_seconds=5)
     await startup("test")

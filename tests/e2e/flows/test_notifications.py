@@ -269,6 +269,7 @@ async def test_quiet_hours_outlive_a_restart(place: Place, asked: RecordedError,
     assert [one["subject"].partition(":")[0] for one in webhook.got] == ["web of test needs help"]
 
 
+@pytest.mark.campaign
 async def test_what_a_collection_finds_is_reported_by_it_once(place: Place, webhook: Webhook) -> None:
     await save_block(webhook.url)
     place.declare(well("web"), notify="[custom-webhook/told]")

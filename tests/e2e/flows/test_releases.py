@@ -120,6 +120,7 @@ async def test_a_failed_start_puts_back_what_ran_before_it_was_known(place: Plac
     assert "put back as before base" in last(place).details["undone"]
 
 
+@pytest.mark.campaign
 async def test_goes_back_to_the_image_that_ran_although_its_name_means_another_now(place: Place) -> None:
     name = f"{place.project}:latest"
     subprocess.run(["docker", "tag", IMAGE, name], check=True)

@@ -23,6 +23,7 @@ def tells_of_a_stop(environment: Environment) -> bool:
         return any(event.action == "stop" for event in events)
 
 
+@pytest.mark.campaign
 async def test_that_a_person_stopped_it_is_known_when_the_engine_has_forgotten(
     place: Place, own_engine: OwnEngine
 ) -> None:

@@ -31,6 +31,7 @@ def broker(place: Place) -> Iterator[Path]:
         yield listening
 
 
+@pytest.mark.campaign
 async def test_releases_are_kept_gone_back_to_and_stopped_through_it(place: Place, broker: Path) -> None:
     engine = f"unix://{broker}"
     place.declare(well("base"), engine=engine)

@@ -153,6 +153,7 @@ async def test_a_service_that_a_person_stops_stays_stopped_and_is_no_error(place
     assert place.containers(running=True) == ["other"]
 
 
+@pytest.mark.campaign
 async def test_what_an_operation_ends_is_no_error(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")

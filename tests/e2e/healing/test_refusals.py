@@ -84,6 +84,7 @@ async def test_room_is_made_of_dangling_images_and_never_of_volumes(place: Place
     assert docker("run", "--rm", *mounts, IMAGE, "cat", f"/{unused}/it", f"/{unnamed}/it").split() == ["kept", "kept"]
 
 
+@pytest.mark.campaign
 async def test_a_network_that_is_another_s_or_in_use_stays(place: Place, stranger: str) -> None:
     place.declare(well("web"))
     await startup("test")

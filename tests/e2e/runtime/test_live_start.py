@@ -117,7 +117,7 @@ def ended(terminal: Terminal) -> int:
 
 @pytest.mark.parametrize(
     ("columns", "variables"),
-    [pytest.param(40, {}, id="warm", marks=pytest.mark.campaign), pytest.param(100, {"ROAS_WARM": "0"}, id="cold")],
+    [pytest.param(40, {}, id="warm"), pytest.param(100, {"ROAS_WARM": "0"}, id="cold", marks=pytest.mark.campaign)],
 )
 def test_start_is_shown_live_and_its_last_state_stays(
     on_terminal: Started, place: Place, columns: int, variables: dict[str, str]

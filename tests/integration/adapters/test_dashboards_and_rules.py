@@ -42,6 +42,7 @@ RUNBOOK_PAGE = ROOT / "deployments/images/prometheus/runbook-page"
 RULE_TESTS = Path(__file__).with_name("alert_rules.yml")
 
 
+@pytest.mark.campaign(seconds=15)
 @prometheus_needed
 def test_promtool_accepts_the_rules_and_each_fires_when_it_should_and_only_then() -> None:
     for arguments in (["check", "rules", str(RULES_FILE)], ["test", "rules", str(RULE_TESTS)]):

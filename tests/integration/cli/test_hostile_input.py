@@ -102,6 +102,7 @@ def _may_be(option: click.Parameter, value: str) -> bool:
         return False
 
 
+@pytest.mark.campaign(seconds=12)
 @settings(max_examples=4 * EXAMPLES, **COMMON)
 @given(data=st.data())
 def test_no_value_of_a_setting_ends_in_a_traceback(place: HostileFolder, data: st.DataObject) -> None:
@@ -124,6 +125,7 @@ def test_no_value_of_a_setting_ends_in_a_traceback(place: HostileFolder, data: s
                 assert name in done.errors or "PREFECT_API_URL" in done.errors or field == "environments_dir", done
 
 
+@pytest.mark.campaign(seconds=9)
 @settings(max_examples=6 * EXAMPLES, **COMMON)
 @given(data=st.data())
 def test_no_value_of_another_variable_ends_in_a_traceback(place: HostileFolder, data: st.DataObject) -> None:
@@ -378,6 +380,7 @@ def test_the_whole_environment_says_everything_and_is_valid(place: HostileFolder
     Environment.model_validate(WHOLE)
 
 
+@pytest.mark.campaign(seconds=10)
 @settings(max_examples=3 * EXAMPLES, **COMMON)
 @given(data=st.data())
 def test_no_value_of_a_field_ends_in_a_traceback(place: HostileFolder, data: st.DataObject) -> None:
@@ -390,6 +393,7 @@ def test_no_value_of_a_field_ends_in_a_traceback(place: HostileFolder, data: st.
 _NAMES_FILES = (("compose_files", 0), ("env_files", 0), ("secrets", 0, "file"), ("engine",))
 
 
+@pytest.mark.campaign(seconds=5)
 def test_no_path_or_address_of_an_environment_ends_in_a_traceback(place: HostileFolder) -> None:
     for token in (*TOKENS, *TEXTS):
         for path in _NAMES_FILES:

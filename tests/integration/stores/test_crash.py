@@ -30,6 +30,7 @@ from tests.integration.stores.crash import (
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace notes what the files see")
 
 
+@pytest.mark.campaign(seconds=4)
 @needs_strace
 @pytest.mark.parametrize("small", [False, True])
 def test_a_crash_at_any_point_leaves_no_part_of_a_transaction(small: bool) -> None:
@@ -37,6 +38,7 @@ def test_a_crash_at_any_point_leaves_no_part_of_a_transaction(small: bool) -> No
     assert set(found) == {"right"}
 
 
+@pytest.mark.campaign(seconds=2)
 @needs_strace
 @pytest.mark.parametrize("way", [batch_up, batch_up_safely])
 def test_a_crash_at_any_point_neither_loses_nor_doubles_a_row(way) -> None:
@@ -44,6 +46,7 @@ def test_a_crash_at_any_point_neither_loses_nor_doubles_a_row(way) -> None:
     assert set(found) == {"right"}
 
 
+@pytest.mark.campaign(seconds=2)
 @needs_strace
 @pytest.mark.parametrize("way", [one_after_another, attached])
 def test_the_harness_finds_the_tears_of_what_everybody_would_write_first(way) -> None:
@@ -55,11 +58,13 @@ def test_the_harness_finds_what_is_torn_without_repair() -> None:
     assert judge_all(record(transact, 4, small=False), samples=0, every=7, repair=False, until="torn")["torn"] > 0
 
 
+@pytest.mark.campaign(seconds=4)
 @needs_strace
 def test_the_harness_finds_what_is_torn_where_intents_go_too_early() -> None:
     assert judge_all(record(retire_at_once, 4, small=False), samples=1, every=3, until="torn")["torn"] > 0
 
 
+@pytest.mark.campaign(seconds=3)
 @needs_strace
 @pytest.mark.parametrize(("way", "wrong"), [(note_position_later, "doubled"), (remove_without_sync, "lost")])
 def test_the_harness_finds_rows_that_are_doubled_or_lost(way, wrong: str) -> None:

@@ -449,6 +449,7 @@ def test_there_are_rows_of_others_in_every_table_to_be_attacked(seeded: Fleet) -
     assert len(ATTACKS) >= 40
 
 
+@pytest.mark.campaign(seconds=0.4)
 @pytest.mark.parametrize("verb", ["INSERT", "UPDATE", "DELETE"])
 @pytest.mark.parametrize(
     "name",
@@ -461,6 +462,7 @@ def test_a_row_of_another_environment_is_not_written(seeded: Fleet, name: str, v
         assert refused(lambda: alpha.execute(said.encode(), values).rowcount)
 
 
+@pytest.mark.campaign(seconds=0.4)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_of_a_host_changes_nothing_of_others_and_reads_no_secret(fleet: Fleet, name: str) -> None:
     tried = ATTACKS[name]

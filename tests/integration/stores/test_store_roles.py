@@ -159,6 +159,7 @@ def write(stores: Stores) -> None:
     stores.heartbeats.beat("watch/b", datetime.now(UTC))
 
 
+@pytest.mark.campaign(seconds=3)
 @pytest.mark.parametrize("is_active", [False, True], ids=["sits", "goes on with short statements"])
 @pytest.mark.parametrize("what", HOLDS)
 def test_a_host_that_holds_up_the_writers_of_others_is_sent_away(

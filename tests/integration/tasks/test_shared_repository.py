@@ -129,6 +129,7 @@ async def test_what_another_installation_is_saving_now_stays(installations: Inst
         assert installations.texts() == {"whole", "two"}, "what it killed itself goes"
 
 
+@pytest.mark.campaign(seconds=12)
 async def test_a_store_that_was_lost_loses_no_snapshot(installations: Installations) -> None:
     with installations.at("one") as stores:
         before = await installations.save(stores, "before")
@@ -187,6 +188,7 @@ async def test_what_an_earlier_version_saved_stays_and_can_be_adopted(installati
         assert (adopted.reason, adopted.parts[0].name, adopted.parts[0].bytes) == ("adopted", "db/shop", 4)
 
 
+@pytest.mark.campaign
 async def test_a_damaged_repository_names_another_whole_snapshot_and_the_check_of_restic(
     installations: Installations,
 ) -> None:
