@@ -11,7 +11,7 @@ from models.analysis import Level
 
 
 class Health(StrEnum):
-    """Health of an environment; `unknown` and `unproven` services never make it healthy."""
+    """Health of an environment; `unknown` services never make it healthy, `unproven` ones alone do not degrade it."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -98,6 +98,16 @@ class HealthReport:
     def count(self, *healths: ServiceHealth) -> int:
         """How many services are in one of the given states."""
         return sum(verdict.health in healths for verdict in self.services)
+
+    @property
+    def summary(self) -> str:
+        """Health in words for users: nothing is called healthy that neither health check nor probe has proven."""
+        unproven, total = self.count(ServiceHealth.UNPROVEN), len(self.services)
+        if self.overall is not Health.HEALTHY or not unproven:
+            return str(self.overall)
+        if unproven == total:
+            return "running (not proven)"
+        return f"healthy ({unproven} of {total} services not proven)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,11 @@ class CollectionReport:
     after_recovery: str | None = None
     recoveries: tuple[RecoveryOutcome, ...] = field(default=())
 
+    @property
+    def summary(self) -> str:
+        """The overall status in words for users."""
+        return self.health.summary if self.health is not None else self.overall_status
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReport:

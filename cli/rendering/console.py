@@ -20,7 +20,7 @@ _COLOURS = {
     "success": "green",
     "running": "cyan",
     "degraded": "yellow",
-    "unproven": "yellow",
+    "unproven": "cyan",
     "starting": "yellow",
     "started": "yellow",
     "kept": "green",
@@ -65,8 +65,8 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def colour_of(word: object) -> str:
-    """The colour of a state; empty for one without."""
-    return _COLOURS.get(str(word), "")
+    """The colour of a state, by its first word; empty for one without."""
+    return _COLOURS.get(str(word).partition(" ")[0], "")
 
 
 def coloured(word: object) -> str:

@@ -136,7 +136,7 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
     for known in environments:
         last = known.last_operation
         health = (
-            f"{coloured(known.health.overall)} {ago(known.seen_at)}" if known.health and known.seen_at else "not known"
+            f"{coloured(known.health.summary)} {ago(known.seen_at)}" if known.health and known.seen_at else "not known"
         )
         if known.stopped_at is not None:
             # What was judged before says nothing of now.
@@ -169,7 +169,7 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
 
 def show_collection(report: CollectionReport) -> None:
     """Print the result of one collection."""
-    say(f"\n[bold]{report.environment}[/bold] is {coloured(report.overall_status)} at {report.timestamp[:19]} UTC")
+    say(f"\n[bold]{report.environment}[/bold] is {coloured(report.summary)} at {report.timestamp[:19]} UTC")
     if report.after_recovery:
         say(f"  after recovery: {coloured(report.after_recovery)}")
     shown = {"cpu_usage": ".1f", "memory_usage": ".1f", "response_time": ".1f", "restarts_total": ".0f"}
@@ -368,7 +368,7 @@ def _show_changes(changes: Sequence[StateChange], in_order: Sequence[str]) -> No
 
 
 def _show_health(health: HealthReport) -> None:
-    say(f"\n[bold]health[/bold] {coloured(health.overall)} at {moment(health.checked_at)}")
+    say(f"\n[bold]health[/bold] {coloured(health.summary)} at {moment(health.checked_at)}")
     for verdict in health.services:
         space = " " * (9 - len(verdict.health))
         say(f"  {coloured(verdict.health)}{space} {verdict.service}: {escape(verdict.reason)}")

@@ -15,6 +15,7 @@ from models.metrics import Dependency, DependencyStatus
 from models.operations import StateChange
 
 _HEALTHY = {ServiceHealth.HEALTHY, ServiceHealth.COMPLETED}
+_NOTHING_WRONG = {*_HEALTHY, ServiceHealth.UNPROVEN}
 _WORST_FIRST = (
     *(ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED, ServiceHealth.UNKNOWN, ServiceHealth.DEGRADED),
     *(ServiceHealth.STARTING, ServiceHealth.UNPROVEN, ServiceHealth.COMPLETED, ServiceHealth.HEALTHY),
@@ -60,8 +61,8 @@ def judge_environment(
 ) -> HealthReport:
     """Judge the whole environment.
 
-    Unhealthy if a required service or dependency is down or nothing is known; degraded if anything else is not
-    healthy. Unknown and unproven services never count as healthy.
+    Unhealthy if a required service or dependency is down or nothing is known; degraded if anything else is wrong.
+    That a running service has neither health check nor probe is no fault: its verdict says so, the findings do not.
     """
     needs, found = tuple(dependencies), tuple(findings)
     return HealthReport(
@@ -136,12 +137,6 @@ def _disconnected(verdict: ServiceVerdict, lost: Sequence[str]) -> ServiceVerdic
     if verdict.health in UNHEALTHY_STATES:
         reason = f"{reason}; {verdict.reason}"
     return replace(verdict, health=ServiceHealth.UNHEALTHY, reason=reason)
-
-
-def lacks_only_proof(report: HealthReport) -> bool:
-    """Whether nothing is wrong but that services have neither health check nor probe: each has one finding then."""
-    unproven = [one for one in report.services if one.health is ServiceHealth.UNPROVEN]
-    return report.overall is Health.DEGRADED and not report.critical_alerts and len(report.findings) == len(unproven)
 
 
 def worst_service(report: HealthReport) -> ServiceVerdict:
@@ -264,7 +259,7 @@ def _overall(
         or any(one.is_critical for one in broken)
     ):
         return Health.UNHEALTHY
-    if broken or critical_alerts or found or any(verdict.health not in _HEALTHY for verdict in verdicts):
+    if broken or critical_alerts or found or any(verdict.health not in _NOTHING_WRONG for verdict in verdicts):
         return Health.DEGRADED
     return Health.HEALTHY
 
@@ -273,7 +268,7 @@ def _findings(verdicts: Sequence[ServiceVerdict], needs: Sequence[Dependency]) -
     if not verdicts:
         yield "no service of this environment was seen"
     down = {verdict.service for verdict in verdicts if verdict.health in UNHEALTHY_STATES}
-    for verdict in (verdict for verdict in verdicts if verdict.health not in _HEALTHY):
+    for verdict in (verdict for verdict in verdicts if verdict.health not in _NOTHING_WRONG):
         lost = [need.depends_on for need in needs if need.service == verdict.service and need.depends_on in down]
         because = f"; it needs {', '.join(lost)}, which is down" if lost else ""
         yield f"{verdict.service} {verdict.reason}{because}"

@@ -66,7 +66,7 @@ def live_view(
         environment=environment,
         at=now.at,
         services=tuple(service(name) for name in sorted({*containers, *judged, *declared} - {HOST})),
-        overall=str(records.health.overall) if records.health is not None else "",
+        overall=records.health.summary if records.health is not None else "",
         meant_to_run=records.meant_to_run,
         release=release.release_id if release is not None else "",
         released_at=release.created_at if release is not None else None,

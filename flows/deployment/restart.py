@@ -85,7 +85,7 @@ async def restart(
                     f"{verdict.service} is {verdict.health} again: {verdict.reason}", service=verdict.service
                 )
     return recorder.result(
-        f"{len(restarted)} services restarted, {environment} is {health.overall}",
+        f"{len(restarted)} services restarted, {environment} is {health.summary}",
         services=tuple(roll.done),
         health=health,
     )

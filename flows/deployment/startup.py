@@ -39,7 +39,7 @@ from flows.runtime.phases import begin_phase, timed
 from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.environments import Environment
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
-from models.health import Health, HealthReport
+from models.health import Health, HealthReport, ServiceHealth
 from models.operations import FOUND, OperationType
 from models.records import Release
 from models.results import OperationResult, ServiceStart
@@ -405,8 +405,12 @@ class Startup:
     def result(self) -> OperationResult:
         """The result of a start that was proven."""
         services, health, validation = self._services, self._health, self._validation
-        healthy = health is not None and health.overall is Health.HEALTHY
-        reason = f"{len(services)} services proven" if healthy else f"health {health and health.overall}"
+        if health is not None and health.overall is Health.HEALTHY:
+            unproven = health.count(ServiceHealth.UNPROVEN)
+            without = f", {unproven} without health check or probe" if unproven else ""
+            reason = f"{len(services) - unproven} services proven{without}"
+        else:
+            reason = f"health {health and health.overall}"
         return self.recorder.result(reason, services=services, health=health, validation=validation)
 
 

@@ -75,7 +75,7 @@ async def collection(
         log.warning("%s", gap)
     say(outcome)
     if not gaps and not one.judged.blind and one.judged.health.overall is Health.HEALTHY:
-        await settle_well(environment, [NO_SERVICE], seen.at, "the engine answers, and all services are healthy")
+        await settle_well(environment, [NO_SERVICE], seen.at, "the engine answers, and no service fails")
     done = [] if one.judged.idle else await _recover(one, CollectionFeed(files=files, act=act))
     after, alerts = None, outcome.reported
     if seen.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
@@ -100,7 +100,7 @@ async def collection(
     await notify_where_asked(declared)
     then = f", {report.after_recovery} after recovery" if report.after_recovery else ""
     size = len(one.judged.metrics)
-    log.info("%s is %s%s: %d metrics, %d alerts", environment, report.overall_status, then, size, len(alerts))
+    log.info("%s is %s%s: %d metrics, %d alerts", environment, report.summary, then, size, len(alerts))
     return report
 
 

@@ -107,7 +107,7 @@ class EnvironmentMonitor:
             return every
         self.kept += 1
         say(one.judged.outcome)
-        status = "unknown" if one.judged.blind else one.judged.health.overall
+        status = "unknown" if one.judged.blind else one.judged.health.summary
         self._log(f"{self._environment} is {status}", *one.seen.gaps)
         self._predicted += predicted(one.judged.outcome)
         if not one.judged.idle and (self._recovery is None or self._recovery.done()):

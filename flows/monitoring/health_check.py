@@ -56,6 +56,6 @@ async def health_check(
                     text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
                 )
     return recorder.result(
-        f"{environment} is {health.overall}",
+        f"{environment} is {health.summary}",
         health=health,
     )

@@ -151,9 +151,7 @@ def put_health(connection: sa.Connection, report: HealthReport) -> None:
         report,
         services_total=len(report.services),
         services_healthy=report.count(ServiceHealth.HEALTHY, ServiceHealth.COMPLETED),
-        services_degraded=report.count(
-            ServiceHealth.DEGRADED, ServiceHealth.STARTING, ServiceHealth.UNPROVEN, ServiceHealth.UNKNOWN
-        ),
+        services_degraded=report.count(ServiceHealth.DEGRADED, ServiceHealth.STARTING, ServiceHealth.UNKNOWN),
         services_unhealthy=report.count(ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED),
         report={"services": report.services, "findings": report.findings},
     )

@@ -30,7 +30,7 @@ async def test_what_changed_is_recorded_with_its_reason_and_what_did_not_is_not(
     assert checked.deployment_id in change.details["cause"]
 
 
-async def test_a_service_nothing_proves_is_called_unproven_and_the_whole_not_healthy(place: Place) -> None:
+async def test_a_service_nothing_proves_is_called_unproven_and_degrades_nothing(place: Place) -> None:
     place.declare(well("base") + f"quiet:\n  image: {IMAGE}\n  init: true\n  command: [sleep, '600']\n")
     await startup("test")
 
@@ -40,7 +40,8 @@ async def test_a_service_nothing_proves_is_called_unproven_and_the_whole_not_hea
     verdicts = {verdict.service: verdict for verdict in checked.health.services}
     assert verdicts["quiet"].health is ServiceHealth.UNPROVEN
     assert "neither health check nor probe" in verdicts["quiet"].reason
-    assert checked.health.overall is Health.DEGRADED
+    assert (checked.health.overall, checked.health.findings) == (Health.HEALTHY, ())
+    assert checked.reason == "test is healthy (1 of 2 services not proven)"
 
 
 async def test_a_failing_probe_outvotes_a_passing_health_check(place: Place) -> None:

@@ -116,7 +116,8 @@ async def test_a_service_without_check_and_probe_is_unproven_never_healthy(place
     assert isinstance(result, OperationResult)
     assert result.health is not None
     assert result.health.services[0].health is ServiceHealth.UNPROVEN
-    assert result.health.overall is Health.DEGRADED
+    assert (result.health.overall, result.health.summary) == (Health.HEALTHY, "running (not proven)")
+    assert result.reason == "0 services proven, 1 without health check or probe"
 
 
 async def test_a_broken_compose_file_is_a_recorded_failure(place: Place) -> None:

@@ -65,6 +65,20 @@ def test_a_health_report_is_given_back_as_it_was_and_kept_once(stores: Stores) -
     assert tuple(found) == (2, 1, 0, 1)
 
 
+def test_a_service_that_only_lacks_proof_is_counted_in_the_total_alone(stores: Stores) -> None:
+    quiet = ServiceVerdict(service="quiet", health=ServiceHealth.UNPROVEN, reason="runs")
+    report = replace(REPORT, overall=Health.HEALTHY, services=(REPORT.services[0], quiet), findings=())
+    stores.health.record(report)
+    (kept,) = stores.health.history("prod")
+    assert (kept, kept.summary) == (report, "healthy (1 of 2 services not proven)")
+    with stores.databases["monitoring"].read() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT overall_health, services_total, services_healthy, services_degraded, services_unhealthy "
+            "FROM deployment_health_history"
+        ).one()
+    assert tuple(found) == ("healthy", 2, 1, 0, 0)
+
+
 def test_a_dependency_not_named_any_more_becomes_inactive(stores: Stores) -> None:
     on_redis = Dependency(service="bot", depends_on="redis", last_check=NOON)
     on_web = Dependency(service="bot", depends_on="web", last_check=NOON)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.common.significance import wilson
-from core.monitoring.health import judge_all, judge_environment, judge_service, lacks_only_proof, unknown_service
+from core.monitoring.health import judge_all, judge_environment, judge_service, unknown_service
 from core.monitoring.scores import grade, hold_grade, score_service
 from models.analysis import Grade, Share
 from models.compose import Application, NetworkDeclaration, ServiceDeclaration
@@ -128,7 +128,7 @@ def test_running_replicas_without_a_proof_are_not_counted_as_failed(other: Conta
     assert verdict.reason == "runs, but has neither health check nor probe to prove it works"
 
 
-@pytest.mark.parametrize("health", [h for h in ServiceHealth if h.value not in {"healthy", "completed"}])
+@pytest.mark.parametrize("health", [h for h in ServiceHealth if h.value not in {"healthy", "completed", "unproven"}])
 def test_only_healthy_services_make_a_healthy_environment(health: ServiceHealth) -> None:
     other = ServiceVerdict(service="web", health=health, reason="so seen")
     assert whole(judged(RUNNING), other) is not Health.HEALTHY
@@ -283,19 +283,29 @@ def test_a_container_beside_the_one_that_it_replaces_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "more", "only_proof"),
+    ("verdicts", "more", "overall", "summary"),
     [
-        ([ServiceHealth.UNPROVEN, ServiceHealth.HEALTHY], {}, True),
-        ([ServiceHealth.UNPROVEN, ServiceHealth.COMPLETED], {}, True),
-        ([ServiceHealth.HEALTHY], {}, False),
-        ([ServiceHealth.UNPROVEN, ServiceHealth.STOPPED], {}, False),
-        ([ServiceHealth.UNPROVEN, ServiceHealth.DEGRADED], {}, False),
-        ([ServiceHealth.UNPROVEN], {"critical_alerts": 1}, False),
-        ([ServiceHealth.UNPROVEN], {"findings": ["the disk is full"]}, False),
-        ([], {}, False),
+        ([ServiceHealth.HEALTHY, ServiceHealth.COMPLETED], {}, Health.HEALTHY, "healthy"),
+        (
+            [ServiceHealth.UNPROVEN, ServiceHealth.HEALTHY],
+            {},
+            Health.HEALTHY,
+            "healthy (1 of 2 services not proven)",
+        ),
+        ([ServiceHealth.UNPROVEN, ServiceHealth.UNPROVEN], {}, Health.HEALTHY, "running (not proven)"),
+        ([ServiceHealth.UNPROVEN, ServiceHealth.STOPPED], {}, Health.UNHEALTHY, "unhealthy"),
+        ([ServiceHealth.UNPROVEN, ServiceHealth.DEGRADED], {}, Health.DEGRADED, "degraded"),
+        ([ServiceHealth.UNPROVEN, ServiceHealth.UNKNOWN], {}, Health.DEGRADED, "degraded"),
+        ([ServiceHealth.UNPROVEN], {"critical_alerts": 1}, Health.DEGRADED, "degraded"),
+        ([ServiceHealth.UNPROVEN], {"findings": ["the disk is full"]}, Health.DEGRADED, "degraded"),
     ],
 )
-def test_a_missing_proof_alone_is_told_from_what_is_wrong(verdicts, more, only_proof) -> None:
+def test_a_missing_proof_alone_degrades_nothing_and_is_never_called_healthy(verdicts, more, overall, summary) -> None:
     found = [ServiceVerdict(service=f"s{n}", health=one, reason="seen") for n, one in enumerate(verdicts)]
     report = judge_environment("app", found, now=NOON, **more)
-    assert lacks_only_proof(report) is only_proof
+    assert (report.overall, report.summary) == (overall, summary)
+
+
+def test_that_a_service_has_no_probe_is_no_finding() -> None:
+    report = judge_environment("app", (judged(replace(RUNNING, health=None)), judged(RUNNING)), now=NOON)
+    assert report.findings == ()
