@@ -76,7 +76,9 @@ class RecoveryRecords:
     `executions` are the attempts of the last day in every environment: they share the budgets of a host. `started_at`
     `data_steps` are the latest hooks that updates began and snapshots that they took. `started_at`
     is when the latest proven start ended. `patterns` is None if they were never read. `host_id` is the host that the
-    environment belongs to, None where none has operated it. The end of `lease` is by this machine's clock.
+    environment belongs to, None where none has operated it. `operated` is whether any operation of the environment but
+    health checks is on record: without one nobody knows whether it is meant to run. The end of `lease` is by this
+    machine's clock.
     """
 
     environment: str
@@ -89,6 +91,7 @@ class RecoveryRecords:
     lease: LeaseResult | None = None
     started_at: datetime | None = None
     meant_to_run: bool = True
+    operated: bool = True
     patterns: tuple[Pattern, ...] | None = None
     host_id: str | None = None
 

@@ -428,6 +428,20 @@ def read_for_plan(
     return replace(known, executions=tuple(tried), **changing)
 
 
+def read_stops(stores: Stores, environment: str, since: datetime) -> RecoveryRecords:
+    """Read what shows whether a person stopped something: changes of state, attempts since then, operations.
+
+    Raises:
+        StoreError: A store cannot be read.
+    """
+    return RecoveryRecords(
+        environment=environment,
+        last_changes=stores.progress.last_changes(environment),
+        executions=tuple(stores.recoveries.find(environment=environment, since=since)),
+        **_wish(stores, environment),
+    )
+
+
 def read_records(stores: Stores, environment: str, since: datetime, now: datetime) -> RecoveryRecords:
     """All that a recovery may need.
 
@@ -442,10 +456,9 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
         host_id = one.hosts.owner(environment)
         changing = _changing(one, environment, now)
         return RecoveryRecords(
-            **changing,
+            **changing | {"open_errors": tuple(one.errors.unresolved(environment))},
             environment=environment,
             executions=tuple(one.recoveries.find(since=since)),
-            open_errors=tuple(one.errors.unresolved(environment)),
             lease=lease,
             started_at=starts[0].ended_at if starts else None,
             meant_to_run=meant_to_run(latest),
@@ -457,7 +470,14 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
 def _changing(stores: Stores | Together, environment: str, now: datetime) -> dict[str, Any]:
     return {
         "releases": tuple(stores.releases.latest(environment)),
+        **_wish(stores, environment),
         "last_changes": stores.progress.last_changes(environment),
         "data_steps": tuple(stores.progress.data_steps(environment)),
         "pauses": tuple(stores.pauses.active(now)),
     }
+
+
+def _wish(stores: Stores | Together, environment: str) -> dict[str, Any]:
+    """Whether an operation shows what is wanted of an environment, and without one what was seen to fail in it."""
+    operated = bool(stores.operations.latest_recorded(environment, 1))
+    return {"operated": operated, "open_errors": () if operated else tuple(stores.errors.unresolved(environment))}

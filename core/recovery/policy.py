@@ -63,7 +63,8 @@ class RecoveryFacts:
     `failing_services` is how many fail at once. `acting` False: a person already works on it. `engine` is the address
     of the host. `deployed_ago` is how long before the error the current release was deployed, None without a proven
     release before it. `why_not_back` says why nobody but a person goes back to that one, with the `ways_back`; both are
-    empty where a recovery may. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact
+    empty where a recovery may. `kept_down` are its dependencies that a person stopped or paused. `perhaps_stopped` says
+    why a person may have stopped the service, where nothing shows how it ended. `lacking` is the fact
     without which the proposed action was refused: only a person can act then. `disk_percent` is the use of the host's
     disk. `person_was_told`: validation refused what a person had typed, so nothing was touched.
     """
@@ -71,6 +72,7 @@ class RecoveryFacts:
     service: str | None = None
     outside_logins: bool = False
     stopped_by_person: bool = False
+    perhaps_stopped: str = ""
     failing_services: int = 1
     paused: bool = False
     maintenance: bool = False
@@ -190,6 +192,8 @@ def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts, und
 def _kept_down(service: str | None, facts: RecoveryFacts) -> str | None:
     if facts.stopped_by_person:
         return f"{service} was stopped by a person, so it stays stopped."
+    if facts.perhaps_stopped:
+        return f"{service} stays down: {facts.perhaps_stopped}."
     if facts.kept_down:
         return f"{service} needs {', '.join(facts.kept_down)}, which a person keeps down."
     return None

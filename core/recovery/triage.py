@@ -25,7 +25,7 @@ AGAIN = timedelta(minutes=10)
 """A service that is observed unchanged since its last recovery is recovered again after this long."""
 
 _RESTARTING = "the engine is restarting it"
-_STOPPED = "a person stopped it"
+STOPPED = "a person stopped it"
 WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
 """States of a service that serves; one without any check can show no more than that it runs."""
 
@@ -141,20 +141,20 @@ def observe_verdict(
     verdict: ServiceVerdict,
     container_states: Sequence[ContainerState],
     *,
-    stopped: bool,
+    stopped: str,
     tracker: ServiceTracker,
     now: datetime,
 ) -> ServiceObservation:
     """Observe a service in a sweep, by its verdict.
 
-    `stopped` is whether the records show that a person stopped it; its tracker may know by the events as well.
+    `stopped` says that a person stopped it, or may have, by the records; its tracker may know by the events as well.
     """
     mine = _containers(verdict.service, container_states)
     observation = observe_health(verdict, container_states)
     if not observation.unhealthy:
         return observation
     if stopped or (mine and not _not_stopped(mine, tracker)):
-        return replace(observation, decision=Decision.IGNORE, reason=_STOPPED)
+        return replace(observation, decision=Decision.IGNORE, reason=stopped or STOPPED)
     if mine and all(seen.state == "created" for seen in mine):
         return replace(observation, decision=Decision.IGNORE, reason="it was never started")
     if (reason := taken_away(mine)) and (tracker.missing_since is None or now - tracker.missing_since < SETTLE):
@@ -178,6 +178,14 @@ def observe_health(verdict: ServiceVerdict, container_states: Sequence[Container
         reason=f"{verdict.health}: {verdict.reason}" if down else verdict.reason,
         fingerprint=_fingerprint(_containers(verdict.service, container_states)),
         unhealthy=down,
+    )
+
+
+def perhaps_stopped(environment: str) -> str:
+    """Say why a service stays down that nobody saw fail, where no operation shows that it is meant to run."""
+    return (
+        f"it was down before anybody watched it, and no operation of {environment} is on record here, so a person may "
+        f"have stopped it; to start it: roas start {environment}"
     )
 
 
@@ -248,7 +256,7 @@ def _by_state(
 
     meant = _not_stopped(mine, tracker)
     if mine and not meant:
-        return observed(Decision.IGNORE, _STOPPED)
+        return observed(Decision.IGNORE, STOPPED)
     mine = meant
     if reason := taken_away(mine):
         return observed(Decision.WAIT, reason)

@@ -40,7 +40,7 @@ from tasks.recovery.records import (
     read_ticket,
     record_answer,
     resolve_error,
-    stopped_by_person,
+    why_stopped,
 )
 from tasks.runtime.clients import load_environment, refuse_compose_files_of_deployments
 from tasks.runtime.traces import describe_span, span
@@ -310,8 +310,10 @@ async def _not_needed(incident: Incident, context: IncidentContext) -> str | Non
         return None
     if await is_watched(environment.name, datetime.now(UTC)):
         return f"the watch of {environment.name} looks after it"
-    if await stopped_on_request(environment.name) or await stopped_by_person(environment, service):
+    if await stopped_on_request(environment.name):
         return "it was stopped on request"
+    if why := await why_stopped(environment, service):
+        return why
     health = await health_now(context, asked=[service])
     verdict = next((one for one in health.services if one.service == service), None) if health else None
     return f"it is {verdict.health} now" if verdict is not None and verdict.health not in UNHEALTHY_STATES else None

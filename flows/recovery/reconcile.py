@@ -45,6 +45,11 @@ class Reconciler:
         """Return the memory of a service."""
         return self.trackers.get(service, ServiceTracker())
 
+    def ends(self, service: str) -> dict[str, datetime]:
+        """Return when a container of a service was last seen to end without a request, by its id."""
+        end = self.tracker(service).last_end
+        return {} if end is None else {end.container_id: end.happened_at}
+
     def recovering(self) -> frozenset[str]:
         """Return the services whose recovery runs."""
         return frozenset(name for name, one in self.trackers.items() if one.recovering)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from prefect import task
@@ -27,18 +28,20 @@ from adapters.stores.recovery_writes import (
     ResolveError,
     WriteAttempt,
     read_for_plan,
+    read_stops,
 )
 from core.errors.match import PatternSet
 from core.recovery.going_back import data_changed_since, ways_back, why_not_alone
 from core.recovery.policy import OBSERVED_SOURCES, RecoveryFacts
 from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
 from core.recovery.tracker import NO_SERVICE, SETTLE, asks_to_end
+from core.recovery.triage import STOPPED, perhaps_stopped
 from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
 from models.failures import StoreError
 from models.metrics import HOST
-from models.operations import FOUND, Operation, OperationStatus, OperationType, StateChange
+from models.operations import FOUND, Operation, OperationStatus, OperationType
 from models.records import RecoveryRecords
 from models.recovery import Choice, RecoveryExecution, StepSpec, Ticket, TicketEntry
 from tasks.recovery.actions import release_before
@@ -53,6 +56,8 @@ PREDICTION = "prediction"
 """The source of errors that monitoring expects."""
 
 _A_MOMENT = timedelta(seconds=1)
+_SEEN_WITHIN = timedelta(minutes=1)
+"""An end and its record by a watch are no further apart."""
 _RESUMABLE_WITHIN = timedelta(hours=1)
 """An attempt that was interrupted longer ago is not continued: the service is diagnosed again."""
 
@@ -114,23 +119,27 @@ def _patterns(stores: Stores) -> tuple[Pattern, ...]:
 
 
 @retry_read
-async def stopped_by_person(environment: Environment, service: str) -> bool:
-    """Whether our record or the engine's events show that the service was stopped on request.
+async def why_stopped(
+    environment: Environment, service: str, watched: Mapping[str, datetime] = MappingProxyType({})
+) -> str:
+    """Say that our record or the engine's events show that a person stopped the service, or may have; else empty.
 
     `docker stop` and `docker compose stop` leave a stop event behind the container's end; a crash and a
-    kill leave none. The engine keeps its last few hundred events only; our own stops are in the store.
+    kill leave none. The engine keeps its last few hundred events only; our own stops are in the store. Where no
+    operation of the environment is on record, what is down and was not seen to fail may have been stopped.
+    `watched` are the ends that the caller saw, by container.
     """
 
     name, since = environment.name, datetime.now(UTC) - _RESUMABLE_WITHIN
 
-    def read(stores: Stores) -> tuple[Mapping[str, StateChange], Sequence[RecoveryExecution]]:
-        return stores.progress.last_changes(name), stores.recoveries.find(environment=name, since=since)
+    def read(stores: Stores) -> RecoveryRecords:
+        return read_stops(stores, name, since)
 
-    changes, past = await from_stores(read, lambda known: (known.last_changes, known.executions))
+    known = await from_stores(read, lambda held: held)
 
     def inspect() -> _Stopped:
         mine = engine_of(environment).containers.inspect_project(environment.project, service)
-        return _was_stopped(environment, service, mine, changes, _replaced_since(past, name))
+        return _was_stopped(environment, service, mine, known, watched)
 
     return await _noted(await asyncio.to_thread(inspect))
 
@@ -194,7 +203,6 @@ async def snapshot_before_planning(
     # A dependency that another attempt stopped for a moment is not kept down by a person.
     ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
     needed = [name for name in error.dependencies_down if name not in ours]
-    replaced = _replaced_since(past, error.environment)
 
     canaries = [one.name for one in environment.hooks.after if one.canary is not None]
 
@@ -207,11 +215,10 @@ async def snapshot_before_planning(
         if before is not None and changed:
             back = replace(facts, why_not_back=why_not_alone(changed), ways_back=ways_back(before, changed))
         return (
-            _was_stopped(environment, service, container_states, known.last_changes, replaced),
+            _was_stopped(environment, service, container_states, known),
             {
                 # No action can help the dependants of what a person stopped or paused.
-                name: name in paused_services
-                or _was_stopped(environment, name, container_states, known.last_changes, replaced)
+                name: STOPPED if name in paused_services else _was_stopped(environment, name, container_states, known)
                 for name in needed
             },
             deployed_ago,
@@ -219,9 +226,11 @@ async def snapshot_before_planning(
         )
 
     mine, down, deployed_ago, back = await asyncio.to_thread(inspect)
+    stopped = await _noted(mine)
     return past, replace(
         back,
-        stopped_by_person=await _noted(mine),
+        stopped_by_person=stopped == STOPPED,
+        perhaps_stopped="" if stopped == STOPPED else stopped,
         deployed_ago=deployed_ago if facts.acting else None,
         kept_down=tuple([name for name in needed if await _noted(down[name])]),
     )
@@ -404,15 +413,15 @@ async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
     await to_stores(LinkEvidence(bundle_ids=tuple(bundle_ids), error_id=error_id))
 
 
-_Stopped = NoteStop | bool
-"""Whether a person stopped a service; a NoteStop records what the engine's events show of it."""
+_Stopped = NoteStop | str
+"""That a person stopped a service, or why one may have; a NoteStop records what the engine's events show of it."""
 
 
-async def _noted(stopped: _Stopped) -> bool:
+async def _noted(stopped: _Stopped) -> str:
     if isinstance(stopped, NoteStop):
         changed = {stopped.service: stopped.change("")}
         await to_stores(stopped, lambda known: (replace(known, last_changes={**known.last_changes, **changed}), None))
-        return True
+        return STOPPED
     return stopped
 
 
@@ -431,16 +440,31 @@ def _was_stopped(
     environment: Environment,
     service: str,
     container_states: Sequence[ContainerState],
-    changes: Mapping[str, StateChange],
-    replaced: Mapping[str, datetime],
+    known: RecoveryRecords,
+    watched: Mapping[str, datetime] = MappingProxyType({}),
 ) -> _Stopped:
-    last, events = changes.get(service), engine_of(environment).events
+    last, events = known.last_changes.get(service), engine_of(environment).events
+    replaced = _replaced_since(known.executions, environment.name)
+    ours = any(
+        one.environment == environment.name and one.service == service and one.ended_at is None
+        for one in known.executions
+    )
+    # The engine soon forgets an end that a watch saw, and recorded as an error.
+    seen_ends = [
+        moment
+        for one in known.open_errors
+        if one.service == service and one.source == "watch"
+        for moment in (one.first_seen, one.last_seen)
+    ]
     for seen in container_states:
         if seen.service != service or seen.one_off or seen.state != "exited" or seen.finished_at is None:
             continue
+        ends = [*seen_ends, *(at for name, at in watched.items() if name == seen.container_id)]
+        is_known = known.operated or ours or any(abs(at - seen.finished_at) < _SEEN_WITHIN for at in ends)
+        unknown = "" if is_known else perhaps_stopped(environment.name)
         requested = last is not None and last.details.get("on_request")
         if last is not None and requested and (seen.started_at is None or seen.started_at <= last.changed_at):
-            return True
+            return STOPPED
         if service in replaced and seen.finished_at >= replaced[service]:
             continue
         around = timedelta(seconds=30)
@@ -454,11 +478,15 @@ def _was_stopped(
         if not any(event.action == "stop" for event in reported):
             if any(map(asks_to_end, reported)) and datetime.now(UTC) - seen.finished_at < SETTLE:
                 # The engine reports the stop when it has seen the end, later on a machine that is busy.
-                return True
+                return STOPPED
+            if unknown and not any(event.action == "die" for event in reported):
+                return unknown
             continue
         if events.has_history((seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at):
             return NoteStop(environment=environment.name, service=seen.service, at=seen.finished_at)
-    return False
+        if unknown:
+            return unknown
+    return ""
 
 
 async def span_of_operation(environment: str, deployment_id: str | None) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
-from tasks.recovery.records import stopped_by_person
+from tasks.recovery.records import why_stopped
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
 
@@ -114,7 +114,7 @@ async def test_recovery_leaves_alone_what_was_stopped_here_and_takes_what_crashe
     with place.stores() as stores:
         assert stores.progress.last_changes("test")["base"].details["on_request"] is True
 
-    assert await stopped_by_person(environment, "base")
+    assert await why_stopped(environment, "base")
     subprocess.run(["docker", "start", place.container("base")], check=True, capture_output=True)
     subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)
-    assert not await stopped_by_person(environment, "base")
+    assert not await why_stopped(environment, "base")

@@ -22,6 +22,7 @@ from core.recovery.policy import (
     plan_recovery,
     waits_for_itself,
 )
+from core.recovery.triage import perhaps_stopped
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.recovery import RecoveryExecution, Step, TicketEntry
@@ -124,6 +125,16 @@ def test_a_service_stopped_by_a_person_stays_stopped() -> None:
 
     assert left.action is PlanAction.LEAVE_ALONE
     assert "stopped by a person" in left.reason
+
+
+def test_a_service_that_a_person_may_have_stopped_stays_down_and_is_told_with_the_command() -> None:
+    facts = replace(FACTS, perhaps_stopped=perhaps_stopped("shop"))
+
+    left = plan(facts=facts)
+
+    assert left.action is PlanAction.LEAVE_ALONE
+    assert "to start it: roas start shop" in left.reason
+    assert objection("bot", policy=POLICY, facts=facts, undoing=True) == left.reason
 
 
 def test_nothing_is_done_while_recovery_is_paused() -> None:
