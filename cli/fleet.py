@@ -49,6 +49,8 @@ def take(environment: str, yes: bool) -> None:
             raise BadInputError(f"{environment} was not moved, since no user confirmed it;", advice="give --yes.")
         if not click.confirm(f"Move {environment} to this host?", err=True):
             raise BadInputError(f"{environment} was not moved.")
+    if there is not None and there.dismissed_at is None:
+        echo(f"watching for a minute that host {there.label} stays silent", err=True)
     echo(take_environment(environment, there, this_user()))
 
 

@@ -74,6 +74,11 @@ class Host:
         """Whether it is expected to be there and was heard of lately."""
         return self.dismissed_at is None and now - self.last_contact < SILENT_AFTER
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether no contact is expected, or its silence was noted by one who had the stores all the time."""
+        return self.dismissed_at is not None or self.silent_since == self.last_contact
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedEnvironment:

@@ -453,14 +453,16 @@ async def let_run(deployment_id: str) -> None:
 
 
 def _ours_to_end(stores: Stores, operations: list[Operation]) -> list[Operation]:
-    """Operations of environments that belong to no other host; on the control plane also to one that is gone."""
+    """Operations of environments that belong to no other host; on the control plane also to one that is gone.
+
+    A host that was only not heard of may be well: after an outage of the stores none has reported yet.
+    """
     if not operations or not has_other_hosts():
         return operations
     here, owners = this_host().host_id, stores.hosts.bindings()
     others = {owner.host_id for owner in owners.values()} - {here}
     if others and not stores.is_restricted:
-        now = stores.hosts.now()
-        others &= {host.host_id for host in stores.hosts.all() if host.in_contact(now)}
+        others &= {host.host_id for host in stores.hosts.all() if not host.is_gone}
     return [one for one in operations if (owner := owners.get(one.environment)) is None or owner.host_id not in others]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 from models.audit import Actor
 from models.failures import BadInputError, EnvironmentBusyError
-from models.hosts import Host
+from models.hosts import Contact, Host
 from tasks.runtime.hosts import introduce, this_host
 from tasks.runtime.stores import open_stores
+
+_ASKED_EVERY_SECONDS = 5
 
 
 def refuse_move(environment: str) -> Host | None:
@@ -34,7 +37,9 @@ def refuse_move(environment: str) -> Host | None:
     known = stores.hosts.find(owner)
     if known is None:
         now = stores.hosts.now()
-        return Host(host_id=owner, name=owner, version="", engine="", first_contact=now, last_contact=now)
+        return Host(
+            host_id=owner, name=owner, version="", engine="", first_contact=now, last_contact=now, dismissed_at=now
+        )
     if known.in_contact(stores.hosts.now()):
         raise BadInputError(
             f"Environment {environment} belongs to host {known.label}, which is in contact;",
@@ -46,17 +51,33 @@ def refuse_move(environment: str) -> Host | None:
 def take_environment(environment: str, there: Host | None, actor: Actor) -> str:
     """Let an environment belong to this host; says what was done.
 
+    From a host of which contact is expected it is taken only after a minute of silence while the stores answered:
+    after an outage of the stores no host has reported yet, and every one looks silent.
+
     Raises:
         BadInputError: It was moved meanwhile, or its host is in contact again.
         EnvironmentBusyError: An operation holds it by now.
         StoreError: The stores did not take it.
     """
     here = introduce()
+    if there is not None and there.dismissed_at is None:
+        _see_silent(environment)
     if not open_stores().hosts.move(environment, here, instead_of=there.host_id if there else None, actor=actor):
         refuse_move(environment)
         raise BadInputError(f"Environment {environment} was moved meanwhile;", advice="`roas fleet` shows where it is.")
     came = f", and no more to {there.name}" if there else ""
     return f"{environment} belongs to host {here.name} from now on{came}; start it here: roas start {environment}"
+
+
+def _see_silent(environment: str) -> None:
+    """Return once the host of an environment was silent for as long as makes one silent, and the stores were there."""
+    hosts = open_stores().hosts
+    at = hosts.now()
+    contact = Contact(since=at, last=at)
+    while not contact.is_settled:
+        time.sleep(_ASKED_EVERY_SECONDS)
+        refuse_move(environment)
+        contact = contact.renewed(hosts.now())
 
 
 def leave_environment(environment: str, actor: Actor) -> str:

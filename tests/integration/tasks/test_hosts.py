@@ -18,12 +18,14 @@ from adapters.stores.write_behind import Journal, waiting_writes
 from core.storage.incidents import OWN_SYSTEM
 from flows.runtime.contact import keep_contact
 from models.audit import SYSTEM
+from models.failures import BadInputError
 from models.hosts import HostIdentity
 from models.recovery import TicketState
 from models.settings import current_settings
 from tasks.recovery.hosts import dismiss_host, report_hosts
 from tasks.reporting.fleet import read_fleet
 from tasks.runtime.hosts import report_contact, this_host
+from tasks.runtime.moves import refuse_move, take_environment
 from tasks.runtime.stores import open_stores
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
@@ -153,6 +155,49 @@ async def test_after_an_outage_of_the_stores_no_host_is_silent_before_all_could_
         for one in watching:
             one.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+
+
+def seconds_fly(monkeypatch: pytest.MonkeyPatch, *, silent_after: float) -> None:
+    monkeypatch.setattr("models.hosts.SILENT_AFTER", timedelta(seconds=silent_after))
+    monkeypatch.setattr("tasks.runtime.moves._ASKED_EVERY_SECONDS", 0.02)
+
+
+def test_after_an_outage_of_the_stores_no_environment_is_taken_from_a_host_that_is_well(
+    stores: Stores, server: PostgresqlForTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds_fly(monkeypatch, silent_after=5)
+    database = str(sa.make_url(current_settings().stores_url or "").database)
+    contact_of_alpha(stores)
+    stores.hosts.bind("shop", ALPHA)
+    server.control("stop", "-m", "immediate")
+    server.control("start")
+    server.run("UPDATE deployment_logs.hosts SET last_contact = last_contact - interval '90 seconds'", database)
+
+    there = refuse_move("shop")
+    assert there is not None, "it looks silent, as every host does now"
+    late = threading.Timer(0.5, contact_of_alpha, [stores])
+    late.start()
+    with pytest.raises(BadInputError, match="which is in contact"):
+        take_environment("shop", there, SYSTEM)
+    late.join()
+    assert stores.hosts.owner("shop") == "h-a"
+
+
+def test_an_environment_of_a_host_that_stays_silent_is_taken_and_of_one_that_was_dismissed_at_once(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds_fly(monkeypatch, silent_after=1)
+    contact_of_alpha(stores)
+    for name in ("shop", "cafe"):
+        stores.hosts.bind(name, ALPHA)
+    change(stores, "last_contact = last_contact - interval '1 hour'")
+    began = stores.hosts.now()
+    assert "no more to alpha" in take_environment("shop", refuse_move("shop"), SYSTEM)
+    assert stores.hosts.now() - began >= timedelta(seconds=1)
+
+    dismiss_host("alpha", "ann", SYSTEM)
+    monkeypatch.setattr("tasks.runtime.moves._see_silent", lambda _: pytest.fail("no contact is expected of it"))
+    assert "no more to alpha" in take_environment("cafe", refuse_move("cafe"), SYSTEM)
 
 
 def test_a_host_that_is_silent_again_is_reported_again(stores: Stores) -> None:

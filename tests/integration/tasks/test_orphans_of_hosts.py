@@ -89,4 +89,6 @@ async def test_the_control_plane_ends_those_of_a_host_that_is_gone_only(on: Call
     belongs("theirs", OTHER)
     assert await mark_interrupted(None, datetime.now(UTC)) == []
     silent(OTHER)
+    assert await mark_interrupted(None, datetime.now(UTC)) == [], "as every host is just after an outage of the stores"
+    open_stores().hosts.notice()
     assert await mark_interrupted(None, datetime.now(UTC)) == ["d-theirs"]
