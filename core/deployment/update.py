@@ -12,9 +12,13 @@ from core.deployment.release import Document
 from models.compose import Application, Plan, PlannedAction, PlannedService
 from models.failures import BadInputError
 from models.hooks import Hook
+from models.operations import Operation, OperationStatus
 from models.records import Release
 
 _LEFT = "it is not part of this update"
+
+_OF_INPUTS = frozenset({"StartFailedError", "ValidationFailedError"})
+"""Failures that come again with the same files and images; what others came of may be over by the next update."""
 
 
 def update_scope(application: Application, planned: Plan, services: Sequence[str]) -> frozenset[str]:
@@ -102,6 +106,37 @@ def refused_images(failed: Sequence[Release], environment: str) -> dict[str, str
                 if one is not None:
                     found.setdefault(one, why)
     return found
+
+
+def failed_with(operations: Sequence[Operation], inputs: str) -> Operation | None:
+    """Return the last attempt with exactly these inputs, if it failed of them; `operations` newest first."""
+    last = next((one for one in operations if inputs and one.details.get("inputs") == inputs), None)
+    return last if last is not None and _failed_of_inputs(last) else None
+
+
+def refused_before(operations: Sequence[Operation], reason: str) -> Operation | None:
+    """Return the last operation, if it is an update that validation refused for this reason."""
+    last = operations[0] if operations else None
+    same = last is not None and last.kind == "update" and last.details.get("reason") == reason
+    return last if same and last is not None and _failed_of_inputs(last) else None
+
+
+def may_be_unchanged(operations: Sequence[Operation]) -> bool:
+    """Whether an update may be one that failed before; only then it is worth while to look at its inputs."""
+    return any(_failed_of_inputs(one) for one in operations)
+
+
+def not_tried_again(failed: Operation) -> str:
+    """Say why a schedule does not try an update again that failed with the same inputs."""
+    return (
+        f"Nothing was updated: {failed.environment} is unchanged since {failed.deployment_id} failed on "
+        f"{failed.started_at:%Y-%m-%d %H:%M} UTC ({failed.details.get('reason', '')}). Correct it, or try it again: "
+        f"roas update {failed.environment}"
+    )
+
+
+def _failed_of_inputs(operation: Operation) -> bool:
+    return operation.status is OperationStatus.FAILED and operation.details.get("error") in _OF_INPUTS
 
 
 def to_blame(tried: Mapping[str, str], before: Mapping[str, str] | None, failed: str | None) -> tuple[str, ...]:

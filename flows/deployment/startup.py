@@ -218,6 +218,8 @@ class Startup:
         )
         planned = replace(planned, plan=self._narrowed(application, planned.plan))
         plan = planned.plan
+        if planned.inputs:
+            recorder.facts["inputs"] = planned.inputs
         if not recorder.steps:
             scope = self._scope if self._scope is not None else facts.application.services.keys()
             refuse_paused(facts.container_states, scope, self._noun)

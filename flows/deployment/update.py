@@ -20,7 +20,7 @@ from flows.deployment.gate import override_reason
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import StartRollback
 from flows.deployment.startup import Startup
-from flows.deployment.update_windows import skipped_update
+from flows.deployment.update_windows import skipped_update, unchanged_update
 from flows.runtime import parameters
 from flows.runtime.identifiers import new_release_id
 from models.compose import OF_UPDATE
@@ -56,8 +56,8 @@ async def update(
     a start, and the image that failed is held back: no later update takes it until a user lifts that.
 
     Returns the recorded result; where validation found something critical the run ends Failed, and nothing was touched.
-    A run that a schedule or an automation begins outside of the environment's update windows ends as Skipped, and
-    nothing is recorded.
+    A run that a schedule or an automation begins outside of the environment's update windows, or with the files and
+    images with which the last update failed, ends as Skipped, and nothing is recorded.
 
     Raises:
         BadInputError: A named service does not exist, or needs another one that would have to be replaced first; or
@@ -75,6 +75,8 @@ async def update(
     undo = UpdateRollback()
     only = frozenset(services) if services else None
     options = replace(OF_UPDATE, services=only)
+    if (unchanged := await unchanged_update(environment, request, options)) is not None:
+        return unchanged
     run = Startup(undo, plan, options, override_reason(override_gate))
     try:
         async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:

@@ -1,7 +1,8 @@
-"""Let updates begin only in the update windows of their environment."""
+"""Let updates begin only in the update windows of their environment, and a schedule try none twice that fails."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -10,11 +11,18 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from core.deployment.update import failed_with, may_be_unchanged, not_tried_again, refused_before
 from core.deployment.update_policy import outside_of_windows
+from core.deployment.validate import validate
 from flows.deployment.operation import OperationRequest
 from flows.runtime.requester import AUTOMATION, SCHEDULE, requester
-from models.failures import BadInputError
-from tasks.runtime.clients import load_environment
+from models.compose import FetchOptions
+from models.failures import BadInputError, RoasError
+from models.operations import Operation
+from tasks.deployment.belonging import refuse_elsewhere
+from tasks.deployment.operations import ended_operations
+from tasks.deployment.services import PlannedStart, gather_facts, plan_start
+from tasks.runtime.clients import load_environment, redactor_of
 
 log = logging.getLogger("roas")
 
@@ -28,7 +36,7 @@ async def skipped_update(environment: str, request: OperationRequest) -> State[A
         BadInputError: It is outside of them, and a person asked for it; nothing is recorded.
         EnvironmentFileError: There is no such environment, or its file is not valid.
     """
-    if request.deployment_id is not None or (flow_run.get_run_count() or 0) > 1:
+    if _goes_on(request):
         return None
     declared = await load_environment(environment, tuple(request.compose_files or ()))
     outside = outside_of_windows(environment, declared.update, datetime.now(UTC))
@@ -37,6 +45,46 @@ async def skipped_update(environment: str, request: OperationRequest) -> State[A
     asker, _ = requester(request.asked_by)
     if asker not in (SCHEDULE, AUTOMATION):
         raise BadInputError(outside, advice="wait for it, or update now with --now.")
-    message = f"{outside.rstrip(';')}. Nothing was updated."
+    return _skipped(f"{outside.rstrip(';')}. Nothing was updated.")
+
+
+async def unchanged_update(environment: str, request: OperationRequest, options: FetchOptions) -> State[Any] | None:
+    """Return how an update ends that a schedule or an automation begins with what failed last time; else None.
+
+    Nothing is touched and nothing recorded then: the failure is on record, with its error and ticket.
+    """
+    asker, _ = requester(request.asked_by)
+    if _goes_on(request) or asker not in (SCHEDULE, AUTOMATION):
+        return None
+    await refuse_elsewhere(environment)
+    try:
+        failed = await _failed_before(environment, request, options)
+    except RoasError as error:
+        # The update itself reports what is wrong.
+        log.info("whether %s changed since its last update is not known: %s", environment, error.what)
+        return None
+    return None if failed is None else _skipped(not_tried_again(failed))
+
+
+async def _failed_before(environment: str, request: OperationRequest, options: FetchOptions) -> Operation | None:
+    operations = await ended_operations(environment)
+    if not may_be_unchanged(operations):
+        return None
+    declared = await load_environment(environment, tuple(request.compose_files or ()))
+    facts = await gather_facts(declared)
+    redactor = await asyncio.to_thread(redactor_of, declared)
+    validation = validate(facts, datetime.now(UTC), redactor.text)
+    if not validation.passed:
+        return refused_before(operations, "; ".join(check.finding for check in validation.critical))
+    planned: PlannedStart = await plan_start(declared, facts.application, str(facts.compose_version), options)
+    return failed_with(operations, planned.inputs)
+
+
+def _goes_on(request: OperationRequest) -> bool:
+    """Whether it is an operation that has begun and is taken up again."""
+    return request.deployment_id is not None or (flow_run.get_run_count() or 0) > 1
+
+
+def _skipped(message: str) -> State[Any]:
     log.info("%s", message)
     return Completed(name="Skipped", message=message)

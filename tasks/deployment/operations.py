@@ -446,6 +446,13 @@ async def interrupted_steps(environment: str, besides: str) -> list[OperationSte
     return await asyncio.to_thread(find)
 
 
+@retry_read
+async def ended_operations(environment: str) -> list[Operation]:
+    """The latest operations of an environment that have ended, newest first."""
+    found = await asyncio.to_thread(open_stores().operations.latest_recorded, environment)
+    return [one for one in found if one.ended_at is not None]
+
+
 @retry_write
 async def let_run(deployment_id: str) -> None:
     """Write that an operation that waited for its environment has begun."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.half_replaced import half_replaced
 from core.deployment.hooks import planned_hooks
+from core.deployment.images import build_key
 from core.deployment.plan import plan
 from core.deployment.release import (
     Document,
@@ -44,7 +46,7 @@ from models.results import DriftReport
 from models.settings import current_settings
 from models.validation import Facts
 from tasks.deployment.ahead import answers_ahead, compose_ahead
-from tasks.deployment.images import injected_fingerprints, read_images
+from tasks.deployment.images import ImageOutlook, injected_fingerprints, read_images
 from tasks.deployment.kept_files import with_lacking_copies
 from tasks.deployment.kept_values import with_lacking_values
 from tasks.deployment.overlap import decide_overlaps
@@ -191,10 +193,15 @@ def read_plan(environment: Environment, options: FetchOptions = NO_FETCH) -> Pla
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStart:
-    """A plan, and the fingerprints of the builds it contains, as a release keeps them."""
+    """A plan, and the fingerprints of the builds it contains, as a release keeps them.
+
+    `inputs` is a fingerprint of all that an update is made of: environment, configuration, files and the images that it
+    takes; empty for what is no update, or has fetched them.
+    """
 
     plan: Plan
     builds: Mapping[str, str]
+    inputs: str = ""
 
 
 @task(name="plan the start", task_run_name="plan the start of {environment.name}", **READ)
@@ -233,7 +240,8 @@ def _plan(
         answered=partial(answers_ahead, environment.name),
     )
     files: dict[str, dict[str, str]] = {}
-    if last is not None:
+    is_before_fetch = options.update and not options.fetched
+    if last is not None or is_before_fetch:
         files = Fingerprints(current_settings().data_dir).of_mounted_files(application)
         for name, prints in injected_fingerprints(environment, application).items():
             files[name] |= prints
@@ -260,7 +268,25 @@ def _plan(
         planned = replace(planned, release_notes=notes)
     if options.update and planned.changes:
         planned = replace(planned, hooks=planned_hooks(environment.hooks))
-    return PlannedStart(plan=planned, builds=images.builds)
+    inputs = _inputs(environment, application, options, files, images) if is_before_fetch else ""
+    return PlannedStart(plan=planned, builds=images.builds, inputs=inputs)
+
+
+def _inputs(
+    environment: Environment,
+    application: Application,
+    options: FetchOptions,
+    files: Mapping[str, Mapping[str, str]],
+    images: ImageOutlook,
+) -> str:
+    taken = {
+        one.service: one.digest or images.builds.get(build_key(one.through or one.service), "")
+        for one in images.fetches.values()
+        if not one.held_back
+    }
+    declared = {name: service.config_hash for name, service in application.services.items()}
+    found = [environment.model_dump(mode="json"), sorted(options.services or ()), declared, files, taken]
+    return Fingerprints(current_settings().data_dir).of(json.dumps(found, sort_keys=True, default=str))
 
 
 @task(name="create containers", timeout_seconds=900, **EFFECT)

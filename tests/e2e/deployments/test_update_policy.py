@@ -9,10 +9,12 @@ import time
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
 from prefect.states import Pending
 
@@ -77,10 +79,8 @@ async def test_an_update_outside_of_its_windows_is_refused_and_runs_with_now(pla
     assert "VERSION=2" in inspect(place, "web", "{{.Config.Env}}")
 
 
-async def test_a_scheduled_update_outside_of_its_windows_is_skipped_without_a_record(
-    place: Place,  # noqa: F811
-) -> None:
-    place.declare(service("web", "debian:trixie-slim"), update=closed())
+async def updated_by_schedule(place: Place) -> State[Any]:  # noqa: F811
+    """Let the server's scheduler begin an update, and a worker run it; the run's last state."""
     made = await update.ato_deployment(
         name=place.project, interval=timedelta(hours=1), parameters={"environment": "test"}
     )
@@ -93,19 +93,74 @@ async def test_a_scheduled_update_outside_of_its_windows_is_skipped_without_a_re
         # As a worker does when it is due.
         await client.set_flow_run_state(run.id, Pending(), force=True)
         run = await client.read_flow_run(run.id)
-        running = run_flow(update, flow_run=run)
+        running = run_flow(update, flow_run=run, return_type="state")
         assert isinstance(running, Awaitable)
-
         await running
-
         state = (await client.read_flow_run(run.id)).state
         await client.delete_deployment(deployment)
     assert state is not None
+    return state
+
+
+async def test_a_scheduled_update_outside_of_its_windows_is_skipped_without_a_record(
+    place: Place,  # noqa: F811
+) -> None:
+    place.declare(service("web", "debian:trixie-slim"), update=closed())
+
+    state = await updated_by_schedule(place)
+
     assert state.is_completed()
     assert state.name == "Skipped"
     assert "the next one is" in str(state.message)
     with place.stores() as stores:
         assert stores.operations.history(environment="test") == []
+
+
+def on_record(place: Place) -> tuple[list[str], list[tuple[str, int]], list[str]]:  # noqa: F811
+    """Operations, errors with their counts, and tickets."""
+    with place.stores() as stores:
+        return (
+            [one.deployment_id for one in stores.operations.history(environment="test")],
+            [(one.error_id, one.count) for one in stores.errors.latest("test")],
+            [one.ticket_id for one in stores.tickets.find(environment="test")],
+        )
+
+
+async def test_a_schedule_tries_no_update_again_that_failed_with_the_same_files(place: Place, images: Registry) -> None:  # noqa: F811
+    reads = 'CMD ["sh", "-c", "grep good /etc/app.conf || exit 3; touch /tmp/well; exec sleep 600"]'
+    images.publish("filed", reads)
+    declared = service("web", images.image("filed"), volumes="['./app.conf:/etc/app.conf:ro']")
+    (place.folder / "app.conf").write_text("good\n")
+    place.declare(declared)
+    await startup("test")
+    (place.folder / "app.conf").write_text("wrong\n")
+    assert (await updated_by_schedule(place)).is_failed()
+    known, failed = on_record(place), last(place).deployment_id
+    container = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
+
+    again = await updated_by_schedule(place)
+
+    assert again.name == "Skipped"
+    assert f"test is unchanged since {failed} failed on " in str(again.message)
+    assert str(again.message).endswith("or try it again: roas update test")
+    assert on_record(place) == known
+    assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == container
+
+    with pytest.raises(StartFailedError):
+        await update("test")
+    assert len(on_record(place)[0]) == len(known[0]) + 1, "a person may try it"
+    assert (await updated_by_schedule(place)).name == "Skipped"
+    (place.folder / "app.conf").write_text("good again\n")
+    assert (await updated_by_schedule(place)).name == "Completed"
+
+    place.declare(declared, variables="[ROAS_TEST_NOWHERE_SET]")
+    assert (await updated_by_schedule(place)).is_failed()
+    known, refused = on_record(place), last(place).deployment_id
+    again = await updated_by_schedule(place)
+    assert (again.name, refused in str(again.message)) == ("Skipped", True)
+    assert on_record(place) == known
+    place.declare(declared)
+    assert (await updated_by_schedule(place)).name == "Completed"
 
 
 @pytest.mark.campaign(seconds=12)

@@ -8,9 +8,20 @@ from datetime import UTC, datetime
 import pytest
 
 from core.deployment.plan import plan
-from core.deployment.update import narrowed, part_of, partial_template, refused_images, to_blame, update_scope
+from core.deployment.update import (
+    failed_with,
+    narrowed,
+    not_tried_again,
+    part_of,
+    partial_template,
+    refused_before,
+    refused_images,
+    to_blame,
+    update_scope,
+)
 from models.compose import Application, DependsOn, PlannedAction
 from models.failures import BadInputError
+from models.operations import Operation, OperationStatus, OperationType
 from models.records import Release
 from tests.unit.core.deployment.test_plan import ALL_RUN, BOT, IMAGES, application, container, seen_instead, service
 
@@ -97,3 +108,52 @@ def test_the_failed_service_is_blamed_where_its_image_is_new() -> None:
 def test_an_application_of_one_service_is_a_whole() -> None:
     alone = Application(project="app", services={"web": service("web")})
     assert part_of(alone, {"web"}) == alone
+
+
+def ended(name: str, error: str | None = None, **details: str) -> Operation:
+    facts = {"update": "all", "inputs": "a" * 16} | details | ({"error": error} if error else {})
+    return Operation(
+        deployment_id=name,
+        operation_type=OperationType.START,
+        environment="prod",
+        status=OperationStatus.FAILED if error else OperationStatus.SUCCESS,
+        started_at=datetime(2026, 1, 1, 2, tzinfo=UTC),
+        ended_at=datetime(2026, 1, 1, 2, 1, tzinfo=UTC),
+        details=facts,
+    )
+
+
+BROKEN = ended("prod-3", "StartFailedError", reason="web exited with code 3")
+
+
+@pytest.mark.parametrize(
+    ("operations", "failed"),
+    [
+        ([BROKEN], BROKEN),
+        ([ended("prod-4", inputs="b" * 16), BROKEN], BROKEN),
+        ([ended("prod-4"), BROKEN], None),
+        ([ended("prod-3", "StartFailedError", inputs="b" * 16)], None),
+        ([ended("prod-3", "ImageFetchError")], None),
+        ([ended("prod-3", "GateRefusedError")], None),
+        ([ended("prod-3", "OperationCancelledError"), BROKEN], None),
+        ([], None),
+    ],
+    ids=["failed", "others since", "proven since", "changed", "registry", "gate", "cancelled since", "none"],
+)
+def test_an_update_with_the_inputs_that_failed_last_is_known(operations, failed) -> None:
+    assert failed_with(operations, "a" * 16) is failed
+
+
+def test_why_an_update_is_not_tried_again_names_the_failure_and_the_command() -> None:
+    assert not_tried_again(BROKEN) == (
+        "Nothing was updated: prod is unchanged since prod-3 failed on 2026-01-01 02:00 UTC (web exited with code 3). "
+        "Correct it, or try it again: roas update prod"
+    )
+
+
+def test_a_refusal_for_the_same_reason_is_known_until_another_operation() -> None:
+    refused = ended("prod-3", "ValidationFailedError", reason="TOKEN is not set", inputs="")
+    assert refused_before([refused], "TOKEN is not set") is refused
+    assert refused_before([refused], "PASSWORD is not set") is None
+    assert refused_before([ended("prod-4"), refused], "TOKEN is not set") is None
+    assert refused_before([], "TOKEN is not set") is None
