@@ -21,6 +21,7 @@ from core.notifications.services import render
 from models.notifications import Attachment, Message
 
 if TYPE_CHECKING:
+    from prefect.blocks.abstract import NotificationBlock
     from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 RETRY_AFTER_SECONDS = (2, 10)
@@ -125,11 +126,18 @@ async def _sent_by_block(block: str, shown: Mapping[str, str]) -> SendFailure | 
     if isinstance(channel, CustomWebhookNotificationBlock):
         failed = await _requested(channel, shown)
         return None if failed is None else _of(block, failed)
+    await _notified(channel, shown)
+    return None
+
+
+async def _notified(channel: NotificationBlock, shown: Mapping[str, str]) -> None:
+    from adapters.notifications.apprise_requests import limit_apprise
+
+    limit_apprise()
     with channel.raise_on_failure():
-        sending = channel.notify(shown["body"], shown["subject"])
+        sending: Any = channel.notify(shown["body"], shown["subject"])
         if inspect.isawaitable(sending):
             await sending
-    return None
 
 
 async def _requested(channel: CustomWebhookNotificationBlock, shown: Mapping[str, str]) -> SendFailure | None:

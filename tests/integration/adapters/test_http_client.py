@@ -9,15 +9,18 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.blocks.abstract import NotificationError
+from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
+from pydantic import SecretStr
 
 from adapters.git.commit_status import CommitStatusClient
 from adapters.http_client import ask
+from adapters.notifications.apprise_requests import LimitedRequests
 from adapters.notifications.ping import send_ping
 from adapters.notifications.webhook import SendFailure, post_json
 from core.runtime.pings import Ping, Signal
 from models.sources import CommitStatus, GitSource
-from tasks.recovery.send_messages import _requested
+from tasks.recovery.send_messages import _notified, _requested
 
 Sender = Callable[[str], Awaitable[SendFailure | str | None]]
 _MOST = 4 * 2**20
@@ -119,3 +122,45 @@ async def test_a_body_wanted_whole_is_refused_where_it_is_larger() -> None:
     async with _serving(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 1024) as (url, _), httpx.AsyncClient() as client:
         with pytest.raises(httpx.HTTPError, match="its answer has more than 10,000 bytes"):
             await ask(client, "GET", url, whole=True, most_bytes=10_000)
+
+
+async def _through_apprise(url: str) -> None:
+    """Send by a plugin of Apprise; Slack's block takes any address in Apprise's own form."""
+    block = SlackWebhook(url=SecretStr(url.replace("http://", "json://") + "/"))
+    await _notified(block, {"subject": "s", "body": "b"})
+
+
+async def test_apprise_reads_no_endless_answer_on() -> None:
+    async with _serving(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536) as (url, sent), asyncio.timeout(30):
+        await _through_apprise(url)
+    assert sent.bytes < _MOST
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+async def test_for_apprise_a_status_that_came_counts_though_the_rest_drips(
+    status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.notifications.apprise_requests._SECONDS", 0.5)
+    async with _serving(f"HTTP/1.1 {status}\r\n\r\n".encode(), b"x", 0.05) as (url, _), asyncio.timeout(30):
+        if status.startswith("200"):
+            await _through_apprise(url)
+        else:
+            with pytest.raises(NotificationError) as refused:
+                await _through_apprise(url)
+            assert "error=404" in refused.value.log
+
+
+async def test_for_apprise_a_head_that_drips_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.notifications.apprise_requests._SECONDS", 0.5)
+    async with _serving(b"HTTP/1.1 200 OK\r\n", b"X-Y: z\r\n", 0.05) as (url, _), asyncio.timeout(30):
+        with pytest.raises(NotificationError) as failed:
+            await _through_apprise(url)
+    assert "A Connection error occurred" in failed.value.log
+
+
+async def test_for_apprise_a_compressed_body_is_not_unpacked() -> None:
+    bomb = gzip.compress(b"0" * 16 * 2**20)
+    head = f"HTTP/1.1 429 Busy\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode()
+    async with _serving(head + bomb, b"") as (url, _):
+        answer = await asyncio.to_thread(LimitedRequests().get, url)
+    assert (answer.status_code, answer.content) == (429, b"")
