@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -49,3 +51,20 @@ async def ask(
     if "content-encoding" in answer.headers:
         body.clear()
     return httpx.Response(answer.status_code, headers=shown, content=bytes(body[:most_bytes]), request=answer.request)
+
+
+def ask_and_wait(method: str, address: str, *, client: Mapping[str, Any], **request: Any) -> httpx.Response:
+    """As `ask`, for a caller that waits in its thread; `client` are the options of the client.
+
+    Raises:
+        httpx.HTTPError: As `ask`.
+        TimeoutError: As `ask`.
+    """
+
+    async def asked() -> httpx.Response:
+        async with httpx.AsyncClient(**client) as made:
+            return await ask(made, method, address, **request)
+
+    # The thread of the caller may have an event loop of its own.
+    with ThreadPoolExecutor(1) as aside:
+        return aside.submit(asyncio.run, asked()).result()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from adapters.http_client import ask_and_wait
 from models.doctor import ServerFacts
 
 _SECONDS = 5.0
+_MOST_BYTES = 4 * 1024 * 1024
+"""The server gives 200 work pools or workers at most."""
 _ONLINE = "ONLINE"
 
 
@@ -19,19 +23,21 @@ def server_facts(url: str, auth_string: str | None, *, with_workers: bool = True
     user, _, password = (auth_string or "").partition(":")
     auth = httpx.BasicAuth(user, password) if auth_string else None
     try:
-        with httpx.Client(timeout=_SECONDS, auth=auth, trust_env=False) as client:
-            client.get(f"{api}/health").raise_for_status()
-            workers = _workers(client, api) if with_workers else None
+        client = {"timeout": _SECONDS, "auth": auth, "trust_env": False}
+        ask_and_wait("GET", f"{api}/health", client=client, seconds=_SECONDS).raise_for_status()
+        workers = _workers(client, api) if with_workers else None
     except httpx.HTTPStatusError as error:
         if error.response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             return ServerFacts(url=shown, wants_password=True)
         return ServerFacts(url=shown, problem=f"status {error.response.status_code}")
+    except TimeoutError:
+        return ServerFacts(url=shown, problem=f"no answer within {_SECONDS:g} s")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
         return ServerFacts(url=shown, problem=" ".join(str(error).split()) or type(error).__name__)
     return ServerFacts(url=shown, workers=workers)
 
 
-def _workers(client: httpx.Client, api: str) -> dict[str, int]:
+def _workers(client: Mapping[str, Any], api: str) -> dict[str, int]:
     """The number of workers online, by work pool."""
     return {
         pool["name"]: sum(
@@ -41,8 +47,9 @@ def _workers(client: httpx.Client, api: str) -> dict[str, int]:
     }
 
 
-def _post(client: httpx.Client, address: str) -> Any:
-    return client.post(address, json={}).raise_for_status().json()
+def _post(client: Mapping[str, Any], address: str) -> Any:
+    limits: dict[str, Any] = {"seconds": _SECONDS, "most_bytes": _MOST_BYTES, "whole": True}
+    return ask_and_wait("POST", address, client=client, json={}, **limits).raise_for_status().json()
 
 
 def _without_password(url: str) -> str:

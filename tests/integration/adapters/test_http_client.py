@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,7 +19,11 @@ from adapters.http_client import ask
 from adapters.notifications.apprise_requests import LimitedRequests
 from adapters.notifications.ping import send_ping
 from adapters.notifications.webhook import SendFailure, post_json
+from adapters.server.membership import enrol
+from adapters.server.workers import server_facts
 from core.runtime.pings import Ping, Signal
+from models.failures import RoasError
+from models.settings import Settings
 from models.sources import CommitStatus, GitSource
 from tasks.recovery.send_messages import _notified, _requested
 
@@ -164,3 +169,28 @@ async def test_for_apprise_a_compressed_body_is_not_unpacked() -> None:
     async with _serving(head + bomb, b"") as (url, _):
         answer = await asyncio.to_thread(LimitedRequests().get, url)
     assert (answer.status_code, answer.content) == (429, b"")
+
+
+def _enrol(url: str, folder: Path) -> str:
+    with pytest.raises(RoasError) as refused:
+        enrol(url, "token", "host", "1", Settings(data_dir=folder))
+    return str(refused.value)
+
+
+async def test_an_endless_answer_of_a_control_plane_is_not_read_on(tmp_path: Path) -> None:
+    async with _serving(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536) as (url, sent), asyncio.timeout(30):
+        assert "its answer has more than 65,536 bytes" in await asyncio.to_thread(_enrol, url, tmp_path)
+        found = await asyncio.to_thread(server_facts, f"{url}/api", None)
+    assert "its answer has more than 4,194,304 bytes" in found.problem
+    assert sent.bytes < 4 * _MOST
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n"], ids=["body", "head"])
+async def test_an_answer_of_a_control_plane_that_drips_ends_in_time(
+    head: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.server.membership._SECONDS", 0.5)
+    monkeypatch.setattr("adapters.server.workers._SECONDS", 0.5)
+    async with _serving(head, b"X-Y: z\r\n", 0.05) as (url, _), asyncio.timeout(30):
+        assert "does not answer: not within 0.5 s" in await asyncio.to_thread(_enrol, url, tmp_path)
+        assert "0.5 s" in (await asyncio.to_thread(server_facts, f"{url}/api", None)).problem
