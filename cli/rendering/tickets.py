@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from rich.markup import escape
 
 from cli.rendering.console import ago, moment, say
-from cli.rendering.why import part, shown_lines
+from cli.rendering.why import fold, part, shown_lines
 from core.common.safe_text import printable
 from core.recovery.manual_steps import earlier_answers
 from models.records import TicketDetails
@@ -43,9 +42,10 @@ def show_ticket(details: TicketDetails) -> None:
         say(f"  affected: {', '.join(ticket.affected_services)}")
     # Without evidence the error's own words are all that names the cause.
     name, cause = ("seen", details.first_cause) if details.first_cause else ("failed", error.text)
-    folded = textwrap.wrap(printable(cause), _FOLDED, max_lines=_MOST_LINES, placeholder=" ...")
+    evidence = f"roas why {error.deployment_id or ticket.ticket_id} --evidence"
+    folded = fold(printable(cause), _FOLDED, evidence)
     say("")
-    for line in (*part(name, folded, _MOST_LINES, whole=True), *shown_lines(details.lines)):
+    for line in (*part(name, folded, len(folded), whole=True), *shown_lines(details.lines, evidence)):
         say(line)
     past = [f"{moment(entry.at)} {_by(entry)}: {entry.what}" for entry in ticket.history]
     for name, lines in (
@@ -77,4 +77,4 @@ def _by(entry: TicketEntry) -> str:
 
 
 _HISTORY = 10
-_FOLDED, _MOST_LINES = 90, 6
+_FOLDED = 90

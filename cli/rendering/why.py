@@ -18,22 +18,25 @@ _WIDEST = 100
 _SCREEN = 24
 _FEWEST_LINES, _MOST_LINES = 3, 7
 _MOST_FACTS = 3
-_MOST_FOLDED = 3
+_HEAD, _TAIL = 30, 10
+"""Of a text that takes more lines than these together a terminal shows so many of its beginning and of its end."""
 _MARGIN = 9
+_NARROWEST = 20
+"""Columns that the text of a log line has at least, however long a service's name."""
 
 
 def show_explanation(explanation: Explanation) -> None:
     """Print an explanation on about 24 lines of 100 columns, with commands in full for copying.
 
-    A long line of a log is folded and not cut: the reason often stands at its end. For a file or a pipe no line
-    of a log is cut.
+    Cause and lines of a log are folded and not cut: the reason often stands at their end.
     """
+    evidence = f"roas why {explanation.deployment_id} --evidence"
     title = f"[bold]{explanation.operation} of {escape(explanation.environment)}[/bold] {coloured(explanation.status)}"
     above = [
         f"{title}  [dim]{escape(explanation.deployment_id)}, {moment(explanation.started_at)}[/dim]",
         "",
-        *_headline(explanation),
-        *_facts(explanation.because[:_MOST_FACTS]),
+        *_headline(explanation, evidence),
+        *_facts(explanation.because[:_MOST_FACTS], evidence),
     ]
     below = [
         *part("then", explanation.consequences, 2),
@@ -44,14 +47,13 @@ def show_explanation(explanation: Explanation) -> None:
     ]
     room = _SCREEN - len(above) - len(below) - 2
     latest = explanation.lines[-max(_FEWEST_LINES, min(_MOST_LINES, room)) :]
-    shown = shown_lines(latest, folded=max(2, room // max(1, len(latest))))
+    shown = shown_lines(latest, evidence)
     for line in [*above, *(["", *shown] if shown else []), *(["", *below] if below else [])]:
         say(line)
 
 
-def _headline(explanation: Explanation) -> list[str]:
-    # Without lines of a log the headline alone holds the reason.
-    folded = _fold(explanation.headline, "  ", _MOST_FOLDED if explanation.lines else 2 * _MOST_FOLDED)
+def _headline(explanation: Explanation, evidence: str) -> list[str]:
+    folded = [f"  {line}" for line in fold(explanation.headline, _width() - 2, evidence)]
     colour = _COLOURS.get(explanation.status, "cyan")
     lines = [f"[bold {colour}]{escape(line)}[/bold {colour}]" for line in folded]
     if explanation.since is not None:
@@ -59,35 +61,34 @@ def _headline(explanation: Explanation) -> list[str]:
     return lines
 
 
-def _facts(facts: Sequence[str]) -> list[str]:
-    most = max(1, _MOST_FOLDED + 1 - len(facts))
-    return [escape(line) for fact in facts for line in _fold(fact, "  - ", most)]
+def _facts(facts: Sequence[str], evidence: str) -> list[str]:
+    return [
+        f"{'  - ' if number == 0 else '    '}{escape(line)}"
+        for fact in facts
+        for number, line in enumerate(fold(fact, _width() - 4, evidence))
+    ]
 
 
-def _fold(text: str, margin: str, most: int | None) -> list[str]:
-    """Fold a text to the screen's width behind a margin, and cut it after so many lines."""
-    return textwrap.wrap(
-        " ".join(text.split()),
-        _width(),
-        initial_indent=margin,
-        subsequent_indent=" " * len(margin),
-        max_lines=most,
-        placeholder=" ...",
-    )
+def fold(text: str, width: int, evidence: str) -> list[str]:
+    """Fold a text to a width; on a terminal the middle of an extremely long one is left to a command that shows it."""
+    lines = textwrap.wrap(" ".join(text.split()), width)
+    if len(lines) <= _HEAD + _TAIL or not sys.stdout.isatty():
+        return lines
+    left = len(" ".join(lines[_HEAD:-_TAIL]))
+    return [*lines[:_HEAD], f"… {left:,} more characters: {evidence}", *lines[-_TAIL:]]
 
 
-def shown_lines(lines: Sequence[ShownLine], *, folded: int = _MOST_FOLDED) -> list[str]:
-    """Format lines of evidence: time, service, text; a long one is folded to so many lines."""
+def shown_lines(lines: Sequence[ShownLine], evidence: str) -> list[str]:
+    """Format lines of evidence: time, service, text; `evidence` is the command that shows all of it."""
     names = max((len(line.service) for line in lines), default=0)
-    most = min(folded, _MOST_FOLDED) if sys.stdout.isatty() else None
     found = []
     for line in lines:
         at = f"{line.at:%H:%M:%S}" if line.at else " " * 8
         text = line.text if line.source == "log" else f"({line.source}) {line.text}"
         margin = " " * (names + 14)
-        first, *more = _fold(text, margin, most) or [margin]
-        found.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(first[len(margin) :])}")
-        found += [escape(rest) for rest in more]
+        first, *more = fold(text, max(_NARROWEST, _width() - len(margin)), evidence) or [""]
+        found.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(first)}")
+        found += [f"{margin}{escape(rest)}" for rest in more]
     return found
 
 
