@@ -222,7 +222,7 @@ def _away(folder: Path, given: argparse.Namespace, chance: random.Random) -> boo
         running.callback(prefect.close)
         plane = ControlPlane(prefect.enter_context(own_server(folder / "plane")), folder / "plane")
         campaign = running.enter_context(_campaign(folder, given, chance, ROAS_STORES_URL=url))
-        campaign.host.roas("enrol", plane.address, plane.invite("alpha"), "--no-service")
+        campaign.host.roas("join", plane.address, plane.invite("alpha"), "--no-service")
         campaign.host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
         _watched(campaign)
         known = campaign.host.folder / "data" / "known"

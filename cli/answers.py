@@ -1,4 +1,4 @@
-"""`roas answers`: serve the links with which tickets are answered from a chat."""
+"""`roas webhooks`: serve the links with which tickets are answered from a chat, and take pushes of git servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REQUESTS_A_MINUTE = 60
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=4290, show_default=True, help="Where to listen.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-def answers(port: int, host: str) -> None:
+def webhooks(port: int, host: str) -> None:
     """Serve answer links: resolve, approve, acknowledge or pause from a chat.
 
     Notifications carry such links where ROAS_ANSWERS_URL is set, the public address of a proxy with TLS in
@@ -55,4 +55,4 @@ def answers(port: int, host: str) -> None:
         raise BadInputError(f"{host}:{port} cannot be listened on: {error.strerror};", advice="use --port.") from error
 
 
-COMMANDS: tuple[click.Command, ...] = (answers,)
+COMMANDS: tuple[click.Command, ...] = (webhooks,)

@@ -92,3 +92,6 @@ failures = _of_kinds("operations", "errors", "tickets")
 operations_or_environments = _completer(
     lambda context, start: [*_environments(context, start), *_recorded("operations", context, start)]
 )
+tickets_or_environments = _completer(
+    lambda context, start: [*_environments(context, start), *_recorded("tickets", context, start)]
+)

@@ -1,4 +1,4 @@
-"""`roas enrol` and `roas leave`: become a host of a control plane, and leave it; `roas fleet invite` and `revoke`."""
+"""`roas join` and `roas leave`: become a host of a control plane, and leave it; `roas fleet invite` and `revoke`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("server")
 @click.argument("token")
 @click.option("--no-service", is_flag=True, help="Install no service of systemd; you run `roas worker` yourself.")
-def enrol(server: str, token: str, no_service: bool) -> None:
+def join(server: str, token: str, no_service: bool) -> None:
     """Make this host one of the control plane at SERVER, by the TOKEN that it was invited with.
 
     It gets a credential of its own and a work pool, its environments get their deployments there, and `roas
@@ -55,7 +55,7 @@ def enrol(server: str, token: str, no_service: bool) -> None:
 @click.command()
 @click.option("--forget", is_flag=True, help="Only forget the credential here: the control plane is gone for good.")
 def leave(forget: bool) -> None:
-    """Undo `roas enrol`: remove this host's deployments and work pool, its credential and its service.
+    """Undo `roas join`: remove this host's deployments and work pool, its credential and its service.
 
     Containers go on running, and records stay. Environments stay its own until `roas fleet leave ENV`.
     """
@@ -101,7 +101,7 @@ def invite(name: str, hours: int, json_wanted: bool) -> None:
     def show(invitation: Invitation) -> None:
         server = settings.public_ui_url
         echo(f"{invitation.name} may enrol once, until {invitation.expires_at:%Y-%m-%d %H:%M} UTC. On that host:")
-        echo(f"  roas enrol {server} {invitation.token}")
+        echo(f"  roas join {server} {invitation.token}")
         if program_to_hand_out(settings) is not None:
             echo("Without the program there, this installs it first, for root in /opt/roas:")
             echo(f"  curl -fsS {server}/roas/install | sh -s -- {server} {invitation.token}")
@@ -173,6 +173,6 @@ def _install_service() -> None:
         sys.exit(1)
 
 
-COMMANDS: tuple[click.Command, ...] = (enrol, leave)
+COMMANDS: tuple[click.Command, ...] = (join, leave)
 OF_FLEET: tuple[click.Command, ...] = (invite, revoke)
 """Subcommands of `roas fleet`."""

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from copy import copy
 from datetime import UTC, datetime
 from importlib import import_module
 from itertools import takewhile
@@ -43,10 +44,10 @@ that `roas drift` or `roas plan` finds, unless --exit-code is given."""
 
 COMMANDS_OF = {
     "adopt": ("init", "adopt"),
-    "answers": ("answers",),
+    "answers": ("webhooks",),
     "completion": ("completion",),
     "doctor": ("doctor",),
-    "enrol": ("enrol", "leave"),
+    "enrol": ("join", "leave"),
     "fleet": ("fleet",),
     "gate": ("gate",),
     "history": ("history",),
@@ -57,13 +58,13 @@ COMMANDS_OF = {
     "operations": ("start", "stop", "restart", "health", "rollback", "releases", "validate", "plan", "drift"),
     "patterns": ("classify", "patterns"),
     "postmortem": ("postmortem",),
-    "recovery": ("watch", "tickets", "ticket", "resolve", "pause", "unpause"),
+    "recovery": ("watch", "tickets", "resolve", "pause", "unpause"),
     "resume": ("resume",),
     "sample": ("sample",),
     "schema": ("schema",),
     "service": ("service",),
     "snapshot": ("snapshot",),
-    "stores": ("backup", "restore", "stores", "archive"),
+    "stores": ("backup", "restore", "db", "archive"),
     "sync": ("sync",),
     "top": ("top",),
     "update": ("update",),
@@ -79,16 +80,16 @@ PURPOSES = {
         *("releases", "rollback", "resume", "gate", "drift"),
     ),
     "Inspect": (
-        *("status", "top", "health", "history", "show", "why", "logs"),
-        *("report", "analyse", "postmortem"),
+        *("status", "top", "health", "history", "why", "logs"),
+        *("report", "stats", "postmortem"),
     ),
     "Watch and repair": (
         *("collect", "watch", "alerts", "acknowledge", "predictions", "recover", "pause", "unpause"),
-        *("tickets", "ticket", "resolve", "notify", "answers"),
+        *("tickets", "resolve", "notify", "webhooks"),
     ),
-    "Data and records": ("snapshot", "backup", "restore", "stores", "lifecycle", "archive"),
+    "Data and records": ("snapshot", "backup", "restore", "db", "archive"),
     "Patterns of errors": ("classify", "patterns", "detect"),
-    "Servers and hosts": ("serve", "worker", "metrics", "mcp", "fleet", "enrol", "leave"),
+    "Servers and hosts": ("serve", "worker", "metrics", "mcp", "fleet", "join", "leave"),
 }
 """Commands by their purpose, as --help --all lists them."""
 
@@ -100,6 +101,17 @@ USUAL = frozenset(
     }
 )
 """What --help lists: the commands of a day."""
+
+FORMER = {
+    "analyse": "stats",
+    "answers": "webhooks",
+    "enrol": "join",
+    "lifecycle": "db clean",
+    "show": "history --last",
+    "stores": "db",
+    "ticket": "tickets",
+}
+"""Former names of commands, and what each does now; no help lists them."""
 
 _ALL = f"{__name__}.all"
 
@@ -139,12 +151,25 @@ class _Roas(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name; where there is none, click looks for similar names among all of them."""
+        if cmd_name in FORMER:
+            return self._former(ctx, *FORMER[cmd_name].split())
         is_known = cmd_name in self.list_commands(ctx)
         for module, names in COMMANDS_OF.items():
             if cmd_name not in self.commands and (cmd_name in names or not is_known):
                 for command in import_module(f"cli.{module}").COMMANDS:
                     self.add_command(command)
         return super().get_command(ctx, cmd_name)
+
+    def _former(self, ctx: click.Context, name: str, *words: str) -> click.Command | None:
+        """A command of this name, as if it began with these words: a subcommand or a flag."""
+        command = self.get_command(ctx, name)
+        for word in words:
+            if word.startswith("--") and command is not None:
+                command = copy(command)
+                command.context_settings = {**command.context_settings, "default_map": {word[2:]: True}}
+            elif isinstance(command, click.Group):
+                command = command.get_command(ctx, word)
+        return command
 
 
 def _brief(command: click.Command, most: int) -> str:
@@ -247,21 +272,6 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
 
 
 @roas.command()
-@click.option("--dry-run", is_flag=True, help="Show what would be removed; change nothing.")
-@as_json
-def lifecycle(dry_run: bool, json_wanted: bool) -> None:
-    """Compress, clean up, archive, optimise and vacuum the stores."""
-    from cli.rendering.results import show_lifecycle
-
-    async def run() -> Any:
-        from flows.storage.lifecycle import lifecycle as flow
-
-        return await flow(dry_run=dry_run)
-
-    show_answer(run_flow(run), json_wanted, show_lifecycle)
-
-
-@roas.command()
 @of_records
 @as_json
 def status(environment: str | None, json_wanted: bool) -> None:
@@ -278,28 +288,12 @@ def status(environment: str | None, json_wanted: bool) -> None:
 @of_its_records
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
 @as_json
-def analyse(environment: str, days: int, json_wanted: bool) -> None:
+def stats(environment: str, days: int, json_wanted: bool) -> None:
     """Analyse starts: success per day, durations, significant trends, time to repair, advice."""
     from cli.rendering.monitoring import show_analysis
     from tasks.reporting.read import read_analysis
 
     show_answer(read_analysis(environment, days, datetime.now(UTC)), json_wanted, show_analysis)
-
-
-@roas.command()
-@click.argument(
-    "deployment_id", required=False, metavar="[ID|ENV]", shell_complete=completers.operations_or_environments
-)
-@as_json
-def show(deployment_id: str | None, json_wanted: bool) -> None:
-    """Show one operation: validation, services, health, errors.
-
-    A prefix of its id is enough. Without one, the latest; with an environment's name, the latest there.
-    """
-    from cli.rendering.results import show_deployment
-    from tasks.reporting.read import read_deployment
-
-    show_answer(read_deployment(deployment_id), json_wanted, show_deployment)
 
 
 @roas.command()

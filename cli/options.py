@@ -16,7 +16,7 @@ import click
 
 from cli import completers
 from flows.runtime.terminal import echo
-from models.failures import BadInputError
+from models.failures import BadInputError, NotFoundError
 from models.settings import WORK_POOL, current_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -129,6 +129,23 @@ def known_environment(name: str | None) -> str | None:
             advice=f"known are: {', '.join(sorted(known)) or 'none'}.",
         )
     return name
+
+
+def is_environment(name: str | None, read: Callable[[str], object]) -> bool:
+    """Whether it is an environment, or none is named; False where `read` knows it as the id of something else.
+
+    Raises:
+        BadInputError: It is neither.
+    """
+    try:
+        known_environment(name)
+    except BadInputError as unknown:
+        try:
+            read(name or "")
+        except NotFoundError:
+            raise unknown from None
+        return False
+    return True
 
 
 def _of_one(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,15 +15,19 @@ from cli.options import (
     as_json,
     duration,
     in_environment,
+    is_environment,
     of_application,
-    of_records,
 )
 from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError
+from models.records import TicketDetails
 from models.recovery import Choice, TicketState
 
 _UNTIL_STOPPED = 24 * 365.0
+
+_TICKET = re.compile(r"T(?:-|$)", re.IGNORECASE)
+"""The beginning of a ticket's id."""
 
 
 @click.command()
@@ -51,33 +56,32 @@ def watch(
 
 
 @click.command()
-@of_records
+@click.argument("about", required=False, metavar="[ENV|ID]", shell_complete=completers.tickets_or_environments)
 @click.option("--all", "everything", is_flag=True, help="Include resolved tickets.")
 @as_json
-def tickets(environment: str | None, everything: bool, json_wanted: bool) -> None:
-    """List tickets that wait for an answer."""
-    from cli.rendering.tickets import show_tickets
+def tickets(about: str | None, everything: bool, json_wanted: bool) -> None:
+    """List tickets that wait for an answer, or show the one of ID: failure, evidence, and commands to try.
 
+    A prefix of its id is enough.
+    """
+    from cli.rendering.tickets import show_ticket, show_tickets
+
+    if about is not None and (_TICKET.match(about) or not is_environment(about, _ticket)):
+        show_answer(_ticket(about), json_wanted, show_ticket)
+        return
     found = [
         ticket
-        for ticket in opened_stores().tickets.find(environment=environment)
+        for ticket in opened_stores().tickets.find(environment=about)
         if everything or ticket.state is not TicketState.RESOLVED
     ]
     show_answer(found, json_wanted, show_tickets)
 
 
-@click.command()
-@click.argument("ticket_id", shell_complete=completers.tickets)
-@as_json
-def ticket(ticket_id: str, json_wanted: bool) -> None:
-    """Show one ticket: failure, evidence, attempts, and commands to try.
-
-    A prefix of its id is enough.
-    """
-    from cli.rendering.tickets import show_ticket
+def _ticket(ticket_id: str) -> TicketDetails:
+    # The list needs less.
     from tasks.reporting.read import read_ticket_details
 
-    show_answer(read_ticket_details(ticket_id), json_wanted, show_ticket)
+    return read_ticket_details(ticket_id)
 
 
 @click.command()
@@ -148,4 +152,4 @@ def unpause(service: str | None, environment: str | None) -> None:
     echo(f"automatic recovery of {service or 'every service'} is on again")
 
 
-COMMANDS: tuple[click.Command, ...] = (watch, tickets, ticket, resolve, pause, unpause)
+COMMANDS: tuple[click.Command, ...] = (watch, tickets, resolve, pause, unpause)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from cli.options import as_json
-from cli.run_flow import opened_stores, show_answer
+from cli.run_flow import opened_stores, run_flow, show_answer
 from core.common.safe_text import printable
 from flows.runtime.terminal import echo, echo_json
 from models.failures import BadInputError, RoasError
@@ -59,11 +59,11 @@ def _print_progress(step: str) -> None:
 
 
 @click.group()
-def stores() -> None:
-    """Check the three stores."""
+def db() -> None:
+    """Check and clean up the three stores."""
 
 
-@stores.command()
+@db.command()
 @as_json
 def check(json_wanted: bool) -> None:
     """Check integrity, schema, sizes, oldest rows, growth. Exit code 1 if a check fails."""
@@ -74,6 +74,21 @@ def check(json_wanted: bool) -> None:
     show_answer(reports, json_wanted, show_store_reports)
     if any(report.faults for report in reports):
         sys.exit(1)
+
+
+@db.command()
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; change nothing.")
+@as_json
+def clean(dry_run: bool, json_wanted: bool) -> None:
+    """Compress, archive and delete old rows of the stores, and give their room back."""
+    from cli.rendering.results import show_lifecycle
+
+    async def run() -> Any:
+        from flows.storage.lifecycle import lifecycle as flow
+
+        return await flow(dry_run=dry_run)
+
+    show_answer(run_flow(run), json_wanted, show_lifecycle)
 
 
 @click.group()
@@ -189,4 +204,4 @@ def _archives(names: Sequence[str], store: str | None) -> list[ArchiveFile]:
     return list(found.values())
 
 
-COMMANDS: tuple[click.Command, ...] = (backup, restore, stores, archive)
+COMMANDS: tuple[click.Command, ...] = (backup, restore, db, archive)

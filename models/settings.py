@@ -167,7 +167,7 @@ class Settings(BaseModel):
 
     answers_url: str | None = Field(
         default=None,
-        description="Public address of `roas answers`; with it notifications carry links that answer tickets.",
+        description="Public address of `roas webhooks`; with it notifications carry links that answer tickets.",
     )
 
     @model_validator(mode="before")

@@ -37,7 +37,7 @@ def read_membership(settings: Settings) -> Membership | None:
     try:
         return Membership.model_validate_json(read_regular(file))
     except (OSError, ValidationError) as error:
-        said = error.strerror if isinstance(error, OSError) else "its content is not what `roas enrol` wrote"
+        said = error.strerror if isinstance(error, OSError) else "its content is not what `roas join` wrote"
         raise RoasError(
             f"This host's enrolment cannot be read from {file}: {said};", advice="enrol it again, or remove the file."
         ) from error

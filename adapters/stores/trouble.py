@@ -83,7 +83,7 @@ def in_our_words(error: BaseException, store: str) -> StoreError:
     return StoreError(f"{store}: {said(original)} ({code or type(original).__name__});", advice=_SEE)
 
 
-_SEE = "`roas stores check` tells the state of the stores."
+_SEE = "`roas db check` tells the state of the stores."
 
 _NO_TEXT = "Could not decode to UTF-8"
 """The driver's own words of a value that is no text; no code comes with them."""

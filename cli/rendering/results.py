@@ -106,7 +106,7 @@ def _show_images(details: Mapping[str, object]) -> None:
 
 
 _REASON = 96
-"""A reason in a list is cut to a line of so many characters; `roas show` has the whole."""
+"""A reason in a list is cut to a line of so many characters; `roas history ID` has the whole."""
 
 
 def show_history(operations: Sequence[Operation]) -> None:

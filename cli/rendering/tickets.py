@@ -25,7 +25,7 @@ def show_tickets(tickets: Sequence[Ticket]) -> None:
         say(f"  {escape(ticket.title)}")
         if ticket.affected_services:
             say(f"  affected: {', '.join(ticket.affected_services)}")
-        say(f"  next: roas ticket {ticket.ticket_id}")
+        say(f"  next: roas tickets {ticket.ticket_id}")
 
 
 def show_ticket(details: TicketDetails) -> None:

@@ -113,7 +113,7 @@ def _data_folder(facts: MachineFacts) -> Iterator[Diagnosis]:
     else:
         yield from _private("data", data.exposed, facts.user) or [_ok("data", f"{data.path} is private.")]
     if facts.stores_problem is not None:
-        yield _wrong("stores", facts.stores_problem.what, "roas stores check")
+        yield _wrong("stores", facts.stores_problem.what, "roas db check")
     if facts.stores_clock_skew is not None:
         yield _stores_clock(facts.stores_clock_skew)
     yield _data_disk(data)
@@ -130,9 +130,9 @@ def _stores_clock(skew: timedelta) -> Diagnosis:
 def _data_disk(data: DataFolder) -> Diagnosis:
     free = f"{size_in_words(data.free_bytes)} are free on the disk of {data.path}."
     if data.free_bytes < _LEAST_BYTES:
-        return _wrong("data_disk", f"Only {free}", "roas lifecycle   # archives and deletes old records")
+        return _wrong("data_disk", f"Only {free}", "roas db clean   # archives and deletes old records")
     if data.free_bytes < _FEW_BYTES:
-        return _warning("data_disk", free, "roas lifecycle   # archives and deletes old records")
+        return _warning("data_disk", free, "roas db clean   # archives and deletes old records")
     return _ok("data_disk", free)
 
 

@@ -107,7 +107,7 @@ def _not_failed(operation: Operation, changes: Sequence[StateChange], release_ch
             operation,
             f"It has not ended: it is {operation.status}.",
             changed=release_changes,
-            commands=(f"roas show {operation.deployment_id}",),
+            commands=(f"roas history {operation.deployment_id}",),
         )
     took = operation.duration
     after = "" if took is None else f" after {took.total_seconds():.1f} s"

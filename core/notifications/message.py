@@ -272,7 +272,7 @@ def _next(news: News, *, over: bool) -> tuple[Fact, ...]:
     """Return the next command to type, and where the rest is shown."""
     ticket = news.cause.ticket if news.cause else None
     if news.operation is not None:
-        command = "show" if over else "why"
+        command = "history" if over else "why"
         return (Fact(name="Next", value=f"roas {command} {news.operation.deployment_id}", command=True),)
     if not over and ticket is None and news.cause is not None and (failed := news.cause.error.deployment_id):
         return (Fact(name="Next", value=f"roas why {failed}", command=True),)
@@ -280,7 +280,7 @@ def _next(news: News, *, over: bool) -> tuple[Fact, ...]:
         return (Fact(name="Next", value=f"roas postmortem {news.cause.error.error_id}", command=True),)
     if ticket is None:
         return (Fact(name="Next", value=f"roas status {news.environment}", command=True),)
-    more = Fact(name="Ticket", value=f"roas ticket {ticket.ticket_id}", command=True)
+    more = Fact(name="Ticket", value=f"roas tickets {ticket.ticket_id}", command=True)
     steps = [found for one in ticket.steps if (found := _COMMAND.match(one))]
     # The message shows the decisive log lines already.
     step = next((one for one in steps if not one["command"].startswith("roas logs")), steps[0] if steps else None)

@@ -24,7 +24,7 @@ def of_damage(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
         file.name,
         at,
         (
-            "roas stores check   # how the stores are now",
+            "roas db check   # how the stores are now",
             f"sqlite3 {file} .recover > recovered.sql   # what can still be read of a store"
             if ".corrupt-" in file.name
             else f"less {file}   # the rows that could not be read are in it as JSON",
@@ -56,7 +56,7 @@ def of_gap(folder: str, since: datetime, until: datetime) -> tuple[RecordedError
         f"{folder} at {since.isoformat()}",
         since,
         (
-            "roas stores check   # how the stores are now, and whether they were away",
+            "roas db check   # how the stores are now, and whether they were away",
             f"df -h {folder}   # the room that is left on the disk",
             "docker compose logs   # what the worker wrote in that time",
         ),

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install ROAS Ops on this machine and enrol it at a control plane, which serves this file and the program:
-#   curl -fsS SERVER/roas/install | sh -s -- SERVER TOKEN [options of roas enrol]
+#   curl -fsS SERVER/roas/install | sh -s -- SERVER TOKEN [options of roas join]
 # With SERVER alone it renews the program of a host that is enrolled. Packages come from the index that pip is configured
 # with here.
 set -eu
@@ -51,7 +51,7 @@ main() {
     mkdir -p "$commands"
     ln -sf "$place/bin/roas" "$commands/roas"
     if [ $# -gt 0 ]; then
-        "$place/bin/roas" enrol "$server" "$@"
+        "$place/bin/roas" join "$server" "$@"
     else
         echo "installed $("$place/bin/roas" --version); restart the agent: systemctl restart roas-worker"
     fi

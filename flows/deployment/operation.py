@@ -366,7 +366,7 @@ async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, acto
     if steps is None:
         raise BadInputError(
             f"Deployment {recorder.deployment_id} cannot be resumed: it was not interrupted, or is resumed already;",
-            advice=f"`roas show {recorder.deployment_id}` tells how it stands.",
+            advice=f"`roas history {recorder.deployment_id}` tells how it stands.",
         )
     recorder.steps = tuple(steps)
     recorder.done = frozenset((one.step, one.service) if one.service else one.step for one in steps)

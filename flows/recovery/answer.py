@@ -59,7 +59,7 @@ async def decide(ticket: Ticket, choice: Choice, note: str, by: str, actor: Acto
         if taken is AnswerResult.TOO_LATE:
             raise BadInputError(
                 f"Ticket {ticket.ticket_id} was answered a moment ago, and run {run} continues with that answer;",
-                advice=f"`roas ticket {ticket.ticket_id}` shows what was decided.",
+                advice=f"`roas tickets {ticket.ticket_id}` shows what was decided.",
             )
     kept = keep_answer(ticket, choice, note, by, actor)
     if choice.acts:

@@ -250,7 +250,7 @@ class Conversation:
 def question_about(details: TicketDetails) -> str:
     """Write the question to a person, as Prefect's UI shows it."""
     ticket, error = details.ticket, details.error
-    shown, answered = f"`roas ticket {ticket.ticket_id}`", f"`roas resolve {ticket.ticket_id} --decision … --note …`"
+    shown, answered = f"`roas tickets {ticket.ticket_id}`", f"`roas resolve {ticket.ticket_id} --decision … --note …`"
     since = ticket.since or error.first_seen
     known = [f"**Since** {since:%Y-%m-%d %H:%M:%S} UTC, seen {error.how_often}"]
     if ticket.affected_services:

@@ -67,7 +67,7 @@ def _from_utc_text(value: str | None) -> datetime | None:
 
 def _unreadable(value: object) -> StoreCorruptError:
     shown = repr(value)[:60]
-    return StoreCorruptError(f"A store holds {shown}, which cannot be read;", advice="`roas stores check` says more.")
+    return StoreCorruptError(f"A store holds {shown}, which cannot be read;", advice="`roas db check` says more.")
 
 
 class JsonText(TypeDecorator[Any]):

@@ -267,7 +267,7 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
 def _expired(environment: str, owner: str, why: str) -> LeaseLostError:
     return LeaseLostError(
         f"{owner} holds environment {environment} no longer, because {why.rstrip(';.')};",
-        advice=f"`roas show {owner}` says how far it came; `roas stores check` looks at the stores.",
+        advice=f"`roas history {owner}` says how far it came; `roas db check` looks at the stores.",
     )
 
 

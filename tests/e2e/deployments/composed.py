@@ -145,7 +145,7 @@ class ComposedPlane:
     def invite(self, name: str) -> str:
         """The token of a new host."""
         invited = self.compose("exec", "-T", "server", "with-secrets", "roas", "fleet", "invite", name)
-        found = re.search(rf"roas enrol {self.address} (\S+)", invited.stdout)
+        found = re.search(rf"roas join {self.address} (\S+)", invited.stdout)
         assert found, invited.stdout + invited.stderr
         return found[1]
 

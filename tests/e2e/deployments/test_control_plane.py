@@ -302,7 +302,7 @@ def test_ten_operations_outlive_an_upgrade_of_the_control_plane_and_then_of_thei
     control_plane.install(tmp_path / "before")
     with made_host(tmp_path / "host", **variables) as host:
         ten = TenOperations.declared(control_plane, host)
-        said = host.roas("enrol", control_plane.address, control_plane.invite("host-a"), "--no-service")
+        said = host.roas("join", control_plane.address, control_plane.invite("host-a"), "--no-service")
         assert f"enrolled at {control_plane.address} as host-a" in said, said
         agent = host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
         runs = ten.begin()

@@ -241,7 +241,7 @@ async def test_what_changes_is_said_by_plan_record_release_and_repository(place:
     assert len(note["commits"]) == 20
     assert note["commits"][0] == "Change 23 of all"
     assert note["more_commits"] == 3
-    shown = roas("show", last(place).deployment_id).stdout
+    shown = roas("history", last(place).deployment_id).stdout
     assert "and 3 more" in shown
     assert "update of test" in shown
     assert read_releases("test")[0].notes[0].startswith(text)

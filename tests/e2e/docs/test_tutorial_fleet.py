@@ -159,7 +159,7 @@ class Fleet:
             return _TOKEN.sub(r"\1.TOKEN", printed)
         host = self.hosts[place[1]]
         printed = host.run(replace(block, text=self._without_systemd_and_ssh(text)))
-        if "roas enrol" in text:
+        if "roas join" in text:
             host.start("worker")
         return printed
 

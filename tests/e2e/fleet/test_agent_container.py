@@ -63,7 +63,7 @@ def test_it_enrols_heals_and_keeps_its_records(host: Host, boxed: Boxed, tmp_pat
     with own_server(tmp_path / "plane") as url:
         plane = ControlPlane(url, tmp_path / "plane")
         said = boxed.compose(
-            "run", "--rm", "-T", "agent", "roas", "enrol", plane.address, plane.invite("boxed"), "--no-service"
+            "run", "--rm", "-T", "agent", "roas", "join", plane.address, plane.invite("boxed"), "--no-service"
         )
         assert f"enrolled at {plane.address} as boxed" in said
         boxed.compose("up", "--detach")

@@ -26,7 +26,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 def test_one_command_makes_a_host_that_works_and_heals_and_leaves(host: Host, plane: ControlPlane) -> None:
     name = host.declare()
-    said = host.roas("enrol", plane.address, plane.invite("alpha"), "--no-service")
+    said = host.roas("join", plane.address, plane.invite("alpha"), "--no-service")
     assert f"enrolled at {plane.address} as alpha, work pool host-alpha" in said
     assert plane.deployments("host-alpha") == {name}
     assert json.loads((host.settings.data_dir / "host.json").read_text())["name"] == "alpha"
@@ -58,7 +58,7 @@ def test_one_command_makes_a_host_that_works_and_heals_and_leaves(host: Host, pl
 def test_a_revoked_host_is_shut_out_and_heals_all_the_same(host: Host, plane: ControlPlane) -> None:
     name = host.declare()
     host.up(name)
-    host.roas("enrol", plane.address, plane.invite("beta"), "--no-service")
+    host.roas("join", plane.address, plane.invite("beta"), "--no-service")
     host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
     host.watched(name)
     plane.keys.revoke("beta", datetime.now(UTC))
@@ -70,11 +70,11 @@ def test_a_revoked_host_is_shut_out_and_heals_all_the_same(host: Host, plane: Co
     )
     host.kill(name)
     host.until(lambda: host.runs(name))
-    again = host.roas("enrol", plane.address, plane.invite("beta"), "--no-service")
+    again = host.roas("join", plane.address, plane.invite("beta"), "--no-service")
     assert f"This host is enrolled at {plane.address} as beta; run `roas leave` first." in again
     said = host.roas("leave", "--forget")
     assert "left" in said
-    host.roas("enrol", plane.address, plane.invite("beta"), "--no-service")
+    host.roas("join", plane.address, plane.invite("beta"), "--no-service")
     assert {one.name: one.state(datetime.now(UTC)) for one in plane.keys.all()}["beta"] is KeyState.ENROLLED
 
 
@@ -82,10 +82,10 @@ def test_a_name_that_another_host_has_is_refused_in_the_words_of_the_server(
     host: Host, plane: ControlPlane, tmp_path: Path
 ) -> None:
     name = host.declare()
-    host.roas("enrol", plane.address, plane.invite("first"), "--no-service")
+    host.roas("join", plane.address, plane.invite("first"), "--no-service")
     with made_host(tmp_path / "second") as second:
         second.write(name, (host.folder / "environments" / f"{name}.yaml").read_text())
-        said = second.roas("enrol", plane.address, plane.invite("second"), "--no-service")
+        said = second.roas("join", plane.address, plane.invite("second"), "--no-service")
     assert f"{name}: Refused to host second: this deployment name belongs to another host; `roas worker`" in said
     assert plane.deployments("host-first") == {name}
 
@@ -94,7 +94,7 @@ def test_a_run_that_was_taken_and_not_begun_when_the_agent_ended_is_taken_by_the
     host: Host, plane: ControlPlane
 ) -> None:
     name = host.declare()
-    host.roas("enrol", plane.address, plane.invite("gamma"), "--no-service")
+    host.roas("join", plane.address, plane.invite("gamma"), "--no-service")
     run = plane.begin(f"startup/{name}")
     # This is what a worker leaves that ends before it has begun the run's process.
     submitted = plane.ask("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "PENDING", "name": "Submitting"}})
@@ -119,7 +119,7 @@ def test_a_run_that_was_taken_and_not_begun_when_the_agent_ended_is_taken_by_the
 def test_what_cannot_be_enrolled_is_said_in_one_line(
     host: Host, plane: ControlPlane, server: str, token: str, said: str
 ) -> None:
-    lines = host.roas("enrol", server.format(plane=plane.address), token, "--no-service").splitlines()
+    lines = host.roas("join", server.format(plane=plane.address), token, "--no-service").splitlines()
     assert len([line for line in lines if line.startswith("roas: ")]) == 1, lines
     assert said in lines[-1]
     assert "pw" not in lines[-1]

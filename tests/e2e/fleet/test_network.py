@@ -65,7 +65,7 @@ def test_over_a_slow_network_that_loses_packets_a_host_works_and_heals_at_once(t
     with fleet(tmp_path, delay_seconds=0.1, loss=0.05) as made:
         host, plane, address = made.host, made.control.plane, made.control.address
         name = host.declare()
-        said = host.roas("enrol", address, plane.invite("alpha"), "--no-service")
+        said = host.roas("join", address, plane.invite("alpha"), "--no-service")
         assert f"enrolled at {address} as alpha" in said, said
         host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
         run = plane.begin(f"startup/{name}")
@@ -96,7 +96,7 @@ def test_while_a_host_is_cut_off_it_heals_and_the_other_ones_records_go_on(tmp_p
         first, second = alpha.declare(), beta.declare()
         waiting = alpha.declare(WAITING)
         for host, address, name in ((alpha, made.control.address, "alpha"), (beta, plane.address, "beta")):
-            said = host.roas("enrol", address, plane.invite(name), "--no-service")
+            said = host.roas("join", address, plane.invite(name), "--no-service")
             assert f"as {name}" in said, said
             host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
         for host, name in ((alpha, first), (beta, second)):

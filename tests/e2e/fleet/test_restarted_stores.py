@@ -48,7 +48,7 @@ def is_true_of_one_start(host: Host, stores: Stores, name: str) -> None:
     assert stores.errors.unresolved(name) == []
     assert stores.tickets.find(environment=name) == []
     assert host.runs(name)
-    shown = host.roas("show", start.deployment_id)
+    shown = host.roas("history", start.deployment_id)
     assert f"start of {name}: success" in shown, shown
     assert "success" in host.roas("history", name)
 
@@ -113,7 +113,7 @@ def test_the_prefect_server_killed_in_the_middle_of_a_start_and_of_a_recovery(
 ) -> None:
     plane = server.plane
     name = host.declare(WAITING)
-    said = host.roas("enrol", plane.address, plane.invite("alpha"), "--no-service")
+    said = host.roas("join", plane.address, plane.invite("alpha"), "--no-service")
     assert "as alpha" in said, said
     host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
     host.watched(name)

@@ -87,7 +87,7 @@ def test_each_host_has_its_own_and_heals_while_the_stores_are_away(fleet: Fleet)
     first, second = declare(alpha), declare(beta)
     both = ((alpha, "alpha", first), (beta, "beta", second))
     for host, name, _ in both:
-        said = host.roas("enrol", fleet.control.address, plane.invite(name), "--no-service")
+        said = host.roas("join", fleet.control.address, plane.invite(name), "--no-service")
         assert f"enrolled at {fleet.control.address} as {name}" in said, said
         host.begin(PREFECT_WORKER_QUERY_SECONDS="1")
     for host, _, environment in both:

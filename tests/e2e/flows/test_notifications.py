@@ -323,7 +323,7 @@ async def test_a_deployment_is_reported_where_asked(place: Place, webhook: Webho
 
     (sent,) = webhook.got
     assert sent["subject"] == "test was started"
-    assert f"Next: roas show {result.deployment_id}" in sent["body"]
+    assert f"Next: roas history {result.deployment_id}" in sent["body"]
 
 
 async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(

@@ -154,7 +154,7 @@ def live_through_it(roas: Roas) -> None:
     for ticket in json.loads(roas.last):
         note = f"{DECLARED['env_file, by name']} {_typed('resolve --note')} {SHAPED['Slack token']}"
         roas("resolve", ticket["ticket_id"], "--note", note)
-        roas("ticket", ticket["ticket_id"], "--json")
+        roas("tickets", ticket["ticket_id"], "--json")
     # An image whose name holds a token: the engine names it in what it refuses.
     compose = json.loads((place.folder / "compose.yaml").read_text())
     compose["services"]["broken"]["image"] = f"127.0.0.1:9/shop:{TYPED['image name']}"
@@ -165,7 +165,7 @@ def live_through_it(roas: Roas) -> None:
     roas.variables |= {
         f"ROAS_KEEP_{name}_DAYS": "0.00001" for name in ("ERRORS", "DEPLOYMENTS", "MONITORING", "FAILED", "RUNS")
     }
-    roas("lifecycle", "--json")
+    roas("db", "clean", "--json")
 
 
 def _typed(name: str) -> str:

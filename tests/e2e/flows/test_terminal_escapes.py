@@ -97,8 +97,8 @@ def test_no_escape_sequence_of_a_container_reaches_the_terminal(place: Place, se
     operation = json.loads(piped("history", "--json"))[0]["deployment_id"]
     piped("recover", "test", f"FATAL: {CLIPBOARD} \u202e on the line\x1b[2K\rwell", "--service", service)
     tickets = [one["ticket_id"] for one in json.loads(piped("tickets", "--json"))]
-    views = [["why"], ["why", "--evidence"], ["show", operation], ["status"], ["history"], ["tickets"]]
-    views += [["ticket", one] for one in tickets]
+    views = [["why"], ["why", "--evidence"], ["history", operation], ["status"], ["history"], ["tickets"]]
+    views += [["tickets", one] for one in tickets]
     for words in views:
         plain = on_a_terminal(*words)
         shown += piped(*words)

@@ -186,7 +186,7 @@ class _Run:
         why_printed, explained, tickets = "", {}, ""
         if errors or code:
             _, why_printed = self._roas("why", name)
-            tickets = "".join(self._roas("ticket", one.ticket_id)[1] for one in listed)
+            tickets = "".join(self._roas("tickets", one.ticket_id)[1] for one in listed)
             status, text = self._roas("why", name, "--json", only_output=True)
             explained = json.loads(text) if not status else {}
         pointed = [str(explained.get("headline", "")), *explained.get("because", ())]

@@ -94,7 +94,7 @@ def test_a_damaged_store_is_set_aside_and_a_person_is_reported_until_it_is_settl
     os.truncate(path, path.stat().st_size // 2)
     assert "a new one begins" in roas(data, "status").stderr
     [kept] = [path for path in data.glob("monitoring.db.corrupt-*") if path.name[-4:] not in ("-wal", "-shm")]
-    for words in (("status",), ("stores", "check")):
+    for words in (("status",), ("db", "check")):
         done = roas(data, *words)
         assert kept.name in done.stdout + done.stderr
     assert done.returncode == 1
@@ -103,7 +103,7 @@ def test_a_damaged_store_is_set_aside_and_a_person_is_reported_until_it_is_settl
 
     kept.unlink()
     assert roas(data, "resolve", ticket["ticket_id"], "--note", "looked at").returncode == 0
-    assert roas(data, "stores", "check").returncode == 0
+    assert roas(data, "db", "check").returncode == 0
     assert json.loads(roas(data, "tickets", "--json").stdout) == []
 
 
@@ -114,7 +114,7 @@ def test_a_page_overwritten_in_the_middle_is_found_and_the_others_are_reported_o
     with path.open("r+b") as file:
         file.seek((root - 1) * 4096)
         file.write(os.urandom(4096))
-    done = roas(data, "stores", "check")
+    done = roas(data, "db", "check")
     assert done.returncode == 1
     assert "monitoring not whole" in done.stdout
     assert "errors whole" in done.stdout

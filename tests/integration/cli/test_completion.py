@@ -107,7 +107,7 @@ def completed(folder: Path, line: str) -> list[str]:
         ("roas logs shop c", ["cache"]),
         ("roas pause w", ["web", "worker"]),
         ("roas completion z", ["zsh"]),
-        ("roas stores c", ["check"]),
+        ("roas db c", ["check", "clean"]),
     ],
 )
 def test_names_are_completed(folder: Path, line: str, values: list[str]) -> None:
@@ -118,7 +118,7 @@ def test_names_are_completed(folder: Path, line: str, values: list[str]) -> None
     ("line", "store", "query"),
     [
         ("roas resume ", "deployment_logs", "SELECT deployment_id FROM deployment_operations ORDER BY id DESC"),
-        ("roas ticket ", "errors", "SELECT ticket_id FROM manual_intervention_tickets ORDER BY id DESC"),
+        ("roas tickets t", "errors", "SELECT ticket_id FROM manual_intervention_tickets ORDER BY id DESC"),
         ("roas resolve ", "errors", "SELECT ticket_id FROM manual_intervention_tickets ORDER BY id DESC"),
         ("roas acknowledge ", "monitoring", "SELECT alert_id FROM alerts ORDER BY id DESC"),
     ],
@@ -130,8 +130,8 @@ def test_ids_are_those_of_the_stores(folder: Path, line: str, store: str, query:
     assert recorded
 
 
-def test_show_takes_an_environment_or_an_operation(folder: Path) -> None:
-    assert completed(folder, "roas show ") == ["shop", "prod", *completed(folder, "roas resume ")]
+def test_history_takes_an_environment_or_an_operation(folder: Path) -> None:
+    assert completed(folder, "roas history ") == ["shop", "prod", *completed(folder, "roas resume ")]
 
 
 def test_hosts_of_a_fleet_are_completed(folder: Path) -> None:
@@ -166,16 +166,18 @@ def test_a_rollback_takes_a_proven_release_of_its_environment(folder: Path) -> N
 
 
 def test_a_post_mortem_takes_operations_errors_and_tickets(folder: Path) -> None:
-    together = [*completed(folder, "roas resume "), *completed(folder, "roas ticket ")]
+    together = [*completed(folder, "roas resume "), *completed(folder, "roas resolve ")]
     assert set(together) < set(completed(folder, "roas postmortem "))
 
 
 def test_a_shell_shows_what_an_id_is(folder: Path) -> None:
-    [answer] = asked(folder, "roas show prod-1").stdout.splitlines()
+    [answer] = asked(folder, "roas history prod-1").stdout.splitlines()
     assert re.fullmatch(r"plain,prod-1\tstart of prod: failed at \d{4}-\d\d-\d\d \d\d:\d\d", answer)
 
 
-@pytest.mark.parametrize("line", ["roas start ", "roas show ", "roas ticket x", "roas restart shop w", "roas nosuch "])
+@pytest.mark.parametrize(
+    "line", ["roas start ", "roas history ", "roas tickets x", "roas restart shop w", "roas nosuch "]
+)
 def test_what_cannot_be_read_is_silent(folder: Path, line: str) -> None:
     for store in (folder / "data").glob("*.db"):
         store.write_bytes(b"damaged " * 1000)
@@ -193,7 +195,7 @@ def test_completing_writes_nothing_and_imports_no_slow_library(folder: Path) -> 
         return {str(path): path.stat().st_mtime_ns for path in (folder / "data").rglob("*") if path.is_file()}
 
     before = files()
-    for line in ("roas ticket ", "roas show ", "roas restart shop "):
+    for line in ("roas tickets ", "roas history ", "roas restart shop "):
         imported = imported_when_asked(folder, line)
         assert "click" in imported
         assert not {name.partition(".")[0] for name in imported} & _SLOW
@@ -209,12 +211,12 @@ def test_bash_completes_what_a_user_types(folder: Path) -> None:
         screen.type('eval "$(roas completion bash)"; echo script is $?\n')
         screen.await_text(r"script is 0")
         screen.type("roas sta\t")
-        screen.await_text(r"start +status")
+        screen.await_text(r"start +stats +status")
         screen.type("\x15roas restart sh\t")
         screen.await_text("roas restart shop ")
         screen.type("w\t")
         screen.await_text(r"web +worker")
-        screen.type("\x15roas show prod\t")
+        screen.type("\x15roas history prod\t")
         screen.await_text("prod-2 +prod-1")
     finally:
         screen.close()

@@ -111,7 +111,7 @@ def test_a_name_in_the_environment_cannot_pass_for_who_paused_or_answered(roas, 
         assert (pause.by, pause.actor) == (actor.user, actor)
     assert roas("unpause", **somebody).returncode == 0
     assert roas("history", "--verify").returncode == 0
-    shown = roas("ticket", "t1").stdout
+    shown = roas("tickets", "t1").stdout
     assert f"{actor.user} ({actor.user} (uid {os.getuid()})" in " ".join(shown.split())
 
 

@@ -46,7 +46,7 @@ def preview(*words: str) -> str:
 def test_a_failure_is_shown_by_environment_and_by_ticket_and_is_still_due(failing: Path) -> None:
     shown = preview("shop")
     assert shown.startswith("web of shop needs help: its container exited\n")
-    assert "Ticket: roas ticket tic-1" in shown
+    assert "Ticket: roas tickets tic-1" in shown
     assert preview("tic") == shown
     with Stores.open(Settings()) as stores:
         assert stores.error_notifications.reported("shop", NOW)[0].reported.times == 0

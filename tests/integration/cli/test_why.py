@@ -1,4 +1,4 @@
-"""`roas why` and `roas show` without an id, and `roas why` of what failed outside of an operation."""
+"""`roas why` and `roas history --last` without an id, and `roas why` of what failed outside of an operation."""
 
 from __future__ import annotations
 

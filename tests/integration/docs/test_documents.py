@@ -144,7 +144,7 @@ def test_a_command_in_prose_exists_with_its_options(words: list[str]) -> None:
         "roas start one two",
         "roas resolve",
         "roas resolve ID --decision perhaps",
-        "roas stores",
+        "roas db",
         "make everything",
         "docker compose up --quickly",
         "docker compose logs nosuch",

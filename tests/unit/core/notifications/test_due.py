@@ -111,7 +111,7 @@ def test_a_message_names_the_cause_who_is_affected_and_what_to_type() -> None:
         "Affected": "web since 2026-03-02 12:00:00 UTC (seen once)",
         "Tried": "nothing; it waits for a person",
         "Next": "look",
-        "Ticket": "roas ticket tic-1",
+        "Ticket": "roas tickets tic-1",
     }
     tried = replace(ASKED, error=replace(ERROR, count=3), executions=[replace(TRIED, success=False)])
     facts = {fact.name: fact.value for fact in message(tried, NOON).facts}

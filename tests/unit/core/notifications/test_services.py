@@ -22,7 +22,7 @@ MESSAGE = Message(
     title="web of shop needs help",
     summary="It exited.",
     lines=("ERROR: no",),
-    facts=(Fact(name="Affected", value="web"), Fact(name="Next", value="roas ticket t", command=True)),
+    facts=(Fact(name="Affected", value="web"), Fact(name="Next", value="roas tickets t", command=True)),
     links=(Link(label="Run in Prefect", address="https://ops.example/runs/flow-run/1"),),
 )
 CHECKS = {"discord-webhook": discord_objects, "slack-webhook": slack_objects, "ms-teams-webhook": teams_objects}
@@ -94,4 +94,4 @@ def test_a_cut_text_is_within_its_room_and_splits_no_escape(text: str, most: int
 def test_text_of_a_message_keeps_what_to_type_when_lines_are_cut() -> None:
     body = render("pager-duty-webhook", replace(MESSAGE, summary="word " * 5000))["body"]
     assert len(body) <= 1500
-    assert "Next: roas ticket t" in body
+    assert "Next: roas tickets t" in body
