@@ -16,12 +16,12 @@ _REQUESTS_A_MINUTE = 60
 @click.option("--port", type=click.IntRange(1, 65535), default=4290, show_default=True, help="Where to listen.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def webhooks(port: int, host: str) -> None:
-    """Serve answer links: resolve, approve, acknowledge or pause from a chat.
+    """Serve links that answer tickets and alerts from a chat, and take pushes of git servers.
 
     Notifications carry such links where ROAS_ANSWERS_URL is set, the public address of a proxy with TLS in
     front of this server. A link works once, within 24 hours, and only by the button of its page.
 
-    It also takes pushes of git servers at /push/ENV, for environments whose source has a webhook_secret.
+    Pushes come to /push/ENV, for environments whose source has a webhook_secret.
     """
     from flows.deployment.push_places import takes_pushes
 

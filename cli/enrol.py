@@ -57,7 +57,7 @@ def join(server: str, token: str, no_service: bool) -> None:
 def leave(forget: bool) -> None:
     """Undo `roas join`: remove this host's deployments and work pool, its credential and its service.
 
-    Containers go on running, and records stay. Environments stay its own until `roas fleet leave ENV`.
+    Containers go on running, and records stay. Its environments stay bound to it until `roas fleet leave ENV`.
     """
     from adapters.host import systemd
     from adapters.server import membership
@@ -114,7 +114,7 @@ def invite(name: str, hours: int, json_wanted: bool) -> None:
 @click.command()
 @click.argument("name", shell_complete=completers.invited_hosts)
 def revoke(name: str) -> None:
-    """Let the credential of host NAME work no longer, within 5 seconds. Its applications go on; so does healing.
+    """Revoke the credential of host NAME, within 5 seconds. Its applications keep running, and it keeps healing them.
 
     Run it where the Prefect server of the control plane runs.
     """

@@ -32,7 +32,7 @@ def fleet(context: click.Context, json_wanted: bool) -> None:
 @click.argument("environment", shell_complete=completers.environments)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def take(environment: str, yes: bool) -> None:
-    """Move ENV to this host, where its host is silent or has let go of it.
+    """Move ENV to this host, where its host is silent or has released it.
 
     Containers and data stay where they are: stop the old ones, or make sure that their host is off.
     """
@@ -57,7 +57,7 @@ def take(environment: str, yes: bool) -> None:
 @fleet.command()
 @click.argument("environment", shell_complete=completers.environments)
 def leave(environment: str) -> None:
-    """Let ENV belong to no host; the next host that operates it has it. Stop it first."""
+    """Release ENV from this host; the next host that operates it takes it over. Stop it first."""
     from tasks.runtime.moves import leave_environment
 
     echo(leave_environment(environment, this_user()))
@@ -67,7 +67,7 @@ def leave(environment: str) -> None:
 @fleet.command()
 @click.argument("host", shell_complete=completers.hosts)
 def dismiss(host: str) -> None:
-    """Expect no contact of HOST (a name or an id): its silence is no alert until it is in contact again."""
+    """Raise no alert while HOST (a name or an id) is silent, until it is in contact again."""
     from tasks.recovery.hosts import dismiss_host
 
     actor = this_user()

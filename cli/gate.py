@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def gate(
     name: str, compose: list[str] | None, expression: str | None, document_wanted: bool, json_wanted: bool
 ) -> None:
-    """Judge the gate's policies as if the images that the engine has now were new; change nothing.
+    """Check the images that the engine has now against the policies of the gate; change nothing.
 
     Exit code 1 if they would refuse an update.
     """

@@ -38,8 +38,8 @@ from models.settings import CONTROL_PLANE_FILE, current_settings
 
 _EXIT_CODES = """Exit codes: 0 done, or healthy; 1 the answer is bad news: an operation failed, or what was judged is
 not well; 2 an argument, option, variable or file cannot be used; 3 a mistake of roas itself, whose traceback is in the
-log file that it names; 130 stopped by Ctrl-C. A list (alerts, tickets) is 0 whatever is in it, and so is a difference
-that `roas drift` or `roas plan` finds, unless --exit-code is given."""
+log file that it names; 130 stopped by Ctrl-C. A list (alerts, tickets) exits with 0 whatever it contains, and so does a
+difference that `roas drift` or `roas plan` finds, unless --exit-code is given."""
 
 
 COMMANDS_OF = {

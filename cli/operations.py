@@ -69,7 +69,7 @@ def start(
 ) -> None:
     """Validate, start in dependency order, verify health, record everything; roll back on failure.
 
-    Of a roas.yaml the place is remembered: later commands, and `roas serve`, find it from any folder.
+    The place of a roas.yaml is remembered, so that later commands and `roas serve` find it from any folder.
     """
     if compose is None:
         from adapters.config.environment_files import remember_environment

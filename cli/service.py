@@ -23,7 +23,9 @@ _PATHS = ("ROAS_CONFIG", "ROAS_ENVIRONMENTS_DIR", "ROAS_RECOVERY_DIR")
 _OTHERS = ("ROAS_SERVER_PORT", "XDG_CONFIG_HOME")
 _OF_A_WORKER = ("PREFECT_API_URL", "ROAS_STORES_URL", "ROAS_STORES_PASSWORD_FILE")
 
-_of_worker = click.option("--worker", "of_worker", is_flag=True, help="That of `roas worker`, not of `roas serve`.")
+_of_worker = click.option(
+    "--worker", "of_worker", is_flag=True, help="The service of `roas worker` instead of `roas serve`."
+)
 
 
 @click.group()

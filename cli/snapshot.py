@@ -108,7 +108,7 @@ def restore(environment: str | None, snapshot_id: str | None, yes: bool, wait_se
 @waiting
 @as_json
 def rehearse(environment: str | None, snapshot_id: str | None, wait_seconds: float, json_wanted: bool) -> None:
-    """Restore SNAPSHOT where nothing uses it, and ask what is there. Exit code 1 if it cannot be restored."""
+    """Test a restore of SNAPSHOT apart from what runs, and check its data. Exit code 1 if it cannot be restored."""
     from cli.rendering.snapshots import show_rehearsal
 
     name, wanted = _chosen(environment, snapshot_id)

@@ -40,7 +40,7 @@ def sync(
     wait_seconds: float,
     **shown: bool,
 ) -> None:
-    """Fetch the environment's git repository and update to its newest revision; be back where it fails.
+    """Fetch the environment's git repository and update to its newest revision; roll back if it fails.
 
     A revision that fails is held back: no sync takes it again until --lift. After `roas rollback` syncs
     stay at that release until --unpin.

@@ -30,7 +30,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 @click.option(
     "--every", "seconds", type=Number(0.5, 3600), default=2.0, show_default=True, metavar="SECONDS", help="How often."
 )
-@click.option("--once", is_flag=True, help="Print one frame and end, as where there is no terminal.")
+@click.option("--once", is_flag=True, help="Print one frame and end, as without a terminal.")
 @as_json
 def top(name: str, compose: list[str] | None, seconds: float, once: bool, json_wanted: bool) -> None:
     """Show an environment live: services, operation, alerts, recoveries and the next forecast; q ends it.

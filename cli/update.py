@@ -33,7 +33,7 @@ def update(
     wait_seconds: float,
     **shown: bool,
 ) -> None:
-    """Pull and build new images first, then replace service by service; be back where one fails.
+    """Pull and build new images first, then replace service by service; roll back if one fails.
 
     The image of a service that fails is held back: no update takes it again until --lift.
     """

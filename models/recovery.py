@@ -26,7 +26,11 @@ class RecoveryMethod(StrEnum):
     @property
     def in_words(self) -> str:
         """As people read it."""
-        return {"manual_required": "a person must act", "none_needed": "nothing to do"}.get(self, str(self))
+        return {
+            "automatic": "automatic repair",
+            "manual_required": "needs a person",
+            "none_needed": "nothing to do",
+        }.get(self, str(self))
 
 
 class StepSpec(StrEnum):

@@ -88,7 +88,7 @@ _SEE = "`roas db check` tells the state of the stores."
 _NO_TEXT = "Could not decode to UTF-8"
 """The driver's own words of a value that is no text; no code comes with them."""
 
-_ASIDE = "the next writer sets the file aside, never deletes it; restore the last backup with `roas restore`."
+_ASIDE = "the file is kept beside the new one, never deleted; `roas restore` restores the last backup."
 
 _REACH = "is the server up, and do ROAS_STORES_URL and its password say the right things?"
 

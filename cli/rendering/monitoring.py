@@ -20,7 +20,7 @@ _DAYS = 14
 _BECAME = {
     PredictionOutcome.HIT: "[red]came true[/red]",
     PredictionOutcome.MISS: "did not come true",
-    PredictionOutcome.AVERTED: "[green]turned back[/green]",
+    PredictionOutcome.AVERTED: "[green]averted[/green]",
 }
 _COLOURS = {Direction.IMPROVING: "green", Direction.DECLINING: "red"}
 

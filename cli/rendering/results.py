@@ -208,8 +208,8 @@ def show_validation(validation: ValidationResult) -> None:
     from models.validation import CheckSeverity
 
     passed = len(validation.checks) - len(validation.failed)
-    verdict = "passed" if validation.passed else "[red]stopped the operation[/red]"
-    say(f"\n[bold]validation[/bold] {verdict}: {passed} of {len(validation.checks)} checks without a finding")
+    verdict = "passed" if validation.passed else "[red]failed[/red]"
+    say(f"\n[bold]validation[/bold] {verdict}: no findings in {passed} of {len(validation.checks)} checks")
     for check in validation.failed:
         mark = {CheckSeverity.CRITICAL: "red", CheckSeverity.WARNING: "yellow"}.get(check.severity, "dim")
         say(f"  [{mark}]{check.severity}[/{mark}] {check.name}: {escape(check.finding)}")
@@ -236,7 +236,7 @@ _TEN_YEARS = 3650
 def show_store_reports(reports: Sequence[StoreReport]) -> None:
     """Print each store, its faults first."""
     for report in reports:
-        verdict = "[green]whole[/green]" if not report.faults else "[red]not whole[/red]"
+        verdict = "[green]intact[/green]" if not report.faults else "[red]faulty[/red]"
         say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(report.place)}")
         for fault in report.faults:
             say(f"  [red]{escape(fault)}[/red]")

@@ -25,7 +25,8 @@ def show_snapshot(snapshot: DataSnapshot) -> None:
         for part in snapshot.parts
     ]
     show_table(("part", "kind", "size", "added", "took"), rows)
-    say(f"\nsnapshot {snapshot.snapshot_id} is whole: {size_in_words(snapshot.bytes)} in {snapshot.seconds or 0:.1f} s")
+    size = size_in_words(snapshot.bytes)
+    say(f"\nsnapshot {snapshot.snapshot_id} is complete: {size} in {snapshot.seconds or 0:.1f} s")
     say(f"try a restore of it: roas snapshot rehearse {snapshot.environment} {snapshot.snapshot_id}")
 
 
@@ -54,7 +55,7 @@ def show_unknown(environment: str, found: Sequence[UnknownSnapshot]) -> None:
         say(f"All snapshots of {environment} in the repository are recorded here.")
         return
     states = {
-        UnknownState.WHOLE: "whole",
+        UnknownState.WHOLE: "complete",
         UnknownState.INCOMPLETE: "[yellow]not complete: taken now, or killed[/yellow]",
         UnknownState.UNPROVEN: "no manifest: parts may be missing",
     }

@@ -187,9 +187,9 @@ def _recoveries(view: LiveView, width: int, most: int | None) -> Iterator[Text]:
 
 
 def _recovery(one: LiveRecovery, at: datetime) -> Text:
-    word, colour = {True: ("helped", "green"), False: ("did not help", "red"), None: ("runs", "cyan")}[one.success]
+    word, colour = {True: ("succeeded", "green"), False: ("failed", "red"), None: ("is running", "cyan")}[one.success]
     line = Text(f"  recovery {length(at - one.at)} ago: {printable(one.service)} {one.action.replace('_', ' ')}")
-    line.append(f" against {one.cause.replace('_', ' ')} " if one.cause else " ")
+    line.append(f" ({one.cause.replace('_', ' ')}) " if one.cause else " ")
     line.append(word, style=colour)
     if one.result and one.success is not None:
         line.append(f": {_one_line(one.result)}", style="dim")

@@ -6,12 +6,12 @@ from models.containers import ContainerState
 
 _EXIT_CODES = {
     125: "the engine could not start it",
-    126: "its command may not be executed",
+    126: "its command is not executable",
     127: "its command was not found",
-    134: "it aborted itself",
+    134: "it aborted (SIGABRT)",
     137: "killed: by a person, by the engine after its grace period, or by the kernel for memory",
-    139: "it crashed on a bad memory access",
-    143: "it ended on a request to terminate",
+    139: "it crashed with a segmentation fault",
+    143: "terminated by SIGTERM, as a stop asks for",
 }
 
 

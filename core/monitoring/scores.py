@@ -170,10 +170,10 @@ def _suggestions(
     cap: str,
 ) -> tuple[str, ...]:
     advice = {
-        "uptime": "look at the errors of its last outages: what ended it, and would it end it again?",
+        "uptime": "find out what ended it in its last outages, and prevent that.",
         "performance": "compare its metrics with their baselines; the alert names the one that stands out.",
         "errors": "read its logs around the failed requests; a recent deployment is the first suspect.",
-        "dependencies": "mend what it needs first: "
+        "dependencies": "repair what it depends on first: "
         + ", ".join(sorted({need.depends_on for need in needs if need.status is not DependencyStatus.ACTIVE})),
     }
     lost = {name: WEIGHTS[name] * (100 - points) for name, points in parts.items() if points is not None}
@@ -185,9 +185,9 @@ def _suggestions(
     ]
     missing = [name for name, points in parts.items() if points is None]
     if missing:
-        reported.append(f"no data for {', '.join(missing)}: the score says nothing about it")
+        reported.append(f"no data for {', '.join(missing)}, so the score leaves it out")
     if any(share is not None and 0 < share.total < _THIN for share in (uptime, requests)):
-        reported.append(f"fewer than {_THIN} checks: read the score with its bounds")
+        reported.append(f"fewer than {_THIN} checks so far, so the score is uncertain within its bounds")
     return tuple(reported)
 
 

@@ -40,7 +40,7 @@ def examples(environment: str, addresses: Addresses, now: datetime) -> list[Mess
         last_seen=began,
         service="example-web",
     )
-    steps = (f"See what it said: roas logs {environment} example-web",)
+    steps = (f"Read its log: roas logs {environment} example-web",)
     ticket = Ticket(
         ticket_id="tic-example", error_id="example", environment=environment, title="", opened_at=began, steps=steps
     )

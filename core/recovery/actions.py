@@ -108,7 +108,7 @@ def _instead(context: ActionContext) -> str:
         return f"Make its containers anew, and start them: roas start {target}"
     if any(seen.state == "paused" for seen in context.containers):
         paused = " ".join(seen.name for seen in context.containers if seen.state == "paused")
-        return f"Let it go on: docker unpause {paused}"
+        return f"Unpause it: docker unpause {paused}"
     return ""
 
 

@@ -36,7 +36,7 @@ def manual_steps(
     labels = f"--filter label=com.docker.compose.project={project}"
     labels += f" --filter label=com.docker.compose.service={service}" if service else ""
     each = f"docker ps --all --quiet {labels} | xargs -r"
-    logs = (f"See what it said: roas logs {environment}{target}",)
+    logs = (f"Read its log: roas logs {environment}{target}",)
     states = f"See state, exit code and health: docker ps --all {labels}"
     healthy = f"Check that it is healthy: roas health {environment}"
     start = (f"Start it again: {again or f'roas start {environment}'}", healthy)

@@ -55,6 +55,15 @@ class PlanAction(StrEnum):
     ASK_A_PERSON = "ask a person"
     LEAVE_ALONE = "leave alone"
 
+    @property
+    def in_words(self) -> str:
+        """As the log says it."""
+        return {
+            PlanAction.RECOVER: "automatic repair",
+            PlanAction.PROPOSE: "dry run of an automatic repair",
+            PlanAction.ASK_A_PERSON: "needs a person",
+        }.get(self, "no repair")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryFacts:
@@ -147,7 +156,7 @@ def plan_recovery(
     if kept := _kept_down(service, facts):
         return _leave(strategy, kept)
     if not strategy.automatic:
-        return _ask(strategy, facts.lacking or f"only a person can mend this: {error.verdict.reason}")
+        return _ask(strategy, facts.lacking or f"it needs a repair by hand: {error.verdict.reason}")
     if off := _switched_off(service or error.environment, facts):
         return _leave(strategy, off)
     if recovering := _recovering_dependencies(error, past, now):
@@ -328,7 +337,7 @@ def _obstacle(
         # Its containers are replaced or removed, so that nothing of it is left to be acted on.
         return f"{error.verdict.reason} A start that failed is rolled back, and nothing else is tried."
     if not facts.acting:
-        return f"Nothing is acted on in this run; {_would_be_tried(strategy, error, facts)}"
+        return f"Nothing is changed in this run; {_would_be_tried(strategy, error, facts)}"
     return None
 
 

@@ -259,7 +259,7 @@ def _recommendations(
         mend = f"{_mend(repair.cause)} of {repair.service} for good."
         advice = f"find out what {repair.service} fails of." if repair.cause == _UNKNOWN else mend
         often = f", every {length_in_words(repair.mtbf)} on average" if repair.mtbf else ""
-        left = f", {repair.unresolved} not mended" if repair.unresolved else ""
+        left = f", {repair.unresolved} not repaired" if repair.unresolved else ""
         because = f"it failed {repair.failures} times{often}{left}"
         found.append(Recommendation(advice=advice, because=because, rows=repair.rows))
     return tuple(found)

@@ -53,7 +53,7 @@ def _starts(analysis: Analysis) -> str:
 def _failures(analysis: Analysis) -> str:
     failures = sum(one.failures for one in analysis.repairs)
     unresolved = sum(one.unresolved for one in analysis.repairs)
-    return f"{failures}, of which {unresolved} are not mended." if failures else "None."
+    return f"{failures}, of which {unresolved} are not repaired." if failures else "None."
 
 
 def _sentence(words: str) -> str:

@@ -152,7 +152,7 @@ def _repairs(repairs: Sequence[Repair], actions: Sequence[ActionOutcomes]) -> It
     if repairs:
         yield Table(
             caption="Failures by service and cause, with the time to repair",
-            head=("service", "cause", "times", "not mended", "mean time to repair", "mean time between"),
+            head=("service", "cause", "times", "not repaired", "mean time to repair", "mean time between"),
             rows=tuple(
                 (
                     one.service,

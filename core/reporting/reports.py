@@ -70,7 +70,8 @@ def predictions_in_words(predictions: Sequence[Prediction]) -> str:
     counted = Counter(one.outcome for one in predictions)
     return (
         f"{len(predictions)} made: {counted[PredictionOutcome.HIT]} came true, {counted[PredictionOutcome.MISS]} did "
-        f"not, {counted[PredictionOutcome.AVERTED]} turned back before, {counted[PredictionOutcome.OPEN]} stand."
+        f"not, {counted[PredictionOutcome.AVERTED]} averted because the trend turned, "
+        f"{counted[PredictionOutcome.OPEN]} open."
     )
 
 
@@ -125,7 +126,7 @@ def _operations(analysis: Analysis) -> list[str]:
 
 def _repairs(repairs: Sequence[Repair]) -> list[str]:
     return [
-        "| service | cause | times | not mended | mean time to repair | mean time between |",
+        "| service | cause | times | not repaired | mean time to repair | mean time between |",
         "|---|---|--:|--:|--:|--:|",
         *(
             f"| {_safe(one.service)} | {one.cause.replace('_', ' ')} | {one.failures} | {one.unresolved or ''} "

@@ -288,7 +288,7 @@ class _StartExecution:
         }
         unproven = sum(one.ok and one.state == ServiceHealth.UNPROVEN for one in results)
         log.info(
-            "%d of %d services proven%s in %.1f s, which went to %s",
+            "%d of %d services proven%s in %.1f s; critical path: %s",
             sum(one.ok for one in results) - unproven,
             len(self.application.services),
             f", {unproven} without a health check or probe" if unproven else "",

@@ -255,7 +255,7 @@ class StartRollback:
         else:
             planned = recorder.facts.get("changes", [])
             recorder.facts["changes"] = await _changes(recorder, environment, application, release) or planned
-            log.warning("going back to release %s, the last one that was proven", release.release_id)
+            log.warning("rolling back to release %s, the last one that was proven", release.release_id)
             await self.before_release(recorder, environment)
             values = await _changed_values(recorder, environment, release)
             if values and await _has_all_replaced(environment, found):

@@ -253,7 +253,7 @@ class RecoveryProcess:
         try:
             self._execution = await execute(case, attempt)
         except ActionRefusedError as refused:
-            lacking = f"{attempt.strategy} {NOT_ALLOWED}: {refused.what}"
+            lacking = f"Automatic repair ({attempt.strategy}) {NOT_ALLOWED}: {refused.what}"
             if self._escalates or self._refused is not None:
                 return await self._ask(Question(lacking, first_steps=(refused.advice,) if refused.advice else ()))
             await keep_reason(self.error.error_id, lacking)
@@ -400,7 +400,7 @@ def _attempts_at(error: RecordedError, past: Sequence[RecoveryExecution]) -> lis
 
 
 def _log_plan(error: RecordedError, plan: RecoveryPlan) -> None:
-    log.info("plan for %s: %s (%s)", error.error_id, plan.action, _without(plan.reason, error.verdict.reason))
+    log.info("%s: %s (%s)", error.error_id, plan.action.in_words, _without(plan.reason, error.verdict.reason))
 
 
 def _without(text: str, cause: str) -> str:

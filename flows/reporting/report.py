@@ -39,7 +39,7 @@ async def report(
     seen = await read_days(environment, days, now)
     text = report_text(seen.analysis, seen.scores, seen.alerts, seen.predictions)
     await keep_report(environment, now, seen.analysis.since, text)
-    log.info("report on %s is kept; recommendations: %d", environment, len(seen.analysis.recommendations))
+    log.info("report on %s is stored, with %d recommendations", environment, len(seen.analysis.recommendations))
     if send != "no":
         await _send(environment, seen, days, now, send)
     return text

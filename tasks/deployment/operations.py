@@ -191,7 +191,8 @@ async def _take(environment: str, owner: str, reason: str, runner: Runner, wait:
         if now >= deadline:
             raise EnvironmentBusyError(
                 f"Environment {environment} is held by {refused_by};",
-                advice="wait for it to end (--wait), or stop its run; a dead holder loses the lease by itself.",
+                advice="wait for it to end (--wait), or stop its run; if its process has died, the environment is free "
+                "within a minute.",
             )
         if waits_for != refused_by:
             waits_for = refused_by

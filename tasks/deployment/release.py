@@ -305,7 +305,7 @@ async def choose_release(environment: Environment, release_id: str | None, *, wi
             found = to_go_back_to(releases, seen, kept_digests(environment))
             if found is None:
                 raise BadInputError(
-                    f"No proven release of {environment.name} differs from what is there now;",
+                    f"No earlier proven release of {environment.name} differs from what runs now;",
                     advice=f"`roas releases {environment.name}` lists them.",
                 )
             return found

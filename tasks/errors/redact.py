@@ -46,7 +46,7 @@ def _redactor_of(environment: Environment) -> Redactor:
         # The engine learns from the containers which secrets they were given.
         engine_of(environment).containers.inspect_project(environment.project)
     except EngineError as error:
-        log.info("redacting without the secrets of containers: %s", error)
+        log.info("secrets that only containers know are not redacted here: %s", error)
     except BadInputError:
         return Redactor(())
     return redactor_of(environment)

@@ -161,7 +161,7 @@ def optimise(
             )
         if not dry_run:
             database.analyse()
-        notes.append(f"{name} is whole")
+        notes.append(f"{name} is intact")
     return LifecycleStep(name="optimise", dry_run=dry_run, notes=tuple(notes))
 
 

@@ -116,8 +116,8 @@ def test_a_page_overwritten_in_the_middle_is_found_and_the_others_are_reported_o
         file.write(os.urandom(4096))
     done = roas(data, "db", "check")
     assert done.returncode == 1
-    assert "monitoring not whole" in done.stdout
-    assert "errors whole" in done.stdout
+    assert "monitoring faulty" in done.stdout
+    assert "errors intact" in done.stdout
     # The next writer creates a new one.
     assert roas(data, "pause", "bot", "--reason", "x").returncode == 0
     assert len(json.loads(roas(data, "tickets", "--json").stdout)) == 1

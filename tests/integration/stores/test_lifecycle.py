@@ -327,7 +327,7 @@ def test_a_file_of_another_program_is_rewritten_once(settings: Settings) -> None
 
 
 def test_optimise_says_that_the_stores_are_whole(stores: Stores) -> None:
-    assert optimise(stores, NOW).notes == ("deployment_logs is whole", "monitoring is whole", "errors is whole")
+    assert optimise(stores, NOW).notes == ("deployment_logs is intact", "monitoring is intact", "errors is intact")
 
 
 @pytest.mark.files

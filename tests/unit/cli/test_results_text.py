@@ -75,7 +75,7 @@ def test_a_failure_that_touched_data_says_so_before_its_rollback(capsys: pytest.
 
 
 def test_a_collection_prints_the_steps_of_a_ticket_once(capsys: pytest.CaptureFixture[str]) -> None:
-    steps = ("See what it said: roas logs shop web", "Start it again: roas start shop")
+    steps = ("Read its log: roas logs shop web", "Start it again: roas start shop")
     asked = RecoveryOutcome(
         error_id="err-1", success=False, method=RecoveryMethod.MANUAL_REQUIRED, steps=steps, reason="web is broken"
     )

@@ -23,7 +23,7 @@ APPLICATION = Application(project="shop", services={"db": ServiceDeclaration(nam
     ("exit_code", "oom_killed", "seconds", "words"),
     [
         (0, False, 1, "ended with exit code 0"),
-        (143, False, 1, "exit code 143, it ended on a request to terminate"),
+        (143, False, 1, "exit code 143, terminated by SIGTERM, as a stop asks for"),
         (137, False, 10.2, "grace period of 10 s and was killed (exit code 137)"),
         (137, False, 1, "it ended with exit code 137"),
         (137, True, 10.2, "killed for using too much memory"),

@@ -80,9 +80,7 @@ def test_what_was_refused_before_anything_was_touched_is_begun_again_once_it_is_
         "advice": "Correct that file.",
         "error": "ValidationFailedError",
     }
-    ticket = replace(
-        TICKET, steps=("See what it said: roas logs prod front", "Check that it is healthy: roas health prod")
-    )
+    ticket = replace(TICKET, steps=("Read its log: roas logs prod front", "Check that it is healthy: roas health prod"))
 
     found = explain(replace(FAILED, details=details), tickets=[ticket])
 

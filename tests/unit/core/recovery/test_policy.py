@@ -528,14 +528,14 @@ def test_commands_name_project_and_service() -> None:
     verdict = replace(VERDICT, strategy=Strategy.INVESTIGATE)
     steps = manual_steps(verdict, service="bot", project="shop", environment="dev")
 
-    assert "See what it said: roas logs dev bot" in steps
+    assert "Read its log: roas logs dev bot" in steps
 
 
 def test_commands_without_a_service_are_for_the_whole_project() -> None:
     verdict = replace(VERDICT, strategy=Strategy.FIX_CONFIG)
     steps = manual_steps(verdict, service=None, project="shop", environment="dev")
 
-    assert "See what it said: roas logs dev" in steps
+    assert "Read its log: roas logs dev" in steps
 
 
 @pytest.mark.parametrize(("disk_percent", "prunes"), [(None, False), (23.0, False), (97.0, True)])

@@ -67,7 +67,7 @@ def test_what_to_mend_comes_first_and_figures_beside_it() -> None:
     assert message.items[0].startswith("Mend port conflict")
     facts = {fact.name: fact.value for fact in message.facts}
     assert facts["Starts"].startswith("4 of 8 succeeded;")
-    assert facts["Failures"] == "4, of which 0 are not mended."
+    assert facts["Failures"] == "4, of which 0 are not repaired."
     assert facts["Alerts"].startswith("1 cause")
 
 
