@@ -21,7 +21,7 @@ from prefect.events import emit_event
 from prefect.exceptions import Pause, PrefectHTTPStatusError
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from pydantic import Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from adapters.compose.sources import files_read
 from core.notifications.words import ticket_title
@@ -144,11 +144,29 @@ async def ask_in_own_run(ticket: Ticket, text: str) -> None:
         await let_ticket_wait(ticket.ticket_id, run)
 
 
+_SHORTER = {"rollback": Choice.ROLL_BACK, "resolved": Choice.RESOLVED}
+_DECISION = {
+    "type": "string",
+    "pattern": "^[ ]*("
+    + "|".join("".join(f"[{a.upper()}{a}]" if a.isalpha() else "[ -]" for a in one) for one in (*Choice, *_SHORTER))
+    + ")[ .]*$",
+}
+"""The decisions as they may be typed: JSON Schema has no pattern that ignores case."""
+
+
+def _as_choice(typed: object) -> object:
+    """The decision that was typed: case, hyphens, and what stands around it do not count."""
+    if not isinstance(typed, str):
+        return typed
+    word = typed.strip(" .").replace("-", " ").lower()
+    return _SHORTER.get(word, word)
+
+
 class Answer(RunInput):
     """What a person decides about a ticket. Every field is asked for: no decision is made by default."""
 
-    # Typed, not chosen: in the older UI of Prefect 3.9 no list opens by a click.
-    choice: Annotated[Choice, WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(Choice)})$"})] = Field(
+    # Typed, not chosen: in the older UI of Prefect 3.9 a list opens in a short form only, and that of a ticket is long.
+    choice: Annotated[Choice, BeforeValidator(_as_choice), WithJsonSchema(_DECISION)] = Field(
         title="Decision",
         description=(
             "One of these words: **retry** (do again what failed, or start and prove what you have mended), "
