@@ -234,6 +234,7 @@ def test_a_command_that_is_refused_says_so_in_one_line(elsewhere: Place) -> None
 
 
 @pytest.mark.campaign
+@pytest.mark.campaign(seconds=70)
 def test_an_environment_is_taken_from_a_silent_host_only(elsewhere: Place) -> None:
     refused = roas(elsewhere, "fleet", "take", "test", "--yes")
     assert refused.returncode == 2
