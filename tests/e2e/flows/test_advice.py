@@ -79,6 +79,10 @@ def assert_works(shell: Shell, command: str) -> str:
     return said
 
 
+def shows_log(command: str) -> bool:
+    return command.startswith("roas logs ") or command.endswith(" --evidence")
+
+
 @pytest.mark.parametrize("cause", list(SAYS))
 @pytest.mark.campaign
 def test_advice_works_after_a_failed_start_of_bare_compose_files(place: Place, shell: Shell, cause: str) -> None:
@@ -91,11 +95,11 @@ def test_advice_works_after_a_failed_start_of_bare_compose_files(place: Place, s
 
     printed = advice(shell, place.project, said)
 
-    assert any(command.startswith("roas logs ") for command in printed)
+    assert any(map(shows_log, printed)), printed
     assert f"roas start {place.project}" in printed
     for command in printed:
         answer = assert_works(shell, command)
-        if command.startswith("roas logs "):
+        if shows_log(command):
             assert SAYS[cause] in answer
     assert not any("restore the last backup" in command or "docker compose" in command for command in printed)
 
