@@ -6,12 +6,15 @@ nothing of a user: it is taken before the server answers anyone, and the key of 
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import closing, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,10 +27,20 @@ _DATABASE, _MEMO = "prefect.db", "memo_store.toml"
 """The second says which blocks are registered in the first, so it never comes without it."""
 
 
+_PREFIX = ".made-"
+_UNFINISHED = re.compile(rf"{re.escape(_PREFIX)}[a-z0-9_]{{8}}")
+"""The folder in which a process makes what is to be kept; it ends with the process, unless that is killed."""
+_LEFT_AFTER_SECONDS = 3600
+"""To make one takes seconds. An earlier version of this program does so without the lock."""
+
+
 def new_database(home: Path) -> Callable[[], None]:
     """Give a server's folder that has no database a copy of one; what is to be done once the server has started."""
     kept = _kept()
-    if (home / _DATABASE).exists() or any(map(os.environ.get, DATABASE_ELSEWHERE)) or _copied(kept, home):
+    if (home / _DATABASE).exists() or any(map(os.environ.get, DATABASE_ELSEWHERE)):
+        return lambda: None
+    _remove_unfinished(kept.parent)
+    if _copied(kept, home):
         return lambda: None
     return lambda: _keep(home, kept)
 
@@ -58,13 +71,39 @@ def _keep(home: Path, kept: Path) -> None:
         make_private_folder(kept.parent)
         if kept.exists() or not _is_ours(kept.parent):
             return
-        with tempfile.TemporaryDirectory(prefix=".made-", dir=kept.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=kept.parent) as folder, _locked(Path(folder)):
             made = Path(folder) / "made"
             made.mkdir(mode=0o700)
             with closing(sqlite3.connect(f"{(home / _DATABASE).absolute().as_uri()}?mode=ro", uri=True)) as database:
                 database.execute("VACUUM INTO ?", [str(made / _DATABASE)])
             shutil.copyfile(home / _MEMO, made / _MEMO)
             made.rename(kept)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed have left half made."""
+    with suppress(OSError):
+        for one in folder.iterdir():
+            seen = one.lstat()
+            is_old = time.time() - seen.st_mtime > _LEFT_AFTER_SECONDS
+            if _UNFINISHED.fullmatch(one.name) and one.is_dir() and seen.st_uid == os.geteuid() and is_old:
+                with suppress(OSError), _locked(one):
+                    shutil.rmtree(one, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, which ends with this process.
+
+    Raises:
+        OSError: Another process holds it, or it is no folder.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -87,3 +92,64 @@ def test_a_server_with_its_database_elsewhere_gets_none(
     home = served(tmp_path / "second")
     new_database(home)()
     assert [*home.iterdir()] == []
+
+
+def unfinished(folder: Path, name: str, *, hours: float = 2) -> Path:
+    made = folder / name
+    (made / "made").mkdir(parents=True)
+    (made / "made" / "prefect.db").write_bytes(b"half")
+    then = time.time() - hours * 3600
+    os.utime(made, (then, then))
+    return made
+
+
+def test_what_a_killed_server_left_half_made_is_removed_and_nothing_else(kept: Path, tmp_path: Path) -> None:
+    folder = kept.parent
+    left = unfinished(folder, ".made-ab12_xyz")
+    others = [unfinished(folder, name) for name in (".made-by-ann", ".made-toolong12", "made-ab12_xyz")]
+    young = unfinished(folder, ".made-ab12_new", hours=0)
+    held = unfinished(folder, ".made-ab12_was")
+    elsewhere = unfinished(tmp_path, ".made-elsewher")
+    (folder / ".made-linked_1").symlink_to(elsewhere)
+    (folder / ".made-afile_12").write_text("of a person")
+    handle = os.open(held, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+
+    new_database(served(tmp_path / "second"))
+    assert not left.exists()
+    assert all((one / "made" / "prefect.db").exists() for one in (*others, young, held, elsewhere))
+    assert (folder / ".made-linked_1").is_symlink()
+    assert (folder / ".made-afile_12").read_text() == "of a person"
+
+    os.close(handle)
+    new_database(served(tmp_path / "third"))
+    assert not held.exists()
+    assert kept.exists()
+
+
+def test_a_process_that_is_killed_while_it_keeps_one_leaves_it_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    home = served(tmp_path / "first")
+    killed = (
+        "import os, shutil, signal, sys, pathlib\n"
+        "from adapters.server.made_database import new_database\n"
+        "started = new_database(pathlib.Path(sys.argv[1]))\n"
+        "from tests.integration.adapters.test_made_database import make\n"
+        "make(pathlib.Path(sys.argv[1]))\n"
+        "shutil.copyfile = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "started()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killed, str(home)], check=False)
+    (left,) = (tmp_path / "cache" / "roas").iterdir()
+    assert done.returncode == -9
+    then = time.time() - 7200
+    os.utime(left, (then, then))
+
+    another = served(tmp_path / "second")
+    started = new_database(another)
+    assert not left.exists()
+    make(another)
+    started()
+    assert [one.name.partition("-")[0] for one in (tmp_path / "cache" / "roas").iterdir()] == ["prefect"]
