@@ -50,6 +50,10 @@ class StepSpec(StrEnum):
     VERIFY = "verify"
 
 
+UNDO = "undo: "
+"""Begins the name of a step that rolls another one back."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
     """One step with what it is done to: a service's name, or the targets."""

@@ -82,6 +82,7 @@ class RecoveryFacts:
     outside_logins: bool = False
     stopped_by_person: bool = False
     perhaps_stopped: str = ""
+    container_paused: bool = False
     failing_services: int = 1
     paused: bool = False
     maintenance: bool = False
@@ -186,11 +187,14 @@ def plan_recovery(
 def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts, undoing: bool = False) -> str | None:
     """Return the wish of a person against acting on a service now, as a sentence; None without one.
 
-    It is asked for before each step of an attempt: the wish may be younger than the plan. A pause does not hold back
-    the undoing of what the attempt itself has changed, which would leave half of it; a stop of the service does.
+    It is asked for before each step of an attempt: the wish may be younger than the plan. Only a paused container holds
+    back the undoing of what the attempt itself has changed: it would have to be stopped. Anything else would leave half
+    of the attempt, whose undoing starts nothing of the service.
     """
+    if facts.container_paused:
+        return f"{service} was paused by a person, so it stays paused."
     if undoing:
-        return _kept_down(service, facts)
+        return None
     if wish := _kept_down(service, facts) or _switched_off(service, facts):
         return wish
     if not policy.automatic or policy.dry_run:

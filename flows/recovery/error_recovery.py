@@ -34,6 +34,7 @@ from tasks.monitoring.events import is_watched
 from tasks.recovery.approve import ASKING_FLOW
 from tasks.recovery.notify import notify_where_asked
 from tasks.recovery.records import (
+    cut_off_recoveries,
     keep_reason,
     read_error,
     read_patterns,
@@ -102,6 +103,11 @@ async def error_recovery(
             return not_needed(reason)
         # A run that was suspended begins again from the top, also where the service is healthy by then.
         is_new = source == "person" and decided is None and flow_run.get_run_count() <= 1
+        if is_new and act:
+            cut_off = [one for one in await cut_off_recoveries(environment) if service and one.service == service]
+            if cut_off:
+                # How that attempt ends says more than a second one beside it.
+                return await continue_recovery(cut_off[0], context)
         if is_new and (reason := await _only_said(incident, context)) is not None:
             return not_needed(reason)
         by_person = (decided, requester(decided_by)[0]) if decided else None

@@ -33,7 +33,7 @@ from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.incidents import IncidentContext
 from models.metrics import DependencyType
 from models.operations import RECOVERY_OF, Runner
-from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
+from models.recovery import UNDO, PlannedStep, RecoveryExecution, Step, StepSpec
 from models.results import OperationResult
 from tasks.deployment.configuration import refuse_to_restart
 from tasks.deployment.operations import hold_environment
@@ -287,7 +287,7 @@ class _AttemptJournal:
         self.execution = replace(self.execution, undone=True)
         done = {(one.name, one.target) for one in self.execution.steps if one.ok}
         for step in self.execution.undo:
-            name = f"undo: {step.doing}"
+            name = f"{UNDO}{step.doing}"
             if (name, step.target) in done:
                 continue
             try:
@@ -295,6 +295,12 @@ class _AttemptJournal:
                 await self.record(name, step.target, self._do(step))
             except (RoasError, TimeoutError) as error:
                 log.error("%s of %s could not be undone: %s", step.doing, step.target, error)
+                known = {(one.name, one.target) for one in self.execution.steps if one.ok is False}
+                if (name, step.target) not in known:
+                    now, detail = datetime.now(UTC), await _redacted(self._case, error)
+                    self.note(
+                        Step(name=name, target=step.target, ok=False, detail=detail, started_at=now, ended_at=now)
+                    )
 
     async def _refuse_against_a_wish(self, step: PlannedStep, *, undoing: bool = False) -> None:
         """Ask again before a step whether a person wants it: since the plan was made, minutes may have passed."""

@@ -43,7 +43,7 @@ from models.failures import StoreError
 from models.metrics import HOST
 from models.operations import FOUND, Operation, OperationStatus, OperationType
 from models.records import RecoveryRecords
-from models.recovery import Choice, RecoveryExecution, StepSpec, Ticket, TicketEntry
+from models.recovery import UNDO, Choice, RecoveryExecution, StepSpec, Ticket, TicketEntry
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of
@@ -130,7 +130,7 @@ async def why_stopped(
     `watched` are the ends that the caller saw, by container.
     """
 
-    name, since = environment.name, datetime.now(UTC) - _RESUMABLE_WITHIN
+    name, since = environment.name, datetime.now(UTC) - BUDGET_WINDOW
 
     def read(stores: Stores) -> RecoveryRecords:
         return read_stops(stores, name, since)
@@ -211,9 +211,9 @@ async def snapshot_before_planning(
         paused_services = {seen.service for seen in container_states if seen.state == "paused"}
         before, deployed_ago = release_before(known.releases, container_states, error.first_seen)
         changed = data_changed_since(before, known.data_steps, canaries) if before is not None else ()
-        back = facts
+        back = replace(facts, container_paused=service in paused_services)
         if before is not None and changed:
-            back = replace(facts, why_not_back=why_not_alone(changed), ways_back=ways_back(before, changed))
+            back = replace(back, why_not_back=why_not_alone(changed), ways_back=ways_back(before, changed))
         return (
             _was_stopped(environment, service, container_states, known),
             {
@@ -413,6 +413,9 @@ async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
     await to_stores(LinkEvidence(bundle_ids=tuple(bundle_ids), error_id=error_id))
 
 
+_OwnStop = tuple[str, datetime, datetime | None]
+"""A service, and between which moments we stopped it; without the second until now."""
+
 _Stopped = NoteStop | str
 """That a person stopped a service, or why one may have; a NoteStop records what the engine's events show of it."""
 
@@ -425,15 +428,16 @@ async def _noted(stopped: _Stopped) -> str:
     return stopped
 
 
-def _replaced_since(past: Sequence[RecoveryExecution], environment: str) -> dict[str, datetime]:
-    """Return since when a step of ours that stops a service's containers to replace them runs, or was cut off."""
-    return {
-        one.service: step.started_at
+def _own_stops(past: Sequence[RecoveryExecution], environment: str) -> list[_OwnStop]:
+    """Return when steps of ours stopped containers: to replace them, or since what they took had to be given back."""
+    return [
+        (one.service, step.started_at, step.ended_at)
         for one in past
-        if one.environment == environment and one.ended_at is None and one.service
+        if one.environment == environment and one.service
         for step in one.steps
-        if step.ok is None and step.name == StepSpec.RECREATE
-    }
+        if (step.name == StepSpec.RECREATE and step.ok is None and one.ended_at is None)
+        or step.name == f"{UNDO}{StepSpec.START_HOLDER}"
+    ]
 
 
 def _was_stopped(
@@ -444,7 +448,7 @@ def _was_stopped(
     watched: Mapping[str, datetime] = MappingProxyType({}),
 ) -> _Stopped:
     last, events = known.last_changes.get(service), engine_of(environment).events
-    replaced = _replaced_since(known.executions, environment.name)
+    own_stops = _own_stops(known.executions, environment.name)
     ours = any(
         one.environment == environment.name and one.service == service and one.ended_at is None
         for one in known.executions
@@ -465,7 +469,10 @@ def _was_stopped(
         requested = last is not None and last.details.get("on_request")
         if last is not None and requested and (seen.started_at is None or seen.started_at <= last.changed_at):
             return STOPPED
-        if service in replaced and seen.finished_at >= replaced[service]:
+        if any(
+            mine == service and began <= seen.finished_at <= (ended or seen.finished_at) + _A_MOMENT
+            for mine, began, ended in own_stops
+        ):
             continue
         around = timedelta(seconds=30)
         with events.stream(

@@ -1,6 +1,7 @@
 """Run a flow in a process that is killed with SIGKILL right before, or right after, it records a step.
 
-Such a process is a fork of one that has imported the flows and holds nothing open: importing them takes seconds.
+A step is that of an operation or of a recovery, or the state of a snapshot. Such a process is a fork of one that has
+imported the flows and holds nothing open: importing them takes seconds.
 """
 
 from __future__ import annotations
@@ -99,7 +100,11 @@ def _kill_at(how: str, step: str, service: str = "") -> None:
 
     def is_it(statement: str, parameters: Any) -> bool:
         values = list(parameters.values() if isinstance(parameters, dict) else parameters)
-        return "INSERT INTO" in statement and "operation_steps" in statement and {step, service} <= set(values)
+        if "operation_steps" in statement:
+            return "INSERT INTO" in statement and {step, service} <= set(values)
+        if "auto_recovery_executions" in statement:
+            return any(isinstance(one, str) and f'"name":"{step}"' in one for one in values)
+        return not statement.startswith("SELECT") and " snapshots " in statement and step in values
 
     def before(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         nonlocal reached

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import Flow, get_client
+from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
 from prefect.states import AwaitingRetry
@@ -21,10 +22,15 @@ BY_ITSELF = (BY_AGENT, BY_RETRY)
 _AGENT_SECONDS = 120
 
 
-async def take_up(way: str, flow: Flow[..., Any], killed: Operation, pool: str, **parameters: object) -> object:
-    """Take an operation up again; its result. One that an agent takes up must be a run of the pool."""
+Killed = Operation | UUID
+"""An operation, or the flow run of what is none, such as a snapshot."""
+
+
+async def take_up(way: str, flow: Flow[..., Any], killed: Killed, pool: str, **parameters: object) -> object:
+    """Take it up again, or do it again by hand; its result. What an agent takes up must be a run of the pool."""
     if way == BY_HAND:
-        return await flow("test", **parameters, deployment_id=killed.deployment_id)
+        known = {"deployment_id": killed.deployment_id} if isinstance(killed, Operation) else {}
+        return await flow("test", **parameters, **known)
     if way == BY_AGENT:
         async with agent_after_a_killed_one(pool):
             await _until_retried(killed)
@@ -34,7 +40,7 @@ async def take_up(way: str, flow: Flow[..., Any], killed: Operation, pool: str, 
     return await run_flow(flow, flow_run=await run_of(killed))
 
 
-async def is_left_by_the_agent(killed: Operation, pool: str) -> bool:
+async def is_left_by_the_agent(killed: Killed, pool: str) -> bool:
     """Whether the next agent does not take an operation up again."""
     async with agent_after_a_killed_one(pool) as looked:
         await looked.wait()
@@ -54,16 +60,24 @@ async def agent_after_a_killed_one(pool: str) -> AsyncIterator[asyncio.Event]:
         await asyncio.wait([looking])
 
 
-async def run_of(operation: Operation) -> FlowRun:
+async def run_of(killed: Killed) -> FlowRun:
     async with get_client() as client:
-        return await client.read_flow_run(_run_id(operation))
+        return await client.read_flow_run(_run_id(killed))
 
 
-def _run_id(operation: Operation) -> UUID:
-    return UUID(str(operation.details["flow_run_id"]))
+async def run_in(pool: str) -> UUID:
+    """The only flow run of a work pool."""
+    async with get_client() as client:
+        in_pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
+        (run,) = await client.read_flow_runs(work_pool_filter=in_pool)
+    return run.id
 
 
-async def _until_retried(killed: Operation) -> None:
+def _run_id(killed: Killed) -> UUID:
+    return killed if isinstance(killed, UUID) else UUID(str(killed.details["flow_run_id"]))
+
+
+async def _until_retried(killed: Killed) -> None:
     async with asyncio.timeout(_AGENT_SECONDS):
         while True:
             state = (await run_of(killed)).state

@@ -141,19 +141,20 @@ def test_nothing_is_done_while_recovery_is_paused() -> None:
     assert plan(facts=replace(FACTS, paused=True)).action is PlanAction.LEAVE_ALONE
 
 
-@pytest.mark.parametrize("wish", [{"paused": True}, {"maintenance": True}])
-def test_a_pause_holds_back_the_next_step_and_not_the_undoing_of_those_before(wish: dict[str, bool]) -> None:
+@pytest.mark.parametrize("wish", [{"paused": True}, {"maintenance": True}, {"stopped_by_person": True}])
+def test_a_wish_holds_back_the_next_step_and_not_the_undoing_of_those_before(wish: dict[str, bool]) -> None:
     facts = replace(FACTS, **wish)
 
     assert objection("web", policy=POLICY, facts=facts)
     assert objection("web", policy=POLICY, facts=facts, undoing=True) is None
 
 
-def test_what_a_person_stopped_is_not_started_by_an_undoing_either() -> None:
-    facts = replace(FACTS, stopped_by_person=True)
+@pytest.mark.parametrize("undoing", [False, True])
+def test_what_a_person_paused_is_not_touched_by_an_undoing_either(undoing: bool) -> None:
+    facts = replace(FACTS, container_paused=True)
 
-    assert objection("web", policy=POLICY, facts=facts, undoing=True) == (
-        "web was stopped by a person, so it stays stopped."
+    assert objection("web", policy=POLICY, facts=facts, undoing=undoing) == (
+        "web was paused by a person, so it stays paused."
     )
 
 
