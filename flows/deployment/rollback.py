@@ -75,6 +75,7 @@ from tasks.deployment.services import (
     snapshot_containers,
     stop_containers,
 )
+from tasks.storage.snapshots import end_own_pauses
 
 log = logging.getLogger("roas")
 
@@ -120,6 +121,7 @@ async def rollback(
     ) as recorder:
         declared = await recorder.load()
         await refuse_half_restored(recorder)
+        await end_own_pauses(declared)
         application = await read_application(declared)
         if data is not None:
             await data.data.take_up(recorder, application)

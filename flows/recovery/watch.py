@@ -52,6 +52,7 @@ from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.hosts import refuse_owner
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.traces import untraced
+from tasks.storage.snapshots import end_left_pauses
 
 log = logging.getLogger("roas")
 
@@ -431,7 +432,7 @@ class EnvironmentWatcher:
             self._sweep_after(max(SETTLE, next_attempt_at - now) if next_attempt_at else SETTLE)
 
     async def _settle(self, health: HealthReport, held: str | None, now: datetime) -> None:
-        """Resolve errors of services that are healthy again, and continue the recoveries of dead runners."""
+        """Resolve errors of services that are healthy again, and end what dead runners left: recoveries and pauses."""
         name, recovering = self._declared.name, self.reconciler.recovering()
         healthy = {one.service for one in health.services if one.health in WELL} - recovering
         back, soon = self.reconciler.back_after_crash(healthy, now)
@@ -445,6 +446,7 @@ class EnvironmentWatcher:
         await settle_dependants(name, sorted(healthy), now - SETTLE)
         if held is not None or not self._act:
             return
+        _run_beside(self._short_tasks, end_left_pauses(self._declared), f"services of {name} may still be paused")
         for cut_off in await cut_off_recoveries(name):
             if cut_off.service and not self.reconciler.tracker(cut_off.service).recovering:
                 self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))

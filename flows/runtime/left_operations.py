@@ -1,7 +1,7 @@
 """Operations that ended with an earlier agent, such as one that was replaced: their flow runs are retried, once.
 
 A retried run continues its operation after the last finished step, as `roas resume` does. A run that the earlier agent
-had taken and not begun yet is taken again.
+had taken and not begun yet is taken again. A snapshot is taken anew: what was saved of it does not count.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import httpx
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -25,7 +27,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import Completed, Scheduled
+from prefect.states import Completed, Crashed, Scheduled
 
 from adapters.host.processes import is_alive
 from adapters.server.membership import read_membership
@@ -34,7 +36,8 @@ from flows.runtime.isolation import Progress
 from models.failures import RoasError
 from models.operations import Operation, OperationStatus
 from models.settings import current_settings
-from tasks.deployment.operations import mark_interrupted
+from models.snapshots import SnapshotState
+from tasks.deployment.operations import held_by, mark_interrupted
 from tasks.runtime.hosts import this_host
 from tasks.runtime.stores import open_stores
 
@@ -70,6 +73,7 @@ async def resume_left(pool: str, progress: Progress) -> None:
             left = await asyncio.to_thread(_left, since)
             if left:
                 await _retry(left, pool)
+            await _retry_snapshots(pool, begun)
             looks_left -= 1
         except _AWAY as error:
             log.debug("operations of an earlier agent cannot be resumed yet: %s", error)
@@ -155,6 +159,36 @@ async def _retry(left: Sequence[Operation], pool: str) -> None:
             # One that is not there ran on another server, such as a command's own.
             with suppress(ObjectNotFound):
                 await _retry_run(client, operation, pool)
+
+
+async def _retry_snapshots(pool: str, begun: datetime) -> None:
+    """Take the snapshots anew, once, whose process ended with the earlier agent, unless something came after them."""
+    async with get_client() as client:
+        running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+        for run in await client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["snapshot"])),
+            flow_run_filter=FlowRunFilter(state=running),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+        ):
+            name, since = str(run.parameters.get("environment")), run.start_time
+            if since is None or since >= begun or await asyncio.to_thread(held_by, name) is not None:
+                continue
+            if run.run_count > 1 or not await asyncio.to_thread(_is_still_wanted, name, since):
+                said = "Its worker ended; the next snapshot saves all of it."
+                await client.set_flow_run_state(run.id, Crashed(message=said), force=True)
+                continue
+            said = "Its worker ended, and the next one takes the snapshot anew."
+            await client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=said), force=True)
+            log.info("the snapshot of %s was interrupted, and is taken anew", name)
+
+
+def _is_still_wanted(environment: str, since: datetime) -> bool:
+    """Whether a snapshot that began at a moment is not paused, and no operation or other snapshot came after it."""
+    stores, now = open_stores(), datetime.now(UTC)
+    paused = {one.environment for one in stores.pauses.active(now) if one.service is None}
+    whole = [one for one in stores.snapshots.of(environment) if one.state is SnapshotState.WHOLE]
+    asked = [one.started_at for one in stores.operations.latest_recorded(environment, 1)]
+    return not paused & {None, environment} and all(at < since for at in (*asked, *(one.begun_at for one in whole)))
 
 
 async def _retry_run(client: PrefectClient, operation: Operation, pool: str) -> None:

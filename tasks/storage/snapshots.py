@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from adapters.compose.variables import missing_secrets, process_environment, secret_values
 from adapters.docker.scratch import host_path, scratch_container
 from adapters.host.private_files import make_private_folder
+from adapters.host.processes import this_process
 from adapters.snapshots.containers import LABEL, REHEARSAL, Containers
 from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.parts import PartClient
@@ -45,6 +46,7 @@ from models.snapshots import (
     SnapshotState,
     SqliteData,
 )
+from tasks.deployment.operations import hold_environment
 from tasks.deployment.services import inspect_application, read_injected_files
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import EFFECT, retry_read, retry_write
@@ -446,6 +448,21 @@ async def end_own_pauses(environment: Environment) -> None:
         SnapshotError: The engine did not answer in time.
     """
     await in_thread(lambda limit: _end_own_pauses(environment, limit), _CLEAN_UP_SECONDS)
+
+
+async def end_left_pauses(environment: Environment) -> None:
+    """Let go on what a killed snapshot had paused, where it did and nobody holds the environment.
+
+    Raises:
+        EnvironmentBusyError: An operation holds it; most of them let it go on themselves.
+        SnapshotError: The engine did not answer in time.
+    """
+    if not await asyncio.to_thread(OwnPauses(_folder(), environment.name).left):
+        return
+    reason, runner = "what a killed snapshot paused goes on", this_process()
+    async with hold_environment(environment.name, owner=f"pauses-{runner.pid}", reason=reason, runner=runner):
+        await end_own_pauses(environment)
+        log.warning("%s: what a killed snapshot had paused goes on", environment.name)
 
 
 def _end_own_pauses(environment: Environment, limit: Limit) -> None:
