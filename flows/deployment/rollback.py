@@ -32,7 +32,7 @@ from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.hooks import check_after_rollback
-from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
+from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback_data import RollbackOfData
 from flows.deployment.source_pin import pinned_to
@@ -40,7 +40,7 @@ from flows.runtime import parameters
 from models.compose import Application, PlannedAction, PlannedService
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import BadInputError, OperationCancelledError, RoasError, StartFailedError
+from models.failures import BadInputError, OperationCancelledError, ReleaseError, RoasError, StartFailedError
 from models.health import HealthReport
 from models.operations import FOUND, OperationType
 from models.records import Release
@@ -55,6 +55,7 @@ from tasks.deployment.release import (
     choose_release,
     copies_to_mount,
     fetch_release_images,
+    held_back_since,
     inspect_release,
     may_have_changed_data,
     put_back,
@@ -166,6 +167,7 @@ async def _choose(
     Raises:
         NotFoundError: There is no such release.
         BadInputError: None differs from what runs, which one was chosen is not on record, or a person paused a service.
+        ReleaseError: Another operation failed with an image of it since it was chosen.
         ValidationFailedError: A proxy that runs refuses its configuration, and the release brings no other.
     """
     name, known, was = environment.name, recorder.reported(_WANTED), recorder.reported(FOUND)
@@ -195,6 +197,12 @@ async def _choose(
         ran = next((one for one in releases if one.release_id == ran_id), None)
         undo.arm(application, found_by(was), ran)
         wanted = await choose_release(environment, known)
+    forward = known is not None and ROLLING_BACK not in recorder.done
+    if forward and (why := await held_back_since(name, wanted, recorder.started_at)):
+        raise ReleaseError(
+            f"Release {wanted.release_id} is not brought back any further: {why}.",
+            advice=f"`roas rollback {name} RELEASE` brings back another release, or this one all the same.",
+        )
     changes = differences(releases[0], wanted) if releases else ()
     recorder.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
     log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")

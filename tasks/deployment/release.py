@@ -26,7 +26,7 @@ from core.deployment.release import (
     to_go_back_to,
     variables_in,
 )
-from core.deployment.update import bare_digest
+from core.deployment.update import bare_digest, refused_images
 from core.recovery.going_back import data_changed_since
 from core.storage.snapshots import data_not_put_back
 from models.compose import Application
@@ -245,6 +245,19 @@ async def failed_before(deployment_id: str, environment: str) -> bool:
     """Whether a failed release of this deployment is on record already."""
     failed = await asyncio.to_thread(open_stores().releases.failed, environment)
     return any(one.deployment_id == deployment_id for one in failed)
+
+
+@retry_read
+async def held_back_since(environment: str, release: Release, began: datetime) -> str:
+    """Why an image of a release is held back, where another operation failed with it since; empty where none did."""
+
+    def find() -> str:
+        failed = [one for one in open_stores().releases.failed(environment) if one.created_at >= began]
+        refused = refused_images(failed, environment)
+        known = (*map(bare_digest, release.digests.values()), *release.images.values())
+        return next((refused[one] for one in known if one in refused), "")
+
+    return await asyncio.to_thread(find)
 
 
 def lift_images(environment: str, digest: str, by: str, at: datetime) -> list[Release]:
