@@ -27,6 +27,10 @@ class EnvironmentFileError(BadInputError):
     """An environment's YAML is missing, does not parse or does not validate."""
 
 
+class PausedError(BadInputError):
+    """A person paused a container that an operation would need; the operation touched nothing."""
+
+
 class WrongHostError(BadInputError):
     """The environment belongs to another host; nothing was done."""
 

@@ -23,7 +23,7 @@ from models.compose import (
 )
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import BadInputError, ComposeError
+from models.failures import ComposeError, PausedError
 from models.metrics import Dependency
 from models.overlap import OverlapDecision
 
@@ -316,11 +316,11 @@ def refuse_paused(states: Sequence[ContainerState], services: Collection[str], o
     `operation` is as a sentence names it, such as "a start".
 
     Raises:
-        BadInputError: It names the containers.
+        PausedError: It names the containers.
     """
     paused = [one.name for one in states if one.state == "paused" and one.service in services and not one.one_off]
     if paused:
-        raise BadInputError(
+        raise PausedError(
             f"{', '.join(paused)} {'is' if len(paused) == 1 else 'are'} paused, so {operation} touches nothing;",
             advice=f"`docker unpause {' '.join(paused)}` resumes, then ask again.",
         )

@@ -13,7 +13,7 @@ from core.errors.evidence import LATE, failed_since, logs_of_failed, shows_failu
 from core.errors.match import PatternSet
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
-from models.failures import ValidationFailedError
+from models.failures import PausedError, ValidationFailedError
 from models.operations import Operation, OperationStatus, StateChange
 from models.records import Explanation, ShownLine
 from models.recovery import NOT_ALLOWED, RecoveryExecution, Ticket, TicketState
@@ -53,7 +53,7 @@ def explain(
     if operation.details.get("interrupted"):
         return _explanation(
             operation,
-            f"It was {operation.details['interrupted']}",
+            f"It was {operation.details['interrupted']}{_refused_since(operation)}",
             since=operation.ended_at,
             changed=release_changes,
             tried=tried,
@@ -93,6 +93,13 @@ def explain(
         commands=_commands(operation, tickets, bundles),
         evidence=tuple(one.bundle_id for one in bundles),
     )
+
+
+def _refused_since(operation: Operation) -> str:
+    """Return why an interrupted operation touched nothing when it was taken up again; empty where it was not."""
+    if operation.details.get("error") != PausedError.__name__:
+        return ""
+    return f". Taken up again it touched nothing: {operation.details['reason']}"
 
 
 def _not_fetched(operation: Operation) -> str | None:

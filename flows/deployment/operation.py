@@ -31,6 +31,7 @@ from models.failures import (
     HalfRestoredError,
     LeaseLostError,
     OperationCancelledError,
+    PausedError,
     RoasError,
     StartFailedError,
     StoreError,
@@ -107,6 +108,8 @@ class OperationRecorder:
     settled_services: frozenset[str] | None = None
     steps: tuple[OperationStep, ...] = ()
     done: frozenset[str | tuple[str, str]] = frozenset()
+    interrupted: str = ""
+    """How it was interrupted, where it was taken up again."""
 
     async def load(self) -> Environment:
         """Load the environment and what must not be shown of it, once for the whole operation.
@@ -368,6 +371,8 @@ async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, acto
             f"Deployment {recorder.deployment_id} cannot be resumed: it was not interrupted, or is resumed already;",
             advice=f"`roas history {recorder.deployment_id}` tells how it stands.",
         )
+    known = await operation_of(recorder.name, recorder.deployment_id, None)
+    recorder.interrupted = known.details["resumed"][-1]["interrupted"] if known is not None else ""
     recorder.steps = tuple(steps)
     recorder.done = frozenset((one.step, one.service) if one.service else one.step for one in steps)
     log.info("%s is resumed after %d finished steps", recorder.deployment_id, len(steps))
@@ -385,6 +390,8 @@ async def _settle(
         how = "cancelled" if isinstance(error, asyncio.CancelledError) else f"ended by {type(error).__name__}"
         what = f"{recorder.kind} of {recorder.name} was {how} before it had ended{_still_awaited(recorder)}."
         failure, within = OperationCancelledError(what), ROLL_BACK_WITHIN.total_seconds()
+    # It was taken up and has touched nothing, so it can be taken up once more.
+    stays = bool(recorder.interrupted) and isinstance(failure, PausedError)
     text = await recorder.without_secrets(failure)
     if isinstance(failure, StoreUnreachableError):
         text = f"the stores stayed away: {text}"
@@ -394,7 +401,7 @@ async def _settle(
             reported = OperationFailure(error=failure, text=text, cancelled=within is not None)
             recorder.recovery = await on_failure(recorder, reported)
         recorder.facts["reason"] = text
-        if rollback is not None and not isinstance(failure, _NOTHING_TO_ROLL_BACK):
+        if rollback is not None and not stays and not isinstance(failure, _NOTHING_TO_ROLL_BACK):
             recorder.awaited.clear()
             try:
                 with timed(Phase.ROLLBACK):
@@ -412,6 +419,8 @@ async def _settle(
     finally:
         advice = failure.advice if isinstance(failure, RoasError) else ""
         facts = {"reason": text, "advice": advice, "error": type(failure).__name__}
+        if stays:
+            facts["interrupted"] = recorder.interrupted
         try:
             await _finish(recorder, OperationStatus.FAILED, facts)
         except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed

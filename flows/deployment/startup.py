@@ -218,11 +218,12 @@ class Startup:
         )
         planned = replace(planned, plan=self._narrowed(application, planned.plan))
         plan = planned.plan
+        scope = self._scope if self._scope is not None else facts.application.services.keys()
+        # Also where it is taken up again: a person may have paused one since.
+        refuse_paused(facts.container_states, scope, self._noun)
         if planned.inputs:
             recorder.facts["inputs"] = planned.inputs
         if not recorder.steps:
-            scope = self._scope if self._scope is not None else facts.application.services.keys()
-            refuse_paused(facts.container_states, scope, self._noun)
             self._refuse_other_volumes(environment, plan)
         self._record_plan(plan, compared=bool(releases))
         # An operation that is taken up again has done part of its plan, so the plan of the rest differs.

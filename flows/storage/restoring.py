@@ -60,6 +60,7 @@ class DataRestore:
         """Find out how far an operation that is taken up again had come; nothing for one that only begins.
 
         Raises:
+            PausedError: A person paused a service since.
             SnapshotError: The data is no longer as it left it, or its safety snapshot is gone; nothing was touched.
         """
         self.application = application
@@ -68,6 +69,7 @@ class DataRestore:
         known = next((one.detail for one in reversed(recorder.steps) if one.step == SAFETY), None)
         if known is None:
             return
+        await _refuse_paused(await recorder.load(), application)
         marked = await being_restored(recorder.name)
         is_ours = marked is not None and marked.restoring == recorder.deployment_id
         if SETTLED in recorder.done:
@@ -103,7 +105,7 @@ class DataRestore:
         Until `settle` no other operation of the environment starts anything.
 
         Raises:
-            BadInputError: A person paused what writes to the data; nothing is restored.
+            PausedError: A person paused a service; nothing is restored.
             SnapshotError: It cannot be read or its rehearsal failed, or the data cannot be saved: nothing is restored.
                 Or a part cannot be put back.
         """
@@ -112,9 +114,7 @@ class DataRestore:
         application = self._known_application()
         if self.safety is None:
             check_rehearsal(snapshot)
-            await end_own_pauses(environment)
-            writers = _writers(environment, parts_declared(environment, snapshot), application)
-            refuse_paused(await inspect_application(environment), writers, "a restore of its data")
+            await _refuse_paused(environment, application)
             for part in snapshot.parts:
                 await check_part(environment, part, snapshot.snapshot_id)
         half = await being_restored(recorder.name)
@@ -191,6 +191,16 @@ async def start_again(
     """
     inner = replace(recorder, steps=(), done=frozenset())
     return await start_in_order(inner, environment, application)
+
+
+async def _refuse_paused(environment: Environment, application: Application) -> None:
+    """Refuse where a person paused a service: its data could not be reached, or what was restored not be proven.
+
+    Raises:
+        PausedError: It names the containers.
+    """
+    await end_own_pauses(environment)
+    refuse_paused(await inspect_application(environment), application.services, "a restore of its data")
 
 
 async def _save_for_safety(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from prefect import Flow
 
+from core.deployment.interruption import was_interrupted
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from flows.storage.restore import restore
 from flows.storage.snapshot import snapshot
-from models.failures import BadInputError, HalfRestoredError, RoasError, SnapshotError, StartFailedError
-from models.operations import OperationStatus
+from models.failures import HalfRestoredError, PausedError, RoasError, SnapshotError, StartFailedError
+from models.operations import Operation, OperationStatus
 from models.snapshots import DataSnapshot
 from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
     declare,
@@ -211,35 +216,103 @@ async def test_a_killed_restore_that_was_being_undone_is_undone_by_itself(shop: 
     assert serves(shop, WITH_CACHE)
 
 
+async def person_between(place: Place, person: str, flow: Flow[..., Any], **asked: object) -> Operation:  # noqa: F811
+    """What a person does holds; then what was killed ends, by hand or by the agent. Raises what that ends with."""
+    killed, running = last(place), place.containers(running=True)
+    await between(place, person, "db")
+    if person == PAUSED_CONTAINER:
+        with pytest.raises(PausedError, match=f"{place.container('db')} is paused"):
+            await take_up(BY_HAND, flow, killed, place.project, **asked)
+        assert place.containers(running=True) == running
+        assert was_interrupted(last(place))
+        subprocess.run(["docker", "unpause", place.container("db")], capture_output=True, check=True)
+    elif person != CLOSED_WINDOW:
+        assert await is_left_by_the_agent(killed, place.project)
+        assert place.containers(running=True) == ([] if person == STOPPED else running)
+    try:
+        way = BY_AGENT if person == CLOSED_WINDOW else BY_HAND
+        await take_up(way, flow, killed, place.project, **(asked if way == BY_HAND else {}))
+    finally:
+        with place.stores() as stores:
+            recorded = stores.operations.get(killed.deployment_id)
+        assert not was_interrupted(recorded)
+        assert "undo_failed" not in recorded.details
+    return recorded
+
+
 @pytest.mark.parametrize("person", BETWEEN)
-async def test_what_a_person_does_after_a_restore_was_killed_counts(shop: Place, person: str) -> None:  # noqa: F811
+@pytest.mark.parametrize("moment", [("after", "safety snapshot"), ("after", "restored", "db/shop")])
+async def test_what_a_person_does_after_a_restore_was_killed_counts(
+    shop: Place,  # noqa: F811
+    moment: tuple[str, ...],
+    person: str,
+) -> None:
     data, taken, was = await ready(shop)
-    asked = {"snapshot": taken.snapshot_id, "confirmed": True}
+    asked: dict[str, object] = {"snapshot": taken.snapshot_id, "confirmed": True}
     data.fill("after", USED)
-    killed_flow("restore", {"environment": "test"} | asked, "after", "safety snapshot", pool=shop.project)
-    killed = last(shop)
+    killed_flow("restore", {"environment": "test"} | asked, *moment, pool=shop.project)
 
-    await between(shop, person, "app")
-
-    if person == CLOSED_WINDOW:
-        await take_up(BY_AGENT, restore, killed, shop.project)
-    elif person == PAUSED_CONTAINER:
-        with pytest.raises(BadInputError, match="paused"):
-            await take_up(BY_HAND, restore, killed, shop.project, **asked)
-        return
+    if (person, moment[1]) == (STOPPED, "safety snapshot"):
+        # What is to be saved first has to run, and nothing was put back yet.
+        with pytest.raises(SnapshotError, match="does not run"):
+            await person_between(shop, person, restore, **asked)
+        assert serves(shop, ())
+        await startup("test")
+        await restore("test", snapshot=taken.snapshot_id, confirmed=True)
     else:
-        assert await is_left_by_the_agent(killed, shop.project)
-        assert serves(shop, () if person == STOPPED else USED)
-        if person == STOPPED:
-            # What is to be saved first has to run, and nothing was put back yet.
-            with pytest.raises(SnapshotError, match="does not run"):
-                await take_up(BY_HAND, restore, killed, shop.project, **asked)
-            assert serves(shop, ())
-            await startup("test")
-            await restore("test", **asked)
-        else:
-            await take_up(BY_HAND, restore, killed, shop.project, **asked)
+        recorded = await person_between(shop, person, restore, **asked)
+        assert recorded.status is OperationStatus.SUCCESS
     assert data.held(USED) == was
+    assert serves(shop)
+
+
+@pytest.mark.parametrize("person", BETWEEN)
+async def test_what_a_person_does_while_a_killed_restore_is_half_undone_counts(shop: Place, person: str) -> None:  # noqa: F811
+    data, taken, _ = await ready(shop, WITH_CACHE)
+    broken = with_unusable_cache(shop, taken)
+    with shop.stores() as stores:
+        stores.snapshots.forget(taken.snapshot_id)
+        stores.snapshots.begin(broken)
+    data.fill("after", WITH_CACHE)
+    now = data.held(WITH_CACHE)
+    asked: dict[str, object] = {"snapshot": taken.snapshot_id, "confirmed": True}
+    killed_flow("restore", {"environment": "test"} | asked, "after", "returned", "db/shop", pool=shop.project)
+
+    with pytest.raises(RoasError):
+        await person_between(shop, person, restore, **asked)
+
+    assert serves(shop, WITH_CACHE)
+    assert data.held(WITH_CACHE) == now
+
+
+@pytest.mark.parametrize("person", BETWEEN)
+@pytest.mark.parametrize("undoing", [False, True], ids=["forward", "undoing"])
+async def test_what_a_person_does_after_a_rollback_with_data_was_killed_counts(
+    shop: Place,  # noqa: F811
+    undoing: bool,
+    person: str,
+) -> None:
+    used = WITH_CACHE if undoing else USED
+    data = await shop_with(shop, *used)
+    data.fill("before", used)
+    was = data.held(used)
+    declare(shop, *used, change="2")
+    await update("test")
+    if undoing:
+        with shop.stores() as stores:
+            taken = stores.snapshots.of("test")[0]
+            stores.snapshots.forget(taken.snapshot_id)
+            stores.snapshots.begin(with_unusable_cache(shop, taken))
+    data.fill("after", used)
+    now = data.held(used)
+    moment = ("after", "undoing") if undoing else ("after", "restored", "db/shop")
+    killed_flow("rollback", {"environment": "test", "with_data": True}, *moment, pool=shop.project)
+
+    with pytest.raises(RoasError) if undoing else nullcontext():
+        await person_between(shop, person, rollback, with_data=True)
+
+    assert serves(shop, used)
+    assert data.held(used) == (now if undoing else was)
 
 
 @pytest.mark.parametrize("way", BY_ITSELF)

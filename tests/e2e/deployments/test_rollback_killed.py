@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 
+from core.deployment.interruption import was_interrupted
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
-from models.failures import BadInputError, StartFailedError
+from models.failures import PausedError, StartFailedError
 from models.operations import OperationStatus
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
 from tests.e2e.flows.test_releases import inspect, last, releases
@@ -159,23 +161,36 @@ async def test_a_rollback_that_was_undoing_itself_goes_on_with_that_by_itself(pl
 
 
 @pytest.mark.parametrize("person", BETWEEN)
-async def test_what_a_person_does_after_a_rollback_was_killed_counts(place: Place, person: str) -> None:  # noqa: F811
+@pytest.mark.parametrize("undoing", [False, True], ids=["forward", "undoing"])
+async def test_what_a_person_does_after_a_rollback_was_killed_counts(
+    place: Place,  # noqa: F811
+    undoing: bool,
+    person: str,
+) -> None:
     await three_releases(place)
-    killed_flow("rollback", {"environment": "test"}, "after", "found", pool=place.project)
+    if undoing:
+        (place.folder / "flags" / "two").unlink()
+    killed_flow("rollback", {"environment": "test"}, "after", "undoing" if undoing else "found", pool=place.project)
     killed = last(place)
+    container = inspect(place, "base", "{{.Id}} {{.State.StartedAt}}")
 
     await between(place, person, "base")
 
-    if person == CLOSED_WINDOW:
-        await take_up(BY_AGENT, rollback, killed, place.project)
-        assert runs(place, "two")
-    elif person == PAUSED_CONTAINER:
-        with pytest.raises(BadInputError, match="paused"):
+    if person == PAUSED_CONTAINER:
+        with pytest.raises(PausedError, match="is paused, so a rollback touches nothing"):
             await take_up(BY_HAND, rollback, killed, place.project)
         assert inspect(place, "base", "{{.State.Paused}}") == "true"
-        assert runs(place, "three")
-    else:
+        assert inspect(place, "base", "{{.Id}} {{.State.StartedAt}}") == container
+        assert was_interrupted(last(place))
+        subprocess.run(["docker", "unpause", place.container("base")], capture_output=True, check=True)
+    elif person != CLOSED_WINDOW:
         assert await is_left_by_the_agent(killed, place.project)
         assert place.containers(running=True) == ([] if person == STOPPED else ["base"])
-        await take_up(BY_HAND, rollback, killed, place.project)
-        assert runs(place, "two")
+    with pytest.raises(StartFailedError) if undoing else nullcontext():
+        await take_up(BY_AGENT if person == CLOSED_WINDOW else BY_HAND, rollback, killed, place.project)
+    assert runs(place, "three" if undoing else "two")
+    with place.stores() as stores:
+        recorded = stores.operations.get(killed.deployment_id)
+    assert recorded.status is (OperationStatus.FAILED if undoing else OperationStatus.SUCCESS)
+    assert not was_interrupted(recorded)
+    assert "undo_failed" not in recorded.details

@@ -8,20 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from adapters.stores import Stores
+from core.deployment.interruption import was_interrupted
 from flows.deployment.startup import startup
 from flows.deployment.update import update
-from models.failures import StartFailedError
+from models.failures import PausedError, StartFailedError
 from models.operations import Operation, OperationStatus
 from models.records import Release
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
+from tests.e2e.flows.test_watch import until
 from tests.support.killed_flow import killed_flow
 from tests.support.person_between import CLOSED_WINDOW, PAUSED, STOPPED, between
 from tests.support.prefect_server import server_variables
@@ -252,19 +254,75 @@ async def test_a_killed_update_that_was_being_undone_is_undone_by_itself(place: 
 
 @pytest.mark.campaign(seconds=30)
 @pytest.mark.parametrize("person", [STOPPED, PAUSED, CLOSED_WINDOW])
-async def test_what_a_person_does_after_an_update_was_killed_counts(place: Place, person: str) -> None:  # noqa: F811
-    declare(place, "1")
-    await startup("test")
-    declare(place, "2")
-    killed = killed_update(place, "after", "proven", "base")
+@pytest.mark.parametrize("undoing", [False, True], ids=["forward", "undoing"])
+async def test_what_a_person_does_after_an_update_was_killed_counts(
+    place: Place,  # noqa: F811
+    undoing: bool,
+    person: str,
+) -> None:
+    killed, ends = await update_killed_half_way(
+        place, *(("after", "undoing") if undoing else ("after", "proven", "base"))
+    )
 
     await between(place, person, "top")
 
-    if person == CLOSED_WINDOW:
-        await take_up(BY_AGENT, update, killed, place.project)
-        assert versions(place) == dict.fromkeys(PARTS, "2 healthy")
-    else:
+    way = BY_AGENT if person == CLOSED_WINDOW else BY_HAND
+    if way == BY_HAND:
         assert await is_left_by_the_agent(killed, place.project)
         assert person != STOPPED or place.containers(running=True) == []
+    with pytest.raises(StartFailedError) if undoing else nullcontext():
+        await take_up(way, update, killed, place.project)
+    assert versions(place) == dict.fromkeys(PARTS, f"{ends} healthy")
+    recorded = records(place, killed.deployment_id)[0]
+    assert recorded.status is (OperationStatus.FAILED if undoing else OperationStatus.SUCCESS)
+    assert "undo_failed" not in recorded.details
+
+
+async def update_killed_half_way(place: Place, *moment: str) -> tuple[Operation, str]:  # noqa: F811
+    """An update that was killed, of which one that undoes itself had failed; and the version that it must end on."""
+    declare(place, "1")
+    await startup("test")
+    undoing = "undoing" in moment
+    declare(place, "2", **({"top": "echo no licence found; exit 3"} if undoing else {}))
+    return killed_update(place, *moment), "1" if undoing else "2"
+
+
+@pytest.mark.campaign(seconds=30)
+@pytest.mark.parametrize("way", [BY_HAND, *BY_ITSELF])
+@pytest.mark.parametrize(
+    ("moment", "service"),
+    [(("after", "proven", "base"), "base"), (("after", "found"), "top"), (("after", "undoing"), "base")],
+    ids=["forward-done", "forward-to do", "undoing"],
+)
+async def test_a_killed_update_waits_for_a_container_that_a_person_paused(
+    place: Place,  # noqa: F811
+    moment: tuple[str, ...],
+    service: str,
+    way: str,
+) -> None:
+    undoing = "undoing" in moment
+    killed, ends = await update_killed_half_way(place, *moment)
+    name = place.container(service)
+    subprocess.run(["docker", "pause", name], check=True, capture_output=True)
+    before = inspect(place, service, "{{.Id}} {{.State.StartedAt}}")
+
+    with pytest.raises(PausedError, match=f"{name} is paused, so an update touches nothing"):
+        await take_up(way, update, killed, place.project)
+
+    assert inspect(place, service, "{{.State.Paused}}") == "true"
+    assert inspect(place, service, "{{.Id}} {{.State.StartedAt}}") == before
+    recorded = records(place, killed.deployment_id)[0]
+    assert recorded.status is OperationStatus.FAILED
+    assert was_interrupted(recorded)
+    assert name in recorded.details["reason"]
+
+    # It is taken up again once the person has let it go on.
+    subprocess.run(["docker", "unpause", name], check=True, capture_output=True)
+    # The engine's checks of it failed meanwhile.
+    await until(lambda: inspect(place, service, "{{.State.Health.Status}}") == "healthy")
+    with pytest.raises(StartFailedError) if undoing else nullcontext():
         await take_up(BY_HAND, update, killed, place.project)
-        assert versions(place) == dict.fromkeys(PARTS, "2 healthy")
+    assert versions(place) == dict.fromkeys(PARTS, f"{ends} healthy")
+    recorded = records(place, killed.deployment_id)[0]
+    assert recorded.status is (OperationStatus.FAILED if undoing else OperationStatus.SUCCESS)
+    assert not was_interrupted(recorded)

@@ -163,6 +163,22 @@ def test_an_interrupted_operation_says_how_far_it_came_and_how_to_go_on() -> Non
     assert found.commands[0] == "roas resume prod-1"
 
 
+def test_an_interrupted_operation_that_was_refused_since_says_why() -> None:
+    reason = "prod-web-1 is paused, so a start touches nothing"
+    details = {
+        "interrupted": "interrupted after redis was proven; it is gone",
+        "reason": reason,
+        "error": "PausedError",
+    }
+
+    found = explain(replace(FAILED, details=details), bundles=[BUNDLE])
+
+    assert found.headline == (
+        f"It was interrupted after redis was proven; it is gone. Taken up again it touched nothing: {reason}"
+    )
+    assert found.commands[0] == "roas resume prod-1"
+
+
 def test_what_was_tried_is_the_undoing_and_each_recovery() -> None:
     tried = RecoveryExecution(
         error_id="e1", strategy=Strategy.RESTART_SERVICE, started_at=NOON, final_status="web was not well"
