@@ -470,7 +470,10 @@ def _was_stopped(
         if last is not None and requested and (seen.started_at is None or seen.started_at <= last.changed_at):
             return STOPPED
         if any(
-            mine == service and began <= seen.finished_at <= (ended or seen.finished_at) + _A_MOMENT
+            mine == service
+            # One that was started since was stopped by somebody else.
+            and (seen.started_at is None or seen.started_at <= began)
+            and began <= seen.finished_at <= (ended or seen.finished_at) + _A_MOMENT
             for mine, began, ended in own_stops
         ):
             continue
