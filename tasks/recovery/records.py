@@ -436,7 +436,11 @@ def _own_stops(past: Sequence[RecoveryExecution], environment: str) -> list[_Own
         if one.environment == environment and one.service
         for step in one.steps
         if (step.name == StepSpec.RECREATE and step.ok is None and one.ended_at is None)
-        or step.name == f"{UNDO}{StepSpec.START_HOLDER}"
+        # Where its runner died in the middle, a person may have stopped it as well.
+        or (
+            step.name == f"{UNDO}{StepSpec.START_HOLDER}"
+            and (step.ended_at is not None or (one.runner is not None and is_alive(one.runner) is True))
+        )
     ]
 
 
