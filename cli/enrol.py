@@ -88,8 +88,13 @@ def invite(name: str, hours: int, json_wanted: bool) -> None:
 
     from adapters.server.host_keys import HostKeys
     from adapters.server.program import program_to_hand_out
+    from core.runtime.host_access import SHARED_CHANNELS
     from models.enrolment import HOST_NAME, Invitation
 
+    if name == SHARED_CHANNELS:
+        raise BadInputError(
+            f"A host cannot be called {name}: channels of that name are for all.", advice="choose another name."
+        )
     if not re.fullmatch(HOST_NAME, name):
         raise BadInputError(
             f"{name} is no name for a host;",

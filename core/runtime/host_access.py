@@ -18,7 +18,7 @@ from models.enrolment import USER_PREFIX, run_tag
 CHANNEL_SEPARATOR = "--"
 """Stands between the owner of a notification channel, a host or `fleet` for all of them, and the rest of its name.
 
-One hyphen may be inside of a host's name: host a would read the channels of host a-b.
+Hyphens may be inside of a host's name, so the last two end it: host a reads no channel of host a-b, or of a--b.
 """
 SHARED_CHANNELS = "fleet"
 
@@ -380,10 +380,10 @@ def _of_event(event: Any) -> Iterator[Claim]:
 
 def _channel(request: _Request) -> Iterator[Claim]:
     own = request.pool.removeprefix(USER_PREFIX)
-    owner, separator, _ = request.words[0].partition(CHANNEL_SEPARATOR)
+    owner, separator, _ = request.words[0].rpartition(CHANNEL_SEPARATOR)
     if not separator or owner not in (own, SHARED_CHANNELS):
         begins = " or ".join(f"{one}{CHANNEL_SEPARATOR}" for one in (own, SHARED_CHANNELS))
-        raise AccessRefusedError(f"a channel that a host may use has a name that begins with {begins}")
+        raise AccessRefusedError(f"a channel that a host may use has a name that begins with {begins}, then without --")
     yield from ()
 
 

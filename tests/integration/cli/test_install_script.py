@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from adapters.server.program import SCRIPT
 from flows.runtime.host_install import install_file
+from tests.support.commands import run_roas_text
 from tests.support.ports import free_port
 
 WHEEL = "roas_ops-1.2.3-py3-none-any.whl"
@@ -112,3 +113,10 @@ def test_without_a_token_the_program_is_renewed_and_nobody_enrols(server: str, t
     done = installing(tmp_path, server)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "installed roas 1.2.3; restart the agent: systemctl restart roas-worker" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "said"), [("fleet", "channels of that name are for all"), ("Fleet", "is no name")])
+def test_no_host_is_invited_by_a_name_that_is_not_its_own(tmp_path: Path, name: str, said: str) -> None:
+    done = run_roas_text("fleet", "invite", name, cwd=tmp_path, env=os.environ | {"PREFECT_HOME": str(tmp_path)})
+    assert done.returncode == 2
+    assert said in done.stderr

@@ -205,11 +205,20 @@ def test_a_key_by_which_a_run_is_made_once_is_its_host_s_own(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["alpha-alerts", "alpha-2--alerts", "alpha-2-alerts", "fleet-alerts", "fleet-x--alerts", "beta--alerts"]
+    "name",
+    [
+        *("alpha-alerts", "alpha-2--alerts", "alpha-2-alerts", "fleet-alerts", "fleet-x--alerts", "beta--alerts"),
+        *("alpha--2--alerts", "fleet--x--alerts"),
+    ],
 )
 def test_channels_of_another_host_are_not_read(name: str) -> None:
     with pytest.raises(AccessRefusedError, match="begins with alpha-- or fleet--"):
         asked("GET", f"/block_types/slug/slack-webhook/block_documents/name/{name}")
+
+
+def test_a_host_with_two_hyphens_in_its_name_reads_its_channels() -> None:
+    path = "/block_types/slug/slack-webhook/block_documents/name/alpha--2--alerts"
+    assert claims_of("GET", path, b"", "host-alpha--2") == frozenset()
 
 
 @pytest.mark.parametrize("name", ["alpha--alerts", "fleet--alerts"])
