@@ -478,13 +478,25 @@ def check_name(kind: ObjectKind, name: str, project: str, policy: Policy) -> Non
         ObjectKind.VOLUME: policy.volumes,
     }[kind]
     bare = _BESIDE.sub("", name, count=1) if kind is ObjectKind.CONTAINER else name
-    begun = [one for one in {*policy.projects, OWN_PROJECT} if bare == one or bare.startswith((f"{one}_", f"{one}-"))]
+    begun = [one for one in {*policy.projects, OWN_PROJECT} if _is_named_by(one, bare, kind)]
     anonymous = not name or (kind is ObjectKind.VOLUME and _ANONYMOUS.fullmatch(name))
     if not (anonymous or bare in declared or max(begun, key=len, default="") == project):
         refuse(
             f"{kind} {shown(name)} has a name that does not begin with its project's, {shown(project)}",
             f"Add the name to ROAS_BROKER_{kind.upper()}S if it is an application's.",
         )
+
+
+def _is_named_by(project: str, name: str, kind: ObjectKind) -> bool:
+    """Whether a name begins with a project's.
+
+    Compose names volumes and networks PROJECT_NAME: shop-prod_data is not of shop, but of shop-prod, which need not be
+    declared here. It finds containers by their labels, whatever their names.
+    """
+    if name == project or name.startswith(f"{project}_"):
+        return True
+    rest = name.removeprefix(f"{project}-")
+    return rest != name and (kind is ObjectKind.CONTAINER or "_" not in rest)
 
 
 def _check_fact(kind: ObjectKind, name: str, fact: Fact | None, operation: AllowedOperation, policy: Policy) -> None:

@@ -328,7 +328,13 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "allowed"), [*NAMES, ("", True), ("common", True), ("database", False)])
+# Compose gives such names to those of a project that need not be declared here.
+OF_LONGER_PROJECT = [(f"{OWN}-stage_data", False), (f"{OWN}-data", True), (f"{OWN}_stage-1_data", True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"), [*NAMES, *OF_LONGER_PROJECT, ("", True), ("common", True), ("database", False)]
+)
 @pytest.mark.parametrize("way", ["create", "Binds", "Mounts"])
 def test_a_volume_has_no_name_that_another_project_would_take(name: str, allowed: bool, way: str) -> None:
     policy = make_policy([OWN, f"{OWN}-prod"], [], volumes=["common"])
@@ -364,7 +370,7 @@ def test_a_container_has_no_name_that_another_project_would_take(name: str, allo
                 settle(examine("POST", target, body, policy), facts, policy)
 
 
-@pytest.mark.parametrize(("name", "allowed"), [*NAMES, ("shared", True)])
+@pytest.mark.parametrize(("name", "allowed"), [*NAMES, *OF_LONGER_PROJECT, ("shared", True)])
 def test_a_network_has_no_name_that_another_project_would_take(name: str, allowed: bool) -> None:
     policy = make_policy([OWN, f"{OWN}-prod"], [], networks=["shared"])
     body = orjson.dumps({"Name": name, "Labels": {PROJECT: OWN}})
