@@ -16,7 +16,10 @@ from models.sources import GitSource, is_local, is_ssh
 
 _READ = timedelta(seconds=60)
 _TRANSFER = timedelta(minutes=10)
+_LEAST_BYTES = 4 * 2**20
 _MOST_BYTES = 256 * 2**20
+_BYTES_OF_A_MIB = 64 * 2**10
+"""What git may list of a checkout's MiB: it has at most 256 files, with names of 200 bytes on average."""
 _BLOCKS_OF_A_MIB = 2048
 _PASSED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "HOME")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
@@ -131,9 +134,19 @@ class GitProgram:
                 'trap "" XFSZ; ulimit -f "$0" 2>/dev/null; exec "$@"',
                 str(self.source.max_mib * _BLOCKS_OF_A_MIB),
             ]
-            return _execute(
-                [*limited, "git", *options, *arguments], environ, given, deadline, () if reader is None else (reader,)
+            program = Program(
+                words=[*limited, "git", *options, *arguments],
+                variables=environ,
+                limit_seconds=deadline.total_seconds(),
+                most_bytes=min(_MOST_BYTES, max(_LEAST_BYTES, self.source.max_mib * _BYTES_OF_A_MIB)),
+                stop_when_cut=True,
+                given=given or b"",
+                folder=Path("/"),
+                passed=() if reader is None else (reader,),
+                # Containers of other users read the files; the folder above is private.
+                umask=0o022,
             )
+            return _execute(program)
         finally:
             if reader is not None:
                 os.close(reader)
@@ -188,39 +201,22 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _execute(
-    command: Sequence[str],
-    environ: Mapping[str, str],
-    given: bytes | None,
-    deadline: timedelta,
-    passed: Sequence[int],
-) -> GitResult:
-    program = Program(
-        words=command,
-        variables=environ,
-        limit_seconds=deadline.total_seconds(),
-        most_bytes=_MOST_BYTES,
-        given=given or b"",
-        folder=Path("/"),
-        passed=passed,
-        # Containers of other users read the files; the folder above is private.
-        umask=0o022,
-    )
+def _execute(program: Program) -> GitResult:
     try:
         done = run_to_end(program)
     except FileNotFoundError as error:
         raise SourceError(
             "The git program was not found;", advice="install git: an environment with a source needs it."
         ) from error
-    if done.code is None:
-        raise SourceError(
-            f"git {_subcommand(command)} did not end within {deadline.total_seconds():g} s;",
-            advice="is the repository very large, or its server slow?",
-        )
     if done.is_cut:
         raise SourceError(
-            f"git {_subcommand(command)} printed more than {_MOST_BYTES // 2**20} MiB;",
-            advice="the repository has too many files, or is damaged.",
+            f"git {_subcommand(program.words)} printed more than {program.most_bytes // 2**20} MiB;",
+            advice="the repository has too many files for its max_mib, or is damaged.",
+        )
+    if done.code is None:
+        raise SourceError(
+            f"git {_subcommand(program.words)} did not end within {program.limit_seconds:g} s;",
+            advice="is the repository very large, or its server slow?",
         )
     return GitResult(exit_code=done.code, out=done.output, err=done.err)
 

@@ -20,7 +20,7 @@ _ENDS_WITHIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramResult:
-    """How a program ended. `code` is None where it was killed at its time limit or on a stop.
+    """How a program ended. `code` is None where it was killed at a limit or on a stop.
 
     Outputs are cut at their limit; `is_cut` says so of standard output. They may hold secrets, so no representation
     has them.
@@ -46,7 +46,7 @@ class ProgramResult:
 class Program:
     """A program to run, with exactly these variables. `passed` are open files that it gets; `umask` is -1 for ours.
 
-    What it prints beyond `most_bytes` of each output is read and dropped.
+    What it prints beyond `most_bytes` of each output is read and dropped, or, with `stop_when_cut`, ends it.
     """
 
     words: Sequence[str]
@@ -57,6 +57,7 @@ class Program:
     folder: Path | None = None
     passed: Sequence[int] = ()
     umask: int = -1
+    stop_when_cut: bool = False
 
 
 def run_to_end(program: Program, stop: int | None = None) -> ProgramResult:
@@ -82,7 +83,10 @@ def run_to_end(program: Program, stop: int | None = None) -> ProgramResult:
         )
         out.close()
         err.close()
-        kept = [_Output(end.fileno(), program.most_bytes) for end in (out_end, err_end)]
+        kept = [
+            _Output(out_end.fileno(), program.most_bytes, ends_program=program.stop_when_cut),
+            _Output(err_end.fileno(), program.most_bytes),
+        ]
         try:
             ended = _read(process.pid, kept, stop, program.limit_seconds)
         finally:
@@ -119,11 +123,16 @@ def _kill(process_id: int) -> None:
 class _Output:
     """One output of a program, of which the first bytes are kept."""
 
-    def __init__(self, file: int, most: int) -> None:
+    def __init__(self, file: int, most: int, *, ends_program: bool = False) -> None:
         self.file = file
-        self._most = most
+        self._most, self._ends_program = most, ends_program
         self.data = bytearray()
         self.is_cut = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its program is to be killed."""
+        return self.is_cut and self._ends_program
 
     def read(self) -> bool:
         """Read what is there; False at its end."""
@@ -148,7 +157,8 @@ def _read_until(waiting: selectors.BaseSelector, end: int | None, stop: int | No
                 waiting.unregister(file)
         if end is not None and end in ready:
             return True
-        if left <= 0 or (stop is not None and stop in ready):
+        is_over = any(output.is_over for output in ready.values() if output is not None)
+        if left <= 0 or is_over or (stop is not None and stop in ready):
             return False
     return True
 

@@ -204,6 +204,22 @@ def test_many_empty_files_count_as_what_they_take(tmp_path: Path, shop: Reposito
         checkouts(tmp_path).take(source, source.fetch(), NOW)
 
 
+def test_folders_within_folders_are_not_listed_to_their_end(tmp_path: Path, shop: Repository) -> None:
+    # Each folder holds the next one ten times: a few objects, and 10^9 files.
+    tree = shop.git("rev-parse", "HEAD^{tree}")
+    for _ in range(9):
+        listed = "".join(f"040000 tree {tree}\t{number}\n" for number in range(10))
+        made = subprocess.run(
+            ["git", "mktree"], cwd=shop.copy, input=listed, capture_output=True, text=True, check=True
+        )
+        tree = made.stdout.strip()
+    shop.git("update-ref", "refs/heads/main", shop.git("commit-tree", "-m", "Add folders", tree))
+    shop.push("main")
+    source = source_of(tmp_path, shop.bare, max_mib=1)
+    with pytest.raises(SourceError, match="git ls-tree printed more than 4 MiB"):
+        checkouts(tmp_path).take(source, source.fetch(), NOW)
+
+
 def test_a_fetch_ends_where_the_server_sends_too_much(tmp_path: Path, shop: Repository) -> None:
     shop.commit("Add noise", {"noise": os.urandom(3 * 2**20).hex()})
     for _ in range(3):

@@ -44,6 +44,14 @@ def test_what_is_printed_is_bounded_and_its_rest_is_dropped() -> None:
     assert (done.code, len(done.output), len(done.errors), done.is_cut) == (4, 10, 10, True)
 
 
+def test_a_program_that_prints_too_much_is_ended_where_that_is_wanted() -> None:
+    program = Program(
+        words=["yes"], variables={"PATH": os.defpath}, limit_seconds=300, most_bytes=10, stop_when_cut=True
+    )
+    done = run_to_end(program)
+    assert (done.code, done.output, done.is_cut) == (None, b"y\n" * 5, True)
+
+
 def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
     file = tmp_path / "child"
     done = run("sh", "-c", f"sleep 600 & echo $! > {file}; echo begun; wait", seconds=1)
