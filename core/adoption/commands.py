@@ -43,7 +43,7 @@ _ONE_SHOT = re.compile(
     r"alembic|migrate|flyway|liquibase|dbmate|goose|atlas|psql|pg_dump|pg_dumpall|pg_restore|pg_basebackup|createdb|mysql|"
     r"mysqldump|mariadb|mariadb-dump|mongodump|mongorestore|mongosh|mongo|redis-cli|valkey-cli|mc|aws|restic|rsync|tar|"
     r"gzip|cp|mv|rm|mkdir|chown|chmod|touch|ln|install|echo|printf|true|false|test|curl|wget|tee|openssl|certbot|git|"
-    r"kafka-topics(?:\.sh)?|rabbitmqadmin|htpasswd|envsubst"
+    r"kafka-topics(?:\.sh)?|rabbitmqadmin|htpasswd|envsubst|wp"
 )
 """Programs that do one thing and end, unless a loop calls them."""
 

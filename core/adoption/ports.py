@@ -17,7 +17,15 @@ _LISTENS = re.compile(
 )
 """Options that make most programs listen; each program can have others."""
 
-_VARIABLES = ("PORT", "HTTP_PORT", "SERVER_PORT", "LISTEN_PORT", "ASPNETCORE_HTTP_PORTS", "ASPNETCORE_URLS")
+_VARIABLES = (
+    "PORT",
+    "HTTP_PORT",
+    "SERVER_PORT",
+    "LISTEN_PORT",
+    "ROCKET_PORT",
+    "ASPNETCORE_HTTP_PORTS",
+    "ASPNETCORE_URLS",
+)
 _SHORT = frozenset({"-b", "-p", "-S"})
 """Options of web servers in Python, Node, PHP and Ruby; of other programs they mean other things."""
 
