@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from adapters.git.failures import fetch_failure, git_failure
@@ -243,8 +243,25 @@ class SourceRepository:
             if mode == _SUBMODULE:
                 submodules.append(path)
             elif mode == _LINK:
-                links[path] = self._text("cat-file", "blob", object_id)
-        return links, tuple(submodules)
+                links[path] = object_id
+        targets = self._blobs({*links.values()})
+        return {path: targets[object_id] for path, object_id in links.items()}, tuple(submodules)
+
+    def _blobs(self, object_ids: Iterable[str]) -> dict[str, str]:
+        """The contents of small files by their objects, read by one process."""
+        asked = "".join(f"{one}\n" for one in object_ids).encode()
+        result = self._program.run("cat-file", "--batch", git_dir=self._git_dir, given=asked)
+        if result.exit_code != 0:
+            raise git_failure(f"cat-file of {self._environment}", result)
+        found, at = {}, 0
+        while at < len(result.out):
+            end = result.out.index(b"\n", at)
+            object_id, _, size = result.out[at:end].decode().rpartition(" ")
+            if not size.isdigit():
+                raise git_failure(f"cat-file of {self._environment}", result)
+            at = end + 1 + int(size) + 1
+            found[object_id.partition(" ")[0]] = result.out[end + 1 : at - 1].decode("utf-8", "surrogateescape")
+        return found
 
     def _entries(self, revision: str) -> Iterator[tuple[str, str, str, int]]:
         """Mode, object, path and bytes of all files of a commit; a submodule has none."""

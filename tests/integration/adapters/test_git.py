@@ -204,6 +204,24 @@ def test_many_empty_files_count_as_what_they_take(tmp_path: Path, shop: Reposito
         checkouts(tmp_path).take(source, source.fetch(), NOW)
 
 
+def test_links_with_odd_targets_are_read_whole(tmp_path: Path, shop: Repository) -> None:
+    targets = {f"link-{number}": f"tea-{number}" for number in range(200)}
+    targets |= {"same": "tea-1", "lines": "a\nb", "word": "c missing", "unicode": "grün", "bytes": "\udcff"}
+    for name, target in targets.items():
+        (shop.copy / name).symlink_to(target)
+    shop.commit("Add links")
+    source, own = source_of(tmp_path, shop.bare), checkouts(tmp_path)
+
+    own.take(source, source.fetch(), NOW)
+
+    current = tmp_path / "data" / "shop" / "current"
+    assert {name: str((current / name).readlink()) for name in targets} == targets
+    (shop.copy / "out").symlink_to("tea\n/../../x")
+    shop.commit("Lead out")
+    with pytest.raises(SourceError, match="symbolic links that lead out of it: out"):
+        own.take(source, source.fetch(), NOW)
+
+
 def test_folders_within_folders_are_not_listed_to_their_end(tmp_path: Path, shop: Repository) -> None:
     # Each folder holds the next one ten times: a few objects, and 10^9 files.
     tree = shop.git("rev-parse", "HEAD^{tree}")
