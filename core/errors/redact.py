@@ -31,7 +31,7 @@ _SENSITIVE_WORD = (
     # The same in other languages.
     r"|kennwort|geheimnis|schl(?:ü|ue)ssel|mot[ _-]?de[ _-]?passe|cl(?:é|e)f?[ _-]?secr(?:è|e)te|jeton|contrase(?:ñ|n)a"
     r"|clave[ _-]?secreta|chiave[ _-]?segreta|frase[ _-]de[ _-]paso|senha|wachtwoord|has(?:ł|l)o|l(?:ö|o)senord|passord"
-    r"|salasana|adgangskode|heslo|(?:ş|s)ifre|jelsz(?:ó|o)|парол[ья]|密码|密碼|口令|密钥|パスワード|비밀번호)"
+    r"|salasana|adgangskode|heslo|(?:ş|s)ifre|jelsz(?:ó|o)|parol[aă]|парол[ья]|密码|密碼|口令|密钥|パスワード|비밀번호)"
 )
 # These name a secret only as a whole word of a longer name: DB_PASS, not bypass.
 _SENSITIVE_PART = (
