@@ -123,7 +123,7 @@ async def test_an_update_is_refused_where_the_proxy_refuses_its_configuration(pl
     assert refused.is_failed()
     assert "front: its configuration is not valid: " in (refused.message or "")
     assert 'unknown directive "proxy_connect_timeout_of"' in (refused.message or "")
-    with pytest.raises(BadInputError, match="No proven release of test differs"):
+    with pytest.raises(BadInputError, match="No earlier proven release of test differs"):
         await rollback("test")
     with pytest.raises(StartFailedError, match=r"front: its configuration is not valid.*it was not restarted"):
         await restart("test", services=["front"])

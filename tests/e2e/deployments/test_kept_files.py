@@ -120,7 +120,7 @@ async def test_an_update_with_a_wrong_file_goes_back_to_the_proven_one_until_it_
         assert kept.proven
 
     # Run twice, and a start that fails for the same reason, lead to the same.
-    with pytest.raises(BadInputError, match="No proven release of test differs"):
+    with pytest.raises(BadInputError, match="No earlier proven release of test differs"):
         await rollback("test")
     subprocess.run(["docker", "restart", place.container("front")], check=True, capture_output=True)
     with pytest.raises(StartFailedError):

@@ -254,7 +254,7 @@ async def test_a_rollback_without_an_earlier_release_opens_no_ticket(place: Plac
     place.declare(service("web", images.image("alone")))
     await startup("test")
 
-    with pytest.raises(BadInputError, match="No proven release of test differs"):
+    with pytest.raises(BadInputError, match="No earlier proven release of test differs"):
         await rollback("test")
 
     with place.stores() as stores:

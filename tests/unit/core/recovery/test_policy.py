@@ -134,7 +134,7 @@ def test_a_service_that_a_person_may_have_stopped_stays_down_and_is_told_with_th
 
     assert left.action is PlanAction.LEAVE_ALONE
     assert "to start it: roas start shop" in left.reason
-    assert objection("bot", policy=POLICY, facts=facts, undoing=True) == left.reason
+    assert objection("bot", policy=POLICY, facts=facts) == left.reason
 
 
 def test_nothing_is_done_while_recovery_is_paused() -> None:
