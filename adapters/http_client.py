@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -68,3 +71,14 @@ def ask_and_wait(method: str, address: str, *, client: Mapping[str, Any], **requ
     # The thread of the caller may have an event loop of its own.
     with ThreadPoolExecutor(1) as aside:
         return aside.submit(asyncio.run, asked()).result()
+
+
+def reason_of(error: BaseException) -> str:
+    """What the system said where a connection was not made, else the error's own words, in one line; perhaps empty."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, ssl.SSLError):
+        if isinstance(found, OSError) and found.errno is not None:
+            said = found.strerror if isinstance(found, socket.gaierror) else os.strerror(found.errno)
+            return said or str(found)
+        found = found.__cause__ or found.__context__
+    return " ".join(str(error).split())

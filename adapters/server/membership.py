@@ -151,7 +151,7 @@ def _post(address: str, content: dict[str, Any], auth: tuple[str, str] | None) -
     # An HTTP client takes long to import, and only these two commands need it.
     import httpx
 
-    from adapters.http_client import ask_and_wait
+    from adapters.http_client import ask_and_wait, reason_of
 
     base = address.rpartition("/roas/")[0]
     trusted = os.environ.get(_CERTIFICATES) or os.environ.get("SSL_CERT_FILE")
@@ -160,7 +160,7 @@ def _post(address: str, content: dict[str, Any], auth: tuple[str, str] | None) -
         client = {"timeout": _SECONDS, "follow_redirects": False, "verify": verify, "auth": auth}
         answer = ask_and_wait("POST", address, client=client, seconds=_SECONDS, whole=True, json=content)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        said = " ".join(str(error).split()) or f"not within {_SECONDS:g} s"
+        said = reason_of(error) or f"not within {_SECONDS:g} s"
         raise RoasError(
             f"The control plane at {base} does not answer: {said};",
             advice=f"is it reachable from here, and is its certificate trusted ({_CERTIFICATES})?",

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from adapters.http_client import ask_and_wait
+from adapters.http_client import ask_and_wait, reason_of
 from models.doctor import ServerFacts
 
 _SECONDS = 5.0
@@ -33,7 +33,7 @@ def server_facts(url: str, auth_string: str | None, *, with_workers: bool = True
     except TimeoutError:
         return ServerFacts(url=shown, problem=f"no answer within {_SECONDS:g} s")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-        return ServerFacts(url=shown, problem=" ".join(str(error).split()) or type(error).__name__)
+        return ServerFacts(url=shown, problem=reason_of(error) or type(error).__name__)
     return ServerFacts(url=shown, workers=workers)
 
 
