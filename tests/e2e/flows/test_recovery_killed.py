@@ -46,11 +46,8 @@ def started_at(place: Place) -> str:
 
 
 def times_started(place: Place) -> int:
-    command = ["docker", "events", "--since", "5m", "--until", "0s", "--filter", "event=start"]
-    done = subprocess.run(
-        [*command, "--filter", f"container={place.container('web')}"], capture_output=True, text=True, check=True
-    )
-    return len(done.stdout.splitlines())
+    """As the program noted it; the engine forgets its events while others use it."""
+    return len((place.folder / "flags" / "starts").read_text().splitlines())
 
 
 def attempts(place: Place) -> list[RecoveryExecution]:
@@ -71,7 +68,10 @@ def declare(place: Place, strategy: Strategy, *, ports: str = "[]", **fields: ob
 web:
   image: {IMAGE}
   init: true
-  command: [sh, -c, 'rm -f /tmp/well; sleep 1; test -e /flags/well && touch /tmp/well; exec sleep 600']
+  command:
+    - sh
+    - -c
+    - 'echo >> /flags/starts; rm -f /tmp/well; sleep 1; test -e /flags/well && touch /tmp/well; exec sleep 600'
   volumes: ['{place.folder}/flags:/flags']
   ports: {ports}
   healthcheck: {HEALTH}
