@@ -382,9 +382,7 @@ class Startup:
         began = time.monotonic()
         # Read while the containers are made of it: the files may change until the start is proven.
         template = _template(recorder, environment, application)
-        self._template, _ = await asyncio.gather(
-            template, _create_containers(recorder, environment, fetched=bool(plan.fetches))
-        )
+        self._template, _ = await asyncio.gather(template, _create_containers(recorder, environment, plan))
         return began
 
     async def _evidence(self, environment: Environment, application: Application, lost: Sequence[str]) -> None:
@@ -417,9 +415,12 @@ class Startup:
         return self.recorder.result(reason, services=services, health=health, validation=validation)
 
 
-async def _create_containers(recorder: OperationRecorder, environment: Environment, *, fetched: bool) -> None:
-    if "created" not in recorder.done:
-        await create_containers(environment, fetched=fetched)
+async def _create_containers(recorder: OperationRecorder, environment: Environment, plan: Plan) -> None:
+    created = "created" in recorder.done
+    # What was created before a kill may have to change since: an image that another operation failed with was taken.
+    if not created or replaced_services(plan):
+        await create_containers(environment, fetched=bool(plan.fetches))
+    if not created:
         await recorder.step("created")
 
 

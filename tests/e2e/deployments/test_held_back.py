@@ -102,7 +102,7 @@ def versions(place: Place) -> dict[str, str]:  # noqa: F811
     """The version that each service runs; its name must mean no other one."""
     shown = "{{.State.Health.Status}} {{range .Config.Env}}{{println .}}{{end}}"
     found = {part: inspect(place, part, shown) for part in PARTS}
-    assert all(one.startswith("healthy") for one in found.values())
+    assert all(one.startswith("healthy") for one in found.values()), found
     names = {part: inspect(place, part, "{{.Config.Image}} {{.Image}}").split() for part in PARTS}
     assert all(image_id(name) == image for name, image in names.values() if "@" not in name)
     return {part: next(one[8:] for one in shown.split() if one.startswith("VERSION=")) for part, shown in found.items()}
