@@ -266,6 +266,22 @@ class ImageFact:
     labels: ImageLabels = ImageLabels()
     content: str = ""
 
+    def digest_under(self, *names: str) -> str:
+        """The digest in the repository of the first of these names that it has one in, else any; empty without any.
+
+        Built or pulled elsewhere, too, an image has the digests of other registries, which may be gone.
+        """
+        by_repository = {one.partition("@")[0]: one for one in reversed(self.digests)}
+        repositories = (_repository(name) for name in names)
+        return next((by_repository[one] for one in repositories if one in by_repository), next(iter(self.digests), ""))
+
+
+def _repository(image: str) -> str:
+    """What stands before the tag or digest of an image's name."""
+    name = image.partition("@")[0]
+    before, _, tag = name.rpartition(":")
+    return name if not before or "/" in tag else before
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryAnswer:

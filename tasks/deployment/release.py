@@ -92,6 +92,8 @@ async def inspect_release(
         # What containers mount of an earlier release is as it was then, whatever is on disk.
         copied = {path for one in container_states for path in one.copies}
         base = of or last
+        applied = of.digests if of is not None else {}
+        named = {name: declaration.image for name, declaration in application.services.items()}
         mounted = base.files if base is not None else {}
         used = variables_in(template) | set(environment.variables) | {secret.name for secret in environment.secrets}
         return Release(
@@ -100,7 +102,11 @@ async def inspect_release(
             deployment_id=deployment_id,
             created_at=now,
             compose=template if of is not None else template | source_of_checkout(environment),
-            digests={name: fact.digests[0] for name, fact in held.items() if fact is not None and fact.digests},
+            digests={
+                name: fact.digest_under(applied.get(name, ""), named.get(name, ""))
+                for name, fact in held.items()
+                if fact is not None and fact.digests
+            },
             hashes={one.service: one.declared_hash for one in container_states},
             images=images,
             files={
@@ -225,7 +231,8 @@ async def new_digests(
             fact = engine.images.inspect(declaration.image)
             if fact is None or fact.image_id == before.get(name):
                 continue
-            digests[name] = fact.digests[0] if fact.digests and not declaration.build else fact.image_id
+            own = fact.digest_under(declaration.image) if not declaration.build else ""
+            digests[name] = own or fact.image_id
             print_now = build_fingerprint(declaration)[0] if declaration.build else None
             if print_now is not None:
                 builds[build_key(name)] = print_now
