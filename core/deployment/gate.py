@@ -231,21 +231,21 @@ def _service(
             {"kind": str(one.kind), "source": one.source, "target": one.target, "read_only": one.read_only}
             for one in declaration.mounts
         ],
-        "running": _image(running, now),
+        "running": _image(running, declaration.image, now),
     }
     if declaration.user:
         found["user"] = declaration.user
     if pending:
         return found
-    return {"user": "" if new is None else new.user} | found | {"new": _image(new, now)}
+    return {"user": "" if new is None else new.user} | found | {"new": _image(new, declaration.image, now)}
 
 
-def _image(fact: ImageFact | None, now: datetime) -> dict[str, Any] | None:
+def _image(fact: ImageFact | None, name: str, now: datetime) -> dict[str, Any] | None:
     if fact is None:
         return None
     return {
         "id": fact.image_id,
-        "digest": fact.digests[0].rpartition("@")[2] if fact.digests else "",
+        "digest": fact.digest_under(name).rpartition("@")[2],
         "platform": fact.platform,
         "created_at": None if fact.created_at is None else _moment(fact.created_at),
         "age_days": None if fact.created_at is None else (now - fact.created_at).total_seconds() / _DAY,

@@ -118,7 +118,7 @@ def predict_pull(
     if not others:
         return fetch
     before = others[0]
-    was = "unknown" if before is None else _brief(before.digests[0] if before.digests else before.image_id)
+    was = "unknown" if before is None else _brief(before.digest_under(reference) or before.image_id)
     return replace(fetch, changes=f"image {reference} moved in its registry ({was} to {_brief(answer.digest)})")
 
 

@@ -78,6 +78,15 @@ def test_the_document_tells_of_services_and_their_images() -> None:
     assert db["privileged"]
 
 
+def test_a_digest_is_that_of_the_repository_which_the_service_names() -> None:
+    images = {"web": replace(IMAGE, digests=("gone.test/web@sha256:" + "c" * 64, *IMAGE.digests))}
+
+    found = gate_document("shop", APPLICATION, PLAN, new=images, running=images, now=NOW)
+
+    assert found["services"][1]["new"]["digest"] == "sha256:" + "b" * 64
+    assert found["services"][1]["running"]["digest"] == "sha256:" + "b" * 64
+
+
 def test_a_service_without_a_user_has_that_of_its_image() -> None:
     db, web = document()["services"]
     assert (db["user"], web["user"]) == ("postgres", "1000")

@@ -106,6 +106,8 @@ def test_a_tag_that_moved_changes_the_image() -> None:
     found = predict_pull(WEB, [HELD], HELD, RegistryAnswer(digest=NEW))
     assert found.changes == "image thing:1 moved in its registry (111111111111 to 222222222222)"
     assert predict_pull(WEB, [HELD], HELD, RegistryAnswer(digest=OLD)).changes == ""
+    elsewhere = replace(HELD, digests=("gone.test/thing@sha256:" + "0" * 64, *HELD.digests))
+    assert predict_pull(WEB, [elsewhere], elsewhere, RegistryAnswer(digest=NEW)).changes == found.changes
 
 
 def test_a_container_of_an_older_image_changes_although_the_engine_holds_the_registrys() -> None:
