@@ -33,6 +33,14 @@ class RecoveryMethod(StrEnum):
         }.get(self, str(self))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """A stop of a service by a person. Not `certain`: nothing shows how the service ended, so it may have been one."""
+
+    certain: bool
+    reason: str
+
+
 class StepSpec(StrEnum):
     """One step: of the service, or of all targets at once."""
 

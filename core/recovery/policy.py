@@ -13,7 +13,7 @@ from core.recovery.facts import DISK_IS_FULL_PERCENT, would_need
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy, Verdict
 from models.operations import OperationType
-from models.recovery import RecoveryExecution
+from models.recovery import RecoveryExecution, Stop
 
 _QUARTER_HOUR = timedelta(minutes=15)
 _DAY = timedelta(days=1)
@@ -72,16 +72,14 @@ class RecoveryFacts:
     `failing_services` is how many fail at once. `acting` False: a person already works on it. `engine` is the address
     of the host. `deployed_ago` is how long before the error the current release was deployed, None without a proven
     release before it. `why_not_back` says why nobody but a person goes back to that one, with the `ways_back`; both are
-    empty where a recovery may. `kept_down` are its dependencies that a person stopped or paused. `perhaps_stopped` says
-    why a person may have stopped the service, where nothing shows how it ended. `lacking` is the fact
+    empty where a recovery may. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact
     without which the proposed action was refused: only a person can act then. `disk_percent` is the use of the host's
     disk. `person_was_told`: validation refused what a person had typed, so nothing was touched.
     """
 
     service: str | None = None
     outside_logins: bool = False
-    stopped_by_person: bool = False
-    perhaps_stopped: str = ""
+    stopped: Stop | None = None
     container_paused: bool = False
     failing_services: int = 1
     paused: bool = False
@@ -203,10 +201,10 @@ def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts, und
 
 
 def _kept_down(service: str | None, facts: RecoveryFacts) -> str | None:
-    if facts.stopped_by_person:
+    if facts.stopped is not None and facts.stopped.certain:
         return f"{service} was stopped by a person, so it stays stopped."
-    if facts.perhaps_stopped:
-        return f"{service} stays down: {facts.perhaps_stopped}."
+    if facts.stopped is not None:
+        return f"{service} stays down: {facts.stopped.reason}."
     if facts.kept_down:
         return f"{service} needs {', '.join(facts.kept_down)}, which a person keeps down."
     return None

@@ -17,6 +17,7 @@ from models.containers import ContainerEvent, ContainerState
 from models.health import UNHEALTHY_STATES, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
 from models.operations import RECOVERY_OF
+from models.recovery import Stop
 
 LOOP_WITHIN = timedelta(minutes=5)
 """The engine waits up to a minute before it restarts what keeps ending."""
@@ -25,7 +26,7 @@ AGAIN = timedelta(minutes=10)
 """A service that is observed unchanged since its last recovery is recovered again after this long."""
 
 _RESTARTING = "the engine is restarting it"
-STOPPED = "a person stopped it"
+STOPPED = Stop(certain=True, reason="a person stopped it")
 WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
 """States of a service that serves; one without any check can show no more than that it runs."""
 
@@ -141,20 +142,20 @@ def observe_verdict(
     verdict: ServiceVerdict,
     container_states: Sequence[ContainerState],
     *,
-    stopped: str,
+    stopped: Stop | None,
     tracker: ServiceTracker,
     now: datetime,
 ) -> ServiceObservation:
     """Observe a service in a sweep, by its verdict.
 
-    `stopped` says that a person stopped it, or may have, by the records; its tracker may know by the events as well.
+    `stopped` is what the records show of a person's stop; its tracker may know of one by the events as well.
     """
     mine = _containers(verdict.service, container_states)
     observation = observe_health(verdict, container_states)
     if not observation.unhealthy:
         return observation
     if stopped or (mine and not _not_stopped(mine, tracker)):
-        return replace(observation, decision=Decision.IGNORE, reason=stopped or STOPPED)
+        return replace(observation, decision=Decision.IGNORE, reason=(stopped or STOPPED).reason)
     if mine and all(seen.state == "created" for seen in mine):
         return replace(observation, decision=Decision.IGNORE, reason="it was never started")
     if (reason := taken_away(mine)) and (tracker.missing_since is None or now - tracker.missing_since < SETTLE):
@@ -181,12 +182,13 @@ def observe_health(verdict: ServiceVerdict, container_states: Sequence[Container
     )
 
 
-def perhaps_stopped(environment: str) -> str:
-    """Say why a service stays down that nobody saw fail, where no operation shows that it is meant to run."""
-    return (
+def perhaps_stopped(environment: str) -> Stop:
+    """Why a service stays down that nobody saw fail, where no operation shows that it is meant to run."""
+    reason = (
         f"it was down before anybody watched it, and no operation of {environment} is on record here, so a person may "
         f"have stopped it; to start it: roas start {environment}"
     )
+    return Stop(certain=False, reason=reason)
 
 
 def taken_away(mine: Sequence[ContainerState]) -> str | None:
@@ -256,7 +258,7 @@ def _by_state(
 
     meant = _not_stopped(mine, tracker)
     if mine and not meant:
-        return observed(Decision.IGNORE, STOPPED)
+        return observed(Decision.IGNORE, STOPPED.reason)
     mine = meant
     if reason := taken_away(mine):
         return observed(Decision.WAIT, reason)

@@ -41,7 +41,7 @@ from tasks.recovery.records import (
     read_ticket,
     record_answer,
     resolve_error,
-    why_stopped,
+    stop_of,
 )
 from tasks.runtime.clients import load_environment, refuse_compose_files_of_deployments
 from tasks.runtime.traces import describe_span, span
@@ -318,8 +318,8 @@ async def _not_needed(incident: Incident, context: IncidentContext) -> str | Non
         return f"the watch of {environment.name} looks after it"
     if await stopped_on_request(environment.name):
         return "it was stopped on request"
-    if why := await why_stopped(environment, service):
-        return why
+    if (stop := await stop_of(environment, service)) is not None:
+        return stop.reason
     health = await health_now(context, asked=[service])
     verdict = next((one for one in health.services if one.service == service), None) if health else None
     return f"it is {verdict.health} now" if verdict is not None and verdict.health not in UNHEALTHY_STATES else None

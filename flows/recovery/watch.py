@@ -47,7 +47,7 @@ from tasks.deployment.services import inspect_application, read_known
 from tasks.monitoring.events import EventFeed, engine_started_at, in_hand, inspect_environment, listen
 from tasks.monitoring.watch_lock import watching_alone
 from tasks.recovery.notify import UNHEALTHY, announce, notify_people
-from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, why_stopped
+from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stop_of
 from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.hosts import refuse_owner
 from tasks.runtime.store_access import StoreAccess, outliving_stores
@@ -266,7 +266,7 @@ class EnvironmentWatcher:
         self._claim()
         ended = {seen.service for seen in container_states if seen.state == "exited"}
         stopped = {
-            verdict.service: await why_stopped(self._declared, verdict.service, self.reconciler.ends(verdict.service))
+            verdict.service: await stop_of(self._declared, verdict.service, self.reconciler.ends(verdict.service))
             for verdict in health.services
             if verdict.service in ended
         }
@@ -278,7 +278,7 @@ class EnvironmentWatcher:
             observe_verdict(
                 verdict,
                 container_states,
-                stopped=stopped.get(verdict.service, ""),
+                stopped=stopped.get(verdict.service),
                 tracker=self.reconciler.tracker(verdict.service),
                 now=now,
             )
@@ -352,7 +352,7 @@ class EnvironmentWatcher:
 
     async def _record_stop(self, service: str) -> None:
         """Record a person's stop while the engine still knows of it; an operation records its own."""
-        if await in_hand(self._declared.name) is None and not await why_stopped(self._declared, service):
+        if await in_hand(self._declared.name) is None and await stop_of(self._declared, service) is None:
             # An engine that was killed reports a stop of what it ends when it comes back.
             self.reconciler.forget_requests([service])
             self._sweep_after(timedelta())

@@ -43,7 +43,7 @@ from models.failures import StoreError
 from models.metrics import HOST
 from models.operations import FOUND, Operation, OperationStatus, OperationType
 from models.records import RecoveryRecords
-from models.recovery import UNDO, Choice, RecoveryExecution, StepSpec, Ticket, TicketEntry
+from models.recovery import UNDO, Choice, RecoveryExecution, StepSpec, Stop, Ticket, TicketEntry
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of
@@ -119,14 +119,14 @@ def _patterns(stores: Stores) -> tuple[Pattern, ...]:
 
 
 @retry_read
-async def why_stopped(
+async def stop_of(
     environment: Environment, service: str, watched: Mapping[str, datetime] = MappingProxyType({})
-) -> str:
-    """Say that our record or the engine's events show that a person stopped the service, or may have; else empty.
+) -> Stop | None:
+    """What our record and the engine's events show of a person's stop of the service; None where they show none.
 
     `docker stop` and `docker compose stop` leave a stop event behind the container's end; a crash and a
     kill leave none. The engine keeps its last few hundred events only; our own stops are in the store. Where no
-    operation of the environment is on record, what is down and was not seen to fail may have been stopped.
+    operation of the environment is on record, what is down and was not seen to fail may have been stopped: not certain.
     `watched` are the ends that the caller saw, by container.
     """
 
@@ -226,13 +226,11 @@ async def snapshot_before_planning(
         )
 
     mine, down, deployed_ago, back = await asyncio.to_thread(inspect)
-    stopped = await _noted(mine)
     return past, replace(
         back,
-        stopped_by_person=stopped == STOPPED,
-        perhaps_stopped="" if stopped == STOPPED else stopped,
+        stopped=await _noted(mine),
         deployed_ago=deployed_ago if facts.acting else None,
-        kept_down=tuple([name for name in needed if await _noted(down[name])]),
+        kept_down=tuple([name for name in needed if await _noted(down[name]) is not None]),
     )
 
 
@@ -416,11 +414,11 @@ async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
 _OwnStop = tuple[str, datetime, datetime | None]
 """A service, and between which moments we stopped it; without the second until now."""
 
-_Stopped = NoteStop | str
-"""That a person stopped a service, or why one may have; a NoteStop records what the engine's events show of it."""
+_Stopped = Stop | NoteStop | None
+"""A person's stop; a NoteStop is one that only the engine's events show, which are to be recorded."""
 
 
-async def _noted(stopped: _Stopped) -> str:
+async def _noted(stopped: _Stopped) -> Stop | None:
     if isinstance(stopped, NoteStop):
         changed = {stopped.service: stopped.change("")}
         await to_stores(stopped, lambda known: (replace(known, last_changes={**known.last_changes, **changed}), None))
@@ -469,7 +467,7 @@ def _was_stopped(
             continue
         ends = [*seen_ends, *(at for name, at in watched.items() if name == seen.container_id)]
         is_known = known.operated or ours or any(abs(at - seen.finished_at) < _SEEN_WITHIN for at in ends)
-        unknown = "" if is_known else perhaps_stopped(environment.name)
+        unknown = None if is_known else perhaps_stopped(environment.name)
         requested = last is not None and last.details.get("on_request")
         if last is not None and requested and (seen.started_at is None or seen.started_at <= last.changed_at):
             return STOPPED
@@ -493,14 +491,14 @@ def _was_stopped(
             if any(map(asks_to_end, reported)) and datetime.now(UTC) - seen.finished_at < SETTLE:
                 # The engine reports the stop when it has seen the end, later on a machine that is busy.
                 return STOPPED
-            if unknown and not any(event.action == "die" for event in reported):
+            if unknown is not None and not any(event.action == "die" for event in reported):
                 return unknown
             continue
         if events.has_history((seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at):
             return NoteStop(environment=environment.name, service=seen.service, at=seen.finished_at)
-        if unknown:
+        if unknown is not None:
             return unknown
-    return ""
+    return None
 
 
 async def span_of_operation(environment: str, deployment_id: str | None) -> str | None:

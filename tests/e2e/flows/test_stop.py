@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from core.recovery.triage import STOPPED
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
-from tasks.recovery.records import why_stopped
+from tasks.recovery.records import stop_of
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
 
@@ -114,7 +115,7 @@ async def test_recovery_leaves_alone_what_was_stopped_here_and_takes_what_crashe
     with place.stores() as stores:
         assert stores.progress.last_changes("test")["base"].details["on_request"] is True
 
-    assert await why_stopped(environment, "base")
+    assert await stop_of(environment, "base") == STOPPED
     subprocess.run(["docker", "start", place.container("base")], check=True, capture_output=True)
     subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)
-    assert not await why_stopped(environment, "base")
+    assert await stop_of(environment, "base") is None

@@ -13,13 +13,14 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
+from core.recovery.triage import STOPPED
 from flows.deployment.restart import restart
 from flows.deployment.startup import startup
 from flows.recovery.watch import watch
 from models.errors import RecordedError
 from models.recovery import Ticket
 from tasks.monitoring.events import in_hand
-from tasks.recovery.records import why_stopped
+from tasks.recovery.records import stop_of
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import Place, forget_events, well
 from tests.support.engines import OwnEngine
@@ -207,7 +208,7 @@ async def test_a_service_that_got_a_stop_signal_is_left_until_the_engine_reports
     docker("kill", "--signal", "TERM", place.container("base"))
     docker("wait", place.container("base"))
 
-    assert await why_stopped(find_environment("test"), "base")
+    assert await stop_of(find_environment("test"), "base") == STOPPED
     with place.stores() as stores:
         assert not stores.progress.last_changes("test")["base"].details.get("on_request")
 
@@ -221,7 +222,7 @@ async def test_a_one_off_container_that_a_person_stops_is_not_its_service(place:
     docker(*compose, "run", "--detach", "--name", one_off, "base")
     docker("stop", "-t", "5", one_off)
 
-    assert not await why_stopped(find_environment("test"), "base")
+    assert await stop_of(find_environment("test"), "base") is None
 
 
 async def test_while_recovery_is_paused_a_failure_is_recorded_and_left(place: Place) -> None:

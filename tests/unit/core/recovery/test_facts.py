@@ -16,6 +16,7 @@ from core.recovery.action_targets import ActionContext
 from core.recovery.actions import ReadyAction, prepare
 from core.recovery.facts import REQUIRED_FACTS, is_well, lacking_fact, shows_failure, without_lost_starts, would_need
 from core.recovery.policy import PlanAction, RecoveryFacts, plan_recovery
+from core.recovery.triage import STOPPED
 from models.compose import (
     Application,
     DependencyCondition,
@@ -115,7 +116,7 @@ def acts(text: str, facts: dict[str, Any]) -> bool:
         service="web",
         evidence=asdict(evidence),
     )
-    known = RecoveryFacts(service="web", stopped_by_person=context.stopped_by_person)
+    known = RecoveryFacts(service="web", stopped=STOPPED if context.stopped_by_person else None)
     plan = plan_recovery(error, past=(), policy=RecoveryPolicy(), facts=known, now=NOON)
     return plan.action is PlanAction.RECOVER and isinstance(prepare(plan.strategy, context), ReadyAction)
 

@@ -22,7 +22,7 @@ from core.recovery.policy import (
     plan_recovery,
     waits_for_itself,
 )
-from core.recovery.triage import perhaps_stopped
+from core.recovery.triage import STOPPED, perhaps_stopped
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.recovery import RecoveryExecution, Step, TicketEntry
@@ -121,14 +121,14 @@ def test_what_is_no_error_is_left_alone() -> None:
 
 
 def test_a_service_stopped_by_a_person_stays_stopped() -> None:
-    left = plan(facts=replace(FACTS, stopped_by_person=True))
+    left = plan(facts=replace(FACTS, stopped=STOPPED))
 
     assert left.action is PlanAction.LEAVE_ALONE
     assert "stopped by a person" in left.reason
 
 
 def test_a_service_that_a_person_may_have_stopped_stays_down_and_is_told_with_the_command() -> None:
-    facts = replace(FACTS, perhaps_stopped=perhaps_stopped("shop"))
+    facts = replace(FACTS, stopped=perhaps_stopped("shop"))
 
     left = plan(facts=facts)
 
@@ -141,8 +141,8 @@ def test_nothing_is_done_while_recovery_is_paused() -> None:
     assert plan(facts=replace(FACTS, paused=True)).action is PlanAction.LEAVE_ALONE
 
 
-@pytest.mark.parametrize("wish", [{"paused": True}, {"maintenance": True}, {"stopped_by_person": True}])
-def test_a_wish_holds_back_the_next_step_and_not_the_undoing_of_those_before(wish: dict[str, bool]) -> None:
+@pytest.mark.parametrize("wish", [{"paused": True}, {"maintenance": True}, {"stopped": STOPPED}])
+def test_a_wish_holds_back_the_next_step_and_not_the_undoing_of_those_before(wish: dict[str, Any]) -> None:
     facts = replace(FACTS, **wish)
 
     assert objection("web", policy=POLICY, facts=facts)

@@ -10,6 +10,7 @@ from core.monitoring.health import judge_declared
 from core.recovery.tracker import SETTLE, ServiceTracker
 from core.recovery.triage import (
     AGAIN,
+    STOPPED,
     Decision,
     ServiceObservation,
     TriageContext,
@@ -24,6 +25,7 @@ from models.containers import ContainerEvent, ContainerState
 from models.environments import ServiceSpec
 from models.health import ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
+from models.recovery import Stop
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 WEB = ServiceDeclaration(name="web", image="i", healthcheck=HealthcheckDeclaration(test=("CMD", "true")))
@@ -92,8 +94,8 @@ def test_a_service_paused_or_removed_for_longer_than_a_moment_is_recovered(seen:
     assert judged(*seen).decision is Decision.WAIT
     for ago, decision in [(SETTLE / 2, Decision.WAIT), (SETTLE, Decision.RECOVER)]:
         tracker = ServiceTracker(missing_since=NOON - ago)
-        assert observe_verdict(verdict, seen, stopped="", tracker=tracker, now=NOON).decision is decision
-    assert observe_verdict(verdict, seen, stopped="", tracker=NEW, now=NOON).decision is Decision.WAIT
+        assert observe_verdict(verdict, seen, stopped=None, tracker=tracker, now=NOON).decision is decision
+    assert observe_verdict(verdict, seen, stopped=None, tracker=NEW, now=NOON).decision is Decision.WAIT
 
 
 def test_one_replica_stopped_by_a_person_hides_no_crash_of_another() -> None:
@@ -123,14 +125,14 @@ def test_a_sweep_recovers_what_is_down_unless_a_person_stopped_it() -> None:
     def swept(
         seen: ContainerState,
         *,
-        stopped: str = "",
+        stopped: Stop | None = None,
         health: ServiceHealth = verdict.health,
         tracker: ServiceTracker = NEW,
     ) -> ServiceObservation:
         return observe_verdict(replace(verdict, health=health), [seen], stopped=stopped, tracker=tracker, now=NOON)
 
     assert swept(CRASHED).decision is Decision.RECOVER
-    assert swept(CRASHED, stopped="a person stopped it").decision is Decision.IGNORE
+    assert swept(CRASHED, stopped=STOPPED).decision is Decision.IGNORE
     by_events = ServiceTracker(stopped=frozenset({CRASHED.container_id}))
     assert swept(CRASHED, tracker=by_events).decision is Decision.IGNORE
     assert swept(replace(CRASHED, state="created")).decision is Decision.IGNORE
@@ -166,7 +168,7 @@ def test_a_moment_far_in_the_future_delays_nothing() -> None:
     assert triage([bad("web")], TriageContext(trackers={"web": asked}), NOON).recover
     began = replace(SEEN, started_at=NOON + timedelta(minutes=5))
     verdict = ServiceVerdict(service="web", health=ServiceHealth.UNHEALTHY, reason="runs, but its probe failed")
-    found = observe_verdict(verdict, [began], stopped="", tracker=NEW, now=NOON)
+    found = observe_verdict(verdict, [began], stopped=None, tracker=NEW, now=NOON)
     assert found.decision is Decision.RECOVER
 
 
@@ -268,7 +270,7 @@ def test_a_sweep_gives_what_was_started_a_moment_ago_the_time_to_settle(
 ) -> None:
     began = replace(SEEN, health=health, started_at=NOON - timedelta(seconds=seconds))
     verdict = ServiceVerdict(service="web", health=ServiceHealth.UNHEALTHY, reason="runs, but its probe failed")
-    assert observe_verdict(verdict, [began], stopped="", tracker=NEW, now=NOON).decision is decision
+    assert observe_verdict(verdict, [began], stopped=None, tracker=NEW, now=NOON).decision is decision
 
 
 def test_nothing_is_recovered_twice_or_while_an_operation_holds_the_environment() -> None:
