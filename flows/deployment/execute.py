@@ -34,7 +34,7 @@ from models.compose import (
 )
 from models.environments import Environment
 from models.evidence import EvidenceOccasion
-from models.failures import RoasError, StartFailedError, StoreError
+from models.failures import PausedError, RoasError, StartFailedError, StoreError
 from models.health import UNHEALTHY_STATES, Health, HealthReport, ServiceHealth
 from models.operations import INTERRUPTION_SECONDS, OperationStep
 from models.records import Release
@@ -222,6 +222,7 @@ class _StartExecution:
     _runs: dict[str, UUID] = field(default_factory=dict)
     _proxies: ProxyFollower = field(init=False)
     _following: list[asyncio.Task[None]] = field(default_factory=list)
+    _paused: PausedError | None = None
 
     def __post_init__(self) -> None:
         names = self.application.services
@@ -240,7 +241,10 @@ class _StartExecution:
 
         Raises:
             StartFailedError: It names the service that failed first.
+            PausedError: A person paused one before its turn, so no program is to blame.
         """
+        if self._paused is not None:
+            raise self._paused
         results = [*self._results.values()]
         failed = [one for one in results if not one.ok]
         optional = {one.service for one in results if not self.environment.service(one.service).required}
@@ -394,6 +398,8 @@ class _StartExecution:
             if self.turns is not None:
                 proof = self.turns.described(name, proof)
         except RoasError as error:
+            if isinstance(error, PausedError):
+                self._paused = error
             await self._keep_evidence([name], error.what)
             proof = StartProof(
                 previous="", state="failed", reason=error.what.removeprefix(f"{name}: "), kept=False, ok=False

@@ -57,6 +57,7 @@ from tasks.deployment.services import (
     PreDeploySnapshot,
     create_containers,
     gather_facts,
+    inspect_application,
     plan_start,
     proven_releases,
     read_template,
@@ -179,6 +180,8 @@ class Startup:
             )
 
         async def create(service: str) -> str | None:
+            # A person may have paused it since: what came before it took time.
+            refuse_paused(await inspect_application(environment), [service], f"{self._noun} of {service}")
             if plan.of(service).start_first:
                 return await replace_start_first(self.recorder, environment, application, service)
             await create_containers.with_options(task_run_name=f"create {service}")(
@@ -379,6 +382,8 @@ class Startup:
                 self._template = partial_template(self._template, self._found[1], left)
             return time.monotonic()
         await evidence
+        # Images were fetched since the plan.
+        refuse_paused(await inspect_application(environment), replaced_services(plan), self._noun)
         began = time.monotonic()
         # Read while the containers are made of it: the files may change until the start is proven.
         template = _template(recorder, environment, application)

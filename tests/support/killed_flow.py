@@ -67,7 +67,7 @@ class _Parent:
         handle = os.pidfd_open(self._answer())
         try:
             self._say("")
-            while when is not None and not select.select([handle], [], [], 0)[0]:
+            while when is not None and not select.select([handle], [], [], 0.005)[0]:
                 if when():
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
                     break

@@ -29,7 +29,7 @@ from tasks.deployment.services import read_plan
 from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
-from tests.e2e.flows.test_interruption import finished_steps, roas, signal_at
+from tests.e2e.flows.test_interruption import finished_steps, kill_at, roas, signal_at
 from tests.support.brokers import running_broker
 from tests.support.recorded_errors import error_of_web
 from tests.support.registry import Registry, image_id
@@ -484,9 +484,7 @@ async def test_a_canary_whose_runner_is_killed_is_taken_up_again(place: Place) -
     declare(place, 1)
     await startup("test")
     declare(place, 2, after=[LONG_CANARY])
-    operation = await signal_at(
-        roas("update", "test"), lambda _operation, done: (HOOK_BEGUN, "canary") in done, signal.SIGKILL
-    )
+    operation = kill_at("update", "after", HOOK_BEGUN, "canary")
     assert version(place) == "2"
     declare(place, 2, after=[CANARY])
 
@@ -643,14 +641,9 @@ async def test_hooks_run_behind_the_engine_broker(place: Place) -> None:  # noqa
     nothing_is_left(place)
 
 
-async def killed_in_the_hook(place: Place, hook: str) -> str:  # noqa: F811
+def killed_in_the_hook(place: Place) -> str:  # noqa: F811
     """Update in a process of its own, and kill it while the hook runs; the id of the operation."""
-    process = roas("update", "test")
-    return await signal_at(
-        process,
-        lambda _operation, done: ("begun as a hook", hook) in done and lines(place) != [],
-        signal.SIGKILL,
-    )
+    return kill_at("update", when=lambda: lines(place) != [])
 
 
 @pytest.mark.campaign
@@ -660,7 +653,7 @@ async def test_a_migration_outlives_a_killed_runner_and_runs_once(place: Place) 
     go_on = place.folder / "out" / "go-on"
     job = "echo ran >> /out/lines; while [ ! -e /out/go-on ]; do sleep 0.1; done; echo done >> /out/lines"
     declare(place, 2, job=job, before=[migrate()])
-    operation = await killed_in_the_hook(place, "migrate")
+    operation = killed_in_the_hook(place)
     go_on.touch()
 
     result = await update("test", deployment_id=operation)
@@ -680,7 +673,7 @@ async def test_an_interrupted_command_fails_the_update_unless_it_may_run_again(p
     out = place.folder / "out" / "lines"
     once = ["/bin/sh", "-c", f"echo ran >> {out}; test -e {out.parent}/go-on || exec sleep 600"]
     declare(place, 2, before=[{"name": "schema", "command": once}])
-    operation = await killed_in_the_hook(place, "schema")
+    operation = killed_in_the_hook(place)
 
     with pytest.raises(HookError, match=r"Hook schema .* was interrupted: .* whether it finished is not known"):
         await update("test", deployment_id=operation)
@@ -691,7 +684,7 @@ async def test_an_interrupted_command_fails_the_update_unless_it_may_run_again(p
 
     out.unlink()
     declare(place, 2, before=[{"name": "schema", "command": once, "again": True}])
-    operation = await killed_in_the_hook(place, "schema")
+    operation = killed_in_the_hook(place)
     (out.parent / "go-on").touch()
     await update("test", deployment_id=operation)
     assert lines(place) == ["ran", "ran"]
@@ -704,9 +697,7 @@ async def test_an_update_killed_after_its_changes_still_runs_its_smoke_test(plac
     await startup("test")
     # It may have begun already when the update is killed.
     declare(place, 2, before=[migrate()], after=[SMOKE | {"again": True}])
-    operation = await signal_at(
-        roas("update", "test"), lambda _operation, done: ("proven", "web") in done, signal.SIGKILL
-    )
+    operation = kill_at("update", "after", "proven", "web")
 
     with pytest.raises(StartFailedError, match="Hook smoke failed"):
         await update("test", deployment_id=operation)
@@ -721,7 +712,7 @@ async def test_a_hook_of_an_update_that_does_not_go_on_is_ended_by_the_next_star
     declare(place, 1)
     await startup("test")
     declare(place, 2, job="echo ran >> /out/lines; exec sleep 600", before=[migrate()])
-    await killed_in_the_hook(place, "migrate")
+    killed_in_the_hook(place)
     assert place.containers() == ["db", "migrate", "web"]
 
     await startup("test")

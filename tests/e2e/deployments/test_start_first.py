@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -21,7 +20,7 @@ from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import open_stores
 from tests.e2e.deployments.test_update import BAD, WELL, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
-from tests.e2e.flows.test_interruption import roas, signal_at
+from tests.e2e.flows.test_interruption import kill_at, roas
 from tests.support.brokers import running_broker
 from tests.support.fronts import FRONTS, IMAGE, asking, build_image, fronted
 from tests.support.ports import free_port
@@ -197,7 +196,7 @@ async def test_a_rollback_that_is_killed_is_done_by_the_one_that_takes_it_up(pla
     before = identity(place)
     bad = fronted(place.folder, "caddy", port, version="2", command="[sh, -c, 'echo no licence found; exit 3']")
     place.declare(bad, services=DRAINS_ONE_SECOND)
-    killed = await signal_at(roas("update", "test"), lambda _, done: ("undoing", None) in done, signal.SIGKILL)
+    killed = kill_at("update", "after", "undoing")
     with roas("resume", killed) as resumed:
         resumed.communicate()
 
@@ -302,7 +301,7 @@ async def test_a_kill_leaves_no_container_beside(place: Place, step: str) -> Non
     port = await started_behind_caddy(place)
     place.declare(fronted(place.folder, "caddy", port, version="2"), services=DRAINS_ONE_SECOND)
     with asking(port) as client:
-        killed = await signal_at(roas("update", "test"), lambda _, done: (step, "web") in done, signal.SIGKILL)
+        killed = kill_at("update", "after", step, "web")
         with roas("resume", killed) as resumed:
             said = resumed.communicate()[0]
             assert resumed.returncode == 0, said

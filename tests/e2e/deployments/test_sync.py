@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from tasks.deployment.source import source_state
 from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
-from tests.e2e.flows.test_interruption import roas, signal_at
+from tests.e2e.flows.test_interruption import kill_at
 from tests.support.git_forges import TOKEN, Forge, forge
 from tests.support.repositories import Repository, new_repository
 
@@ -314,20 +313,20 @@ def current_file(place: Place) -> str:  # noqa: F811
     return version
 
 
-@pytest.mark.parametrize("step", [(TAKING, None), (FOUND, None), (PROVEN, "web")], ids=["taking", "found", "proven"])
+@pytest.mark.parametrize("step", [(TAKING,), (FOUND,), (PROVEN, "web")], ids=["taking", "found", "proven"])
 @pytest.mark.campaign
 async def test_a_sync_that_was_killed_goes_on_or_is_done_anew(
     place: Place,  # noqa: F811
     shop: Repository,
     server: Forge,
-    step: tuple[str, str | None],
+    step: tuple[str, ...],
 ) -> None:
     shop.commit("Open the shop", compose("1"))
     declare(place, shop, server)
     await sync("test")
     second = shop.commit("Sell tea", compose("2"))
 
-    operation = await signal_at(roas("sync", "test"), lambda _operation, done: step in done, signal.SIGKILL)
+    operation = kill_at("sync", "after", *step)
     assert current_file(place) in ("1", "2")
     if step[0] == FOUND:
         # Without being taken up the next sync takes the revision again.
@@ -351,9 +350,7 @@ async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: 
     await sync("test")
     bad = shop.commit("Break the shop", compose("2", "echo no licence found; exit 3"))
 
-    operation = await signal_at(
-        roas("sync", "test"), lambda _operation, done: (ROLLING_BACK, None) in done, signal.SIGKILL
-    )
+    operation = kill_at("sync", "after", ROLLING_BACK)
     with pytest.raises(StartFailedError):
         await sync("test", deployment_id=operation)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -25,7 +24,7 @@ from tasks.reporting.read import read_explanation
 from tasks.runtime.stores import open_stores
 from tests.e2e.faults.endured import InjectedFault, begin, endure, look_after, until
 from tests.e2e.faults.scenes import HEALTH, IMAGE, WELL, Scene, broken, says
-from tests.e2e.flows.test_interruption import roas, signal_at
+from tests.e2e.flows.test_interruption import kill_at, roas
 from tests.support.engines import OwnEngine
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=15)]
@@ -103,7 +102,7 @@ async def test_an_undoing_whose_runner_is_killed_is_finished_by_resume(scene: Sc
         await proven(scene)
     before, began = scene.state(), time.monotonic()
     scene.declare(ILL)
-    killed = await signal_at(roas("start", "test"), lambda _operation, done: ("undoing", None) in done, signal.SIGKILL)
+    killed = kill_at("startup", "after", "undoing")
 
     with roas("resume", killed) as resumed:
         said, _ = resumed.communicate(timeout=300)
@@ -117,7 +116,7 @@ async def test_an_undoing_whose_runner_is_killed_is_finished_by_resume(scene: Sc
 async def test_a_start_after_an_undoing_that_was_killed_proves_the_whole(scene: Scene) -> None:
     await proven(scene)
     scene.declare(ILL)
-    killed = await signal_at(roas("start", "test"), lambda _operation, done: ("undoing", None) in done, signal.SIGKILL)
+    killed = kill_at("startup", "after", "undoing")
 
     await start_succeeds(scene)
 
@@ -135,7 +134,10 @@ async def test_a_mended_start_closes_the_error_of_the_failed_one(scene: Scene) -
     assert open_stores().errors.unresolved("test") == []
 
 
-async def test_a_changed_file_that_no_release_brings_back_is_named_and_the_undoing_called_failed(scene: Scene) -> None:
+async def test_a_changed_file_that_no_release_brings_back_is_named_and_the_undoing_called_failed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROAS_KEEP_FILES", "false")
     conf = scene.folder / "shop.conf"
     conf.write_text("open = yes\n")
     reads = broken(

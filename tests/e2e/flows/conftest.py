@@ -6,6 +6,7 @@ import secrets
 import shutil
 import subprocess
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -103,3 +104,15 @@ def well(name: str, **more: str) -> str:
         *(f"  {key}: {value}" for key, value in more.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def never_well(service: str) -> str:
+    """The service, healthy only once `make_well` was called, however long that takes."""
+    return service.replace("touch /tmp/well; ", "").replace("start_period: 10s", "start_period: 120s")
+
+
+def make_well(container: str) -> None:
+    """Let it become healthy as soon as it runs."""
+    touch = ["docker", "exec", container, "touch", "/tmp/well"]
+    while subprocess.run(touch, capture_output=True, check=False).returncode:
+        time.sleep(0.2)

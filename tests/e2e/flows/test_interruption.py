@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,8 @@ from models.operations import Operation, OperationStatus, OperationType
 from models.results import OperationResult
 from tasks.deployment.operations import held_by
 from tasks.runtime.stores import open_stores
-from tests.e2e.flows.conftest import IMAGE, Place, well
+from tests.e2e.flows.conftest import IMAGE, Place, make_well, never_well, well
+from tests.support.killed_flow import killed_flow
 from tests.support.prefect_server import server_variables
 from tests.support.warm import warm_commands
 
@@ -39,22 +39,17 @@ TIMEOUT_SECONDS = 300
 
 Moment = Callable[[Operation, set[tuple[str, str | None]]], bool]
 
-_WHOLE = "while the whole is judged"
-MOMENTS: dict[str, Moment] = {
-    "while it validates": lambda _operation, _done: True,
-    "while it creates": lambda _operation, done: ("found", None) in done,
-    "while the first service comes up": lambda _operation, done: ("created", None) in done,
-    "after the second service is proven": lambda _operation, done: ("proven", "job") in done,
-    _WHOLE: lambda _operation, done: all(("proven", name) in done for name in NAMES),
+MOMENTS = {
+    "while it validates": ("before", "found"),
+    "while it creates": ("after", "found"),
+    "while the first service comes up": ("after", "created"),
+    "after the second service is proven": ("after", "proven", "job"),
+    "while the whole is judged": ("after", "proven", "last"),
 }
 
 
-def declare(place: Place, moment: str = "") -> None:
-    """A chain of four: a server, a job that leaves a line wherever it runs, and two more servers.
-
-    Judging the whole takes seconds where a test interrupts that; a busy machine would be over with it too soon.
-    """
-    slow = {"services": "{base: {probe: {kind: command, command: [sleep, '2']}}}"} if moment == _WHOLE else {}
+def declare(place: Place, *, ends: bool = True) -> None:
+    """A chain of four: a server, a job that leaves a line wherever it runs, and two more servers, or one never well."""
     (place.folder / "out").mkdir(exist_ok=True)
     job = f"""
 job:
@@ -64,13 +59,9 @@ job:
   volumes: ['{place.folder}/out:/out']
   depends_on: {{base: {{condition: service_healthy}}}}
 """
-    place.declare(
-        well("base")
-        + job
-        + well("top", depends_on="{job: {condition: service_completed_successfully}}")
-        + well("last", depends_on="{top: {condition: service_healthy}}"),
-        **slow,
-    )
+    top = well("top", depends_on="{job: {condition: service_completed_successfully}}")
+    last = well("last", depends_on="{top: {condition: service_healthy}}")
+    place.declare(well("base") + job + (top if ends else never_well(top)) + last)
 
 
 def times_the_job_ran(place: Place) -> int:
@@ -106,18 +97,15 @@ def started_at(place: Place) -> dict[str, str]:
     return found
 
 
-async def start_and_kill(moment: Moment) -> str:
-    """Start the environment in a process of its own, kill that at the moment; the id of its operation."""
-    killed = await signal_at(roas("start", "test"), moment, signal.SIGKILL)
-    assert open_stores().operations.get(killed).status is OperationStatus.RUNNING
-    return killed
+def kill_at(flow: str, *moment: str, when: Callable[[], bool] | None = None) -> str:
+    """Run a flow on the environment that is killed at the moment, or once `when` is true; the id of its operation."""
+    killed_flow(flow, {"environment": "test"}, *moment, when=when)
+    [operation] = open_stores().operations.running("test")
+    return operation.deployment_id
 
 
 async def signal_at(process: subprocess.Popen[str], moment: Moment, how: signal.Signals) -> str:
-    """Send a start a signal at the moment, wait for its end, and tell the id of its operation.
-
-    SIGKILL goes to the fork that runs it: nobody can forward it.
-    """
+    """Send a command a signal that it can answer at the moment, wait for its end, and tell the id of its operation."""
     stores = open_stores()
     with process:
         deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -129,16 +117,9 @@ async def signal_at(process: subprocess.Popen[str], moment: Moment, how: signal.
             assert process.poll() is None, process.stdout and process.stdout.read()
             assert time.monotonic() < deadline
             await asyncio.sleep(0.005)
-        if how is signal.SIGKILL:
-            os.kill(_runner_of(begun[0]), how)
-        else:
-            process.send_signal(how)
+        process.send_signal(how)
         # What it says from now on has no reader, as where a terminal was closed.
     return begun[0].deployment_id
-
-
-def _runner_of(operation: Operation) -> int:
-    return int(operation.details["runner"]["pid"])
 
 
 def flow_run_of(deployment_id: str) -> UUID:
@@ -148,8 +129,8 @@ def flow_run_of(deployment_id: str) -> UUID:
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.campaign
 async def test_the_next_start_ends_the_interrupted_one_and_succeeds(place: Place, moment: str) -> None:
-    declare(place, moment)
-    killed = await start_and_kill(MOMENTS[moment])
+    declare(place)
+    killed = kill_at("startup", *MOMENTS[moment])
     run = flow_run_of(killed)
     async with get_client() as client:
         stuck = (await client.read_flow_run(run)).state
@@ -174,8 +155,8 @@ async def test_the_next_start_ends_the_interrupted_one_and_succeeds(place: Place
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.campaign
 async def test_a_resumed_start_does_no_finished_step_again(place: Place, moment: str) -> None:
-    declare(place, moment)
-    killed = await start_and_kill(MOMENTS[moment])
+    declare(place)
+    killed = kill_at("startup", *MOMENTS[moment])
     finished = {service for step, service in finished_steps(killed) if step == "proven"}
     before, ran = started_at(place), times_the_job_ran(place)
 
@@ -207,7 +188,7 @@ async def run_again(retried: FlowRun) -> object:
 
 async def test_a_retried_run_continues_where_it_was_killed(place: Place) -> None:
     declare(place)
-    killed = await start_and_kill(MOMENTS["after the second service is proven"])
+    killed = kill_at("startup", *MOMENTS["after the second service is proven"])
     before = started_at(place)
     async with get_client() as client:
         # What the UI does at a click on Retry; the run was thought to be running.
@@ -247,20 +228,13 @@ async def test_a_run_that_is_retried_after_it_failed_by_itself_is_a_new_operatio
     assert open_stores().operations.get(first.deployment_id).status is OperationStatus.FAILED
 
 
-def _make_well(container: str) -> None:
-    """As soon as it runs."""
-    touch = ["docker", "exec", container, "touch", "/tmp/well"]
-    while subprocess.run(touch, capture_output=True, check=False).returncode:
-        time.sleep(0.2)
-
-
 async def test_of_two_starts_at_once_one_is_refused_and_reported_who_has_it(place: Place) -> None:
     # It is well only once the other was refused, however long that takes.
-    place.declare(well("base").replace("touch /tmp/well; ", "").replace("start_period: 10s", "start_period: 120s"))
+    place.declare(never_well(well("base")))
     starts = [asyncio.ensure_future(startup("test", return_state=True)) for _ in range(2)]
 
     [first], [second] = await asyncio.wait(starts, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.to_thread(_make_well, place.container("base"))
+    await asyncio.to_thread(make_well, place.container("base"))
 
     refused = await (await first).result(raise_on_failure=False)
     won = await (await second).result()
@@ -307,8 +281,8 @@ async def test_a_run_whose_runner_is_alive_is_left_running(place: Place) -> None
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.campaign
 async def test_a_terminated_start_is_rolled_back_first(place: Place, how: signal.Signals) -> None:
-    declare(place)
-    asked = await signal_at(roas("start", "test"), MOMENTS["after the second service is proven"], how)
+    declare(place, ends=False)
+    asked = await signal_at(roas("start", "test"), lambda _operation, done: ("proven", "job") in done, how)
 
     operation = open_stores().operations.get(asked)
     assert operation.status is OperationStatus.FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from models.failures import BadInputError
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.services import read_plan
 from tasks.runtime.clients import find_environment
-from tests.e2e.flows.conftest import IMAGE, Place, well
+from tests.e2e.flows.conftest import IMAGE, Place, make_well, never_well, well
+from tests.e2e.flows.test_watch import until
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -89,6 +91,35 @@ async def test_an_update_of_other_services_leaves_what_is_paused_also_where_it_i
     assert (state_of(place, "base"), state_of(place, "top")) == ("paused", "running")
     with place.stores() as stores:
         assert "undo_failed" not in stores.operations.history(environment="test")[0].details
+
+
+@pytest.mark.campaign
+async def test_an_update_leaves_what_a_person_pauses_before_its_turn_and_blames_no_image(place: Place) -> None:
+    def declare(hostname: str, change: Callable[[str], str] = str) -> None:
+        more = {"pull_policy": "never", "hostname": hostname}
+        needs = "{base: {condition: service_healthy}}"
+        place.declare(change(well("base", **more)) + well("top", depends_on=needs, **more))
+
+    def hostname(service: str) -> str:
+        command = ["docker", "inspect", "-f", "{{.Config.Hostname}}", place.container(service)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    declare("good")
+    await started(place)
+    declare("better", never_well)
+    update_run = asyncio.create_task(update("test", return_state=True))
+    await until(lambda: hostname("base") == "better")
+    docker("pause", place.container("top"))
+    await asyncio.to_thread(make_well, place.container("base"))
+
+    assert (await update_run).is_failed()
+
+    with place.stores() as stores:
+        details = stores.operations.history(environment="test")[0].details
+    assert details["reason"] == f"{place.container('top')} is paused, so an update of top touches nothing"
+    assert "undo_failed" not in details
+    assert "held_back" not in details
+    assert (hostname("base"), hostname("top"), state_of(place, "top")) == ("good", "good", "paused")
 
 
 async def test_a_renamed_volume_replaces_no_data_before_a_person_confirms_the_plan(place: Place) -> None:
