@@ -72,12 +72,12 @@ class Repository:
                     f"Folder {self.address} for snapshots cannot be made: {error.strerror};",
                     advice="give data.repository a folder that this user may write to.",
                 ) from error
-        ended = run(self._command("read the repository", "cat", "config"), limit)
+        # Each command derives the key from the password first, which is made to take long.
+        ended = run(self._command("remove stale locks of the repository", "unlock"), limit)
         if ended.exit_code == _NO_REPOSITORY:
             self._run(limit, "make the repository", "init")
         elif ended.exit_code != 0:
             raise self._failure("read", ended)
-        self._run(limit, "remove stale locks of the repository", "unlock")
 
     def check_there(self, limit: Limit) -> None:
         """Raise where there is no repository, or it cannot be read.
