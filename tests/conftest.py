@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -31,6 +32,9 @@ hypothesis.settings.load_profile("patient")
 __all__ = ["engine_of_the_session", "own_engine", "prefect_server"]
 
 ROOT = Path(__file__).parents[1]
+
+# To look for garbage among what the imports and the collection keep took two fifths of their time.
+gc.disable()
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +133,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Keep the tests of the run's tier, and begin with those that take longest."""
     tiers.select(config, items, _unit)
     items.sort(key=_place)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, in what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 def _place(item: pytest.Item) -> tuple[float, bool, bool]:

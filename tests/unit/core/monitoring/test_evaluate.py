@@ -211,8 +211,8 @@ def test_memory_that_has_been_as_full_before_is_nobodys_business() -> None:
     def as_at_night(values: dict[tuple[str, str], float | None]) -> None:
         values["web", "memory_usage"] = 67.0
 
-    for _ in range(26 * 60):
-        watch.look(busy_at_night)
+    for _ in range(26 * 30):
+        watch.look(busy_at_night, after=2 * MINUTE)
     watch.now += timedelta(hours=12)
     for _ in range(40):
         watch.look(as_at_night)
