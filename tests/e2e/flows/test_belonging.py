@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from models.operations import Operation, OperationStatus, OperationType
 from tasks.runtime.hosts import this_host
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import Place, well
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 from tests.support.prefect_server import server_variables
 from tests.support.warm import warm_commands
@@ -252,7 +254,7 @@ def test_an_environment_is_taken_from_a_silent_host_only(elsewhere: Place) -> No
     assert "test belongs to host beta from now on, and no more to alpha" in taken.stdout
 
     shown = roas(elsewhere, "fleet")
-    assert "silent, 2 min ago" in shown.stdout
+    assert re.search(r"silent, \d+ min ago", shown.stdout), shown.stdout
     left = roas(elsewhere, "fleet", "leave", "test")
     assert left.returncode == 0, left.stderr
     assert open_stores().hosts.owner("test") is None
