@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.plain_tasks import tasks_make_no_runs
+
+__all__ = ["tasks_make_no_runs"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def flows_are_recorded(prefect_server: None) -> None:

@@ -18,6 +18,7 @@ from models.errors import Category, Pattern, Severity, Strategy
 from models.failures import StoreError
 from models.recovery import PlannedStep, RecoveryExecution, RecoveryMethod, Step, StepSpec
 from tests.e2e.flows.conftest import Place, end, well
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 

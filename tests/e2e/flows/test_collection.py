@@ -15,6 +15,7 @@ from models.health import Health
 from models.metrics import HOST, DependencyStatus
 from models.recovery import RecoveryMethod
 from tests.e2e.flows.conftest import Place, well
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.store_rows import series
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]

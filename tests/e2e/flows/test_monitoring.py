@@ -12,6 +12,7 @@ from models.records import EvaluationRecord
 from tests.e2e.flows.conftest import Place, well
 from tests.e2e.flows.test_collection import PAIR
 from tests.e2e.flows.test_watch import docker, until
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.store_rows import series
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]

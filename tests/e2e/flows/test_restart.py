@@ -13,6 +13,7 @@ from flows.deployment.startup import startup
 from models.failures import BadInputError, StartFailedError
 from models.operations import OperationStatus
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 

@@ -14,6 +14,7 @@ from flows.deployment.stop import stop
 from tasks.recovery.records import stop_of
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 

@@ -24,6 +24,7 @@ from tasks.recovery.records import stop_of
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import Place, forget_events, well
 from tests.support.engines import OwnEngine
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
