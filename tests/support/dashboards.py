@@ -30,7 +30,7 @@ def addresses(value: Any) -> list[str]:
 
 def queries(environment: str, service: str) -> dict[str, str]:
     """Return every query as Grafana sends it, by the names of its dashboard and panel."""
-    chosen = {"environment": environment, "service": service, "operation": ".*", "__rate_interval": "10s"}
+    chosen = {"environment": environment, "service": service, "operation": ".*", "__rate_interval": "1m"}
     asked = {}
     for dashboard in DASHBOARDS.values():
         of_panels = [(panel["title"], target) for panel in panels(dashboard) for target in panel["targets"]]

@@ -54,8 +54,11 @@ class PrometheusForTests:
 
 
 @contextmanager
-def prometheus(folder: Path, exporter: str, rules: Path, every: str = "500ms") -> Iterator[PrometheusForTests]:
-    """A server with some rules that scrapes one address; its data goes into a folder."""
+def prometheus(folder: Path, exporter: str, rules: Path, every: str = "2s") -> Iterator[PrometheusForTests]:
+    """A server with some rules that scrapes one address; its data goes into a folder.
+
+    A scrape may take as long as the time to the next one: on a busy machine half a second was too short for every one.
+    """
     config = {
         "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": "500ms"},
         "rule_files": [str(rules)],
