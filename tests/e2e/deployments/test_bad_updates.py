@@ -28,6 +28,7 @@ from tests.e2e.gallery.__main__ import BUILD
 from tests.support.commands import run_roas_text
 from tests.support.data_application import PASSWORD, Data
 from tests.support.fronts import asking
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.ports import free_port
 from tests.support.prefect_server import server_variables
 from tests.support.projects import remove_project

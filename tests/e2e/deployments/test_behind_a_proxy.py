@@ -17,6 +17,7 @@ from models.failures import BadInputError, StartFailedError
 from tests.e2e.flows.conftest import Place, end, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_actions import ZEBRA
 from tests.support.fronts import IMAGE, build_image, fronted
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]

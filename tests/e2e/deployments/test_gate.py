@@ -23,6 +23,7 @@ from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
 from tests.e2e.deployments.test_update import WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.registry import Registry, image_id
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]

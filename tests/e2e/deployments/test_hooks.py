@@ -31,6 +31,7 @@ from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import finished_steps, kill_at, roas, signal_at
 from tests.support.brokers import running_broker
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.recorded_errors import error_of_web
 from tests.support.registry import Registry, image_id
 

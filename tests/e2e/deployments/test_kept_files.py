@@ -24,6 +24,7 @@ from tests.e2e.deployments.test_behind_a_proxy import answer
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
 from tests.e2e.flows.test_releases import releases
 from tests.support.fronts import IMAGE, build_image, fronted
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]

@@ -15,6 +15,7 @@ from core.errors.explain import explain
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from tests.e2e.flows.conftest import IMAGE, Place, flows_are_recorded, place, well
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 __all__ = ["flows_are_recorded", "place"]

@@ -13,6 +13,7 @@ from flows.deployment.update import update
 from models.failures import ReleaseError, StartFailedError
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.registry import Registry, image_id
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]

@@ -18,6 +18,7 @@ from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
     shop_with,
 )
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 

@@ -28,6 +28,7 @@ from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F
 from tests.e2e.flows.test_interruption import roas
 from tests.e2e.gallery.__main__ import BUILD
 from tests.support.data_application import PASSWORD, Data, compose, data_of
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 

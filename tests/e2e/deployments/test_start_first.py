@@ -23,6 +23,7 @@ from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F
 from tests.e2e.flows.test_interruption import kill_at, roas
 from tests.support.brokers import running_broker
 from tests.support.fronts import FRONTS, IMAGE, asking, build_image, fronted
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.ports import free_port
 from tests.support.registry import Registry
 

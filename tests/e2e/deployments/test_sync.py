@@ -25,6 +25,7 @@ from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import kill_at
 from tests.support.git_forges import TOKEN, Forge, forge
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.repositories import Repository, new_repository
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]

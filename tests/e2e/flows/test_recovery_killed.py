@@ -20,7 +20,6 @@ from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, end
 from tests.e2e.flows.test_actions import ZEBRA
 from tests.e2e.flows.test_watch import docker, until, watching
 from tests.support.killed_flow import killed_flow
-from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.taken_up import BY_AGENT, BY_HAND, BY_ITSELF, run_in, take_up
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=20)]
