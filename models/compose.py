@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from models.hooks import PlannedHook
+from models.image_names import completed
 
 
 class DependencyCondition(StrEnum):
@@ -271,16 +272,9 @@ class ImageFact:
 
         Built or pulled elsewhere, too, an image has the digests of other registries, which may be gone.
         """
-        by_repository = {one.partition("@")[0]: one for one in reversed(self.digests)}
-        repositories = (_repository(name) for name in names)
+        by_repository = {completed(one)[:2]: one for one in reversed(self.digests)}
+        repositories = (completed(name)[:2] for name in names)
         return next((by_repository[one] for one in repositories if one in by_repository), next(iter(self.digests), ""))
-
-
-def _repository(image: str) -> str:
-    """What stands before the tag or digest of an image's name."""
-    name = image.partition("@")[0]
-    before, _, tag = name.rpartition(":")
-    return name if not before or "/" in tag else before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from statistics import median
@@ -308,6 +308,11 @@ def _other_volumes(
             if will_be != was:
                 found[target] = f"its data at {target} stay in volume {was}, and it gets {will_be or 'no volume'} there"
     return tuple(found.values())
+
+
+def paused_services(states: Iterable[ContainerState]) -> frozenset[str]:
+    """The services that have a paused container."""
+    return frozenset(one.service for one in states if one.state == "paused" and not one.one_off)
 
 
 def refuse_paused(states: Sequence[ContainerState], services: Collection[str], operation: str) -> None:

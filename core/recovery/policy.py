@@ -95,6 +95,11 @@ class RecoveryFacts:
     disk_percent: float | None = None
     person_was_told: bool = False
 
+    @property
+    def stopped_by_person(self) -> bool:
+        """Whether a person stopped the service; False where that is only possible."""
+        return self.stopped is not None and self.stopped.certain
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:
@@ -201,7 +206,7 @@ def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts, und
 
 
 def _kept_down(service: str | None, facts: RecoveryFacts) -> str | None:
-    if facts.stopped is not None and facts.stopped.certain:
+    if facts.stopped_by_person:
         return f"{service} was stopped by a person, so it stays stopped."
     if facts.stopped is not None:
         return f"{service} stays down: {facts.stopped.reason}."

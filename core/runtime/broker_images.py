@@ -6,6 +6,7 @@ import re
 
 from core.runtime.broker_messages import RequestTarget, refuse
 from models.containers import RELEASE_IMAGES
+from models.image_names import DEFAULT_REGISTRY, completed
 
 KEPT_TAG = r"[0-9a-f]{8}-[0-9a-f]{16}"
 """The tag of an image that is kept for a release."""
@@ -14,10 +15,10 @@ _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_PLACE = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?")
+_REGISTRY = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _BEGINS_AN_ID = re.compile(r"[0-9a-f]+|sha256:.*")
-_DEFAULT_PLACE = "docker.io"
+_DEFAULT_REGISTRY = "docker.io"
 
 
 def with_image_name(target: RequestTarget, image: str) -> tuple[RequestTarget, str]:
@@ -37,7 +38,7 @@ def with_image_name(target: RequestTarget, image: str) -> tuple[RequestTarget, s
         name = whole_name(f"{repository}:{tag}")
     except ValueError:
         refuse("that is no name of an image")
-    if name.startswith(f"{_DEFAULT_PLACE}/library/{RELEASE_IMAGES}:"):
+    if name.startswith(f"{DEFAULT_REGISTRY}/library/{RELEASE_IMAGES}:"):
         refuse(f"a name in {RELEASE_IMAGES} has a tag of its own form")
     if not _IMAGE_ID.fullmatch(image):
         refuse(f"images get names in {RELEASE_IMAGES}; one that gets an earlier name back is given by its whole id")
@@ -53,15 +54,10 @@ def whole_name(reference: str) -> str:
     """
     if _BEGINS_AN_ID.fullmatch(reference):
         raise ValueError(f"{reference!r} may be an id")
-    place, slash, rest = reference.partition("/")
-    if not slash or not ("." in place or ":" in place or place == "localhost" or place != place.lower()):
-        place, rest = _DEFAULT_PLACE, reference
-    repository, colon, tag = rest.partition(":")
-    if place == "index.docker.io":
-        place = _DEFAULT_PLACE
-    if place == _DEFAULT_PLACE and "/" not in repository:
-        repository = f"library/{repository}"
-    tag = tag if colon else "latest"
-    if not (_PLACE.fullmatch(place) and _REPOSITORY.fullmatch(repository) and _TAG.fullmatch(tag)):
+    registry, repository, tag = completed(reference)
+    tag = "latest" if tag is None else tag
+    if "@" in reference or not (
+        _REGISTRY.fullmatch(registry) and _REPOSITORY.fullmatch(repository) and _TAG.fullmatch(tag)
+    ):
         raise ValueError(f"{reference!r} is no name with a tag")
-    return f"{place}/{repository}:{tag}"
+    return f"{registry}/{repository}:{tag}"

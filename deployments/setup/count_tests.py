@@ -1,7 +1,7 @@
 """Count the tests of pytest's result files; exit 1 when a test failed or was skipped, or none ran.
 
-With --line: the counts of these files alone, on one line. Without: also the slowest tests, and what a test of each part
-took as median beside what CONTRIBUTING.md allows. Times are printed and fail nothing.
+With --line: the counts of these files alone, on one line. Without: also the slowest tests, what a test of each part took
+as median beside what CONTRIBUTING.md allows, and last which tests failed and why. Times are printed and fail nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 SECONDS_OF_A_TEST = {"unit": 0.01, "golden": 0.5, "integration": 0.5, "e2e": 5.0}
 _NAMED = 10
+_REASON_LENGTH = 500
 
 
 def main(arguments: list[str]) -> int:
@@ -31,6 +32,8 @@ def main(arguments: list[str]) -> int:
     for case in skipped:
         print(f"skipped, which fails the run: {case.get('classname')}::{case.get('name')}")
     _print_times(cases)
+    for case in failed:
+        print(f"failed: {case.get('classname')}::{case.get('name')}: {_reason(case)}")
     print(f"tests: {counts}")
     return int(bool(failed or skipped) or passed == 0)
 
@@ -46,6 +49,12 @@ def _print_times(cases: dict[Path, list[ET.Element]]) -> None:
             print(
                 f"median of {file.stem}: {median(map(_seconds, of)):.3f} s (at most {allowed:g} s on a quiet machine)"
             )
+
+
+def _reason(case: ET.Element) -> str:
+    """The first words of what pytest says of a failure: the whole stands in the log of its part."""
+    said = " ".join(one.get("message", "") for one in case if one.tag in ("failure", "error"))
+    return " ".join(said.split())[:_REASON_LENGTH]
 
 
 def _seconds(case: ET.Element) -> float:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from core.deployment.kept_files import copies_by_service, copies_in_words
 from core.deployment.live_start import MILESTONES
-from core.deployment.plan import critical_path, plan, start_deadline
+from core.deployment.plan import critical_path, plan, refuse_paused, start_deadline
 from core.deployment.release import Document
 from core.deployment.verify import counted_failures, root_failure
 from core.monitoring.health import worst_service
@@ -383,6 +383,9 @@ class _StartExecution:
         try:
             if order.restart_because is not None and self.cautious:
                 await refuse_to_restart(self.environment, self.application, name, recorder.deployment_id)
+            elif order.restart_because is not None or (self.turns is not None and self.turns.has(name)):
+                # A person may have paused it since: what came before it took time.
+                refuse_paused(await inspect_application(self.environment), [name], f"the {recorder.kind} of {name}")
             if self.turns is not None:
                 await self._take_turn(self.turns, declaration)
             proof = await call_as(

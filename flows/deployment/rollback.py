@@ -15,7 +15,7 @@ from pydantic import Field
 from core.common.dependencies import dependencies_of
 from core.deployment.hooks import proof_of_rollback, proves_data
 from core.deployment.kept_files import copied_by, copies_by_service, copies_in_words, with_mounted_copies
-from core.deployment.plan import plan, refuse_paused, stop_waves
+from core.deployment.plan import paused_services, plan, refuse_paused, stop_waves
 from core.deployment.release import (
     VALUES,
     Document,
@@ -369,7 +369,8 @@ async def apply_release(
         seen = await inspect_application(environment)
         overlaps = await asyncio.to_thread(decide_overlaps, environment, application, seen)
         planned = plan(application, seen, images, overlaps=overlaps)
-        for line in planned.changes:
+        # What a person paused meanwhile is left as it is.
+        for line in (one for one in planned.changes if one.service not in paused_services(seen)):
             if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE) and not (
                 line.start_first and await _went_back_start_first(recorder, environment, application, line, document)
             ):
@@ -452,12 +453,13 @@ async def _take_back(
 async def _with_copies(
     environment: Environment, left: Leftovers, found: PreDeploySnapshot, copies: Mapping[str, str]
 ) -> tuple[Leftovers, PreDeploySnapshot]:
-    """Let the containers that mount such a file be made again, too, and mount the copies."""
+    """Let the containers that mount such a file be made again, too, and mount the copies; not what a person paused."""
+    seen = await inspect_application(environment)
     containers = tuple(replace(kept, reported=with_mounted_copies(kept.reported, copies)) for kept in found.containers)
     again = {new.service for new, old in zip(containers, found.containers, strict=True) if new != old}
-    there = [one for one in await inspect_application(environment) if one.service in again and not one.one_off]
+    again -= paused_services(seen)
     removed = {one.container_id for one in left.remove}
-    more = tuple(one for one in there if one.container_id not in removed)
+    more = tuple(one for one in seen if one.service in again and not one.one_off and one.container_id not in removed)
     return (
         replace(
             left,

@@ -180,8 +180,6 @@ class Startup:
             )
 
         async def create(service: str) -> str | None:
-            # A person may have paused it since: what came before it took time.
-            refuse_paused(await inspect_application(environment), [service], f"{self._noun} of {service}")
             if plan.of(service).start_first:
                 return await replace_start_first(self.recorder, environment, application, service)
             await create_containers.with_options(task_run_name=f"create {service}")(

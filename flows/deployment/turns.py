@@ -30,11 +30,15 @@ class Turns:
     @asynccontextmanager
     async def of(self, service: str) -> AsyncIterator[str | None]:
         """Wait for the turn of a service. Yields the service whose failure means that this one is left as it is."""
-        if service not in self._changes:
+        if not self.has(service):
             yield None
             return
         async with self._one:
             yield self._failed
+
+    def has(self, service: str) -> bool:
+        """Whether the plan changes a service."""
+        return service in self._changes
 
     def replaces(self, service: str) -> bool:
         """Whether Compose replaces the containers of a service: what runs then is stopped first."""

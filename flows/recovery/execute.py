@@ -24,7 +24,6 @@ from core.recovery.policy import (
     waits_for_itself,
     without_dependencies,
 )
-from core.recovery.triage import STOPPED
 from flows.recovery.diagnose import health_now, services_down
 from models.compose import Application
 from models.environments import Environment
@@ -163,7 +162,7 @@ async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> Reco
 
 async def _with_own_checks(case: Case, strategy: Strategy, context: ActionContext, *, decided: bool) -> ActionContext:
     """Add what costs time to read, where it matters: the disk, and the service's own probe."""
-    context = replace(context, stopped_by_person=case.facts.stopped == STOPPED, decided=decided)
+    context = replace(context, stopped_by_person=case.facts.stopped_by_person, decided=decided)
     if strategy is Strategy.PRUNE_DISK:
         context = replace(context, disk_percent=await measure_engine_disk(case.environment))
     if decided or not context.containers or shows_failure(context):

@@ -23,7 +23,7 @@ from adapters.host.fingerprints import Fingerprints
 from core.deployment.half_replaced import half_replaced
 from core.deployment.hooks import planned_hooks
 from core.deployment.images import build_key
-from core.deployment.plan import plan
+from core.deployment.plan import paused_services, plan
 from core.deployment.release import (
     Document,
     Leftovers,
@@ -299,7 +299,7 @@ async def create_containers(
 ) -> None:
     """Let Compose create missing containers and replace changed ones, of all services unless some are given.
 
-    It starts none. Of all services, those with a paused container are left as they are.
+    It starts none. Services with a paused container are left as they are.
 
     `document` is a release's configuration, which then stands for the environment's Compose files. With `fetched` the
     images that pull policies ask for were pulled and built already.
@@ -310,9 +310,9 @@ async def create_containers(
     engine, compose = engine_of(environment), compose_of(environment, document)
     paused = await asyncio.to_thread(_make_ready, environment)
     alone = bool(paused)
-    if paused and not services:
+    if paused:
         # Compose would start a paused container, and fails where it cannot.
-        declared = (await asyncio.to_thread(compose.render)).services
+        declared = services or (await asyncio.to_thread(compose.render)).services
         services = [name for name in declared if name not in paused]
         if not services:
             return
@@ -354,7 +354,7 @@ def _make_ready(environment: Environment) -> frozenset[str]:
     engine = engine_of(environment)
     found = engine.containers.inspect_project(environment.project)
     _settle(engine, found)
-    return frozenset(seen.service for seen in found if seen.state == "paused" and not seen.one_off)
+    return paused_services(found)
 
 
 def _settle(engine: DockerEngine, found: Sequence[ContainerState]) -> None:

@@ -132,7 +132,9 @@ async def bring_up(
         for seen in before
         if (order.replaced and seen.up) or _is_to_start(declaration, seen, None if order.done else since)
     ]
-    running = [seen for seen in before if seen.up and seen.started_at is not None and seen.started_at < since]
+    # One that a person paused since the plan stays so.
+    awake = [seen for seen in before if seen.up and seen.state != "paused"]
+    running = [seen for seen in awake if seen.started_at is not None and seen.started_at < since]
     to_restart = running if restart_because is not None else []
     if all(seen.state == "paused" for seen in before):
         for milestone in DependencyCondition:

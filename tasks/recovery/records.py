@@ -30,6 +30,7 @@ from adapters.stores.recovery_writes import (
     read_for_plan,
     read_stops,
 )
+from core.deployment.plan import paused_services
 from core.errors.match import PatternSet
 from core.recovery.going_back import data_changed_since, ways_back, why_not_alone
 from core.recovery.policy import OBSERVED_SOURCES, RecoveryFacts
@@ -208,17 +209,17 @@ async def snapshot_before_planning(
 
     def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None, RecoveryFacts]:
         container_states = engine_of(environment).containers.inspect_project(environment.project)
-        paused_services = {seen.service for seen in container_states if seen.state == "paused"}
+        paused = paused_services(container_states)
         before, deployed_ago = release_before(known.releases, container_states, error.first_seen)
         changed = data_changed_since(before, known.data_steps, canaries) if before is not None else ()
-        back = replace(facts, container_paused=service in paused_services)
+        back = replace(facts, container_paused=service in paused)
         if before is not None and changed:
             back = replace(back, why_not_back=why_not_alone(changed), ways_back=ways_back(before, changed))
         return (
             _was_stopped(environment, service, container_states, known),
             {
                 # No action can help the dependants of what a person stopped or paused.
-                name: STOPPED if name in paused_services else _was_stopped(environment, name, container_states, known)
+                name: STOPPED if name in paused else _was_stopped(environment, name, container_states, known)
                 for name in needed
             },
             deployed_ago,

@@ -94,21 +94,26 @@ async def test_an_update_of_other_services_leaves_what_is_paused_also_where_it_i
 
 
 @pytest.mark.campaign
-async def test_an_update_leaves_what_a_person_pauses_before_its_turn_and_blames_no_image(place: Place) -> None:
-    def declare(hostname: str, change: Callable[[str], str] = str) -> None:
-        more = {"pull_policy": "never", "hostname": hostname}
-        needs = "{base: {condition: service_healthy}}"
-        place.declare(change(well("base", **more)) + well("top", depends_on=needs, **more))
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "restarted"])
+async def test_an_update_leaves_what_a_person_pauses_before_its_turn_and_blames_no_image(
+    place: Place, *, replaced: bool
+) -> None:
+    def declare(what: str, change: Callable[[str], str] = str) -> None:
+        (place.folder / "top.conf").write_text(what)
+        more = {"pull_policy": "never", "depends_on": "{base: {condition: service_healthy}}"}
+        more |= {"hostname": what} if replaced else {"volumes": "['./top.conf:/top.conf']"}
+        place.declare(change(well("base", pull_policy="never", hostname=what)) + well("top", **more))
 
-    def hostname(service: str) -> str:
-        command = ["docker", "inspect", "-f", "{{.Config.Hostname}}", place.container(service)]
+    def inspected(service: str, what: str) -> str:
+        command = ["docker", "inspect", "-f", f"{{{{.{what}}}}}", place.container(service)]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     declare("good")
     await started(place)
+    began = inspected("top", "State.StartedAt")
     declare("better", never_well)
     update_run = asyncio.create_task(update("test", return_state=True))
-    await until(lambda: hostname("base") == "better")
+    await until(lambda: inspected("base", "Config.Hostname") == "better")
     docker("pause", place.container("top"))
     await asyncio.to_thread(make_well, place.container("base"))
 
@@ -116,10 +121,11 @@ async def test_an_update_leaves_what_a_person_pauses_before_its_turn_and_blames_
 
     with place.stores() as stores:
         details = stores.operations.history(environment="test")[0].details
-    assert details["reason"] == f"{place.container('top')} is paused, so an update of top touches nothing"
+    assert details["reason"] == f"{place.container('top')} is paused, so the update of top touches nothing"
     assert "undo_failed" not in details
     assert "held_back" not in details
-    assert (hostname("base"), hostname("top"), state_of(place, "top")) == ("good", "good", "paused")
+    assert inspected("base", "Config.Hostname") == "good"
+    assert (inspected("top", "State.StartedAt"), state_of(place, "top")) == (began, "paused")
 
 
 async def test_a_renamed_volume_replaces_no_data_before_a_person_confirms_the_plan(place: Place) -> None:

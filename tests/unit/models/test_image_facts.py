@@ -19,6 +19,15 @@ def test_the_digest_under_its_own_name_is_taken(image: str) -> None:
     assert fact.digest_under("sha256:22", image) == OURS
 
 
+@pytest.mark.parametrize(
+    "image", ["debian:13", "library/debian:13", "docker.io/library/debian:13", "index.docker.io/debian"]
+)
+def test_two_spellings_of_a_name_are_one(image: str) -> None:
+    fact = ImageFact(reference="x", image_id="sha256:22", digests=(ELSEWHERE, "debian@sha256:33"))
+
+    assert fact.digest_under(image) == "debian@sha256:33"
+
+
 def test_any_is_taken_where_none_is_under_its_name() -> None:
     assert ImageFact(reference="x", image_id="y", digests=(ELSEWHERE,)).digest_under("shop", "") == ELSEWHERE
     assert ImageFact(reference="x", image_id="y").digest_under("shop") == ""
