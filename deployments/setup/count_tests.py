@@ -1,7 +1,7 @@
 """Count the tests of pytest's result files; exit 1 when a test failed or was skipped, or none ran.
 
-With --line: the counts of these files alone, on one line. Without: also the slowest tests, what a test of each part took
-as median beside what CONTRIBUTING.md allows, and last which tests failed and why. Times are printed and fail nothing.
+With --line: the counts of these files alone, on one line. Without: also the slowest tests, what a test of each part
+took as median beside what CONTRIBUTING.md allows, and last which tests failed, and why. Times fail nothing.
 """
 
 from __future__ import annotations
