@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 IMAGE = "roas/gallery:local"
 PASSWORD = "correct-horse-battery-7"
-_CHECK = "interval: 1s, timeout: 30s, retries: 60, start_interval: 200ms, start_period: 60s"
+_CHECK = "interval: 5s, timeout: 30s, retries: 60, start_interval: 300ms, start_period: 60s"
 
 SERVICES = {
     "db": f"""

@@ -184,7 +184,7 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
         *([f"  labels: {json.dumps([one.replace('@PORT@', str(port)) for one in _LABELS])}"] if is_traefik else []),
         f"  deploy: {{update_config: {{order: {order}}}}}",
         (
-            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8000/'], interval: 1s, timeout: 30s, retries: 3, "
+            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8000/'], interval: 3s, timeout: 30s, retries: 3, "
             "start_period: 10s, start_interval: 200ms}"
         ),
         *(f"  {key}: {value}" for key, value in more.items()),
@@ -197,7 +197,7 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
         f"  volumes: {json.dumps(mounts)}",
         "  depends_on: {web: {condition: service_healthy}}",
         (
-            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8080/'], interval: 1s, timeout: 30s, retries: 5, "
+            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8080/'], interval: 3s, timeout: 30s, retries: 5, "
             "start_period: 10s, start_interval: 200ms}"
         ),
     ]

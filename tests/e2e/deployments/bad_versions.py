@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from tests.support.data_application import IMAGE, PASSWORD
 
-_HEALTH = "interval: 1s, timeout: 30s, retries: 4, start_period: 10s, start_interval: 300ms"
+_HEALTH = "interval: 3s, timeout: 30s, retries: 3, start_period: 10s, start_interval: 300ms"
 _ASK = (
     "exec 3<>/dev/tcp/127.0.0.1/8000; printf 'GET /health HTTP/1.0\\\\r\\\\n\\\\r\\\\n' >&3; "
     "answer=$$(cat <&3); echo \\\"$$answer\\\" | tail -n 1; [[ $$answer == *' 200 '* ]]"

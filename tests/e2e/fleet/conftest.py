@@ -27,7 +27,7 @@ web:
   init: true
   command: [sh, -c, 'touch /tmp/well; exec sleep 600']
   healthcheck:
-    {test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 30s, retries: 2, start_period: 10s, start_interval: 200ms}
+    {test: [CMD, test, -e, /tmp/well], interval: 3s, timeout: 30s, retries: 2, start_period: 10s, start_interval: 200ms}
 """
 WAITING = """
 web:
@@ -36,7 +36,7 @@ web:
   command: [sleep, '600']
   tmpfs: [/well]
   healthcheck:
-    {test: [CMD, test, -e, /well/yes], interval: 1s, timeout: 30s, retries: 9, start_period: 5m, start_interval: 200ms}
+    {test: [CMD, test, -e, /well/yes], interval: 3s, timeout: 30s, retries: 9, start_period: 5m, start_interval: 200ms}
 """
 """Each time that it is started it is healthy only once the test says so (`Host.let_be_well`)."""
 
