@@ -44,6 +44,7 @@ from tasks.deployment.hooks import (
     run_hook,
 )
 from tasks.deployment.images import images_named
+from tasks.deployment.proxies import await_proxies
 from tasks.deployment.release import failed_before, hold_back, new_digests
 from tasks.errors.hook_evidence import keep_output
 from tasks.recovery.notify import HOOK_FAILED, announce
@@ -152,6 +153,9 @@ async def check_after_rollback(
 ) -> tuple[HookRun, ...]:
     """Run the hooks that check a release which was gone back to. The record has each; one that fails raises nothing."""
     runs = []
+    if environment.hooks.of_rollback:
+        # One that still passes requests on to what was replaced would let good data look lost.
+        await await_proxies(environment, application)
     for hook in environment.hooks.of_rollback:
         does, began_at, began = recorder.redactor.text(describe(hook)), datetime.now(UTC), time.monotonic()
         # Its own name, so that it is not taken for a run that the update had left.

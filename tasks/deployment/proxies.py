@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from http import HTTPStatus
 
 from adapters.probes.addresses import find_address
 from adapters.probes.http import status_of
@@ -169,6 +170,12 @@ async def prove_through(
         advice=f"does the proxy ask the right port? roas logs {environment.name} {next(iter(new))}",
         service=behind[0] if len(behind) == 1 else None,
     )
+
+
+async def await_proxies(environment: Environment, application: Application) -> None:
+    """Wait for some seconds until the proxies of an application find its services; one that does not is not told."""
+    if proxies := _in_front(environment, application, application.services):
+        await ask_proxies(environment, proxies, dict.fromkeys(proxies, int(HTTPStatus.OK)))
 
 
 def page_of(environment: Environment, seen: ContainerState) -> tuple[int, str] | None:

@@ -36,6 +36,16 @@ from tests.support.projects import remove_project
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 
+SLOW_NGINX = """\
+#!/bin/sh
+case "$*" in
+    *reload) (sleep 8; exec /usr/sbin/nginx "$@") >/dev/null 2>&1 & ;;
+    *) exec /usr/sbin/nginx "$@" ;;
+esac
+"""
+"""In front of the real one: it returns at once, and reloads as late as on a busy machine."""
+
+
 @dataclass(slots=True)
 class Shop:
     """The application, which the cases share that leave it as it was, and a container of another project beside it."""
@@ -221,6 +231,41 @@ async def test_after_a_bad_update_the_good_version_serves_with_its_data(shop: Sh
     figures = f"{client.sent} requests, {len(client.failures)} failed, {operation.duration}"
     print("|", version.name, "|", explained.headline, "|", command, "|", complaints, "|", figures, "|")
     assert complaints == []
+
+
+@pytest.mark.campaign(seconds=60)
+async def test_the_smoke_test_after_a_rollback_waits_for_a_proxy_that_is_slow_to_follow(shop: Shop) -> None:
+    subnet = f"10.{secrets.randbelow(100) + 100}.{secrets.randbelow(256)}"
+
+    def slow_to_reload(host: int) -> list[Edit]:
+        networks = f"networks: {{default: {{ipam: {{config: [{{subnet: {subnet}.0/24}}]}}}}}}"
+        path = "environment: {PATH: '/conf:/usr/local/bin:/usr/sbin:/usr/bin:/bin'}"
+        return [
+            ("compose.yaml", "volumes: {pg: {}", f"{networks}\nvolumes: {{pg: {{}}"),
+            (
+                "compose.yaml",
+                "build: ./app",
+                f"build: ./app\n    networks: {{default: {{ipv4_address: {subnet}.{host}}}}}",
+            ),
+            ("compose.yaml", "command: [nginx,", f"{path}\n    command: [nginx,"),
+        ]
+
+    shop.write(*slow_to_reload(10))
+    script = shop.place.folder / "web/nginx"
+    script.write_text(SLOW_NGINX)
+    script.chmod(0o755)
+    started = await startup("test")
+    assert isinstance(started, OperationResult)
+    assert started.success
+    shop.data.postgresql(SCHEMA)
+    [wrong] = (version for version in BAD if version.name == "answers 500 through the proxy")
+    shop.write(*slow_to_reload(20), *wrong.edits)
+
+    await update("test", return_state=True)
+
+    details = shop.last().details
+    assert details["undone"].endswith("3 services proven, also by hook smoke")
+    assert details["data_proven"]
 
 
 def first_command(explained: Explanation) -> str:
