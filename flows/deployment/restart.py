@@ -10,7 +10,7 @@ from prefect import flow
 from pydantic import Field
 
 from core.common.dependencies import dependencies_of
-from core.deployment.plan import start_deadline
+from core.deployment.plan import paused_services, start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.deployment.execute import judge
 from flows.deployment.failure import escalate
@@ -49,7 +49,8 @@ async def restart(
 ) -> OperationResult:
     """Restart all running services of an environment, or the named ones, and prove that they serve again.
 
-    What needs a named service is asked afterwards, and restarted too where it did not get over it.
+    What a person paused stays so unless it was named. What needs a named service is asked afterwards, and restarted too
+    where it did not get over it.
 
     Raises:
         BadInputError: A named service is not in the Compose files.
@@ -148,13 +149,13 @@ class _Roll:
         elif not named and not UP.intersection(states):
             self._keep(name, "was not running")
         else:
-            await self._restart(name, "restart was asked for", {})
+            await self._restart(name, "restart was asked for", {}, named=named)
 
     async def _restart_if_hit(self, name: str) -> None:
         """Ask a service that needs a restarted one how it does; restart it where it does not serve any more."""
         causes = restarted_needs(name, self.dependencies, self._proven_at)
         declaration = self.application.services[name]
-        if not causes or declaration.one_shot or not UP.intersection(self._states(name)):
+        if not causes or declaration.one_shot or not (UP - {"paused"}).intersection(self._states(name)):
             return
         restarted = f"{', '.join(causes)} {'was' if len(causes) == 1 else 'were'} restarted"
         since = max(self._proven_at[cause] for cause in causes)
@@ -167,7 +168,12 @@ class _Roll:
         self.recorder.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} stays as it is: {found.reason}"
         self._keep(name, f"{restarted}; {found.reason}")
 
-    async def _restart(self, name: str, why: str, facts: dict[str, object]) -> None:
+    async def _restart(self, name: str, why: str, facts: dict[str, object], *, named: bool = False) -> None:
+        # What a person paused is restarted only where a person named it afterwards.
+        is_meant = named and "paused" in self._states(name) and not self.recorder.interrupted
+        if not is_meant and name in paused_services(await inspect_application(self.environment)):
+            self._keep(name, "is paused, and left so", state="paused")
+            return
         declaration, began = self.application.services[name], datetime.now(UTC)
         deadline = start_deadline(declaration, self.environment).total_seconds()
         log.info("%s is being restarted: %s", name, why)
@@ -197,8 +203,8 @@ class _Roll:
         await record_changes([self.recorder.change(result, details)])
         self.done.append(result)
 
-    def _keep(self, name: str, why: str) -> None:
-        state = next(iter(self._states(name)), "absent")
+    def _keep(self, name: str, why: str, state: str | None = None) -> None:
+        state = state or next(iter(self._states(name)), "absent")
         log.info("%s is left as it is: %s", name, why)
         self.done.append(ServiceStart(service=name, previous_state=state, state=state, reason=why, kept=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from typing import Any
@@ -12,7 +13,8 @@ from flows.deployment.restart import restart
 from flows.deployment.startup import startup
 from models.failures import BadInputError, StartFailedError
 from models.operations import OperationStatus
-from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
+from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, make_well, never_well, well
+from tests.e2e.flows.test_watch import until
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -168,6 +170,33 @@ async def test_a_paused_service_comes_back_without_being_killed(place: Place) ->
     await restart("test", services=["base"])
 
     assert inspect(place, "base")["Status"] == "running"
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("services", [None, ["base"]], ids=["of all", "of what it needs"])
+@pytest.mark.parametrize("early", [True, False], ids=["before", "meanwhile"])
+async def test_a_restart_leaves_what_a_person_paused(place: Place, services: list[str] | None, *, early: bool) -> None:
+    def pause() -> None:
+        subprocess.run(["docker", "pause", place.container("top")], check=True, capture_output=True)
+
+    place.declare(never_well(well("base")) + well("top", depends_on=NEEDS_BASE))
+    ready = asyncio.create_task(asyncio.to_thread(make_well, place.container("base")))
+    await startup("test")
+    await ready
+    before = started(place, "base", "top")
+    subprocess.run(["docker", "exec", place.container("base"), "rm", "/tmp/well"], check=True)
+    if early:
+        pause()
+    restarting = asyncio.create_task(restart("test", services=services))
+    await until(lambda: started(place, "base") != {"base": before["base"]})
+    if not early:
+        pause()
+    await asyncio.to_thread(make_well, place.container("base"))
+
+    result = await restarting
+
+    assert (inspect(place, "top")["Status"], started(place, "top")["top"]) == ("paused", before["top"])
+    assert [one.service for one in result.services if not one.kept] == ["base"]
 
 
 async def test_an_unknown_service_is_refused_before_anything_is_touched(place: Place) -> None:
