@@ -30,7 +30,7 @@ async def test_a_release_comes_back_with_the_data_of_before_its_update(shop: Pla
     data = await shop_with(shop, *USED)
     data.fill("before", USED)
     was = data.held(USED)
-    with pytest.raises(BadInputError, match="No proven release"):
+    with pytest.raises(BadInputError, match="No earlier proven release"):
         await rollback("test", with_data=True)
     declare(shop, *USED, change="2")
 
