@@ -371,8 +371,11 @@ def _end_in_words(container_state: ContainerState, finding: MemoryFinding) -> st
 
 def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
     """Describe how a service failed, in words that follow its name; empty if nothing shows a failure."""
-    mine = [one for one in containers if one.service == name]
+    # Of several, one that ended or fails says more than one that is paused.
+    mine = sorted((one for one in containers if one.service == name), key=lambda one: one.state == "paused")
     for one in mine:
+        if one.state == "paused":
+            return f"is paused: docker unpause {one.name}"
         if one.state == "created" and one.ended:
             return f"could not be started: {shorten(one.ended)}"
         if one.state in ("exited", "dead") and one.exit_code != 0:

@@ -217,6 +217,7 @@ def test_a_service_that_answers_again_shows_no_failure() -> None:
         ({"state": "restarting", "restart_count": 4}, "keeps crashing, restarted 4 times, last with exit code 3"),
         ({"state": "created", "ended": "no such file", "exit_code": None}, "could not be started: no such file"),
         ({"state": "running", "health": "unhealthy"}, "fails its health check"),
+        ({"state": "paused", "health": "unhealthy"}, "is paused: docker unpause app-bot-1"),
         ({"exit_code": 0, "ended": "exit code 0"}, "ended with exit code 0"),
         (
             {"exit_code": 0, "ended": "exit code 0", "state": "restarting", "restart_count": 6},
