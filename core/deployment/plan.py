@@ -312,7 +312,12 @@ def _other_volumes(
 
 def paused_services(states: Iterable[ContainerState]) -> frozenset[str]:
     """The services that have a paused container."""
-    return frozenset(one.service for one in states if one.state == "paused" and not one.one_off)
+    return frozenset(one.service for one in _paused(states))
+
+
+def paused_containers(states: Iterable[ContainerState], services: Collection[str]) -> list[str]:
+    """The names of the paused containers of some services."""
+    return [one.name for one in _paused(states) if one.service in services]
 
 
 def refuse_paused(states: Sequence[ContainerState], services: Collection[str], operation: str) -> None:
@@ -323,12 +328,15 @@ def refuse_paused(states: Sequence[ContainerState], services: Collection[str], o
     Raises:
         PausedError: It names the containers.
     """
-    paused = [one.name for one in states if one.state == "paused" and one.service in services and not one.one_off]
-    if paused:
+    if paused := paused_containers(states, services):
         raise PausedError(
             f"{', '.join(paused)} {'is' if len(paused) == 1 else 'are'} paused, so {operation} touches nothing;",
             advice=f"`docker unpause {' '.join(paused)}` resumes, then ask again.",
         )
+
+
+def _paused(states: Iterable[ContainerState]) -> Iterable[ContainerState]:
+    return (one for one in states if one.state == "paused" and not one.one_off)
 
 
 def _restarted(

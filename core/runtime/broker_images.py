@@ -18,7 +18,6 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _BEGINS_AN_ID = re.compile(r"[0-9a-f]+|sha256:.*")
-_DEFAULT_REGISTRY = "docker.io"
 
 
 def with_image_name(target: RequestTarget, image: str) -> tuple[RequestTarget, str]:

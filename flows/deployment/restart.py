@@ -10,7 +10,7 @@ from prefect import flow
 from pydantic import Field
 
 from core.common.dependencies import dependencies_of
-from core.deployment.plan import paused_services, start_deadline
+from core.deployment.plan import paused_containers, refuse_paused, start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.deployment.execute import judge
 from flows.deployment.failure import escalate
@@ -170,10 +170,13 @@ class _Roll:
 
     async def _restart(self, name: str, why: str, facts: dict[str, object], *, named: bool = False) -> None:
         # What a person paused is restarted only where a person named it afterwards.
-        is_meant = named and "paused" in self._states(name) and not self.recorder.interrupted
-        if not is_meant and name in paused_services(await inspect_application(self.environment)):
-            self._keep(name, "is paused, and left so", state="paused")
-            return
+        if not (named and "paused" in self._states(name) and not self.recorder.interrupted):
+            seen = await inspect_application(self.environment)
+            if named:
+                refuse_paused(seen, [name], f"the restart of {name}")
+            elif paused := paused_containers(seen, [name]):
+                self._keep(name, f"is paused: `docker unpause {' '.join(paused)}` resumes it", state="paused")
+                return
         declaration, began = self.application.services[name], datetime.now(UTC)
         deadline = start_deadline(declaration, self.environment).total_seconds()
         log.info("%s is being restarted: %s", name, why)

@@ -370,7 +370,8 @@ async def apply_release(
         overlaps = await asyncio.to_thread(decide_overlaps, environment, application, seen)
         planned = plan(application, seen, images, overlaps=overlaps)
         # What a person paused meanwhile is left as it is.
-        for line in (one for one in planned.changes if one.service not in paused_services(seen)):
+        paused = paused_services(seen)
+        for line in (one for one in planned.changes if one.service not in paused):
             if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE) and not (
                 line.start_first and await _went_back_start_first(recorder, environment, application, line, document)
             ):
@@ -380,8 +381,8 @@ async def apply_release(
     inner = replace(recorder, facts={}, steps=(), done=frozenset())
     starts = await start_in_order(inner, environment, application, document=document)
     recorder.facts["release_start"] = dict(inner.facts)
-    paused = {one.service for one in starts if one.state == "paused"}
-    proven = {one.service for one in starts} - paused if paused else None
+    asleep = {one.service for one in starts if one.state == "paused"}
+    proven = {one.service for one in starts} - asleep if asleep else None
     return application, starts, await verify(inner, environment, application, only=proven)
 
 

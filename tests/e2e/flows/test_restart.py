@@ -11,10 +11,11 @@ import pytest
 
 from flows.deployment.restart import restart
 from flows.deployment.startup import startup
-from models.failures import BadInputError, StartFailedError
-from models.operations import OperationStatus
+from models.failures import BadInputError, PausedError, StartFailedError
+from models.operations import Operation, OperationStatus
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, make_well, never_well, well
 from tests.e2e.flows.test_watch import until
+from tests.support.killed_flow import killed_flow
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -31,6 +32,11 @@ def inspect(place: Place, service: str, number: int = 1) -> dict[str, Any]:
 
 def started(place: Place, *services: str) -> dict[str, str]:
     return {service: inspect(place, service)["StartedAt"] for service in services}
+
+
+def last(place: Place) -> Operation:
+    with place.stores() as stores:
+        return stores.operations.history(environment="test", limit=1)[0]
 
 
 def dies_at_its_second_start(name: str, **more: str) -> str:
@@ -197,6 +203,39 @@ async def test_a_restart_leaves_what_a_person_paused(place: Place, services: lis
 
     assert (inspect(place, "top")["Status"], started(place, "top")["top"]) == ("paused", before["top"])
     assert [one.service for one in result.services if not one.kept] == ["base"]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_killed_restart_leaves_what_a_person_paused_since(place: Place, moment: str) -> None:
+    place.declare(well("base") + well("top", depends_on=NEEDS_BASE))
+    await startup("test")
+    killed_flow("restart", {"environment": "test"}, moment, "restarted", "base")
+    killed = last(place)
+    before = started(place, "top")
+    subprocess.run(["docker", "pause", place.container("top")], check=True, capture_output=True)
+
+    for deployment_id in (killed.deployment_id, None):
+        result = await restart("test", deployment_id=deployment_id)
+
+        assert last(place).status is OperationStatus.SUCCESS
+        assert (inspect(place, "top")["Status"], started(place, "top")) == ("paused", before)
+        assert "docker unpause" in next(one.reason for one in result.services if one.service == "top")
+
+
+@pytest.mark.campaign
+async def test_a_killed_restart_of_a_service_that_a_person_paused_since_ends_and_says_so(place: Place) -> None:
+    place.declare(well("base"))
+    await startup("test")
+    killed_flow("restart", {"environment": "test", "services": ["base"]}, "before", "restarted", "base")
+    killed, before = last(place), started(place, "base")
+    subprocess.run(["docker", "pause", place.container("base")], check=True, capture_output=True)
+
+    with pytest.raises(PausedError, match=f"{place.container('base')} is paused"):
+        await restart("test", services=["base"], deployment_id=killed.deployment_id)
+
+    assert last(place).status is OperationStatus.FAILED
+    assert (inspect(place, "base")["Status"], started(place, "base")) == ("paused", before)
 
 
 async def test_an_unknown_service_is_refused_before_anything_is_touched(place: Place) -> None:
