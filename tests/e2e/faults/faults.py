@@ -268,7 +268,7 @@ FAULTS = (
     ),
     InjectedFault(
         name="mounted file that its user may not read",
-        services=broken("base", user="1000", command=["cat", "/in"], volumes=["./key:/in:ro"]),
+        services=broken("base", user="1000", command=["cat", "/in"], volumes=["kept:/kept", "./key:/in:ro"]),
         prepare=_file("key", "a key", mode=0o600),
         words="base ended with exit code 1.*(Permission denied)",
         shown="Permission denied",
@@ -276,7 +276,11 @@ FAULTS = (
     ),
     InjectedFault(
         name="mounted configuration broken",
-        services=broken("base", command=says("cat /etc/shop.json; exit 78"), volumes=["./shop.json:/etc/shop.json:ro"]),
+        services=broken(
+            "base",
+            command=says("cat /etc/shop.json; exit 78"),
+            volumes=["kept:/kept", "./shop.json:/etc/shop.json:ro"],
+        ),
         prepare=_file("shop.json", '{"open": tru'),
         words="base ended with exit code 78",
         shown='{"open": tru',
