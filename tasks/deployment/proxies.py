@@ -173,7 +173,7 @@ async def prove_through(
 
 
 async def await_proxies(environment: Environment, application: Application) -> None:
-    """Wait for some seconds until the proxies of an application find its services; who does not follow raises nothing."""
+    """Wait some seconds until the proxies of an application find its services; raises nothing where one does not."""
     if proxies := _in_front(environment, application, application.services):
         await ask_proxies(environment, proxies, dict.fromkeys(proxies, int(HTTPStatus.OK)))
 
