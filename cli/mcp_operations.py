@@ -167,12 +167,15 @@ def _document(done: CommandResult) -> Any:
     """The JSON document that a command printed.
 
     Raises:
-        RoasError: It printed none, and says why.
+        RoasError: It printed none, or its error, and says why.
     """
     try:
-        return json.loads(done.out)
+        document = json.loads(done.out)
     except ValueError as error:
         raise RoasError(_error(done)) from error
+    if document.keys() == {"error", "advice", "exit_code"}:
+        raise RoasError(document["error"], advice=document["advice"])
+    return document
 
 
 def _error(done: CommandResult) -> str:
