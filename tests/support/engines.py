@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -189,21 +190,26 @@ def _has_link(name: str) -> bool:
 
 @contextmanager
 def _bridge_of_the_machine_kept() -> Iterator[None]:
-    """An engine that starts again on its old data removes docker0, which is the machine's own engine's."""
-    reported = subprocess.run(
-        ["ip", "-json", "address", "show", "docker0"], capture_output=True, text=True, check=False
-    )
-    before = json.loads(reported.stdout) if reported.returncode == 0 else []
-    try:
-        yield
-    finally:
-        if before and not _has_link("docker0"):
-            subprocess.run(["ip", "link", "add", "docker0", "type", "bridge"], check=True)
-            for one in before[0]["addr_info"]:
-                if one["family"] == "inet":
-                    place = f"{one['local']}/{one['prefixlen']}"
-                    subprocess.run(["ip", "address", "add", place, "dev", "docker0"], check=True)
-            subprocess.run(["ip", "link", "set", "docker0", "up"], check=True)
+    """An engine that starts again on its old data removes docker0, which is the machine's own engine's.
+
+    One starts at a time: what a worker saw of the bridge while another's engine had removed it would be wrong.
+    """
+    with Path(tempfile.gettempdir(), "roas-tests-docker0.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        reported = subprocess.run(
+            ["ip", "-json", "address", "show", "docker0"], capture_output=True, text=True, check=False
+        )
+        before = json.loads(reported.stdout) if reported.returncode == 0 else []
+        try:
+            yield
+        finally:
+            if before and not _has_link("docker0"):
+                subprocess.run(["ip", "link", "add", "docker0", "type", "bridge"], check=True)
+                for one in before[0]["addr_info"]:
+                    if one["family"] == "inet":
+                        place = f"{one['local']}/{one['prefixlen']}"
+                        subprocess.run(["ip", "address", "add", place, "dev", "docker0"], check=True)
+                subprocess.run(["ip", "link", "set", "docker0", "up"], check=True)
 
 
 @contextmanager
