@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import sys
+import asyncio
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mcp import Client, StdioServerParameters
+from mcp.client.stdio import get_default_environment
 from mcp_types import Implementation, TextContent
+
+from tests.support.commands import ForkedRoas, quiet_environment
 
 ROOT = Path(__file__).parents[2]
 SERVER = ("-P", "-c", "from cli.entry import main; main()", "mcp")
@@ -22,17 +30,35 @@ def agent_variables(folder: Path) -> dict[str, str]:
     return folders | {"PYTHONPATH": str(ROOT), "ROAS_WARM": "0"}
 
 
+@cache
+def _forks() -> ForkedRoas:
+    """The process whose forks are servers, one at a time."""
+    made = ForkedRoas(quiet_environment())
+    atexit.register(made.close)
+    return made
+
+
+# The client starts a program and talks to its streams; this one hands them to a fork.
+_RELAY = ("-c", 'cat "$0/out" & cat >"$0/in"; wait')
+
+
 @asynccontextmanager
 async def agent(folder: Path, *options: str, variables: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
     """A client of a server of its own; it checks each answer against the tool's output schema."""
-    server = StdioServerParameters(
-        command=sys.executable,
-        args=[*SERVER, *options],
-        env={**(variables or {}), **agent_variables(folder)},
-        cwd=str(folder),
-    )
-    async with Client(server, client_info=Implementation(name=NAME, version="1")) as client:
+    streams = Path(tempfile.mkdtemp(prefix="roas-agent-"))
+    for name in ("in", "out"):
+        os.mkfifo(streams / name)
+    request = {
+        "words": ["mcp", *options],
+        "variables": get_default_environment() | dict(variables or {}) | agent_variables(folder),
+        "folder": str(folder),
+    }
+    serving = asyncio.create_task(asyncio.to_thread(_forks().serve, request, streams))
+    relay = StdioServerParameters(command="sh", args=[*_RELAY, str(streams)])
+    async with Client(relay, client_info=Implementation(name=NAME, version="1")) as client:
         yield client
+    await serving
+    shutil.rmtree(streams)
 
 
 async def answer_of(client: Client, tool: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -47,4 +73,5 @@ async def error_of(client: Client, tool: str, arguments: dict[str, Any] | None =
     assert found.is_error
     content = found.content[0]
     assert isinstance(content, TextContent)
+    assert "unexpected error" not in content.text
     return content.text

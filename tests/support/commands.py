@@ -64,14 +64,18 @@ class ForkedRoas:
         streams = Path(tempfile.mkdtemp(prefix="roas-command-"))
         try:
             (streams / "in").write_bytes(said)
-            with self._one_at_a_time:
-                code = self._ask({**request, "streams": str(streams), "seconds": seconds})
+            code = self.serve(request, streams, seconds)
             out, err = (file.read_bytes() if file.exists() else b"" for file in (streams / "out", streams / "err"))
         finally:
             shutil.rmtree(streams)
         if code is None:
             raise subprocess.TimeoutExpired(["roas", *request["words"]], seconds, out, err)
         return subprocess.CompletedProcess(["roas", *request["words"]], code, out, err)
+
+    def serve(self, request: Mapping[str, Any], streams: Path, seconds: float = LONGEST_SECONDS) -> int | None:
+        """Run one command whose streams are the files `in`, `out` and `err` of a folder; None if it was late."""
+        with self._one_at_a_time:
+            return self._ask({**request, "streams": str(streams), "seconds": seconds})
 
     def _ask(self, request: dict[str, Any]) -> int | None:
         assert self.process.stdin is not None
