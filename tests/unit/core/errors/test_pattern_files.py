@@ -57,6 +57,13 @@ def test_a_shipped_file_holds_its_own_examples(file: Path) -> None:
     assert never_deciding(described, classify) == ()
 
 
+def test_no_finding_of_this_program_is_taken_for_good_news() -> None:
+    own = [line for one in described_patterns() if one.program == "roas" for line in one.match]
+
+    assert len(own) > 40
+    assert [line for line in own if classify(line).category is Category.BENIGN] == []
+
+
 @pytest.mark.parametrize(
     "hint", [one for one in shipped_patterns() if GENERIC < one.priority < WRAPPER], ids=lambda one: one.name
 )
