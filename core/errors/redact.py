@@ -574,11 +574,16 @@ def secrets_in(text: str) -> Iterator[str]:
                 yield found[1]
 
 
+_LONG_ENOUGH = 16
+"""So long a value is no word, nor the beginning of one."""
+
+
 def _any_of(spellings: Iterable[str]) -> re2._Regexp | None:
     """One pattern for many texts: it takes a tenth of the time that replacing each of them takes."""
     options = re2.Options()
     options.max_mem = _PATTERN_BYTES
-    joined = "|".join(map(re2.escape, spellings))
+    # What goes on behind a long one is the rest of a longer secret, which begins with the same characters.
+    joined = "|".join(f"{re2.escape(one)}{'[A-Za-z0-9]*' if len(one) >= _LONG_ENOUGH else ''}" for one in spellings)
     return re2.compile(joined, options) if joined else None
 
 

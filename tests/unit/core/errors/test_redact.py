@@ -186,3 +186,10 @@ def test_secrets_are_known_by_the_names_of_their_variables_and_inside_of_urls() 
         "OLDPWD": "/home/deploy/a folder",
     }
     assert sorted(secrets_among(variables.items())) == ["hunter2hunter2", "in-the-url"]
+
+
+def test_the_rest_of_a_secret_that_begins_like_a_known_one_goes_with_it() -> None:
+    known = "aB3dE6gH9kL2mN5p"
+
+    assert Redactor([known]).text(f"hook {known}Qr7sT0 answers") == "hook [redacted] answers"
+    assert Redactor([known[:8]]).text(f"hook {known[:8]}word answers") == "hook [redacted]word answers"
