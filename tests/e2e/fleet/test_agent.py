@@ -111,7 +111,7 @@ def test_what_an_agent_that_was_killed_had_begun_is_finished_by_the_next(host: H
     host.watched(name)
     host.kill(name)
     # It has planned, and may have begun to act.
-    host.until(lambda: "plan for " in host.text())
+    host.until(lambda: "automatic repair (" in host.text())
     agent.kill()
     agent.wait()
     subprocess.run(["docker", "kill", f"{name}-web-1"], check=False, capture_output=True)

@@ -135,7 +135,7 @@ async def test_what_a_dependency_did_first_is_the_cause(place: Place) -> None:
     assert "Fatal error loading the DB" in bundle.first_cause
     assert "top needs it" in bundle.first_cause
     shown = why(place)
-    assert shown.index("base ended") < shown.index("top did not start")
+    assert shown.index("base ended") < shown.index("top: it ended with exit code 4")
 
 
 async def test_a_planted_secret_is_in_no_store_and_on_no_page(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
