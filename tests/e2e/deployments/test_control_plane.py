@@ -288,6 +288,7 @@ class TenOperations:
         return seen.startswith("starting") and (self.flows[name] != "update" or "RELEASE=2" in seen)
 
 
+@pytest.mark.campaign(seconds=600)
 @pytest.mark.timeout(3600)
 def test_ten_operations_outlive_an_upgrade_of_the_control_plane_and_then_of_their_host(
     control_plane: ComposedPlane, tmp_path: Path
