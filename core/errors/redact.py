@@ -291,7 +291,7 @@ def _header(match: re2._Match) -> Parts | None:
     before, value, after = _pair(match)
     # The last pair of the pattern.
     is_word = match[match.re.groups] is not None and _PLAIN_WORD.fullmatch(value) is not None
-    return None if is_word else (before, value, after)
+    return None if is_word or value.strip("[]") == REDACTED.strip("[]") else (before, value, after)
 
 
 def _spoken(match: re2._Match) -> Parts | None:
