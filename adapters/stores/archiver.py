@@ -1,7 +1,7 @@
 """Archives: rows of a store into Parquet files, read back and compared before anybody deletes a row.
 
-The work is done by a process of its own: a second SQLite library in one process undoes the first one's
-locks. It reads jobs as lines of JSON and answers each with a line.
+The work is done by a process of its own, so its memory ends with it. It reads jobs as lines of JSON and answers each
+with a line.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +151,7 @@ def _serve() -> None:
 def _archive(job: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    rows = _named(_typed(_read(job["store"], job["query"]), job["kinds"]), job["names"])
+    rows = _named(_typed(_read(job["store"], job["query"], job["kinds"]), job["kinds"]), job["names"])
     file = Path(job["file"])
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(file.name + ".part")
@@ -173,14 +175,17 @@ def _archive(job: dict[str, Any]) -> dict[str, Any]:
     return {"rows": rows.num_rows, "size": file.stat().st_size, "sha256": digest}
 
 
-def _read(store: str, query: str) -> Any:
-    return (
-        _read_postgresql(store.split(" ", 1)[1], query) if store.startswith("postgresql ") else _read_file(store, query)
-    )
+def _read(store: str, query: str, kinds: dict[str, str]) -> Any:
+    if store.startswith("postgresql "):
+        return _read_postgresql(store.split(" ", 1)[1], query, kinds)
+    with closing(sqlite3.connect(f"{Path(store).as_uri()}?mode=ro", uri=True)) as connection:
+        cursor = connection.execute(query)
+        # SQLite holds truths as numbers and moments as words.
+        stored = {name: {"truth": "whole", "moment": "text"}.get(kind, kind) for name, kind in kinds.items()}
+        return _table(cursor, stored)
 
 
-def _read_postgresql(source: str, query: str) -> Any:
-    import pyarrow as pa
+def _read_postgresql(source: str, query: str, kinds: dict[str, str]) -> Any:
     import sqlalchemy as sa
 
     from adapters.stores.postgresql import connect
@@ -189,31 +194,19 @@ def _read_postgresql(source: str, query: str) -> Any:
     file = None if given["password_file"] is None else Path(given["password_file"])
     with connect(sa.make_url(given["url"]), file, 0.0) as connection:
         connection.execute(f"SET search_path TO {given['schema']}")
-        cursor = connection.execute(query.encode(), binary=True)
-        names = [column.name for column in cursor.description or ()]
-        parts: list[list[Any]] = [[] for _ in names]
-        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-            for part, values in zip(parts, zip(*rows, strict=True), strict=True):
-                part.append(pa.array(values))
-    return pa.table(
-        {name: pa.chunked_array(part) if part else pa.nulls(0) for name, part in zip(names, parts, strict=True)}
-    )
+        return _table(connection.execute(query.encode(), binary=True), kinds)
 
 
-def _read_file(store: str, query: str) -> Any:
-    import adbc_driver_sqlite
-    from adbc_driver_manager import dbapi
+def _table(cursor: Any, kinds: dict[str, str]) -> Any:
+    import pyarrow as pa
 
-    path = adbc_driver_sqlite._driver_path()
-    uri = f"file:{store}?mode=ro"
-    with (
-        dbapi.connect(driver=path, db_kwargs={"uri": uri}, autocommit=True) as connection,
-        connection.cursor() as cursor,
-    ):
-        # The driver takes a column's type from the first batch: one batch has seen every row.
-        cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": "1000000"})
-        cursor.execute(query)
-        return cursor.fetch_arrow_table()
+    types = _types()
+    columns = [(column[0], types[kinds[column[0]]]) for column in cursor.description]
+    parts: list[list[Any]] = [[] for _ in columns]
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        for part, values, (_, kind) in zip(parts, zip(*rows, strict=True), columns, strict=True):
+            part.append(pa.array(values, kind))
+    return pa.table({name: pa.chunked_array(part, kind) for part, (name, kind) in zip(parts, columns, strict=True)})
 
 
 def _same(back: Any, rows: Any) -> bool:
@@ -252,10 +245,21 @@ def _named(rows: Any, names: list[list[Any]] | None) -> Any:
 
 
 def _typed(rows: Any, kinds: dict[str, str]) -> Any:
-    """The declared types, since the driver guesses from the values, and files of one table must agree."""
     import pyarrow as pa
 
-    types = {
+    types, columns = _types(), {}
+    for name in rows.column_names:
+        column, kind = rows[name], types[kinds[name]]
+        is_words = pa.types.is_timestamp(kind) and pa.types.is_string(column.type)
+        columns[name] = (column.cast(pa.timestamp("us")) if is_words else column).cast(kind)
+    return pa.table(columns)
+
+
+def _types() -> dict[str, Any]:
+    """The type of each kind of column in a file."""
+    import pyarrow as pa
+
+    return {
         "text": pa.string(),
         "whole": pa.int64(),
         "real": pa.float64(),
@@ -263,13 +267,6 @@ def _typed(rows: Any, kinds: dict[str, str]) -> Any:
         "bytes": pa.binary(),
         "moment": pa.timestamp("us", "UTC"),
     }
-    columns = {}
-    for name in rows.column_names:
-        column = rows[name]
-        if kinds[name] == "moment":
-            column = column.cast(pa.string()).cast(pa.timestamp("us"))
-        columns[name] = column.cast(types[kinds[name]])
-    return pa.table(columns)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,6 @@ OWN.set_forkserver_preload(
     [
         "adapters.stores.batch",
         "adapters.stores.postgresql",
-        "adbc_driver_manager.dbapi",
-        "adbc_driver_sqlite",
         "pyarrow.compute",
         "pyarrow.parquet",
         "pytest",

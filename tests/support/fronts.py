@@ -180,7 +180,7 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
         "  pull_policy: never",
         "  init: true",
         *([] if "command" in more else ["  command: [python3, /conf/app.py]"]),
-        # Traefik drops what is unhealthy and repeats no request that was cut, so the program says it ends, and serves on.
+        # Traefik drops what is unhealthy and repeats no request that was cut, so the program fails its check first.
         f"  environment: {json.dumps({'VERSION': version} | ({'FINISHES': '1'} if is_traefik else {}))}",
         "  volumes: ['./conf:/conf:ro']",
         *([f"  labels: {json.dumps([one.replace('@PORT@', str(port)) for one in _LABELS])}"] if is_traefik else []),

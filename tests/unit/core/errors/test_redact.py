@@ -169,9 +169,9 @@ def test_a_known_secret_never_survives(around: str, secret: str) -> None:
     assert secret not in Redactor([secret]).text(f"{around}{secret}{around}").replace(REDACTED, "")
 
 
-@pytest.mark.parametrize("value", ["dXNlcjpwYXNzd29yZDEyMw==", "Basic dXNlcjpwYXNzd29yZDEyMw==", "Bearer abcDEF123456789xyz"])
-def test_a_redacted_header_is_redacted_once(value: str) -> None:
-    once = Redactor(()).text(f"Authorization: {value}")
+@pytest.mark.parametrize("scheme", ["", "Basic ", "Bearer "])
+def test_a_redacted_header_is_redacted_once(scheme: str) -> None:
+    once = Redactor(()).text(f"Authorization: {scheme}dXNlcjpwYXNzd29yZDEyMw==")
     assert once.endswith(REDACTED)
     assert Redactor(()).text(once) == once
 
