@@ -38,18 +38,17 @@ async def declare_automations(silent_for: timedelta = SILENT_FOR) -> None:
     One that is as it should be is not touched: the server would forget the runs that it is waiting for a sign of.
     """
     async with get_client() as client:
-        known = {one.name: one for one in await client.read_automations()}
         for automation in (
             _dead_runs(silent_for),
             _standing_runs("Crashed", _AFTER_A_CRASH),
             _standing_runs("Failed", _AFTER_A_FAILURE),
         ):
-            wanted = AutomationCore(**automation.model_dump(exclude_unset=True))
-            there = known.get(automation.name)
-            if there is None:
-                await client.create_automation(wanted)
-            elif AutomationCore(**there.model_dump(include=set(AutomationCore.model_fields))) != wanted:
-                await client.update_automation(there.id, wanted)
+            declaration = AutomationCore(**automation.model_dump(exclude_unset=True))
+            existing = await client.read_automations_by_name(automation.name)
+            if not existing:
+                await client.create_automation(declaration)
+            elif AutomationCore(**existing[0].model_dump(include=set(AutomationCore.model_fields))) != declaration:
+                await client.update_automation(existing[0].id, declaration)
 
 
 def _dead_runs(silent_for: timedelta) -> Automation:

@@ -112,11 +112,11 @@ class HostGuard:
         try:
             if not path.startswith(f"{_API}/"):
                 raise AccessRefusedError(f"{path} is not for hosts")
-            asked = path.removeprefix(_API)
-            claims = claims_of(scope["method"], asked, body, host.pool)
+            api_path = path.removeprefix(_API)
+            claims = claims_of(scope["method"], api_path, body, host.pool)
             for claim in claims:
                 await self._check(claim, host)
-            passed_on = narrowed(scope["method"], asked, body, host.pool)
+            passed_on = narrowed(scope["method"], api_path, body, host.pool)
         except _AbsentError:
             await _refusal(404, f"Nothing of that name or id belongs to {host.name}.")(scope, receive, send)
         except AccessRefusedError as refused:
@@ -157,9 +157,11 @@ class HostGuard:
         Raises:
             RoasError: The server does not do it.
         """
-        mine = {"work_pools": {"name": {"any_": [pool]}}}
-        for one in (await self._owners.changed("POST", "/deployments/filter", mine)).json():
-            await self._owners.changed("DELETE", f"/deployments/{one['id']}")
+        pool_filter = {"work_pools": {"name": {"any_": [pool]}}}
+        # The server gives 200 at once, which twelve environments exceed.
+        while page := (await self._owners.changed("POST", "/deployments/filter", pool_filter)).json():
+            for deployment in page:
+                await self._owners.changed("DELETE", f"/deployments/{deployment['id']}")
         await self._owners.changed("DELETE", f"/work_pools/{pool}")
         self._owners.forget()
 
@@ -208,9 +210,9 @@ class HostGuard:
     async def _concerns(self, host: HostKey, text: str) -> bool:
         """Whether a message of the server to a host is of what belongs to it; one that is no event is."""
         try:
-            said = json.loads(text)
-            if said.get("type") == "event":
-                await self._check_event(host, json.dumps(said["event"]))
+            message = json.loads(text)
+            if message.get("type") == "event":
+                await self._check_event(host, json.dumps(message["event"]))
         except (AccessRefusedError, _AbsentError, _UnknownOwnerError, ValueError, KeyError, AttributeError):
             return False
         return True
@@ -230,18 +232,18 @@ class HostGuard:
 
     async def _host(self, pool: str, key: str) -> HostKey | None:
         """The host with this credential; None where it does not work."""
-        known = self._known_keys.get((pool, key))
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
+        entry = self._known_keys.get((pool, key))
+        if entry is not None and time.monotonic() < entry[0]:
+            return entry[1]
         try:
-            found = await asyncio.to_thread(self._keys.owner, pool, key)
+            host = await asyncio.to_thread(self._keys.owner, pool, key)
         except RoasError as error:
             log.error("%s", error)
             return None
         if len(self._known_keys) > _KNOWN_AT_MOST:
             self._known_keys.clear()
-        self._known_keys[pool, key] = (time.monotonic() + _KEY_KNOWN_SECONDS, found)
-        return found
+        self._known_keys[pool, key] = (time.monotonic() + _KEY_KNOWN_SECONDS, host)
+        return host
 
     async def _enrol(self, receive: Receive) -> Response:
         try:
@@ -249,24 +251,24 @@ class HostGuard:
         except TimeoutError:
             return _refusal(408, _TOO_SLOW)
         try:
-            asked = EnrolRequest.model_validate_json(body or b"")
+            request = EnrolRequest.model_validate_json(body or b"")
         except ValidationError:
             return _refusal(400, "This is no request to enrol.")
         try:
-            found = await asyncio.to_thread(self._keys.enrol, asked.token, asked.host, datetime.now(UTC))
+            enrolment = await asyncio.to_thread(self._keys.enrol, request.token, request.host, datetime.now(UTC))
         except RoasError as error:
             log.error("%s", error)
             return _refusal(503, "The control plane cannot read its hosts' credentials; its log says why.")
-        if found is None:
+        if enrolment is None:
             return _refusal(403, "The token is not known, was used by another host, was revoked, or has expired.")
-        host, key = found
+        host, key = enrolment
         self._known_keys.clear()
         made = await self._owners.ask("POST", "/work_pools/", _work_pool(host.pool))
         if made.status_code not in (201, 409):
             return _refusal(503, f"The work pool {host.pool} cannot be made: status {made.status_code}.")
-        log.warning("host %s enrolled with version %s", host.name, _shown(asked.version))
+        log.warning("host %s enrolled with version %s", host.name, _shown(request.version))
         try:
-            stores = await asyncio.to_thread(self._stores.access, host.pool, asked.host)
+            stores = await asyncio.to_thread(self._stores.access, host.pool, request.host)
         except RoasError as error:
             log.error("%s %s", error, error.advice or "")
             return _refusal(503, "The control plane cannot give this host access to the stores; its log says why.")
@@ -370,14 +372,14 @@ class _Owners:
 
     async def of(self, claim: Claim) -> frozenset[str]:
         """The work pools to which a thing belongs, as known for a while."""
-        known = self._known.get((claim.kind, claim.value))
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
-        found = await self._lookups[claim.kind](claim.value)
+        entry = self._known.get((claim.kind, claim.value))
+        if entry is not None and time.monotonic() < entry[0]:
+            return entry[1]
+        pools = await self._lookups[claim.kind](claim.value)
         if len(self._known) > _KNOWN_AT_MOST:
             self._known.clear()
-        self._known[claim.kind, claim.value] = (time.monotonic() + _OWNER_KNOWN_SECONDS, found)
-        return found
+        self._known[claim.kind, claim.value] = (time.monotonic() + _OWNER_KNOWN_SECONDS, pools)
+        return pools
 
     def forget(self) -> None:
         """Ask anew from now on."""
@@ -418,10 +420,10 @@ class _Owners:
         return await self._of_run_in(await self._read(f"/task_runs/{value}"))
 
     async def _of_artifact(self, value: str) -> frozenset[str]:
-        found = await self._read(f"/artifacts/{value}")
-        if (environment := environment_of_page(found)) is not None:
+        artifact = await self._read(f"/artifacts/{value}")
+        if (environment := environment_of_page(artifact)) is not None:
             return await self.of(Claim(Belonging.ENVIRONMENT, environment))
-        return await self._of_run_in(found)
+        return await self._of_run_in(artifact)
 
     async def _of_run_in(self, thing: dict[str, Any]) -> frozenset[str]:
         if not thing.get("flow_run_id"):
@@ -438,7 +440,7 @@ class _Owners:
         if not answer.json():
             # It is another host's as little as this one's, until its deployments are made.
             raise _AbsentError
-        return frozenset(str(one.get("work_pool_name")) for one in answer.json())
+        return frozenset(str(deployment.get("work_pool_name")) for deployment in answer.json())
 
 
 def _work_pool(name: str) -> dict[str, Any]:
@@ -493,19 +495,19 @@ async def _whole_body(receive: Receive, most: int, seconds: float) -> bytes | No
                 return bytes(body)
 
 
-def _shown(said: object) -> str:
+def _shown(value: object) -> str:
     """Words of a client on one line of the log, without control characters."""
-    return shorten(printable(str(said)))
+    return shorten(printable(str(value)))
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    given = False
+    is_replayed = False
 
     async def replaying() -> Message:
-        nonlocal given
-        if given:
+        nonlocal is_replayed
+        if is_replayed:
             return await receive()
-        given = True
+        is_replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replaying
@@ -523,10 +525,10 @@ def _text(message: Message) -> str | None:
 def _token(text: str) -> str | None:
     """The credential in the first message of a socket; None where it is none."""
     try:
-        said = json.loads(text)
+        message = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    token = said.get("token") if isinstance(said, dict) and said.get("type") == "auth" else None
+    token = message.get("token") if isinstance(message, dict) and message.get("type") == "auth" else None
     return token if isinstance(token, str) else None
 
 

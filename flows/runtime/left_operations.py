@@ -33,6 +33,7 @@ from adapters.host.processes import is_alive
 from adapters.server.membership import read_membership
 from core.deployment.interruption import runner_of, was_interrupted
 from flows.runtime.isolation import Progress
+from flows.runtime.pages import all_of
 from models.failures import RoasError
 from models.operations import Operation, OperationStatus
 from models.settings import current_settings
@@ -70,9 +71,9 @@ async def resume_left(pool: str, progress: Progress) -> None:
                 await _report(await asyncio.to_thread(_unreported, since))
                 reported = True
             await mark_interrupted(None, datetime.now(UTC))
-            left = await asyncio.to_thread(_left, since)
-            if left:
-                await _retry(left, pool)
+            operations = await asyncio.to_thread(_left, since)
+            if operations:
+                await _retry(operations, pool)
             await _retry_snapshots(pool, begun)
             looks_left -= 1
         except _AWAY as error:
@@ -87,20 +88,20 @@ async def resume_left(pool: str, progress: Progress) -> None:
 def _left(since: datetime) -> list[Operation]:
     """The operations of this host that were marked as interrupted since a moment, and that may go on by themselves."""
     stores, here = open_stores(), this_host().host_id
-    paused = {one.environment for one in stores.pauses.active(datetime.now(UTC)) if one.service is None}
+    paused = {pause.environment for pause in stores.pauses.active(datetime.now(UTC)) if pause.service is None}
     return [
-        one
-        for one in stores.operations.history(status=OperationStatus.FAILED, limit=_LOOKED_AT)
-        if was_interrupted(one)
-        and not paused & {None, one.environment}
-        and one.ended_at is not None
-        and one.ended_at >= since
-        and not one.details.get("resumed")
-        and one.host_id in ("", here)
-        and one.details.get("flow_run_id")
+        operation
+        for operation in stores.operations.history(status=OperationStatus.FAILED, limit=_LOOKED_AT)
+        if was_interrupted(operation)
+        and not paused & {None, operation.environment}
+        and operation.ended_at is not None
+        and operation.ended_at >= since
+        and not operation.details.get("resumed")
+        and operation.host_id in ("", here)
+        and operation.details.get("flow_run_id")
         # Nothing that was asked for later is undone.
-        and [newest.deployment_id for newest in stores.operations.latest_recorded(one.environment, 1)]
-        == [one.deployment_id]
+        and [newest.deployment_id for newest in stores.operations.latest_recorded(operation.environment, 1)]
+        == [operation.deployment_id]
     ]
 
 
@@ -108,13 +109,13 @@ def _unreported(since: datetime) -> list[Operation]:
     """The operations of this host that succeeded shortly before a moment, and whose process is gone."""
     stores, here = open_stores(), this_host().host_id
     return [
-        one
-        for one in stores.operations.history(status=OperationStatus.SUCCESS, limit=_LOOKED_AT)
-        if one.ended_at is not None
-        and one.ended_at >= since - _REPORTED_WITHIN
-        and one.host_id in ("", here)
-        and one.details.get("flow_run_id")
-        and (runner := runner_of(one)) is not None
+        operation
+        for operation in stores.operations.history(status=OperationStatus.SUCCESS, limit=_LOOKED_AT)
+        if operation.ended_at is not None
+        and operation.ended_at >= since - _REPORTED_WITHIN
+        and operation.host_id in ("", here)
+        and operation.details.get("flow_run_id")
+        and (runner := runner_of(operation)) is not None
         and is_alive(runner) is False
     ]
 
@@ -127,16 +128,17 @@ async def _take_again(pool: str, begun: datetime) -> None:
     member = read_membership(current_settings())
     if member is None or member.pool != pool:
         return
-    said = "Its worker ended before it began, and the next one takes it."
+    message = "Its worker ended before it began, and the next one takes it."
     async with get_client() as client:
         pending = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING]))
-        for run in await client.read_flow_runs(
+        for run in await all_of(
+            client.read_flow_runs,
             flow_run_filter=FlowRunFilter(state=pending),
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
         ):
             # The states have the time of this host.
             if run.state is not None and run.state.timestamp < begun:
-                await client.set_flow_run_state(run.id, Scheduled(message=said), force=True)
+                await client.set_flow_run_state(run.id, Scheduled(message=message), force=True)
                 log.info("the run %s was not begun when its worker ended, and is taken again", run.name)
 
 
@@ -144,18 +146,18 @@ async def _report(done: Sequence[Operation]) -> None:
     """Complete the runs of operations that had ended when their process was, which the server shows as running."""
     if not done:
         return
-    said = "Its operation succeeded; its process ended before it said so."
+    message = "Its operation succeeded; its process ended before it said so."
     async with get_client() as client:
         for operation in done:
             with suppress(ObjectNotFound):
                 run = await client.read_flow_run(UUID(operation.details["flow_run_id"]))
                 if run.state is not None and run.state.is_running():
-                    await client.set_flow_run_state(run.id, Completed(message=said), force=True)
+                    await client.set_flow_run_state(run.id, Completed(message=message), force=True)
 
 
-async def _retry(left: Sequence[Operation], pool: str) -> None:
+async def _retry(operations: Sequence[Operation], pool: str) -> None:
     async with get_client() as client:
-        for operation in left:
+        for operation in operations:
             # One that is not there ran on another server, such as a command's own.
             with suppress(ObjectNotFound):
                 await _retry_run(client, operation, pool)
@@ -165,7 +167,8 @@ async def _retry_snapshots(pool: str, begun: datetime) -> None:
     """Take the snapshots anew, once, whose process ended with the earlier agent, unless something came after them."""
     async with get_client() as client:
         running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
-        for run in await client.read_flow_runs(
+        for run in await all_of(
+            client.read_flow_runs,
             flow_filter=FlowFilter(name=FlowFilterName(any_=["snapshot"])),
             flow_run_filter=FlowRunFilter(state=running),
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
@@ -174,29 +177,31 @@ async def _retry_snapshots(pool: str, begun: datetime) -> None:
             if since is None or since >= begun or await asyncio.to_thread(held_by, name) is not None:
                 continue
             if run.run_count > 1 or not await asyncio.to_thread(_is_still_wanted, name, since):
-                said = "Its worker ended; the next snapshot saves all of it."
-                await client.set_flow_run_state(run.id, Crashed(message=said), force=True)
+                message = "Its worker ended; the next snapshot saves all of it."
+                await client.set_flow_run_state(run.id, Crashed(message=message), force=True)
                 continue
-            said = "Its worker ended, and the next one takes the snapshot anew."
-            await client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=said), force=True)
+            message = "Its worker ended, and the next one takes the snapshot anew."
+            await client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=message), force=True)
             log.info("the snapshot of %s was interrupted, and is taken anew", name)
 
 
 def _is_still_wanted(environment: str, since: datetime) -> bool:
     """Whether a snapshot that began at a moment is not paused, and no operation or other snapshot came after it."""
     stores, now = open_stores(), datetime.now(UTC)
-    paused = {one.environment for one in stores.pauses.active(now) if one.service is None}
-    whole = [one for one in stores.snapshots.of(environment) if one.state is SnapshotState.WHOLE]
-    asked = [one.started_at for one in stores.operations.latest_recorded(environment, 1)]
-    return not paused & {None, environment} and all(at < since for at in (*asked, *(one.begun_at for one in whole)))
+    paused = {pause.environment for pause in stores.pauses.active(now) if pause.service is None}
+    whole = [snapshot for snapshot in stores.snapshots.of(environment) if snapshot.state is SnapshotState.WHOLE]
+    starts = [operation.started_at for operation in stores.operations.latest_recorded(environment, 1)]
+    return not paused & {None, environment} and all(
+        at < since for at in (*starts, *(snapshot.begun_at for snapshot in whole))
+    )
 
 
 async def _retry_run(client: PrefectClient, operation: Operation, pool: str) -> None:
     run = await client.read_flow_run(UUID(operation.details["flow_run_id"]))
     if run.work_pool_name != pool or run.state is None or not run.state.is_crashed():
         return
-    said = "Its worker ended, and the next one continues it after its last finished step."
-    await client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=said), force=True)
+    message = "Its worker ended, and the next one continues it after its last finished step."
+    await client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=message), force=True)
     log.info(
         "%s %s of %s was interrupted, and continues", operation.kind, operation.deployment_id, operation.environment
     )

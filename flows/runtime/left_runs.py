@@ -17,6 +17,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Crashed
 
+from flows.runtime.pages import all_of
+
 log = logging.getLogger("roas")
 
 _UNDER_WAY = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]))
@@ -32,8 +34,8 @@ async def crash_left_runs(port: int) -> bool:
     auth_string = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
     try:
         async with PrefectClient(f"http://127.0.0.1:{port}/api", auth_string=auth_string) as client:
-            wanted = FlowRunFilter(state=_UNDER_WAY, deployment_id=FlowRunFilterDeploymentId(is_null_=True))
-            for run in await client.read_flow_runs(flow_run_filter=wanted):
+            run_filter = FlowRunFilter(state=_UNDER_WAY, deployment_id=FlowRunFilterDeploymentId(is_null_=True))
+            for run in await all_of(client.read_flow_runs, flow_run_filter=run_filter):
                 if run.parent_task_run_id is None:
                     await _crash(client, run)
     except (httpx.HTTPError, OSError) as error:
@@ -45,5 +47,5 @@ async def crash_left_runs(port: int) -> bool:
 async def _crash(client: PrefectClient, run: FlowRun) -> None:
     await client.set_flow_run_state(run.id, Crashed(message=_SAID), force=True)
     children = FlowRunFilter(state=_UNDER_WAY, parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
-    for child in await client.read_flow_runs(flow_run_filter=children):
+    for child in await all_of(client.read_flow_runs, flow_run_filter=children):
         await _crash(client, child)

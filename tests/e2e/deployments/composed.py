@@ -116,23 +116,27 @@ class ComposedPlane:
     def get(self, port: str, path: str) -> str:
         return httpx.get(f"http://127.0.0.1:{self.ports[port]}{path}", timeout=10).raise_for_status().text
 
-    def ask_server(self, method: str, path: str) -> Any:
+    def ask_server(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Ask the API, logged in."""
         user, _, password = self.secret("prefect_auth").partition(":")
         api = f"http://127.0.0.1:{self.ports['UI']}/api"
         with httpx.Client(base_url=api, auth=(user, password), timeout=300) as client:
             token = client.get("/csrf-token", params={"client": "test"}).raise_for_status().json()["token"]
             headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
-            body = {} if method == "POST" else None
-            return client.request(method, path, json=body, headers=headers).raise_for_status().json()
+            given = (body or {}) if method == "POST" else None
+            return client.request(method, path, json=given, headers=headers).raise_for_status().json()
+
+    def deployments(self) -> list[dict[str, Any]]:
+        """The deployments of the control plane's own environments; hosts that were enrolled have hundreds."""
+        own = {"work_pools": {"name": {"any_": ["roas"]}}}
+        return list(self.ask_server("POST", "/deployments/filter", own))
 
     def scheduled(self) -> set[str]:
-        """The deployments of the control plane's own environments that have a schedule."""
-        found = self.ask_server("POST", "/deployments/filter")
+        """Those of them that have a schedule."""
         return {
-            f"{one['entrypoint'].rsplit('.', 1)[1]}/{one['name']}"
-            for one in found
-            if one["schedules"] and one["work_pool_name"] == "roas"
+            f"{deployment['entrypoint'].rsplit('.', 1)[1]}/{deployment['name']}"
+            for deployment in self.deployments()
+            if deployment["schedules"]
         }
 
     def authority(self) -> Path:

@@ -115,8 +115,7 @@ def test_the_key_of_encrypted_blocks_is_not_in_the_database(control_plane: Compo
 
 def test_every_flow_of_every_environment_is_deployed(control_plane: ComposedPlane) -> None:
     deployed = {
-        (deployment["name"], deployment["entrypoint"].rsplit(".", 1)[1])
-        for deployment in control_plane.ask_server("POST", "/deployments/filter")
+        (deployment["name"], deployment["entrypoint"].rsplit(".", 1)[1]) for deployment in control_plane.deployments()
     }
     flows = {"startup", "stop", "restart", "health_check", "collection", "error_recovery", "lifecycle"}
     assert {(name, flow) for name in ("dev", "prod") for flow in flows} <= deployed
