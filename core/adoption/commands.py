@@ -56,14 +56,14 @@ _IP = re.compile(r"[\d.]+")
 _TAKES_PLAIN_ADDRESS = frozenset({"runserver", "http.server"})
 
 
-def read_command(given: Sequence[str]) -> CommandReading:
+def read_command(argv: Sequence[str]) -> CommandReading:
     """Read an entrypoint with its command; one that begins with an option only adds to what an image starts."""
-    commands = [] if not given or given[0].startswith("-") else [*_simple_commands(given)]
-    started = [one for words in commands for one in _started(words)]
-    words = [word for command in commands for word in command] or [*given]
+    commands = [] if not argv or argv[0].startswith("-") else [*_simple_commands(argv)]
+    started = [program for words in commands for program in _started(words)]
+    words = [word for command in commands for word in command] or [*argv]
     listens, loopback = _listens(words)
     last = [*_started(commands[-1])] if commands else []
-    loops = any(_ENDLESS.fullmatch(" ".join(one)) for one in _with_keywords(given)) or bool({*last[:1]} & _GO_ON)
+    loops = any(_ENDLESS.fullmatch(" ".join(command)) for command in _with_keywords(argv)) or bool({*last[:1]} & _GO_ON)
     return CommandReading(
         programs=tuple(dict.fromkeys(started)),
         listens=listens,
@@ -84,22 +84,22 @@ def listen_address(value: str) -> tuple[str, int] | None:
     """The host, which may be empty, and the port of an address to listen on; None where it is none."""
     # Kafka lists the listener of its controllers among the others.
     listed = value.strip("\"'").split(",")
-    match = _ADDRESS.fullmatch(next((one for one in listed if not one.startswith("CONTROLLER")), ""))
+    match = _ADDRESS.fullmatch(next((address for address in listed if not address.startswith("CONTROLLER")), ""))
     if match is None or not 0 < int(match[2]) < 65536:
         return None
     return match[1] or "", int(match[2])
 
 
-def _with_keywords(given: Sequence[str]) -> Iterator[list[str]]:
+def _with_keywords(argv: Sequence[str]) -> Iterator[list[str]]:
     """Each simple command of a line, with the shell's words before it."""
-    words = [*given]
+    words = [*argv]
     if words and PurePosixPath(words[0]).name in _SHELLS:
         line = next((word for before, word in itertools.pairwise(words) if _is_line_option(before)), None)
         if line is not None:
             yield from _split(line)
             return
         words = [word for word in words[1:] if not word.startswith("-")]
-    elif len(words) == 1 and any(one in words[0] for one in " ;&|"):
+    elif len(words) == 1 and any(separator in words[0] for separator in " ;&|"):
         yield from _split(words[0])
         return
     yield words
@@ -127,40 +127,40 @@ def _split(line: str) -> Iterator[list[str]]:
     yield command
 
 
-def _simple_commands(given: Sequence[str]) -> Iterator[list[str]]:
+def _simple_commands(argv: Sequence[str]) -> Iterator[list[str]]:
     """The commands of an entrypoint and command, without what only starts them."""
-    for words in _with_keywords(given):
-        rest = [*words]
-        while rest:
-            name = PurePosixPath(rest[0]).name
-            if _KEYWORDS.fullmatch(rest[0]) or _ASSIGNMENT.fullmatch(rest[0]):
-                del rest[0]
-            elif name in _SHELLS and len(rest) > 1:
-                yield from _simple_commands(rest)
-                rest = []
-            elif _RUNS_THE_REST.fullmatch(name) and (inner := _inner(name, rest[1:])):
-                rest = inner
+    for words in _with_keywords(argv):
+        command = [*words]
+        while command:
+            name = PurePosixPath(command[0]).name
+            if _KEYWORDS.fullmatch(command[0]) or _ASSIGNMENT.fullmatch(command[0]):
+                del command[0]
+            elif name in _SHELLS and len(command) > 1:
+                yield from _simple_commands(command)
+                command = []
+            elif _RUNS_THE_REST.fullmatch(name) and (inner := _inner(name, command[1:])):
+                command = inner
             else:
-                yield rest
-                rest = []
+                yield command
+                command = []
 
 
-def _inner(name: str, rest: Sequence[str]) -> list[str]:
+def _inner(name: str, words: Sequence[str]) -> list[str]:
     """What a program that starts another one is given to start; empty where that is nothing."""
-    if "--" in rest:
-        return [*rest[rest.index("--") + 1 :]]
+    if "--" in words:
+        return [*words[words.index("--") + 1 :]]
     if name.startswith("wait") or "entrypoint" in name:
         # Its own arguments and those of a program look alike; an option is its own.
-        return [] if rest and (rest[0].startswith("-") or ":" in rest[0] or name.startswith("wait")) else [*rest]
-    left = [*rest]
+        return [] if words and (words[0].startswith("-") or ":" in words[0] or name.startswith("wait")) else [*words]
+    command = [*words]
     if (verb := _TAKES_VERB.get(name)) is not None:
-        if verb not in left:
+        if verb not in command:
             return []
-        left = left[left.index(verb) + 1 :]
-    while left and (left[0].startswith("-") or _ASSIGNMENT.fullmatch(left[0])):
-        takes_value = name in ("nice", "dockerize", "sudo", "ionice") and "=" not in left[0] and left[0] != "-n1"
-        del left[: 2 if takes_value and len(left[0]) > 1 else 1]
-    return left[1:] if name in _TAKES_USER else left
+        command = command[command.index(verb) + 1 :]
+    while command and (command[0].startswith("-") or _ASSIGNMENT.fullmatch(command[0])):
+        takes_value = name in ("nice", "dockerize", "sudo", "ionice") and "=" not in command[0] and command[0] != "-n1"
+        del command[: 2 if takes_value and len(command[0]) > 1 else 1]
+    return command[1:] if name in _TAKES_USER else command
 
 
 def _started(words: Sequence[str]) -> Iterator[str]:
@@ -180,19 +180,19 @@ def _started(words: Sequence[str]) -> Iterator[str]:
         if arguments[:1] == ["-m"]:
             yield from _started(arguments[1:])
         elif arguments and (_RUN_SCRIPTS.fullmatch(PurePosixPath(arguments[0]).name) or name in _RUNNERS):
-            yield from (one for one in arguments[:3] if _PROGRAM.fullmatch(one))
+            yield from (argument for argument in arguments[:3] if _PROGRAM.fullmatch(argument))
         elif _RUN_SCRIPTS.fullmatch(name):
-            yield from (one for one in arguments[:1] if _PROGRAM.fullmatch(one))
+            yield from (argument for argument in arguments[:1] if _PROGRAM.fullmatch(argument))
 
 
-def _says(words: Sequence[str], wanted: re.Pattern[str]) -> bool:
+def _says(words: Sequence[str], pattern: re.Pattern[str]) -> bool:
     """Whether the program of a command, or one of its first arguments, is named so; values of options do not count."""
     before = ""
     for place, word in enumerate(words[:8]):
         is_value = before.startswith("-") and "=" not in before and place > 1
         if not word.startswith("-") and "=" not in word and "://" not in word:
             base = PurePosixPath(word).name.lower().removesuffix(".sh").removesuffix(".py").removesuffix(".js")
-            if not is_value and wanted.search(base):
+            if not is_value and pattern.search(base):
                 return True
         before = word
     return False
@@ -205,7 +205,7 @@ def _ends(words: Sequence[str], started: Sequence[str]) -> bool:
 
 
 def _listens(words: Sequence[str]) -> tuple[tuple[tuple[str, int], ...], bool]:
-    found: list[tuple[str, str, int]] = []
+    addresses: list[tuple[str, str, int]] = []
     local = remote = False
     for place, word in enumerate(words):
         after = words[place + 1] if place + 1 < len(words) else ""
@@ -229,7 +229,7 @@ def _listens(words: Sequence[str]) -> tuple[tuple[tuple[str, int], ...], bool]:
             if host in _LOOPBACK:
                 local = True
             elif host in _EVERYWHERE or _IP.fullmatch(host):
-                found.append((name, host, port))
+                addresses.append((name, host, port))
     # With the host of a server to ask, a port is that server's.
-    told = () if remote else tuple((name, port) for name, host, port in found if host or not local)
-    return told, local and not told
+    listeners = () if remote else tuple((name, port) for name, host, port in addresses if host or not local)
+    return listeners, local and not listeners

@@ -26,33 +26,33 @@ class BuiltImage:
 
 def read_dockerfile(text: str, *, target: str = "", arguments: Mapping[str, str] | None = None) -> BuiltImage:
     """Read a Dockerfile up to its stage `target`, else to its last one; what cannot be read is left out."""
-    given = dict(arguments or {})
-    known: dict[str, str] = {}
+    build_arguments = dict(arguments or {})
+    variables: dict[str, str] = {}
     stages: dict[str, BuiltImage] = {}
     name, stage = "", BuiltImage()
-    for instruction, rest in _instructions(text):
+    for instruction, operands in _instructions(text):
         match instruction:
             case "ARG" if not stages:
-                argument, _, default = rest.partition("=")
-                known[argument.strip()] = given.get(argument.strip(), default.strip().strip("\"'"))
+                argument, _, default = operands.partition("=")
+                variables[argument.strip()] = build_arguments.get(argument.strip(), default.strip().strip("\"'"))
             case "FROM":
                 if target and name == target.lower():
                     break
-                words = [word for word in rest.split() if not word.startswith("--")]
-                base = _filled_in(words[0], known) if words else ""
+                words = [word for word in operands.split() if not word.startswith("--")]
+                base = _filled_in(words[0], variables) if words else ""
                 stage = stages.get(base.lower(), BuiltImage(base=base))
                 name = words[2].lower() if len(words) > 2 and words[1].lower() == "as" else str(len(stages))
             case "ENTRYPOINT":
                 # A new entrypoint takes the command of the base away.
-                stage = replace(stage, entrypoint=_words(rest), command=())
+                stage = replace(stage, entrypoint=_words(operands), command=())
             case "CMD":
-                stage = replace(stage, command=_words(rest))
+                stage = replace(stage, command=_words(operands))
             case "EXPOSE":
-                stage = replace(stage, ports=(*stage.ports, *_ports(_filled_in(rest, known))))
+                stage = replace(stage, ports=(*stage.ports, *_ports(_filled_in(operands, variables))))
             case "COPY" | "ADD":
-                stage = replace(stage, targets=(*stage.targets, *_copied_to(rest)))
+                stage = replace(stage, targets=(*stage.targets, *_copied_to(operands)))
             case "HEALTHCHECK":
-                stage = replace(stage, checked=rest.strip().upper() != "NONE")
+                stage = replace(stage, checked=operands.strip().upper() != "NONE")
         if name:
             stages[name] = stage
     return stage
@@ -60,31 +60,31 @@ def read_dockerfile(text: str, *, target: str = "", arguments: Mapping[str, str]
 
 def _instructions(text: str) -> Iterator[tuple[str, str]]:
     for line in _CONTINUED.sub(" ", text.replace("\r\n", "\n")).splitlines():
-        instruction, _, rest = line.strip().partition(" ")
+        instruction, _, operands = line.strip().partition(" ")
         if instruction and not instruction.startswith("#"):
-            yield instruction.upper(), rest.strip()
+            yield instruction.upper(), operands.strip()
 
 
-def _filled_in(text: str, known: Mapping[str, str]) -> str:
-    return _ARGUMENT.sub(lambda found: known.get(found[1] or found[3]) or found[2] or "", text)
+def _filled_in(text: str, variables: Mapping[str, str]) -> str:
+    return _ARGUMENT.sub(lambda match: variables.get(match[1] or match[3]) or match[2] or "", text)
 
 
-def _words(rest: str) -> tuple[str, ...]:
-    if rest.startswith("["):
+def _words(operands: str) -> tuple[str, ...]:
+    if operands.startswith("["):
         try:
-            listed = json.loads(rest)
+            listed = json.loads(operands)
         except ValueError:
-            return (rest,)
+            return (operands,)
         return tuple(map(str, listed)) if isinstance(listed, list) else ()
-    return ("sh", "-c", rest) if rest else ()
+    return ("sh", "-c", operands) if operands else ()
 
 
-def _copied_to(rest: str) -> tuple[str, ...]:
-    return tuple(word.strip("[]\"',") for word in rest.split()[-1:])
+def _copied_to(operands: str) -> tuple[str, ...]:
+    return tuple(word.strip("[]\"',") for word in operands.split()[-1:])
 
 
-def _ports(rest: str) -> Iterator[int]:
-    for word in rest.split():
+def _ports(operands: str) -> Iterator[int]:
+    for word in operands.split():
         number, _, protocol = word.partition("/")
         if number.isdigit() and protocol.lower() in ("", "tcp"):
             yield int(number)

@@ -17,13 +17,13 @@ def hosts_named(name: str, value: str, services: Set[str]) -> Iterator[str]:
     """The services whose names stand as hosts in a value: in a URL, before a port, or alone in a variable such as
     REDIS_HOST. A service's name as a plain word, such as a database called "db", names no host."""
     candidates: list[str] = []
-    for rest in _IN_URL.findall(value):
+    for authority in _IN_URL.findall(value):
         # A URL may list several hosts: mongodb://a:27017,b:27017/app.
-        candidates += [one.rpartition("@")[2].partition(":")[0] for one in rest.split(",")]
+        candidates += [host.rpartition("@")[2].partition(":")[0] for host in authority.split(",")]
     candidates += _KEY_VALUE.findall(value)
     for part in re.split(r"[,;\s]+", value):
         if match := _WITH_PORT.match(part):
             candidates.append(match[1])
         elif _SAYS_HOST.search(name):
             candidates.append(part)
-    yield from dict.fromkeys(one for one in candidates if one in services)
+    yield from dict.fromkeys(candidate for candidate in candidates if candidate in services)

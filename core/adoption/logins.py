@@ -44,17 +44,17 @@ def login_probe(program: Program, traits: ServiceTraits, variables: Mapping[str,
 
 def _secret(login: Login, traits: ServiceTraits, variables: Mapping[str, UsedVariable]) -> UsedVariable | None:
     source = traits.passwords.get(login.password)
-    if (given := traits.password_files.get(f"{login.password}_FILE")) is not None:
-        if given.file is not None:
-            name = _NOT_IN_A_NAME.sub("_", given.name.upper()).strip("_") or "PASSWORD"
+    if (password_file := traits.password_files.get(f"{login.password}_FILE")) is not None:
+        if password_file.file is not None:
+            name = _NOT_IN_A_NAME.sub("_", password_file.name.upper()).strip("_") or "PASSWORD"
             name = f"FILE_{name}" if name[0].isdigit() else name
             name = f"{name}_FROM_FILE" if name in variables else name
-            return UsedVariable(name=name, is_secret=True, is_set=True, file=given.file)
-        source = given.variable
-    if source is None or (known := variables.get(source)) is None:
+            return UsedVariable(name=name, is_secret=True, is_set=True, file=password_file.file)
+        source = password_file.variable
+    if source is None or (variable := variables.get(source)) is None:
         return None
     # Where the Compose file holds a default, the variable may never be set.
-    return replace(known, is_secret=True) if known.is_set or not known.has_default else None
+    return replace(variable, is_secret=True) if variable.is_set or not variable.has_default else None
 
 
 def _is_open(login: Login, traits: ServiceTraits) -> bool:
@@ -63,9 +63,9 @@ def _is_open(login: Login, traits: ServiceTraits) -> bool:
 
 
 def _filled_in(template: Probe, login: Login, user: str, traits: ServiceTraits, secret: UsedVariable | None) -> Probe:
-    given: dict[str, Any] = {"user": user}
+    fields: dict[str, Any] = {"user": user}
     if database := traits.settings.get(login.database or ""):
-        given["virtual_host" if isinstance(template, AmqpProbe) else "database"] = database
+        fields["virtual_host" if isinstance(template, AmqpProbe) else "database"] = database
     if secret is not None:
-        given["password_secret"] = secret.name
-    return type(template).model_validate(template.model_dump(exclude_unset=True) | given)
+        fields["password_secret"] = secret.name
+    return type(template).model_validate(template.model_dump(exclude_unset=True) | fields)

@@ -65,11 +65,11 @@ def find_port(
     offered = traits.published if works else traits.ports
     if around.is_shared:
         # Ports of a shared network belong to any of its services.
-        known = {port for name, port in traits.port_variables.items() if name.endswith("PORT")} | {default}
-        offered = tuple(one for one in around.network if one in known)
+        candidates = {port for name, port in traits.port_variables.items() if name.endswith("PORT")} | {default}
+        offered = tuple(port for port in around.network if port in candidates)
     # A variable that makes it a worker decides before the command that its image starts by default.
-    if not traits.is_worker and (told := _told(traits, program)):
-        return told
+    if not traits.is_worker and (evidence := _told(traits, program)):
+        return evidence
     if variable := _variable(traits, program, offered, guess=not (works or around.is_shared)):
         return PortEvidence(port=traits.port_variables[variable], reason=f"{variable} says so")
     if traits.labelled is not None and not around.is_shared:
@@ -79,7 +79,7 @@ def find_port(
     if works:
         return PortEvidence(reason="it works without a port of its own")
     beside = () if program is None else program.other_ports
-    called = [one for one in traits.called if one not in beside]
+    called = [port for port in traits.called if port not in beside]
     if called and not around.is_shared:
         return PortEvidence(port=default if default in called else called[0], reason="other services ask it there")
     if traits.image_ports and not around.is_shared and _runs_what_its_image_exposes(traits, recognised, around):
@@ -113,10 +113,10 @@ def works_only(
 
 def _told(traits: ServiceTraits, program: Program | None) -> PortEvidence | None:
     """The port that options of the command say; None where they say nothing."""
-    given, own = traits.command.listens, () if program is None else program.listen_options
+    listeners, options = traits.command.listens, () if program is None else program.listen_options
     short = _SHORT if program is not None and program.id in ("python_web", "python", "node", "php") else ()
-    for name, port in sorted(given, key=lambda one: not _is_one_of(one[0], own)):
-        if _is_one_of(name, own) or name in short or _LISTENS.fullmatch(name):
+    for name, port in sorted(listeners, key=lambda listener: not _is_one_of(listener[0], options)):
+        if _is_one_of(name, options) or name in short or _LISTENS.fullmatch(name):
             return PortEvidence(port=port, reason=f"its command says {name}", is_told=True)
     if traits.command.loopback:
         return PortEvidence(reason="its command makes it listen for its own container alone")
@@ -124,30 +124,30 @@ def _told(traits: ServiceTraits, program: Program | None) -> PortEvidence | None
 
 
 def _is_one_of(name: str, expressions: tuple[str, ...]) -> bool:
-    return any(re.fullmatch(one, name) for one in expressions)
+    return any(re.fullmatch(expression, name) for expression in expressions)
 
 
 def _variable(traits: ServiceTraits, program: Program | None, offered: tuple[int, ...], *, guess: bool) -> str | None:
     """The variable that says where a service listens. One that any program may use only chooses among ports that
     are offered, or, as a `guess`, counts where the service starts what its image starts."""
-    wanted = () if program is None else program.listen_variables
-    if named := next((name for name in traits.port_variables if _is_one_of(name, wanted)), None):
+    expressions = () if program is None else program.listen_variables
+    if named := next((name for name in traits.port_variables if _is_one_of(name, expressions)), None):
         return named
     if program is not None and not program.runtime and program.probe is not None:
         return None
     guess = guess and not offered and not traits.own_command
-    found = (name for name in _VARIABLES if (port := traits.port_variables.get(name)) and (guess or port in offered))
-    return next(found, None)
+    names = (name for name in _VARIABLES if (port := traits.port_variables.get(name)) and (guess or port in offered))
+    return next(names, None)
 
 
 def _first_of(ports: tuple[int, ...], default: int | None, traits: ServiceTraits, program: Program | None) -> int:
     if default in ports:
         return int(default or 0)
     beside = () if program is None else program.other_ports
-    mine = [one for one in ports if one not in beside]
-    if not mine:
+    main_ports = [port for port in ports if port not in beside]
+    if not main_ports:
         return default or ports[0]
-    return next((one for one in mine if one in traits.called), mine[0])
+    return next((port for port in main_ports if port in traits.called), main_ports[0])
 
 
 def _runs_what_its_image_exposes(traits: ServiceTraits, recognised: Recognised | None, around: Neighbours) -> bool:
@@ -164,8 +164,8 @@ def _default(declared: ServiceDeclaration, traits: ServiceTraits, recognised: Re
         return None
     tag = (traits.base_image or declared.image).partition("@")[0].rpartition("/")[2].partition(":")[2]
     by_tag = next((port for word, port in program.tag_ports.items() if word in re.split(r"[-.]", tag)), None)
-    asked = program.probe if hasattr(program.probe, "port") else program.login_probe
-    port = by_tag or getattr(asked, "port", None)
+    probe = program.probe if hasattr(program.probe, "port") else program.login_probe
+    port = by_tag or getattr(probe, "port", None)
     is_configured = any(_is_within(target, folder) for target in traits.targets for folder in program.configured_in)
     return port if recognised.is_own and program.keeps_port and not is_configured else None
 

@@ -49,24 +49,30 @@ class _Logins:
 def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
     """Propose what the Compose files do not say; every part of it is usable as it stands, without a question."""
     application = facts.application
-    found = {
+    recognitions = {
         name: recognise(service, _own_traits(service, facts), programs)
         for name, service in application.services.items()
     }
-    variables = {one.name: one for one in facts.variables}
+    variables = {variable.name: variable for variable in facts.variables}
     logins = {
-        name: login_probe(one.program, facts.traits.get(name, ServiceTraits()), variables)
-        for name, one in found.items()
-        if one is not None and one.serves and not one.by.startswith("port")
+        name: login_probe(recognised.program, facts.traits.get(name, ServiceTraits()), variables)
+        for name, recognised in recognitions.items()
+        if recognised is not None and recognised.serves and not recognised.by.startswith("port")
     }
     # A variable that a password comes from is a secret whatever its name says.
-    needed = {one.secret.name: one.secret for one in logins.values() if one is not None and one.secret is not None}
+    needed = {
+        login.secret.name: login.secret for login in logins.values() if login is not None and login.secret is not None
+    }
     variables |= needed
-    secrets = tuple(one for one in variables.values() if one.is_secret and (one.is_set or not one.has_default))
-    names = frozenset(one.name for one in secrets)
+    secrets = tuple(
+        variable
+        for variable in variables.values()
+        if variable.is_secret and (variable.is_set or not variable.has_default)
+    )
+    names = frozenset(secret.name for secret in secrets)
     dependencies = _dependencies(application, facts.traits)
     services = tuple(
-        _service(application.services[name], found, facts, dependencies[name], _Logins(names, logins.get(name)))
+        _service(application.services[name], recognitions, facts, dependencies[name], _Logins(names, logins.get(name)))
         for name in sorted(application.services)
     )
     return Proposal(
@@ -74,7 +80,9 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
         services=services,
         secrets=secrets,
         variables=tuple(
-            one.name for one in variables.values() if one.is_set and not one.is_secret and not one.has_default
+            variable.name
+            for variable in variables.values()
+            if variable.is_set and not variable.is_secret and not variable.has_default
         ),
         remarks=tuple(_remarks(facts, secrets)),
     )
@@ -91,12 +99,12 @@ def _remarks(facts: AdoptionFacts, secrets: Iterable[UsedVariable]) -> Iterator[
 
 def _service(
     declared: ServiceDeclaration,
-    found: Mapping[str, Recognised | None],
+    recognitions: Mapping[str, Recognised | None],
     facts: AdoptionFacts,
     dependencies: Mapping[str, str],
     logins: _Logins,
 ) -> ServiceProposal:
-    traits, recognised = facts.traits.get(declared.name, ServiceTraits()), found[declared.name]
+    traits, recognised = facts.traits.get(declared.name, ServiceTraits()), recognitions[declared.name]
     usable = _USABLE_NAME.fullmatch(declared.name) is not None
     program = recognised.program if recognised is not None and recognised.serves else None
     by_image = declared.image in facts.images_with_check or traits.image_checked
@@ -106,13 +114,13 @@ def _service(
     works = works_only(declared, traits, recognised, around)
     is_job = _is_job(declared, traits, recognised, works=works)
     evidence = PortEvidence() if is_job else find_port(declared, traits, recognised, around)
-    asked = None if works else traits.checked
+    check = None if works else traits.checked
     probe, reason = (
-        (None, "") if is_job else _probe(declared, replace(traits, checked=asked), recognised, evidence, logins)
+        (None, "") if is_job else _probe(declared, replace(traits, checked=check), recognised, evidence, logins)
     )
     return ServiceProposal(
         service=declared.name,
-        spec=_spec(probe, program, found, dependencies, is_job=is_job) if usable else ServiceSpec(),
+        spec=_spec(probe, program, recognitions, dependencies, is_job=is_job) if usable else ServiceSpec(),
         program="" if program is None else program.name,
         recognised_by="" if recognised is None or program is None else recognised.by,
         probe_reason=reason,
@@ -124,19 +132,22 @@ def _service(
     )
 
 
-def after_trial(one: ServiceProposal, failure: str, *, is_open: bool) -> ServiceProposal:
+def after_trial(proposal: ServiceProposal, failure: str, *, is_open: bool) -> ServiceProposal:
     """The proposal for a service that runs, whose probe was tried and failed: its open port where that answers, else no
     probe, since the first start would fail by it."""
-    probe, settings = one.spec.probe, {name: getattr(one.spec, name) for name in one.spec.model_fields_set}
+    probe, settings = (
+        proposal.spec.probe,
+        {name: getattr(proposal.spec, name) for name in proposal.spec.model_fields_set},
+    )
     if is_open and isinstance(probe, NetworkProbe):
         settings["probe"], instead = TcpProbe(kind="tcp", port=probe.port), "only its open port is asked"
     else:
         del settings["probe"]
-        settings["limits"] = one.spec.limits.model_copy(update={"response_time_ms": None})
+        settings["limits"] = proposal.spec.limits.model_copy(update={"response_time_ms": None})
         instead = "none is proposed"
     kind = "none" if probe is None else probe.kind
     remark = f"a probe of kind {kind} was tried on what runs and failed, so {instead}: {failure}"
-    return replace(one, spec=ServiceSpec(**settings), health_check=(), remarks=(*one.remarks, remark))
+    return replace(proposal, spec=ServiceSpec(**settings), health_check=(), remarks=(*proposal.remarks, remark))
 
 
 def _own_traits(declared: ServiceDeclaration, facts: AdoptionFacts) -> ServiceTraits:
@@ -149,37 +160,39 @@ def _neighbours(declared: ServiceDeclaration, facts: AdoptionFacts) -> Neighbour
     """What the other services say about one: whose network it is in, and who runs its image."""
     services = facts.application.services
     owner = declared.network_mode.removeprefix("service:") if declared.network_mode.startswith("service:") else ""
-    inside = [one.name for one in services.values() if one.network_mode == f"service:{owner or declared.name}"]
+    inside = [
+        service.name for service in services.values() if service.network_mode == f"service:{owner or declared.name}"
+    ]
     traits = facts.traits.get(owner or declared.name, ServiceTraits())
     return Neighbours(
         network=traits.ports if inside else (),
         is_shared=bool(inside) or declared.network_mode.startswith("container:"),
-        same_image=sum(one.image == declared.image for one in services.values()),
+        same_image=sum(service.image == declared.image for service in services.values()),
     )
 
 
 def _spec(
     probe: Probe | None,
     program: Program | None,
-    found: Mapping[str, Recognised | None],
+    recognitions: Mapping[str, Recognised | None],
     dependencies: Iterable[str],
     *,
     is_job: bool,
 ) -> ServiceSpec:
     """The settings of a service; only what differs from the defaults is given, so that only that is written."""
-    given: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if probe is not None:
-        given["probe"] = probe
+        settings["probe"] = probe
     if is_job:
-        given["stabilisation_seconds"] = 0
+        settings["stabilisation_seconds"] = 0
     else:
-        given["limits"] = _limits(program, probe)
+        settings["limits"] = _limits(program, probe)
     observes = program is not None and program.observes
-    if needed := tuple(_dependency(other, found.get(other), observes=observes) for other in dependencies):
-        given["dependencies"] = needed
+    if needed := tuple(_dependency(other, recognitions.get(other), observes=observes) for other in dependencies):
+        settings["dependencies"] = needed
     if program is not None and program.outside_logins and not is_job:
-        given["outside_logins"] = True
-    return ServiceSpec(**given)
+        settings["outside_logins"] = True
+    return ServiceSpec(**settings)
 
 
 def _dependency(other: str, recognised: Recognised | None, *, observes: bool) -> DependencySpec:
@@ -228,25 +241,25 @@ def _probe(
     opened = None if port is None else TcpProbe(kind="tcp", port=port)
     if program is None or program.probe is None or recognised is None or recognised.by.startswith("port"):
         return _by_check(traits, opened, reason)
-    known, named = program.probe, f"it is {program.name}"
+    probe, named = program.probe, f"it is {program.name}"
     if {*program.unless} & {*traits.command.options, *traits.variables}:
         return opened, reason
-    if isinstance(known, CommandProbe):
+    if isinstance(probe, CommandProbe):
         is_elsewhere = evidence.is_told and port != getattr(program.login_probe, "port", None)
-        return (opened, reason) if is_elsewhere else (known, named)
-    if isinstance(known, TcpProbe):
+        return (opened, reason) if is_elsewhere else (probe, named)
+    if isinstance(probe, TcpProbe):
         if program.certificate and _has_certificate(declared, traits):
             return CertificateProbe(kind="certificate", port=_HTTPS), f"{program.name} serves port {_HTTPS}"
         return _by_check(traits, opened, reason)
-    if isinstance(known, SmtpProbe) and (mail := [one for one in traits.ports if one in _MAIL_PORTS]):
+    if isinstance(probe, SmtpProbe) and (mail := [number for number in traits.ports if number in _MAIL_PORTS]):
         return SmtpProbe(kind="smtp", port=mail[0]), f"{program.name} takes mail there"
-    is_own = evidence.is_told or port == known.port or (program.listen_variables and reason.endswith("says so"))
+    is_own = evidence.is_told or port == probe.port or (program.listen_variables and reason.endswith("says so"))
     if port is None or not is_own:
         # A port that only others name may be another one of its ports.
         return opened, reason
-    if isinstance(known, RedisProbe):
-        return _redis_probe(known, port, traits, program, logins.secrets)
-    return known.model_copy(update=_at(known, port)), named
+    if isinstance(probe, RedisProbe):
+        return _redis_probe(probe, port, traits, program, logins.secrets)
+    return probe.model_copy(update=_at(probe, port)), named
 
 
 def _at(probe: NetworkProbe, port: int) -> dict[str, int]:
@@ -257,26 +270,26 @@ def _at(probe: NetworkProbe, port: int) -> dict[str, int]:
 def _by_check(traits: ServiceTraits, opened: TcpProbe | None, reason: str) -> tuple[Probe | None, str]:
     """The address that a health check asks; only its port where the page may answer others with something else, such as
     a redirection, or an error because of the name that they ask for."""
-    asked = traits.checked
-    if asked is None:
+    check = traits.checked
+    if check is None:
         return opened, reason
-    if asked.path == "/" or not asked.strict or any("ALLOWED_HOST" in one for one in traits.variables):
-        return TcpProbe(kind="tcp", port=asked.port), "its health check asks that port"
-    return HttpProbe(kind="http", port=asked.port, path=asked.path), "its health check asks that address"
+    if check.path == "/" or not check.strict or any("ALLOWED_HOST" in name for name in traits.variables):
+        return TcpProbe(kind="tcp", port=check.port), "its health check asks that port"
+    return HttpProbe(kind="http", port=check.port, path=check.path), "its health check asks that address"
 
 
 def _has_certificate(declared: ServiceDeclaration, traits: ServiceTraits) -> bool:
     """Whether port 443 is offered and a certificate is put into the container, so that it answers there."""
-    places = [*traits.targets, *(one.source for one in declared.mounts)]
-    return _HTTPS in traits.ports and any(_OF_CERTIFICATES.search(one) for one in places)
+    places = [*traits.targets, *(mount.source for mount in declared.mounts)]
+    return _HTTPS in traits.ports and any(_OF_CERTIFICATES.search(place) for place in places)
 
 
 def _redis_probe(
     probe: RedisProbe, port: int, traits: ServiceTraits, program: Program, secrets: frozenset[str]
 ) -> tuple[Probe, str]:
     """With its password where that comes from a secret, without where it has none, else only its open port."""
-    wanted = (*program.password_variables, *filter(None, (program.password_option,)))
-    used = [traits.passwords[one] for one in wanted if one in traits.passwords]
+    names = (*program.password_variables, *filter(None, (program.password_option,)))
+    used = [traits.passwords[name] for name in names if name in traits.passwords]
     if traits.command.files:
         return TcpProbe(kind="tcp", port=port), "its configuration file may set a password"
     probe = probe.model_copy(update=_at(probe, port))
@@ -342,7 +355,7 @@ def _remarks_on(
     if literals:
         yield f"the Compose file holds the value of {', '.join(literals)}: a variable or a secret keeps it out of it"
     if program is not None and program.login_probe is not None and not isinstance(probe, type(program.login_probe)):
-        offered = {one.password for one in program.logins} & {*literals}
+        offered = {login.password for login in program.logins} & {*literals}
         if offered:
             yield (f"with {min(offered)} in a variable that .env sets, `roas init` can propose a probe that logs in")
 
@@ -353,23 +366,23 @@ def _dependencies(application: Application, traits: Mapping[str, ServiceTraits])
     One that would close a circle is left out: an address to call back is no need.
     """
     needs = {name: set(service.depends_on) for name, service in application.services.items()}
-    found: dict[str, dict[str, str]] = {name: {} for name in application.services}
+    dependencies: dict[str, dict[str, str]] = {name: {} for name in application.services}
     for name in sorted(application.services):
         for other, variable in sorted(traits.get(name, ServiceTraits()).hosts.items()):
-            known = other in application.services and other != name and other not in needs[name]
-            if known and _USABLE_NAME.fullmatch(other) and not _reaches(needs, other, name):
+            is_new = other in application.services and other != name and other not in needs[name]
+            if is_new and _USABLE_NAME.fullmatch(other) and not _reaches(needs, other, name):
                 needs[name].add(other)
-                found[name][other] = variable
-    return found
+                dependencies[name][other] = variable
+    return dependencies
 
 
 def _reaches(needs: Mapping[str, set[str]], start: str, goal: str) -> bool:
-    left, seen = [start], set()
-    while left:
-        at = left.pop()
+    stack, visited = [start], set()
+    while stack:
+        at = stack.pop()
         if at == goal:
             return True
-        if at not in seen:
-            seen.add(at)
-            left += needs.get(at, ())
+        if at not in visited:
+            visited.add(at)
+            stack += needs.get(at, ())
     return False

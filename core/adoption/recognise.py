@@ -42,13 +42,13 @@ def recognise(service: ServiceDeclaration, traits: ServiceTraits, programs: Sequ
         if named := _first(program.variables, service.environment_names):
             return Recognised(program, f"variable {named}")
     # The first that is started may only prepare what the last one serves.
-    for program in sorted(programs, key=lambda one: not one.server):
+    for program in sorted(programs, key=lambda program: not program.server):
         if named := _first(program.commands, started):
             return Recognised(program, f"command {named}", is_own=by_image is not None and by_image.program == program)
     if by_image is not None:
         return Recognised(by_image.program, by_image.by, serves=False)
-    if found := _by_image(images, programs):
-        return found
+    if recognised := _by_image(images, programs):
+        return recognised
     for program in programs:
         for port in program.ports:
             if port in traits.ports:
@@ -68,7 +68,7 @@ def runs_server(traits: ServiceTraits, program: Program) -> bool:
 def _by_image(images: Mapping[str, str], programs: Iterable[Program]) -> Recognised | None:
     for kind, repository in images.items():
         for program in programs:
-            if image := next((one for one in program.images if _is_repository(repository, one)), None):
+            if image := next((name for name in program.images if _is_repository(repository, name)), None):
                 return Recognised(program, f"{kind} {repository}", is_own=_is_own(repository, image, program))
     return None
 
@@ -91,13 +91,13 @@ def repository_of(image: str) -> str:
     return "/".join(parts)
 
 
-def _is_repository(repository: str, wanted: str) -> bool:
+def _is_repository(repository: str, image: str) -> bool:
     """Whether an image is of a program: a name with a folder must match whole, one without as the last part."""
-    if "/" in wanted:
-        return repository == repository_of(wanted)
-    return repository.rpartition("/")[2] == wanted
+    if "/" in image:
+        return repository == repository_of(image)
+    return repository.rpartition("/")[2] == image
 
 
-def _first(wanted: Iterable[str], given: Iterable[str]) -> str | None:
-    known = frozenset(given)
-    return next((one for one in wanted if one in known), None)
+def _first(candidates: Iterable[str], names: Iterable[str]) -> str | None:
+    name_set = frozenset(names)
+    return next((candidate for candidate in candidates if candidate in name_set), None)

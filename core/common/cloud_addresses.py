@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 
 METADATA_NETWORKS = tuple(
-    ipaddress.ip_network(one)
-    for one in (
+    ipaddress.ip_network(network)
+    for network in (
         "169.254.0.0/16",
         "fe80::/10",
         # Not on the link: AWS, Google, Oracle and Scaleway over IPv6, Alibaba, Azure's wire server, Oracle.

@@ -17,33 +17,33 @@ def dependencies_of(environment: Environment, application: Application | None) -
     Without an application, whose files cannot be read, what the environment says stands alone.
     """
     declared = application.services if application is not None else {}
-    found: dict[tuple[str, str], Dependency] = {}
+    dependencies: dict[tuple[str, str], Dependency] = {}
     for name in declared or environment.services:
         of_files = dict.fromkeys(declared[name].inside_of, True) if name in declared else {}
         of_files |= (
-            {other: one.required for other, one in declared[name].depends_on.items()} if name in declared else {}
+            {other: entry.required for other, entry in declared[name].depends_on.items()} if name in declared else {}
         )
         for other, required in of_files.items():
-            found[name, other] = Dependency(
+            dependencies[name, other] = Dependency(
                 service=name,
                 depends_on=other,
                 dependency_type=DependencyType.REQUIRED if required else DependencyType.OPTIONAL,
                 health_impact=HealthImpact.CRITICAL if required else HealthImpact.MODERATE,
             )
         for spec in environment.service(name).dependencies:
-            found[name, spec.service] = Dependency(
+            dependencies[name, spec.service] = Dependency(
                 service=name, depends_on=spec.service, dependency_type=spec.type, health_impact=spec.impact
             )
-    return list(found.values())
+    return list(dependencies.values())
 
 
 def dependants_of(services: Iterable[str], dependencies: Iterable[Dependency]) -> frozenset[str]:
     """Return all that need one of some services, directly or not, without these services."""
-    own, needs = frozenset(services), tuple(dependencies)
-    found: set[str] = set()
-    while more := {one.service for one in needs if one.depends_on in own | found} - found:
-        found |= more
-    return frozenset(found - own)
+    names, needs = frozenset(services), tuple(dependencies)
+    dependants: set[str] = set()
+    while more := {need.service for need in needs if need.depends_on in names | dependants} - dependants:
+        dependants |= more
+    return frozenset(dependants - names)
 
 
 def needs_of(dependencies: Iterable[Dependency]) -> dict[str, list[str]]:

@@ -16,7 +16,11 @@ def lost_networks(service: str, application: Application, container_states: Iter
     declaration = application.services.get(service)
     if declaration is None:
         return []
-    names = {one.key: one.name for one in application.networks}
+    names = {network.key: network.name for network in application.networks}
     declared = [names[key] for key in declaration.networks if key in names]
-    running = [one for one in container_states if one.service == service and one.state == "running" and not one.one_off]
-    return [name for name in declared if any(name not in one.networks for one in running)]
+    running = [
+        container
+        for container in container_states
+        if container.service == service and container.state == "running" and not container.one_off
+    ]
+    return [name for name in declared if any(name not in container.networks for container in running)]

@@ -62,9 +62,9 @@ def more_often(counts: Sequence[int], counts_before: Sequence[int]) -> float:
     total = drawn + sum(counts_before)
     factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
     hits = np.arange(counts[0], min(kind, drawn) + 1)
-    rest, others = drawn - hits, total - kind
-    ways = -factorial[hits] - factorial[kind - hits] - factorial[rest] - factorial[others - rest]
-    fixed = factorial[kind] + factorial[others] + factorial[drawn] + factorial[total - drawn] - factorial[total]
+    misses, other_kind = drawn - hits, total - kind
+    ways = -factorial[hits] - factorial[kind - hits] - factorial[misses] - factorial[other_kind - misses]
+    fixed = factorial[kind] + factorial[other_kind] + factorial[drawn] + factorial[total - drawn] - factorial[total]
     return min(1.0, float(np.exp(ways + fixed).sum()))
 
 

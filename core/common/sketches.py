@@ -48,10 +48,10 @@ class Sketch:
 
     def quantile(self, share: float) -> float:
         """The number below which this share (0-1) lies; 0 for an empty sketch."""
-        left = share * (sum(self.counts.values()) - 1)
+        rank = share * (sum(self.counts.values()) - 1)
         for bucket in sorted(self.counts):
-            left -= self.counts[bucket]
-            if left < 0:
+            rank -= self.counts[bucket]
+            if rank < 0:
                 return _value(bucket)
         return 0.0
 

@@ -17,11 +17,11 @@ def times_around(
 ) -> Iterator[tuple[_Declared, datetime, datetime]]:
     """Yield each time of the week with its begin and end (UTC) on the days so far from today: -1 is yesterday."""
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    for one in declared:
+    for time_of_week in declared:
         for day in days:
             midnight = today + timedelta(days=day)
-            if one.days and _DAYS[midnight.weekday()] not in one.days:
+            if time_of_week.days and _DAYS[midnight.weekday()] not in time_of_week.days:
                 continue
-            begins = datetime.combine(midnight.date(), one.begins, UTC)
-            ends = datetime.combine(midnight.date(), one.ends, UTC)
-            yield one, begins, ends + (timedelta(days=1) if ends <= begins else timedelta())
+            begins = datetime.combine(midnight.date(), time_of_week.begins, UTC)
+            ends = datetime.combine(midnight.date(), time_of_week.ends, UTC)
+            yield time_of_week, begins, ends + (timedelta(days=1) if ends <= begins else timedelta())

@@ -44,11 +44,11 @@ class Bounds:
 
     def most(self, metric: str) -> tuple[float | None, str]:
         """The highest good value of a metric, and what it comes from; None where nothing bounds it."""
-        known = self.usual.get(metric)
+        baseline = self.usual.get(metric)
         limit = self.limits.memory_percent if metric == MEMORY else self.limits.response_time_ms
         learnt = None
-        if known is not None and known.warning is not None:
-            learnt = max(known.warning, known.value + _SMALLEST_CHANGE[metric])
+        if baseline is not None and baseline.warning is not None:
+            learnt = max(baseline.warning, baseline.value + _SMALLEST_CHANGE[metric])
         if learnt is not None and (limit is None or learnt <= limit):
             return learnt, f"at most {_figure(metric, learnt)} by what was learnt of it"
         return limit, "" if limit is None else f"its limit is {_figure(metric, limit)}"
@@ -71,8 +71,8 @@ def observed_services(
     application: Application, dependencies: Sequence[Dependency], changed: Collection[str]
 ) -> tuple[str, ...]:
     """Return the services that a canary observes: those that the update changed, and all that need them."""
-    found = {*changed, *dependants_of(changed, dependencies)} & application.services.keys()
-    return tuple(sorted(name for name in found if not application.services[name].one_shot))
+    names = {*changed, *dependants_of(changed, dependencies)} & application.services.keys()
+    return tuple(sorted(name for name in names if not application.services[name].one_shot))
 
 
 def judge_canary(
@@ -85,14 +85,14 @@ def judge_canary(
     answers are outside of their bounds three times in a row, or where its log tells of failures more often than before
     beyond chance. At its end a value that was outside in more than half of the observations counts as well.
     """
-    by_service = {name: [one for one in samples if one.service == name] for name in bounds}
-    figures = {name: _figures(mine, bounds[name]) for name, mine in by_service.items()}
-    for name, mine in by_service.items():
-        if (worse := _worse(name, mine, bounds[name], over=over)) is not None:
+    by_service = {name: [sample for sample in samples if sample.service == name] for name in bounds}
+    figures = {name: _figures(service_samples, bounds[name]) for name, service_samples in by_service.items()}
+    for name, service_samples in by_service.items():
+        if (worse := _worse(name, service_samples, bounds[name], over=over)) is not None:
             return CanaryVerdict(passed=False, why=worse, service=name, figures=figures)
     if not over:
         return CanaryVerdict(passed=None, why=_summary(by_service, bounds), service=None, figures=figures)
-    blind = sorted(name for name, mine in by_service.items() if not mine)
+    blind = sorted(name for name, service_samples in by_service.items() if not service_samples)
     if blind:
         why = f"{', '.join(blind)} could not be observed once in {words}"
         return CanaryVerdict(passed=False, why=why, service=blind[0], figures=figures)
@@ -109,15 +109,15 @@ def more_errors(now: int, seconds: float, usual: UsualErrors) -> bool:
     return _at_least(now, now + usual.lines, seconds / (seconds + before_seconds)) < _CHANCE
 
 
-def _worse(name: str, mine: Sequence[CanarySample], bounds: Bounds, *, over: bool) -> str | None:
-    if (said := _at_once(name, mine, bounds)) is not None:
-        return said
-    last = mine[-UNHEALTHY_IN_A_ROW:]
-    if len(last) == UNHEALTHY_IN_A_ROW and all(one.problem for one in last):
+def _worse(name: str, samples: Sequence[CanarySample], bounds: Bounds, *, over: bool) -> str | None:
+    if (reason := _at_once(name, samples, bounds)) is not None:
+        return reason
+    last = samples[-UNHEALTHY_IN_A_ROW:]
+    if len(last) == UNHEALTHY_IN_A_ROW and all(sample.problem for sample in last):
         return f"{name} is unhealthy: {last[-1].problem}"
     for metric in (MEMORY, ANSWERS):
         most, source = bounds.most(metric)
-        values = _values(mine, metric)
+        values = _values(samples, metric)
         if most is None or not values:
             continue
         outside = [value > most for value in values]
@@ -126,8 +126,8 @@ def _worse(name: str, mine: Sequence[CanarySample], bounds: Bounds, *, over: boo
             how = f"{IN_A_ROW} times in a row" if in_a_row else f"in {sum(outside)} of {len(outside)} observations"
             now = f"{_WORDS[metric]} of {name}: {_figure(metric, values[-1])}"
             return f"{now}, above its bound {how} ({source}{_usual_in_words(bounds, metric)})"
-    counted = [one for one in mine if one.error_lines is not None]
-    lines, seconds = sum(one.error_lines or 0 for one in counted), sum(one.seconds for one in counted)
+    counted = [sample for sample in samples if sample.error_lines is not None]
+    lines, seconds = sum(sample.error_lines or 0 for sample in counted), sum(sample.seconds for sample in counted)
     if bounds.errors is not None and more_errors(lines, seconds, bounds.errors):
         return (
             f"{name} writes {_rate(lines, seconds)} lines a minute that tell of failures, "
@@ -136,63 +136,66 @@ def _worse(name: str, mine: Sequence[CanarySample], bounds: Bounds, *, over: boo
     return None
 
 
-def _at_once(name: str, mine: Sequence[CanarySample], bounds: Bounds) -> str | None:
+def _at_once(name: str, samples: Sequence[CanarySample], bounds: Bounds) -> str | None:
     """What ends a canary when it is seen once."""
-    for one in mine:
-        if one.restarted:
-            return f"{name} was restarted during the canary: {one.restarted}"
-        if one.recorded:
-            return f"an error of {name} was recorded during the canary: {one.recorded}"
-        known = bounds.errors.patterns if bounds.errors is not None else None
-        new = sorted(one.patterns.keys() - known) if known is not None else []
+    for sample in samples:
+        if sample.restarted:
+            return f"{name} was restarted during the canary: {sample.restarted}"
+        if sample.recorded:
+            return f"an error of {name} was recorded during the canary: {sample.recorded}"
+        usual_patterns = bounds.errors.patterns if bounds.errors is not None else None
+        new = sorted(sample.patterns.keys() - usual_patterns) if usual_patterns is not None else []
         if new:
-            return f'{name} logs what it did not log before the update: "{one.patterns[new[0]]}" (pattern {new[0]})'
+            return f'{name} logs what it did not log before the update: "{sample.patterns[new[0]]}" (pattern {new[0]})'
     return None
 
 
-def _values(mine: Sequence[CanarySample], metric: str) -> list[float]:
-    found = [one.memory_percent if metric == MEMORY else one.response_ms for one in mine]
-    return [value for value in found if value is not None]
+def _values(samples: Sequence[CanarySample], metric: str) -> list[float]:
+    measurements = [sample.memory_percent if metric == MEMORY else sample.response_ms for sample in samples]
+    return [value for value in measurements if value is not None]
 
 
-def _figures(mine: Sequence[CanarySample], bounds: Bounds) -> dict[str, Any]:
-    found: dict[str, Any] = {"observations": len(mine), "unhealthy": sum(bool(one.problem) for one in mine)}
+def _figures(samples: Sequence[CanarySample], bounds: Bounds) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "observations": len(samples),
+        "unhealthy": sum(bool(sample.problem) for sample in samples),
+    }
     for metric in (MEMORY, ANSWERS):
-        values, (most, _) = _values(mine, metric), bounds.most(metric)
-        known = bounds.usual.get(metric)
-        learnt = known is not None and known.warning is not None
-        found[metric] = {
+        values, (most, _) = _values(samples, metric), bounds.most(metric)
+        baseline = bounds.usual.get(metric)
+        learnt = baseline is not None and baseline.warning is not None
+        figures[metric] = {
             "median": round(median(values), 3) if values else None,
             "highest": round(max(values), 3) if values else None,
-            "usual": round(known.value, 3) if known is not None and learnt else None,
+            "usual": round(baseline.value, 3) if baseline is not None and learnt else None,
             "bound": None if most is None else round(most, 3),
             "learnt": learnt,
         }
-    counted = [one for one in mine if one.error_lines is not None]
+    counted = [sample for sample in samples if sample.error_lines is not None]
     before = bounds.errors
-    found["error_lines"] = {
-        "lines": sum(one.error_lines or 0 for one in counted),
-        "seconds": round(sum(one.seconds for one in counted), 1),
+    figures["error_lines"] = {
+        "lines": sum(sample.error_lines or 0 for sample in counted),
+        "seconds": round(sum(sample.seconds for sample in counted), 1),
         "lines_before": None if before is None else before.lines,
         "seconds_before": None if before is None else round(before.over.total_seconds(), 1),
     }
-    return found
+    return figures
 
 
 def _summary(by_service: Mapping[str, Sequence[CanarySample]], bounds: Mapping[str, Bounds]) -> str:
-    return "; ".join(f"{name} {_in_words(mine, bounds[name])}" for name, mine in by_service.items() if mine)
+    return "; ".join(f"{name} {_in_words(samples, bounds[name])}" for name, samples in by_service.items() if samples)
 
 
-def _in_words(mine: Sequence[CanarySample], bounds: Bounds) -> str:
+def _in_words(samples: Sequence[CanarySample], bounds: Bounds) -> str:
     parts = []
     for metric in (MEMORY, ANSWERS):
-        if values := _values(mine, metric):
+        if values := _values(samples, metric):
             most = bounds.most(metric)[0]
             bound = "" if most is None else f" (bound {_figure(metric, most)})"
             parts.append(f"{_WORDS[metric]} {_figure(metric, median(values))}{bound}")
-    counted = [one for one in mine if one.error_lines is not None]
+    counted = [sample for sample in samples if sample.error_lines is not None]
     if counted:
-        rate = _rate(sum(one.error_lines or 0 for one in counted), sum(one.seconds for one in counted))
+        rate = _rate(sum(sample.error_lines or 0 for sample in counted), sum(sample.seconds for sample in counted))
         parts.append(f"{rate} error lines a minute")
     return ", ".join(parts) or "healthy"
 
@@ -200,9 +203,9 @@ def _in_words(mine: Sequence[CanarySample], bounds: Bounds) -> str:
 def _not_learnt(bounds: Mapping[str, Bounds]) -> str:
     missing = [
         f"{_WORDS[metric]} of {name}"
-        for name, one in bounds.items()
+        for name, service_bounds in bounds.items()
         for metric in (MEMORY, ANSWERS)
-        if (known := one.usual.get(metric)) is None or known.warning is None
+        if (baseline := service_bounds.usual.get(metric)) is None or baseline.warning is None
     ]
     if not missing:
         return ""
@@ -210,8 +213,8 @@ def _not_learnt(bounds: Mapping[str, Bounds]) -> str:
 
 
 def _usual_in_words(bounds: Bounds, metric: str) -> str:
-    known = bounds.usual.get(metric)
-    return "" if known is None or known.warning is None else f", usual {_figure(metric, known.value)}"
+    baseline = bounds.usual.get(metric)
+    return "" if baseline is None or baseline.warning is None else f", usual {_figure(metric, baseline.value)}"
 
 
 def _figure(metric: str, value: float) -> str:
@@ -233,4 +236,4 @@ def _at_least(count: int, of: int, share: float) -> float:
         for k in range(count, of + 1)
     ]
     highest = max(logs)
-    return min(1.0, math.exp(highest) * sum(math.exp(one - highest) for one in logs))
+    return min(1.0, math.exp(highest) * sum(math.exp(log - highest) for log in logs))

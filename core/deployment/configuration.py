@@ -45,13 +45,13 @@ def check_command(check: ConfigurationCheck, command: Sequence[str]) -> tuple[st
 
     `command` is the one that the program was started with.
     """
-    words = [part for one in command for part in one.split()]
+    words = [part for argument in command for part in argument.split()]
     named = {
         after for word, after in itertools.pairwise(words) if word in check.options and not after.startswith("-")
     } | {word.removeprefix(f"{option}=") for word in words for option in check.options if word.startswith(f"{option}=")}
     if not named:
         return check.without_file
-    if len(named) > 1 or not all(re.search(check.files, one) for one in named):
+    if len(named) > 1 or not all(re.search(check.files, path) for path in named):
         return ()
     (file,) = named
     return tuple(word.replace(FILE, file) for word in check.with_file)
@@ -75,19 +75,19 @@ def refusal(
     if exit_code == 0 or exit_code in _NO_PROGRAM or not text or _OF_THE_PLACE.search(text):
         return ""
     says_nothing = check.unknown if in_its_networks else (*check.unknown, *check.unresolved)
-    if any(re.search(one, text) for one in says_nothing):
+    if any(re.search(pattern, text) for pattern in says_nothing):
         return ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = "\n".join(lines)
     # What stands before it, such as the time, differs each time.
-    found = (match for one in check.reasons if (match := re.search(one, text, re.MULTILINE)))
-    first = next(found, None)
+    matches = (match for pattern in check.reasons if (match := re.search(pattern, text, re.MULTILINE)))
+    first = next(matches, None)
     why = lines[-1] if first is None else re.sub(r":?\n", ": ", _whole_lines(text, first))
     return "" if mounted is not None and _lacks_other_file(why, mounted) else why[:_LONGEST]
 
 
-def _whole_lines(text: str, found: re.Match[str]) -> str:
-    return text[found.start() : found.end()] + text[found.end() :].partition("\n")[0]
+def _whole_lines(text: str, match: re.Match[str]) -> str:
+    return text[match.start() : match.end()] + text[match.end() :].partition("\n")[0]
 
 
 def _lacks_other_file(why: str, mounted: Collection[str]) -> bool:
@@ -99,23 +99,27 @@ def _lacks_other_file(why: str, mounted: Collection[str]) -> bool:
 
 
 def to_check(
-    planned: Plan, seen: Sequence[ContainerState], hashes: Mapping[str, str], reloaded: Collection[str]
+    planned: Plan, container_states: Sequence[ContainerState], hashes: Mapping[str, str], reloaded: Collection[str]
 ) -> dict[str, ReadAnew]:
     """The services that run and whose program will read its configuration anew by what is planned.
 
     `hashes` are the declared configuration hashes by service, and `reloaded` the proxies of what changes. A container
     that the file declares otherwise than it is cannot be copied to try it.
     """
-    found: dict[str, ReadAnew] = {}
+    services: dict[str, ReadAnew] = {}
     for line in planned.services:
-        mine = [one for one in seen if one.service == line.service and not one.one_off and one.up]
-        if not mine:
+        containers = [
+            container
+            for container in container_states
+            if container.service == line.service and not container.one_off and container.up
+        ]
+        if not containers:
             continue
         if line.action is PlannedAction.RESTART:
-            found[line.service] = ReadAnew.RESTARTED
+            services[line.service] = ReadAnew.RESTARTED
         elif line.action is PlannedAction.RECREATE:
-            if all(one.declared_hash == hashes.get(line.service) for one in mine):
-                found[line.service] = ReadAnew.REPLACED
+            if all(container.declared_hash == hashes.get(line.service) for container in containers):
+                services[line.service] = ReadAnew.REPLACED
         elif line.service in reloaded:
-            found[line.service] = ReadAnew.RELOADED
-    return found
+            services[line.service] = ReadAnew.RELOADED
+    return services

@@ -38,7 +38,7 @@ def stopped_at(operations: Sequence[Operation]) -> datetime | None:
 
 
 def _last_that_counts(operations: Sequence[Operation]) -> Operation | None:
-    return next((one for one in operations if _counts(one)), None)
+    return next((operation for operation in operations if _counts(operation)), None)
 
 
 def _counts(operation: Operation) -> bool:

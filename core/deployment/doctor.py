@@ -35,7 +35,7 @@ def diagnose(facts: MachineFacts) -> tuple[Diagnosis, ...]:
         *_engine(facts),
         *_data_folder(facts),
         *_server(facts.server),
-        *(line for one in facts.environments for line in _environment(one, facts)),
+        *(line for environment in facts.environments for line in _environment(environment, facts)),
     )
 
 
@@ -52,21 +52,21 @@ def _wrong(name: str, finding: str, fix: str) -> Diagnosis:
 
 
 def _programs(facts: MachineFacts) -> Iterator[Diagnosis]:
-    for one in facts.programs:
-        name = one.name.lower()
-        if one.version is None:
-            yield _wrong(name, f"{one.name} is not installed.", f"uv pip install '{name}{one.required}'")
-        elif not one.fits:
-            fix = "make setup" if name == "python" else f"uv pip install '{name}{one.required}'"
-            yield _wrong(name, f"{one.name} {one.version} does not fit; {one.required} is required.", fix)
-        elif one.known_fault:
-            yield _warning(name, f"{one.name} {one.version}: {one.known_fault}.", one.avoided_by)
+    for program in facts.programs:
+        name = program.name.lower()
+        if program.version is None:
+            yield _wrong(name, f"{program.name} is not installed.", f"uv pip install '{name}{program.required}'")
+        elif not program.fits:
+            fix = "make setup" if name == "python" else f"uv pip install '{name}{program.required}'"
+            yield _wrong(name, f"{program.name} {program.version} does not fit; {program.required} is required.", fix)
+        elif program.known_fault:
+            yield _warning(name, f"{program.name} {program.version}: {program.known_fault}.", program.avoided_by)
         else:
-            yield _ok(name, f"{one.name} {one.version}.")
+            yield _ok(name, f"{program.name} {program.version}.")
 
 
 def _engine(facts: MachineFacts) -> Iterator[Diagnosis]:
-    asked = Facts(
+    engine_facts = Facts(
         environment="",
         engine_url=facts.engine_url,
         engine=facts.engine,
@@ -75,14 +75,14 @@ def _engine(facts: MachineFacts) -> Iterator[Diagnosis]:
         clock_offset=facts.clock_offset,
         host=facts.host,
     )
-    for check in check_engine(asked):
+    for check in check_engine(engine_facts):
         yield _with_command(_of_check(check), _engine_command(facts) if isinstance(facts.engine, Trouble) else "")
-    for check in check_compose(asked):
+    for check in check_compose(engine_facts):
         if check.name == "compose":
             yield _with_command(_of_check(check), "sudo apt-get install docker-compose-plugin")
-    for check in check_clock(asked):
+    for check in check_clock(engine_facts):
         yield _with_command(_of_check(check), "sudo timedatectl set-ntp true")
-    for check in check_host(asked):
+    for check in check_host(engine_facts):
         yield _with_command(_of_check(check), {"disk": "docker system df"}.get(check.name, ""))
 
 
@@ -140,15 +140,15 @@ def _private(name: str, exposed: Iterable[OpenFile], user: int) -> list[Diagnosi
     """A line for each file that others may read: wrong for every user, a warning for the group alone."""
     listed = list(exposed)
     lines = []
-    for one in listed[:_SHOWN]:
-        path = shlex.quote(str(one.path))
-        if one.owner not in (user, 0):
-            line = _wrong(name, f"{one.path} belongs to the user with uid {one.owner}.", f"sudo chown {user} {path}")
+    for file in listed[:_SHOWN]:
+        path = shlex.quote(str(file.path))
+        if file.owner not in (user, 0):
+            line = _wrong(name, f"{file.path} belongs to the user with uid {file.owner}.", f"sudo chown {user} {path}")
         else:
-            mode = "700" if one.is_folder else "600"
-            who = "every user" if one.mode & _OTHERS else "its group"
-            made = _wrong if one.mode & _OTHERS else _warning
-            line = made(name, f"{one.path} is open to {who} (mode {one.mode:o}).", f"chmod {mode} {path}")
+            mode = "700" if file.is_folder else "600"
+            who = "every user" if file.mode & _OTHERS else "its group"
+            made = _wrong if file.mode & _OTHERS else _warning
+            line = made(name, f"{file.path} is open to {who} (mode {file.mode:o}).", f"chmod {mode} {path}")
         lines.append(line)
     if len(listed) > _SHOWN:
         lines.append(_warning(name, f"{len(listed) - _SHOWN} more files are not private.", "roas doctor --json"))
@@ -183,25 +183,35 @@ def _workers(workers: dict[str, int]) -> Diagnosis:
     return _wrong("worker", "No worker is online, so scheduled runs wait.", fix)
 
 
-def _environment(one: EnvironmentFacts, facts: MachineFacts) -> Iterator[Diagnosis]:
-    if one.problem is not None:
-        yield _wrong(one.name, one.problem.what, one.problem.advice or f"roas validate {one.name}")
+def _environment(environment: EnvironmentFacts, facts: MachineFacts) -> Iterator[Diagnosis]:
+    if environment.problem is not None:
+        yield _wrong(
+            environment.name,
+            environment.problem.what,
+            environment.problem.advice or f"roas validate {environment.name}",
+        )
         return
     lines = [
-        _wrong(one.name, f"Secret {name} is missing: {why}.", f"export {name}=VALUE   # or write its file")
-        for name, why in one.missing_secrets.items()
+        _wrong(environment.name, f"Secret {name} is missing: {why}.", f"export {name}=VALUE   # or write its file")
+        for name, why in environment.missing_secrets.items()
     ]
-    lines += _private(one.name, one.exposed_secrets, facts.user)
-    if one.restic_problem:
-        lines.append(_wrong(one.name, f"{one.restic_problem}, so its data cannot be saved.", "apt-get install restic"))
-    lines += [_warning(f"{one.name} snapshots", *_problem(text)) for text in one.snapshot_problems]
-    yield from lines or [_ok(one.name, "Its file and its secrets can be read.")]
-    plan = f"roas plan --update {one.name}"
-    for service, because in one.stop_first.items():
-        yield _warning(f"{one.name} update", f"{service} is not replaced start-first: {because}.", plan)
-    for service, note in one.overlap_notes.items():
-        yield _warning(f"{one.name} update", f"{service} is replaced start-first, but {note}.", plan)
-    yield _watch(one, facts.checked_at)
+    lines += _private(environment.name, environment.exposed_secrets, facts.user)
+    if environment.restic_problem:
+        lines.append(
+            _wrong(
+                environment.name,
+                f"{environment.restic_problem}, so its data cannot be saved.",
+                "apt-get install restic",
+            )
+        )
+    lines += [_warning(f"{environment.name} snapshots", *_problem(text)) for text in environment.snapshot_problems]
+    yield from lines or [_ok(environment.name, "Its file and its secrets can be read.")]
+    plan = f"roas plan --update {environment.name}"
+    for service, because in environment.stop_first.items():
+        yield _warning(f"{environment.name} update", f"{service} is not replaced start-first: {because}.", plan)
+    for service, note in environment.overlap_notes.items():
+        yield _warning(f"{environment.name} update", f"{service} is replaced start-first, but {note}.", plan)
+    yield _watch(environment, facts.checked_at)
 
 
 def _problem(text: str) -> tuple[str, str]:
@@ -210,12 +220,12 @@ def _problem(text: str) -> tuple[str, str]:
     return f"{what[:1].upper()}{what[1:]}.", command.partition("`")[0]
 
 
-def _watch(one: EnvironmentFacts, now: datetime) -> Diagnosis:
-    name, last = f"{one.name} watch", one.watched_at
-    fix = f"roas watch {one.name}   # or roas serve"
+def _watch(environment: EnvironmentFacts, now: datetime) -> Diagnosis:
+    name, last = f"{environment.name} watch", environment.watched_at
+    fix = f"roas watch {environment.name}   # or roas serve"
     if last is None:
         return _warning(name, "No watch has run, so failures are recovered at the next collection only.", fix)
     if now - last > _SILENT_AFTER:
         minutes = (now - last).total_seconds() / 60
         return _warning(name, f"The watch was last heard {minutes:.0f} min ago.", fix)
-    return _ok(name, f"Watched by {one.watched_by}." if one.watched_by else "The watch runs.")
+    return _ok(name, f"Watched by {environment.watched_by}." if environment.watched_by else "The watch runs.")

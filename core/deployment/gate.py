@@ -83,12 +83,14 @@ def gate_document(
 
 def not_fetched(plan: Plan) -> frozenset[str]:
     """Return the services whose image is not known before the fetch, because it may become another one."""
-    return frozenset(one.service for one in plan.fetches if not one.held_back and (one.changes or not one.settled))
+    return frozenset(
+        fetch.service for fetch in plan.fetches if not fetch.held_back and (fetch.changes or not fetch.settled)
+    )
 
 
 def changed_services(document: Mapping[str, Any]) -> list[str]:
     """Return the services of the document whose containers the update makes."""
-    return [one["name"] for one in document["services"] if one["action"] in CHANGED]
+    return [service["name"] for service in document["services"] if service["action"] in CHANGED]
 
 
 def is_about_one_service(expression: str) -> bool:
@@ -122,16 +124,18 @@ def without_secrets(report: GateReport, redactor: TextRedactor) -> GateReport:
     """Return the report as it may be recorded and shown: commands and scanners print what they like."""
     return replace(
         report,
-        policies=tuple(replace(one, reason=redactor.text(one.reason)) for one in report.policies),
-        scans=tuple(replace(one, problem=redactor.text(one.problem)) for one in report.scans),
+        policies=tuple(replace(result, reason=redactor.text(result.reason)) for result in report.policies),
+        scans=tuple(replace(scan, problem=redactor.text(scan.problem)) for scan in report.scans),
     )
 
 
 def refusal(report: GateReport) -> str:
     """Return in one sentence why the gate refuses the update; empty where it does not."""
     reasons = [
-        f"policy {one.policy}: {one.reason}" for one in report.policies if one.outcome is GateOutcome.REFUSED
-    ] + [scan_text(one) for one in report.scans if one.outcome is GateOutcome.REFUSED]
+        f"policy {result.policy}: {result.reason}"
+        for result in report.policies
+        if result.outcome is GateOutcome.REFUSED
+    ] + [scan_text(scan) for scan in report.scans if scan.outcome is GateOutcome.REFUSED]
     if not reasons:
         return ""
     return f"The gate of {report.environment} refused the update: {'; '.join(reasons)}."
@@ -139,8 +143,8 @@ def refusal(report: GateReport) -> str:
 
 def advice(report: GateReport, override: str) -> str:
     """Return what to do about a refusal: what its policies and scans ask for, or the command that overrides it."""
-    policies = [one.policy for one in report.policies if one.outcome is GateOutcome.REFUSED]
-    scanned = any(one.outcome is GateOutcome.REFUSED for one in report.scans)
+    policies = [result.policy for result in report.policies if result.outcome is GateOutcome.REFUSED]
+    scanned = any(scan.outcome is GateOutcome.REFUSED for scan in report.scans)
     which = f"{'policy' if len(policies) == 1 else 'policies'} {', '.join(policies)}"
     return " ".join(
         (
@@ -159,22 +163,24 @@ def advice(report: GateReport, override: str) -> str:
 def warnings(report: GateReport) -> tuple[str, ...]:
     """Return what the gate warns of, a sentence each."""
     return tuple(
-        f"policy {one.policy} is not met: {one.reason}" for one in report.policies if one.outcome is GateOutcome.WARNED
-    ) + tuple(scan_text(one) for one in report.scans if one.outcome is GateOutcome.WARNED)
+        f"policy {result.policy} is not met: {result.reason}"
+        for result in report.policies
+        if result.outcome is GateOutcome.WARNED
+    ) + tuple(scan_text(scan) for scan in report.scans if scan.outcome is GateOutcome.WARNED)
 
 
-def scan_text(one: ScanDifference) -> str:
+def scan_text(scan: ScanDifference) -> str:
     """Return what a scan found, as text: web: 3 fixed, 1 new: CVE-2024-12345 (high) in openssl 3.0.1."""
-    if one.problem:
-        return f"{one.service}: its image was not scanned: {one.problem}"
-    if not one.compared:
-        return f"{one.service}: {one.appeared} known vulnerabilities, and no earlier image to compare with"
-    shown = ", ".join(_finding_text(finding) for finding in one.counting[:_SHOWN_FINDINGS])
-    more = len(one.counting) - _SHOWN_FINDINGS
+    if scan.problem:
+        return f"{scan.service}: its image was not scanned: {scan.problem}"
+    if not scan.compared:
+        return f"{scan.service}: {scan.appeared} known vulnerabilities, and no earlier image to compare with"
+    shown = ", ".join(_finding_text(finding) for finding in scan.counting[:_SHOWN_FINDINGS])
+    more = len(scan.counting) - _SHOWN_FINDINGS
     beyond = f" and {more} more" if more > 0 else ""
-    counting = f", of which count: {shown}{beyond}" if shown and one.appeared > len(one.counting) else ""
+    counting = f", of which count: {shown}{beyond}" if shown and scan.appeared > len(scan.counting) else ""
     exact = f": {shown}{beyond}" if shown and not counting else ""
-    return f"{one.service}: {one.fixed} fixed, {one.appeared} new{exact}{counting}"
+    return f"{scan.service}: {scan.fixed} fixed, {scan.appeared} new{exact}{counting}"
 
 
 def gate_facts(report: GateReport, at: datetime | None = None) -> dict[str, Any]:
@@ -184,19 +190,20 @@ def gate_facts(report: GateReport, at: datetime | None = None) -> dict[str, Any]
         "text": refusal(report) or "; ".join(warnings(report)),
         **({} if at is None else {"judged_at": _moment(at)}),
         "policies": [
-            {"policy": one.policy, "outcome": str(one.outcome), "reason": one.reason} for one in report.policies
+            {"policy": result.policy, "outcome": str(result.outcome), "reason": result.reason}
+            for result in report.policies
         ],
         "scans": [
             {
-                "service": one.service,
-                "outcome": str(one.outcome),
-                "program": one.program,
-                "text": scan_text(one),
-                "fixed": one.fixed,
-                "new": one.appeared,
-                "counting": [_finding_facts(finding) for finding in one.counting[:_KEPT_FINDINGS]],
+                "service": scan.service,
+                "outcome": str(scan.outcome),
+                "program": scan.program,
+                "text": scan_text(scan),
+                "fixed": scan.fixed,
+                "new": scan.appeared,
+                "counting": [_finding_facts(finding) for finding in scan.counting[:_KEPT_FINDINGS]],
             }
-            for one in report.scans
+            for scan in report.scans
         ],
     }
 
@@ -210,7 +217,7 @@ def _service(
     *,
     pending: bool,
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": declaration.name,
         "action": str(line.action),
         "reason": line.because,
@@ -224,20 +231,20 @@ def _service(
             "dropped": list(declaration.capabilities_dropped),
         },
         "ports": [
-            {"target": one.target, "published": one.published, "host_ip": one.host_ip, "protocol": one.protocol}
-            for one in declaration.ports
+            {"target": port.target, "published": port.published, "host_ip": port.host_ip, "protocol": port.protocol}
+            for port in declaration.ports
         ],
         "mounts": [
-            {"kind": str(one.kind), "source": one.source, "target": one.target, "read_only": one.read_only}
-            for one in declaration.mounts
+            {"kind": str(mount.kind), "source": mount.source, "target": mount.target, "read_only": mount.read_only}
+            for mount in declaration.mounts
         ],
         "running": _image(running, declaration.image, now),
     }
     if declaration.user:
-        found["user"] = declaration.user
+        fields["user"] = declaration.user
     if pending:
-        return found
-    return {"user": "" if new is None else new.user} | found | {"new": _image(new, declaration.image, now)}
+        return fields
+    return {"user": "" if new is None else new.user} | fields | {"new": _image(new, declaration.image, now)}
 
 
 def _image(fact: ImageFact | None, name: str, now: datetime) -> dict[str, Any] | None:
@@ -274,20 +281,22 @@ def _reason(policy: GatePolicy, answer: PolicyAnswer) -> str:
     named = f"{', '.join(answer.services)}: " if answer.services else ""
     if answer.met is None:
         return f"{named}it could not be judged: {answer.reason}"
-    said = ": ".join(one for one in (policy.message, answer.reason) if one)
-    return f"{named}{said or f'{shorten(policy.expression or str(policy.name), 200)} is false'}"
+    reason = ": ".join(part for part in (policy.message, answer.reason) if part)
+    return f"{named}{reason or f'{shorten(policy.expression or str(policy.name), 200)} is false'}"
 
 
-def _finding_text(one: ImageFinding) -> str:
-    fixed = f", fixed in {one.fixed_in}" if one.fixed_in else ""
-    return printable(f"{one.finding_id} ({one.severity}) in {one.package} {one.version}{fixed}".replace("  ", " "))
+def _finding_text(finding: ImageFinding) -> str:
+    fixed = f", fixed in {finding.fixed_in}" if finding.fixed_in else ""
+    return printable(
+        f"{finding.finding_id} ({finding.severity}) in {finding.package} {finding.version}{fixed}".replace("  ", " ")
+    )
 
 
-def _finding_facts(one: ImageFinding) -> dict[str, str]:
+def _finding_facts(finding: ImageFinding) -> dict[str, str]:
     return {
-        "id": one.finding_id,
-        "severity": one.severity,
-        "package": one.package,
-        "version": one.version,
-        "fixed_in": one.fixed_in,
+        "id": finding.finding_id,
+        "severity": finding.severity,
+        "package": finding.package,
+        "version": finding.version,
+        "fixed_in": finding.fixed_in,
     }

@@ -25,18 +25,18 @@ def half_replaced(containers: Sequence[ContainerState]) -> HalfReplaced:
 
     A replacement that was started is never removed.
     """
-    ids = {one.name: one.container_id for one in containers}
+    ids = {container.name: container.container_id for container in containers}
     remove: list[ContainerState] = []
     rename: dict[str, str] = {}
-    for one in containers:
-        match = _REPLACEMENT.fullmatch(one.name)
+    for container in containers:
+        match = _REPLACEMENT.fullmatch(container.name)
         if match is None:
             continue
         replaced = ids.get(match["name"])
-        if replaced is not None and replaced.startswith(match["replaced"]) and one.state == "created":
-            remove.append(one)
-        elif replaced is None and match["name"].startswith(f"{one.project}-{one.service}-"):
+        if replaced is not None and replaced.startswith(match["replaced"]) and container.state == "created":
+            remove.append(container)
+        elif replaced is None and match["name"].startswith(f"{container.project}-{container.service}-"):
             # A name of the user's own may look alike, so only one that Compose gives is given.
-            rename[one.container_id] = match["name"]
-            ids[match["name"]] = one.container_id
+            rename[container.container_id] = match["name"]
+            ids[match["name"]] = container.container_id
     return HalfReplaced(tuple(remove), rename)

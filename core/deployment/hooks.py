@@ -61,26 +61,26 @@ def minutes_in_words(minutes: float) -> str:
 
 def planned_hooks(hooks: Hooks) -> tuple[PlannedHook, ...]:
     """Return the hooks that an update would run, in their order."""
-    before = [PlannedHook(name=one.name, when=BEFORE, does=describe(one)) for one in hooks.before]
-    after = [PlannedHook(name=one.name, when=AFTER, does=describe(one)) for one in hooks.after]
+    before = [PlannedHook(name=hook.name, when=BEFORE, does=describe(hook)) for hook in hooks.before]
+    after = [PlannedHook(name=hook.name, when=AFTER, does=describe(hook)) for hook in hooks.after]
     return (*before, *after)
 
 
-def unknown_services(hooks: Hooks, known: Collection[str], running: Collection[str]) -> dict[str, str]:
+def unknown_services(hooks: Hooks, services: Collection[str], running: Collection[str]) -> dict[str, str]:
     """Return what is wrong with the services that hooks name, by hook.
 
-    `known` are the services of all profiles, `running` those that are part of the application.
+    `services` are those of all profiles, `running` those that are part of the application.
     """
-    found: dict[str, str] = {}
+    problems: dict[str, str] = {}
     for hook in (*hooks.before, *hooks.after):
         service = hook.concerns
         if service is None:
             continue
-        if service not in known:
-            found[hook.name] = f"hook {hook.name} names {service}, which is no service of the Compose files"
+        if service not in services:
+            problems[hook.name] = f"hook {hook.name} names {service}, which is no service of the Compose files"
         elif hook.exec is not None and service not in running:
-            found[hook.name] = f"hook {hook.name} runs inside of {service}, whose profile is not switched on"
-    return found
+            problems[hook.name] = f"hook {hook.name} runs inside of {service}, whose profile is not switched on"
+    return problems
 
 
 def not_running(hook: Hook, application: Application, running: Collection[str]) -> tuple[str, ...]:
@@ -102,11 +102,13 @@ def container_name(project: str, hook: str, deployment_id: str) -> str:
     return f"{project}{_NAMED}{hook}{_mark(deployment_id)}"
 
 
-def left_behind(project: str, seen: Iterable[ContainerState], deployment_id: str) -> tuple[ContainerState, ...]:
+def left_behind(project: str, containers: Iterable[ContainerState], deployment_id: str) -> tuple[ContainerState, ...]:
     """Return the one-off containers that were made for hooks of other operations than this one."""
-    own = _mark(deployment_id)
+    suffix = _mark(deployment_id)
     return tuple(
-        one for one in seen if one.one_off and one.name.startswith(f"{project}{_NAMED}") and not one.name.endswith(own)
+        container
+        for container in containers
+        if container.one_off and container.name.startswith(f"{project}{_NAMED}") and not container.name.endswith(suffix)
     )
 
 
@@ -135,8 +137,8 @@ def how_it_ended(run: HookRun) -> str:
 
 def failure(run: HookRun, decisive: str = "") -> str:
     """Say in one sentence that a hook failed, and how; `decisive` is the line of its output that shows it best."""
-    said = f'; it said "{shorten(decisive, 200)}"' if decisive.strip() else ""
-    return f"hook {run.name} failed ({run.does}): it {how_it_ended(run)}{said}"
+    quote = f'; it said "{shorten(decisive, 200)}"' if decisive.strip() else ""
+    return f"hook {run.name} failed ({run.does}): it {how_it_ended(run)}{quote}"
 
 
 def proof_of_rollback(services: int, hooks: Hooks, runs: Sequence[HookRun] | None, *, data_changed: bool) -> str:
@@ -145,14 +147,14 @@ def proof_of_rollback(services: int, hooks: Hooks, runs: Sequence[HookRun] | Non
     `runs` are those of the hooks that check it, None where a person ended the operation.
     """
     healthy = f"{services} services are healthy"
-    failed = [one for one in runs or () if not one.ok]
-    passed = [one.name for one in runs or () if one.ok]
-    if failed and (not passed or not all(one.warns for one in failed)):
-        return f"{healthy}, but not proven: {'; '.join(one.sentence for one in failed)}"
+    failed = [run for run in runs or () if not run.ok]
+    passed = [run.name for run in runs or () if run.ok]
+    if failed and (not passed or not all(run.warns for run in failed)):
+        return f"{healthy}, but not proven: {'; '.join(run.sentence for run in failed)}"
     if passed:
         return f"{services} services proven, also by hook {', '.join(passed)}"
-    if left := [one.name for one in hooks.after if one.canary is None]:
-        return f"{healthy}, not proven: hook {', '.join(left)} did not run again"
+    if hook_names := [hook.name for hook in hooks.after if hook.canary is None]:
+        return f"{healthy}, not proven: hook {', '.join(hook_names)} did not run again"
     if data_changed:
         return f"{healthy}, not proven: no hook checked them on the data that may have changed"
     return f"{services} services proven"
@@ -165,7 +167,7 @@ def proves_data(runs: Sequence[HookRun] | None, begun: Sequence[str]) -> bool:
     them is for a person to judge. Else only containers of the new version may have written something, and to put the
     data back would lose what users wrote since.
     """
-    return not begun and bool(runs) and all(one.ok for one in runs or ())
+    return not begun and bool(runs) and all(run.ok for run in runs or ())
 
 
 def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -176,8 +178,8 @@ def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Seque
     """
     if not begun and not snapshots:
         return ""
-    ended = {one.name: how_it_ended(one) for one in runs}
+    ended = {run.name: how_it_ended(run) for run in runs}
     hooks = ", ".join(f"hook {name} {ended.get(name, 'had begun')}" for name in begun)
-    ids = ", ".join(str(one.get("id")) for one in snapshots)
-    kept = f"snapshot {ids} was taken before" if ids else "no snapshot was taken before"
-    return f"data may have changed: {hooks or 'the new version may have used it'}; {kept}"
+    ids = ", ".join(str(snapshot.get("id")) for snapshot in snapshots)
+    snapshot_note = f"snapshot {ids} was taken before" if ids else "no snapshot was taken before"
+    return f"data may have changed: {hooks or 'the new version may have used it'}; {snapshot_note}"

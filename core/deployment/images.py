@@ -35,18 +35,18 @@ def similar_name(reference: str, names: Iterable[str]) -> str:
     """Return the name of the same registry that is most like a reference; empty where none is nearly the same."""
     registry, path = _registry_and_path(reference)
     here = {path: name for name in names for of, path in (_registry_and_path(name),) if of == registry}
-    return next((here[one] for one in get_close_matches(path, here, n=1)), "")
+    return next((here[match] for match in get_close_matches(path, here, n=1)), "")
 
 
 def _registry_and_path(reference: str) -> tuple[str, str]:
-    first, slash, rest = reference.partition("/")
+    first, slash, path = reference.partition("/")
     has_registry = slash and (first == "localhost" or "." in first or ":" in first)
-    return (first, rest) if has_registry else ("", reference)
+    return (first, path) if has_registry else ("", reference)
 
 
 def fetch_kinds(
     application: Application,
-    held: Mapping[str, ImageFact | None],
+    local_images: Mapping[str, ImageFact | None],
     options: FetchOptions,
     now: datetime,
     present: Collection[str] = (),
@@ -55,18 +55,18 @@ def fetch_kinds(
 ) -> dict[str, FetchKind]:
     """Return how each service's image is fetched before containers are touched, by service.
 
-    `held` are the engine's images by reference, `present` the services that have a container. A service that is missing
-    in the result uses the image that the engine has; where the engine has none, Compose obtains it when it creates the
-    service's first container, unless some images are held back (`gated`): Compose would take these as well.
+    `local_images` are the engine's images by reference, `present` the services that have a container. A service that
+    is missing in the result uses the image that the engine has; where the engine has none, Compose obtains it when it
+    creates the service's first container, unless some images are held back (`gated`): Compose would take these as well.
     """
-    found: dict[str, FetchKind] = {}
+    kinds: dict[str, FetchKind] = {}
     if options.fetched:
-        return found
+        return kinds
     for name, declaration in application.services.items():
         if not declaration.replicas or (options.services is not None and name not in options.services):
             continue
         own_name = declaration.build and declaration.image == f"{application.project}-{name}"
-        fact = held.get(declaration.image)
+        fact = local_images.get(declaration.image)
         if fact is None and (options.pull or options.build or gated or name in present):
             kind = _kind_of_absent(declaration, own_name=own_name)
         elif fact is not None or declaration.pull_policy == "build":
@@ -74,8 +74,8 @@ def fetch_kinds(
         else:
             kind = None
         if kind is not None:
-            found[name] = kind
-    return found
+            kinds[name] = kind
+    return kinds
 
 
 def shared_fetches(application: Application, kinds: Mapping[str, FetchKind]) -> dict[str, tuple[FetchKind, str]]:
@@ -83,41 +83,41 @@ def shared_fetches(application: Application, kinds: Mapping[str, FetchKind]) -> 
 
     The second is empty for the service that is fetched itself.
     """
-    found: dict[str, tuple[FetchKind, str]] = {}
+    fetches: dict[str, tuple[FetchKind, str]] = {}
     by_image: dict[str, str] = {}
     for name, kind in kinds.items():
         first = by_image.setdefault(application.services[name].image, name)
         # Two builds of one name are two builds; a name is pulled once.
-        found[name] = (kind, first if first != name and kind is FetchKind.PULL else "")
+        fetches[name] = (kind, first if first != name and kind is FetchKind.PULL else "")
     for name, declaration in application.services.items():
-        if name not in found and declaration.replicas and declaration.image in by_image:
+        if name not in fetches and declaration.replicas and declaration.image in by_image:
             through = by_image[declaration.image]
-            found[name] = (kinds[through], through)
-    return found
+            fetches[name] = (kinds[through], through)
+    return fetches
 
 
 def predict_pull(
     declaration: ServiceDeclaration,
     used: Sequence[ImageFact | None],
-    held: ImageFact | None,
+    local_image: ImageFact | None,
     answer: RegistryAnswer,
 ) -> ImageFetch:
     """Predict what pulling a service's image changes.
 
-    `used` are the images of the service's containers, `held` the engine's image of the declared name, `answer` the
+    `used` are the images of the service's containers, `local_image` the engine's of the declared name, `answer` the
     registry's.
     """
     reference = declaration.image
-    fetch = ImageFetch(service=declaration.name, kind=FetchKind.PULL, here=held is not None)
+    fetch = ImageFetch(service=declaration.name, kind=FetchKind.PULL, here=local_image is not None)
     if not answer.digest:
         why = f": {answer.problem}" if answer.problem else ""
         note = f"whether image {reference} moved is not known, because its registry could not be asked{why}"
         return replace(fetch, settled=False, note=note)
-    fetch = replace(fetch, digest=answer.digest, current=_has_digest(held, answer.digest))
-    others = [fact or held for fact in used if not _has_digest(fact or held, answer.digest)]
-    if not others:
+    fetch = replace(fetch, digest=answer.digest, current=_has_digest(local_image, answer.digest))
+    outdated_images = [fact or local_image for fact in used if not _has_digest(fact or local_image, answer.digest)]
+    if not outdated_images:
         return fetch
-    before = others[0]
+    before = outdated_images[0]
     was = "unknown" if before is None else _brief(before.digest_under(reference) or before.image_id)
     return replace(fetch, changes=f"image {reference} moved in its registry ({was} to {_brief(answer.digest)})")
 
@@ -151,9 +151,11 @@ def injected_key(service: str, target: str) -> str:
 
 def unplanned(planned: Plan, fetched: Plan) -> tuple[str, ...]:
     """Return the services that are replaced although the plan before the fetch did not say so."""
-    said = {line.service for line in planned.services if line.action is not PlannedAction.KEEP}
+    planned_changes = {line.service for line in planned.services if line.action is not PlannedAction.KEEP}
     return tuple(
-        line.service for line in fetched.services if line.action is PlannedAction.RECREATE and line.service not in said
+        line.service
+        for line in fetched.services
+        if line.action is PlannedAction.RECREATE and line.service not in planned_changes
     )
 
 
@@ -164,7 +166,12 @@ def _kind_of_absent(declaration: ServiceDeclaration, *, own_name: bool) -> Fetch
 
 
 def _kind(
-    declaration: ServiceDeclaration, held: ImageFact | None, options: FetchOptions, now: datetime, *, own_name: bool
+    declaration: ServiceDeclaration,
+    local_image: ImageFact | None,
+    options: FetchOptions,
+    now: datetime,
+    *,
+    own_name: bool,
 ) -> FetchKind | None:
     policy = declaration.pull_policy
     if declaration.build and (options.build or policy == "build"):
@@ -172,24 +179,24 @@ def _kind(
     if policy in ("never", "build") or own_name:
         # Compose pulls no image that only a build can give.
         return None
-    if held is None or "@" in declaration.image:
+    if local_image is None or "@" in declaration.image:
         return None
-    wanted = policy == "always" or (options.pull and not declaration.build) or _is_due(policy, held, now)
-    return FetchKind.PULL if wanted else None
+    should_pull = policy == "always" or (options.pull and not declaration.build) or _is_due(policy, local_image, now)
+    return FetchKind.PULL if should_pull else None
 
 
-def _is_due(policy: str, held: ImageFact, now: datetime) -> bool:
+def _is_due(policy: str, image: ImageFact, now: datetime) -> bool:
     window = _WINDOWS.get(policy)
     if match := _EVERY.fullmatch(policy):
         parts = re.findall(r"(\d+)([wdhms])", match[1])
         window = timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
     if window is None:
         return False
-    return held.tagged_at is None or now - held.tagged_at >= window
+    return image.tagged_at is None or now - image.tagged_at >= window
 
 
 def _has_digest(fact: ImageFact | None, digest: str) -> bool:
-    return fact is not None and any(one.endswith(f"@{digest}") for one in fact.digests)
+    return fact is not None and any(repo_digest.endswith(f"@{digest}") for repo_digest in fact.digests)
 
 
 def _brief(digest: str) -> str:

@@ -41,21 +41,21 @@ def orphaned(
     `leases` are those not expired. `alive` says of each process whether it still runs, None if that is unknown from
     here: such a process counts as running while it holds its lease, and before that while it may still wait for it.
     """
-    held = {(lease.holder, lease.runner) for lease in leases}
-    found = []
+    holders = {(lease.holder, lease.runner) for lease in leases}
+    orphans = []
     for operation in operations:
         runner = runner_of(operation)
         lives = alive.get(runner) if runner is not None else None
-        silent = (operation.deployment_id, runner) not in held and now >= _may_wait_until(operation) + GRACE
+        silent = (operation.deployment_id, runner) not in holders and now >= _may_wait_until(operation) + GRACE
         if lives is False or (lives is None and silent):
-            found.append(operation)
-    return found
+            orphans.append(operation)
+    return orphans
 
 
 def runner_of(operation: Operation) -> Runner | None:
     """The process that lives an operation, or lived it last; None where it was not recorded."""
-    known = operation.details.get("runner")
-    return Runner(**known) if isinstance(known, dict) else None
+    runner = operation.details.get("runner")
+    return Runner(**runner) if isinstance(runner, dict) else None
 
 
 def interruption(operation: Operation, steps: Sequence[OperationStep]) -> str:
@@ -76,7 +76,7 @@ def was_interrupted(operation: Operation) -> bool:
 
 def _may_wait_until(operation: Operation) -> datetime:
     resumed = operation.details.get("resumed") or ()
-    moments = [operation.started_at, *(datetime.fromisoformat(one["at"]) for one in resumed)]
+    moments = [operation.started_at, *(datetime.fromisoformat(entry["at"]) for entry in resumed)]
     if until := operation.details.get("waits_until"):
         moments.append(datetime.fromisoformat(until))
     return max(moments)

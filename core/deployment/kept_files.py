@@ -51,7 +51,7 @@ def is_file_of_host(path: str) -> bool:
 def why_not_configuration(path: str, application: Application, *, is_folder: bool) -> str:
     """Why a mounted file or folder may be other than configuration, by how it is declared; empty where it is that."""
     place = PurePosixPath(path)
-    if any(place.is_relative_to(one) for one in _OF_THE_HOST) or str(place.parent) == "/etc":
+    if any(place.is_relative_to(folder) for folder in _OF_THE_HOST) or str(place.parent) == "/etc":
         return "it belongs to the host"
     for service in application.services.values():
         for mount in service.mounts:
@@ -69,24 +69,24 @@ def why_not_configuration(path: str, application: Application, *, is_folder: boo
 
 def why_unfit(entries: Sequence[KeptEntry]) -> str:
     """Why the content of a mounted file or folder is no configuration; empty where it is."""
-    contents = [one.data for one in entries if one.data is not None]
-    if any(b"-----BEGIN " in one for one in contents):
+    contents = [entry.data for entry in entries if entry.data is not None]
+    if any(b"-----BEGIN " in content for content in contents):
         return "it holds a certificate or key, which is renewed by itself"
-    if any(b"\0" in one for one in contents):
+    if any(b"\0" in content for content in contents):
         return "it is not text"
     return ""
 
 
 def mounted_by(application: Application) -> dict[str, frozenset[str]]:
     """The services that mount each file or folder of the host."""
-    found: dict[str, set[str]] = {}
+    services_by_path: dict[str, set[str]] = {}
     for service in application.services.values():
         for mount in service.mounts:
             if mount.kind is MountKind.BIND:
-                found.setdefault(mount.source, set()).add(service.name)
+                services_by_path.setdefault(mount.source, set()).add(service.name)
     for file in application.files:
-        found.setdefault(file.path, set()).update(file.services)
-    return {path: frozenset(services) for path, services in found.items()}
+        services_by_path.setdefault(file.path, set()).update(file.services)
+    return {path: frozenset(services) for path, services in services_by_path.items()}
 
 
 def with_copies(
@@ -101,7 +101,9 @@ def with_copies(
     replaced: dict[str, dict[str, str]] = {}
     for name, service in application.services.items():
         sources = {
-            one.target: one.source for one in service.mounts if one.kind is MountKind.BIND and one.source in copies
+            bind_mount.target: bind_mount.source
+            for bind_mount in service.mounts
+            if bind_mount.kind is MountKind.BIND and bind_mount.source in copies
         }
         for mount in whole["services"][name].get("volumes") or ():
             if isinstance(mount, dict) and (source := sources.get(str(mount.get("target")))) is not None:
@@ -115,10 +117,10 @@ def with_copies(
             section[file.key]["file"] = _literal(copies[file.path])
             for name in file.services:
                 replaced.setdefault(name, {})[file.path] = copies[file.path]
-    for name, mine in replaced.items():
+    for name, service_copies in replaced.items():
         service = whole["services"][name]
         labels = service.get("labels") or {}
-        added = {key: _literal(value) for key, value in copy_labels(hashes.get(name, ""), mine).items()}
+        added = {key: _literal(value) for key, value in copy_labels(hashes.get(name, ""), service_copies).items()}
         if isinstance(labels, dict):
             service["labels"] = labels | added
         else:
@@ -134,44 +136,44 @@ def copy_labels(config_hash: str, copies: Mapping[str, str]) -> dict[str, str]:
 def copies_of(labels: Mapping[str, str]) -> dict[str, str]:
     """The copies that a container mounts, by the path of the file of which each is one."""
     try:
-        found = json.loads(labels.get(COPIES_LABEL) or "{}")
+        copies = json.loads(labels.get(COPIES_LABEL) or "{}")
     except ValueError:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(copies, dict):
         return {}
-    return {path: one for path, one in found.items() if isinstance(one, str)}
+    return {path: copy_path for path, copy_path in copies.items() if isinstance(copy_path, str)}
 
 
 def copied_by(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """The files of which the services of a configuration mount copies, by service."""
-    found = {}
+    paths_by_service = {}
     for name, service in (document.get("services") or {}).items():
         labels = service.get("labels") or {}
         if not isinstance(labels, dict):
-            labels = dict(one.partition("=")[::2] for one in labels)
+            labels = dict(label.partition("=")[::2] for label in labels)
         if copies := copies_of(labels):
-            found[name] = tuple(copies)
-    return found
+            paths_by_service[name] = tuple(copies)
+    return paths_by_service
 
 
 def with_mounted_copies(reported: dict[str, Any], copies: Mapping[str, str]) -> dict[str, Any]:
     """The engine's description of a container that mounts copies; unchanged where it mounts none of these files."""
     labels = reported["Config"].get("Labels") or {}
-    sources = {one.get("Source") for one in reported.get("Mounts") or ()}
-    if not (mine := {path: one for path, one in copies.items() if path in sources}):
+    sources = {mount.get("Source") for mount in reported.get("Mounts") or ()}
+    if not (mounted_copies := {path: copy_path for path, copy_path in copies.items() if path in sources}):
         return reported
     stands_for = labels.get(RELEASE_HASH_LABEL) or labels.get("com.docker.compose.config-hash", "")
     # What it mounts copies of already was proven with them.
-    own = copy_labels(stands_for, copies_of(labels) | mine)
-    return remounted(reported, mine) | {"Config": reported["Config"] | {"Labels": labels | own}}
+    added_labels = copy_labels(stands_for, copies_of(labels) | mounted_copies)
+    return remounted(reported, mounted_copies) | {"Config": reported["Config"] | {"Labels": labels | added_labels}}
 
 
 def remounted(reported: dict[str, Any], copies: Mapping[str, str]) -> dict[str, Any]:
     """The engine's description of a container with other sources for what it mounts from the host."""
 
     def of_bind(bind: str) -> str:
-        source, _, rest = bind.partition(":")
-        return f"{copies.get(source, source)}:{rest}" if rest else bind
+        source, _, target = bind.partition(":")
+        return f"{copies.get(source, source)}:{target}" if target else bind
 
     def of_mount(mount: dict[str, Any]) -> dict[str, Any]:
         return mount | {"Source": copies.get(mount.get("Source", ""), mount.get("Source", ""))}
@@ -180,24 +182,24 @@ def remounted(reported: dict[str, Any], copies: Mapping[str, str]) -> dict[str, 
     return reported | {
         "HostConfig": host
         | {
-            "Binds": [of_bind(one) for one in host.get("Binds") or ()],
-            "Mounts": [of_mount(one) for one in host.get("Mounts") or ()],
+            "Binds": [of_bind(bind) for bind in host.get("Binds") or ()],
+            "Mounts": [of_mount(mount) for mount in host.get("Mounts") or ()],
         },
-        "Mounts": [of_mount(one) if one.get("Type") == "bind" else one for one in reported.get("Mounts") or ()],
+        "Mounts": [of_mount(mount) if mount.get("Type") == "bind" else mount for mount in reported.get("Mounts") or ()],
     }
 
 
 def copies_by_service(container_states: Sequence[ContainerState]) -> dict[str, tuple[str, ...]]:
     """The files of which services mount copies, by service."""
-    return {one.service: tuple(one.copies) for one in container_states if one.copies}
+    return {container.service: tuple(container.copies) for container in container_states if container.copies}
 
 
 def copies_in_words(copied: Mapping[str, Sequence[str]]) -> str:
     """Which services run with a release's copies, as a sentence; empty where none does."""
     if not copied:
         return ""
-    said = [f"{name} with that of {', '.join(sorted(paths))}" for name, paths in sorted(copied.items())]
-    return f"copies that the release kept are mounted: {', '.join(said)}; the next start mounts the files on disk"
+    parts = [f"{name} with that of {', '.join(sorted(paths))}" for name, paths in sorted(copied.items())]
+    return f"copies that the release kept are mounted: {', '.join(parts)}; the next start mounts the files on disk"
 
 
 def _literal(text: str) -> str:

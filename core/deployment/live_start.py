@@ -67,8 +67,8 @@ class LiveStart:
 
 def headline(start: LiveStart, now: float) -> str:
     """Summarise how far the start is, `now` seconds after it began."""
-    failed = sum(not one.ok for one in start.results.values())
-    proven = sum(one.ok and one.state != ServiceHealth.UNPROVEN for one in start.results.values())
+    failed = sum(not result.ok for result in start.results.values())
+    proven = sum(result.ok and result.state != ServiceHealth.UNPROVEN for result in start.results.values())
     return (
         f"{start.environment}: {proven} of {len(start.services)} services proven"
         f"{f', {failed} failed' if failed else ''}, {now:.1f} s"

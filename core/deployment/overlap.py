@@ -25,8 +25,8 @@ _ID_DIGITS = 12
 
 def wants_overlap(declaration: ServiceDeclaration, environment: Environment) -> bool:
     """Whether the environment, or else the Compose file, says that the service is replaced start-first."""
-    own = environment.service(declaration.name).order
-    return (own or declaration.update_order) == START_FIRST
+    order = environment.service(declaration.name).order
+    return (order or declaration.update_order) == START_FIRST
 
 
 def decide_overlap(
@@ -41,12 +41,12 @@ def decide_overlap(
     `container_states` are those of the project, and `programs` what services were recognised to run.
     """
     declaration = application.services[service]
-    seen = [one for one in container_states if one.service == service and not one.one_off]
+    containers = [container for container in container_states if container.service == service and not container.one_off]
     because = (
         _exclusive(declaration, application)
         or _writes(declaration, application, environment.service(service).shared_volumes)
         or _kept_to_one(declaration, environment, programs.get(service))
-        or _unready(declaration, environment, seen)
+        or _unready(declaration, environment, containers)
     )
     if because:
         return OverlapDecision(possible=False, because=because)
@@ -66,17 +66,17 @@ def unproven_networks(application: Application, service: str, proxies: Collectio
     if "traefik" in proxies:
         return ()
     needed = {*_all_needed(application, service), service}
-    names = {one.key: one for one in application.networks}
+    names = {network.key: network for network in application.networks}
     return tuple(
         names[key].name
         for key in application.services[service].networks
-        if key in names and (names[key].external or any(one not in needed for one in _members(application, key)))
+        if key in names and (names[key].external or any(member not in needed for member in _members(application, key)))
     )
 
 
 def fixed_subnets(application: Application) -> frozenset[str]:
     """The engine's names of the networks with a subnet of the Compose file: addresses can be chosen there."""
-    return frozenset(one.name for one in application.networks if one.subnets and not one.external)
+    return frozenset(network.name for network in application.networks if network.subnets and not network.external)
 
 
 def proxies_of(
@@ -85,13 +85,13 @@ def proxies_of(
     """The kind of proxy, such as nginx, by each service that passes requests on to this one."""
     named = environment.service(service).proxy
     if named is not None:
-        known = programs.get(named)
-        return {named: known.proxy if known else ""}
+        program = programs.get(named)
+        return {named: program.proxy if program else ""}
     shared = set(application.services[service].networks)
     return {
-        name: known.proxy
-        for name, known in programs.items()
-        if known.proxy
+        name: program.proxy
+        for name, program in programs.items()
+        if program.proxy
         and name != service
         and name in application.services
         and shared & set(application.services[name].networks)
@@ -140,13 +140,13 @@ def missing_in_proxy(name: str, kind: str, text: str) -> str:
     if kind == "traefik" and "entryPoints" not in text:
         # Its own settings are elsewhere, such as in its command.
         return ""
-    wanted = {
+    settings = {
         "traefik": ("providersThrottleDuration", "dialTimeout"),
         "haproxy": ("resolvers", "server-template", "option redispatch", "retry-on"),
         "caddy": ("lb_try_duration",),
     }.get(kind, ())
     words = " ".join(text.split())
-    lacking = [one for one in wanted if one not in words] if words else []
+    lacking = [setting for setting in settings if setting not in words] if words else []
     if kind == "nginx" and "proxy_next_upstream off" in words:
         return f"{name} does not try another address, because its configuration has proxy_next_upstream off"
     if not lacking:
@@ -159,7 +159,7 @@ def missing_in_proxy(name: str, kind: str, text: str) -> str:
 
 def reload_command(command: Sequence[str]) -> tuple[str, ...]:
     """The command that makes an nginx ask for addresses again; `command` is the one that it was started with."""
-    words = [part for one in command for part in one.split()]
+    words = [part for argument in command for part in argument.split()]
     file = next((after for word, after in itertools.pairwise(words) if word == "-c" and after.startswith("/")), None)
     return ("nginx", *(("-c", file) if file else ()), "-s", "reload")
 
@@ -169,12 +169,12 @@ def beside_name(replaced: ContainerState) -> str:
     return f"{replaced.container_id[:_ID_DIGITS]}_{replaced.name}"
 
 
-def surplus(declaration: ServiceDeclaration, seen: Sequence[ContainerState]) -> tuple[ContainerState, ...]:
+def surplus(declaration: ServiceDeclaration, containers: Sequence[ContainerState]) -> tuple[ContainerState, ...]:
     """The containers that were created to be copied and were never started, beyond the declared number."""
-    own = [one for one in seen if one.replaces is None]
-    extra = max(0, len(own) - declaration.replicas)
-    unused = [one for one in own if one.state == "created" and one.started_at is None]
-    return tuple(sorted(unused, key=lambda one: one.number, reverse=True)[:extra])
+    replicas = [container for container in containers if container.replaces is None]
+    extra = max(0, len(replicas) - declaration.replicas)
+    unused = [container for container in replicas if container.state == "created" and container.started_at is None]
+    return tuple(sorted(unused, key=lambda container: container.number, reverse=True)[:extra])
 
 
 def _exclusive(declaration: ServiceDeclaration, application: Application) -> str:
@@ -187,16 +187,16 @@ def _exclusive(declaration: ServiceDeclaration, application: Application) -> str
         return f"it uses the network, processes or volumes of {declaration.network_mode or declaration.inside_of[0]}"
     if declaration.fixed_address:
         return f"its address {declaration.fixed_address} is fixed"
-    inside = sorted(name for name, one in application.services.items() if declaration.name in one.inside_of)
+    inside = sorted(name for name, service in application.services.items() if declaration.name in service.inside_of)
     return f"{', '.join(inside)} lives inside of its container" if inside else ""
 
 
 def _writes(declaration: ServiceDeclaration, application: Application, shared: Sequence[str]) -> str:
-    names = {one.key: one.name for one in application.volumes}
+    names = {volume.key: volume.name for volume in application.volumes}
     for mount in declaration.mounts:
         if not _has_one_writer(mount):
             continue
-        if not {mount.source, mount.target, names.get(mount.source, mount.source)} & {one for one in shared if one}:
+        if not {mount.source, mount.target, names.get(mount.source, mount.source)} & {name for name in shared if name}:
             kind = "volume" if mount.kind is MountKind.VOLUME else "path"
             source = mount.source or mount.target
             return f"it may write {kind} {source}; mount it read-only, or name it in shared_volumes of the service"
@@ -217,22 +217,22 @@ def _kept_to_one(declaration: ServiceDeclaration, environment: Environment, prog
     return "it is a job" if declaration.one_shot else ""
 
 
-def _unready(declaration: ServiceDeclaration, environment: Environment, seen: Sequence[ContainerState]) -> str:
-    for one in seen:
-        if one.anonymous_volumes:
-            return f"its image keeps data in an anonymous volume ({', '.join(one.anonymous_volumes)})"
-    checked = declaration.checked or any(one.health is not None for one in seen)
+def _unready(declaration: ServiceDeclaration, environment: Environment, containers: Sequence[ContainerState]) -> str:
+    for container in containers:
+        if container.anonymous_volumes:
+            return f"its image keeps data in an anonymous volume ({', '.join(container.anonymous_volumes)})"
+    checked = declaration.checked or any(container.health is not None for container in containers)
     if not checked and environment.service(declaration.name).probe is None:
         return "it has no health check and no probe, so nothing says when the new container serves"
-    running = sum(one.state == "running" for one in seen)
-    if running < len(seen) or running != declaration.replicas:
+    running = sum(container.state == "running" for container in containers)
+    if running < len(containers) or running != declaration.replicas:
         return f"{running} of {declaration.replicas} containers run now"
     return ""
 
 
 def _cut(application: Application, service: str, networks: Sequence[str]) -> str:
     """What a user should know: a container that gets a name in a network loses its connections in that network."""
-    keys = {one.name: one.key for one in application.networks}
+    keys = {network.name: network.key for network in application.networks}
     joined = {keys[name] for name in networks}
     needed = [name for name in _all_needed(application, service) if joined & set(application.services[name].networks)]
     if not needed:
@@ -244,18 +244,18 @@ def _cut(application: Application, service: str, networks: Sequence[str]) -> str
 
 
 def _members(application: Application, key: str) -> list[str]:
-    return [name for name, one in application.services.items() if key in one.networks]
+    return [name for name, service in application.services.items() if key in service.networks]
 
 
 def _all_needed(application: Application, service: str) -> list[str]:
-    found: list[str] = []
+    dependencies: list[str] = []
     waiting = [service]
     while waiting:
         for other in needed_by(application, waiting.pop()):
-            if other not in found:
-                found.append(other)
+            if other not in dependencies:
+                dependencies.append(other)
                 waiting.append(other)
-    return sorted(found)
+    return sorted(dependencies)
 
 
 def goes_forward(new: ContainerState, old: ContainerState | None, *, joined: bool, old_named: bool, back: bool) -> bool:

@@ -43,12 +43,12 @@ JOB_RUNS_AGAIN = "it is a job, which runs at every start"
 
 def outline_of(application: Application) -> Application:
     """The application as far as judging it goes: names, numbers and rules; no command, path or other free text."""
-    kept = ("name", "depends_on", "restart", "replicas", "networks", "awaited", "one_shot")
+    fields = ("name", "depends_on", "restart", "replicas", "networks", "awaited", "one_shot")
     services = {
-        name: ServiceDeclaration(image="", **{field: getattr(declared, field) for field in kept})
+        name: ServiceDeclaration(image="", **{field: getattr(declared, field) for field in fields})
         for name, declared in application.services.items()
     }
-    networks = tuple(NetworkDeclaration(key=one.key, name=one.name) for one in application.networks)
+    networks = tuple(NetworkDeclaration(key=network.key, name=network.name) for network in application.networks)
     return Application(project=application.project, services=services, networks=networks)
 
 
@@ -78,10 +78,10 @@ def stop_waves(application: Application, dependencies: Sequence[Dependency]) -> 
 
 def _all_needed(needs: Mapping[str, Collection[str]], service: str) -> list[str]:
     """A service and all that it needs, directly or not."""
-    found = [service]
-    for one in found:
-        found += [other for other in needs[one] if other not in found]
-    return found
+    names = [service]
+    for name in names:
+        names += [other for other in needs[name] if other not in names]
+    return names
 
 
 def _waves(application: Application, needs: dict[str, set[str]]) -> tuple[tuple[str, ...], ...]:
@@ -116,12 +116,12 @@ def cycle(application: Application) -> tuple[str, ...]:
         if name in done:
             return ()
         for other in needed_by(application, name):
-            if found := follow(other, (*path, name)):
-                return found
+            if circle := follow(other, (*path, name)):
+                return circle
         done.add(name)
         return ()
 
-    return next((found for name in sorted(application.services) if (found := follow(name, ()))), ())
+    return next((circle for name in sorted(application.services) if (circle := follow(name, ()))), ())
 
 
 def dangling(application: Application) -> tuple[tuple[str, str], ...]:
@@ -141,9 +141,9 @@ def start_deadline(declaration: ServiceDeclaration, environment: Environment) ->
     Else at most what the environment says of all, and with a health check: until the engine must have called it
     unhealthy, plus a margin. An awaited job gets five minutes, anything else one minute.
     """
-    own = environment.service(declaration.name).start_timeout_seconds
-    if own is not None:
-        return timedelta(seconds=own)
+    timeout_seconds = environment.service(declaration.name).start_timeout_seconds
+    if timeout_seconds is not None:
+        return timedelta(seconds=timeout_seconds)
     check, needed = declaration.healthcheck, _JOB if declaration.awaited else _UNCHECKED
     if check is not None and not check.disabled:
         needed = (check.start_period or timedelta()) + (check.retries or _RETRIES) * one_check(check) + _MARGIN
@@ -208,21 +208,27 @@ def plan(
     for number, wave in enumerate(waves):
         for name in wave:
             declaration = application.services[name]
-            seen = [one for one in container_states if one.service == name and not one.one_off]
+            containers = [
+                container for container in container_states if container.service == name and not container.one_off
+            ]
             fetch = fetches.get(name)
             action, because = (
-                _replaced(declaration, seen, images or {}, decided, fetch, cascades=cascades)
-                or _restarted(declaration, seen, (changed_files or {}).get(name, ()), decided)
-                or _started(declaration, seen)
+                _replaced(declaration, containers, images or {}, decided, fetch, cascades=cascades)
+                or _restarted(declaration, containers, (changed_files or {}).get(name, ()), decided)
+                or _started(declaration, containers)
             )
             line = PlannedService(service=name, action=action, because=because, wave=number)
-            if action is PlannedAction.RECREATE and (others := _other_volumes(application, declaration, seen)):
-                line = replace(line, other_volumes=others)
-            if fetch is not None and fetch.note and seen:
+            if action is PlannedAction.RECREATE and (
+                other_volumes := _other_volumes(application, declaration, containers)
+            ):
+                line = replace(line, other_volumes=other_volumes)
+            if fetch is not None and fetch.note and containers:
                 line = replace(line, note=fetch.note)
-            line = _interrupted(line, seen, (measured or {}).get(name, ()))
+            line = _interrupted(line, containers, (measured or {}).get(name, ()))
             decided[name] = _overlapped(line, (overlaps or {}).get(name))
-    orphans = sorted({one.name for one in container_states if one.service not in application.services})
+    orphans = sorted(
+        {container.name for container in container_states if container.service not in application.services}
+    )
     return Plan(
         project=application.project,
         services=tuple(decided.values()),
@@ -236,7 +242,7 @@ def plan_id(planned: Plan) -> str:
     """Eight hex digits that name what a plan says: two plans of one id do the same for the same reasons."""
     lines = [f"{line.wave} {line.service} {line.action} {line.because}" for line in planned.services]
     lines += [f"volumes {line.service} {change}" for line in planned.services for change in line.other_volumes]
-    lines += [f"hook {one.when} {one.name} {one.does}" for one in planned.hooks]
+    lines += [f"hook {hook.when} {hook.name} {hook.does}" for hook in planned.hooks]
     return hashlib.sha256("\n".join([planned.project, *lines]).encode()).hexdigest()[:8]
 
 
@@ -252,31 +258,34 @@ def updates(planned: Plan) -> tuple[ImageFetch, ...]:
 
 def _replaced(
     declaration: ServiceDeclaration,
-    seen: Sequence[ContainerState],
+    containers: Sequence[ContainerState],
     images: Mapping[str, str],
     decided: Mapping[str, PlannedService],
     fetch: ImageFetch | None,
     *,
     cascades: bool,
 ) -> tuple[PlannedAction, str] | None:
-    if not seen and not declaration.replicas:
+    if not containers and not declaration.replicas:
         return PlannedAction.KEEP, "no replica of it is declared"
-    if not seen:
+    if not containers:
         return PlannedAction.CREATE, "it has no container"
-    wanted = declaration.config_hash
-    for one in seen:
+    config_hash = declaration.config_hash
+    for container in containers:
         # A release that is applied declares the copies itself.
-        if one.copies and (one.config_hash != wanted or one.release_hash == wanted):
-            files = ", ".join(sorted(one.copies))
+        if container.copies and (container.config_hash != config_hash or container.release_hash == config_hash):
+            files = ", ".join(sorted(container.copies))
             because = f"it runs with a release's copy of {files}, and a start mounts what is on disk"
             return PlannedAction.RECREATE, because
-        if wanted and one.config_hash != wanted:
-            return PlannedAction.RECREATE, f"its configuration changed ({one.config_hash[:8]} to {wanted[:8]})"
+        if config_hash and container.config_hash != config_hash:
+            return (
+                PlannedAction.RECREATE,
+                f"its configuration changed ({container.config_hash[:8]} to {config_hash[:8]})",
+            )
         if fetch is not None and fetch.changes:
             return PlannedAction.RECREATE, fetch.changes
         image_id = None if fetch is not None and fetch.settled else images.get(declaration.image)
-        if image_id is not None and one.image_id != image_id:
-            change = f"{_brief_id(one.image_id)} to {_brief_id(image_id)}"
+        if image_id is not None and container.image_id != image_id:
+            change = f"{_brief_id(container.image_id)} to {_brief_id(image_id)}"
             return PlannedAction.RECREATE, f"image {declaration.image} changed ({change})"
     for other in declaration.depends_on:
         if cascades and other in decided and decided[other].action is PlannedAction.RECREATE:
@@ -284,40 +293,42 @@ def _replaced(
     for other in declaration.inside_of:
         if other in decided and decided[other].action in (PlannedAction.RECREATE, PlannedAction.CREATE):
             return PlannedAction.RECREATE, f"it lives inside {other}, which is replaced"
-    if len(seen) < declaration.replicas:
-        return PlannedAction.CREATE, f"{len(seen)} of {declaration.replicas} replicas are there"
-    if len(seen) > declaration.replicas:
-        return PlannedAction.RECREATE, f"{len(seen)} replicas are there, {declaration.replicas} are declared"
+    if len(containers) < declaration.replicas:
+        return PlannedAction.CREATE, f"{len(containers)} of {declaration.replicas} replicas are there"
+    if len(containers) > declaration.replicas:
+        return PlannedAction.RECREATE, f"{len(containers)} replicas are there, {declaration.replicas} are declared"
     return None
 
 
 def _other_volumes(
-    application: Application, declaration: ServiceDeclaration, seen: Sequence[ContainerState]
+    application: Application, declaration: ServiceDeclaration, containers: Sequence[ContainerState]
 ) -> tuple[str, ...]:
     """Where a new container would have another volume than the one before, or none: its data would stay behind."""
     if declaration.inside_of:
         # It may mount the volumes of another service, which its own declaration does not name.
         return ()
-    names = {one.key: one.name for one in application.volumes}
-    declared = {one.target.rstrip("/"): one for one in declaration.mounts}
-    found = {}
-    for container in seen:
+    names = {volume.key: volume.name for volume in application.volumes}
+    declared = {mount.target.rstrip("/"): mount for mount in declaration.mounts}
+    changes = {}
+    for container in containers:
         for target, was in container.named_volumes.items():
             mount = declared.get(target.rstrip("/"))
             will_be = "" if mount is None else names.get(mount.source, mount.source)
             if will_be != was:
-                found[target] = f"its data at {target} stay in volume {was}, and it gets {will_be or 'no volume'} there"
-    return tuple(found.values())
+                changes[target] = (
+                    f"its data at {target} stay in volume {was}, and it gets {will_be or 'no volume'} there"
+                )
+    return tuple(changes.values())
 
 
 def paused_services(states: Iterable[ContainerState]) -> frozenset[str]:
     """The services that have a paused container."""
-    return frozenset(one.service for one in _paused(states))
+    return frozenset(container.service for container in _paused(states))
 
 
 def paused_containers(states: Iterable[ContainerState], services: Collection[str]) -> list[str]:
     """The names of the paused containers of some services."""
-    return [one.name for one in _paused(states) if one.service in services]
+    return [container.name for container in _paused(states) if container.service in services]
 
 
 def refuse_paused(states: Sequence[ContainerState], services: Collection[str], operation: str) -> None:
@@ -336,27 +347,27 @@ def refuse_paused(states: Sequence[ContainerState], services: Collection[str], o
 
 
 def _paused(states: Iterable[ContainerState]) -> Iterable[ContainerState]:
-    return (one for one in states if one.state == "paused" and not one.one_off)
+    return (container for container in states if container.state == "paused" and not container.one_off)
 
 
 def _restarted(
     declaration: ServiceDeclaration,
-    seen: Sequence[ContainerState],
+    containers: Sequence[ContainerState],
     changed_files: Sequence[str],
     decided: Mapping[str, PlannedService],
 ) -> tuple[PlannedAction, str] | None:
-    running = [one for one in seen if one.up]
+    running = [container for container in containers if container.up]
     if not running:
         return None
-    if paused := [one.name for one in running if one.state == "paused"]:
+    if paused := [container.name for container in running if container.state == "paused"]:
         return PlannedAction.KEEP, f"it is paused, and left so (docker unpause {' '.join(paused)})"
     if changed_files:
         return PlannedAction.RESTART, f"the content of {', '.join(changed_files)} changed"
-    for one in running:
-        if one.state == "restarting":
-            return PlannedAction.RESTART, f"{one.name} keeps crashing (restarted {one.restart_count} times)"
-        if one.health == "unhealthy":
-            return PlannedAction.RESTART, f"{one.name} runs but is unhealthy"
+    for container in running:
+        if container.state == "restarting":
+            return PlannedAction.RESTART, f"{container.name} keeps crashing (restarted {container.restart_count} times)"
+        if container.health == "unhealthy":
+            return PlannedAction.RESTART, f"{container.name} runs but is unhealthy"
     for other, needed in declaration.depends_on.items():
         changed = other in decided and decided[other].action in (PlannedAction.RECREATE, PlannedAction.RESTART)
         if needed.restart and changed:
@@ -364,22 +375,24 @@ def _restarted(
     return None
 
 
-def _started(declaration: ServiceDeclaration, seen: Sequence[ContainerState]) -> tuple[PlannedAction, str]:
-    for one in seen:
-        if one.state == "created":
-            return PlannedAction.START, f"{one.name} was created and never started"
-        if one.state != "running":
-            if declaration.one_shot and one.exit_code == 0:
+def _started(declaration: ServiceDeclaration, containers: Sequence[ContainerState]) -> tuple[PlannedAction, str]:
+    for container in containers:
+        if container.state == "created":
+            return PlannedAction.START, f"{container.name} was created and never started"
+        if container.state != "running":
+            if declaration.one_shot and container.exit_code == 0:
                 return PlannedAction.START, JOB_RUNS_AGAIN
-            return PlannedAction.START, f"{one.name} is {one.state} (exit code {one.exit_code})"
+            return PlannedAction.START, f"{container.name} is {container.state} (exit code {container.exit_code})"
     return PlannedAction.KEEP, "it runs as declared"
 
 
-def _interrupted(line: PlannedService, seen: Sequence[ContainerState], measured: Sequence[float]) -> PlannedService:
+def _interrupted(
+    line: PlannedService, containers: Sequence[ContainerState], measured: Sequence[float]
+) -> PlannedService:
     """Add to a line of the plan whether a service that runs is interrupted, and how long that took before."""
     kinds = {PlannedAction.RECREATE: Interruption.REPLACED, PlannedAction.RESTART: Interruption.RESTARTED}
     kind = kinds.get(line.action)
-    if kind is None or not any(one.up for one in seen):
+    if kind is None or not any(container.up for container in containers):
         return line
     seconds = round(median(measured), 1) if measured else None
     return replace(line, interruption=kind, interruption_seconds=seconds, interruptions_measured=len(measured))
@@ -404,8 +417,8 @@ def _overlapped(line: PlannedService, overlap: OverlapDecision | None) -> Planne
 
 def _version(text: str) -> tuple[int, ...]:
     """Its numbers, such as (2, 26, 1); an unknown version is taken for a new one."""
-    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", text)
-    return tuple(map(int, found.groups())) if found else _NO_CASCADE
+    match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(map(int, match.groups())) if match else _NO_CASCADE
 
 
 def _brief_id(image_id: str) -> str:

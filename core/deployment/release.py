@@ -68,11 +68,11 @@ class PreDeployState:
 
 def replace_secrets(template: Document, redacted: Document) -> Document:
     """The template without the values that redaction changed; a plain reference to a variable stays."""
-    kept = copy.deepcopy(template)
-    for place, text in list(_leaves(kept)):
+    document = copy.deepcopy(template)
+    for place, text in list(_leaves(document)):
         if value_at(redacted, place) != text and not _REFERENCE.fullmatch(text):
-            _put(kept, place, HELD_OUT)
-    return kept
+            _put(document, place, HELD_OUT)
+    return document
 
 
 def variables_in(template: Document) -> frozenset[str]:
@@ -88,25 +88,25 @@ def held_out(template: Document) -> dict[str, Place]:
 def variable_files(template: Document) -> tuple[str, ...]:
     """The files of variables that services of a template name; it holds none of their values."""
     services = (template.get("services") or {}).values()
-    return tuple(sorted({str(one["path"]) for service in services for one in _env_files(service)}))
+    return tuple(sorted({str(entry["path"]) for service in services for entry in _env_files(service)}))
 
 
 def _env_files(service: Mapping[str, Any]) -> list[dict[str, Any]]:
     named = service.get("env_file") or ()
     entries = [named] if isinstance(named, str | dict) else named
-    return [one if isinstance(one, dict) else {"path": one} for one in entries]
+    return [entry if isinstance(entry, dict) else {"path": entry} for entry in entries]
 
 
 def injected_variables(template: Document) -> frozenset[str]:
     """The names of the variables whose values Compose copies into containers as files."""
     sections = [*(template.get("configs") or {}).values(), *(template.get("secrets") or {}).values()]
-    return frozenset(str(one["environment"]) for one in sections if one and one.get("environment"))
+    return frozenset(str(section["environment"]) for section in sections if section and section.get("environment"))
 
 
 def literals_of(template: Document, now: Document) -> dict[str, str]:
     """What a configuration has in the places whose values a template does not hold, by their names."""
-    found = {name: value_at(now, place) for name, place in held_out(template).items()}
-    return {name: value for name, value in found.items() if isinstance(value, str)}
+    values = {name: value_at(now, place) for name, place in held_out(template).items()}
+    return {name: value for name, value in values.items() if isinstance(value, str)}
 
 
 def with_values(document: Document, variables: Mapping[str, str], files: Mapping[str, str]) -> Document:
@@ -114,19 +114,19 @@ def with_values(document: Document, variables: Mapping[str, str], files: Mapping
     whole = copy.deepcopy(document)
     for service in (whole.get("services") or {}).values():
         if entries := _env_files(service):
-            service["env_file"] = [one | {"path": files.get(str(one["path"]), one["path"])} for one in entries]
+            service["env_file"] = [entry | {"path": files.get(str(entry["path"]), entry["path"])} for entry in entries]
     return whole | {VALUES: dict(variables)}
 
 
 def services_of_values(template: Document, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Which of these variables, files of variables and held-out literals the services of a template use."""
-    found = {}
+    names_by_service = {}
     for service, body in (template.get("services") or {}).items():
-        own = {"services": {service: body}}
-        used = {*variables_in(own), *variable_files(own), *held_out(own)}
-        if mine := tuple(name for name in names if name in used):
-            found[service] = mine
-    return found
+        service_template = {"services": {service: body}}
+        used = {*variables_in(service_template), *variable_files(service_template), *held_out(service_template)}
+        if used_names := tuple(name for name in names if name in used):
+            names_by_service[service] = used_names
+    return names_by_service
 
 
 def values_in_words(names: Sequence[str]) -> str:
@@ -139,17 +139,17 @@ def values_in_words(names: Sequence[str]) -> str:
 def without_images(template: Document) -> Document:
     """The template without what its services run: the rest is how they run."""
     services = template.get("services") or {}
-    return {**template, "services": {name: {**one, "image": ""} for name, one in services.items()}}
+    return {**template, "services": {name: {**service, "image": ""} for name, service in services.items()}}
 
 
-def fill_in(kept: Document, literals: Mapping[str, str]) -> Document:
+def fill_in(template: Document, literals: Mapping[str, str]) -> Document:
     """Fill the placeholders of a template with these values, by the names that `held_out` gives.
 
     Raises:
         ReleaseError: One has no value.
     """
-    whole = copy.deepcopy(kept)
-    for name, place in held_out(kept).items():
+    whole = copy.deepcopy(template)
+    for name, place in held_out(template).items():
         if name not in literals:
             raise ReleaseError(
                 f"The release needs {name}, which the Compose files no longer have;",
@@ -159,20 +159,20 @@ def fill_in(kept: Document, literals: Mapping[str, str]) -> Document:
     return whole
 
 
-def pinned(template: Document, images: Mapping[str, str], held: Mapping[str, str], owner: str) -> Document:
+def pinned(template: Document, images: Mapping[str, str], engine_images: Mapping[str, str], owner: str) -> Document:
     """Return the template with the release's own images where their names now refer to others.
 
-    `images` are the image ids of the release by service, `held` those of the engine under the services' image names,
-    and `owner` is what `kept_image` takes.
+    `images` are the image ids of the release by service, `engine_images` those of the engine under the services' image
+    names, and `owner` is what `kept_image` takes.
     Nothing is built or pulled: without these images the release cannot be applied, and no build context is read.
     """
     whole = copy.deepcopy(template)
     for name, service in (whole.get("services") or {}).items():
         service.pop("build", None)
         service["pull_policy"] = "never"
-        wanted = images.get(name)
-        if wanted is not None and held.get(name) != wanted:
-            service["image"] = kept_image(wanted, owner)
+        image_id = images.get(name)
+        if image_id is not None and engine_images.get(name) != image_id:
+            service["image"] = kept_image(image_id, owner)
         elif "image" not in service:
             # Compose names its image after the service. To write that name would give it another hash, and so replace
             # a container that is the release's own; a build section counts in no hash.
@@ -195,10 +195,10 @@ def names_to_remove(names: Iterable[str], image_ids: Iterable[str], owner: str) 
     a name of this folder's.
     """
     names, ids = tuple(names), tuple(image_ids)
-    needed = {kept_image(one, owner) for one in ids}
-    earlier = {f"{RELEASE_IMAGES}:{_kept_id(one)}" for one in ids if kept_image(one, owner) in names}
-    own = f"{RELEASE_IMAGES}:{owner}-"
-    return tuple(name for name in names if name in earlier or (name.startswith(own) and name not in needed))
+    needed = {kept_image(image_id, owner) for image_id in ids}
+    earlier = {f"{RELEASE_IMAGES}:{_kept_id(image_id)}" for image_id in ids if kept_image(image_id, owner) in names}
+    prefix = f"{RELEASE_IMAGES}:{owner}-"
+    return tuple(name for name in names if name in earlier or (name.startswith(prefix) and name not in needed))
 
 
 def _kept_id(image_id: str) -> str:
@@ -207,25 +207,25 @@ def _kept_id(image_id: str) -> str:
 
 def differences(before: Release, after: Release) -> tuple[str, ...]:
     """What changed from one release to the other, a sentence each."""
-    found: list[str] = []
+    changes: list[str] = []
     if after.source is not None and before.source != after.source:
-        found.append(f"revision {f'{before.source.brief} to ' if before.source else ''}{after.source}")
+        changes.append(f"revision {f'{before.source.brief} to ' if before.source else ''}{after.source}")
     for name in sorted({*before.hashes, *after.hashes}):
         if name not in after.hashes:
-            found.append(f"{name} is not part of it any more")
+            changes.append(f"{name} is not part of it any more")
             continue
         if name not in before.hashes:
-            found.append(f"{name} is new")
+            changes.append(f"{name} is new")
             continue
         old, new = before.images.get(name, ""), after.images.get(name, "")
         if old != new:
-            found.append(f"{name}: another image ({_brief(old)} to {_brief(new)})")
+            changes.append(f"{name}: another image ({_brief(old)} to {_brief(new)})")
         if before.hashes[name] != after.hashes[name]:
             fields = ", ".join(_changed_fields(before.compose, after.compose, name))
-            found.append(f"{name}: configuration changed{f' ({fields})' if fields else ''}")
-    found += [f"{_file_in_words(path)} changed" for path in _changed_files(before.files, after.files)]
-    found += [f"{_value_in_words(name)} changed" for name in _changed_values(before.variables, after.variables)]
-    return tuple(found)
+            changes.append(f"{name}: configuration changed{f' ({fields})' if fields else ''}")
+    changes += [f"{_file_in_words(path)} changed" for path in _changed_files(before.files, after.files)]
+    changes += [f"{_value_in_words(name)} changed" for name in _changed_values(before.variables, after.variables)]
+    return tuple(changes)
 
 
 def changed_files(release: Release | None, now: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
@@ -236,48 +236,49 @@ def changed_files(release: Release | None, now: Mapping[str, Mapping[str, str]])
     """
     if release is None:
         return {}
-    known = release.files
+    digests = release.files
     changed = {
-        service: tuple(path for path, digest in sorted(files.items()) if path in known and known[path] != digest)
+        service: tuple(path for path, digest in sorted(files.items()) if path in digests and digests[path] != digest)
         for service, files in now.items()
     }
     return {service: paths for service, paths in changed.items() if paths}
 
 
 def to_go_back_to(
-    releases: Sequence[Release], container_states: Sequence[ContainerState], kept: Collection[str] = ()
+    releases: Sequence[Release], container_states: Sequence[ContainerState], copies: Collection[str] = ()
 ) -> Release | None:
     """Return the newest proven release that differs from the running one; `releases` are newest first.
 
-    `kept` are the fingerprints of the files of which there are copies: a release that differs in nothing else can be
+    `copies` are the fingerprints of the files of which there are copies: a release that differs in nothing else can be
     gone back to where it has a copy of what differs.
     """
-    proven = [one for one in releases if one.proven]
-    now = next((one for one in proven if is_there(one, container_states)), None)
+    proven = [release for release in releases if release.proven]
+    now = next((release for release in proven if is_there(release, container_states)), None)
 
     def differs(release: Release) -> bool:
         if now is None or not is_there(release, container_states):
             return True
         return any(
-            digest in kept and now.files.get(path, digest) != digest
+            digest in copies and now.files.get(path, digest) != digest
             for path, digest in release.files.items()
             if is_file_of_host(path)
         )
 
-    return next((one for one in proven if one is not now and differs(one)), None)
+    return next((release for release in proven if release is not now and differs(release)), None)
 
 
 def declares_the_same(release: Release, application: Application) -> bool:
     """Whether Compose would create the same containers as the release; False if unknown."""
-    return release.hashes == {name: one.config_hash for name, one in application.services.items()}
+    return release.hashes == {name: declaration.config_hash for name, declaration in application.services.items()}
 
 
 def is_there(release: Release, container_states: Sequence[ContainerState]) -> bool:
     """Whether an environment's containers are those of a release, whether they run or not."""
-    own = [one for one in container_states if not one.one_off]
-    return {one.service for one in own} == release.hashes.keys() and all(
-        one.declared_hash == release.hashes[one.service] and one.image_id == release.images.get(one.service)
-        for one in own
+    containers = [container for container in container_states if not container.one_off]
+    return {container.service for container in containers} == release.hashes.keys() and all(
+        container.declared_hash == release.hashes[container.service]
+        and container.image_id == release.images.get(container.service)
+        for container in containers
     )
 
 
@@ -286,15 +287,17 @@ def left_over(before: PreDeployState, now: Sequence[ContainerState], networks_no
 
     Containers that ran before and still run are left alone, and so is everything this start did not create.
     """
-    there = {one.container_id for one in now}
-    own = [one for one in now if not one.one_off]
+    there = {container.container_id for container in now}
+    containers = [container for container in now if not container.one_off]
     return Leftovers(
         stop=tuple(
-            one
-            for one in own
-            if one.container_id in before.containers and one.up and not before.containers[one.container_id].ran
+            container
+            for container in containers
+            if container.container_id in before.containers
+            and container.up
+            and not before.containers[container.container_id].ran
         ),
-        remove=tuple(one for one in own if one.container_id not in before.containers),
+        remove=tuple(container for container in containers if container.container_id not in before.containers),
         networks=tuple(name for name in networks_now if name not in before.networks),
         replaced=tuple(sorted({was.service for key, was in before.containers.items() if key not in there})),
     )
@@ -302,9 +305,12 @@ def left_over(before: PreDeployState, now: Sequence[ContainerState], networks_no
 
 def before(container_states: Sequence[ContainerState], networks: Sequence[str]) -> PreDeployState:
     """Return a summary of the containers before the start, to be recorded."""
-    own = [one for one in container_states if not one.one_off]
+    containers = [container for container in container_states if not container.one_off]
     return PreDeployState(
-        containers={one.container_id: PreviousContainer(service=one.service, ran=one.up) for one in own},
+        containers={
+            container.container_id: PreviousContainer(service=container.service, ran=container.up)
+            for container in containers
+        },
         networks=tuple(networks),
     )
 
@@ -315,30 +321,31 @@ def may_have_run(before: PreDeployState, now: Sequence[ContainerState], since: d
     One that was created and could not be started has not. Where one of before is gone and nothing stands in its place,
     it is not known what ran.
     """
-    own = [one for one in now if not one.one_off]
-    made = {one.service for one in own if one.container_id not in before.containers}
-    there = {one.container_id for one in own}
-    gone = {was.service for key, was in before.containers.items() if key not in there}
-    return bool(gone - made) or any(
-        one.started_at is not None and (one.container_id not in before.containers or one.started_at >= since)
-        for one in own
+    containers = [container for container in now if not container.one_off]
+    made = {container.service for container in containers if container.container_id not in before.containers}
+    there = {container.container_id for container in containers}
+    removed_services = {was.service for key, was in before.containers.items() if key not in there}
+    return bool(removed_services - made) or any(
+        container.started_at is not None
+        and (container.container_id not in before.containers or container.started_at >= since)
+        for container in containers
     )
 
 
-def beyond(left: Leftovers, application: Application) -> Leftovers:
+def beyond(leftovers: Leftovers, application: Application) -> Leftovers:
     """Of what a start left, only what an application does not have: the rest is now the application's."""
     names = {network.name for network in application.networks}
     return Leftovers(
-        stop=tuple(one for one in left.stop if one.service not in application.services),
-        remove=tuple(one for one in left.remove if one.service not in application.services),
-        networks=tuple(name for name in left.networks if name not in names),
+        stop=tuple(container for container in leftovers.stop if container.service not in application.services),
+        remove=tuple(container for container in leftovers.remove if container.service not in application.services),
+        networks=tuple(name for name in leftovers.networks if name not in names),
     )
 
 
 def replaced_services(plan: Plan) -> tuple[str, ...]:
     """Return the services whose containers a start replaces or restarts; their evidence is collected before."""
-    lost = (PlannedAction.RECREATE, PlannedAction.RESTART)
-    return tuple(line.service for line in plan.services if line.action in lost)
+    actions = (PlannedAction.RECREATE, PlannedAction.RESTART)
+    return tuple(line.service for line in plan.services if line.action in actions)
 
 
 def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:

@@ -36,8 +36,8 @@ def release_note(service: str, before: ImageFact | None, after: ImageFact | None
     """Return what changes from one image to the other. `to_come` says when a missing new image is known."""
     old, new = _labels(before), _labels(after)
     if new is None:
-        known = ", ".join(filter(None, (old.version, *_rest(old)))) if old is not None else ""
-        text = f"{service}{known and f' {known}'}; its new image is known once it is {to_come}"
+        summary = ", ".join(filter(None, (old.version, *_rest(old)))) if old is not None else ""
+        text = f"{service}{summary and f' {summary}'}; its new image is known once it is {to_come}"
         return ReleaseNote(service=service, text=text, before=old)
     versions = _arrow(old.version if old else "", new.version)
     parts = [
@@ -45,11 +45,11 @@ def release_note(service: str, before: ImageFact | None, after: ImageFact | None
         _named("created", _arrow(_day(old.created_at) if old else "", _day(new.created_at))),
         _named("source", new.source),
     ]
-    said = ", ".join(filter(None, parts))
+    details = ", ".join(filter(None, parts))
     if versions:
-        text = f"{service} {versions}, {said}" if said else f"{service} {versions}"
+        text = f"{service} {versions}, {details}" if details else f"{service} {versions}"
     else:
-        text = f"{service}: {said or 'its new image does not say what it is'}"
+        text = f"{service}: {details or 'its new image does not say what it is'}"
     return ReleaseNote(service=service, text=text, before=old, after=new)
 
 
@@ -57,13 +57,13 @@ def revisions(note: ReleaseNote) -> tuple[str, str] | None:
     """Return the commits between which a note's image changed; None where its images name no two commits."""
     if note.before is None or note.after is None:
         return None
-    found = (note.before.revision, note.after.revision)
-    return found if all(_HEX.fullmatch(one) for one in found) and found[0] != found[1] else None
+    pair = (note.before.revision, note.after.revision)
+    return pair if all(_HEX.fullmatch(revision) for revision in pair) and pair[0] != pair[1] else None
 
 
 def with_commits(note: ReleaseNote, subjects: Sequence[str]) -> ReleaseNote:
     """Return the note with the subjects of commits, newest first, of which the first ones are shown."""
-    shown = tuple(shorten(printable(one), _LONGEST) for one in subjects[:MOST_COMMITS])
+    shown = tuple(shorten(printable(subject), _LONGEST) for subject in subjects[:MOST_COMMITS])
     return replace(note, commits=shown, more_commits=max(0, len(subjects) - MOST_COMMITS))
 
 
@@ -87,39 +87,41 @@ def redacted(note: ReleaseNote, redact: Callable[[str], str]) -> ReleaseNote:
         text=redact(note.text),
         before=of(note.before),
         after=of(note.after),
-        commits=tuple(redact(one) for one in note.commits),
+        commits=tuple(redact(subject) for subject in note.commits),
     )
 
 
 def record_of(note: ReleaseNote) -> dict[str, object]:
     """Return a note as the record of an operation keeps it."""
-    found: dict[str, object] = {"service": note.service, "text": note.text}
+    record: dict[str, object] = {"service": note.service, "text": note.text}
     if note.commits:
-        found["commits"] = list(note.commits)
+        record["commits"] = list(note.commits)
     if note.more_commits:
-        found["more_commits"] = note.more_commits
-    return found
+        record["more_commits"] = note.more_commits
+    return record
 
 
 def texts_of(details: Mapping[str, object]) -> tuple[str, ...]:
     """Return the release notes of an operation's record, a line each, without commits."""
     notes = details.get("release_notes")
-    return tuple(str(one.get("text")) for one in (notes if isinstance(notes, list) else ()) if isinstance(one, Mapping))
+    return tuple(
+        str(note.get("text")) for note in (notes if isinstance(notes, list) else ()) if isinstance(note, Mapping)
+    )
 
 
 def lines_of(details: Mapping[str, object]) -> list[str]:
     """Return the lines that show the release notes of an operation's record, subjects of commits indented."""
-    found: list[str] = []
+    lines: list[str] = []
     notes = details.get("release_notes")
-    for one in notes if isinstance(notes, list) else ():
-        if isinstance(one, Mapping):
-            found += note_lines(str(one.get("text")), one.get("commits") or (), int(one.get("more_commits") or 0))
-    return found
+    for note in notes if isinstance(notes, list) else ():
+        if isinstance(note, Mapping):
+            lines += note_lines(str(note.get("text")), note.get("commits") or (), int(note.get("more_commits") or 0))
+    return lines
 
 
 def note_lines(text: str, commits: Sequence[str], more: int) -> list[str]:
     """Return the lines that show one note."""
-    return [text, *(f"  {one}" for one in commits), *([f"  and {more} more"] if more else [])]
+    return [text, *(f"  {commit}" for commit in commits), *([f"  and {more} more"] if more else [])]
 
 
 def _labels(fact: ImageFact | None) -> ImageLabels | None:

@@ -18,13 +18,13 @@ def unasked_probes(environment: Environment, application: Application) -> dict[s
     """Why a service's probe cannot be asked from here, by service; none of an engine that is on this machine."""
     if not environment.is_remote:
         return {}
-    found = {}
+    reasons = {}
     for name, declaration in application.services.items():
         probe = environment.service(name).probe
         why = None if probe is None else _why_not(probe, _whose_network(declaration, application))
         if why is not None:
-            found[name] = why
-    return found
+            reasons[name] = why
+    return reasons
 
 
 def why_unasked(port: int, bound_to: str | None) -> str:
@@ -49,8 +49,8 @@ def _why_not(probe: Probe, declaration: ServiceDeclaration) -> str | None:
     if isinstance(probe, CommandProbe) or declaration.network_mode == "host":
         return None
     protocol = "udp" if isinstance(probe, DnsProbe) else "tcp"
-    published = [one for one in declaration.ports if one.target == probe.port and one.protocol == protocol]
-    if any(is_open_to_others(one.host_ip) for one in published):
+    published = [port for port in declaration.ports if port.target == probe.port and port.protocol == protocol]
+    if any(is_open_to_others(port.host_ip) for port in published):
         return None
     return why_unasked(probe.port, published[0].host_ip if published else None)
 

@@ -46,21 +46,23 @@ def roll_order(application: Application, dependencies: Iterable[Dependency]) -> 
     """
     needs = [need for need in dependencies if need.depends_on in application.services]
     requiring = {need.service for need in needs if need.dependency_type is DependencyType.REQUIRED}
-    left = [name for wave in start_waves(application) for name in sorted(wave, key=lambda n: (n not in requiring, n))]
+    remaining_services = [
+        name for wave in start_waves(application) for name in sorted(wave, key=lambda n: (n not in requiring, n))
+    ]
     order: list[str] = []
-    while left:
-        lacking = {need.service for need in needs if need.depends_on in left}
-        ready = next((name for name in left if name not in lacking), left[0])
-        left.remove(ready)
+    while remaining_services:
+        lacking = {need.service for need in needs if need.depends_on in remaining_services}
+        ready = next((name for name in remaining_services if name not in lacking), remaining_services[0])
+        remaining_services.remove(ready)
         order.append(ready)
     return tuple(order)
 
 
 def restarted_needs(service: str, dependencies: Iterable[Dependency], restarted: Collection[str]) -> tuple[str, ...]:
     """What a service needs itself and was restarted: the required ones first."""
-    mine = [need for need in dependencies if need.service == service and need.depends_on in restarted]
-    mine.sort(key=lambda need: (need.dependency_type is not DependencyType.REQUIRED, need.depends_on))
-    return tuple(dict.fromkeys(need.depends_on for need in mine))
+    needs = [need for need in dependencies if need.service == service and need.depends_on in restarted]
+    needs.sort(key=lambda need: (need.dependency_type is not DependencyType.REQUIRED, need.depends_on))
+    return tuple(dict.fromkeys(need.depends_on for need in needs))
 
 
 def replica_groups(containers: Sequence[ContainerState], *, serves: bool) -> tuple[tuple[ContainerState, ...], ...]:
@@ -69,11 +71,13 @@ def replica_groups(containers: Sequence[ContainerState], *, serves: bool) -> tup
     Those that do not serve go first and together; of those that do, one at a time, so that the others serve
     meanwhile. If the service does not serve (`serves` False), all are restarted at once.
     """
-    well = [one for one in containers if one.state == "running" and one.health in (None, "healthy")]
-    ill = [one for one in containers if one not in well]
+    well = [
+        container for container in containers if container.state == "running" and container.health in (None, "healthy")
+    ]
+    ill = [container for container in containers if container not in well]
     if not serves and not ill:
         return (tuple(well),)
-    return (*((tuple(ill),) if ill else ()), *((one,) for one in well))
+    return (*((tuple(ill),) if ill else ()), *((container,) for container in well))
 
 
 def settle_time(declaration: ServiceDeclaration, *, probed: bool) -> timedelta:
@@ -93,12 +97,16 @@ def aftermath(
     """
     if verdict.health in UNHEALTHY_STATES:
         return Aftermath(answer=DependantAnswer.UNHEALTHY, reason=verdict.reason)
-    checks = [one.health_log[-1] if one.health_log else None for one in container_states if one.health is not None]
+    checks = [
+        container.health_log[-1] if container.health_log else None
+        for container in container_states
+        if container.health is not None
+    ]
     newer = [last for last in checks if last is not None and datetime.fromisoformat(last.ended_at) > since]
     failing = next((last for last in newer if last.exit_code != 0), None)
     if failing is not None:
-        said = " ".join(failing.output.split())[:200] or f"exit code {failing.exit_code}"
-        return Aftermath(answer=DependantAnswer.UNHEALTHY, reason=f"its own health check fails again: {said}")
+        output = " ".join(failing.output.split())[:200] or f"exit code {failing.exit_code}"
+        return Aftermath(answer=DependantAnswer.UNHEALTHY, reason=f"its own health check fails again: {output}")
     if len(newer) < len(checks):
         return Aftermath(answer=DependantAnswer.SILENT, reason="its own health check has not run again yet")
     if verdict.health is ServiceHealth.HEALTHY and (checks or probe is not None):

@@ -23,10 +23,17 @@ def read_trivy(report: Any) -> tuple[ImageFinding, ...]:
     if not isinstance(report, Mapping) or not isinstance(report.get("Results", []), list | None):
         raise ValueError("it is no report of trivy")
     return _unique(
-        _finding(one, "VulnerabilityID", "PkgName", "InstalledVersion", "Severity", one.get("FixedVersion"))
+        _finding(
+            vulnerability,
+            "VulnerabilityID",
+            "PkgName",
+            "InstalledVersion",
+            "Severity",
+            vulnerability.get("FixedVersion"),
+        )
         for target in report.get("Results") or ()
-        for one in _mapping(target).get("Vulnerabilities") or ()
-        if isinstance(one, Mapping)
+        for vulnerability in _mapping(target).get("Vulnerabilities") or ()
+        if isinstance(vulnerability, Mapping)
     )
 
 
@@ -43,7 +50,7 @@ def read_grype(report: Any) -> tuple[ImageFinding, ...]:
 
 def difference(
     service: str,
-    wanted: ImageScan,
+    settings: ImageScan,
     new: ImageScanResult,
     before: ImageScanResult | None,
 ) -> ScanDifference:
@@ -51,33 +58,38 @@ def difference(
 
     A first image has nothing to be compared with: it is reported, and refused never.
     """
-    findings = {(one.finding_id, one.package): one for one in new.findings}
-    known = {(one.finding_id, one.package) for one in before.findings} if before is not None else set()
-    appeared = [one for key, one in findings.items() if key not in known]
+    findings = {(finding.finding_id, finding.package): finding for finding in new.findings}
+    keys_before = (
+        {(finding.finding_id, finding.package) for finding in before.findings} if before is not None else set()
+    )
+    appeared = [finding for key, finding in findings.items() if key not in keys_before]
     counting = tuple(
         sorted(
-            (one for one in appeared if _counts(one, wanted)),
-            key=lambda one: (SEVERITIES.index(one.severity), one.finding_id, one.package),
+            (finding for finding in appeared if _counts(finding, settings)),
+            key=lambda finding: (SEVERITIES.index(finding.severity), finding.finding_id, finding.package),
         )
     )
-    found = ScanDifference(
+    scan_difference = ScanDifference(
         service=service,
         outcome=GateOutcome.PASSED,
         program=new.program,
         counting=counting,
         appeared=len(appeared),
-        fixed=len(known - findings.keys()),
+        fixed=len(keys_before - findings.keys()),
         compared=before is not None,
     )
     if before is None:
-        return replace(found, outcome=GateOutcome.WARNED if counting else GateOutcome.PASSED)
-    return replace(found, outcome=_followed(wanted.failure)) if counting else found
+        return replace(scan_difference, outcome=GateOutcome.WARNED if counting else GateOutcome.PASSED)
+    return replace(scan_difference, outcome=_followed(settings.failure)) if counting else scan_difference
 
 
-def not_scanned(service: str, wanted: ImageScan, problem: str) -> ScanDifference:
+def not_scanned(service: str, settings: ImageScan, problem: str) -> ScanDifference:
     """Return what follows where a service's image could not be scanned."""
     return ScanDifference(
-        service=service, outcome=_followed(wanted.unavailable), compared=False, problem=problem or "no reason was given"
+        service=service,
+        outcome=_followed(settings.unavailable),
+        compared=False,
+        problem=problem or "no reason was given",
     )
 
 
@@ -90,17 +102,20 @@ def _followed(failure: str) -> GateOutcome:
     return GateOutcome.REFUSED if failure == "refuse" else GateOutcome.WARNED
 
 
-def _counts(one: ImageFinding, wanted: ImageScan) -> bool:
-    counting = SEVERITIES[: SEVERITIES.index(wanted.fail_on) + 1]
-    return one.severity in counting and one.finding_id not in wanted.accepted
+def _counts(finding: ImageFinding, settings: ImageScan) -> bool:
+    counting = SEVERITIES[: SEVERITIES.index(settings.fail_on) + 1]
+    return finding.severity in counting and finding.finding_id not in settings.accepted
 
 
 def _grype_findings(matches: Iterable[Any]) -> Iterator[ImageFinding]:
     for match in matches:
-        found, package = _mapping(_mapping(match).get("vulnerability")), _mapping(_mapping(match).get("artifact"))
-        versions = _mapping(found.get("fix")).get("versions")
+        vulnerability, package = (
+            _mapping(_mapping(match).get("vulnerability")),
+            _mapping(_mapping(match).get("artifact")),
+        )
+        versions = _mapping(vulnerability.get("fix")).get("versions")
         fixed = ", ".join(map(str, versions)) if isinstance(versions, list) else ""
-        both = {"id": found.get("id"), "severity": found.get("severity"), **_named(package)}
+        both = {"id": vulnerability.get("id"), "severity": vulnerability.get("severity"), **_named(package)}
         yield _finding(both, "id", "name", "version", "severity", fixed)
 
 
@@ -109,20 +124,22 @@ def _named(package: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finding(
-    one: Mapping[str, Any], finding_id: str, package: str, version: str, severity: str, fixed: Any
+    entry: Mapping[str, Any], finding_id: str, package: str, version: str, severity: str, fixed: Any
 ) -> ImageFinding:
     return ImageFinding(
-        finding_id=_text(one.get(finding_id)),
-        package=_text(one.get(package)),
-        version=_text(one.get(version)),
-        severity=_text(one.get(severity)).lower() or "unknown",
+        finding_id=_text(entry.get(finding_id)),
+        package=_text(entry.get(package)),
+        version=_text(entry.get(version)),
+        severity=_text(entry.get(severity)).lower() or "unknown",
         fixed_in=_text(fixed),
     )
 
 
 def _unique(findings: Iterable[ImageFinding]) -> tuple[ImageFinding, ...]:
     """A package may be found at several places of an image."""
-    return tuple(sorted({(one.finding_id, one.package): one for one in findings if one.finding_id}.values()))
+    return tuple(
+        sorted({(finding.finding_id, finding.package): finding for finding in findings if finding.finding_id}.values())
+    )
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -127,27 +127,27 @@ def newest_tag(names: Iterable[str], pattern: str) -> str | None:
     return max(versions, key=lambda name: versions[name]) if versions else None
 
 
-def refuse_another_revision(environment: str, target: SourceRevision, wanted: str) -> None:
+def refuse_another_revision(environment: str, target: SourceRevision, revision: str) -> None:
     """Refuse a sync of a given revision, or its first digits, where the source refers to another one.
 
     Raises:
         BadInputError: It is no revision.
         PlanChangedError: It refers to another one.
     """
-    if not _REVISION.fullmatch(wanted):
+    if not _REVISION.fullmatch(revision):
         raise BadInputError(
-            f"{wanted[:80]!r} is no revision;", advice="give at least 7 of its digits, as `git log` prints them."
+            f"{revision[:80]!r} is no revision;", advice="give at least 7 of its digits, as `git log` prints them."
         )
-    if not target.revision.startswith(wanted.lower()):
+    if not target.revision.startswith(revision.lower()):
         raise PlanChangedError(
-            f"The source of {environment} refers to {target} now, not to {wanted};",
+            f"The source of {environment} refers to {target} now, not to {revision};",
             advice="look at what changed, then give that revision.",
         )
 
 
-def is_recorded(failure: str, known: str, *, by_person: bool) -> bool:
-    """Whether a failure to fetch a source is recorded; `known` is that of the sync before, empty where it had none."""
-    return by_person or failure != known
+def is_recorded(failure: str, last_failure: str, *, by_person: bool) -> bool:
+    """Whether a failure to fetch a source is recorded; `last_failure` is that of the sync before, or empty."""
+    return by_person or failure != last_failure
 
 
 def after_failure(
@@ -174,13 +174,15 @@ def lifted(state: SourceState, environment: str, revision: str) -> tuple[SourceS
     Raises:
         SourceError: No such revision is held back.
     """
-    found = tuple(one for one in state.failed if len(revision) >= 4 and one.startswith(revision.lower()))
-    if not found:
+    revisions = tuple(name for name in state.failed if len(revision) >= 4 and name.startswith(revision.lower()))
+    if not revisions:
         raise SourceError(
             f"No revision of {environment} that begins with {revision!r} is held back;",
-            advice=f"held back are: {', '.join(one[:12] for one in state.failed) or 'none'}.",
+            advice=f"held back are: {', '.join(name[:12] for name in state.failed) or 'none'}.",
         )
-    return replace(state, failed={name: one for name, one in state.failed.items() if name not in found}), found
+    return replace(
+        state, failed={name: failed for name, failed in state.failed.items() if name not in revisions}
+    ), revisions
 
 
 def checkouts_to_remove(
@@ -193,17 +195,21 @@ def checkouts_to_remove(
     """
     keep = set(needed)
     since = oldest_start or now - timedelta(days=1)
-    return tuple(one for one in there if one not in keep and (left := state.left.get(one)) is not None and left < since)
+    return tuple(
+        revision
+        for revision in there
+        if revision not in keep and (left_at := state.left.get(revision)) is not None and left_at < since
+    )
 
 
 def leaving_links(links: Mapping[str, str]) -> tuple[str, ...]:
     """Return the symbolic links that lead out of the checkout; `links` are their targets by path."""
-    found = []
+    paths = []
     for path, target in links.items():
         inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
         if target.startswith("/") or inside == ".." or inside.startswith("../"):
-            found.append(path)
-    return tuple(sorted(found))
+            paths.append(path)
+    return tuple(sorted(paths))
 
 
 def refuse_data_in_checkout(application: Application, checkout: str, tracked: Iterable[str]) -> None:
@@ -214,13 +220,13 @@ def refuse_data_in_checkout(application: Application, checkout: str, tracked: It
     Raises:
         SourceError: One does.
     """
-    known = set(tracked)
+    tracked_paths = set(tracked)
     for name, service in application.services.items():
         for mount in service.mounts:
             inside = posixpath.relpath(mount.source, checkout) if mount.source.startswith("/") else ".."
             if mount.kind is not MountKind.BIND or inside == ".." or inside.startswith("../"):
                 continue
-            if inside not in known:
+            if inside not in tracked_paths:
                 raise SourceError(
                     f"{name} mounts {inside}, which is not in the repository, so each revision would have a new, "
                     "empty one;",

@@ -18,27 +18,31 @@ def how_it_stopped(after: Sequence[ContainerState], grace: timedelta, took: time
 
     `took` is how long the engine needed: exit code 137 before the grace period ended has another origin.
     """
-    killed = [one.name for one in after if one.exit_code == KILLED and took >= grace and not one.oom_killed]
+    killed = [
+        container.name
+        for container in after
+        if container.exit_code == KILLED and took >= grace and not container.oom_killed
+    ]
     if killed:
         return (
             f"{', '.join(killed)} did not end within the grace period of {grace.total_seconds():g} s and was killed "
             f"(exit code {KILLED})"
         )
-    ends = sorted({describe_exit(one) for one in after if one.exit_code != 0})
+    ends = sorted({describe_exit(container) for container in after if container.exit_code != 0})
     return f"it ended with {'; '.join(ends)}" if ends else "it ended with exit code 0"
 
 
 def left_alone(application: Application, container_states: Iterable[ContainerState]) -> dict[str, str]:
     """The project's containers that a stop does not touch, each with why, by container."""
     reasons = {}
-    for seen in container_states:
-        if seen.one_off:
-            reasons[seen.name] = f"a one-off container of {seen.service} (docker compose run)"
-        elif seen.service not in application.services:
-            reasons[seen.name] = f"service {seen.service} is not declared (any more)"
+    for container in container_states:
+        if container.one_off:
+            reasons[container.name] = f"a one-off container of {container.service} (docker compose run)"
+        elif container.service not in application.services:
+            reasons[container.name] = f"service {container.service} is not declared (any more)"
     return reasons
 
 
 def returning_with_engine(application: Application) -> tuple[str, ...]:
     """The services that the engine starts again at its own next start, stopped or not: restart "always"."""
-    return tuple(sorted(name for name, one in application.services.items() if one.restart == "always"))
+    return tuple(sorted(name for name, declaration in application.services.items() if declaration.restart == "always"))

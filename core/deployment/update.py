@@ -69,19 +69,25 @@ def part_of(application: Application, scope: Collection[str]) -> Application:
     return replace(
         application,
         services={
-            name: replace(one, depends_on={other: needed for other, needed in one.depends_on.items() if other in scope})
-            for name, one in application.services.items()
+            name: replace(
+                declaration,
+                depends_on={other: needed for other, needed in declaration.depends_on.items() if other in scope},
+            )
+            for name, declaration in application.services.items()
             if name in scope
         },
     )
 
 
-def partial_template(template: Document, last: Release | None, left: Iterable[str]) -> Document:
-    """Return the configuration that runs after an update of some services: `left` are as the last release has them."""
+def partial_template(template: Document, last: Release | None, unchanged_services: Iterable[str]) -> Document:
+    """Return the configuration that runs after an update of some services.
+
+    `unchanged_services` are as the last release has them.
+    """
     if last is None:
         return template
     whole, before = copy.deepcopy(template), last.compose.get("services") or {}
-    for name in left:
+    for name in unchanged_services:
         if name in before:
             whole["services"][name] = copy.deepcopy(before[name])
     return whole
@@ -92,7 +98,7 @@ def refused_images(failed: Sequence[Release], environment: str) -> dict[str, str
 
     `failed` are the releases that did not become proven.
     """
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for release in failed:
         for service, digest in release.digests.items():
             key = bare_digest(digest)
@@ -102,15 +108,15 @@ def refused_images(failed: Sequence[Release], environment: str) -> dict[str, str
                 f"`roas update --lift {brief} {environment}` lets an update take it"
             )
             built = release.files.get(build_key(service)) if key == digest else None
-            for one in (key, built):
-                if one is not None:
-                    found.setdefault(one, why)
-    return found
+            for image_key in (key, built):
+                if image_key is not None:
+                    reasons.setdefault(image_key, why)
+    return reasons
 
 
 def failed_with(operations: Sequence[Operation], inputs: str) -> Operation | None:
     """Return the last attempt with exactly these inputs, if it failed of them; `operations` newest first."""
-    last = next((one for one in operations if inputs and one.details.get("inputs") == inputs), None)
+    last = next((operation for operation in operations if inputs and operation.details.get("inputs") == inputs), None)
     return last if last is not None and _failed_of_inputs(last) else None
 
 
@@ -123,7 +129,7 @@ def refused_before(operations: Sequence[Operation], reason: str) -> Operation | 
 
 def may_be_unchanged(operations: Sequence[Operation]) -> bool:
     """Whether an update may be one that failed before; only then it is worth while to look at its inputs."""
-    return any(_failed_of_inputs(one) for one in operations)
+    return any(_failed_of_inputs(operation) for operation in operations)
 
 
 def not_tried_again(failed: Operation) -> str:
@@ -168,11 +174,11 @@ def bare_digest(reference: str) -> str:
 
 
 def _all_needed(application: Application, service: str) -> list[str]:
-    found: list[str] = []
+    names: list[str] = []
     waiting = [service]
     while waiting:
         for other in needed_by(application, waiting.pop()):
-            if other not in found:
-                found.append(other)
+            if other not in names:
+                names.append(other)
                 waiting.append(other)
-    return found
+    return names

@@ -18,7 +18,7 @@ def next_window(windows: Sequence[UpdateWindow], now: datetime) -> tuple[datetim
     times = [(begins, ends) for _, begins, ends in times_around(windows, now, _DAYS_AHEAD)]
     if any(begins <= now < ends for begins, ends in times):
         return None
-    return min(one for one in times if one[0] > now)
+    return min(window for window in times if window[0] > now)
 
 
 def outside_of_windows(environment: str, policy: UpdatePolicy, now: datetime) -> str | None:

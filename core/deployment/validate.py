@@ -26,11 +26,11 @@ def validate(facts: Facts, now: datetime, redact: Callable[[str], str] = str) ->
     checks = [*engine.CHECKS]
     if not isinstance(facts.declared, Trouble):
         checks += [*services.CHECKS, *resources.CHECKS]
-    results = [one for check in checks for one in check(facts)]
+    results = [result for check in checks for result in check(facts)]
     return ValidationResult(
         environment=facts.environment,
         validated_at=now,
-        checks=tuple(replace(one, finding=redact(one.finding), fix=redact(one.fix)) for one in results),
+        checks=tuple(replace(result, finding=redact(result.finding), fix=redact(result.fix)) for result in results),
         system_resources=_resources(facts.host),
         docker_environment=_docker(facts),
     )
@@ -39,8 +39,8 @@ def validate(facts: Facts, now: datetime, redact: Callable[[str], str] = str) ->
 def refused_service(result: ValidationResult, application: Application | None) -> str | None:
     """Return the service that all critical findings are about; None where they are about several, or about none."""
     subjects = {check.subject for check in result.critical}
-    known = () if application is None else application.services
-    return next(iter(subjects)) if len(subjects) == 1 and subjects <= {*known} else None
+    service_names = () if application is None else application.services
+    return next(iter(subjects)) if len(subjects) == 1 and subjects <= {*service_names} else None
 
 
 def _resources(host: SystemSample | None) -> dict[str, object]:
@@ -48,10 +48,12 @@ def _resources(host: SystemSample | None) -> dict[str, object]:
 
 
 def _docker(facts: Facts) -> dict[str, object]:
-    found: dict[str, object] = {"engine": facts.engine_url}
+    docker_environment: dict[str, object] = {"engine": facts.engine_url}
     if not isinstance(facts.compose_version, Trouble):
-        found["compose_version"] = facts.compose_version
+        docker_environment["compose_version"] = facts.compose_version
     if not isinstance(facts.engine, Trouble):
-        found |= {name: getattr(facts.engine, name) for name in _OF_THE_ENGINE}
-    found["images"] = {image.reference: image.held.image_id for image in facts.images if image.held is not None}
-    return found
+        docker_environment |= {name: getattr(facts.engine, name) for name in _OF_THE_ENGINE}
+    docker_environment["images"] = {
+        image.reference: image.held.image_id for image in facts.images if image.held is not None
+    }
+    return docker_environment

@@ -60,13 +60,13 @@ def judge_progress(
     `asked_at` is when the start began: earlier exits do not count. `restarts_before` is the sum of the containers'
     restart counts at that moment.
     """
-    seen = [one for one in container_states if not one.one_off]
-    if not seen:
+    containers = [container for container in container_states if not container.one_off]
+    if not containers:
         return Readiness(progress=Progress.WAITING, reason="it has no container yet")
-    crashes = sum(one.restart_count for one in seen) - restarts_before
-    each = [_container_progress(declaration, one, asked_at, crashes) for one in seen]
+    crashes = sum(container.restart_count for container in containers) - restarts_before
+    each = [_container_progress(declaration, container, asked_at, crashes) for container in containers]
     order = (Progress.LOST, Progress.WAITING, Progress.COMPLETED, Progress.UP)
-    return min(each, key=lambda one: order.index(one.progress))
+    return min(each, key=lambda readiness: order.index(readiness.progress))
 
 
 def counted_failures(results: Sequence[ServiceStart], optional: Collection[str]) -> tuple[str, ...]:
@@ -74,9 +74,11 @@ def counted_failures(results: Sequence[ServiceStart], optional: Collection[str])
 
     A start of which only jobs and nothing that runs came up is no success, whatever was called optional.
     """
-    failed = [one.service for one in results if not one.ok]
-    is_up = any(one.ok and one.service not in optional and one.state != ServiceHealth.COMPLETED for one in results)
-    return tuple(one for one in failed if not is_up or one not in optional)
+    failed = [result.service for result in results if not result.ok]
+    is_up = any(
+        result.ok and result.service not in optional and result.state != ServiceHealth.COMPLETED for result in results
+    )
+    return tuple(service for service in failed if not is_up or service not in optional)
 
 
 def lost_by_refusal(words: str, refused_for: timedelta) -> Readiness | None:
@@ -92,10 +94,10 @@ def root_failure(failures: Sequence[ServiceStart], required: Collection[str]) ->
     A service that was not started because its dependency failed leads to that dependency. `failures` are in the order
     they happened.
     """
-    failed = {one.service: one for one in failures}
-    for one in failures:
-        if one.service in required:
-            cause = one
+    failed = {failure.service: failure for failure in failures}
+    for failure in failures:
+        if failure.service in required:
+            cause = failure
             while cause.caused_by in failed:
                 cause = failed[cause.caused_by]
             return cause
@@ -116,92 +118,92 @@ def update_stability(
     The engine calls a container healthy until its health check has failed several times in a row. One whose last check
     failed is not proven before the next check, unless it `ran_before`.
     """
-    restarts = sum(one.restart_count for one in container_states)
+    restarts = sum(container.restart_count for container in container_states)
     if readiness.progress is Progress.COMPLETED:
         return StabilityHold(since=now, restarts=restarts, proven=True, reason=readiness.reason)
     if readiness.progress is not Progress.UP:
         return StabilityHold(since=None, restarts=restarts, proven=False, reason=readiness.reason)
     since = now
     if before is not None and before.since is not None and restarts == before.restarts:
-        restarted = any(_started_since(before.since, one) for one in container_states)
+        restarted = any(_started_since(before.since, container) for container in container_states)
         since = now if restarted else before.since
-    held = now - since
-    failing = None if ran_before else next((one for one in container_states if _fails_now(one)), None)
-    if held >= needed and failing is not None:
+    uptime = now - since
+    failing = None if ran_before else next((container for container in container_states if _fails_now(container)), None)
+    if uptime >= needed and failing is not None:
         reason = f"its last health check failed: {_last_check(failing)}"
         return StabilityHold(since=since, restarts=restarts, proven=False, reason=reason)
-    if held >= needed:
+    if uptime >= needed:
         return StabilityHold(since=since, restarts=restarts, proven=True, reason=f"{readiness.reason}, and it held")
-    left = (needed - held).total_seconds()
+    remaining_seconds = (needed - uptime).total_seconds()
     return StabilityHold(
         since=since,
         restarts=restarts,
         proven=False,
-        reason=f"{readiness.reason}; it has to stay so for {left:.1f} s more",
+        reason=f"{readiness.reason}; it has to stay so for {remaining_seconds:.1f} s more",
     )
 
 
 def _container_progress(
-    declaration: ServiceDeclaration, one: ContainerState, asked_at: datetime, crashes: int
+    declaration: ServiceDeclaration, container: ContainerState, asked_at: datetime, crashes: int
 ) -> Readiness:
-    if one.state in ("exited", "dead"):
-        if not _started_since(asked_at, one) and not one.error:
+    if container.state in ("exited", "dead"):
+        if not _started_since(asked_at, container) and not container.error:
             return Readiness(progress=Progress.WAITING, reason="it is not started yet")
-        if one.exit_code == 0 and declaration.one_shot and not one.error:
+        if container.exit_code == 0 and declaration.one_shot and not container.error:
             return Readiness(progress=Progress.COMPLETED, reason="it finished with exit code 0")
-        return Readiness(progress=Progress.LOST, reason=f"it ended with {_end_in_words(one)}")
+        return Readiness(progress=Progress.LOST, reason=f"it ended with {_end_in_words(container)}")
     if crashes > CRASHES_TOLERATED:
         return Readiness(
             progress=Progress.LOST,
-            reason=f"it keeps {'crashing' if one.exit_code else 'ending'}: restarted {crashes} times, last with "
-            f"{_end_in_words(one)}",
+            reason=f"it keeps {'crashing' if container.exit_code else 'ending'}: restarted {crashes} times, last with "
+            f"{_end_in_words(container)}",
         )
-    if one.state == "running":
-        return _running_progress(declaration, one)
-    if one.state == "created":
-        if one.error:
-            return Readiness(progress=Progress.LOST, reason=f"it could not be started: {one.error}")
+    if container.state == "running":
+        return _running_progress(declaration, container)
+    if container.state == "created":
+        if container.error:
+            return Readiness(progress=Progress.LOST, reason=f"it could not be started: {container.error}")
         return Readiness(progress=Progress.WAITING, reason="it is created, not started")
-    if one.state == "restarting":
+    if container.state == "restarting":
         return Readiness(
             progress=Progress.WAITING,
-            reason=f"it crashed with {describe_exit(one)} and the engine starts it again",
+            reason=f"it crashed with {describe_exit(container)} and the engine starts it again",
         )
-    if one.state == "paused":
-        return Readiness(progress=Progress.WAITING, reason=f"it is paused: docker unpause {one.name}")
-    return Readiness(progress=Progress.LOST, reason=f"its container is {one.state}")
+    if container.state == "paused":
+        return Readiness(progress=Progress.WAITING, reason=f"it is paused: docker unpause {container.name}")
+    return Readiness(progress=Progress.LOST, reason=f"its container is {container.state}")
 
 
-def _end_in_words(one: ContainerState) -> str:
-    ended_well = one.exit_code == 0 and not one.error and not one.oom_killed
-    return LEFT_THE_FOREGROUND if ended_well else describe_exit(one)
+def _end_in_words(container: ContainerState) -> str:
+    ended_well = container.exit_code == 0 and not container.error and not container.oom_killed
+    return LEFT_THE_FOREGROUND if ended_well else describe_exit(container)
 
 
-def _running_progress(declaration: ServiceDeclaration, one: ContainerState) -> Readiness:
-    if one.health == "healthy":
+def _running_progress(declaration: ServiceDeclaration, container: ContainerState) -> Readiness:
+    if container.health == "healthy":
         return Readiness(progress=Progress.UP, reason="its health check passes")
-    if one.health == "unhealthy":
-        return Readiness(progress=Progress.LOST, reason=f"its health check fails: {_last_check(one)}")
-    if one.health == "starting" or declaration.checked:
-        last = f", last: {_last_check(one)}" if one.health_log else ""
+    if container.health == "unhealthy":
+        return Readiness(progress=Progress.LOST, reason=f"its health check fails: {_last_check(container)}")
+    if container.health == "starting" or declaration.checked:
+        last = f", last: {_last_check(container)}" if container.health_log else ""
         return Readiness(progress=Progress.WAITING, reason=f"its health check has not passed yet{last}")
     if declaration.awaited:
         return Readiness(progress=Progress.WAITING, reason="it has not finished yet")
     return Readiness(progress=Progress.UP, reason="it runs; it has no health check")
 
 
-def _fails_now(one: ContainerState) -> bool:
-    return one.health == "healthy" and bool(one.health_log) and one.health_log[-1].exit_code != 0
+def _fails_now(container: ContainerState) -> bool:
+    return container.health == "healthy" and bool(container.health_log) and container.health_log[-1].exit_code != 0
 
 
-def _last_check(one: ContainerState) -> str:
-    if not one.health_log:
+def _last_check(container: ContainerState) -> str:
+    if not container.health_log:
         return "no result is kept"
-    last = one.health_log[-1]
+    last = container.health_log[-1]
     words = " ".join(last.output.split())
-    said = f"{words[:200]}..." if len(words) > 200 else words
-    return f"exit code {last.exit_code}{f', {said}' if said else ''}"
+    output = f"{words[:200]}..." if len(words) > 200 else words
+    return f"exit code {last.exit_code}{f', {output}' if output else ''}"
 
 
-def _started_since(moment: datetime, one: ContainerState) -> bool:
-    return one.started_at is not None and one.started_at > moment
+def _started_since(moment: datetime, container: ContainerState) -> bool:
+    return container.started_at is not None and container.started_at > moment

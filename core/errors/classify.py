@@ -111,8 +111,8 @@ def tells_of_failure(line: str, reader: ExcerptReader) -> bool:
     read = reader.read_line(line)
     if read.level is not None:
         return read.level >= Level.ERROR
-    said = line[read.message :]
-    return _FAILURE_WORD.search(said) is not None and _FAILURE_WORD.search(_ONLY_A_NAME.sub("", said)) is not None
+    message = line[read.message :]
+    return _FAILURE_WORD.search(message) is not None and _FAILURE_WORD.search(_ONLY_A_NAME.sub("", message)) is not None
 
 
 def as_failure(verdict: Verdict, text: str, evidence: Evidence | None = None) -> Verdict:
@@ -141,15 +141,15 @@ def as_one_of_several(verdict: Verdict, failing: int) -> Verdict:
 
 def _by_words(text: str, patterns: PatternSet) -> Verdict:
     reader, read = patterns.reader, without_frames(bounded(text))
-    found = _not_only_informed(read, _of_last_cause(read, patterns.find(read)), reader)
-    errors = [one for one in found if _is_error(one)]
-    named = [one for one in errors if not _is_hint(one)] or errors
-    causes = [(one.pattern.category, one.span[0]) for one in named]
+    matches = _not_only_informed(read, _of_last_cause(read, patterns.find(read)), reader)
+    errors = [match for match in matches if _is_error(match)]
+    named = [match for match in errors if not _is_hint(match)] or errors
+    causes = [(match.pattern.category, match.span[0]) for match in named]
     healed = reader.healed_before(read, causes)
     if healed:
-        found, read = tuple(one for one in found if one.span[0] >= healed), " " * healed + read[healed:]
-    if found and (found[0].pattern.category is not Category.BENIGN or _is_benign_throughout(read, found, reader)):
-        return _by_pattern(text, read, found)
+        matches, read = tuple(match for match in matches if match.span[0] >= healed), " " * healed + read[healed:]
+    if matches and (matches[0].pattern.category is not Category.BENIGN or _is_benign_throughout(read, matches, reader)):
+        return _by_pattern(text, read, matches)
     # The level comes last: programs log harmless things as warnings and true failures as information.
     if next(_reporting_lines(read, reader), None) is None:
         reason = "No known cause matches, and the lines report no failure of their own."
@@ -166,29 +166,31 @@ def _verdict(
     )
 
 
-def _of_last_cause(text: str, found: tuple[PatternMatch, ...]) -> tuple[PatternMatch, ...]:
+def _of_last_cause(text: str, matches: tuple[PatternMatch, ...]) -> tuple[PatternMatch, ...]:
     """Remove what the outer exceptions of a chain say where its last `Caused by` names a cause."""
     first, last = last_cause(text)
     outer = text.rfind("\n", 0, len(text[:first].rstrip())) + 1 if first > 0 else max(first, 0)
-    if not any(_is_error(one) and one.span[0] >= last >= 0 and one.pattern.priority > WRAPPER for one in found):
-        return found
-    return tuple(one for one in found if not _is_error(one) or not outer <= one.span[0] < last)
+    if not any(
+        _is_error(match) and match.span[0] >= last >= 0 and match.pattern.priority > WRAPPER for match in matches
+    ):
+        return matches
+    return tuple(match for match in matches if not _is_error(match) or not outer <= match.span[0] < last)
 
 
 def _is_error(match: PatternMatch) -> bool:
     return match.pattern.category is not Category.BENIGN
 
 
-def _not_only_informed(text: str, found: tuple[PatternMatch, ...], reader: ExcerptReader) -> tuple[PatternMatch, ...]:
+def _not_only_informed(text: str, matches: tuple[PatternMatch, ...], reader: ExcerptReader) -> tuple[PatternMatch, ...]:
     """Remove the errors on lines of level "info": the program has dealt with them itself.
 
     Exits and failed health checks stay: a supervisor logs them at level "info". A hint needs a line that reports a
     failure: its words alone say too little.
     """
-    reporting = list(_reporting_lines(text, reader)) if any(map(_is_hint, found)) else []
+    reporting = list(_reporting_lines(text, reader)) if any(map(_is_hint, matches)) else []
     return tuple(
         match
-        for match in found
+        for match in matches
         if _stands(match)
         or (
             any(start <= match.span[0] < end for start, end in reporting)
@@ -214,10 +216,10 @@ def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
     return level is not None and level <= Level.INFO
 
 
-def _is_benign_throughout(text: str, found: tuple[PatternMatch, ...], reader: ExcerptReader) -> bool:
+def _is_benign_throughout(text: str, matches: tuple[PatternMatch, ...], reader: ExcerptReader) -> bool:
     """Whether a benign pattern knows every line that reports a failure."""
     return all(
-        any(match.span[0] < end and start < match.span[1] for match in found)
+        any(match.span[0] < end and start < match.span[1] for match in matches)
         for start, end in _reporting_lines(text, reader)
     )
 
@@ -236,11 +238,11 @@ def _reporting_lines(text: str, reader: ExcerptReader) -> Iterator[tuple[int, in
         start += len(line)
 
 
-def _by_pattern(text: str, read: str, found: tuple[PatternMatch, ...]) -> Verdict:
-    pattern, (start, end) = found[0].pattern, found[0].span
+def _by_pattern(text: str, read: str, matches: tuple[PatternMatch, ...]) -> Verdict:
+    pattern, (start, end) = matches[0].pattern, matches[0].span
     alike = _lines_alike(read, start, end)
     also, confidence = "", next(share for least, share in _CONFIDENCE if pattern.priority >= least)
-    for other in (match.pattern for match in found[1:]):
+    for other in (match.pattern for match in matches[1:]):
         if other.category is not pattern.category and pattern.priority - other.priority < _RIVAL_WITHIN:
             also, confidence = f"; {other.category.value} ({other.name}) was nearly as likely", confidence - 0.1
             break
@@ -264,7 +266,7 @@ def _lines_alike(text: str, start: int, end: int) -> int:
         return 1
     line_end = text.find("\n", end)
     line = template_of(text[text.rfind("\n", 0, start) + 1 : len(text) if line_end < 0 else line_end])
-    return sum(words in one and template_of(one) == line for one in text.split("\n"))
+    return sum(words in candidate and template_of(candidate) == line for candidate in text.split("\n"))
 
 
 def _of_own_check(verdict: Verdict, text: str, checks: Sequence[str], own_names: Collection[str]) -> Verdict:
@@ -276,7 +278,7 @@ def _of_own_check(verdict: Verdict, text: str, checks: Sequence[str], own_names:
     if verdict.category not in refused or verdict.pattern_name is None or span is None:
         return verdict
     words, before = text[slice(*span)], text[: span[0]].rpartition("\n")[2]
-    if not any(words in said for said in checks) and _CHECK_SAYS.search(before) is None:
+    if not any(words in output for output in checks) and _CHECK_SAYS.search(before) is None:
         return verdict
     line = text[text.rfind("\n", 0, span[0]) + 1 :].partition("\n")[0]
     if any(host not in _LOOPBACK and host not in own_names for host in _OTHER_HOST.findall(line)):
@@ -308,8 +310,10 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet, own_names
             return replace(named, template=verdict.template)
     elif verdict.category is Category.REDIS_STATE and verdict.strategy is Strategy.INVESTIGATE:
         # Redis answers that it could not save, and writes into its log why not.
-        said = (_by_words(without_stamp(line), patterns) for line in reversed(evidence.logs[-_LINES_OF_LOG:]))
-        named = next((one for one in said if one.category in _WHY_NOT_SAVED and _is_sure(one)), None)
+        verdicts = (_by_words(without_stamp(line), patterns) for line in reversed(evidence.logs[-_LINES_OF_LOG:]))
+        named = next(
+            (candidate for candidate in verdicts if candidate.category in _WHY_NOT_SAVED and _is_sure(candidate)), None
+        )
         if named is not None:
             return replace(named, template=verdict.template, span=None, reason=f"Its log says: {named.reason}")
     if verdict.category is Category.HEALTHCHECK_FAILED and evidence.health == "starting":
@@ -332,21 +336,21 @@ def _named_elsewhere(
     """
     reader = patterns.reader
     lines = without_frames("\n".join(map(without_stamp, logs))).split("\n")
-    seen = {place: verdict for place, line in enumerate(lines) if _is_sure(verdict := _by_words(line, patterns))}
+    verdicts = {place: verdict for place, line in enumerate(lines) if _is_sure(verdict := _by_words(line, patterns))}
     outer = outer_exceptions(lines)
-    outer = outer if outer.stop in seen else range(0)
-    seen = {at: verdict for at, verdict in seen.items() if at not in outer and not is_bare_name(lines[at])}
+    outer = outer if outer.stop in verdicts else range(0)
+    verdicts = {at: verdict for at, verdict in verdicts.items() if at not in outer and not is_bare_name(lines[at])}
     if any(is_loud(line, reader) for line in lines):
-        seen = {place: verdict for place, verdict in seen.items() if not is_note(lines[place], reader)}
-    surest = max((one.confidence for one in seen.values()), default=0.0)
-    judged = (_of_own_check(_by_words(said, patterns), said, (said,), own_names) for said in probe_outputs)
+        verdicts = {place: verdict for place, verdict in verdicts.items() if not is_note(lines[place], reader)}
+    surest = max((verdict.confidence for verdict in verdicts.values()), default=0.0)
+    judged = (_of_own_check(_by_words(output, patterns), output, (output,), own_names) for output in probe_outputs)
     answers = [verdict for verdict in judged if _is_sure(verdict)]
-    best = max(reversed(answers), key=lambda one: one.confidence, default=None)
-    if seen and (best is None or best.confidence <= surest):
-        alike = {place for place, one in seen.items() if one.confidence == surest}
+    best = max(reversed(answers), key=lambda verdict: verdict.confidence, default=None)
+    if verdicts and (best is None or best.confidence <= surest):
+        alike = {place for place, verdict in verdicts.items() if verdict.confidence == surest}
         place = first_together(logs, max(alike), alike.__contains__)
         begin = first_together(logs, place, lambda at: is_loud(lines[at], reader))
-        best = _not_damaged(seen[place], "\n".join(lines[begin : place + 1]))
+        best = _not_damaged(verdicts[place], "\n".join(lines[begin : place + 1]))
     if best is None:
         return None
     confidence = round(max(_SURE_FROM, best.confidence - 0.1), 2)
@@ -374,28 +378,30 @@ def _is_sure(verdict: Verdict) -> bool:
 
 
 def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
-    found = partial(_verdict, verdict.template)
+    make_verdict = partial(_verdict, verdict.template)
     code, running = evidence.exit_code, evidence.container_state == "running"
     exited = verdict.category is Category.CONTAINER_EXITED
     unnamed = verdict.category in (Category.UNKNOWN, Category.BENIGN) or verdict.confidence <= _HINT
     if evidence.dependencies_down and verdict.category is not Category.PERFORMANCE_THRESHOLD:
         why = f"What it needs is down: {', '.join(evidence.dependencies_down)}."
-        return found(Category.DEPENDENCY_REFUSED, Severity.HIGH, Strategy.RESTART_DEPENDENCY_THEN_SERVICE, 0.8, why)
+        return make_verdict(
+            Category.DEPENDENCY_REFUSED, Severity.HIGH, Strategy.RESTART_DEPENDENCY_THEN_SERVICE, 0.8, why
+        )
     if exited and running and not evidence.restart_count and evidence.probe_outputs:
         why = "It runs and its probe fails; what ended is the probe's command."
-        return found(Category.HEALTHCHECK_FAILED, Severity.MEDIUM, Strategy.RESTART_SERVICE, 0.7, why)
+        return make_verdict(Category.HEALTHCHECK_FAILED, Severity.MEDIUM, Strategy.RESTART_SERVICE, 0.7, why)
     if (unnamed or exited) and code in (126, 127) and not running:
         why = f"Exit code {code} means that its command could not be run."
-        return found(Category.EXEC_FORMAT_ENTRYPOINT, Severity.HIGH, Strategy.FIX_CONFIG, 0.8, why)
+        return make_verdict(Category.EXEC_FORMAT_ENTRYPOINT, Severity.HIGH, Strategy.FIX_CONFIG, 0.8, why)
     if unnamed and evidence.container_state == "restarting":
         why = "The container ends again and again, and the engine is already restarting it."
-        return found(Category.CONTAINER_EXITED, Severity.HIGH, Strategy.INVESTIGATE, 0.75, why)
+        return make_verdict(Category.CONTAINER_EXITED, Severity.HIGH, Strategy.INVESTIGATE, 0.75, why)
     if unnamed and code not in (None, 0) and not running:
         why = f"It ended with exit code {code}, and no log line names the cause."
-        return found(Category.CONTAINER_EXITED, Severity.HIGH, Strategy.RESTART_SERVICE, 0.7, why)
+        return make_verdict(Category.CONTAINER_EXITED, Severity.HIGH, Strategy.RESTART_SERVICE, 0.7, why)
     if unnamed and evidence.health == "unhealthy":
         why = "Its health check fails, and no log line names the cause."
-        return found(Category.HEALTHCHECK_FAILED, Severity.MEDIUM, Strategy.RESTART_SERVICE, 0.7, why)
+        return make_verdict(Category.HEALTHCHECK_FAILED, Severity.MEDIUM, Strategy.RESTART_SERVICE, 0.7, why)
     return verdict
 
 
@@ -407,11 +413,13 @@ def _refused_by_itself(verdict: Verdict, evidence: Evidence, own_names: Collecti
     refused = verdict.category is Category.DEPENDENCY_REFUSED and verdict.strategy.automatic
     if not refused or evidence.dependencies_down or not own_names:
         return verdict
-    own = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, own_names))}):\d+")
-    found = next((match for line in evidence.logs if "refused" in line.lower() and (match := own.search(line))), None)
-    if found is None:
+    own_address = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, own_names))}):\d+")
+    first_match = next(
+        (match for line in evidence.logs if "refused" in line.lower() and (match := own_address.search(line))), None
+    )
+    if first_match is None:
         return verdict
-    reason = f"{verdict.reason} {found[0]} is the service's own address, and nothing listens there."
+    reason = f"{verdict.reason} {first_match[0]} is the service's own address, and nothing listens there."
     return replace(verdict, strategy=Strategy.FIX_CONFIG, reason=reason)
 
 

@@ -33,19 +33,19 @@ def declared_secrets(document: Mapping[str, Any], variables: Mapping[str, str]) 
 
     `variables` are the values that Compose fills in.
     """
-    found = DeclaredSecrets()
+    secrets = DeclaredSecrets()
     for section in ("secrets", "configs"):
         for body in _bodies(document.get(section)):
             if body.get("file"):
-                found.files[fill_in_variables(str(body["file"]), variables)] = section == "secrets"
-            given = str(body.get("content") or variables.get(str(body.get("environment")), ""))
-            found.values.update(secrets_of_file(fill_in_variables(given, variables), whole=section == "secrets"))
+                secrets.files[fill_in_variables(str(body["file"]), variables)] = section == "secrets"
+            content = str(body.get("content") or variables.get(str(body.get("environment")), ""))
+            secrets.values.update(secrets_of_file(fill_in_variables(content, variables), whole=section == "secrets"))
     pairs = [(name, fill_in_variables(value, variables)) for name, value in _pairs(document)]
-    found.env_files.update(value for name, value in pairs if name == "env_file")
-    found.values.update(secrets_among(pair for pair in pairs if _IDENTIFIES.search(pair[0]) is None))
+    secrets.env_files.update(value for name, value in pairs if name == "env_file")
+    secrets.values.update(secrets_among(pair for pair in pairs if _IDENTIFIES.search(pair[0]) is None))
     for _, value in pairs:
-        found.values.update(secrets_in(value))
-    return found
+        secrets.values.update(secrets_in(value))
+    return secrets
 
 
 def secrets_of_file(content: str, *, whole: bool) -> Iterator[str]:
@@ -79,20 +79,20 @@ def _bodies(section: Any) -> Iterator[Mapping[str, Any]]:
 def _pairs(document: Any) -> Iterator[tuple[str, str]]:
     """Every text of a document with the name it stands under. An entry NAME=VALUE of a list stands under NAME;
     the entries of a list, such as a command's words, are also given as one text."""
-    left: list[tuple[str, Any]] = [("", document)]
-    seen = set()
-    while left:
-        name, value = left.pop()
+    stack: list[tuple[str, Any]] = [("", document)]
+    visited_ids = set()
+    while stack:
+        name, value = stack.pop()
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             before, equals, after = str(value).partition("=")
             yield (before, after) if equals and before.isidentifier() else (name, str(value))
-        elif isinstance(value, Mapping | list) and id(value) not in seen:
+        elif isinstance(value, Mapping | list) and id(value) not in visited_ids:
             # What an alias repeats counts once.
-            seen.add(id(value))
+            visited_ids.add(id(value))
             if isinstance(value, Mapping):
-                left += [(str(key) if key != "path" else name, inner) for key, inner in value.items()]
+                stack += [(str(key) if key != "path" else name, inner) for key, inner in value.items()]
             else:
                 # A list of names under `secrets` holds no secret: they stand under no name of their own.
-                left += [(name if name == "env_file" else "", inner) for inner in value]
+                stack += [(name if name == "env_file" else "", inner) for inner in value]
                 words = [str(inner) for inner in value if isinstance(inner, str | int | float)]
                 yield "", " ".join(words)

@@ -61,8 +61,8 @@ def grade_memory(
     """
     limit = container_state.memory_limit_bytes
     of = f" (limit {limit // (1024 * 1024)} MiB)" if limit else ""
-    mine = [event for event in events or () if event.container_id == container_state.container_id]
-    kills = sum(event.action == "oom" for event in mine)
+    container_events = [event for event in events or () if event.container_id == container_state.container_id]
+    kills = sum(event.action == "oom" for event in container_events)
     proofs = {
         "the engine says so": container_state.oom_killed,
         f"the engine reported it {_times(kills)}": kills,
@@ -75,7 +75,7 @@ def grade_memory(
     if by:
         who = "" if sigkill else "a process in it was "
         return MemoryFinding(grade=MemoryGrade.PROVEN, sentence=f"{who}{killed}: {by}")
-    actions = {event.action for event in mine}
+    actions = {event.action for event in container_events}
     if sigkill and "die" in actions and not actions & {"stop", "kill"}:
         why = f"probably {killed}: exit code 137, and no stop was requested"
         return MemoryFinding(grade=MemoryGrade.PROBABLE, sentence=why)
@@ -131,22 +131,26 @@ def first_cause(
     sentence = f"{cause} {_failure(cause, containers, probes)}"
     if cause != service:
         sentence += f"; {service} needs it"
-    starts = [one.started_at for one in containers if one.service == cause and one.started_at is not None]
-    said = best_line(cause, logs_of_failed(cause, containers, logs), patterns, max(starts, default=None))
-    if said is None:
+    starts = [
+        container.started_at
+        for container in containers
+        if container.service == cause and container.started_at is not None
+    ]
+    line = best_line(cause, logs_of_failed(cause, containers, logs), patterns, max(starts, default=None))
+    if line is None:
         return cause, f"{sentence}{_last_line(cause, containers, logs)}"
     for name in reachable(cause, needs):
-        if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", said) and _ended_well(name, containers):
-            return name, f'{name} ended with {LEFT_THE_FOREGROUND}; {cause} needs it, and said "{said}"'
-    return cause, f'{sentence}; it said "{said}"'
+        if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", line) and _ended_well(name, containers):
+            return name, f'{name} ended with {LEFT_THE_FOREGROUND}; {cause} needs it, and said "{line}"'
+    return cause, f'{sentence}; it said "{line}"'
 
 
 def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Return everything a service depends on, directly or not, nearest first."""
-    found = [service]
-    for name in found:
-        found.extend(one for one in dict.fromkeys(needs.get(name, ())) if one not in found)
-    return tuple(found[1:])
+    names = [service]
+    for name in names:
+        names.extend(dependency for dependency in dict.fromkeys(needs.get(name, ())) if dependency not in names)
+    return tuple(names[1:])
 
 
 def shows_failure(bundle: EvidenceBundle) -> bool:
@@ -157,11 +161,13 @@ def shows_failure(bundle: EvidenceBundle) -> bool:
 def failed_since(bundle: EvidenceBundle) -> datetime | None:
     """Return when the first cause of a bundle began: at the first crash of a series; None if unknown."""
     since = _since(bundle.cause_service, bundle.containers, bundle.probes)
-    for one in bundle.containers:
-        if one.service == bundle.cause_service and one.restart_count and one.state in _ENDED:
-            ends = [e.happened_at for e in bundle.events if e.container_id == one.container_id and e.action == "die"]
+    for container in bundle.containers:
+        if container.service == bundle.cause_service and container.restart_count and container.state in _ENDED:
+            ends = [
+                e.happened_at for e in bundle.events if e.container_id == container.container_id and e.action == "die"
+            ]
             # Older ends belong to earlier starts: the engine counts from the last time it was asked to start it.
-            since = min([*ends[-one.restart_count - 1 :], since or LATE])
+            since = min([*ends[-container.restart_count - 1 :], since or LATE])
     return since
 
 
@@ -169,8 +175,8 @@ def logs_of_failed(
     service: str, containers: Sequence[ContainerEvidence], logs: Sequence[LogExcerpt]
 ) -> tuple[LogExcerpt, ...]:
     """Return the log of the container of a service that failed: beside it an earlier one may still serve."""
-    mine = [one for one in containers if one.service == service]
-    failed = _worst(mine).name if mine else ""
+    service_containers = [container for container in containers if container.service == service]
+    failed = _worst(service_containers).name if service_containers else ""
     of_service = tuple(log for log in logs if log.service == service)
     return tuple(log for log in of_service if log.container == failed) or of_service
 
@@ -179,12 +185,12 @@ def _worst(containers: Sequence[ContainerEvidence]) -> ContainerEvidence:
     """Return the container of a service that fails; of several the one that was started last."""
     return max(
         containers,
-        key=lambda one: (
-            one.state != "running",
-            one.health == "unhealthy",
-            one.restart_count,
-            one.health == "starting",
-            one.started_at or _EARLY,
+        key=lambda container: (
+            container.state != "running",
+            container.health == "unhealthy",
+            container.restart_count,
+            container.health == "starting",
+            container.started_at or _EARLY,
         ),
     )
 
@@ -201,9 +207,9 @@ def best_line(
     for part in (lines[since:], lines[:since]):
         place = _decisive(part, patterns)
         if place is not None:
-            said = shorten(without_stamp(part[place]), 160)
+            text = shorten(without_stamp(part[place]), 160)
             remark = without_stamp(part[place + 1]) if place + 1 < len(part) else ""
-            return f"{said} {shorten(remark, 160)}" if is_remark(remark) else said
+            return f"{text} {shorten(remark, 160)}" if is_remark(remark) else text
     return None
 
 
@@ -258,7 +264,7 @@ def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list
     bare = [without_stamp(line) for line in lines]
     framed = without_frames("\n".join(bare)).split("\n")
     # Where a traceback leads through says less than what is written around it.
-    places_only = {place for place, left in enumerate(framed) if _leads_on(left)}
+    places_only = {place for place, line in enumerate(framed) if _leads_on(line)}
     latest = {text: place for place, text in enumerate(bare) if text.strip()}
     backwards = sorted(latest.values(), reverse=True)
     decisive = _decisive(lines, patterns)
@@ -272,19 +278,19 @@ def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list
     if not chosen:
         return sorted(backwards[:most])
     before = [place - step for place in chosen for step in range(1, _LEADING_UP + 1) if place >= step]
-    known = set(latest.values()) - places_only
-    return sorted(list(dict.fromkeys([*chosen[:most], *(place for place in before if place in known)]))[:most])
+    candidates = set(latest.values()) - places_only
+    return sorted(list(dict.fromkeys([*chosen[:most], *(place for place in before if place in candidates)]))[:most])
 
 
 def excerpt(service: str, container: str, text: str, lines_asked: int, most_bytes: int = LOG_BYTES) -> LogExcerpt:
     """The end of a log, cut between lines where it is too long."""
     lines = text.splitlines()
-    kept, room = len(lines), most_bytes
-    while kept and room >= len(lines[kept - 1].encode()) + 1:
-        kept -= 1
-        room -= len(lines[kept].encode()) + 1
+    start, room = len(lines), most_bytes
+    while start and room >= len(lines[start - 1].encode()) + 1:
+        start -= 1
+        room -= len(lines[start].encode()) + 1
     return LogExcerpt(
-        service=service, container=container, lines=tuple(lines[kept:]), cut=kept > 0 or len(lines) >= lines_asked
+        service=service, container=container, lines=tuple(lines[start:]), cut=start > 0 or len(lines) >= lines_asked
     )
 
 
@@ -308,10 +314,10 @@ def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evi
 
     Only log lines since `since` count, and none if the container was killed: they did not cause that.
     """
-    mine = [one for one in bundle.containers if one.service == bundle.service]
-    if not mine:
+    service_containers = [container for container in bundle.containers if container.service == bundle.service]
+    if not service_containers:
         return None
-    worst = _worst(mine)
+    worst = _worst(service_containers)
     written = [line for log in bundle.logs if log.container == worst.name for line in log.lines]
     # The engine puts the time, in UTC, before each line.
     begin = f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if since else ""
@@ -330,37 +336,45 @@ def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evi
 def _without_frames(lines: Sequence[str]) -> list[str]:
     """Return the lines without those of tracebacks that say where, not why: a long one hides the cause before it."""
     bare = [without_stamp(line) for line in lines]
-    left = without_frames("\n".join(bare)).split("\n")
-    return [line for line, text, rest in zip(lines, bare, left, strict=False) if rest.strip() or not text.strip()]
+    frameless_lines = without_frames("\n".join(bare)).split("\n")
+    return [
+        line
+        for line, text, frameless_line in zip(lines, bare, frameless_lines, strict=False)
+        if frameless_line.strip() or not text.strip()
+    ]
 
 
-def _was_killed(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
+def _was_killed(container: ContainerEvidence, bundle: EvidenceBundle) -> bool:
     """Whether the last end of the container was a requested kill; one before its last start ended an earlier run."""
-    around = [event for event in _events_around_the_end(one, bundle) if event.happened_at >= (one.started_at or _EARLY)]
+    around = [
+        event
+        for event in _events_around_the_end(container, bundle)
+        if event.happened_at >= (container.started_at or _EARLY)
+    ]
     return any(event.action == "kill" and event.attributes.get("signal") == _SIGKILL for event in around)
 
 
-def _fell(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
+def _fell(container: ContainerEvidence, bundle: EvidenceBundle) -> bool:
     """Whether a running container was killed for memory just now: the engine may restart it within a second."""
-    around = _events_around_the_end(one, bundle)
+    around = _events_around_the_end(container, bundle)
     ends = [event.happened_at for event in around if event.action == "die"]
     just_now = bool(ends) and bundle.taken_at - ends[-1] <= _JUST_NOW
     return just_now and any(event.action == "oom" for event in around)
 
 
-def _events_around_the_end(one: ContainerEvidence, bundle: EvidenceBundle) -> list[ContainerEvent]:
+def _events_around_the_end(container: ContainerEvidence, bundle: EvidenceBundle) -> list[ContainerEvent]:
     """The container's events just before and after its last end; none where it did not end."""
-    mine = [event for event in bundle.events if event.container_id == one.container_id]
-    ends = [event.happened_at for event in mine if event.action == "die"]
-    return [event for event in mine if ends and abs(event.happened_at - ends[-1]) <= _JUST_NOW]
+    events = [event for event in bundle.events if event.container_id == container.container_id]
+    ends = [event.happened_at for event in events if event.action == "die"]
+    return [event for event in events if ends and abs(event.happened_at - ends[-1]) <= _JUST_NOW]
 
 
 def _explains_failure(probe: ProbeOutput, container: ContainerEvidence, bundle: EvidenceBundle) -> bool:
     """Whether a failed check may name the cause: it did not pass later, and met a container that was not ending."""
-    later = [one for one in bundle.probes if one.source == probe.source and one.last_at > probe.last_at]
+    later = [output for output in bundle.probes if output.source == probe.source and output.last_at > probe.last_at]
     ended = container.finished_at if container.state in _ENDED else None
     too_late = ended is not None and probe.first_at >= ended - _ENDING
-    return probe.service == bundle.service and not probe.ok and not too_late and not any(one.ok for one in later)
+    return probe.service == bundle.service and not probe.ok and not too_late and not any(output.ok for output in later)
 
 
 def _end_in_words(container_state: ContainerState, finding: MemoryFinding) -> str:
@@ -372,68 +386,79 @@ def _end_in_words(container_state: ContainerState, finding: MemoryFinding) -> st
 def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
     """Describe how a service failed, in words that follow its name; empty if nothing shows a failure."""
     # Of several, one that ended or fails says more than one that is paused.
-    mine = sorted((one for one in containers if one.service == name), key=lambda one: one.state == "paused")
-    for one in mine:
-        if one.state == "paused":
-            return f"is paused: docker unpause {one.name}"
-        if one.state == "created" and one.ended:
-            return f"could not be started: {shorten(one.ended)}"
-        if one.state in ("exited", "dead") and one.exit_code != 0:
-            return f"ended with {shorten(one.ended)}"
-        if one.exit_code == 0 and one.restart_count and one.state in _ENDED:
-            return f"was restarted {_times(one.restart_count)} and always ended with {LEFT_THE_FOREGROUND}"
-        if one.state == "restarting" or (one.restart_count and one.state in _ENDED):
-            return f"keeps crashing, restarted {_times(one.restart_count)}, last with {shorten(one.ended)}"
-        check = f"fails its health check{_last_output_of(name, probes)}" if one.health == "unhealthy" else ""
-        if one.memory.grade is MemoryGrade.PROVEN:
-            return f"had a process killed: {one.memory.sentence}{f'; it {check}' if check else ''}"
+    service_containers = sorted(
+        (container for container in containers if container.service == name),
+        key=lambda container: container.state == "paused",
+    )
+    for container in service_containers:
+        if container.state == "paused":
+            return f"is paused: docker unpause {container.name}"
+        if container.state == "created" and container.ended:
+            return f"could not be started: {shorten(container.ended)}"
+        if container.state in ("exited", "dead") and container.exit_code != 0:
+            return f"ended with {shorten(container.ended)}"
+        if container.exit_code == 0 and container.restart_count and container.state in _ENDED:
+            return f"was restarted {_times(container.restart_count)} and always ended with {LEFT_THE_FOREGROUND}"
+        if container.state == "restarting" or (container.restart_count and container.state in _ENDED):
+            return f"keeps crashing, restarted {_times(container.restart_count)}, last with {shorten(container.ended)}"
+        check = f"fails its health check{_last_output_of(name, probes)}" if container.health == "unhealthy" else ""
+        if container.memory.grade is MemoryGrade.PROVEN:
+            return f"had a process killed: {container.memory.sentence}{f'; it {check}' if check else ''}"
         if check:
             return check
-        if one.restart_count and _last_failed(name, probes):
-            return f"was restarted {_times(one.restart_count)} and does not serve{_last_output_of(name, probes)}"
+        if container.restart_count and _last_failed(name, probes):
+            return f"was restarted {_times(container.restart_count)} and does not serve{_last_output_of(name, probes)}"
     if _last_failed(name, probes):
-        checking = any(one.health == "starting" for one in mine)
+        checking = any(container.health == "starting" for container in service_containers)
         how = "has not passed its health check" if checking else "runs but does not serve"
         return f"{how}{_last_output_of(name, probes)}"
     return ""
 
 
 def _state_in_words(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
-    mine = [one for one in containers if one.service == name]
-    if not mine:
+    service_containers = [container for container in containers if container.service == name]
+    if not service_containers:
         return "has no container"
-    ends = [one.ended for one in mine if one.state in _ENDED]
+    ends = [container.ended for container in service_containers if container.state in _ENDED]
     if ends:
         return f"ended with {ends[0]}"
-    words = ", ".join(dict.fromkeys(f"{one.state}{f' and {one.health}' if one.health else ''}" for one in mine))
+    words = ", ".join(
+        dict.fromkeys(
+            f"{container.state}{f' and {container.health}' if container.health else ''}"
+            for container in service_containers
+        )
+    )
     return f"shows no failure of its own: it was {words}"
 
 
 def _last_failed(name: str, probes: Sequence[ProbeOutput]) -> ProbeOutput | None:
     """The latest answer that still stands and is bad. A health check that passes does not answer for a probe."""
-    mine = sorted((probe for probe in probes if probe.service == name), key=lambda probe: probe.last_at)
-    standing = {probe.source: probe for probe in mine}.values()
+    answers = sorted((probe for probe in probes if probe.service == name), key=lambda probe: probe.last_at)
+    standing = {probe.source: probe for probe in answers}.values()
     return max((probe for probe in standing if not probe.ok), key=lambda probe: probe.last_at, default=None)
 
 
 def _last_output_of(name: str, probes: Sequence[ProbeOutput]) -> str:
-    said = _last_failed(name, probes)
-    if said is None or not said.output.strip():
+    answer = _last_failed(name, probes)
+    if answer is None or not answer.output.strip():
         return ""
-    head, is_traceback, rest = said.output.partition(_TRACEBACK)
+    head, is_traceback, traceback = answer.output.partition(_TRACEBACK)
     if not is_traceback:
-        return f": {shorten(said.output, 160)}"
+        return f": {shorten(answer.output, 160)}"
     # Of a traceback only what was raised at its end says why.
-    raised = list(takewhile(lambda line: not line[:1].isspace(), reversed(rest.rstrip().splitlines())))
+    raised = list(takewhile(lambda line: not line[:1].isspace(), reversed(traceback.rstrip().splitlines())))
     return f": {shorten(' '.join((head.strip(), *reversed(raised))).strip(), 160)}"
 
 
 def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> datetime | None:
     """When a service began to fail: its end, or the first of the unbroken row of failed probes before now."""
     ends = [
-        one.finished_at
-        for one in containers
-        if one.service == name and one.finished_at is not None and one.state in _ENDED and one.exit_code != 0
+        container.finished_at
+        for container in containers
+        if container.service == name
+        and container.finished_at is not None
+        and container.state in _ENDED
+        and container.exit_code != 0
     ]
     if ends:
         return min(ends)
@@ -449,19 +474,21 @@ def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[
 def _lines_named(lines: Sequence[str], patterns: PatternSet) -> dict[int, int]:
     """The lines in which a pattern found a cause, with the pattern's priority, the surest first."""
     text = without_frames("\n".join(lines))
-    found: dict[int, int] = {}
-    for one in patterns.find(text):
-        if one.pattern.category is not Category.BENIGN and one.pattern.priority > GENERIC:
+    priorities: dict[int, int] = {}
+    for match in patterns.find(text):
+        if match.pattern.category is not Category.BENIGN and match.pattern.priority > GENERIC:
             # A pattern of several lines ends with the one that tells the cause.
-            found.setdefault(text.count("\n", 0, one.span[1] - 1), one.pattern.priority)
+            priorities.setdefault(text.count("\n", 0, match.span[1] - 1), match.pattern.priority)
     outer = outer_exceptions(text.split("\n"))
-    outer = outer if outer.stop in found else range(0)
-    return {at: priority for at, priority in found.items() if at not in outer and not is_bare_name(lines[at])}
+    outer = outer if outer.stop in priorities else range(0)
+    return {at: priority for at, priority in priorities.items() if at not in outer and not is_bare_name(lines[at])}
 
 
 def _ended_well(name: str, containers: Sequence[ContainerEvidence]) -> bool:
-    mine = [one for one in containers if one.service == name]
-    return bool(mine) and all(one.state == "exited" and one.exit_code == 0 for one in mine)
+    service_containers = [container for container in containers if container.service == name]
+    return bool(service_containers) and all(
+        container.state == "exited" and container.exit_code == 0 for container in service_containers
+    )
 
 
 def _said_by_dependencies(
@@ -472,7 +499,10 @@ def _said_by_dependencies(
     patterns: PatternSet,
 ) -> str:
     """Return what the nearest dependency reports since a service waits silently; empty where none reports anything."""
-    began = max((one.started_at for one in containers if one.service == service and one.started_at), default=None)
+    began = max(
+        (container.started_at for container in containers if container.service == service and container.started_at),
+        default=None,
+    )
     for name in reachable(service, needs) if began else ():
         lines = [line for log in logs if log.service == name for line in log.lines]
         lines = lines[last_run(lines, began) :]
@@ -484,12 +514,16 @@ def _said_by_dependencies(
 
 def _last_line(service: str, containers: Sequence[ContainerEvidence], logs: Sequence[LogExcerpt]) -> str:
     """Return the last line of a service since it was started, in words that follow a sentence; empty without one."""
-    mine = [one for one in containers if one.service == service]
+    service_containers = [container for container in containers if container.service == service]
     # Its end before is surer than its start: the engine notes a start after the program may have written already.
-    ended = _worst(mine).finished_at if mine and _worst(mine).state == "running" else None
+    ended = (
+        _worst(service_containers).finished_at
+        if service_containers and _worst(service_containers).state == "running"
+        else None
+    )
     lines = (line for log in logs_of_failed(service, containers, logs) for line in log.lines)
-    said = [without_stamp(one).strip() for one in lines if ended is None or (stamp_of(one) or ended) >= ended]
-    last = next((line for line in reversed(said) if line), "")
+    texts = [without_stamp(line).strip() for line in lines if ended is None or (stamp_of(line) or ended) >= ended]
+    last = next((line for line in reversed(texts) if line), "")
     return f'; its last line is "{shorten(last, 160)}"' if last else ""
 
 

@@ -16,7 +16,7 @@ _EVENTS = 30
 
 def page(bundles: Sequence[EvidenceBundle]) -> str:
     """One page of all bundles, those of failures first; logs, answers and events are cut to their ends."""
-    ordered = sorted(bundles, key=lambda one: one.occasion is not EvidenceOccasion.FAILURE)
+    ordered = sorted(bundles, key=lambda bundle: bundle.occasion is not EvidenceOccasion.FAILURE)
     return "\n\n".join(_bundle(bundle) for bundle in ordered)
 
 
@@ -29,22 +29,27 @@ def _bundle(bundle: EvidenceBundle) -> str:
             ("container", "state", "ended", "health", "restarts", "started", "finished"),
             [
                 (
-                    *(one.name, one.state, one.ended or one.memory.sentence, one.health or ""),
-                    *(str(one.restart_count), _moment(one.started_at), _moment(one.finished_at)),
+                    *(
+                        container.name,
+                        container.state,
+                        container.ended or container.memory.sentence,
+                        container.health or "",
+                    ),
+                    *(str(container.restart_count), _moment(container.started_at), _moment(container.finished_at)),
                 )
-                for one in bundle.containers
+                for container in bundle.containers
             ],
         ),
         *(_log(log) for log in bundle.logs if log.lines),
     ]
     if bundle.probes:
         answers = [
-            (_moment(one.first_at), one.service, one.source, shorten(one.output) or "passed", str(one.times))
-            for one in bundle.probes[-_ANSWERS:]
+            (_moment(probe.first_at), probe.service, probe.source, shorten(probe.output) or "passed", str(probe.times))
+            for probe in bundle.probes[-_ANSWERS:]
         ]
         parts += ["## Health checks and probes", _table(("at", "service", "by", "answer", "times"), answers)]
     if bundle.events:
-        events = [(_moment(one.happened_at), one.service, one.action) for one in bundle.events[-_EVENTS:]]
+        events = [(_moment(event.happened_at), event.service, event.action) for event in bundle.events[-_EVENTS:]]
         parts += ["## Events of the engine", _table(("at", "service", "event"), events)]
     if (host := bundle.host) is not None:
         parts.append(

@@ -67,7 +67,7 @@ def explain(
     failed = _failed(changes)
     reason = str(operation.details.get("reason") or "no reason is recorded")
     # The service that the operation named, otherwise the first that failed.
-    services = (*(one.service for one in errors), *(one.service for one in failed))
+    services = (*(error.service for error in errors), *(change.service for change in failed))
     named = next((service for service in services if service is not None), _not_fetched(operation))
     bundle = _first_bundle(named, bundles)
     service, since, headline, shown = named, None, reason, bundle is not None and shows_failure(bundle)
@@ -79,7 +79,7 @@ def explain(
         operation,
         headline,
         service=service,
-        since=since or next((one.changed_at for one in failed if one.service == service), operation.ended_at),
+        since=since or next((change.changed_at for change in failed if change.service == service), operation.ended_at),
         because=(
             *_seen(bundle, shown=shown),
             *_facts(bundle, service),
@@ -87,11 +87,11 @@ def explain(
             *_verdicts(errors),
         ),
         lines=lines_that_show(bundle, service, patterns),
-        consequences=_consequences(reason, service, named, failed, said=shown),
+        consequences=_consequences(reason, service, named, failed, shown=shown),
         changed=release_changes,
         tried=tried,
         commands=_commands(operation, tickets, bundles),
-        evidence=tuple(one.bundle_id for one in bundles),
+        evidence=tuple(evidence.bundle_id for evidence in bundles),
     )
 
 
@@ -104,8 +104,8 @@ def _refused_since(operation: Operation) -> str:
 
 def _not_fetched(operation: Operation) -> str | None:
     """Return the service whose image could not be pulled or built."""
-    found = operation.details.get("not_fetched")
-    return str(found["service"]) if isinstance(found, Mapping) else None
+    failure = operation.details.get("not_fetched")
+    return str(failure["service"]) if isinstance(failure, Mapping) else None
 
 
 def _not_failed(operation: Operation, changes: Sequence[StateChange], release_changes: tuple[str, ...]) -> Explanation:
@@ -123,11 +123,11 @@ def _not_failed(operation: Operation, changes: Sequence[StateChange], release_ch
         operation,
         f"Nothing failed: it succeeded{after}{f', and the application was {health}' if health else ''}.",
         consequences=(
-            *(f"{one.service} failed, and is not required: {one.reason}" for one in _failed(changes)),
+            *(f"{change.service} failed, and is not required: {change.reason}" for change in _failed(changes)),
             *(
-                f"{one['sentence']}, which fails no update"
-                for one in operation.details.get("hooks") or ()
-                if not one["ok"]
+                f"{hook['sentence']}, which fails no update"
+                for hook in operation.details.get("hooks") or ()
+                if not hook["ok"]
             ),
         ),
         changed=release_changes,
@@ -139,36 +139,36 @@ def _not_failed(operation: Operation, changes: Sequence[StateChange], release_ch
 def _stopped_by_validation(
     operation: Operation, validation: ValidationResult, release_changes: tuple[str, ...]
 ) -> Explanation:
-    first, *others = validation.critical
+    first, *other_checks = validation.critical
     fixes = [check.fix for check in validation.critical if check.fix]
     return _explanation(
         operation,
         f"Validation stopped it before anything was touched: {first.finding}",
         service=first.subject,
         since=validation.validated_at,
-        because=tuple(f"check {check.name}: {check.finding}" for check in others),
+        because=tuple(f"check {check.name}: {check.finding}" for check in other_checks),
         changed=release_changes,
         commands=(*dict.fromkeys(fixes), f"roas validate {operation.environment}", operation.again),
     )
 
 
 def _refused_by_gate(operation: Operation, gate: Mapping[str, Any], release_changes: tuple[str, ...]) -> Explanation:
-    policies = (f"policy {one['policy']}: {one['reason']}" for one in _of_outcome(gate, "policies", "refused"))
-    first, *others = [*policies, *(str(one["text"]) for one in _of_outcome(gate, "scans", "refused"))]
-    warned = (f"it had warned too: {one['reason']}" for one in _of_outcome(gate, "policies", "warned"))
+    policies = (f"policy {policy['policy']}: {policy['reason']}" for policy in _of_outcome(gate, "policies", "refused"))
+    first, *other_reasons = [*policies, *(str(scan["text"]) for scan in _of_outcome(gate, "scans", "refused"))]
+    warned = (f"it had warned too: {policy['reason']}" for policy in _of_outcome(gate, "policies", "warned"))
     name = operation.environment
     return _explanation(
         operation,
         f"The gate refused the images before a container was touched: {first}",
         since=operation.ended_at,
-        because=(*others, *warned),
+        because=(*other_reasons, *warned),
         changed=release_changes,
         commands=(f"roas gate {name}", f"roas {operation.kind} --override-gate REASON {name}"),
     )
 
 
 def _of_outcome(gate: Mapping[str, Any], kind: str, outcome: str) -> list[Mapping[str, Any]]:
-    return [one for one in gate.get(kind) or () if one["outcome"] == outcome]
+    return [entry for entry in gate.get(kind) or () if entry["outcome"] == outcome]
 
 
 def _explanation(operation: Operation, headline: str, **more: Any) -> Explanation:
@@ -184,15 +184,17 @@ def _explanation(operation: Operation, headline: str, **more: Any) -> Explanatio
 
 
 def _failed(changes: Iterable[StateChange]) -> list[StateChange]:
-    return sorted((one for one in changes if one.new_state == "failed"), key=lambda one: one.changed_at)
+    return sorted((change for change in changes if change.new_state == "failed"), key=lambda change: change.changed_at)
 
 
 def _first_bundle(named: str | None, bundles: Sequence[EvidenceBundle]) -> EvidenceBundle | None:
     """Return the evidence of the first failure: of the named service, otherwise of the earliest cause."""
-    of_failures = [one for one in bundles if one.occasion is EvidenceOccasion.FAILURE]
-    mine = [one for one in of_failures if one.service == named]
-    causes = sorted(of_failures, key=lambda one: (not shows_failure(one), failed_since(one) or LATE, one.taken_at))
-    return next(iter([*mine, *causes]), None)
+    of_failures = [bundle for bundle in bundles if bundle.occasion is EvidenceOccasion.FAILURE]
+    of_service = [bundle for bundle in of_failures if bundle.service == named]
+    causes = sorted(
+        of_failures, key=lambda bundle: (not shows_failure(bundle), failed_since(bundle) or LATE, bundle.taken_at)
+    )
+    return next(iter([*of_service, *causes]), None)
 
 
 def _seen(bundle: EvidenceBundle | None, *, shown: bool) -> tuple[str, ...]:
@@ -204,18 +206,18 @@ def _facts(bundle: EvidenceBundle | None, service: str | None) -> tuple[str, ...
     """Return facts about the containers beyond the headline: memory kills and restarts."""
     if bundle is None:
         return ()
-    found = []
-    for one in (one for one in bundle.containers if one.service == service):
-        if one.memory.grade is not MemoryGrade.NONE and one.memory.sentence not in bundle.first_cause:
-            found.append(f"{one.name}: {one.memory.sentence}")
-        if one.restart_count and "restarted" not in bundle.first_cause:
-            found.append(f"{one.name} was restarted {one.restart_count} times by the engine")
+    facts = []
+    for container in (container for container in bundle.containers if container.service == service):
+        if container.memory.grade is not MemoryGrade.NONE and container.memory.sentence not in bundle.first_cause:
+            facts.append(f"{container.name}: {container.memory.sentence}")
+        if container.restart_count and "restarted" not in bundle.first_cause:
+            facts.append(f"{container.name} was restarted {container.restart_count} times by the engine")
     host = bundle.host
     if host is not None and host.memory_percent > 95:
-        found.append(f"the host's memory was {host.memory_percent:.0f} % in use")
+        facts.append(f"the host's memory was {host.memory_percent:.0f} % in use")
     if host is not None and host.disk_percent > 95:
-        found.append(f"the disk was {host.disk_percent:.0f} % in use")
-    return tuple(found)
+        facts.append(f"the disk was {host.disk_percent:.0f} % in use")
+    return tuple(facts)
 
 
 def _warned(validation: ValidationResult | None, service: str | None) -> tuple[str, ...]:
@@ -233,35 +235,35 @@ def _warned(validation: ValidationResult | None, service: str | None) -> tuple[s
 
 def _verdicts(errors: Sequence[RecordedError]) -> tuple[str, ...]:
     """Return the verdict on the error where it says more than how the container ended."""
-    telling = [one.verdict for one in errors if one.verdict.category not in _SAY_NOTHING_MORE]
-    return tuple(f"judged {one.category}: {shorten(one.reason, 200)}" for one in telling[:1])
+    telling = [error.verdict for error in errors if error.verdict.category not in _SAY_NOTHING_MORE]
+    return tuple(f"judged {verdict.category}: {shorten(verdict.reason, 200)}" for verdict in telling[:1])
 
 
 def lines_that_show(bundle: EvidenceBundle | None, service: str | None, patterns: PatternSet) -> tuple[ShownLine, ...]:
     """Return the log lines that show the cause best, and the last answers of its checks, by time."""
     if bundle is None:
         return ()
-    found: list[ShownLine] = []
+    lines: list[ShownLine] = []
     for log in logs_of_failed(service or "", bundle.containers, bundle.logs)[:1]:
         for place in telling_lines(log.lines, _LOG_LINES, patterns):
             text, at = without_stamp(log.lines[place]).rstrip(), stamp_of(log.lines[place])
-            found.append(ShownLine(service=log.service, source="log", text=text, at=at))
-    answers = [one for one in bundle.probes if one.service == service and not one.ok]
+            lines.append(ShownLine(service=log.service, source="log", text=text, at=at))
+    answers = [probe for probe in bundle.probes if probe.service == service and not probe.ok]
     for answer in answers[-_ANSWERS:]:
         again = f" ({answer.times} times)" if answer.times > 1 else ""
         source, text = answer.source.partition(" of ")[0], f"{shorten(answer.output)}{again}"
-        found.append(ShownLine(service=answer.service, source=source, text=text, at=answer.first_at))
-    return tuple(sorted(found, key=lambda line: line.at or LATE))
+        lines.append(ShownLine(service=answer.service, source=source, text=text, at=answer.first_at))
+    return tuple(sorted(lines, key=lambda line: line.at or LATE))
 
 
 def _consequences(
-    reason: str, service: str | None, named: str | None, failed: Sequence[StateChange], *, said: bool
+    reason: str, service: str | None, named: str | None, failed: Sequence[StateChange], *, shown: bool
 ) -> tuple[str, ...]:
     """Return the consequences of the first cause: the operation's own reason, and other failed services."""
-    others = [one for one in failed if one.service not in (service, named)]
+    other_failures = [change for change in failed if change.service not in (service, named)]
     return (
-        *((reason,) if said and service != named else ()),
-        *(f"{one.service}: {one.reason.removeprefix(f'{one.service}: ')}" for one in others),
+        *((reason,) if shown and service != named else ()),
+        *(f"{change.service}: {change.reason.removeprefix(f'{change.service}: ')}" for change in other_failures),
     )
 
 
@@ -269,39 +271,39 @@ def _tried(
     operation: Operation, executions: Sequence[RecoveryExecution], errors: Sequence[RecordedError]
 ) -> tuple[str, ...]:
     details = operation.details
-    found = [str(details["data"])] if details.get("data") else []
+    actions = [str(details["data"])] if details.get("data") else []
     if details.get("undone"):
-        found.append(str(details["undone"]))
+        actions.append(str(details["undone"]))
     elif details.get("rolled_back_to"):
-        found.append(f"rolled back to release {details['rolled_back_to']}")
+        actions.append(f"rolled back to release {details['rolled_back_to']}")
     if details.get("undo_failed"):
-        found.append(f"undoing failed: {details['undo_failed']}")
-    found += [f"{one.strategy}: {one.final_status}" for one in executions]
-    left_alone = [str(one.evidence.get("left_alone") or "") for one in errors]
-    found += [reason for reason in left_alone if NOT_ALLOWED in reason]
-    return tuple(found)
+        actions.append(f"undoing failed: {details['undo_failed']}")
+    actions += [f"{execution.strategy}: {execution.final_status}" for execution in executions]
+    left_alone = [str(error.evidence.get("left_alone") or "") for error in errors]
+    actions += [reason for reason in left_alone if NOT_ALLOWED in reason]
+    return tuple(actions)
 
 
 def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence[EvidenceBundle]) -> tuple[str, ...]:
     """Return the commands to type: the operation's advice, then the steps of its ticket."""
-    waiting = [one for one in tickets if one.state is not TicketState.RESOLVED]
+    waiting = [ticket for ticket in tickets if ticket.state is not TicketState.RESOLVED]
     advice = str(operation.details.get("advice") or "")
     steps = [step for step in (waiting[0].steps if waiting else ()) if _typed(step) not in advice]
     if operation.details.get("error") == ValidationFailedError.__name__:
         # It touched nothing, so what runs shows nothing of it: there is a file to correct, and then to begin again.
         steps = [operation.again, f"roas health {operation.environment}"]
-    found = [advice, *steps] if advice else steps
+    commands = [advice, *steps] if advice else steps
     if operation.details.get("undone"):
         # The failed containers were removed, so commands that inspect them would show others or nothing.
-        found = [step for step in found if _INSPECTS_CONTAINERS.search(step) is None]
+        commands = [step for step in commands if _INSPECTS_CONTAINERS.search(step) is None]
     if bundles:
-        found = [step for step in found if not step.endswith("--evidence")]
-    kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
-    shown, again, first = found[:_MOST_STEPS], operation.again, tuple[str, ...]()
+        commands = [step for step in commands if not step.endswith("--evidence")]
+    evidence_step = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
+    shown, again, first = commands[:_MOST_STEPS], operation.again, tuple[str, ...]()
     if operation.details.get("undone") and bundles:
         # What runs now is the version of before: it shows nothing of the cause, and a start would fail again.
         first = tuple(itertools.takewhile(lambda step: _ASKS_WHAT_RUNS.search(step) is None, shown))
-        shown = [kept, *shown[len(first) :]]
+        shown = [evidence_step, *shown[len(first) :]]
     back = operation.data_back
     put_back = (f"Put the data back, what was written since is lost: {back}",) if back else ()
     if back and operation.data_proven:
@@ -312,7 +314,7 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
         *shown,
         *(put_back if operation.data_proven else ()),
         *((again,) if again not in map(_typed, shown) else ()),
-        *((kept,) if bundles and kept not in shown else ()),
+        *((evidence_step,) if bundles and evidence_step not in shown else ()),
         *((f"roas resolve {waiting[0].ticket_id} --note 'what fixed it'",) if waiting else ()),
     )
 
@@ -328,6 +330,6 @@ def _slow(operation: Operation, changes: Sequence[StateChange]) -> tuple[str, ..
     links = [f"{service} {float(seconds):.1f} s" for service, seconds in path]
     if links:
         return (f"the start waited for {', then '.join(links)}",)
-    took = [(float(one.details.get("took_seconds") or 0), one.service) for one in changes]
+    took = [(float(change.details.get("took_seconds") or 0), change.service) for change in changes]
     slowest = max(took, default=None)
     return () if slowest is None or not slowest[0] else (f"{slowest[1]} took longest: {slowest[0]:.1f} s",)

@@ -72,10 +72,14 @@ def by_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
 
 
 def _goes_on(service: str | None, untouched: Sequence[ContainerState]) -> bool:
-    mine = [one for one in untouched if service in (None, one.service) and not one.one_off]
+    containers = [
+        container for container in untouched if service in (None, container.service) and not container.one_off
+    ]
     # A job that has done its work does not run, and is not hit.
-    running = [one for one in mine if (one.state, one.exit_code) != ("exited", 0)]
-    return bool(running) and all(one.state == "running" and one.health != "unhealthy" for one in running)
+    running = [container for container in containers if (container.state, container.exit_code) != ("exited", 0)]
+    return bool(running) and all(
+        container.state == "running" and container.health != "unhealthy" for container in running
+    )
 
 
 def _impact_type(verdict: Verdict) -> ImpactType:
@@ -90,9 +94,9 @@ def _dependants(service: str, dependencies: Sequence[Dependency]) -> list[str]:
     """Who needs the service, nearest first. The harm goes on only through those that cannot do without."""
     hit: list[str] = []
     fallen, ordered = [service], sorted(dependencies, key=lambda need: need.service)
-    for one in fallen:
+    for name in fallen:
         for need in ordered:
-            if need.depends_on == one and need.service not in (service, *hit):
+            if need.depends_on == name and need.service not in (service, *hit):
                 hit.append(need.service)
                 if need.dependency_type is DependencyType.REQUIRED:
                     fallen.append(need.service)

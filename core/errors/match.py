@@ -86,7 +86,7 @@ class PatternSet:
 
     def script_of(self, name: str | None) -> str | None:
         """The recovery script that a pattern names; None where it names none."""
-        return next((one.recovery_script for one in self.patterns if one.name == name), None)
+        return next((pattern.recovery_script for pattern in self.patterns if pattern.name == name), None)
 
     def find(self, text: str) -> tuple[PatternMatch, ...]:
         """Every match that is not excused by a benign one on its line; the deciding one first."""
@@ -96,7 +96,11 @@ class PatternSet:
             for index in (self._filter.Match(data, True) if self.patterns else None) or ()
             for match in _first_and_last(self._regexp(index).finditer(data))
         ]
-        benign = [(one.priority, _lines_around(data, span)) for one, span in matches if one.category is Category.BENIGN]
+        benign = [
+            (pattern.priority, _lines_around(data, span))
+            for pattern, span in matches
+            if pattern.category is Category.BENIGN
+        ]
         standing = [
             (pattern, span)
             for pattern, span in matches
@@ -180,8 +184,8 @@ def _compile(pattern: Pattern) -> re2._Regexp:
     try:
         return re2.compile(pattern.regex, _options())
     except re2.error as error:
-        said = error.args[0] if error.args else error
-        words = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+        reason = error.args[0] if error.args else error
+        words = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
         raise BadPatternError(
             f"Pattern {pattern.name!r} does not compile: {words}.",
             advice="Use RE2 syntax: no look-around and no back-references.",

@@ -72,7 +72,7 @@ def read_patterns(text: str, name: str, words: Mapping[str, str]) -> tuple[Descr
         raise _bad(name, "it needs `program: NAME` and a list `patterns:`")
     if unknown := set(content) - {"program", "patterns"}:
         raise _bad(name, f"it has the unknown key {min(map(str, unknown))}")
-    return tuple(_described(one, program, name, words) for one in content["patterns"])
+    return tuple(_described(entry, program, name, words) for entry in content["patterns"])
 
 
 def lint_patterns(patterns: Sequence[DescribedPattern], benign_lines: Sequence[str]) -> tuple[str, ...]:
@@ -80,40 +80,42 @@ def lint_patterns(patterns: Sequence[DescribedPattern], benign_lines: Sequence[s
 
     `benign_lines` are known to be harmless: only a benign pattern may match one.
     """
-    found = [
+    faults = [
         f"{name}: the id occurs {count} times."
-        for name, count in Counter(one.pattern.name for one in patterns).items()
+        for name, count in Counter(pattern.pattern.name for pattern in patterns).items()
         if count > 1
     ]
-    for one in patterns:
-        found += [f"{one.pattern.name}: {said}" for said in _faults(one, benign_lines)]
-    return tuple(found)
+    for pattern in patterns:
+        faults += [f"{pattern.pattern.name}: {fault}" for fault in _faults(pattern, benign_lines)]
+    return tuple(faults)
 
 
 def never_deciding(patterns: Sequence[DescribedPattern], classify: Callable[[str], Verdict]) -> tuple[str, ...]:
     """Names of the patterns that decide none of their own examples; `classify` knows all patterns."""
     return tuple(
-        one.pattern.name
-        for one in patterns
-        if all(classify(text).pattern_name != one.pattern.name for text in one.match)
+        pattern.pattern.name
+        for pattern in patterns
+        if all(classify(text).pattern_name != pattern.pattern.name for text in pattern.match)
     )
 
 
-def _faults(one: DescribedPattern, benign_lines: Sequence[str]) -> Iterable[str]:
-    if len(set(one.match)) < LEAST_MATCHES:
-        yield f"it has {len(set(one.match))} different examples under match; {LEAST_MATCHES} are the least."
-    if len(set(one.no_match)) < LEAST_NEAR_MISSES:
-        yield f"it has {len(set(one.no_match))} different examples under no_match; {LEAST_NEAR_MISSES} are the least."
-    complaints = check_pattern(one.pattern, benign_lines)
+def _faults(pattern: DescribedPattern, benign_lines: Sequence[str]) -> Iterable[str]:
+    if len(set(pattern.match)) < LEAST_MATCHES:
+        yield f"it has {len(set(pattern.match))} different examples under match; {LEAST_MATCHES} are the least."
+    if len(set(pattern.no_match)) < LEAST_NEAR_MISSES:
+        yield (
+            f"it has {len(set(pattern.no_match))} different examples under no_match; {LEAST_NEAR_MISSES} are the least."
+        )
+    complaints = check_pattern(pattern.pattern, benign_lines)
     yield from complaints
     try:
-        alone = PatternSet([one.pattern])
+        alone = PatternSet([pattern.pattern])
     except BadPatternError as error:
         if not complaints:
             yield str(error)
         return
-    yield from (f'it does not match its example "{text}".' for text in one.match if not alone.find(text))
-    yield from (f'it matches its near miss "{text}".' for text in one.no_match if alone.find(text))
+    yield from (f'it does not match its example "{text}".' for text in pattern.match if not alone.find(text))
+    yield from (f'it matches its near miss "{text}".' for text in pattern.no_match if alone.find(text))
 
 
 def _described(entry: Any, program: str, name: str, words: Mapping[str, str]) -> DescribedPattern:
@@ -144,38 +146,38 @@ def _described(entry: Any, program: str, name: str, words: Mapping[str, str]) ->
     )
 
 
-def _priority(said: Any, which: str) -> int:
-    found = _PRECEDENCE.fullmatch(str(said))
-    if found is None or found[1] not in LEVELS:
+def _priority(precedence: Any, which: str) -> int:
+    match = _PRECEDENCE.fullmatch(str(precedence))
+    if match is None or match[1] not in LEVELS:
         levels = ", ".join(LEVELS)
-        raise _bad(which, f"precedence is one of {levels}, with +N or -N behind it where needed, not {said}")
-    return LEVELS[found[1]] + int(f"{found[2] or '+'}{found[3] or 0}")
+        raise _bad(which, f"precedence is one of {levels}, with +N or -N behind it where needed, not {precedence}")
+    return LEVELS[match[1]] + int(f"{match[2] or '+'}{match[3] or 0}")
 
 
-def _member(kind: type[_Kind], said: Any, which: str) -> _Kind:
+def _member(kind: type[_Kind], value: Any, which: str) -> _Kind:
     try:
-        return kind(said)
+        return kind(value)
     except ValueError as error:
-        raise _bad(which, f"{said} is no {kind.__name__.lower()}; there are {', '.join(kind)}") from error
+        raise _bad(which, f"{value} is no {kind.__name__.lower()}; there are {', '.join(kind)}") from error
 
 
 def _expanded(expression: str, words: Mapping[str, str], which: str) -> str:
     for name in _WORDS.findall(expression):
         if name not in words:
             raise _bad(which, f"words.yaml has no %{{{name}}}")
-    return _WORDS.sub(lambda found: f"(?:{words[found[1]]})", expression)
+    return _WORDS.sub(lambda match: f"(?:{words[match[1]]})", expression)
 
 
-def _texts(said: Any, which: str, key: str) -> tuple[str, ...]:
-    if not isinstance(said, list) or not all(isinstance(one, str) and one for one in said):
+def _texts(value: Any, which: str, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise _bad(which, f"{key} is a list of texts")
-    return tuple(said)
+    return tuple(value)
 
 
-def _mapping(said: Any, which: str) -> dict[str, Any]:
-    if not isinstance(said, dict):
+def _mapping(value: Any, which: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
         raise _bad(which, "a mapping of keys to values is expected")
-    return said
+    return value
 
 
 def _parsed(text: str, name: str) -> Any:

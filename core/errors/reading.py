@@ -129,8 +129,8 @@ class ExcerptReader:
         self.recoveries = recoveries
         self._read_start = lru_cache(maxsize=4096)(self._parse)
         self._fitting = re2.Set.SearchSet()
-        for one in self.formats:
-            self._fitting.Add(one.expressions[0].pattern)
+        for log_format in self.formats:
+            self._fitting.Add(log_format.expressions[0].pattern)
         if self.formats:
             self._fitting.Compile()
 
@@ -145,16 +145,16 @@ class ExcerptReader:
     def _parse(self, start: str) -> LogLine:
         before = None if self.prefix is None else self.prefix.search(start)
         first = 0 if before is None else before.end()
-        rest = start[first:]
-        fitting = self._fitting.Match(rest) if self.formats else None
+        text = start[first:]
+        fitting = self._fitting.Match(text) if self.formats else None
         expressions = self.formats[min(fitting)].expressions if fitting else ()
-        found = [one for one in (expression.search(rest) for expression in expressions) if one is not None]
+        matches = [match for match in (expression.search(text) for expression in expressions) if match is not None]
         parts: dict[str, str] = {}
         # The prefix last: it names the service, and the engine writes all times in one way.
-        for one in (*found, *([] if before is None else [before])):
-            parts |= {name: word for name, word in one.groupdict().items() if word}
+        for match in (*matches, *([] if before is None else [before])):
+            parts |= {name: word for name, word in match.groupdict().items() if word}
         level = level_named(parts.pop("level", ""))
-        return LogLine(level=level, **parts, message=first + (found[0].end() if found else 0))
+        return LogLine(level=level, **parts, message=first + (matches[0].end() if matches else 0))
 
     def healed_before(self, text: str, causes: Sequence[tuple[Category, int]]) -> int:
         """Return before which position failures count no more: a success of the same program stands there.
@@ -192,9 +192,9 @@ def without_frames(text: str) -> str:
     if "\n" not in text:
         return text
     pieces, place = [], 0
-    for found in _FRAME.finditer(text):
-        start, end = found.span()
-        raised = _RAISED.search(found[0])
+    for match in _FRAME.finditer(text):
+        start, end = match.span()
+        raised = _RAISED.search(match[0])
         if raised is not None:
             end = start + raised.start()
         pieces += [text[place:start], _blank(text[start:end])]
@@ -204,7 +204,7 @@ def without_frames(text: str) -> str:
 
 def last_cause(text: str) -> tuple[int, int]:
     """Return the positions of the first and of the last `Caused by` of a text; -1, -1 where there is none."""
-    places = [found.start() for found in _CAUSED_BY.finditer(text)]
+    places = [match.start() for match in _CAUSED_BY.finditer(text)]
     return (places[0], places[-1]) if places else (-1, -1)
 
 
@@ -214,11 +214,11 @@ def read_formats(text: str) -> LogFormats:
     words = {name: f"(?:{expression})" for name, expression in content["words"].items()}
     formats = tuple(
         LogFormat(
-            str(one["id"]),
-            tuple(_compiled(_expanded(expression, words)) for expression in one["expressions"]),
-            {line: {"level": parts} if isinstance(parts, str) else parts for line, parts in one["examples"].items()},
+            str(entry["id"]),
+            tuple(_compiled(_expanded(expression, words)) for expression in entry["expressions"]),
+            {line: {"level": parts} if isinstance(parts, str) else parts for line, parts in entry["examples"].items()},
         )
-        for one in content["formats"]
+        for entry in content["formats"]
     )
     return LogFormats(formats, _compiled(_expanded(content["prefix"], words)) if "prefix" in content else None)
 
@@ -256,10 +256,10 @@ def _lines_from(text: str, place: int) -> list[tuple[int, int]]:
     return [(before + 1, end) for before, end in pairwise(ends) if end > before + 1]
 
 
-def _is_earlier(one: LogLine, other: LogLine) -> bool:
+def _is_earlier(line: LogLine, other: LogLine) -> bool:
     """Whether a line is older than another, where both wrote the time alike and the year first."""
-    alike = len(one.time) == len(other.time) > 0 and one.time[:4].isdecimal() and other.time[:4].isdecimal()
-    return alike and one.time < other.time
+    alike = len(line.time) == len(other.time) > 0 and line.time[:4].isdecimal() and other.time[:4].isdecimal()
+    return alike and line.time < other.time
 
 
 def _expanded(expression: str, words: Mapping[str, str]) -> str:

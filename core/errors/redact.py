@@ -245,18 +245,21 @@ def random_parts(text: str) -> list[str]:
     For declarations, where a digest is marked as one; in a log, ids look the same.
     """
     return [
-        found[0]
-        for found in _RANDOM_RUN.finditer(text)
-        if _DIGEST.search(text[: found.start()]) is None and _looks_random(found[0].rstrip("="))
+        match[0]
+        for match in _RANDOM_RUN.finditer(text)
+        if _DIGEST.search(text[: match.start()]) is None and _looks_random(match[0].rstrip("="))
     ]
 
 
 def _looks_random(run: str) -> bool:
-    if _UUID.fullmatch(run) is not None or sum(one.isdigit() for one in run) < _LEAST_DIGITS:
+    if _UUID.fullmatch(run) is not None or sum(character.isdigit() for character in run) < _LEAST_DIGITS:
         return False
-    kinds = ["d" if one.isdigit() else "u" if one.isupper() else "l" if one.islower() else "s" for one in run]
+    kinds = [
+        "d" if character.isdigit() else "u" if character.isupper() else "l" if character.islower() else "s"
+        for character in run
+    ]
     # Words, paths and names change between letters and digits at their borders only.
-    changes = sum(one != other for one, other in pairwise(kinds))
+    changes = sum(kind != other for kind, other in pairwise(kinds))
     counts = Counter(run)
     bits = -sum(count / len(run) * math.log2(count / len(run)) for count in counts.values())
     return bits >= _LEAST_BITS and changes >= _LEAST_CHANGES * len(run) and kinds.count("s") <= len(run) / 8
@@ -318,14 +321,14 @@ def _named(match: re2._Match) -> Parts | None:
 
 
 def _within(match: re2._Match) -> Parts | None:
-    found = _named(match)
-    if found is None:
+    parts = _named(match)
+    if parts is None:
         return None
-    bare = found[1].strip("\\\"'").rstrip(".:")
+    bare = parts[1].strip("\\\"'").rstrip(".:")
     if bare.startswith("["):
         bare = bare[1:].partition(",")[0].strip("\"'")
     looks = len(bare) >= _LEAST_WITHIN and _LOOKS_SECRET.fullmatch(bare) and not _MEASURED.fullmatch(bare)
-    return found if looks else None
+    return parts if looks else None
 
 
 _LEAST_CHANGES_OF_KIND = 4
@@ -333,7 +336,7 @@ _LETTERS, _KINDS = "[A-Za-z0-9]*", ("[0-9]", "[a-z]", "[A-Z]")
 _ALTERNATING = "|".join(
     _LETTERS.join(order)
     for order in product(_KINDS, repeat=_LEAST_CHANGES_OF_KIND + 1)
-    if set(order) == set(_KINDS) and all(one != other for one, other in pairwise(order))
+    if set(order) == set(_KINDS) and all(kind != other for kind, other in pairwise(order))
 )
 # A run of small letters, capitals and digits that alternate: what programs generate, and few names.
 _RUN = re2.compile(rf"{_LETTERS}(?:{_ALTERNATING}){_LETTERS}(?:[+/_-][A-Za-z0-9+/_-]*[A-Za-z0-9])?={{0,2}}")
@@ -376,7 +379,7 @@ _ENDS_RUN = re2.compile(r"^(?:$|[\s\"'`,;)\]@&|}<\\/])")
 def _is_generated(run: str) -> bool:
     """Whether small letters, capitals and digits alternate as in no word or name."""
     kinds = [*map(_kind, run)]
-    changes = sum(one != other for one, other in pairwise(kinds))
+    changes = sum(kind != other for kind, other in pairwise(kinds))
     words = sum(map(len, _WORD_IN_RUN.findall(run)))
     return (
         changes >= _LEAST_ALTERNATING * (len(run) - 1)
@@ -385,8 +388,8 @@ def _is_generated(run: str) -> bool:
     )
 
 
-def _kind(one: str) -> str:
-    return "d" if one.isdigit() else "u" if one.isupper() else "l" if one.islower() else "s"
+def _kind(character: str) -> str:
+    return "d" if character.isdigit() else "u" if character.isupper() else "l" if character.islower() else "s"
 
 
 def _run(match: re2._Match) -> Parts | None:
@@ -481,15 +484,21 @@ class Redactor:
     """
 
     def __init__(self, known_values: Iterable[str]) -> None:
-        found = {spelling for value in known_values for spelling in _spellings(value)}
+        spellings = {spelling for value in known_values for spelling in _spellings(value)}
         # Longest first: a secret that contains another one goes as a whole.
-        ordered = sorted(found, key=lambda spelling: (-len(spelling), spelling))
-        self._long = [one for one in ordered if len(one) > _LONG]
-        self._known = _any_of(one for one in ordered if len(one) <= _LONG)
-        breakable = [one for one in ordered if len(one) >= 2 * _PIECE and not any(map(str.isspace, one))]
+        ordered = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
+        self._long = [spelling for spelling in ordered if len(spelling) > _LONG]
+        self._known = _any_of(spelling for spelling in ordered if len(spelling) <= _LONG)
+        breakable = [
+            spelling for spelling in ordered if len(spelling) >= 2 * _PIECE and not any(map(str.isspace, spelling))
+        ]
         self._joined = "\n".join(breakable)
-        self._pieces = {one[at : at + _PIECE] for one in breakable for at in range(len(one) - _PIECE + 1)}
-        self._edges = _any_of(sorted({edge for one in breakable for edge in (one[:_PIECE], one[-_PIECE:])}))
+        self._pieces = {
+            spelling[at : at + _PIECE] for spelling in breakable for at in range(len(spelling) - _PIECE + 1)
+        }
+        self._edges = _any_of(
+            sorted({edge for spelling in breakable for edge in (spelling[:_PIECE], spelling[-_PIECE:])})
+        )
 
     def text(self, text: str) -> str:
         """The text without secrets, readable still: names, users and hosts stay."""
@@ -521,7 +530,7 @@ class Redactor:
         if not is_secret_name(name) or value is None or isinstance(value, bool):
             return self.value(value)
         if isinstance(value, dict):
-            return {str(inner): self._under(f"{name}.value", kept) for inner, kept in value.items()}
+            return {str(inner): self._under(f"{name}.value", inner_value) for inner, inner_value in value.items()}
         if isinstance(value, list | tuple):
             return [self._under(name, inner) for inner in value]
         return value if is_no_value(str(value)) else REDACTED
@@ -550,9 +559,9 @@ def secrets_among(variables: Iterable[tuple[str, str]]) -> Iterator[str]:
 
     A value that a variable of another name also has, such as a user name as a password, is not redacted.
     """
-    given = list(variables)
-    shown = {value for name, value in given if not is_secret_name(name)}
-    for name, value in given:
+    pairs = list(variables)
+    shown = {value for name, value in pairs if not is_secret_name(name)}
+    for name, value in pairs:
         # A plain word is no secret where another variable has it, or the name is vague.
         plain = (value in shown or _WORDLESS_NAME.search(name)) and _PLAIN.fullmatch(value)
         if not is_secret_name(name):
@@ -566,12 +575,12 @@ def secrets_in(text: str) -> Iterator[str]:
     """The secrets that a text shows by their looks or by the words before them, but no plain words."""
     for pattern, parts, _ in PATTERNS:
         for match in pattern.finditer(text):
-            found = parts(match)
-            if found is None or found[1] == REDACTED:
+            pieces = parts(match)
+            if pieces is None or pieces[1] == REDACTED:
                 continue
             # Between the user and the host of an address a plain word is a password too.
-            if found[2] == "@" or not _PLAIN.fullmatch(found[1]):
-                yield found[1]
+            if pieces[2] == "@" or not _PLAIN.fullmatch(pieces[1]):
+                yield pieces[1]
 
 
 _LONG_ENOUGH = 16
@@ -583,7 +592,9 @@ def _any_of(spellings: Iterable[str]) -> re2._Regexp | None:
     options = re2.Options()
     options.max_mem = _PATTERN_BYTES
     # What goes on behind a long one is the rest of a longer secret, which begins with the same characters.
-    joined = "|".join(f"{re2.escape(one)}{'[A-Za-z0-9]*' if len(one) >= _LONG_ENOUGH else ''}" for one in spellings)
+    joined = "|".join(
+        f"{re2.escape(spelling)}{'[A-Za-z0-9]*' if len(spelling) >= _LONG_ENOUGH else ''}" for spelling in spellings
+    )
     return re2.compile(joined, options) if joined else None
 
 
@@ -617,7 +628,7 @@ def _spellings(value: str) -> set[str]:
         # Quoted for a shell: for none, within double quotes, and in C.
         *(re.sub(marks, r"\\\g<0>", value) for marks in (r"[^\w]", r"[\"$`\\!]", r"[\"$`\\]", r"[\"'\\]")),
         "".join(chr(byte) if byte < _FIRST_OUTSIDE_ASCII else f"\\{byte:03o}" for byte in quoted_in_c.encode()),
-        *(one for alignment in range(3) for one in _in_base64(data, alignment)),
+        *(part for alignment in range(3) for part in _in_base64(data, alignment)),
         # A log writes a secret of many lines line by line, each with its own prefix.
         *(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE),
     }
@@ -625,24 +636,24 @@ def _spellings(value: str) -> set[str]:
 
 _FIRST_OUTSIDE_ASCII = 128
 _FORMS: tuple[Callable[[str], str], ...] = (
-    lambda one: f"&#{ord(one)};",
-    lambda one: f"&#x{ord(one):x};",
-    lambda one: f"&#x{ord(one):X};",
-    lambda one: f"\\u{ord(one):04x}",
-    lambda one: "".join(f"\\x{byte:02x}" for byte in one.encode()),
-    lambda one: "".join(f"\\{byte:03o}" for byte in one.encode()),
+    lambda character: f"&#{ord(character)};",
+    lambda character: f"&#x{ord(character):x};",
+    lambda character: f"&#x{ord(character):X};",
+    lambda character: f"\\u{ord(character):04x}",
+    lambda character: "".join(f"\\x{byte:02x}" for byte in character.encode()),
+    lambda character: "".join(f"\\{byte:03o}" for byte in character.encode()),
 )
 """How pages, JSON and shells write a character."""
 
 
 def _escaped(value: str, marks: str, form: Callable[[str], str]) -> str:
-    return re.sub(marks, lambda found: form(found[0]), value, flags=re.DOTALL)
+    return re.sub(marks, lambda match: form(match[0]), value, flags=re.DOTALL)
 
 
 def _in_base64(data: bytes, alignment: int) -> set[str]:
     """Return the parts of the base64 text of a value that are the same at any position in a longer text."""
     encoded = [encode(b"\0" * alignment + data).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode)]
-    whole = set() if alignment else {*encoded, *(one.rstrip("=") for one in encoded)}
+    whole = set() if alignment else {*encoded, *(text.rstrip("=") for text in encoded)}
     # The first and the last characters depend on the bytes around them.
-    kept = slice(-(-alignment * 8 // 6), (alignment + len(data)) * 8 // 6)
-    return whole | {one[kept] for one in encoded if len(one[kept]) >= _SHORTEST_ENCODED}
+    middle = slice(-(-alignment * 8 // 6), (alignment + len(data)) * 8 // 6)
+    return whole | {text[middle] for text in encoded if len(text[middle]) >= _SHORTEST_ENCODED}

@@ -30,11 +30,11 @@ def is_refused_login(text: str, patterns: PatternSet) -> bool:
 def refused_at_end(lines: Sequence[str], patterns: PatternSet) -> str:
     """The line at the end of a log that says so, after which the program only tries again; empty without one."""
     for line in reversed(lines[-_LINES_AFTER:]):
-        said = without_stamp(line)
-        if _OF_A_CALLER.search(said) is not None:
+        message = without_stamp(line)
+        if _OF_A_CALLER.search(message) is not None:
             return ""
-        if is_refused_login(said, patterns):
-            return said
-        if _TRIES_AGAIN.search(said) is None:
+        if is_refused_login(message, patterns):
+            return message
+        if _TRIES_AGAIN.search(message) is None:
             return ""
     return ""

@@ -111,5 +111,5 @@ def _open_where_it_changes(word: str) -> str:
     # A time is the one mask that covers blanks.
     parts = _MASK.split(word)
     masks = iter(parts[1::2])
-    said = [_SPECIAL.sub(r"\\\g<0>", part) for part in parts[::2]]
-    return said[0] + "".join((".+?" if next(masks) == "time" else r"\S+?") + part for part in said[1:])
+    literals = [_SPECIAL.sub(r"\\\g<0>", part) for part in parts[::2]]
+    return literals[0] + "".join((".+?" if next(masks) == "time" else r"\S+?") + part for part in literals[1:])

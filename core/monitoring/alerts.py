@@ -230,11 +230,11 @@ def _was_explained(
 ) -> bool:
     """Whether another alert of the service was open when this one opened, and closed within the rest time."""
     return watch.alert is not None and any(
-        one.service == watch.service
-        and one.closed_at is not None
-        and watch.alert.opened_at <= one.closed_at
-        and now - one.closed_at < policy.rest
-        for one in watches.values()
+        history.service == watch.service
+        and history.closed_at is not None
+        and watch.alert.opened_at <= history.closed_at
+        and now - history.closed_at < policy.rest
+        for history in watches.values()
     )
 
 
@@ -276,12 +276,12 @@ def _events(
 
 
 def _write(watches: Mapping[str, _MetricHistory]) -> bytes:
-    kept = {
+    histories = {
         key: replace(watch, closed=None)
         for key, watch in watches.items()
         if watch.alert or watch.closed_at or max(watch.looks, default=0) >= Level.WARNING.rank
     }
-    return orjson.dumps(kept, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(histories, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _read(state: bytes | None) -> dict[str, _MetricHistory]:
@@ -315,8 +315,12 @@ def explain_alerts(firing: Mapping[str, Alert], needs: Sequence[Dependency]) -> 
     for key, alert in firing.items():
         subject = _subject(alert)
         # A root needs no failed service that does not need it in turn: so a dependency cycle has roots too.
-        roots = [one for one in reached[subject] if all(one in reached[other] for other in reached[one])]
-        root = _taker(alert, firing, by_age) or min((first[one] for one in roots), key=age.__getitem__, default=None)
+        roots = [
+            service for service in reached[subject] if all(service in reached[other] for other in reached[service])
+        ]
+        root = _taker(alert, firing, by_age) or min(
+            (first[service] for service in roots), key=age.__getitem__, default=None
+        )
         root = root or _slowest_below(alert, firing, below) or first[subject]
         if root != key:
             explained[key] = root
@@ -350,16 +354,16 @@ def _slowest_below(alert: Alert, firing: Mapping[str, Alert], below: Mapping[str
     """Return the alert of the slow service that a slow one waits for, directly or not."""
     if alert.metric != _SLOWNESS:
         return None
-    slow = {one.service: key for key, one in firing.items() if one.metric == _SLOWNESS}
-    waited_for = [one for one in sorted(below[alert.service] & slow.keys()) if one != alert.service]
-    bottom = [one for one in waited_for if not (below[one] & slow.keys()) - {one}]
+    slow = {firing_alert.service: key for key, firing_alert in firing.items() if firing_alert.metric == _SLOWNESS}
+    waited_for = [service for service in sorted(below[alert.service] & slow.keys()) if service != alert.service]
+    bottom = [service for service in waited_for if not (below[service] & slow.keys()) - {service}]
     return slow[bottom[0]] if bottom else None
 
 
 def _below(service: str, needs: Sequence[Dependency]) -> set[str]:
     """Return the service and everything it depends on, directly or not."""
     hard = [need for need in needs if need.dependency_type is not DependencyType.OPTIONAL]
-    seen = [service]
-    for one in seen:
-        seen += {need.depends_on for need in hard if need.service == one}.difference(seen)
-    return set(seen)
+    services = [service]
+    for dependant in services:
+        services += {need.depends_on for need in hard if need.service == dependant}.difference(services)
+    return set(services)

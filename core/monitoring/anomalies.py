@@ -100,18 +100,18 @@ class DriftRule:
         away = away if value > score.usual else -away
         most = 2 * max(self.limit, _DRIFT)
         above, below = (min(most, max(0.0, side - 1)) for side in (self.above + away, self.below - away))
-        seen = replace(self, above=above, below=below, rows=self.rows + 1)
+        rule = replace(self, above=above, below=below, rows=self.rows + 1)
         sum_now = max(above, below)
         if self.limit:
             if sum_now >= self.limit / 2:
-                return seen
-            return replace(seen, highest=max(self.highest, self.limit), limit=0.0, reason="")
+                return rule
+            return replace(rule, highest=max(self.highest, self.limit), limit=0.0, reason="")
         limit = max(_DRIFT, 1.2 * self.highest)
         if sum_now > limit and self.rows >= _DRIFT_ROWS:
             side = "above" if above > below else "below"
             reason = f"row after row {side} the usual, {score.usual:.4g} at this hour; now {value:.4g}"
-            return replace(seen, limit=limit, reason=reason)
-        return replace(seen, highest=max(self.highest, sum_now))
+            return replace(rule, limit=limit, reason=reason)
+        return replace(rule, highest=max(self.highest, sum_now))
 
     def judge(self) -> Judgement:
         """A warning while the drift lasts."""
@@ -137,25 +137,25 @@ class LiftRule:
 
     def after(self, value: float) -> LiftRule:
         """The rule's memory after one more value."""
-        seen = replace(self, last=(*self.last, value)[-_LIFT_ROWS:], rows=self.rows + 1)
-        lowest = min(seen.last)
+        rule = replace(self, last=(*self.last, value)[-_LIFT_ROWS:], rows=self.rows + 1)
+        lowest = min(rule.last)
         if self.limit is not None:
             # A lift that lasts for a quarter of the history is the new normal; one that ends may be reported again.
             usual_now = 4 * self.held >= self.rows
             if value > self.limit and not usual_now:
-                return replace(seen, held=self.held + 1, peak=max(self.peak, lowest))
+                return replace(rule, held=self.held + 1, peak=max(self.peak, lowest))
             high = self.peak if usual_now else min(self.peak, 2 * self.high - (self.low or 0.0))
-            return replace(seen, limit=None, held=0, reason="", high=high)
-        if len(seen.last) < _LIFT_ROWS:
-            return seen
+            return replace(rule, limit=None, held=0, reason="", high=high)
+        if len(rule.last) < _LIFT_ROWS:
+            return rule
         if self.low is None:
-            return replace(seen, low=lowest, high=lowest)
+            return replace(rule, low=lowest, high=lowest)
         width = self.high - self.low
         if self.rows >= WARM_UP_ROWS and width > 0 and lowest > self.high + _LIFT_MARGIN * width:
             words = f"the last {_LIFT_ROWS} rows are all above {self.high:.4g}, as never in {self.rows} rows"
             reason = f"{words}; now {value:.4g}"
-            return replace(seen, limit=self.high, peak=lowest, reason=reason)
-        return replace(seen, low=min(self.low, lowest), high=max(self.high, lowest))
+            return replace(rule, limit=self.high, peak=lowest, reason=reason)
+        return replace(rule, low=min(self.low, lowest), high=max(self.high, lowest))
 
     def judge(self) -> Judgement:
         """A warning while the lift lasts."""
@@ -263,10 +263,10 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Dete
     of_scores = (episode.after(score, value), drift.after(score, value))
     rules = (*of_scores, lift.after(value), stuck.after(value), zero.after(value))
     judged = [rule.judge() for rule in rules]
-    judgement = max(judged, key=lambda one: one.level.rank)
-    kept = orjson.dumps(rules, option=orjson.OPT_SERIALIZE_NUMPY)
+    judgement = max(judged, key=lambda candidate: candidate.level.rank)
+    rules_json = orjson.dumps(rules, option=orjson.OPT_SERIALIZE_NUMPY)
     return DetectorResult(
-        state=_LENGTH.pack(len(kept)) + kept + detector.to_state(),
+        state=_LENGTH.pack(len(rules_json)) + rules_json + detector.to_state(),
         score=score,
         judgement=judgement,
         lasting=judgement.level.rank >= Level.WARNING.rank,

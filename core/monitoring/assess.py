@@ -115,34 +115,34 @@ class Assessment:
         return probes if self.news else [probe for probe in probes if not probe.ok]
 
 
-def assess(environment: Environment, seen: SourceAnswers, memory: RememberedState) -> Assessment:
+def assess(environment: Environment, answers: SourceAnswers, memory: RememberedState) -> Assessment:
     """Assess the answers of the sources by the remembered state."""
-    health = seen.health
-    metrics = _measured(environment.name, seen, memory)
-    dependencies = measurements.dependency_status(seen.needs, health.services, seen.at) if health else None
+    health = answers.health
+    metrics = _measured(environment.name, answers, memory)
+    dependencies = measurements.dependency_status(answers.needs, health.services, answers.at) if health else None
     # An application stopped on purpose is measured and judged, but leads to no alert and no recovery.
-    idle = memory.stopped or (seen.container_states is not None and not seen.container_states)
+    idle = memory.stopped or (answers.container_states is not None and not answers.container_states)
     outcome = evaluate(
         memory.states,
         Observation(
-            at=seen.at,
+            at=answers.at,
             metrics=metrics,
             verdicts=health.services if health else None,
             dependencies=dependencies or (),
-            certain=_certain(seen.container_states or ()),
-            gaps=seen.gaps,
-            statistics=seen.samples is not None,
-            ends={one.service: one for one in seen.ends},
-            snapshot_problems=seen.snapshot_problems,
+            certain=_certain(answers.container_states or ()),
+            gaps=answers.gaps,
+            statistics=answers.samples is not None,
+            ends={death.service: death for death in answers.ends},
+            snapshot_problems=answers.snapshot_problems,
         ),
         environment=environment,
         quiet=memory.quiet([verdict.service for verdict in health.services] if health else [], idle=idle),
         rows=memory.alerts,
         predictions=memory.predictions,
     )
-    judged = health or _unseen(environment, seen)
+    judged = health or _unseen(environment, answers)
     critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.reported)
-    missed = missed_collections(memory.collected_at, seen.at, timedelta(seconds=environment.collect_every_seconds))
+    missed = missed_collections(memory.collected_at, answers.at, timedelta(seconds=environment.collect_every_seconds))
     whole = replace(
         judged,
         # Every container may be up while a metric says that something is badly wrong.
@@ -172,8 +172,8 @@ def is_news(health: HealthReport, last: HealthReport | None) -> bool:
 
 
 def _content(health: HealthReport) -> tuple[object, ...]:
-    answers = [(probe.service, probe.target, probe.ok) for one in health.services for probe in one.probes]
-    services = [(one.service, one.health) for one in health.services]
+    answers = [(probe.service, probe.target, probe.ok) for verdict in health.services for probe in verdict.probes]
+    services = [(verdict.service, verdict.health) for verdict in health.services]
     return health.overall, health.critical_alerts, sorted(health.findings), sorted(services), sorted(answers)
 
 
@@ -185,34 +185,40 @@ def missed_collections(before: datetime | None, now: datetime, every: timedelta)
     return f"nothing was collected from {before:%Y-%m-%d %H:%M:%S} to {now:%H:%M:%S} UTC: {looks} looks are missing"
 
 
-def _measured(environment: str, seen: SourceAnswers, memory: RememberedState) -> list[Metric]:
-    probes = [probe for verdict in seen.health.services for probe in verdict.probes] if seen.health else []
-    of_host = measurements.system_metrics(environment, seen.system, memory.last) if seen.system else []
-    at = seen.system.sampled_at if seen.system else seen.at
+def _measured(environment: str, answers: SourceAnswers, memory: RememberedState) -> list[Metric]:
+    probes = [probe for verdict in answers.health.services for probe in verdict.probes] if answers.health else []
+    of_host = measurements.system_metrics(environment, answers.system, memory.last) if answers.system else []
+    at = answers.system.sampled_at if answers.system else answers.at
     of_host += measurements.store_metric(environment, memory.store_bytes, at)
-    states, ends = seen.container_states or (), seen.ends
-    samples, since = seen.samples or (), memory.collected_at
+    states, ends = answers.container_states or (), answers.ends
+    samples, since = answers.samples or (), memory.collected_at
     return of_host + measurements.service_metrics(environment, samples, states, probes, memory.last, ends, since)
 
 
 def _certain(container_states: Sequence[ContainerState]) -> frozenset[str]:
     """Return services whose state needs no confirmation: exited, or unhealthy by their own check."""
-    certain = [seen for seen in container_states if seen.state != "running" or seen.health == "unhealthy"]
-    return frozenset(seen.service for seen in certain if not seen.one_off)
+    certain = [
+        container for container in container_states if container.state != "running" or container.health == "unhealthy"
+    ]
+    return frozenset(container.service for container in certain if not container.one_off)
 
 
-def _unseen(environment: Environment, seen: SourceAnswers) -> HealthReport:
+def _unseen(environment: Environment, answers: SourceAnswers) -> HealthReport:
     """Return the health of services that could not be inspected: never healthy."""
-    declared = seen.application.services.values() if seen.application else ()
+    declared = answers.application.services.values() if answers.application else ()
     # Several sources fail for one cause, in the same words.
-    why = "; ".join(dict.fromkeys(gap.partition(": ")[2] or gap for gap in seen.gaps)) or "nobody answered"
+    why = "; ".join(dict.fromkeys(gap.partition(": ")[2] or gap for gap in answers.gaps)) or "nobody answered"
     return judge_environment(
         environment.name,
-        [unknown_service(one.name, why, spec=environment.service(one.name)) for one in declared if one.replicas],
-        now=seen.at,
-        dependencies=seen.needs,
-        system_load=seen.system.load_1m if seen.system else None,
-        findings=seen.gaps,
+        [
+            unknown_service(declaration.name, why, spec=environment.service(declaration.name))
+            for declaration in declared
+            if declaration.replicas
+        ],
+        now=answers.at,
+        dependencies=answers.needs,
+        system_load=answers.system.load_1m if answers.system else None,
+        findings=answers.gaps,
     )
 
 
@@ -300,8 +306,10 @@ def close_proven(
     evaluation: Evaluation, healthy: AbstractSet[str], at: datetime
 ) -> tuple[dict[Key, bytes], tuple[Alert, ...]]:
     """Close the alerts of services that a recovery proved healthy: the states to store, and the closed alerts."""
-    over = {one.alert_id for one in evaluation.alerts if one.metric in (HEALTH, RESTARTS) and one.service in healthy}
-    state, _, closed = update_alerts(evaluation.states.get(_ALERTS), at, is_over=lambda one: one.alert_id in over)
+    over = {
+        alert.alert_id for alert in evaluation.alerts if alert.metric in (HEALTH, RESTARTS) and alert.service in healthy
+    }
+    state, _, closed = update_alerts(evaluation.states.get(_ALERTS), at, is_over=lambda alert: alert.alert_id in over)
     return {_ALERTS: state}, closed
 
 
@@ -331,7 +339,7 @@ def _is_gone(alert: Alert, snapshot: MonitoringSnapshot) -> bool:
     return alert.metric == "response_time" and snapshot.environment.service(alert.service).probe is None
 
 
-def _orphans(rows: Sequence[Alert], known: Sequence[Alert], at: datetime) -> list[Alert]:
+def _orphans(rows: Sequence[Alert], alerts: Sequence[Alert], at: datetime) -> list[Alert]:
     """Resolve the stored alerts that no state knows: their state was lost, or comes from an earlier version."""
-    ids = {alert.alert_id for alert in known}
+    ids = {alert.alert_id for alert in alerts}
     return [replace(row, state=AlertState.RESOLVED, resolved_at=at) for row in rows if row.alert_id not in ids]

@@ -75,8 +75,8 @@ def judge(state: bytes | None, at: datetime, value: float, *, metric: str = "val
     history = None if state is None else _History.read(state)
     usual = None if history is None else _usual(history)
     if history is None or usual is None or not history.enough:
-        seen, hours = (history.samples, len(history.hours)) if history else (0, 0)
-        reason = f"still learning: {seen} of {ENOUGH_SAMPLES} values, {hours} of {ENOUGH_HOURS} hours"
+        samples, hours = (history.samples, len(history.hours)) if history else (0, 0)
+        reason = f"still learning: {samples} of {ENOUGH_SAMPLES} values, {hours} of {ENOUGH_HOURS} hours"
         return Judgement(level=Level.NONE, reason=reason)
     band = _band_of(history.hours.tobytes(), history.last_hour, at.replace(minute=0, second=0, microsecond=0))
     level, threshold = _level(usual, band, value)
@@ -115,11 +115,11 @@ class _History:
     def read(cls, state: bytes) -> _History:
         if len(state) < _HEADER.size or state[0] != _VERSION:
             raise BadInputError("The state of a baseline is not readable;", advice="learn it anew.")
-        _, created, updated, samples, last_hour, stride, skipped, filled, kept, peak = _HEADER.unpack_from(state)
-        rest = np.frombuffer(state, np.float32, offset=_HEADER.size)
-        if len(rest) != filled + 4 * kept:
+        _, created, updated, samples, last_hour, stride, skipped, filled, hour_count, peak = _HEADER.unpack_from(state)
+        numbers = np.frombuffer(state, np.float32, offset=_HEADER.size)
+        if len(numbers) != filled + 4 * hour_count:
             raise BadInputError("The state of a baseline is cut short;", advice="learn it anew.")
-        buffer, hours = rest[:filled].tolist(), rest[filled:].reshape(kept, 4)
+        buffer, hours = numbers[:filled].tolist(), numbers[filled:].reshape(hour_count, 4)
         return cls(created, updated, samples, last_hour, stride, skipped, peak, buffer, hours)
 
     def write(self) -> bytes:
@@ -198,8 +198,8 @@ def _usual_of(hours: bytes, last_hour: int) -> _Usual | None:
 
 
 def _known(rows: _Rows) -> _Rows:
-    known: _Rows = rows[~np.isnan(rows[:, 1])]
-    return known
+    valid_rows: _Rows = rows[~np.isnan(rows[:, 1])]
+    return valid_rows
 
 
 def _ceiling(hours: _Rows, last_hour: int) -> float:
@@ -243,7 +243,7 @@ def _level(usual: _Usual, band: _Band | None, value: float) -> tuple[Level, floa
 def _sentence(history: _History, usual: _Usual, band: _Band | None, value: float, metric: str) -> str:
     days = max(1, round(len(history.hours) / 24))
     past, highest = f"{days} days" if days > 1 else "one day", in_words(metric, usual.highest)
-    seen = f"never above {highest} in {past}" if value > usual.highest else f"highest of {past} {highest}"
+    comparison = f"never above {highest} in {past}" if value > usual.highest else f"highest of {past} {highest}"
     if band is None:
         usual_range = f" {in_words(metric, usual.median)}"
     else:
@@ -251,7 +251,7 @@ def _sentence(history: _History, usual: _Usual, band: _Band | None, value: float
         unit = high[high.rfind(" ") :] if " " in high else ""
         low = low.removesuffix(unit)
         usual_range = f" {band.words}: {f'{low}-{high}' if low != high else high}"
-    return f"{_metric_in_words(metric)} {in_words(metric, value)}, {seen}; usual{usual_range}"
+    return f"{_metric_in_words(metric)} {in_words(metric, value)}, {comparison}; usual{usual_range}"
 
 
 def _metric_in_words(metric: str) -> str:

@@ -36,8 +36,8 @@ def count_sample(state: bytes | None, at: datetime, *, up: bool | None, answers:
     # A clock that was set back counts into the newest bin: nothing is lost, and order is kept.
     good, total = (answers.good, answers.total) if answers else (0, 0)
     bins[-1, 1:] += np.array([up is not None, up is True, total, good], np.int32)
-    kept = bins[bins[:, 0] > bins[-1, 0] - KEPT // timedelta(seconds=_BIN_SECONDS) - 1]
-    return zlib.compress(kept.tobytes(), 1)
+    recent_bins = bins[bins[:, 0] > bins[-1, 0] - KEPT // timedelta(seconds=_BIN_SECONDS) - 1]
+    return zlib.compress(recent_bins.tobytes(), 1)
 
 
 def shares(state: bytes | None, now: datetime, lengths: Sequence[timedelta]) -> list[tuple[Share, Share]]:

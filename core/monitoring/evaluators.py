@@ -98,37 +98,37 @@ def _evaluate(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringSta
 def _judge(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState) -> _Result:
     key = (metric.service, metric.name)
     frozen = _is_frozen(key, snapshot, state)
-    learnt = state.readable(key, lambda known: baseline(known, service="", metric=""))
+    learnt = state.readable(key, lambda previous: baseline(previous, service="", metric=""))
     usual = judge(learnt, metric.sampled_at, metric.value, metric=metric.name)
     state.kept[key] = learn(learnt, metric.sampled_at, metric.value, frozen=frozen)
     detected = _detect(metric, state, frozen=frozen)
-    known = baseline(learnt, service="", metric="")
-    result = _damped(_worst(usual, detected, known), metric, known, detected)
+    reference = baseline(learnt, service="", metric="")
+    result = _damped(_worst(usual, detected, reference), metric, reference, detected)
     limit = _judge_limit(metric, snapshot)
     if limit is not None and limit.level.rank > result.judgement.level.rank:
         result = _Result(limit)
-    enough = known is not None and known.warning is not None
+    enough = reference is not None and reference.warning is not None
     settled = enough or limit is not None or (detected is not None and detected.score.settled)
     return replace(result, settled=settled)
 
 
-def _worst(usual: Judgement, detected: DetectorResult | None, known: Baseline | None) -> _Result:
+def _worst(usual: Judgement, detected: DetectorResult | None, reference: Baseline | None) -> _Result:
     """Combine both judgements: the detector finds unusual values, the baseline describes them in the metric's unit."""
     if detected is None:
         return _Result(usual)
-    enough = known is not None and known.warning is not None
+    enough = reference is not None and reference.warning is not None
     odd = detected.judgement
     if detected.low or (not enough and odd.level is Level.WARNING):
         odd = _at_most_a_notice(odd)
     if odd.reason and enough:
         odd = replace(odd, reason=f"{usual.reason} ({odd.reason})")
-    return max(_Result(usual), _Result(odd, detected.lasting), key=lambda one: one.judgement.level.rank)
+    return max(_Result(usual), _Result(odd, detected.lasting), key=lambda result: result.judgement.level.rank)
 
 
-def _damped(result: _Result, metric: Metric, known: Baseline | None, detected: DetectorResult | None) -> _Result:
+def _damped(result: _Result, metric: Metric, reference: Baseline | None, detected: DetectorResult | None) -> _Result:
     """Reduce a small change, or a capacity with enough room left, to a notice."""
-    middle = known.value if known is not None else None
-    warning = known.warning if known is not None else None
+    middle = reference.value if reference is not None else None
+    warning = reference.warning if reference is not None else None
     if detected is not None and middle is None:
         middle = detected.score.usual
     small = middle is not None and abs(metric.value - middle) < _smallest_change(metric.name, middle)
@@ -144,12 +144,12 @@ def _detect(metric: Metric, state: MonitoringState, *, frozen: bool) -> Detector
         return None
     previous = state.previous.get(key)
     try:
-        found = watch_metric(None if previous is None else zlib.decompress(previous), metric.sampled_at, metric.value)
+        result = watch_metric(None if previous is None else zlib.decompress(previous), metric.sampled_at, metric.value)
     except (BadInputError, zlib.error):
         state.unreadable.append("/".join(key))
-        found = watch_metric(None, metric.sampled_at, metric.value)
-    state.kept[key] = zlib.compress(found.state, 1)
-    return found
+        result = watch_metric(None, metric.sampled_at, metric.value)
+    state.kept[key] = zlib.compress(result.state, 1)
+    return result
 
 
 def _is_frozen(key: Key, snapshot: MonitoringSnapshot, state: MonitoringState) -> bool:
@@ -209,7 +209,9 @@ def evaluate_health(snapshot: MonitoringSnapshot, state: MonitoringState) -> lis
     signals = []
     for verdict in snapshot.verdicts.values():
         signals.append(_health(verdict, snapshot))
-        signals += [_reading(verdict.service, one, snapshot) for probe in verdict.probes for one in probe.readings]
+        signals += [
+            _reading(verdict.service, reading, snapshot) for probe in verdict.probes for reading in probe.readings
+        ]
     return signals
 
 
@@ -263,7 +265,7 @@ def evaluate_error_budgets(snapshot: MonitoringSnapshot, state: MonitoringState)
     at, objective, signals = snapshot.at, snapshot.environment.objective_percent / 100, []
     for verdict in snapshot.verdicts.values():
         key = (verdict.service, BUDGET_STATE)
-        counts = state.readable(key, lambda known: budgets.shares(known, at, ()))
+        counts = state.readable(key, lambda previous: budgets.shares(previous, at, ()))
         counts = _count(verdict, counts, snapshot)
         state.kept[key] = counts
         shares = dict(zip(_BURN_WINDOWS, budgets.shares(counts, at, _BURN_WINDOWS), strict=True))

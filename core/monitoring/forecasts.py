@@ -58,23 +58,25 @@ def evaluate_predictions(snapshot: MonitoringSnapshot, state: MonitoringState) -
             key = (metric.service, metric.name + _TRAIL)
             state.kept[key] = remember(state.readable(key, remembered), metric.sampled_at, metric.value)
     made = _predict_due(snapshot, state)
-    scored = [_scored(one, snapshot) for one in snapshot.predictions]
-    changed = [one for one, before in zip(scored, snapshot.predictions, strict=True) if one != before]
+    scored = [_scored(prediction, snapshot) for prediction in snapshot.predictions]
+    changed = [
+        prediction for prediction, before in zip(scored, snapshot.predictions, strict=True) if prediction != before
+    ]
     state.predictions += [*made, *changed]
     current = [*scored, *made]
-    predicted = {(one.service, one.metric + AHEAD) for one in current}
+    predicted = {(prediction.service, prediction.metric + AHEAD) for prediction in current}
     over = [key for key in state.firing if key[1].endswith(AHEAD) and key not in predicted]
     ended = [snapshot.signal(*key, Level.NONE, "no prediction stands") for key in over]
-    return [*(_signal(one, snapshot) for one in current), *ended]
+    return [*(_signal(prediction, snapshot) for prediction in current), *ended]
 
 
 def _predict_due(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Prediction]:
     if snapshot.at.timestamp() - state.memory.forecast_at < _EVERY.total_seconds():
         return []
     state.memory.forecast_at = snapshot.at.timestamp()
-    predicted = {(one.service, one.metric) for one in snapshot.predictions}
-    candidates = [one for one in snapshot.observation.metrics if (one.service, one.name) not in predicted]
-    return [made for one in candidates if (made := _predict(one, snapshot, state)) is not None]
+    predicted = {(prediction.service, prediction.metric) for prediction in snapshot.predictions}
+    candidates = [metric for metric in snapshot.observation.metrics if (metric.service, metric.name) not in predicted]
+    return [made for metric in candidates if (made := _predict(metric, snapshot, state)) is not None]
 
 
 def _predict(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState) -> Prediction | None:
@@ -82,8 +84,8 @@ def _predict(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringStat
     if full is None or metric.value >= full[0]:
         return None
     trail = state.kept[metric.service, metric.name + _TRAIL]
-    found = _forecast(trail, metric.name, full, snapshot.at)
-    if found is None or found.latest is None:
+    crossing = _forecast(trail, metric.name, full, snapshot.at)
+    if crossing is None or crossing.latest is None:
         return None
     environment = snapshot.environment.name
     identity = f"{environment}/{metric.service}/{metric.name}/{snapshot.at.isoformat()}"
@@ -96,19 +98,21 @@ def _predict(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringStat
         threshold=full[0],
         falling=False,
         made_at=snapshot.at,
-        expected=found.expected,
-        earliest=found.earliest,
-        latest=found.latest,
-        words=found.words,
+        expected=crossing.expected,
+        earliest=crossing.earliest,
+        latest=crossing.latest,
+        words=crossing.words,
     )
 
 
 def _forecast(trail: bytes, metric: str, full: tuple[float, timedelta], at: datetime) -> Forecast | None:
     """Forecast from the longest history that shows a trend: a leak that began today is not visible in two weeks."""
     history, (threshold, rhythm) = remembered(trail), full
-    recent = ([one for one in history if at - one[0] <= length] for length in _HISTORY)
-    found = (forecast(one, metric=metric, threshold=threshold, horizon=_HORIZON, rhythm=rhythm) for one in recent)
-    return next((one for one in found if one is not None), None)
+    recent = ([point for point in history if at - point[0] <= length] for length in _HISTORY)
+    forecasts = (
+        forecast(points, metric=metric, threshold=threshold, horizon=_HORIZON, rhythm=rhythm) for points in recent
+    )
+    return next((crossing for crossing in forecasts if crossing is not None), None)
 
 
 def _full(metric: Metric) -> tuple[float, timedelta] | None:
@@ -124,10 +128,12 @@ def _scored(prediction: Prediction, snapshot: MonitoringSnapshot) -> Prediction:
     return prediction
 
 
-def _signal(one: Prediction, snapshot: MonitoringSnapshot) -> Signal:
-    level = Level.WARNING if one.outcome is PredictionOutcome.OPEN else Level.NONE
-    numbers = {"value": one.value, "threshold": one.threshold}
-    return snapshot.signal(one.service, one.metric + AHEAD, level, one.words, lasting=True, **numbers)
+def _signal(prediction: Prediction, snapshot: MonitoringSnapshot) -> Signal:
+    level = Level.WARNING if prediction.outcome is PredictionOutcome.OPEN else Level.NONE
+    numbers = {"value": prediction.value, "threshold": prediction.threshold}
+    return snapshot.signal(
+        prediction.service, prediction.metric + AHEAD, level, prediction.words, lasting=True, **numbers
+    )
 
 
 def forecast(
@@ -242,11 +248,11 @@ def _fit(hours: Floats, values: Floats, rhythm: float) -> _Line | None:
     if np.ptp(levels) <= 1e-12 * max(1.0, float(np.abs(levels).max())):
         return None
     slope = theil_sen(levels, times)
-    rest = levels - slope * times
-    centre = float(np.median(rest))
+    residuals = levels - slope * times
+    centre = float(np.median(residuals))
     # Removing the rhythm also removes noise, so the degrees of freedom are reduced.
-    noise = winsorized_deviation(rest, 0.02) * math.sqrt(len(times) / max(1, freedom))
-    remembers = _remembers(rest - centre)
+    noise = winsorized_deviation(residuals, 0.02) * math.sqrt(len(times) / max(1, freedom))
+    remembers = _remembers(residuals - centre)
     effective = len(times) * (1 - remembers) / (1 + remembers)
     middle = float(times.mean())
     return _Line(
@@ -276,23 +282,23 @@ def _without_rhythm(times: Floats, levels: Floats, rhythm: float) -> tuple[Float
     """
     slot = (times % rhythm / rhythm * _SLOTS).astype(int)
     slopes: list[float] = []
-    for one in np.unique(slot):
-        at, level = times[slot == one], levels[slot == one]
+    for hour in np.unique(slot):
+        at, level = times[slot == hour], levels[slot == hour]
         first, second = np.triu_indices(len(at), 1)
         slopes.extend(((level[second] - level[first]) / (at[second] - at[first])).tolist())
-    rest = levels - (float(np.median(slopes)) if slopes else 0.0) * times
-    usual = {one: float(np.median(rest[slot == one])) for one in np.unique(slot)}
+    residuals = levels - (float(np.median(slopes)) if slopes else 0.0) * times
+    usual = {hour: float(np.median(residuals[slot == hour])) for hour in np.unique(slot)}
     # The mean over the times of the day, not over the history: its last day may be cut anywhere.
     centre = sum(usual.values()) / len(usual)
-    return np.array([float(level) - usual[one] + centre for level, one in zip(levels, slot, strict=True)]), len(usual)
+    return np.array([float(level) - usual[hour] + centre for level, hour in zip(levels, slot, strict=True)]), len(usual)
 
 
-def _remembers(rest: Floats) -> float:
+def _remembers(residuals: Floats) -> float:
     """The correlation of neighbours, 0-0.95; pulled up a little, since few buckets make it look small."""
-    if len(rest) < 3 or not float(np.var(rest)) > 0:
+    if len(residuals) < 3 or not float(np.var(residuals)) > 0:
         return 0.0
-    seen = float((rest[1:] * rest[:-1]).sum() / (rest**2).sum())
-    return min(0.95, max(0.0, seen + (1 + 4 * seen) / len(rest)))
+    correlation = float((residuals[1:] * residuals[:-1]).sum() / (residuals**2).sum())
+    return min(0.95, max(0.0, correlation + (1 + 4 * correlation) / len(residuals)))
 
 
 def _crossing(line: _Line, aim: float, now: float) -> tuple[float, float, float] | None:

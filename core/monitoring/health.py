@@ -36,7 +36,7 @@ def judge_service(
     A one-shot service should end with exit code 0. Containers of `compose run` are no replicas and do not count.
     """
     health, reason = _together(
-        [_judge_container(seen, probe, one_shot) for seen in container_states if not seen.one_off]
+        [_judge_container(container, probe, one_shot) for container in container_states if not container.one_off]
     )
     probes = () if probe is None else (probe,)
     return ServiceVerdict(service=service, health=health, reason=reason, required=spec.required, probes=probes)
@@ -64,16 +64,16 @@ def judge_environment(
     Unhealthy if a required service or dependency is down or nothing is known; degraded if anything else is wrong.
     That a running service has neither health check nor probe is no fault: its verdict says so, the findings do not.
     """
-    needs, found = tuple(dependencies), tuple(findings)
+    needs, problems = tuple(dependencies), tuple(findings)
     return HealthReport(
         environment=environment,
-        overall=_overall(verdicts, needs, critical_alerts, bool(found)),
+        overall=_overall(verdicts, needs, critical_alerts, bool(problems)),
         checked_at=now,
         services=tuple(verdicts),
         deployment_id=deployment_id,
         system_load=system_load,
         critical_alerts=critical_alerts,
-        findings=tuple(dict.fromkeys((*_findings(verdicts, needs), *found))),
+        findings=tuple(dict.fromkeys((*_findings(verdicts, needs), *problems))),
     )
 
 
@@ -88,12 +88,14 @@ def judge_declared(
     A running service counts as a job only if another service awaits its end: one with neither health check nor
     restart policy may be meant to stay up. A service that exited with code 0 counts as completed in both cases.
     """
-    mine = [seen for seen in container_states if seen.service == declaration.name and not seen.one_off]
+    containers = [
+        container for container in container_states if container.service == declaration.name and not container.one_off
+    ]
     # One beside the container that it replaces does not count until it takes its place.
-    mine = [seen for seen in mine if seen.replaces is None] or mine
-    runs = any(seen.state == "running" for seen in mine)
+    containers = [container for container in containers if container.replaces is None] or containers
+    runs = any(container.state == "running" for container in containers)
     one_shot = declaration.awaited if runs else declaration.one_shot
-    verdict = judge_service(declaration.name, mine, probe, spec=spec, one_shot=one_shot)
+    verdict = judge_service(declaration.name, containers, probe, spec=spec, one_shot=one_shot)
     if verdict.health is ServiceHealth.UNPROVEN and probe is None and spec.probe is not None:
         return replace(verdict, reason="runs; its probe is asked at the next check")
     return verdict
@@ -127,13 +129,13 @@ def judge_all(
                 verdict = judge_without_probe(declaration, container_states, answer, spec)
             else:
                 verdict = judge_declared(declaration, container_states, answer, spec)
-            lost = lost_networks(name, application, container_states)
-            verdicts.append(_disconnected(verdict, lost) if lost else verdict)
+            networks = lost_networks(name, application, container_states)
+            verdicts.append(_disconnected(verdict, networks) if networks else verdict)
     return verdicts
 
 
-def _disconnected(verdict: ServiceVerdict, lost: Sequence[str]) -> ServiceVerdict:
-    reason = f"its container is not connected to network {', '.join(lost)}, which its Compose files declare"
+def _disconnected(verdict: ServiceVerdict, networks: Sequence[str]) -> ServiceVerdict:
+    reason = f"its container is not connected to network {', '.join(networks)}, which its Compose files declare"
     if verdict.health in UNHEALTHY_STATES:
         reason = f"{reason}; {verdict.reason}"
     return replace(verdict, health=ServiceHealth.UNHEALTHY, reason=reason)
@@ -147,7 +149,10 @@ def worst_service(report: HealthReport) -> ServiceVerdict:
     if not report.services:
         why = "; ".join(report.findings) or "nothing of it was seen"
         return ServiceVerdict(service=report.environment, health=ServiceHealth.UNKNOWN, reason=why)
-    return next((one for one in report.services if one.required and one.health in UNHEALTHY_STATES), report.services[0])
+    return next(
+        (verdict for verdict in report.services if verdict.required and verdict.health in UNHEALTHY_STATES),
+        report.services[0],
+    )
 
 
 def state_changes(report: HealthReport, before: Mapping[str, str], deployment_id: str) -> list[StateChange]:
@@ -181,8 +186,8 @@ def _judge_container(
         case "exited" if one_shot:
             return ServiceHealth.UNHEALTHY, f"did not do its work: {_exit_in_words(container_state)}"
         case "exited" | "dead":
-            said = _exit_in_words(container_state).removeprefix("exit ")
-            return ServiceHealth.STOPPED, f"does not run: its container exited with {said}"
+            words = _exit_in_words(container_state).removeprefix("exit ")
+            return ServiceHealth.STOPPED, f"does not run: its container exited with {words}"
         case "created":
             why = f": {container_state.error}" if container_state.error else ""
             return ServiceHealth.STOPPED, f"was created but never started{why}"
@@ -199,30 +204,33 @@ def _judge_running(
 ) -> tuple[ServiceHealth, str]:
     if one_shot:
         return ServiceHealth.STARTING, "is still at its work and has not ended"
-    own, asked = container_state.health, f"the {probe.kind} probe of {probe.target}" if probe else ""
-    if own == "unhealthy":
+    container_health, probe_name = container_state.health, f"the {probe.kind} probe of {probe.target}" if probe else ""
+    if container_health == "unhealthy":
         return ServiceHealth.UNHEALTHY, f"its own health check fails{_last_output(container_state)}"
     if probe is not None and not probe.ok:
-        contrast = "its own health check passes, but" if own == "healthy" else "runs, but"
-        health = ServiceHealth.STARTING if own == "starting" else ServiceHealth.UNHEALTHY
-        return health, f"{contrast} {asked} failed: {probe.detail}"
-    if own == "starting":
+        contrast = "its own health check passes, but" if container_health == "healthy" else "runs, but"
+        health = ServiceHealth.STARTING if container_health == "starting" else ServiceHealth.UNHEALTHY
+        return health, f"{contrast} {probe_name} failed: {probe.detail}"
+    if container_health == "starting":
         return ServiceHealth.STARTING, "runs, and its own health check has not passed yet"
-    if probe is not None and (reading := next((one for one in probe.readings if one.degrades), None)):
-        return ServiceHealth.DEGRADED, f"{asked} answers, but {reading.words}"
-    if own == "healthy":
-        return ServiceHealth.HEALTHY, f"its own health check passes{f', and {asked} answers' if asked else ''}"
+    if probe is not None and (reading := next((candidate for candidate in probe.readings if candidate.degrades), None)):
+        return ServiceHealth.DEGRADED, f"{probe_name} answers, but {reading.words}"
+    if container_health == "healthy":
+        return (
+            ServiceHealth.HEALTHY,
+            f"its own health check passes{f', and {probe_name} answers' if probe_name else ''}",
+        )
     if probe is not None:
         took = "" if probe.latency_ms is None else f" in {probe.latency_ms:.0f} ms"
-        return ServiceHealth.HEALTHY, f"{asked} answers{took}"
+        return ServiceHealth.HEALTHY, f"{probe_name} answers{took}"
     return ServiceHealth.UNPROVEN, "runs, but has neither health check nor probe to prove it works"
 
 
 def _together(replicas: Sequence[tuple[ServiceHealth, str]]) -> tuple[ServiceHealth, str]:
     if not replicas:
         return ServiceHealth.STOPPED, "has no container"
-    health, reason = min(replicas, key=lambda one: _WORST_FIRST.index(one[0]))
-    well = sum(one[0] in _HEALTHY for one in replicas)
+    health, reason = min(replicas, key=lambda replica: _WORST_FIRST.index(replica[0]))
+    well = sum(replica[0] in _HEALTHY for replica in replicas)
     # All run where the worst is unproven: nothing is known to be wrong with any.
     if len(replicas) == 1 or well == len(replicas) or health is ServiceHealth.UNPROVEN:
         return health, reason
@@ -236,8 +244,8 @@ def _exit_in_words(container_state: ContainerState) -> str:
         return f"exit code {container_state.exit_code}, killed by the kernel for using too much memory"
     if container_state.exit_code == _KILLED:
         return f"exit code {_KILLED}, killed by a signal from outside"
-    said = f" ({container_state.error})" if container_state.error else ""
-    return f"exit code {container_state.exit_code}{said}"
+    detail = f" ({container_state.error})" if container_state.error else ""
+    return f"exit code {container_state.exit_code}{detail}"
 
 
 def _last_output(container_state: ContainerState) -> str:
@@ -249,17 +257,17 @@ def _last_output(container_state: ContainerState) -> str:
 
 
 def _overall(
-    verdicts: Sequence[ServiceVerdict], needs: Sequence[Dependency], critical_alerts: int, found: bool
+    verdicts: Sequence[ServiceVerdict], needs: Sequence[Dependency], critical_alerts: int, has_findings: bool
 ) -> Health:
-    broken = [one for one in needs if one.status is DependencyStatus.FAILED]
+    broken = [need for need in needs if need.status is DependencyStatus.FAILED]
     if (
         not verdicts
         or all(verdict.health is ServiceHealth.UNKNOWN for verdict in verdicts)
         or any(verdict.required and verdict.health in UNHEALTHY_STATES for verdict in verdicts)
-        or any(one.is_critical for one in broken)
+        or any(need.is_critical for need in broken)
     ):
         return Health.UNHEALTHY
-    if broken or critical_alerts or found or any(verdict.health not in _NOTHING_WRONG for verdict in verdicts):
+    if broken or critical_alerts or has_findings or any(verdict.health not in _NOTHING_WRONG for verdict in verdicts):
         return Health.DEGRADED
     return Health.HEALTHY
 
@@ -269,9 +277,11 @@ def _findings(verdicts: Sequence[ServiceVerdict], needs: Sequence[Dependency]) -
         yield "no service of this environment was seen"
     down = {verdict.service for verdict in verdicts if verdict.health in UNHEALTHY_STATES}
     for verdict in (verdict for verdict in verdicts if verdict.health not in _NOTHING_WRONG):
-        lost = [need.depends_on for need in needs if need.service == verdict.service and need.depends_on in down]
-        because = f"; it needs {', '.join(lost)}, which is down" if lost else ""
+        dependencies = [
+            need.depends_on for need in needs if need.service == verdict.service and need.depends_on in down
+        ]
+        because = f"; it needs {', '.join(dependencies)}, which is down" if dependencies else ""
         yield f"{verdict.service} {verdict.reason}{because}"
     for need in needs:
-        if need.status is DependencyStatus.FAILED and all(one.service != need.depends_on for one in verdicts):
+        if need.status is DependencyStatus.FAILED and all(verdict.service != need.depends_on for verdict in verdicts):
             yield f"{need.service} does not reach {need.depends_on}"

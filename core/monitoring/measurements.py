@@ -47,7 +47,7 @@ def system_metrics(environment: str, sample: SystemSample, last: Iterable[Metric
 
     cpu_usage is the share of all processors used since the last collection; the first collection has none.
     """
-    before = next((one for one in last if (one.service, one.name) == (HOST, _CPU_SECONDS)), None)
+    before = next((metric for metric in last if (metric.service, metric.name) == (HOST, _CPU_SECONDS)), None)
     usage = _usage(before, sample.cpu_busy_seconds, sample.sampled_at)
     values: dict[str, float | None] = {
         "cpu_usage": None if usage is None else min(100.0, usage / sample.cpus),
@@ -99,18 +99,20 @@ def service_metrics(
     sampled, answered, ended = _by_service(samples), _by_service(probes), _by_service(ends)
     metrics: list[Metric] = []
     for service, seen_now in _by_service(container_states).items():
-        mine = sampled.get(service, [])
-        at = mine[0].sampled_at if mine else seen_now[0].seen_at
-        values: dict[str, float | None] = {"restarts_total": float(sum(seen.restart_count for seen in seen_now))}
-        if mine:
-            values |= {name: float(sum(getattr(one, field) for one in mine)) for name, field in _SUMS.items()}
+        replicas = sampled.get(service, [])
+        at = replicas[0].sampled_at if replicas else seen_now[0].seen_at
+        values: dict[str, float | None] = {
+            "restarts_total": float(sum(container.restart_count for container in seen_now))
+        }
+        if replicas:
+            values |= {name: float(sum(getattr(sample, field) for sample in replicas)) for name, field in _SUMS.items()}
             limit, cpu_seconds = (
-                sum(one.memory_limit_bytes for one in mine),
-                sum(one.cpu_total_ns for one in mine) / 1e9,
+                sum(sample.memory_limit_bytes for sample in replicas),
+                sum(sample.cpu_total_ns for sample in replicas) / 1e9,
             )
             values |= {
                 _CPU_SECONDS: cpu_seconds,
-                "memory_usage": 100.0 * sum(one.memory_bytes for one in mine) / limit if limit else None,
+                "memory_usage": 100.0 * sum(sample.memory_bytes for sample in replicas) / limit if limit else None,
                 "cpu_usage": _usage(before.get((service, _CPU_SECONDS)), cpu_seconds, at),
             }
         values |= _ends(ended.get(service, []), service, before, since)
@@ -120,27 +122,27 @@ def service_metrics(
     return metrics
 
 
-def uses_the_same(one: ServiceSample, later: ServiceSample) -> bool:
+def uses_the_same(earlier: ServiceSample, later: ServiceSample) -> bool:
     """Whether two samples of a container, the other taken a moment later from another source, measure the same."""
-    seconds = max(0.0, (later.sampled_at - one.sampled_at).total_seconds())
+    seconds = max(0.0, (later.sampled_at - earlier.sampled_at).total_seconds())
     worked = 1e9 * seconds * _MOST_PROCESSORS + _NOTHING_NS
-    grown = [(getattr(one, field), getattr(later, field)) for field in _COUNTERS.values()]
+    grown = [(getattr(earlier, field), getattr(later, field)) for field in _COUNTERS.values()]
     return (
-        one.memory_limit_bytes == later.memory_limit_bytes
-        and abs(one.memory_bytes - later.memory_bytes) <= _NOTHING_BYTES + one.memory_bytes / 10
-        and 0 <= later.cpu_total_ns - one.cpu_total_ns <= worked
+        earlier.memory_limit_bytes == later.memory_limit_bytes
+        and abs(earlier.memory_bytes - later.memory_bytes) <= _NOTHING_BYTES + earlier.memory_bytes / 10
+        and 0 <= later.cpu_total_ns - earlier.cpu_total_ns <= worked
         and all(0 <= after - before <= _NOTHING_BYTES + before / 10 for before, after in grown)
     )
 
 
 def deaths(events: Iterable[ContainerEvent], container_states: Iterable[ContainerState]) -> list[Death]:
     """Return how containers ended, in order of time: by the engine's events, otherwise by their exited containers."""
-    found, out_of_memory = [], set[str]()
+    ends, out_of_memory = [], set[str]()
     for event in events:
         if event.action == "oom":
             out_of_memory.add(event.container_id)
         elif event.action == "die":
-            found.append(
+            ends.append(
                 Death(
                     service=event.service,
                     container_id=event.container_id,
@@ -150,31 +152,31 @@ def deaths(events: Iterable[ContainerEvent], container_states: Iterable[Containe
                 )
             )
             out_of_memory.discard(event.container_id)
-    received = {one.container_id for one in found}
-    found += [
+    received = {death.container_id for death in ends}
+    ends += [
         Death(
-            service=seen.service,
-            container_id=seen.container_id,
-            at=seen.finished_at,
-            exit_code=seen.exit_code,
-            out_of_memory=seen.oom_killed,
+            service=container.service,
+            container_id=container.container_id,
+            at=container.finished_at,
+            exit_code=container.exit_code,
+            out_of_memory=container.oom_killed,
         )
-        for seen in container_states
-        if seen.state == "exited" and seen.finished_at is not None and seen.container_id not in received
+        for container in container_states
+        if container.state == "exited" and container.finished_at is not None and container.container_id not in received
     ]
-    return sorted(found, key=lambda one: one.at)
+    return sorted(ends, key=lambda death: death.at)
 
 
 def _ends(
-    mine: Sequence[Death], service: str, before: Mapping[tuple[str, str], Metric], since: datetime | None
+    ends: Sequence[Death], service: str, before: Mapping[tuple[str, str], Metric], since: datetime | None
 ) -> dict[str, float]:
     """How it ended last, and how often for memory; nothing of a service that never ended."""
     code, kills = before.get((service, "exit_code")), before.get((service, "oom_kills_total"))
-    if not mine and (code is None or kills is None):
+    if not ends and (code is None or kills is None):
         return {}
-    new = sum(one.out_of_memory for one in mine if since is None or one.at > since)
+    new = sum(death.out_of_memory for death in ends if since is None or death.at > since)
     return {
-        "exit_code": float(mine[-1].exit_code) if mine else code.value if code else 0.0,
+        "exit_code": float(ends[-1].exit_code) if ends else code.value if code else 0.0,
         "oom_kills_total": (kills.value if kills else 0.0) + new,
     }
 
@@ -190,16 +192,16 @@ def dependency_status(
     dependencies: Iterable[Dependency], verdicts: Iterable[ServiceVerdict], at: datetime
 ) -> list[Dependency]:
     """Return each dependency with its current state."""
-    known = {verdict.service: verdict.health for verdict in verdicts}
+    health_by_service = {verdict.service: verdict.health for verdict in verdicts}
     return [
-        replace(need, status=_status(known.get(need.depends_on, ServiceHealth.UNKNOWN)), last_check=at)
+        replace(need, status=_status(health_by_service.get(need.depends_on, ServiceHealth.UNKNOWN)), last_check=at)
         for need in dependencies
     ]
 
 
-def next_due(due: datetime, every: timedelta, now: datetime) -> datetime:
+def next_due(previous: datetime, every: timedelta, now: datetime) -> datetime:
     """When to look again after the look that was due then: in the same rhythm, without making up for those missed."""
-    return due + every * max(1, -(-(now - due) // every))
+    return previous + every * max(1, -(-(now - previous) // every))
 
 
 def touched_services(operation: Operation, services: Iterable[str], done: Iterable[str] = ()) -> frozenset[str]:
@@ -209,8 +211,8 @@ def touched_services(operation: Operation, services: Iterable[str], done: Iterab
     """
     if operation.operation_type is OperationType.HEALTH_CHECK:
         return frozenset()
-    asked = operation.details.get("asked") or {}
-    named = (asked.get("parameters") or {}).get("services")
+    request = operation.details.get("asked") or {}
+    named = (request.get("parameters") or {}).get("services")
     return frozenset(named or services) - frozenset(done)
 
 

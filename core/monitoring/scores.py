@@ -42,12 +42,12 @@ def score_services(snapshot: MonitoringSnapshot, state: MonitoringState) -> list
 def scores_to_store(scores: Sequence[ServiceScore], snapshot: MonitoringSnapshot, memory: Memory) -> list[ServiceScore]:
     """Return the scores that are due or have moved, and remember them as stored."""
     now = snapshot.at.timestamp()
-    due = now - memory.scored_at >= _SCORES_EVERY.total_seconds()
-    kept = [one for one in scores if one.score is not None and (due or _moved(one, memory))]
-    memory.kept_scores |= {one.service: _points_and_grade(one) for one in kept}
-    if due:
+    is_due = now - memory.scored_at >= _SCORES_EVERY.total_seconds()
+    to_store = [score for score in scores if score.score is not None and (is_due or _moved(score, memory))]
+    memory.kept_scores |= {score.service: _points_and_grade(score) for score in to_store}
+    if is_due:
         memory.scored_at = now
-    return kept
+    return to_store
 
 
 def _score(name: str, snapshot: MonitoringSnapshot, state: MonitoringState) -> ServiceScore:
@@ -82,13 +82,13 @@ def score_service(
     """
     counted = {"uptime": uptime, "errors": requests}
     # Of uptime and errors: the share as it was seen, and the ends of its interval.
-    seen, *ends = (
+    estimates, *ends = (
         {name: _budget_points(share, side, objective) for name, share in counted.items()} for side in (None, 0, 1)
     )
     parts: dict[str, float | None] = {
-        "uptime": seen["uptime"],
+        "uptime": estimates["uptime"],
         "performance": None if surprise is None else 100 * (1 - surprise),
-        "errors": seen["errors"],
+        "errors": estimates["errors"],
         "dependencies": None if not dependencies else _dependency_points(dependencies),
     }
     cap, why = _cap(down, dependencies or ())
@@ -149,17 +149,17 @@ def _dependency_points(needs: Sequence[Dependency]) -> float:
 def _cap(down: bool, needs: Sequence[Dependency]) -> tuple[float, str]:
     if down:
         return CAP_DOWN, f"the service is down: at most {CAP_DOWN:.0f} points"
-    lost = [need.depends_on for need in needs if need.is_critical and need.status is DependencyStatus.FAILED]
-    why = f"{', '.join(lost)}, which it needs, is down: at most {CAP_DEPENDENCY_DOWN:.0f} points"
-    return (CAP_DEPENDENCY_DOWN, why) if lost else (100.0, "")
+    dependencies = [need.depends_on for need in needs if need.is_critical and need.status is DependencyStatus.FAILED]
+    why = f"{', '.join(dependencies)}, which it needs, is down: at most {CAP_DEPENDENCY_DOWN:.0f} points"
+    return (CAP_DEPENDENCY_DOWN, why) if dependencies else (100.0, "")
 
 
 def _weighted(parts: Mapping[str, float | None], cap: float) -> float | None:
-    known = {name: points for name, points in parts.items() if points is not None}
-    if not known:
+    points_by_part = {name: points for name, points in parts.items() if points is not None}
+    if not points_by_part:
         return None
-    weight = sum(WEIGHTS[name] for name in known)
-    return min(cap, sum(WEIGHTS[name] * points for name, points in known.items()) / weight)
+    weight = sum(WEIGHTS[name] for name in points_by_part)
+    return min(cap, sum(WEIGHTS[name] * points for name, points in points_by_part.items()) / weight)
 
 
 def _suggestions(
@@ -176,12 +176,12 @@ def _suggestions(
         "dependencies": "repair what it depends on first: "
         + ", ".join(sorted({need.depends_on for need in needs if need.status is not DependencyStatus.ACTIVE})),
     }
-    lost = {name: WEIGHTS[name] * (100 - points) for name, points in parts.items() if points is not None}
+    losses = {name: WEIGHTS[name] * (100 - points) for name, points in parts.items() if points is not None}
     reported = [cap] if cap else []
     reported += [
-        f"{name} costs {lost[name]:.0f} points: {advice[name]}"
-        for name in sorted(lost, key=lost.__getitem__, reverse=True)
-        if lost[name] >= 1
+        f"{name} costs {losses[name]:.0f} points: {advice[name]}"
+        for name in sorted(losses, key=losses.__getitem__, reverse=True)
+        if losses[name] >= 1
     ]
     missing = [name for name, points in parts.items() if points is None]
     if missing:

@@ -49,8 +49,8 @@ def maintenance_windows(declared: Iterable[Maintenance], now: datetime) -> list[
     """Return the declared windows of today and yesterday (UTC), which may cover this moment."""
     return [
         MaintenanceWindow(begins=begins, ends=ends, service=name)
-        for one, begins, ends in times_around(declared, now, (-1, 0))
-        for name in one.services or (None,)
+        for maintenance, begins, ends in times_around(declared, now, (-1, 0))
+        for name in maintenance.services or (None,)
     ]
 
 

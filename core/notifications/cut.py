@@ -31,8 +31,8 @@ def fit(text: str, most: int, escapes: Escapes = PLAIN) -> str:
     whole = text.translate(escapes)
     if length(whole) <= most:
         return whole
-    end, left = 0, most - length(ELLIPSIS)
-    while end < len(text) and (left := left - length(text[end].translate(escapes))) >= 0:
+    end, room = 0, most - length(ELLIPSIS)
+    while end < len(text) and (room := room - length(text[end].translate(escapes))) >= 0:
         end += 1
     return f"{text[: _good_end(text, end)].rstrip().translate(escapes)}{ELLIPSIS}" if most > 0 else ""
 

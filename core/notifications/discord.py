@@ -25,7 +25,7 @@ _ITEM = 200
 _LEAST = 40
 """A field with less room for its value is left out."""
 
-TEXT: Escapes = {ord(one): f"\\{one}" for one in "\\*_~`|>#-[]()<@/:+"}
+TEXT: Escapes = {ord(character): f"\\{character}" for character in "\\*_~`|>#-[]()<@/:+"}
 """A backslash before whatever begins markdown, a mention or a link; Discord does not show it."""
 CODE: Escapes = {ord("`"): "`\u200b"}
 """In a block of code only three backticks in a row mean anything."""
@@ -35,19 +35,19 @@ def render(message: Message) -> dict[str, Any]:
     """Return the JSON that the webhook takes."""
     title = fit(message.title, _TITLE, TEXT)
     description = _description(message)
-    left = _TOTAL - length(title) - length(description)
+    budget = _TOTAL - length(title) - length(description)
     # Links are ours and a cut would break them, so they come first, whole or not at all.
     more = _more(message.links)
-    left -= sum(length(one["name"]) + length(one["value"]) for one in more)
+    budget -= sum(length(field["name"]) + length(field["value"]) for field in more)
     fields: list[dict[str, Any]] = []
     for fact in message.facts[: _FIELDS - len(more)]:
         name = fit(fact.name, _NAME, TEXT)
-        room = min(_VALUE, left - length(name)) - length(_code(""))
+        room = min(_VALUE, budget - length(name)) - length(_code(""))
         if room < _LEAST:
             break
         value = _code(fit(fact.value, room, CODE)) if fact.command else fit(fact.value, room, TEXT)
         fields.append({"name": name, "value": value, "inline": False})
-        left -= length(name) + length(value)
+        budget -= length(name) + length(value)
     fields += more
     embed = {"title": title, "description": description, "color": COLOURS[message.tone], "fields": fields}
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
@@ -57,10 +57,10 @@ def _description(message: Message) -> str:
     parts = [fit(message.summary, _SUMMARY, TEXT)] if message.summary else []
     if message.lines:
         parts.append(_code("\n".join(fit(line, _LINE, CODE) for line in message.lines)))
-    left = _DESCRIPTION - sum(length(part) + 1 for part in parts)
+    budget = _DESCRIPTION - sum(length(part) + 1 for part in parts)
     for item in message.items:
         shown = f"• {fit(item, _ITEM, TEXT)}"
-        if (left := left - length(shown) - 1) < 0:
+        if (budget := budget - length(shown) - 1) < 0:
             break
         parts.append(shown)
     return "\n".join(parts)
@@ -70,11 +70,11 @@ def _more(links: tuple[Link, ...]) -> list[dict[str, Any]]:
     """Return the links in as few fields as they fit into."""
     values: list[str] = []
     for link in links:
-        one = f"[{fit(link.label, _NAME, TEXT)}]({link.address})"
-        if values and length(values[-1]) + length(one) + 3 <= _VALUE:
-            values[-1] += f" · {one}"
-        elif length(one) <= _VALUE:
-            values.append(one)
+        markdown = f"[{fit(link.label, _NAME, TEXT)}]({link.address})"
+        if values and length(values[-1]) + length(markdown) + 3 <= _VALUE:
+            values[-1] += f" · {markdown}"
+        elif length(markdown) <= _VALUE:
+            values.append(markdown)
     return [{"name": "More", "value": value, "inline": False} for value in values]
 
 

@@ -44,17 +44,17 @@ def due(
     An error that took over the ticket of a reported one is the same failure, and is reminded of only. One that was the
     consequence of another is not reported by itself.
     """
-    known = [one for one in causes if not one.resolution.startswith(CAUSED_BY)]
+    root_causes = [cause for cause in causes if not cause.resolution.startswith(CAUSED_BY)]
     deployed: list[News] = []
     if DEPLOYMENTS in about:
-        found = (_deployment(one, known, now, forgotten) for one in operations)
-        deployed = [news for news in found if news is not None]
+        candidates = (_deployment(operation, root_causes, now, forgotten) for operation in operations)
+        deployed = [news for news in candidates if news is not None]
     reported = {news.cause.error.error_id for news in deployed if news.cause is not None}
     failed: list[News] = []
     if FAILURES in about:
         errors = (
-            _error(cause, _told(cause, known), now, forgotten)
-            for cause in known
+            _error(cause, _told(cause, root_causes), now, forgotten)
+            for cause in root_causes
             if cause.error.error_id not in reported
         )
         failed = [news for news in errors if news is not None]
@@ -66,16 +66,16 @@ def failure_of(cause: ReportedError) -> News:
     return _news(cause, NotificationReason.FAILED)
 
 
-def _told(cause: ReportedError, known: Sequence[ReportedError]) -> SentNotifications:
+def _told(cause: ReportedError, causes: Sequence[ReportedError]) -> SentNotifications:
     """Return what people were told of an error, or of the one whose ticket it took over."""
     if cause.reported.times or cause.ticket is None:
         return cause.reported
     before = [
-        one.reported
-        for one in known
-        if one.ticket is None and one.error.resolved_at is None and one.error.is_alike(cause.error)
+        candidate.reported
+        for candidate in causes
+        if candidate.ticket is None and candidate.error.resolved_at is None and candidate.error.is_alike(cause.error)
     ]
-    return max(before, key=lambda one: one.times, default=cause.reported)
+    return max(before, key=lambda notifications: notifications.times, default=cause.reported)
 
 
 def _error(cause: ReportedError, reported: SentNotifications, now: datetime, forgotten: timedelta) -> News | None:
@@ -85,7 +85,9 @@ def _error(cause: ReportedError, reported: SentNotifications, now: datetime, for
         if reported.end_at is None and (reported.times or fresh):
             return _news(cause, NotificationReason.RECOVERED)
         return None
-    running = any(one.ended_at is None and now - one.started_at < RUNNING_AT_MOST for one in cause.executions)
+    running = any(
+        execution.ended_at is None and now - execution.started_at < RUNNING_AT_MOST for execution in cause.executions
+    )
     waits = cause.ticket is not None or bool(cause.executions)
     if running or not (waits or error.source == REFUSED):
         return None
@@ -125,5 +127,9 @@ def _deployment(
 def _cause_of(operation: Operation, causes: Sequence[ReportedError]) -> ReportedError | None:
     """Return the error that an operation failed of, or None."""
     named = operation.details.get("error_id")
-    of_it = [one for one in causes if one.error.error_id == named or one.error.deployment_id == operation.deployment_id]
+    of_it = [
+        cause
+        for cause in causes
+        if cause.error.error_id == named or cause.error.deployment_id == operation.deployment_id
+    ]
     return of_it[0] if of_it else None

@@ -66,21 +66,23 @@ def explained(batch: Batch) -> News | None:
 
 
 def _failing(news: Sequence[News]) -> list[News]:
-    return [one for one in news if one.occasion not in (NotificationReason.RECOVERED, NotificationReason.DEPLOYED)]
+    return [
+        report for report in news if report.occasion not in (NotificationReason.RECOVERED, NotificationReason.DEPLOYED)
+    ]
 
 
 def _single(news: News, details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Message:
     error = news.cause.error if news.cause else None
-    known = details.get(error.error_id, NewsDetails()) if error else NewsDetails()
+    news_details = details.get(error.error_id, NewsDetails()) if error else NewsDetails()
     title, over = headline(news, now), news.occasion is NotificationReason.RECOVERED
-    summary, facts = _summary(news, known), _facts(news, known)
+    summary, facts = _summary(news, news_details), _facts(news, news_details)
     return Message(
         tone=_tone(news),
         title=title,
         summary=summary,
-        lines=() if over else known.lines[:MOST_LINES],
+        lines=() if over else news_details.lines[:MOST_LINES],
         facts=facts,
-        links=_links(news, known, addresses),
+        links=_links(news, news_details, addresses),
     )
 
 
@@ -108,9 +110,9 @@ def _digest(news: Sequence[News], details: Mapping[str, NewsDetails], addresses:
     """Write one message for many: the first cause, then a line for each."""
     worst = _failing(news)
     first = first_cause(worst)
-    rest = sorted(news, key=lambda one: one is not first)
-    items = [headline(one, now) for one in rest]
-    names, count = list(dict.fromkeys(one.environment for one in news)), len(news)
+    news_in_order = sorted(news, key=lambda report: report is not first)
+    items = [headline(report, now) for report in news_in_order]
+    names, count = list(dict.fromkeys(report.environment for report in news)), len(news)
     environment = names[0] if len(names) == 1 else f"{len(names)} environments"
     of_one = f" {names[0]}" if len(names) == 1 else ""
     over = len(items) - MOST_ITEMS
@@ -124,36 +126,36 @@ def _digest(news: Sequence[News], details: Mapping[str, NewsDetails], addresses:
             facts=(Fact(name="Next", value=f"roas status{of_one}", command=True),),
             links=_links(news[0], NewsDetails(), addresses),
         )
-    known = details.get(first.cause.error.error_id, NewsDetails()) if first.cause else NewsDetails()
+    news_details = details.get(first.cause.error.error_id, NewsDetails()) if first.cause else NewsDetails()
     failing = len(worst)
     reports = f"{failing} failures" if failing > 1 else "1 failure"
     about = f"{environment}: {reports}" + (f" and {count - failing} other reports" if count > failing else "")
     return Message(
-        tone=Tone.CRITICAL if any(_tone(one) is Tone.CRITICAL for one in worst) else Tone.FAILURE,
+        tone=Tone.CRITICAL if any(_tone(report) is Tone.CRITICAL for report in worst) else Tone.FAILURE,
         title=f"{about}. First cause: {headline(first, now)}",
-        summary=_summary(first, known),
+        summary=_summary(first, news_details),
         items=tuple(items),
-        lines=known.lines[:MOST_LINES],
+        lines=news_details.lines[:MOST_LINES],
         facts=(
-            *(fact for fact in _facts(first, known) if fact.name != "Ticket"),
+            *(fact for fact in _facts(first, news_details) if fact.name != "Ticket"),
             Fact(name="All tickets", value=f"roas tickets{of_one}", command=True),
         ),
-        links=_links(first, known, addresses),
+        links=_links(first, news_details, addresses),
     )
 
 
 def first_cause(news: Sequence[News]) -> News | None:
     """Return the news that explains the others: whose service most of them need, otherwise the first seen."""
 
-    def rank(one: News) -> tuple[int, float]:
-        error = one.cause.error if one.cause else None
+    def rank(report: News) -> tuple[int, float]:
+        error = report.cause.error if report.cause else None
         needed = sum(
             error is not None and error.service is not None and error.service in other.cause.error.dependencies_down
             for other in news
             if other.cause is not None
         )
-        seen = error.first_seen if error else one.operation.started_at if one.operation else None
-        return -needed, seen.timestamp() if seen else inf
+        since = error.first_seen if error else report.operation.started_at if report.operation else None
+        return -needed, since.timestamp() if since else inf
 
     return min(news, key=rank, default=None)
 
@@ -179,44 +181,44 @@ def _tone(news: News) -> Tone:
     return Tone.CRITICAL if grave and tone is not Tone.SUCCESS else tone
 
 
-def _summary(news: News, known: NewsDetails) -> str:
+def _summary(news: News, news_details: NewsDetails) -> str:
     operation, cause = news.operation, news.cause
     if news.occasion is NotificationReason.RECOVERED and cause is not None:
         error = cause.error
         took = duration((error.resolved_at or error.last_seen) - error.first_seen)
         ways = f" ({cause.resolution})" if cause.resolution else ""
-        return f"Recovered in {took}{ways}; it began {moment(error.first_seen)}.\n{_first(error, known)}"
+        return f"Recovered in {took}{ways}; it began {moment(error.first_seen)}.\n{_first(error, news_details)}"
     if operation is not None and news.occasion is NotificationReason.DEPLOYED:
         took_time = operation.duration
         health = operation.details.get("health")
         after = f"It took {duration(took_time)}" if took_time is not None else "It ended"
         return f"{after}{f', and the application is {health}' if health else ''}."
     lines = []
-    if operation is not None and (cause is None or not known.first_cause):
-        said = operation.details.get("reason") or operation.details.get("interrupted")
-        lines.append(shorten(str(said)) if said else "No reason is recorded.")
+    if operation is not None and (cause is None or not news_details.first_cause):
+        reason = operation.details.get("reason") or operation.details.get("interrupted")
+        lines.append(shorten(str(reason)) if reason else "No reason is recorded.")
     elif cause is not None:
-        lines.append(_first(cause.error, known))
+        lines.append(_first(cause.error, news_details))
     if cause is not None:
-        meaning = known.means or WORDS[cause.error.verdict.category][1]
+        meaning = news_details.means or WORDS[cause.error.verdict.category][1]
         lines += [meaning] if meaning not in lines else []
     return "\n".join(lines)
 
 
-def _first(error: RecordedError, known: NewsDetails) -> str:
-    return known.first_cause or shorten(error.text)
+def _first(error: RecordedError, news_details: NewsDetails) -> str:
+    return news_details.first_cause or shorten(error.text)
 
 
-def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
+def _facts(news: News, news_details: NewsDetails) -> tuple[Fact, ...]:
     cause, operation = news.cause, news.operation
     over = news.occasion in (NotificationReason.RECOVERED, NotificationReason.DEPLOYED)
     facts = []
     if cause is not None and not over:
         error = cause.error
-        affected = known.affected or ((error.service,) if error.service else ())
+        affected = news_details.affected or ((error.service,) if error.service else ())
         since = f"since {moment(error.first_seen)} (seen {error.how_often})"
         facts.append(Fact(name="Affected", value=f"{_list(affected)} {since}" if affected else f"all {since}"))
-        facts.append(Fact(name="Tried", value=_tried(cause.executions, known.rollback)))
+        facts.append(Fact(name="Tried", value=_tried(cause.executions, news_details.rollback)))
     if operation is not None:
         if revision := _revision(operation):
             facts.append(Fact(name="Revision", value=revision))
@@ -225,7 +227,7 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
         gate = operation.details.get("gate")
         if isinstance(gate, dict) and gate.get("text"):
             facts.append(Fact(name="Gate", value=shorten(f"{gate['outcome']}: {gate['text']}")))
-        if failed_hooks := [str(one["sentence"]) for one in operation.details.get("hooks") or () if not one["ok"]]:
+        if failed_hooks := [str(hook["sentence"]) for hook in operation.details.get("hooks") or () if not hook["ok"]]:
             facts.append(Fact(name="Hooks", value=shorten("; ".join(failed_hooks))))
         if not over and (data := operation.details.get("data")):
             facts.append(Fact(name="Data", value=shorten(str(data))))
@@ -247,14 +249,14 @@ def _revision(operation: Operation) -> str:
     source = operation.details.get("source")
     if not isinstance(source, dict):
         return ""
-    known = {name: str(source.get(name, "")) for name in ("revision", "ref", "subject")}
-    return shorten(str(SourceRevision(**known)))
+    fields = {name: str(source.get(name, "")) for name in ("revision", "ref", "subject")}
+    return shorten(str(SourceRevision(**fields)))
 
 
 def _release_notes(operation: Operation) -> str:
     """Return what the new images of an update change, in one line."""
     notes = operation.details.get("release_notes")
-    texts = [str(one.get("text")) for one in (notes if isinstance(notes, list) else ()) if isinstance(one, dict)]
+    texts = [str(note.get("text")) for note in (notes if isinstance(notes, list) else ()) if isinstance(note, dict)]
     more = f"; and {len(texts) - _MOST_NOTES} more" if len(texts) > _MOST_NOTES else ""
     return shorten("; ".join(texts[:_MOST_NOTES]), _LONGEST_NOTES) + more
 
@@ -281,17 +283,20 @@ def _next(news: News, *, over: bool) -> tuple[Fact, ...]:
     if ticket is None:
         return (Fact(name="Next", value=f"roas status {news.environment}", command=True),)
     more = Fact(name="Ticket", value=f"roas tickets {ticket.ticket_id}", command=True)
-    steps = [found for one in ticket.steps if (found := _COMMAND.match(one))]
+    steps = [match for text in ticket.steps if (match := _COMMAND.match(text))]
     # The message shows the decisive log lines already.
-    step = next((one for one in steps if not one["command"].startswith("roas logs")), steps[0] if steps else None)
+    step = next(
+        (candidate for candidate in steps if not candidate["command"].startswith("roas logs")),
+        steps[0] if steps else None,
+    )
     if step is not None:
         what = step["what"]
         return (Fact(name=f"Next: {what[:1].lower()}{what[1:]}", value=step["command"], command=True), more)
-    return (*(Fact(name="Next", value=one) for one in ticket.steps[:1]), more)
+    return (*(Fact(name="Next", value=text) for text in ticket.steps[:1]), more)
 
 
-def _links(news: News, known: NewsDetails, addresses: Addresses) -> tuple[Link, ...]:
-    run = known.flow_run_id
+def _links(news: News, news_details: NewsDetails, addresses: Addresses) -> tuple[Link, ...]:
+    run = news_details.flow_run_id
     if news.operation is not None:
         run = str(news.operation.details.get("flow_run_id") or "") or run
     links = []

@@ -53,18 +53,24 @@ def pace(
     quiet hours the rest does, until their end. The first failure of a cause within an hour is told also of a service
     that is flapping.
     """
-    urgent = [one for one in news if is_critical(one)]
-    rest = [one for one in news if not is_critical(one) and not _is_quiet(quiet.get(one.environment, ()), now)]
+    urgent = [report for report in news if is_critical(report)]
+    ordinary = [
+        report for report in news if not is_critical(report) and not _is_quiet(quiet.get(report.environment, ()), now)
+    ]
     flapping: list[Batch] = []
     for key, flaps in _flapping(causes, now).items():
-        of_it = [one for one in rest if (one.environment, one.service) == key and not _is_first(one, causes, now)]
-        rest = [one for one in rest if one not in of_it]
+        of_it = [
+            report
+            for report in ordinary
+            if (report.environment, report.service) == key and not _is_first(report, causes, now)
+        ]
+        ordinary = [report for report in ordinary if report not in of_it]
         if of_it and now - _last_reported(of_it, causes, key, now) >= FLAPPING_EVERY:
             flapping.append(Batch(news=tuple(of_it), flaps=flaps))
     if sum(now - at < STORM for at in sent) >= SINGLE or len(sent) >= MOST_AN_HOUR:
         return _grouped(urgent)
-    just_ended = any(_ended_lately(quiet.get(one.environment, ()), now) for one in rest)
-    return [*flapping, *_grouped([*urgent, *rest], single=1 if just_ended else SINGLE)]
+    just_ended = any(_ended_lately(quiet.get(report.environment, ()), now) for report in ordinary)
+    return [*flapping, *_grouped([*urgent, *ordinary], single=1 if just_ended else SINGLE)]
 
 
 def _is_quiet(declared: Iterable[QuietHours], now: datetime) -> bool:
@@ -93,7 +99,7 @@ def is_critical(news: News) -> bool:
 
 def _grouped(news: Sequence[News], single: int = SINGLE) -> list[Batch]:
     if len(news) <= single:
-        return [Batch(news=(one,)) for one in news]
+        return [Batch(news=(report,)) for report in news]
     return [Batch(news=tuple(news))]
 
 
@@ -124,7 +130,7 @@ def _kind_of(cause: ReportedError) -> tuple[str, str | None, Category, str | Non
 
 def _last_reported(news: Iterable[News], causes: Iterable[ReportedError], key: _Service, now: datetime) -> datetime:
     """Return when a service was last reported; that it is healthy again holds no failure back."""
-    of_failures = any(one.occasion is not NotificationReason.RECOVERED for one in news)
+    of_failures = any(report.occasion is not NotificationReason.RECOVERED for report in news)
     moments = [
         at
         for cause in causes

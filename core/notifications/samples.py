@@ -56,8 +56,11 @@ def examples(environment: str, addresses: Addresses, now: datetime) -> list[Mess
         ended_at=now,
         user_agent="example",
     )
-    undone = {"reason": "example-web exited with code 1", "undone": "rolled back to release 7: 2 services proven"}
-    not_deployed = replace(deployed, status=OperationStatus.FAILED, details=undone)
+    failure_details = {
+        "reason": "example-web exited with code 1",
+        "undone": "rolled back to release 7: 2 services proven",
+    }
+    not_deployed = replace(deployed, status=OperationStatus.FAILED, details=failure_details)
     other = replace(failed, service="example-api", cause=replace(cause, error=replace(error, service="example-api")))
     batches = [
         Batch(news=(failed,)),
@@ -76,4 +79,4 @@ def examples(environment: str, addresses: Addresses, now: datetime) -> list[Mess
         )
     }
     messages = [compose(batch, details, addresses, now).message for batch in batches]
-    return [replace(one, title=f"Example: {one.title}") for one in messages]
+    return [replace(message, title=f"Example: {message.title}") for message in messages]

@@ -27,7 +27,7 @@ def _without_blanks(message: Message) -> Message:
         message,
         title=message.title if message.title.strip() else "Notification",
         summary=message.summary.strip(),
-        items=tuple(one for one in message.items if one.strip()),
-        lines=tuple(one for one in message.lines if one.strip()),
-        facts=tuple(one for one in message.facts if one.value.strip()),
+        items=tuple(item for item in message.items if item.strip()),
+        lines=tuple(line for line in message.lines if line.strip()),
+        facts=tuple(fact for fact in message.facts if fact.value.strip()),
     )

@@ -65,7 +65,11 @@ class ActionContext:
     @property
     def containers(self) -> tuple[ContainerState, ...]:
         """The service's own containers."""
-        return tuple(seen for seen in self.container_states if seen.service == self.service and not seen.one_off)
+        return tuple(
+            container
+            for container in self.container_states
+            if container.service == self.service and not container.one_off
+        )
 
     @property
     def declaration(self) -> ServiceDeclaration | None:
@@ -78,7 +82,7 @@ def _own(context: ActionContext, *names: str | None) -> tuple[ActionTarget, ...]
 
 
 def _containers(container_states: Iterable[ContainerState]) -> tuple[ActionTarget, ...]:
-    return tuple(ActionTarget(name=seen.container_id, project=seen.project) for seen in container_states)
+    return tuple(ActionTarget(name=container.container_id, project=container.project) for container in container_states)
 
 
 def service_containers(context: ActionContext) -> tuple[ActionTarget, ...]:
@@ -88,13 +92,17 @@ def service_containers(context: ActionContext) -> tuple[ActionTarget, ...]:
 
 def service_and_dependencies(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the containers of the service and of its failed dependencies."""
-    down = [seen for seen in context.container_states if seen.service in context.dependencies_down and not seen.one_off]
+    down = [
+        container
+        for container in context.container_states
+        if container.service in context.dependencies_down and not container.one_off
+    ]
     return _containers((*context.containers, *down))
 
 
 def port_holders(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the containers that hold a port of the service."""
-    holders = {one.container: one.project for one in holders_of_wanted_ports(context)}
+    holders = {holder.container: holder.project for holder in holders_of_wanted_ports(context)}
     return tuple(ActionTarget(name=name, project=project) for name, project in holders.items())
 
 
@@ -112,7 +120,7 @@ def missing_networks(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the declared networks that do not exist."""
     there = {network.name for network in context.networks}
     declared = context.application.networks if context.application else ()
-    return _own(context, *(one.name for one in declared if not one.external and one.name not in there))
+    return _own(context, *(network.name for network in declared if not network.external and network.name not in there))
 
 
 def unused_networks(context: ActionContext) -> tuple[ActionTarget, ...]:
@@ -143,12 +151,16 @@ def wanted_ports(context: ActionContext) -> set[tuple[int, str]]:
 
 def holders_of_wanted_ports(context: ActionContext) -> list[PortHolder]:
     """Return the other containers that hold a port of the service."""
-    wanted, mine = wanted_ports(context), {seen.name for seen in context.containers}
-    return [one for one in context.holders if (one.port, one.protocol) in wanted and one.container not in mine]
+    ports, names = wanted_ports(context), {container.name for container in context.containers}
+    return [
+        holder
+        for holder in context.holders
+        if (holder.port, holder.protocol) in ports and holder.container not in names
+    ]
 
 
 def left_to_restart(
-    mine: Sequence[ContainerState], *, since: datetime | None, asked_to_end: Collection[str]
+    containers: Sequence[ContainerState], *, since: datetime | None, asked_to_end: Collection[str]
 ) -> list[ContainerState]:
     """Return the containers that an interrupted restart, begun at `since`, has still to restart.
 
@@ -156,14 +168,20 @@ def left_to_restart(
     that is not up has to be started in any case.
     """
     if since is None:
-        return list(mine)
-    done = [seen for seen in mine if seen.container_id in asked_to_end or _after(seen.started_at, since)]
-    return [seen for seen in mine if not seen.up or seen not in done]
+        return list(containers)
+    done = [
+        container
+        for container in containers
+        if container.container_id in asked_to_end or _after(container.started_at, since)
+    ]
+    return [container for container in containers if not container.up or container not in done]
 
 
-def all_made_since(since: datetime | None, mine: Sequence[ContainerState]) -> bool:
+def all_made_since(since: datetime | None, containers: Sequence[ContainerState]) -> bool:
     """Whether an interrupted recreation, begun at `since`, has created all containers."""
-    return since is not None and bool(mine) and all(_after(seen.created_at, since) for seen in mine)
+    return (
+        since is not None and bool(containers) and all(_after(container.created_at, since) for container in containers)
+    )
 
 
 def _after(moment: datetime | None, since: datetime) -> bool:

@@ -74,14 +74,14 @@ def prepare(strategy: Strategy, context: ActionContext) -> ReadyAction | Refused
         return RefusedAction(f"{strategy} finds nothing to act on, and nothing never means everything.")
     if len(targets) > action.at_most:
         return RefusedAction(f"{strategy} would act on {len(targets)} at once; at most {action.at_most} are plausible.")
-    if foreign := [one.name for one in targets if one.project != context.project]:
+    if foreign := [target.name for target in targets if target.project != context.project]:
         return RefusedAction(f"{', '.join(foreign)} belongs to another project than {context.project}.")
-    names = tuple(one.name for one in targets)
+    names = tuple(target.name for target in targets)
     first = context.dependencies_down if action.dependencies_first else ()
     steps = [PlannedStep(doing=doing, service=name) for name in first for doing in (StepSpec.RESTART, StepSpec.VERIFY)]
-    if StepSpec.RECREATE not in action.steps and (lost := _lost_networks(context)):
+    if StepSpec.RECREATE not in action.steps and (networks := _lost_networks(context)):
         # Neither a start nor a restart reconnects a container to a network that it was disconnected from.
-        steps.append(PlannedStep(doing=StepSpec.JOIN, service=context.service, targets=lost))
+        steps.append(PlannedStep(doing=StepSpec.JOIN, service=context.service, targets=networks))
     steps += [_step(doing, context.service, names) for doing in action.steps]
     inverse = () if isinstance(action.inverse, str) else action.inverse
     undo = tuple(_step(doing, context.service, names) for doing in inverse)
@@ -99,15 +99,15 @@ def _lost_networks(context: ActionContext) -> tuple[str, ...]:
         for network in application.networks
         if network.key in declaration.networks and (network.external or network.name in there)
     ]
-    return tuple(name for name in declared if any(name not in seen.networks for seen in context.containers))
+    return tuple(name for name in declared if any(name not in container.networks for container in context.containers))
 
 
 def _instead(context: ActionContext) -> str:
     if not context.containers:
         target = context.environment or context.project
         return f"Make its containers anew, and start them: roas start {target}"
-    if any(seen.state == "paused" for seen in context.containers):
-        paused = " ".join(seen.name for seen in context.containers if seen.state == "paused")
+    if any(container.state == "paused" for container in context.containers):
+        paused = " ".join(container.name for container in context.containers if container.state == "paused")
         return f"Unpause it: docker unpause {paused}"
     return ""
 
@@ -127,12 +127,12 @@ _ON_TARGETS = frozenset(
 def register(actions: Iterable[Action]) -> Mapping[Strategy, Action]:
     """The actions by strategy, one for each automatic one. Raises TypeError if one lacks, is double or manual."""
     listed = tuple(actions)
-    known = {action.strategy: action for action in listed}
-    wanted = {strategy for strategy in Strategy if strategy.automatic}
-    if len(known) != len(listed) or set(known) != wanted:
-        odd = sorted(str(one) for one in wanted.symmetric_difference(known)) or ["one of them twice"]
+    by_strategy = {action.strategy: action for action in listed}
+    automatic = {strategy for strategy in Strategy if strategy.automatic}
+    if len(by_strategy) != len(listed) or set(by_strategy) != automatic:
+        odd = sorted(str(strategy) for strategy in automatic.symmetric_difference(by_strategy)) or ["one of them twice"]
         raise TypeError(f"actions and automatic strategies do not match: {', '.join(odd)}")
-    return MappingProxyType(known)
+    return MappingProxyType(by_strategy)
 
 
 _KEEPS_DATA = "What it held in memory is gone; its files and volumes are as before."

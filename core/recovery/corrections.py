@@ -39,18 +39,18 @@ class Place:
 UNKNOWN_PLACE = Place()
 
 
-def corrections(verdict: Verdict, said: str, place: Place) -> tuple[str, ...]:
+def corrections(verdict: Verdict, message: str, place: Place) -> tuple[str, ...]:
     """Return steps that show the place of a cause, as sentences with a command; none where it is not known.
 
-    `said` is the sentence that shows the cause. A command of ours prints no value of a password.
+    `message` is the sentence that shows the cause. A command of ours prints no value of a password.
     """
     category, of_login = verdict.category, verdict.strategy is Strategy.FIX_CREDENTIALS
     if category in (Category.DNS_FAILURE, Category.DEPENDENCY_REFUSED):
-        host = named_host(said)
+        host = named_host(message)
         if not host or host in place.services:
             return ()
-        known = f", a host of this application is one of {', '.join(sorted(place.services))}" if place.services else ""
-        return _written(f"Correct the host's name{known}", f"-nwF {shlex.quote(host)}", place)
+        hint = f", a host of this application is one of {', '.join(sorted(place.services))}" if place.services else ""
+        return _written(f"Correct the host's name{hint}", f"-nwF {shlex.quote(host)}", place)
     if category is Category.AUTH_FAILED or (category is Category.REDIS_STATE and of_login):
         why = "Give both sides the same password, a database keeps that of its first start; where they are set"
         return _written(why, r"""-noiE '\w*(passw|pwd|secret|token)\w*"? *[:=]'""", place)
@@ -58,7 +58,7 @@ def corrections(verdict: Verdict, said: str, place: Place) -> tuple[str, ...]:
         return ()
     if category is Category.OOM_KILLED and place.declared.memory_limit_bytes is not None:
         return _written("Raise its memory limit, or let it use less", "-nE 'mem_limit|memory'", place)
-    folders = _folders(place.declared, said)
+    folders = _folders(place.declared, message)
     if not folders:
         return ()
     if category is Category.DISK_FULL:
@@ -67,25 +67,25 @@ def corrections(verdict: Verdict, said: str, place: Place) -> tuple[str, ...]:
         user = place.declared.user
         may = f", and whether its user {user} may use it" if user else ""
         looked = f"See that it is there, whose it is{may}: ls -ldn {shlex.join(folders)}"
-        if len(folders) == 1 and re.fullmatch(r"\d+(:\d+)?", user) and _DENIED.search(said):
+        if len(folders) == 1 and re.fullmatch(r"\d+(:\d+)?", user) and _DENIED.search(message):
             return looked, f"Give it to that user: chown -R {user} {shlex.join(folders)}"
         return (looked,)
     return ()
 
 
-def named_host(said: str) -> str:
+def named_host(message: str) -> str:
     """Return the host that a message could not find or reach, by its name; empty where it names none."""
-    found = (match[1] for expression in _HOSTS for match in expression.finditer(said))
-    return next((one for one in found if one.lower() not in _NO_HOST), "")
+    hosts = (match[1] for expression in _HOSTS for match in expression.finditer(message))
+    return next((host for host in hosts if host.lower() not in _NO_HOST), "")
 
 
 def _written(what: str, pattern: str, place: Place) -> tuple[str, ...]:
     return (f"{what}: grep -H {pattern} {shlex.join(place.files)}",) if place.files else ()
 
 
-def _folders(declared: ServiceDeclaration, said: str) -> list[str]:
+def _folders(declared: ServiceDeclaration, message: str) -> list[str]:
     """Return what a service mounts of the host: what a message names, else all that it may write, else all."""
-    mounts = [one for one in declared.mounts if one.kind is MountKind.BIND]
-    named = [one for one in mounts if one.target in said or one.source in said]
-    writable = [one for one in mounts if not one.read_only]
-    return list(dict.fromkeys(one.source for one in named or writable or mounts))
+    mounts = [mount for mount in declared.mounts if mount.kind is MountKind.BIND]
+    named = [mount for mount in mounts if mount.target in message or mount.source in message]
+    writable = [mount for mount in mounts if not mount.read_only]
+    return list(dict.fromkeys(mount.source for mount in named or writable or mounts))

@@ -58,15 +58,17 @@ def lacking_fact(strategy: Strategy, context: ActionContext) -> str | None:
 def without_lost_starts(steps: Sequence[Step], containers: Sequence[ContainerState]) -> tuple[Step, ...]:
     """The steps of an attempt that was cut off which still hold: a start does not where its container failed since."""
     ends: dict[str, datetime] = {}
-    for seen in containers:
-        if not seen.up and seen.exit_code != 0 and seen.finished_at is not None:
-            ends[seen.service] = max(seen.finished_at, ends.get(seen.service, seen.finished_at))
-    lost = [
-        one
-        for one in steps
-        if one.ok and one.name in _STARTS and one.ended_at and ends.get(one.target, one.ended_at) > one.ended_at
+    for container in containers:
+        if not container.up and container.exit_code != 0 and container.finished_at is not None:
+            ends[container.service] = max(container.finished_at, ends.get(container.service, container.finished_at))
+    lost_starts = [
+        step
+        for step in steps
+        if step.ok and step.name in _STARTS and step.ended_at and ends.get(step.target, step.ended_at) > step.ended_at
     ]
-    return tuple(one for one in steps if one not in lost and not (lost and one.name == StepSpec.VERIFY))
+    return tuple(
+        step for step in steps if step not in lost_starts and not (lost_starts and step.name == StepSpec.VERIFY)
+    )
 
 
 def would_need(strategy: Strategy) -> str | None:
@@ -77,38 +79,40 @@ def would_need(strategy: Strategy) -> str | None:
 
 def shows_failure(context: ActionContext) -> bool:
     """Whether the containers themselves show a failure, so that no probe has to be asked."""
-    return any(_ended(context, seen) or _loops(seen) or _unhealthy(seen) for seen in context.containers)
+    return any(
+        _ended(context, container) or _loops(container) or _unhealthy(container) for container in context.containers
+    )
 
 
 def is_well(context: ActionContext) -> bool:
     """Whether every container of the service runs, is not starting, and no check of it fails."""
-    up = bool(context.containers) and all(seen.state == "running" for seen in context.containers)
-    starting = any(seen.health == "starting" for seen in context.containers)
+    up = bool(context.containers) and all(container.state == "running" for container in context.containers)
+    starting = any(container.health == "starting" for container in context.containers)
     return up and not starting and context.probe_passes is not False and not shows_failure(context)
 
 
-def _ended(context: ActionContext, seen: ContainerState) -> bool:
+def _ended(context: ActionContext, container: ContainerState) -> bool:
     """Whether a container ended by itself, or could not be started, and its service is to stay up."""
-    if seen.state == "created":
-        return bool(seen.error)
-    if seen.state not in ("exited", "dead"):
+    if container.state == "created":
+        return bool(container.error)
+    if container.state not in ("exited", "dead"):
         return False
-    if seen.exit_code or seen.oom_killed or seen.error:
+    if container.exit_code or container.oom_killed or container.error:
         return True
     # Exit code 0 is the end of a job, and a failure of what Compose keeps up.
     return context.declaration is not None and not context.declaration.one_shot
 
 
-def _unhealthy(seen: ContainerState) -> bool:
+def _unhealthy(container: ContainerState) -> bool:
     """Whether a container's health check failed as often in a row as its retries allow."""
-    return seen.state == "running" and seen.health == "unhealthy"
+    return container.state == "running" and container.health == "unhealthy"
 
 
-def _loops(seen: ContainerState) -> bool:
-    if seen.state == "restarting":
+def _loops(container: ContainerState) -> bool:
+    if container.state == "restarting":
         return True
-    young = seen.started_at is not None and seen.seen_at - seen.started_at < _LOOPS_WITHIN
-    return seen.state == "running" and seen.restart_count >= LOOP and young
+    recent = container.started_at is not None and container.seen_at - container.started_at < _LOOPS_WITHIN
+    return container.state == "running" and container.restart_count >= LOOP and recent
 
 
 def _has_container(context: ActionContext) -> str | None:
@@ -116,7 +120,7 @@ def _has_container(context: ActionContext) -> str | None:
 
 
 def _not_paused(context: ActionContext) -> str | None:
-    if any(seen.state == "paused" for seen in context.containers):
+    if any(container.state == "paused" for container in context.containers):
         return f"A person paused {context.service}."
     return None
 
@@ -126,13 +130,13 @@ def _not_stopped(context: ActionContext) -> str | None:
 
 
 def _not_starting(context: ActionContext) -> str | None:
-    if any(seen.state == "running" and seen.health == "starting" for seen in context.containers):
+    if any(container.state == "running" and container.health == "starting" for container in context.containers):
         return f"{context.service} is still starting; its health check has the word."
     return None
 
 
 def _not_looping(context: ActionContext) -> str | None:
-    looping = next((seen for seen in context.containers if _loops(seen)), None)
+    looping = next((container for container in context.containers if _loops(container)), None)
     if looping is None:
         return None
     times = f", {looping.restart_count} times so far" if looping.restart_count else ""
@@ -141,7 +145,10 @@ def _not_looping(context: ActionContext) -> str | None:
 
 def _failed(context: ActionContext) -> str | None:
     """The service ended by itself, is unhealthy past its retries, or its own probe fails."""
-    if any(_ended(context, seen) or _unhealthy(seen) for seen in context.containers) or context.probe_passes is False:
+    if (
+        any(_ended(context, container) or _unhealthy(container) for container in context.containers)
+        or context.probe_passes is False
+    ):
         return None
     return _well(context)
 
@@ -153,23 +160,23 @@ def _failed_or_loops(context: ActionContext) -> str | None:
 def _well(context: ActionContext) -> str:
     if not context.containers:
         return f"{context.service} has no container; only a start makes new ones."
-    done = [seen for seen in context.containers if seen.state == "exited"]
+    done = [container for container in context.containers if container.state == "exited"]
     if done:
         return f"{context.service} ended with {describe_exit(done[0])}, and nothing shows that it is to stay up."
-    if not any(seen.state == "running" for seen in context.containers):
+    if not any(container.state == "running" for container in context.containers):
         return f"{context.service} did not fail: its container is {context.containers[0].state}."
     return f"{context.service} runs, and none of its checks fails."
 
 
 def _does_not_serve(context: ActionContext) -> str | None:
     """A healthy container is not stopped or replaced for what a line of a log says."""
-    running = [seen for seen in context.containers if seen.state == "running"]
-    healthy = context.probe_passes or any(seen.health == "healthy" for seen in running)
+    running = [container for container in context.containers if container.state == "running"]
+    healthy = context.probe_passes or any(container.health == "healthy" for container in running)
     return f"{context.service} is healthy." if running and healthy and context.probe_passes is not False else None
 
 
 def _is_down(context: ActionContext) -> str | None:
-    if any(seen.up for seen in context.containers):
+    if any(container.up for container in context.containers):
         return f"{context.service} runs, so it was not kept from starting."
     return None
 
@@ -181,9 +188,9 @@ def _dependency_down(context: ActionContext) -> str | None:
     declared = context.application.services if context.application else {}
     if unknown := [name for name in down if name not in declared]:
         return f"{', '.join(unknown)} is not declared here, so nothing is known of it."
-    paused = {seen.service for seen in context.container_states if seen.state == "paused"}
-    if kept := [name for name in down if name in paused]:
-        return f"A person paused {', '.join(kept)}."
+    paused = {container.service for container in context.container_states if container.state == "paused"}
+    if paused_dependencies := [name for name in down if name in paused]:
+        return f"A person paused {', '.join(paused_dependencies)}."
     return None
 
 
@@ -193,8 +200,8 @@ def _dependencies_connected(context: ActionContext) -> str | None:
     if application is None or declaration is None:
         return None
     for name in sorted({*declaration.depends_on, *context.needs}):
-        if lost := lost_networks(name, application, context.container_states):
-            return f"{name} is not connected to network {', '.join(lost)}, and a restart does not connect it."
+        if networks := lost_networks(name, application, context.container_states):
+            return f"{name} is not connected to network {', '.join(networks)}, and a restart does not connect it."
     return None
 
 
@@ -207,9 +214,11 @@ def _can_be_recreated(context: ActionContext) -> str | None:
     if context.anonymous_volumes:
         count = len(context.anonymous_volumes)
         return f"{name} keeps data in {count} volumes without a name, which would be left behind."
-    if any(seen.copies for seen in context.containers):
+    if any(container.copies for container in context.containers):
         return f"{name} runs with files that a rollback brought back: a start mounts those on disk, no recovery does."
-    if declaration.config_hash and any(seen.config_hash != declaration.config_hash for seen in context.containers):
+    if declaration.config_hash and any(
+        container.config_hash != declaration.config_hash for container in context.containers
+    ):
         return f"The files of {name} have changed since it was started: a start applies that, no recovery does."
     return None
 
@@ -234,9 +243,11 @@ def _port_held_by_left_over(context: ActionContext) -> str | None:
         return f"No container holds a port of {context.service}; a process of the host is a person's to end."
     if foreign := sorted({holder.container for holder in holders if holder.project != context.project}):
         return f"{', '.join(foreign)} holds the port and belongs to another project."
-    one_off = {seen.name for seen in context.container_states if seen.one_off}
+    one_off = {container.name for container in context.container_states if container.one_off}
     declared = context.application.services if context.application else {}
-    if current := sorted({one.service for one in holders if one.service in declared and one.container not in one_off}):
+    if current := sorted(
+        {holder.service for holder in holders if holder.service in declared and holder.container not in one_off}
+    ):
         return f"{', '.join(current)} is declared with the same port: one of the two must get another."
     return None
 

@@ -24,13 +24,13 @@ def manual_steps(
     environment: str,
     disk_percent: float | None = None,
     again: str = "",
-    said: str = "",
+    message: str = "",
     place: Place = UNKNOWN_PLACE,
 ) -> tuple[str, ...]:
     """What a person should do, as sentences and exact commands with the project and service filled in.
 
     `disk_percent` is the use of the host's disk, 0-100, where it is known. `again` is the command that begins the
-    operation again which failed. `said` is the sentence that shows the cause, `place` where a person corrects it.
+    operation again which failed. `message` is the sentence that shows the cause, `place` where a person corrects it.
     """
     target, of_service = (f" {service}", f" in the Compose file's {service}") if service else ("", "")
     labels = f"--filter label=com.docker.compose.project={project}"
@@ -139,7 +139,7 @@ def manual_steps(
     is_limit = verdict.category is Category.OOM_KILLED and verdict.strategy is Strategy.RESTART_SERVICE
     # What a restart could not help against needs a higher limit, or less use.
     usual = steps[Strategy.FIX_RESOURCE_LIMITS if is_limit else verdict.strategy]
-    return (*corrections(verdict, said, place), *usual)
+    return (*corrections(verdict, message, place), *usual)
 
 
 _PERMISSIONS = {

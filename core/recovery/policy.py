@@ -142,10 +142,10 @@ def plan_recovery(
     - A person is asked: the strategy is manual, three or more services fail at once, or a budget is spent.
     - Rollback: soon after a deployment, if the usual strategy did not help, and no hook ran or data was saved since.
     """
-    past = [one for one in past if one.points]
+    past = [execution for execution in past if execution.points]
     service = facts.service or error.service
-    mine = [tried for tried in past if _concerns(tried, error, service)]
-    run = _since_proven(mine, now)
+    attempts = [tried for tried in past if _concerns(tried, error, service)]
+    run = _since_proven(attempts, now)
     strategy = _strategy(error, facts, policy, run)
     if strategy is Strategy.ROLL_BACK_RELEASE and facts.why_not_back:
         without_it = replace(facts, deployed_ago=None, why_not_back="")
@@ -157,8 +157,8 @@ def plan_recovery(
         return _leave(strategy, "It is no error.")
     if facts.person_was_told:
         return _leave(strategy, "Nothing was touched, and the person who asked for it was told why.")
-    if kept := _kept_down(service, facts):
-        return _leave(strategy, kept)
+    if wish := _kept_down(service, facts):
+        return _leave(strategy, wish)
     if not strategy.automatic:
         return _ask(strategy, facts.lacking or f"it needs a repair by hand: {error.verdict.reason}")
     if off := _switched_off(service or error.environment, facts):
@@ -246,14 +246,18 @@ def waits_for_itself(verdict: Verdict) -> bool:
     return verdict.strategy is Strategy.WAIT_AND_RETRY and verdict.category not in _SILENT
 
 
-def leads_deeper(verdict: Verdict, found: Verdict, before: Collection[Category]) -> bool:
+def leads_deeper(verdict: Verdict, new_verdict: Verdict, before: Collection[Category]) -> bool:
     """Whether an attempt found a cause that the error's text did not show.
 
     `before` are the causes found earlier: each is followed once.
     """
-    vague = found.category in (Category.UNKNOWN, Category.BENIGN, Category.CONTAINER_EXITED, Category.TIMEOUT)
-    known = vague or found.category in (Category.HEALTHCHECK_FAILED, verdict.category) or found.category in before
-    return not known and found.pattern_name is not None
+    vague = new_verdict.category in (Category.UNKNOWN, Category.BENIGN, Category.CONTAINER_EXITED, Category.TIMEOUT)
+    is_known = (
+        vague
+        or new_verdict.category in (Category.HEALTHCHECK_FAILED, verdict.category)
+        or new_verdict.category in before
+    )
+    return not is_known and new_verdict.pattern_name is not None
 
 
 def without_dependencies(strategy: Strategy, error: RecordedError) -> Strategy:
@@ -281,8 +285,10 @@ def room_for_dependant(
     now: datetime,
 ) -> str | None:
     """Return why a dependant that did not recover may not be restarted, None if it may."""
-    own = replace(error, error_id="", service=service)
-    return _spent(own, Strategy.RESTART_SERVICE, past=past, policy=policy, facts=facts, service=service, now=now)
+    dependant_error = replace(error, error_id="", service=service)
+    return _spent(
+        dependant_error, Strategy.RESTART_SERVICE, past=past, policy=policy, facts=facts, service=service, now=now
+    )
 
 
 def backoff(attempt: int, *, seed: str) -> timedelta:
@@ -314,12 +320,15 @@ def _strategy(
 
     An action that was refused for want of a fact is investigated.
     """
-    usual, tried = Strategy.INVESTIGATE if facts.lacking else error.verdict.strategy, {one.strategy for one in run}
+    usual, tried = (
+        Strategy.INVESTIGATE if facts.lacking else error.verdict.strategy,
+        {execution.strategy for execution in run},
+    )
     silent = error.verdict.category in _SILENT
     # What its own check calls unhealthy has been given the time that the check's retries are.
     enough = silent and (usual in tried or error.evidence.get("health") == "unhealthy")
-    gone = usual in tried and error.verdict.pattern_name in _GONE_FOR_GOOD
-    if usual is Strategy.WAIT_AND_RETRY and (enough or gone):
+    session_lost = usual in tried and error.verdict.pattern_name in _GONE_FOR_GOOD
+    if usual is Strategy.WAIT_AND_RETRY and (enough or session_lost):
         usual = Strategy.RESTART_SERVICE
     usual = without_dependencies(usual, error) if not error.dependencies_down else usual
     soon = facts.deployed_ago is not None and facts.deployed_ago <= timedelta(seconds=policy.roll_back_within_seconds)
@@ -374,14 +383,14 @@ def _spent(
     if len(of_error) >= policy.attempts_per_error:
         made = "1 attempt" if len(of_error) == 1 else f"{len(of_error)} attempts"
         return f"{made} at this error did not settle it."
-    mine = [tried for tried in past if _concerns(tried, error, service)]
+    of_service = [tried for tried in past if _concerns(tried, error, service)]
     allowed = (policy.attempts_per_service_15min, policy.attempts_per_service_day)
     # A service without attempts so far may have one that costs more than it is allowed.
-    if spent := _used_up(str(service), mine, cost, allowed, now, least=1):
+    if spent := _used_up(str(service), of_service, cost, allowed, now, least=1):
         return spent
     if min(allowed) == 0:
         return f"{service} may not be acted on at all."
-    times = sum(now - tried.started_at < _DAY for tried in mine)
+    times = sum(now - tried.started_at < _DAY for tried in of_service)
     if facts.outside_logins and times >= _LOGINS_A_DAY:
         return (
             f"{service} logs in elsewhere and was restarted {times} times within a day;"
@@ -417,7 +426,7 @@ def _used_up(
         within = [execution for execution in tried if now - execution.started_at < window]
         used = sum(execution.points for execution in within)
         if shared_with is not None:
-            points += points * len({one.environment for one in within} - {shared_with}) // 2
+            points += points * len({execution.environment for execution in within} - {shared_with}) // 2
         if used >= least and used + cost > points:
             return f"{who} has had {used} of {points} points of action within {words}, which leaves too few."
     return None
@@ -430,11 +439,11 @@ def _concerns(tried: RecoveryExecution, error: RecordedError, service: str | Non
     return here and (tried.service == service or any(step.target == service for step in tried.steps))
 
 
-def _since_proven(mine: Sequence[RecoveryExecution], now: datetime) -> list[RecoveryExecution]:
+def _since_proven(attempts: Sequence[RecoveryExecution], now: datetime) -> list[RecoveryExecution]:
     """The attempts since the service last held its health for ten minutes, oldest first."""
     run: list[RecoveryExecution] = []
     following = now
-    for tried in sorted(mine, key=lambda execution: execution.started_at, reverse=True):
+    for tried in sorted(attempts, key=lambda execution: execution.started_at, reverse=True):
         if tried.success and tried.ended_at is not None and following - tried.ended_at >= PROVEN_AFTER:
             break
         run.append(tried)

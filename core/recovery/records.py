@@ -14,35 +14,38 @@ _KEPT = timedelta(days=1)
 """As far back as the budgets look."""
 
 
-def with_error(known: RecoveryRecords, error: RecordedError) -> tuple[RecoveryRecords, RecordedError]:
+def with_error(records: RecoveryRecords, error: RecordedError) -> tuple[RecoveryRecords, RecordedError]:
     """Count an error up where the same cause is open, else add it; gives the error that is on record, too."""
-    same = next((one for one in known.open_errors if one.cause == error.cause), None)
+    same = next((open_error for open_error in records.open_errors if open_error.cause == error.cause), None)
     if same is None:
-        return replace(known, open_errors=(error, *known.open_errors)), error
+        return replace(records, open_errors=(error, *records.open_errors)), error
     counted = replace(same, count=same.count + error.count, last_seen=max(same.last_seen, error.last_seen))
-    others = tuple(one for one in known.open_errors if one.error_id != same.error_id)
-    return replace(known, open_errors=(counted, *others)), counted
+    other_errors = tuple(open_error for open_error in records.open_errors if open_error.error_id != same.error_id)
+    return replace(records, open_errors=(counted, *other_errors)), counted
 
 
-def with_recorded(known: RecoveryRecords, recorded: RecordedError) -> RecoveryRecords:
+def with_recorded(records: RecoveryRecords, recorded: RecordedError) -> RecoveryRecords:
     """An error as the store has it."""
-    others = tuple(one for one in known.open_errors if one.error_id != recorded.error_id)
-    return replace(known, open_errors=(recorded, *others) if recorded.resolved_at is None else others)
+    other_errors = tuple(error for error in records.open_errors if error.error_id != recorded.error_id)
+    return replace(records, open_errors=(recorded, *other_errors) if recorded.resolved_at is None else other_errors)
 
 
-def without_error(known: RecoveryRecords, error_id: str) -> RecoveryRecords:
+def without_error(records: RecoveryRecords, error_id: str) -> RecoveryRecords:
     """An error is resolved."""
-    return replace(known, open_errors=tuple(one for one in known.open_errors if one.error_id != error_id))
+    return replace(records, open_errors=tuple(error for error in records.open_errors if error.error_id != error_id))
 
 
-def with_execution(known: RecoveryRecords, execution: RecoveryExecution, now: datetime) -> RecoveryRecords:
+def with_execution(records: RecoveryRecords, execution: RecoveryExecution, now: datetime) -> RecoveryRecords:
     """An attempt stands as given now; those that no budget counts any more are forgotten."""
-    others = [
-        one
-        for one in known.executions
-        if one.attempt_id != execution.attempt_id and (now - one.started_at < _KEPT or one.error_id in _open(known))
+    other_attempts = [
+        attempt
+        for attempt in records.executions
+        if attempt.attempt_id != execution.attempt_id
+        and (now - attempt.started_at < _KEPT or attempt.error_id in _open(records))
     ]
-    return replace(known, executions=tuple(sorted([*others, execution], key=lambda one: one.started_at)))
+    return replace(
+        records, executions=tuple(sorted([*other_attempts, execution], key=lambda attempt: attempt.started_at))
+    )
 
 
 def under_own_names(
@@ -55,21 +58,23 @@ def under_own_names(
     if not aliases:
         return executions
     named = []
-    for one in executions:
-        own = (one.attempt_id or "").rpartition("#")[0]
-        named.append(replace(one, error_id=own) if aliases.get(own) == one.error_id else one)
+    for execution in executions:
+        error_id = (execution.attempt_id or "").rpartition("#")[0]
+        named.append(
+            replace(execution, error_id=error_id) if aliases.get(error_id) == execution.error_id else execution
+        )
     return tuple(named)
 
 
-def is_paused(known: RecoveryRecords, service: str | None, now: datetime) -> bool:
+def is_paused(records: RecoveryRecords, service: str | None, now: datetime) -> bool:
     """Whether a person has switched automatic recovery off for a service, its environment or all of them."""
     return any(
-        pause.environment in (None, known.environment)
+        pause.environment in (None, records.environment)
         and pause.service in (None, service)
         and (pause.until is None or pause.until > now)
-        for pause in known.pauses
+        for pause in records.pauses
     )
 
 
-def _open(known: RecoveryRecords) -> set[str]:
-    return {error.error_id for error in known.open_errors}
+def _open(records: RecoveryRecords) -> set[str]:
+    return {error.error_id for error in records.open_errors}

@@ -108,9 +108,10 @@ class TriageResult:
         """The failures to recover from: one a service, or a single one for all that fail at once."""
         if not self.at_once:
             return tuple(
-                ServiceFailure(service=one.service, text=one.text, fingerprint=one.fingerprint) for one in self.recover
+                ServiceFailure(service=observation.service, text=observation.text, fingerprint=observation.fingerprint)
+                for observation in self.recover
             )
-        named = "; ".join(f"{one.service} is {one.reason}" for one in self.recover)
+        named = "; ".join(f"{observation.service} is {observation.reason}" for observation in self.recover)
         text = f"{', '.join(self.at_once)} failed within {SETTLE.seconds} s: {named}"
         return (ServiceFailure(service=NO_SERVICE, text=text, failing=len(self.at_once)),)
 
@@ -132,10 +133,10 @@ def observe_containers(
 
     `judge` judges the service from its containers. Its own probe is not asked: recovery asks it before it acts again.
     """
-    mine = _containers(declaration.name, container_states)
-    observation = _by_state(declaration, mine, judge, tracker, now)
-    unhealthy = observation.decision is not Decision.IGNORE or judge(mine).health in UNHEALTHY_STATES
-    return replace(observation, fingerprint=_fingerprint(mine), unhealthy=unhealthy)
+    containers = _containers(declaration.name, container_states)
+    observation = _by_state(declaration, containers, judge, tracker, now)
+    unhealthy = observation.decision is not Decision.IGNORE or judge(containers).health in UNHEALTHY_STATES
+    return replace(observation, fingerprint=_fingerprint(containers), unhealthy=unhealthy)
 
 
 def observe_verdict(
@@ -150,21 +151,25 @@ def observe_verdict(
 
     `stopped` is what the records show of a person's stop; its tracker may know of one by the events as well.
     """
-    mine = _containers(verdict.service, container_states)
+    containers = _containers(verdict.service, container_states)
     observation = observe_health(verdict, container_states)
     if not observation.unhealthy:
         return observation
-    if stopped or (mine and not _not_stopped(mine, tracker)):
+    if stopped or (containers and not _not_stopped(containers, tracker)):
         return replace(observation, decision=Decision.IGNORE, reason=(stopped or STOPPED).reason)
-    if mine and all(seen.state == "created" for seen in mine):
+    if containers and all(container.state == "created" for container in containers):
         return replace(observation, decision=Decision.IGNORE, reason="it was never started")
-    if (reason := taken_away(mine)) and (tracker.missing_since is None or now - tracker.missing_since < SETTLE):
+    if (reason := taken_away(containers)) and (tracker.missing_since is None or now - tracker.missing_since < SETTLE):
         # To replace or copy a container takes it away or pauses it for a moment only.
         return replace(observation, decision=Decision.WAIT, reason=reason)
-    if any(seen.state == "restarting" for seen in mine):
+    if any(container.state == "restarting" for container in containers):
         return replace(observation, decision=Decision.WAIT, reason=_RESTARTING, restarting=True)
-    young = [seen for seen in mine if seen.started_at is not None and abs(now - seen.started_at) < SETTLE]
-    if any(seen.state == "running" and seen.health != "unhealthy" for seen in young):
+    recent = [
+        container
+        for container in containers
+        if container.started_at is not None and abs(now - container.started_at) < SETTLE
+    ]
+    if any(container.state == "running" and container.health != "unhealthy" for container in recent):
         # The verdict may be of the container before, or of a check that came before the service was ready.
         return replace(observation, decision=Decision.WAIT, reason="it was started a moment ago")
     return observation
@@ -191,15 +196,21 @@ def perhaps_stopped(environment: str) -> Stop:
     return Stop(certain=False, reason=reason)
 
 
-def taken_away(mine: Sequence[ContainerState]) -> str | None:
+def taken_away(containers: Sequence[ContainerState]) -> str | None:
     """Return what happened to a service's containers that may last a moment only; None if nothing did."""
-    if not mine:
+    if not containers:
         return "its containers were removed, perhaps to be replaced"
-    return "it is paused, perhaps for a moment" if any(seen.state == "paused" for seen in mine) else None
+    return (
+        "it is paused, perhaps for a moment" if any(container.state == "paused" for container in containers) else None
+    )
 
 
-def _not_stopped(mine: Sequence[ContainerState], tracker: ServiceTracker) -> list[ContainerState]:
-    return [seen for seen in mine if seen.state != "exited" or seen.container_id not in tracker.stopped]
+def _not_stopped(containers: Sequence[ContainerState], tracker: ServiceTracker) -> list[ContainerState]:
+    return [
+        container
+        for container in containers
+        if container.state != "exited" or container.container_id not in tracker.stopped
+    ]
 
 
 def triage(observations: Sequence[ServiceObservation], context: TriageContext, now: datetime) -> TriageResult:
@@ -210,17 +221,25 @@ def triage(observations: Sequence[ServiceObservation], context: TriageContext, n
     are one cause outside of them: none of them is acted on until fewer fail. A start of the engine is such a cause as
     well, but a known one that is over: what it left down is brought up.
     """
-    recent = {name for name, one in context.trackers.items() if name != NO_SERVICE and one.failed_within(SETTLE, now)}
-    recovering = {name for name, one in context.trackers.items() if name != NO_SERVICE and one.recovering}
+    recent = {
+        name for name, tracker in context.trackers.items() if name != NO_SERVICE and tracker.failed_within(SETTLE, now)
+    }
+    recovering = {name for name, tracker in context.trackers.items() if name != NO_SERVICE and tracker.recovering}
     is_storm = len(_still_held(observations, context)) >= AT_ONCE
-    known = [_without_what_is_known(one, context, now, is_storm=is_storm) for one in observations]
-    failing = {one.service for one in known if one.decision is Decision.RECOVER}
-    unhealthy = {one.service for one in known if one.unhealthy or one.decision is Decision.WAIT}
+    current = [_without_what_is_known(observation, context, now, is_storm=is_storm) for observation in observations]
+    failing = {observation.service for observation in current if observation.decision is Decision.RECOVER}
+    unhealthy = {
+        observation.service for observation in current if observation.unhealthy or observation.decision is Decision.WAIT
+    }
     unhealthy |= failing | recovering | recent
     required = [need for need in context.dependencies if need.dependency_type is DependencyType.REQUIRED]
-    ordered = [_behind_its_cause(one, required, unhealthy, failing | recovering | recent) for one in known]
-    causes, wait, ignore = (tuple(one for one in ordered if one.decision is decision) for decision in Decision)
-    at_once = {one.service for one in causes}
+    ordered = [
+        _behind_its_cause(observation, required, unhealthy, failing | recovering | recent) for observation in current
+    ]
+    causes, wait, ignore = (
+        tuple(observation for observation in ordered if observation.decision is decision) for decision in Decision
+    )
+    at_once = {observation.service for observation in causes}
     at_once |= {name for name in recovering if context.trackers[name].recovering_since(SETTLE, now)}
     at_once -= frozenset(context.with_engine)
     alike = tuple(sorted(at_once)) if causes and len(at_once) >= AT_ONCE else ()
@@ -231,24 +250,24 @@ def ended_with_engine(container_states: Sequence[ContainerState], started_at: da
     """Return the services that are down since an engine started, or since it or its host had ended before that."""
     if started_at is None:
         return frozenset()
-    mine = [seen for seen in container_states if not seen.one_off]
-    others = {
-        seen.service
-        for seen in mine
-        if seen.state != "exited" or seen.finished_at is None or seen.finished_at > started_at + SETTLE
+    containers = [container for container in container_states if not container.one_off]
+    unaffected_services = {
+        container.service
+        for container in containers
+        if container.state != "exited" or container.finished_at is None or container.finished_at > started_at + SETTLE
     }
-    return frozenset(seen.service for seen in mine) - others
+    return frozenset(container.service for container in containers) - unaffected_services
 
 
 def _still_held(observations: Sequence[ServiceObservation], context: TriageContext) -> set[str]:
     """The services that were held as one and still fail; what is not observed now has not changed."""
-    over = {one.service for one in observations if one.decision is Decision.IGNORE}
-    return {name for name, one in context.trackers.items() if one.held_as_one and name not in over}
+    over = {observation.service for observation in observations if observation.decision is Decision.IGNORE}
+    return {name for name, tracker in context.trackers.items() if tracker.held_as_one and name not in over}
 
 
 def _by_state(
     declaration: ServiceDeclaration,
-    mine: Sequence[ContainerState],
+    containers: Sequence[ContainerState],
     judge: Callable[[Sequence[ContainerState]], ServiceVerdict],
     tracker: ServiceTracker,
     now: datetime,
@@ -256,13 +275,13 @@ def _by_state(
     def observed(decision: Decision, reason: str, **more: Any) -> ServiceObservation:
         return ServiceObservation(service=declaration.name, decision=decision, reason=reason, **more)
 
-    meant = _not_stopped(mine, tracker)
-    if mine and not meant:
+    remaining = _not_stopped(containers, tracker)
+    if containers and not remaining:
         return observed(Decision.IGNORE, STOPPED.reason)
-    mine = meant
-    if reason := taken_away(mine):
+    containers = remaining
+    if reason := taken_away(containers):
         return observed(Decision.WAIT, reason)
-    if all(seen.state == "created" for seen in mine):
+    if all(container.state == "created" for container in containers):
         return observed(Decision.IGNORE, "it was never started")
     lately = [now - end for end in tracker.ends if now - end < LOOP_WITHIN]
     if len(lately) >= LOOP and declaration.restart != "no":
@@ -270,9 +289,9 @@ def _by_state(
         return observed(Decision.RECOVER, f"in a crash loop: {words}")
     # A container that ends with a restart policy is "restarting" from that moment; one that is "exited" is not
     # restarted by the engine, whatever its policy.
-    if any(seen.state == "restarting" for seen in mine):
+    if any(container.state == "restarting" for container in containers):
         return observed(Decision.WAIT, _RESTARTING, crashed=True, restarting=True)
-    verdict = judge(mine)
+    verdict = judge(containers)
     if verdict.health in UNHEALTHY_STATES:
         return observed(Decision.RECOVER, f"{verdict.health}: {verdict.reason}")
     if verdict.health is ServiceHealth.COMPLETED:
@@ -300,10 +319,10 @@ def _without_what_is_known(
         return replace(observation, decision=Decision.WAIT, reason="it is under maintenance")
     if tracker.end_requested_at is not None and abs(now - tracker.end_requested_at) < SETTLE:
         return replace(observation, decision=Decision.WAIT, reason="it was asked to end")
-    due = tracker.next_attempt_at
-    if due is not None and due > now:
+    next_attempt_at = tracker.next_attempt_at
+    if next_attempt_at is not None and next_attempt_at > now:
         return replace(observation, decision=Decision.WAIT, reason="its next attempt waits for its time")
-    if due is not None and observation.restarting:
+    if next_attempt_at is not None and observation.restarting:
         # The engine has had its time as well, and waits longer before each of its restarts.
         reason = "in a crash loop: it ends again whenever it is restarted"
         return replace(observation, decision=Decision.RECOVER, reason=reason)
@@ -327,19 +346,22 @@ def _behind_its_cause(
     One that `began` to fail now holds those back, too, which need it through another: that one may fail in a moment.
     """
     dependants = {need.service for need in dependencies if need.depends_on in unhealthy}
-    name, behind = observation.service, {one: dependants_of([one], dependencies) for one in began}
+    name, behind = observation.service, {cause: dependants_of([cause], dependencies) for cause in began}
     dependants = dependants.union(*behind.values())
     if observation.decision is not Decision.RECOVER or name not in dependants or unhealthy <= dependants:
         return observation
     direct = {need.depends_on for need in dependencies if need.service == name} & unhealthy
-    needed = sorted(direct or {one for one in began if name in behind[one]})
+    needed = sorted(direct or {cause for cause in began if name in behind[cause]})
     reason = f"it needs {', '.join(needed)}, which is looked after first"
     return replace(observation, decision=Decision.WAIT, reason=reason)
 
 
 def _containers(service: str, container_states: Sequence[ContainerState]) -> list[ContainerState]:
-    return [seen for seen in container_states if seen.service == service and not seen.one_off]
+    return [container for container in container_states if container.service == service and not container.one_off]
 
 
-def _fingerprint(mine: Sequence[ContainerState]) -> str:
-    return " ".join(f"{seen.container_id[:12]}/{seen.state}/{seen.health}/{seen.started_at}" for seen in mine)
+def _fingerprint(containers: Sequence[ContainerState]) -> str:
+    return " ".join(
+        f"{container.container_id[:12]}/{container.state}/{container.health}/{container.started_at}"
+        for container in containers
+    )

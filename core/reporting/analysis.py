@@ -45,10 +45,15 @@ def analyse_operations(
     `causes` names the cause of a failed operation by its deployment id. Days are of UTC; a day without
     operations is in the list, with nothing counted.
     """
-    mine = [one for one in operations if one.environment == environment and one.status in _ENDED]
-    ended = sorted((one for one in mine if since <= one.started_at < until), key=lambda one: one.started_at)
-    known = dict(causes or {})
-    outcomes = [one.status is OperationStatus.SUCCESS for one in ended]
+    candidates = [
+        operation for operation in operations if operation.environment == environment and operation.status in _ENDED
+    ]
+    ended = sorted(
+        (operation for operation in candidates if since <= operation.started_at < until),
+        key=lambda operation: operation.started_at,
+    )
+    causes_by_id = dict(causes or {})
+    outcomes = [operation.status is OperationStatus.SUCCESS for operation in ended]
     repairs = repair_times(failures)
     sudden = sudden_break(outcomes)
     success_trend, performance_trend = trend_of_success(outcomes), trend_of_durations(_timed(ended))
@@ -57,12 +62,12 @@ def analyse_operations(
         since=since,
         until=until,
         **_figures(ended),
-        days=_days(ended, known, since, until),
+        days=_days(ended, causes_by_id, since, until),
         success_trend=success_trend,
         performance_trend=performance_trend,
         sudden_break=sudden,
         repairs=repairs,
-        recommendations=_recommendations(ended, known, success_trend, performance_trend, sudden, repairs),
+        recommendations=_recommendations(ended, causes_by_id, success_trend, performance_trend, sudden, repairs),
     )
 
 
@@ -73,13 +78,13 @@ def trend_of_success(outcomes: Sequence[bool]) -> Trend:
     """
     total, good = len(outcomes), sum(outcomes)
     low, high = wilson(good, total)
-    seen = f"{good} of {total} succeeded" + (f" (95 % interval {100 * low:.0f}-{100 * high:.0f} %)" if total else "")
+    summary = f"{good} of {total} succeeded" + (f" (95 % interval {100 * low:.0f}-{100 * high:.0f} %)" if total else "")
     if total < ENOUGH_OPERATIONS:
-        words = f"{seen}; not enough data for a trend: it takes {ENOUGH_OPERATIONS} operations"
+        words = f"{summary}; not enough data for a trend: it takes {ENOUGH_OPERATIONS} operations"
         return Trend(direction=Direction.UNKNOWN, samples=total, words=words)
     share = good / total
     if share in {0.0, 1.0}:
-        return Trend(direction=Direction.STABLE, samples=total, change=0.0, words=f"{seen}; no change")
+        return Trend(direction=Direction.STABLE, samples=total, change=0.0, words=f"{summary}; no change")
     place = np.arange(total) - (total - 1) / 2
     weighed, spread = float(place @ np.asarray(outcomes, float)), float(place @ place)
     p_value = p_two_sided(weighed / math.sqrt(share * (1 - share) * spread))
@@ -89,7 +94,7 @@ def trend_of_success(outcomes: Sequence[bool]) -> Trend:
     else:
         direction = Direction.IMPROVING if change > 0 else Direction.DECLINING
         reported = f"{'rose' if change > 0 else 'fell'} by about {100 * abs(change):.0f} points over them"
-    words = f"{seen}; {reported} (p = {p_value:.2g})"
+    words = f"{summary}; {reported} (p = {p_value:.2g})"
     return Trend(direction=direction, samples=total, p_value=p_value, change=100 * change, words=words)
 
 
@@ -149,10 +154,10 @@ def failure_end(last_seen: datetime, resolved_at: datetime | None, undone_at: da
 def repair_times(failures: Sequence[Failure]) -> tuple[Repair, ...]:
     """Mean time to repair and between failures for each service and cause, the most frequent first."""
     groups: dict[tuple[str, str], list[Failure]] = defaultdict(list)
-    for failure in sorted(failures, key=lambda one: one.began_at):
+    for failure in sorted(failures, key=lambda failure: failure.began_at):
         groups[failure.service, failure.cause].append(failure)
     repairs = [_repair(service, cause, group) for (service, cause), group in groups.items()]
-    return tuple(sorted(repairs, key=lambda one: (-one.failures, one.service, one.cause)))
+    return tuple(sorted(repairs, key=lambda repair: (-repair.failures, repair.service, repair.cause)))
 
 
 def length_in_words(time: timedelta) -> str:
@@ -164,7 +169,7 @@ def length_in_words(time: timedelta) -> str:
 
 
 def _repair(service: str, cause: str, group: Sequence[Failure]) -> Repair:
-    mended = [one.ended_at - one.began_at for one in group if one.ended_at is not None]
+    mended = [failure.ended_at - failure.began_at for failure in group if failure.ended_at is not None]
     between = [later.began_at - earlier.began_at for earlier, later in pairwise(group)]
     return Repair(
         service=service,
@@ -173,18 +178,18 @@ def _repair(service: str, cause: str, group: Sequence[Failure]) -> Repair:
         unresolved=len(group) - len(mended),
         mttr=sum(mended, timedelta()) / len(mended) if mended else None,
         mtbf=sum(between, timedelta()) / len(between) if between else None,
-        rows=tuple(one.row for one in group),
+        rows=tuple(failure.row for failure in group),
     )
 
 
 def _p_value(values: Floats, slope: float) -> float:
     """Neighbours that resemble each other make the series count for fewer."""
-    rest = values - slope * np.arange(len(values))
-    rest = rest - rest.mean()
-    seen = float((rest[1:] * rest[:-1]).sum() / max(float((rest**2).sum()), 1e-300))
-    remembers = min(0.95, seen + (1 + 4 * seen) / len(values))
+    residuals = values - slope * np.arange(len(values))
+    residuals = residuals - residuals.mean()
+    correlation = float((residuals[1:] * residuals[:-1]).sum() / max(float((residuals**2).sum()), 1e-300))
+    remembers = min(0.95, correlation + (1 + 4 * correlation) / len(values))
     # Below this, a white series would pass for one that remembers, and real trends would be missed.
-    grown = (1 + remembers) / (1 - remembers) if seen > 1.64 / math.sqrt(len(values)) else 1.0
+    grown = (1 + remembers) / (1 - remembers) if correlation > 1.64 / math.sqrt(len(values)) else 1.0
     return mann_kendall(values, grown)
 
 
@@ -192,8 +197,8 @@ def _days(
     ended: Sequence[Operation], causes: Mapping[str, str], since: datetime, until: datetime
 ) -> tuple[DayOfOperations, ...]:
     groups: dict[date, list[Operation]] = defaultdict(list)
-    for one in ended:
-        groups[one.started_at.astimezone(UTC).date()].append(one)
+    for operation in ended:
+        groups[operation.started_at.astimezone(UTC).date()].append(operation)
     first = since.astimezone(UTC).date()
     last = (until - timedelta(microseconds=1)).astimezone(UTC).date()
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
@@ -202,19 +207,19 @@ def _days(
 
 def _day(day: date, operations: Sequence[Operation], causes: Mapping[str, str]) -> DayOfOperations:
     timed = _timed(operations)
-    failed = (one for one in operations if one.status is OperationStatus.FAILED)
+    failed = (operation for operation in operations if operation.status is OperationStatus.FAILED)
     return DayOfOperations(
         day=day,
         **_figures(operations),
         median_ms=float(np.median(timed)) if timed else None,
         p95_ms=float(np.quantile(timed, 0.95)) if timed else None,
-        failures_by_cause=dict(Counter(causes.get(one.deployment_id, _UNKNOWN) for one in failed)),
+        failures_by_cause=dict(Counter(causes.get(operation.deployment_id, _UNKNOWN) for operation in failed)),
     )
 
 
 def _figures(operations: Sequence[Operation]) -> dict[str, Any]:
     """What a day and the whole analysis tell of their operations."""
-    total, good = len(operations), sum(one.status is OperationStatus.SUCCESS for one in operations)
+    total, good = len(operations), sum(operation.status is OperationStatus.SUCCESS for operation in operations)
     low, high = wilson(good, total) if operations else (None, None)
     timed = _timed(operations)
     mean_ms = float(np.mean(timed)) if timed else None
@@ -230,21 +235,21 @@ def _recommendations(
     sudden: str,
     repairs: Sequence[Repair],
 ) -> tuple[Recommendation, ...]:
-    found: list[Recommendation] = []
+    recommendations: list[Recommendation] = []
 
     def advise(advice: str, because: str, operations: Iterable[Operation]) -> None:
-        rows = tuple(one.deployment_id for one in operations)
-        found.append(Recommendation(advice=advice, because=because, rows=rows))
+        rows = tuple(operation.deployment_id for operation in operations)
+        recommendations.append(Recommendation(advice=advice, because=because, rows=rows))
 
-    failed = [one for one in ended if one.status is OperationStatus.FAILED]
+    failed = [operation for operation in ended if operation.status is OperationStatus.FAILED]
     if sudden:
-        lately = [one for one in ended[-_LAST:] if one.status is OperationStatus.FAILED]
+        lately = [operation for operation in ended[-_LAST:] if operation.status is OperationStatus.FAILED]
         advise("find what changed just before the first of these failed.", sudden, lately)
     elif success.direction is Direction.DECLINING:
         advise("mend the causes of the latest failures.", success.words, failed[-_LAST:])
     by_cause: dict[str, list[Operation]] = defaultdict(list)
-    for one in failed:
-        by_cause[causes.get(one.deployment_id, _UNKNOWN)].append(one)
+    for operation in failed:
+        by_cause[causes.get(operation.deployment_id, _UNKNOWN)].append(operation)
     for cause, alike in sorted(by_cause.items(), key=lambda item: (-len(item[1]), item[0])):
         if len(alike) >= _OFTEN and cause == _UNKNOWN:
             why = f"{len(alike)} of {len(failed)} failures have no known cause"
@@ -252,17 +257,17 @@ def _recommendations(
         elif len(alike) >= _OFTEN:
             advise(_mend(cause) + ".", f"{len(alike)} of {len(failed)} failures have this cause", alike)
     if performance.direction is Direction.DECLINING:
-        succeeded = [one for one in ended if one.status is OperationStatus.SUCCESS]
-        slowest = sorted(succeeded, key=lambda one: _milliseconds(one) or 0.0, reverse=True)[:3]
+        succeeded = [operation for operation in ended if operation.status is OperationStatus.SUCCESS]
+        slowest = sorted(succeeded, key=lambda operation: _milliseconds(operation) or 0.0, reverse=True)[:3]
         advise("check which services the slowest operations waited for.", performance.words, slowest)
     for repair in (repair for repair in repairs if repair.failures >= _OFTEN):
         mend = f"{_mend(repair.cause)} of {repair.service} for good."
         advice = f"find out what {repair.service} fails of." if repair.cause == _UNKNOWN else mend
         often = f", every {length_in_words(repair.mtbf)} on average" if repair.mtbf else ""
-        left = f", {repair.unresolved} not repaired" if repair.unresolved else ""
-        because = f"it failed {repair.failures} times{often}{left}"
-        found.append(Recommendation(advice=advice, because=because, rows=repair.rows))
-    return tuple(found)
+        remainder = f", {repair.unresolved} not repaired" if repair.unresolved else ""
+        because = f"it failed {repair.failures} times{often}{remainder}"
+        recommendations.append(Recommendation(advice=advice, because=because, rows=repair.rows))
+    return tuple(recommendations)
 
 
 def _mend(cause: str) -> str:
@@ -270,7 +275,7 @@ def _mend(cause: str) -> str:
 
 
 def _timed(operations: Iterable[Operation]) -> list[float]:
-    good = [_milliseconds(one) for one in operations if one.status is OperationStatus.SUCCESS]
+    good = [_milliseconds(operation) for operation in operations if operation.status is OperationStatus.SUCCESS]
     return [duration for duration in good if duration is not None]
 
 

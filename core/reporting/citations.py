@@ -67,9 +67,9 @@ def shorten_document(document: Any, most_bytes: int, size: Any) -> tuple[Any, bo
 
 def _rows(value: object) -> Iterator[RowReference]:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        known = _TABLES.get(type(value))
-        if known is not None:
-            store, table, field = known
+        location = _TABLES.get(type(value))
+        if location is not None:
+            store, table, field = location
             row = getattr(value, field)
             if row:
                 yield RowReference(store=store, table=table, id=str(row))
@@ -78,8 +78,8 @@ def _rows(value: object) -> Iterator[RowReference]:
                 yield RowReference(store="errors", table="evidence_bundles", id=bundle)
         if isinstance(value, TimelineEntry) and value.source in _STORE_OF_TABLE:
             yield RowReference(store=_STORE_OF_TABLE[value.source], table=value.source, id=value.row)
-        for one in dataclasses.fields(value):
-            yield from _rows(getattr(value, one.name))
+        for attribute in dataclasses.fields(value):
+            yield from _rows(getattr(value, attribute.name))
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _rows(item)
@@ -102,5 +102,5 @@ def _shorten_text(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
     mark = f" ... {len(text):,} characters, shortened ... "
-    kept = max(0, longest - len(mark)) // 2
-    return f"{text[:kept]}{mark}{text[len(text) - kept :]}"
+    half = max(0, longest - len(mark)) // 2
+    return f"{text[:half]}{mark}{text[len(text) - half :]}"

@@ -40,8 +40,8 @@ def live_view(
     the readings are one.
     """
     now = readings[-1]
-    judged = {one.service: one for one in records.health.services} if records.health is not None else {}
-    containers = _by_service(one for one in now.containers if not one.one_off)
+    judged = {verdict.service: verdict for verdict in records.health.services} if records.health is not None else {}
+    containers = _by_service(container for container in now.containers if not container.one_off)
     rates = _rates(readings)
     memory = [_sums(reading.samples) for reading in readings]
     metrics = _metrics(records.metrics)
@@ -52,7 +52,7 @@ def live_view(
         cpu = metrics[name, "cpu_usage"] if is_recorded else _known(rate.get(name) for rate in rates)
         used = metrics[name, "memory_bytes"] if is_recorded else _known(sums.get(name) for sums in memory)
         return LiveService(
-            **_state(name, containers.get(name, ()), judged.get(name), known=not now.problem),
+            **_state(name, containers.get(name, ()), judged.get(name), engine_answered=not now.problem),
             cpu_percent=cpu_now if cpu_now is not None or now.problem else _last(metrics[name, "cpu_usage"]),
             memory_bytes=memory_now,
             response_ms=_last(metrics[name, "response_time"]),
@@ -80,14 +80,14 @@ def live_view(
         pauses=records.pauses,
         recoveries=tuple(
             LiveRecovery(
-                at=one.started_at,
-                service=one.service or "",
-                action=str(one.strategy),
-                cause=records.causes.get(one.error_id, ""),
-                result=one.final_status,
-                success=one.success,
+                at=recovery.started_at,
+                service=recovery.service or "",
+                action=str(recovery.strategy),
+                cause=records.causes.get(recovery.error_id, ""),
+                result=recovery.final_status,
+                success=recovery.success,
             )
-            for one in records.recoveries
+            for recovery in records.recoveries
         ),
         forecast=records.forecast,
         history=HISTORY if is_recorded else now.at - readings[0].at,
@@ -116,13 +116,15 @@ def length(duration: timedelta) -> str:
 
 
 def _state(
-    name: str, containers: Sequence[ContainerState], verdict: ServiceVerdict | None, *, known: bool
+    name: str, containers: Sequence[ContainerState], verdict: ServiceVerdict | None, *, engine_answered: bool
 ) -> dict[str, Any]:
     """The fields that the engine and the last verdict give."""
     if not containers:
         # A verdict on a container that is gone says nothing; without the engine it is the last that is known.
-        return {"service": name, "state": _NOT_THERE} if known else _unknown(name, verdict)
-    worst = min(containers, key=lambda one: _WORST_FIRST.index(one.state) if one.state in _WORST_FIRST else 0)
+        return {"service": name, "state": _NOT_THERE} if engine_answered else _unknown(name, verdict)
+    worst = min(
+        containers, key=lambda container: _WORST_FIRST.index(container.state) if container.state in _WORST_FIRST else 0
+    )
     began = worst.started_at if worst.up else worst.finished_at
     ended = f" ({worst.exit_code})" if worst.state in ("exited", "dead") else ""
     return {
@@ -132,7 +134,7 @@ def _state(
         "health": (worst.health or _recorded(verdict)) if worst.state == "running" else _ended(worst),
         "containers": len(containers),
         "since": began,
-        "restarts": sum(one.restart_count for one in containers),
+        "restarts": sum(container.restart_count for container in containers),
     }
 
 
@@ -153,38 +155,38 @@ def _ended(container: ContainerState) -> str:
 
 def _rates(readings: Sequence[EngineReading]) -> list[dict[str, float]]:
     """Percent of one processor that each service used between one reading and the next."""
-    found = []
+    interval_rates = []
     for before, after in pairwise(readings):
-        earlier = {one.container_id: one for one in before.samples}
+        earlier = {sample.container_id: sample for sample in before.samples}
         rates: dict[str, float] = defaultdict(float)
-        for one in after.samples:
-            first = earlier.get(one.container_id)
-            seconds = (one.sampled_at - first.sampled_at).total_seconds() if first is not None else 0.0
+        for sample in after.samples:
+            first = earlier.get(sample.container_id)
+            seconds = (sample.sampled_at - first.sampled_at).total_seconds() if first is not None else 0.0
             if first is not None and seconds > 0:
-                rates[one.service] += max(0.0, (one.cpu_total_ns - first.cpu_total_ns) / seconds / 1e7)
-        found.append(dict(rates))
-    return found
+                rates[sample.service] += max(0.0, (sample.cpu_total_ns - first.cpu_total_ns) / seconds / 1e7)
+        interval_rates.append(dict(rates))
+    return interval_rates
 
 
 def _sums(samples: Iterable[ServiceSample]) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
-    for one in samples:
-        sums[one.service] += one.memory_bytes
+    for sample in samples:
+        sums[sample.service] += sample.memory_bytes
     return dict(sums)
 
 
 def _metrics(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[float]]:
     """The values of each metric of each service, oldest first."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for one in sorted(metrics, key=lambda one: one.sampled_at):
-        found[one.service, one.name].append(one.value)
-    return found
+    series: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for metric in sorted(metrics, key=lambda metric: metric.sampled_at):
+        series[metric.service, metric.name].append(metric.value)
+    return series
 
 
 def _by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
     groups: dict[str, list[ContainerState]] = {}
-    for one in containers:
-        groups.setdefault(one.service, []).append(one)
+    for container in containers:
+        groups.setdefault(container.service, []).append(container)
     return groups
 
 

@@ -47,14 +47,14 @@ def in_words(plot: Plot) -> str:
 
 
 def _line_in_words(line: PlotLine, plot: Plot) -> str:
-    known = [(value, label) for value, label in zip(line.values, plot.labels, strict=True) if value is not None]
-    if not known:
+    points = [(value, label) for value, label in zip(line.values, plot.labels, strict=True) if value is not None]
+    if not points:
         return f"{line.name}: no values."
-    low, high = min(known), max(known)
+    low, high = min(points), max(points)
     unit = f" {plot.unit}" if plot.unit else ""
     return (
         f"{line.name}: lowest {_number(low[0])}{unit} ({low[1]}), highest {_number(high[0])}{unit} ({high[1]}), "
-        f"last {_number(known[-1][0])}{unit} ({known[-1][1]})."
+        f"last {_number(points[-1][0])}{unit} ({points[-1][1]})."
     )
 
 

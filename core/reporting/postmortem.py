@@ -101,8 +101,8 @@ def _of_operation(records: FailureRecords) -> Iterable[TimelineEntry]:
     if operation is None:
         return
     kind, row = operation.kind.replace("_", " "), operation.deployment_id
-    asked = f", asked by {operation.user_agent}" if operation.user_agent else ""
-    begun = f"{kind} of {operation.environment} began{asked}"
+    requester = f", asked by {operation.user_agent}" if operation.user_agent else ""
+    begun = f"{kind} of {operation.environment} began{requester}"
     yield TimelineEntry(at=operation.started_at, source=_OPERATIONS, row=row, event=begun)
     for number, change in records.changes.items():
         states = f"{change.previous_state} to {change.new_state}" if change.previous_state else change.new_state
@@ -133,14 +133,14 @@ def _of_hooks(operation: Operation) -> Iterable[TimelineEntry]:
 
 
 def _of_evidence(records: FailureRecords) -> Iterable[TimelineEntry]:
-    seen = set()
+    keys = set()
     for bundle in records.bundles:
-        for one in bundle.events:
-            key = (one.happened_at, one.container_id, one.action)
-            if one.action in _ENGINE_EVENTS and key not in seen:
-                seen.add(key)
-                event = f"{one.service}: the engine reports {one.action}"
-                yield TimelineEntry(at=one.happened_at, source=_EVIDENCE, row=bundle.bundle_id, event=event)
+        for engine_event in bundle.events:
+            key = (engine_event.happened_at, engine_event.container_id, engine_event.action)
+            if engine_event.action in _ENGINE_EVENTS and key not in keys:
+                keys.add(key)
+                event = f"{engine_event.service}: the engine reports {engine_event.action}"
+                yield TimelineEntry(at=engine_event.happened_at, source=_EVIDENCE, row=bundle.bundle_id, event=event)
         event = f"{bundle.service}: evidence taken: {shorten(bundle.first_cause, _LONGEST)}"
         yield TimelineEntry(at=bundle.taken_at, source=_EVIDENCE, row=bundle.bundle_id, event=event)
 
@@ -148,8 +148,8 @@ def _of_evidence(records: FailureRecords) -> Iterable[TimelineEntry]:
 def _of_error(details: ErrorDetails, records: FailureRecords) -> Iterable[TimelineEntry]:
     error = details.error
     where, row = error.service or error.environment, error.error_id
-    seen = f"{where}: error {error.verdict.category} ({error.verdict.severity}): {shorten(error.text, _LONGEST)}"
-    yield TimelineEntry(at=error.first_seen, source=_ERRORS, row=row, event=seen)
+    description = f"{where}: error {error.verdict.category} ({error.verdict.severity}): {shorten(error.text, _LONGEST)}"
+    yield TimelineEntry(at=error.first_seen, source=_ERRORS, row=row, event=description)
     if error.count > 1:
         event = f"{where}: seen {error.how_often} until now"
         yield TimelineEntry(at=error.last_seen, source=_ERRORS, row=row, event=event)
@@ -251,25 +251,25 @@ def _attempts(records: FailureRecords) -> Iterable[Attempt]:
     operation = records.operation
     if operation is not None:
         at, row, details = operation.ended_at or operation.started_at, operation.deployment_id, operation.details
-        if undone := details.get("undone") or details.get("rolled_back_to"):
+        if rollback := details.get("undone") or details.get("rolled_back_to"):
             yield Attempt(
-                at=at, by="roas", action="roll back", result=shorten(str(undone), _LONGEST), helped=True, row=row
+                at=at, by="roas", action="roll back", result=shorten(str(rollback), _LONGEST), helped=True, row=row
             )
         if failed := details.get("undo_failed"):
             yield Attempt(
                 at=at, by="roas", action="roll back", result=shorten(str(failed), _LONGEST), helped=False, row=row
             )
-    for found in records.errors:
-        for one in found.executions:
+    for error_details in records.errors:
+        for execution in error_details.executions:
             yield Attempt(
-                at=one.started_at,
+                at=execution.started_at,
                 by="roas",
-                action=_strategy(one),
-                result=one.final_status,
-                helped=one.success,
-                row=one.attempt_id or one.error_id,
+                action=_strategy(execution),
+                result=execution.final_status,
+                helped=execution.success,
+                row=execution.attempt_id or execution.error_id,
             )
-        for ticket in found.tickets:
+        for ticket in error_details.tickets:
             for entry in ticket.history:
                 choice, _, note = entry.what.partition(": ")
                 if choice in set(Choice):
@@ -324,8 +324,8 @@ def _timeline_table(postmortem: Postmortem) -> Block:
         caption="Events in order; times are UTC",
         head=("time", "event", "source", "row"),
         rows=tuple(
-            (f"{one.at:%Y-%m-%d %H:%M:%S}", one.event, one.source, one.row)
-            for one in postmortem.timeline[:_MOST_EVENTS]
+            (f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.event, entry.source, entry.row)
+            for entry in postmortem.timeline[:_MOST_EVENTS]
         ),
         omitted=max(0, len(postmortem.timeline) - _MOST_EVENTS),
     )
@@ -334,10 +334,10 @@ def _timeline_table(postmortem: Postmortem) -> Block:
 def _cause_blocks(postmortem: Postmortem) -> Iterable[Block]:
     if not postmortem.cause:
         yield Text(text="No cause is recorded.")
-    for one in postmortem.cause:
-        yield Text(text=f"{one.text} ({one.row})")
+    for finding in postmortem.cause:
+        yield Text(text=f"{finding.text} ({finding.row})")
     if postmortem.facts:
-        yield Items(items=tuple(f"{one.text} ({one.row})" for one in postmortem.facts))
+        yield Items(items=tuple(f"{finding.text} ({finding.row})" for finding in postmortem.facts))
     if postmortem.lines:
         shown = tuple(
             f"{line.at:%H:%M:%S} {line.service} ({line.source}) {line.text}"
@@ -358,13 +358,13 @@ def _impact_table(postmortem: Postmortem) -> Block:
         head=("services", "effect", "since", "until", "row"),
         rows=tuple(
             (
-                ", ".join(one.services) or "not recorded",
-                one.effect,
-                f"{one.since:%Y-%m-%d %H:%M:%S}",
-                "no end recorded" if one.until is None else f"{one.until:%Y-%m-%d %H:%M:%S}",
-                one.row,
+                ", ".join(impact.services) or "not recorded",
+                impact.effect,
+                f"{impact.since:%Y-%m-%d %H:%M:%S}",
+                "no end recorded" if impact.until is None else f"{impact.until:%Y-%m-%d %H:%M:%S}",
+                impact.row,
             )
-            for one in postmortem.impact
+            for impact in postmortem.impact
         ),
     )
 
@@ -376,8 +376,15 @@ def _attempts_table(postmortem: Postmortem) -> Block:
         caption="Attempts in order; times are UTC",
         head=("time", "by", "action", "helped", "result", "row"),
         rows=tuple(
-            (f"{one.at:%Y-%m-%d %H:%M:%S}", one.by, one.action, _helped(one.helped), one.result, one.row)
-            for one in postmortem.attempts
+            (
+                f"{attempt.at:%Y-%m-%d %H:%M:%S}",
+                attempt.by,
+                attempt.action,
+                _helped(attempt.helped),
+                attempt.result,
+                attempt.row,
+            )
+            for attempt in postmortem.attempts
         ),
     )
 
@@ -385,7 +392,7 @@ def _attempts_table(postmortem: Postmortem) -> Block:
 def _findings(findings: tuple[Finding, ...], none: str) -> Block:
     if not findings:
         return Text(text=none)
-    return Items(items=tuple(f"{one.text} ({one.row})" for one in findings))
+    return Items(items=tuple(f"{finding.text} ({finding.row})" for finding in findings))
 
 
 def _strategy(execution: RecoveryExecution) -> str:

@@ -29,12 +29,15 @@ def report_message(
 ) -> Message:
     """What to mend first as items, and starts, repairs, alerts and predictions as facts."""
     advice, verdict = analysis.recommendations, verdict_in_words(scores)
-    causes = sum(one.explained_by is None for one in alerts)
+    causes = sum(alert.explained_by is None for alert in alerts)
     return Message(
         tone=Tone.WARNING if advice or verdict_in_words(()) != verdict else Tone.SUCCESS,
         title=f"Report on {analysis.environment}, {analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}",
         summary="What to do:" if advice else verdict,
-        items=tuple(f"{_sentence(one.advice)} {_sentence(one.because)}" for one in advice[:_MOST_ADVICE]),
+        items=tuple(
+            f"{_sentence(recommendation.advice)} {_sentence(recommendation.because)}"
+            for recommendation in advice[:_MOST_ADVICE]
+        ),
         facts=(
             Fact(name="Starts", value=_starts(analysis)),
             Fact(name="Failures", value=_failures(analysis)),
@@ -51,8 +54,8 @@ def _starts(analysis: Analysis) -> str:
 
 
 def _failures(analysis: Analysis) -> str:
-    failures = sum(one.failures for one in analysis.repairs)
-    unresolved = sum(one.unresolved for one in analysis.repairs)
+    failures = sum(repair.failures for repair in analysis.repairs)
+    unresolved = sum(repair.unresolved for repair in analysis.repairs)
     return f"{failures}, of which {unresolved} are not repaired." if failures else "None."
 
 

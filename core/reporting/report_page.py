@@ -87,8 +87,9 @@ def _advice(analysis: Analysis, scores: Sequence[RecordedScore]) -> tuple[Block,
     return (
         Items(
             items=tuple(
-                f"{_capital(one.advice)} {_capital(one.because)}: {rows_in_words(one.rows)}."
-                for one in analysis.recommendations
+                f"{_capital(recommendation.advice)} {_capital(recommendation.because)}: "
+                f"{rows_in_words(recommendation.rows)}."
+                for recommendation in analysis.recommendations
             )
         ),
     )
@@ -155,14 +156,14 @@ def _repairs(repairs: Sequence[Repair], actions: Sequence[ActionOutcomes]) -> It
             head=("service", "cause", "times", "not repaired", "mean time to repair", "mean time between"),
             rows=tuple(
                 (
-                    one.service,
-                    one.cause.replace("_", " "),
-                    str(one.failures),
-                    str(one.unresolved or ""),
-                    "" if one.mttr is None else length_in_words(one.mttr),
-                    "" if one.mtbf is None else length_in_words(one.mtbf),
+                    repair.service,
+                    repair.cause.replace("_", " "),
+                    str(repair.failures),
+                    str(repair.unresolved or ""),
+                    "" if repair.mttr is None else length_in_words(repair.mttr),
+                    "" if repair.mtbf is None else length_in_words(repair.mtbf),
                 )
-                for one in repairs[:_MOST_ROWS]
+                for repair in repairs[:_MOST_ROWS]
             ),
             numbers=frozenset({2, 3, 4, 5}),
             omitted=max(0, len(repairs) - _MOST_ROWS),
@@ -175,14 +176,14 @@ def _repairs(repairs: Sequence[Repair], actions: Sequence[ActionOutcomes]) -> It
             head=("action", "against", "tried", "helped", "without success", "running"),
             rows=tuple(
                 (
-                    one.strategy.replace("_", " "),
-                    one.cause.replace("_", " "),
-                    str(one.helped + one.failed + one.running),
-                    str(one.helped),
-                    str(one.failed),
-                    str(one.running or ""),
+                    action.strategy.replace("_", " "),
+                    action.cause.replace("_", " "),
+                    str(action.helped + action.failed + action.running),
+                    str(action.helped),
+                    str(action.failed),
+                    str(action.running or ""),
                 )
-                for one in actions[:_MOST_ROWS]
+                for action in actions[:_MOST_ROWS]
             ),
             numbers=frozenset({2, 3, 4, 5}),
             omitted=max(0, len(actions) - _MOST_ROWS),
@@ -198,13 +199,13 @@ def _availability(
         yield Text(text="No probe answer is recorded.")
         return
     by_service: dict[str, dict[date, Share]] = defaultdict(dict)
-    for one in answers:
-        by_service[one.service][one.day] = one.share
+    for answers_of_day in answers:
+        by_service[answers_of_day.service][answers_of_day.day] = answers_of_day.share
     whole = {service: _sum(days.values()) for service, days in by_service.items()}
     worst_first = sorted(whole, key=lambda service: (whole[service].value or 0.0, service))
-    first = min(one.day for one in answers)
-    asked = f" The objective is {objective_percent:g} %." if objective_percent is not None else ""
-    yield Text(text=f"Share of probe answers that were good, of those that are kept since {first}.{asked}")
+    first = min(answers_of_day.day for answers_of_day in answers)
+    objective = f" The objective is {objective_percent:g} %." if objective_percent is not None else ""
+    yield Text(text=f"Share of probe answers that were good, of those that are kept since {first}.{objective}")
     judged = () if objective_percent is None else ("objective", "error budget spent", "result")
     yield Table(
         caption="Availability of each service",
@@ -243,8 +244,8 @@ def _availability_row(share: Share, objective_percent: float | None) -> tuple[st
 
 def _floor(values: Iterable[float | None], objective_percent: float | None) -> float:
     """Where the axis begins: losses of availability are small, and not seen on an axis from 0."""
-    known = [value for value in (*values, objective_percent) if value is not None]
-    lowest = min(known, default=0.0)
+    percents = [value for value in (*values, objective_percent) if value is not None]
+    lowest = min(percents, default=0.0)
     return next((floor for floor in (99.0, 90.0, 50.0) if lowest > floor), 0.0)
 
 
@@ -255,7 +256,9 @@ def _scores(scores: Sequence[RecordedScore]) -> tuple[Block, ...]:
         Table(
             caption="Latest score of each service, 0 to 100",
             head=("service", "score", "grade", "what costs most"),
-            rows=tuple((one.service, f"{one.score:.0f}", one.grade, " ".join(one.suggestions[:1])) for one in scores),
+            rows=tuple(
+                (score.service, f"{score.score:.0f}", score.grade, " ".join(score.suggestions[:1])) for score in scores
+            ),
             numbers=frozenset({1}),
         ),
     )
@@ -270,15 +273,15 @@ def _alerts(alerts: Sequence[Alert]) -> Iterable[Block]:
             head=("opened", "severity", "service", "state", "open for", "reason", "id"),
             rows=tuple(
                 (
-                    f"{one.opened_at:%Y-%m-%d %H:%M}",
-                    str(one.severity),
-                    one.service,
-                    str(one.state),
-                    "" if one.resolved_at is None else length_in_words(one.resolved_at - one.opened_at),
-                    one.reason,
-                    one.alert_id,
+                    f"{alert.opened_at:%Y-%m-%d %H:%M}",
+                    str(alert.severity),
+                    alert.service,
+                    str(alert.state),
+                    "" if alert.resolved_at is None else length_in_words(alert.resolved_at - alert.opened_at),
+                    alert.reason,
+                    alert.alert_id,
                 )
-                for one in reported[:_MOST_ROWS]
+                for alert in reported[:_MOST_ROWS]
             ),
             omitted=max(0, len(reported) - _MOST_ROWS),
         )
@@ -287,7 +290,8 @@ def _alerts(alerts: Sequence[Alert]) -> Iterable[Block]:
 def _predictions(predictions: Sequence[Prediction]) -> Iterable[Block]:
     yield Text(text=predictions_in_words(predictions))
     standing = sorted(
-        (one for one in predictions if one.outcome is PredictionOutcome.OPEN), key=lambda one: one.expected
+        (prediction for prediction in predictions if prediction.outcome is PredictionOutcome.OPEN),
+        key=lambda prediction: prediction.expected,
     )
     if standing:
         yield Table(
@@ -295,22 +299,22 @@ def _predictions(predictions: Sequence[Prediction]) -> Iterable[Block]:
             head=("expected", "service", "metric", "from", "to", "why"),
             rows=tuple(
                 (
-                    f"{one.expected:%Y-%m-%d %H:%M}",
-                    one.service,
-                    one.metric.replace("_", " "),
-                    f"{one.earliest:%Y-%m-%d %H:%M}",
-                    f"{one.latest:%Y-%m-%d %H:%M}",
-                    one.words,
+                    f"{prediction.expected:%Y-%m-%d %H:%M}",
+                    prediction.service,
+                    prediction.metric.replace("_", " "),
+                    f"{prediction.earliest:%Y-%m-%d %H:%M}",
+                    f"{prediction.latest:%Y-%m-%d %H:%M}",
+                    prediction.words,
                 )
-                for one in standing[:_MOST_ROWS]
+                for prediction in standing[:_MOST_ROWS]
             ),
             omitted=max(0, len(standing) - _MOST_ROWS),
         )
 
 
 def _sum(shares: Iterable[Share | None]) -> Share:
-    known = [share for share in shares if share is not None]
-    return Share(good=sum(one.good for one in known), total=sum(one.total for one in known))
+    present_shares = [share for share in shares if share is not None]
+    return Share(good=sum(share.good for share in present_shares), total=sum(share.total for share in present_shares))
 
 
 def _rate(period: Sequence[DayOfOperations]) -> float | None:

@@ -28,8 +28,9 @@ def report_text(
     lines = [f"# {analysis.environment}, {analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}", ""]
     lines += ["## What to do", ""]
     lines += [
-        f"- **{_capital(_safe(one.advice))}** {_capital(_safe(one.because))}: {rows_in_words(one.rows, '`')}."
-        for one in analysis.recommendations
+        f"- **{_capital(_safe(recommendation.advice))}** {_capital(_safe(recommendation.because))}: "
+        f"{rows_in_words(recommendation.rows, '`')}."
+        for recommendation in analysis.recommendations
     ] or [verdict_in_words(scores)]
     lines += ["", "## Starts", "", *_operations(analysis)]
     if analysis.repairs:
@@ -37,8 +38,8 @@ def report_text(
     if scores:
         lines += ["", "## Services", "", "| service | score | grade | what costs most |", "|---|---|---|---|"]
         lines += [
-            f"| {one.service} | {one.score:.0f} | {one.grade} | {_safe(' '.join(one.suggestions[:1]))} |"
-            for one in scores
+            f"| {score.service} | {score.score:.0f} | {score.grade} | {_safe(' '.join(score.suggestions[:1]))} |"
+            for score in scores
         ]
     lines += ["", "## Alerts", ""]
     lines += [alerts_in_words(len(reported), len(alerts) - len(reported))]
@@ -53,12 +54,13 @@ def report_text(
 
 def verdict_in_words(scores: Sequence[RecordedScore]) -> str:
     """What to say where no advice rests on figures: which services score badly now, and why."""
-    poor = [one for one in scores if one.grade in _POOR]
+    poor = [score for score in scores if score.grade in _POOR]
     if not poor:
         return "Nothing stands out."
     named = "; ".join(
-        f"{one.service} scores {one.score:.0f} of 100" + (f": {_safe(one.suggestions[0])}" if one.suggestions else "")
-        for one in sorted(poor, key=lambda one: (one.score, one.service))
+        f"{score.service} scores {score.score:.0f} of 100"
+        + (f": {_safe(score.suggestions[0])}" if score.suggestions else "")
+        for score in sorted(poor, key=lambda score: (score.score, score.service))
     )
     return named.removesuffix(".") + "."
 
@@ -67,7 +69,7 @@ def predictions_in_words(predictions: Sequence[Prediction]) -> str:
     """How many came true: what a prediction is worth shows only afterwards."""
     if not predictions:
         return "None were made."
-    counted = Counter(one.outcome for one in predictions)
+    counted = Counter(prediction.outcome for prediction in predictions)
     return (
         f"{len(predictions)} made: {counted[PredictionOutcome.HIT]} came true, {counted[PredictionOutcome.MISS]} did "
         f"not, {counted[PredictionOutcome.AVERTED]} averted because the trend turned, "
@@ -92,11 +94,13 @@ def causes_in_words(failures_by_cause: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in causes)
 
 
-def alerts_in_words(causes: int, others: int) -> str:
+def alerts_in_words(causes: int, effects: int) -> str:
     """How many alerts there were, and how many more came of them."""
-    if not causes + others:
+    if not causes + effects:
         return "None."
-    came = f", and {others} alert{'s' * (others != 1)} that came of {'it' if causes == 1 else 'them'}" if others else ""
+    came = (
+        f", and {effects} alert{'s' * (effects != 1)} that came of {'it' if causes == 1 else 'them'}" if effects else ""
+    )
     return f"{causes} cause{'s' * (causes != 1)}{came}."
 
 
@@ -129,10 +133,11 @@ def _repairs(repairs: Sequence[Repair]) -> list[str]:
         "| service | cause | times | not repaired | mean time to repair | mean time between |",
         "|---|---|--:|--:|--:|--:|",
         *(
-            f"| {_safe(one.service)} | {one.cause.replace('_', ' ')} | {one.failures} | {one.unresolved or ''} "
-            f"| {length_in_words(one.mttr) if one.mttr is not None else ''} "
-            f"| {length_in_words(one.mtbf) if one.mtbf is not None else ''} |"
-            for one in repairs[:_MOST]
+            f"| {_safe(repair.service)} | {repair.cause.replace('_', ' ')} | {repair.failures} "
+            f"| {repair.unresolved or ''} "
+            f"| {length_in_words(repair.mttr) if repair.mttr is not None else ''} "
+            f"| {length_in_words(repair.mtbf) if repair.mtbf is not None else ''} |"
+            for repair in repairs[:_MOST]
         ),
     ]
 

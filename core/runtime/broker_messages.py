@@ -50,10 +50,10 @@ def read_target(target: str) -> RequestTarget:
     Docker's clients encode nothing in a path but the @ of a digest; anything else encoded could only hide one
     address in another. Raises RequestRefusedError for an absolute, encoded or traversing target, or an old API version.
     """
-    found = _TARGET.fullmatch(target.replace("%40", "@", 1))
-    if found is None:
+    match = _TARGET.fullmatch(target.replace("%40", "@", 1))
+    if match is None:
         refuse(f"the address {shown(target)} is not a plain path")
-    path = found["path"]
+    path = match["path"]
     version = _VERSION.match(path)
     if version is not None:
         if (int(version[1]), int(version[2])) < OLDEST_VERSION:
@@ -61,7 +61,7 @@ def read_target(target: str) -> RequestTarget:
         path = path[version.end() :]
     if any(part in ("", ".", "..") for part in path[1:].split("/")):
         refuse(f"the address {shown(target)} is not a plain path")
-    return RequestTarget(version="" if version is None else version[0], path=path, query=_query(found["query"] or ""))
+    return RequestTarget(version="" if version is None else version[0], path=path, query=_query(match["query"] or ""))
 
 
 def _query(text: str) -> tuple[tuple[str, str], ...]:
@@ -99,12 +99,12 @@ def write_json(value: Any) -> bytes:
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         refuse(f"the body gives {shown(twice)} twice")
-    return found
+    return members
 
 
 def _no_number(text: str) -> NoReturn:

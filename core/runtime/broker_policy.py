@@ -137,8 +137,8 @@ class AllowedOperation:
     @property
     def wanted(self) -> frozenset[Wanted]:
         """What its settling takes."""
-        found, kinds = self.found, (ObjectKind.CONTAINER, ObjectKind.VOLUME, ObjectKind.NETWORK)
-        listed = zip(kinds, (found.containers, found.volumes, found.networks), strict=True)
+        references, kinds = self.found, (ObjectKind.CONTAINER, ObjectKind.VOLUME, ObjectKind.NETWORK)
+        listed = zip(kinds, (references.containers, references.volumes, references.networks), strict=True)
         names = {(kind, name) for kind, some in listed for name in some}
         if self.image_name:
             names.add((ObjectKind.IMAGE_NAME, self.image_name))
@@ -231,10 +231,10 @@ def make_policy(
     if OWN_PROJECT in named:
         raise BadInputError(f"Project {OWN_PROJECT} is the control plane's own.", advice="Declare applications only.")
     made = tuple(_root(text) for text in roots)
-    for one, other in permutations(made, 2):
-        if one.writable and one.holds(other.path):
+    for root, other in permutations(made, 2):
+        if root.writable and root.holds(other.path):
             raise BadInputError(
-                f"Root {other.path} is {one.path} or lies below it, which is writable.",
+                f"Root {other.path} is {root.path} or lies below it, which is writable.",
                 advice="Declare the folders that are mounted writable one by one.",
             )
     return Policy(
@@ -263,7 +263,11 @@ def _private_subnet(text: str) -> shapes.IPNetwork:
 
 def _root(text: str) -> Root:
     path, writable = text.removesuffix(":rw").removesuffix(":ro"), text.endswith(":rw")
-    forbidden = [one for one in _NEVER_ROOTS if path == "/" or Root(path=one).holds(path) or Root(path=path).holds(one)]
+    forbidden = [
+        folder
+        for folder in _NEVER_ROOTS
+        if path == "/" or Root(path=folder).holds(path) or Root(path=path).holds(folder)
+    ]
     if not path.startswith("/") or path.startswith("//") or posixpath.normpath(path) != path:
         raise BadInputError(f"Root {path} is not a plain absolute path.")
     if forbidden:
@@ -276,10 +280,10 @@ def _root(text: str) -> Root:
 
 def examine(method: str, target: str, body: bytes, policy: Policy) -> AllowedOperation:
     """Judge a request by its own words. Raises RequestRefusedError for what the policy does not allow."""
-    asked = read_target(target)
-    matches = ((route, route.path.fullmatch(asked.path)) for route in ROUTES if route.method == method)
-    route, found = next(((route, found) for route, found in matches if found is not None), (None, None))
-    if route is None or found is None:
+    request_target = read_target(target)
+    matches = ((route, route.path.fullmatch(request_target.path)) for route in ROUTES if route.method == method)
+    route, match = next(((route, match) for route, match in matches if match is not None), (None, None))
+    if route is None or match is None:
         refuse("no such request is forwarded to the engine")
     references, content = References(), None
     if route.shape is not None:
@@ -287,7 +291,7 @@ def examine(method: str, target: str, body: bytes, policy: Policy) -> AllowedOpe
         route.shape(content, "", references)
         _check_project(route, content, policy)
         if route.shape in _NAMED:
-            name = dict(asked.query).get("name") if route.shape is shapes.CONTAINER else content.get("Name")
+            name = dict(request_target.query).get("name") if route.shape is shapes.CONTAINER else content.get("Name")
             check_name(_NAMED[route.shape], name or "", content["Labels"][PROJECT], policy)
         for source in references.sources:
             find_root(source, policy)
@@ -299,8 +303,8 @@ def examine(method: str, target: str, body: bytes, policy: Policy) -> AllowedOpe
                 )
     elif body and not route.archive:
         refuse("the request has a body, which is not allowed there")
-    named = found.groupdict().get("name")
-    written, image_name = with_image_name(_with_checked_query(asked, route, policy), named or "")
+    named = match.groupdict().get("name")
+    written, image_name = with_image_name(_with_checked_query(request_target, route, policy), named or "")
     return AllowedOperation(
         route=route,
         target=written,
@@ -318,8 +322,8 @@ def settle(operation: AllowedOperation, facts: Facts, policy: Policy) -> Outgoin
 
     Raises RequestRefusedError if something it refers to belongs to no declared project.
     """
-    for wanted in sorted(operation.wanted):
-        _check_fact(*wanted, facts.get(wanted), operation, policy)
+    for key in sorted(operation.wanted):
+        _check_fact(*key, facts.get(key), operation, policy)
     target, content = operation.target, operation.content
     if operation.subject is not None and target.path.endswith("/rename"):
         name = dict(target.query).get("name", "")
@@ -327,8 +331,8 @@ def settle(operation: AllowedOperation, facts: Facts, policy: Policy) -> Outgoin
     if operation.subject is not None:
         kind, name = operation.subject
         # By its id: the name could be another's by the time the engine reads it.
-        collection, rest = target.path[1:].split("/", 1)
-        path = f"/{collection}/{facts[kind, name].identity}{rest[len(name) :]}"
+        collection, tail = target.path[1:].split("/", 1)
+        path = f"/{collection}/{facts[kind, name].identity}{tail[len(name) :]}"
         target = RequestTarget(version=target.version, path=path, query=target.query)
     if content is not None:
         ids = {name: facts[ObjectKind.CONTAINER, name].identity for name in operation.found.containers}
@@ -373,10 +377,11 @@ def reduced_listing(reported: list[dict[str, Any]], policy: Policy) -> list[dict
     """A list of containers with no more of those of others than who they are and which ports they hold."""
     keys = ("Id", "Names", "Image", "ImageID", "Created", "Ports", "State", "Status")
     return [
-        one
-        if is_own(one.get("Labels"), policy)
-        else {key: one[key] for key in keys if key in one} | {"Labels": _shown_labels(one.get("Labels"))}
-        for one in reported
+        container
+        if is_own(container.get("Labels"), policy)
+        else {key: container[key] for key in keys if key in container}
+        | {"Labels": _shown_labels(container.get("Labels"))}
+        for container in reported
     ]
 
 
@@ -429,9 +434,11 @@ def _filters(text: str, path: str, policy: Policy) -> dict[str, dict[str, bool]]
     reported = read_json(text.encode(errors="replace"))
     filters = {name: dict.fromkeys(_values(name, values), True) for name, values in reported.items()}
     if path == "/events" and not _names_own_project(filters, policy):
-        asked = filters.get("event") or _EVENTS
+        events = filters.get("event") or _EVENTS
         # An empty filter would let everything through.
-        filters["event"] = dict.fromkeys([one for one in asked if one.partition(":")[0] in _EVENTS] or ["none"], True)
+        filters["event"] = dict.fromkeys(
+            [event for event in events if event.partition(":")[0] in _EVENTS] or ["none"], True
+        )
     return filters
 
 
@@ -478,7 +485,7 @@ def check_name(kind: ObjectKind, name: str, project: str, policy: Policy) -> Non
         ObjectKind.VOLUME: policy.volumes,
     }[kind]
     bare = _BESIDE.sub("", name, count=1) if kind is ObjectKind.CONTAINER else name
-    begun = [one for one in {*policy.projects, OWN_PROJECT} if _is_named_by(one, bare, kind)]
+    begun = [candidate for candidate in {*policy.projects, OWN_PROJECT} if _is_named_by(candidate, bare, kind)]
     anonymous = not name or (kind is ObjectKind.VOLUME and _ANONYMOUS.fullmatch(name))
     if not (anonymous or bare in declared or max(begun, key=len, default="") == project):
         refuse(
@@ -495,8 +502,8 @@ def _is_named_by(project: str, name: str, kind: ObjectKind) -> bool:
     """
     if name == project or name.startswith(f"{project}_"):
         return True
-    rest = name.removeprefix(f"{project}-")
-    return rest != name and (kind is ObjectKind.CONTAINER or "_" not in rest)
+    suffix = name.removeprefix(f"{project}-")
+    return suffix != name and (kind is ObjectKind.CONTAINER or "_" not in suffix)
 
 
 def _check_fact(kind: ObjectKind, name: str, fact: Fact | None, operation: AllowedOperation, policy: Policy) -> None:
@@ -507,28 +514,30 @@ def _check_fact(kind: ObjectKind, name: str, fact: Fact | None, operation: Allow
         # The engine makes a volume that is named and not there: an empty one.
         check_name(kind, name, ((operation.content or {}).get("Labels") or {}).get(PROJECT, ""), policy)
         return
-    own = fact.project in policy.projects
+    is_declared = fact.project in policy.projects
     match kind:
         case ObjectKind.NETWORK:
-            own = own or fact.name in policy.networks
+            is_declared = is_declared or fact.name in policy.networks
             claimed = operation.found.networks.get(name)
             if claimed is not None and (name not in (fact.name, fact.identity) or claimed not in ("", fact.identity)):
                 refuse(f"{what} is named by another network's id, or by the beginning of one")
         case ObjectKind.VOLUME:
-            own = own or fact.name in policy.volumes or bool(fact.users and fact.users <= policy.projects)
+            is_declared = (
+                is_declared or fact.name in policy.volumes or bool(fact.users and fact.users <= policy.projects)
+            )
         case ObjectKind.IMAGE_NAME:
             if operation.name not in fact.images:
                 refuse(f"{what} was never that image for a container of a declared project")
-            if others := sorted(fact.users - policy.projects):
+            if users := sorted(fact.users - policy.projects):
                 refuse(
-                    f"{what} is also used by {f'project {shown(others[0])}' if others[0] else 'a container'} of others"
+                    f"{what} is also used by {f'project {shown(users[0])}' if users[0] else 'a container'} of others"
                 )
-            own = True
+            is_declared = True
         case ObjectKind.IMAGE if fact.tags:
             refuse(f"{what} has a name; only images without one are removed")
         case _:
             pass
-    if not own:
+    if not is_declared:
         owner = f"project {shown(fact.project)}, which is not declared" if fact.project else "no project"
         refuse(f"{what} belongs to {owner}", _HOW_TO_DECLARE.get(kind, _DECLARE_PROJECT))
 
@@ -542,11 +551,11 @@ _HOW_TO_DECLARE = {
 
 def _sources(operation: AllowedOperation, facts: Facts, policy: Policy) -> frozenset[MountSource]:
     """The paths of the host it leads to, by itself and by the volumes that are there already."""
-    found = References(sources=set(operation.found.sources))
+    references = References(sources=set(operation.found.sources))
     for name in operation.found.volumes:
         fact = facts.get((ObjectKind.VOLUME, name))
         if fact is not None and fact.name not in policy.volumes:
-            shapes.check_driver_options(dict(fact.options), f"volume {shown(name)}", found)
-    for source in found.sources:
+            shapes.check_driver_options(dict(fact.options), f"volume {shown(name)}", references)
+    for source in references.sources:
         find_root(source, policy)
-    return frozenset(found.sources)
+    return frozenset(references.sources)

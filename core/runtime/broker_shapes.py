@@ -68,7 +68,7 @@ Check = Callable[[Any, str, References], None]
 def check_object(**fields: Check) -> Check:
     """Accept an object with only these keys; null counts as absent, as for the engine."""
 
-    def check(value: Any, where: str, found: References) -> None:
+    def check(value: Any, where: str, references: References) -> None:
         if not isinstance(value, dict):
             refuse(f"{where} is not an object")
         for key, inner in value.items():
@@ -76,7 +76,7 @@ def check_object(**fields: Check) -> Check:
             if key not in fields:
                 refuse(f"setting {shown(place)} is unknown")
             if inner is not None:
-                fields[key](inner, place, found)
+                fields[key](inner, place, references)
 
     return check
 
@@ -109,22 +109,22 @@ def _each(check: Check, names: str) -> dict[str, Check]:
 
 
 def _list_of(inner: Check) -> Check:
-    def check(value: Any, where: str, found: References) -> None:
+    def check(value: Any, where: str, references: References) -> None:
         if not isinstance(value, list):
             refuse(f"{where} is not a list")
-        for one in value:
-            inner(one, where, found)
+        for item in value:
+            inner(item, where, references)
 
     return check
 
 
 def _map_of(inner: Check) -> Check:
-    def check(value: Any, where: str, found: References) -> None:
+    def check(value: Any, where: str, references: References) -> None:
         if not isinstance(value, dict):
             refuse(f"{where} is not an object")
-        for one in value.values():
-            if one is not None:
-                inner(one, where, found)
+        for item in value.values():
+            if item is not None:
+                inner(item, where, references)
 
     return check
 
@@ -138,16 +138,16 @@ def _holds(allowed: Callable[[str], object], why: str = "") -> Check:
 
 
 def _texts_by(name_check: Check) -> Check:
-    def check(value: Any, where: str, found: References) -> None:
-        _texts_by_name(value, where, found)
+    def check(value: Any, where: str, references: References) -> None:
+        _texts_by_name(value, where, references)
         for name in value:
-            name_check(name, where, found)
+            name_check(name, where, references)
 
     return check
 
 
-def _at_least_zero(value: Any, where: str, found: References) -> None:
-    _number(value, where, found)
+def _at_least_zero(value: Any, where: str, references: References) -> None:
+    _number(value, where, references)
     if value < 0:
         refuse(f"{where} must not be below 0")
 
@@ -159,29 +159,29 @@ def _default_paths(value: Any, where: str, _: References) -> None:
 
 
 def _own_or_container(*allowed: str) -> Check:
-    def check(value: Any, where: str, found: References) -> None:
+    def check(value: Any, where: str, references: References) -> None:
         if isinstance(value, str) and value.startswith(_CONTAINER) and value != _CONTAINER:
-            found.containers.add(value.removeprefix(_CONTAINER))
+            references.containers.add(value.removeprefix(_CONTAINER))
         elif value not in allowed:
             refuse(f"{where} must not be {shown(str(value))}")
 
     return check
 
 
-def _network_mode(value: Any, where: str, found: References) -> None:
+def _network_mode(value: Any, where: str, references: References) -> None:
     if not isinstance(value, str) or value == "host":
         refuse(f"{where} must not be {shown(str(value))}")
     if value.startswith(_CONTAINER):
-        _own_or_container()(value, where, found)
+        _own_or_container()(value, where, references)
     elif value not in BUILT_IN_NETWORKS:
-        found.networks.setdefault(value, "")
+        references.networks.setdefault(value, "")
 
 
-def _volumes_from(value: Any, where: str, found: References) -> None:
+def _volumes_from(value: Any, where: str, references: References) -> None:
     name, _, mode = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not name or mode not in ("", "ro", "rw"):
         refuse(f"{where} must name containers")
-    found.containers.add(name)
+    references.containers.add(name)
 
 
 def _host_path(value: Any, where: str) -> str:
@@ -191,13 +191,13 @@ def _host_path(value: Any, where: str) -> str:
     return str(value)
 
 
-def _volume_name(value: Any, where: str, found: References) -> None:
+def _volume_name(value: Any, where: str, references: References) -> None:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         refuse(f"{where}: {shown(str(value))} is neither a volume's name nor an absolute path")
-    found.volumes.add(value)
+    references.volumes.add(value)
 
 
-def _bind(value: Any, where: str, found: References) -> None:
+def _bind(value: Any, where: str, references: References) -> None:
     parts = value.split(":") if isinstance(value, str) else []
     if len(parts) == 1:
         return
@@ -207,13 +207,13 @@ def _bind(value: Any, where: str, found: References) -> None:
     if not modes <= _BIND_MODES or {"ro", "rw"} <= modes:
         refuse(f"{where}: mode {shown(parts[2])} is not allowed")
     if parts[0].startswith("/"):
-        found.sources.add(MountSource(path=_host_path(parts[0], where), writable="ro" not in modes))
+        references.sources.add(MountSource(path=_host_path(parts[0], where), writable="ro" not in modes))
     else:
-        _volume_name(parts[0], where, found)
+        _volume_name(parts[0], where, references)
 
 
-def _mount(value: Any, where: str, found: References) -> None:
-    _MOUNT_FIELDS(value, where, found)
+def _mount(value: Any, where: str, references: References) -> None:
+    _MOUNT_FIELDS(value, where, references)
     kind, source, writable = value.get("Type"), value.get("Source") or "", not value.get("ReadOnly")
     options = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
     if kind not in options:
@@ -221,41 +221,41 @@ def _mount(value: Any, where: str, found: References) -> None:
     if any(value.get(other) for other in options.values() if other != options[kind]):
         refuse(f"{where} has options of another type than {kind}")
     if kind == "bind":
-        found.sources.add(MountSource(path=_host_path(source, where), writable=writable))
+        references.sources.add(MountSource(path=_host_path(source, where), writable=writable))
     elif kind == "volume":
         if source:
-            _volume_name(source, where, found)
+            _volume_name(source, where, references)
         driver = (value.get("VolumeOptions") or {}).get("DriverConfig") or {}
-        check_driver_options(driver.get("Options") or {}, f"{where}.VolumeOptions.DriverConfig.Options", found)
+        check_driver_options(driver.get("Options") or {}, f"{where}.VolumeOptions.DriverConfig.Options", references)
     elif source:
         refuse(f"{where}.Source must not be set for tmpfs")
 
 
-def check_driver_options(value: Any, where: str, found: References) -> None:
+def check_driver_options(value: Any, where: str, references: References) -> None:
     """Options of the driver `local`: with them a volume can be any folder or device of the host."""
-    _texts_by_name(value, where, found)
+    _texts_by_name(value, where, references)
     if not value:
         return
     if not set(value) <= {"type", "device", "o"}:
         refuse(f"{where} must not hold more than type, device and o")
     kind, device = value.get("type") or "", value.get("device") or ""
     options = set((value.get("o") or "").split(","))
-    if kind == "tmpfs" and all(_TMPFS_OPTION.fullmatch(one) for one in options - {""}):
+    if kind == "tmpfs" and all(_TMPFS_OPTION.fullmatch(option) for option in options - {""}):
         return
     if kind not in ("", "none") or not options & {"bind", "rbind"} or not options <= _BIND_OPTIONS:
         refuse(f"{where} must describe a bind (type none, o bind) or a tmpfs")
-    found.sources.add(MountSource(path=_host_path(device, where), writable="ro" not in options or "rw" in options))
+    references.sources.add(MountSource(path=_host_path(device, where), writable="ro" not in options or "rw" in options))
 
 
-def _endpoints(value: Any, where: str, found: References) -> None:
+def _endpoints(value: Any, where: str, references: References) -> None:
     if not isinstance(value, dict):
         refuse(f"{where} is not an object")
     for name, endpoint in value.items():
         if endpoint is not None:
-            check_endpoint(endpoint, f"{where}.{shown(name)}", found)
+            check_endpoint(endpoint, f"{where}.{shown(name)}", references)
         claimed = (endpoint or {}).get("NetworkID") or ""
         if name not in BUILT_IN_NETWORKS:
-            found.networks[name] = claimed or found.networks.get(name, "")
+            references.networks[name] = claimed or references.networks.get(name, "")
         elif claimed:
             refuse(f"{where}.{shown(name)}.NetworkID must not be set")
 
@@ -267,15 +267,15 @@ def _network_name(value: Any, where: str, _: References) -> None:
         refuse(f"{where}: {shown(str(value))} cannot be a network's name here")
 
 
-def _subnet(value: Any, where: str, found: References) -> None:
+def _subnet(value: Any, where: str, references: References) -> None:
     """A network's addresses; all of them lie inside of its subnet, which the host gets a route to."""
-    _IPAM_FIELDS(value, where, found)
+    _IPAM_FIELDS(value, where, references)
     subnet = _addresses(value.get("Subnet") or "", f"{where}.Subnet")
     auxiliary = (value.get("AuxiliaryAddresses") or {}).values()
     for inner in (value.get("Gateway"), value.get("IPRange"), *auxiliary):
         if inner and not _is_within(_addresses(inner, where), subnet):
             refuse(f"{where}: {shown(inner)} lies outside of the subnet")
-    found.subnets.add(subnet)
+    references.subnets.add(subnet)
 
 
 def _addresses(value: str, where: str) -> IPNetwork:
@@ -293,11 +293,11 @@ def _is_within(inner: IPNetwork, outer: IPNetwork) -> bool:
 
 def is_declared_subnet(subnet: IPNetwork, declared: Iterable[IPNetwork]) -> bool:
     """Whether a subnet lies in a declared one."""
-    return any(_is_within(subnet, one) for one in declared)
+    return any(_is_within(subnet, network) for network in declared)
 
 
-def _subpath(value: Any, where: str, found: References) -> None:
-    _text(value, where, found)
+def _subpath(value: Any, where: str, references: References) -> None:
+    _text(value, where, references)
     if value.startswith("/") or ".." in value.split("/"):
         refuse(f"{where} must stay below the volume")
 
@@ -400,9 +400,9 @@ NETWORK = check_object(
 )
 
 
-def _connected(value: Any, where: str, found: References) -> None:
-    _text(value, where, found)
-    found.containers.add(value)
+def _connected(value: Any, where: str, references: References) -> None:
+    _text(value, where, references)
+    references.containers.add(value)
 
 
 CONNECTION = check_object(Container=_connected, EndpointConfig=check_endpoint)
@@ -449,6 +449,6 @@ def canonical(body: dict[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
         if mode.startswith(_CONTAINER):
             host[key] = _CONTAINER + ids[mode.removeprefix(_CONTAINER)]
     if host.get("VolumesFrom"):
-        parts = [one.partition(":") for one in host["VolumesFrom"]]
+        parts = [entry.partition(":") for entry in host["VolumesFrom"]]
         host["VolumesFrom"] = [f"{ids[name]}{colon}{mode}" for name, colon, mode in parts]
     return body | {"HostConfig": host}

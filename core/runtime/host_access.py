@@ -70,9 +70,9 @@ def claims_of(method: str, path: str, body: bytes, pool: str) -> frozenset[Claim
         AccessRefusedError: The request is none that a host may make, or its body cannot be read.
     """
     for rule in _RULES:
-        if method in rule.methods and (found := rule.path.fullmatch(path)) is not None:
+        if method in rule.methods and (match := rule.path.fullmatch(path)) is not None:
             try:
-                return frozenset(rule.claims(_Request(found.groups(), body, pool)))
+                return frozenset(rule.claims(_Request(match.groups(), body, pool)))
             except (TypeError, AttributeError):
                 raise AccessRefusedError("the body has not the shape that it should") from None
     raise AccessRefusedError(f"{method} {path} is not for hosts")
@@ -95,9 +95,9 @@ def narrowed(method: str, path: str, body: bytes, pool: str) -> bytes:
         key = _object(body or b"{}").get("idempotency_key")
         body = body if key is None else json.dumps({**_object(body), "idempotency_key": f"{pool} {key}"}).encode()
     if new or (changed and "tags" in _object(body)):
-        given = _object(body)
-        others = [tag for tag in given.get("tags") or () if not str(tag).startswith(run_tag(""))]
-        return json.dumps({**given, "tags": [*others, run_tag(pool)]}).encode()
+        fields = _object(body)
+        other_tags = [tag for tag in fields.get("tags") or () if not str(tag).startswith(run_tag(""))]
+        return json.dumps({**fields, "tags": [*other_tags, run_tag(pool)]}).encode()
     return body
 
 
@@ -136,7 +136,7 @@ class _Request:
 
     def objects(self) -> Sequence[Mapping[str, Any]]:
         read = _read(self.body)
-        if not isinstance(read, list) or not all(isinstance(one, dict) for one in read) or len(read) > _MAX_CLAIMS:
+        if not isinstance(read, list) or not all(isinstance(item, dict) for item in read) or len(read) > _MAX_CLAIMS:
             raise AccessRefusedError(f"the body must be a list of at most {_MAX_CLAIMS} JSON objects")
         return read
 
@@ -200,8 +200,8 @@ _FREE_FIELDS = frozenset(
 def _ids_in(value: Any) -> Iterator[Claim]:
     """Claims on all that a body names by id, at any depth: what is there already must be the host's."""
     if isinstance(value, list):
-        for one in value:
-            yield from _ids_in(one)
+        for item in value:
+            yield from _ids_in(item)
     elif isinstance(value, dict):
         for name, inner in value.items():
             if inner is None or name in _FREE_FIELDS:
@@ -241,69 +241,69 @@ def _change_of_deployment(request: _Request) -> Iterator[Claim]:
 
 
 def _new_deployment(request: _Request) -> Iterator[Claim]:
-    given = request.object()
-    _only_own_pool(given.get("work_pool_name"), request.pool)
-    flow, name = given.get("flow_id"), given.get("name")
+    fields = request.object()
+    _only_own_pool(fields.get("work_pool_name"), request.pool)
+    flow, name = fields.get("flow_id"), fields.get("name")
     if not isinstance(flow, str) or not re.fullmatch(_ID, flow) or not isinstance(name, str) or "/" in name:
         raise AccessRefusedError("a deployment has the id of its flow, in lower case, and a name without /")
     yield Claim(Belonging.NEW_DEPLOYMENT, f"{flow}/{name}", may_be_new=True)
-    yield from _ids_in(given)
+    yield from _ids_in(fields)
 
 
 def _new_run(request: _Request) -> Iterator[Claim]:
-    given = request.object()
-    if given.get("work_pool_name") is not None:
-        _only_own_pool(given["work_pool_name"], request.pool)
-    if (deployment := given.get("deployment_id")) is not None:
+    fields = request.object()
+    if fields.get("work_pool_name") is not None:
+        _only_own_pool(fields["work_pool_name"], request.pool)
+    if (deployment := fields.get("deployment_id")) is not None:
         yield _by_id(Belonging.DEPLOYMENT, deployment)
-    if (parent := given.get("parent_task_run_id")) is not None:
+    if (parent := fields.get("parent_task_run_id")) is not None:
         yield _by_id(Belonging.TASK_RUN, parent)
-    yield from _ids_in(given)
+    yield from _ids_in(fields)
 
 
 def _new_task_run(request: _Request) -> Iterator[Claim]:
-    given = request.object()
-    yield from _in_a_run(given)
-    if given.get("id") is not None:
-        yield _by_id(Belonging.TASK_RUN, given["id"], may_be_new=True)
+    fields = request.object()
+    yield from _in_a_run(fields)
+    if fields.get("id") is not None:
+        yield _by_id(Belonging.TASK_RUN, fields["id"], may_be_new=True)
 
 
 def _of_flow_runs(request: _Request) -> Iterator[Claim]:
-    for one in request.objects():
+    for line in request.objects():
         # A worker's own lines belong to no run.
-        if one.get("flow_run_id") is not None or one.get("task_run_id") is not None:
-            yield from _in_a_run(one)
+        if line.get("flow_run_id") is not None or line.get("task_run_id") is not None:
+            yield from _in_a_run(line)
 
 
-def _in_a_run(given: Mapping[str, Any]) -> Iterator[Claim]:
+def _in_a_run(fields: Mapping[str, Any]) -> Iterator[Claim]:
     """The run of a flow must be there; the run of a task may come to be later, where its flow's is named."""
-    if (run := given.get("flow_run_id")) is not None:
+    if (run := fields.get("flow_run_id")) is not None:
         yield _by_id(Belonging.FLOW_RUN, run)
-    elif (task := given.get("task_run_id")) is not None:
+    elif (task := fields.get("task_run_id")) is not None:
         yield _by_id(Belonging.TASK_RUN, task)
     else:
         raise AccessRefusedError("it must name the run that it belongs to")
-    yield from _ids_in(given)
+    yield from _ids_in(fields)
 
 
 def _new_artifact(request: _Request) -> Iterator[Claim]:
-    given = request.object()
-    environment = environment_of_page(given)
+    fields = request.object()
+    environment = environment_of_page(fields)
     if environment is None:
-        yield from _in_a_run(given)
+        yield from _in_a_run(fields)
     else:
         yield Claim(Belonging.ENVIRONMENT, environment)
 
 
 def _new_automation(request: _Request) -> Iterator[Claim]:
-    given = request.object()
-    kind, _, deployment = str(given.get("owner_resource")).rpartition(".")
+    fields = request.object()
+    kind, _, deployment = str(fields.get("owner_resource")).rpartition(".")
     if kind != "prefect.deployment":
         raise AccessRefusedError("an automation of a host belongs to one of its deployments")
     yield _by_id(Belonging.DEPLOYMENT, deployment)
-    yield from _own_trigger(given.get("trigger"))
+    yield from _own_trigger(fields.get("trigger"))
     for name in ("actions", "actions_on_trigger", "actions_on_resolve"):
-        for action in given.get(name) or ():
+        for action in fields.get(name) or ():
             if action.get("type") != "run-deployment" or action.get("source") != "selected":
                 raise AccessRefusedError("an automation of a host runs its own deployments, and does nothing else")
             yield _by_id(Belonging.DEPLOYMENT, action.get("deployment_id"))
@@ -327,7 +327,7 @@ _OWN_TEMPLATES = frozenset({"{{ event.payload.text }}", "{{ event.payload.servic
 
 def _only_own_templates(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(_only_own_templates(one) for pair in value.items() for one in pair)
+        return all(_only_own_templates(inner) for pair in value.items() for inner in pair)
     if isinstance(value, list):
         return all(map(_only_own_templates, value))
     return (
@@ -336,8 +336,8 @@ def _only_own_templates(value: Any) -> bool:
 
 
 def _events(request: _Request) -> Iterator[Claim]:
-    for one in request.objects():
-        yield from _of_event(one)
+    for event in request.objects():
+        yield from _of_event(event)
 
 
 _SPEAKS_FOR = {"prefect.flow-run": Belonging.FLOW_RUN, "prefect.deployment": Belonging.DEPLOYMENT}
@@ -351,10 +351,10 @@ def _of_event(event: Any) -> Iterator[Claim]:
     try:
         resource, related = event["resource"], event.get("related") or []
         about = str(resource["prefect.resource.id"])
-        others = [(str(one["prefect.resource.id"]), one) for one in related]
+        related_resources = [(str(entry["prefect.resource.id"]), entry) for entry in related]
     except (TypeError, KeyError, AttributeError):
         raise AccessRefusedError("the event names no resource") from None
-    for name, labels in ((about, resource), *others):
+    for name, labels in ((about, resource), *related_resources):
         if (environment := labels.get(ENVIRONMENT_FACT)) is not None:
             yield Claim(Belonging.ENVIRONMENT, str(environment))
         kind, _, value = name.rpartition(".")
@@ -366,23 +366,23 @@ def _of_event(event: Any) -> Iterator[Claim]:
         elif kind in _IN_A_RUN:
             # It may not be there yet; the flow's run, which is, speaks for it. By its events the server records it.
             yield _by_id(_IN_A_RUN[kind], value, may_be_new=True)
-            if not any(one.startswith("prefect.flow-run.") for one, _ in others):
+            if not any(resource_id.startswith("prefect.flow-run.") for resource_id, _ in related_resources):
                 raise AccessRefusedError("an event of a task or artifact names the run of its flow")
         elif not name.startswith(_OF_A_WORKER if name == about else _CONTEXT):
             raise AccessRefusedError(f"no host speaks for {kind}")
     if about.startswith("prefect.task-run."):
         # What stands there replaces what the resource says.
         payload = event.get("payload") or {}
-        if (given := (payload.get("task_run") or {}).get("id")) is not None:
-            yield _by_id(Belonging.TASK_RUN, given, may_be_new=True)
+        if (task_run_id := (payload.get("task_run") or {}).get("id")) is not None:
+            yield _by_id(Belonging.TASK_RUN, task_run_id, may_be_new=True)
         yield from _ids_in(payload)
 
 
 def _channel(request: _Request) -> Iterator[Claim]:
-    own = request.pool.removeprefix(USER_PREFIX)
+    host = request.pool.removeprefix(USER_PREFIX)
     owner, separator, _ = request.words[0].rpartition(CHANNEL_SEPARATOR)
-    if not separator or owner not in (own, SHARED_CHANNELS):
-        begins = " or ".join(f"{one}{CHANNEL_SEPARATOR}" for one in (own, SHARED_CHANNELS))
+    if not separator or owner not in (host, SHARED_CHANNELS):
+        begins = " or ".join(f"{prefix}{CHANNEL_SEPARATOR}" for prefix in (host, SHARED_CHANNELS))
         raise AccessRefusedError(f"a channel that a host may use has a name that begins with {begins}, then without --")
     yield from ()
 

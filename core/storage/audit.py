@@ -99,17 +99,17 @@ class Verifier:
         """Compare a row of the store with its last record."""
         self.rows += 1
         self._seen.setdefault(table, set()).add(key)
-        said, seq = self._expected.get(table, {}).get(key, (None, None))
+        expected, seq = self._expected.get(table, {}).get(key, (None, None))
         name = _named(table, key)
         if seq is None:
             self._find(name, "the row was inserted: no entry tells of it")
-        elif said is None:
+        elif expected is None:
             self._find(name, "the row is there again, after it had left the store", seq)
-        elif isinstance(said, str):
-            if said != row_digest(row):
+        elif isinstance(expected, str):
+            if expected != row_digest(row):
                 self._find(name, "the row was changed; its columns were recorded as one digest", seq)
-        elif changed := [column for column in said if said[column] != _short(row.get(column))]:
-            reported = "; ".join(_difference(column, said[column], row.get(column)) for column in changed)
+        elif changed := [column for column in expected if expected[column] != _short(row.get(column))]:
+            reported = "; ".join(_difference(column, expected[column], row.get(column)) for column in changed)
             self._find(name, f"the row was changed: {reported}", seq)
 
     def finish(self) -> None:
@@ -117,16 +117,16 @@ class Verifier:
         if self.entries == 0:
             self._find("audit_log", "it is empty: every entry was removed")
         for table, by_key in self._expected.items():
-            seen = self._seen.get(table, set())
-            for key, (said, seq) in by_key.items():
-                if said is not None and key not in seen:
-                    was = said.get("status") or said.get("state") if isinstance(said, dict) else None
+            keys = self._seen.get(table, set())
+            for key, (expected, seq) in by_key.items():
+                if expected is not None and key not in keys:
+                    was = expected.get("status") or expected.get("state") if isinstance(expected, dict) else None
                     self._find(_named(table, key), f"the row was removed{f'; it was {was}' if was else ''}", seq)
 
     def check_archive(self, file: str, checksum: str) -> None:
         """Compare an archive with the checksum it had when rows left into it."""
-        said, seq = self.archives[file]
-        if said != checksum:
+        expected, seq = self.archives[file]
+        if expected != checksum:
             self._find(f"archive {file}", "the file is not the one that rows left into", seq)
 
     def explain_missing_hash(self) -> str:
@@ -142,8 +142,8 @@ class Verifier:
             self._find("audit_log", f"its beginning was removed: it starts with {name}", entry.seq)
         elif self.entries and entry.seq != self._last_seq + 1:
             first, last = self._last_seq + 1, entry.seq - 1
-            gone = f"entry {first} was" if first == last else f"entries {first} to {last} were"
-            self._find("audit_log", f"{gone} removed before {name}", entry.seq)
+            gap = f"entry {first} was" if first == last else f"entries {first} to {last} were"
+            self._find("audit_log", f"{gap} removed before {name}", entry.seq)
         elif entry.previous_hash != self.head:
             self._find("audit_log", f"{name} does not follow the one before it: one of them was replaced", entry.seq)
         if entry_hash(entry) != entry.hash:

@@ -70,9 +70,9 @@ def sizes_then_and_now(then: int | None, now: int | None) -> str:
 
 def files_since(changed: int, changed_bytes: int, files: int, files_then: int | None) -> str:
     """What was written to files, for a person: those added or changed, and how many there were."""
-    one = "file" if changed == 1 else "files"
-    said = f"{changed:,} {one} ({size_in_words(changed_bytes)}) added or changed" if changed else "no file was written"
-    return said if files_then is None else f"{said}; {files_then:,} files then, {files:,} now"
+    noun = "file" if changed == 1 else "files"
+    text = f"{changed:,} {noun} ({size_in_words(changed_bytes)}) added or changed" if changed else "no file was written"
+    return text if files_then is None else f"{text}; {files_then:,} files then, {files:,} now"
 
 
 def size_in_words(count: float) -> str:
@@ -85,12 +85,12 @@ def size_in_words(count: float) -> str:
 
 
 def _rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    said: list[tuple[int, str]] = []
+    changes: list[tuple[int, str]] = []
     for name, numbers in now.items():
         table, *counters, rows = numbers
         before = then.get(name)
         if before is None or before[0] != table:
-            said.append((rows, f"{name} was made{' anew' if before else ''}, with {rows:,} {_noun(rows)}"))
+            changes.append((rows, f"{name} was made{' anew' if before else ''}, with {rows:,} {_noun(rows)}"))
             continue
         added, changed, deleted = (count - was for count, was in zip(counters, before[1:4], strict=True))
         if min(added, changed, deleted) < 0:
@@ -98,13 +98,13 @@ def _rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if added or changed or deleted:
             figures = ((added, "added"), (changed, "changed"), (deleted, "deleted"))
             words = ", ".join(f"{count:,} {what}" for count, what in figures if count)
-            said.append((added + changed + deleted, f"{name}: rows {words}"))
+            changes.append((added + changed + deleted, f"{name}: rows {words}"))
         elif before[4] and not rows:
-            said.append((before[4], f"{name} was emptied of {before[4]:,} {_noun(before[4])}"))
-    said += [(numbers[4], f"{name} was dropped") for name, numbers in then.items() if name not in now]
-    said.sort(key=lambda one: -one[0])
-    more = len(said) - _SHOWN
-    texts = [text for _, text in said[:_SHOWN]] + ([f"{more} more tables"] if more > 0 else [])
+            changes.append((before[4], f"{name} was emptied of {before[4]:,} {_noun(before[4])}"))
+    changes += [(numbers[4], f"{name} was dropped") for name, numbers in then.items() if name not in now]
+    changes.sort(key=lambda change: -change[0])
+    more = len(changes) - _SHOWN
+    texts = [text for _, text in changes[:_SHOWN]] + ([f"{more} more tables"] if more > 0 else [])
     return "; ".join(texts) or "no row was written"
 
 

@@ -166,12 +166,12 @@ def redis_files(facts: dict[str, Any]) -> RedisFiles:
 
 def counts_in(printed: str) -> dict[str, int]:
     """Names and numbers in the lines that a question's program printed."""
-    found = {}
+    counts = {}
     for line in printed.splitlines():
         name, _, number = line.rpartition("\t")
         if name and number.strip().isdecimal():
-            found[name] = int(number)
-    return found
+            counts[name] = int(number)
+    return counts
 
 
 def _postgresql(data: PostgresqlData) -> tuple[str, ...]:

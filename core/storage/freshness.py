@@ -22,15 +22,15 @@ def snapshot_problems(environment: Environment, snapshots: Sequence[DataSnapshot
     take, rehearse = f"`roas snapshot create {name}` takes one", f"`roas snapshot rehearse {name}` does it"
     if not whole:
         return (f"there is no whole snapshot of its data; {take}",)
-    found = []
+    problems = []
     age = now - whole[0].begun_at
     if age > timedelta(hours=settings.max_age_hours):
         allowed = age_in_words(settings.max_age_hours * 3600)
         old = age_in_words(age.total_seconds())
-        found.append(f"the newest whole snapshot is {old} old, data.max_age_hours allows {allowed}; {take}")
-    rehearsed = [one.rehearsal for one in whole if one.rehearsal is not None]
+        problems.append(f"the newest whole snapshot is {old} old, data.max_age_hours allows {allowed}; {take}")
+    rehearsed = [snapshot.rehearsal for snapshot in whole if snapshot.rehearsal is not None]
     if not rehearsed:
-        found.append(f"no restore of its snapshots was rehearsed; {rehearse}")
+        problems.append(f"no restore of its snapshots was rehearsed; {rehearse}")
     elif not rehearsed[0].ok:
-        found.append(f"the last rehearsal of a restore failed: {rehearsed[0].problem.rstrip('.')}")
-    return tuple(found)
+        problems.append(f"the last rehearsal of a restore failed: {rehearsed[0].problem.rstrip('.')}")
+    return tuple(problems)

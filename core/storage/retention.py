@@ -72,9 +72,9 @@ def over_budget(use: FileUse, policy: RetentionPolicy) -> int:
 
 def full_in(use: FileUse, policy: RetentionPolicy, growth_bytes_per_day: float) -> timedelta | None:
     """When a store reaches its budget if it goes on growing like this; None if it does not grow."""
-    left = policy.store_bytes - use.used_bytes
-    if left <= 0:
+    remaining_bytes = policy.store_bytes - use.used_bytes
+    if remaining_bytes <= 0:
         return timedelta(0)
     if growth_bytes_per_day <= 0:
         return None
-    return min(timedelta(days=left / growth_bytes_per_day), timedelta(days=36_500))
+    return min(timedelta(days=remaining_bytes / growth_bytes_per_day), timedelta(days=36_500))

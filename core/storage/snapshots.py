@@ -45,29 +45,29 @@ def mounted(data: FilesData, application: Application) -> MountedData:
     Raises:
         BadInputError: No service mounts it.
     """
-    names = {one.key: one.name for one in application.volumes if data.volume in (one.key, one.name)}
-    found = [
+    names = {volume.key: volume.name for volume in application.volumes if data.volume in (volume.key, volume.name)}
+    mounts = [
         (names.get(mount.source, mount.source), service.name)
         for service in application.services.values()
         for mount in service.mounts
         if (mount.kind is MountKind.VOLUME and mount.source in names)
         or (mount.kind is MountKind.BIND and mount.source == data.volume)
     ]
-    if not found:
-        known = sorted({one.key for one in application.volumes})
+    if not mounts:
+        volumes = sorted({volume.key for volume in application.volumes})
         raise BadInputError(
             f"No service mounts {data.volume}, which data.save names;",
-            advice=f"name a volume ({', '.join(known) or 'there is none'}) or the whole path of a mounted folder.",
+            advice=f"name a volume ({', '.join(volumes) or 'there is none'}) or the whole path of a mounted folder.",
         )
-    return MountedData(source=found[0][0], services=tuple(sorted({service for _, service in found})))
+    return MountedData(source=mounts[0][0], services=tuple(sorted({service for _, service in mounts})))
 
 
 def mount_target(data: FilesData, application: Application, service: str) -> str:
     """Where a service's container has a volume; empty where it has it nowhere, or mounts something else below."""
-    names = {one.key for one in application.volumes if data.volume in (one.key, one.name)} | {data.volume}
+    names = {volume.key for volume in application.volumes if data.volume in (volume.key, volume.name)} | {data.volume}
     targets = [mount.target.rstrip("/") for mount in application.services[service].mounts]
-    found = [mount.target.rstrip("/") for mount in application.services[service].mounts if mount.source in names]
-    return next((one for one in found if not any(other.startswith(f"{one}/") for other in targets)), "")
+    places = [mount.target.rstrip("/") for mount in application.services[service].mounts if mount.source in names]
+    return next((place for place in places if not any(other.startswith(f"{place}/") for other in targets)), "")
 
 
 def check_services(settings: DataSettings, application: Application) -> None:
@@ -96,8 +96,8 @@ def users_of(data: SavedData, application: Application, dependencies: Sequence[D
 
     `dependencies` are those of the environment and the Compose files together.
     """
-    own = own_services(data, application)
-    return own | dependants_of(own, dependencies)
+    owners = own_services(data, application)
+    return owners | dependants_of(owners, dependencies)
 
 
 def writers_of(data: SavedData, application: Application, dependencies: Sequence[Dependency]) -> frozenset[str]:
@@ -130,8 +130,8 @@ def saved_before_update(
 
 def offered(snapshots: Iterable[DataSnapshot]) -> list[DataSnapshot]:
     """The snapshots that may be restored, newest first: only whole ones."""
-    whole = [one for one in snapshots if one.state is SnapshotState.WHOLE]
-    return sorted(whole, key=lambda one: one.begun_at, reverse=True)
+    whole = [snapshot for snapshot in snapshots if snapshot.state is SnapshotState.WHOLE]
+    return sorted(whole, key=lambda snapshot: snapshot.begun_at, reverse=True)
 
 
 def chosen(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, environment: str) -> DataSnapshot:
@@ -145,19 +145,21 @@ def chosen(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, environme
     if snapshot_id is None:
         # What was saved before a restore is for its undoing, and what another installation saved is not what ran here.
         rarely = (SnapshotReason.SAFETY, SnapshotReason.ADOPTED)
-        found = [one for one in whole if one.reason not in rarely][:1] or whole[:1]
+        matches = [snapshot for snapshot in whole if snapshot.reason not in rarely][:1] or whole[:1]
     else:
-        found = [one for one in whole if one.snapshot_id == snapshot_id]
-        found = found or [one for one in whole if snapshot_id and one.snapshot_id.startswith(snapshot_id)]
-    if len(found) > 1:
-        names = ", ".join(one.snapshot_id for one in found[:6])
+        matches = [snapshot for snapshot in whole if snapshot.snapshot_id == snapshot_id]
+        matches = matches or [
+            snapshot for snapshot in whole if snapshot_id and snapshot.snapshot_id.startswith(snapshot_id)
+        ]
+    if len(matches) > 1:
+        names = ", ".join(snapshot.snapshot_id for snapshot in matches[:6])
         raise BadInputError(f"{snapshot_id!r} begins several ids ({names});", advice="give more of it.")
-    if not found:
+    if not matches:
         what = "no snapshot" if snapshot_id is None else f"no whole snapshot {snapshot_id!r}"
         raise NotFoundError(
             f"There is {what} of {environment};", advice=f"`roas snapshot list {environment}` shows them."
         )
-    return found[0]
+    return matches[0]
 
 
 def check_rehearsal(snapshot: DataSnapshot) -> None:
@@ -181,18 +183,18 @@ def of_release(snapshots: Sequence[DataSnapshot], release: Release) -> DataSnaps
     Raises:
         NotFoundError: There is none.
     """
-    found = [
-        one
-        for one in offered(snapshots)
-        if one.release_id == release.release_id and one.reason is SnapshotReason.UPDATE
+    matches = [
+        snapshot
+        for snapshot in offered(snapshots)
+        if snapshot.release_id == release.release_id and snapshot.reason is SnapshotReason.UPDATE
     ]
-    if not found:
+    if not matches:
         raise NotFoundError(
             f"No snapshot was taken when release {release.release_id} was replaced;",
             advice=f"`roas snapshot list {release.environment}` shows those there are; "
             f"`roas snapshot restore {release.environment} SNAPSHOT` restores one.",
         )
-    return found[0]
+    return matches[0]
 
 
 def data_not_put_back(snapshots: Sequence[DataSnapshot], operations: Iterable[Operation]) -> DataSnapshot | None:
@@ -200,12 +202,12 @@ def data_not_put_back(snapshots: Sequence[DataSnapshot], operations: Iterable[Op
 
     `operations` are those of its environment that may have put data back.
     """
-    saved = next((one for one in offered(snapshots) if one.reason is SnapshotReason.UPDATE), None)
+    saved = next((snapshot for snapshot in offered(snapshots) if snapshot.reason is SnapshotReason.UPDATE), None)
     if saved is None or any(
-        one.started_at > saved.begun_at
-        and (one.details.get("data_of") or one.details.get("restore"))
-        and not (one.details.get("undone") or one.details.get("undo_failed"))
-        for one in operations
+        operation.started_at > saved.begun_at
+        and (operation.details.get("data_of") or operation.details.get("restore"))
+        and not (operation.details.get("undone") or operation.details.get("undo_failed"))
+        for operation in operations
     ):
         return None
     return saved
@@ -218,17 +220,21 @@ def to_forget(
 
     One of another installation stays: its own policy decides there.
     """
-    whole = [one for one in offered(snapshots) if one.reason is not SnapshotReason.ADOPTED]
-    stay = {one.snapshot_id for one in whole[: keep.last]}
+    whole = [snapshot for snapshot in offered(snapshots) if snapshot.reason is not SnapshotReason.ADOPTED]
+    stay = {snapshot.snapshot_id for snapshot in whole[: keep.last]}
     stay |= _newest_of_each(whole, keep.daily, lambda at: at.date())
     stay |= _newest_of_each(whole, keep.weekly, lambda at: at.isocalendar()[:2])
-    stay |= {one.snapshot_id for one in whole if one.restoring}
+    stay |= {snapshot.snapshot_id for snapshot in whole if snapshot.restoring}
     for release in kept_releases:
         stay |= {
-            one.snapshot_id
-            for one in [one for one in whole if one.release_id == release and one.reason is SnapshotReason.UPDATE][:1]
+            snapshot.snapshot_id
+            for snapshot in [
+                snapshot
+                for snapshot in whole
+                if snapshot.release_id == release and snapshot.reason is SnapshotReason.UPDATE
+            ][:1]
         }
-    return [one for one in whole if one.snapshot_id not in stay]
+    return [snapshot for snapshot in whole if snapshot.snapshot_id not in stay]
 
 
 def leftovers(entries: Sequence[RepositoryEntry], snapshots: Iterable[DataSnapshot], installation: str) -> list[str]:
@@ -237,70 +243,74 @@ def leftovers(entries: Sequence[RepositoryEntry], snapshots: Iterable[DataSnapsh
     What the store does not know may be whole, and all that is left of it: another installation's, or from before the
     store was damaged or restored. It stays.
     """
-    failed = {one.snapshot_id for one in snapshots if one.state is SnapshotState.FAILED}
-    whole = {one.snapshot_id for one in entries if one.is_manifest}
+    failed = {snapshot.snapshot_id for snapshot in snapshots if snapshot.state is SnapshotState.FAILED}
+    whole = {entry.snapshot_id for entry in entries if entry.is_manifest}
     return sorted(
-        one.restic_id for one in entries if one.snapshot_id in failed - whole and one.installation == installation
+        entry.restic_id
+        for entry in entries
+        if entry.snapshot_id in failed - whole and entry.installation == installation
     )
 
 
 def entries_of(snapshots: Iterable[DataSnapshot], entries: Sequence[RepositoryEntry]) -> list[str]:
     """The ids of restic of all that was saved for these snapshots: parts, manifests, and tries that were repeated."""
-    parts = {part.restic_id for one in snapshots for part in one.parts}
-    theirs = {(one.snapshot_id, one.installation) for one in entries if one.restic_id in parts}
-    return sorted(one.restic_id for one in entries if (one.snapshot_id, one.installation) in theirs)
+    parts = {part.restic_id for snapshot in snapshots for part in snapshot.parts}
+    theirs = {(entry.snapshot_id, entry.installation) for entry in entries if entry.restic_id in parts}
+    return sorted(entry.restic_id for entry in entries if (entry.snapshot_id, entry.installation) in theirs)
 
 
 def unknown(entries: Sequence[RepositoryEntry], snapshots: Iterable[DataSnapshot]) -> list[UnknownSnapshot]:
     """The snapshots of a repository that a store does not know, newest first."""
-    known = {one.snapshot_id for one in snapshots}
+    recorded_ids = {snapshot.snapshot_id for snapshot in snapshots}
     groups: dict[tuple[str, str], list[RepositoryEntry]] = {}
-    for one in entries:
-        if one.snapshot_id not in known:
-            groups.setdefault((one.snapshot_id, one.installation), []).append(one)
-    found = [
+    for entry in entries:
+        if entry.snapshot_id not in recorded_ids:
+            groups.setdefault((entry.snapshot_id, entry.installation), []).append(entry)
+    unknown_snapshots = [
         UnknownSnapshot(
             snapshot_id=snapshot_id,
-            begun_at=min(one.saved_at for one in mine),
+            begun_at=min(entry.saved_at for entry in group),
             installation=installation,
-            state=UnknownState.WHOLE if any(one.is_manifest for one in mine)
+            state=UnknownState.WHOLE if any(entry.is_manifest for entry in group)
             else UnknownState.INCOMPLETE if installation else UnknownState.UNPROVEN,
-            paths=tuple(one.path for one in mine if not one.is_manifest),
-            bytes=sum(one.bytes for one in mine if not one.is_manifest),
+            paths=tuple(entry.path for entry in group if not entry.is_manifest),
+            bytes=sum(entry.bytes for entry in group if not entry.is_manifest),
         )
-        for (snapshot_id, installation), mine in groups.items()
+        for (snapshot_id, installation), group in groups.items()
     ]  # fmt: skip
-    return sorted(found, key=lambda one: one.begun_at, reverse=True)
+    return sorted(unknown_snapshots, key=lambda snapshot: snapshot.begun_at, reverse=True)
 
 
-def to_adopt(found: Sequence[UnknownSnapshot], wanted: Sequence[str], environment: str) -> list[UnknownSnapshot]:
+def to_adopt(snapshots: Sequence[UnknownSnapshot], ids: Sequence[str], environment: str) -> list[UnknownSnapshot]:
     """The unknown snapshots of these ids, or of the only ids that begin like them; without ids all that are complete.
 
     Raises:
         NotFoundError: There is none.
         BadInputError: Several begin like it, or it is not complete.
     """
-    if not wanted:
-        return [one for one in found if one.state is not UnknownState.INCOMPLETE]
+    if not ids:
+        return [snapshot for snapshot in snapshots if snapshot.state is not UnknownState.INCOMPLETE]
     chosen_ones = []
-    for word in wanted:
-        mine = [one for one in found if one.snapshot_id == word] or [
-            one for one in found if word and one.snapshot_id.startswith(word)
+    for word in ids:
+        matches = [snapshot for snapshot in snapshots if snapshot.snapshot_id == word] or [
+            snapshot for snapshot in snapshots if word and snapshot.snapshot_id.startswith(word)
         ]
-        if len(mine) > 1:
-            names = ", ".join(f"{one.snapshot_id} of {one.installation or 'an earlier version'}" for one in mine[:6])
+        if len(matches) > 1:
+            names = ", ".join(
+                f"{snapshot.snapshot_id} of {snapshot.installation or 'an earlier version'}" for snapshot in matches[:6]
+            )
             raise BadInputError(f"{word!r} begins several ids ({names});", advice="give more of it.")
-        if not mine:
+        if not matches:
             raise NotFoundError(
                 f"The repository has no snapshot {word!r} of {environment} that is unknown here;",
                 advice=f"`roas snapshot adopt {environment}` shows those there are.",
             )
-        if mine[0].state is UnknownState.INCOMPLETE:
+        if matches[0].state is UnknownState.INCOMPLETE:
             raise BadInputError(
-                f"Snapshot {mine[0].snapshot_id} is not complete;",
-                advice="installation " + mine[0].installation + " takes it now, or was killed while it did.",
+                f"Snapshot {matches[0].snapshot_id} is not complete;",
+                advice="installation " + matches[0].installation + " takes it now, or was killed while it did.",
             )
-        chosen_ones += mine
+        chosen_ones += matches
     return chosen_ones
 
 
@@ -312,17 +322,21 @@ def as_manifest_says(
     Raises:
         SnapshotError: It is the manifest of another snapshot, or names parts that are not there.
     """
-    mine = (source.snapshot_id, source.installation)
-    there = {one.restic_id for one in entries if (one.snapshot_id, one.installation) == mine and not one.is_manifest}
+    key = (source.snapshot_id, source.installation)
+    there = {
+        entry.restic_id for entry in entries if (entry.snapshot_id, entry.installation) == key and not entry.is_manifest
+    }
     if manifest.snapshot_id != source.snapshot_id or not manifest.parts:
         raise SnapshotError(f"The manifest of snapshot {source.snapshot_id} describes another one.")
-    if gone := [part.name for part in manifest.parts if part.restic_id not in there]:
-        raise SnapshotError(f"Snapshot {source.snapshot_id} has lost {', '.join(gone)}; the repository lacks it.")
+    if missing_parts := [part.name for part in manifest.parts if part.restic_id not in there]:
+        raise SnapshotError(
+            f"Snapshot {source.snapshot_id} has lost {', '.join(missing_parts)}; the repository lacks it."
+        )
     return replace(manifest, state=SnapshotState.WHOLE, rehearsed_at=None, rehearsal=None, restoring="")
 
 
 def as_saved(
-    found: UnknownSnapshot, entries: Sequence[RepositoryEntry], settings: DataSettings, environment: Environment
+    snapshot: UnknownSnapshot, entries: Sequence[RepositoryEntry], settings: DataSettings, environment: Environment
 ) -> DataSnapshot:
     """A snapshot without a manifest, of the parts that data.save names; `entries` are its own.
 
@@ -330,26 +344,26 @@ def as_saved(
         SnapshotError: What a part is cannot be told.
     """
     parts = []
-    for one in entries:
-        data = next((data for data in settings.save if _is_saved_as(data, environment.project, one.path)), None)
+    for entry in entries:
+        data = next((data for data in settings.save if _is_saved_as(data, environment.project, entry.path)), None)
         # A dump of Redis goes to where the server of then kept its file, which only a manifest says.
         if data is None or isinstance(data, RedisData):
             raise SnapshotError(
-                f"Snapshot {found.snapshot_id} has no manifest, and which data {one.path} is cannot be told;",
-                advice=f"name it in data.save, or read it with `restic dump {one.restic_id[:12]} {one.path}`.",
+                f"Snapshot {snapshot.snapshot_id} has no manifest, and which data {entry.path} is cannot be told;",
+                advice=f"name it in data.save, or read it with `restic dump {entry.restic_id[:12]} {entry.path}`.",
             )
-        is_folder = isinstance(data, FilesData) and one.path != f"/{file_name(data.name)}"
-        facts = {"files": one.files, "file_bytes": one.bytes, "folder": one.path} if is_folder else {}
+        is_folder = isinstance(data, FilesData) and entry.path != f"/{file_name(data.name)}"
+        facts = {"files": entry.files, "file_bytes": entry.bytes, "folder": entry.path} if is_folder else {}
         part = SnapshotPart(
-            name=data.name, kind=data.kind, restic_id=one.restic_id, bytes=one.bytes, added_bytes=0, seconds=0.0,
+            name=data.name, kind=data.kind, restic_id=entry.restic_id, bytes=entry.bytes, added_bytes=0, seconds=0.0,
             facts=facts,
         )  # fmt: skip
         parts.append(part)
     return DataSnapshot(
-        snapshot_id=found.snapshot_id,
+        snapshot_id=snapshot.snapshot_id,
         environment=environment.name,
-        begun_at=found.begun_at,
-        ended_at=max(one.saved_at for one in entries),
+        begun_at=snapshot.begun_at,
+        ended_at=max(entry.saved_at for entry in entries),
         state=SnapshotState.WHOLE,
         reason=SnapshotReason.ADOPTED,
         parts=tuple(parts),
@@ -388,10 +402,10 @@ def proof_of(snapshot: DataSnapshot) -> str:
 
 
 def _newest_of_each(snapshots: Sequence[DataSnapshot], count: int, period: Callable[[datetime], object]) -> set[str]:
-    found: dict[object, str] = {}
-    for one in snapshots:
-        found.setdefault(period(one.begun_at), one.snapshot_id)
-    return set(list(found.values())[:count])
+    ids_by_period: dict[object, str] = {}
+    for snapshot in snapshots:
+        ids_by_period.setdefault(period(snapshot.begun_at), snapshot.snapshot_id)
+    return set(list(ids_by_period.values())[:count])
 
 
 def age_in_words(seconds: float) -> str:

@@ -131,12 +131,12 @@ def check_host(facts: Facts) -> Iterable[Check]:
     yield from disk.or_passed(free)
     # File systems that make inodes as they need them report none at all.
     if host.inodes_total:
-        left = host.inodes_free / host.inodes_total
-        if left < _INODES_WARNING:
+        free_share = host.inodes_free / host.inodes_total
+        if free_share < _INODES_WARNING:
             severity = CRITICAL if host.inodes_free < 1000 else WARNING
-            finding = f"Only {left:.1%} of the inodes of the engine's disk are free."
+            finding = f"Only {free_share:.1%} of the inodes of the engine's disk are free."
             inodes.add(severity, finding, "Remove many small files, or unused images.")
-        yield from inodes.or_passed(f"{left:.0%} of the inodes are free.")
+        yield from inodes.or_passed(f"{free_share:.0%} of the inodes are free.")
     if host.open_files_limit < _OPEN_FILES:
         fix = f"Raise the limit to {_OPEN_FILES} or more (ulimit -n)."
         open_files.warn(f"This user may open only {host.open_files_limit} files at once.", fix)

@@ -22,28 +22,30 @@ _DEFAULT_POOLS = 31
 def check_ports(facts: Facts) -> Iterable[Check]:
     """Check that no other program uses the published ports."""
     ports, users = Findings("ports"), facts.ports
-    for wanted in users:
-        if wanted.holder is not None:
-            ports.critical(str(wanted), _fix_of_port(wanted), wanted.service)
+    for binding in users:
+        if binding.holder is not None:
+            ports.critical(str(binding), _fix_of_port(binding), binding.service)
     single = Counter(
-        (one.port.host_ip, one.port.published, one.port.protocol) for one in users if one.port.published_last is None
+        (binding.port.host_ip, binding.port.published, binding.port.protocol)
+        for binding in users
+        if binding.port.published_last is None
     )
     for (_, published, protocol), count in single.items():
         if count > 1:
-            names = dict.fromkeys(one.service for one in users if one.port.published == published)
+            names = dict.fromkeys(binding.service for binding in users if binding.port.published == published)
             finding = f"Port {published}/{protocol} is published by {' and '.join(names)} at once."
             ports.critical(finding, "Publish another port for one of them.")
     return ports.or_passed("All published ports are free or the application's own.") if users else ()
 
 
-def _fix_of_port(wanted: PortWanted) -> str:
-    first, last, udp = wanted.port.published, wanted.port.published_last, wanted.port.protocol == "udp"
+def _fix_of_port(binding: PortWanted) -> str:
+    first, last, udp = binding.port.published, binding.port.published_last, binding.port.protocol == "udp"
     number = f"{first}" if last is None else f"{first}-{last}"
-    if (wanted.holder or "").startswith("container"):
-        seen = f"docker ps --filter publish={number}"
+    if (binding.holder or "").startswith("container"):
+        command = f"docker ps --filter publish={number}"
     else:
-        seen = f"ss -l{'u' if udp else 't'}np" + (f" 'sport = :{first}'" if last is None else "")
-    return f"Stop what holds it, or publish another port; who that is: {seen}"
+        command = f"ss -l{'u' if udp else 't'}np" + (f" 'sport = :{first}'" if last is None else "")
+    return f"Stop what holds it, or publish another port; who that is: {command}"
 
 
 def check_container_names(facts: Facts) -> Iterable[Check]:
@@ -53,34 +55,34 @@ def check_container_names(facts: Facts) -> Iterable[Check]:
         finding = f"Container name {services[service].container_name} of {service} is taken by {holder}."
         fix = "Remove or rename that container, or leave container_name out of the Compose file."
         names.critical(finding, fix, service)
-    given = any(service.container_name for service in services.values())
-    return names.or_passed("All container names are free or the application's own.") if given else ()
+    has_names = any(service.container_name for service in services.values())
+    return names.or_passed("All container names are free or the application's own.") if has_names else ()
 
 
 def check_mounts(facts: Facts) -> Iterable[Check]:
     """Check that mounted files and folders exist and can be read."""
-    findings = [check for wanted in facts.mounts for check in _judge_mount(wanted)]
+    findings = [check for mount in facts.mounts for check in _judge_mount(mount)]
     passed = Findings("mounts").or_passed("All mounted files and folders are there and readable.")
     return (findings or passed) if facts.mounts else ()
 
 
-def _judge_mount(wanted: MountWanted) -> Iterable[Check]:
-    source, service = wanted.mount.source, wanted.service
+def _judge_mount(mount: MountWanted) -> Iterable[Check]:
+    source, service = mount.mount.source, mount.service
     mounts, content = Findings("mounts"), Findings("mounted_configuration")
-    if wanted.problem is not None:
-        absent = "does not exist" in wanted.problem
-        if absent and wanted.mount.create_host_path:
+    if mount.problem is not None:
+        absent = "does not exist" in mount.problem
+        if absent and mount.mount.create_host_path:
             finding = f"{source} of {service} does not exist; the engine would mount an empty folder of that name."
             fix = (
                 f"Make {source}, or correct the path; what is there: ls -la {shlex.quote(str(PurePath(source).parent))}"
             )
-            mounts.add(CRITICAL if _is_file(wanted.mount) else WARNING, finding, fix, service)
+            mounts.add(CRITICAL if _is_file(mount.mount) else WARNING, finding, fix, service)
         else:
-            finding = f"{source} of {service} cannot be mounted as it is: {wanted.problem}."
+            finding = f"{source} of {service} cannot be mounted as it is: {mount.problem}."
             mounts.add(CRITICAL if absent else WARNING, finding, "Make it, or correct its rights.", service)
-    if wanted.content_problem is not None:
+    if mount.content_problem is not None:
         severity = CRITICAL if "prometheus" in source else WARNING
-        content.add(severity, f"Configuration of {service}: {wanted.content_problem}.", "Correct the file.", service)
+        content.add(severity, f"Configuration of {service}: {mount.content_problem}.", "Correct the file.", service)
     return [*mounts, *content]
 
 
@@ -112,12 +114,12 @@ def check_networks(facts: Facts) -> Iterable[Check]:
         needed += not network.subnets
         for subnet in network.subnets:
             for other in facts.networks:
-                if any(_overlap(subnet, taken) for taken in other.subnets):
+                if any(_overlap(subnet, other_subnet) for other_subnet in other.subnets):
                     finding = f"Subnet {subnet} of network {network.name} overlaps with network {other.name}."
                     networks.critical(finding, f"Give another subnet, or remove {other.name} if it is unused.")
-    left = max(0, _pool_size(facts.engine) - sum(network.driver == "bridge" for network in facts.networks))
-    if needed > left:
-        finding = f"The application needs {needed} new networks, but the engine has addresses for {left} more."
+    free_pools = max(0, _pool_size(facts.engine) - sum(network.driver == "bridge" for network in facts.networks))
+    if needed > free_pools:
+        finding = f"The application needs {needed} new networks, but the engine has addresses for {free_pools} more."
         fix = "Remove unused networks (docker network prune), or give the engine more address pools."
         networks.critical(finding, fix)
     return networks.or_passed("All networks are there or can be made.")
@@ -129,8 +131,8 @@ def _pool_size(engine: EngineInfo) -> int:
     return sum(2 ** max(0, size - ipaddress.ip_network(base).prefixlen) for base, size in engine.address_pools)
 
 
-def _overlap(one: str, other: str) -> bool:
-    first, second = ipaddress.ip_network(one, strict=False), ipaddress.ip_network(other, strict=False)
+def _overlap(subnet: str, other: str) -> bool:
+    first, second = ipaddress.ip_network(subnet, strict=False), ipaddress.ip_network(other, strict=False)
     return first.version == second.version and first.overlaps(second)
 
 
@@ -148,7 +150,7 @@ def check_volumes(facts: Facts) -> Iterable[Check]:
 
 def check_reservations(facts: Facts) -> Iterable[Check]:
     """Check that the machine has the processors, memory and open files that services reserve."""
-    engine, host, found = facts.engine, facts.host, Findings("reservations")
+    engine, host, findings = facts.engine, facts.host, Findings("reservations")
     if isinstance(engine, Trouble):
         return ()
     services = facts.application.services.values()
@@ -156,23 +158,27 @@ def check_reservations(facts: Facts) -> Iterable[Check]:
         name, processors, limit = service.name, service.cpu_limit, service.memory_limit_bytes
         if processors is not None and processors > engine.cpus:
             finding = f"{name} is limited to {processors:g} processors; the engine has {engine.cpus} and refuses more."
-            found.critical(finding, f"Lower its cpus to {engine.cpus} or less.", name)
+            findings.critical(finding, f"Lower its cpus to {engine.cpus} or less.", name)
         if limit is not None and limit > engine.memory_bytes:
             sizes = f"{size_in_words(limit)}; the machine has {size_in_words(engine.memory_bytes)}"
             finding = f"{name} may use {sizes}, so the limit does not protect it."
-            found.warn(finding, "Lower its memory limit.", name)
-        found += _impossible_limits(service, host)
-    running = {one.service for one in facts.container_states if one.state == "running"}
-    memory = sum((one.memory_reservation_bytes or 0) * one.replicas for one in services if one.name not in running)
-    cpus = sum((one.cpu_reservation or 0) * one.replicas for one in services)
+            findings.warn(finding, "Lower its memory limit.", name)
+        findings += _impossible_limits(service, host)
+    running = {container.service for container in facts.container_states if container.state == "running"}
+    memory = sum(
+        (service.memory_reservation_bytes or 0) * service.replicas
+        for service in services
+        if service.name not in running
+    )
+    cpus = sum((service.cpu_reservation or 0) * service.replicas for service in services)
     if host is not None and memory > host.memory_available_bytes:
         available = f"{size_in_words(host.memory_available_bytes)} are available"
         finding = f"The services to start reserve {size_in_words(memory)} of memory; {available}."
-        found.warn(finding, "Stop something else, or lower the reservations.")
+        findings.warn(finding, "Stop something else, or lower the reservations.")
     if cpus > engine.cpus:
         finding = f"The services reserve {cpus:g} processors; the engine has {engine.cpus}."
-        found.warn(finding, "Lower the reservations.")
-    return found.or_passed("What the services reserve is there.")
+        findings.warn(finding, "Lower the reservations.")
+    return findings.or_passed("What the services reserve is there.")
 
 
 def _impossible_limits(service: ServiceDeclaration, host: SystemSample | None) -> Iterable[Check]:
@@ -186,11 +192,11 @@ def _impossible_limits(service: ServiceDeclaration, host: SystemSample | None) -
         sizes = f"reserves {size_in_words(reserved)} of memory and may use only {size_in_words(limit)}"
         finding = f"{name} {sizes}; the engine refuses that."
         memory.critical(finding, "Raise its limit, or lower its reservation.", name)
-    wanted, most = service.open_files, None if host is None else host.open_files_most
-    if wanted is not None and most is not None and wanted > most:
+    nofile, most = service.open_files, None if host is None else host.open_files_most
+    if nofile is not None and most is not None and nofile > most:
         allows = f"the kernel allows {most} to one process, so it would not start"
-        fix = f"Lower its ulimits.nofile, or raise it: sysctl -w fs.nr_open={wanted}"
-        open_files.critical(f"{name} wants {wanted} open files; {allows}.", fix, name)
+        fix = f"Lower its ulimits.nofile, or raise it: sysctl -w fs.nr_open={nofile}"
+        open_files.critical(f"{name} wants {nofile} open files; {allows}.", fix, name)
     return [*memory, *open_files]
 
 

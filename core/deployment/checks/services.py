@@ -17,30 +17,30 @@ _START_INTERVAL_ENGINE = (25, 0)
 
 def check_dependencies(facts: Facts) -> Iterable[Check]:
     """Check that all dependencies are declared and have no cycle."""
-    found, application = Findings("dependencies"), facts.application
+    findings, application = Findings("dependencies"), facts.application
     services = application.services
     for name, other in dangling(application):
         fix = f"Declare {other}, turn its profile on, or mark the dependency required: false."
-        found.critical(f"{name} depends on {other}, which is not part of the application.", fix, name)
+        findings.critical(f"{name} depends on {other}, which is not part of the application.", fix, name)
     if circle := cycle(application):
         finding = f"Services depend on each other in a circle: {' -> '.join(circle)}."
-        found.critical(finding, "Take one depends_on out of the circle.")
+        findings.critical(finding, "Take one depends_on out of the circle.")
     for name, declaration in services.items():
         for other, needed in declaration.depends_on.items():
             if needed.condition is DependencyCondition.COMPLETED and other in services and services[other].restarts:
                 again = f"{other} is started again whenever it ends (restart: {services[other].restart})"
                 finding = f"{name} waits until {other} has finished, but {again}."
-                found.warn(finding, f"Set restart of {other} to no or on-failure.", name)
-    return found.or_passed("All dependencies are declared and none goes in a circle.")
+                findings.warn(finding, f"Set restart of {other} to no or on-failure.", name)
+    return findings.or_passed("All dependencies are declared and none goes in a circle.")
 
 
 def check_hooks(facts: Facts) -> Iterable[Check]:
     """Check that the services exist which the hooks of an update name."""
-    found = Findings("hooks")
+    findings = Findings("hooks")
     for problem in facts.hook_problems.values():
         fix = f"Correct hooks of {facts.environment}; `docker compose --profile '*' config --services` lists services."
-        found.critical(f"{problem[:1].upper()}{problem[1:]}.", fix)
-    return found
+        findings.critical(f"{problem[:1].upper()}{problem[1:]}.", fix)
+    return findings
 
 
 def check_images(facts: Facts) -> Iterable[Check]:
@@ -50,27 +50,29 @@ def check_images(facts: Facts) -> Iterable[Check]:
         yield from _judge_image(image, facts.engine, declaration.platform if declaration else None)
 
 
-def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, wanted: str | None) -> Iterable[Check]:
-    found, reference, service, held = Findings("image"), image.reference, image.service, image.held
-    if held is None and image.buildable:
+def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, platform: str | None) -> Iterable[Check]:
+    findings, reference, service, local_image = Findings("image"), image.reference, image.service, image.held
+    if local_image is None and image.buildable:
         if image.build_problem is not None:
             fix = "Correct build in the Compose file, or make that file."
-            found.critical(f"{service} cannot be built: {image.build_problem}.", fix, service)
-        return found.or_passed(f"{reference} will be built.", service)
-    if held is None:
+            findings.critical(f"{service} cannot be built: {image.build_problem}.", fix, service)
+        return findings.or_passed(f"{reference} will be built.", service)
+    if local_image is None:
         if image.unavailable is not None:
             fix = _fix_of_image(image)
             why = f"was found neither locally nor in the registry: {image.unavailable.rstrip('.')}"
-            found.critical(f"Image {reference} of {service} {why}.", fix, service)
-        return found.or_passed(f"{reference} will be fetched.", service)
+            findings.critical(f"Image {reference} of {service} {why}.", fix, service)
+        return findings.or_passed(f"{reference} will be fetched.", service)
     runs = "" if isinstance(engine, Trouble) else _platform(engine.architecture)
-    if wanted is not None and held.platform and not f"{held.platform}/".startswith(f"{wanted}/"):
-        finding = f"Image {reference} of {service} is here for {held.platform}; the Compose file wants {wanted}."
-        found.warn(finding, f"Fetch it: docker pull --platform {wanted} {reference}", service)
-    elif held.platform and runs and not held.platform.startswith(f"linux/{runs}"):
-        finding = f"Image {reference} of {service} is made for {held.platform}; the engine runs linux/{runs}."
-        found.warn(finding, "Use an image for this platform; another one runs slowly or not at all.", service)
-    return found.or_passed(f"{reference} is here ({held.image_id.removeprefix('sha256:')[:12]}).", service)
+    if platform is not None and local_image.platform and not f"{local_image.platform}/".startswith(f"{platform}/"):
+        finding = (
+            f"Image {reference} of {service} is here for {local_image.platform}; the Compose file wants {platform}."
+        )
+        findings.warn(finding, f"Fetch it: docker pull --platform {platform} {reference}", service)
+    elif local_image.platform and runs and not local_image.platform.startswith(f"linux/{runs}"):
+        finding = f"Image {reference} of {service} is made for {local_image.platform}; the engine runs linux/{runs}."
+        findings.warn(finding, "Use an image for this platform; another one runs slowly or not at all.", service)
+    return findings.or_passed(f"{reference} is here ({local_image.image_id.removeprefix('sha256:')[:12]}).", service)
 
 
 def _fix_of_image(image: ImageWanted) -> str:
@@ -94,7 +96,7 @@ def check_healthchecks(facts: Facts) -> Iterable[Check]:
 def _judge_healthcheck(
     facts: Facts, application: Application, service: ServiceDeclaration, image: ImageWanted | None
 ) -> Findings:
-    found, name, check, engine = Findings("health_check"), service.name, service.healthcheck, facts.engine
+    findings, name, check, engine = Findings("health_check"), service.name, service.healthcheck, facts.engine
     disabled = check is not None and check.disabled
     # An image that is not here yet may bring a check of its own.
     by_image = not disabled and (image is None or image.held is None or image.held.checked)
@@ -106,28 +108,28 @@ def _judge_healthcheck(
         ]
         if waiting:
             finding = f"{', '.join(waiting)} waits until {name} is healthy, but {name} has no health check."
-            found.critical(finding, f"Give {name} a healthcheck, or wait for service_started.", name)
+            findings.critical(finding, f"Give {name} a healthcheck, or wait for service_started.", name)
         elif not service.one_shot and name not in facts.probed:
             finding = f"{name} has neither a health check nor a probe, so nothing can prove that it works."
             fix = f"Give it a healthcheck in the Compose file or a probe in environment {facts.environment}."
-            found.warn(finding, fix, name)
+            findings.warn(finding, fix, name)
     if check is None or disabled:
-        return found
+        return findings
     if check.test and check.test[0] not in ("CMD", "CMD-SHELL"):
         finding = f"The health check of {name} begins with {check.test[0]!r}, so the engine never runs it."
         fix = "Begin it with CMD (a program and its arguments) or CMD-SHELL (one shell line)."
-        found.critical(finding, fix, name)
+        findings.critical(finding, fix, name)
     if image is not None:
         for program in image.missing_programs:
             finding = f"The health check of {name} calls {program}, which image {image.reference} does not have."
-            found.warn(finding, f"Install {program} in the image, or check with something it has.", name)
+            findings.warn(finding, f"Install {program} in the image, or check with something it has.", name)
     for finding, fix in _traps(name, check):
-        found.warn(finding, fix, name)
+        findings.warn(finding, fix, name)
     version = "" if isinstance(engine, Trouble) else engine.version
     if check.start_interval and version and version_numbers(version) < _START_INTERVAL_ENGINE:
         finding = f"{name} uses start_interval, which engine {version} does not know."
-        found.warn(finding, f"Upgrade the engine to {dotted(_START_INTERVAL_ENGINE)} or later.", name)
-    return found
+        findings.warn(finding, f"Upgrade the engine to {dotted(_START_INTERVAL_ENGINE)} or later.", name)
+    return findings
 
 
 def _traps(name: str, check: HealthcheckDeclaration) -> Iterator[tuple[str, str]]:
@@ -173,14 +175,14 @@ def _platform(architecture: str) -> str:
 
 def check_probes(facts: Facts) -> Iterable[Check]:
     """Check that each probe can be asked from this machine."""
-    found = Findings("probe")
+    findings = Findings("probe")
     for name, why in sorted(facts.unasked_probes.items()):
-        found.warn(
+        findings.warn(
             f"The probe of {name} is not asked: {why}.",
             "Publish the port, or give it a health check in the Compose file or a command probe.",
             name,
         )
-    return found
+    return findings
 
 
 CHECKS = (check_dependencies, check_hooks, check_images, check_healthchecks, check_probes)
