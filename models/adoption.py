@@ -246,4 +246,4 @@ class Proposal:
     @property
     def unchecked(self) -> tuple[ServiceProposal, ...]:
         """The services that stay up and have no health check of their own."""
-        return tuple(one for one in self.services if not one.checked and not one.is_job)
+        return tuple(service for service in self.services if not service.checked and not service.is_job)

@@ -21,12 +21,12 @@ class Actor:
 
     def __str__(self) -> str:
         """As a person reads it: the proven user first."""
-        known = "" if self.uid is None else f"{self.user} (uid {self.uid})"
+        text = "" if self.uid is None else f"{self.user} (uid {self.uid})"
         if self.login_uid is not None:
-            known += f", logged in as uid {self.login_uid}"
+            text += f", logged in as uid {self.login_uid}"
         if not self.claimed or self.claimed == self.user:
-            return known
-        return f"{known}, claimed: {self.claimed}" if known else f"claimed: {self.claimed}"
+            return text
+        return f"{text}, claimed: {self.claimed}" if text else f"claimed: {self.claimed}"
 
 
 SYSTEM = Actor()

@@ -272,9 +272,12 @@ class ImageFact:
 
         Built or pulled elsewhere, too, an image has the digests of other registries, which may be gone.
         """
-        by_repository = {completed(one)[:2]: one for one in reversed(self.digests)}
+        by_repository = {completed(digest)[:2]: digest for digest in reversed(self.digests)}
         repositories = (completed(name)[:2] for name in names)
-        return next((by_repository[one] for one in repositories if one in by_repository), next(iter(self.digests), ""))
+        return next(
+            (by_repository[repository] for repository in repositories if repository in by_repository),
+            next(iter(self.digests), ""),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

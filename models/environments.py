@@ -421,21 +421,21 @@ class Environment(Strict):
 
     @model_validator(mode="after")
     def _secrets_that_probes_name(self) -> Environment:
-        known = {secret.name for secret in self.secrets}
+        secret_names = {secret.name for secret in self.secrets}
         for name, service in self.services.items():
-            wanted = service.probe.password_secret if isinstance(service.probe, PROBES_WITH_LOGIN) else None
-            if wanted is not None and wanted not in known:
-                raise ValueError(f"services.{name}.probe.password_secret names {wanted!r}, which is not in secrets")
-        for wanted in sorted(self.data.secrets - known) if self.data else ():
-            raise ValueError(f"data names the secret {wanted!r}, which is not in secrets")
+            secret = service.probe.password_secret if isinstance(service.probe, PROBES_WITH_LOGIN) else None
+            if secret is not None and secret not in secret_names:
+                raise ValueError(f"services.{name}.probe.password_secret names {secret!r}, which is not in secrets")
+        for secret in sorted(self.data.secrets - secret_names) if self.data else ():
+            raise ValueError(f"data names the secret {secret!r}, which is not in secrets")
         return self
 
     @model_validator(mode="after")
     def _files_inside_of_the_source(self) -> Environment:
         if self.source is None:
             return self
-        known = {secret.name for secret in self.secrets}
-        if missing := next((name for name in self.source.secrets if name not in known), None):
+        secret_names = {secret.name for secret in self.secrets}
+        if missing := next((name for name in self.source.secrets if name not in secret_names), None):
             raise ValueError(f"source names the secret {missing!r}, which is not in secrets")
         for path in (*self.compose_files, *self.env_files):
             if ".." in path.parts:
@@ -453,8 +453,8 @@ class Environment(Strict):
 
     def stabilisation(self, service: str) -> timedelta:
         """How long a service must hold its health before it counts as proven."""
-        own = self.service(service).stabilisation_seconds
-        return timedelta(seconds=self.stabilisation_seconds if own is None else own)
+        seconds = self.service(service).stabilisation_seconds
+        return timedelta(seconds=self.stabilisation_seconds if seconds is None else seconds)
 
 
 _NOTHING_SAID = ServiceSpec()

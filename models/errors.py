@@ -226,17 +226,17 @@ class RecordedError:
     def cause(self) -> tuple[str, ...]:
         """What makes it the same error as another: of one open cause there is one error."""
         what = self.verdict.template or self.verdict.pattern_name or ""
-        said = str(self.evidence.get(SAID) or "")
-        return (self.environment, self.service or "", self.verdict.category.value, what, *((said,) if said else ()))
+        text = str(self.evidence.get(SAID) or "")
+        return (self.environment, self.service or "", self.verdict.category.value, what, *((text,) if text else ()))
 
     def is_alike(self, other: RecordedError) -> bool:
         """Whether another error is of the same service and cause in other words, as tickets take it."""
-        mine, theirs = self.verdict.category, other.verdict.category
-        said, says = self.evidence.get(SAID), other.evidence.get(SAID)
+        category, theirs = self.verdict.category, other.verdict.category
+        text, says = self.evidence.get(SAID), other.evidence.get(SAID)
         same_place = (self.environment, self.service) == (other.environment, other.service)
-        same_cause = mine is theirs or mine in SYMPTOMS or theirs in SYMPTOMS
-        known = Category.UNKNOWN not in (mine, theirs)
-        return same_place and same_cause and known and (not said or not says or said == says)
+        same_cause = category is theirs or category in SYMPTOMS or theirs in SYMPTOMS
+        is_known = Category.UNKNOWN not in (category, theirs)
+        return same_place and same_cause and is_known and (not text or not says or text == says)
 
     @property
     def how_often(self) -> str:

@@ -13,7 +13,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
 def _usable_path(path: Path) -> Path:
-    if any(one == "\0" or "\ud800" <= one <= "\udfff" for one in str(path)):
+    if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in str(path)):
         raise ValueError("a path is UTF-8 text without NUL")
     return path
 
@@ -23,7 +23,7 @@ FilePath = Annotated[Path, AfterValidator(_usable_path)]
 
 
 def _usable_text(text: str) -> str:
-    if not text or any(one == "\0" or "\ud800" <= one <= "\udfff" for one in text):
+    if not text or any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("this is not text: it is empty, or has NUL or half characters")
     return text
 

@@ -157,6 +157,6 @@ class GateReport:
     @property
     def outcome(self) -> GateOutcome:
         """The most severe outcome of all."""
-        found = {one.outcome for one in self.policies} | {one.outcome for one in self.scans}
+        outcomes = {result.outcome for result in self.policies} | {scan.outcome for scan in self.scans}
         order = (GateOutcome.REFUSED, GateOutcome.WAITS, GateOutcome.WARNED)
-        return next((one for one in order if one in found), GateOutcome.PASSED)
+        return next((outcome for outcome in order if outcome in outcomes), GateOutcome.PASSED)

@@ -68,8 +68,8 @@ class Hook(Strict):
         named = {"service": self.service, "exec": self.exec, "command": alone, "canary": self.canary}
         kinds = [kind for kind, value in named.items() if value is not None]
         if len(kinds) != 1:
-            wanted = "give exactly one of service, exec, command or canary"
-            raise ValueError(f"hook {self.name} has {' and '.join(kinds) or 'nothing to do'}; {wanted}")
+            advice = "give exactly one of service, exec, command or canary"
+            raise ValueError(f"hook {self.name} has {' and '.join(kinds) or 'nothing to do'}; {advice}")
         return self
 
 
@@ -81,13 +81,13 @@ class Hooks(Strict):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Hooks:
-        if canary := next((one.name for one in self.before if one.canary is not None), None):
+        if canary := next((hook.name for hook in self.before if hook.canary is not None), None):
             raise ValueError(f"hook {canary} is a canary, which observes the new release; move it to hooks.after")
-        wrong = (one.name for one in (*self.before, *self.after) if one.after_rollback is not None)
-        checks = [one.name for one in self.after if one.canary is None]
-        if wrong_one := next((name for name in wrong if name not in checks), None):
+        candidates = (hook.name for hook in (*self.before, *self.after) if hook.after_rollback is not None)
+        checks = [hook.name for hook in self.after if hook.canary is None]
+        if wrong_one := next((name for name in candidates if name not in checks), None):
             raise ValueError(f"hook {wrong_one}: after_rollback is for hooks in hooks.after that are no canary")
-        names = [one.name for one in (*self.before, *self.after)]
+        names = [hook.name for hook in (*self.before, *self.after)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two hooks are named {twice}; give each its own name")
@@ -99,15 +99,15 @@ class Hooks(Strict):
 
         A one-off container does so only if its hook says so: it runs the configuration of now, and may change data.
         """
-        checks = (one for one in self.after if one.canary is None)
+        checks = (hook for hook in self.after if hook.canary is None)
         return tuple(
-            one for one in checks if (one.service is None if one.after_rollback is None else one.after_rollback)
+            hook for hook in checks if (hook.service is None if hook.after_rollback is None else hook.after_rollback)
         )
 
     @property
     def services(self) -> frozenset[str]:
         """The services that hooks run as one-off containers or inside of."""
-        return frozenset(one.concerns for one in (*self.before, *self.after) if one.concerns is not None)
+        return frozenset(hook.concerns for hook in (*self.before, *self.after) if hook.concerns is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

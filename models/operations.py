@@ -93,8 +93,8 @@ class Operation:
     def again(self) -> str:
         """The command that begins the same operation."""
         name = {"health_check": "health", "restore": "snapshot restore"}.get(self.kind, self.kind)
-        asked = self.details.get("asked")
-        parameters = asked.get("parameters") if isinstance(asked, dict) else None
+        request = self.details.get("asked")
+        parameters = request.get("parameters") if isinstance(request, dict) else None
         services = parameters.get("services") if isinstance(parameters, dict) else None
         return " ".join(("roas", name, self.environment, *(services or ())))
 
@@ -120,8 +120,8 @@ class Operation:
     @property
     def flow(self) -> str:
         """The name of the flow that was asked for; empty where it is not recorded."""
-        asked = self.details.get("asked")
-        return str(asked.get("flow") or "") if isinstance(asked, dict) else ""
+        request = self.details.get("asked")
+        return str(request.get("flow") or "") if isinstance(request, dict) else ""
 
 
 FOUND = "found"

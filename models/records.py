@@ -44,10 +44,10 @@ class Release:
     @property
     def source(self) -> SourceRevision | None:
         """The revision of the environment's source that it was made from; None without a source."""
-        kept = self.compose.get(SOURCE_KEY)
-        if not isinstance(kept, dict):
+        values = self.compose.get(SOURCE_KEY)
+        if not isinstance(values, dict):
             return None
-        return SourceRevision(**{name: str(kept.get(name, "")) for name in ("revision", "ref", "subject")})
+        return SourceRevision(**{name: str(values.get(name, "")) for name in ("revision", "ref", "subject")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,14 +172,14 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return _own_places() | {name[len(_PREFIX) :].lower(): value for name, value in _variables() if value} | given
+    def _with_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _own_places() | {name[len(_PREFIX) :].lower(): value for name, value in _variables() if value} | values
 
     @field_validator("*", mode="before")
     @classmethod
     def _is_utf_8(cls, value: Any) -> Any:
         # What the system's bytes could not be decoded to cannot be stored or shown either.
-        if isinstance(value, str) and not value.isprintable() and any("\ud800" <= one <= "\udfff" for one in value):
+        if isinstance(value, str) and not value.isprintable() and any("\ud800" <= char <= "\udfff" for char in value):
             raise ValueError("UTF-8 text is allowed")
         return value
 
@@ -266,25 +266,25 @@ def config_home() -> Path:
 
 def _own_places() -> dict[str, Path]:
     """Where data and recovery scripts are outside of a checkout; a data folder with stores in it stays in use."""
-    own = {}
+    places = {}
     if not _CHECKOUT.is_dir():
         if not any((_DATA / file).exists() for file in _OF_STORES):
-            own["data_dir"] = _user_folder("XDG_DATA_HOME", ".local/share")
+            places["data_dir"] = _user_folder("XDG_DATA_HOME", ".local/share")
         if not _RECOVERY.is_dir():
-            own["recovery_dir"] = config_home() / "recovery"
-    return own
+            places["recovery_dir"] = config_home() / "recovery"
+    return places
 
 
 def _user_folder(variable: str, by_default: str) -> Path:
     # A relative one counts as not set, as the XDG specification says.
-    given = os.environ.get(variable, "")
-    folder = given if given.startswith("/") else os.path.expanduser(f"~/{by_default}")  # noqa: PTH111
+    value = os.environ.get(variable, "")
+    folder = value if value.startswith("/") else os.path.expanduser(f"~/{by_default}")  # noqa: PTH111
     # A user without a home folder has no place but the current one.
     return Path(folder) / "roas" if folder.startswith("/") else Path(".roas")
 
 
 def _variables() -> list[tuple[str, str]]:
-    return [one for one in os.environ.items() if one[0].upper().startswith(_PREFIX)]
+    return [pair for pair in os.environ.items() if pair[0].upper().startswith(_PREFIX)]
 
 
 @lru_cache(maxsize=4)

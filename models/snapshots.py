@@ -139,8 +139,8 @@ class DataSettings(Strict):
             raise ValueError("this is not one line of text")
         if not repository.startswith("/") and ":" not in repository:
             raise ValueError("give the whole path of a folder, from /, or an address of restic")
-        _, at_scheme, rest = repository.partition("://")
-        login = rest.partition("/")[0].rpartition("@")[0] if at_scheme else ""
+        _, at_scheme, address = repository.partition("://")
+        login = address.partition("/")[0].rpartition("@")[0] if at_scheme else ""
         if ":" in login:
             raise ValueError(
                 "the address holds a password: give it as a secret in repository_secrets, such as RESTIC_REST_PASSWORD"
@@ -149,7 +149,7 @@ class DataSettings(Strict):
 
     @model_validator(mode="after")
     def _different_names(self) -> DataSettings:
-        names = [one.name for one in self.save]
+        names = [data.name for data in self.save]
         if double := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"save names {double!r} twice")
         return self
@@ -157,7 +157,7 @@ class DataSettings(Strict):
     @property
     def secrets(self) -> frozenset[str]:
         """The names of all secrets that are used."""
-        of_parts = (one.password_secret for one in self.save if isinstance(one, DATA_WITH_LOGIN))
+        of_parts = (data.password_secret for data in self.save if isinstance(data, DATA_WITH_LOGIN))
         return frozenset(name for name in (self.password_secret, *self.repository_secrets, *of_parts) if name)
 
 

@@ -117,7 +117,7 @@ class GitSource(Strict):
     def _fields_that_go_together(self) -> GitSource:
         if self.branch is not None and self.tag is not None:
             raise ValueError("give branch or tag, not both")
-        if self.branch is not None and any(one in self.branch for one in "*?"):
+        if self.branch is not None and any(wildcard in self.branch for wildcard in "*?"):
             raise ValueError("only tag takes a pattern")
         if self.token_secret is not None and not self.repository.startswith("https://"):
             raise ValueError("token_secret needs an https address")
@@ -164,8 +164,8 @@ class SourceRevision:
 
     def __str__(self) -> str:
         """As a message shows it."""
-        said = ", ".join(filter(None, (self.ref, self.subject and f'"{self.subject}"')))
-        return f"{self.brief} ({said})" if said else self.brief
+        details = ", ".join(filter(None, (self.ref, self.subject and f'"{self.subject}"')))
+        return f"{self.brief} ({details})" if details else self.brief
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,19 +60,19 @@ class LifecycleStep:
 
     def __str__(self) -> str:
         counted = ", ".join(f"{count:,} {table}" for table, count in self.rows.items() if count)
-        said = f"{self.name}: {'would take' if self.dry_run else 'took'} {counted}"
+        text = f"{self.name}: {'would take' if self.dry_run else 'took'} {counted}"
         if not counted:
-            said = f"{self.name}: {'' if self.notes or self.bytes_after < self.bytes_before else 'nothing to do'}"
+            text = f"{self.name}: {'' if self.notes or self.bytes_after < self.bytes_before else 'nothing to do'}"
         if self.about_bytes:
-            said += f", about {self.about_bytes / MIB:.1f} MiB"
+            text += f", about {self.about_bytes / MIB:.1f} MiB"
         if files := len(self.archives) or self.about_files:
-            said += f", into {files} {'archive' if files == 1 else 'archives'}"
+            text += f", into {files} {'archive' if files == 1 else 'archives'}"
         if self.bytes_after < self.bytes_before:
             freed = (self.bytes_before - self.bytes_after) / MIB
-            said += f", {freed:.1f} MiB {'to give back' if self.dry_run else 'freed'}"
+            text += f", {freed:.1f} MiB {'to give back' if self.dry_run else 'freed'}"
         if not self.complete:
-            said += ", the rest next time"
-        return "; ".join((said, *self.notes)).replace(": ; ", ": ").replace(": , ", ": ")
+            text += ", the rest next time"
+        return "; ".join((text, *self.notes)).replace(": ; ", ": ").replace(": , ", ": ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,8 +50,8 @@ class ValidationResult:
     def failed(self) -> tuple[Check, ...]:
         """Every check with a finding, the critical ones first."""
         order = list(CheckSeverity)
-        found = [check for check in self.checks if not check.passed]
-        return tuple(sorted(found, key=lambda check: order.index(check.severity)))
+        findings = [check for check in self.checks if not check.passed]
+        return tuple(sorted(findings, key=lambda check: order.index(check.severity)))
 
     @property
     def critical(self) -> tuple[Check, ...]:
