@@ -49,7 +49,7 @@ def compose_files_of(folder: Path) -> tuple[Path, ...]:
     listed = os.environ.get("COMPOSE_FILE") or beside.get("COMPOSE_FILE")
     if listed:
         separator = os.environ.get("COMPOSE_PATH_SEPARATOR") or beside.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-        return tuple(folder / one for one in listed.split(separator) if one)
+        return tuple(folder / path for path in listed.split(separator) if path)
     chosen = next((folder / name for name in COMPOSE_FILES if (folder / name).is_file()), None)
     if chosen is None:
         raise EnvironmentFileError(
@@ -112,18 +112,18 @@ def running_application(project: str, engine: DockerEngine) -> tuple[tuple[Path,
                 f"Container {project} was not made by Compose: it has no label com.docker.compose.project.",
                 advice="Write a Compose file for it, and use `roas init` beside it.",
             )
-        known = sorted(engine.containers.projects())
+        projects = sorted(engine.containers.projects())
         belongs = f"Container {project} is of project {named[0].project}." if named else ""
         raise NotFoundError(
             f"No container is of a Compose project {project!r}. {belongs}".strip(),
-            advice=f"Projects here: {', '.join(known) or 'none'}.",
+            advice=f"Projects here: {', '.join(projects) or 'none'}.",
         )
-    for one in made_from:
-        files = tuple(map(Path, one.files))
+    for origin in made_from:
+        files = tuple(map(Path, origin.files))
         if files and all(_is_there(file, Path.is_file) for file in files):
-            return files, tuple(file for file in map(Path, one.env_files) if _is_there(file, Path.is_file))
-    gone = sorted({file for one in made_from for file in one.files if not _is_there(Path(file), Path.is_file)})
-    what = f"are gone: {', '.join(gone)}" if gone else "are not named by its containers' labels"
+            return files, tuple(file for file in map(Path, origin.env_files) if _is_there(file, Path.is_file))
+    missing = sorted({file for origin in made_from for file in origin.files if not _is_there(Path(file), Path.is_file)})
+    what = f"are gone: {', '.join(missing)}" if missing else "are not named by its containers' labels"
     raise EnvironmentFileError(
         f"The Compose files of project {project} {what}.",
         advice=f"Put them back there, or name them: roas init -f FILE -p {project}.",
@@ -136,8 +136,8 @@ def gather_application(environment: Environment) -> AdoptionFacts:
     Raises:
         ComposeError: Compose cannot read the files.
     """
-    given = process_environment(environment, os.environ)
-    compose = ComposeCli(environment, given)
+    environ = process_environment(environment, os.environ)
+    compose = ComposeCli(environment, environ)
     with ThreadPoolExecutor(max_workers=3) as pool:
         rendered, traits = pool.submit(compose.render), pool.submit(compose.traits)
         variables = pool.submit(lambda: tuple(_variables(environment, compose)))
@@ -161,14 +161,15 @@ async def try_probes(environment: Environment, proposal: Proposal) -> Proposal:
 
     Where none run, or the engine does not answer, the proposal stays as it is.
     """
-    given = variables_of(environment, process_environment(environment, os.environ))
+    values = variables_of(environment, process_environment(environment, os.environ))
     secrets = {
-        one.name: given.get(one.name, "") if one.file is None else _content(one.file) for one in proposal.secrets
+        secret.name: values.get(secret.name, "") if secret.file is None else _content(secret.file)
+        for secret in proposal.secrets
     }
     try:
         with closing(DockerEngine(environment.engine)) as engine:
-            seen = await asyncio.to_thread(engine.containers.inspect_project, environment.project)
-            running = {one.service for one in seen if one.state == "running" and not one.one_off}
+            states = await asyncio.to_thread(engine.containers.inspect_project, environment.project)
+            running = {state.service for state in states if state.state == "running" and not state.one_off}
 
             async def ask(probe: Probe, service: str) -> ProbeResult:
                 return await run_probe(
@@ -177,21 +178,21 @@ async def try_probes(environment: Environment, proposal: Proposal) -> Proposal:
                     project=environment.project,
                     engine=engine,
                     secrets=secrets,
-                    container_states=seen,
+                    container_states=states,
                 )
 
-            async def tried(one: ServiceProposal) -> ServiceProposal:
-                probe = one.spec.probe
-                if probe is None or one.service not in running:
-                    return one
-                answer = await ask(probe, one.service)
+            async def tried(service_proposal: ServiceProposal) -> ServiceProposal:
+                probe = service_proposal.spec.probe
+                if probe is None or service_proposal.service not in running:
+                    return service_proposal
+                answer = await ask(probe, service_proposal.service)
                 if answer.ok:
-                    return one
+                    return service_proposal
                 weaker = None
                 if isinstance(probe, NetworkProbe) and not isinstance(probe, TcpProbe):
                     weaker = TcpProbe(kind="tcp", port=probe.port)
-                is_open = weaker is not None and (await ask(weaker, one.service)).ok
-                return after_trial(one, answer.detail, is_open=is_open)
+                is_open = weaker is not None and (await ask(weaker, service_proposal.service)).ok
+                return after_trial(service_proposal, answer.detail, is_open=is_open)
 
             return replace(proposal, services=tuple(await asyncio.gather(*map(tried, proposal.services))))
     except RoasError:
@@ -207,7 +208,7 @@ def _content(file: Path) -> str:
 
 def _with_profiles(environment: Environment) -> set[str]:
     """The services that the files give profiles."""
-    services = [one.get("services") for one in read_sources(environment.compose_files).documents]
+    services = [document.get("services") for document in read_sources(environment.compose_files).documents]
     return {
         str(name)
         for declared in services
@@ -223,17 +224,17 @@ def _has_password(environment: Environment) -> bool:
 
 def _variables(environment: Environment, compose: ComposeCli) -> Iterator[UsedVariable]:
     values = variables_of(environment, process_environment(environment, os.environ))
-    filled_in = {one.name: bool(one.default or one.alternate) for one in compose.variables()}
+    filled_in = {variable.name: bool(variable.default or variable.alternate) for variable in compose.variables()}
     withheld = withheld_variables(environment, os.environ)
     passed_on = read_sources(environment.compose_files).variables
     # Compose fills in an included file from the include's own files, which no probe and no check of ours reads.
     included = {
         name
         for file in included_env_files(environment.compose_files)
-        for name, one in _variables_in(file).items()
-        if one
+        for name, value in _variables_in(file).items()
+        if value
     }
-    for name in sorted({*filled_in, *(one for one in passed_on if is_secret_name(one))}):
+    for name in sorted({*filled_in, *(variable for variable in passed_on if is_secret_name(variable))}):
         if name not in withheld:
             yield UsedVariable(
                 name=name,
@@ -245,14 +246,16 @@ def _variables(environment: Environment, compose: ComposeCli) -> Iterator[UsedVa
 
 def _images_with_check(address: str, application: Application) -> frozenset[str]:
     """The images with a health check of their own; none where the engine does not answer, which decides little."""
-    images: Sequence[str] = sorted({one.image for one in application.services.values() if one.healthcheck is None})
-    found = set()
+    images: Sequence[str] = sorted(
+        {service.image for service in application.services.values() if service.healthcheck is None}
+    )
+    checked_images = set()
     try:
         with closing(DockerEngine(address)) as engine:
             for image in images:
                 fact = engine.images.inspect(image)
                 if fact is not None and fact.checked:
-                    found.add(image)
+                    checked_images.add(image)
     except RoasError:
-        return frozenset(found)
-    return frozenset(found)
+        return frozenset(checked_images)
+    return frozenset(checked_images)

@@ -31,7 +31,7 @@ class Cache:
         text, now = to_text(snapshot), time.monotonic()
         with self._lock:
             # Nothing reads the snapshot of a removed environment again, so expired ones are dropped here.
-            self._snapshots = {name: kept for name, kept in self._snapshots.items() if kept[0] > now}
+            self._snapshots = {name: entry for name, entry in self._snapshots.items() if entry[0] > now}
             self._snapshots[key] = (now + lifetime_seconds, text)
 
     def get(self, key: str) -> dict[str, object] | None:

@@ -144,13 +144,13 @@ def data_folder(path: Path) -> DataFolder:
 
 def _exposed_below(folder: Path) -> Iterator[OpenFile]:
     """The folder itself if it is not private; only then can others reach the files in it, which are listed too."""
-    own = exposed_file(folder)
-    if own is None:
+    open_folder = exposed_file(folder)
+    if open_folder is None:
         return
-    yield own
+    yield open_folder
     for path in islice(folder.iterdir(), _MOST_FILES):
-        if (found := exposed_file(path)) is not None:
-            yield found
+        if (open_file := exposed_file(path)) is not None:
+            yield open_file
 
 
 def exposed_file(path: Path) -> OpenFile | None:
@@ -180,8 +180,8 @@ def inspect_server(settings: Settings) -> ServerFacts:
     if not listening_users(settings.server_port):
         return ServerFacts()
     # Without a password, which a program of another user there must not get.
-    found = server_facts(f"http://127.0.0.1:{settings.server_port}/api", None, with_workers=False)
-    return ServerFacts(url=found.url, problem=found.problem, is_served_here=True)
+    facts = server_facts(f"http://127.0.0.1:{settings.server_port}/api", None, with_workers=False)
+    return ServerFacts(url=facts.url, problem=facts.problem, is_served_here=True)
 
 
 def inspect_environment_file(
@@ -196,7 +196,7 @@ def inspect_environment_file(
     files = [secret.file for secret in environment.secrets if secret.file is not None]
     # In a folder that others may not enter, a file's own mode exposes nothing.
     reachable = [file for file in files if not _is_closed(file.parent)]
-    exposed = [found for file in reachable if (found := exposed_file(file)) is not None]
+    exposed = [open_file for file in reachable if (open_file := exposed_file(file)) is not None]
     facts = EnvironmentFacts(
         name=name,
         missing_secrets=missing,

@@ -75,10 +75,10 @@ def ask_and_wait(method: str, address: str, *, client: Mapping[str, Any], **requ
 
 def reason_of(error: BaseException) -> str:
     """What the system said where a connection was not made, else the error's own words, in one line; perhaps empty."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, ssl.SSLError):
-        if isinstance(found, OSError) and found.errno is not None:
-            said = found.strerror if isinstance(found, socket.gaierror) else os.strerror(found.errno)
-            return said or str(found)
-        found = found.__cause__ or found.__context__
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        if isinstance(cause, OSError) and cause.errno is not None:
+            message = cause.strerror if isinstance(cause, socket.gaierror) else os.strerror(cause.errno)
+            return message or str(cause)
+        cause = cause.__cause__ or cause.__context__
     return " ".join(str(error).split())

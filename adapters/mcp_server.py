@@ -33,24 +33,26 @@ def mcp_server(
     """A server that lists these tools and prompts, and lets `answer` reply to the calls."""
 
     async def list_tools(_context: ServerRequestContext[Any], _page: object) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=[_tool(one) for one in tools])
+        return types.ListToolsResult(tools=[_tool(tool) for tool in tools])
 
-    async def call_tool(context: ServerRequestContext[Any], asked: types.CallToolRequestParams) -> types.CallToolResult:
-        if asked.name not in {one.name for one in tools}:
-            raise MCPError(types.INVALID_PARAMS, f"There is no tool {asked.name!r}.")
-        call = ToolCall(tool=asked.name, arguments=asked.arguments or {}, client=_client(context))
+    async def call_tool(
+        context: ServerRequestContext[Any], params: types.CallToolRequestParams
+    ) -> types.CallToolResult:
+        if params.name not in {tool.name for tool in tools}:
+            raise MCPError(types.INVALID_PARAMS, f"There is no tool {params.name!r}.")
+        call = ToolCall(tool=params.name, arguments=params.arguments or {}, client=_client(context))
         return _result(await answer(call))
 
     async def list_prompts(_context: ServerRequestContext[Any], _page: object) -> types.ListPromptsResult:
-        return types.ListPromptsResult(prompts=[_prompt(one) for one in prompts])
+        return types.ListPromptsResult(prompts=[_prompt(prompt) for prompt in prompts])
 
     async def get_prompt(
-        _context: ServerRequestContext[Any], asked: types.GetPromptRequestParams
+        _context: ServerRequestContext[Any], params: types.GetPromptRequestParams
     ) -> types.GetPromptResult:
-        for one in prompts:
-            if one.name == asked.name:
-                return _filled(one, (asked.arguments or {}).get(one.argument, ""))
-        raise MCPError(types.INVALID_PARAMS, f"There is no prompt {asked.name!r}.")
+        for prompt in prompts:
+            if prompt.name == params.name:
+                return _filled(prompt, (params.arguments or {}).get(prompt.argument, ""))
+        raise MCPError(types.INVALID_PARAMS, f"There is no prompt {params.name!r}.")
 
     return Server(
         "roas",
@@ -79,23 +81,23 @@ async def _serve(server: Server[Any]) -> None:
 
 async def _end_by_signal() -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-        async for one in received:
+        async for number in received:
             # A thread waits for standard input, and nothing but its end or this ends that.
-            os._exit(_ENDED_BY_SIGNAL + one)
+            os._exit(_ENDED_BY_SIGNAL + number)
 
 
-def _tool(one: ToolSpec) -> types.Tool:
+def _tool(spec: ToolSpec) -> types.Tool:
     return types.Tool(
-        name=one.name,
-        title=one.title,
-        description=one.description,
-        input_schema=one.input_schema,
-        output_schema=one.output_schema,
+        name=spec.name,
+        title=spec.title,
+        description=spec.description,
+        input_schema=spec.input_schema,
+        output_schema=spec.output_schema,
         annotations=types.ToolAnnotations(
-            title=one.title,
-            read_only_hint=one.reads_only,
-            destructive_hint=one.destructive,
-            idempotent_hint=one.reads_only,
+            title=spec.title,
+            read_only_hint=spec.reads_only,
+            destructive_hint=spec.destructive,
+            idempotent_hint=spec.reads_only,
             open_world_hint=False,
         ),
     )
@@ -113,20 +115,20 @@ def _result(reply: ToolReply) -> types.CallToolResult:
     )
 
 
-def _prompt(one: PromptSpec) -> types.Prompt:
-    arguments = [types.PromptArgument(name=one.argument, description=one.argument_description, required=False)]
-    return types.Prompt(name=one.name, description=one.description, arguments=arguments if one.argument else None)
+def _prompt(spec: PromptSpec) -> types.Prompt:
+    arguments = [types.PromptArgument(name=spec.argument, description=spec.argument_description, required=False)]
+    return types.Prompt(name=spec.name, description=spec.description, arguments=arguments if spec.argument else None)
 
 
-def _filled(one: PromptSpec, value: str) -> types.GetPromptResult:
-    text = one.text.replace("{argument}", printable(" ".join(value.split())) or "the latest failure")
+def _filled(spec: PromptSpec, value: str) -> types.GetPromptResult:
+    text = spec.text.replace("{argument}", printable(" ".join(value.split())) or "the latest failure")
     return types.GetPromptResult(
-        description=one.description,
+        description=spec.description,
         messages=[types.PromptMessage(role="user", content=types.TextContent(text=text))],
     )
 
 
 def _client(context: ServerRequestContext[Any]) -> str:
-    known = context.session.client_params
-    name = known.client_info.name if known is not None else ""
+    params = context.session.client_params
+    name = params.client_info.name if params is not None else ""
     return " ".join(printable(name).split())[:_LONGEST_NAME]

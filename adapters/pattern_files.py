@@ -25,13 +25,13 @@ def described_patterns() -> tuple[DescribedPattern, ...]:
     """
     words = read_words(_text(FOLDER / _WORDS))
     files = [path for path in shipped_files() if path.name != _WORDS]
-    return tuple(one for path in files for one in read_patterns(_text(path), path.name, words))
+    return tuple(pattern for path in files for pattern in read_patterns(_text(path), path.name, words))
 
 
 @lru_cache(maxsize=1)
 def shipped_patterns() -> tuple[Pattern, ...]:
     """The shipped patterns, as they are kept in error_patterns."""
-    return tuple(one.pattern for one in described_patterns())
+    return tuple(pattern.pattern for pattern in described_patterns())
 
 
 def shipped_set() -> PatternSet:
@@ -44,8 +44,8 @@ def compiled(patterns: Sequence[Pattern]) -> PatternSet:
 
     The set does not know how often each matched: that changes all the time.
     """
-    uncounted = (replace(one, match_count=0, last_matched=None) for one in patterns)
-    return _compiled(tuple(sorted(uncounted, key=lambda one: (-one.priority, one.name))))
+    uncounted = (replace(pattern, match_count=0, last_matched=None) for pattern in patterns)
+    return _compiled(tuple(sorted(uncounted, key=lambda pattern: (-pattern.priority, pattern.name))))
 
 
 @lru_cache(maxsize=2)

@@ -70,9 +70,9 @@ async def gather_facts(
 async def _gather(
     environment: Environment, engine: DockerEngine, held_by: str | None, ahead: ComposeAhead | None
 ) -> Facts:
-    given = process_environment(environment, os.environ)
-    known, withheld = variables_of(environment, given), withheld_variables(environment, os.environ)
-    compose = ahead or ComposeCli(environment, given)
+    environ = process_environment(environment, os.environ)
+    values, withheld = variables_of(environment, environ), withheld_variables(environment, os.environ)
+    compose = ahead or ComposeCli(environment, environ)
     local = environment.engine.startswith("unix://")
     (info, asked_at, host), version, declared, used = await asyncio.gather(
         _engine_and_host(engine, local=local),
@@ -89,14 +89,16 @@ async def _gather(
         engine=info,
         compose_version=version,
         declared=declared,
-        missing_variables=tuple(name for name in environment.variables if not known.get(name) and name not in withheld),
+        missing_variables=tuple(
+            name for name in environment.variables if not values.get(name) and name not in withheld
+        ),
         withheld_variables=withheld,
         missing_secrets=missing_secrets(environment),
         # Set to an empty value, without a default in the files.
         empty_variables=tuple(
-            one
-            for one in (() if isinstance(used, Trouble) else used)
-            if known.get(one.name) == "" and not (one.default or one.alternate)
+            variable
+            for variable in (() if isinstance(used, Trouble) else used)
+            if values.get(variable.name) == "" and not (variable.default or variable.alternate)
         ),
         host=host,
         clock_offset=None if isinstance(info, Trouble) or not info.system_time else info.system_time - asked_at,
@@ -106,7 +108,7 @@ async def _gather(
         return facts
     facts = replace(
         facts,
-        hook_problems=await _hook_problems(environment, declared, given),
+        hook_problems=await _hook_problems(environment, declared, environ),
         unasked_probes=unasked_probes(environment, declared),
     )
     return await _with_application(facts, declared, engine, local=local)
@@ -120,10 +122,10 @@ async def _hook_problems(
     if hooks.services <= running:
         return {}
     whole = environment.model_copy(update={"profiles": ("*",)})
-    known = await _or_trouble(ComposeCli(whole, variables).render)
-    if isinstance(known, Trouble):
-        return {"": f"hooks cannot be checked: {known.what.rstrip('.')}"}
-    return unknown_services(hooks, known.services.keys(), running)
+    full_application = await _or_trouble(ComposeCli(whole, variables).render)
+    if isinstance(full_application, Trouble):
+        return {"": f"hooks cannot be checked: {full_application.what.rstrip('.')}"}
+    return unknown_services(hooks, full_application.services.keys(), running)
 
 
 async def _with_application(facts: Facts, application: Application, engine: DockerEngine, *, local: bool) -> Facts:
@@ -159,12 +161,14 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
 
 def _names_taken(application: Application, engine: DockerEngine) -> dict[str, str]:
     """The owner of each container name that a service sets, by service, unless its own container has it."""
-    fixed = {one.container_name: name for name, one in application.services.items() if one.container_name}
+    fixed = {service.container_name: name for name, service in application.services.items() if service.container_name}
     holders = engine.containers.inspect_all(fixed)
     return {
-        fixed[one.name]: f"a container of project {one.project}" if one.project else "a container of no project"
-        for one in holders
-        if one.name in fixed and (one.project, one.service) != (application.project, fixed[one.name])
+        fixed[holder.name]: f"a container of project {holder.project}"
+        if holder.project
+        else "a container of no project"
+        for holder in holders
+        if holder.name in fixed and (holder.project, holder.service) != (application.project, fixed[holder.name])
     }
 
 
@@ -198,20 +202,30 @@ async def _engine_and_host(
 async def _images(application: Application, engine: DockerEngine, *, local: bool) -> tuple[ImageWanted, ...]:
     services = application.services.values()
     references = sorted({service.image for service in services})
-    found = await asyncio.gather(*(asyncio.to_thread(engine.images.inspect, reference) for reference in references))
-    held = dict(zip(references, found, strict=True))
+    facts = await asyncio.gather(*(asyncio.to_thread(engine.images.inspect, reference) for reference in references))
+    facts_by_reference = dict(zip(references, facts, strict=True))
     absent = sorted(
-        {one.image for one in services if held[one.image] is None and not one.build and one.pull_policy != "never"}
+        {
+            service.image
+            for service in services
+            if facts_by_reference[service.image] is None and not service.build and service.pull_policy != "never"
+        }
     )
     answers = await asyncio.gather(*(_obtainable(reference, engine) for reference in absent))
     unavailable = dict(zip(absent, answers, strict=True))
-    wanted = tuple(_image(one, held[one.image], unavailable.get(one.image), local=local) for one in services)
-    if all(one.unavailable is None for one in wanted):
-        return wanted
+    images = tuple(
+        _image(service, facts_by_reference[service.image], unavailable.get(service.image), local=local)
+        for service in services
+    )
+    if all(image.unavailable is None for image in images):
+        return images
     names = await _or_trouble(engine.images.tags)
-    own = [name for name in names if not name.startswith(f"{RELEASE_IMAGES}:")] if isinstance(names, list) else []
+    candidates = (
+        [name for name in names if not name.startswith(f"{RELEASE_IMAGES}:")] if isinstance(names, list) else []
+    )
     return tuple(
-        replace(one, similar=similar_name(one.reference, own)) if one.unavailable is not None else one for one in wanted
+        replace(image, similar=similar_name(image.reference, candidates)) if image.unavailable is not None else image
+        for image in images
     )
 
 
@@ -224,17 +238,17 @@ async def _obtainable(reference: str, engine: DockerEngine) -> str | None:
         return None
 
 
-def _image(service: ServiceDeclaration, held: ImageFact | None, why: str | None, *, local: bool) -> ImageWanted:
-    if held is None and not service.build and service.pull_policy == "never":
+def _image(service: ServiceDeclaration, fact: ImageFact | None, why: str | None, *, local: bool) -> ImageWanted:
+    if fact is None and not service.build and service.pull_policy == "never":
         why = "the engine does not hold it, and its pull_policy is never"
     return ImageWanted(
         service=service.name,
         reference=service.image,
-        held=held,
+        held=fact,
         buildable=service.build,
         build_problem=_build_problem(service) if service.build else None,
         unavailable=why,
-        missing_programs=tuple(_missing_programs(service, held)) if local and held is not None else (),
+        missing_programs=tuple(_missing_programs(service, fact)) if local and fact is not None else (),
     )
 
 
@@ -259,7 +273,9 @@ def _missing_programs(service: ServiceDeclaration, image: ImageFact) -> Iterator
     if not all(os.access(layer, os.R_OK | os.X_OK) for layer in layers):
         return
     for program in _programs(check.test):
-        places = [program.lstrip("/")] if program.startswith("/") else [f"{one}/{program}" for one in _PROGRAM_FOLDERS]
+        places = (
+            [program.lstrip("/")] if program.startswith("/") else [f"{folder}/{program}" for folder in _PROGRAM_FOLDERS]
+        )
         if not any(os.path.lexists(layer / place) for layer in layers for place in places):
             yield program
 
@@ -274,8 +290,8 @@ def _programs(test: Sequence[str]) -> list[str]:
         words = shlex.split(test[1], comments=True)
     except ValueError:
         return ["sh"]
-    known = {"curl", "wget", "nc", "redis-cli", "pg_isready", "mysqladmin", "promtool", "python3", "node"}
-    return ["sh", *(word for word in words[:1] if word in known)]
+    clients = {"curl", "wget", "nc", "redis-cli", "pg_isready", "mysqladmin", "promtool", "python3", "node"}
+    return ["sh", *(word for word in words[:1] if word in clients)]
 
 
 def ports_taken(application: Application, service: str | None, engine: DockerEngine, *, local: bool) -> tuple[str, ...]:
@@ -284,8 +300,8 @@ def ports_taken(application: Application, service: str | None, engine: DockerEng
     Raises:
         EngineError: The engine does not answer.
     """
-    wanted = _ports(application, engine.networks.published_ports(), local=local)
-    return tuple(str(one) for one in wanted if one.holder is not None and service in (None, one.service))
+    ports = _ports(application, engine.networks.published_ports(), local=local)
+    return tuple(str(port) for port in ports if port.holder is not None and service in (None, port.service))
 
 
 def _ports(application: Application, holders: Sequence[PortHolder], *, local: bool) -> Iterator[PortWanted]:
@@ -293,20 +309,20 @@ def _ports(application: Application, holders: Sequence[PortHolder], *, local: bo
         for port in service.ports:
             if port.published is None:
                 continue
-            wanted = range(port.published, (port.published_last or port.published) + 1)
+            numbers = range(port.published, (port.published_last or port.published) + 1)
             states = [
                 _port(application.project, number, port.host_ip, port.protocol, holders, local=local)
-                for number in wanted
+                for number in numbers
             ]
-            taken = [holder for holder, own in states if holder is not None and not own]
-            enough = len(wanted) - len(taken) >= service.replicas
+            other_holders = [holder for holder, is_own in states if holder is not None and not is_own]
+            enough = len(numbers) - len(other_holders) >= service.replicas
             yield PortWanted(
                 service=service.name,
                 port=port,
                 holder=None
                 if enough
-                else "; ".join(dict.fromkeys(taken)) or f"its own {service.replicas} replicas at once",
-                own=any(own for _, own in states),
+                else "; ".join(dict.fromkeys(other_holders)) or f"its own {service.replicas} replicas at once",
+                own=any(is_own for _, is_own in states),
             )
 
 
@@ -315,11 +331,11 @@ def _port(
 ) -> tuple[str | None, bool]:
     """The holder of a port, and whether that is a container of the application itself."""
     everywhere = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
-    for one in holders:
-        same_address = one.host_ip == host_ip or one.host_ip in everywhere or host_ip in everywhere
-        if one.port == number and one.protocol == protocol and same_address:
-            owner = f" of project {one.project}" if one.project else ""
-            return f"container {one.container}{owner}", one.project == project
+    for holder in holders:
+        same_address = holder.host_ip == host_ip or holder.host_ip in everywhere or host_ip in everywhere
+        if holder.port == number and holder.protocol == protocol and same_address:
+            owner = f" of project {holder.project}" if holder.project else ""
+            return f"container {holder.container}{owner}", holder.project == project
     if local and not port_is_free(host_ip, number, protocol):
         return port_holder(number, protocol) or "a process that this user may not see", False
     return None, False
@@ -329,7 +345,9 @@ def _mounts(
     application: Application, image_users: dict[str, str], redact: Callable[[str], str]
 ) -> Iterator[MountWanted]:
     services = application.services
-    mounts = [(one, mount) for one in services.values() for mount in one.mounts if mount.kind is MountKind.BIND]
+    mounts = [
+        (service, mount) for service in services.values() for mount in service.mounts if mount.kind is MountKind.BIND
+    ]
     for file in application.files:
         target = f"{file.kind} {file.key}"
         mount = Mount(kind=MountKind.BIND, source=file.path, target=target, read_only=True, create_host_path=False)
@@ -385,16 +403,16 @@ def _check_syntax(file: Path) -> None:
 def _configuration_files(path: Path) -> Iterable[Path]:
     if path.is_file():
         return [path] if path.stat().st_size <= MIB else []
-    found = []
+    files = []
     for folder, _, names in os.walk(path):
         for name in names:
             file = Path(folder, name)
             # A link may lead nowhere, and reading a FIFO never ends.
             if file.suffix in (".json", ".toml", ".yaml", ".yml") and file.is_file() and file.stat().st_size <= MIB:
-                found.append(file)
-        if len(found) >= _FILES_IN_FOLDER:
+                files.append(file)
+        if len(files) >= _FILES_IN_FOLDER:
             break
-    return found[:_FILES_IN_FOLDER]
+    return files[:_FILES_IN_FOLDER]
 
 
 def _check_with_promtool(file: Path) -> None:

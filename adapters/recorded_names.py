@@ -79,18 +79,18 @@ def recorded_names(kind: str, data_dir: Path, start: str = "", environment: str 
     Raises:
         OSError, sqlite3.Error: The store cannot be read; the caller shows nothing then.
     """
-    wanted = _KINDS[kind]
-    file = (data_dir / f"{wanted.store}.db").absolute()
+    source = _KINDS[kind]
+    file = (data_dir / f"{source.store}.db").absolute()
     if not file.is_file():
         return []
     # Without a write-ahead log no process has it open, and reading must not make one.
-    held = file.with_name(f"{file.name}-wal").exists()
-    address = f"{file.as_uri()}?mode=ro{'' if held else '&immutable=1'}"
+    is_open = file.with_name(f"{file.name}-wal").exists()
+    address = f"{file.as_uri()}?mode=ro{'' if is_open else '&immutable=1'}"
     with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as connection:
         rows = connection.execute(
             # The parts are constants of this module.
-            f"SELECT {wanted.name}, {wanted.note} FROM {wanted.table} WHERE :environment IN ('', environment)"  # noqa: S608
-            f" AND instr({wanted.name.removeprefix('DISTINCT ')}, :start) = 1 ORDER BY {wanted.order} LIMIT {_MOST}",
+            f"SELECT {source.name}, {source.note} FROM {source.table} WHERE :environment IN ('', environment)"  # noqa: S608
+            f" AND instr({source.name.removeprefix('DISTINCT ')}, :start) = 1 ORDER BY {source.order} LIMIT {_MOST}",
             {"start": start, "environment": environment},
         ).fetchall()
     return [RecordedName(str(name), " ".join(str(note).split())[:_LONGEST_NOTE]) for name, note in rows]

@@ -89,7 +89,7 @@ def _adapted(name: str, changes: tuple[tuple[str, str], ...]) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write a file that the engine's users may read, whatever the umask: containers run as other users."""
-    for parent in reversed([one for one in path.parents if not one.exists()]):
+    for parent in reversed([folder for folder in path.parents if not folder.exists()]):
         parent.mkdir()
         parent.chmod(_FOLDER_MODE)
     path.write_text(text, encoding="utf-8")

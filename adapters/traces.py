@@ -87,8 +87,11 @@ def _make_provider() -> trace.TracerProvider:
     # What the SDK says of a collector that is away is said once, when the process ends.
     logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
     logging.getLogger("opentelemetry").propagate = False
-    given = os.environ.get("OTEL_SERVICE_NAME"), "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    resource = {"service.version": version("roas-ops")} | ({} if any(given) else {"service.name": "roas-ops"})
+    name_settings = (
+        os.environ.get("OTEL_SERVICE_NAME"),
+        "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""),
+    )
+    resource = {"service.version": version("roas-ops")} | ({} if any(name_settings) else {"service.name": "roas-ops"})
     provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_without_texts(exporter)))
     atexit.register(_send_the_rest, provider, os.getpid())
@@ -139,7 +142,7 @@ def _without_texts(exporter: SpanExporter) -> SpanExporter:
             parent=span.parent,
             resource=span.resource,
             attributes=_sent(span.attributes),
-            events=[Event(one.name, _sent(one.attributes), one.timestamp) for one in span.events],
+            events=[Event(event.name, _sent(event.attributes), event.timestamp) for event in span.events],
             links=span.links,
             kind=span.kind,
             status=trace.Status(span.status.status_code),

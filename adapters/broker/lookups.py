@@ -107,13 +107,13 @@ class Lookups:
                     _keep(self._volumes, mount["Name"], project)
         return Fact(identity=inspected["Id"], project=project)
 
-    async def find(self, wanted: Iterable[Wanted]) -> dict[Wanted, Fact]:
+    async def find(self, references: Iterable[Wanted]) -> dict[Wanted, Fact]:
         """Find the wanted objects that exist.
 
         Raises EngineUnreachableError if the engine did not answer, RequestRefusedError if it cannot resolve a name.
         """
         # Nearly always there is one, or none.
-        return {one: fact for one in wanted if (fact := await self._fact(*one)) is not None}
+        return {reference: fact for reference in references if (fact := await self._fact(*reference)) is not None}
 
     async def inspect(self, container: str) -> Fact | None:
         """Inspect a container without the cache."""
@@ -127,19 +127,25 @@ class Lookups:
             return None
         match kind:
             case ObjectKind.CONTAINER:
-                known = self._projects.get(name)
-                return await self.inspect(name) if known is None else Fact(identity=name, project=known)
+                container_project = self._projects.get(name)
+                return (
+                    await self.inspect(name)
+                    if container_project is None
+                    else Fact(identity=name, project=container_project)
+                )
             case ObjectKind.EXEC:
                 return await self._exec(name)
             case ObjectKind.NETWORK:
-                one = await self._get(f"/networks/{name}")
-                return one and Fact(identity=one["Id"], name=one["Name"], project=_project_of(one.get("Labels")))
+                network = await self._get(f"/networks/{name}")
+                return network and Fact(
+                    identity=network["Id"], name=network["Name"], project=_project_of(network.get("Labels"))
+                )
             case ObjectKind.VOLUME:
                 return await self._volume(name)
             case ObjectKind.IMAGE:
-                one = await self._get(f"/images/{name}/json")
-                project = _project_of(((one or {}).get("Config") or {}).get("Labels"))
-                return one and Fact(identity=one["Id"], project=project, tags=tuple(one.get("RepoTags") or ()))
+                image = await self._get(f"/images/{name}/json")
+                project = _project_of(((image or {}).get("Config") or {}).get("Labels"))
+                return image and Fact(identity=image["Id"], project=project, tags=tuple(image.get("RepoTags") or ()))
 
     async def _exec(self, name: str) -> Fact | None:
         if name in self._execs:
@@ -151,12 +157,12 @@ class Lookups:
     async def _image_name(self, name: str) -> Fact:
         """Which images a name was for containers of declared projects, and the projects of all containers of it."""
         users: set[str] = set()
-        for one in await self._get("/containers/json?all=1") or ():
+        for container in await self._get("/containers/json?all=1") or ():
             # A listing has an id where the name moved since, so each container is asked.
-            inspected = await self._get(f"/containers/{one['Id']}/json")
+            inspected = await self._get(f"/containers/{container['Id']}/json")
             if inspected is not None and _image_name(inspected) == name:
                 users.add(self.learn(inspected).project)
-        images = frozenset(image for known, image in self._images if known == name)
+        images = frozenset(image for image_name, image in self._images if image_name == name)
         return Fact(identity=name, name=name, users=frozenset(users), images=images)
 
     async def _volume(self, name: str) -> Fact | None:
@@ -167,7 +173,7 @@ class Lookups:
         if project not in self.policy.projects:
             filters = json.dumps({"volume": {name: True}})
             listed = await self._get(f"/containers/json?all=1&filters={quote(filters)}") or ()
-            users = frozenset(_project_of(one.get("Labels")) for one in listed)
+            users = frozenset(_project_of(container.get("Labels")) for container in listed)
             if name in self._volumes:
                 users |= {self._volumes[name]}
         return Fact(identity=name, name=name, project=project, options=reported.get("Options") or {}, users=users)
@@ -196,11 +202,11 @@ def check_links(source: MountSource, policy: Policy) -> None:
     if it leaves the declared roots, or the broker cannot see where it leads.
     """
     root = find_root(source, policy)
-    at, rest, links = root.path, _parts(source.path[len(root.path) :]), 0
-    if rest and not os.path.lexists(root.path):
+    at, parts, links = root.path, _parts(source.path[len(root.path) :]), 0
+    if parts and not os.path.lexists(root.path):
         _refuse_link(source, f"root {root.path} is not mounted into the broker, so links below it cannot be followed")
-    while rest:
-        name, rest = rest[0], rest[1:]
+    while parts:
+        name, parts = parts[0], parts[1:]
         at = os.path.dirname(at) if name == ".." else f"{at}/{name}"  # noqa: PTH120
         _check_place(at, source, policy)
         target = None if name == ".." else _link(at, source)
@@ -211,9 +217,9 @@ def check_links(source: MountSource, policy: Policy) -> None:
             _refuse_link(source, "it has too many links")
         if target.startswith("/"):
             root = _roots_of(target, source, policy)[0]
-            at, rest = root.path, [*_parts(target[len(root.path) :]), *rest]
+            at, parts = root.path, [*_parts(target[len(root.path) :]), *parts]
         else:
-            at, rest = os.path.dirname(at), [*_parts(target), *rest]  # noqa: PTH120
+            at, parts = os.path.dirname(at), [*_parts(target), *parts]  # noqa: PTH120
             _check_place(at, source, policy)
     find_root(MountSource(path=at, writable=source.writable), policy)
 

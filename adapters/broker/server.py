@@ -218,11 +218,11 @@ async def _copy_both_ways(request: ClientRequest, client: _Streams, engine: _Str
         await _copy_answer(client, engine)
         return
     engine[1].write(request.behind)
-    given = asyncio.ensure_future(_hand_input(client[0], engine[1]))
+    input_task = asyncio.ensure_future(_hand_input(client[0], engine[1]))
     try:
         await _copy(engine[0], client[1])
     finally:
-        given.cancel()
+        input_task.cancel()
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -259,7 +259,7 @@ _DECLARED = ("PROJECTS", "ROOTS", "NETWORKS", "VOLUMES", "CONTAINERS", "SUBNETS"
 def run(variables: Mapping[str, str]) -> None:
     """Serve until terminated. Raises BadInputError if a variable declares what may not be declared."""
     declared = (variables.get(f"ROAS_BROKER_{name}", "") for name in _DECLARED)
-    policy = policies.make_policy(*([one.strip() for one in text.split(",") if one.strip()] for text in declared))
+    policy = policies.make_policy(*([value.strip() for value in text.split(",") if value.strip()] for text in declared))
     for root in policy.roots:
         if not os.path.lexists(root.path):
             log.warning("root %s is not mounted into the broker; only the path itself can be used", root.path)

@@ -121,17 +121,17 @@ class Supervisor:
 
     async def _is_settled(self, container: str, ended: EndedContainer) -> bool:
         """Start a container where it is still down; whether nothing is left to be done for it."""
-        status, found = await _ask(self.engine, "GET", f"/containers/{container}/json")
+        status, inspection = await _ask(self.engine, "GET", f"/containers/{container}/json")
         if status == HTTPStatus.NOT_FOUND:
             return True
-        if status != HTTPStatus.OK or not isinstance(found, dict):
+        if status != HTTPStatus.OK or not isinstance(inspection, dict):
             return False
-        state, policy = found["State"], (found["HostConfig"].get("RestartPolicy") or {}).get("Name")
+        state, policy = inspection["State"], (inspection["HostConfig"].get("RestartPolicy") or {}).get("Name")
         if state["Status"] != "exited" or policy not in _POLICIES:
             # It runs, or the engine itself starts it again, or it is one that ends.
             return bool(state["Status"] != "removing")
         code = state.get("ExitCode")
-        status, said = await _ask(self.engine, "POST", f"/containers/{container}/start")
+        status, answer = await _ask(self.engine, "POST", f"/containers/{container}/start")
         if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED, HTTPStatus.NOT_FOUND):
             if status == HTTPStatus.NO_CONTENT:
                 seconds = (datetime.now(UTC) - ended.ended_at).total_seconds()
@@ -140,7 +140,7 @@ class Supervisor:
                     ended.service, code, seconds,
                 )  # fmt: skip
             return True
-        why = said.get("message", said) if isinstance(said, dict) else said
+        why = answer.get("message", answer) if isinstance(answer, dict) else answer
         log.error("%s cannot be started again (tried again until it can): %s", ended.service, why)
         return False
 
@@ -155,8 +155,10 @@ async def own_project(engine: str) -> str:
     Raises:
         EngineUnreachableError: The engine did not answer, or does not know it.
     """
-    status, found = await _ask(engine, "GET", f"/containers/{socket.gethostname()}/json")
-    project = ((found.get("Config") or {}).get("Labels") or {}).get(PROJECT) if isinstance(found, dict) else None
+    status, inspection = await _ask(engine, "GET", f"/containers/{socket.gethostname()}/json")
+    project = (
+        ((inspection.get("Config") or {}).get("Labels") or {}).get(PROJECT) if isinstance(inspection, dict) else None
+    )
     if status != HTTPStatus.OK or not project:
         raise EngineUnreachableError(f"unix://{engine}", "it does not know the project of this container")
     return str(project)
@@ -186,7 +188,7 @@ async def _events(engine: str, project: str, since: datetime) -> AsyncGenerator[
     filters = {"type": ["container"], "label": [f"{PROJECT}={project}"], "event": list(_ACTIONS)}
     target = f"/events?since={since.timestamp():.9f}&filters={quote(json.dumps(filters))}"
     reader, writer = await connect(engine)
-    connection, rest = h11.Connection(h11.CLIENT), b""
+    connection, buffer = h11.Connection(h11.CLIENT), b""
     try:
         writer.write(connection.send(h11.Request(method="GET", target=target, headers=[("Host", "docker")])) or b"")
         connection.send(h11.EndOfMessage())
@@ -206,7 +208,7 @@ async def _events(engine: str, project: str, since: datetime) -> AsyncGenerator[
             elif isinstance(event, h11.Response) and event.status_code != HTTPStatus.OK:
                 raise EngineUnreachableError(f"unix://{engine}", f"it answered {event.status_code}")
             elif isinstance(event, h11.Data):
-                *lines, rest = (rest + event.data).split(b"\n")
+                *lines, buffer = (buffer + event.data).split(b"\n")
                 for line in lines:
                     if line.strip():
                         yield _read_event(orjson.loads(line))

@@ -21,10 +21,10 @@ class ComposeAhead:
     Its methods raise what those of `ComposeCli` raise.
     """
 
-    def __init__(self, environment: Environment, variables: Mapping[str, str], known: KnownApplications) -> None:
+    def __init__(self, environment: Environment, variables: Mapping[str, str], applications: KnownApplications) -> None:
         self._environment = environment
         self._variables = dict(variables)
-        self._known = known
+        self._known = applications
         self._compose = ComposeCli(environment, variables)
         # Before Compose reads them, so that a change meanwhile counts as one.
         self._sources = self._sources_now()
@@ -53,6 +53,6 @@ class ComposeAhead:
         return self._known.fingerprint(self._environment, self._variables)
 
 
-def _answer(asked: Future[Answer], ask: Callable[[], Answer]) -> Answer:
+def _answer(future: Future[Answer], ask: Callable[[], Answer]) -> Answer:
     # What failed then may succeed now, and else fails with what is true now.
-    return ask() if asked.exception() is not None else asked.result()
+    return ask() if future.exception() is not None else future.result()

@@ -59,7 +59,7 @@ class ComposeCli:
         self._environment = environment
         self._variables = dict(variables)
         # Compose would fill in variables of the values, too.
-        self._template = None if document is None else {key: one for key, one in document.items() if key != VALUES}
+        self._template = None if document is None else {key: value for key, value in document.items() if key != VALUES}
         self._concealed = frozenset[str]() if document is None else concealed_in(environment, document)
 
     def version(self) -> str:
@@ -186,13 +186,13 @@ class ComposeCli:
         Raises:
             ComposeError: They cannot be merged so.
         """
-        known = variables_of(self._environment, self._variables)
+        values = variables_of(self._environment, self._variables)
         with tempfile.TemporaryDirectory(prefix="roas-") as folder:
             files = []
             for number, file in enumerate(self._environment.compose_files):
                 copy = Path(folder, f"{number}-{file.name}")
                 # With its default a variable has colons, at which Compose would split a mount or a port.
-                copy.write_text(without_defaults(_text_of(file), known), encoding="utf-8")
+                copy.write_text(without_defaults(_text_of(file), values), encoding="utf-8")
                 files.append(str(copy))
             try:
                 return self._config("--no-interpolate", files=files)[0]
@@ -259,7 +259,7 @@ class ComposeCli:
 
 
 def _execute(
-    command: Sequence[str], variables: Mapping[str, str], deadline: timedelta, given: str | None, subcommand: str
+    command: Sequence[str], variables: Mapping[str, str], deadline: timedelta, stdin: str | None, subcommand: str
 ) -> tuple[int, str, str]:
     """Run a command with input; its exit code and both outputs."""
     try:
@@ -268,7 +268,7 @@ def _execute(
         process = subprocess.Popen(
             command,
             env={"PATH": os.defpath, **variables},
-            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -281,7 +281,7 @@ def _execute(
         ) from error
     with process:
         try:
-            out, err = process.communicate(given, timeout=deadline.total_seconds())
+            out, err = process.communicate(stdin, timeout=deadline.total_seconds())
         except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             if not isinstance(error, subprocess.TimeoutExpired):

@@ -34,9 +34,9 @@ def concealed_values(environment: Environment) -> frozenset[str]:
     Files that cannot be read are left out: validation reports them, and no container gets their values.
     """
     key: Signature = (environment.name, environment.project, environment.compose_files, environment.env_files)
-    kept = _kept.get(key)
-    if kept is not None and kept[0] == _signature(kept[1], environment):
-        return kept[2]
+    entry = _kept.get(key)
+    if entry is not None and entry[0] == _signature(entry[1], environment):
+        return entry[2]
     files, values = _read(environment)
     _kept[key] = _signature(files, environment), files, values
     return values
@@ -47,32 +47,32 @@ def concealed_in(environment: Environment, document: Mapping[str, Any]) -> froze
     if (values := document.get(VALUES)) is None:
         return frozenset()
     declared = {values.get(secret.name, "") for secret in environment.secrets}
-    found = {*declared, *declared_secrets(document, values).values, *secrets_among(values.items())}
-    return frozenset(found - {""})
+    secrets = {*declared, *declared_secrets(document, values).values, *secrets_among(values.items())}
+    return frozenset(secrets - {""})
 
 
 def _read(environment: Environment) -> tuple[tuple[Path, ...], frozenset[str]]:
-    known = variables_of(environment, os.environ)
-    values = {*secret_values(environment).values(), *secrets_among(known.items())}
+    variables = variables_of(environment, os.environ)
+    values = {*secret_values(environment).values(), *secrets_among(variables.items())}
     values |= {*decrypted_variables(environment, os.environ).values()}
     for name in CONTROL_PLANE_SECRETS:
         # user:password, as basic authentication has it
-        values.update({known.get(name, ""), known.get(name, "").partition(":")[2]})
+        values.update({variables.get(name, ""), variables.get(name, "").partition(":")[2]})
     sources = read_sources(environment.compose_files)
-    found = [declared_secrets(document, known) for document in sources.documents]
+    declarations = [declared_secrets(document, variables) for document in sources.documents]
     folders = {file.parent.absolute() for file in (*environment.compose_files, *sources.files)}
     read = {*environment.compose_files, *environment.env_files, *sources.files}
     read |= {secret.file for secret in environment.secrets if secret.file is not None}
     read |= {file.parent / ".env" for file in environment.compose_files}
     copies = copies_folder(current_settings().data_dir, environment.name)
     read.add(copies)
-    for one in found:
-        values |= one.values | _of_files(one, folders, known, read, copies)
+    for declaration in declarations:
+        values |= declaration.values | _of_files(declaration, folders, variables, read, copies)
     return tuple(sorted(read)), frozenset(value for value in values if value)
 
 
 def _of_files(
-    declared: DeclaredSecrets, folders: Iterable[Path], known: Mapping[str, str], read: set[Path], copies: Path
+    declared: DeclaredSecrets, folders: Iterable[Path], variables: Mapping[str, str], read: set[Path], copies: Path
 ) -> set[str]:
     values: set[str] = set()
     for name, is_secret in declared.files.items():
@@ -81,15 +81,15 @@ def _of_files(
     for name in declared.env_files:
         for text in _texts_and_copies(name, folders, copies, read):
             pairs = DotEnv(None, StringIO(text), interpolate=False).parse()
-            values.update(secrets_among([(name, fill_in_variables(value or "", known)) for name, value in pairs]))
+            values.update(secrets_among([(name, fill_in_variables(value or "", variables)) for name, value in pairs]))
     return values
 
 
 def _texts_and_copies(name: str, folders: Iterable[Path], copies: Path, read: set[Path]) -> Iterator[str]:
     """The texts of a file, also as releases kept it: a container may have it from there."""
-    kept = [one.parent for one in copies.glob(f"*/{escape(Path(name).name)}")]
+    folders_of_copies = [copy.parent for copy in copies.glob(f"*/{escape(Path(name).name)}")]
     yield from _texts(name, folders, read)
-    yield from _texts(Path(name).name, kept, read)
+    yield from _texts(Path(name).name, folders_of_copies, read)
 
 
 def _texts(name: str, folders: Iterable[Path], read: set[Path]) -> Iterator[str]:
@@ -102,12 +102,12 @@ def _texts(name: str, folders: Iterable[Path], read: set[Path]) -> Iterator[str]
 
 def _signature(files: Iterable[Path], environment: Environment) -> Signature:
     # Only these of the process's own variables may change after its start.
-    seen: list[object] = [*map(os.environ.get, CONTROL_PLANE_SECRETS), environment.secrets]
+    parts: list[object] = [*map(os.environ.get, CONTROL_PLANE_SECRETS), environment.secrets]
     for file in files:
         try:
             state = file.stat()
         except (OSError, ValueError):
-            seen.append(None)
+            parts.append(None)
         else:
-            seen.append((state.st_mtime_ns, state.st_size, state.st_ino))
-    return tuple(seen)
+            parts.append((state.st_mtime_ns, state.st_size, state.st_ino))
+    return tuple(parts)

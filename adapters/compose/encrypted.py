@@ -61,12 +61,12 @@ def decrypt(file: Path) -> DecryptedFile:
     """
     identity = _identity_file()
     state = (identity, _state_of(file), None if identity is None else _state_of(identity))
-    kept = _kept.get(file)
-    if kept is not None and kept[0] == state:
-        return kept[1]
-    found = _of_age(file, identity) if file.suffix == ".age" else _of_sops(file, identity)
-    _kept[file] = state, found
-    return found
+    entry = _kept.get(file)
+    if entry is not None and entry[0] == state:
+        return entry[1]
+    content = _of_age(file, identity) if file.suffix == ".age" else _of_sops(file, identity)
+    _kept[file] = state, content
+    return content
 
 
 def refuse_reserved(file: Path, names: Mapping[str, str]) -> None:
@@ -90,11 +90,11 @@ def refuse_reserved(file: Path, names: Mapping[str, str]) -> None:
 
 def _identity_file() -> Path | None:
     """Where the age identity is: ROAS_AGE_IDENTITY, else SOPS_AGE_KEY_FILE, else where SOPS looks for it."""
-    own = current_settings().age_identity
-    if own is not None:
-        return own
-    if given := os.environ.get("SOPS_AGE_KEY_FILE"):
-        return Path(given)
+    setting = current_settings().age_identity
+    if setting is not None:
+        return setting
+    if path := os.environ.get("SOPS_AGE_KEY_FILE"):
+        return Path(path)
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 - no home raises there
     by_default = Path(home, "sops", "age", "keys.txt")
     return by_default if by_default.is_file() else None
@@ -173,9 +173,9 @@ def _of_sops(file: Path, identity: Path | None) -> DecryptedFile:
         )
     if done.code != 0:
         lines = [line.strip() for line in done.err.splitlines() if line.strip()]
-        said = lines[0][:200] if lines else f"exit code {done.code}"
+        message = lines[0][:200] if lines else f"exit code {done.code}"
         raise EnvironmentFileError(
-            f"sops could not decrypt {file}: {said};",
+            f"sops could not decrypt {file}: {message};",
             advice="has this user the key? For age set ROAS_AGE_IDENTITY, and try `sops decrypt` by hand.",
         )
     text = done.out

@@ -58,12 +58,12 @@ def compose_failure(command: str, out: str, err: str, *, engine: str, redactor: 
             advice="Join the group that owns the socket, or use sudo.",
         )
     hints = ((re.search(text, message, re.IGNORECASE), hint) for text, hint in _ADVICE)
-    advice = next((found.expand(hint) for found, hint in hints if found is not None), "")
+    advice = next((match.expand(hint) for match, hint in hints if match is not None), "")
     if "failed to solve: process" in message:
         # The step that failed says why on the other stream, where Compose shows the build's progress.
         message = f"{message}; its last output: {redactor.text(_last_of_build(printable(out)))}"
-    said = redactor.text(printable("\n".join(filter(None, (out.strip(), err.strip())))))
-    return ComposeError(f"{command} failed: {message}", advice=advice, output=said)
+    output = redactor.text(printable("\n".join(filter(None, (out.strip(), err.strip())))))
+    return ComposeError(f"{command} failed: {message}", advice=advice, output=output)
 
 
 def unusable_file(file: Path, error: OSError | UnicodeDecodeError) -> ComposeError:
@@ -74,8 +74,8 @@ def unusable_file(file: Path, error: OSError | UnicodeDecodeError) -> ComposeErr
 
 def warnings(err: str, redactor: Redactor) -> tuple[str, ...]:
     """Compose's warnings, redacted, each once."""
-    found = [_LOGGED.match(line) for line in redactor.text(printable(err)).splitlines()]
-    messages = [_unquoted(one["message"]) for one in found if one is not None and one["level"] == "warning"]
+    matches = [_LOGGED.match(line) for line in redactor.text(printable(err)).splitlines()]
+    messages = [_unquoted(match["message"]) for match in matches if match is not None and match["level"] == "warning"]
     return tuple(dict.fromkeys(messages))
 
 

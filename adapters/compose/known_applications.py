@@ -58,11 +58,11 @@ class KnownApplications:
         """
         file = self._folder / f"{environment.name}.json"
         with suppress(OSError, ValidationError):
-            kept = _AS_JSON.validate_json(file.read_bytes())
-            if self._holds(kept, environment, variables):
-                return kept.application
-        known = self._rendered(environment, variables, render)
-        outline = replace(known, application=outline_of(known.application))
+            recorded_outline = _AS_JSON.validate_json(file.read_bytes())
+            if self._holds(recorded_outline, environment, variables):
+                return recorded_outline.application
+        rendering = self._rendered(environment, variables, render)
+        outline = replace(rendering, application=outline_of(rendering.application))
         # An outline that cannot be written, for example on a full disk, is rendered again next time.
         with suppress(OSError):
             if outline.fingerprint:
@@ -88,9 +88,9 @@ class KnownApplications:
     def _rendered(
         self, environment: Environment, variables: Mapping[str, str], render: Callable[[], Application]
     ) -> _Known:
-        kept = self._whole.get(environment.name)
-        if kept is not None and self._holds(kept, environment, variables):
-            return kept
+        rendering = self._whole.get(environment.name)
+        if rendering is not None and self._holds(rendering, environment, variables):
+            return rendering
         # Before rendering, so that a change meanwhile counts as one.
         files = files_read(environment.compose_files)
         fingerprint = "" if files is None else self._fingerprint(files, environment, variables)
@@ -98,11 +98,11 @@ class KnownApplications:
         self._whole[environment.name] = made
         return made
 
-    def _holds(self, kept: _Known, environment: Environment, variables: Mapping[str, str]) -> bool:
-        if not kept.fingerprint or not timedelta() <= datetime.now(UTC) - kept.rendered_at < _KEPT:
+    def _holds(self, rendering: _Known, environment: Environment, variables: Mapping[str, str]) -> bool:
+        if not rendering.fingerprint or not timedelta() <= datetime.now(UTC) - rendering.rendered_at < _KEPT:
             return False
         # Files read alongside are named by the listed files, so an unchanged list covers them.
-        return kept.fingerprint == self._fingerprint(kept.files, environment, variables)
+        return rendering.fingerprint == self._fingerprint(rendering.files, environment, variables)
 
     def _fingerprint(self, files: tuple[str, ...], environment: Environment, variables: Mapping[str, str]) -> str:
         contents = {file: _content(Path(file)) for file in (*files, *_always_read(environment))}

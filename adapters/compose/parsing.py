@@ -140,13 +140,15 @@ def parse_variables(table: str) -> tuple[ComposeVariable, ...]:
         return ()
     head = lines[0]
     starts = [match.start() for match in re.finditer(r"\S+(?: \S+)*", head)]
-    found = []
+    variables = []
     for line in lines[1:]:
         cells = [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
         name, required, default, alternate = (*cells, "", "", "")[:4]
         if name:
-            found.append(ComposeVariable(name=name, required=required == "true", default=default, alternate=alternate))
-    return tuple(sorted(found, key=lambda variable: variable.name))
+            variables.append(
+                ComposeVariable(name=name, required=required == "true", default=default, alternate=alternate)
+            )
+    return tuple(sorted(variables, key=lambda variable: variable.name))
 
 
 def unescape(value: Any) -> Any:
@@ -188,7 +190,7 @@ def network_places(document: dict[str, Any], service: str) -> tuple[NetworkPlace
     )
 
 
-def injected_files(document: dict[str, Any], known: Mapping[str, str]) -> dict[str, tuple[InjectedFile, ...]]:
+def injected_files(document: dict[str, Any], variables: Mapping[str, str]) -> dict[str, tuple[InjectedFile, ...]]:
     """The inline configs, and the secrets from variables, of each service.
 
     Raises:
@@ -197,7 +199,7 @@ def injected_files(document: dict[str, Any], known: Mapping[str, str]) -> dict[s
     return {
         name: files
         for name, service in document["services"].items()
-        if (files := tuple(_injected(document, service, known)))
+        if (files := tuple(_injected(document, service, variables)))
     }
 
 
@@ -241,9 +243,9 @@ def _open_files(limit: Any) -> int | None:
 
 def _hosts_of(body: dict[str, Any]) -> set[str]:
     shared = [body.get(key) or "" for key in ("network_mode", "ipc", "pid")]
-    found = {value.removeprefix("service:") for value in shared if value.startswith("service:")}
+    services = {value.removeprefix("service:") for value in shared if value.startswith("service:")}
     mounted = body.get("volumes_from") or ()
-    return found | {entry.split(":")[0] for entry in mounted if not entry.startswith("container:")}
+    return services | {entry.split(":")[0] for entry in mounted if not entry.startswith("container:")}
 
 
 def _fixed_address(body: dict[str, Any]) -> str:
@@ -256,16 +258,16 @@ def _fixed_address(body: dict[str, Any]) -> str:
         if joined
         for key in ("ipv4_address", "ipv6_address", "mac_address", "link_local_ips")
     ]
-    return str(_first(*(one or None for one in chosen)) or "")
+    return str(_first(*(address or None for address in chosen)) or "")
 
 
 def _restart_policy(body: dict[str, Any], deploy: dict[str, Any]) -> str:
     if body.get("restart"):
         return str(body["restart"]).split(":")[0]
-    wanted = deploy.get("restart_policy")
-    if wanted is None:
+    policy = deploy.get("restart_policy")
+    if policy is None:
         return "no"
-    return {"none": "no", "on-failure": "on-failure"}.get(wanted.get("condition") or "any", "always")
+    return {"none": "no", "on-failure": "on-failure"}.get(policy.get("condition") or "any", "always")
 
 
 def _healthcheck(body: dict[str, Any]) -> HealthcheckDeclaration:
@@ -319,18 +321,20 @@ def _injected_keys(document: dict[str, Any], service: dict[str, Any]) -> Iterato
                 yield section, entry
 
 
-def _injected(document: dict[str, Any], service: dict[str, Any], known: Mapping[str, str]) -> Iterator[InjectedFile]:
+def _injected(
+    document: dict[str, Any], service: dict[str, Any], variables: Mapping[str, str]
+) -> Iterator[InjectedFile]:
     for section, entry in _injected_keys(document, service):
         source = entry["source"]
         body = document[section][source]
         content = body.get("content", "")
         if body.get("environment"):
-            if body["environment"] not in known:
+            if body["environment"] not in variables:
                 raise ComposeError(
                     f"{section} {source} comes from the variable {body['environment']}, which is not set.",
                     advice="Set that variable before starting.",
                 )
-            content = known[body["environment"]]
+            content = variables[body["environment"]]
         folder = "/run/secrets/" if section == "secrets" else "/"
         target = entry.get("target") or source
         mode, uid, gid = entry.get("mode"), entry.get("uid"), entry.get("gid")

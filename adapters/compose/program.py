@@ -38,12 +38,12 @@ def compose_program(variables: Mapping[str, str]) -> list[str]:
 
 
 def _places(variables: Mapping[str, str]) -> Iterator[Path]:
-    own = variables.get("DOCKER_CONFIG") or (f"{variables['HOME']}/.docker" if variables.get("HOME") else "")
-    if own:
+    config_folder = variables.get("DOCKER_CONFIG") or (f"{variables['HOME']}/.docker" if variables.get("HOME") else "")
+    if config_folder:
         with suppress(OSError, ValueError, AttributeError, TypeError):
-            for folder in json.loads(Path(own, "config.json").read_bytes()).get("cliPluginsExtraDirs") or ():
+            for folder in json.loads(Path(config_folder, "config.json").read_bytes()).get("cliPluginsExtraDirs") or ():
                 yield Path(folder, _PLUGIN)
-        yield Path(own, "cli-plugins", _PLUGIN)
+        yield Path(config_folder, "cli-plugins", _PLUGIN)
     yield from (Path(folder, _PLUGIN) for folder in _OF_THE_SYSTEM)
 
 

@@ -41,14 +41,14 @@ def read_sources(compose_files: Sequence[Path]) -> ComposeSources:
     listed = files_read(compose_files)
     files = tuple(compose_files) if listed is None else tuple(map(Path, listed))
     texts, documents = [], []
-    for file in dict.fromkeys(one.absolute() for one in files):
+    for file in dict.fromkeys(path.absolute() for path in files):
         try:
             content = read_regular(file)
         except (OSError, ValueError):
             continue
         # Values of an env_file are interpolated too.
         texts.append(content.decode("utf-8", "replace"))
-        documents += [one for one in _parsed(content, file) or () if isinstance(one, dict)]
+        documents += [document for document in _parsed(content, file) or () if isinstance(document, dict)]
     return ComposeSources(files, tuple(texts), tuple(documents))
 
 
@@ -65,17 +65,17 @@ def variables_in(texts: Iterable[str], documents: Iterable[Any]) -> frozenset[st
 
 def _fields(document: Any) -> Iterator[tuple[str, Any]]:
     """Every field of a document with its name, at any depth; aliases are followed once."""
-    left, seen = [document], set()
-    while left:
-        value = left.pop()
-        if not isinstance(value, dict | list) or id(value) in seen:
+    stack, ids = [document], set()
+    while stack:
+        value = stack.pop()
+        if not isinstance(value, dict | list) or id(value) in ids:
             continue
-        seen.add(id(value))
+        ids.add(id(value))
         if isinstance(value, dict):
             yield from ((str(key), inner) for key, inner in value.items())
-            left += value.values()
+            stack += value.values()
         else:
-            left += value
+            stack += value
 
 
 def _without_value(declared: Any) -> Iterator[str]:
@@ -94,41 +94,41 @@ def files_read(compose_files: Sequence[Path]) -> tuple[str, ...] | None:
     A relative path is listed under each folder that it may start from, so that a new file counts as a change.
     """
     folders = frozenset(file.parent.absolute() for file in compose_files)
-    left = [(file.absolute(), folders) for file in compose_files]
-    found: set[Path] = set()
+    stack = [(file.absolute(), folders) for file in compose_files]
+    files: set[Path] = set()
     read: set[Path] = set()
-    while left:
-        file, folders = left.pop()
+    while stack:
+        file, folders = stack.pop()
         if file in read:
             continue
         read.add(file)
         folders |= {file.parent}
-        found |= {file, *(folder / ".env" for folder in folders)}
+        files |= {file, *(folder / ".env" for folder in folders)}
         try:
             documents = _parsed(read_regular(file), file)
         except (OSError, ValueError):
             return None
         if documents is None:
             return None
-        for path, places, of_compose in (one for document in documents for one in _references(document)):
-            if any(_UNRESOLVED.search(one) for one in (path, *places)):
+        for path, places, of_compose in (reference for document in documents for reference in _references(document)):
+            if any(_UNRESOLVED.search(text) for text in (path, *places)):
                 return None
             beyond = folders | {folder / place for place in places for folder in folders}
             candidates = {folder / path for folder in beyond}
-            found |= candidates
+            files |= candidates
             if of_compose:
                 there = [candidate for candidate in candidates if candidate.is_file()]
                 if not there:
                     return None
-                left += [(candidate, beyond) for candidate in there]
-    return tuple(sorted(map(str, found)))
+                stack += [(candidate, beyond) for candidate in there]
+    return tuple(sorted(map(str, files)))
 
 
 def included_env_files(compose_files: Sequence[Path]) -> tuple[Path, ...]:
     """The files of variables that fill in included Compose files: those an include names, else `.env` in its folder."""
-    left, read, found = [file.absolute() for file in compose_files], set[Path](), dict[Path, None]()
-    while left:
-        if (file := left.pop()) in read:
+    stack, read, env_files = [file.absolute() for file in compose_files], set[Path](), dict[Path, None]()
+    while stack:
+        if (file := stack.pop()) in read:
             continue
         read.add(file)
         try:
@@ -136,15 +136,15 @@ def included_env_files(compose_files: Sequence[Path]) -> tuple[Path, ...]:
         except (OSError, ValueError):
             continue
         for entry in (
-            one for document in documents if isinstance(document, dict) for one in _list(document.get("include"))
+            value for document in documents if isinstance(document, dict) for value in _list(document.get("include"))
         ):
-            given = entry if isinstance(entry, dict) else {"path": entry}
-            paths = [file.parent / path for path in _texts(given.get("path"))]
-            folder = file.parent / str(given.get("project_directory") or (paths[0].parent if paths else "."))
-            named = [file.parent / path for path in _texts(given.get("env_file"))]
-            found |= dict.fromkeys(named or [folder / ".env"])
-            left += paths
-    return tuple(found)
+            include = entry if isinstance(entry, dict) else {"path": entry}
+            paths = [file.parent / path for path in _texts(include.get("path"))]
+            folder = file.parent / str(include.get("project_directory") or (paths[0].parent if paths else "."))
+            named = [file.parent / path for path in _texts(include.get("env_file"))]
+            env_files |= dict.fromkeys(named or [folder / ".env"])
+            stack += paths
+    return tuple(env_files)
 
 
 @lru_cache(maxsize=32)
@@ -169,7 +169,7 @@ def _references(document: Any) -> Iterator[tuple[str, tuple[str, ...], bool]]:
             yield str(entry), (), True
     for key, value in _fields(document):
         if key in _READ_ALONGSIDE:
-            paths = [one.get("path") if isinstance(one, dict) else one for one in _list(value)]
+            paths = [reference.get("path") if isinstance(reference, dict) else reference for reference in _list(value)]
             yield from ((path, (), False) for path in _texts(paths))
         elif key == "extends" and isinstance(value, dict):
             yield from ((path, (), True) for path in _texts(value.get("file")))
@@ -180,4 +180,4 @@ def _list(value: Any) -> list[Any]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    yield from (str(one) for one in _list(value) if one is not None)
+    yield from (str(item) for item in _list(value) if item is not None)

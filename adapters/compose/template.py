@@ -21,13 +21,13 @@ def complete_template(template: dict[str, Any], filled: dict[str, Any], folder: 
     return template
 
 
-def without_defaults(text: str, known: Mapping[str, str]) -> str:
+def without_defaults(text: str, variables: Mapping[str, str]) -> str:
     """Replace each variable with a default by the variable alone if it is set, else by the default."""
 
-    def chosen(found: re.Match[str]) -> str:
-        name, operator, default = found.groups()
-        is_set = bool(known.get(name)) if operator == ":-" else name in known
-        return f"${{{name}}}" if is_set else without_defaults(default, known)
+    def chosen(match: re.Match[str]) -> str:
+        name, operator, default = match.groups()
+        is_set = bool(variables.get(name)) if operator == ":-" else name in variables
+        return f"${{{name}}}" if is_set else without_defaults(default, variables)
 
     return _WITH_DEFAULT.sub(chosen, text)
 
@@ -48,9 +48,9 @@ def _undo_prefix(value: Any, misplaced: str) -> None:
 def _restore_mounts(service: dict[str, Any], filled: dict[str, Any]) -> None:
     """Correct the type of mounts whose source is a variable: only its value shows whether it is a path or a volume."""
     mounts = service.get("volumes") or []
-    meant = {mount["target"]: mount for mount in filled.get("volumes") or []}
+    filled_mounts = {mount["target"]: mount for mount in filled.get("volumes") or []}
     for index, mount in enumerate(mounts):
-        entry = meant.get(mount.get("target"))
+        entry = filled_mounts.get(mount.get("target"))
         if entry is not None and entry["type"] != mount.get("type") and "source" in mount:
             mounts[index] = entry | {"source": mount["source"]}
 
@@ -64,12 +64,16 @@ def _restore_arguments(service: dict[str, Any], filled: dict[str, Any]) -> None:
         build["args"] = {name: f"${{{name}}}" for name in named} | listed
 
 
-def first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+def first_difference(document: dict[str, Any], other: dict[str, Any]) -> str:
     """Where two documents differ first, by section and name, without values."""
-    for section in one:
-        mine, others = one[section], other.get(section)
-        if mine != others:
-            if isinstance(mine, dict) and isinstance(others, dict):
-                return next(f"{section}.{name}" for name in {**mine, **others} if mine.get(name) != others.get(name))
+    for section in document:
+        content, other_content = document[section], other.get(section)
+        if content != other_content:
+            if isinstance(content, dict) and isinstance(other_content, dict):
+                return next(
+                    f"{section}.{name}"
+                    for name in {**content, **other_content}
+                    if content.get(name) != other_content.get(name)
+                )
             return section
     return "a section"

@@ -44,14 +44,14 @@ def service_traits(document: Mapping[str, Any], unfilled: Sequence[Mapping[str, 
     services: Mapping[str, Any] = document["services"]
     names = {host: name for name, body in services.items() for host in _hosts_of(name, body)}
     secrets: Mapping[str, Any] = document.get("secrets") or {}
-    said = {name: _said(body) for name, body in services.items()}
+    texts = {name: _said(body) for name, body in services.items()}
     called = {
         name: tuple(
             dict.fromkeys(
                 int(port)
                 for host, of in names.items()
                 if of == name
-                for other, text in said.items()
+                for other, text in texts.items()
                 if other != name
                 for port in re.findall(_CALLED.format(host=re.escape(host)), text)
             )
@@ -77,12 +77,13 @@ def recognised(application: Application, document: Mapping[str, Any]) -> Applica
     except EnvironmentFileError as error:
         log.warning("no program is recognised: %s", error)
         return application
-    found = {
-        name: recognise(one, traits.get(name, ServiceTraits()), programs) for name, one in application.services.items()
+    matches = {
+        name: recognise(service, traits.get(name, ServiceTraits()), programs)
+        for name, service in application.services.items()
     }
     services = {
-        name: one if (known := found[name]) is None else replace(one, program=known.program.id)
-        for name, one in application.services.items()
+        name: service if (match := matches[name]) is None else replace(service, program=match.program.id)
+        for name, service in application.services.items()
     }
     return replace(application, services=services)
 
@@ -96,7 +97,7 @@ def _traits(
     *,
     called: tuple[int, ...],
 ) -> ServiceTraits:
-    environment = {one: str(value or "") for one, value in (body.get("environment") or {}).items()}
+    environment = {variable: str(value or "") for variable, value in (body.get("environment") or {}).items()}
     hosts: dict[str, str] = {}
     for variable, value in environment.items():
         for host in hosts_named(variable, value, names.keys()):
@@ -104,32 +105,36 @@ def _traits(
     built = _built(body)
     entrypoint, command = _words(body.get("entrypoint")), _words(body.get("command"))
     # A new entrypoint also takes the image's command away.
-    given = [*(entrypoint or built.entrypoint), *(command or (() if entrypoint else built.command))]
-    own = read_command([*entrypoint, *command])
+    words = [*(entrypoint or built.entrypoint), *(command or (() if entrypoint else built.command))]
+    declared_command = read_command([*entrypoint, *command])
     passwords = dict(_passwords(_bodies(name, unfilled)))
     # What an env_file sets has no source that a probe could ask.
     passwords |= {
-        one: None
-        for one, value in environment.items()
-        if one not in passwords and is_secret_name(one) and not is_no_value(value)
+        variable: None
+        for variable, value in environment.items()
+        if variable not in passwords and is_secret_name(variable) and not is_no_value(value)
     }
     published, exposed = dict.fromkeys(_published(body)), dict.fromkeys(_exposed(body))
     return ServiceTraits(
-        command=read_command(given),
-        own_command=bool(own.programs or entrypoint),
+        command=read_command(words),
+        own_command=bool(declared_command.programs or entrypoint),
         ports=tuple(published | exposed),
         published=tuple(published),
         image_ports=built.ports,
         labelled=_labelled(body, environment),
         called=called,
         port_variables=dict(_port_variables(environment)),
-        variables=frozenset(one for one, value in environment.items() if value),
-        is_worker=any(_ROLE.search(one) is not None and says_worker(value) for one, value in environment.items()),
+        variables=frozenset(variable for variable, value in environment.items() if value),
+        is_worker=any(
+            _ROLE.search(variable) is not None and says_worker(value) for variable, value in environment.items()
+        ),
         hosts=hosts,
         checked=_checked(body),
         never_restarted=body.get("restart") == "no",
         passwords=passwords,
-        settings={one: value for one, value in environment.items() if one in _login_variables() and value},
+        settings={
+            variable: value for variable, value in environment.items() if variable in _login_variables() and value
+        },
         password_files=dict(_password_files(environment, body, secrets)),
         base_image=built.base,
         image_checked=built.checked,
@@ -156,17 +161,17 @@ def _labelled(body: Mapping[str, Any], environment: Mapping[str, str]) -> int | 
     labels = {str(name).lower(): str(value) for name, value in (body.get("labels") or {}).items()}
     if labels.get("traefik.enable", "").lower() == "false":
         return None
-    told = [value for name, value in labels.items() if _LABELLED.fullmatch(name)]
-    told += [value for name, value in environment.items() if name in _OF_PROXIES]
-    found = [match[1] or match[2] for value in told if (match := _UPSTREAM.fullmatch(value.strip()))]
-    return int(found[0]) if found else None
+    values = [value for name, value in labels.items() if _LABELLED.fullmatch(name)]
+    values += [value for name, value in environment.items() if name in _OF_PROXIES]
+    ports = [match[1] or match[2] for value in values if (match := _UPSTREAM.fullmatch(value.strip()))]
+    return int(ports[0]) if ports else None
 
 
 @lru_cache(maxsize=1)
 def _login_variables() -> frozenset[str]:
     """The variables that name a user, a database, or say that there is no password; never one of a password."""
     logins = [login for program in shipped_programs() for login in program.logins]
-    named = {one for login in logins for one in (login.user, login.database, login.open_variable) if one}
+    named = {name for login in logins for name in (login.user, login.database, login.open_variable) if name}
     return frozenset(named)
 
 
@@ -182,7 +187,7 @@ def _built(body: Mapping[str, Any]) -> BuiltImage:
             text = read_regular(file).decode("utf-8", errors="replace")
         except (OSError, ValueError):
             return BuiltImage()
-    arguments = {one: str(value) for one, value in (build.get("args") or {}).items() if value is not None}
+    arguments = {name: str(value) for name, value in (build.get("args") or {}).items() if value is not None}
     return read_dockerfile(text, target=str(build.get("target") or ""), arguments=arguments)
 
 
@@ -213,7 +218,7 @@ def _hosts_of(name: str, body: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _words(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [str(one) for one in value or ()]
+    return [value] if isinstance(value, str) else [str(word) for word in value or ()]
 
 
 def _published(body: Mapping[str, Any]) -> Iterator[int]:
@@ -224,8 +229,8 @@ def _published(body: Mapping[str, Any]) -> Iterator[int]:
 
 
 def _exposed(body: Mapping[str, Any]) -> Iterator[int]:
-    for one in body.get("expose") or ():
-        number, _, protocol = str(one).partition("/")
+    for entry in body.get("expose") or ():
+        number, _, protocol = str(entry).partition("/")
         if number.isdigit() and protocol in ("", "tcp"):
             yield int(number)
 

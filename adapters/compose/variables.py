@@ -72,7 +72,7 @@ def process_environment(
     of_source = frozenset(environment.source.secrets if environment.source else ())
     if _OF_A_RUNNER not in variables and environment.source is None:
         allowed |= _named(environment, document)
-    given = {
+    allowed_values = {
         name: value
         for name, value in variables.items()
         if (name in allowed or _ALWAYS_PASSED.fullmatch(name))
@@ -80,8 +80,14 @@ def process_environment(
         and not _is_withheld(name, environment, variables)
     }
     secrets = {name: value for name, value in secret_values(environment).items() if name not in of_source}
-    kept = (document or {}).get(VALUES) or {}
-    return {**decrypted_variables(environment, given), **given, **secrets, **kept, "DOCKER_HOST": environment.engine}
+    release_values = (document or {}).get(VALUES) or {}
+    return {
+        **decrypted_variables(environment, allowed_values),
+        **allowed_values,
+        **secrets,
+        **release_values,
+        "DOCKER_HOST": environment.engine,
+    }
 
 
 def decrypted_variables(environment: Environment, variables: Mapping[str, str]) -> dict[str, str]:
@@ -90,17 +96,17 @@ def decrypted_variables(environment: Environment, variables: Mapping[str, str]) 
     Raises:
         EnvironmentFileError: A file cannot be decrypted, or has a variable that Docker reads itself.
     """
-    found: dict[str, str] = {}
+    decrypted_values: dict[str, str] = {}
     for file in environment.env_files:
         if not os.access(file, os.R_OK):
             continue
-        values = _variables_in(file, {**variables, **found})
+        values = _variables_in(file, {**variables, **decrypted_values})
         if is_encrypted_file(file):
             refuse_reserved(file, values)
-            found |= values
+            decrypted_values |= values
         else:
-            found = {name: value for name, value in found.items() if name not in values}
-    return found
+            decrypted_values = {name: value for name, value in decrypted_values.items() if name not in values}
+    return decrypted_values
 
 
 def plain_env_files(environment: Environment) -> tuple[Path, ...]:
@@ -119,8 +125,8 @@ def is_encrypted_file(file: Path) -> bool:
 
 def withheld_variables(environment: Environment, variables: Mapping[str, str]) -> tuple[str, ...]:
     """The variables that are set and that the Compose files name, but that no application may see."""
-    asked = read_sources(environment.compose_files).variables | _declared(environment)
-    return tuple(sorted(name for name in asked & variables.keys() if _is_withheld(name, environment, variables)))
+    names = read_sources(environment.compose_files).variables | _declared(environment)
+    return tuple(sorted(name for name in names & variables.keys() if _is_withheld(name, environment, variables)))
 
 
 def _declared(environment: Environment) -> frozenset[str]:
@@ -128,15 +134,15 @@ def _declared(environment: Environment) -> frozenset[str]:
 
 
 def _named(environment: Environment, document: Mapping[str, Any] | None) -> frozenset[str]:
-    asked = read_sources(environment.compose_files).variables
-    return asked if document is None else asked | variables_in([json.dumps(document)], [document])
+    names = read_sources(environment.compose_files).variables
+    return names if document is None else names | variables_in([json.dumps(document)], [document])
 
 
 def _is_withheld(name: str, environment: Environment, variables: Mapping[str, str]) -> bool:
     if _CONTROL_PLANE.fullmatch(name):
         return True
-    own = (variables.get(one, "") for one in CONTROL_PLANE_SECRETS)
-    if any(len(value) >= _SHORTEST_SECRET and value in variables.get(name, "") for value in own):
+    credentials = (variables.get(variable, "") for variable in CONTROL_PLANE_SECRETS)
+    if any(len(value) >= _SHORTEST_SECRET and value in variables.get(name, "") for value in credentials):
         return True
     return _CLOUD.fullmatch(name) is not None and name not in _declared(environment)
 
@@ -176,8 +182,8 @@ def _variables_in(file: Path, variables: Mapping[str, str]) -> dict[str, str]:
     values: dict[str, str] = {}
     # dotenv_values would interpolate from the whole process environment.
     for name, value in DotEnv(None, StringIO(text), interpolate=False).parse():
-        known = {**variables, **values}
-        values[name] = "".join(atom.resolve(known) for atom in parse_variables(value or ""))
+        env = {**variables, **values}
+        values[name] = "".join(atom.resolve(env) for atom in parse_variables(value or ""))
     return values
 
 
@@ -188,7 +194,9 @@ def _check_expansion(text: str) -> None:
     for name, value in DotEnv(None, StringIO(text), interpolate=False).parse():
         if value is not None:
             named = _REFERENCE.findall(value)
-            sizes[name] = len(value) + sum(sizes.get(one, len(os.environ.get(one, ""))) for one in named)
+            sizes[name] = len(value) + sum(
+                sizes.get(reference, len(os.environ.get(reference, ""))) for reference in named
+            )
             total += sizes[name]
         if total > MIB:
             raise ValueError(f"with variables filled in it is larger than {MIB:,} bytes")
@@ -196,15 +204,15 @@ def _check_expansion(text: str) -> None:
 
 def _looked_up(environment: Environment) -> dict[str, tuple[str, str]]:
     """Each secret's value, or an empty one and why it cannot be had."""
-    known = variables_of(environment, os.environ)
-    return {secret.name: _look_up(secret, known, environment) for secret in environment.secrets}
+    variables = variables_of(environment, os.environ)
+    return {secret.name: _look_up(secret, variables, environment) for secret in environment.secrets}
 
 
-def _look_up(secret: Secret, known: Mapping[str, str], environment: Environment) -> tuple[str, str]:
+def _look_up(secret: Secret, variables: Mapping[str, str], environment: Environment) -> tuple[str, str]:
     if secret.file is None:
-        if secret.name in known and _is_withheld(secret.name, environment, os.environ):
+        if secret.name in variables and _is_withheld(secret.name, environment, os.environ):
             return "", f"variable {secret.name} belongs to the control plane, and no application gets it"
-        return _usable(known.get(secret.name, ""), f"variable {secret.name}", "is not set or empty")
+        return _usable(variables.get(secret.name, ""), f"variable {secret.name}", "is not set or empty")
     try:
         value = read_regular(secret.file).decode("utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:

@@ -36,16 +36,16 @@ def environment_files(settings: Settings) -> dict[str, Path]:
     folder = chosen_folder(settings)
     if folder is not None:
         return _in_folder(folder)
-    found: dict[str, Path] = {}
-    own = nearest_file(Path.cwd())
+    files: dict[str, Path] = {}
+    file = nearest_file(Path.cwd())
     for more in (
-        {} if own is None else {name_of(own): own},
+        {} if file is None else {name_of(file): file},
         _in_folder(Path.cwd() / _OWN_FOLDER),
         _listed(settings),
         _in_folder(config_home()),
     ):
-        found = more | found
-    return found
+        files = more | files
+    return files
 
 
 def known_environments(settings: Settings) -> tuple[str, ...]:
@@ -59,12 +59,12 @@ def meant_environment(settings: Settings) -> tuple[str, Path] | None:
     None where one folder of environments is chosen, or there is no such file.
     """
     if settings.config is not None:
-        found = _configured(settings.config)
-        return next(iter(found.items())) if len(found) == 1 else None
+        files = _configured(settings.config)
+        return next(iter(files.items())) if len(files) == 1 else None
     if chosen_folder(settings) is not None:
         return None
-    own = nearest_file(Path.cwd())
-    return None if own is None else (name_of(own), own)
+    file = nearest_file(Path.cwd())
+    return None if file is None else (name_of(file), file)
 
 
 def chosen_folder(settings: Settings) -> Path | None:
@@ -95,9 +95,9 @@ def name_of(file: Path) -> str:
     """
     with suppress(OSError, ValueError), file.open(encoding="utf-8") as opened:
         fields = {match[1]: match[3] for match in _FIELD.finditer(opened.read(_MOST_CHARACTERS))}
-        found = fields.get("name") or (fields.get("project") if file.name == FILE else None)
-        if found:
-            return found
+        name = fields.get("name") or (fields.get("project") if file.name == FILE else None)
+        if name:
+            return name
     if file.name != FILE:
         return file.stem
     return re.sub(r"[^-_a-z0-9]", "", file.absolute().parent.name.lower()).lstrip("_-") or "app"
@@ -177,10 +177,10 @@ def refuse_taken_name(name: str, file: Path, settings: Settings) -> None:
         )
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def _is_same(path: Path, other: Path) -> bool:
     with suppress(OSError):
-        return one.samefile(other)
-    return one == other
+        return path.samefile(other)
+    return path == other
 
 
 def _trusted_users() -> tuple[int, ...]:
@@ -193,9 +193,9 @@ def _configured(place: Path) -> dict[str, Path]:
         if place.is_file():
             return {name_of(place): place}
         if place.is_dir():
-            own = place / FILE
-            found = {name: path for name, path in _in_folder(place).items() if path != own}
-            return ({name_of(own): own} if own.is_file() else {}) | found
+            file = place / FILE
+            files = {name: path for name, path in _in_folder(place).items() if path != file}
+            return ({name_of(file): file} if file.is_file() else {}) | files
     except OSError as error:
         raise EnvironmentFileError(f"{place} cannot be read: {error.strerror}.", advice="Correct --config.") from error
     raise EnvironmentFileError(
@@ -216,7 +216,7 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
 
 def _listed(settings: Settings) -> dict[str, Path]:
     """The files in the data folder's list that still exist, by the name that each has now."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     folder = settings.data_dir.absolute() / _LISTED
     with suppress(OSError):
         for entry in sorted(folder.iterdir()):
@@ -225,5 +225,5 @@ def _listed(settings: Settings) -> dict[str, Path]:
                     file = Path(os.fsdecode(entry.read_bytes()).strip())
                     if file.is_file():
                         # Of NAME.yaml the name is that of the file, and of another that of the field.
-                        found.setdefault(file.stem if file.parent.name == _OWN_FOLDER else name_of(file), file)
-    return found
+                        files.setdefault(file.stem if file.parent.name == _OWN_FOLDER else name_of(file), file)
+    return files

@@ -44,13 +44,13 @@ def check_free(path: Path, *, force: bool = False) -> None:
         EnvironmentFileError: It exists, or the other ending of this name does, which would make two environments.
     """
     try:
-        taken = [one for one in {path, *map(path.with_suffix, SUFFIXES)} if os.path.lexists(one)]
-        taken = [one for one in taken if not (force and one == path and one.is_file())]
+        conflicts = [candidate for candidate in {path, *map(path.with_suffix, SUFFIXES)} if os.path.lexists(candidate)]
+        conflicts = [candidate for candidate in conflicts if not (force and candidate == path and candidate.is_file())]
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
-    if taken:
+    if conflicts:
         raise EnvironmentFileError(
-            f"{taken[0]} exists already and stays as it is.",
+            f"{conflicts[0]} exists already and stays as it is.",
             advice="--force writes it anew, --output FILE writes another one.",
         )
 
@@ -92,13 +92,13 @@ def _lines(path: Path, facts: AdoptionFacts, proposal: Proposal, name: str) -> I
     if facts.profiles:
         yield f"profiles: {_flow(list(facts.profiles))}"
     yield from _names(folder, proposal)
-    described = [one for one in proposal.services if one.spec != ServiceSpec()]
+    described = [service for service in proposal.services if service.spec != ServiceSpec()]
     if described:
         yield ""
         yield "# What the Compose files do not say. A service that is not named here gets the defaults."
         yield "services:"
-    for one in described:
-        yield from _service(one)
+    for service in described:
+        yield from _service(service)
 
 
 def _names(folder: Path, proposal: Proposal) -> Iterator[str]:
@@ -116,26 +116,26 @@ def _names(folder: Path, proposal: Proposal) -> Iterator[str]:
         yield f"  - {_flow({'name': secret.name} | place)}{'' if secret.is_set else '  # has no value now'}"
 
 
-def _service(one: ServiceProposal) -> Iterator[str]:
-    yield f"  {_flow(one.service)}:"
-    for comment in _comments(one):
+def _service(service: ServiceProposal) -> Iterator[str]:
+    yield f"  {_flow(service.service)}:"
+    for comment in _comments(service):
         yield f"    # {comment}"
-    spec = one.spec.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    spec = service.spec.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     dependencies = spec.pop("dependencies", ())
     for field, value in spec.items():
         yield f"    {field}: {_flow(value)}"
     if dependencies:
         yield "    dependencies:"
     for needed in dependencies:
-        yield f"      - {_flow(needed)}  # {one.dependencies[needed['service']]} names it"
+        yield f"      - {_flow(needed)}  # {service.dependencies[needed['service']]} names it"
 
 
-def _comments(one: ServiceProposal) -> Iterable[str]:
-    if one.is_job:
+def _comments(service: ServiceProposal) -> Iterable[str]:
+    if service.is_job:
         yield "A job that ends: nothing to hold after exit code 0."
-    if one.program:
-        yield f"{one.program}, by its {one.recognised_by}."
-    if one.spec.outside_logins:
+    if service.program:
+        yield f"{service.program}, by its {service.recognised_by}."
+    if service.spec.outside_logins:
         yield "Discord counts logins, so its restarts are rare."
 
 
@@ -158,5 +158,5 @@ def _path_from(folder: Path, file: Path) -> str:
     """A file relative to the environment's folder where both are in one folder's tree, else absolute."""
     target = file.absolute()
     near: Sequence[Path] = folder.resolve().parents[:2]
-    is_near = any(target.resolve().is_relative_to(one) and one != Path("/") for one in near)
+    is_near = any(target.resolve().is_relative_to(ancestor) and ancestor != Path("/") for ancestor in near)
     return os.path.relpath(target.resolve(), folder.resolve()) if is_near else str(target)

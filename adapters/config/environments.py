@@ -81,9 +81,9 @@ def read_environment(path: Path, name: str | None = None) -> Environment:
     expected = name or path.stem
     data.setdefault("name", expected)
     if data["name"] != expected:
-        wanted = f"the file is named {path.stem!r}" if name is None or name == path.stem else f"{name!r} was read there"
+        reason = f"the file is named {path.stem!r}" if name is None or name == path.stem else f"{name!r} was read there"
         raise EnvironmentFileError(
-            f"{path}:{_line(node, ('name',))}: name is {data['name']!r}, but {wanted}.",
+            f"{path}:{_line(node, ('name',))}: name is {data['name']!r}, but {reason}.",
             advice="Make the two the same, or leave name out."
             if name is None
             else "Write name: and small letters, digits, - and _ on one line, or leave name out.",
@@ -161,17 +161,17 @@ def _expanded(path: Path) -> Path:
 
 
 def _find(name: str, directory: Path) -> Path:
-    known = environment_names(directory)
+    names = environment_names(directory)
     candidates = [directory / f"{name}{suffix}" for suffix in SUFFIXES] if _NAME.fullmatch(name) else []
     for path in candidates:
         if path.is_file():
             return path
-    raise EnvironmentFileError(f"There is no environment {name!r} in {directory}.", advice=_advice(name, known))
+    raise EnvironmentFileError(f"There is no environment {name!r} in {directory}.", advice=_advice(name, names))
 
 
-def _advice(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(sorted(known)) or 'none'}."
+def _advice(name: str, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(sorted(names)) or 'none'}."
 
 
 def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
@@ -187,11 +187,11 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
 def _refusal(path: Path, node: yaml.Node, error: ValidationError) -> EnvironmentFileError:
     """All mistakes of the file in one error, without values, since one may be a password."""
     mistakes = error.errors(include_url=False, include_input=False)
-    found = [
+    entries = [
         (_line(node, mistake["loc"]), _field(node, mistake["loc"]), _explain(mistake))
         for mistake in mistakes[:_MISTAKES_SHOWN]
     ]
-    lines = [f"{path}:{line}: {field}: {text}" for line, field, text in sorted(found)]
+    lines = [f"{path}:{line}: {field}: {text}" for line, field, text in sorted(entries)]
     if len(mistakes) > _MISTAKES_SHOWN:
         lines.append(f"{path}: {len(mistakes) - _MISTAKES_SHOWN} more mistakes like these.")
     return EnvironmentFileError("\n".join(lines), advice="")
@@ -203,14 +203,14 @@ def _check_expressions(path: Path, node: yaml.Node, environment: Environment) ->
     Raises:
         EnvironmentFileError: One has.
     """
-    found = []
+    mistakes = []
     for place, policy in enumerate(environment.gate.policies if environment.gate else ()):
         mistake = None if policy.expression is None else syntax_mistake(policy.expression)
         if mistake is not None:
             loc = ("gate", "policies", place, "expression")
-            found.append(f"{path}:{_line(node, loc)}: {_field(node, loc)}: {mistake}.")
-    if found:
-        raise EnvironmentFileError("\n".join(found), advice="")
+            mistakes.append(f"{path}:{_line(node, loc)}: {_field(node, loc)}: {mistake}.")
+    if mistakes:
+        raise EnvironmentFileError("\n".join(mistakes), advice="")
 
 
 def _explain(mistake: ErrorDetails) -> str:
@@ -338,7 +338,11 @@ def _declared_name(paths: Sequence[Path]) -> str | None:
         except EnvironmentFileError:
             # Compose reads the same file next and reports the mistake.
             continue
-        named = [one["name"] for one in documents if isinstance(one, dict) and isinstance(one.get("name"), str)]
+        named = [
+            document["name"]
+            for document in documents
+            if isinstance(document, dict) and isinstance(document.get("name"), str)
+        ]
         if named and "$" in named[-1]:
             raise EnvironmentFileError(
                 f"{path} makes its project name from a variable.", advice="Give the name with -p NAME."

@@ -17,7 +17,7 @@ def service_names(path: Path) -> set[str]:
         EnvironmentFileError: A file cannot be read.
     """
     declared = _mapping(read_document(path)[1])
-    files = [path.parent / Path(str(one)) for one in declared.get("compose_files") or ()]
+    files = [path.parent / Path(str(name)) for name in declared.get("compose_files") or ()]
     documents = [declared, *(document for file in files for document in read_documents(file))]
     return {str(name) for document in documents for name in _mapping(_mapping(document).get("services"))}
 

@@ -19,10 +19,10 @@ def is_refused(host: str) -> bool:
     not refused: nothing can be sent to it.
     """
     try:
-        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, ValueError):
         return False
-    return any(_is_refused(str(address[0])) for *_, address in found)
+    return any(_is_refused(str(address[0])) for *_, address in addresses)
 
 
 def _is_refused(text: str) -> bool:

@@ -125,7 +125,7 @@ def _check_bounds(events: Iterator[Any]) -> None:
             if part.anchor:
                 anchored[part.anchor] = part
         elif isinstance(event, yaml.AliasEvent):
-            if any(one.anchor == event.anchor for one in open_parts):
+            if any(open_part.anchor == event.anchor for open_part in open_parts):
                 raise _out_of_bounds(f"alias {event.anchor} stands within what it names", event)
             # The loader refuses an alias without an anchor.
             part = anchored.get(event.anchor or "", _Part())
@@ -160,14 +160,14 @@ class _UniqueKeyLoader(_Loader):
     """Refuses duplicate keys, of which PyYAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        keys: set[Any] = set()
         for key_node, _ in node.value:
             if key_node.tag == _MERGE:
                 continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool) and key in seen:
+            if isinstance(key, str | int | float | bool) and key in keys:
                 raise yaml.MarkedYAMLError(problem=f"{key!r} is given twice", problem_mark=key_node.start_mark)
-            seen.add(key if isinstance(key, str | int | float | bool) else None)
+            keys.add(key if isinstance(key, str | int | float | bool) else None)
         return super().construct_mapping(node, deep)
 
 

@@ -65,8 +65,8 @@ class Beside:
         with self._client.translate_errors(f"inspecting container {short(container_id)}"):
             reported = self._client.get(f"/containers/{container_id}/json")
         networks = reported["NetworkSettings"]["Networks"] or {}
-        own = short(reported["Id"])
-        return {name: frozenset(one.get("Aliases") or ()) - {own} for name, one in networks.items()}
+        short_id = short(reported["Id"])
+        return {name: frozenset(endpoint.get("Aliases") or ()) - {short_id} for name, endpoint in networks.items()}
 
     def join(self, container_id: str, network: str, aliases: Sequence[str]) -> None:
         """Give a running container these names in a network, which it leaves and joins again for that."""
@@ -108,15 +108,15 @@ class Beside:
             point = self._client.get(f"/containers/{container_id}/json")["NetworkSettings"]["Networks"].get(network)
             if point is not None:
                 client.disconnect_container_from_network(container_id, network)
-            wanted = {"Aliases": list(aliases), "Links": (point or {}).get("Links")}
-            wanted["DriverOpts"] = (point or {}).get("DriverOpts")
+            endpoint = {"Aliases": list(aliases), "Links": (point or {}).get("Links")}
+            endpoint["DriverOpts"] = (point or {}).get("DriverOpts")
             try:
-                self._connect(container_id, network, wanted, address)
+                self._connect(container_id, network, endpoint, address)
             except APIError:
                 if address is None:
                     raise
                 # The address cannot be had again, but without a network nothing reaches the container any more.
-                self._connect(container_id, network, wanted)
+                self._connect(container_id, network, endpoint)
 
     def _connect(self, container_id: str, network: str, point: dict[str, Any], address: str | None = None) -> None:
         self._client.changing.connect_container_to_network(

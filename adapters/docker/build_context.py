@@ -27,7 +27,7 @@ def context_hash(context: str, dockerfile: str) -> str:
     root = Path(context)
     if not root.is_dir():
         raise OSError(errno.ENOTDIR, "is no folder of this machine", context)
-    digest, left = hashlib.sha256(), _MOST_BYTES
+    digest, remaining_bytes = hashlib.sha256(), _MOST_BYTES
     paths = sorted(exclude_paths(str(root), _patterns(root, dockerfile), dockerfile=dockerfile or "Dockerfile"))
     if len(paths) > _MOST_FILES:
         raise OSError(errno.EFBIG, "has too many files", context)
@@ -39,8 +39,8 @@ def context_hash(context: str, dockerfile: str) -> str:
         if stat.S_ISLNK(status.st_mode):
             digest.update(os.fsencode(full.readlink()))
         elif stat.S_ISREG(status.st_mode):
-            left -= status.st_size
-            if left < 0:
+            remaining_bytes -= status.st_size
+            if remaining_bytes < 0:
                 raise OSError(errno.EFBIG, "is too large", context)
             digest.update(hashlib.sha256(read_regular(full, at_most=_MOST_BYTES)).digest())
     return digest.hexdigest()
@@ -48,8 +48,8 @@ def context_hash(context: str, dockerfile: str) -> str:
 
 def _patterns(root: Path, dockerfile: str) -> list[str]:
     """The patterns of .dockerignore; a Dockerfile's own file of patterns replaces it."""
-    own = root / f"{dockerfile or 'Dockerfile'}.dockerignore"
-    file = own if own.is_file() else root / ".dockerignore"
+    dockerfile_patterns = root / f"{dockerfile or 'Dockerfile'}.dockerignore"
+    file = dockerfile_patterns if dockerfile_patterns.is_file() else root / ".dockerignore"
     if not file.is_file():
         return []
     lines = read_regular(file).decode("utf-8", "replace").splitlines()

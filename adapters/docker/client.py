@@ -103,10 +103,10 @@ class EngineClient:
     def _read_clock(self) -> None:
         client, asked_at = self.reading, datetime.now(UTC)
         answer = client.get(client._url("/_ping", versioned_api=False), timeout=_CLOCK_READ_SECONDS)
-        said = parsedate_to_datetime(answer.headers["Date"])
+        engine_time = parsedate_to_datetime(answer.headers["Date"])
         # The engine names the second in which it answered. What is known stays while it may hold: else each moment of a
         # container would be another one at the next look, as if it had been restarted.
-        least, most = said - datetime.now(UTC), said + timedelta(seconds=1) - asked_at
+        least, most = engine_time - datetime.now(UTC), engine_time + timedelta(seconds=1) - asked_at
         may_differ = _CLOCK_TOLERANCE if self._clock_is_known else timedelta()
         self._clock_is_known = True
         if not least - may_differ <= self._ahead <= most + may_differ:
@@ -178,10 +178,10 @@ class EngineClient:
     def _client(self, seconds: int) -> Any:
         with self._lock:
             if seconds not in self._clients:
-                known = next((one.api_version for one in self._clients.values()), "auto")
+                version = next((client.api_version for client in self._clients.values()), "auto")
                 client = docker.APIClient(
                     base_url=self.address,
-                    version=known,
+                    version=version,
                     timeout=seconds,
                     max_pool_size=2 * _PARALLEL_CALLS,
                     use_ssh_client=self.address.startswith("ssh://"),
@@ -204,14 +204,14 @@ def owned_by(project: str | None) -> dict[str, str]:
 
 def innermost(error: BaseException) -> str:
     """The system's own message, which the layers above wrap several times."""
-    seen: BaseException = error
-    while seen.__cause__ or seen.__context__:
-        seen = seen.__cause__ or seen.__context__ or seen
-    if isinstance(seen, OSError) and seen.strerror:
-        return seen.strerror.lower()
-    if isinstance(seen, TimeoutError):
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    if isinstance(cause, TimeoutError):
         return "timed out"
-    return str(seen) or type(seen).__name__
+    return str(cause) or type(cause).__name__
 
 
 def _explanation(error: APIError) -> str:

@@ -62,27 +62,29 @@ class Containers:
         """The service of every container of a project, or of the running ones, by container id."""
         labels = [f"{PROJECT_LABEL}={project}", *([f"{SERVICE_LABEL}={service}"] if service is not None else ())]
         with self._client.translate_errors("listing containers"):
-            found = self._client.get("/containers/json", all=int(not running), filters=json.dumps({"label": labels}))
-        return {container["Id"]: printable(container["Labels"].get(SERVICE_LABEL, "")) for container in found}
+            containers = self._client.get(
+                "/containers/json", all=int(not running), filters=json.dumps({"label": labels})
+            )
+        return {container["Id"]: printable(container["Labels"].get(SERVICE_LABEL, "")) for container in containers}
 
     def projects(self) -> frozenset[str]:
         """The Compose projects that have containers, stopped ones too."""
         with self._client.translate_errors("listing containers"):
-            found = self._client.get("/containers/json", all=1, filters=json.dumps({"label": [PROJECT_LABEL]}))
-        return frozenset(printable(container["Labels"][PROJECT_LABEL]) for container in found)
+            containers = self._client.get("/containers/json", all=1, filters=json.dumps({"label": [PROJECT_LABEL]}))
+        return frozenset(printable(container["Labels"][PROJECT_LABEL]) for container in containers)
 
     def mounted_copies(self) -> frozenset[str]:
         """The copies of files that containers of any project mount, stopped ones too."""
         with self._client.translate_errors("listing containers"):
-            found = self._client.get("/containers/json", all=1, filters=json.dumps({"label": [COPIES_LABEL]}))
-        return frozenset(one for container in found for one in copies_of(container["Labels"]).values())
+            containers = self._client.get("/containers/json", all=1, filters=json.dumps({"label": [COPIES_LABEL]}))
+        return frozenset(copy for container in containers for copy in copies_of(container["Labels"]).values())
 
     def compose_files(self, project: str) -> tuple[ComposeOrigin, ...]:
         """The files that Compose made a project's containers from, those of the newest container first."""
         with self._client.translate_errors("listing containers"):
             filters = json.dumps({"label": [f"{PROJECT_LABEL}={project}"]})
-            found = self._client.get("/containers/json", all=1, filters=filters)
-        newest_first = sorted(found, key=lambda container: int(container["Created"]), reverse=True)
+            containers = self._client.get("/containers/json", all=1, filters=filters)
+        newest_first = sorted(containers, key=lambda container: int(container["Created"]), reverse=True)
         return tuple(dict.fromkeys(compose_origin(container["Labels"]) for container in newest_first))
 
     def inspect_project(self, project: str, service: str | None = None) -> list[ContainerState]:
@@ -91,9 +93,9 @@ class Containers:
 
     def inspect_all(self, container_ids: Iterable[str]) -> list[ContainerState]:
         """Inspect these containers, by service and number, without those that are gone."""
-        found = self._client.map(self._inspect_if_there, container_ids)
-        seen = [state for state in found if state is not None]
-        return sorted(seen, key=lambda one: (one.service, one.number, one.name))
+        results = self._client.map(self._inspect_if_there, container_ids)
+        states = [state for state in results if state is not None]
+        return sorted(states, key=lambda state: (state.service, state.number, state.name))
 
     def inspect(self, container_id: str) -> ContainerState:
         """Inspect one container."""
@@ -304,11 +306,13 @@ def _endpoint(reported: dict[str, Any], snapshot: ContainerSnapshot) -> dict[str
 def _host_config(reported: dict[str, Any]) -> dict[str, Any]:
     """The host configuration, with anonymous volumes by their names: they hold data."""
     host = dict(reported["HostConfig"])
-    volumes = {one["Destination"]: one["Name"] for one in reported.get("Mounts") or () if one["Type"] == "volume"}
+    volumes = {
+        mount["Destination"]: mount["Name"] for mount in reported.get("Mounts") or () if mount["Type"] == "volume"
+    }
     mounts = [
         mount | {"Source": volumes[mount["Target"]]} if mount["Target"] in volumes else mount
         for mount in host.get("Mounts") or ()
     ]
-    known = {mount["Target"] for mount in mounts} | {bind.split(":")[1] for bind in host.get("Binds") or ()}
-    unnamed = [f"{name}:{target}" for target, name in volumes.items() if target not in known]
+    targets = {mount["Target"] for mount in mounts} | {bind.split(":")[1] for bind in host.get("Binds") or ()}
+    unnamed = [f"{name}:{target}" for target, name in volumes.items() if target not in targets]
     return host | {"Mounts": mounts, "Binds": [*(host.get("Binds") or ()), *unnamed]}

@@ -55,8 +55,8 @@ class Images:
 
     def inspect_all(self, references: Iterable[str]) -> dict[str, ImageFact | None]:
         """Read the facts of images at the same time, by name or id; None for those that the engine does not have."""
-        known = tuple(dict.fromkeys(references))
-        return dict(zip(known, self._client.map(self.inspect, known), strict=True))
+        unique_references = tuple(dict.fromkeys(references))
+        return dict(zip(unique_references, self._client.map(self.inspect, unique_references), strict=True))
 
     def of_digest(self, reference: str, digest: str) -> ImageFact | None:
         """Read the facts of the image that a registry has under a digest; None if the engine does not have it."""
@@ -97,7 +97,7 @@ class Images:
         with self._client.translate_errors("listing dangling images"):
             client = self._client.reading
             reported = client.images(filters={"dangling": True, **owned_by(project)})
-            used = {one["ImageID"] for one in client.containers(all=True)} if reported else set()
+            used = {container["ImageID"] for container in client.containers(all=True)} if reported else set()
         return {image["Id"]: int(image.get("Size") or 0) for image in reported if image["Id"] not in used}
 
     def remove_dangling(self, image_id: str) -> None:

@@ -36,8 +36,8 @@ def _oom_kills(container_id: str, groups: Path) -> int | None:
                 reported = (folder / name).read_text(encoding="ascii")
             except OSError:
                 continue
-            if found := _COUNT.search(reported):
-                return int(found[1])
+            if match := _COUNT.search(reported):
+                return int(match[1])
     return None
 
 
@@ -46,7 +46,7 @@ def _kernel_lines(container_id: str, kernel_log: Path) -> tuple[str, ...] | None
         log = os.open(kernel_log, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    found: list[str] = []
+    lines: list[str] = []
     try:
         for _ in range(_MOST_RECORDS):
             try:
@@ -62,7 +62,7 @@ def _kernel_lines(container_id: str, kernel_log: Path) -> tuple[str, ...] | None
                 break
             text = record.decode("utf-8", "replace")
             if container_id in text and "oom" in text.lower():
-                found.append(text.partition(";")[2].partition("\n")[0])
+                lines.append(text.partition(";")[2].partition("\n")[0])
     finally:
         os.close(log)
-    return tuple(found[-_MOST_LINES:])
+    return tuple(lines[-_MOST_LINES:])

@@ -103,4 +103,6 @@ class Volumes:
         """The anonymous volumes of a container: only it refers to them, so removing it leaves them behind."""
         with self._client.translate_errors(f"listing volumes of container {short(container_id)}"):
             mounts = self._client.reading.inspect_container(container_id).get("Mounts") or ()
-        return [one["Name"] for one in mounts if one.get("Type") == "volume" and _ANONYMOUS.fullmatch(one["Name"])]
+        return [
+            mount["Name"] for mount in mounts if mount.get("Type") == "volume" and _ANONYMOUS.fullmatch(mount["Name"])
+        ]

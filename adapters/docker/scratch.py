@@ -93,11 +93,11 @@ def why_not_mounted(engine: DockerEngine, paths: Sequence[str], image: str, proj
 def scratch_body(reported: dict[str, Any], label: tuple[str, str]) -> dict[str, Any]:
     """The engine's request for such a copy. Mounts that the original may only read stay; others become volumes."""
     config, host = dict(reported["Config"]), reported["HostConfig"]
-    kept: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
     fresh: dict[str, dict[str, str]] = {}
     for mount in reported.get("Mounts") or ():
         if mount["Type"] == "bind" and not mount["RW"]:
-            kept.append({"Type": "bind", "Source": mount["Source"], "Target": mount["Destination"], "ReadOnly": True})
+            mounts.append({"Type": "bind", "Source": mount["Source"], "Target": mount["Destination"], "ReadOnly": True})
         elif mount["Type"] != "tmpfs":
             fresh[mount["Destination"]] = {}
     for name in ("Hostname", "Domainname", "ExposedPorts", "MacAddress"):
@@ -109,7 +109,7 @@ def scratch_body(reported: dict[str, Any], label: tuple[str, str]) -> dict[str, 
         "Labels": labels | {"com.docker.compose.oneoff": "True", label[0]: label[1]},
         "Volumes": fresh,
         "HostConfig": {name: host[name] for name in _KEPT if host.get(name)}
-        | {"Mounts": kept, "NetworkMode": "none", "RestartPolicy": {"Name": "no"}},
+        | {"Mounts": mounts, "NetworkMode": "none", "RestartPolicy": {"Name": "no"}},
     }
 
 
@@ -123,13 +123,13 @@ def checking_body(
     body = scratch_body(reported, label)
     mounts = [
         {
-            "Type": one["Type"],
-            "Source": one["Name"] if one["Type"] == "volume" else one["Source"],
-            "Target": one["Destination"],
+            "Type": mount["Type"],
+            "Source": mount["Name"] if mount["Type"] == "volume" else mount["Source"],
+            "Target": mount["Destination"],
             "ReadOnly": True,
         }
-        for one in reported.get("Mounts") or ()
-        if one["Type"] in ("bind", "volume")
+        for mount in reported.get("Mounts") or ()
+        if mount["Type"] in ("bind", "volume")
     ]
     host = body["HostConfig"] | {"Mounts": mounts, "ExtraHosts": [f"{name}:127.0.0.1" for name in names]}
     return body | {
@@ -144,9 +144,9 @@ def checking_body(
 
 def host_path(original: ContainerSnapshot, path: str) -> Path | None:
     """Where a file of a container lies on the engine's host; None where it is in no volume or folder of it."""
-    wanted = PurePosixPath(path)
-    mounts = sorted(original.reported.get("Mounts") or (), key=lambda one: len(one["Destination"]), reverse=True)
+    target = PurePosixPath(path)
+    mounts = sorted(original.reported.get("Mounts") or (), key=lambda mount: len(mount["Destination"]), reverse=True)
     for mount in mounts:
-        if wanted.is_relative_to(mount["Destination"]) and mount.get("Source"):
-            return Path(mount["Source"], wanted.relative_to(mount["Destination"]))
+        if target.is_relative_to(mount["Destination"]) and mount.get("Source"):
+            return Path(mount["Source"], target.relative_to(mount["Destination"]))
     return None

@@ -38,10 +38,10 @@ def secrets_of(reported: dict[str, Any]) -> set[str]:
     config = reported["Config"]
     variables = (entry.partition("=") for entry in config.get("Env") or ())
     plain = f"{reported['Name']} {config.get('Image', '')}"
-    found = set(secrets_among((name, value) for name, _, value in variables))
+    secrets = set(secrets_among((name, value) for name, _, value in variables))
     for words in (config.get("Entrypoint"), config.get("Cmd"), (config.get("Healthcheck") or {}).get("Test")):
-        found.update(secrets_in(" ".join(words or ())))
-    return {value for value in found if value not in plain}
+        secrets.update(secrets_in(" ".join(words or ())))
+    return {value for value in secrets if value not in plain}
 
 
 def compose_origin(labels: Mapping[str, str]) -> ComposeOrigin:
@@ -50,7 +50,7 @@ def compose_origin(labels: Mapping[str, str]) -> ComposeOrigin:
 
     def listed(label: str) -> tuple[str, ...]:
         # "-" is a document from standard input, which is nowhere.
-        return tuple(str(folder / one) for one in labels.get(label, "").split(",") if one not in ("", "-"))
+        return tuple(str(folder / path) for path in labels.get(label, "").split(",") if path not in ("", "-"))
 
     return ComposeOrigin(files=listed(_FILES), env_files=listed(_ENV_FILES))
 
@@ -98,7 +98,7 @@ def container_state(
         finished_at=by_our_clock(state.get("FinishedAt")),
         config_hash=labels.get(_CONFIG_HASH, ""),
         one_off=labels.get(_ONE_OFF) == "True",
-        addresses={name: one["IPAddress"] for name, one in networks.items() if one.get("IPAddress")},
+        addresses={name: endpoint["IPAddress"] for name, endpoint in networks.items() if endpoint.get("IPAddress")},
         ports={
             target: int(bindings[0]["HostPort"])
             for target, bindings in published.items()
@@ -114,17 +114,17 @@ def container_state(
         network_mode=host.get("NetworkMode") or "",
         networks=tuple(sorted(networks)),
         named_volumes={
-            printable(one.get("Destination", "")): printable(one.get("Name", ""))
-            for one in reported.get("Mounts") or ()
-            if one.get("Type") == "volume" and not _ANONYMOUS.fullmatch(one.get("Name", ""))
+            printable(mount.get("Destination", "")): printable(mount.get("Name", ""))
+            for mount in reported.get("Mounts") or ()
+            if mount.get("Type") == "volume" and not _ANONYMOUS.fullmatch(mount.get("Name", ""))
         },
         anonymous_volumes=tuple(
             sorted(
-                printable(one.get("Destination", ""))
-                for one in reported.get("Mounts") or ()
-                if one.get("Type") == "volume" and _ANONYMOUS.fullmatch(one.get("Name", ""))
+                printable(mount.get("Destination", ""))
+                for mount in reported.get("Mounts") or ()
+                if mount.get("Type") == "volume" and _ANONYMOUS.fullmatch(mount.get("Name", ""))
             )
         ),
         release_hash=printable(labels.get(RELEASE_HASH_LABEL, "")),
-        copies={printable(path): printable(one) for path, one in copies_of(labels).items()},
+        copies={printable(path): printable(copy) for path, copy in copies_of(labels).items()},
     )

@@ -36,19 +36,23 @@ class Statistics:
         containers = self._containers.services(project, running=True)
         verified = self._verified.get(project, {})
         read = {
-            one: sample_group(one, service, networked=verified[one])
-            for one, service in containers.items()
-            if one in verified
+            container_id: sample_group(container_id, service, networked=verified[container_id])
+            for container_id, service in containers.items()
+            if container_id in verified
         }
-        unread = [one for one in containers if read.get(one) is None]
-        for one, reported in zip(unread, self._client.map(self._statistics, unread), strict=True):
-            read[one] = None if reported is None else sample_of(reported, one, containers[one])
+        unread = [container_id for container_id in containers if read.get(container_id) is None]
+        for container_id, reported in zip(unread, self._client.map(self._statistics, unread), strict=True):
+            read[container_id] = (
+                None if reported is None else sample_of(reported, container_id, containers[container_id])
+            )
             networked = bool(reported and reported.get("networks"))
-            group = sample_group(one, containers[one], networked=networked)
-            if group is not None and (engines := read[one]) is not None and uses_the_same(engines, group):
-                verified = verified | {one: networked}
-        self._verified[project] = {one: networked for one, networked in verified.items() if one in containers}
-        return [sample for one in containers if (sample := read[one]) is not None]
+            group = sample_group(container_id, containers[container_id], networked=networked)
+            if group is not None and (engines := read[container_id]) is not None and uses_the_same(engines, group):
+                verified = verified | {container_id: networked}
+        self._verified[project] = {
+            container_id: networked for container_id, networked in verified.items() if container_id in containers
+        }
+        return [sample for container_id in containers if (sample := read[container_id]) is not None]
 
     def _statistics(self, container_id: str) -> Any | None:
         try:
@@ -80,10 +84,10 @@ def sample_of(reported: dict[str, Any], container_id: str, service: str) -> Serv
         cpu_total_ns=cpu["cpu_usage"]["total_usage"],
         memory_bytes=max(0, memory["usage"] - reclaimable),
         memory_limit_bytes=memory.get("limit", 0),
-        network_rx_bytes=sum(one["rx_bytes"] for one in networks),
-        network_tx_bytes=sum(one["tx_bytes"] for one in networks),
-        block_read_bytes=sum(one["value"] for one in blocks if one["op"].lower() == "read"),
-        block_write_bytes=sum(one["value"] for one in blocks if one["op"].lower() == "write"),
+        network_rx_bytes=sum(network["rx_bytes"] for network in networks),
+        network_tx_bytes=sum(network["tx_bytes"] for network in networks),
+        block_read_bytes=sum(block["value"] for block in blocks if block["op"].lower() == "read"),
+        block_write_bytes=sum(block["value"] for block in blocks if block["op"].lower() == "write"),
         processes=(reported.get("pids_stats") or {}).get("current", 0),
         throttled_periods=(cpu.get("throttling_data") or {}).get("throttled_periods", 0),
     )

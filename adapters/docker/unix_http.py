@@ -25,7 +25,7 @@ class UnixHttp:
         # Connections are closed even if the caller drops this object without closing it.
         weakref.finalize(self, _close_all, self._idle)
 
-    def get(self, path: str, asked: Mapping[str, str | int]) -> bytes | None:
+    def get(self, path: str, query: Mapping[str, str | int]) -> bytes | None:
         """The body of an answer with status 200; None for any other, and when the connection was lost.
 
         Raises:
@@ -36,7 +36,7 @@ class UnixHttp:
         except IndexError:
             connection = UnixConnection(self._socket_path, seconds=self._seconds)
         try:
-            connection.request("GET", f"{path}?{urlencode(asked)}" if asked else path)
+            connection.request("GET", f"{path}?{urlencode(query)}" if query else path)
             with connection.getresponse() as answer:
                 body = answer.read()
         except TimeoutError:

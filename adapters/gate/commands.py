@@ -19,17 +19,17 @@ async def judge_commands(
     policies: Sequence[GatePolicy], document: Mapping[str, Any], folder: Path
 ) -> dict[str, PolicyAnswer]:
     """Run the policies that have a command, all at the same time; the answer of each by its name."""
-    wanted = [policy for policy in policies if policy.command is not None]
-    given = json.dumps(document).encode()
-    answers = await asyncio.gather(*(_judge(policy, given, folder) for policy in wanted))
-    return {policy.name: answer for policy, answer in zip(wanted, answers, strict=True)}
+    command_policies = [policy for policy in policies if policy.command is not None]
+    stdin = json.dumps(document).encode()
+    answers = await asyncio.gather(*(_judge(policy, stdin, folder) for policy in command_policies))
+    return {policy.name: answer for policy, answer in zip(command_policies, answers, strict=True)}
 
 
-async def _judge(policy: GatePolicy, given: bytes, folder: Path) -> PolicyAnswer:
+async def _judge(policy: GatePolicy, stdin: bytes, folder: Path) -> PolicyAnswer:
     words = policy.command or ()
     try:
         result = await run_program(
-            words, limit_seconds=policy.timeout_seconds, most_bytes=_KEPT_BYTES, given=given, folder=folder
+            words, limit_seconds=policy.timeout_seconds, most_bytes=_KEPT_BYTES, stdin=stdin, folder=folder
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -37,7 +37,7 @@ async def _judge(policy: GatePolicy, given: bytes, folder: Path) -> PolicyAnswer
     if result.code is None:
         reason = f"{words[0]} did not end within {policy.timeout_seconds:g} s"
         return PolicyAnswer(met=None, reason=reason)
-    said = shorten(result.out) or shorten(result.err)
+    output = shorten(result.out) or shorten(result.err)
     if result.code < 0:
         return PolicyAnswer(met=None, reason=f"{words[0]} was killed by signal {-result.code}")
-    return PolicyAnswer(met=result.code == 0, reason=said or f"{words[0]} ended with code {result.code}")
+    return PolicyAnswer(met=result.code == 0, reason=output or f"{words[0]} ended with code {result.code}")

@@ -24,6 +24,6 @@ def syntax_mistake(expression: str) -> str | None:
 
 
 def _at(expression: str, line: int, column: int) -> str:
-    rest = expression.splitlines()[line - 1 : line]
-    text = rest[0][column - 1 :] if rest else ""
+    lines = expression.splitlines()[line - 1 : line]
+    text = lines[0][column - 1 :] if lines else ""
     return f"{text[:40]!r}" if text.strip() else "something is missing there"

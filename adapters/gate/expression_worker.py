@@ -34,12 +34,12 @@ _KINDS = re.compile(r"(\w+)Type\b")
 
 def main() -> None:
     """Judge each job within its time and memory."""
-    given = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     sys.setrecursionlimit(_DEPTH)
-    variables = {name: json_to_cel(value) for name, value in given["document"].items()}
-    services = {one["name"]: json_to_cel(one) for one in given["document"]["services"]}
-    for job in given["jobs"]:
+    variables = {name: json_to_cel(value) for name, value in request["document"].items()}
+    services = {service["name"]: json_to_cel(service) for service in request["document"]["services"]}
+    for job in request["jobs"]:
         answer = _judge_in_fork(job, variables, services)
         print(json.dumps({"policy": job["policy"], **answer}), flush=True)
 
@@ -52,10 +52,10 @@ def _judge_in_fork(job: dict[str, Any], variables: dict[str, Any], services: dic
     name, deadline = None, time.monotonic() + job["seconds"]
     try:
         while reading.poll(max(0.0, deadline - time.monotonic())):
-            said: dict[str, Any] = reading.recv()
-            if "met" in said:
-                return said
-            name = said["service"]
+            answer: dict[str, Any] = reading.recv()
+            if "met" in answer:
+                return answer
+            name = answer["service"]
         return _not_judged(f"it took longer than {job['seconds']:g} s", name)
     except EOFError:
         process.join()
@@ -117,8 +117,8 @@ def _explained(error: CELEvalError) -> tuple[str, str]:
         kinds = list(dict.fromkeys(kind.lower() for kind in _KINDS.findall(str(error.args[-1]))))
         return f"it compares or calls what does not fit{': ' if kinds else ''}{', '.join(kinds)}", ""
     # What Python said is clearer than CEL's own word for it: list index out of range.
-    said = error.args[2] if len(error.args) > 2 and isinstance(error.args[2], tuple) else ()
-    return f"{text}{': ' if said else ''}{'; '.join(map(str, said))}"[:_REASON], ""
+    details = error.args[2] if len(error.args) > 2 and isinstance(error.args[2], tuple) else ()
+    return f"{text}{': ' if details else ''}{'; '.join(map(str, details))}"[:_REASON], ""
 
 
 def _not_judged(reason: str, service: str | None, missing: str = "") -> dict[str, Any]:

@@ -22,8 +22,8 @@ _ANSWER_BYTES = 1024 * 1024
 
 async def judge_expressions(policies: Sequence[GatePolicy], document: Mapping[str, Any]) -> dict[str, PolicyAnswer]:
     """Judge the policies that have an expression; the answer of each by its name."""
-    wanted = [policy for policy in policies if policy.expression is not None]
-    if not wanted:
+    expression_policies = [policy for policy in policies if policy.expression is not None]
+    if not expression_policies:
         return {}
     jobs = [
         {
@@ -32,24 +32,24 @@ async def judge_expressions(policies: Sequence[GatePolicy], document: Mapping[st
             "seconds": policy.timeout_seconds,
             "each": changed_services(document) if is_about_one_service(policy.expression or "") else None,
         }
-        for policy in wanted
+        for policy in expression_policies
     ]
     result = await run_program(
         [sys.executable, "-I", str(_WORKER)],
-        limit_seconds=_STARTS_WITHIN_SECONDS + 2 * sum(policy.timeout_seconds for policy in wanted),
+        limit_seconds=_STARTS_WITHIN_SECONDS + 2 * sum(policy.timeout_seconds for policy in expression_policies),
         most_bytes=_ANSWER_BYTES,
-        given=json.dumps({"document": document, "jobs": jobs}).encode(),
+        stdin=json.dumps({"document": document, "jobs": jobs}).encode(),
         variables=variables_of_programs(),
     )
     answers: dict[str, PolicyAnswer] = {}
     for line in result.out.splitlines():
         try:
-            said = json.loads(line)
+            answer = json.loads(line)
         except ValueError:
             # The process was killed while it wrote.
             continue
-        name, services = said.pop("policy"), tuple(said.pop("services", ()))
-        answers[name] = PolicyAnswer(**said, services=services)
+        name, services = answer.pop("policy"), tuple(answer.pop("services", ()))
+        answers[name] = PolicyAnswer(**answer, services=services)
     how = "took too long" if result.code is None else f"ended with code {result.code}"
-    lost = PolicyAnswer(met=None, reason=f"the process that judges expressions {how}")
-    return {policy.name: lost for policy in wanted} | answers
+    no_answer = PolicyAnswer(met=None, reason=f"the process that judges expressions {how}")
+    return {policy.name: no_answer for policy in expression_policies} | answers

@@ -29,11 +29,11 @@ async def run_program(
     *,
     limit_seconds: float,
     most_bytes: int,
-    given: bytes = b"",
+    stdin: bytes = b"",
     folder: Path | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> ProgramResult:
-    """Run a program with `given` on standard input, and kill it with its children at its time limit or on a cancel.
+    """Run a program with `stdin` on standard input, and kill it with its children at its time limit or on a cancel.
 
     What it prints beyond `most_bytes` is read and dropped.
 
@@ -46,7 +46,7 @@ async def run_program(
         variables=variables_of_programs() if variables is None else variables,
         limit_seconds=limit_seconds,
         most_bytes=most_bytes,
-        given=given,
+        given=stdin,
         folder=folder,
     )
     stop, stopping = os.pipe()

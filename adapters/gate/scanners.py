@@ -75,21 +75,21 @@ class ImageScanner:
         return [self.path, "--quiet", "--output", "json", f"docker:{image}"]
 
 
-def find_scanner(wanted: ImageScan, environment: Environment) -> ImageScanner | None:
+def find_scanner(scan: ImageScan, environment: Environment) -> ImageScanner | None:
     """The scanner that an environment wants; None where it wants none.
 
     Raises:
         ScanFailedError: It is not installed.
     """
-    if wanted.program == "none":
+    if scan.program == "none":
         return None
-    names = list(_READERS) if wanted.program == "auto" else [wanted.program]
+    names = list(_READERS) if scan.program == "auto" else [scan.program]
     search = variables_of_programs()["PATH"]
     for name in names:
         if path := shutil.which(name, path=search):
             engine = environment.engine.replace("http://", "tcp://", 1)
             folder = environment.compose_files[0].parent
-            limit = wanted.timeout_seconds
+            limit = scan.timeout_seconds
             return ImageScanner(program=name, path=path, engine=engine, folder=folder, limit_seconds=limit)
     raise ScanFailedError(f"{names[0]} is not installed" if len(names) == 1 else "neither trivy nor grype is installed")
 
@@ -103,18 +103,21 @@ class ScanCache:
     def get(self, program: str, image_id: str) -> ImageScanResult | None:
         """What the scanner found in the image the last time; None where that is not known."""
         with suppress(OSError, ValueError, TypeError, KeyError):
-            kept: dict[str, Any] = json.loads(read_regular(self._file(program, image_id), at_most=_CACHED_BYTES))
-            findings = tuple(ImageFinding(**one) for one in kept["findings"])
-            scanned_at = datetime.fromisoformat(kept["scanned_at"])
+            entry: dict[str, Any] = json.loads(read_regular(self._file(program, image_id), at_most=_CACHED_BYTES))
+            findings = tuple(ImageFinding(**finding) for finding in entry["findings"])
+            scanned_at = datetime.fromisoformat(entry["scanned_at"])
             return ImageScanResult(image_id=image_id, program=program, scanned_at=scanned_at, findings=findings)
         return None
 
     def put(self, result: ImageScanResult) -> None:
         """Keep what was found; where it cannot be kept, the image is scanned again next time."""
-        kept = {"scanned_at": result.scanned_at.isoformat(), "findings": [asdict(one) for one in result.findings]}
+        entry = {
+            "scanned_at": result.scanned_at.isoformat(),
+            "findings": [asdict(finding) for finding in result.findings],
+        }
         with suppress(OSError):
             make_private_folder(self._folder)
-            write_private(self._file(result.program, result.image_id), json.dumps(kept).encode())
+            write_private(self._file(result.program, result.image_id), json.dumps(entry).encode())
             files = sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
             for file in files[_CACHED_FILES:]:
                 file.unlink(missing_ok=True)

@@ -79,8 +79,8 @@ class Checkouts:
 
     def folder_of(self, revision: str) -> Path | None:
         """The newest folder with a revision."""
-        found = [path for path in self._all() if _revision_in(path.name) == revision]
-        return max(found, key=lambda path: len(path.name), default=None)
+        folders = [path for path in self._all() if _revision_in(path.name) == revision]
+        return max(folders, key=lambda path: len(path.name), default=None)
 
     def changed_files(self, repository: SourceRepository) -> tuple[str, ...]:
         """Files of the current checkout that differ from its revision.
@@ -113,7 +113,7 @@ class Checkouts:
     def remove(self, repository: SourceRepository, revisions: Iterable[str]) -> None:
         """Remove checkouts that nothing needs."""
         for revision in revisions:
-            for path in [one for one in self._all() if _revision_in(one.name) == revision]:
+            for path in [folder for folder in self._all() if _revision_in(folder.name) == revision]:
                 shutil.rmtree(path, ignore_errors=True)
                 _index_of(path).unlink(missing_ok=True)
             repository.forget(revision)
@@ -131,11 +131,11 @@ class Checkouts:
         if folder is None or (not is_current and repository.changed_files(folder, _index_of(folder))):
             folder, submodules = self._write(repository, revision, folder)
         before, state = self.current(), self.state()
-        left = state.left | ({before: at} if before is not None and before != revision.revision else {})
-        left.pop(revision.revision, None)
+        left_at = state.left | ({before: at} if before is not None and before != revision.revision else {})
+        left_at.pop(revision.revision, None)
         # The newest last: what is dropped of a long list is old.
-        known = {name: one for name, one in state.known.items() if name != revision.revision}
-        self.keep_state(replace(state, known=known | {revision.revision: revision}, left=left))
+        revisions = {name: entry for name, entry in state.known.items() if name != revision.revision}
+        self.keep_state(replace(state, known=revisions | {revision.revision: revision}, left=left_at))
         new = self._folder / f"current{_PARTIAL}"
         new.unlink(missing_ok=True)
         new.symlink_to(Path("revisions", folder.name))
@@ -193,8 +193,8 @@ def _sync_folder(folder: Path) -> None:
 
 def _newest(state: SourceState, most: int) -> SourceState:
     """What is known of so many revisions."""
-    known = dict(list(state.known.items())[-most:])
+    revisions = dict(list(state.known.items())[-most:])
     failed = dict(list(state.failed.items())[-most:])
     return replace(
-        state, known=known, failed=failed, left={name: at for name, at in state.left.items() if name in known}
+        state, known=revisions, failed=failed, left={name: at for name, at in state.left.items() if name in revisions}
     )

@@ -105,7 +105,7 @@ class GitProgram:
         git_dir: Path | None = None,
         work_tree: Path | None = None,
         index: Path | None = None,
-        given: bytes | None = None,
+        stdin: bytes | None = None,
         transfers: bool = False,
         variables: Mapping[str, str] | None = None,
     ) -> GitResult:
@@ -140,7 +140,7 @@ class GitProgram:
                 limit_seconds=deadline.total_seconds(),
                 most_bytes=min(_MOST_BYTES, max(_LEAST_BYTES, self.source.max_mib * _BYTES_OF_A_MIB)),
                 stop_when_cut=True,
-                given=given or b"",
+                given=stdin or b"",
                 folder=Path("/"),
                 passed=() if reader is None else (reader,),
                 # Containers of other users read the files; the folder above is private.
@@ -152,12 +152,12 @@ class GitProgram:
                 os.close(reader)
 
     def _environ(self) -> dict[str, str]:
-        own = {name: os.environ[name] for name in (*_PASSED, *_PROXIES) if name in os.environ}
-        own.setdefault("PATH", os.defpath)
+        environ = {name: os.environ[name] for name in (*_PASSED, *_PROXIES) if name in os.environ}
+        environ.setdefault("PATH", os.defpath)
         for variable, ours in (("SSL_CERT_FILE", "GIT_SSL_CAINFO"), ("SSL_CERT_DIR", "GIT_SSL_CAPATH")):
             if os.environ.get(variable):
-                own[ours] = os.environ[variable]
-        return own | {
+                environ[ours] = os.environ[variable]
+        return environ | {
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": str(self.folder / "gitconfig"),
             "GIT_TERMINAL_PROMPT": "0",

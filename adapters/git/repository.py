@@ -66,12 +66,12 @@ class SourceRepository:
             raise fetch_failure(self._environment, source, result)
         revision = self._text("rev-parse", "--verify", "--end-of-options", f"{_FETCHED}^{{commit}}").strip()
         subject = self._text("log", "-1", "--format=%s", "--no-show-signature", revision).strip()
-        found = SourceRevision(
+        source_revision = SourceRevision(
             revision=revision, ref=name or source.branch or "main", subject=_plain(subject)[:_LONGEST_SUBJECT]
         )
         if source.verify == "signed":
-            self._check_signature(found)
-        return found
+            self._check_signature(source_revision)
+        return source_revision
 
     def follows(self, target: str, running: str) -> bool:
         """Whether a fetched commit may take the place of the running one by itself; False where that is not known here.
@@ -119,13 +119,13 @@ class SourceRepository:
             SourceError: They cannot be compared.
         """
         self._program.run("update-index", "-q", "--refresh", git_dir=self._git_dir, work_tree=folder, index=index)
-        found: set[str] = set()
+        paths: set[str] = set()
         for command in (("diff-files", "--name-only", "-z"), ("ls-files", "--others", "--exclude-standard", "-z")):
             result = self._program.run(*command, git_dir=self._git_dir, work_tree=folder, index=index)
             if result.exit_code != 0:
                 raise git_failure(f"comparison of the checkout of {self._environment}", result)
-            found.update(filter(None, result.out.decode("utf-8", "replace").split("\0")))
-        return tuple(sorted(found))
+            paths.update(filter(None, result.out.decode("utf-8", "replace").split("\0")))
+        return tuple(sorted(paths))
 
     def paths(self, revision: str) -> frozenset[str]:
         """Return the files and folders of a commit, with . for its root.
@@ -149,9 +149,9 @@ class SourceRepository:
                 result = self._program.run("init", "--bare", "--quiet", "--", str(self._git_dir))
                 if result.exit_code != 0:
                     raise git_failure(f"preparation of {self._environment}", result)
-            for left in (*self._git_dir.rglob("*.lock"), *self._git_dir.glob("objects/**/tmp_*")):
+            for path in (*self._git_dir.rglob("*.lock"), *self._git_dir.glob("objects/**/tmp_*")):
                 # We are the only process here, so it is of one that was killed, or failed.
-                left.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise SourceError(
                 f"The checkout folder {self._folder} cannot be written: {error.strerror};",
@@ -167,18 +167,18 @@ class SourceRepository:
             raise fetch_failure(self._environment, self._source, result)
         lines = result.out.decode("utf-8", "replace").splitlines()
         names = [line.partition("\t")[2].removeprefix("refs/tags/") for line in lines]
-        found = newest_tag(names, pattern)
-        if found is None:
+        tag = newest_tag(names, pattern)
+        if tag is None:
             raise SourceError(
                 f"No tag of {self._source.repository} matches {pattern} and has a version;",
                 advice=f"there are {len(names)} tags. Correct source.tag, or push a tag such as v1.0.0.",
             )
-        return found
+        return tag
 
-    def _check_signature(self, found: SourceRevision) -> None:
+    def _check_signature(self, revision: SourceRevision) -> None:
         source = self._source
         tag_is_signed = self._source.tag is not None and self._text("cat-file", "-t", _FETCHED).strip() == "tag"
-        what = ("verify-tag", _FETCHED) if tag_is_signed else ("verify-commit", found.revision)
+        what = ("verify-tag", _FETCHED) if tag_is_signed else ("verify-commit", revision.revision)
         signers = source.allowed_signers or Path("/dev/null")
         if source.allowed_signers is not None and not source.allowed_signers.is_file():
             raise SourceError(
@@ -193,16 +193,16 @@ class SourceRepository:
             options = ("-c", f"gpg.ssh.allowedSignersFile={signers}", "-c", "gpg.minTrustLevel=undefined")
             result = self._program.run(*options, *what, git_dir=self._git_dir, variables=variables)
         if result.exit_code != 0:
-            kind = f"tag {found.ref}" if tag_is_signed else f"commit {found.brief}"
+            kind = f"tag {revision.ref}" if tag_is_signed else f"commit {revision.brief}"
             raise SourceError(
                 f"The {kind} of {self._environment} is not signed by an allowed key;",
                 advice="sign it (git commit -S, git tag -s) with a key of source.allowed_signers or source.gpg_keys.",
             )
         # Who may push can put an earlier signed tag under a new name; the name that was signed is inside of it.
-        signed_name = self._text("cat-file", "tag", _FETCHED).split("\n")[2] if tag_is_signed else f"tag {found.ref}"
-        if signed_name != f"tag {found.ref}":
+        signed_name = self._text("cat-file", "tag", _FETCHED).split("\n")[2] if tag_is_signed else f"tag {revision.ref}"
+        if signed_name != f"tag {revision.ref}":
             raise SourceError(
-                f"The tag {found.ref} of {self._environment} was signed under another name, "
+                f"The tag {revision.ref} of {self._environment} was signed under another name, "
                 f"{_plain(signed_name.removeprefix('tag '))}: it is an earlier release;",
                 advice="ask who pushed it, delete it in the repository, and sign a tag of this name (git tag -s).",
             )
@@ -249,19 +249,19 @@ class SourceRepository:
 
     def _blobs(self, object_ids: Iterable[str]) -> dict[str, str]:
         """The contents of small files by their objects, read by one process."""
-        asked = "".join(f"{one}\n" for one in object_ids).encode()
-        result = self._program.run("cat-file", "--batch", git_dir=self._git_dir, given=asked)
+        request = "".join(f"{object_id}\n" for object_id in object_ids).encode()
+        result = self._program.run("cat-file", "--batch", git_dir=self._git_dir, stdin=request)
         if result.exit_code != 0:
             raise git_failure(f"cat-file of {self._environment}", result)
-        found, at = {}, 0
+        contents, at = {}, 0
         while at < len(result.out):
             end = result.out.index(b"\n", at)
             object_id, _, size = result.out[at:end].decode().rpartition(" ")
             if not size.isdigit():
                 raise git_failure(f"cat-file of {self._environment}", result)
             at = end + 1 + int(size) + 1
-            found[object_id.partition(" ")[0]] = result.out[end + 1 : at - 1].decode("utf-8", "surrogateescape")
-        return found
+            contents[object_id.partition(" ")[0]] = result.out[end + 1 : at - 1].decode("utf-8", "surrogateescape")
+        return contents
 
     def _entries(self, revision: str) -> Iterator[tuple[str, str, str, int]]:
         """Mode, object, path and bytes of all files of a commit; a submodule has none."""
@@ -291,4 +291,4 @@ def _mib(size: int) -> int:
 
 
 def _plain(text: str) -> str:
-    return "".join(one for one in text.encode("utf-8", "replace").decode() if one.isprintable())
+    return "".join(character for character in text.encode("utf-8", "replace").decode() if character.isprintable())

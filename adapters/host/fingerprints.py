@@ -50,17 +50,17 @@ class Fingerprints:
         part of a checkout, which only git changes. Files that cannot be read, or are too large to be configuration, are
         left out.
         """
-        found: dict[str, dict[str, str]] = {name: {} for name in application.services}
+        fingerprints: dict[str, dict[str, str]] = {name: {} for name in application.services}
         for name, service in application.services.items():
             for mount in service.mounts:
                 path = Path(mount.source)
                 counts = mount.read_only or self.is_of_checkout(path)
                 if mount.kind is MountKind.BIND and (path.is_file() or (counts and path.is_dir())):
-                    found[name] |= self.of_file(path)
+                    fingerprints[name] |= self.of_file(path)
         for file in application.files:
             for name in file.services:
-                found[name] |= self.of_file(Path(file.path))
-        return found
+                fingerprints[name] |= self.of_file(Path(file.path))
+        return fingerprints
 
     def of_path(self, path: Path) -> str | None:
         """The fingerprint of a file or folder; None where it cannot be read, or is too large to be configuration."""

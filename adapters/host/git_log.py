@@ -20,8 +20,8 @@ def subjects_between(folder: Path, before: str, after: str) -> tuple[str, ...]:
     It is empty where the folder is in no repository that knows both, and where git is missing or does not answer.
     `before` and `after` must be hexadecimal digits.
     """
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    settings = [word for one in _SETTINGS for word in ("-c", one)]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    settings = [word for setting in _SETTINGS for word in ("-c", setting)]
     arguments = ["log", f"--max-count={_MOST}", "--format=%s", "--no-show-signature", f"{before}..{after}", "--"]
     try:
         done = subprocess.run(
@@ -30,7 +30,7 @@ def subjects_between(folder: Path, before: str, after: str) -> tuple[str, ...]:
             capture_output=True,
             check=False,
             timeout=_SECONDS,
-            env=own | _VARIABLES,
+            env=environ | _VARIABLES,
         )
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return ()

@@ -24,10 +24,10 @@ def rename_host(data_dir: Path, name: str) -> None:
     Raises:
         StoreError: The identity cannot be read or written.
     """
-    kept = {"id": host_identity(data_dir).host_id, "name": name[:_LONGEST_NAME]}
+    identity = {"id": host_identity(data_dir).host_id, "name": name[:_LONGEST_NAME]}
     file = data_dir.absolute() / FILE
     try:
-        write_private(file, json.dumps(kept).encode())
+        write_private(file, json.dumps(identity).encode())
     except OSError as error:
         raise StoreError(f"The name of this host cannot be kept in {file}: {error.strerror};", advice="") from error
     host_identity.cache_clear()
@@ -44,8 +44,8 @@ def host_identity(data_dir: Path, name: str = "") -> HostIdentity:
     file = data_dir.absolute() / FILE
     try:
         make_private_folder(data_dir)
-        kept = json.loads(keep_private(file, json.dumps(new).encode()))
-        return HostIdentity(host_id=str(kept["id"]), name=name or str(kept["name"]))
+        identity = json.loads(keep_private(file, json.dumps(new).encode()))
+        return HostIdentity(host_id=str(identity["id"]), name=name or str(identity["name"]))
     except OSError as error:
         raise StoreError(
             f"The identity of this host cannot be kept in {file}: {error.strerror};",

@@ -39,7 +39,7 @@ class KeptFiles:
     def digests(self) -> frozenset[str]:
         """The fingerprints of all files that are kept."""
         try:
-            return frozenset(one.name for one in self._sealed.iterdir() if not one.name.startswith("."))
+            return frozenset(path.name for path in self._sealed.iterdir() if not path.name.startswith("."))
         except FileNotFoundError:
             return frozenset()
 
@@ -55,8 +55,15 @@ class KeptFiles:
             return
         make_private_folder(self._sealed)
         plain = [
-            [one.path, one.mode, one.uid, one.gid, None if one.data is None else _to_text(one.data), one.link]
-            for one in entries
+            [
+                entry.path,
+                entry.mode,
+                entry.uid,
+                entry.gid,
+                None if entry.data is None else _to_text(entry.data),
+                entry.link,
+            ]
+            for entry in entries
         ]
         text = json.dumps({"digest": digest, "entries": plain})
         write_private(self._sealed / digest, Fernet(self._prints.sealing_key).encrypt(text.encode()))
@@ -67,10 +74,10 @@ class KeptFiles:
 
         try:
             sealed = read_regular(self._sealed / digest, at_most=_MOST_SEALED)
-            found = json.loads(Fernet(self._prints.sealing_key).decrypt(sealed))
+            content = json.loads(Fernet(self._prints.sealing_key).decrypt(sealed))
         except (OSError, InvalidToken):
             return None
-        if found["digest"] != digest:
+        if content["digest"] != digest:
             return None
         return tuple(
             KeptEntry(
@@ -81,7 +88,7 @@ class KeptFiles:
                 data=None if data is None else base64.b64decode(data),
                 link=link,
             )
-            for path, mode, uid, gid, data, link in found["entries"]
+            for path, mode, uid, gid, data, link in content["entries"]
         )
 
     def differs(self, digest: str, path: Path) -> bool:
@@ -105,7 +112,7 @@ class KeptFiles:
             return None
         copy = self._mounted / digest / original.name
         with suppress(OSError):
-            if [_without_owner(one) for one in read_entries(copy)] == [_without_owner(one) for one in entries]:
+            if [_without_owner(entry) for entry in read_entries(copy)] == [_without_owner(entry) for entry in entries]:
                 return copy
         make_private_folder(self._mounted)
         fresh = Path(tempfile.mkdtemp(prefix=".", dir=self._mounted))
@@ -127,7 +134,7 @@ class KeptFiles:
         """Remove the copies that no container mounts any more; only whoever holds the environment may do so."""
         folders = list(self._mounted.iterdir()) if self._mounted.is_dir() else []
         for folder in folders:
-            if not any(Path(one).is_relative_to(folder) for one in used):
+            if not any(Path(path).is_relative_to(folder) for path in used):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def sweep_sealed(self, named: Collection[str], *, at_once: bool = False) -> None:
@@ -144,7 +151,7 @@ class KeptFiles:
 def kept_environments(data_dir: Path) -> tuple[str, ...]:
     """The environments of which files are kept, also those that are declared no more."""
     folder = data_dir.absolute() / SEALED
-    return tuple(sorted(one.name for one in folder.iterdir())) if folder.is_dir() else ()
+    return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
 
 
 def copies_folder(data_dir: Path, environment: str) -> Path:
@@ -168,20 +175,20 @@ def read_entries(path: Path) -> tuple[KeptEntry, ...]:
         handle = os.open(path, READ_FLAGS)
         status = os.fstat(handle)
         return (_entry("", status, data=read_open(handle, path, at_most=MOST_BYTES)),)
-    found: list[KeptEntry] = []
+    entries: list[KeptEntry] = []
     size = 0
     for entry in _below(path):
-        found.append(entry)
+        entries.append(entry)
         size += len(entry.data or b"")
-        if len(found) > MOST_FILES or size > MOST_BYTES:
+        if len(entries) > MOST_FILES or size > MOST_BYTES:
             raise OSError(errno.EFBIG, f"it holds more than {MOST_FILES} files or {MOST_BYTES:,} bytes", str(path))
-    return tuple(sorted(found, key=lambda one: one.path))
+    return tuple(sorted(entries, key=lambda entry: entry.path))
 
 
 def changed_at(path: Path) -> float:
     """When a file, or anything of a folder, was changed last, by the kernel; no program sets that time."""
     below = path.resolve().rglob("*") if path.is_dir() else ()
-    return float(max(one.lstat().st_ctime for one in (path, path.resolve(), *below)))
+    return float(max(file.lstat().st_ctime for file in (path, path.resolve(), *below)))
 
 
 def _below(path: Path) -> Iterator[KeptEntry]:

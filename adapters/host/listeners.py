@@ -38,8 +38,8 @@ def listening_users(port: int) -> frozenset[int]:
 
 def _of_kernel(family: socket.AddressFamily, port: int) -> Iterator[int]:
     """Ask the kernel for listening sockets alone: its file of all connections takes a hundred times as long."""
-    wanted = port.to_bytes(2, "big")
-    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _LISTEN_STATE, wanted)
+    port_bytes = port.to_bytes(2, "big")
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _LISTEN_STATE, port_bytes)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as asking:
         asking.settimeout(_ANSWERS_WITHIN_SECONDS)
         asking.send(_HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, _DUMP, 1, 0) + body)
@@ -55,7 +55,7 @@ def _of_kernel(family: socket.AddressFamily, port: int) -> Iterator[int]:
                     return
                 at, packed, user = _ANSWER.unpack_from(answers, _HEADER.size)
                 address = socket.inet_ntop(family, packed[: 4 if family == socket.AF_INET else 16])
-                if at == wanted and address in _ADDRESSES:
+                if at == port_bytes and address in _ADDRESSES:
                     yield user
                 answers = answers[(length + 3) & ~3 :]
 

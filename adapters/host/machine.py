@@ -99,15 +99,15 @@ def file_problem(path: Path) -> str | None:
         return "it does not exist"
     except OSError as error:
         return (error.strerror or str(error)).lower()
-    wanted = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
-    return None if os.access(path, wanted) else "this user may not read it"
+    access = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
+    return None if os.access(path, access) else "this user may not read it"
 
 
 def readable_by_all(path: Path) -> bool:
     """Whether every user may read a file, or read and enter a folder."""
     mode = path.stat().st_mode
-    wanted = 0o005 if stat.S_ISDIR(mode) else 0o004
-    return mode & wanted == wanted
+    permissions = 0o005 if stat.S_ISDIR(mode) else 0o004
+    return mode & permissions == permissions
 
 
 def content_hash(path: Path, *, at_most: int = 16 * MIB) -> str:
@@ -127,11 +127,11 @@ def content_hash(path: Path, *, at_most: int = 16 * MIB) -> str:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for number, one in enumerate(folder.rglob("*")):
+    for number, path in enumerate(folder.rglob("*")):
         if number >= _FILES_HASHED:
             raise OSError(errno.EFBIG, "it holds too many files", str(folder))
-        if one.is_file():
-            yield one
+        if path.is_file():
+            yield path
 
 
 def _cpu_busy_seconds() -> float:
@@ -144,10 +144,10 @@ def _cpu_busy_seconds() -> float:
 
 def _existing(path: Path) -> Path:
     """The path, or its nearest existing parent: a data folder may not exist yet."""
-    found = path.absolute()
-    while not found.exists() and found != found.parent:
-        found = found.parent
-    return found
+    ancestor = path.absolute()
+    while not ancestor.exists() and ancestor != ancestor.parent:
+        ancestor = ancestor.parent
+    return ancestor
 
 
 def _most_open_files() -> int | None:

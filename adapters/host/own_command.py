@@ -26,14 +26,14 @@ class CommandResult:
     @property
     def error(self) -> str:
         """The command's error in one line; empty if it printed none."""
-        found = [line.removeprefix("roas: ") for line in self.lines if line.startswith("roas: ")]
-        return found[-1] if found else ""
+        errors = [line.removeprefix("roas: ") for line in self.lines if line.startswith("roas: ")]
+        return errors[-1] if errors else ""
 
 
 async def run_own_command(
-    words: Sequence[str], *, said: str = "", variables: Mapping[str, str], report: Callable[[str], None]
+    words: Sequence[str], *, stdin: str = "", variables: Mapping[str, str], report: Callable[[str], None]
 ) -> CommandResult:
-    """Run `roas WORDS` with `said` on standard input; `report` gets each line of its standard error.
+    """Run `roas WORDS` with `stdin` on standard input; `report` gets each line of its standard error.
 
     A cancelled call interrupts the command as Ctrl-C does, and waits until it has recorded that. The command is in a
     session of its own: what ends this process with its group does not cut an operation off.
@@ -47,25 +47,25 @@ async def run_own_command(
         start_new_session=True,
     )
     output, errors = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamReader, process.stderr)
-    given = cast(asyncio.StreamWriter, process.stdin)
+    writer = cast(asyncio.StreamWriter, process.stdin)
     lines: list[str] = []
 
     async def read_errors(stream: asyncio.StreamReader) -> None:
-        rest = b""
+        partial_line = b""
         while part := await stream.read(65536):
-            *whole, rest = (rest + part).split(b"\n")
+            *whole, partial_line = (partial_line + part).split(b"\n")
             for line in whole:
                 lines.append(line.decode(errors="backslashreplace"))
                 report(lines[-1])
 
     async def write(stream: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
-            stream.write(said.encode())
+            stream.write(stdin.encode())
             await stream.drain()
         stream.close()
 
     try:
-        out, _, _ = await asyncio.gather(output.read(), read_errors(errors), write(given))
+        out, _, _ = await asyncio.gather(output.read(), read_errors(errors), write(writer))
         code = await process.wait()
     except asyncio.CancelledError:
         await asyncio.shield(_interrupt(process))

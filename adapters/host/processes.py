@@ -34,12 +34,12 @@ def this_process(flow_run_id: str = "") -> Runner:
 
     On systems without /proc, `kernel` is empty and `is_alive` returns None.
     """
-    known = (_PROC / "self" / "stat").exists()
+    has_proc = (_PROC / "self" / "stat").exists()
     return Runner(
         host=socket.gethostname(),
-        kernel=_kernel() if known else "",
+        kernel=_kernel() if has_proc else "",
         pid=os.getpid(),
-        process_started=int(_stat(os.getpid())[_STARTED]) if known else 0,
+        process_started=int(_stat(os.getpid())[_STARTED]) if has_proc else 0,
         flow_run_id=flow_run_id,
     )
 
@@ -59,7 +59,7 @@ def this_user(environment: Mapping[str, str] = os.environ, claimed: str = "") ->
 
 def as_claim(text: str) -> str:
     """Shorten a user-given name to one printable line for a record."""
-    shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     return shown if len(shown) <= _LONGEST_CLAIM else shown[: _LONGEST_CLAIM - 1] + "…"
 
 
@@ -91,13 +91,13 @@ def kill_marked(marks: Mapping[str, str]) -> int:
 
     A process passes its variables on, so its children end with it. What belongs to another user is left.
     """
-    wanted = {f"{name}={value}".encode() for name, value in marks.items()}
+    entries = {f"{name}={value}".encode() for name, value in marks.items()}
     killed = 0
     for folder in _PROC.iterdir() if _PROC.is_dir() else ():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         try:
-            if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
+            if entries <= set((folder / "environ").read_bytes().split(b"\0")):
                 os.kill(int(folder.name), signal.SIGKILL)
                 killed += 1
         except OSError:
@@ -126,10 +126,10 @@ def _user_name(uid: int) -> str:
 def _login_uid() -> int | None:
     """The user that logged in, which sudo and su keep; None without a login, or if the kernel has none."""
     try:
-        known = int((_PROC / "self/loginuid").read_text())
+        uid = int((_PROC / "self/loginuid").read_text())
     except (OSError, ValueError):
         return None
-    return None if known == _NEVER_LOGGED_IN else known
+    return None if uid == _NEVER_LOGGED_IN else uid
 
 
 def _kernel() -> str:

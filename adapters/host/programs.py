@@ -83,32 +83,34 @@ def run_to_end(program: Program, stop: int | None = None) -> ProgramResult:
         )
         out.close()
         err.close()
-        kept = [
+        outputs = [
             _Output(out_end.fileno(), program.most_bytes, ends_program=program.stop_when_cut),
             _Output(err_end.fileno(), program.most_bytes),
         ]
         try:
-            ended = _read(process.pid, kept, stop, program.limit_seconds)
+            ended = _read(process.pid, outputs, stop, program.limit_seconds)
         finally:
             _kill(process.pid)
             process.wait()
     code = process.returncode if ended else None
-    return ProgramResult(code=code, output=bytes(kept[0].data), errors=bytes(kept[1].data), is_cut=kept[0].is_cut)
+    return ProgramResult(
+        code=code, output=bytes(outputs[0].data), errors=bytes(outputs[1].data), is_cut=outputs[0].is_cut
+    )
 
 
 def _read(process_id: int, outputs: Sequence[_Output], stop: int | None, seconds: float) -> bool:
     """Read outputs to the end of a program, and kill what is left; False where it did not end by itself."""
     with selectors.DefaultSelector() as waiting, _ending(process_id) as end:
-        for one in outputs:
-            waiting.register(one.file, selectors.EVENT_READ, one)
-        others = [file for file in (end, stop) if file is not None]
-        for file in others:
+        for output in outputs:
+            waiting.register(output.file, selectors.EVENT_READ, output)
+        files = [file for file in (end, stop) if file is not None]
+        for file in files:
             waiting.register(file, selectors.EVENT_READ)
         try:
             ended = _read_until(waiting, end, stop, seconds)
         finally:
             _kill(process_id)
-        for file in others:
+        for file in files:
             waiting.unregister(file)
         _read_until(waiting, None, None, _ENDS_WITHIN_SECONDS)
     return ended
@@ -150,15 +152,15 @@ def _read_until(waiting: selectors.BaseSelector, end: int | None, stop: int | No
     """
     deadline = time.monotonic() + seconds
     while waiting.get_map():
-        left = deadline - time.monotonic()
-        ready = {key.fileobj: key.data for key, _ in waiting.select(max(0.0, left))}
+        remaining_seconds = deadline - time.monotonic()
+        ready = {key.fileobj: key.data for key, _ in waiting.select(max(0.0, remaining_seconds))}
         for file, output in ready.items():
             if output is not None and not output.read():
                 waiting.unregister(file)
         if end is not None and end in ready:
             return True
         is_over = any(output.is_over for output in ready.values() if output is not None)
-        if left <= 0 or is_over or (stop is not None and stop in ready):
+        if remaining_seconds <= 0 or is_over or (stop is not None and stop in ready):
             return False
     return True
 
@@ -181,9 +183,9 @@ def _ending(process_id: int) -> Iterator[int]:
 
 
 @contextmanager
-def _file_of(given: bytes) -> Iterator[int]:
+def _file_of(content: bytes) -> Iterator[int]:
     """A file in memory: a program that reads slowly or not at all keeps no writer waiting."""
     with os.fdopen(os.memfd_create("given", os.MFD_CLOEXEC), "w+b") as file:
-        file.write(given)
+        file.write(content)
         file.seek(0)
         yield file.fileno()

@@ -33,9 +33,9 @@ def find_script(folder: Path, name: str) -> Path:
         raise BadInputError(
             f"Recovery script {name} is not a program in {folder};", advice="is it there, and chmod +x?"
         )
-    for one in (script, *(parent for parent in script.parents if parent.is_relative_to(home))):
-        if one.stat().st_mode & _WRITABLE_BY_OTHERS:
-            raise BadInputError(f"{one} may be changed by other users;", advice="chmod go-w, then it may be run.")
+    for path in (script, *(parent for parent in script.parents if parent.is_relative_to(home))):
+        if path.stat().st_mode & _WRITABLE_BY_OTHERS:
+            raise BadInputError(f"{path} may be changed by other users;", advice="chmod go-w, then it may be run.")
     return script
 
 

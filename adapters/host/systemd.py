@@ -153,8 +153,8 @@ def unit_file(*, is_system: bool, unit: str = UNIT) -> Path:
     """Where a unit is installed."""
     if is_system:
         return Path("/etc/systemd/system") / unit
-    given = os.environ.get("XDG_CONFIG_HOME", "")
-    config = Path(given) if given.startswith("/") else Path("~/.config").expanduser()
+    config_home = os.environ.get("XDG_CONFIG_HOME", "")
+    config = Path(config_home) if config_home.startswith("/") else Path("~/.config").expanduser()
     return config / "systemd/user" / unit
 
 
@@ -232,8 +232,8 @@ class ServiceManager:
         # Processes that are started from here must not speak for the service.
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
         microseconds = os.environ.pop("WATCHDOG_USEC", "")
-        mine = os.environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self.watchdog_seconds = int(microseconds) / 1e6 if mine and microseconds.isdecimal() else None
+        is_watched = os.environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.watchdog_seconds = int(microseconds) / 1e6 if is_watched and microseconds.isdecimal() else None
         """So long without a sign of life, and systemd kills the service and starts it anew; None: it waits for none."""
 
     def ready(self, status: str = "") -> None:
@@ -311,4 +311,4 @@ def _value(text: str) -> str:
 def _word(text: str) -> str:
     """A word of a unit's line, in quotes where it has to be; `%` starts a specifier."""
     escaped = _value(text).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"' if any(one in escaped for one in " \t\"'\\;") else escaped
+    return f'"{escaped}"' if any(character in escaped for character in " \t\"'\\;") else escaped

@@ -180,7 +180,7 @@ def start_warm_process(
     """
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
-    given = {
+    settings = {
         "socket": path,
         "identity": common,
         "path": sys.path,
@@ -188,7 +188,7 @@ def start_warm_process(
         "idle": idle_seconds or 0.0,
     }
     reading, writing = os.pipe()
-    os.write(writing, marshal.dumps(given))
+    os.write(writing, marshal.dumps(settings))
     variables = variables_of_warm_process(path)
     try:
         process = os.posix_spawn(
@@ -234,7 +234,7 @@ def identity() -> str:
     flags = [value for name, value in named if name not in ("safe_path", "utf8_mode")]
     # Python chooses UTF-8 in the C locale, and names it to its children by LC_CTYPE: they need not choose it again.
     encoding = "utf-8" if sys.flags.utf8_mode else _locale.getencoding().lower()
-    limits = [resource.getrlimit(one)[1] for one in limit_numbers()]
+    limits = [resource.getrlimit(number)[1] for number in limit_numbers()]
     executable = os.path.realpath(sys.executable)
     lines = [
         code,
@@ -306,10 +306,10 @@ def _named_socket() -> str | None:
 
 def _is_private(folder: str) -> bool:
     try:
-        found = os.lstat(folder)
+        status = os.lstat(folder)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
 
 
 def _is_held(path: str) -> bool:
@@ -345,7 +345,7 @@ def _needs_this_process() -> bool:
 
 
 def _send_request(connection: socket.socket, program: str, common: str) -> None:
-    ignored = [int(one) for one in signal.valid_signals() if signal.getsignal(one) is signal.SIG_IGN]
+    ignored = [int(number) for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
     request = marshal.dumps(
         {
             "identity": common,
@@ -353,11 +353,11 @@ def _send_request(connection: socket.socket, program: str, common: str) -> None:
             "arguments": sys.argv,
             "variables": dict(os.environb),
             "path": sys.path,
-            "limits": [resource.getrlimit(one) for one in limit_numbers()],
+            "limits": [resource.getrlimit(number) for number in limit_numbers()],
             "processors": sorted(os.sched_getaffinity(0)),
             "ignored": ignored,
-            "blocked": [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
-            "streams": [_text_layer(one) for one in (sys.stdin, sys.stdout, sys.stderr)],
+            "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
+            "streams": [_text_layer(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)],
         }
     )
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -398,8 +398,8 @@ class _SignalForwarding:
         self._writing = writing
         self._earlier_descriptor = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         # A signal that this process ignores, as after nohup, is ignored by the program as well.
-        taken = [one for one in _FORWARDED if signal.getsignal(one) is not signal.SIG_IGN]
-        self._earlier = {one: signal.signal(one, _do_nothing) for one in taken}
+        numbers = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+        self._earlier = {number: signal.signal(number, _do_nothing) for number in numbers}
 
     def wait(self, connection: socket.socket) -> int:
         """Forward signals until the program ends; its wait status, or LOST."""
@@ -422,16 +422,16 @@ class _SignalForwarding:
 
     def end(self) -> None:
         """Restore the earlier handlers; signals that were not forwarded reach this process."""
-        for taken, handler in self._earlier.items():
-            signal.signal(taken, handler)
+        for signal_number, handler in self._earlier.items():
+            signal.signal(signal_number, handler)
         signal.set_wakeup_fd(self._earlier_descriptor)
         try:
-            left = os.read(self._reading, 512)
+            pending = os.read(self._reading, 512)
         except BlockingIOError:
-            left = b""
+            pending = b""
         os.close(self._reading)
         os.close(self._writing)
-        for number in left:
+        for number in pending:
             os.kill(os.getpid(), number)
 
     def _stop_too(self, number: int) -> None:

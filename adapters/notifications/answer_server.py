@@ -65,11 +65,11 @@ class RateLimit:
         """Whether one more request of this name is within the limit."""
         with self._lock:
             now = self._clock()
-            for known, taken in list(self._taken.items()):
-                while taken and now - taken[0] >= _A_MINUTE:
-                    taken.popleft()
-                if not taken:
-                    del self._taken[known]
+            for key, times in list(self._taken.items()):
+                while times and now - times[0] >= _A_MINUTE:
+                    times.popleft()
+                if not times:
+                    del self._taken[key]
             if len(self._taken[name]) >= self._most:
                 return False
             self._taken[name].append(now)

@@ -46,8 +46,8 @@ class _Session(requests.Session):
         for scheme in ("http://", "https://"):
             self.mount(scheme, _LimitedAdapter())
 
-    def request(self, method: Any, url: Any, *args: Any, **given: Any) -> requests.Response:
-        return super().request(method, url, *args, **given | {"allow_redirects": False})
+    def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        return super().request(method, url, *args, **kwargs | {"allow_redirects": False})
 
 
 class _LimitedAdapter(HTTPAdapter):
@@ -55,12 +55,12 @@ class _LimitedAdapter(HTTPAdapter):
         self._connections: list[socket.socket] = []
         super().__init__()
 
-    def init_poolmanager(self, *args: Any, **given: Any) -> None:
-        super().init_poolmanager(*args, **given)
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
         self._note_connections(self.poolmanager)
 
-    def proxy_manager_for(self, *args: Any, **given: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **given)
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
         self._note_connections(manager)
         return manager
 
@@ -81,7 +81,7 @@ class _LimitedAdapter(HTTPAdapter):
             scheme: noting(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
         }
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **given: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         # A timeout of requests is for each read, and a server that drips never reaches it.
         over = threading.Event()
         ending = threading.Timer(_SECONDS, self._end, [over])
@@ -89,7 +89,7 @@ class _LimitedAdapter(HTTPAdapter):
         ending.start()
         request.headers["Accept-Encoding"] = "identity"
         try:
-            response = super().send(request, *args, **given | {"stream": True})
+            response = super().send(request, *args, **kwargs | {"stream": True})
             if over.is_set():
                 # A head that is cut off reads like a whole one.
                 response.raw.close()

@@ -44,15 +44,15 @@ def read_mail_address(text: str) -> MailAddress:
     """
     try:
         parts = urlsplit(text)
-        asked = parse_qs(parts.query)
+        query = parse_qs(parts.query)
         port = parts.port or _PORTS[parts.scheme]
-        senders, recipients = asked["from"], [one for given in asked["to"] for one in given.split(",")]
+        senders, recipients = query["from"], [address for value in query["to"] for address in value.split(",")]
     except (ValueError, KeyError) as error:
         raise _not_an_address() from error
-    usable = all("@" in one and one == parseaddr(one)[1] for one in (*senders, *recipients))
-    if not parts.hostname or len(senders) != 1 or not usable or set(asked) - {"from", "to", "tls"}:
+    usable = all("@" in address and address == parseaddr(address)[1] for address in (*senders, *recipients))
+    if not parts.hostname or len(senders) != 1 or not usable or set(query) - {"from", "to", "tls"}:
         raise _not_an_address()
-    encrypted = asked.get("tls", ["yes"]) != ["no"]
+    encrypted = query.get("tls", ["yes"]) != ["no"]
     if parts.username and not encrypted and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
         raise BadInputError("Without TLS the password would be readable on its way;", advice="leave out tls=no.")
     return MailAddress(

@@ -14,16 +14,16 @@ def is_signed(headers: Mapping[str, str], body: Iterable[bytes], secret: str) ->
 
     GitHub and Gitea sign the body, GitLab sends the secret itself. The body is read to its end in any case.
     """
-    key, given = secret.encode(), {name.lower(): value for name, value in headers.items()}
+    key, fields = secret.encode(), {name.lower(): value for name, value in headers.items()}
     made = hmac.new(key, digestmod=hashlib.sha256)
     for chunk in body:
         made.update(chunk)
     expected = made.hexdigest()
-    github = given.get("x-hub-signature-256", "")
+    github = fields.get("x-hub-signature-256", "")
     matches = [
         hmac.compare_digest(github.encode(), f"sha256={expected}".encode()),
-        hmac.compare_digest(given.get("x-gitea-signature", "").encode(), expected.encode()),
-        hmac.compare_digest(given.get("x-gitlab-token", "").encode(), key),
+        hmac.compare_digest(fields.get("x-gitea-signature", "").encode(), expected.encode()),
+        hmac.compare_digest(fields.get("x-gitlab-token", "").encode(), key),
     ]
     return any(matches) and len(secret) >= _SHORTEST_SECRET
 

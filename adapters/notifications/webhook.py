@@ -65,17 +65,17 @@ def _refused(response: httpx.Response) -> SendFailure:
 
 def _asked_delay(response: httpx.Response) -> float:
     """Return the seconds that a service asks to wait: the header counts them or names a date; Discord says it twice."""
-    given = response.headers.get("retry-after", "").strip()
+    header = response.headers.get("retry-after", "").strip()
     try:
-        return max(0.0, float(given))
+        return max(0.0, float(header))
     except ValueError:
         pass
     try:
-        return max(0.0, (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         pass
     try:
-        said = response.json()
-        return max(0.0, float(said["retry_after"]))
+        body = response.json()
+        return max(0.0, float(body["retry_after"]))
     except (ValueError, TypeError, KeyError):
         return 0.0

@@ -79,12 +79,12 @@ async def _addresses(
             raise ProbeFailed("the container whose network it uses is gone") from error
     target = f"{port}/{'udp' if udp else 'tcp'}"
     published, bound_to = owner.ports.get(target), owner.bound_to.get(target, "")
-    own = [Address(host=address, port=port) for address in owner.addresses.values()] if here else []
+    addresses = [Address(host=address, port=port) for address in owner.addresses.values()] if here else []
     if not here and (published is None or not is_open_to_others(bound_to)):
         raise ProbeOutOfReachError(why_unasked(port, None if published is None else bound_to))
     if published is not None:
-        own.append(Address(host=_host_of(engine), port=published, proxied=True))
-    return own
+        addresses.append(Address(host=_host_of(engine), port=published, proxied=True))
+    return addresses
 
 
 def _host_of(engine: DockerEngine) -> str:

@@ -150,27 +150,27 @@ def _said(error: BaseException) -> str:
 
 
 def _explain(error: BaseException, probe: AmqpProbe) -> str:
-    who, said = f"login of user {probe.user} at virtual host {probe.virtual_host}", _said(error)
+    who, message = f"login of user {probe.user} at virtual host {probe.virtual_host}", _said(error)
     match error:
         case ProbableAccessDeniedError():
-            return f"{who} was refused: {said}; does this virtual host exist, and has the user permissions in it?"
+            return f"{who} was refused: {message}; does this virtual host exist, and has the user permissions in it?"
         case AuthenticationError() | ProbableAuthenticationError():
             named = f"compare user and secret {probe.password_secret} with the broker's"
             guest = "set user and password_secret; guest may log in from the broker's own machine only"
-            return f"{who} was refused: {said}; {guest if probe.password_secret is None else named}"
+            return f"{who} was refused: {message}; {guest if probe.password_secret is None else named}"
         case ConnectionClosedByBroker():
-            return f"{who} was refused: {said}; does this virtual host exist, and has the user permissions in it?"
+            return f"{who} was refused: {message}; does this virtual host exist, and has the user permissions in it?"
         case IncompatibleProtocolError() | StreamLostError():
-            return f"port {probe.port} answers, but not as an AMQP 0-9-1 broker: {said}; is it the right port?"
+            return f"port {probe.port} answers, but not as an AMQP 0-9-1 broker: {message}; is it the right port?"
         case AMQPError():
-            return f"{who} failed: {said}"
-    return f"no AMQP connection: {said}"
+            return f"{who} failed: {message}"
+    return f"no AMQP connection: {message}"
 
 
 def _explain_channel(error: Exception, probe: AmqpProbe) -> str:
-    said = _said(error)
+    message = _said(error)
     if isinstance(error, ChannelClosedByBroker) and error.reply_code == _NOT_FOUND:
-        return f"queue {probe.queue} is missing: {said}; does the program that declares it run?"
+        return f"queue {probe.queue} is missing: {message}; does the program that declares it run?"
     if isinstance(error, ChannelClosedByBroker):
-        return f"queue {probe.queue} cannot be read: {said}"
-    return f"the broker broke off: {said}; its log says why"
+        return f"queue {probe.queue} cannot be read: {message}"
+    return f"the broker broke off: {message}; its log says why"

@@ -55,7 +55,7 @@ async def read_certificate(probe: CertificateProbe, place: Address) -> Outcome:
         writer.close()
     ends = x509.load_der_x509_certificate(shown).not_valid_after_utc
     days = (ends - datetime.now(UTC)) / timedelta(days=1)
-    limit = next((one for one in (probe.critical_days, probe.warning_days) if days < one), None)
+    limit = next((threshold for threshold in (probe.critical_days, probe.warning_days) if days < threshold), None)
     over = f"certificate has expired {-days:.1f} days ago" if days < 0 else f"certificate expires in {days:.1f} days"
     reading = Reading(
         metric="certificate_days",

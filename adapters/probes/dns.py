@@ -24,7 +24,7 @@ _ADVICE = {
 
 async def ask_dns(probe: DnsProbe, place: Address) -> Outcome:
     """Ask the server for the name, over UDP and, where the answer is cut off, over TCP."""
-    asked = f"query {probe.query_name} {probe.query_type}"
+    query = f"query {probe.query_name} {probe.query_type}"
     try:
         name = dns.name.from_text(probe.query_name)
         question = dns.message.make_query(name, probe.query_type)
@@ -38,21 +38,21 @@ async def ask_dns(probe: DnsProbe, place: Address) -> Outcome:
         raise TimeoutError from error
     except OSError as error:
         raise ProbeFailed(
-            f"{asked} failed: {error.strerror or error}; does it listen on UDP port {probe.port}?"
+            f"{query} failed: {error.strerror or error}; does it listen on UDP port {probe.port}?"
         ) from error
     except dns.exception.DNSException as error:
-        raise ProbeFailed(f"{asked} was not answered as DNS: {error}; is {probe.port} the right port?") from error
+        raise ProbeFailed(f"{query} was not answered as DNS: {error}; is {probe.port} the right port?") from error
     code = answer.rcode()
     if code != dns.rcode.NOERROR:
         advice = _ADVICE.get(code, "its log says why")
-        raise ProbeFailed(f"{asked} was answered {dns.rcode.to_text(code)}: {advice}")
-    found = _answers(answer, dns.rdatatype.from_text(probe.query_type))
-    if not found:
-        raise ProbeFailed(f"{asked} has no answer: the name has no record of this type there")
-    shown = ", ".join(found[:5])
-    if probe.answer is not None and _plain(probe.answer) not in map(_plain, found):
-        raise ProbeFailed(f"{asked} was answered {shown}, not {probe.answer}")
-    return f"{asked} was answered {shown}", ()
+        raise ProbeFailed(f"{query} was answered {dns.rcode.to_text(code)}: {advice}")
+    answers = _answers(answer, dns.rdatatype.from_text(probe.query_type))
+    if not answers:
+        raise ProbeFailed(f"{query} has no answer: the name has no record of this type there")
+    shown = ", ".join(answers[:5])
+    if probe.answer is not None and _plain(probe.answer) not in map(_plain, answers):
+        raise ProbeFailed(f"{query} was answered {shown}, not {probe.answer}")
+    return f"{query} was answered {shown}", ()
 
 
 def _answers(answer: dns.message.Message, kind: dns.rdatatype.RdataType) -> list[str]:

@@ -20,17 +20,19 @@ async def ask_http(probe: HttpProbe, place: Address, secrets: Mapping[str, str])
     """Ask the URL; judge status, text and headers of the answer."""
     password = password_of(probe.password_secret, secrets)
     status, body, headers = await _request(probe, place, password)
-    wanted = "2xx" if probe.status is None else str(probe.status)
+    expected_status = "2xx" if probe.status is None else str(probe.status)
     fits = 200 <= status < 300 if probe.status is None else status == probe.status
     if not fits:
-        raise ProbeFailed(f"{probe.path} answered {status}, not {wanted}: {_refusal(probe, status)}{brief(body)}")
+        raise ProbeFailed(
+            f"{probe.path} answered {status}, not {expected_status}: {_refusal(probe, status)}{brief(body)}"
+        )
     if probe.contains is not None and probe.contains not in body:
         raise ProbeFailed(f"{probe.path} answered {status} without {probe.contains!r}: {brief(body)}")
     for name, words in probe.expected_headers.items():
-        if (given := headers.get(name)) is None:
+        if (value := headers.get(name)) is None:
             raise ProbeFailed(f"{probe.path} answered {status} without a header {name}")
-        if words not in given:
-            raise ProbeFailed(f"{probe.path} answered {status} with {name}: {brief(given)}, not {words!r}")
+        if words not in value:
+            raise ProbeFailed(f"{probe.path} answered {status} with {name}: {brief(value)}, not {words!r}")
     return f"{probe.path} answered {status}", ()
 
 
@@ -114,13 +116,13 @@ async def _answer(
 
 
 def _reason(error: httpx.HTTPError) -> str:
-    said = str(error) or "the connection was closed without an answer"
-    if "CERTIFICATE_VERIFY_FAILED" in said:
+    message = str(error) or "the connection was closed without an answer"
+    if "CERTIFICATE_VERIFY_FAILED" in message:
         advice = "set tls.server_name to a name in its certificate, or tls.verify: false with a reason"
-        return f"its certificate is not accepted: {said}; {advice}"
-    if "SSL:" in said:
-        return f"no TLS connection: {said}; if the port speaks plain HTTP, set scheme: http"
-    return said
+        return f"its certificate is not accepted: {message}; {advice}"
+    if "SSL:" in message:
+        return f"no TLS connection: {message}; if the port speaks plain HTTP, set scheme: http"
+    return message
 
 
 async def ask_prometheus(probe: PrometheusProbe, place: Address) -> Outcome:

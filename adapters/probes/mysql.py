@@ -99,14 +99,14 @@ def _replication(connection: pymysql.connections.Connection[Any], probe: MysqlPr
                 cursor.execute(statements.pop(0))
                 return tuple(cursor.fetchall())
         except pymysql.err.MySQLError as error:
-            code, said = _code_and_words(error)
+            code, message = _code_and_words(error)
             if code == ER.PARSE_ERROR and statements:
                 # A server before MySQL 8.0.22 or MariaDB 10.5.
                 continue
             if code in (ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR):
                 advice = f"grant user {probe.user} REPLICATION CLIENT (MariaDB: REPLICA MONITOR)"
-                raise ProbeFailed(f"the state of replication was refused: {said}; {advice}") from error
-            raise ProbeFailed(f"the state of replication cannot be read: {said}") from error
+                raise ProbeFailed(f"the state of replication was refused: {message}; {advice}") from error
+            raise ProbeFailed(f"the state of replication cannot be read: {message}") from error
 
 
 def _lag(source: Mapping[str, Any]) -> float:
@@ -137,41 +137,43 @@ def _code_and_words(error: BaseException) -> tuple[int, str]:
 
 
 def _explain(error: BaseException, probe: MysqlProbe, *, has_password: bool) -> str:
-    code, said = _code_and_words(error)
+    code, message = _code_and_words(error)
     who = f"login of user {probe.user}"
     match code:
         case _ if code in _ACCESS_DENIED:
-            known = f"compare user and secret {probe.password_secret} with the server's"
-            return f"{who} was refused: {said}; {known if has_password else 'set password_secret if it has a password'}"
+            hint = f"compare user and secret {probe.password_secret} with the server's"
+            return (
+                f"{who} was refused: {message}; {hint if has_password else 'set password_secret if it has a password'}"
+            )
         case ER.BAD_DB_ERROR:
-            return f"{who} failed: {said}; set `database` to one that exists"
+            return f"{who} failed: {message}; set `database` to one that exists"
         case ER.DBACCESS_DENIED_ERROR:
-            return f"{who} was refused at database {probe.database}: {said}; grant it that database"
+            return f"{who} was refused at database {probe.database}: {message}; grant it that database"
         case ER.HOST_NOT_PRIVILEGED | ER.HOST_IS_BLOCKED:
-            return f"{who} was refused: {said}; let the user in from this address"
+            return f"{who} was refused: {message}; let the user in from this address"
         case ER.CON_COUNT_ERROR:
-            return f"{who} failed: {said}; raise max_connections, or find what holds the connections"
+            return f"{who} failed: {message}; raise max_connections, or find what holds the connections"
         case 0:
-            return f"port {probe.port} answers, but not as MariaDB or MySQL: {brief(said)}; is it the right port?"
+            return f"port {probe.port} answers, but not as MariaDB or MySQL: {brief(message)}; is it the right port?"
         case _ if code in _LOST:
-            return f"the server broke off the login: {said}; its log says why"
+            return f"the server broke off the login: {message}; its log says why"
         case _ if code == _NEEDS_TLS:
-            return f"{who} was refused: {said}; the server demands TLS and offers none"
-    return f"{who} failed: {said}"
+            return f"{who} was refused: {message}; the server demands TLS and offers none"
+    return f"{who} failed: {message}"
 
 
 def _explain_query(error: pymysql.err.MySQLError, probe: MysqlProbe) -> str:
-    code, said = _code_and_words(error)
+    code, message = _code_and_words(error)
     query = f"query {brief(probe.query)!r}"
     match code:
         case ER.NO_SUCH_TABLE | ER.BAD_FIELD_ERROR:
-            return f"{query} failed: {said}; is the schema migrated, and is this its database?"
+            return f"{query} failed: {message}; is the schema migrated, and is this its database?"
         case ER.NO_DB_ERROR:
-            return f"{query} failed: {said}; set `database`"
+            return f"{query} failed: {message}; set `database`"
         case ER.TABLEACCESS_DENIED_ERROR | ER.COLUMNACCESS_DENIED_ERROR | ER.SPECIFIC_ACCESS_DENIED_ERROR:
-            return f"{query} was refused: {said}; grant user {probe.user} what it reads"
+            return f"{query} was refused: {message}; grant user {probe.user} what it reads"
         case _ if code == _IN_READ_ONLY_TRANSACTION:
-            return f"{query} would change data, and a probe only reads: {said}"
+            return f"{query} would change data, and a probe only reads: {message}"
         case _ if code in _QUERY_TIMES_OUT:
-            return f"{query} did not end within {probe.timeout_seconds:g} s: {said}"
-    return f"{query} failed: {said}"
+            return f"{query} did not end within {probe.timeout_seconds:g} s: {message}"
+    return f"{query} failed: {message}"

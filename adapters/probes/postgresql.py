@@ -105,45 +105,45 @@ def _said(error: psycopg.Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # With sslmode=prefer libpq tries twice, and the last try is the one without TLS.
     failures = [line for line in lines if "failed: " in line] or lines
-    said = _BEFORE_REASON.sub("", failures[-1]) if failures else type(error).__name__
-    return " ".join(said.split())
+    message = _BEFORE_REASON.sub("", failures[-1]) if failures else type(error).__name__
+    return " ".join(message.split())
 
 
-def _explain(said: str, probe: PostgresqlProbe, *, has_password: bool) -> str:
+def _explain(message: str, probe: PostgresqlProbe, *, has_password: bool) -> str:
     database = probe.database or probe.user
     who = f"login of user {probe.user} at database {database}"
-    if "password authentication failed" in said or 'role "' in said:
+    if "password authentication failed" in message or 'role "' in message:
         advice = (
             f"compare user and secret {probe.password_secret} with the server's" if has_password else _WITHOUT_LOGIN
         )
-        return f"{who} was refused: {said}; {advice}"
-    if "no password supplied" in said or "password required" in said:
-        return f"{who} was refused: {said}; {_WITHOUT_LOGIN}"
-    if "no pg_hba.conf entry" in said:
-        return f"{who} was refused: {said}; add a line for it to the server's pg_hba.conf"
-    if 'database "' in said and "does not exist" in said:
-        return f"{who} failed: {said}; set `database` to one that exists"
-    if "too many clients" in said or "remaining connection slots" in said:
-        return f"{who} failed: {said}; raise max_connections, or find what holds the connections"
-    if "starting up" in said or "shutting down" in said or "recovery" in said:
-        return f"the server takes no logins yet: {said}"
-    if "closed the connection unexpectedly" in said or "invalid response to SSL" in said or "protocol" in said:
-        return f"port {probe.port} answers, but not as PostgreSQL: {said}; is it the right port?"
-    return f"{who} failed: {said}"
+        return f"{who} was refused: {message}; {advice}"
+    if "no password supplied" in message or "password required" in message:
+        return f"{who} was refused: {message}; {_WITHOUT_LOGIN}"
+    if "no pg_hba.conf entry" in message:
+        return f"{who} was refused: {message}; add a line for it to the server's pg_hba.conf"
+    if 'database "' in message and "does not exist" in message:
+        return f"{who} failed: {message}; set `database` to one that exists"
+    if "too many clients" in message or "remaining connection slots" in message:
+        return f"{who} failed: {message}; raise max_connections, or find what holds the connections"
+    if "starting up" in message or "shutting down" in message or "recovery" in message:
+        return f"the server takes no logins yet: {message}"
+    if "closed the connection unexpectedly" in message or "invalid response to SSL" in message or "protocol" in message:
+        return f"port {probe.port} answers, but not as PostgreSQL: {message}; is it the right port?"
+    return f"{who} failed: {message}"
 
 
 _WITHOUT_LOGIN = "it asks for a password: set password_secret"
 
 
 def _explain_query(error: psycopg.Error, probe: PostgresqlProbe) -> str:
-    query, said = f"query {brief(probe.query)!r}", _said(error)
+    query, message = f"query {brief(probe.query)!r}", _said(error)
     match error:
         case psycopg.errors.QueryCanceled():
-            return f"{query} did not end within {probe.timeout_seconds:g} s: {said}"
+            return f"{query} did not end within {probe.timeout_seconds:g} s: {message}"
         case psycopg.errors.ReadOnlySqlTransaction():
-            return f"{query} would change data, and a probe only reads: {said}"
+            return f"{query} would change data, and a probe only reads: {message}"
         case psycopg.errors.InsufficientPrivilege():
-            return f"{query} was refused: {said}; grant user {probe.user} what it reads"
+            return f"{query} was refused: {message}; grant user {probe.user} what it reads"
         case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn() | psycopg.errors.UndefinedFunction():
-            return f"{query} failed: {said}; is the schema migrated, and is this its database?"
-    return f"{query} failed: {said}"
+            return f"{query} failed: {message}; is the schema migrated, and is this its database?"
+    return f"{query} failed: {message}"

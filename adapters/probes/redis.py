@@ -34,8 +34,8 @@ async def ask_redis(probe: RedisProbe, place: Address, secrets: Mapping[str, str
         async with client:
             return await _check_redis(client)
     except AuthenticationError as error:
-        given = "the password was refused" if password else "it asks for a password and none was given"
-        raise ProbeFailed(f"{given}: {brief(str(error))}") from error
+        reason = "the password was refused" if password else "it asks for a password and none was given"
+        raise ProbeFailed(f"{reason}: {brief(str(error))}") from error
     except redis.exceptions.TimeoutError as error:
         raise TimeoutError from error
     except RedisError as error:
@@ -77,7 +77,7 @@ _PERSISTENCE = {
 
 def _explain_refusal(error: RedisError) -> str:
     """Explain a refusal. The client turns some of Redis's codes into classes and drops them from the text."""
-    said = f"{type(error).__name__} {error}"
+    text = f"{type(error).__name__} {error}"
     hints = (
         ("protected mode", "it refuses other containers until it has a password or --protected-mode no"),
         ("NOAUTH", "it asks for a password and none was given"),
@@ -87,5 +87,5 @@ def _explain_refusal(error: RedisError) -> str:
         ("OutOfMemoryError", "it refuses writes because its memory limit is reached"),
         ("NoPermissionError", "its user may not do what the probe does"),
     )
-    meaning = next((words for sign, words in hints if sign in said), None)
+    meaning = next((words for sign, words in hints if sign in text), None)
     return f"{meaning}: {brief(str(error))}" if meaning else brief(str(error))

@@ -53,12 +53,14 @@ async def run_probe(
     """
     if container_states is None:
         container_states = await asyncio.to_thread(engine.containers.inspect_project, project, service)
-    containers = [one for one in container_states if one.service == service]
+    containers = [container for container in container_states if container.service == service]
     # One beside the container that it replaces does not serve yet.
-    containers = [one for one in containers if one.replaces is None] or containers
-    running = [one for one in containers if one.state == "running" and not one.one_off]
+    containers = [container for container in containers if container.replaces is None] or containers
+    running = [container for container in containers if container.state == "running" and not container.one_off]
     if not running:
-        states = ", ".join(f"{one.name} is {one.state} (exit code {one.exit_code})" for one in containers)
+        states = ", ".join(
+            f"{container.name} is {container.state} (exit code {container.exit_code})" for container in containers
+        )
         return _result(probe, service, service, ok=False, detail=states or "it has no container")
     results = await asyncio.gather(
         *(_probe_container(probe, service, container, engine, secrets) for container in running)
@@ -76,9 +78,9 @@ def _redacted(detail: str, probe: Probe, engine: DockerEngine, secrets: Mapping[
 def _worst_readings(results: Sequence[ProbeResult]) -> tuple[Reading, ...]:
     """The reading of highest concern for each metric."""
     # Of readings with the same concern the first one stays.
-    readings = [one for result in reversed(results) for one in reversed(result.readings)]
-    by_concern = sorted(readings, key=lambda one: one.concern.rank)
-    return tuple({one.metric: one for one in by_concern}.values())
+    readings = [reading for result in reversed(results) for reading in reversed(result.readings)]
+    by_concern = sorted(readings, key=lambda reading: reading.concern.rank)
+    return tuple({reading.metric: reading for reading in by_concern}.values())
 
 
 async def _probe_container(

@@ -38,10 +38,12 @@ def _session(line: socket.socket, place: Address, probe: SmtpProbe) -> str:
         client = _Client(line, place, probe.timeout_seconds + 1)
         return _greet(client, probe)
     except smtplib.SMTPConnectError as error:
-        said = _said(error.smtp_code, error.smtp_error)
+        message = _said(error.smtp_code, error.smtp_error)
         if error.smtp_code == -1:
-            raise ProbeFailed(f"port {probe.port} answers, but not as a mail server: {said}; {_RIGHT_PORT}") from error
-        raise ProbeFailed(f"the mail server turns clients away: {said}; its log says why") from error
+            raise ProbeFailed(
+                f"port {probe.port} answers, but not as a mail server: {message}; {_RIGHT_PORT}"
+            ) from error
+        raise ProbeFailed(f"the mail server turns clients away: {message}; its log says why") from error
     except smtplib.SMTPServerDisconnected as error:
         raise ProbeFailed(f"the mail server broke off: {error}; its log says why") from error
     except (smtplib.SMTPException, OSError) as error:

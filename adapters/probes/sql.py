@@ -22,8 +22,8 @@ def judge_rows(probe: SqlProbe, rows: Sequence[Sequence[object]]) -> str:
     if probe.value is not None:
         if not rows or not rows[0]:
             raise ProbeFailed(f"{returned} no row, so no value {probe.value!r}")
-        if (found := as_text(rows[0][0])) != probe.value:
-            raise ProbeFailed(f"{returned} {brief(found)!r}, not {probe.value!r}")
+        if (value := as_text(rows[0][0])) != probe.value:
+            raise ProbeFailed(f"{returned} {brief(value)!r}, not {probe.value!r}")
     return f"{returned} {_rows(len(rows))}"
 
 

@@ -108,17 +108,17 @@ class StoreCollector(Collector):
     def _collect(self) -> Iterator[Metric]:
         began, now = time.perf_counter(), self._clock()
         every = self._intervals()
-        known = {*every}
+        environments = {*every}
         parts: dict[str, Callable[[], list[Metric]]] = {
-            "deployment_logs": lambda: self._operations.read(now, known),
-            "monitoring": lambda: self._monitoring.read(now, known, every),
-            "errors": lambda: self._errors.read(now, known),
+            "deployment_logs": lambda: self._operations.read(now, environments),
+            "monitoring": lambda: self._monitoring.read(now, environments, every),
+            "errors": lambda: self._errors.read(now, environments),
         }
         readable: list[tuple[tuple[str], bool]] = []
         for name, read in parts.items():
-            found = _read_part(f"store {name}", read)
-            yield from found or ()
-            readable.append(((name,), found is not None))
+            metrics = _read_part(f"store {name}", read)
+            yield from metrics or ()
+            readable.append(((name,), metrics is not None))
         yield gauge("roas_store_readable", "1 where the store could be read in this scrape.", "store", samples=readable)
         for what, read in {
             "sizes of the stores": self._of_stores,
@@ -131,7 +131,7 @@ class StoreCollector(Collector):
         intervals = (((name,), interval.total_seconds()) for name, interval in sorted(every.items()))
         yield gauge("roas_collection_interval_seconds", about, "environment", samples=intervals)
         about = "How old the newest whole snapshot of the data may be, by an environment's file."
-        allowed = (((name,), one.total_seconds()) for name, one in sorted(self._max_ages.items()))
+        allowed = (((name,), age.total_seconds()) for name, age in sorted(self._max_ages.items()))
         yield gauge("roas_snapshot_max_age_seconds", about, "environment", samples=allowed)
         build = [((version("roas-ops"),), 1)]
         yield gauge("roas_build_info", "1; the version of this program is its label.", "version", samples=build)
@@ -157,16 +157,16 @@ class StoreCollector(Collector):
         refused = gauge("roas_store_dead_letters", "Rows the store refused, kept with the reason.", "store")
         for name, database in self._stores.databases.items():
             try:
-                found, left = figures(database), backlog(self._stores, database)
+                store_figures, spool = figures(database), backlog(self._stores, database)
             except StoreError as error:
                 log.warning("the size of store %s was left out of a scrape: %s", name, error)
                 continue
-            for kind, size in found.bytes.items():
+            for kind, size in store_figures.bytes.items():
                 sizes.add_metric([name, kind], size)
-            if found.oldest is not None:
-                oldest.add_metric([name], found.oldest.timestamp())
-            waiting.add_metric([name], left.waiting_bytes)
-            refused.add_metric([name], left.dead_letters)
+            if store_figures.oldest is not None:
+                oldest.add_metric([name], store_figures.oldest.timestamp())
+            waiting.add_metric([name], spool.waiting_bytes)
+            refused.add_metric([name], spool.dead_letters)
         return [sizes, oldest, waiting, refused]
 
     def _of_waits(self) -> list[Metric]:

@@ -22,8 +22,8 @@ def hook_figures(recorded: Mapping[str, Sequence[Operation]]) -> list[Metric]:
     """
     latest: dict[tuple[str, str], HookRun] = {}
     for environment, operations in recorded.items():
-        for one in operations:
-            for details in reversed(one.details.get("hooks") or ()):
+        for operation in operations:
+            for details in reversed(operation.details.get("hooks") or ()):
                 run = HookRun.from_details(details)
                 if run.when == AFTER_ROLLBACK:
                     continue

@@ -38,11 +38,11 @@ def ended_operations(latest: Mapping[str, Sequence[Operation]]) -> list[Metric]:
     ends: list[tuple[Labels, float]] = []
     took: list[tuple[Labels, float]] = []
     for _, operations in sorted(latest.items()):
-        for one in operations[:LATEST]:
-            if one.ended_at is not None:
-                labels = _labels(one)
-                ends.append((labels, one.ended_at.timestamp()))
-                took.append((labels, (one.ended_at - one.started_at).total_seconds()))
+        for operation in operations[:LATEST]:
+            if operation.ended_at is not None:
+                labels = _labels(operation)
+                ends.append((labels, operation.ended_at.timestamp()))
+                took.append((labels, (operation.ended_at - operation.started_at).total_seconds()))
     about = f"When one of the latest {LATEST} operations of an environment but health checks ended, in Unix time."
     return [
         families.gauge("roas_operation_ended_timestamp_seconds", about, *_OPERATION, samples=ends),
@@ -73,7 +73,7 @@ def ended_recoveries(connection: sa.Connection) -> Metric:
 
 def _newest_of_each(rows: Iterable[sa.Row[Any]]) -> list[tuple[Labels, float]]:
     shown: Counter[str] = Counter()
-    found: list[tuple[Labels, float]] = []
+    ends: list[tuple[Labels, float]] = []
     for row in rows:
         shown[row.environment] += 1
         if shown[row.environment] <= LATEST:
@@ -83,15 +83,15 @@ def _newest_of_each(rows: Iterable[sa.Row[Any]]) -> list[tuple[Labels, float]]:
                 *("true" if row.success else "false", row.error_id, row.attempt_id or str(row.id)),
                 str(runner.get("flow_run_id") or ""),
             )
-            found.append((labels, row.execution_end.timestamp()))
-    return found
+            ends.append((labels, row.execution_end.timestamp()))
+    return ends
 
 
 def _labels(operation: Operation) -> Labels:
     details = operation.details
-    asked = str(details.get("rollback_to") or "")
+    target = str(details.get("rollback_to") or "")
     return (
         *(operation.environment, operation.kind, operation.status),
-        *(str(details.get("release") or ""), asked or str(details.get("rolled_back_to") or "")),
+        *(str(details.get("release") or ""), target or str(details.get("rolled_back_to") or "")),
         *(operation.deployment_id, str(details.get("flow_run_id") or "")),
     )

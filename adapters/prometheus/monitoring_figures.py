@@ -154,8 +154,8 @@ class MonitoringFigures:
             unfinished=_predictions.c.outcome == PredictionOutcome.OPEN.value,
         )
 
-    def read(self, now: datetime, known: set[str], every: Mapping[str, timedelta]) -> list[Metric]:
-        """Read every family, and add the environments found to `known`. Raises StoreError if it cannot be read.
+    def read(self, now: datetime, environments: set[str], every: Mapping[str, timedelta]) -> list[Metric]:
+        """Read every family, and add those found to `environments`. Raises StoreError if it cannot be read.
 
         `every` is the collection interval of each configured environment.
         """
@@ -168,24 +168,30 @@ class MonitoringFigures:
             self._alerts.catch_up(connection)
             self._predictions.catch_up(connection)
             judged = stores.health.latest_reports(oldest)
-            newest = [one for one in _newest_samples(connection, oldest) if one.at >= fresh[one.environment]]
+            newest = [
+                sample for sample in _newest_samples(connection, oldest) if sample.at >= fresh[sample.environment]
+            ]
             scores = stores.health.all_latest_scores(oldest)
             baselines, needs = connection.execute(_USUAL).all(), connection.execute(_NEEDS).all()
             unresolved = stores.alerts.unresolved()
             standing = stores.evaluations.predictions(outcome=PredictionOutcome.OPEN)
             beats = stores.heartbeats.all()
         reports = {name: report for name, report in judged.items() if report.checked_at >= fresh[name]}
-        known |= {*judged, *(row.environment for row in newest)}
+        environments |= {*judged, *(row.environment for row in newest)}
         for rows in (self._alerts, self._predictions):
-            known |= {kind[0] for kind in (*rows.counts, *rows.unfinished)}
-        names = sorted(known)
+            environments |= {kind[0] for kind in (*rows.counts, *rows.unfinished)}
+        names = sorted(environments)
         return [
             *_of_environments(names, reports),
             *_of_verdicts(reports),
             *_of_samples(newest),
             *_of_baselines(baselines, newest),
             *_of_scores(
-                [one for one in scores if one.environment in reports and one.scored_at >= fresh[one.environment]]
+                [
+                    score
+                    for score in scores
+                    if score.environment in reports and score.scored_at >= fresh[score.environment]
+                ]
             ),
             _of_dependencies(needs, fresh),
             *self._of_alerts(unresolved, names),
@@ -198,17 +204,19 @@ class MonitoringFigures:
             "roas_alerts_open",
             "Alerts that are not resolved, without those that another one explains.",
             ("environment", "severity", "state"),
-            Counter((one.environment, one.severity, one.state) for one in unresolved if one.explained_by is None),
+            Counter(
+                (alert.environment, alert.severity, alert.state) for alert in unresolved if alert.explained_by is None
+            ),
             *(names, AlertSeverity, _STATES),
         )
         yield families.filled(
             "roas_alerts_explained",
             "Alerts that are not resolved and that another one explains.",
             ("environment",),
-            Counter((one.environment,) for one in unresolved if one.explained_by is not None),
+            Counter((alert.environment,) for alert in unresolved if alert.explained_by is not None),
             names,
         )
-        by_service = Counter((one.environment, one.service, one.severity) for one in unresolved)
+        by_service = Counter((alert.environment, alert.service, alert.severity) for alert in unresolved)
         about = "Alerts of a service that are not resolved."
         yield families.gauge(
             "roas_service_alerts_open", about, *_SERVICE, "severity", samples=sorted(by_service.items())
@@ -222,7 +230,7 @@ class MonitoringFigures:
         )
 
     def _of_predictions(self, standing: Sequence[Prediction], names: Sequence[str]) -> Iterator[Metric]:
-        open_now = Counter((one.environment,) for one in standing)
+        open_now = Counter((prediction.environment,) for prediction in standing)
         yield families.filled("roas_predictions_open", "Predictions that stand.", ("environment",), open_now, names)
         ends = [outcome.value for outcome in PredictionOutcome if outcome is not PredictionOutcome.OPEN]
         yield families.counter(
@@ -231,14 +239,17 @@ class MonitoringFigures:
             *("environment", "outcome"),
             samples=((kind, (self._predictions.counts.get(kind) or Count()).rows) for kind in product(names, ends)),
         )
-        newest = {(one.environment, one.service, one.metric): one for one in reversed(standing)}
+        newest = {
+            (prediction.environment, prediction.service, prediction.metric): prediction
+            for prediction in reversed(standing)
+        }
         yield families.gauge(
             "roas_prediction_timestamp_seconds",
             "When a metric is expected to pass its limit, and the ends of the 80 % interval, in Unix time.",
             *(*_SERVICE, "metric", "bound"),
             samples=(
-                ((*labels, bound), getattr(one, bound).timestamp())
-                for labels, one in sorted(newest.items())
+                ((*labels, bound), getattr(prediction, bound).timestamp())
+                for labels, prediction in sorted(newest.items())
                 for bound in ("earliest", "expected", "latest")
             ),
         )
@@ -271,8 +282,8 @@ def _of_baselines(baselines: Iterable[Sequence[Any]], newest: Sequence[_Sample])
 def _of_dependencies(needs: Iterable[sa.Row[Any]], fresh: Mapping[str, datetime]) -> Metric:
     samples: list[tuple[Labels, bool]] = []
     for environment, rows in groupby(needs, key=lambda need: str(need.environment)):
-        mine = list(rows)
-        checked = max((need.last_check for need in mine if need.last_check), default=None)
+        dependencies = list(rows)
+        checked = max((need.last_check for need in dependencies if need.last_check), default=None)
         if checked is not None and checked >= fresh[environment]:
             # A dependency that was not checked with the others is not declared any more.
             samples += [
@@ -280,7 +291,7 @@ def _of_dependencies(needs: Iterable[sa.Row[Any]], fresh: Mapping[str, datetime]
                     (environment, need.service, need.depends_on_service, need.dependency_type),
                     need.status == DependencyStatus.ACTIVE.value,
                 )
-                for need in mine
+                for need in dependencies
                 if need.last_check == checked
             ]
     about = "1 while what a service depends on is there."
@@ -341,7 +352,7 @@ def _of_scores(scores: Sequence[RecordedScore]) -> Iterator[Metric]:
 
 def _of_environments(names: Sequence[str], reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
     now = {name: reports[name].overall.value if name in reports else _UNKNOWN for name in names}
-    words = (*(one.value for one in Health), _UNKNOWN)
+    words = (*(health.value for health in Health), _UNKNOWN)
     yield families.gauge(
         "roas_environment_health",
         "1 for the health an environment has now.",
@@ -357,13 +368,17 @@ def _of_environments(names: Sequence[str], reports: Mapping[str, HealthReport]) 
 
 
 def _of_verdicts(reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
-    verdicts = [((name, one.service), one) for name, report in sorted(reports.items()) for one in report.services]
+    verdicts = [
+        ((name, verdict.service), verdict) for name, report in sorted(reports.items()) for verdict in report.services
+    ]
     probes = {
         (*of, kind): [probe for probe in verdict.probes if probe.kind == kind]
         for of, verdict in verdicts
         for kind in sorted({probe.kind for probe in verdict.probes})
     }
-    took = {of: [one.latency_ms for one in mine if one.latency_ms is not None] for of, mine in probes.items()}
+    took = {
+        of: [result.latency_ms for result in results if result.latency_ms is not None] for of, results in probes.items()
+    }
     yield families.gauge(
         "roas_service_up",
         "1 while a service runs and nothing says it is ill.",
@@ -374,13 +389,15 @@ def _of_verdicts(reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
         "roas_service_health",
         "1 for the health a service has now.",
         *(*_SERVICE, "health"),
-        samples=(((*of, one.value), verdict.health is one) for of, verdict in verdicts for one in ServiceHealth),
+        samples=(
+            ((*of, health.value), verdict.health is health) for of, verdict in verdicts for health in ServiceHealth
+        ),
     )
     yield families.gauge(
         "roas_probe_up",
         "1 where every probe of this kind was answered well.",
         *(*_SERVICE, "kind"),
-        samples=((of, all(one.ok for one in mine)) for of, mine in probes.items()),
+        samples=((of, all(result.ok for result in results)) for of, results in probes.items()),
     )
     yield families.gauge(
         "roas_probe_latency_seconds",

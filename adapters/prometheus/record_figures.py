@@ -56,20 +56,20 @@ class OperationFigures:
         )
         self._updates = UpdateFigures()
 
-    def read(self, now: datetime, known: set[str]) -> list[Metric]:
-        """Read every family, and add the environments found to `known`. Raises StoreError if it cannot be read."""
+    def read(self, now: datetime, environments: set[str]) -> list[Metric]:
+        """Read every family, and add those found to `environments`. Raises StoreError if it cannot be read."""
         name = "deployment_logs"
         with self._stores.databases[name].read() as connection:
             self._ended.catch_up(connection)
             self._updates.catch_up(connection)
-            known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
+            environments |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
             # In one transaction: each of its own would take three more questions, for each environment.
-            return self._families(Repositories({name: Bound(name, connection)}), known)
+            return self._families(Repositories({name: Bound(name, connection)}), environments)
 
-    def _families(self, stores: Repositories, known: set[str]) -> list[Metric]:
+    def _families(self, stores: Repositories, environments: set[str]) -> list[Metric]:
         recorded = stores.operations.latest_recorded_of_each(LATEST)
         # Export zeros too: Prometheus does not see the first increase of a new series.
-        kinds = [*product(sorted(known), OperationType, _ENDS)]
+        kinds = [*product(sorted(environments), OperationType, _ENDS)]
         totals = ((kind, (self._ended.counts.get(kind) or Count()).rows) for kind in kinds)
         took = "How long deployment operations took."
         return [
@@ -80,7 +80,7 @@ class OperationFigures:
                 "Deployment operations that have not ended.",
                 ("environment", "operation_type"),
                 Counter(kind[:2] for kind in self._ended.unfinished),
-                *(sorted(known), OperationType),
+                *(sorted(environments), OperationType),
             ),
             families.gauge(
                 "roas_environment_wanted",
@@ -90,7 +90,7 @@ class OperationFigures:
             ),
             *ended_operations(recorded),
             *hook_figures(recorded),
-            *self._updates.families(stores, known),
+            *self._updates.families(stores, environments),
             *snapshot_figures(stores),
             *source_figures(recorded),
             *host_figures(stores),
@@ -117,8 +117,8 @@ class ErrorFigures:
             duration_ms=families.milliseconds_between(_errors.c.first_seen, _errors.c.resolved_at),
         )
 
-    def read(self, now: datetime, known: set[str]) -> list[Metric]:
-        """Read every family, and add the environments found to `known`. Raises StoreError if it cannot be read."""
+    def read(self, now: datetime, environments: set[str]) -> list[Metric]:
+        """Read every family, and add those found to `environments`. Raises StoreError if it cannot be read."""
         with self._stores.databases["errors"].read() as connection:
             self._recoveries.catch_up(connection)
             self._resolved.catch_up(connection)
@@ -133,8 +133,10 @@ class ErrorFigures:
                 .group_by(_tickets.c.environment)
             ).all()
             recoveries_ended = ended_recoveries(connection)
-        known |= {labels[0] for labels in (*by_severity, *tickets, *self._resolved.counts, *self._recoveries.counts)}
-        names = sorted(known)
+        environments |= {
+            labels[0] for labels in (*by_severity, *tickets, *self._resolved.counts, *self._recoveries.counts)
+        }
+        names = sorted(environments)
         about = "When the oldest ticket that waits was opened."
         since = (((name,), at.timestamp()) for name, at in oldest)
         return [
@@ -205,8 +207,8 @@ def _together(counts: Mapping[Labels, Count], to: Callable[[tuple[Any, ...]], La
     """Sum the counts of kinds with the same labels."""
     summed: dict[Labels, Count] = {}
     for kind, count in counts.items():
-        mine = summed.setdefault(to(kind), Count())
-        mine.rows += count.rows
-        mine.seconds += count.seconds
-        mine.by_duration = [a + b for a, b in zip(mine.by_duration, count.by_duration, strict=True)]
+        total = summed.setdefault(to(kind), Count())
+        total.rows += count.rows
+        total.seconds += count.seconds
+        total.by_duration = [a + b for a, b in zip(total.by_duration, count.by_duration, strict=True)]
     return summed

@@ -13,29 +13,33 @@ def snapshot_figures(stores: Repositories) -> list[Metric]:
     """The families of snapshots, of each environment that has one. Raises StoreError if they cannot be read."""
     latest: dict[str, DataSnapshot] = {}
     rehearsed: dict[str, float] = {}
-    for one in stores.snapshots.whole():
-        latest.setdefault(one.environment, one)
-        if one.rehearsed_at is not None and one.rehearsal is not None and one.rehearsal.ok:
-            at = one.rehearsed_at.timestamp()
-            rehearsed[one.environment] = max(at, rehearsed.get(one.environment, 0.0))
+    for snapshot in stores.snapshots.whole():
+        latest.setdefault(snapshot.environment, snapshot)
+        if snapshot.rehearsed_at is not None and snapshot.rehearsal is not None and snapshot.rehearsal.ok:
+            at = snapshot.rehearsed_at.timestamp()
+            rehearsed[snapshot.environment] = max(at, rehearsed.get(snapshot.environment, 0.0))
     return [
         families.gauge(
             "roas_snapshot_timestamp_seconds",
             "When the last whole snapshot of the data was taken.",
             "environment",
-            samples=(((name,), one.begun_at.timestamp()) for name, one in latest.items()),
+            samples=(((name,), snapshot.begun_at.timestamp()) for name, snapshot in latest.items()),
         ),
         families.gauge(
             "roas_snapshot_bytes",
             "Size of the data in the last whole snapshot.",
             "environment",
-            samples=(((name,), one.bytes) for name, one in latest.items()),
+            samples=(((name,), snapshot.bytes) for name, snapshot in latest.items()),
         ),
         families.gauge(
             "roas_snapshot_ended_timestamp_seconds",
             "When the latest whole snapshot of an environment's data ended, in Unix time.",
             "environment",
-            samples=(((name,), one.ended_at.timestamp()) for name, one in latest.items() if one.ended_at is not None),
+            samples=(
+                ((name,), snapshot.ended_at.timestamp())
+                for name, snapshot in latest.items()
+                if snapshot.ended_at is not None
+            ),
         ),
         families.gauge(
             "roas_snapshot_rehearsed_timestamp_seconds",

@@ -21,18 +21,18 @@ def source_figures(recorded: Mapping[str, Sequence[Operation]]) -> list[Metric]:
     rollback went there, and syncs stay). An environment is behind where its latest revision is failed or held back,
     or where it is pinned.
     """
-    found: list[tuple[tuple[str, ...], float]] = []
+    revisions: list[tuple[tuple[str, ...], float]] = []
     behind, synced = [], []
     for environment, operations in sorted(recorded.items()):
-        known = (outcome for one in operations if (outcome := _outcome(one)) is not None)
-        for outcome in [one for one in [next(known, None)] if one is not None]:
-            found.append(((environment, *outcome), 1.0))
+        outcomes = (outcome for operation in operations if (outcome := _outcome(operation)) is not None)
+        for outcome in [latest for latest in [next(outcomes, None)] if latest is not None]:
+            revisions.append(((environment, *outcome), 1.0))
             behind.append(((environment,), float(outcome[1] in _BEHIND)))
-        proven = (one.ended_at for one in operations if (_outcome(one) or _NONE)[1] == "proven")
+        proven = (operation.ended_at for operation in operations if (_outcome(operation) or _NONE)[1] == "proven")
         synced += [((environment,), at.timestamp()) for at in [next(proven, None)] if at is not None]
     about = "1 for the latest revision of an environment's source, with what became of it."
     return [
-        families.gauge("roas_source_revision_info", about, *_SOURCE, samples=found),
+        families.gauge("roas_source_revision_info", about, *_SOURCE, samples=revisions),
         families.gauge(
             "roas_source_behind",
             "Whether an environment runs another revision than the latest one of its source that a sync tried.",

@@ -52,8 +52,8 @@ class UpdateFigures:
             # The store was created again.
             self._interruptions, self._seen_change = {}, 0
         new = connection.execute(_INTERRUPTIONS.where(_changes.c.id > self._seen_change, _changes.c.id <= last))
-        found = ((tuple(names), details.get(INTERRUPTION_SECONDS)) for *names, details in new)
-        self._interruptions |= {names: float(value) for names, value in found if isinstance(value, int | float)}
+        interruptions = ((tuple(names), details.get(INTERRUPTION_SECONDS)) for *names, details in new)
+        self._interruptions |= {names: float(value) for names, value in interruptions if isinstance(value, int | float)}
         self._seen_change = last
 
     def families(self, stores: Repositories, names: Iterable[str]) -> list[Metric]:
@@ -98,5 +98,5 @@ def _result() -> sa.ColumnElement[str]:
 
 def _details_have(key: str, value: str | None = None) -> sa.ColumnElement[bool]:
     """Whether the details have a key; quotes in texts are escaped, so no text looks like one."""
-    wanted = f'"{key}":' if value is None else f'"{key}":"{value}"'
-    return sa.func.coalesce(sa.type_coerce(_operations.c.metadata, sa.Text), "").contains(wanted, autoescape=True)
+    fragment = f'"{key}":' if value is None else f'"{key}":"{value}"'
+    return sa.func.coalesce(sa.type_coerce(_operations.c.metadata, sa.Text), "").contains(fragment, autoescape=True)

@@ -48,13 +48,13 @@ def server_credentials(home: Path) -> ServerCredentials:
     try:
         make_private_folder(home).chmod(FOLDER_MODE)
         made = f"roas:{secrets.token_hex(24)}"
-        kept = keep_private(home / _AUTH_STRING, made.encode()).decode().strip()
+        auth_string = keep_private(home / _AUTH_STRING, made.encode()).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise RoasError(
             f"The credentials of the Prefect server in {home} can be neither read nor made: {error};",
             advice="the folder must belong to this user. ROAS_DATA_DIR names another data folder.",
         ) from error
-    return ServerCredentials(home=home, auth_string=kept)
+    return ServerCredentials(home=home, auth_string=auth_string)
 
 
 def encryption_key(home: Path) -> tuple[str, bool]:

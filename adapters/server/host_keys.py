@@ -119,8 +119,8 @@ class HostKeys:
         Raises:
             RoasError: A file cannot be read.
         """
-        found = (self._read(file.stem) for file in sorted(self._folder.glob("*.json")))
-        return [one for one in found if one is not None]
+        keys = (self._read(file.stem) for file in sorted(self._folder.glob("*.json")))
+        return [key for key in keys if key is not None]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -153,9 +153,9 @@ class HostKeys:
             raise self._failed("written", error) from error
 
     def _failed(self, what: str, error: Exception) -> RoasError:
-        said = error.strerror if isinstance(error, OSError) else "its content is not what was written"
+        reason = error.strerror if isinstance(error, OSError) else "its content is not what was written"
         return RoasError(
-            f"The credentials of hosts in {self._folder} cannot be {what}: {said};",
+            f"The credentials of hosts in {self._folder} cannot be {what}: {reason};",
             advice="the folder must belong to this user.",
         )
 

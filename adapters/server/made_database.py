@@ -36,59 +36,59 @@ _LEFT_AFTER_SECONDS = 3600
 
 def new_database(home: Path) -> Callable[[], None]:
     """Give a server's folder that has no database a copy of one; what is to be done once the server has started."""
-    kept = _kept()
+    template = _kept()
     if (home / _DATABASE).exists() or any(map(os.environ.get, DATABASE_ELSEWHERE)):
         return lambda: None
-    _remove_unfinished(kept.parent)
-    if _copied(kept, home):
+    _remove_unfinished(template.parent)
+    if _copied(template, home):
         return lambda: None
-    return lambda: _keep(home, kept)
+    return lambda: _keep(home, template)
 
 
-def _copied(kept: Path, home: Path) -> bool:
+def _copied(template: Path, home: Path) -> bool:
     """Copy what is kept; what is not whole is removed, with the copy."""
-    if not _is_ours(kept):
+    if not _is_ours(template):
         return False
     copy = home / f".{_DATABASE}-{os.getpid()}"
     try:
-        shutil.copyfile(kept / _DATABASE, copy)
+        shutil.copyfile(template / _DATABASE, copy)
         with closing(sqlite3.connect(copy)) as database:
             whole = database.execute("PRAGMA quick_check").fetchone() == ("ok",)
         if whole:
             copy.rename(home / _DATABASE)
-            shutil.copyfile(kept / _MEMO, home / _MEMO)
+            shutil.copyfile(template / _MEMO, home / _MEMO)
             return True
     except (OSError, sqlite3.Error):
         pass
     copy.unlink(missing_ok=True)
-    shutil.rmtree(kept, ignore_errors=True)
+    shutil.rmtree(template, ignore_errors=True)
     return False
 
 
-def _keep(home: Path, kept: Path) -> None:
+def _keep(home: Path, template: Path) -> None:
     """Keep what a server has just made, unless one of this version of Prefect is kept already."""
     with suppress(OSError, sqlite3.Error):
-        make_private_folder(kept.parent)
-        if kept.exists() or not _is_ours(kept.parent):
+        make_private_folder(template.parent)
+        if template.exists() or not _is_ours(template.parent):
             return
-        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=kept.parent) as folder, _locked(Path(folder)):
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=template.parent) as folder, _locked(Path(folder)):
             made = Path(folder) / "made"
             made.mkdir(mode=0o700)
             with closing(sqlite3.connect(f"{(home / _DATABASE).absolute().as_uri()}?mode=ro", uri=True)) as database:
                 database.execute("VACUUM INTO ?", [str(made / _DATABASE)])
             shutil.copyfile(home / _MEMO, made / _MEMO)
-            made.rename(kept)
+            made.rename(template)
 
 
 def _remove_unfinished(folder: Path) -> None:
     """Remove what processes that were killed have left half made."""
     with suppress(OSError):
-        for one in folder.iterdir():
-            seen = one.lstat()
-            is_old = time.time() - seen.st_mtime > _LEFT_AFTER_SECONDS
-            if _UNFINISHED.fullmatch(one.name) and one.is_dir() and seen.st_uid == os.geteuid() and is_old:
-                with suppress(OSError), _locked(one):
-                    shutil.rmtree(one, ignore_errors=True)
+        for entry in folder.iterdir():
+            status = entry.lstat()
+            is_old = time.time() - status.st_mtime > _LEFT_AFTER_SECONDS
+            if _UNFINISHED.fullmatch(entry.name) and entry.is_dir() and status.st_uid == os.geteuid() and is_old:
+                with suppress(OSError), _locked(entry):
+                    shutil.rmtree(entry, ignore_errors=True)
 
 
 @contextmanager
@@ -109,10 +109,10 @@ def _locked(folder: Path) -> Iterator[None]:
 def _is_ours(folder: Path) -> bool:
     """Whether nobody else may have put something into a folder: a database has what servers run."""
     try:
-        seen = folder.stat(), folder.parent.stat()
+        statuses = folder.stat(), folder.parent.stat()
     except OSError:
         return False
-    return all(one.st_uid == os.geteuid() and not one.st_mode & 0o022 for one in seen)
+    return all(status.st_uid == os.geteuid() and not status.st_mode & 0o022 for status in statuses)
 
 
 def _kept() -> Path:

@@ -37,9 +37,9 @@ def read_membership(settings: Settings) -> Membership | None:
     try:
         return Membership.model_validate_json(read_regular(file))
     except (OSError, ValidationError) as error:
-        said = error.strerror if isinstance(error, OSError) else "its content is not what `roas join` wrote"
+        reason = error.strerror if isinstance(error, OSError) else "its content is not what `roas join` wrote"
         raise RoasError(
-            f"This host's enrolment cannot be read from {file}: {said};", advice="enrol it again, or remove the file."
+            f"This host's enrolment cannot be read from {file}: {reason};", advice="enrol it again, or remove the file."
         ) from error
 
 
@@ -59,10 +59,10 @@ def settings_of_member(settings: Settings) -> dict[str, str]:
     member = read_membership(settings)
     if member is None or member.stores_url is None:
         return {}
-    found = {"ROAS_STORES_URL": member.stores_url}
+    variables = {"ROAS_STORES_URL": member.stores_url}
     if member.stores_password is not None:
-        found["ROAS_STORES_PASSWORD_FILE"] = str((settings.data_dir / _STORES_SECRET).absolute())
-    return found
+        variables["ROAS_STORES_PASSWORD_FILE"] = str((settings.data_dir / _STORES_SECRET).absolute())
+    return variables
 
 
 def enrol(server: str, token: str, host: str, version: str, settings: Settings) -> Membership:
@@ -78,8 +78,8 @@ def enrol(server: str, token: str, host: str, version: str, settings: Settings) 
         raise BadInputError(
             f"This host is enrolled at {there.server} as {there.name};", advice="run `roas leave` first."
         )
-    asked = EnrolRequest(token=token.strip(), host=host, version=version)
-    answer = _post(f"{base}/roas/enrol", asked.model_dump(), None)
+    request = EnrolRequest(token=token.strip(), host=host, version=version)
+    answer = _post(f"{base}/roas/enrol", request.model_dump(), None)
     try:
         member = Membership.model_validate(answer).model_copy(
             update={"server": base, "certificates": os.environ.get(_CERTIFICATES) or None}
@@ -160,9 +160,9 @@ def _post(address: str, content: dict[str, Any], auth: tuple[str, str] | None) -
         client = {"timeout": _SECONDS, "follow_redirects": False, "verify": verify, "auth": auth}
         answer = ask_and_wait("POST", address, client=client, seconds=_SECONDS, whole=True, json=content)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        said = reason_of(error) or f"not within {_SECONDS:g} s"
+        reason = reason_of(error) or f"not within {_SECONDS:g} s"
         raise RoasError(
-            f"The control plane at {base} does not answer: {said};",
+            f"The control plane at {base} does not answer: {reason};",
             advice=f"is it reachable from here, and is its certificate trusted ({_CERTIFICATES})?",
         ) from error
     if answer.is_success:
@@ -184,7 +184,11 @@ _ADVICE: dict[int, str] = {
 
 def _reason(answer: httpx.Response) -> str:
     try:
-        said = answer.json()["detail"]
+        detail = answer.json()["detail"]
     except (ValueError, KeyError, TypeError):
-        said = None
-    return said if isinstance(said, str) and len(said) < 300 and said.isprintable() else f"status {answer.status_code}."
+        detail = None
+    return (
+        detail
+        if isinstance(detail, str) and len(detail) < 300 and detail.isprintable()
+        else f"status {answer.status_code}."
+    )

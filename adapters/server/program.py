@@ -23,5 +23,5 @@ def program_to_hand_out(settings: Settings) -> Program | None:
     """The newest wheel that is there with its requirements; None where a host has to get the program elsewhere."""
     folder = settings.install_dir or Path(sys.prefix, "share", "roas")
     requirements = folder / "requirements.txt"
-    wheels = sorted(folder.glob("roas_ops-*.whl"), key=lambda one: one.stat().st_mtime)
+    wheels = sorted(folder.glob("roas_ops-*.whl"), key=lambda wheel: wheel.stat().st_mtime)
     return Program(wheels[-1], requirements) if wheels and requirements.is_file() else None

@@ -42,11 +42,11 @@ def make_role(settings: Settings, role: str, host_id: str) -> str:
         restrict_hosts(connection)
         _refuse_others_identity(connection, role, host_id, failed)
         # The server's log may show statements, so it is given the password as it will be kept.
-        kept = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+        verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
         verb = "ALTER" if _is_there(connection, role) else "CREATE"
         name = sql.Identifier(role)
         with connection.transaction():
-            connection.execute(sql.SQL(f"{verb} ROLE {{}} LOGIN PASSWORD {{}}").format(name, sql.Literal(kept)))
+            connection.execute(sql.SQL(f"{verb} ROLE {{}} LOGIN PASSWORD {{}}").format(name, sql.Literal(verifier)))
             _restrict(connection, role, host_id)
     return password
 
@@ -92,7 +92,7 @@ def end_blockers(settings: Settings, pause: Callable[[], object]) -> None:
     Raises:
         RoasError: The database does not answer, or its user may not see or end connections of others.
     """
-    held: dict[tuple[int, datetime | None], float] = {}
+    blockers: dict[tuple[int, datetime | None], float] = {}
     with _connected(settings, "Hosts that hold up the stores cannot be ended") as connection:
         while True:
             if connection.execute(_MAY_END).fetchone() != (True,):
@@ -100,14 +100,14 @@ def end_blockers(settings: Settings, pause: Callable[[], object]) -> None:
             with connection.transaction():
                 # What it shows stays as it is until the transaction's end: it is older than what locks show then.
                 connection.execute("SELECT count(*) FROM pg_stat_activity")
-                found = connection.execute(_BLOCKERS, {"group": _group(connection)}).fetchall()
-            now, before, held, culprits = time.monotonic(), held, {}, set()
-            for role, pid, began, waits, is_kept in found:
+                rows = connection.execute(_BLOCKERS, {"group": _group(connection)}).fetchall()
+            now, before, blockers, culprits = time.monotonic(), blockers, {}, set()
+            for role, pid, began, waits, is_kept in rows:
                 key = (pid, None if is_kept else began)
                 if waits and key not in before:
                     continue
-                held[key] = before.get(key, now)
-                if not waits and key in before and (is_kept or now - held[key] >= _HELD_SECONDS):
+                blockers[key] = before.get(key, now)
+                if not waits and key in before and (is_kept or now - blockers[key] >= _HELD_SECONDS):
                     culprits.add(role)
             for role in sorted(culprits):
                 # All of them: another one may hold the same, or be next in the queue.
@@ -165,12 +165,12 @@ def _is_there(connection: psycopg.Connection[Any], role: str) -> bool:
 
 
 def _is_restricted(connection: psycopg.Connection[Any], role: str, host_id: str) -> bool:
-    found = connection.execute(
+    row = connection.execute(
         "SELECT pg_has_role(%(role)s, %(group)s, 'MEMBER') AND NOT pg_has_role(%(role)s, current_user, 'MEMBER') "
         "AND EXISTS (SELECT 1 FROM deployment_logs.host_roles WHERE role = %(role)s AND host_id = %(host)s)",
         {"role": role, "group": _group(connection), "host": host_id},
     ).fetchone()
-    return found is not None and bool(found[0])
+    return row is not None and bool(row[0])
 
 
 def _restrict(connection: psycopg.Connection[Any], role: str, host_id: str) -> None:
@@ -187,14 +187,14 @@ def _restrict(connection: psycopg.Connection[Any], role: str, host_id: str) -> N
 
 def _refuse_others_identity(connection: psycopg.Connection[Any], role: str, host_id: str, failed: str) -> None:
     """Refuse a host's id that another credential uses: what belongs to a host goes by its id."""
-    found = connection.execute(
+    row = connection.execute(
         "SELECT r.role FROM deployment_logs.host_roles r JOIN pg_roles p ON p.rolname = r.role "
         "WHERE r.host_id = %s AND r.role <> %s AND p.rolcanlogin",
         [host_id, role],
     ).fetchone()
-    if found is not None:
+    if row is not None:
         raise RoasError(
-            f"{failed}: {host_id} is enrolled as {found[0]} already;", advice="run `roas leave` there, or revoke it."
+            f"{failed}: {host_id} is enrolled as {row[0]} already;", advice="run `roas leave` there, or revoke it."
         )
     in_contact = connection.execute(
         "SELECT 1 FROM deployment_logs.hosts h WHERE h.host_id = %s AND h.dismissed_at IS NULL "

@@ -41,7 +41,8 @@ def _workers(client: Mapping[str, Any], api: str) -> dict[str, int]:
     """The number of workers online, by work pool."""
     return {
         pool["name"]: sum(
-            one.get("status") == _ONLINE for one in _post(client, f"{api}/work_pools/{pool['name']}/workers/filter")
+            worker.get("status") == _ONLINE
+            for worker in _post(client, f"{api}/work_pools/{pool['name']}/workers/filter")
         )
         for pool in _post(client, f"{api}/work_pools/filter")
     }

@@ -44,21 +44,21 @@ class Containers:
         options += [word for name in secret or {} for word in ("--env", name)]
         return self._docker(what, "exec", *options, container, *command, secret=secret)
 
-    def ask(self, command: Command, given: bytes = b"") -> Ended:
+    def ask(self, command: Command, data: bytes = b"") -> Ended:
         """Run a command to its end; its exit code is for the caller to judge.
 
         Raises:
             SnapshotError: It did not end in time.
         """
-        return run(command, self._limit, given)
+        return run(command, self._limit, data)
 
-    def answer(self, command: Command, given: bytes = b"") -> str:
+    def answer(self, command: Command, data: bytes = b"") -> str:
         """What a command prints.
 
         Raises:
             StreamFailedError: It failed.
         """
-        ended = run(command, self._limit, given)
+        ended = run(command, self._limit, data)
         ended.check(command)
         return ended.output
 
@@ -105,8 +105,8 @@ class Containers:
         access = ":ro" if read_only else ""
         mounts = ("--volume", f"{volume}:{FOLDER}{access}") if volume else ("--volumes-from", volumes_from)
         options = ("--rm", "--network", "none", "--user", "0", "--label", self._label, *mounts, "--entrypoint", "sh")
-        given = ("--interactive",) if with_input else ()
-        return self._docker(what, "run", *given, *options, image, "-c", script, "sh", *arguments)
+        interactive = ("--interactive",) if with_input else ()
+        return self._docker(what, "run", *interactive, *options, image, "-c", script, "sh", *arguments)
 
     def folder_of(self, volume: str) -> Path | None:
         """The folder of a volume, where it is on this machine and this process may read and write all of it.
@@ -165,7 +165,7 @@ class Containers:
             ended.check(paused)
         except (SnapshotError, OSError) as error:
             raise StillPausedError(f"{_named(containers)} may still be paused: {error}") from error
-        if still := [one for one in containers if one in ended.output.split()]:
+        if still := [container for container in containers if container in ended.output.split()]:
             raise StillPausedError(
                 f"{_named(still)} stayed paused;", advice=f"`docker unpause {_named(still)}` lets it go on."
             ) from refused
@@ -182,7 +182,7 @@ class Containers:
 
 
 def _named(containers: Sequence[str]) -> str:
-    return " ".join(one[:12] for one in containers)
+    return " ".join(container[:12] for container in containers)
 
 
 ASIDE = f"{FOLDER}/.roas-restore"

@@ -27,18 +27,18 @@ def folder_on_this_machine(variables: Mapping[str, str], volume: str, limit: Lim
         return None
     engine = _asked(variables, limit, "info")
     root = Path(str(engine.get("DockerRootDir") or "/"))
-    if any(one.partition(",")[0] in _SHIFTED for one in engine.get("SecurityOptions") or ()):
+    if any(option.partition(",")[0] in _SHIFTED for option in engine.get("SecurityOptions") or ()):
         return None
     try:
-        known = (root / "engine-id").read_text().strip()
+        engine_id = (root / "engine-id").read_text().strip()
     except (OSError, ValueError):
         return None
-    if not known or known != engine.get("ID"):
+    if not engine_id or engine_id != engine.get("ID"):
         return None
-    found = _asked(variables, limit, "volume", "inspect", volume)
-    folder = Path(str(found.get("Mountpoint") or "/"))
+    details = _asked(variables, limit, "volume", "inspect", volume)
+    folder = Path(str(details.get("Mountpoint") or "/"))
     # A driver's options may mount another file system there, only while a container runs.
-    usable = found.get("Driver") == "local" and not found.get("Options") and folder.is_relative_to(root / "volumes")
+    usable = details.get("Driver") == "local" and not details.get("Options") and folder.is_relative_to(root / "volumes")
     return folder if usable and folder.is_dir() and not folder.is_symlink() else None
 
 
@@ -46,7 +46,7 @@ def _asked(variables: Mapping[str, str], limit: Limit, *words: str) -> dict[str,
     arguments = ("docker", *words, "--format", "{{json .}}")
     ended = run(Command(what="asking the engine", arguments=arguments, variables=variables), limit)
     try:
-        found = json.loads(ended.output) if ended.exit_code == 0 else {}
+        document = json.loads(ended.output) if ended.exit_code == 0 else {}
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}

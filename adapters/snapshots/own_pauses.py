@@ -38,7 +38,7 @@ class OwnPauses:
 
     def left(self) -> dict[str, str]:
         """The containers that killed snapshots left paused, and when they had been started."""
-        found: dict[str, str] = {}
+        containers: dict[str, str] = {}
         for file in self._files():
             try:
                 noted = json.loads(file.read_text())
@@ -46,8 +46,8 @@ class OwnPauses:
                 # It was killed while it wrote this, and so before it paused any.
                 continue
             if isinstance(noted, dict):
-                found |= {one: started for one, started in noted.items() if isinstance(started, str)}
-        return found
+                containers |= {container: started for container, started in noted.items() if isinstance(started, str)}
+        return containers
 
     def forget(self) -> None:
         """They go on again."""
@@ -55,4 +55,4 @@ class OwnPauses:
             file.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return sorted(one for one in self._folder.glob("*.json") if one.is_file())
+        return sorted(file for file in self._folder.glob("*.json") if file.is_file())

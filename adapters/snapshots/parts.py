@@ -194,8 +194,8 @@ class PartClient:
         """A server's counters of what was written, as a fact; none where it does not say."""
         command = counters_command(data)
         with suppress(StreamFailedError, ValueError):
-            if command and (found := counters_in(data, self._answer(data, place, command))):
-                return {WRITTEN: found}
+            if command and (counters := counters_in(data, self._answer(data, place, command))):
+                return {WRITTEN: counters}
         return {}
 
     def _answer(self, data: DatabaseData, place: PartPlace, command: tuple[str, ...]) -> str:
@@ -226,12 +226,12 @@ class PartClient:
                     raise readable(error, self.repository.address) from error
             try:
                 with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
-                    found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                    result = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
                     tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetchone()[0]
             except sqlite3.Error as error:
                 raise SnapshotError(f"{part.name} cannot be read: {error}.") from error
-        if found != "ok":
-            raise SnapshotError(f"{part.name} has faults: {found}.")
+        if result != "ok":
+            raise SnapshotError(f"{part.name} has faults: {result}.")
         return f"integrity ok, {tables:,} tables"
 
     def _save_database(
@@ -246,8 +246,8 @@ class PartClient:
     def _facts(self, data: DatabaseData, place: PartPlace) -> dict[str, object]:
         facts: dict[str, object] = self._counters(data, place)
         if isinstance(data, RedisData):
-            asked = self.containers.ask(self._inside(data, place, f"asking {data.name}", redis_facts_command()))
-            facts |= redis_facts(asked.output)
+            answer = self.containers.ask(self._inside(data, place, f"asking {data.name}", redis_facts_command()))
+            facts |= redis_facts(answer.output)
         if isinstance(data, PostgresqlData):
             facts[_ROLES] = self._roles(data, place)
         return facts

@@ -113,13 +113,13 @@ class Repository:
             SnapshotError: It did not say.
         """
         for line in reversed(output.splitlines()):
-            said = _document(line)
-            if isinstance(said, dict) and said.get("message_type") == "summary" and said.get("snapshot_id"):
-                added = said.get("data_added_packed") or said.get("data_added") or 0
+            document = _document(line)
+            if isinstance(document, dict) and document.get("message_type") == "summary" and document.get("snapshot_id"):
+                added = document.get("data_added_packed") or document.get("data_added") or 0
                 return Saved(
-                    restic_id=str(said["snapshot_id"]),
-                    bytes=int(said.get("total_bytes_processed") or 0),
-                    files=int(said.get("total_files_processed") or 0),
+                    restic_id=str(document["snapshot_id"]),
+                    bytes=int(document.get("total_bytes_processed") or 0),
+                    files=int(document.get("total_files_processed") or 0),
                     added_bytes=int(added),
                 )
         raise SnapshotError("restic did not say what it saved;", advice="is it of version 0.17 or later?")
@@ -163,21 +163,21 @@ class Repository:
         Raises:
             SnapshotError: The repository cannot be read.
         """
-        found = _document(self._run(limit, "list the repository", "snapshots", "--json", "--tag", _OURS).output)
-        if not isinstance(found, list):
+        snapshots = _document(self._run(limit, "list the repository", "snapshots", "--json", "--tag", _OURS).output)
+        if not isinstance(snapshots, list):
             raise SnapshotError(f"restic did not list {self.address};", advice="`restic snapshots` shows what it has.")
         entries = []
-        for one in found:
-            environment, _, installation = str(one.get("hostname", "")).partition("@")
+        for snapshot in snapshots:
+            environment, _, installation = str(snapshot.get("hostname", "")).partition("@")
             if environment != self._environment:
                 continue
-            tags, summary = one.get("tags") or (), one.get("summary") or {}
+            tags, summary = snapshot.get("tags") or (), snapshot.get("summary") or {}
             entry = RepositoryEntry(
-                restic_id=str(one["id"]),
+                restic_id=str(snapshot["id"]),
                 snapshot_id=next((tag for tag in tags if tag not in (_OURS, _MANIFEST)), ""),
                 installation=installation,
-                saved_at=datetime.fromisoformat(one["time"]).astimezone(UTC),
-                path=str(next(iter(one.get("paths") or ()), "")),
+                saved_at=datetime.fromisoformat(snapshot["time"]).astimezone(UTC),
+                path=str(next(iter(snapshot.get("paths") or ()), "")),
                 bytes=int(summary.get("total_bytes_processed") or 0),
                 files=int(summary.get("total_files_processed") or 0),
                 is_manifest=_MANIFEST in tags,
@@ -220,12 +220,12 @@ class Repository:
 def restic_problem() -> str:
     """Why the restic of this machine cannot be used, as a clause; empty where it can."""
     try:
-        said = run(
+        output = run(
             Command(what="asking restic", arguments=("restic", "version"), variables=os.environ), Limit(10)
         ).output
     except SnapshotError:
         return "restic is not installed"
-    version = re.match(r"restic (\d+)\.(\d+)", said)
+    version = re.match(r"restic (\d+)\.(\d+)", output)
     if version is None or (int(version[1]), int(version[2])) < _OLDEST:
         return f"restic 0.17 or later is needed, and this is {version[0] if version else 'of an unknown version'}"
     return ""
@@ -248,11 +248,11 @@ def repository_failure(address: str, doing: str, ended: Ended) -> SnapshotError:
             f"Another process uses the repository of snapshots {address};",
             advice="wait for it to end; `restic unlock` removes the lock of one on a machine that is gone.",
         )
-    said = f"restic could not {doing} {address}: {last_words(ended.error)}."
+    message = f"restic could not {doing} {address}: {last_words(ended.error)}."
     if _DAMAGED.search(ended.error):
         advice = f"The repository is damaged: `restic --repo {address} check --read-data` says where."
-        return DamagedRepositoryError(said, advice=advice)
-    return SnapshotError(said, advice=_advice(ended.error))
+        return DamagedRepositoryError(message, advice=advice)
+    return SnapshotError(message, advice=_advice(ended.error))
 
 
 def readable(error: StreamFailedError, address: str) -> SnapshotError:
@@ -270,9 +270,9 @@ def readable(error: StreamFailedError, address: str) -> SnapshotError:
 def last_words(text: str) -> str:
     """The last message in what restic printed."""
     for line in reversed(text.splitlines()):
-        said = _document(line)
-        if isinstance(said, dict):
-            message = said.get("message") or (said.get("error") or {}).get("message")
+        document = _document(line)
+        if isinstance(document, dict):
+            message = document.get("message") or (document.get("error") or {}).get("message")
             if message:
                 return str(message).removeprefix("Fatal: ").splitlines()[0].rstrip(".")
         elif line.strip():

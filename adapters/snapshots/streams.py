@@ -86,7 +86,7 @@ class Limit:
         return "did not end in time" if time.monotonic() > self.deadline else None
 
 
-def run(command: Command, limit: Limit, given: bytes = b"") -> Ended:
+def run(command: Command, limit: Limit, data: bytes = b"") -> Ended:
     """Run a program to its end, and keep the last of what it prints.
 
     Raises:
@@ -97,7 +97,7 @@ def run(command: Command, limit: Limit, given: bytes = b"") -> Ended:
         output = _Tail(program.stdout, _OUTPUT_BYTES)
         pipe.close_reading()
         with suppress(BrokenPipeError):
-            pipe.write(given)
+            pipe.write(data)
         pipe.close()
         return program.end(output)
 
@@ -226,15 +226,15 @@ class _Pipe:
 
     def write(self, data: bytes) -> None:
         """Write all of it; raises BrokenPipeError where no program reads it."""
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self.writing, left) :]
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.writing, view) :]
 
     def is_broken(self) -> bool:
         """Whether no program reads it any more."""
         poll = select.poll()
         poll.register(self.writing, 0)
-        return any(found & select.POLLERR for _, found in poll.poll(0))
+        return any(event & select.POLLERR for _, event in poll.poll(0))
 
     def close_reading(self) -> None:
         """Leave the end for reading to the program that has it."""
@@ -280,13 +280,13 @@ class _Tail:
 class _Program:
     """A program that runs, in a group of its own with all that it starts."""
 
-    def __init__(self, command: Command, limit: Limit, given: int | None, printed: int | None) -> None:
-        """`given` and `printed` are descriptors of its input and output; without them there is none, and a pipe."""
+    def __init__(self, command: Command, limit: Limit, stdin: int | None, printed: int | None) -> None:
+        """`stdin` and `printed` are descriptors of its input and output; without them there is none, and a pipe."""
         try:
             self._process = subprocess.Popen(
                 command.arguments,
                 env={"PATH": os.defpath, **command.variables},
-                stdin=subprocess.DEVNULL if given is None else given,
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.PIPE if printed is None else printed,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
@@ -382,8 +382,8 @@ def _started(limit: Limit) -> Iterator[Callable[[Command, int | None, int | None
                 if limit.reached() or program.hangs():
                     program.kill()
 
-    def start(command: Command, given: int | None, printed: int | None) -> _Program:
-        programs.append(_Program(command, limit, given, printed))
+    def start(command: Command, stdin: int | None, printed: int | None) -> _Program:
+        programs.append(_Program(command, limit, stdin, printed))
         return programs[-1]
 
     watching = threading.Thread(target=watch, daemon=True)

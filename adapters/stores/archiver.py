@@ -190,10 +190,10 @@ def _read_postgresql(source: str, query: str, kinds: dict[str, str]) -> Any:
 
     from adapters.stores.postgresql import connect
 
-    given = json.loads(source)
-    file = None if given["password_file"] is None else Path(given["password_file"])
-    with connect(sa.make_url(given["url"]), file, 0.0) as connection:
-        connection.execute(f"SET search_path TO {given['schema']}")
+    options = json.loads(source)
+    file = None if options["password_file"] is None else Path(options["password_file"])
+    with connect(sa.make_url(options["url"]), file, 0.0) as connection:
+        connection.execute(f"SET search_path TO {options['schema']}")
         return _table(connection.execute(query.encode(), binary=True), kinds)
 
 
@@ -218,11 +218,11 @@ def _same(back: Any, rows: Any) -> bool:
     if rows.num_rows == 0:
         return True
     for name in rows.column_names:
-        one, other = back[name].combine_chunks(), rows[name].combine_chunks()
+        column, other = back[name].combine_chunks(), rows[name].combine_chunks()
         if pa.types.is_dictionary(other.type):
-            numbers = pa.compute.index_in(one.dictionary, value_set=other.dictionary)
-            one, other = numbers.take(one.indices), other.indices
-        if not one.equals(other):
+            numbers = pa.compute.index_in(column.dictionary, value_set=other.dictionary)
+            column, other = numbers.take(column.indices), other.indices
+        if not column.equals(other):
             return False
     return True
 

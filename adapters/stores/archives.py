@@ -34,14 +34,14 @@ def archives(stores: Stores, store: str | None = None) -> list[ArchiveFile]:
     Raises:
         StoreError: A store cannot be read.
     """
-    found = []
+    files = []
     for name in [store] if store else STORES:
         with stores.databases[name].read() as connection:
             rows = connection.execute(sa.select(tables_of(name)["archives"])).all()
         for row in rows:
             path = Path("archive") / row.file
             dated = row.source == table(MetricSample).name
-            found.append(
+            files.append(
                 ArchiveFile(
                     store=name,
                     table=row.source,
@@ -55,7 +55,7 @@ def archives(stores: Stores, store: str | None = None) -> list[ArchiveFile]:
                     there=(stores.folder / path).exists(),
                 )
             )
-    return sorted(found, key=lambda one: (one.archived_at, one.path))
+    return sorted(files, key=lambda file: (file.archived_at, file.path))
 
 
 def archived_rows(
@@ -77,16 +77,16 @@ def archived_rows(
     dataset = ds.dataset(file, format="parquet")
     for name in columns or ():
         _column(dataset.schema, name, archive)
-    wanted = [_condition(dataset.schema, one, archive) for one in conditions]
-    meeting = reduce(operator.and_, wanted) if wanted else None
+    expressions = [_condition(dataset.schema, condition, archive) for condition in conditions]
+    meeting = reduce(operator.and_, expressions) if expressions else None
     for batch in dataset.to_batches(filter=meeting, columns=list(columns) if columns else None):
         yield from batch.to_pylist()
 
 
-def owners_first(wanted: Sequence[ArchiveFile]) -> list[ArchiveFile]:
+def owners_first(files: Sequence[ArchiveFile]) -> list[ArchiveFile]:
     """Archives in an order in which they can be put back: what others refer to comes first."""
-    places = {one.name: place for store in STORES for place, one in enumerate(metadata_of(store).sorted_tables)}
-    return sorted(wanted, key=lambda one: (one.store, places.get(one.table, 0), one.path))
+    places = {target.name: place for store in STORES for place, target in enumerate(metadata_of(store).sorted_tables)}
+    return sorted(files, key=lambda file: (file.store, places.get(file.table, 0), file.path))
 
 
 def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
@@ -174,12 +174,12 @@ def _condition(schema: Any, text: str, archive: ArchiveFile) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = re.fullmatch(r"\s*(\w+)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", text)
-    if found is None:
+    match = re.fullmatch(r"\s*(\w+)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", text)
+    if match is None:
         raise BadInputError(
             f"Condition {text!r} cannot be read;", advice="write a column, one of = != < <= > >= ~, and a value."
         )
-    name, sign, value = found.groups()
+    name, sign, value = match.groups()
     kind = _column(schema, name, archive).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -187,12 +187,12 @@ def _condition(schema: Any, text: str, archive: ArchiveFile) -> Any:
     if sign == "~":
         return pc.match_substring(column.cast(pa.string()), value)
     try:
-        given = datetime.fromisoformat(value) if pa.types.is_timestamp(kind) else value
-        if isinstance(given, datetime):
+        operand = datetime.fromisoformat(value) if pa.types.is_timestamp(kind) else value
+        if isinstance(operand, datetime):
             # A time without a zone is of UTC, as all of ours are shown.
-            given = given if given.tzinfo else given.replace(tzinfo=UTC)
-            return _SIGNS[sign](column, pa.scalar(given, kind))
-        return _SIGNS[sign](column.cast(kind), pa.scalar(given, pa.string()).cast(kind))
+            operand = operand if operand.tzinfo else operand.replace(tzinfo=UTC)
+            return _SIGNS[sign](column, pa.scalar(operand, kind))
+        return _SIGNS[sign](column.cast(kind), pa.scalar(operand, pa.string()).cast(kind))
     except (ValueError, pa.ArrowInvalid) as error:
         raise BadInputError(f"{value!r} is no value for column {name} ({kind}): {error};", advice="") from error
 

@@ -125,9 +125,9 @@ def audit_archived(connection: sa.Connection, table: str, where: str, file: str,
     if table not in KEYS:
         return
     names = ", ".join(f'"{name}"' for name in KEYS[table])
-    gone = connection.exec_driver_sql(f"SELECT {names} FROM {table} WHERE {where}").all()
-    if gone:
-        append(connection, "archived", file, {table: {key_text(key): None for key in gone}}, archives={file: sha256})
+    keys = connection.exec_driver_sql(f"SELECT {names} FROM {table} WHERE {where}").all()
+    if keys:
+        append(connection, "archived", file, {table: {key_text(key): None for key in keys}}, archives={file: sha256})
 
 
 def audit_put_back(

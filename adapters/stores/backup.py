@@ -88,24 +88,24 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
                 tell(f"copying {name}")
                 # The copy sees the transaction the connection is in, however long it takes.
                 _copy(driver_of(connection), folder / f"{name}.db")
-    for name, found in facts.items():
+    for name, entry in facts.items():
         copy = folder / f"{name}.db"
         tell(f"reading the copy of {name} back")
         _check_copy(copy)
-        found |= {"bytes": copy.stat().st_size, "sha256": file_digest(copy)}
+        entry |= {"bytes": copy.stat().st_size, "sha256": file_digest(copy)}
     archives = stores.folder / "archive"
     if archives.exists():
         tell("copying the archives")
         _copy_archives(archives, folder / "archive")
-    gone = [name for name, _ in _archives_of(folder) if not (folder / "archive" / name).exists()]
-    for name in gone:
+    missing_archives = [name for name, _ in _archives_of(folder) if not (folder / "archive" / name).exists()]
+    for name in missing_archives:
         tell(f"archive {name} is gone; this backup has not got it either")
-    _check_archives(folder, gone)
-    manifest = {"made_at": now.isoformat(), "stores": facts, "gone": gone}
+    _check_archives(folder, missing_archives)
+    manifest = {"made_at": now.isoformat(), "stores": facts, "gone": missing_archives}
     # The manifest comes last: a folder without one is a backup that was not finished.
     write_private(folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
     sync_folder(folder)
-    return Backup(folder=folder, made_at=now, files={name: found["bytes"] for name, found in facts.items()})
+    return Backup(folder=folder, made_at=now, files={name: entry["bytes"] for name, entry in facts.items()})
 
 
 def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.info) -> Backup:
@@ -159,12 +159,12 @@ def _record_restore(settings: Settings, made_at: str, replaced: dict[str, str]) 
 
 def _audit_heads(settings: Settings) -> dict[str, str]:
     """The last hash of each audit log before its store is replaced, as far as it can be read."""
-    found = {}
+    heads = {}
     for name in AUDITED:
         with suppress(sqlite3.Error), closing(_opened(settings.store_path(name))) as store:
             last = store.execute("SELECT hash FROM audit_log ORDER BY seq DESC LIMIT 1").fetchone()
-            found[name] = str(last[0]) if last else NO_HASH
-    return found
+            heads[name] = str(last[0]) if last else NO_HASH
+    return heads
 
 
 def _not_files(place: str) -> BadInputError:
@@ -197,12 +197,12 @@ def _archives_of(folder: Path) -> list[tuple[str, str]]:
     return noted
 
 
-def _check_archives(folder: Path, gone: Sequence[str]) -> None:
+def _check_archives(folder: Path, missing_archives: Sequence[str]) -> None:
     for name, digest in _archives_of(folder):
         file = folder / "archive" / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise StoreCorruptError(f"A store of {folder} names {name} as an archive;", advice="use another backup.")
-        if name not in gone and (not file.exists() or file_digest(file) != digest):
+        if name not in missing_archives and (not file.exists() or file_digest(file) != digest):
             raise StoreCorruptError(f"{file} is not the archive that was backed up;", advice="use another backup.")
 
 
@@ -241,9 +241,9 @@ def _copy(source: sqlite3.Connection, file: Path) -> None:
 
 def _check_copy(file: Path) -> None:
     with OurWords(f"Backup {file}"), closing(_opened(file)) as copy:
-        said = [row[0] for row in copy.execute("PRAGMA integrity_check(5)")]
-    if said != ["ok"]:
-        raise StoreCorruptError(f"Backup {file} has faults: {'; '.join(said)};", advice="use another backup.")
+        lines = [row[0] for row in copy.execute("PRAGMA integrity_check(5)")]
+    if lines != ["ok"]:
+        raise StoreCorruptError(f"Backup {file} has faults: {'; '.join(lines)};", advice="use another backup.")
 
 
 def _opened(file: Path) -> sqlite3.Connection:
@@ -294,12 +294,12 @@ def _archive_files(archives: Path) -> Iterator[Path]:
     """
     for folder, folders, files in os.walk(archives):
         for name in (*folders, *files):
-            one = Path(folder, name)
-            status = one.lstat()
+            path = Path(folder, name)
+            status = path.lstat()
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-                raise _not_regular(one)
-            if stat.S_ISREG(status.st_mode) and one.suffix != ".part":
-                yield one.relative_to(archives)
+                raise _not_regular(path)
+            if stat.S_ISREG(status.st_mode) and path.suffix != ".part":
+                yield path.relative_to(archives)
 
 
 def _not_regular(path: Path) -> BadInputError:

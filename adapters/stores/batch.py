@@ -140,13 +140,13 @@ class BatchWriter:
         """
         rows = [
             {
-                "ts": to_ms(one.sampled_at),
-                "environment": one.environment,
-                "service": one.service,
-                "metric": one.name,
-                "value": one.value,
+                "ts": to_ms(metric.sampled_at),
+                "environment": metric.environment,
+                "service": metric.service,
+                "metric": metric.name,
+                "value": metric.value,
             }
-            for one in metrics
+            for metric in metrics
         ]
         self.put_many(MetricSample, rows)
 
@@ -156,7 +156,7 @@ class BatchWriter:
         Raises:
             StoreFullError: Too much waits already, or the disk has no room; no answer was accepted.
         """
-        self.put_many(ProbeRow, [probe_row(one, environment) for one in probes])
+        self.put_many(ProbeRow, [probe_row(probe, environment) for probe in probes])
 
     def _add(self, encoder: RowEncoder, payload: bytes, rows: GivenValues) -> None:
         with self._lock:
@@ -265,13 +265,13 @@ class BatchWriter:
                     return
                 # The next row begins a new file, and this one loses its owner.
                 spool.close()
-        with reader.abandoned() as rest:
-            if rest is None:
+        with reader.abandoned() as tail:
+            if tail is None:
                 return
             if reader.damaged:
                 self._salvage(name, reader)
-            elif rest:
-                log.info("spool %s ends in %d bytes that were never accepted", reader.name, len(rest))
+            elif tail:
+                log.info("spool %s ends in %d bytes that were never accepted", reader.name, len(tail))
             # Rows first, then the file they came from, then how far it was read: after a power failure
             # none of them may be gone before the one in front of it is safe.
             self._stores.databases[name].sync()

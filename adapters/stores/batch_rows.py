@@ -47,8 +47,8 @@ class Rows(ABC):
 
     def position(self, spool: str) -> int:
         """How many bytes of a spool are in the store."""
-        found = self._run(f"SELECT position FROM spool_positions WHERE spool = {self._mark}", (spool,)).fetchone()
-        return int(found[0]) if found else 0
+        row = self._run(f"SELECT position FROM spool_positions WHERE spool = {self._mark}", (spool,)).fetchone()
+        return int(row[0]) if row else 0
 
     def note_position(self, spool: str, position: int) -> None:
         """So many are in it now."""
@@ -111,11 +111,11 @@ class Rows(ABC):
     def _with_series(self, columns: Sequence[str], rows: GivenRows) -> tuple[list[str], GivenValues]:
         """Samples with the ids that this store gives to the series they name; those it has no room for are left out."""
         names = [columns.index(name) for name in NAMES_OF_SERIES]
-        rest = [place for place in range(len(columns)) if place not in names]
+        value_places = [place for place in range(len(columns)) if place not in names]
         keyed = [(tuple(row[place] for place in names), row) for row in _values(rows)]
         ids = series_ids_by(self._run, self._mark, {key for key, _ in keyed})
-        found = [(ids[key], *(row[place] for place in rest)) for key, row in keyed if key in ids]
-        return ["series", *(columns[place] for place in rest)], found
+        samples = [(ids[key], *(row[place] for place in value_places)) for key, row in keyed if key in ids]
+        return ["series", *(columns[place] for place in value_places)], samples
 
     @abstractmethod
     def _insert(self, target: sa.Table, columns: tuple[str, ...], rows: GivenRows) -> None: ...
@@ -169,8 +169,8 @@ class _PostgresqlRows(Rows):
 
 
 def _values(rows: GivenRows) -> GivenValues:
-    found: GivenValues = from_json(rows) if isinstance(rows, bytes) else rows
-    return found
+    values: GivenValues = from_json(rows) if isinstance(rows, bytes) else rows
+    return values
 
 
 _THE_ROW = ("22", "23")
@@ -215,7 +215,7 @@ def _or(target: sa.Table, columns: Sequence[str]) -> str:
     keys = _own_keys(target)
     if not keys:
         return ""
-    changed = ", ".join(f'"{one}" = excluded."{one}"' for one in columns if one not in keys)
+    changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in keys)
     return f"ON CONFLICT ({', '.join(keys)}) DO {f'UPDATE SET {changed}' if changed else 'NOTHING'}"
 
 

@@ -60,11 +60,11 @@ def check(
     Raises:
         StoreError: A store cannot be read at all.
     """
-    policy, kept = policy or RetentionPolicy(), stores.kept_aside()
+    policy, damaged_files = policy or RetentionPolicy(), stores.kept_aside()
     strays = _strays(stores, now, policy) if thorough else {}
     reports = [
         replace(
-            _report(stores, database, now, policy, kept[name], thorough=thorough),
+            _report(stores, database, now, policy, damaged_files[name], thorough=thorough),
             remarks=(*strays.get(name, ()), *_left_beside(stores, name)),
         )
         for name, database in stores.databases.items()
@@ -83,7 +83,7 @@ def _with_access(stores: Stores, report: StoreReport) -> StoreReport:
 
 def _strays(stores: Stores, now: datetime, policy: RetentionPolicy) -> dict[str, list[str]]:
     """Rows that name an operation or an error of another store that is not there, and not too old to be."""
-    found: dict[str, list[str]] = {}
+    remarks: dict[str, list[str]] = {}
     since = now - min(policy.deployments, policy.errors)
     # A damaged store has its own report; the others are still checked.
     with suppress(StoreCorruptError), stores.at_one_moment() as moment:
@@ -92,32 +92,34 @@ def _strays(stores: Stores, now: datetime, policy: RetentionPolicy) -> dict[str,
             ("errors", table(EvidenceRow), "taken_at"),
             ("monitoring", table(DeploymentHealth), "timestamp"),
         ):
-            wanted = sa.select(source.c.deployment_id).where(
+            query = sa.select(source.c.deployment_id).where(
                 source.c.deployment_id.is_not(None), source.columns[when] >= since
             )
             with moment.databases[name].read() as connection:
-                named = set(connection.scalars(wanted.distinct()))
-            lost = sorted(named - _known(moment, named))
-            if lost:
-                some = f"{', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}"
-                found.setdefault(name, []).append(
-                    f"{source.name} names {len(lost)} operations that deployment_logs does not know: {some}"
+                named = set(connection.scalars(query.distinct()))
+            missing_ids = sorted(named - _known(moment, named))
+            if missing_ids:
+                some = f"{', '.join(missing_ids[:3])}{' …' if len(missing_ids) > 3 else ''}"
+                remarks.setdefault(name, []).append(
+                    f"{source.name} names {len(missing_ids)} operations that deployment_logs does not know: {some}"
                 )
-    return found
+    return remarks
 
 
 def _known(moment: Together, deployment_ids: Iterable[str]) -> set[str]:
-    names, known = sorted(deployment_ids), set[str]()
+    names, recorded_ids = sorted(deployment_ids), set[str]()
     key = table(DeploymentOperation).c.deployment_id
     with moment.databases["deployment_logs"].read() as connection:
         for begin in range(0, len(names), _NAMES_AT_ONCE):
-            known |= set(connection.scalars(sa.select(key).where(key.in_(names[begin : begin + _NAMES_AT_ONCE]))))
-    return known
+            recorded_ids |= set(
+                connection.scalars(sa.select(key).where(key.in_(names[begin : begin + _NAMES_AT_ONCE])))
+            )
+    return recorded_ids
 
 
 def _left_beside(stores: Stores, name: str) -> list[str]:
     """Files that stand beside a store for a person to look at, and archives that are gone."""
-    said = [
+    remarks = [
         f"{file} is kept since a backup was restored: look at it, then remove it ({file.stat().st_size / MIB:.1f} MiB)"
         for file in sorted(stores.folder.glob(f"{name}.db.before-restore-*"))
         if not file.name.endswith(("-wal", "-shm"))
@@ -125,10 +127,12 @@ def _left_beside(stores: Stores, name: str) -> list[str]:
     noted: list[str] = []
     with suppress(StoreCorruptError), stores.databases[name].read() as connection:
         noted += connection.scalars(sa.select(tables_of(name)["archives"].c.file)).all()
-    gone = [file for file in noted if not (stores.folder / "archive" / file).exists()]
-    if gone:
-        said.append(f"{len(gone)} archives are gone, such as {gone[0]}: restore them from a backup")
-    return said
+    missing_files = [file for file in noted if not (stores.folder / "archive" / file).exists()]
+    if missing_files:
+        remarks.append(
+            f"{len(missing_files)} archives are gone, such as {missing_files[0]}: restore them from a backup"
+        )
+    return remarks
 
 
 def figures(database: Database) -> StoreFigures:
@@ -153,7 +157,7 @@ def backlog(stores: Stores, database: Database) -> Backlog:
         letters = connection.scalar(sa.select(sa.func.count()).select_from(refused)) or 0
     waiting = 0
     folders = (stores.spool_folder, stores.spool_folder.parent)
-    for spool in (one for folder in folders for one in folder.glob(f"{database.name}-*.spool")):
+    for spool in (path for folder in folders for path in folder.glob(f"{database.name}-*.spool")):
         # Once all of it is in the store, a flusher removes it.
         with suppress(FileNotFoundError):
             waiting += max(0, spool.stat().st_size - inside.get(spool.name, 0))
@@ -166,15 +170,24 @@ def _oldest(database: Database) -> datetime | None:
     large = ("deployment_operations", "metric_samples", "probe_results", "deployment_errors")
     columns = [tables[name].columns[MOMENTS[name]] for name in large if name in tables]
     with database.read() as connection:
-        found = [connection.scalar(sa.select(sa.func.min(column))) for column in columns]
-    return min((from_ms(one) if isinstance(one, int) else one for one in found if one is not None), default=None)
+        moments = [connection.scalar(sa.select(sa.func.min(column))) for column in columns]
+    return min(
+        (from_ms(moment) if isinstance(moment, int) else moment for moment in moments if moment is not None),
+        default=None,
+    )
 
 
 def _report(
-    stores: Stores, database: Database, now: datetime, policy: RetentionPolicy, kept: list[Path], *, thorough: bool
+    stores: Stores,
+    database: Database,
+    now: datetime,
+    policy: RetentionPolicy,
+    damaged_files: list[Path],
+    *,
+    thorough: bool,
 ) -> StoreReport:
     use = database.use()
-    faults = [f"it was damaged before, see `roas tickets`: {file} is kept" for file in kept]
+    faults = [f"it was damaged before, see `roas tickets`: {file} is kept" for file in damaged_files]
     try:
         faults += [*database.faults(), *_schema_faults(database)] if thorough else []
         rows, oldest, lately = _counted(database, now)
@@ -239,5 +252,5 @@ def schema_differences(connection: sa.Connection, store: str) -> list[Any]:
 
 def _schema_faults(database: Database) -> list[str]:
     with database.read() as connection:
-        found = schema_differences(connection, database.name)
-    return [f"schema differs: {one}" for one in found if "remove_table" not in str(one)]
+        differences = schema_differences(connection, database.name)
+    return [f"schema differs: {difference}" for difference in differences if "remove_table" not in str(difference)]

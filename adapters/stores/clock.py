@@ -25,9 +25,9 @@ def clock_skew(connection: sa.Connection) -> timedelta:
     """
     if connection.dialect.name != "postgresql":
         return timedelta()
-    asked = datetime.now(UTC)
+    sent_at = datetime.now(UTC)
     there = database_now(connection)
-    return asked + (datetime.now(UTC) - asked) / 2 - there
+    return sent_at + (datetime.now(UTC) - sent_at) / 2 - there
 
 
 def by_database(connection: sa.Connection, moment: datetime) -> datetime:

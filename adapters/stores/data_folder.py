@@ -79,8 +79,8 @@ def _narrow_folder(folder: Path, access: FolderAccess, *, thorough: bool) -> Non
         foreign = [name for name in names if not _OURS.fullmatch(name)]
         mode = stat.S_IMODE(os.fstat(handle).st_mode)
         if mode & _OTHERS and foreign:
-            found = access.faults if mode & _OTHERS_WRITE else access.remarks
-            found.append(
+            messages = access.faults if mode & _OTHERS_WRITE else access.remarks
+            messages.append(
                 f"data folder {folder} (mode {mode:o}) also holds {foreign[0]}, so its mode was left as it is: "
                 "set ROAS_DATA_DIR to a folder of its own"
             )
@@ -137,7 +137,7 @@ def _narrow_inside(handle: int, path: Path, access: FolderAccess, *, thorough: b
 
 def _names(handle: int) -> list[str]:
     with os.scandir(handle) as entries:
-        return sorted(one.name for one in entries)
+        return sorted(entry.name for entry in entries)
 
 
 def _foreign(path: Path, status: os.stat_result) -> str:

@@ -50,8 +50,8 @@ class SqliteDatabase(SqliteFile):
 
     def kept_aside(self) -> list[Path]:
         """Damaged files set aside by this or another process."""
-        found = self.path.parent.glob(f"{self.path.name}{ASIDE}*")
-        return sorted(file for file in found if not file.name.endswith(("-wal", "-shm")))
+        files = self.path.parent.glob(f"{self.path.name}{ASIDE}*")
+        return sorted(file for file in files if not file.name.endswith(("-wal", "-shm")))
 
     @property
     def place(self) -> str:
@@ -78,12 +78,12 @@ class SqliteDatabase(SqliteFile):
     def faults(self) -> list[str]:
         """At most ten faults in the file: damage, and rows whose owner is missing."""
         with self.read() as connection:
-            said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(10)")]
+            lines = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(10)")]
             orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
-        found = [line for line in said if line != "ok"]
-        if found:
+        faults = [line for line in lines if line != "ok"]
+        if faults:
             self._suspect()
-        return (found + [f"row {row[1]} of {row[0]} refers to a missing {row[2]}" for row in orphans])[:10]
+        return (faults + [f"row {row[1]} of {row[0]} refers to a missing {row[2]}" for row in orphans])[:10]
 
     def use(self) -> FileUse:
         """How much of the file is used."""

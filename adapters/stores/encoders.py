@@ -24,10 +24,10 @@ class RowEncoder:
 
     def __init__(self, row: type[SQLModel], names: tuple[str, ...]) -> None:
         target = table(row)
-        known = {**target.columns}
+        columns_by_name = {**target.columns}
         if target.name == "metric_samples":
-            known = {**tables_of("monitoring")["metric_series"].columns, **known}
-        unknown = [name for name in names if name not in known]
+            columns_by_name = {**tables_of("monitoring")["metric_series"].columns, **columns_by_name}
+        unknown = [name for name in names if name not in columns_by_name]
         if unknown:
             raise StoreConstraintError(
                 f"Table {target.name} has no column {unknown[0]!r};", advice="see models/tables."
@@ -36,7 +36,7 @@ class RowEncoder:
         self.target = target.name
         self.width = len(names)
         self.shape = to_json({"table": target.name, "columns": names})
-        self.one, self.many = _compiled([known[name] for name in names], sqlite_dialect())
+        self.one, self.many = _compiled([columns_by_name[name] for name in names], sqlite_dialect())
 
 
 UNFIT_ERRORS = (TypeError, ValueError, AttributeError, KeyError)
@@ -61,17 +61,17 @@ _Encoders = tuple[Callable[[Mapping[str, Any]], tuple[Any, ...]], Callable[[Sequ
 
 def _compiled(columns: Sequence[sa.Column[Any]], dialect: sa.Dialect) -> _Encoders:
     """A function for one row and one for many, without inner loops and with few calls, since every row goes through."""
-    known: dict[str, Any] = {"plain": _plain, "inf": math.inf, "UTC": UTC, "datetime": datetime}
+    namespace: dict[str, Any] = {"plain": _plain, "inf": math.inf, "UTC": UTC, "datetime": datetime}
     parts = []
     for place, column in enumerate(columns):
         value, processor = f"values[{column.name!r}]", column.type.dialect_impl(dialect).bind_processor(dialect)
-        known[f"process_{place}"] = processor
+        namespace[f"process_{place}"] = processor
         call = "plain(v)" if processor is None else f"plain(process_{place}(v))"
         quick = next((words for kind, words in _QUICK if isinstance(column.type, kind)), "None if (v := {}) is None")
         parts.append(f"({quick.format(value)} else {call})")
-    one = f"({', '.join(parts)},)"
-    source = f"(lambda values: {one}, lambda rows: [{one} for values in rows])"
-    encoders: _Encoders = eval(source, known)  # noqa: S307 - of column names
+    expression = f"({', '.join(parts)},)"
+    source = f"(lambda values: {expression}, lambda rows: [{expression} for values in rows])"
+    encoders: _Encoders = eval(source, namespace)  # noqa: S307 - of column names
     return encoders
 
 

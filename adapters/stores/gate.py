@@ -43,8 +43,8 @@ class Gate:
 
     def read_number(self) -> int | None:
         """The number the last holder left; None for none yet. Only while held."""
-        left = os.pread(self._file(), 8, 0)
-        return int.from_bytes(left, "little") if left else None
+        data = os.pread(self._file(), 8, 0)
+        return int.from_bytes(data, "little") if data else None
 
     def leave_number(self, number: int) -> None:
         """Leave a number for the next holder of the gate, even if this process dies now. Only while held."""

@@ -31,9 +31,9 @@ class LastRecords:
     def read(self) -> RecoveryRecords | None:
         """Return what was kept last, without the patterns; None where nothing was, or it cannot be read."""
         with suppress(OSError, ValueError):
-            found = _as_json.validate_json(read_regular(self._file, at_most=_AT_MOST))
-            if found.environment == self._environment:
-                return found
+            records = _as_json.validate_json(read_regular(self._file, at_most=_AT_MOST))
+            if records.environment == self._environment:
+                return records
         return None
 
     def keep(self, records: RecoveryRecords) -> None:

@@ -37,8 +37,8 @@ def revision_of(connection: sa.Connection) -> str | None:
     """Read the revision of a store; None for a new one, or one that another program made."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
-    found = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    return None if found is None else str(found)
+    revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return None if revision is None else str(revision)
 
 
 def file_revision(path: Path) -> str | None:
@@ -50,11 +50,11 @@ def file_revision(path: Path) -> str | None:
     path.stat()
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
-            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except (sqlite3.Error, UnicodeDecodeError):
         # Also of a file whose schema or rows are no text any more.
         return None
-    return None if found is None else str(found[0])
+    return None if row is None else str(row[0])
 
 
 def is_known(revision: str, store: str) -> bool:

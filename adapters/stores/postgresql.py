@@ -117,9 +117,9 @@ class PostgresqlServer:
         """Whether all schemas are there, at the revisions of this program: asked at once, not one after the other."""
         try:
             with OurWords(f"The stores ({self.label})"), self._readers.connect() as connection:
-                *found, is_owner = connection.exec_driver_sql(_REVISIONS).one()
+                *revisions, is_owner = connection.exec_driver_sql(_REVISIONS).one()
                 self.is_restricted = not is_owner
-                return found == [HEADS["deployment_logs"], HEADS["monitoring"], HEADS["errors"]]
+                return revisions == [HEADS["deployment_logs"], HEADS["monitoring"], HEADS["errors"]]
         except StoreUnreachableError:
             raise
         except StoreError:
@@ -198,8 +198,8 @@ class PostgresqlServer:
         if not locks:
             _enter(connection, name)
         # Each only once the one before is held, or two that take several could wait for each other.
-        for number, one in enumerate(one for one in LOCKS if one in locks):
-            self._wait_turn(connection, one, enters=name if number == 0 else None)
+        for number, lock in enumerate(lock for lock in LOCKS if lock in locks):
+            self._wait_turn(connection, lock, enters=name if number == 0 else None)
 
     def _wait_turn(self, connection: sa.Connection, name: str, *, enters: str | None) -> None:
         key = LOCKS[name]
@@ -281,13 +281,13 @@ class PostgresqlDatabase:
         """How much of its pages is used, as far as PostgreSQL's statistics tell: deleted rows keep their room."""
         with self.read() as connection:
             tables = connection.execute(_TABLES, {"name": self.name}).all()
-        pages = sum(int(one.bytes) for one in tables) // _PAGE
+        pages = sum(int(table.bytes) for table in tables) // _PAGE
         used = 0
-        for one in tables:
-            whole = int(one.bytes)
+        for table in tables:
+            whole = int(table.bytes)
             # Without statistics of its columns nothing is known of a table but its size.
-            needed = int(one.rows) * (int(one.width) + _ROW_BYTES + _KEY_BYTES * int(one.indexes)) * 5 // 4
-            used += min(whole, max(needed, _PAGE)) if one.width else whole
+            needed = int(table.rows) * (int(table.width) + _ROW_BYTES + _KEY_BYTES * int(table.indexes)) * 5 // 4
+            used += min(whole, max(needed, _PAGE)) if table.width else whole
         return FileUse(pages=pages, free=max(0, pages - -(-used // _PAGE)), page_bytes=_PAGE)
 
     def sizes(self) -> dict[str, int]:
@@ -321,10 +321,10 @@ class PostgresqlDatabase:
     def _each_table(self, command: str, tables: Sequence[str] | None = None) -> None:
         if tables is None:
             with self.read() as connection:
-                tables = [one.table for one in connection.execute(_TABLES, {"name": self.name})]
+                tables = [row.table for row in connection.execute(_TABLES, {"name": self.name})]
         with self._server.alone(self._label) as connection:
-            for one in tables:
-                connection.exec_driver_sql(f'{command} "{self.name}"."{one}"')
+            for table in tables:
+                connection.exec_driver_sql(f'{command} "{self.name}"."{table}"')
 
     @cached_property
     def _label(self) -> str:
@@ -395,7 +395,7 @@ def connect(url: sa.URL, password_file: Path | None, deadline_seconds: float) ->
         "idle_in_transaction_session_timeout": _IDLE_SECONDS,
     }
     limits = " ".join(f"-c {name}={round(value * 1000)}" for name, value in seconds.items())
-    given: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "connect_timeout": _CONNECT_SECONDS,
         "application_name": "roas",
         "tcp_user_timeout": 1000 * _CONNECT_SECONDS,
@@ -411,9 +411,9 @@ def connect(url: sa.URL, password_file: Path | None, deadline_seconds: float) ->
         "options": f"{url.query.get('options', '')} {limits} -c timezone=UTC".strip(),
     }
     if password_file is not None:
-        given["password"] = _password(password_file)
+        parameters["password"] = _password(password_file)
     connection: psycopg.Connection[Any] = psycopg.connect(
-        **{name: value for name, value in given.items() if value is not None}
+        **{name: value for name, value in parameters.items() if value is not None}
     )
     connection.adapters.register_dumper(str, _Text)
     return connection

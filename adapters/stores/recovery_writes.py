@@ -74,15 +74,15 @@ class RecordError(Write):
     def apply(self, stores: Stores, names: Names) -> RecordedError:
         """All of it, or nothing; the error as it is on record."""
         error = self.error
-        with stores.together() as one:
+        with stores.together() as transaction:
             # A try before this one may have recorded it: its evidence came with it.
-            tried = one.evidence.error_of(self.taken[0].bundle_id) if self.taken else None
-            known = one.errors.record(error) if tried is None else one.errors.get(tried)
+            tried = transaction.evidence.error_of(self.taken[0].bundle_id) if self.taken else None
+            recorded_error = transaction.errors.record(error) if tried is None else transaction.errors.get(tried)
             if tried is None:
-                self._add(one, known)
-        if known.error_id != error.error_id:
-            names.errors[error.error_id] = known.error_id
-        return known
+                self._add(transaction, recorded_error)
+        if recorded_error.error_id != error.error_id:
+            names.errors[error.error_id] = recorded_error.error_id
+        return recorded_error
 
     def _add(self, stores: Together, recorded: RecordedError) -> None:
         error = self.error
@@ -138,15 +138,15 @@ class FinishAttempt(_Attempt):
     def apply(self, stores: Stores, names: Names) -> tuple[tuple[Ticket, ...], Ticket | None]:
         """All of it, or nothing; the tickets that were closed, and the one that was opened."""
         execution = self.named(names)
-        with stores.together() as one:
-            one.recoveries.record(execution)
+        with stores.together() as transaction:
+            transaction.recoveries.record(execution)
             if not execution.success:
-                return (), None if self.ticket is None else _open_ticket(one, self.ticket, names)
+                return (), None if self.ticket is None else _open_ticket(transaction, self.ticket, names)
             ended = execution.ended_at or datetime.now(UTC)
-            one.errors.resolve(execution.error_id, ended, f"automatic: {execution.strategy}")
+            transaction.errors.resolve(execution.error_id, ended, f"automatic: {execution.strategy}")
             entry = TicketEntry(at=ended, by="roas", what="recovered automatically")
-            closed = tuple(one.tickets.resolve_for_error(execution.error_id, entry))
-            home = one.operations.last_success(execution.environment, OperationType.START)
+            closed = tuple(transaction.tickets.resolve_for_error(execution.error_id, entry))
+            home = transaction.operations.last_success(execution.environment, OperationType.START)
             # A rollback is an operation of its own, which has noted what it did.
             if home is not None and execution.service and execution.strategy is not Strategy.ROLL_BACK_RELEASE:
                 change = StateChange(
@@ -158,7 +158,7 @@ class FinishAttempt(_Attempt):
                     reason=f"recovered: {execution.strategy}",
                     details={"error_id": execution.error_id, "attempt": execution.attempt_id},
                 )
-                one.progress.record_changes([change])
+                transaction.progress.record_changes([change])
             return closed, None
 
 
@@ -319,24 +319,26 @@ class FinishOperation(Write):
         if self.settles is None:
             stores.operations.finish(self.deployment_id, self.status, self.ended_at, self.details)
             return (), ()
-        with stores.together() as one:
-            if not one.operations.finish(self.deployment_id, self.status, self.ended_at, self.details):
+        with stores.together() as transaction:
+            if not transaction.operations.finish(self.deployment_id, self.status, self.ended_at, self.details):
                 return (), ()
-            began = one.operations.get(self.deployment_id).started_at
-            errors = one.errors.unresolved(self.settles)
+            began = transaction.operations.get(self.deployment_id).started_at
+            errors = transaction.errors.unresolved(self.settles)
             answered = [
                 error.error_id for error in errors if self._proves(error.service) and _is_answered(error, began)
             ]
             closed: list[Ticket] = []
             for error_id in answered:
-                one.errors.resolve(error_id, self.ended_at, self.why)
+                transaction.errors.resolve(error_id, self.ended_at, self.why)
                 entry = TicketEntry(at=self.ended_at, by="roas", what=self.why)
-                closed.extend(one.tickets.resolve_for_error(error_id, entry))
-            for cut_off in _cut_off(one, self.settles):
+                closed.extend(transaction.tickets.resolve_for_error(error_id, entry))
+            for cut_off in _cut_off(transaction, self.settles):
                 if not self._proves(cut_off.service):
                     continue
-                said = f"interrupted: its runner is gone; {self.why} since"
-                one.recoveries.record(replace(cut_off, ended_at=self.ended_at, success=False, final_status=said))
+                final_status = f"interrupted: its runner is gone; {self.why} since"
+                transaction.recoveries.record(
+                    replace(cut_off, ended_at=self.ended_at, success=False, final_status=final_status)
+                )
             return tuple(answered), tuple(closed)
 
 
@@ -347,8 +349,8 @@ def _is_answered(error: RecordedError, began: datetime) -> bool:
 
 
 def _cut_off(stores: Together, environment: str) -> list[RecoveryExecution]:
-    begun = [one for one in stores.recoveries.find(environment=environment) if one.ended_at is None]
-    return [one for one in begun if one.runner is not None and is_alive(one.runner) is False]
+    begun = [execution for execution in stores.recoveries.find(environment=environment) if execution.ended_at is None]
+    return [execution for execution in begun if execution.runner is not None and is_alive(execution.runner) is False]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,7 +416,7 @@ def from_line(line: bytes) -> Write:
 
 
 def read_for_plan(
-    stores: Stores, known: RecoveryRecords, error_id: str, since: datetime, now: datetime
+    stores: Stores, records: RecoveryRecords, error_id: str, since: datetime, now: datetime
 ) -> RecoveryRecords:
     """Read before each attempt: earlier attempts at this error and since then, pauses, releases, stops.
 
@@ -422,10 +424,14 @@ def read_for_plan(
         StoreError: A store cannot be read.
     """
     with stores.at_one_moment() as moment:
-        changing = _changing(moment, known.environment, now)
-        others = [one for one in moment.recoveries.find(since=since) if one.error_id != error_id]
-        tried = sorted([*moment.recoveries.find(error_id), *others], key=lambda one: one.started_at)
-    return replace(known, executions=tuple(tried), **changing)
+        changing = _changing(moment, records.environment, now)
+        other_executions = [
+            execution for execution in moment.recoveries.find(since=since) if execution.error_id != error_id
+        ]
+        tried = sorted(
+            [*moment.recoveries.find(error_id), *other_executions], key=lambda execution: execution.started_at
+        )
+    return replace(records, executions=tuple(tried), **changing)
 
 
 def read_stops(stores: Stores, environment: str, since: datetime) -> RecoveryRecords:
@@ -448,21 +454,21 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
     Raises:
         StoreError: A store cannot be read.
     """
-    with stores.at_one_moment() as one:
+    with stores.at_one_moment() as moment:
         # Those of one store after each other: each change of the store is a way to the server and back.
-        starts = one.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
-        latest = one.operations.latest_recorded(environment)
-        lease = one.leases.remembered(environment, now)
-        host_id = one.hosts.owner(environment)
-        changing = _changing(one, environment, now)
+        starts = moment.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
+        latest = moment.operations.latest_recorded(environment)
+        lease = moment.leases.remembered(environment, now)
+        host_id = moment.hosts.owner(environment)
+        changing = _changing(moment, environment, now)
         return RecoveryRecords(
-            **changing | {"open_errors": tuple(one.errors.unresolved(environment))},
+            **changing | {"open_errors": tuple(moment.errors.unresolved(environment))},
             environment=environment,
-            executions=tuple(one.recoveries.find(since=since)),
+            executions=tuple(moment.recoveries.find(since=since)),
             lease=lease,
             started_at=starts[0].ended_at if starts else None,
             meant_to_run=meant_to_run(latest),
-            patterns=tuple(one.patterns.all()),
+            patterns=tuple(moment.patterns.all()),
             host_id=host_id,
         )
 

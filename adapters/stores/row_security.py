@@ -188,9 +188,9 @@ def restrict_hosts(connection: psycopg.Connection[Any]) -> None:
     Raises:
         psycopg.Error: The owner may not do it, or the server is away.
     """
-    found = connection.execute("SELECT current_database()").fetchone()
-    assert found is not None  # noqa: S101 - a SELECT without FROM has one row
-    group = group_of(found[0])
+    row = connection.execute("SELECT current_database()").fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    group = group_of(row[0])
     statements = list(_statements())
     mark = hashlib.sha256("\n".join([group, *statements]).encode()).hexdigest()
     with connection.transaction():
@@ -209,8 +209,8 @@ def restrict_hosts(connection: psycopg.Connection[Any]) -> None:
 
 
 def _mark(connection: psycopg.Connection[Any]) -> str | None:
-    found = connection.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", [_ROLES]).fetchone()
-    return None if found is None else found[0]
+    row = connection.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", [_ROLES]).fetchone()
+    return None if row is None else row[0]
 
 
 def _statements() -> Iterator[str]:

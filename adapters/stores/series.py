@@ -20,34 +20,37 @@ SeriesKey = tuple[str, str, str]
 """Environment, service and metric."""
 
 
-def series_ids_by(run: Callable[..., Any], mark: str, wanted: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
+def series_ids_by(run: Callable[..., Any], mark: str, series_keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
     """As `series_ids`; `run` executes a statement of the driver in a transaction, `mark` stands for a value in it.
 
     The ids hold in that transaction only: the next may find another store in the place of this one.
     """
     by_environment: dict[str, set[SeriesKey]] = {}
-    for key in wanted:
+    for key in series_keys:
         by_environment.setdefault(key[0], set()).add(key)
     ids: dict[SeriesKey, int] = {}
     for environment, keys in by_environment.items():
-        known = _known_series(run, mark, environment)
-        fresh = sorted(keys - known.keys())
-        room = max(0, SERIES_LIMIT - len(known))
+        ids_by_key = _known_series(run, mark, environment)
+        fresh = sorted(keys - ids_by_key.keys())
+        room = max(0, SERIES_LIMIT - len(ids_by_key))
         if new := fresh[:room]:
             values = ", ".join([f"({mark}, {mark}, {mark})"] * len(new))
             run(
                 f"INSERT INTO metric_series (environment, service, metric) VALUES {values} ON CONFLICT DO NOTHING",
                 tuple(text for key in new for text in key),
             )
-            known = _known_series(run, mark, environment)
+            ids_by_key = _known_series(run, mark, environment)
         _refuse(run, mark, environment, fresh[room:])
-        ids |= {key: known[key] for key in keys if key in known}
+        ids |= {key: ids_by_key[key] for key in keys if key in ids_by_key}
     return ids
 
 
 def _known_series(run: Callable[..., Any], mark: str, environment: str) -> dict[SeriesKey, int]:
     query = f"SELECT service, metric, id FROM metric_series WHERE environment = {mark}"
-    return {(environment, service, metric): found for service, metric, found in run(query, (environment,)).fetchall()}
+    return {
+        (environment, service, metric): series_id
+        for service, metric, series_id in run(query, (environment,)).fetchall()
+    }
 
 
 def _refuse(run: Callable[..., Any], mark: str, environment: str, keys: Sequence[SeriesKey]) -> None:

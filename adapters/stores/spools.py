@@ -115,8 +115,8 @@ class Spool:
         self._numbers[shape] = number
         if self._size - self._kept_from > _KEPT_BYTES:
             self._keep_from_here()
-        elif (kept := self._kept.get(shape)) is not None:
-            kept += rows
+        elif (rows_of_shape := self._kept.get(shape)) is not None:
+            rows_of_shape += rows
         else:
             self._kept[shape] = rows
 
@@ -241,14 +241,14 @@ class SpoolReader:
             return batch
         try:
             # Another process moved rows: what statements they came with holds for the rest too.
-            known = self._seen >= self.position or self._read_shapes(
+            has_shapes = self._seen >= self.position or self._read_shapes(
                 os.pread(file, self.position - self._seen, self._seen)
             )
             # After a power failure a spool may be shorter than what of it is in the store.
             data = os.pread(file, max(0, os.fstat(file).st_size - self.position), self.position)
         finally:
             os.close(file)
-        if not known and data:
+        if not has_shapes and data:
             # A power failure took the record that names the statement of each row, but no rows in the store.
             self.damaged = True
             return batch
@@ -294,9 +294,9 @@ class SpoolReader:
                 yield None
                 return
             file.seek(self.position)
-            rest = file.read()
-            more = not self.damaged and next(_records(rest), None) is not None
-            yield None if more else rest
+            tail = file.read()
+            more = not self.damaged and next(_records(tail), None) is not None
+            yield None if more else tail
 
     def take_behind_damage(self) -> tuple[SpoolBatch, int]:
         """The rest: every row in it that can still be read, and how many bytes cannot."""

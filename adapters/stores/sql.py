@@ -59,7 +59,7 @@ def upsert(
         return
     changed = tuple(name for name in rows[0] if name not in keys and name not in keep)
     statement = _insert_on_conflict(row, tuple(keys), changed, connection.dialect.name)
-    connection.execute(statement, [dict(one) for one in rows])
+    connection.execute(statement, [dict(record) for record in rows])
 
 
 def insert_unless_there(connection: sa.Connection, row: Row, values: Mapping[str, Any], *, keys: Sequence[str]) -> bool:

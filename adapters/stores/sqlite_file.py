@@ -127,9 +127,9 @@ class SqliteFile:
         with self.gate.held(self.deadline_seconds, self._label):
             self.before_write()
             self._make_sure()
-            kept = self._plain
+            pool = self._plain
             with self._watched():
-                driver = kept.pop() if kept else self._connect(query_only=False)
+                driver = pool.pop() if pool else self._connect(query_only=False)
                 try:
                     driver.execute("BEGIN IMMEDIATE")
                     yield driver
@@ -138,8 +138,8 @@ class SqliteFile:
                     if driver.in_transaction:
                         driver.rollback()
                     # Another thread may have found another file, or closed the store.
-                    if kept is self._plain:
-                        kept.append(driver)
+                    if pool is self._plain:
+                        pool.append(driver)
                     else:
                         driver.close()
 
@@ -280,13 +280,15 @@ class SqliteFile:
         driver = driver_of(connection)
         faults = driver.execute("PRAGMA quick_check(5)").fetchall()
         if faults != [("ok",)]:
-            said = "; ".join(str(fault[0]) for fault in faults)
-            raise StoreCorruptError(f"{self._label} is damaged: {said};", advice="")
+            text = "; ".join(str(fault[0]) for fault in faults)
+            raise StoreCorruptError(f"{self._label} is damaged: {text};", advice="")
         for target in tables_of(self.name).values():
             there = {row[1] for row in driver.execute(f'PRAGMA table_info("{target.name}")')}
-            told = [one for one in target.columns if one.name in there and not isinstance(one.type, _NUMBERS)]
-            if told:
-                for _ in connection.execute(sa.select(*told), execution_options={"yield_per": 1000}):
+            columns = [
+                column for column in target.columns if column.name in there and not isinstance(column.type, _NUMBERS)
+            ]
+            if columns:
+                for _ in connection.execute(sa.select(*columns), execution_options={"yield_per": 1000}):
                     pass
         connection.rollback()
         self._suspect_path.unlink(missing_ok=True)
@@ -364,10 +366,10 @@ def _record(
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def driver_of(connection: sa.Connection) -> sqlite3.Connection:

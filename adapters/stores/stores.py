@@ -103,9 +103,9 @@ class Stores(Repositories):
         version = shipped_version()
         # Asked without the table's class: mapping it takes each command that reads another store a tenth of a second.
         there = sa.table("error_patterns", sa.column("shipped_version"))
-        known = sa.select(sa.literal(1)).select_from(there).where(there.c.shipped_version == version).limit(1)
+        query = sa.select(sa.literal(1)).select_from(there).where(there.c.shipped_version == version).limit(1)
         with self.databases["errors"].read() as connection:
-            if connection.scalar(known) is not None:
+            if connection.scalar(query) is not None:
                 return
         from adapters.pattern_files import shipped_patterns
 
@@ -254,10 +254,10 @@ def _missing(files: Mapping[str, SqliteDatabase]) -> list[Path]:
     there = [database for database in files.values() if database.path.exists()]
     if not there:
         return []
-    gone = [database.path for database in files.values() if database not in there]
-    for path in gone:
+    paths = [database.path for database in files.values() if database not in there]
+    for path in paths:
         log.error("store %s was missing and begins empty; `roas restore` brings back a backup", path)
-    return gone
+    return paths
 
 
 def in_use(folder: Path, *, alone: bool = False) -> int:

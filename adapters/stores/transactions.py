@@ -75,7 +75,7 @@ class SqliteTransactions:
                 for name, record in records.items():
                     connections[name].info["record"] = record
                     undo.callback(connections[name].info.pop, "record", None)
-                yield Together({name: Bound(name, one) for name, one in connections.items()})
+                yield Together({name: Bound(name, connection) for name, connection in connections.items()})
                 self._commit(connections, records)
 
     @contextmanager
@@ -87,8 +87,8 @@ class SqliteTransactions:
         """
         with ExitStack() as stack:
             for _ in range(_READ_TRIES):
-                connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
-                if len({_version(one) for one in connections.values()}) == 1:
+                connections = {name: stack.enter_context(database.read()) for name, database in self._databases.items()}
+                if len({_version(connection) for connection in connections.values()}) == 1:
                     break
                 stack.close()
                 time.sleep(0)
@@ -96,10 +96,12 @@ class SqliteTransactions:
                 # A writer that died may have left the stores apart for good: finish its work, then look.
                 with self._gate.held(deadline_seconds, "A look at the three stores"):
                     self.repair()
-                    connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
-                    for one in connections.values():
-                        _version(one)
-            yield Together({name: Bound(name, one) for name, one in connections.items()})
+                    connections = {
+                        name: stack.enter_context(database.read()) for name, database in self._databases.items()
+                    }
+                    for connection in connections.values():
+                        _version(connection)
+            yield Together({name: Bound(name, connection) for name, connection in connections.items()})
 
     def repair_if_left(self) -> None:
         """Finish what a dead writer left, where the gate tells of one. Call with the gate held.
@@ -156,7 +158,7 @@ class SqliteTransactions:
             seq = _version(connections[DECIDES]) + 1
             for connection in connections.values():
                 driver_of(connection).execute(_SET_VERSION, (seq,))
-            statements = {name: [[sql, _to_json(given)] for sql, given in records[name]] for name in _FOLLOW}
+            statements = {name: [[sql, _to_json(values)] for sql, values in records[name]] for name in _FOLLOW}
             decider.execute(_NOTE_INTENT, (seq, to_json(statements, inf_nan_mode="null").decode()))
             if seq % _KEPT_INTENTS == 0:
                 self._sync_followers()
@@ -176,8 +178,8 @@ class SqliteTransactions:
                 if _version(connection) >= intent.seq:
                     # Its writer is not dead, but holds a gate whose file was deleted.
                     continue
-                for sql, given in intent.statements[name]:
-                    _redo_statement(connection, name, sql, given)
+                for sql, json_values in intent.statements[name]:
+                    _redo_statement(connection, name, sql, json_values)
                 driver_of(connection).execute(_SET_VERSION, (intent.seq,))
         log.info("store %s: %d transactions of a dead writer finished", name, len(pending))
 
@@ -232,8 +234,8 @@ def _version(connection: sa.Connection) -> int:
     return int(driver_of(connection).execute(_READ_VERSION).fetchone()[0])
 
 
-def _redo_statement(connection: sa.Connection, name: str, sql: str, given: Any) -> None:
-    values = _from_json(given)
+def _redo_statement(connection: sa.Connection, name: str, sql: str, json_values: Any) -> None:
+    values = _from_json(json_values)
     try:
         with connection.begin_nested():
             connection.exec_driver_sql(sql, values)
@@ -245,25 +247,25 @@ def _redo_statement(connection: sa.Connection, name: str, sql: str, given: Any) 
                 buried_at=datetime.now(UTC),
                 target="transaction",
                 reason=str(error.orig),
-                payload={"statement": sql, "values": given},
+                payload={"statement": sql, "values": json_values},
             )
         )
 
 
-def _to_json(given: Any) -> Any:
-    if isinstance(given, list | tuple):
-        return [_to_json(one) for one in given]
-    if isinstance(given, bytes | memoryview):
-        return {"base64": base64.b64encode(bytes(given)).decode()}
-    if given is None or isinstance(given, str | int | float):
-        return given
-    raise StoreError(f"A value of type {type(given).__name__} cannot be part of a transaction;", advice="")
+def _to_json(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, bytes | memoryview):
+        return {"base64": base64.b64encode(bytes(value)).decode()}
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise StoreError(f"A value of type {type(value).__name__} cannot be part of a transaction;", advice="")
 
 
-def _from_json(given: Any) -> Any:
-    many = bool(given) and isinstance(given[0], list)
-    return [_row(one) for one in given] if many else _row(given)
+def _from_json(values: Any) -> Any:
+    many = bool(values) and isinstance(values[0], list)
+    return [_row(row) for row in values] if many else _row(values)
 
 
-def _row(given: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(base64.b64decode(one["base64"]) if isinstance(one, dict) else one for one in given)
+def _row(values: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(base64.b64decode(value["base64"]) if isinstance(value, dict) else value for value in values)

@@ -105,8 +105,8 @@ class WriteBehind:
             if pending.done or pending.in_journal:
                 return
             try:
-                kept = self._journal.append(to_line(pending.write))
-                if not kept and not self._has_gap:
+                was_written = self._journal.append(to_line(pending.write))
+                if not was_written and not self._has_gap:
                     self._has_gap = True
                     gap = RecordGap(since=datetime.now(UTC), folder=str(self._folder))
                     self._journal.append(to_line(gap), reserve=True)
@@ -115,7 +115,7 @@ class WriteBehind:
             except OSError as error:
                 log.error("the journal in %s was not written: %s", self._folder, error)
                 return
-        if kept:
+        if was_written:
             pending.in_journal = True
         else:
             self._leave_out(pending)
@@ -191,7 +191,7 @@ class WriteBehind:
 
     def _drained(self) -> None:
         with self._journal_lock:
-            if any(one.in_journal for one in list(self._queue)):
+            if any(pending.in_journal for pending in list(self._queue)):
                 return
             with suppress(OSError):
                 self._journal.clear()
@@ -371,8 +371,8 @@ def left_behind(folder: Path) -> Iterator[Journal]:
     """
     if not folder.exists():
         return
-    found = [path for path in folder.iterdir() if path.name.endswith(_SUFFIX)]
-    for path in sorted(found, key=lambda one: one.stat().st_mtime_ns if one.exists() else 0):
+    paths = [path for path in folder.iterdir() if path.name.endswith(_SUFFIX)]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns if path.exists() else 0):
         try:
             file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -392,6 +392,6 @@ def left_behind(folder: Path) -> Iterator[Journal]:
 
 
 def _write_whole(file: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(file, left) :]
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]

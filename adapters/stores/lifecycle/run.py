@@ -253,10 +253,10 @@ def _delete_parts(run: LifecycleRun, parts: Sequence[Partition], archived: Seque
         with run.database.write() as connection:
             for part, file in zip(parts, archived, strict=True):
                 audit_archived(connection, part.table, part.where, archive_name(file.file), file.sha256)
-                gone = connection.exec_driver_sql(f"DELETE FROM {part.table} WHERE {part.where}").rowcount
-                if gone != file.rows:
+                deleted_rows = connection.exec_driver_sql(f"DELETE FROM {part.table} WHERE {part.where}").rowcount
+                if deleted_rows != file.rows:
                     raise RowsChanged
-                if gone:
+                if deleted_rows:
                     now = datetime.now(UTC)
                     run.note_archive(connection, part.table, now, now, file)
     except RowsChanged:

@@ -61,11 +61,11 @@ def sum_up(run: LifecycleRun, closed_before: int) -> None:
 
 def _sum_up_hours(run: LifecycleRun, begin: int, end: int) -> None:
     with run.database.read() as connection:
-        found = connection.execute(
+        samples = connection.execute(
             sa.select(_samples.c.series, _samples.c.ts, _samples.c.value).where(_between(begin, end))
         ).all()
     groups: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for series, ts, value in found:
+    for series, ts, value in samples:
         if math.isfinite(value):
             groups[ts // HOUR_MS * HOUR_MS, series].append(value)
     rows = [
@@ -132,8 +132,8 @@ def drop_sums(
             return
         end = min(first + at_once, before)
         with run.database.write() as connection:
-            gone = connection.execute(sa.delete(source).where(source.c.bucket >= first, source.c.bucket < end))
-            run.rows[source.name] += gone.rowcount
+            result = connection.execute(sa.delete(source).where(source.c.bucket >= first, source.c.bucket < end))
+            run.rows[source.name] += result.rowcount
         chunks += 1
         if chunks % CHUNKS_TO_SETTLE == 0:
             run.database.settle()
@@ -180,8 +180,8 @@ def _foresee_samples(run: LifecycleRun, old: int, over_budget_before: int) -> No
 
 def _series_names(database: Database) -> _Names:
     with database.read() as connection:
-        found = connection.execute(sa.select(table(MetricSeries))).all()
-    return {row.id: (row.environment, row.service, row.metric) for row in found}
+        rows = connection.execute(sa.select(table(MetricSeries))).all()
+    return {row.id: (row.environment, row.service, row.metric) for row in rows}
 
 
 def _add_late_samples(run: LifecycleRun, begin: int, end: int) -> None:
@@ -275,27 +275,27 @@ def _delete_exactly(connection: sa.Connection, file: Path, first: int, last: int
 
 def _chunks(connection: sa.Connection, begin: int, end: int, at_most: int) -> list[_Chunk]:
     """First moment, end and number of samples of ranges that are quickly deleted."""
-    found = []
+    chunks = []
     while begin < end:
         cut = connection.scalar(
             sa.select(_samples.c.ts).where(_between(begin, end)).order_by(_samples.c.ts).offset(at_most).limit(1)
         )
         last = end if cut is None else max(cut, begin + 1)
         rows = connection.scalar(sa.select(sa.func.count()).where(_between(begin, last))) or 0
-        found.append((begin, last, rows))
+        chunks.append((begin, last, rows))
         begin = last
-    return found
+    return chunks
 
 
 def _chunks_of(moments: Sequence[int], at_most: int) -> list[_Chunk]:
     """As `_chunks`, of moments in order."""
-    found = []
+    chunks = []
     at = 0
     while at < len(moments):
         end = bisect_right(moments, moments[min(at + at_most, len(moments)) - 1])
-        found.append((moments[at], moments[end - 1] + 1, end - at))
+        chunks.append((moments[at], moments[end - 1] + 1, end - at))
         at = end
-    return found
+    return chunks
 
 
 def _between(begin: int, end: int) -> sa.ColumnElement[bool]:

@@ -175,8 +175,8 @@ def vacuum(
     notes = []
     for database in stores.databases.values():
         before += database.use().file_bytes
-        left, remark = database.give_back(policy, deadline, dry_run=dry_run)
-        after += left
+        file_bytes, remark = database.give_back(policy, deadline, dry_run=dry_run)
+        after += file_bytes
         if remark:
             notes.append(remark)
     return LifecycleStep(

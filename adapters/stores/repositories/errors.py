@@ -51,9 +51,9 @@ class Errors(Repository):
         """
         fingerprint = _fingerprint(error)
         with self._database.write() as connection:
-            known = connection.execute(sa.select(_errors).where(_errors.c.error_id == error.error_id)).one_or_none()
-            if known is not None:
-                return to_error(known)
+            row = connection.execute(sa.select(_errors).where(_errors.c.error_id == error.error_id)).one_or_none()
+            if row is not None:
+                return to_error(row)
             same_cause = sa.and_(_errors.c.fingerprint == fingerprint, _errors.c.resolved_at.is_(None))
             done = connection.execute(
                 sa.update(_errors)
@@ -76,10 +76,10 @@ class Errors(Repository):
         Raises:
             NotFoundError: There is none.
         """
-        found = self._first(sa.select(_errors).where(_errors.c.error_id == error_id))
-        if found is None:
+        row = self._first(sa.select(_errors).where(_errors.c.error_id == error_id))
+        if row is None:
             raise NotFoundError(f"No error has the id {error_id!r};", advice="`roas status` lists the open ones.")
-        return to_error(found)
+        return to_error(row)
 
     def named(self, error_id: str) -> RecordedError:
         """The error of this id, or the only one whose id begins like this.
@@ -135,10 +135,10 @@ class Errors(Repository):
             _errors.c.resolved_at.is_(None),
         )
         with self._database.write() as connection:
-            known = connection.execute(sa.select(_errors).where(unnamed)).one_or_none()
-            if known is None:
+            row = connection.execute(sa.select(_errors).where(unnamed)).one_or_none()
+            if row is None:
                 return False
-            error = replace(to_error(known), verdict=verdict)
+            error = replace(to_error(row), verdict=verdict)
             judged = _verdicts.to_row(verdict, fingerprint=_fingerprint(error))
             same_cause = sa.and_(_errors.c.fingerprint == judged["fingerprint"], _errors.c.resolved_at.is_(None))
             if connection.execute(sa.select(_errors.c.id).where(same_cause)).first() is not None:
@@ -146,7 +146,7 @@ class Errors(Repository):
             connection.execute(sa.update(_errors).where(unnamed).values(judged))
             connection.execute(
                 sa.update(_tickets)
-                .where(_tickets.c.fingerprint == known.fingerprint)
+                .where(_tickets.c.fingerprint == row.fingerprint)
                 .values(fingerprint=judged["fingerprint"])
             )
             return True
@@ -188,8 +188,8 @@ def resolve_error(connection: sa.Connection, error_id: str, at: datetime, resolu
 
 def _add_to_evidence(connection: sa.Connection, error_id: str, **more: Any) -> None:
     this = _errors.c.error_id == error_id
-    known = connection.scalar(sa.select(_errors.c.evidence).where(this))
-    connection.execute(sa.update(_errors).where(this).values(evidence={**(known or {}), **more}))
+    evidence = connection.scalar(sa.select(_errors.c.evidence).where(this))
+    connection.execute(sa.update(_errors).where(this).values(evidence={**(evidence or {}), **more}))
 
 
 def _fingerprint(error: RecordedError) -> str:
@@ -261,17 +261,17 @@ class EvidenceBundles(Repository):
                 sa.update(_evidence).where(_evidence.c.bundle_id.in_(bundle_ids)).values(error_id=error_id)
             )
             of_it = sa.select(_evidence.c.bundle_id).where(_evidence.c.error_id == error_id)
-            known = list(connection.scalars(of_it.order_by(_evidence.c.taken_at, _evidence.c.id)))
-            kept = [*known[:1], *known[1:][1 - _BUNDLES_OF_AN_ERROR :]]
+            linked_ids = list(connection.scalars(of_it.order_by(_evidence.c.taken_at, _evidence.c.id)))
+            kept_ids = [*linked_ids[:1], *linked_ids[1:][1 - _BUNDLES_OF_AN_ERROR :]]
             connection.execute(
-                sa.delete(_evidence).where(_evidence.c.error_id == error_id, _evidence.c.bundle_id.not_in(kept))
+                sa.delete(_evidence).where(_evidence.c.error_id == error_id, _evidence.c.bundle_id.not_in(kept_ids))
             )
-            _add_to_evidence(connection, error_id, bundles=kept)
+            _add_to_evidence(connection, error_id, bundles=kept_ids)
 
     def error_of(self, bundle_id: str) -> str | None:
         """The id of the error that a bundle shows; None where the bundle is not kept, or shows none."""
-        found = self._first(sa.select(_evidence.c.error_id).where(_evidence.c.bundle_id == bundle_id))
-        return None if found is None else found.error_id
+        row = self._first(sa.select(_evidence.c.error_id).where(_evidence.c.bundle_id == bundle_id))
+        return None if row is None else row.error_id
 
 
 @cache
@@ -293,14 +293,16 @@ class Patterns(Repository):
         A person's own patterns stay, also one that has the name of a shipped one, and so does what a
         person switched off. A shipped pattern that is not shipped any more goes.
         """
-        names = [one.name for one in patterns]
+        names = [pattern.name for pattern in patterns]
         with self._database.write() as connection:
-            own = set(connection.scalars(sa.select(_patterns.c.pattern_name).where(_patterns.c.shipped.is_not(True))))
-            gone = sa.and_(_patterns.c.shipped.is_(True), _patterns.c.pattern_name.not_in(names))
-            gone_names = connection.scalars(sa.select(_patterns.c.pattern_name).where(gone)).all()
-            connection.execute(sa.delete(_patterns).where(gone))
-            shipped = [one for one in patterns if one.name not in own]
-            rows = [_from_pattern(one, shipped=True) | {"shipped_version": version} for one in shipped]
+            own_names = set(
+                connection.scalars(sa.select(_patterns.c.pattern_name).where(_patterns.c.shipped.is_not(True)))
+            )
+            condition = sa.and_(_patterns.c.shipped.is_(True), _patterns.c.pattern_name.not_in(names))
+            gone_names = connection.scalars(sa.select(_patterns.c.pattern_name).where(condition)).all()
+            connection.execute(sa.delete(_patterns).where(condition))
+            shipped = [pattern for pattern in patterns if pattern.name not in own_names]
+            rows = [_from_pattern(pattern, shipped=True) | {"shipped_version": version} for pattern in shipped]
             upsert(connection, ErrorPattern, rows, keys=["pattern_name"], keep=["enabled"])
             _rename_causes(connection, shipped, gone_names)
 
@@ -325,8 +327,8 @@ class Patterns(Repository):
 
     def remove(self, name: str) -> bool:
         """Forget a person's own pattern; False where there is none of this name."""
-        own = sa.and_(_patterns.c.pattern_name == name, _patterns.c.shipped.is_not(True))
-        return self._change(sa.delete(_patterns).where(own))
+        condition = sa.and_(_patterns.c.pattern_name == name, _patterns.c.shipped.is_not(True))
+        return self._change(sa.delete(_patterns).where(condition))
 
     def count_match(self, name: str, at: datetime) -> None:
         """Count a match."""
@@ -336,29 +338,29 @@ class Patterns(Repository):
         )
 
 
-def _rename_causes(connection: sa.Connection, shipped: Sequence[Pattern], gone: Sequence[str]) -> None:
+def _rename_causes(connection: sa.Connection, shipped: Sequence[Pattern], gone_names: Sequence[str]) -> None:
     """Give errors the categories that the patterns which decided them have now, so that they stay one group.
 
-    Severity and strategy stay: they were weighed with the evidence of then. An error whose pattern is `gone` is judged
-    by its text and the logs kept with it; where no pattern knows these now, it keeps its name. So does an error whose
-    category is the evidence's, beside a pattern that says something else.
+    Severity and strategy stay: they were weighed with the evidence of then. An error whose pattern is in `gone_names`
+    is judged by its text and the logs kept with it; where no pattern knows these now, it keeps its name. So does an
+    error whose category is the evidence's, beside a pattern that says something else.
     """
-    now = {one.name: one.category for one in shipped if one.category is not Category.BENIGN}
-    pairs = sa.select(_errors.c.pattern_name, _errors.c.category).where(_errors.c.pattern_name.in_([*now, *gone]))
+    now = {pattern.name: pattern.category for pattern in shipped if pattern.category is not Category.BENIGN}
+    pairs = sa.select(_errors.c.pattern_name, _errors.c.category).where(_errors.c.pattern_name.in_([*now, *gone_names]))
     moved = [tuple(pair) for pair in connection.execute(pairs.distinct()) if now.get(pair[0]) != pair[1]]
     these = sa.tuple_(_errors.c.pattern_name, _errors.c.category).in_(moved)
     rows = connection.execute(sa.select(_errors).where(these)).all() if moved else ()
-    known = _compiled(shipped) if any(row.pattern_name not in now for row in rows) else None
+    patterns = _compiled(shipped) if any(row.pattern_name not in now for row in rows) else None
     for row in rows:
-        error, given = to_error(row), f"means {row.category} (pattern {row.pattern_name})"
-        if given not in row.reason:
+        error, phrase = to_error(row), f"means {row.category} (pattern {row.pattern_name})"
+        if phrase not in row.reason:
             continue
-        if known is None or row.pattern_name in now:
+        if patterns is None or row.pattern_name in now:
             category = now[row.pattern_name]
-            reason = row.reason.replace(given, f"means {category} (pattern {row.pattern_name})")
+            reason = row.reason.replace(phrase, f"means {category} (pattern {row.pattern_name})")
             verdict = replace(error.verdict, category=category, reason=reason)
         else:
-            verdict = _judged_anew(error, known)
+            verdict = _judged_anew(error, patterns)
         if verdict != error.verdict:
             _rename_cause(connection, row, replace(error, verdict=verdict))
 
@@ -369,20 +371,20 @@ def _compiled(patterns: Sequence[Pattern]) -> PatternSet:
     return compiled(patterns)
 
 
-def _judged_anew(error: RecordedError, known: PatternSet) -> Verdict:
+def _judged_anew(error: RecordedError, patterns: PatternSet) -> Verdict:
     from core.errors.classify import classify
 
     logs, outputs = (tuple(map(str, error.evidence.get(name) or ())) for name in ("logs", "probe_outputs"))
-    found = classify(error.text, known, evidence=Evidence(logs=logs, probe_outputs=outputs))
-    if found.pattern_name is None or found.category is Category.BENIGN:
+    verdict = classify(error.text, patterns, evidence=Evidence(logs=logs, probe_outputs=outputs))
+    if verdict.pattern_name is None or verdict.category is Category.BENIGN:
         return error.verdict
     # What is said behind the pattern is about the moment, such as how long ago a deployment ended.
     beside = error.verdict.reason.partition(f"(pattern {error.verdict.pattern_name}).")[2]
     return replace(
-        found,
+        verdict,
         severity=error.verdict.severity,
         strategy=error.verdict.strategy,
-        reason=found.reason + beside,
+        reason=verdict.reason + beside,
     )
 
 

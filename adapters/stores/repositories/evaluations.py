@@ -77,11 +77,11 @@ class Evaluations(Repository):
                 put_dependencies(connection, environment, result.dependencies)
             for alert in result.alerts:
                 put_alert(connection, alert)
-            predictions = [_prediction_rows.to_row(one) for one in result.predictions]
+            predictions = [_prediction_rows.to_row(prediction) for prediction in result.predictions]
             upsert(connection, PredictionRow, predictions, keys=["prediction_id"])
             if result.scores:
                 connection.execute(
-                    sa.insert(_scores), [score_rows.to_row(one, parts=one.parts or None) for one in result.scores]
+                    sa.insert(_scores), [score_rows.to_row(score, parts=score.parts or None) for score in result.scores]
                 )
             upsert(connection, Heartbeat, {"name": name, "beat_at": result.evaluated_at}, keys=["name"])
         return True
@@ -105,8 +105,8 @@ class Baselines(Repository):
 
     def states(self, environment: str) -> dict[tuple[str, str], bytes]:
         """What detectors have learnt, by service and metric."""
-        found = self._all(sa.select(_states).where(_states.c.environment == environment))
-        return {(row.service, row.metric): bytes(row.state) for row in found}
+        rows = self._all(sa.select(_states).where(_states.c.environment == environment))
+        return {(row.service, row.metric): bytes(row.state) for row in rows}
 
 
 class Dependencies(Repository):
@@ -140,8 +140,8 @@ class Heartbeats(Repository):
 def put_baselines(connection: sa.Connection, environment: str, baselines: Sequence[Baseline]) -> None:
     """Insert or update baselines; the time one was created stays."""
     rows = [
-        _baseline_rows.to_row(one, service_name=f"{environment}/{one.service}", environment=environment)
-        for one in baselines
+        _baseline_rows.to_row(baseline, service_name=f"{environment}/{baseline.service}", environment=environment)
+        for baseline in baselines
     ]
     keys = ["service_name", "metric_name"]
     upsert(connection, PerformanceBaseline, rows, keys=keys, keep=["created_at"])
@@ -150,8 +150,8 @@ def put_baselines(connection: sa.Connection, environment: str, baselines: Sequen
 def put_dependencies(connection: sa.Connection, environment: str, dependencies: Sequence[Dependency]) -> None:
     """Insert or update dependencies; those not named become inactive."""
     rows = [
-        _need_rows.to_row(one, service_name=f"{environment}/{one.service}", environment=environment)
-        for one in dependencies
+        _need_rows.to_row(dependency, service_name=f"{environment}/{dependency.service}", environment=environment)
+        for dependency in dependencies
     ]
     inactive = sa.update(_dependencies).values(status=DependencyStatus.INACTIVE.value)
     connection.execute(inactive.where(_dependencies.c.environment == environment))
@@ -176,7 +176,7 @@ class Alerts(Repository):
 
     def count_unresolved(self) -> dict[str, int]:
         """The number of alerts that are not resolved, by environment."""
-        listed = [one.value for one in AlertState if one is not AlertState.RESOLVED]
+        listed = [state.value for state in AlertState if state is not AlertState.RESOLVED]
         query = sa.select(_alerts.c.environment, sa.func.count().label("total")).where(_alerts.c.state.in_(listed))
         return {row.environment: row.total for row in self._all(query.group_by(_alerts.c.environment))}
 

@@ -48,16 +48,16 @@ class HealthHistory(Repository):
     def latest_reports(self, since: datetime) -> dict[str, HealthReport]:
         """How every environment was judged last, of those that were judged since a moment."""
         recent = (_health.c.timestamp >= since, _health.c.environment.is_not(None))
-        found = self._all(newest_of_each(_health, ["environment"], ["timestamp", "id"], 1, *recent))
-        return {row.environment: _to_report(row) for row in found}
+        rows = self._all(newest_of_each(_health, ["environment"], ["timestamp", "id"], 1, *recent))
+        return {row.environment: _to_report(row) for row in rows}
 
     def latest_judgements(self) -> dict[str, tuple[str, datetime]]:
         """How every environment was judged last, and when.
 
         Each environment costs two seeks of an index, however long its history is.
         """
-        one, inner, last = (_health.alias(name) for name in ("one", "inner_one", "last_one"))
-        names = sa.select(sa.func.min(one.c.environment).label("name")).cte("names", recursive=True)
+        anchor, inner, last = (_health.alias(name) for name in ("one", "inner_one", "last_one"))
+        names = sa.select(sa.func.min(anchor.c.environment).label("name")).cte("names", recursive=True)
         following = sa.select(sa.func.min(inner.c.environment)).where(inner.c.environment > names.c.name)
         names = names.union_all(sa.select(following.scalar_subquery()).where(names.c.name.is_not(None)))
         newest_id = (
@@ -68,14 +68,14 @@ class HealthHistory(Repository):
             .scalar_subquery()
         )
         query = sa.select(_health.c.environment, _health.c.overall_health, _health.c.timestamp)
-        found = self._all(query.join_from(names, _health, _health.c.id == newest_id))
-        return {row.environment: (row.overall_health, row.timestamp) for row in found}
+        rows = self._all(query.join_from(names, _health, _health.c.id == newest_id))
+        return {row.environment: (row.overall_health, row.timestamp) for row in rows}
 
     def record_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
         """Record what probes answered."""
         if not probes:
             return
-        rows = [probe_row(one, environment) for one in probes]
+        rows = [probe_row(probe, environment) for probe in probes]
         with self._database.write() as connection:
             connection.execute(sa.insert(_probes), rows)
 
@@ -115,8 +115,8 @@ class HealthHistory(Repository):
         query = sa.select(_scores).where(
             _scores.c.environment == environment, _scores.c.timestamp > recent[0].scored_at - _LATEST
         )
-        found = self._all(query.order_by(_scores.c.timestamp, _scores.c.id))
-        last = {row.service: score_rows.to_value(row) for row in found}
+        rows = self._all(query.order_by(_scores.c.timestamp, _scores.c.id))
+        last = {row.service: score_rows.to_value(row) for row in rows}
         return [last[name] for name in sorted(last)]
 
     def all_latest_scores(self, since: datetime) -> list[RecordedScore]:
@@ -124,14 +124,14 @@ class HealthHistory(Repository):
         keys = ["environment", "service"]
         query = newest_of_each(_scores, keys, ["timestamp", "id"], 1, _scores.c.timestamp >= since)
         last: dict[str, list[RecordedScore]] = {}
-        for one in map(score_rows.to_value, self._all(query)):
-            last.setdefault(one.environment, []).append(one)
+        for score in map(score_rows.to_value, self._all(query)):
+            last.setdefault(score.environment, []).append(score)
         return [
-            one
-            for _, mine in sorted(last.items())
-            for newest_at in [max(one.scored_at for one in mine)]
-            for one in sorted(mine, key=lambda one: one.service)
-            if one.scored_at > newest_at - _LATEST
+            score
+            for _, scores in sorted(last.items())
+            for newest_at in [max(score.scored_at for score in scores)]
+            for score in sorted(scores, key=lambda score: score.service)
+            if score.scored_at > newest_at - _LATEST
         ]
 
     def scores(self, environment: str, service: str | None = None, limit: int = 100) -> list[RecordedScore]:

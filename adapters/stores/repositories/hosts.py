@@ -44,14 +44,16 @@ class Hosts(Repository):
                 "dismissed_at": None,
             }
             upsert(connection, HostRow, values, keys=["host_id"], keep=["first_contact"])
-            found = connection.execute(sa.select(_hosts).where(_hosts.c.host_id == identity.host_id)).one()
-        return _rows.to_value(found)
+            row = connection.execute(sa.select(_hosts).where(_hosts.c.host_id == identity.host_id)).one()
+        return _rows.to_value(row)
 
     def introduce(self, identity: HostIdentity, *, version: str) -> None:
         """Make a host known by which a single command runs; no contact is expected of it."""
         with self._database.read() as connection:
-            known = connection.execute(sa.select(_hosts.c.name).where(_hosts.c.host_id == identity.host_id)).scalar()
-        if known == identity.name:
+            recorded_name = connection.execute(
+                sa.select(_hosts.c.name).where(_hosts.c.host_id == identity.host_id)
+            ).scalar()
+        if recorded_name == identity.name:
             return
         with self._database.write() as connection:
             now = database_now(connection)
@@ -76,8 +78,8 @@ class Hosts(Repository):
 
     def find(self, host_id: str) -> Host | None:
         """The host of exactly this id, or None."""
-        found = self._first(sa.select(_hosts).where(_hosts.c.host_id == host_id))
-        return None if found is None else _rows.to_value(found)
+        row = self._first(sa.select(_hosts).where(_hosts.c.host_id == host_id))
+        return None if row is None else _rows.to_value(row)
 
     def named(self, name: str) -> Host:
         """The host of this name or id.
@@ -86,13 +88,13 @@ class Hosts(Repository):
             NotFoundError: There is none.
             BadInputError: Several have this name.
         """
-        found = [one for one in self.all() if name in (one.name, one.host_id)]
-        if not found:
+        hosts = [host for host in self.all() if name in (host.name, host.host_id)]
+        if not hosts:
             raise NotFoundError(f"No host is named {name!r};", advice="`roas fleet` lists them.")
-        if len(found) > 1:
-            ids = ", ".join(one.host_id for one in found)
+        if len(hosts) > 1:
+            ids = ", ".join(host.host_id for host in hosts)
             raise BadInputError(f"Several hosts are named {name!r} ({ids});", advice="give the id.")
-        return found[0]
+        return hosts[0]
 
     def now(self) -> datetime:
         """The time by the database's clock."""
@@ -106,8 +108,8 @@ class Hosts(Repository):
 
     def owner(self, environment: str) -> str | None:
         """The id of the host that an environment belongs to; None where none has operated it."""
-        found = self._first(sa.select(_bindings).where(_bindings.c.environment == environment))
-        return None if found is None else str(found.host_id)
+        row = self._first(sa.select(_bindings).where(_bindings.c.environment == environment))
+        return None if row is None else str(row.host_id)
 
     def bindings(self) -> Mapping[str, HostedEnvironment]:
         """The host of every environment that has one."""
@@ -130,8 +132,10 @@ class Hosts(Repository):
         with self._database.write() as connection:
             now = database_now(connection)
             there = connection.execute(sa.select(_hosts).where(_hosts.c.host_id == instead_of)).one_or_none()
-            held = sa.exists().where(_leases.c.environment == environment, _leases.c.expires_at > now)
-            if (there is not None and _rows.to_value(there).in_contact(now)) or connection.scalar(sa.select(held)):
+            lease_exists = sa.exists().where(_leases.c.environment == environment, _leases.c.expires_at > now)
+            if (there is not None and _rows.to_value(there).in_contact(now)) or connection.scalar(
+                sa.select(lease_exists)
+            ):
                 return False
             if instead_of is None:
                 done = _insert_binding(connection, environment, identity)
@@ -156,24 +160,24 @@ class Hosts(Repository):
     def dismiss(self, host_id: str) -> bool:
         """Record that a host is not expected back: its silence is no alert then. False where it is not known."""
         with self._database.write() as connection:
-            gone = sa.update(_hosts).where(_hosts.c.host_id == host_id)
+            update = sa.update(_hosts).where(_hosts.c.host_id == host_id)
             values = {"dismissed_at": database_now(connection), "silent_since": None, "skewed_since": None}
-            return connection.execute(gone.values(**values)).rowcount == 1
+            return connection.execute(update.values(**values)).rowcount == 1
 
     def has_news(self) -> bool:
         """Whether `notice` would find anything."""
         with self._database.read() as connection:
             now = database_now(connection)
-            found = connection.execute(sa.select(_hosts)).all()
-        return any(True for row in found for _ in _news(_rows.to_value(row), now))
+            rows = connection.execute(sa.select(_hosts)).all()
+        return any(True for row in rows for _ in _news(_rows.to_value(row), now))
 
     def notice(self) -> list[HostEvent]:
         """Mark what became true of hosts and what ended; of all who ask, one gets each change."""
         with self._database.write() as connection:
             now = database_now(connection)
-            found = connection.execute(sa.select(_hosts).with_for_update()).all()
-            events = [event for row in found for event in _news(_rows.to_value(row), now)]
-            marks = {(one.host.host_id, _MARKS[one.kind]): None if one.ended else one.since for one in events}
+            rows = connection.execute(sa.select(_hosts).with_for_update()).all()
+            events = [event for row in rows for event in _news(_rows.to_value(row), now)]
+            marks = {(event.host.host_id, _MARKS[event.kind]): None if event.ended else event.since for event in events}
             for (host_id, mark), value in marks.items():
                 connection.execute(sa.update(_hosts).where(_hosts.c.host_id == host_id).values({mark: value}))
         return events

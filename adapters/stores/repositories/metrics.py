@@ -38,18 +38,18 @@ class Metrics(Repository):
         """
         if not metrics:
             return 0
-        for one in metrics:
-            if not math.isfinite(one.value):
+        for metric in metrics:
+            if not math.isfinite(metric.value):
                 raise StoreConstraintError(
-                    f"Sample {one.environment}/{one.service}/{one.name} is {one.value};",
+                    f"Sample {metric.environment}/{metric.service}/{metric.name} is {metric.value};",
                     advice="leave out what could not be measured.",
                 )
         with self._database.write() as connection:
-            ids = series_ids(connection, {(one.environment, one.service, one.name) for one in metrics})
+            ids = series_ids(connection, {(metric.environment, metric.service, metric.name) for metric in metrics})
             rows = [
-                {"ts": to_ms(one.sampled_at), "series": series, "value": one.value}
-                for one in metrics
-                if (series := ids.get((one.environment, one.service, one.name))) is not None
+                {"ts": to_ms(metric.sampled_at), "series": series, "value": metric.value}
+                for metric in metrics
+                if (series := ids.get((metric.environment, metric.service, metric.name))) is not None
             ]
             upsert(connection, MetricSample, rows, keys=["ts", "series"])
         return len(rows)
@@ -57,8 +57,8 @@ class Metrics(Repository):
     def latest(self, environment: str) -> list[Metric]:
         """The newest sample of each metric that has one within 15 minutes of the environment's newest."""
         with self._database.read() as connection:
-            mine = sa.select(_series.c.id).where(_series.c.environment == environment)
-            if connection.execute(mine.limit(1)).one_or_none() is None:
+            series = sa.select(_series.c.id).where(_series.c.environment == environment)
+            if connection.execute(series.limit(1)).one_or_none() is None:
                 return []
             newest = connection.scalar(_newest_of(environment, connection.dialect.name))
             if newest is None:
@@ -66,16 +66,16 @@ class Metrics(Repository):
             place = sa.func.row_number().over(partition_by=_samples.c.series, order_by=_samples.c.ts.desc())
             recent = (
                 sa.select(_samples, place.label("place"))
-                .where(_samples.c.ts > newest - _LATEST // timedelta(milliseconds=1), _samples.c.series.in_(mine))
+                .where(_samples.c.ts > newest - _LATEST // timedelta(milliseconds=1), _samples.c.series.in_(series))
                 .subquery()
             )
-            found = connection.execute(
+            rows = connection.execute(
                 sa.select(recent.c.ts, recent.c.value, _series.c.service, _series.c.metric)
                 .join(_series, _series.c.id == recent.c.series)
                 .where(recent.c.place == 1, _series.c.environment == environment)
                 .order_by(_series.c.service, _series.c.metric)
             ).all()
-        return [_to_metric(environment, row) for row in found]
+        return [_to_metric(environment, row) for row in rows]
 
     def since(self, environment: str, names: Sequence[str], since: datetime) -> list[Metric]:
         """The samples of some metrics of an environment's services since a moment, oldest first."""
@@ -96,8 +96,8 @@ def _newest_of(environment: str, dialect: str) -> sa.Select[Any]:
         # By the index of each series: what other environments were sampled since is not read.
         of_one = sa.select(sa.func.max(_samples.c.ts)).where(_samples.c.series == _series.c.id).scalar_subquery()
         return sa.select(sa.func.max(of_one)).select_from(_series).where(its)
-    mine = sa.select(_series.c.id).where(its)
-    return sa.select(_samples.c.ts).where(_samples.c.series.in_(mine)).order_by(_samples.c.ts.desc()).limit(1)
+    series = sa.select(_series.c.id).where(its)
+    return sa.select(_samples.c.ts).where(_samples.c.series.in_(series)).order_by(_samples.c.ts.desc()).limit(1)
 
 
 def _to_metric(environment: str, row: Any) -> Metric:
@@ -116,6 +116,6 @@ def from_ms(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
 
 
-def series_ids(connection: sa.Connection, wanted: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
+def series_ids(connection: sa.Connection, series_keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
     """The ids of series (environment, service, metric), made where they are new and the limit allows."""
-    return series_ids_by(connection.exec_driver_sql, "?" if connection.dialect.name == "sqlite" else "%s", wanted)
+    return series_ids_by(connection.exec_driver_sql, "?" if connection.dialect.name == "sqlite" else "%s", series_keys)

@@ -44,15 +44,15 @@ class Operations(Repository):
             NotFoundError: No operation has this id.
         """
         with self._database.write() as connection:
-            found = _locked(connection, deployment_id)
-            if found.status not in (OperationStatus.PENDING, OperationStatus.RUNNING):
+            row = _locked(connection, deployment_id)
+            if row.status not in (OperationStatus.PENDING, OperationStatus.RUNNING):
                 return False
             ended = by_database(connection, ended_at)
             values = {
                 "status": status.value,
                 "end_time": ended,
-                "duration_ms": _milliseconds(ended - found.start_time),
-                "metadata": (found.metadata or {}) | (details or {}),
+                "duration_ms": _milliseconds(ended - row.start_time),
+                "metadata": (row.metadata or {}) | (details or {}),
             }
             _update(connection, "ended", deployment_id, values)
             return True
@@ -64,8 +64,8 @@ class Operations(Repository):
             NotFoundError: No operation has this id.
         """
         with self._database.write() as connection:
-            found = _locked(connection, deployment_id)
-            _update(connection, "noted", deployment_id, {"metadata": (found.metadata or {}) | details})
+            row = _locked(connection, deployment_id)
+            _update(connection, "noted", deployment_id, {"metadata": (row.metadata or {}) | details})
 
     def claim(self, deployment_id: str, name: str, value: Any) -> bool:
         """Add a detail to an operation that lacks it; False where it has one of this name already.
@@ -74,8 +74,8 @@ class Operations(Repository):
             NotFoundError: No operation has this id.
         """
         with self._database.write() as connection:
-            found = _locked(connection, deployment_id)
-            details = found.metadata or {}
+            row = _locked(connection, deployment_id)
+            details = row.metadata or {}
             if name in details:
                 return False
             _update(connection, "noted", deployment_id, {"metadata": details | {name: value}})
@@ -97,17 +97,17 @@ class Operations(Repository):
             NotFoundError: No operation has this id.
         """
         with self._database.write() as connection:
-            found = _locked(connection, deployment_id)
-            details = dict(found.metadata or {})
-            if found.status != OperationStatus.FAILED or "interrupted" not in details:
+            row = _locked(connection, deployment_id)
+            details = dict(row.metadata or {})
+            if row.status != OperationStatus.FAILED or "interrupted" not in details:
                 return False
             # The reason of its end no longer holds; the interruption stays in its details.
             at = by_database(connection, at)
             interruption = {"at": at, "by": by, "actor": asdict(actor), "interrupted": details.pop("interrupted")}
             if host_id:
                 interruption["host_id"] = host_id
-            for said in ("reason", "advice", "error", REPORTED):
-                details.pop(said, None)
+            for name in ("reason", "advice", "error", REPORTED):
+                details.pop(name, None)
             details |= {
                 "runner": asdict(runner),
                 "flow_run_id": runner.flow_run_id,
@@ -146,15 +146,15 @@ class Operations(Repository):
 
     def find(self, deployment_id: str) -> Operation | None:
         """The operation of exactly this id, or None."""
-        found = self._first(sa.select(_operations).where(_operations.c.deployment_id == deployment_id))
-        return None if found is None else _to_operation(found)
+        row = self._first(sa.select(_operations).where(_operations.c.deployment_id == deployment_id))
+        return None if row is None else _to_operation(row)
 
     def find_by_run(self, environment: str, flow_run_id: str) -> Operation | None:
         """The latest operation that a flow run lived, or None."""
         details = sa.cast(_operations.c.metadata, sa.Text)
         its = details.contains(f'"flow_run_id":"{flow_run_id}"', autoescape=True)
-        found = self._first(newest(_operations, "start_time", its, environment=environment))
-        return None if found is None else _to_operation(found)
+        row = self._first(newest(_operations, "start_time", its, environment=environment))
+        return None if row is None else _to_operation(row)
 
     def history(
         self,
@@ -187,10 +187,10 @@ class Operations(Repository):
         """As `latest_recorded`, of every environment that has one."""
         is_none = _operations.c.operation_type != OperationType.HEALTH_CHECK.value
         query = newest_of_each(_operations, ["environment"], ["id"], limit, is_none)
-        found: dict[str, list[Operation]] = {}
+        operations: dict[str, list[Operation]] = {}
         for row in self._all(query.order_by(_operations.c.id.desc())):
-            found.setdefault(row.environment, []).append(_to_operation(row))
-        return found
+            operations.setdefault(row.environment, []).append(_to_operation(row))
+        return operations
 
     def outcomes(self, environment: str, operation_type: OperationType, since: datetime) -> list[Operation]:
         """The ended operations of a type that began since a moment, oldest first, without their details.
@@ -213,8 +213,8 @@ class Operations(Repository):
 
     def last_success(self, environment: str, operation_type: OperationType) -> Operation | None:
         """The latest operation of this type that succeeded."""
-        found = self.history(environment, operation_type, OperationStatus.SUCCESS, limit=1)
-        return found[0] if found else None
+        operations = self.history(environment, operation_type, OperationStatus.SUCCESS, limit=1)
+        return operations[0] if operations else None
 
 
 class Leases(Repository):
@@ -243,12 +243,12 @@ class Leases(Repository):
                 sa.select(_leases).where(_leases.c.environment == environment).with_for_update()
             ).one_or_none()
             if row is not None and row.expires_at > now:
-                held = _to_lease(row)
-                mine = held.holder == owner and held.runner == runner
-                dead = instead_of is not None and _same_hold(held, instead_of)
-                if not mine and not dead:
-                    return held
-            taken = LeaseResult(
+                current_lease = _to_lease(row)
+                is_owner = current_lease.holder == owner and current_lease.runner == runner
+                dead = instead_of is not None and _same_hold(current_lease, instead_of)
+                if not is_owner and not dead:
+                    return current_lease
+            lease = LeaseResult(
                 acquired=True,
                 holder=owner,
                 reason=reason,
@@ -257,9 +257,9 @@ class Leases(Repository):
                 runner=runner,
                 host_id=host_id,
             )
-            values = _lease_rows.to_row(taken, environment=environment)
+            values = _lease_rows.to_row(lease, environment=environment)
             upsert(connection, EnvironmentLease, values, keys=["environment"])
-            return taken
+            return lease
 
     def renew(
         self, environment: str, owner: str, now: datetime, ttl: timedelta, *, runner: Runner | None = None
@@ -267,8 +267,8 @@ class Leases(Repository):
         """Renew a lease; False where this owner does not hold it any more."""
         with self._database.write() as connection:
             until = database_now(connection, now) + ttl
-            mine = sa.update(_leases).where(*_held_by(environment, owner, runner))
-            return connection.execute(mine.values(expires_at=until)).rowcount == 1
+            update = sa.update(_leases).where(*_held_by(environment, owner, runner))
+            return connection.execute(update.values(expires_at=until)).rowcount == 1
 
     def release(self, environment: str, owner: str, *, runner: Runner | None = None) -> bool:
         """Let go; False where this owner did not hold it."""
@@ -276,8 +276,8 @@ class Leases(Repository):
 
     def current(self, environment: str, now: datetime) -> LeaseResult | None:
         """Who holds an environment now, or None."""
-        found = self.held(now, environment)
-        return found[0] if found else None
+        leases = self.held(now, environment)
+        return leases[0] if leases else None
 
     def held(self, now: datetime, environment: str | None = None) -> list[LeaseResult]:
         """The holds that are not expired, of one environment or of all."""
@@ -291,8 +291,8 @@ class Leases(Repository):
         with self._database.read() as connection:
             skew, now = clock_skew(connection), database_now(connection, now)
             query = sa.select(_leases).where(_leases.c.expires_at > now, _leases.c.environment == environment)
-            found = connection.execute(query).one_or_none()
-            return None if found is None else _to_lease(found, expires_at=found.expires_at + skew)
+            row = connection.execute(query).one_or_none()
+            return None if row is None else _to_lease(row, expires_at=row.expires_at + skew)
 
 
 def _update(
@@ -307,12 +307,12 @@ def _audit(connection: sa.Connection, kind: str, deployment_id: str, actor: Acto
 
 
 def _locked(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
-    found = connection.execute(
+    row = connection.execute(
         sa.select(_operations).where(_operations.c.deployment_id == deployment_id).with_for_update()
     ).one_or_none()
-    if found is None:
+    if row is None:
         raise NotFoundError(f"No deployment has the id {deployment_id!r};", advice="`roas history` lists them.")
-    return found
+    return row
 
 
 def _milliseconds(took: timedelta) -> int:
@@ -336,8 +336,8 @@ def _held_by(environment: str, owner: str, runner: Runner | None) -> tuple[sa.Co
     return (_leases.c.environment == environment, _leases.c.owner == owner, by)
 
 
-def _same_hold(one: LeaseResult, other: LeaseResult) -> bool:
-    return (one.holder, one.runner, one.acquired_at) == (other.holder, other.runner, other.acquired_at)
+def _same_hold(lease: LeaseResult, other: LeaseResult) -> bool:
+    return (lease.holder, lease.runner, lease.acquired_at) == (other.holder, other.runner, other.acquired_at)
 
 
 def _to_lease(row: sa.Row[Any], **more: Any) -> LeaseResult:

@@ -56,8 +56,8 @@ class OperationProgress(Repository):
     def steps(self, deployment_id: str) -> list[OperationStep]:
         """The finished steps of a deployment in the order they were finished."""
         query = sa.select(_steps).where(_steps.c.deployment_id == deployment_id)
-        found = self._all(query.order_by(_steps.c.finished_at, _steps.c.id))
-        return [_step_rows.to_value(row, service=row.service or None) for row in found]
+        rows = self._all(query.order_by(_steps.c.finished_at, _steps.c.id))
+        return [_step_rows.to_value(row, service=row.service or None) for row in rows]
 
     def data_steps(self, environment: str) -> list[OperationStep]:
         """The last hooks that updates of an environment began and snapshots that they took, newest first."""
@@ -92,8 +92,8 @@ class OperationProgress(Repository):
     def numbered_changes(self, deployment_id: str) -> dict[int, StateChange]:
         """The state changes of a deployment in the order they happened, by the numbers of their rows."""
         query = sa.select(_changes).where(_changes.c.deployment_id == deployment_id)
-        found = self._all(query.order_by(_changes.c.change_time, _changes.c.id))
-        return {row.id: _change_rows.to_value(row) for row in found}
+        rows = self._all(query.order_by(_changes.c.change_time, _changes.c.id))
+        return {row.id: _change_rows.to_value(row) for row in rows}
 
     def last_changes(self, environment: str) -> dict[str, StateChange]:
         """The state change recorded last of each service of an environment, by service."""
@@ -103,8 +103,8 @@ class OperationProgress(Repository):
             .where(_operations.c.environment == environment)
             .group_by(_changes.c.service_name)
         )
-        found = self._all(sa.select(_changes).where(_changes.c.id.in_(newest)))
-        return {row.service_name: _change_rows.to_value(row) for row in found}
+        rows = self._all(sa.select(_changes).where(_changes.c.id.in_(newest)))
+        return {row.service_name: _change_rows.to_value(row) for row in rows}
 
     def interruptions(self, environment: str) -> dict[str, list[float]]:
         """How many seconds each service did not serve in its last interruptions by operations, newest first.
@@ -118,13 +118,13 @@ class OperationProgress(Repository):
             .order_by(_changes.c.id.desc())
             .limit(_CHANGES_READ)
         )
-        found: dict[str, list[float]] = {}
+        interruptions: dict[str, list[float]] = {}
         for change in map(_change_rows.to_value, self._all(query)):
             seconds = change.details.get(INTERRUPTION_SECONDS)
-            known = found.setdefault(change.service, [])
-            if isinstance(seconds, int | float) and len(known) < _INTERRUPTIONS:
-                known.append(float(seconds))
-        return {name: known for name, known in found.items() if known}
+            durations = interruptions.setdefault(change.service, [])
+            if isinstance(seconds, int | float) and len(durations) < _INTERRUPTIONS:
+                durations.append(float(seconds))
+        return {name: durations for name, durations in interruptions.items() if durations}
 
     def record_validation(self, deployment_id: str, result: ValidationResult) -> None:
         """Record what validation found.
@@ -147,8 +147,8 @@ class OperationProgress(Repository):
     def validations(self, deployment_id: str) -> list[ValidationResult]:
         """The validations of a deployment, oldest first."""
         query = sa.select(_validations).where(_validations.c.deployment_id == deployment_id)
-        found = self._all(query.order_by(_validations.c.validation_time))
-        return [_validation_adapter().validate_python(row.validation_details) for row in found]
+        rows = self._all(query.order_by(_validations.c.validation_time))
+        return [_validation_adapter().validate_python(row.validation_details) for row in rows]
 
 
 @cache
@@ -166,15 +166,15 @@ class Releases(Repository):
 
     def latest(self, environment: str, limit: int = 50) -> list[Release]:
         """The latest releases of an environment, newest first: so many proven ones, and so many that failed."""
-        mine = _releases.c.environment == environment
-        found = self._all(newest_of_each(_releases, ["proven"], ["created_at", "id"], limit, mine))
-        ordered = sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)
+        condition = _releases.c.environment == environment
+        rows = self._all(newest_of_each(_releases, ["proven"], ["created_at", "id"], limit, condition))
+        ordered = sorted(rows, key=lambda row: (row.created_at, row.id), reverse=True)
         return [_release_rows.to_value(row) for row in ordered]
 
     def last(self, environment: str, *, proven: bool = False) -> Release | None:
         """The latest release, or the latest proven one."""
-        found = self._first(newest(_releases, "created_at", environment=environment, proven=proven or None))
-        return None if found is None else _release_rows.to_value(found)
+        row = self._first(newest(_releases, "created_at", environment=environment, proven=proven or None))
+        return None if row is None else _release_rows.to_value(row)
 
     def failed(self, environment: str | None = None) -> list[Release]:
         """The releases that did not become proven, of one environment or of all, newest first."""
@@ -195,10 +195,10 @@ class Releases(Repository):
     def fingerprints(self, environment: str) -> list[tuple[dict[str, str], dict[str, str]]]:
         """The fingerprints of the files, and of the variables, of each kept release of an environment."""
         columns = (_releases.c.files, _releases.c.variables)
-        found = self._all(sa.select(*columns).where(_releases.c.environment == environment))
-        return [(row.files or {}, row.variables or {}) for row in found]
+        rows = self._all(sa.select(*columns).where(_releases.c.environment == environment))
+        return [(row.files or {}, row.variables or {}) for row in rows]
 
     def images(self) -> set[str]:
         """The ids of all images that a kept release of any environment ran with."""
-        found = self._all(sa.select(_releases.c.images))
-        return {image for row in found for image in (row.images or {}).values()}
+        rows = self._all(sa.select(_releases.c.images))
+        return {image for row in rows for image in (row.images or {}).values()}

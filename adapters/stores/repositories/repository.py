@@ -28,12 +28,12 @@ class Rows(Generic[T]):
 
     def __init__(self, row: type[SQLModel], kind: type[T], **columns: str) -> None:
         there = table(row).c
-        named = {one.name: columns.get(one.name, one.name) for one in fields(kind)}  # type: ignore[arg-type]
+        named = {field.name: columns.get(field.name, field.name) for field in fields(kind)}  # type: ignore[arg-type]
         self._columns = {field: column for field, column in named.items() if column in there}
         self._required = {
-            one.name
-            for one in fields(kind)  # type: ignore[arg-type]
-            if one.default is MISSING and one.default_factory is MISSING
+            field.name
+            for field in fields(kind)  # type: ignore[arg-type]
+            if field.default is MISSING and field.default_factory is MISSING
         }
         self._kind = kind
 
@@ -43,15 +43,15 @@ class Rows(Generic[T]):
 
     def to_row(self, value: T, **more: Any) -> dict[str, Any]:
         """The columns of a value, with those of `more` beside or instead."""
-        found = ((column, getattr(value, field)) for field, column in self._columns.items())
-        return {column: one.value if isinstance(one, Enum) else one for column, one in found} | more
+        pairs = ((column, getattr(value, field)) for field, column in self._columns.items())
+        return {column: cell.value if isinstance(cell, Enum) else cell for column, cell in pairs} | more
 
     def to_value(self, row: sa.Row[Any], **more: Any) -> T:
         """The value of a row; NULL is the default of its field. `more` are fields beside or instead."""
-        found = row._mapping
+        mapping = row._mapping
         for field, column in self._columns.items():
-            if field not in more and ((one := found[column]) is not None or field in self._required):
-                more[field] = one
+            if field not in more and ((cell := mapping[column]) is not None or field in self._required):
+                more[field] = cell
         return self._adapter.validate_python(more)
 
 
@@ -77,15 +77,15 @@ class Repository:
     def _named(self, key: sa.Column[Any], name: str, what: str, advice: str) -> sa.Row[Any]:
         """The row whose key is this name, or the only one whose key begins like it."""
         end = name + chr(0x10FFFF)
-        found = self._all(
+        rows = self._all(
             sa.select(key.table).where(sa.or_(key == name, sa.and_(key > name, key < end))).order_by(key).limit(6)
         )
-        names = [str(row._mapping[key.name]) for row in found]
+        names = [str(row._mapping[key.name]) for row in rows]
         if not names or not name:
             raise NotFoundError(f"No {what} has the id {name!r};", advice=advice)
         if len(names) > 1 and names[0] != name:
             raise BadInputError(f"{name!r} begins several ids ({', '.join(names)});", advice="give more of it.")
-        return found[0]
+        return rows[0]
 
 
 def given(source: sa.Table, **values: Any) -> list[sa.ColumnElement[bool]]:

@@ -65,14 +65,14 @@ class Snapshots(Repository):
 
     def restoring(self, environment: str) -> DataSnapshot | None:
         """The snapshot that an operation has begun to put back and not finished; None where there is none."""
-        found = self._first(newest(_snapshots, "begun_at", _snapshots.c.restoring != "", environment=environment))
-        return None if found is None else _rows.to_value(found)
+        row = self._first(newest(_snapshots, "begun_at", _snapshots.c.restoring != "", environment=environment))
+        return None if row is None else _rows.to_value(row)
 
     def mark_restoring(self, environment: str, snapshot_id: str, deployment_id: str) -> None:
         """Record which snapshot an operation puts back; no other one of the environment is being put back then."""
         with self._database.write() as connection:
-            others = _snapshots.c.environment == environment
-            connection.execute(sa.update(_snapshots).where(others).values(restoring=None))
+            same_environment = _snapshots.c.environment == environment
+            connection.execute(sa.update(_snapshots).where(same_environment).values(restoring=None))
             this = _snapshots.c.snapshot_id == snapshot_id
             connection.execute(sa.update(_snapshots).where(this).values(restoring=deployment_id))
 

@@ -46,39 +46,39 @@ class Tickets(Repository):
                 sa.select(_errors.c.fingerprint).where(_errors.c.error_id == ticket.error_id)
             )
             newest = sa.select(_tickets).order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc()).limit(1)
-            known = connection.execute(newest.where(_tickets.c.fingerprint == fingerprint)).one_or_none()
-            if known is None or known.state == TicketState.RESOLVED:
+            row = connection.execute(newest.where(_tickets.c.fingerprint == fingerprint)).one_or_none()
+            if row is None or row.state == TicketState.RESOLVED:
                 in_other_words = newest.where(
                     _tickets.c.state != TicketState.RESOLVED.value,
                     _tickets.c.error_id.in_(_alike(connection, ticket.error_id)),
                 )
-                known = connection.execute(in_other_words).one_or_none() or known
-            if known is None:
+                row = connection.execute(in_other_words).one_or_none() or row
+            if row is None:
                 values = _rows.to_row(ticket, evidence=ticket.evidence or None, fingerprint=fingerprint or "")
                 insert(connection, TicketRow, values)
                 ticket_id, news = ticket.ticket_id, ""
             else:
-                ticket_id, news = known.ticket_id, ""
-                _append_to_ticket(connection, known, ticket)
-                if known.state == TicketState.RESOLVED:
+                ticket_id, news = row.ticket_id, ""
+                _append_to_ticket(connection, row, ticket)
+                if row.state == TicketState.RESOLVED:
                     news = "came back: opened again"
-                elif known.error_id != ticket.error_id:
+                elif row.error_id != ticket.error_id:
                     news = f"seen again: {ticket.title}"
             entries = ticket.history
             if news:
                 entries = (*entries, TicketEntry(at=ticket.opened_at, by="roas", what=news))
-            if entries or known is None:
+            if entries or row is None:
                 _add_history(connection, ticket_id, entries)
             return _ticket(connection, ticket_id)
 
     def resolve_for_error(self, error_id: str, entry: TicketEntry) -> Sequence[Ticket]:
         """Resolve the tickets of an error, with a line in each history; returns them as they were before."""
         with self._database.write(durable=True) as connection:
-            mine = sa.and_(_tickets.c.error_id == error_id, _tickets.c.state != TicketState.RESOLVED.value)
-            names = connection.scalars(sa.select(_tickets.c.ticket_id).where(mine)).all()
+            condition = sa.and_(_tickets.c.error_id == error_id, _tickets.c.state != TicketState.RESOLVED.value)
+            names = connection.scalars(sa.select(_tickets.c.ticket_id).where(condition)).all()
             closed = [_ticket(connection, ticket_id) for ticket_id in names]
             values = {"state": TicketState.RESOLVED.value, "resolved_at": entry.at}
-            connection.execute(sa.update(_tickets).where(mine).values(values))
+            connection.execute(sa.update(_tickets).where(condition).values(values))
             for ticket_id in names:
                 _add_history(connection, ticket_id, [entry])
             return closed
@@ -132,7 +132,7 @@ class Tickets(Repository):
 
     def count_unresolved(self) -> dict[str, int]:
         """The number of tickets that are not resolved, by environment."""
-        listed = [one.value for one in TicketState if one is not TicketState.RESOLVED]
+        listed = [state.value for state in TicketState if state is not TicketState.RESOLVED]
         query = sa.select(_tickets.c.environment, sa.func.count().label("total")).where(_tickets.c.state.in_(listed))
         return {row.environment: row.total for row in self._all(query.group_by(_tickets.c.environment))}
 
@@ -149,33 +149,35 @@ def _alike(connection: sa.Connection, error_id: str) -> list[str]:
 
     Two whose logs show different causes are not alike, however much alike they failed.
     """
-    one, other = _errors.alias("one"), _errors.alias("other")
-    same_cause = sa.or_(other.c.category == one.c.category, *(side.c.category.in_(SYMPTOMS) for side in (one, other)))
-    same = sa.and_(other.c.environment == one.c.environment, other.c.service_name == one.c.service_name, same_cause)
-    found = connection.execute(
-        sa.select(other.c.error_id, other.c.evidence, one.c.evidence)
-        .select_from(one.join(other, same))
-        .where(one.c.error_id == error_id, one.c.category != Category.UNKNOWN.value)
+    error, other = _errors.alias("one"), _errors.alias("other")
+    same_cause = sa.or_(
+        other.c.category == error.c.category, *(side.c.category.in_(SYMPTOMS) for side in (error, other))
+    )
+    same = sa.and_(other.c.environment == error.c.environment, other.c.service_name == error.c.service_name, same_cause)
+    rows = connection.execute(
+        sa.select(other.c.error_id, other.c.evidence, error.c.evidence)
+        .select_from(error.join(other, same))
+        .where(error.c.error_id == error_id, error.c.category != Category.UNKNOWN.value)
     ).all()
-    said = [(key, (theirs or {}).get(SAID), (own or {}).get(SAID)) for key, theirs, own in found]
-    return [key for key, theirs, own in said if not theirs or not own or theirs == own]
+    causes = [(key, (theirs or {}).get(SAID), (evidence or {}).get(SAID)) for key, theirs, evidence in rows]
+    return [key for key, theirs, cause in causes if not theirs or not cause or theirs == cause]
 
 
-def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Ticket) -> None:
-    open_again = known.state == TicketState.RESOLVED
+def _append_to_ticket(connection: sa.Connection, row: sa.Row[Any], ticket: Ticket) -> None:
+    open_again = row.state == TicketState.RESOLVED
     connection.execute(
         sa.update(_tickets)
-        .where(_tickets.c.ticket_id == known.ticket_id)
+        .where(_tickets.c.ticket_id == row.ticket_id)
         .values(
-            state=TicketState.OPEN.value if open_again else known.state,
+            state=TicketState.OPEN.value if open_again else row.state,
             resolved_at=None,
             error_id=ticket.error_id,
-            title=ticket.title if open_again else known.title,
-            since=ticket.since if open_again else known.since,
-            steps=list(ticket.steps) or known.steps,
-            tried=list(dict.fromkeys([*(known.tried or ()), *ticket.tried])),
-            affected_services=sorted({*(known.affected_services or ()), *ticket.affected_services}),
-            evidence=list(ticket.evidence) or known.evidence,
+            title=ticket.title if open_again else row.title,
+            since=ticket.since if open_again else row.since,
+            steps=list(ticket.steps) or row.steps,
+            tried=list(dict.fromkeys([*(row.tried or ()), *ticket.tried])),
+            affected_services=sorted({*(row.affected_services or ()), *ticket.affected_services}),
+            evidence=list(ticket.evidence) or row.evidence,
         )
     )
 
@@ -215,7 +217,11 @@ class ErrorNotifications(Repository):
             .order_by(_errors.c.first_seen, _errors.c.id)
         )
         rows = self._all(query)
-        tickets = {one.error_id: one for one in Tickets(self._database).find(environment=environment)} if rows else {}
+        tickets = (
+            {ticket.error_id: ticket for ticket in Tickets(self._database).find(environment=environment)}
+            if rows
+            else {}
+        )
         tried = Recoveries(self._database).find(environment=environment, since=rows[0].first_seen) if rows else ()
         return [
             ReportedError(
@@ -223,7 +229,7 @@ class ErrorNotifications(Repository):
                 reported=SentNotifications(times=row.notices or 0, last_at=row.notified_at, end_at=row.notified_end),
                 resolution=row.resolution or "",
                 ticket=tickets.get(row.error_id),
-                executions=[one for one in tried if one.error_id == row.error_id],
+                executions=[execution for execution in tried if execution.error_id == row.error_id],
             )
             for row in rows
         ]
@@ -231,8 +237,8 @@ class ErrorNotifications(Repository):
     def sent_since(self, environments: Sequence[str], since: datetime) -> list[datetime]:
         """The moments of messages about errors of environments since then; a message about several has one moment."""
         columns = (_errors.c.notified_at, _errors.c.notified_end)
-        mine = _errors.c.environment.in_(environments)
-        rows = self._all(sa.select(*columns).where(mine, sa.or_(*(column >= since for column in columns))))
+        condition = _errors.c.environment.in_(environments)
+        rows = self._all(sa.select(*columns).where(condition, sa.or_(*(column >= since for column in columns))))
         return sorted({at for row in rows for at in row if at is not None and at >= since})
 
     def mark_sent(self, error_id: str, before: SentNotifications, now: SentNotifications) -> bool:
