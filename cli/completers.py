@@ -19,10 +19,10 @@ def _completer(names: Callable[[click.Context, str], _Names]) -> Completer:
 
     def complete(context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem]:
         try:
-            found = dict(names(context, start))
+            candidates = dict(names(context, start))
         except Exception:  # noqa: BLE001 - a message would be written into the line that the user types
             return []
-        return [CompletionItem(name, help=note or None) for name, note in found.items() if name.startswith(start)]
+        return [CompletionItem(name, help=note or None) for name, note in candidates.items() if name.startswith(start)]
 
     return complete
 
@@ -59,7 +59,7 @@ def _invited(_context: click.Context, _start: str) -> _Names:
     from models.settings import current_settings
 
     now = datetime.now(UTC)
-    return [(one.name, str(one.state(now))) for one in HostKeys(current_settings().prefect_home).all()]
+    return [(key.name, str(key.state(now))) for key in HostKeys(current_settings().prefect_home).all()]
 
 
 def _services(context: click.Context, start: str) -> _Names:
@@ -75,7 +75,9 @@ def _services(context: click.Context, start: str) -> _Names:
 
 
 def _of_kinds(*kinds: str) -> Completer:
-    return _completer(lambda context, start: [one for kind in kinds for one in _recorded(kind, context, start)])
+    return _completer(
+        lambda context, start: [candidate for kind in kinds for candidate in _recorded(kind, context, start)]
+    )
 
 
 environments = _completer(_environments)

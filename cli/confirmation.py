@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.snapshots import DataSnapshot
 
 
-def confirm_loss(wanted: DataSnapshot, *, yes: bool) -> None:
+def confirm_loss(snapshot: DataSnapshot, *, yes: bool) -> None:
     """Say what a restore of a snapshot loses, and ask whether it may unless that is settled; then with figures.
 
     Raises:
@@ -24,25 +24,25 @@ def confirm_loss(wanted: DataSnapshot, *, yes: bool) -> None:
     from core.storage.snapshots import proof_of, what_would_be_lost
     from tasks.storage.restores import count_later_deployments
 
-    lost = what_would_be_lost(wanted, datetime.now(UTC), count_later_deployments(wanted))
-    echo(f"snapshot {wanted.snapshot_id} of {wanted.environment}, {proof_of(wanted)}. {lost}", err=True)
+    loss = what_would_be_lost(snapshot, datetime.now(UTC), count_later_deployments(snapshot))
+    echo(f"snapshot {snapshot.snapshot_id} of {snapshot.environment}, {proof_of(snapshot)}. {loss}", err=True)
     if yes:
         return
-    _show_changes(wanted)
+    _show_changes(snapshot)
     if not sys.stdin or not sys.stdin.isatty():
         raise BadInputError("Nothing was restored, since no user confirmed it;", advice="give --yes if it may be lost.")
     if not click.confirm("Restore it?", err=True):
         raise BadInputError("Nothing was restored.")
 
 
-def _show_changes(wanted: DataSnapshot) -> None:
+def _show_changes(snapshot: DataSnapshot) -> None:
     import asyncio
 
     from tasks.runtime.clients import find_environment
     from tasks.storage.changes import changes_since
 
-    environment = find_environment(wanted.environment)
-    for part, text in asyncio.run(changes_since(environment, wanted)).items():
+    environment = find_environment(snapshot.environment)
+    for part, text in asyncio.run(changes_since(environment, snapshot)).items():
         echo(f"  {part}: {text}", err=True)
 
 
@@ -60,6 +60,6 @@ def confirm_rollback(name: str, release: str | None, *, yes: bool) -> str:
     from tasks.reporting.snapshots import read_snapshots
     from tasks.runtime.clients import find_environment
 
-    wanted = asyncio.run(choose_release(find_environment(name), release, with_data=True))
-    confirm_loss(of_release(read_snapshots(name), wanted), yes=yes)
-    return wanted.release_id
+    target = asyncio.run(choose_release(find_environment(name), release, with_data=True))
+    confirm_loss(of_release(read_snapshots(name), target), yes=yes)
+    return target.release_id

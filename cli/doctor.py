@@ -24,9 +24,9 @@ def doctor(environment: str | None, json_wanted: bool) -> None:
     from models.doctor import Verdict
     from tasks.reporting.doctor import read_diagnoses
 
-    found = read_diagnoses(environment)
-    show_answer(found, json_wanted, show_diagnoses)
-    if any(line.verdict is Verdict.WRONG for line in found):
+    diagnoses = read_diagnoses(environment)
+    show_answer(diagnoses, json_wanted, show_diagnoses)
+    if any(line.verdict is Verdict.WRONG for line in diagnoses):
         sys.exit(1)
 
 

@@ -36,9 +36,9 @@ def join(server: str, token: str, no_service: bool) -> None:
     from tasks.runtime.hosts import own_version, this_host
 
     settings = current_settings()
-    given = read_input() if token == "-" else token  # noqa: S105 - the word for standard input
+    token_text = read_input() if token == "-" else token  # noqa: S105 - the word for standard input
     here = this_host()
-    member = membership.enrol(server, given, here.host_id, own_version(), settings)
+    member = membership.enrol(server, token_text, here.host_id, own_version(), settings)
     rename_host(settings.data_dir, member.name)
     echo(f"enrolled at {member.server} as {member.name}, work pool {member.pool}")
     names = known_environments(settings)

@@ -43,12 +43,12 @@ def main() -> None:
 
 def command_of(words: list[str]) -> str:
     """The command among the words of a command line, behind the options of `roas` itself; empty without one."""
-    rest = iter(words)
-    for word in rest:
+    iterator = iter(words)
+    for word in iterator:
         if not word.startswith("-"):
             return word
         if word in _OPTIONS_WITH_A_VALUE:
-            next(rest, None)
+            next(iterator, None)
     return ""
 
 

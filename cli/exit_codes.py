@@ -124,16 +124,16 @@ def _prepare_streams() -> _Output | None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
     if sys.stdout is None:
         return None
-    given = cast(io.TextIOWrapper, sys.stdout)
+    stream = cast(io.TextIOWrapper, sys.stdout)
     # Under LANG=C a name in another alphabet must not fail a command.
     output = _Output(
-        given.buffer,
-        encoding=given.encoding,
+        stream.buffer,
+        encoding=stream.encoding,
         errors="backslashreplace",
-        line_buffering=given.line_buffering,
-        write_through=given.write_through,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
     )
-    given.detach()
+    stream.detach()
     sys.stdout = output
     return output
 
@@ -145,7 +145,7 @@ def _check_process() -> None:
         BadInputError: An argument is not UTF-8 text, or the current directory was removed.
     """
     for number, argument in enumerate(sys.argv[1:], start=1):
-        if any("\ud800" <= one <= "\udfff" for one in argument):
+        if any("\ud800" <= character <= "\udfff" for character in argument):
             raise BadInputError(
                 f"Argument {number}, {argument!r}, is not UTF-8 text;",
                 advice="give it in UTF-8, or without these bytes.",
@@ -178,11 +178,11 @@ def describe_unexpected(error: Exception) -> str:
         redactor = Redactor(secrets_among(os.environ.items()))
         message = redactor.text(printable(str(error)))
         trace = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
-        kept = f"the traceback is in {_keep_traceback(redactor.text(trace))}"
+        location = f"the traceback is in {_keep_traceback(redactor.text(trace))}"
     except Exception as another:  # noqa: BLE001 - the first error is reported anyway
-        message, kept = "", f"its traceback could not be kept ({type(another).__name__})"
+        message, location = "", f"its traceback could not be kept ({type(another).__name__})"
     first = message.strip().partition("\n")[0][:200]
-    return f"unexpected error: {kind}{f': {first}' if first else ''}; {kept}. Please report it."
+    return f"unexpected error: {kind}{f': {first}' if first else ''}; {location}. Please report it."
 
 
 def _keep_traceback(trace: str) -> Path:

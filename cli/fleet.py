@@ -71,8 +71,8 @@ def dismiss(host: str) -> None:
     from tasks.recovery.hosts import dismiss_host
 
     actor = this_user()
-    found = dismiss_host(host, actor.user, actor)
-    echo(f"no contact of host {found.label} is expected until it is in contact again")
+    host_record = dismiss_host(host, actor.user, actor)
+    echo(f"no contact of host {host_record.label} is expected until it is in contact again")
 
 
 for _command in OF_FLEET:

@@ -56,10 +56,10 @@ def _verify(environment: str | None, expected: tuple[str, ...], json_wanted: boo
 
     if environment is not None:
         raise BadInputError("--verify reads the whole record;", advice="leave the environment out.")
-    for one in expected:
-        if not _HASH.fullmatch(one):
+    for digest in expected:
+        if not _HASH.fullmatch(digest):
             raise BadInputError(
-                f"{one!r} is no hash;", advice="give the 64 digits that `roas history --verify` printed."
+                f"{digest!r} is no hash;", advice="give the 64 digits that `roas history --verify` printed."
             )
     reports = verify(opened_stores(), expected)
     show_answer(reports, json_wanted, show_audit)

@@ -27,14 +27,14 @@ def logs(environment: str | None, service: str | None, tail: int, json_wanted: b
     if service is None and leaves_environment_out(environment):
         environment, service = None, environment
     name, compose = named(environment, (), None)
-    found = read_logs(find_environment(name, tuple(compose or ())), service, tail)
-    if not found:
+    container_logs = read_logs(find_environment(name, tuple(compose or ())), service, tail)
+    if not container_logs:
         about = f"service {service} of {name}" if service else name
         raise NotFoundError(
             f"There is no log of {about}: it has no container, and no evidence of it was kept;",
             advice=f"`roas status {name}` shows what is known of {name}.",
         )
-    show_answer(found, json_wanted, show_logs)
+    show_answer(container_logs, json_wanted, show_logs)
 
 
 COMMANDS: tuple[click.Command, ...] = (logs,)

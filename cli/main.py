@@ -121,13 +121,13 @@ class _Roas(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note --all first: click shows the help as soon as it reads --help."""
-        ctx.meta[_ALL] = "--all" in takewhile(lambda one: one.startswith("-"), args)
+        ctx.meta[_ALL] = "--all" in takewhile(lambda argument: argument.startswith("-"), args)
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List commands with their purpose on one line, below a heading for each group: the usual ones, or all."""
-        known = self.list_commands(ctx)
-        shown = known if ctx.meta.get(_ALL) else sorted(USUAL)
+        command_names = self.list_commands(ctx)
+        shown = command_names if ctx.meta.get(_ALL) else sorted(USUAL)
         longest = max(map(len, shown))
         for purpose, names in PURPOSES.items():
             commands = [(name, self.get_command(ctx, name)) for name in names if name in shown]
@@ -141,7 +141,7 @@ class _Roas(click.Group):
                         if command is not None
                     ]
                 )
-        if more := len(known) - len(shown):
+        if more := len(command_names) - len(shown):
             formatter.write_paragraph()
             formatter.write_text(f"And {more} more: roas --help --all")
 
@@ -179,7 +179,7 @@ def _brief(command: click.Command, most: int) -> str:
         return sentence
     # What follows a colon or semicolon details the sentence; a comma may stand within a list.
     for ends in ("[;:] ", ", "):
-        if clauses := [found.start() for found in re.finditer(ends, sentence[:most])]:
+        if clauses := [match.start() for match in re.finditer(ends, sentence[:most])]:
             return f"{sentence[: clauses[-1]]}."
     return command.get_short_help_str(limit=most)
 
@@ -245,8 +245,8 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
     """Recover from an error: TEXT, or - to read it from standard input."""
     from cli.rendering.results import show_recovery
 
-    said = read_input() if text == "-" else text
-    if not said.strip():
+    error_text = read_input() if text == "-" else text
+    if not error_text.strip():
         raise BadInputError("The error's text is empty;", advice="give the message as it was printed.")
     name, compose = named(environment, (), None)
 
@@ -255,7 +255,7 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
         from tasks.errors.redact import redact
 
         # The server stores the parameters of a run unredacted.
-        text = await redact(name, said, tuple(compose or ()))
+        text = await redact(name, error_text, tuple(compose or ()))
         return await error_recovery(
             environment=name,
             text=text,

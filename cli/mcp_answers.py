@@ -119,18 +119,18 @@ class AgentTool:
     async def call(self, call: ToolCall) -> ToolReply:
         """Check the input, find the answer, and write it as the output schema has it."""
         try:
-            given = self.inputs.model_validate(call.arguments)
+            params = self.inputs.model_validate(call.arguments)
         except ValidationError as error:
             return ToolReply(error=_in_one_line(error))
-        found = await self.find(given, call.client)
+        result = await self.find(params, call.client)
         whole = self.model.model_construct(
-            answer=found.value,
-            records=list(cited_rows(found.value)),
-            next_offset=found.next_offset,
+            answer=result.value,
+            records=list(cited_rows(result.value)),
+            next_offset=result.next_offset,
             quoted=list(self.quoted),
         ).model_dump(mode="json", warnings=False)
-        document, shortened = shorten_document(whole, _MOST_BYTES, lambda one: len(json.dumps(one)))
-        return ToolReply(structured=document | {"shortened": shortened}, error=" ".join(found.error.split()))
+        document, shortened = shorten_document(whole, _MOST_BYTES, lambda content: len(json.dumps(content)))
+        return ToolReply(structured=document | {"shortened": shortened}, error=" ".join(result.error.split()))
 
 
 def answers(tools: Sequence[AgentTool]) -> Callable[[ToolCall], Awaitable[ToolReply]]:
@@ -153,22 +153,22 @@ def answers(tools: Sequence[AgentTool]) -> Callable[[ToolCall], Awaitable[ToolRe
 def in_thread(read: Callable[[Any], Found]) -> Callable[[Any, str], Awaitable[Found]]:
     """Let a function that reads run beside the server; a cancelled call does not wait for it."""
 
-    async def find(given: Any, _client: str) -> Found:
-        return await anyio.to_thread.run_sync(read, given, abandon_on_cancel=True)
+    async def find(params: Any, _client: str) -> Found:
+        return await anyio.to_thread.run_sync(read, params, abandon_on_cancel=True)
 
     return find
 
 
-def page_of(rows: Sequence[Any], given: PageInput) -> Found:
+def page_of(rows: Sequence[Any], page: PageInput) -> Found:
     """The asked page of rows that were read up to one past its end."""
-    end = given.offset + given.limit
-    return Found(value=list(rows[given.offset : end]), next_offset=end if len(rows) > end else None)
+    end = page.offset + page.limit
+    return Found(value=list(rows[page.offset : end]), next_offset=end if len(rows) > end else None)
 
 
 def _in_one_line(error: ValidationError) -> str:
-    first, *others = error.errors(include_url=False, include_input=False, include_context=False)
+    first, *more_errors = error.errors(include_url=False, include_input=False, include_context=False)
     where = ".".join(str(part) for part in first["loc"]) or "input"
-    more = f" (and {len(others)} more)" if others else ""
+    more = f" (and {len(more_errors)} more)" if more_errors else ""
     return f"{where}: {first['msg']}{more}."
 
 

@@ -80,18 +80,18 @@ class _Pause(_Unpause):
     reason: str = Field(min_length=1, description="Why; shown with the pause.")
 
 
-async def _run(words: Sequence[str], client: str, said: str = "") -> CommandResult:
+async def _run(words: Sequence[str], client: str, stdin: str = "") -> CommandResult:
     asked_by = f"MCP client {client or 'without a name'}"
     return await run_own_command(
-        words, said=said, variables={"ROAS_ASKED_BY": asked_by}, report=lambda line: echo(line, err=True)
+        words, stdin=stdin, variables={"ROAS_ASKED_BY": asked_by}, report=lambda line: echo(line, err=True)
     )
 
 
-async def _operate(words: Sequence[str], given: _OfOne, client: str, arguments: Sequence[str] = ()) -> Found:
+async def _operate(words: Sequence[str], params: _OfOne, client: str, arguments: Sequence[str] = ()) -> Found:
     """Run an operation, and read its record where it left one; `show` has the whole."""
     from tasks.reporting.read import read_deployment
 
-    name = str(known_environment(given.environment))
+    name = str(known_environment(params.environment))
     done = await _run([*words, "--json", "--", name, *arguments], client)
     document = _document(done)
     if "operation" not in document:
@@ -103,58 +103,58 @@ async def _operate(words: Sequence[str], given: _OfOne, client: str, arguments: 
     return Found(value=operation, error=failed if done.code else "")
 
 
-async def _start(given: _Start, client: str) -> Found:
-    return await _operate(["start", f"--plan={given.plan_id}"], given, client)
+async def _start(params: _Start, client: str) -> Found:
+    return await _operate(["start", f"--plan={params.plan_id}"], params, client)
 
 
-async def _update(given: _Update, client: str) -> Found:
-    if not given.plan_id and not given.services:
+async def _update(params: _Update, client: str) -> Found:
+    if not params.plan_id and not params.services:
         raise BadInputError("An update of all services needs plan_id;", advice="ask `plan` with `update`.")
-    plan = [f"--plan={given.plan_id}"] if given.plan_id else []
-    return await _operate(["update", *plan], given, client, given.services)
+    plan = [f"--plan={params.plan_id}"] if params.plan_id else []
+    return await _operate(["update", *plan], params, client, params.services)
 
 
-async def _sync(given: _Sync, client: str) -> Found:
-    return await _operate(["sync", f"--revision={given.revision}"], given, client)
+async def _sync(params: _Sync, client: str) -> Found:
+    return await _operate(["sync", f"--revision={params.revision}"], params, client)
 
 
-async def _stop(given: _OfOne, client: str) -> Found:
-    return await _operate(["stop"], given, client)
+async def _stop(params: _OfOne, client: str) -> Found:
+    return await _operate(["stop"], params, client)
 
 
-async def _restart(given: _Restart, client: str) -> Found:
-    return await _operate(["restart"], given, client, given.services)
+async def _restart(params: _Restart, client: str) -> Found:
+    return await _operate(["restart"], params, client, params.services)
 
 
-async def _rollback(given: _Rollback, client: str) -> Found:
-    return await _operate(["rollback"], given, client, [given.release] if given.release else [])
+async def _rollback(params: _Rollback, client: str) -> Found:
+    return await _operate(["rollback"], params, client, [params.release] if params.release else [])
 
 
-async def _recover(given: _Recover, client: str) -> Found:
-    options = [*([f"--service={given.service}"] if given.service else []), *(["--dry-run"] if given.dry_run else [])]
-    name = str(known_environment(given.environment))
-    done = await _run(["recover", *options, "--json", "--", name, "-"], client, said=given.text)
+async def _recover(params: _Recover, client: str) -> Found:
+    options = [*([f"--service={params.service}"] if params.service else []), *(["--dry-run"] if params.dry_run else [])]
+    name = str(known_environment(params.environment))
+    done = await _run(["recover", *options, "--json", "--", name, "-"], client, stdin=params.text)
     outcome = TypeAdapter(RecoveryOutcome).validate_python(_document(done))
     return Found(value=outcome, error="" if outcome.success else f"{outcome.method.in_words}: {outcome.reason}")
 
 
-async def _resolve(given: _Resolve, client: str) -> Found:
-    words = ["resolve", f"--decision={given.decision}", f"--note={given.note}", "--", given.ticket_id]
+async def _resolve(params: _Resolve, client: str) -> Found:
+    words = ["resolve", f"--decision={params.decision}", f"--note={params.note}", "--", params.ticket_id]
     return _said(await _run(words, client))
 
 
-async def _pause(given: _Pause, client: str) -> Found:
-    length = [f"--for={given.minutes}m"] if given.minutes else []
-    return _said(await _run(["pause", *_scope(given, *length, f"--reason={given.reason}")], client))
+async def _pause(params: _Pause, client: str) -> Found:
+    length = [f"--for={params.minutes}m"] if params.minutes else []
+    return _said(await _run(["pause", *_scope(params, *length, f"--reason={params.reason}")], client))
 
 
-async def _unpause(given: _Unpause, client: str) -> Found:
-    return _said(await _run(["unpause", *_scope(given)], client))
+async def _unpause(params: _Unpause, client: str) -> Found:
+    return _said(await _run(["unpause", *_scope(params)], client))
 
 
-def _scope(given: _Unpause, *options: str) -> list[str]:
-    environment = [f"--env={given.environment}"] if given.environment else []
-    return [*environment, *options, "--", *([given.service] if given.service else [])]
+def _scope(params: _Unpause, *options: str) -> list[str]:
+    environment = [f"--env={params.environment}"] if params.environment else []
+    return [*environment, *options, "--", *([params.service] if params.service else [])]
 
 
 def _said(done: CommandResult) -> Found:

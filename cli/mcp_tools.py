@@ -104,99 +104,101 @@ def _declared(name: str) -> Environment:
     return find_environment(name, tuple(compose or ()))
 
 
-def _status(given: _OfAll) -> Found:
+def _status(params: _OfAll) -> Found:
     from tasks.reporting.read import read_status
 
-    found = read_status(known_environment(given.environment))
-    return Found(value=found if given.environment is not None else [_brief(one) for one in found])
+    statuses = read_status(known_environment(params.environment))
+    return Found(value=statuses if params.environment is not None else [_brief(status) for status in statuses])
 
 
 def _brief(status: EnvironmentStatus) -> EnvironmentStatus:
     """What an agent needs to choose where to look: what is wrong, without the details that each row was judged by."""
     health = status.health
     if health is not None:
-        wrong = tuple(one for one in health.services if one.health not in _WELL)
-        health = replace(health, services=tuple(replace(one, probes=()) for one in wrong))
+        unhealthy_services = tuple(service for service in health.services if service.health not in _WELL)
+        health = replace(health, services=tuple(replace(service, probes=()) for service in unhealthy_services))
     return replace(
         status,
         health=health,
         last_operation=replace(status.last_operation, details={}),
-        running=tuple(replace(one, details={}) for one in status.running),
-        open_errors=tuple(replace(one, evidence={}) for one in status.open_errors),
-        open_tickets=tuple(replace(one, steps=(), tried=(), history=(), evidence=()) for one in status.open_tickets),
+        running=tuple(replace(operation, details={}) for operation in status.running),
+        open_errors=tuple(replace(error, evidence={}) for error in status.open_errors),
+        open_tickets=tuple(
+            replace(ticket, steps=(), tried=(), history=(), evidence=()) for ticket in status.open_tickets
+        ),
         scores=(),
         dependencies=status.missing,
     )
 
 
-def _history(given: _PageOfAll) -> Found:
-    limit = given.offset + given.limit + 1
-    name = known_environment(given.environment)
-    return page_of(opened_stores().operations.history(environment=name, limit=limit), given)
+def _history(params: _PageOfAll) -> Found:
+    limit = params.offset + params.limit + 1
+    name = known_environment(params.environment)
+    return page_of(opened_stores().operations.history(environment=name, limit=limit), params)
 
 
-def _show(given: _Id) -> Found:
+def _show(params: _Id) -> Found:
     from tasks.reporting.read import read_deployment
 
-    return Found(value=read_deployment(given.id))
+    return Found(value=read_deployment(params.id))
 
 
-def _why(given: _Failure) -> Found:
+def _why(params: _Failure) -> Found:
     from tasks.reporting.read import read_explanation
 
-    return Found(value=read_explanation(given.id or given.environment))
+    return Found(value=read_explanation(params.id or params.environment))
 
 
-def _evidence(given: _Evidence) -> Found:
+def _evidence(params: _Evidence) -> Found:
     from tasks.reporting.read import read_evidence, read_explanation
 
-    return page_of(read_evidence(read_explanation(given.id or given.environment).deployment_id), given)
+    return page_of(read_evidence(read_explanation(params.id or params.environment).deployment_id), params)
 
 
-def _postmortem(given: _Id) -> Found:
+def _postmortem(params: _Id) -> Found:
     from core.reporting.postmortem import write_postmortem
     from tasks.reporting.postmortem import read_failure
 
-    return Found(value=write_postmortem(read_failure(given.id)))
+    return Found(value=write_postmortem(read_failure(params.id)))
 
 
-def _logs(given: _Logs) -> Found:
+def _logs(params: _Logs) -> Found:
     from tasks.reporting.logs import read_logs
 
-    found = read_logs(_declared(given.environment), given.service, given.lines)
-    if not found:
+    container_logs = read_logs(_declared(params.environment), params.service, params.lines)
+    if not container_logs:
         raise NotFoundError(
-            f"There is no log of {given.service or given.environment}: it has no container, and no evidence was kept."
+            f"There is no log of {params.service or params.environment}: it has no container, and no evidence was kept."
         )
-    lines = given.lines
+    lines = params.lines
     # The last lines say most, so the first ones go.
-    while lines > 1 and sum(len(line) for log in found for line in log.lines) > _MOST_OF_A_LOG:
+    while lines > 1 and sum(len(line) for log in container_logs for line in log.lines) > _MOST_OF_A_LOG:
         lines //= 2
-        found = [replace(log, lines=log.lines[-lines:]) for log in found]
-    return Found(value=found)
+        container_logs = [replace(log, lines=log.lines[-lines:]) for log in container_logs]
+    return Found(value=container_logs)
 
 
-def _plan(given: _Plan) -> Found:
+def _plan(params: _Plan) -> Found:
     from core.deployment.plan import plan_id
     from tasks.deployment.services import read_plan
 
-    options = OF_UPDATE if given.update else FetchOptions()
-    plan = read_plan(_declared(given.environment), options)
+    options = OF_UPDATE if params.update else FetchOptions()
+    plan = read_plan(_declared(params.environment), options)
     return Found(value=PlanWithId(plan_id=plan_id(plan), plan=plan))
 
 
-def _plan_sync(given: _OfOne) -> Found:
+def _plan_sync(params: _OfOne) -> Found:
     from flows.deployment.sync_preview import preview_sync
 
-    return Found(value=asyncio.run(preview_sync(_declared(given.environment))))
+    return Found(value=asyncio.run(preview_sync(_declared(params.environment))))
 
 
-def _drift(given: _OfOne) -> Found:
+def _drift(params: _OfOne) -> Found:
     from core.deployment.desired_state import meant_to_run
     from core.deployment.plan import drift, updates
     from tasks.deployment.services import read_plan
 
-    declared = _declared(given.environment)
+    declared = _declared(params.environment)
     plan = read_plan(declared)
     stopped = not meant_to_run(opened_stores().operations.latest_recorded(declared.name))
     report = DriftReport(
@@ -210,34 +212,36 @@ def _drift(given: _OfOne) -> Found:
     return Found(value=report)
 
 
-def _releases(given: _Releases) -> Found:
+def _releases(params: _Releases) -> Found:
     from tasks.reporting.read import read_releases
 
-    return page_of(read_releases(str(known_environment(given.environment))), given)
+    return page_of(read_releases(str(known_environment(params.environment))), params)
 
 
-def _alerts(given: _ResolvedToo) -> Found:
-    name, limit = known_environment(given.environment), 10_000
-    found = opened_stores().alerts.latest(environment=name, limit=limit)
-    return page_of([one for one in found if given.resolved_too or one.state is not AlertState.RESOLVED], given)
+def _alerts(params: _ResolvedToo) -> Found:
+    name, limit = known_environment(params.environment), 10_000
+    alerts = opened_stores().alerts.latest(environment=name, limit=limit)
+    return page_of([alert for alert in alerts if params.resolved_too or alert.state is not AlertState.RESOLVED], params)
 
 
-def _predictions(given: _Days) -> Found:
+def _predictions(params: _Days) -> Found:
     from tasks.reporting.read import read_predictions
 
-    since = datetime.now(UTC) - timedelta(days=given.days)
-    return page_of(read_predictions(known_environment(given.environment), since), given)
+    since = datetime.now(UTC) - timedelta(days=params.days)
+    return page_of(read_predictions(known_environment(params.environment), since), params)
 
 
-def _tickets(given: _ResolvedToo) -> Found:
-    found = opened_stores().tickets.find(environment=known_environment(given.environment))
-    return page_of([one for one in found if given.resolved_too or one.state is not TicketState.RESOLVED], given)
+def _tickets(params: _ResolvedToo) -> Found:
+    tickets = opened_stores().tickets.find(environment=known_environment(params.environment))
+    return page_of(
+        [ticket for ticket in tickets if params.resolved_too or ticket.state is not TicketState.RESOLVED], params
+    )
 
 
-def _ticket(given: _Id) -> Found:
+def _ticket(params: _Id) -> Found:
     from tasks.reporting.read import read_ticket_details
 
-    return Found(value=read_ticket_details(given.id))
+    return Found(value=read_ticket_details(params.id))
 
 
 def _tool(name: str, description: str, inputs: type[Input], answer: Any, read: Any, *quoted: str) -> AgentTool:

@@ -24,10 +24,10 @@ def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted:
     from cli.rendering.alerts import show_alerts
     from models.metrics import AlertState
 
-    found = opened_stores().alerts.latest(environment=environment, limit=limit)
+    latest_alerts = opened_stores().alerts.latest(environment=environment, limit=limit)
     if not resolved_too:
-        found = [alert for alert in found if alert.state is not AlertState.RESOLVED]
-    show_answer(found, json_wanted, show_alerts)
+        latest_alerts = [alert for alert in latest_alerts if alert.state is not AlertState.RESOLVED]
+    show_answer(latest_alerts, json_wanted, show_alerts)
 
 
 @click.command()

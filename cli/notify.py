@@ -62,8 +62,8 @@ def add(kind: str, name: str, environment: str | None) -> None:
         raise BadInputError(f"{name!r} cannot be a channel's name;", advice="use small letters, digits and dashes.")
     typed = sys.stdin is not None and sys.stdin.isatty()
     about = f"Address of the {_CALLED['email'] if kind == 'email' else 'webhook'}"
-    asked = click.prompt(about, hide_input=True, err=True) if typed else read_input()
-    address = str(asked).strip()
+    text = click.prompt(about, hide_input=True, err=True) if typed else read_input()
+    address = str(text).strip()
     if not (parts := _ADDRESSES[kind].fullmatch(address)):
         # The address is not repeated: it is all that is needed to post there.
         raise BadInputError(
@@ -145,9 +145,9 @@ def list_channels(json_wanted: bool) -> None:
 def _show(channels: list[Channel]) -> None:
     if not channels:
         echo("there is no notification channel; `roas notify add` stores an address")
-    for one in channels:
-        used = f"notified of {', '.join(one.environments)}" if one.environments else "no environment uses it"
-        echo(f"{one.block}: {used}{'' if one.kept else ', but it is not on the Prefect server'}")
+    for channel in channels:
+        used = f"notified of {', '.join(channel.environments)}" if channel.environments else "no environment uses it"
+        echo(f"{channel.block}: {used}{'' if channel.kept else ', but it is not on the Prefect server'}")
 
 
 @notify.command("test")
@@ -201,8 +201,8 @@ def _shown(service: str, message: Message) -> str:
     from core.notifications.services import render
 
     if service == "text":
-        found = render("text", message)
-        return f"{found['subject']}\n\n{found['body']}\n"
+        content = render("text", message)
+        return f"{content['subject']}\n\n{content['body']}\n"
     return json.dumps(render(_KINDS[service], message), indent=2, ensure_ascii=False)
 
 

@@ -217,21 +217,21 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
 
     options = OF_UPDATE if of_update else FetchOptions()
     environment = find_environment(name, tuple(compose or ()))
-    found = read_plan(environment, options)
-    if of_update and environment.gate is not None and found.changes:
-        show_gated_plan(environment, found, json_wanted)
+    deployment_plan = read_plan(environment, options)
+    if of_update and environment.gate is not None and deployment_plan.changes:
+        show_gated_plan(environment, deployment_plan, json_wanted)
     else:
         # Before its first start an application without an environment's file is known by its Compose files alone.
         known_as = shlex.join(part for file in compose or () for part in ("-f", file)) or name
         show = show_update_plan if of_update else show_plan
-        show_answer(found, json_wanted, lambda plan: show(plan, known_as))
+        show_answer(deployment_plan, json_wanted, lambda plan: show(plan, known_as))
     if of_update and not json_wanted and (outside := outside_of_windows(name, environment.update, datetime.now(UTC))):
         say(outside.rstrip(";"))
     if environment.source is not None and not json_wanted:
         from tasks.deployment.source import source_of_checkout
 
         show_checkout(source_of_checkout(environment))
-    if differs_is_failure and found.changes:
+    if differs_is_failure and deployment_plan.changes:
         sys.exit(1)
 
 

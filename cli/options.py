@@ -121,12 +121,12 @@ def known_environment(name: str | None) -> str | None:
         return name
     from tasks.reporting.read import environments_on_record
 
-    known = {*declared, *environments_on_record()}
-    if name not in known:
+    names = {*declared, *environments_on_record()}
+    if name not in names:
         where = settings.config or chosen_folder(settings) or places(settings)
         raise BadInputError(
             f"There is no environment {name!r} in {where}, and nothing is recorded of one;",
-            advice=f"known are: {', '.join(sorted(known)) or 'none'}.",
+            advice=f"known are: {', '.join(sorted(names)) or 'none'}.",
         )
     return name
 
@@ -198,11 +198,11 @@ def of_application(command: Command) -> Command:
     """Add ENV, or Compose files without an environment file, as `name` and `compose` of `named`."""
 
     @functools.wraps(command)
-    def run(*, environment: str | None, files: tuple[Path, ...], project: str | None, **others: Any) -> Any:
-        if not files and "services" in others and leaves_environment_out(environment):
-            environment, others["services"] = None, (environment, *others["services"])
+    def run(*, environment: str | None, files: tuple[Path, ...], project: str | None, **params: Any) -> Any:
+        if not files and "services" in params and leaves_environment_out(environment):
+            environment, params["services"] = None, (environment, *params["services"])
         name, compose = named(environment, files, project)
-        return command(name=name, compose=compose, **others)
+        return command(name=name, compose=compose, **params)
 
     for option in (
         click.option("-p", "--project", help="Project name for -f; by default the folder's name."),
@@ -272,17 +272,17 @@ def _meant() -> str:
     from adapters.config.environment_files import chosen_folder, known_environments, meant_environment, places
 
     settings = current_settings()
-    found = meant_environment(settings)
-    if found is None:
-        known = () if chosen_folder(settings) else known_environments(settings)
-        if settings.config is None and chosen_folder(settings) is None and not known:
+    default_environment = meant_environment(settings)
+    if default_environment is None:
+        names = () if chosen_folder(settings) else known_environments(settings)
+        if settings.config is None and chosen_folder(settings) is None and not names:
             raise BadInputError(
                 f"Which environment? There is none. Looked for {places(settings)}.",
                 advice="`roas init` beside a Compose file writes one; -f FILE names a Compose file.",
             )
-        example = known[0] if known else "dev"
+        example = names[0] if names else "dev"
         raise BadInputError("Which environment?", advice=f"Name one (roas start {example}), or a Compose file (-f).")
-    name, file = found
+    name, file = default_environment
     if not click.get_current_context().params.get("only_outcome"):
         echo(f"environment {name}, of {file}", err=True)
     return name

@@ -31,9 +31,9 @@ def classify(text: str | None, json_wanted: bool) -> None:
     """
     from core.errors.classify import classify as classify_error
 
-    known = _patterns_in_use()
+    pattern_set = _patterns_in_use()
     if text is not None:
-        _show(text, classify_error(text, known), json_wanted)
+        _show(text, classify_error(text, pattern_set), json_wanted)
         return
     for number, line in enumerate(input_lines(), start=1):
         if not line.strip():
@@ -47,7 +47,7 @@ def classify(text: str | None, json_wanted: bool) -> None:
                 f"Line {number} of standard input is not a JSON object with id and text;",
                 advice='each line looks like {"id": "1", "text": "bind: address already in use"}.',
             ) from error
-        echo_json({"id": identifier, **_answer(classify_error(message, known))})
+        echo_json({"id": identifier, **_answer(classify_error(message, pattern_set))})
 
 
 @click.group()
@@ -57,18 +57,20 @@ def patterns() -> None:
 
 @patterns.command("list")
 @click.option("--mine", is_flag=True, help="Only those that users added.")
-@click.option("--category", type=click.Choice([str(one) for one in Category]), help="Only those of one cause.")
+@click.option(
+    "--category", type=click.Choice([str(category) for category in Category]), help="Only those of one cause."
+)
 @as_json
 def list_patterns(mine: bool, category: str | None, json_wanted: bool) -> None:
     """List patterns with their number of matches."""
     from cli.rendering.results import show_patterns
 
-    found = [
+    selection = [
         pattern
         for pattern in _known_patterns()
         if not (mine and pattern.shipped) and category in (None, pattern.category)
     ]
-    show_answer(found, json_wanted, show_patterns)
+    show_answer(selection, json_wanted, show_patterns)
 
 
 @patterns.command("show")
@@ -97,10 +99,15 @@ def list_unknown(environment: str | None, limit: int, json_wanted: bool) -> None
 @click.argument("name")
 @click.argument("regex", required=False)
 @click.option("--from", "group", metavar="GROUP", help="Take the expression that `patterns unknown` proposes.")
-@click.option("--category", required=True, type=click.Choice([str(one) for one in Category]))
-@click.option("--severity", default="medium", show_default=True, type=click.Choice([str(one) for one in Severity]))
+@click.option("--category", required=True, type=click.Choice([str(category) for category in Category]))
 @click.option(
-    "--strategy", default="investigate(manual)", show_default=True, type=click.Choice([str(one) for one in Strategy])
+    "--severity", default="medium", show_default=True, type=click.Choice([str(severity) for severity in Severity])
+)
+@click.option(
+    "--strategy",
+    default="investigate(manual)",
+    show_default=True,
+    type=click.Choice([str(strategy) for strategy in Strategy]),
 )
 @click.option("--priority", default=60, show_default=True, type=click.IntRange(0, 100), help="Higher is tried first.")
 @click.option("--script", metavar="PATH", help="What run_script runs: a file in deployments/recovery.")
@@ -134,9 +141,9 @@ def add_pattern(
         shipped=False,
         recovery_script=script,
     )
-    taken = next((one for one in _known_patterns() if one.name == name), None)
-    if taken is not None and not replace:
-        whose = "shipped" if taken.shipped else "a user's"
+    existing_pattern = next((candidate for candidate in _known_patterns() if candidate.name == name), None)
+    if existing_pattern is not None and not replace:
+        whose = "shipped" if existing_pattern.shipped else "a user's"
         raise BadInputError(f"There is a pattern {name} already, {whose};", advice="give another name, or --replace.")
     mistakes = check_pattern(pattern, harmless_lines())
     if mistakes:
@@ -199,9 +206,9 @@ def lint_file(file: Path) -> None:
     from core.errors.pattern_files import lint_patterns
 
     described = read_file(file)
-    found = lint_patterns(described, harmless_lines())
-    if found:
-        raise BadInputError(f"{file} has {len(found)} mistakes.", advice="\n".join(found))
+    mistakes = lint_patterns(described, harmless_lines())
+    if mistakes:
+        raise BadInputError(f"{file} has {len(mistakes)} mistakes.", advice="\n".join(mistakes))
     echo(f"{file}: {len(described)} patterns, no mistake")
 
 
@@ -213,12 +220,12 @@ def show_coverage(json_wanted: bool) -> None:
     from core.errors.classify import classify as classify_error
     from core.errors.pattern_files import never_deciding
 
-    described, known = described_patterns(), shipped_set()
-    never = never_deciding(described, lambda text: classify_error(text, known))
+    described, pattern_set = described_patterns(), shipped_set()
+    never = never_deciding(described, lambda text: classify_error(text, pattern_set))
     if json_wanted:
         echo_json({"patterns": len(described), "never_deciding": list(never)}, indent=2)
         return
-    examples = sum(len(one.match) + len(one.no_match) for one in described)
+    examples = sum(len(pattern.match) + len(pattern.no_match) for pattern in described)
     echo(f"{len(described)} patterns with {examples} examples; {len(never)} decide none of their own examples")
     for name in never:
         echo(name)
@@ -254,10 +261,10 @@ def _known_patterns() -> list[Pattern]:
 
 
 def _pattern(name: str) -> Pattern:
-    found = next((one for one in _known_patterns() if one.name == name), None)
-    if found is None:
+    pattern = next((candidate for candidate in _known_patterns() if candidate.name == name), None)
+    if pattern is None:
         raise BadInputError(f"There is no pattern {name};", advice="roas patterns list shows them all.")
-    return found
+    return pattern
 
 
 def _unnamed(environment: str | None) -> tuple[UnnamedGroup, ...]:
@@ -268,14 +275,14 @@ def _unnamed(environment: str | None) -> tuple[UnnamedGroup, ...]:
 
 
 def _proposed(group: str) -> str:
-    found = next((one for one in _unnamed(None) if one.group == group), None)
-    if found is None:
+    error_group = next((candidate for candidate in _unnamed(None) if candidate.group == group), None)
+    if error_group is None:
         raise BadInputError(f"There is no group {group};", advice="roas patterns unknown shows them all.")
-    if found.expression is None:
+    if error_group.expression is None:
         raise BadInputError(
-            f"The text of group {group} is too general: {found.template};", advice="write an expression yourself."
+            f"The text of group {group} is too general: {error_group.template};", advice="write an expression yourself."
         )
-    return found.expression
+    return error_group.expression
 
 
 def _reclassify_open_errors(pattern: Pattern) -> int:
@@ -284,12 +291,12 @@ def _reclassify_open_errors(pattern: Pattern) -> int:
     from core.errors.classify import classify as classify_error
 
     stores = opened_stores()
-    known = compiled(stores.patterns.all())
+    pattern_set = compiled(stores.patterns.all())
     named = 0
     for error in stores.errors.unclassified():
         if error.resolved_at is not None:
             continue
-        verdict = classify_error(error.text, known)
+        verdict = classify_error(error.text, pattern_set)
         named += verdict.pattern_name == pattern.name and stores.errors.reclassify(error.error_id, verdict)
     return named
 

@@ -69,12 +69,12 @@ def tickets(about: str | None, everything: bool, json_wanted: bool) -> None:
     if about is not None and (_TICKET.match(about) or not is_environment(about, _ticket)):
         show_answer(_ticket(about), json_wanted, show_ticket)
         return
-    found = [
+    selection = [
         ticket
         for ticket in opened_stores().tickets.find(environment=about)
         if everything or ticket.state is not TicketState.RESOLVED
     ]
-    show_answer(found, json_wanted, show_tickets)
+    show_answer(selection, json_wanted, show_tickets)
 
 
 def _ticket(ticket_id: str) -> TicketDetails:
@@ -88,7 +88,7 @@ def _ticket(ticket_id: str) -> TicketDetails:
 @click.argument("ticket_id", shell_complete=completers.tickets)
 @click.option(
     "--decision",
-    type=click.Choice([str(one) for one in Choice]),
+    type=click.Choice([str(choice) for choice in Choice]),
     default=str(Choice.RESOLVED),
     show_default=True,
     help="How to continue; the run that waits in Prefect does so.",
@@ -105,15 +105,15 @@ def resolve(ticket_id: str, decision: str, note: str) -> None:
 
     if not note.strip():
         raise BadInputError("The note is empty;", advice="say why, or what fixed it.")
-    known = read_ticket_details(ticket_id).ticket
-    if known.state is TicketState.RESOLVED:
-        raise BadInputError(f"Ticket {known.ticket_id} is already resolved.")
-    note = redact_now(known.environment, note)
+    ticket = read_ticket_details(ticket_id).ticket
+    if ticket.state is TicketState.RESOLVED:
+        raise BadInputError(f"Ticket {ticket.ticket_id} is already resolved.")
+    note = redact_now(ticket.environment, note)
     choice, actor = Choice(decision), this_user()
-    if known.flow_run_id or choice.acts:
-        echo(run_flow(lambda: decide(known, choice, note, actor.user, actor), quiet=True))
+    if ticket.flow_run_id or choice.acts:
+        echo(run_flow(lambda: decide(ticket, choice, note, actor.user, actor), quiet=True))
     else:
-        echo(keep_answer(known, choice, note, actor.user, actor))
+        echo(keep_answer(ticket, choice, note, actor.user, actor))
 
 
 @click.command()
@@ -147,8 +147,11 @@ def unpause(service: str | None, environment: str | None) -> None:
 
     stores = opened_stores()
     if not stores.pauses.resume(environment, service, this_user()):
-        held = [f"{one.service or 'every service'} ({one.reason})" for one in stores.pauses.active(datetime.now(UTC))]
-        raise BadInputError(f"There is no such pause; paused now: {', '.join(held) or 'nothing'}.")
+        pauses = [
+            f"{active_pause.service or 'every service'} ({active_pause.reason})"
+            for active_pause in stores.pauses.active(datetime.now(UTC))
+        ]
+        raise BadInputError(f"There is no such pause; paused now: {', '.join(pauses) or 'nothing'}.")
     echo(f"automatic recovery of {service or 'every service'} is on again")
 
 

@@ -29,8 +29,8 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
             f"Deployment {operation.deployment_id} was not interrupted, it has ended: {operation.status};",
             advice=f"start again: roas {operation.kind} {operation.environment}.",
         )
-    asked: dict[str, Any] = operation.details.get("asked") or {}
-    if not asked:
+    request: dict[str, Any] = operation.details.get("asked") or {}
+    if not request:
         raise BadInputError(
             f"The request of {operation.deployment_id} was not recorded, so it cannot continue;",
             advice=f"start again: roas {operation.kind} {operation.environment}.",
@@ -42,9 +42,9 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     async def run() -> Any:
         from flows.runtime.registry import FLOWS
 
-        flow: Callable[..., Any] = next(one for one in FLOWS.values() if one.name == asked["flow"])
+        flow: Callable[..., Any] = next(candidate for candidate in FLOWS.values() if candidate.name == request["flow"])
         state = await flow(
-            **asked["parameters"],
+            **request["parameters"],
             asked_by="roas resume",
             deployment_id=operation.deployment_id,
             return_state=True,

@@ -115,9 +115,9 @@ def _import_flows() -> None:
         take_settings_over()
         import flows.runtime.registry  # noqa: F401
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
+        mistake = error.errors(include_url=False, include_input=False)[0]
         raise BadInputError(
-            f"A setting of Prefect cannot be used, {'.'.join(map(str, found['loc']))}: {found['msg']};",
+            f"A setting of Prefect cannot be used, {'.'.join(map(str, mistake['loc']))}: {mistake['msg']};",
             advice="correct the PREFECT_ variable or the profile it comes from.",
         ) from error
 

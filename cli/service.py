@@ -57,8 +57,8 @@ def install(of_worker: bool, pool: str | None, print_wanted: bool) -> None:
     names = known_environments(settings)
     if not names:
         raise no_environments(settings)
-    if (meant := meant_environment(settings)) is not None:
-        remember_file(*meant, settings)
+    if (default_environment := meant_environment(settings)) is not None:
+        remember_file(*default_environment, settings)
     _install(unit)
     echo(f"next: roas service status{' --worker' if of_worker else ''}   roas doctor")
 
@@ -116,21 +116,21 @@ def status(of_worker: bool, json_wanted: bool) -> None:
     state = systemd.state(is_system=os.geteuid() == 0, unit=unit)
     since = f" since {state.since}, process {state.main_process}" if state.is_running else ""
     enabled = "; it starts with the machine" if state.enabled else ""
-    show_answer(state, json_wanted, lambda found: echo(f"{found.unit}: {found.active}{since}{enabled}"))
+    show_answer(state, json_wanted, lambda unit_state: echo(f"{unit_state.unit}: {unit_state.active}{since}{enabled}"))
     if not state.is_running:
         sys.exit(1)
 
 
 def _variables(*, of_worker: bool) -> dict[str, str]:
     """What decides where the service finds things; no variable that holds a password."""
-    found = {name: str(Path(os.environ[name]).absolute()) for name in _PATHS if os.environ.get(name)}
-    found |= {name: os.environ[name] for name in _OTHERS if os.environ.get(name)}
+    variables = {name: str(Path(os.environ[name]).absolute()) for name in _PATHS if os.environ.get(name)}
+    variables |= {name: os.environ[name] for name in _OTHERS if os.environ.get(name)}
     if of_worker:
-        found |= {name: os.environ[name] for name in _OF_A_WORKER if os.environ.get(name)}
+        variables |= {name: os.environ[name] for name in _OF_A_WORKER if os.environ.get(name)}
     engine = os.environ.get("DOCKER_HOST", "")
     if engine and urlsplit(engine).password is None:
-        found["DOCKER_HOST"] = engine
-    return found
+        variables["DOCKER_HOST"] = engine
+    return variables
 
 
 COMMANDS: tuple[click.Command, ...] = (service,)

@@ -47,8 +47,8 @@ def create(environment: str | None, wait_seconds: float, json_wanted: bool) -> N
         return await flow(name, asked_by="roas snapshot create", wait_seconds=wait_seconds)
 
     with asking_the_record(name, json_wanted):
-        taken = run_flow(run, quiet=json_wanted)
-    show_answer(taken, json_wanted, show_snapshot)
+        result = run_flow(run, quiet=json_wanted)
+    show_answer(result, json_wanted, show_snapshot)
 
 
 @snapshot.command("list")
@@ -83,8 +83,8 @@ def adopt(environment: str, snapshot_ids: tuple[str, ...], everything: bool, jso
     if snapshot_ids or everything:
         show_answer(asyncio.run(adopt_snapshots(declared, snapshot_ids)), json_wanted, show_snapshots)
     else:
-        found = asyncio.run(unknown_snapshots(declared))
-        show_answer(found, json_wanted, partial(show_unknown, environment))
+        snapshots = asyncio.run(unknown_snapshots(declared))
+        show_answer(snapshots, json_wanted, partial(show_unknown, environment))
 
 
 @snapshot.command()
@@ -97,10 +97,10 @@ def restore(environment: str | None, snapshot_id: str | None, yes: bool, wait_se
 
     What writes to the data is stopped meanwhile, and proven afterwards. One that fails is undone.
     """
-    name, wanted = _chosen(environment, snapshot_id)
-    confirm_loss(wanted, yes=yes)
+    name, target = _chosen(environment, snapshot_id)
+    confirm_loss(target, yes=yes)
     output = live_output(**shown)
-    operate("restore", name, None, output, snapshot=wanted.snapshot_id, confirmed=True, wait_seconds=wait_seconds)
+    operate("restore", name, None, output, snapshot=target.snapshot_id, confirmed=True, wait_seconds=wait_seconds)
 
 
 @snapshot.command()
@@ -111,17 +111,17 @@ def rehearse(environment: str | None, snapshot_id: str | None, wait_seconds: flo
     """Test a restore of SNAPSHOT apart from what runs, and check its data. Exit code 1 if it cannot be restored."""
     from cli.rendering.snapshots import show_rehearsal
 
-    name, wanted = _chosen(environment, snapshot_id)
+    name, target = _chosen(environment, snapshot_id)
 
     async def run() -> Any:
         from flows.storage.rehearse import rehearse as flow
 
         asked_by = "roas snapshot rehearse"
-        return await flow(name, snapshot=wanted.snapshot_id, asked_by=asked_by, wait_seconds=wait_seconds)
+        return await flow(name, snapshot=target.snapshot_id, asked_by=asked_by, wait_seconds=wait_seconds)
 
-    found: DataSnapshot = run_flow(run, quiet=json_wanted)
-    show_answer(found, json_wanted, show_rehearsal)
-    if found.rehearsal is None or not found.rehearsal.ok:
+    result: DataSnapshot = run_flow(run, quiet=json_wanted)
+    show_answer(result, json_wanted, show_rehearsal)
+    if result.rehearsal is None or not result.rehearsal.ok:
         sys.exit(1)
 
 

@@ -109,9 +109,9 @@ def list_archives(names: tuple[str, ...], store: str | None, json_wanted: bool) 
     """List archive files, all or of a TABLE: Parquet, readable by DuckDB or pandas directly."""
     from cli.rendering.results import show_archives
 
-    found = _archives(names, store)
-    show_answer(found, json_wanted, show_archives)
-    if any(not one.there for one in found):
+    files = _archives(names, store)
+    show_answer(files, json_wanted, show_archives)
+    if any(not file.there for file in files):
         sys.exit(1)
 
 
@@ -140,16 +140,16 @@ def query_archive(
     from adapters.stores.archives import archived_rows
     from adapters.stores.check import MOMENTS
 
-    wanted = _archives((name,), None)
-    dated = MOMENTS.get(wanted[0].table)
+    files = _archives((name,), None)
+    dated = MOMENTS.get(files[0].table)
     bounds = [f"{dated}{sign}{moment}" for sign, moment in ((">=", since), ("<", until)) if moment is not None]
     if bounds and dated is None:
-        raise BadInputError(f"Rows of {wanted[0].table} have no moment;", advice="leave --since and --until out.")
+        raise BadInputError(f"Rows of {files[0].table} have no moment;", advice="leave --since and --until out.")
     stores = opened_stores()
-    found = chain.from_iterable(
-        archived_rows(stores, one, conditions=[*conditions, *bounds], columns=columns) for one in wanted
+    rows = chain.from_iterable(
+        archived_rows(stores, file, conditions=[*conditions, *bounds], columns=columns) for file in files
     )
-    _print_rows(islice(found, limit), shape)
+    _print_rows(islice(rows, limit), shape)
 
 
 def _print_rows(rows: Iterable[dict[str, Any]], shape: str) -> None:
@@ -178,9 +178,9 @@ def restore_archive(names: tuple[str, ...]) -> None:
     from adapters.stores.archives import restore_archive as put_back
 
     stores = opened_stores()
-    for one in owners_first(_archives(names, None)):
-        back = put_back(stores, one)
-        echo(f"{one.path.name}: {back:,} rows restored into {one.table}, {one.rows - back:,} were there already")
+    for file in owners_first(_archives(names, None)):
+        back = put_back(stores, file)
+        echo(f"{file.path.name}: {back:,} rows restored into {file.table}, {file.rows - back:,} were there already")
     echo("The next life cycle archives them again, since they are old; ROAS_KEEP_..._DAYS sets how long rows stay.")
 
 
@@ -191,17 +191,17 @@ def _archives(names: Sequence[str], store: str | None) -> list[ArchiveFile]:
     every = archives(opened_stores(), store)
     if not names:
         return every
-    found: dict[Path, ArchiveFile] = {}
+    files_by_path: dict[Path, ArchiveFile] = {}
     for name in names:
-        mine = [one for one in every if name in (one.table, one.path.name, str(one.path))]
-        if not mine:
-            tables = sorted({one.table for one in every})
+        matches = [file for file in every if name in (file.table, file.path.name, str(file.path))]
+        if not matches:
+            tables = sorted({file.table for file in every})
             raise BadInputError(
                 f"There is no archive of {name};",
                 advice=f"there are archives of {', '.join(tables)}." if tables else "nothing has been archived yet.",
             )
-        found |= {one.path: one for one in mine}
-    return list(found.values())
+        files_by_path |= {file.path: file for file in matches}
+    return list(files_by_path.values())
 
 
 COMMANDS: tuple[click.Command, ...] = (backup, restore, db, archive)

@@ -145,12 +145,12 @@ def _wakened_by_signals() -> Iterator[int]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     earlier = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    handlers = {one: signal.signal(one, lambda *_: None) for one in (signal.SIGWINCH, *_ENDING)}
+    handlers = {signum: signal.signal(signum, lambda *_: None) for signum in (signal.SIGWINCH, *_ENDING)}
     try:
         yield reading
     finally:
-        for one, handler in handlers.items():
-            signal.signal(one, handler)
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
         signal.set_wakeup_fd(earlier)
         os.close(reading)
         os.close(writing)

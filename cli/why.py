@@ -35,9 +35,9 @@ def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
     if evidence:
         from core.errors.evidence_page import page
 
-        kept = read_evidence(explanation.deployment_id)
+        evidence_bundles = read_evidence(explanation.deployment_id)
         none = f"No evidence is stored for {explanation.deployment_id}."
-        show_answer(kept, json_wanted, lambda bundles: echo(page(bundles) or none))
+        show_answer(evidence_bundles, json_wanted, lambda bundles: echo(page(bundles) or none))
         return
     from cli.rendering.why import show_explanation
 

@@ -24,7 +24,7 @@ def show_proposal(proposal: Proposal, facts: AdoptionFacts, path: Path, name: st
     say(f"project [bold]{escape(proposal.project)}[/bold], {len(proposal.services)} services in {escape(files)}\n")
     show_table(
         ("service", "program", "recognised by", "probe", "health check"),
-        [tuple(map(escape, _row(one))) for one in proposal.services],
+        [tuple(map(escape, _row(service))) for service in proposal.services],
     )
     _show_dependencies(proposal)
     _show_remarks(proposal)
@@ -37,10 +37,10 @@ def show_proposal(proposal: Proposal, facts: AdoptionFacts, path: Path, name: st
     say(f"  {escape(prefix)}roas start {name}")
 
 
-def _row(one: ServiceProposal) -> tuple[str, ...]:
-    probe = "job: ends with exit code 0" if one.is_job else _probe(one.spec.probe)
-    checked = "" if one.is_job else "yes" if one.checked else "none"
-    return one.service, one.program or "unknown", one.recognised_by, probe, checked
+def _row(service: ServiceProposal) -> tuple[str, ...]:
+    probe = "job: ends with exit code 0" if service.is_job else _probe(service.spec.probe)
+    checked = "" if service.is_job else "yes" if service.checked else "none"
+    return service.service, service.program or "unknown", service.recognised_by, probe, checked
 
 
 def _probe(probe: Probe | None) -> str:
@@ -55,17 +55,19 @@ def _probe(probe: Probe | None) -> str:
 
 
 def _show_dependencies(proposal: Proposal) -> None:
-    found = [
-        (one.service, other, variable) for one in proposal.services for other, variable in one.dependencies.items()
+    dependencies = [
+        (entry.service, other, variable)
+        for entry in proposal.services
+        for other, variable in entry.dependencies.items()
     ]
-    if found:
+    if dependencies:
         say("\nneeded beyond depends_on:")
-    for service, other, variable in found:
+    for service, other, variable in dependencies:
         say(f"  {escape(service)} needs {escape(other)}: {escape(variable)} names it")
 
 
 def _show_remarks(proposal: Proposal) -> None:
-    remarks = [(one.service, remark) for one in proposal.services for remark in one.remarks]
+    remarks = [(entry.service, remark) for entry in proposal.services for remark in entry.remarks]
     if remarks or proposal.remarks:
         say("\nto look at:")
     for service, remark in remarks:
@@ -75,17 +77,17 @@ def _show_remarks(proposal: Proposal) -> None:
 
 
 def _show_health_checks(proposal: Proposal) -> None:
-    offered = [one for one in proposal.unchecked if one.health_check]
-    bare = [one for one in proposal.unchecked if not one.health_check and one.spec.probe is None]
+    offered = [service for service in proposal.unchecked if service.health_check]
+    bare = [service for service in proposal.unchecked if not service.health_check and service.spec.probe is None]
     if bare:
-        names = escape(", ".join(one.service for one in bare))
+        names = escape(", ".join(service.service for service in bare))
         say(f"\nnothing proves {names}: it has neither a health check nor a probe, so its starts stay unproven")
     if not offered:
         return
     say("\nno health check; to paste into the Compose file:")
     echo("services:")
-    for one in offered:
+    for service in offered:
         # Compose fills in a single dollar sign itself.
-        test = json.dumps(list(one.health_check)).replace("$", "$$")
-        echo(f"  {one.service}:\n    healthcheck:\n      test: {test}")
+        test = json.dumps(list(service.health_check)).replace("$", "$$")
+        echo(f"  {service.service}:\n    healthcheck:\n      test: {test}")
         echo("      interval: 30s\n      timeout: 10s\n      retries: 3\n      start_period: 60s")

@@ -20,5 +20,7 @@ def show_diagnoses(lines: Sequence[Diagnosis]) -> None:
         say(f"[{colour}]{line.verdict:<8}[/{colour}] {escape(line.name):<{width}}  {escape(line.finding)}")
         if line.fix and line.verdict is not Verdict.OK:
             say(f"{'':<8} {'':<{width}}  fix: {escape(line.fix)}")
-    wrong, warnings = (sum(line.verdict is one for line in lines) for one in (Verdict.WRONG, Verdict.WARNING))
-    say(f"\n{wrong} wrong, {warnings} warning{'' if warnings == 1 else 's'}")
+    problems, warnings = (
+        sum(line.verdict is verdict for line in lines) for verdict in (Verdict.WRONG, Verdict.WARNING)
+    )
+    say(f"\n{problems} wrong, {warnings} warning{'' if warnings == 1 else 's'}")

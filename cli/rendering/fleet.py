@@ -18,7 +18,7 @@ def show_fleet(fleet: Fleet) -> None:
     if not fleet.hosts and not fleet.environments:
         say("No host and no environment is known yet; `roas serve` or the first start makes this host known.")
         return
-    of_host = Counter(one.host_id for one in fleet.environments)
+    of_host = Counter(environment.host_id for environment in fleet.environments)
     rows = [
         (
             f"[bold]{escape(host.name)}[/bold]{' (this host)' if host.host_id == fleet.this_host else ''}",
@@ -56,24 +56,24 @@ def _show_environments(fleet: Fleet) -> None:
     names = {host.host_id: host.name for host in fleet.hosts}
     silent = {host.host_id for host in fleet.hosts if fleet.silent(host)}
     shown = [
-        one
-        for one in fleet.environments
+        environment
+        for environment in fleet.environments
         if len(fleet.environments) <= _SHOWN
-        or one.health not in ("healthy", "")
-        or one.alerts
-        or one.tickets
-        or one.host_id in silent
+        or environment.health not in ("healthy", "")
+        or environment.alerts
+        or environment.tickets
+        or environment.host_id in silent
     ]
     rows = [
         (
-            escape(one.environment),
-            escape(names.get(one.host_id, one.host_id)) or "-",
-            coloured(one.health) if one.health else "never judged",
-            ago(one.judged_at, fleet.at) if one.judged_at else "-",
-            str(one.alerts),
-            str(one.tickets),
+            escape(environment.environment),
+            escape(names.get(environment.host_id, environment.host_id)) or "-",
+            coloured(environment.health) if environment.health else "never judged",
+            ago(environment.judged_at, fleet.at) if environment.judged_at else "-",
+            str(environment.alerts),
+            str(environment.tickets),
         )
-        for one in shown
+        for environment in shown
     ]
     if rows:
         say("")

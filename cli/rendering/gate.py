@@ -31,15 +31,15 @@ def show_gate_report(report: GateReport) -> None:
 
 def show_gate_record(details: Mapping[str, Any]) -> None:
     """Print what the record of an update says of its gate; nothing where it had none."""
-    found = details.get("gate")
-    if not isinstance(found, Mapping):
+    gate = details.get("gate")
+    if not isinstance(gate, Mapping):
         return
-    say(f"\n[bold]gate[/bold] {_coloured(found.get('outcome'))}")
-    for policy in found.get("policies") or ():
+    say(f"\n[bold]gate[/bold] {_coloured(gate.get('outcome'))}")
+    for policy in gate.get("policies") or ():
         _show(policy["outcome"], policy["policy"], policy["reason"])
-    for scan in found.get("scans") or ():
+    for scan in gate.get("scans") or ():
         _show(scan["outcome"], "scan", scan["text"])
-    if override := found.get("override"):
+    if override := gate.get("override"):
         say(f"  overridden by {escape(str(override['by']))}: {escape(str(override['reason']))}")
 
 

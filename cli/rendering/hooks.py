@@ -16,7 +16,7 @@ _LINES = 5
 
 def show_hooks(details: Mapping[str, Any]) -> None:
     """Print the hooks of an operation from its details: how each ended, and the last lines of those that failed."""
-    runs = [HookRun.from_details(one) for one in details.get("hooks") or ()]
+    runs = [HookRun.from_details(hook) for hook in details.get("hooks") or ()]
     if not runs:
         return
     say("")

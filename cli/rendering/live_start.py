@@ -66,10 +66,10 @@ class StartDisplay:
         width, height = self._console.size
         # The last state is a record, so it is shown whole.
         most = len(start.services) if start.over_at is not None else height - _LINES_BESIDES
-        rows, others = rows_that_fit(live_rows(start, now), most)
+        rows, hidden_count = rows_that_fit(live_rows(start, now), most)
         lines = [Text(printable(headline(start, now)), style="bold"), *_table(rows, width)]
-        if others:
-            lines.append(Text(f"  and {others} more", style="dim"))
+        if hidden_count:
+            lines.append(Text(f"  and {hidden_count} more", style="dim"))
         if path := path_so_far(start, now):
             lines.append(Text(printable(f"  critical path: {path}"), style="dim", overflow="fold"))
         return Group(*lines)
@@ -98,9 +98,9 @@ def _table(rows: tuple[LiveRow, ...], width: int) -> list[Text]:
         line = Text(f"  {name:<{name_width}} ", no_wrap=True)
         line.append(f"{row.state:<{state_width}}", style=colour_of(row.state))
         line.append(f" {row.seconds:5.1f} s")
-        left = width - line.cell_len - 2
-        if row.detail and left > _SHORTEST_DETAIL:
-            line.append(f"  {shorten(printable(row.detail), left)}", style="dim")
+        room = width - line.cell_len - 2
+        if row.detail and room > _SHORTEST_DETAIL:
+            line.append(f"  {shorten(printable(row.detail), room)}", style="dim")
         # Characters may be two cells wide.
         line.truncate(width, overflow="crop")
         lines.append(line)

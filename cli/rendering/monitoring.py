@@ -64,7 +64,7 @@ def _show_days(days: Sequence[DayOfOperations]) -> None:
             f"{day.day}",
             str(day.total),
             str(day.successes),
-            *(seconds_in_words(taken) for taken in (day.mean_ms, day.median_ms, day.p95_ms)),
+            *(seconds_in_words(duration) for duration in (day.mean_ms, day.median_ms, day.p95_ms)),
             escape(causes_in_words(day.failures_by_cause)),
         )
         for day in days[-_DAYS:]
@@ -81,14 +81,14 @@ def _show_repairs(repairs: Sequence[Repair]) -> None:
     say("")
     rows = [
         (
-            escape(one.service),
-            one.cause.replace("_", " "),
-            str(one.failures),
-            f"[red]{one.unresolved}[/red]" if one.unresolved else "",
-            "" if one.mttr is None else length_in_words(one.mttr),
-            "" if one.mtbf is None else length_in_words(one.mtbf),
+            escape(repair.service),
+            repair.cause.replace("_", " "),
+            str(repair.failures),
+            f"[red]{repair.unresolved}[/red]" if repair.unresolved else "",
+            "" if repair.mttr is None else length_in_words(repair.mttr),
+            "" if repair.mtbf is None else length_in_words(repair.mtbf),
         )
-        for one in repairs
+        for repair in repairs
     ]
     show_table(("service", "failed of", "times", "unresolved", "time to repair", "time between"), rows)
 
@@ -99,29 +99,33 @@ def show_predictions(predictions: Sequence[Prediction]) -> None:
         say("There is no prediction: it needs history and a significant trend.")
         return
     now = datetime.now(UTC)
-    standing = [one for one in predictions if one.outcome is PredictionOutcome.OPEN]
-    for one in standing:
-        left = f"in {_left(one.expected - now)} (80 %: {_left(one.earliest - now)} to {_left(one.latest - now)})"
-        say(
-            f"[yellow]{one.metric}[/yellow] of [bold]{one.environment}/{one.service}[/bold] "
-            f"{'falls below' if one.falling else 'passes'} {in_words(one.metric, one.threshold)} {left}"
+    standing = [prediction for prediction in predictions if prediction.outcome is PredictionOutcome.OPEN]
+    for prediction in standing:
+        time_left = (
+            f"in {_left(prediction.expected - now)} "
+            f"(80 %: {_left(prediction.earliest - now)} to {_left(prediction.latest - now)})"
         )
-        say(f"  [dim]{escape(one.words)}; predicted {ago(one.made_at)}[/dim]")
-    scored = [one for one in predictions if one.outcome is not PredictionOutcome.OPEN]
+        say(
+            f"[yellow]{prediction.metric}[/yellow] of [bold]{prediction.environment}/{prediction.service}[/bold] "
+            f"{'falls below' if prediction.falling else 'passes'} "
+            f"{in_words(prediction.metric, prediction.threshold)} {time_left}"
+        )
+        say(f"  [dim]{escape(prediction.words)}; predicted {ago(prediction.made_at)}[/dim]")
+    scored = [prediction for prediction in predictions if prediction.outcome is not PredictionOutcome.OPEN]
     if not scored:
         return
     say(f"\n{escape(predictions_in_words(scored))}")
     rows = [
         (
-            f"{one.made_at:%Y-%m-%d %H:%M}",
-            escape(f"{one.environment}/{one.service}"),
-            one.metric,
-            in_words(one.metric, one.threshold),
-            f"{one.expected:%Y-%m-%d %H:%M}",
-            _BECAME[one.outcome],
-            f"{one.scored_at:%Y-%m-%d %H:%M}" if one.scored_at else "",
+            f"{prediction.made_at:%Y-%m-%d %H:%M}",
+            escape(f"{prediction.environment}/{prediction.service}"),
+            prediction.metric,
+            in_words(prediction.metric, prediction.threshold),
+            f"{prediction.expected:%Y-%m-%d %H:%M}",
+            _BECAME[prediction.outcome],
+            f"{prediction.scored_at:%Y-%m-%d %H:%M}" if prediction.scored_at else "",
         )
-        for one in scored
+        for prediction in scored
     ]
     show_table(("made", "of", "metric", "limit", "expected", "outcome", "known"), rows)
 

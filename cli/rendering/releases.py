@@ -24,14 +24,14 @@ def show_update_plan(plan: Plan, environment: str) -> None:
 
 def show_lifted(releases: Sequence[Release]) -> None:
     """Print which failed releases have an image that updates may take again."""
-    for one in releases:
-        say(f"lifted: updates of {one.environment} may take the image of {one.deployment_id} again")
+    for release in releases:
+        say(f"lifted: updates of {release.environment} may take the image of {release.deployment_id} again")
 
 
 def show_plan(plan: Plan, environment: str, command: str = "start") -> None:
     """Print what a start would do, wave by wave, and the command to do exactly this."""
-    lines = sorted(plan.services, key=lambda one: (one.wave, one.service))
-    for fetch in sorted(plan.fetches, key=lambda one: one.service):
+    lines = sorted(plan.services, key=lambda service: (service.wave, service.service))
+    for fetch in sorted(plan.fetches, key=lambda entry: entry.service):
         if not fetch.through and not fetch.held_back:
             say(f"first {fetch.kind} the image of {fetch.service}")
     _show_lines(lines, interruptions=True)
@@ -52,10 +52,10 @@ def show_plan(plan: Plan, environment: str, command: str = "start") -> None:
     say(f"\nplan {plan_id(plan)}   to do this or nothing: roas {command} {escape(environment)} --plan {plan_id(plan)}")
 
 
-def show_checkout(kept: Mapping[str, Mapping[str, str]]) -> None:
+def show_checkout(document: Mapping[str, Mapping[str, str]]) -> None:
     """Print which revision of the environment's source the files are of."""
-    if SOURCE_KEY in kept:
-        say(f"files of revision {escape(str(SourceRevision(**kept[SOURCE_KEY])))}")
+    if SOURCE_KEY in document:
+        say(f"files of revision {escape(str(SourceRevision(**document[SOURCE_KEY])))}")
 
 
 def show_releases(releases: Sequence[ReleaseDetails]) -> None:
@@ -65,10 +65,14 @@ def show_releases(releases: Sequence[ReleaseDetails]) -> None:
         return
     rows = []
     for details in releases:
-        one = details.release
-        changes = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",)), *details.notes]
-        when = ago(one.created_at) if one.proven else f"failed {ago(one.created_at)}"
-        rows.append((one.release_id, when, one.deployment_id, escape("; ".join(changes))))
+        release = details.release
+        changes = [
+            *([release.reason] if release.reason else []),
+            *(details.changes or ("the first one",)),
+            *details.notes,
+        ]
+        when = ago(release.created_at) if release.proven else f"failed {ago(release.created_at)}"
+        rows.append((release.release_id, when, release.deployment_id, escape("; ".join(changes))))
     show_table(("release", "verified", "deployment", "what changed"), rows)
     say(f"\nroll back to one: roas rollback {releases[0].release.environment} RELEASE")
 

@@ -77,7 +77,7 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
         say("")
     _show_failure(operation, cause)
     for error in details.errors:
-        _show_error(error, said=str(operation.details.get("reason") or ""))
+        _show_error(error, reason=str(operation.details.get("reason") or ""))
     files = f"{details.data_dir}/deployment_logs.db, monitoring.db, errors.db"
     say(f"\n[dim]stores: {escape(current_settings().stores_url or files)}[/dim]")
     say("next: " + "   ".join(_next_commands(operation)))
@@ -88,8 +88,8 @@ def _show_source(operation: Operation) -> None:
     details, name = operation.details, operation.environment
     source = details.get("source")
     if isinstance(source, dict):
-        known = {field: str(source.get(field, "")) for field in ("revision", "ref", "subject")}
-        say(f"[bold]revision[/bold]  {escape(str(SourceRevision(**known)))}")
+        fields = {field: str(source.get(field, "")) for field in ("revision", "ref", "subject")}
+        say(f"[bold]revision[/bold]  {escape(str(SourceRevision(**fields)))}")
     if revision := details.get("revision_held_back"):
         say(f"[yellow]held back:[/yellow] the revision, until `roas sync --lift {escape(str(revision)[:12])} {name}`")
     if "pinned" in details:
@@ -116,16 +116,23 @@ def show_history(operations: Sequence[Operation]) -> None:
         return
     names = ("deployment", "what", "environment", "status", "took", "asked by")
     rows = [
-        (one.deployment_id, one.kind, one.environment, str(one.status), seconds(one.duration), one.user_agent or "")
-        for one in operations
+        (
+            operation.deployment_id,
+            operation.kind,
+            operation.environment,
+            str(operation.status),
+            seconds(operation.duration),
+            operation.user_agent or "",
+        )
+        for operation in operations
     ]
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     say(f"[dim]{'  '.join(map(str.ljust, names, widths)).rstrip()}[/dim]")
-    for one, row in zip(operations, rows, strict=True):
-        *before, status, took, asked = map(str.ljust, row, widths)
-        coloured_status = status.replace(str(one.status), coloured(one.status))
-        say("  ".join((escape("  ".join(before)), coloured_status, took, escape(asked))).rstrip())
-        if reason := str(one.details.get("reason") or ""):
+    for operation, row in zip(operations, rows, strict=True):
+        *before, status, took, requester = map(str.ljust, row, widths)
+        coloured_status = status.replace(str(operation.status), coloured(operation.status))
+        say("  ".join((escape("  ".join(before)), coloured_status, took, escape(requester))).rstrip())
+        if reason := str(operation.details.get("reason") or ""):
             say(f"  [dim]{escape(shorten(reason, _REASON))}[/dim]")
 
 
@@ -133,37 +140,39 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
     """Print a few lines for each environment."""
     if not environments:
         say("Nothing has been started yet; start something with: roas start")
-    for known in environments:
-        last = known.last_operation
+    for status in environments:
+        last = status.last_operation
         health = (
-            f"{coloured(known.health.summary)} {ago(known.seen_at)}" if known.health and known.seen_at else "not known"
+            f"{coloured(status.health.summary)} {ago(status.seen_at)}"
+            if status.health and status.seen_at
+            else "not known"
         )
-        if known.stopped_at is not None:
+        if status.stopped_at is not None:
             # What was judged before says nothing of now.
-            health = f"{coloured('stopped')} {ago(known.stopped_at)}, on request"
-        say(f"\n[bold]{known.environment}[/bold]  {health}")
+            health = f"{coloured('stopped')} {ago(status.stopped_at)}, on request"
+        say(f"\n[bold]{status.environment}[/bold]  {health}")
         say(f"  last operation  {last.kind} {coloured(last.status)} {ago(last.started_at)}")
-        collected = ago(known.last_collection) if known.last_collection else "never"
+        collected = ago(status.last_collection) if status.last_collection else "never"
         say(f"  last collection {collected}")
-        if known.mounted_copies:
-            say(f"  [yellow]{escape(known.mounted_copies)}[/yellow]")
-        if known.watched_by:
-            say(f"  watched by      {escape(known.watched_by)}")
-        for need in known.missing:
+        if status.mounted_copies:
+            say(f"  [yellow]{escape(status.mounted_copies)}[/yellow]")
+        if status.watched_by:
+            say(f"  watched by      {escape(status.watched_by)}")
+        for need in status.missing:
             say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
-        scored_at = max((one.scored_at for one in known.scores), default=None)
-        if known.stopped_at is None and scored_at and known.seen_at and scored_at < known.seen_at:
+        scored_at = max((score.scored_at for score in status.scores), default=None)
+        if status.stopped_at is None and scored_at and status.seen_at and scored_at < status.seen_at:
             # As where a collection found a failure and mended it.
             say(f"  scored {ago(scored_at)}, before that health")
-        show_scores(known.scores)
-        for alert in known.open_alerts:
+        show_scores(status.scores)
+        for alert in status.open_alerts:
             say(f"  alert  {coloured(alert.severity)} {alert.service}: {escape(alert.reason)}")
-        for error in known.open_errors:
+        for error in status.open_errors:
             say(
                 f"  error  {error.error_id} {error.verdict.category} {error.service or ''} "
                 f"{error.count}x, last {ago(error.last_seen)}"
             )
-        for ticket in known.open_tickets:
+        for ticket in status.open_tickets:
             say(f"  ticket {ticket.ticket_id} {ticket.state}: {escape(ticket.title)}")
 
 
@@ -263,33 +272,35 @@ def show_archives(archives: Sequence[ArchiveFile]) -> None:
         return
     lines = [
         (
-            str(one.path),
-            f"{one.store}.{one.table}",
-            f"{one.rows:,}",
-            size(one.size) if one.there else "[red]gone[/red]",
-            f"{one.first:%Y-%m-%d %H:%M} to {one.last:%Y-%m-%d %H:%M}" if one.first and one.last else "",
-            ago(one.archived_at),
+            str(archive.path),
+            f"{archive.store}.{archive.table}",
+            f"{archive.rows:,}",
+            size(archive.size) if archive.there else "[red]gone[/red]",
+            f"{archive.first:%Y-%m-%d %H:%M} to {archive.last:%Y-%m-%d %H:%M}"
+            if archive.first and archive.last
+            else "",
+            ago(archive.archived_at),
         )
-        for one in archives
+        for archive in archives
     ]
     show_table(("file", "from", "rows", "size", "covers", "archived"), lines)
-    rows, taken = sum(one.rows for one in archives), sum(one.size for one in archives)
-    say(f"{len(archives)} archives, {rows:,} rows, {size(taken)}; look into one with: roas archive query TABLE|FILE")
+    rows, total = sum(archive.rows for archive in archives), sum(archive.size for archive in archives)
+    say(f"{len(archives)} archives, {rows:,} rows, {size(total)}; look into one with: roas archive query TABLE|FILE")
 
 
 def show_patterns(patterns: Sequence[Pattern]) -> None:
     """Print patterns, the most matched first."""
     rows = [
         (
-            one.name,
-            str(one.category),
-            str(one.strategy),
-            str(one.priority),
-            str(one.match_count),
-            "roas" if one.shipped else "user",
-            "" if one.enabled else "disabled",
+            pattern.name,
+            str(pattern.category),
+            str(pattern.strategy),
+            str(pattern.priority),
+            str(pattern.match_count),
+            "roas" if pattern.shipped else "user",
+            "" if pattern.enabled else "disabled",
         )
-        for one in sorted(patterns, key=lambda one: (-one.match_count, one.name))
+        for pattern in sorted(patterns, key=lambda pattern: (-pattern.match_count, pattern.name))
     ]
     show_table(("pattern", "category", "strategy", "priority", "matched", "by", ""), rows)
 
@@ -356,13 +367,13 @@ def _show_changes(changes: Sequence[StateChange], in_order: Sequence[str]) -> No
     places = {service: place for place, service in enumerate(in_order)}
     rows = [
         (
-            one.service,
-            one.previous_state or "",
-            coloured(one.new_state),
-            "" if (took := one.details.get("took_seconds")) is None else f"{took:.1f} s",
-            escape(one.reason),
+            change.service,
+            change.previous_state or "",
+            coloured(change.new_state),
+            "" if (took := change.details.get("took_seconds")) is None else f"{took:.1f} s",
+            escape(change.reason),
         )
-        for one in sorted(changes, key=lambda one: places.get(one.service, len(places)))
+        for change in sorted(changes, key=lambda change: places.get(change.service, len(places)))
     ]
     show_table(("service", "from", "to", "took", "why"), rows)
 
@@ -376,10 +387,10 @@ def _show_health(health: HealthReport) -> None:
         say(f"  - {escape(finding)}")
 
 
-def _show_error(details: ErrorDetails, said: str) -> None:
+def _show_error(details: ErrorDetails, reason: str) -> None:
     error = details.error
     say(f"\n[bold]error[/bold] {error.error_id} {error.verdict.category} ({error.verdict.severity})")
-    if error.text != said:
+    if error.text != reason:
         say(f"  {escape(error.text)}")
     for impact in details.impacts:
         say(

@@ -36,22 +36,32 @@ def show_snapshots(snapshots: Sequence[DataSnapshot]) -> None:
         say("There is no snapshot yet; `roas snapshot create` takes one.")
         return
     rows = []
-    for one in snapshots:
-        what = f"[red]{one.state}[/red]: {escape(one.problem)}" if one.state is not SnapshotState.WHOLE else (
-            ", ".join(escape(part.name) for part in one.parts)
-        )  # fmt: skip
-        proof = escape(proof_of(one)) if one.state is SnapshotState.WHOLE else ""
+    for snapshot in snapshots:
+        what = (
+            f"[red]{snapshot.state}[/red]: {escape(snapshot.problem)}"
+            if snapshot.state is not SnapshotState.WHOLE
+            else ", ".join(escape(part.name) for part in snapshot.parts)
+        )
+        proof = escape(proof_of(snapshot)) if snapshot.state is SnapshotState.WHOLE else ""
         rows.append(
-            (one.snapshot_id, ago(one.begun_at), str(one.reason), one.release_id, size_in_words(one.bytes), proof, what)
+            (
+                snapshot.snapshot_id,
+                ago(snapshot.begun_at),
+                str(snapshot.reason),
+                snapshot.release_id,
+                size_in_words(snapshot.bytes),
+                proof,
+                what,
+            )
         )
     show_table(("snapshot", "taken", "reason", "release", "size", "proof", "what"), rows)
     if whole := offered(snapshots):
         say(f"\nput one back: roas snapshot restore {whole[0].environment} SNAPSHOT")
 
 
-def show_unknown(environment: str, found: Sequence[UnknownSnapshot]) -> None:
+def show_unknown(environment: str, snapshots: Sequence[UnknownSnapshot]) -> None:
     """Print the snapshots that the repository has and that are not recorded here."""
-    if not found:
+    if not snapshots:
         say(f"All snapshots of {environment} in the repository are recorded here.")
         return
     states = {
@@ -60,9 +70,9 @@ def show_unknown(environment: str, found: Sequence[UnknownSnapshot]) -> None:
         UnknownState.UNPROVEN: "no manifest: parts may be missing",
     }
     rows = [
-        (one.snapshot_id, ago(one.begun_at), one.installation, size_in_words(one.bytes), states[one.state],
-         ", ".join(escape(path) for path in one.paths))
-        for one in found
+        (snapshot.snapshot_id, ago(snapshot.begun_at), snapshot.installation, size_in_words(snapshot.bytes),
+         states[snapshot.state], ", ".join(escape(path) for path in snapshot.paths))
+        for snapshot in snapshots
     ]  # fmt: skip
     show_table(("snapshot", "taken", "installation", "size", "state", "what"), rows)
     say(f"\nrecord one here, so that it can be restored: roas snapshot adopt {environment} SNAPSHOT")

@@ -51,10 +51,10 @@ def frame(view: LiveView, width: int, height: int | None = None) -> Group:
         return Group(*lines)
     below = _keys(view, width)
     room = height - len(above) - 3
-    wanted = len(view.services)
-    shown_alerts = alerts[: max(0, room - min(wanted, _FEWEST_SERVICES) - 1)]
+    service_count = len(view.services)
+    shown_alerts = alerts[: max(0, room - min(service_count, _FEWEST_SERVICES) - 1)]
     room -= len(_apart(shown_alerts))
-    shown_later = later[: max(0, room - wanted - 1)]
+    shown_later = later[: max(0, room - service_count - 1)]
     room -= len(_apart(shown_later))
     lines = [*above, Text(), *_services(view, width, max(1, room)), *_apart(shown_alerts), *_apart(shown_later)]
     blank = [Text()] * max(0, height - len(lines) - 1)
@@ -98,31 +98,33 @@ def _notices(view: LiveView, width: int) -> Iterator[Text]:
 
 
 def _operation(view: LiveView, width: int) -> Iterator[Text]:
-    one = view.operation
-    if one is None:
+    operation = view.operation
+    if operation is None:
         return
-    if one.ended_at is None:
-        line = Text(f"  {one.kind} is running", style="cyan")
-        line.append(f" for {length(view.at - one.started_at)}")
+    if operation.ended_at is None:
+        line = Text(f"  {operation.kind} is running", style="cyan")
+        line.append(f" for {length(view.at - operation.started_at)}")
         if view.step:
             line.append(f", last step: {_one_line(view.step)}")
     else:
-        line = Text(f"  last operation: {one.kind} ")
-        line.append(_word(one), style=colour_of(one.status))
-        line.append(f" {length(view.at - one.ended_at)} ago")
-        if reason := one.details.get("reason"):
+        line = Text(f"  last operation: {operation.kind} ")
+        line.append(_word(operation), style=colour_of(operation.status))
+        line.append(f" {length(view.at - operation.ended_at)} ago")
+        if reason := operation.details.get("reason"):
             line.append(f": {_one_line(str(reason))}", style="dim")
     yield _cut(line, width)
 
 
-def _word(one: Operation) -> str:
-    return {OperationStatus.SUCCESS: "succeeded", OperationStatus.FAILED: "failed"}.get(one.status, str(one.status))
+def _word(operation: Operation) -> str:
+    return {OperationStatus.SUCCESS: "succeeded", OperationStatus.FAILED: "failed"}.get(
+        operation.status, str(operation.status)
+    )
 
 
 def _services(view: LiveView, width: int, most: int | None) -> Iterator[Text]:
     """The heading and at most so many lines, the last of which may count the services that are left out."""
     services = view.services
-    longest = max((cell_len(printable(one.service)) for one in services), default=0)
+    longest = max((cell_len(printable(service.service)) for service in services), default=0)
     name = max(7, min(longest, max(_NAME, min(_WIDEST_NAME, width - _FIXED - _ROOM_FOR_HISTORIES))))
     history = min(_LONGEST_HISTORY, (width - _FIXED - name) // 2)
     history = history if history >= _SHORTEST_HISTORY else 0
@@ -134,28 +136,30 @@ def _services(view: LiveView, width: int, most: int | None) -> Iterator[Text]:
     yield _cut(Text(heading, style="dim"), width)
     shown = services
     if most is not None and len(services) > most:
-        worst = sorted(services, key=lambda one: (not _is_in_trouble(one), one.service))[: most - 1]
-        shown = tuple(one for one in services if one in worst)
-    for one in shown:
-        yield _cut(_service(one, view.at, name, history), width)
+        worst = sorted(services, key=lambda service: (not _is_in_trouble(service), service.service))[: most - 1]
+        shown = tuple(service for service in services if service in worst)
+    for service in shown:
+        yield _cut(_service(service, view.at, name, history), width)
     if len(shown) < len(services):
         yield _cut(Text(f"  and {len(services) - len(shown)} more", style="dim"), width)
     if not services:
         yield _cut(Text("  There is no container, and none is recorded."), width)
 
 
-def _service(one: LiveService, at: datetime, name: int, history: int) -> Text:
-    state = f"{one.state} x{one.containers}" if one.containers > 1 else one.state
+def _service(service: LiveService, at: datetime, name: int, history: int) -> Text:
+    state = f"{service.state} x{service.containers}" if service.containers > 1 else service.state
     line = Text(no_wrap=True)
-    line.append(f"{_fitted(printable(one.service), name)} ", style="bold" if _is_in_trouble(one) else "")
-    line.append(f"{state[:12]:<12} ", style=_COLOURS.get(one.state.split()[0], "") if _is_in_trouble(one) else "")
-    line.append(f"{one.health[:9]:<9} ", style=colour_of(one.health))
-    line.append(f"{length(at - one.since) if one.since is not None else '':>6} {one.restarts or '':>8} ")
-    line.append(f"{'' if one.cpu_percent is None else _percent(one.cpu_percent):>5} ")
-    line.append(f"{sparkline(one.cpu_history, history):<{history}} ", style="cyan")
-    line.append(f"{'' if one.memory_bytes is None else _size(one.memory_bytes):>7} ")
-    line.append(f"{sparkline(one.memory_history, history):<{history}} ", style="cyan")
-    line.append(f"{'' if one.response_ms is None else f'{one.response_ms:.0f}':>5}")
+    line.append(f"{_fitted(printable(service.service), name)} ", style="bold" if _is_in_trouble(service) else "")
+    line.append(
+        f"{state[:12]:<12} ", style=_COLOURS.get(service.state.split()[0], "") if _is_in_trouble(service) else ""
+    )
+    line.append(f"{service.health[:9]:<9} ", style=colour_of(service.health))
+    line.append(f"{length(at - service.since) if service.since is not None else '':>6} {service.restarts or '':>8} ")
+    line.append(f"{'' if service.cpu_percent is None else _percent(service.cpu_percent):>5} ")
+    line.append(f"{sparkline(service.cpu_history, history):<{history}} ", style="cyan")
+    line.append(f"{'' if service.memory_bytes is None else _size(service.memory_bytes):>7} ")
+    line.append(f"{sparkline(service.memory_history, history):<{history}} ", style="cyan")
+    line.append(f"{'' if service.response_ms is None else f'{service.response_ms:.0f}':>5}")
     return line
 
 
@@ -171,39 +175,43 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 def _alerts(view: LiveView, width: int, most: int | None) -> Iterator[Text]:
     order = list(AlertSeverity)[::-1]
-    alerts = sorted(view.alerts, key=lambda one: (order.index(one.severity), view.at - one.opened_at))
-    for one in alerts[:most]:
+    alerts = sorted(view.alerts, key=lambda alert: (order.index(alert.severity), view.at - alert.opened_at))
+    for alert in alerts[:most]:
         line = Text("  alert ")
-        line.append(str(one.severity), style=colour_of(one.severity))
-        line.append(f" {printable(one.service)}, {length(view.at - one.opened_at)}: {_one_line(one.reason)}")
+        line.append(str(alert.severity), style=colour_of(alert.severity))
+        line.append(f" {printable(alert.service)}, {length(view.at - alert.opened_at)}: {_one_line(alert.reason)}")
         yield _cut(line, width)
     if most is not None and len(alerts) > most:
         yield _cut(Text(f"  and {len(alerts) - most} more alerts", style="dim"), width)
 
 
 def _recoveries(view: LiveView, width: int, most: int | None) -> Iterator[Text]:
-    for one in view.recoveries[:most]:
-        yield _cut(_recovery(one, view.at), width)
+    for recovery in view.recoveries[:most]:
+        yield _cut(_recovery(recovery, view.at), width)
 
 
-def _recovery(one: LiveRecovery, at: datetime) -> Text:
-    word, colour = {True: ("succeeded", "green"), False: ("failed", "red"), None: ("is running", "cyan")}[one.success]
-    line = Text(f"  recovery {length(at - one.at)} ago: {printable(one.service)} {one.action.replace('_', ' ')}")
-    line.append(f" ({one.cause.replace('_', ' ')}) " if one.cause else " ")
+def _recovery(recovery: LiveRecovery, at: datetime) -> Text:
+    word, colour = {True: ("succeeded", "green"), False: ("failed", "red"), None: ("is running", "cyan")}[
+        recovery.success
+    ]
+    line = Text(
+        f"  recovery {length(at - recovery.at)} ago: {printable(recovery.service)} {recovery.action.replace('_', ' ')}"
+    )
+    line.append(f" ({recovery.cause.replace('_', ' ')}) " if recovery.cause else " ")
     line.append(word, style=colour)
-    if one.result and one.success is not None:
-        line.append(f": {_one_line(one.result)}", style="dim")
+    if recovery.result and recovery.success is not None:
+        line.append(f": {_one_line(recovery.result)}", style="dim")
     return line
 
 
 def _forecast(view: LiveView, width: int) -> Iterator[Text]:
-    one = view.forecast
-    if one is None:
+    forecast = view.forecast
+    if forecast is None:
         return
-    when = f"in {length(one.expected - view.at)}" if one.expected > view.at else "now"
+    when = f"in {length(forecast.expected - view.at)}" if forecast.expected > view.at else "now"
     line = Text("  forecast ")
     line.append(when, style="yellow")
-    line.append(f": {printable(one.service)} {one.metric.replace('_', ' ')}: {_one_line(one.words)}")
+    line.append(f": {printable(forecast.service)} {forecast.metric.replace('_', ' ')}: {_one_line(forecast.words)}")
     yield _cut(line, width)
 
 
@@ -211,9 +219,9 @@ def _keys(view: LiveView, width: int) -> Text:
     return _cut(Text(f"q ends   roas status {view.environment}   roas why {view.environment}", style="dim"), width)
 
 
-def _is_in_trouble(one: LiveService) -> bool:
-    running = one.state.startswith("running")
-    return not running if one.health != "completed" else False
+def _is_in_trouble(service: LiveService) -> bool:
+    running = service.state.startswith("running")
+    return not running if service.health != "completed" else False
 
 
 def _apart(lines: Sequence[Text]) -> list[Text]:

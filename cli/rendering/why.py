@@ -74,22 +74,22 @@ def fold(text: str, width: int, evidence: str) -> list[str]:
     lines = textwrap.wrap(" ".join(text.split()), width)
     if len(lines) <= _HEAD + _TAIL or not sys.stdout.isatty():
         return lines
-    left = len(" ".join(lines[_HEAD:-_TAIL]))
-    return [*lines[:_HEAD], f"… {left:,} more characters: {evidence}", *lines[-_TAIL:]]
+    hidden_length = len(" ".join(lines[_HEAD:-_TAIL]))
+    return [*lines[:_HEAD], f"… {hidden_length:,} more characters: {evidence}", *lines[-_TAIL:]]
 
 
 def shown_lines(lines: Sequence[ShownLine], evidence: str) -> list[str]:
     """Format lines of evidence: time, service, text; `evidence` is the command that shows all of it."""
     names = max((len(line.service) for line in lines), default=0)
-    found = []
+    output = []
     for line in lines:
         at = f"{line.at:%H:%M:%S}" if line.at else " " * 8
         text = line.text if line.source == "log" else f"({line.source}) {line.text}"
         margin = " " * (names + 14)
         first, *more = fold(text, max(_NARROWEST, _width() - len(margin)), evidence) or [""]
-        found.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(first)}")
-        found += [f"{margin}{escape(rest)}" for rest in more]
-    return found
+        output.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(first)}")
+        output += [f"{margin}{escape(continuation)}" for continuation in more]
+    return output
 
 
 def part(name: str, sentences: Sequence[str], most: int, *, whole: bool = False) -> list[str]:
