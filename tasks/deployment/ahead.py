@@ -79,8 +79,8 @@ def answers_ahead(environment: str, references: Collection[str]) -> dict[str, Re
     ahead = _ahead.get(environment)
     if ahead is None or not ahead.is_fresh or ahead.answers.exception() is not None:
         return {}
-    known = ahead.answers.result()
-    return {name: known[name] for name in references if name in known}
+    answers = ahead.answers.result()
+    return {name: answers[name] for name in references if name in answers}
 
 
 def _open_as_they_are() -> bool:

@@ -17,7 +17,7 @@ async def refuse_taken(environment: str) -> None:
         WrongHostError: The environment belongs to another host.
     """
     if has_other_hosts():
-        owner = await from_stores(lambda stores: stores.hosts.owner(environment), lambda known: known.host_id)
+        owner = await from_stores(lambda stores: stores.hosts.owner(environment), lambda records: records.host_id)
         refuse_owner(environment, owner)
 
 

@@ -46,13 +46,13 @@ def learnt_baselines(environment: str, services: Collection[str]) -> dict[str, d
         StoreError: It cannot be read.
     """
     states = open_stores().baselines.states(environment)
-    found: dict[str, dict[str, Baseline]] = {name: {} for name in services}
+    baselines: dict[str, dict[str, Baseline]] = {name: {} for name in services}
     for name in services:
         for metric in (MEMORY, ANSWERS):
-            known = baseline(states.get((name, metric)), service=name, metric=metric)
-            if known is not None:
-                found[name][metric] = known
-    return found
+            metric_baseline = baseline(states.get((name, metric)), service=name, metric=metric)
+            if metric_baseline is not None:
+                baselines[name][metric] = metric_baseline
+    return baselines
 
 
 @retry_read
@@ -63,16 +63,16 @@ def usual_errors(environment: Environment, services: Collection[str]) -> dict[st
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
-    now, found = datetime.now(UTC), dict[str, UsualErrors]()
+    now, by_service = datetime.now(UTC), dict[str, UsualErrors]()
     for name in services:
-        for one in _running(environment, name)[:1]:
-            since = max(now - _LOOK_BACK, one.started_at or now)
-            counted = _count(environment, one, since)
+        for container in _running(environment, name)[:1]:
+            since = max(now - _LOOK_BACK, container.started_at or now)
+            counted = _count(environment, container, since)
             if counted is not None and now > counted.since:
-                found[name] = UsualErrors(
+                by_service[name] = UsualErrors(
                     lines=counted.lines, over=now - counted.since, patterns=frozenset(counted.patterns)
                 )
-    return found
+    return by_service
 
 
 @retry_read
@@ -81,23 +81,31 @@ def logged_failures(
     environment: Environment, services: Collection[str], since: datetime
 ) -> Mapping[str, LoggedFailures]:
     """What each service's log tells of failures since then; without those that cannot be read."""
-    found: dict[str, LoggedFailures] = {}
+    by_service: dict[str, LoggedFailures] = {}
     for name in services:
-        counted = [_count(environment, one, since) for one in _running(environment, name)]
-        known = [one for one in counted if one is not None]
-        if known:
-            patterns = {pattern: line for one in reversed(known) for pattern, line in one.patterns.items()}
-            found[name] = LoggedFailures(lines=sum(one.lines for one in known), since=since, patterns=patterns)
-    return found
+        counted = [_count(environment, container, since) for container in _running(environment, name)]
+        all_failures = [failures for failures in counted if failures is not None]
+        if all_failures:
+            patterns = {
+                pattern: line for failures in reversed(all_failures) for pattern, line in failures.patterns.items()
+            }
+            by_service[name] = LoggedFailures(
+                lines=sum(failures.lines for failures in all_failures), since=since, patterns=patterns
+            )
+    return by_service
 
 
 @retry_read
 @in_thread
 def restarts(environment: Environment, services: Collection[str]) -> dict[str, dict[str, tuple[int, datetime | None]]]:
     """How often the engine has restarted each container, and when it was started last, by service and container."""
-    seen = engine_of(environment).containers.inspect_project(environment.project)
+    container_states = engine_of(environment).containers.inspect_project(environment.project)
     return {
-        name: {one.name: (one.restart_count, one.started_at) for one in seen if one.service == name and not one.one_off}
+        name: {
+            container.name: (container.restart_count, container.started_at)
+            for container in container_states
+            if container.service == name and not container.one_off
+        }
         for name in services
     }
 
@@ -112,34 +120,36 @@ def errors_since(environment: str, services: Collection[str], since: datetime) -
     """
     latest = open_stores().errors.latest(environment, _ERRORS)
     return {
-        one.service: f"{one.error_id}, {one.verdict.category}: {shorten(one.text, _LONGEST)}"
-        for one in latest
-        if one.service is not None
-        and one.service in services
-        and one.first_seen >= since
-        and not one.predictive
-        and one.verdict.category is not Category.BENIGN
+        error.service: f"{error.error_id}, {error.verdict.category}: {shorten(error.text, _LONGEST)}"
+        for error in latest
+        if error.service is not None
+        and error.service in services
+        and error.first_seen >= since
+        and not error.predictive
+        and error.verdict.category is not Category.BENIGN
     }
 
 
 def _running(environment: Environment, service: str) -> list[ContainerState]:
-    seen = engine_of(environment).containers.inspect_project(environment.project, service)
-    return [one for one in seen if one.up and not one.one_off]
+    container_states = engine_of(environment).containers.inspect_project(environment.project, service)
+    return [container for container in container_states if container.up and not container.one_off]
 
 
-def _count(environment: Environment, seen: ContainerState, since: datetime) -> LoggedFailures | None:
+def _count(environment: Environment, container: ContainerState, since: datetime) -> LoggedFailures | None:
     """What a container's log tells of failures; None where it cannot be read."""
     try:
-        text = engine_of(environment).containers.logs(seen.container_id, _LINES, since)
+        text = engine_of(environment).containers.logs(container.container_id, _LINES, since)
     except EngineError:
         return None
     shipped = shipped_set()
     lines = [(stamp_of(line), without_stamp(line)) for line in text.splitlines()]
     first = lines[0][0] if len(lines) >= _LINES else None
-    failures = [said for at, said in lines if (at is None or at > since) and tells_of_failure(said, shipped.reader)]
+    failures = [
+        message for at, message in lines if (at is None or at > since) and tells_of_failure(message, shipped.reader)
+    ]
     redactor, patterns = redactor_of(environment), dict[str, str]()
-    for said in dict.fromkeys(failures):
-        verdict = classify(said, shipped)
+    for message in dict.fromkeys(failures):
+        verdict = classify(message, shipped)
         if verdict.pattern_name and verdict.category is not Category.BENIGN:
-            patterns.setdefault(verdict.pattern_name, shorten(printable(redactor.text(said)), _LONGEST))
+            patterns.setdefault(verdict.pattern_name, shorten(printable(redactor.text(message)), _LONGEST))
     return LoggedFailures(lines=len(failures), since=since if first is None else max(first, since), patterns=patterns)

@@ -50,15 +50,15 @@ async def refuse_broken_configurations(
     Raises:
         ValidationFailedError: One refuses it; nothing was touched.
     """
-    hashes = {name: one.config_hash for name, one in application.services.items()}
+    hashes = {name: declaration.config_hash for name, declaration in application.services.items()}
     reloaded = {
         proxy
         for line in planned.services
         if line.action is not PlannedAction.KEEP
         for proxy in proxies_to_reload(environment, application, line.service)
     }
-    wanted = to_check(planned, container_states, hashes, reloaded)
-    if refused := await _refused(environment, application, wanted, deployment_id):
+    checks = to_check(planned, container_states, hashes, reloaded)
+    if refused := await _refused(environment, application, checks, deployment_id):
         raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
 
 
@@ -72,9 +72,11 @@ async def refuse_broken_proxies(
     Raises:
         ValidationFailedError: One refuses its configuration, so it could not follow; nothing was touched.
     """
-    found = {name for service in application.services for name in proxies_to_reload(environment, application, service)}
-    wanted = dict.fromkeys(sorted(found.difference(other_files)), ReadAnew.RELOADED)
-    if refused := await _refused(environment, application, wanted, deployment_id):
+    proxies = {
+        name for service in application.services for name in proxies_to_reload(environment, application, service)
+    }
+    checks = dict.fromkeys(sorted(proxies.difference(other_files)), ReadAnew.RELOADED)
+    if refused := await _refused(environment, application, checks, deployment_id):
         raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
 
 
@@ -92,10 +94,10 @@ async def refuse_to_restart(
 
 
 async def _refused(
-    environment: Environment, application: Application, wanted: Mapping[str, ReadAnew], deployment_id: str
+    environment: Environment, application: Application, checks: Mapping[str, ReadAnew], deployment_id: str
 ) -> dict[str, str]:
-    asked = {name: how for name, how in wanted.items() if check_of(application, name) is not None}
-    return await refused_configurations(environment, application, asked, deployment_id) if asked else {}
+    services = {name: how for name, how in checks.items() if check_of(application, name) is not None}
+    return await refused_configurations(environment, application, services, deployment_id) if services else {}
 
 
 def _sentence(refused: Mapping[str, str]) -> str:
@@ -131,7 +133,7 @@ def check_of(application: Application, service: str) -> ConfigurationCheck | Non
     declared = application.services.get(service)
     if declared is None or not declared.program:
         return None
-    return next((one.configuration for one in shipped_programs() if one.id == declared.program), None)
+    return next((program.configuration for program in shipped_programs() if program.id == declared.program), None)
 
 
 def _ask(
@@ -143,33 +145,33 @@ def _ask(
     how: ReadAnew,
 ) -> str:
     engine = engine_of(environment)
-    found = engine.containers.inspect_project(environment.project, service)
-    mine = [one for one in found if not one.one_off and one.state == "running"]
-    if not mine:
+    container_states = engine.containers.inspect_project(environment.project, service)
+    running = [container for container in container_states if not container.one_off and container.state == "running"]
+    if not running:
         return ""
-    command = check_command(check, engine.beside.command(mine[0].container_id))
+    command = check_command(check, engine.beside.command(running[0].container_id))
     if not command:
         return ""
     if how is ReadAnew.RELOADED:
-        return refusal(check, *engine.containers.exec(mine[0].container_id, command, _WITHIN))
+        return refusal(check, *engine.containers.exec(running[0].container_id, command, _WITHIN))
     declared = application.services[service]
-    image = declared.image if how is ReadAnew.REPLACED else mine[0].image_id
+    image = declared.image if how is ReadAnew.REPLACED else running[0].image_id
     files = compose_of(environment).injections().get(service, ()) if declared.injects_files else ()
     name = container_name(environment.project, f"check-{service}", deployment_id)
-    original = engine.containers.snapshot(mine[0].container_id)
+    original = engine.containers.snapshot(running[0].container_id)
     if how is ReadAnew.REPLACED:
         # What is mounted then is on disk, and no copy of a release.
-        on_disk = {one: path for path, one in mine[0].copies.items()}
+        on_disk = {copy: path for path, copy in running[0].copies.items()}
         original = replace(original, reported=remounted(original.reported, on_disk))
-    mounted = [one["Destination"] for one in original.reported.get("Mounts") or ()]
-    answered = _try(engine, application, mine[0], original, check, command, image, name, files)
+    mounted = [mount["Destination"] for mount in original.reported.get("Mounts") or ()]
+    answered = _try(engine, application, running[0], original, check, command, image, name, files)
     return refusal(check, *answered, [*mounted, *(file.target for file in files)])
 
 
 def _try(
     engine: DockerEngine,
     application: Application,
-    seen: ContainerState,
+    container_state: ContainerState,
     original: ContainerSnapshot,
     check: ConfigurationCheck,
     command: tuple[str, ...],
@@ -181,7 +183,7 @@ def _try(
     entrypoint: list[str] = original.reported["Config"].get("Entrypoint") or []
     if check.through_entrypoint and len(entrypoint) == 1 and PurePosixPath(entrypoint[0]).name == _ENTRYPOINT:
         command = (entrypoint[0], *command)
-    names = [one for one in application.services if one != seen.service]
+    names = [service for service in application.services if service != container_state.service]
     body = checking_body(original.reported, (_LABEL, "configuration"), image, command, names)
     with made_of(engine, original.name, body, name, files) as container:
         engine.containers.start(container)

@@ -52,9 +52,9 @@ def read_document(
     """
     engine = engine_of(environment)
     running: dict[str, ImageFact | None] = {}
-    for one in engine.containers.inspect_project(environment.project):
-        if not one.one_off and one.service not in running:
-            running[one.service] = engine.images.inspect(one.image_id)
+    for container in engine.containers.inspect_project(environment.project):
+        if not container.one_off and container.service not in running:
+            running[container.service] = engine.images.inspect(container.image_id)
     new = {
         line.service: engine.images.inspect(application.services[line.service].image)
         if line.action in CHANGED
@@ -81,10 +81,10 @@ async def judge(
     pending: Sequence[str] = (),
 ) -> tuple[PolicyResult, ...]:
     """Judge policies; with `pending` services those that need their images wait for them."""
-    asked = [policy for policy in policies if not waits_for_images(policy, pending)]
+    ready_policies = [policy for policy in policies if not waits_for_images(policy, pending)]
     folder = await asyncio.to_thread(_folder_of_commands, environment)
     by_expression, by_command = await asyncio.gather(
-        judge_expressions(asked, document), judge_commands(asked, document, folder)
+        judge_expressions(ready_policies, document), judge_commands(ready_policies, document, folder)
     )
     return judged(policies, by_expression | by_command, pending=pending)
 
@@ -163,20 +163,20 @@ def try_gate(environment: Environment, document: Mapping[str, Any], policies: Se
 
 @task(name="scan images", task_run_name="scan the images of {environment.name}", **EFFECT)
 async def scan_images(
-    environment: Environment, wanted: ImageScan, images: Mapping[str, tuple[str, str | None]]
+    environment: Environment, settings: ImageScan, images: Mapping[str, tuple[str, str | None]]
 ) -> tuple[ScanDifference, ...]:
     """Compare the known vulnerabilities of each service's new image with those of the one before.
 
     `images` are the ids of both by service. An image that cannot be scanned is named in the result.
     """
     try:
-        scanner = find_scanner(wanted, environment)
+        scanner = find_scanner(settings, environment)
     except ScanFailedError as error:
-        return tuple(not_scanned(name, wanted, error.what) for name in images)
+        return tuple(not_scanned(name, settings, error.what) for name in images)
     if scanner is None:
         return ()
     scans = _Scans(scanner)
-    return tuple([await scans.compare(name, wanted, new, before) for name, (new, before) in images.items()])
+    return tuple([await scans.compare(name, settings, new, before) for name, (new, before) in images.items()])
 
 
 class _Scans:
@@ -187,18 +187,18 @@ class _Scans:
         self._cache = ScanCache(current_settings().data_dir)
         self._done: dict[str, ImageScanResult] = {}
 
-    async def compare(self, service: str, wanted: ImageScan, new: str, before: str | None) -> ScanDifference:
+    async def compare(self, service: str, settings: ImageScan, new: str, before: str | None) -> ScanDifference:
         """Compare the images of one service."""
         try:
-            found = await self._scan(new)
-            kept = None if before is None else self._done.get(before) or self._cached(before)
-            known = kept or (None if before is None else await self._scan(before))
-            decided = difference(service, wanted, found, known)
-            if kept is not None and before is not None and decided.outcome is not GateOutcome.PASSED:
+            new_result = await self._scan(new)
+            cached_result = None if before is None else self._done.get(before) or self._cached(before)
+            old_result = cached_result or (None if before is None else await self._scan(before))
+            decided = difference(service, settings, new_result, old_result)
+            if cached_result is not None and before is not None and decided.outcome is not GateOutcome.PASSED:
                 # What became known since the earlier scan is in both images.
-                decided = difference(service, wanted, found, await self._scan(before))
+                decided = difference(service, settings, new_result, await self._scan(before))
         except ScanFailedError as error:
-            return not_scanned(service, wanted, error.what)
+            return not_scanned(service, settings, error.what)
         return decided
 
     def _cached(self, image_id: str) -> ImageScanResult | None:

@@ -82,9 +82,13 @@ async def fetch_hook_images(environment: Environment, application: Application, 
     Raises:
         ImageFetchError: One cannot be had, or is held back.
     """
-    wanted = [application.services[name] for name in services]
-    built = [one.name for one in wanted if one.build]
-    pulled = [one.name for one in wanted if not one.build and one.pull_policy != "never" and "@" not in one.image]
+    declarations = [application.services[name] for name in services]
+    built = [declaration.name for declaration in declarations if declaration.build]
+    pulled = [
+        declaration.name
+        for declaration in declarations
+        if not declaration.build and declaration.pull_policy != "never" and "@" not in declaration.image
+    ]
     everything = _with_all_profiles(environment)
     compose = compose_of(everything)
     for name in built:
@@ -99,7 +103,7 @@ async def proven_hook_images(environment: str) -> dict[str, str]:
 
     def read() -> dict[str, str]:
         ended = open_stores().operations.history(environment, OperationType.START, limit=_UPDATES_BACK)
-        succeeded = (one.details for one in ended if one.status is OperationStatus.SUCCESS)
+        succeeded = (operation.details for operation in ended if operation.status is OperationStatus.SUCCESS)
         return next((details["hook_images"] for details in succeeded if details.get("hook_images")), {})
 
     return await asyncio.to_thread(read)
@@ -149,11 +153,13 @@ async def kill_left_command(environment: Environment, hook: Hook, deployment_id:
             log.warning("hook %s still ran without its update; it was killed", hook.name)
 
 
-async def end_left_hooks(environment: Environment, seen: Iterable[ContainerState], deployment_id: str) -> None:
+async def end_left_hooks(
+    environment: Environment, container_states: Iterable[ContainerState], deployment_id: str
+) -> None:
     """Stop and remove the one-off containers that hooks of other operations left behind."""
-    for one in left_behind(environment.project, seen, deployment_id):
-        log.warning("%s was left behind by an interrupted update; it is stopped and removed", one.name)
-        await _remove(environment, one.container_id)
+    for container in left_behind(environment.project, container_states, deployment_id):
+        log.warning("%s was left behind by an interrupted update; it is stopped and removed", container.name)
+        await _remove(environment, container.container_id)
 
 
 def _with_all_profiles(environment: Environment) -> Environment:
@@ -184,29 +190,29 @@ async def _remove(environment: Environment, container_id: str) -> None:
 
 async def _one_off(environment: Environment, order: HookOrder) -> HookOutcome:
     hook, name = order.hook, container_name(environment.project, order.hook.name, order.deployment_id)
-    seen = await asyncio.to_thread(_find, environment, name)
+    container = await asyncio.to_thread(_find, environment, name)
     try:
-        if seen is None:
+        if container is None:
             await _need_dependencies(environment, order)
             labels = {"roas.hook": hook.name, "roas.deployment": order.deployment_id}
             # Every service of it was read with all profiles; naming the service switches its own on.
             await _to_its_end(
                 lambda: compose_of(environment).run_one_off(hook.service or "", name, hook.command or (), labels)
             )
-            seen = await asyncio.to_thread(_find, environment, name)
+            container = await asyncio.to_thread(_find, environment, name)
         else:
             log.info("hook %s goes on in its container %s", hook.name, name)
-        if seen is None:
+        if container is None:
             return HookOutcome(
                 exit_code=None, output="", problem=f"had no container {name} after Compose made it", began=False
             )
-        return await _until_ended(environment, hook, seen)
+        return await _until_ended(environment, hook, container)
     except RoasError as error:
         return HookOutcome(exit_code=None, output="", problem=f"could not be run: {error}", began=False)
     finally:
-        left = await asyncio.to_thread(_find, environment, name)
-        if left is not None:
-            await _remove(environment, left.container_id)
+        leftover = await asyncio.to_thread(_find, environment, name)
+        if leftover is not None:
+            await _remove(environment, leftover.container_id)
 
 
 async def _to_its_end(call: Callable[[], None]) -> None:
@@ -230,27 +236,27 @@ async def _need_dependencies(environment: Environment, order: HookOrder) -> None
         )
 
 
-async def _until_ended(environment: Environment, hook: Hook, seen: ContainerState) -> HookOutcome:
-    containers, key = engine_of(environment).containers, seen.container_id
-    since = seen.started_at or seen.created_at or datetime.now(UTC)
+async def _until_ended(environment: Environment, hook: Hook, container: ContainerState) -> HookOutcome:
+    containers, key = engine_of(environment).containers, container.container_id
+    since = container.started_at or container.created_at or datetime.now(UTC)
     until = since + timedelta(seconds=hook.timeout_seconds)
     problem = ""
-    while seen.up:
+    while container.up:
         if datetime.now(UTC) >= until:
             problem = f"did not end within {hook.timeout_seconds:g} s, and was stopped"
             await asyncio.to_thread(containers.stop, key, _GRACE)
         else:
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
-        seen = await asyncio.to_thread(containers.inspect, key)
+        container = await asyncio.to_thread(containers.inspect, key)
         if problem:
             break
     output = await asyncio.to_thread(containers.logs, key, OUTPUT_LINES)
-    if not problem and seen.state == "created":
-        problem = f"was not started: {seen.error or 'the engine says no reason'}"
-    if not problem and seen.oom_killed:
-        problem = f"was killed for using too much memory (exit code {seen.exit_code})"
-    code = None if problem and seen.state == "created" else seen.exit_code
-    return HookOutcome(exit_code=code, output=output, problem=problem, container=seen)
+    if not problem and container.state == "created":
+        problem = f"was not started: {container.error or 'the engine says no reason'}"
+    if not problem and container.oom_killed:
+        problem = f"was killed for using too much memory (exit code {container.exit_code})"
+    code = None if problem and container.state == "created" else container.exit_code
+    return HookOutcome(exit_code=code, output=output, problem=problem, container=container)
 
 
 async def _inside(environment: Environment, hook: Hook) -> HookOutcome:
@@ -259,8 +265,10 @@ async def _inside(environment: Environment, hook: Hook) -> HookOutcome:
         raise ValueError(f"hook {hook.name} runs nothing inside of a container")
     containers = engine_of(environment).containers
     try:
-        found = await asyncio.to_thread(containers.inspect_project, environment.project, spec.service)
-        running = [one for one in found if one.state == "running" and not one.one_off]
+        container_states = await asyncio.to_thread(containers.inspect_project, environment.project, spec.service)
+        running = [
+            container for container in container_states if container.state == "running" and not container.one_off
+        ]
         if not running:
             return HookOutcome(
                 exit_code=None, output="", problem=f"could not be run: {spec.service} does not run", began=False

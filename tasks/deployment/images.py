@@ -92,18 +92,24 @@ def read_images(
         EngineError: The engine did not answer, or refused.
     """
     engine, services = engine_of(environment), application.services
-    held = _held(engine, application)
-    present = {one.service for one in container_states if not one.one_off}
+    facts = _held(engine, application)
+    present = {container.service for container in container_states if not container.one_off}
     kinds = shared_fetches(
-        application, fetch_kinds(application, held, options, datetime.now(UTC), present, gated=bool(refused))
+        application, fetch_kinds(application, facts, options, datetime.now(UTC), present, gated=bool(refused))
     )
     pulled = [services[name] for name, (kind, _) in kinds.items() if kind is FetchKind.PULL]
     references = {declaration.image for declaration in pulled}
-    known = answered(references)
-    answers = {**known, **_ask_registries(engine, references - known.keys())}
+    earlier_answers = answered(references)
+    answers = {**earlier_answers, **_ask_registries(engine, references - earlier_answers.keys())}
     by_service = {
-        one.name: sorted({seen.image_id for seen in container_states if seen.service == one.name and not seen.one_off})
-        for one in pulled
+        declaration.name: sorted(
+            {
+                container.image_id
+                for container in container_states
+                if container.service == declaration.name and not container.one_off
+            }
+        )
+        for declaration in pulled
     }
     used = engine.images.inspect_all(image_id for ids in by_service.values() for image_id in ids)
     fetches: dict[str, ImageFetch] = {}
@@ -113,25 +119,25 @@ def read_images(
         declaration = services[name]
         if kind is FetchKind.PULL:
             running = [used[image_id] for image_id in by_service[name]]
-            found = predict_pull(declaration, running, held[declaration.image], answers[declaration.image])
-            fact = _coming(engine, declaration.image, answers[declaration.image]) if found.changes else None
+            fetch = predict_pull(declaration, running, facts[declaration.image], answers[declaration.image])
+            fact = _coming(engine, declaration.image, answers[declaration.image]) if fetch.changes else None
             coming |= {name: fact} if fact is not None else {}
-            if (found.changes or not found.here) and found.digest in refused:
+            if (fetch.changes or not fetch.here) and fetch.digest in refused:
                 # Where the name is gone, it is given back to the image of the service's container.
-                moved = _is(held[declaration.image], found.digest) or (not found.here and bool(running))
-                found = _held_back(found, refused[found.digest], moved=moved)
-            elif found.changes and options.update:
-                found = _old_enough(environment, found, held[declaration.image], fact)
+                moved = _is(facts[declaration.image], fetch.digest) or (not fetch.here and bool(running))
+                fetch = _held_back(fetch, refused[fetch.digest], moved=moved)
+            elif fetch.changes and options.update:
+                fetch = _old_enough(environment, fetch, facts[declaration.image], fact)
         else:
             now, why = build_fingerprint(services[through or name])
             builds |= {build_key(through or name): now} if now is not None else {}
             recorded = None if last is None else last.files.get(build_key(through or name))
-            found = predict_build(name, now, recorded, why)
-            if found.changes and now is not None and now in refused:
-                built = held[declaration.image]
-                found = _held_back(found, refused[now], moved=built is not None and built.image_id in refused)
-        fetches[name] = replace(found, through=through)
-    return ImageOutlook(held=held, fetches=fetches, builds=builds, coming=coming)
+            fetch = predict_build(name, now, recorded, why)
+            if fetch.changes and now is not None and now in refused:
+                built = facts[declaration.image]
+                fetch = _held_back(fetch, refused[now], moved=built is not None and built.image_id in refused)
+        fetches[name] = replace(fetch, through=through)
+    return ImageOutlook(held=facts, fetches=fetches, builds=builds, coming=coming)
 
 
 def pulled_references(environment: Environment, application: Application, options: FetchOptions) -> set[str]:
@@ -165,23 +171,23 @@ def _coming(engine: DockerEngine, reference: str, answer: RegistryAnswer) -> Ima
 
 
 def _is(fact: ImageFact | None, digest: str) -> bool:
-    return fact is not None and any(one.endswith(f"@{digest}") for one in fact.digests)
+    return fact is not None and any(reference.endswith(f"@{digest}") for reference in fact.digests)
 
 
-def _held_back(found: ImageFetch, why: str, *, moved: bool) -> ImageFetch:
+def _held_back(fetch: ImageFetch, why: str, *, moved: bool) -> ImageFetch:
     """A fetch that is not done; where the name was `moved` to the image all the same, the service keeps its own."""
-    return replace(found, changes="", settled=moved, held_back=True, note=why)
+    return replace(fetch, changes="", settled=moved, held_back=True, note=why)
 
 
 def _old_enough(
-    environment: Environment, found: ImageFetch, held: ImageFact | None, fact: ImageFact | None
+    environment: Environment, fetch: ImageFetch, current: ImageFact | None, fact: ImageFact | None
 ) -> ImageFetch:
     """Hold an image back that is too young; one whose age is not known yet is fetched first."""
     policy = environment.update
     if fact is None or fact.created_at is None:
-        return replace(found, note=found.note or age_to_come(policy))
-    young = too_young((held or fact).reference.partition("@")[0], fact.created_at, policy, datetime.now(UTC))
-    return _held_back(found, young, moved=_is(held, found.digest)) if young else found
+        return replace(fetch, note=fetch.note or age_to_come(policy))
+    reason = too_young((current or fact).reference.partition("@")[0], fact.created_at, policy, datetime.now(UTC))
+    return _held_back(fetch, reason, moved=_is(current, fetch.digest)) if reason else fetch
 
 
 def build_fingerprint(declaration: ServiceDeclaration) -> tuple[str | None, str]:
@@ -207,8 +213,8 @@ def injected_fingerprints(environment: Environment, application: Application) ->
         return {}
     prints = Fingerprints(current_settings().data_dir)
     return {
-        name: {injected_key(name, one.target): prints.of(one.content.decode("latin-1")) for one in mine}
-        for name, mine in files.items()
+        name: {injected_key(name, file.target): prints.of(file.content.decode("latin-1")) for file in service_files}
+        for name, service_files in files.items()
     }
 
 
@@ -223,17 +229,17 @@ async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) 
     """
     compose, limit = compose_of(environment), asyncio.Semaphore(_PULLS_AT_ONCE)
 
-    async def pull(one: ImageFetch) -> None:
-        hint = _ONLY_HERE if one.here else ""
+    async def pull(fetch: ImageFetch) -> None:
+        hint = _ONLY_HERE if fetch.here else ""
         async with limit:
-            await _logged("pull", one.service, lambda: compose.pull([one.service], always=True), hint)
+            await _logged("pull", fetch.service, lambda: compose.pull([fetch.service], always=True), hint)
 
-    own = [one for one in fetches if not one.through and not one.held_back]
-    wanted = [one for one in own if one.kind is FetchKind.PULL and not one.current]
-    await asyncio.gather(*map(pull, wanted))
-    for one in own:
-        if one.kind is FetchKind.BUILD:
-            await _logged("build", one.service, lambda name=one.service: compose.build([name]))  # type: ignore[misc]
+    direct_fetches = [fetch for fetch in fetches if not fetch.through and not fetch.held_back]
+    pulls = [fetch for fetch in direct_fetches if fetch.kind is FetchKind.PULL and not fetch.current]
+    await asyncio.gather(*map(pull, pulls))
+    for fetch in direct_fetches:
+        if fetch.kind is FetchKind.BUILD:
+            await _logged("build", fetch.service, lambda name=fetch.service: compose.build([name]))  # type: ignore[misc]
 
 
 async def fetch_one(kind: str, service: str, fetch: Callable[[], None], hint: str = "") -> None:
@@ -270,19 +276,21 @@ async def image_names(
 
     A name that an operation moved to an image that is held back refers to the image of the service's container.
     """
-    known = await images_named(environment, {application.services[one.service].image for one in fetches})
-    if moved := {one.service for one in fetches if one.held_back and one.settled}:
-        for one in await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project):
-            if one.service in moved and not one.one_off:
-                known[application.services[one.service].image] = one.image_id
-    return known
+    image_ids = await images_named(environment, {application.services[fetch.service].image for fetch in fetches})
+    if moved := {fetch.service for fetch in fetches if fetch.held_back and fetch.settled}:
+        for container in await asyncio.to_thread(
+            engine_of(environment).containers.inspect_project, environment.project
+        ):
+            if container.service in moved and not container.one_off:
+                image_ids[application.services[container.service].image] = container.image_id
+    return image_ids
 
 
 @retry_read
 async def images_named(environment: Environment, names: Iterable[str]) -> dict[str, str]:
     """The ids of the images that these names refer to now, by name."""
-    found = await asyncio.to_thread(engine_of(environment).images.inspect_all, sorted(names))
-    return {name: fact.image_id for name, fact in found.items() if fact is not None}
+    facts = await asyncio.to_thread(engine_of(environment).images.inspect_all, sorted(names))
+    return {name: fact.image_id for name, fact in facts.items() if fact is not None}
 
 
 @task(name="leave images", **EFFECT)
@@ -305,33 +313,37 @@ async def leave_images(
     """
 
     def leave() -> dict[str, str]:
-        engine, now, left = engine_of(environment), datetime.now(UTC), dict[str, str]()
+        engine, now, reasons = engine_of(environment), datetime.now(UTC), dict[str, str]()
         refused = _refused(environment)
-        references = {one.service: application.services[one.service].image for one in fetches}
+        references = {fetch.service: application.services[fetch.service].image for fetch in fetches}
         fetched = engine.images.inspect_all({*names, *(references.values() if refused else ())})
         for reference, image_id in names.items():
-            mine = [one for one in fetches if references[one.service] == reference]
+            fetches_of_reference = [fetch for fetch in fetches if references[fetch.service] == reference]
             fact = fetched[reference]
             if fact is not None and fact.image_id == image_id:
                 continue
-            if any(one.held_back and one.settled for one in mine):
+            if any(fetch.held_back and fetch.settled for fetch in fetches_of_reference):
                 engine.images.tag(image_id, reference)
                 continue
             if fact is None:
                 continue
-            pulled = [one.service for one in mine if one.kind is FetchKind.PULL and not one.held_back]
+            pulled = [
+                fetch.service for fetch in fetches_of_reference if fetch.kind is FetchKind.PULL and not fetch.held_back
+            ]
             if why := _why_refused(fact, refused):
                 engine.images.tag(image_id, reference)
-                left |= dict.fromkeys((one.service for one in mine if not one.held_back), why)
-            elif too_young_too and pulled and (young := too_young(reference, fact.created_at, environment.update, now)):
+                reasons |= dict.fromkeys((fetch.service for fetch in fetches_of_reference if not fetch.held_back), why)
+            elif (
+                too_young_too and pulled and (reason := too_young(reference, fact.created_at, environment.update, now))
+            ):
                 engine.images.tag(image_id, reference)
-                left |= dict.fromkeys(pulled, young)
-        for one in fetches:
-            reference = references[one.service]
-            why = _why_refused(fetched.get(reference), refused) or refused.get(one.digest, "") if refused else ""
+                reasons |= dict.fromkeys(pulled, reason)
+        for fetch in fetches:
+            reference = references[fetch.service]
+            why = _why_refused(fetched.get(reference), refused) or refused.get(fetch.digest, "") if refused else ""
             if reference not in names and why:
-                raise _no_other_image(one.service, why)
-        return left
+                raise _no_other_image(fetch.service, why)
+        return reasons
 
     return await asyncio.to_thread(leave)
 
@@ -366,8 +378,8 @@ def _refused(environment: Environment) -> dict[str, str]:
 
 def _why_refused(fact: ImageFact | None, refused: Mapping[str, str]) -> str:
     """Why an image is held back; empty where it is not."""
-    known = () if fact is None else (fact.image_id, *map(bare_digest, fact.digests))
-    return next((refused[one] for one in known if one in refused), "")
+    identifiers = () if fact is None else (fact.image_id, *map(bare_digest, fact.digests))
+    return next((refused[identifier] for identifier in identifiers if identifier in refused), "")
 
 
 def _no_other_image(service: str, why: str) -> ImageFetchError:
@@ -390,7 +402,7 @@ async def keep_equal_images(
 
     def keep() -> None:
         engine = engine_of(environment)
-        built = {application.services[one.service].image for one in fetches if one.kind is FetchKind.BUILD}
+        built = {application.services[fetch.service].image for fetch in fetches if fetch.kind is FetchKind.BUILD}
         for name in sorted(built & names.keys()):
             now, before = engine.images.inspect(name), engine.images.inspect(names[name])
             if now is None or before is None or now.image_id == before.image_id or now.content != before.content:
@@ -438,7 +450,7 @@ def _ask_registries(engine: DockerEngine, references: set[str]) -> dict[str, Reg
         with places:
             return silent if over.is_set() else engine.images.in_registry(reference)
 
-    asked = {reference: in_background(ask, reference) for reference in references}
-    wait(asked.values(), timeout=_REGISTRY_SECONDS)
+    futures = {reference: in_background(ask, reference) for reference in references}
+    wait(futures.values(), timeout=_REGISTRY_SECONDS)
     over.set()
-    return {name: one.result() if one.done() else silent for name, one in asked.items()}
+    return {name: future.result() if future.done() else silent for name, future in futures.items()}

@@ -49,25 +49,25 @@ def keep_files(environment: Environment, application: Application, release: Rele
         EngineError: The engine did not answer, or refused.
     """
     prints = Fingerprints(current_settings().data_dir)
-    kept = _kept(environment)
+    kept_files = _kept(environment)
     if not current_settings().keep_files:
-        kept.sweep_sealed((), at_once=True)
+        kept_files.sweep_sealed((), at_once=True)
     elif _are_kept(environment):
         for path, digest in release.files.items():
             if not is_file_of_host(path) or prints.is_of_checkout(Path(path)):
                 continue
-            found = _read(Path(path), application)
-            if isinstance(found, str):
-                log.debug("release %s keeps no copy of %s: %s", release.release_id, path, found)
+            entries = _read(Path(path), application)
+            if isinstance(entries, str):
+                log.debug("release %s keeps no copy of %s: %s", release.release_id, path, entries)
                 continue
             try:
                 # Another content than at the beginning may not be the one that was proven.
                 if prints.of_path(Path(path)) == digest and changed_at(Path(path)) < began.timestamp():
-                    kept.seal(digest, found)
+                    kept_files.seal(digest, entries)
             except OSError as error:
                 log.warning("release %s keeps no copy of %s: %s", release.release_id, path, error.strerror)
-    if kept.has_copies():
-        kept.sweep_copies(engine_of(environment).containers.mounted_copies())
+    if kept_files.has_copies():
+        kept_files.sweep_copies(engine_of(environment).containers.mounted_copies())
 
 
 def sweep_kept_files() -> None:
@@ -95,10 +95,10 @@ def with_lacking_copies(
     changed: Mapping[str, Sequence[str]],
 ) -> Plan:
     """The plan with a note where a file changed of which the release before has no copy to go back to."""
-    kept = kept_digests(environment)
+    digests = kept_digests(environment)
     lines = []
     for line in planned.services:
-        lacking = [path for path in changed.get(line.service, ()) if last.files[path] not in kept]
+        lacking = [path for path in changed.get(line.service, ()) if last.files[path] not in digests]
         lacking = [path for path in lacking if is_file_of_host(path) and not _is_of_checkout(path)]
         notes = [
             f"release {last.release_id} keeps no copy of {path} ({_why_none(environment, application, path)}), so a "
@@ -118,16 +118,16 @@ def files_to_mount(environment: Environment, release: Release) -> FilesToMount:
     if environment.is_remote:
         # The paths are of another machine, and nothing is known of its files.
         return FilesToMount()
-    prints, kept = Fingerprints(current_settings().data_dir), _kept(environment)
+    prints, kept_files = Fingerprints(current_settings().data_dir), _kept(environment)
     copies: dict[str, str] = {}
     lacking: list[str] = []
     for path, digest in release.files.items():
         original = Path(path)
         if not is_file_of_host(path) or prints.is_of_checkout(original):
             continue
-        if prints.of_path(original) == digest and not kept.differs(digest, original):
+        if prints.of_path(original) == digest and not kept_files.differs(digest, original):
             continue
-        copy = copied_out(kept, digest, original) if current_settings().keep_files else None
+        copy = copied_out(kept_files, digest, original) if current_settings().keep_files else None
         if copy is None:
             lacking.append(path)
         else:
@@ -143,7 +143,7 @@ def _why_unseen(environment: Environment, release: Release, paths: Sequence[str]
     engine = engine_of(environment)
     images = engine.images.inspect_all(set(release.images.values()))
     # Without an image the engine makes no container, and the release cannot be applied anyway.
-    image = next((one for one, fact in images.items() if fact is not None), None)
+    image = next((image_id for image_id, fact in images.items() if fact is not None), None)
     return "" if image is None else why_not_mounted(engine, paths, image, environment.project)
 
 
@@ -177,5 +177,5 @@ def _why_none(environment: Environment, application: Application, path: str) -> 
         return "ROAS_KEEP_FILES is off"
     if environment.is_remote:
         return "it is on the engine's machine"
-    found = _read(Path(path), application)
-    return found if isinstance(found, str) else "it was kept by no release yet"
+    entries = _read(Path(path), application)
+    return entries if isinstance(entries, str) else "it was kept by no release yet"

@@ -47,7 +47,7 @@ class KeptValues:
 
 def values_digest(prints: Fingerprints, files: Mapping[str, str], variables: Mapping[str, str]) -> str:
     """Under which fingerprint the values of a release are sealed, by the fingerprints that the release has."""
-    injected = {key: one for key, one in files.items() if key.startswith(INJECTED)}
+    injected = {key: digest for key, digest in files.items() if key.startswith(INJECTED)}
     return prints.of(json.dumps([variables, injected], sort_keys=True))
 
 
@@ -56,16 +56,16 @@ def keep_values(environment: Environment, release: Release, began: datetime) -> 
 
     Only what is as it was when it was proven is kept. A release is none the worse for what cannot be kept.
     """
-    prints, kept = _prints(), _kept(environment)
+    prints, kept_files = _prints(), _kept(environment)
     digest = values_digest(prints, release.files, release.variables)
     try:
-        if kept.opened(digest) is None and (values := _proven_values(environment, release, began)) is not None:
+        if kept_files.opened(digest) is None and (values := _proven_values(environment, release, began)) is not None:
             data = json.dumps([values.variables, values.literals]).encode()
-            kept.seal(digest, (KeptEntry(path="", mode=0o600, uid=os.getuid(), gid=os.getgid(), data=data),))
+            kept_files.seal(digest, (KeptEntry(path="", mode=0o600, uid=os.getuid(), gid=os.getgid(), data=data),))
         for path in variable_files(release.compose):
             print_then = release.variables.get(path)
             if print_then and prints.of_path(Path(path)) == print_then and changed_at(Path(path)) < began.timestamp():
-                kept.seal(print_then, read_entries(Path(path)))
+                kept_files.seal(print_then, read_entries(Path(path)))
     except (OSError, RoasError) as error:
         log.warning("release %s keeps no values: %s", release.release_id, error)
 
@@ -83,14 +83,14 @@ def kept_values(environment: Environment, release: Release) -> KeptValues | None
 
 def with_kept_values(environment: Environment, release: Release, document: Document, values: KeptValues) -> Document:
     """A release's document that carries its values, and reads its files of variables as they were."""
-    prints, kept = _prints(), _kept(environment)
+    prints, kept_files = _prints(), _kept(environment)
     files: dict[str, str] = {}
     for path in variable_files(release.compose):
         print_then = release.variables.get(path)
         if print_then == "":
             files[path] = os.devnull
         elif print_then is not None and prints.of_path(Path(path)) != print_then:
-            copy = copied_out(kept, print_then, Path(path))
+            copy = copied_out(kept_files, print_then, Path(path))
             if copy is None:
                 log.warning("there is no copy of %s, which is used as it is now", path)
             else:
@@ -100,10 +100,10 @@ def with_kept_values(environment: Environment, release: Release, document: Docum
     return with_values(document, {**unset, **values.variables}, files)
 
 
-def copied_out(kept: KeptFiles, digest: str, path: Path) -> Path | None:
+def copied_out(kept_files: KeptFiles, digest: str, path: Path) -> Path | None:
     """A copy of what a release kept of a file; None where there is none, or a full disk takes none."""
     try:
-        return kept.copy_out(digest, path)
+        return kept_files.copy_out(digest, path)
     except OSError as error:
         log.warning("the copy of %s cannot be used: %s", path, error.strerror)
         return None
@@ -120,14 +120,14 @@ def other_values(environment: Environment, release: Release) -> tuple[str, ...]:
         EnvironmentFileError: A file of variables cannot be read.
         ComposeError: The Compose files cannot be read.
     """
-    known, prints = variables_now(environment), _prints()
+    variables, prints = variables_now(environment), _prints()
     used = variables_in(without_images(release.compose))
     was = {name: value for name, value in sorted(release.variables.items()) if name in used}
     unkept = unkept_values(environment, release.compose, prints)
-    others = {key: value for key, value in release.variables.items() if not key.isidentifier()}
+    non_variables = {key: value for key, value in release.variables.items() if not key.isidentifier()}
     return (
-        *(name for name, value in was.items() if name not in known or prints.of(known[name]) != value),
-        *(key for key, value in sorted(others.items()) if unkept.get(key) != value),
+        *(name for name, value in was.items() if name not in variables or prints.of(variables[name]) != value),
+        *(key for key, value in sorted(non_variables.items()) if unkept.get(key) != value),
     )
 
 
@@ -151,14 +151,14 @@ def with_lacking_values(environment: Environment, planned: Plan, last: Release) 
 
 def unkept_values(environment: Environment, template: Document, prints: Fingerprints) -> dict[str, str]:
     """Fingerprints of what a template names and does not hold: literals that look like secrets, files of variables."""
-    found: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     if held_out(template):
         now = literals_of(template, compose_of(environment).without_values())
-        found = {name: prints.of(value) for name, value in now.items()}
+        fingerprints = {name: prints.of(value) for name, value in now.items()}
     for path in variable_files(template):
         # One that is not there yet may hold values later.
-        found |= prints.of_file(Path(path)) or {path: ""}
-    return found
+        fingerprints |= prints.of_file(Path(path)) or {path: ""}
+    return fingerprints
 
 
 def _proven_values(environment: Environment, release: Release, began: datetime) -> KeptValues | None:
@@ -174,11 +174,11 @@ def _proven_values(environment: Environment, release: Release, began: datetime) 
     literals: dict[str, str] = {}
     if held_out(release.compose):
         literals = literals_of(release.compose, compose_of(environment).without_values())
-    known = variables_now(environment)
+    variables = variables_now(environment)
     # Where the name of a secret looks like one, that of its variable is held out, too.
     injected = injected_variables(fill_in(release.compose, literals))
     names = sorted({name for name in release.variables if name.isidentifier()} | injected)
-    return KeptValues(variables={name: known[name] for name in names if name in known}, literals=literals)
+    return KeptValues(variables={name: variables[name] for name in names if name in variables}, literals=literals)
 
 
 def variables_now(environment: Environment) -> dict[str, str]:

@@ -143,8 +143,8 @@ def held_by(environment: str) -> str | None:
 async def who_holds(environment: str) -> str | None:
     """The same; while the stores are away, who held it when they were read last, or holds it on this machine."""
 
-    def by_memory(known: RecoveryRecords) -> str | None:
-        return _holder_known(known, datetime.now(UTC)) or _local_lock(environment).holder()
+    def by_memory(records: RecoveryRecords) -> str | None:
+        return _holder_known(records, datetime.now(UTC)) or _local_lock(environment).holder()
 
     return await from_stores(lambda stores: _living(stores.leases.current(environment, datetime.now(UTC))), by_memory)
 
@@ -153,12 +153,12 @@ def _living(lease: LeaseResult | None) -> str | None:
     return None if lease is None or _is_dead(lease) else _who(lease)
 
 
-def _holder_known(known: RecoveryRecords, now: datetime) -> str | None:
+def _holder_known(records: RecoveryRecords, now: datetime) -> str | None:
     """Another process that held the environment when the stores were read last, and may do so still.
 
     Of this host it is none: who holds the environment here has its lock as well, which tells the present.
     """
-    lease = known.lease
+    lease = records.lease
     if lease is None or lease.expires_at <= now or _is_ours(lease) or lease.host_id == this_host().host_id:
         return None
     return _living(lease)
@@ -180,8 +180,8 @@ async def _take(environment: str, owner: str, reason: str, runner: Runner, wait:
     while True:
         refused_by = await _acquire(environment, owner, reason, runner)
         if refused_by is None:
-            said = f"{owner} ({reason}, {runner}) since {datetime.now(UTC):%H:%M:%S} UTC"
-            refused_by = await asyncio.to_thread(lock.take, said)
+            holder = f"{owner} ({reason}, {runner}) since {datetime.now(UTC):%H:%M:%S} UTC"
+            refused_by = await asyncio.to_thread(lock.take, holder)
             if refused_by is None:
                 return lock
             await _let_go(environment, owner, runner)
@@ -205,24 +205,24 @@ async def _acquire(environment: str, owner: str, reason: str, runner: Runner) ->
     no_longer_awaited = False
 
     def acquire(stores: Stores) -> str | None:
-        asked = (environment, owner, reason)
+        request = (environment, owner, reason)
         # Moved since it was asked first, it is refused before anything is done.
         refuse_owner(environment, stores.hosts.owner(environment))
-        mine: dict[str, Any] = {"runner": runner, "host_id": this_host().host_id}
-        answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, **mine)
+        identity: dict[str, Any] = {"runner": runner, "host_id": this_host().host_id}
+        answer = stores.leases.acquire(*request, datetime.now(UTC), LEASE, **identity)
         if not answer.acquired and _is_dead(answer):
             log.info("%s was held by %s, which is gone", environment, _who(answer))
-            answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, **mine, instead_of=answer)
+            answer = stores.leases.acquire(*request, datetime.now(UTC), LEASE, **identity, instead_of=answer)
         if answer.acquired and no_longer_awaited:
             # The store answered too late; meanwhile the lock of this machine protected the environment.
             stores.leases.release(environment, owner, runner=runner)
         return None if answer.acquired else _who(answer)
 
-    def by_memory(known: RecoveryRecords) -> str | None:
+    def by_memory(records: RecoveryRecords) -> str | None:
         nonlocal no_longer_awaited
         no_longer_awaited = True
-        refuse_owner(environment, known.host_id)
-        return _holder_known(known, datetime.now(UTC))
+        refuse_owner(environment, records.host_id)
+        return _holder_known(records, datetime.now(UTC))
 
     return await from_stores(acquire, by_memory)
 
@@ -237,8 +237,8 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
         other = stores.leases.current(environment, now)
         if other is None and outlives:
             # It was taken while the stores were away, by the lock of this machine alone.
-            mine: dict[str, Any] = {"runner": runner, "host_id": this_host().host_id}
-            other = stores.leases.acquire(environment, owner, reason, now, LEASE, **mine)
+            identity: dict[str, Any] = {"runner": runner, "host_id": this_host().host_id}
+            other = stores.leases.acquire(environment, owner, reason, now, LEASE, **identity)
             if other.acquired:
                 return None
         return LeaseLostError(
@@ -251,7 +251,7 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
         await asyncio.sleep(HEARTBEAT.total_seconds())
         began = time.monotonic()
         try:
-            lost = await from_stores(renew, lambda _: None)
+            loss = await from_stores(renew, lambda _: None)
         except Exception as error:  # noqa: BLE001 - whatever it is, the body must not go on without a lease
             # The lease outlives three missed renewals, so a store that is busy once costs nothing. While the stores
             # are away nobody can take it, and an operation waits for them.
@@ -260,8 +260,8 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
             if began - renewed >= lasts.total_seconds():
                 return _expired(environment, owner, f"it could not be renewed: {error or type(error).__name__}")
             continue
-        if lost is not None:
-            return lost
+        if loss is not None:
+            return loss
         renewed = began
 
 
@@ -379,11 +379,11 @@ async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     # Writes that a process left in its journal come first: they may say how an attempt ended.
     await asyncio.to_thread(lambda: replay_left(open_stores(), journals_folder()))
     ended = await asyncio.to_thread(_end_orphans, environment, now)
-    for operation, said in ended:
-        log.warning("%s of %s %s", operation.kind, operation.environment, said)
-    runs = [(str(one.details.get("flow_run_id") or ""), said) for one, said in ended]
+    for operation, message in ended:
+        log.warning("%s of %s %s", operation.kind, operation.environment, message)
+    runs = [(str(operation.details.get("flow_run_id") or ""), message) for operation, message in ended]
     if any(run for run, _ in runs) and has_server():
-        await _crash_runs([(UUID(run), said) for run, said in runs if run])
+        await _crash_runs([(UUID(run), message) for run, message in runs if run])
     now = now - await asyncio.to_thread(open_stores().hosts.skew)
     closed = await asyncio.to_thread(open_stores().recoveries.end_interrupted, now - LONGEST_RECOVERY, now)
     if closed:
@@ -397,8 +397,8 @@ async def operation_of(environment: str, deployment_id: str | None, earlier_run:
 
     def find() -> Operation | None:
         stores = open_stores()
-        known = stores.operations.find_by_run(environment, earlier_run) if earlier_run else None
-        return known or (stores.operations.find(deployment_id) if deployment_id else None)
+        operation = stores.operations.find_by_run(environment, earlier_run) if earlier_run else None
+        return operation or (stores.operations.find(deployment_id) if deployment_id else None)
 
     return await asyncio.to_thread(find)
 
@@ -412,8 +412,8 @@ async def take_up(
     def take() -> list[OperationStep] | None:
         stores = open_stores()
         if not stores.operations.resume(deployment_id, runner, at, by, actor, host_id=this_host().host_id):
-            known = stores.operations.find(deployment_id)
-            if known is None or known.status is not OperationStatus.RUNNING or runner_of(known) != runner:
+            operation = stores.operations.find(deployment_id)
+            if operation is None or operation.status is not OperationStatus.RUNNING or runner_of(operation) != runner:
                 return None
             # A try before this one took it up, and only its answer was lost.
         return stores.progress.steps(deployment_id)
@@ -450,8 +450,8 @@ async def interrupted_steps(environment: str, besides: str) -> list[OperationSte
 @retry_read
 async def ended_operations(environment: str) -> list[Operation]:
     """The latest operations of an environment that have ended, newest first."""
-    found = await asyncio.to_thread(open_stores().operations.latest_recorded, environment)
-    return [one for one in found if one.ended_at is not None]
+    operations = await asyncio.to_thread(open_stores().operations.latest_recorded, environment)
+    return [operation for operation in operations if operation.ended_at is not None]
 
 
 @retry_write
@@ -468,10 +468,14 @@ def _ours_to_end(stores: Stores, operations: list[Operation]) -> list[Operation]
     if not operations or not has_other_hosts():
         return operations
     here, owners = this_host().host_id, stores.hosts.bindings()
-    others = {owner.host_id for owner in owners.values()} - {here}
-    if others and not stores.is_restricted:
-        others &= {host.host_id for host in stores.hosts.all() if not host.is_gone}
-    return [one for one in operations if (owner := owners.get(one.environment)) is None or owner.host_id not in others]
+    other_hosts = {owner.host_id for owner in owners.values()} - {here}
+    if other_hosts and not stores.is_restricted:
+        other_hosts &= {host.host_id for host in stores.hosts.all() if not host.is_gone}
+    return [
+        operation
+        for operation in operations
+        if (owner := owners.get(operation.environment)) is None or owner.host_id not in other_hosts
+    ]
 
 
 def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation, str]]:
@@ -482,25 +486,25 @@ def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation
     # A host whose clock is wrong must not take the living operations of others for dead.
     by_database = now - stores.hosts.skew()
     for operation in orphaned(unfinished, stores.leases.held(now, environment), alive, by_database):
-        said = interruption(operation, stores.progress.steps(operation.deployment_id))
+        message = interruption(operation, stores.progress.steps(operation.deployment_id))
         advice = f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
-        details = {"interrupted": said, "reason": said, "advice": advice, "error": "Interrupted"}
+        details = {"interrupted": message, "reason": message, "advice": advice, "error": "Interrupted"}
         # Another process may have ended it at this moment, and then reports it.
         if stores.operations.finish(operation.deployment_id, OperationStatus.FAILED, now, details):
-            ended.append((operation, said))
+            ended.append((operation, message))
     return ended
 
 
 async def _crash_runs(runs: Sequence[tuple[UUID, str]]) -> None:
     try:
         async with asyncio.timeout(_SERVER_TIMEOUT.total_seconds()), get_client() as client:
-            for run, said in runs:
+            for run, message in runs:
                 try:
-                    known = await client.read_flow_run(run)
+                    flow_run = await client.read_flow_run(run)
                 except ObjectNotFound:
                     # It ran on another server, such as a command's own.
                     continue
-                if known.state is not None and not known.state.is_final():
-                    await client.set_flow_run_state(run, Crashed(message=said), force=True)
+                if flow_run.state is not None and not flow_run.state.is_final():
+                    await client.set_flow_run_state(run, Crashed(message=message), force=True)
     except (httpx.HTTPError, PrefectHTTPStatusError, TimeoutError, OSError) as error:
         log.info("runs of interrupted operations stay as they are on the server: %s", error or type(error).__name__)

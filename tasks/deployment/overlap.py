@@ -50,11 +50,13 @@ _SIGNAL_WITHIN = timedelta(seconds=30)
 
 def run_programs(application: Application) -> dict[str, RunProgram]:
     """The recognised program of each service."""
-    known = {one.id: one for one in shipped_programs()}
+    programs = {program.id: program for program in shipped_programs()}
     return {
-        name: RunProgram(name=one.name, stateful=one.stateful, outside_logins=one.outside_logins, proxy=one.proxy)
+        name: RunProgram(
+            name=program.name, stateful=program.stateful, outside_logins=program.outside_logins, proxy=program.proxy
+        )
         for name, declaration in application.services.items()
-        if (one := known.get(declaration.program)) is not None
+        if (program := programs.get(declaration.program)) is not None
     }
 
 
@@ -64,23 +66,23 @@ def decide_overlaps(
     container_states: Sequence[ContainerState],
 ) -> dict[str, OverlapDecision]:
     """Whether each service that should be replaced start-first can be."""
-    wanted = [name for name, one in application.services.items() if wants_overlap(one, environment)]
-    programs = run_programs(application) if wanted else {}
-    found = {name: decide_overlap(application, name, environment, container_states, programs) for name in wanted}
-    for name, one in found.items():
-        if one.possible:
+    names = [name for name, declaration in application.services.items() if wants_overlap(declaration, environment)]
+    programs = run_programs(application) if names else {}
+    decisions = {name: decide_overlap(application, name, environment, container_states, programs) for name in names}
+    for name, decision in decisions.items():
+        if decision.possible:
             proxies = proxies_of(application, name, environment, programs)
             lacking = [missing_in_proxy(proxy, kind, _files_of(application, proxy)) for proxy, kind in proxies.items()]
-            found[name] = replace(one, note="; ".join(filter(None, (one.note, *lacking))))
-    return found
+            decisions[name] = replace(decision, note="; ".join(filter(None, (decision.note, *lacking))))
+    return decisions
 
 
 def _files_of(application: Application, proxy: str) -> str:
     """The configuration of a proxy as far as this machine has it."""
     declaration = application.services.get(proxy)
     mounts = declaration.mounts if declaration is not None else ()
-    paths = [one.source for one in mounts if one.kind is MountKind.BIND]
-    paths += [one.path for one in application.files if proxy in one.services]
+    paths = [mount.source for mount in mounts if mount.kind is MountKind.BIND]
+    paths += [file.path for file in application.files if proxy in file.services]
     return proxy_configuration(paths)
 
 
@@ -94,10 +96,16 @@ async def create_another(environment: Environment, service: str, document: Docum
 
     def make() -> ContainerSnapshot:
         engine = engine_of(environment)
-        known = engine.containers.inspect_project(environment.project, service)
-        compose_of(environment, document).create_another(service, sum(not one.one_off for one in known) + 1)
-        before = {one.container_id for one in known}
-        made = [one for one in engine.containers.services(environment.project, service) if one not in before]
+        container_states = engine.containers.inspect_project(environment.project, service)
+        compose_of(environment, document).create_another(
+            service, sum(not container.one_off for container in container_states) + 1
+        )
+        before = {container.container_id for container in container_states}
+        made = [
+            container_id
+            for container_id in engine.containers.services(environment.project, service)
+            if container_id not in before
+        ]
         if len(made) != 1:
             raise EngineError(f"Compose made {len(made)} more containers of {service} instead of one.")
         return engine.beside.take(made[0])
@@ -157,8 +165,8 @@ async def prove_beside(
     attempt = Attempt(environment, replace(declaration, replicas=1), only=[beside.container_id])
     async with watch_project(environment) as watch:
         needed = None if hold_seconds is None else timedelta(seconds=hold_seconds)
-        seen = await until_proven(attempt, watch, deadline_seconds, needed=needed)
-    verdict = attempt.verdict(seen)
+        container_states = await until_proven(attempt, watch, deadline_seconds, needed=needed)
+    verdict = attempt.verdict(container_states)
     describe_span(environment=environment.name, service=beside.service, outcome=str(verdict.health))
     return verdict.reason
 
@@ -189,10 +197,10 @@ async def _prove_again(environment: Environment, beside: BesideContainer) -> Non
     test = await asyncio.to_thread(engine.beside.health_test, beside.container_id)
     until = datetime.now(UTC) + _CHECK_WITHIN
     while (why := await _refused(environment, engine, beside, test)) is not None:
-        seen = await asyncio.to_thread(engine.containers.inspect, beside.container_id)
-        if seen.state in ("exited", "dead"):
+        container = await asyncio.to_thread(engine.containers.inspect, beside.container_id)
+        if container.state in ("exited", "dead"):
             raise StartFailedError(
-                f"{beside.service}: it ended with exit code {seen.exit_code} once it had its name in its networks",
+                f"{beside.service}: it ended with exit code {container.exit_code} once it had its name in its networks",
                 service=beside.service,
             )
         if datetime.now(UTC) > until:
@@ -208,9 +216,9 @@ async def _refused(
     environment: Environment, engine: DockerEngine, beside: BesideContainer, test: Sequence[str]
 ) -> str | None:
     """Why the container does not serve; None where its health check and its probe succeed."""
-    seen = await asyncio.to_thread(engine.containers.inspect, beside.container_id)
-    if seen.state != "running":
-        return f"it is {seen.state} (exit code {seen.exit_code})"
+    container = await asyncio.to_thread(engine.containers.inspect, beside.container_id)
+    if container.state != "running":
+        return f"it is {container.state} (exit code {container.exit_code})"
     if test:
         try:
             exit_code, printed = await asyncio.to_thread(
@@ -226,7 +234,12 @@ async def _refused(
     secrets = await asyncio.to_thread(secret_values, environment)
     try:
         answer = await run_probe(
-            probe, beside.service, project=environment.project, engine=engine, secrets=secrets, container_states=[seen]
+            probe,
+            beside.service,
+            project=environment.project,
+            engine=engine,
+            secrets=secrets,
+            container_states=[container],
         )
     except ProbeOutOfReachError as error:
         # Its own health check proves it; without one nothing can from here.
@@ -278,19 +291,23 @@ async def give_names_back(environment: Environment, old: ContainerState, beside:
 def _give_names_back(
     engine: DockerEngine, old: ContainerState, new_id: str, new_name: str, networks: Sequence[str]
 ) -> bool:
-    has, taken = engine.beside.names(old.container_id), engine.beside.names(new_id)
-    lost = [one for one in networks if old.service not in has.get(one, ()) and old.service in taken.get(one, ())]
-    for network in lost:
-        engine.beside.rename_in(old.container_id, network, sorted(taken[network] - {new_name}))
-    return bool(lost)
+    has, new_names = engine.beside.names(old.container_id), engine.beside.names(new_id)
+    lost_networks = [
+        network
+        for network in networks
+        if old.service not in has.get(network, ()) and old.service in new_names.get(network, ())
+    ]
+    for network in lost_networks:
+        engine.beside.rename_in(old.container_id, network, sorted(new_names[network] - {new_name}))
+    return bool(lost_networks)
 
 
 def proxies_to_reload(environment: Environment, application: Application, service: str) -> dict[str, str]:
     """The kind of each proxy that passes requests on to a service and keeps addresses until it is reloaded."""
     if service not in application.services:
         return {}
-    found = proxies_of(application, service, environment, run_programs(application))
-    return {name: kind for name, kind in found.items() if kind in RELOADED}
+    proxies = proxies_of(application, service, environment, run_programs(application))
+    return {name: kind for name, kind in proxies.items() if kind in RELOADED}
 
 
 async def reload_after_start(
@@ -306,8 +323,14 @@ async def reload_after_start(
     """
     if since is None:
         return await reload_proxies(environment, proxies)
-    seen = await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project, service)
-    started = [one.started_at for one in seen if one.state == "running" and one.started_at and not one.one_off]
+    container_states = await asyncio.to_thread(
+        engine_of(environment).containers.inspect_project, environment.project, service
+    )
+    started = [
+        container.started_at
+        for container in container_states
+        if container.state == "running" and container.started_at and not container.one_off
+    ]
     if max(started, default=since) <= since:
         return []
     return await reload_proxies(environment, proxies, max(started))
@@ -330,20 +353,24 @@ async def reload_proxies(
         if kind not in RELOADED:
             continue
         containers = await asyncio.to_thread(engine.containers.inspect_project, environment.project, name)
-        for one in containers:
-            if one.state != "running" or one.one_off or (before and one.started_at and one.started_at >= before):
+        for container in containers:
+            if (
+                container.state != "running"
+                or container.one_off
+                or (before and container.started_at and container.started_at >= before)
+            ):
                 continue
-            own = await asyncio.to_thread(engine.beside.command, one.container_id)
+            command = await asyncio.to_thread(engine.beside.command, container.container_id)
             try:
                 exit_code, printed = await asyncio.to_thread(
-                    engine.containers.exec, one.container_id, reload_command(own), _SIGNAL_WITHIN
+                    engine.containers.exec, container.container_id, reload_command(command), _SIGNAL_WITHIN
                 )
             except TimeoutError as error:
                 exit_code, printed = 1, str(error)
             if exit_code != 0:
                 refused = refused or StartFailedError(
                     f"{name} did not reload: {printed.strip()[:300]}",
-                    advice=f"correct its configuration: docker exec {one.name} nginx -t",
+                    advice=f"correct its configuration: docker exec {container.name} nginx -t",
                     service=name,
                 )
                 continue
@@ -373,8 +400,10 @@ async def is_unsettled(
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    seen = [one for one in container_states if not one.one_off] or await asyncio.to_thread(_containers, environment)
-    return any(one.replaces for one in seen) or bool(_unused(environment, application, seen))
+    containers = [container for container in container_states if not container.one_off] or await asyncio.to_thread(
+        _containers, environment
+    )
+    return any(container.replaces for container in containers) or bool(_unused(environment, application, containers))
 
 
 @task(name="settle replacements", **EFFECT)
@@ -389,32 +418,36 @@ async def settle_beside(environment: Environment, application: Application, *, b
 
     def settle() -> list[str]:
         engine, done = engine_of(environment), []
-        seen = _containers(environment)
-        for new in seen:
+        containers = _containers(environment)
+        for new in containers:
             if (place := new.replaces) is None:
                 continue
-            old = next((one for one in seen if one.container_id.startswith(place[0])), None)
+            old = next((container for container in containers if container.container_id.startswith(place[0])), None)
             done.append(_settle(engine, application, new, old, place[1], back=back))
-        for one in _unused(environment, application, seen):
-            engine.containers.remove(one.container_id)
-            done.append(f"removed {one.name}, which was never started")
+        for container in _unused(environment, application, containers):
+            engine.containers.remove(container.container_id)
+            done.append(f"removed {container.name}, which was never started")
         return done
 
     return await asyncio.to_thread(settle)
 
 
 def _containers(environment: Environment) -> list[ContainerState]:
-    found = engine_of(environment).containers.inspect_project(environment.project)
-    return [one for one in found if not one.one_off]
+    container_states = engine_of(environment).containers.inspect_project(environment.project)
+    return [container for container in container_states if not container.one_off]
 
 
-def _unused(environment: Environment, application: Application, seen: Sequence[ContainerState]) -> list[ContainerState]:
+def _unused(
+    environment: Environment, application: Application, container_states: Sequence[ContainerState]
+) -> list[ContainerState]:
     """What Compose made to be copied, where the process ended before it was taken away."""
     return [
-        one
+        container
         for name, declaration in application.services.items()
         if wants_overlap(declaration, environment)
-        for one in surplus(declaration, [one for one in seen if one.service == name])
+        for container in surplus(
+            declaration, [container for container in container_states if container.service == name]
+        )
     ]
 
 
@@ -447,17 +480,17 @@ def _settle(
     return f"finished the replacement of {name}"
 
 
-def _is_named(engine: DockerEngine, one: ContainerState, networks: Sequence[str]) -> bool:
+def _is_named(engine: DockerEngine, container: ContainerState, networks: Sequence[str]) -> bool:
     try:
-        names = engine.beside.names(one.container_id)
+        names = engine.beside.names(container.container_id)
     except ContainerGoneError:
         return False
-    return all(one.service in names.get(network, ()) for network in networks)
+    return all(container.service in names.get(network, ()) for network in networks)
 
 
-def _remove(engine: DockerEngine, one: ContainerState, grace: timedelta) -> None:
+def _remove(engine: DockerEngine, container: ContainerState, grace: timedelta) -> None:
     try:
-        engine.containers.stop(one.container_id, grace)
-        engine.containers.remove(one.container_id)
+        engine.containers.stop(container.container_id, grace)
+        engine.containers.remove(container.container_id)
     except ContainerGoneError:
-        log.debug("%s is gone already", one.name)
+        log.debug("%s is gone already", container.name)

@@ -121,25 +121,25 @@ class StartProgress:
 
     async def _show(self) -> None:
         progress = 100.0 * self._proven / self._services if self._services else 100.0
-        said = f"{self._proven} of {self._services} services of {self._environment} are proven"
+        description = f"{self._proven} of {self._services} services of {self._environment} are proven"
         if self._failed:
-            said += f", {self._failed} failed"
+            description += f", {self._failed} failed"
         if self._artifact is None:
             key = artifact_key("start", self._environment)
-            self._artifact = await acreate_progress_artifact(progress, key=key, description=said)
+            self._artifact = await acreate_progress_artifact(progress, key=key, description=description)
         else:
-            await aupdate_progress_artifact(self._artifact, progress, description=said)
+            await aupdate_progress_artifact(self._artifact, progress, description=description)
 
     async def _show_table(self) -> None:
         table = [
             {
-                "service": one.service,
-                "state": one.state,
-                "waited (s)": round(one.waited_seconds, 1),
-                "took (s)": round(one.took_seconds, 1),
-                "reason": self._redactor.text(one.reason),
+                "service": result.service,
+                "state": result.state,
+                "waited (s)": round(result.waited_seconds, 1),
+                "took (s)": round(result.took_seconds, 1),
+                "reason": self._redactor.text(result.reason),
             }
-            for one in self.results
+            for result in self.results
         ]
         if table:
             key, what = artifact_key("services", self._environment), f"How the services of {self._environment} came up"
@@ -158,7 +158,7 @@ async def start_progress(
         StoreError: It cannot be written.
     """
     progress = StartProgress(environment, services, redactor)
-    recording, showing = (asyncio.create_task(one()) for one in (progress.keep_recording, progress.keep_showing))
+    recording, showing = (asyncio.create_task(job()) for job in (progress.keep_recording, progress.keep_showing))
     try:
         yield progress
     finally:

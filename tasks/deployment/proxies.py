@@ -96,8 +96,8 @@ def _through(environment: Environment, application: Application, service: str) -
     if service not in application.services:
         return set()
     programs = run_programs(application)
-    own = {service} if service in programs and programs[service].proxy else set()
-    return own | proxies_of(application, service, environment, programs).keys() & application.services.keys()
+    proxies = {service} if service in programs and programs[service].proxy else set()
+    return proxies | proxies_of(application, service, environment, programs).keys() & application.services.keys()
 
 
 @task(name="ask through the proxies", task_run_name="ask through {proxies}", **READ)
@@ -128,12 +128,15 @@ async def _statuses(environment: Environment, proxies: Collection[str]) -> dict[
     async def ask(proxy: str) -> int | None:
         engine = engine_of(environment)
         try:
-            found = await asyncio.to_thread(engine.containers.inspect_project, environment.project, proxy)
-            seen = next((one for one in found if one.state == "running" and not one.one_off), None)
-            page = None if seen is None else page_of(environment, seen)
-            if seen is None or page is None:
+            container_states = await asyncio.to_thread(engine.containers.inspect_project, environment.project, proxy)
+            container = next(
+                (container for container in container_states if container.state == "running" and not container.one_off),
+                None,
+            )
+            page = None if container is None else page_of(environment, container)
+            if container is None or page is None:
                 return None
-            place = await find_address(page[0], seen, engine, timeout_seconds=_ANSWER_SECONDS)
+            place = await find_address(page[0], container, engine, timeout_seconds=_ANSWER_SECONDS)
             return await status_of(place, page[1], _ANSWER_SECONDS)
         except TimeoutError:
             return _NO_ANSWER
@@ -162,11 +165,11 @@ async def prove_through(
                 log.warning("%s answers %d, though what is behind it is proven", proxy, status)
         return
     behind = sorted(name for name in services if _through(environment, application, name) & new.keys())
-    said = " and ".join(
+    problem = " and ".join(
         f"{proxy} answers {status}, and answered {before[proxy]} before" for proxy, status in new.items()
     )
     raise StartFailedError(
-        f"{', '.join(behind)} {'is' if len(behind) == 1 else 'are'} proven, but {said}",
+        f"{', '.join(behind)} {'is' if len(behind) == 1 else 'are'} proven, but {problem}",
         advice=f"does the proxy ask the right port? roas logs {environment.name} {next(iter(new))}",
         service=behind[0] if len(behind) == 1 else None,
     )
@@ -178,10 +181,10 @@ async def await_proxies(environment: Environment, application: Application) -> N
         await ask_proxies(environment, proxies, dict.fromkeys(proxies, int(HTTPStatus.OK)))
 
 
-def page_of(environment: Environment, seen: ContainerState) -> tuple[int, str] | None:
+def page_of(environment: Environment, container: ContainerState) -> tuple[int, str] | None:
     """The port and path of a proxy that are asked: those of its probe, else its first published port and page."""
-    probe = environment.service(seen.service).probe
+    probe = environment.service(container.service).probe
     if isinstance(probe, HttpProbe) and probe.scheme == "http" and not probe.headers:
         return probe.port, probe.path
-    ports = sorted(int(port.removesuffix("/tcp")) for port in seen.ports if port.endswith("/tcp"))
+    ports = sorted(int(port.removesuffix("/tcp")) for port in container.ports if port.endswith("/tcp"))
     return (ports[0], "/") if ports else None

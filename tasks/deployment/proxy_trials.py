@@ -43,17 +43,17 @@ async def refuse_lost_routes(
         ValidationFailedError: With the new files one reaches nothing any more; nothing was touched.
     """
     programs = run_programs(application)
-    wanted = proxies_to_try(planned, application, environment, programs, answers)
-    if not wanted:
+    proxies = proxies_to_try(planned, application, environment, programs, answers)
+    if not proxies:
         return
-    found = await try_proxies(environment, application, wanted, deployment_id)
-    wrong = {name: why for name, why in found.items() if why}
-    if wrong:
+    results = await try_proxies(environment, application, proxies, deployment_id)
+    failures = {name: why for name, why in results.items() if why}
+    if failures:
         raise ValidationFailedError(
-            "; ".join(f"{name}: with its changed files it {why}" for name, why in sorted(wrong.items()))
-            + f", and answers {', '.join(str(answers[name]) for name in sorted(wrong))} now",
+            "; ".join(f"{name}: with its changed files it {why}" for name, why in sorted(failures.items()))
+            + f", and answers {', '.join(str(answers[name]) for name in sorted(failures))} now",
             advice="Correct these files; what runs goes on with what it read before.",
-            service=min(wrong),
+            service=min(failures),
         )
 
 
@@ -79,21 +79,23 @@ async def try_proxies(
 
 async def _try(environment: Environment, application: Application, proxy: str, deployment_id: str) -> str:
     engine = engine_of(environment)
-    found = await asyncio.to_thread(engine.containers.inspect_project, environment.project, proxy)
-    seen = next((one for one in found if one.state == "running" and not one.one_off), None)
-    page = None if seen is None else page_of(environment, seen)
-    if seen is None or page is None:
+    container_states = await asyncio.to_thread(engine.containers.inspect_project, environment.project, proxy)
+    container = next(
+        (container for container in container_states if container.state == "running" and not container.one_off), None
+    )
+    page = None if container is None else page_of(environment, container)
+    if container is None or page is None:
         return ""
-    original = await asyncio.to_thread(engine.containers.snapshot, seen.container_id)
-    first, *others = sorted(original.reported["NetworkSettings"]["Networks"] or {"none": {}})
-    command = await asyncio.to_thread(engine.beside.command, seen.container_id)
-    body = checking_body(original.reported, _LABEL, seen.image_id, command, ())
+    original = await asyncio.to_thread(engine.containers.snapshot, container.container_id)
+    first, *other_networks = sorted(original.reported["NetworkSettings"]["Networks"] or {"none": {}})
+    command = await asyncio.to_thread(engine.beside.command, container.container_id)
+    body = checking_body(original.reported, _LABEL, container.image_id, command, ())
     body["HostConfig"] |= {"NetworkMode": first}
     name = container_name(environment.project, f"try-{proxy}", deployment_id)
     making = made_of(engine, original.name, body, name)
     copy = await asyncio.to_thread(making.__enter__)
     try:
-        for network in others:
+        for network in other_networks:
             await asyncio.to_thread(engine.beside.join, copy, network, ())
         await asyncio.to_thread(engine.containers.start, copy)
         until = asyncio.get_running_loop().time() + _WITHIN_SECONDS
@@ -108,15 +110,15 @@ async def _try(environment: Environment, application: Application, proxy: str, d
     finally:
         await asyncio.to_thread(making.__exit__, None, None, None)
     check = check_of(application, proxy)
-    mounted = [one["Destination"] for one in original.reported.get("Mounts") or ()]
+    mounted = [mount["Destination"] for mount in original.reported.get("Mounts") or ()]
     lines = "\n".join(map(without_stamp, printed.splitlines()))
     why = "" if check is None else refusal(check, now.exit_code, lines, mounted, in_its_networks=True)
     return f"does not start ({why})" if why else ""
 
 
-async def _status(page: tuple[int, str], seen: ContainerState, environment: Environment) -> int | None:
+async def _status(page: tuple[int, str], container: ContainerState, environment: Environment) -> int | None:
     try:
-        place = await find_address(page[0], seen, engine_of(environment), timeout_seconds=_WITHIN_SECONDS)
+        place = await find_address(page[0], container, engine_of(environment), timeout_seconds=_WITHIN_SECONDS)
         return await status_of(place, page[1], _WITHIN_SECONDS)
     except (ProbeFailed, TimeoutError):
         return None

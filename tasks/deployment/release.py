@@ -80,17 +80,19 @@ async def inspect_release(
 
     def inspect() -> Release:
         engine = engine_of(environment)
-        container_states = [one for one in engine.containers.inspect_project(environment.project) if not one.one_off]
+        container_states = [
+            container for container in engine.containers.inspect_project(environment.project) if not container.one_off
+        ]
         # Of a service whose replacement failed, the newest container has the image that was tried.
-        container_states.sort(key=lambda one: one.created_at or now)
-        facts = engine.images.inspect_all(one.image_id for one in container_states)
-        held = {one.service: facts[one.image_id] for one in container_states}
-        images = {one.service: one.image_id for one in container_states}
+        container_states.sort(key=lambda container: container.created_at or now)
+        facts = engine.images.inspect_all(container.image_id for container in container_states)
+        facts_by_service = {container.service: facts[container.image_id] for container in container_states}
+        images = {container.service: container.image_id for container in container_states}
         last = open_stores().releases.last(environment.name, proven=True)
         prints = Fingerprints(current_settings().data_dir)
-        known = variables_now(environment)
+        variables = variables_now(environment)
         # What containers mount of an earlier release is as it was then, whatever is on disk.
-        copied = {path for one in container_states for path in one.copies}
+        copied = {path for container in container_states for path in container.copies}
         base = of or last
         applied = of.digests if of is not None else {}
         named = {name: declaration.image for name, declaration in application.services.items()}
@@ -104,10 +106,10 @@ async def inspect_release(
             compose=template if of is not None else template | source_of_checkout(environment),
             digests={
                 name: fact.digest_under(applied.get(name, ""), named.get(name, ""))
-                for name, fact in held.items()
+                for name, fact in facts_by_service.items()
                 if fact is not None and fact.digests
             },
-            hashes={one.service: one.declared_hash for one in container_states},
+            hashes={container.service: container.declared_hash for container in container_states},
             images=images,
             files={
                 path: digest
@@ -121,7 +123,7 @@ async def inspect_release(
             # Of an earlier release that kept its values the containers have these, whatever is set now.
             variables=of.variables
             if of is not None and kept_values(environment, of) is not None
-            else {name: prints.of(known[name]) for name in sorted(used) if name in known}
+            else {name: prints.of(variables[name]) for name in sorted(used) if name in variables}
             | unkept_values(environment, template, prints),
             proven=True,
             reason="" if of is None else f"release {of.release_id} again",
@@ -145,8 +147,8 @@ async def changed_variables(environment: Environment, release: Release) -> tuple
 def _injected(environment: Environment, application: Application, of: Release | None) -> dict[str, str]:
     if of is not None:
         return {key: digest for key, digest in of.files.items() if key.startswith(INJECTED)}
-    found = injected_fingerprints(environment, application)
-    return {key: digest for files in found.values() for key, digest in files.items()}
+    fingerprints = injected_fingerprints(environment, application)
+    return {key: digest for files in fingerprints.values() for key, digest in files.items()}
 
 
 def _builds(
@@ -161,17 +163,17 @@ def _builds(
 
     A build context that changed since then says nothing of an image that is still the one of the last release.
     """
-    found: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     for name, image_id in images.items():
         declaration, key = application.services.get(name), build_key(name)
         if key in builds:
-            found[key] = builds[key]
+            fingerprints[key] = builds[key]
         elif last is not None and key in last.files and last.images.get(name) == image_id:
-            found[key] = last.files[key]
+            fingerprints[key] = last.files[key]
         elif is_of_files and declaration is not None and declaration.build:
             now, _ = build_fingerprint(declaration)
-            found |= {key: now} if now is not None else {}
-    return found
+            fingerprints |= {key: now} if now is not None else {}
+    return fingerprints
 
 
 @task(name="keep the release", **WRITE)
@@ -185,11 +187,11 @@ async def keep_release(
     """
 
     def keep() -> Release:
-        kept = keep_it(open_stores())
-        keep_files(environment, application, kept, began)
+        stored_release = keep_it(open_stores())
+        keep_files(environment, application, stored_release, began)
         if current_settings().keep_files:
-            keep_values(environment, kept, began)
-        return kept
+            keep_values(environment, stored_release, began)
+        return stored_release
 
     def keep_it(stores: Stores) -> Release:
         last = stores.releases.last(environment.name, proven=True)
@@ -201,9 +203,9 @@ async def keep_release(
         engine = engine_of(environment)
         owner = _owner()
         names = {kept_image(image_id, owner): image_id for image_id in sorted(set(release.images.values()))}
-        for name, kept in engine.images.inspect_all(names).items():
+        for name, fact in engine.images.inspect_all(names).items():
             # Another name of an image costs the engine more than all else here, and most have theirs already.
-            if kept is None or kept.image_id != names[name]:
+            if fact is None or fact.image_id != names[name]:
                 engine.images.tag(names[name], name)
         stores.releases.keep(release)
         release_images(environment)
@@ -231,8 +233,8 @@ async def new_digests(
             fact = engine.images.inspect(declaration.image)
             if fact is None or fact.image_id == before.get(name):
                 continue
-            own = fact.digest_under(declaration.image) if not declaration.build else ""
-            digests[name] = own or fact.image_id
+            digest = fact.digest_under(declaration.image) if not declaration.build else ""
+            digests[name] = digest or fact.image_id
             print_now = build_fingerprint(declaration)[0] if declaration.build else None
             if print_now is not None:
                 builds[build_key(name)] = print_now
@@ -251,7 +253,7 @@ async def hold_back(release: Release) -> None:
 async def failed_before(deployment_id: str, environment: str) -> bool:
     """Whether a failed release of this deployment is on record already."""
     failed = await asyncio.to_thread(open_stores().releases.failed, environment)
-    return any(one.deployment_id == deployment_id for one in failed)
+    return any(release.deployment_id == deployment_id for release in failed)
 
 
 @retry_read
@@ -259,10 +261,14 @@ async def held_back_since(environment: str, release: Release, began: datetime) -
     """Why an image of a release is held back, where another operation failed with it since; empty where none did."""
 
     def find() -> str:
-        failed = [one for one in open_stores().releases.failed(environment) if one.created_at >= began]
+        failed = [
+            failed_release
+            for failed_release in open_stores().releases.failed(environment)
+            if failed_release.created_at >= began
+        ]
         refused = refused_images(failed, environment)
-        known = (*map(bare_digest, release.digests.values()), *release.images.values())
-        return next((refused[one] for one in known if one in refused), "")
+        identifiers = (*map(bare_digest, release.digests.values()), *release.images.values())
+        return next((refused[identifier] for identifier in identifiers if identifier in refused), "")
 
     return await asyncio.to_thread(find)
 
@@ -274,26 +280,26 @@ def lift_images(environment: str, digest: str, by: str, at: datetime) -> list[Re
         NotFoundError: No such image is held back.
         BadInputError: The beginning is too short to be sure.
     """
-    wanted = digest.removeprefix("sha256:").lower()
-    if len(wanted) < _SHORTEST_DIGEST:
+    prefix = digest.removeprefix("sha256:").lower()
+    if len(prefix) < _SHORTEST_DIGEST:
         raise BadInputError(
             f"{digest!r} is too short;", advice=f"give at least {_SHORTEST_DIGEST} digits of the digest."
         )
     stores, lifted = open_stores(), []
     for release in stores.releases.failed(environment):
-        kept = {
-            name: one
-            for name, one in release.digests.items()
-            if not bare_digest(one).removeprefix("sha256:").startswith(wanted)
+        digests = {
+            name: image_digest
+            for name, image_digest in release.digests.items()
+            if not bare_digest(image_digest).removeprefix("sha256:").startswith(prefix)
         }
-        if kept != release.digests:
-            said = f"lifted by {by} at {at:%Y-%m-%d %H:%M} UTC"
-            stores.releases.keep(replace(release, digests=kept, reason=f"{release.reason}; {said}"))
+        if digests != release.digests:
+            note = f"lifted by {by} at {at:%Y-%m-%d %H:%M} UTC"
+            stores.releases.keep(replace(release, digests=digests, reason=f"{release.reason}; {note}"))
             stores.operations.note(release.deployment_id, {"lifted": {"by": by, "at": at.isoformat(), "image": digest}})
             lifted.append(release)
     if not lifted:
         raise NotFoundError(
-            f"No image of {environment} that begins with {wanted} is held back;",
+            f"No image of {environment} that begins with {prefix} is held back;",
             advice=f"`roas releases {environment}` lists the releases that failed.",
         )
     return lifted
@@ -314,21 +320,23 @@ async def choose_release(environment: Environment, release_id: str | None, *, wi
     def choose() -> Release:
         stores = open_stores()
         if release_id is None:
-            seen = engine_of(environment).containers.inspect_project(environment.project)
+            container_states = engine_of(environment).containers.inspect_project(environment.project)
             releases = stores.releases.latest(environment.name)
             if with_data:
                 done = stores.operations.history(environment.name, OperationType.START, limit=_OPERATIONS_BACK)
                 saved = data_not_put_back(stores.snapshots.of(environment.name), done)
-                before = next((one for one in releases if saved and one.release_id == saved.release_id), None)
-                if before is not None and before.proven and is_there(before, seen):
+                before = next(
+                    (release for release in releases if saved and release.release_id == saved.release_id), None
+                )
+                if before is not None and before.proven and is_there(before, container_states):
                     return before
-            found = to_go_back_to(releases, seen, kept_digests(environment))
-            if found is None:
+            release = to_go_back_to(releases, container_states, kept_digests(environment))
+            if release is None:
                 raise BadInputError(
                     f"No earlier proven release of {environment.name} differs from what runs now;",
                     advice=f"`roas releases {environment.name}` lists them.",
                 )
-            return found
+            return release
         named = stores.releases.get(release_id)
         if named.environment != environment.name:
             raise BadInputError(
@@ -343,7 +351,7 @@ async def choose_release(environment: Environment, release_id: str | None, *, wi
 @retry_read
 async def may_have_changed_data(environment: Environment, release: Release) -> bool:
     """Whether an update since a release ran hooks, or saved data because its containers use it."""
-    canaries = [one.name for one in environment.hooks.after if one.canary is not None]
+    canaries = [hook.name for hook in environment.hooks.after if hook.canary is not None]
     steps = await asyncio.to_thread(open_stores().progress.data_steps, environment.name)
     return bool(data_changed_since(release, steps, canaries))
 
@@ -360,17 +368,17 @@ async def fetch_release_images(environment: Environment, release: Release) -> Re
     """
 
     def fetch() -> Release:
-        engine, found = engine_of(environment), dict(release.images)
-        held = engine.images.inspect_all(set(release.images.values()))
+        engine, image_ids = engine_of(environment), dict(release.images)
+        facts = engine.images.inspect_all(set(release.images.values()))
         for name, image_id in release.images.items():
-            if held[image_id] is not None:
+            if facts[image_id] is not None:
                 continue
             digest = release.digests.get(name, "")
-            said = f"Release {release.release_id} cannot be applied: image {image_id[7:19]} of {name} is gone here,"
+            problem = f"Release {release.release_id} cannot be applied: image {image_id[7:19]} of {name} is gone here,"
             other = f"name another release (roas releases {environment.name})."
             if not digest:
                 raise ReleaseError(
-                    f"{said} and it was built or loaded here, so no registry has it;",
+                    f"{problem} and it was built or loaded here, so no registry has it;",
                     advice=f"load that image again, or {other}",
                 )
             log.info("%s: image %s is gone here and is pulled again", name, digest)
@@ -378,12 +386,12 @@ async def fetch_release_images(environment: Environment, release: Release) -> Re
                 compose_of(environment, {"services": {name: {"image": digest}}}).pull([name], always=True)
             except ComposeError as error:
                 raise ReleaseError(
-                    f"{said} and {digest} could not be pulled: {error.what}",
+                    f"{problem} and {digest} could not be pulled: {error.what}",
                     advice=f"{error.advice} Or load that image again, or {other}".strip(),
                 ) from error
             pulled = engine.images.inspect(digest)
-            found[name] = pulled.image_id if pulled is not None else image_id
-        return replace(release, images=found)
+            image_ids[name] = pulled.image_id if pulled is not None else image_id
+        return replace(release, images=image_ids)
 
     return await asyncio.to_thread(fetch)
 
@@ -401,7 +409,7 @@ async def release_document(environment: Environment, release: Release) -> Docume
 
     def prepare() -> Document:
         engine, compose = engine_of(environment), compose_of(environment)
-        held: dict[str, str] = {}
+        current_ids: dict[str, str] = {}
         for name, image_id in release.images.items():
             if engine.images.inspect(image_id) is None:
                 raise ReleaseError(
@@ -411,24 +419,24 @@ async def release_document(environment: Environment, release: Release) -> Docume
             reference = ((release.compose.get("services") or {}).get(name) or {}).get("image")
             fact = engine.images.inspect(reference or f"{environment.project}-{name}") if _is_plain(reference) else None
             if fact is not None:
-                held[name] = fact.image_id
+                current_ids[name] = fact.image_id
         owner = _owner()
-        for image_id in {one for name, one in release.images.items() if held.get(name) != one}:
+        for image_id in {image_id for name, image_id in release.images.items() if current_ids.get(name) != image_id}:
             # An earlier version of this program gave it another name. A full disk takes none, so one is not repeated.
             if engine.images.inspect(kept_image(image_id, owner)) is None:
                 engine.images.tag(image_id, kept_image(image_id, owner))
         values = kept_values(environment, release)
         literals = literals_of(release.compose, compose.template()) if values is None else values.literals
-        document = pinned(fill_in(release.compose, literals), release.images, held, owner)
+        document = pinned(fill_in(release.compose, literals), release.images, current_ids, owner)
         if values is not None:
             document = with_kept_values(environment, release, document, values)
-        found = files_to_mount(environment, release)
-        if found.lacking:
-            log.warning("there is no copy to mount of %s, which is used as it is now", ", ".join(found.lacking))
-        if not found.copies:
+        files = files_to_mount(environment, release)
+        if files.lacking:
+            log.warning("there is no copy to mount of %s, which is used as it is now", ", ".join(files.lacking))
+        if not files.copies:
             return document
-        whole = with_copies(document, compose_of(environment, document).render(), found.copies, release.hashes)
-        if unused := found.copies.keys() - {path for paths in copied_by(whole).values() for path in paths}:
+        whole = with_copies(document, compose_of(environment, document).render(), files.copies, release.hashes)
+        if unused := files.copies.keys() - {path for paths in copied_by(whole).values() for path in paths}:
             log.warning("release %s does not say where it mounts %s", release.release_id, ", ".join(sorted(unused)))
         return whole
 
@@ -468,7 +476,7 @@ async def remove_containers(environment: Environment, service: str, container_id
         EngineError: The engine refused.
     """
     engine = engine_of(environment)
-    await asyncio.gather(*(asyncio.to_thread(engine.containers.remove, one) for one in container_ids))
+    await asyncio.gather(*(asyncio.to_thread(engine.containers.remove, container_id) for container_id in container_ids))
 
 
 @task(name="remove networks", **EFFECT)
@@ -493,13 +501,13 @@ async def put_back(environment: Environment, containers: Sequence[ContainerSnaps
     """
     engine = engine_of(environment)
 
-    def make(kept: ContainerSnapshot) -> str:
-        container_id = engine.containers.recreate(kept)
-        if kept.was_running:
+    def make(snapshot: ContainerSnapshot) -> str:
+        container_id = engine.containers.recreate(snapshot)
+        if snapshot.was_running:
             engine.containers.start(container_id)
-        return kept.service
+        return snapshot.service
 
-    return [await asyncio.to_thread(make, kept) for kept in containers]
+    return [await asyncio.to_thread(make, snapshot) for snapshot in containers]
 
 
 def _owner() -> str:

@@ -30,7 +30,11 @@ def read_release_notes(
     """
     notes: list[ReleaseNote] = []
     for line in planned.changes:
-        used = {one.image_id for one in container_states if one.service == line.service and not one.one_off}
+        used = {
+            container.image_id
+            for container in container_states
+            if container.service == line.service and not container.one_off
+        }
         if line.action is not PlannedAction.RECREATE or not used:
             continue
         fetch, declaration = images.fetches.get(line.service), application.services[line.service]
@@ -48,7 +52,7 @@ def read_release_notes(
     if not notes:
         return ()
     redact = redactor_of(environment).text
-    return tuple(redacted(one, redact) for one in notes)
+    return tuple(redacted(note, redact) for note in notes)
 
 
 def _with_commits(environment: Environment, context: str, note: ReleaseNote) -> ReleaseNote:

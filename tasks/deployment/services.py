@@ -68,8 +68,8 @@ NO_FETCH = FetchOptions()
 @task(name="look before", task_run_name="look before the start of {environment.name}", **READ)
 async def gather_facts(environment: Environment) -> Facts:
     """Gather every fact that a start of the environment is validated from."""
-    known = await asyncio.to_thread(compose_ahead, environment)
-    return await preflight.gather_facts(environment, compose=known, engine=engine_of(environment))
+    compose = await asyncio.to_thread(compose_ahead, environment)
+    return await preflight.gather_facts(environment, compose=compose, engine=engine_of(environment))
 
 
 @task(name="read the application", **READ)
@@ -104,9 +104,9 @@ async def read_known(environment: Environment, *, outline: bool = False) -> Appl
     """
 
     def read() -> Application:
-        known = known_applications()
+        applications = known_applications()
         variables, render = process_environment(environment, os.environ), compose_of(environment).render
-        return (known.outline if outline else known.whole)(environment, variables, render)
+        return (applications.outline if outline else applications.whole)(environment, variables, render)
 
     return await asyncio.to_thread(read)
 
@@ -135,20 +135,20 @@ async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
 
     def inspect() -> PreDeploySnapshot:
         engine = engine_of(environment)
-        seen = before(engine.containers.inspect_project(environment.project), _networks(engine, environment))
-        return PreDeploySnapshot(before=seen, containers=engine.containers.snapshot_all(seen.containers))
+        state = before(engine.containers.inspect_project(environment.project), _networks(engine, environment))
+        return PreDeploySnapshot(before=state, containers=engine.containers.snapshot_all(state.containers))
 
     return await asyncio.to_thread(inspect)
 
 
 @task(name="see what the start left", **READ)
-async def find_leftovers(environment: Environment, found: PreDeploySnapshot) -> Leftovers:
+async def find_leftovers(environment: Environment, snapshot: PreDeploySnapshot) -> Leftovers:
     """The containers and networks that a failed start made, and the containers it started."""
 
     def inspect() -> Leftovers:
         engine = engine_of(environment)
         now = engine.containers.inspect_project(environment.project)
-        return left_over(found.before, now, _networks(engine, environment))
+        return left_over(snapshot.before, now, _networks(engine, environment))
 
     return await asyncio.to_thread(inspect)
 
@@ -174,7 +174,9 @@ async def read_template(environment: Environment, application: Application) -> D
 @retry_read
 async def proven_releases(environment: str) -> list[Release]:
     """The proven releases of an environment, newest first."""
-    return [one for one in await asyncio.to_thread(open_stores().releases.latest, environment) if one.proven]
+    return [
+        release for release in await asyncio.to_thread(open_stores().releases.latest, environment) if release.proven
+    ]
 
 
 def read_plan(environment: Environment, options: FetchOptions = NO_FETCH) -> Plan:
@@ -279,14 +281,14 @@ def _inputs(
     files: Mapping[str, Mapping[str, str]],
     images: ImageOutlook,
 ) -> str:
-    taken = {
-        one.service: one.digest or images.builds.get(build_key(one.through or one.service), "")
-        for one in images.fetches.values()
-        if not one.held_back
+    digests = {
+        fetch.service: fetch.digest or images.builds.get(build_key(fetch.through or fetch.service), "")
+        for fetch in images.fetches.values()
+        if not fetch.held_back
     }
     declared = {name: service.config_hash for name, service in application.services.items()}
-    found = [environment.model_dump(mode="json"), sorted(options.services or ()), declared, files, taken]
-    return Fingerprints(current_settings().data_dir).of(json.dumps(found, sort_keys=True, default=str))
+    inputs = [environment.model_dump(mode="json"), sorted(options.services or ()), declared, files, digests]
+    return Fingerprints(current_settings().data_dir).of(json.dumps(inputs, sort_keys=True, default=str))
 
 
 @task(name="create containers", timeout_seconds=900, **EFFECT)
@@ -352,16 +354,18 @@ async def settle_half_replaced(environment: Environment) -> None:
 def _make_ready(environment: Environment) -> frozenset[str]:
     """Free the names of replacements, which Compose needs; the services that have a paused container."""
     engine = engine_of(environment)
-    found = engine.containers.inspect_project(environment.project)
-    _settle(engine, found)
-    return paused_services(found)
+    container_states = engine.containers.inspect_project(environment.project)
+    _settle(engine, container_states)
+    return paused_services(container_states)
 
 
-def _settle(engine: DockerEngine, found: Sequence[ContainerState]) -> None:
-    half = half_replaced(found)
-    for one in half.remove:
-        log.warning("%s is removed: its start was interrupted before it replaced the container that runs", one.name)
-        engine.containers.remove(one.container_id)
+def _settle(engine: DockerEngine, container_states: Sequence[ContainerState]) -> None:
+    half = half_replaced(container_states)
+    for container in half.remove:
+        log.warning(
+            "%s is removed: its start was interrupted before it replaced the container that runs", container.name
+        )
+        engine.containers.remove(container.container_id)
     for container_id, name in half.rename.items():
         log.warning("%s gets its name: its replacement was interrupted", name)
         engine.containers.rename(container_id, name)
@@ -377,25 +381,25 @@ async def stop_containers(
         EngineError: The engine could not stop one, or one runs again.
     """
     engine = engine_of(environment)
-    after = await asyncio.gather(*(asyncio.to_thread(_stop, engine, one, grace) for one in containers))
-    for seen in after:
-        if seen is not None and seen.up:
+    after = await asyncio.gather(*(asyncio.to_thread(_stop, engine, container, grace) for container in containers))
+    for container in after:
+        if container is not None and container.up:
             raise EngineError(
-                f"{seen.name} is {seen.state} although it was stopped.",
+                f"{container.name} is {container.state} although it was stopped.",
                 advice="Something else starts it: another program on this engine?",
             )
     describe_span(environment=environment.name, service=service, outcome="stopped")
-    return [seen for seen in after if seen is not None]
+    return [container for container in after if container is not None]
 
 
-def _stop(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> ContainerState | None:
+def _stop(engine: DockerEngine, container: ContainerState, grace: timedelta) -> ContainerState | None:
     """The container after it has stopped; None where it has been removed meanwhile."""
     try:
-        if seen.state == "paused":
+        if container.state == "paused":
             # A paused process cannot handle the signal, so it would always be killed.
-            engine.containers.unpause(seen.container_id)
-        engine.containers.stop(seen.container_id, grace)
-        return engine.containers.inspect(seen.container_id)
+            engine.containers.unpause(container.container_id)
+        engine.containers.stop(container.container_id, grace)
+        return engine.containers.inspect(container.container_id)
     except ContainerGoneError:
         return None
 
@@ -429,14 +433,19 @@ async def store_drift(report: DriftReport, services: Sequence[str]) -> None:
 async def show_drift(report: DriftReport) -> None:
     """Put the drift on the run's page."""
     rows = [
-        {"service": one.service, "a start would": str(one.action), "because": one.because} for one in report.services
+        {"service": line.service, "a start would": str(line.action), "because": line.because}
+        for line in report.services
     ]
     rows += [
         {"service": name, "a start would": "leave it alone", "because": "it is not declared"} for name in report.orphans
     ]
     rows += [
-        {"service": one.service, "a start would": "keep it", "because": f"an update would replace it: {one.changes}"}
-        for one in report.updates
+        {
+            "service": update.service,
+            "a start would": "keep it",
+            "because": f"an update would replace it: {update.changes}",
+        }
+        for update in report.updates
     ]
     await acreate_table_artifact(
         table=rows or [{"service": "all", "a start would": "keep", "because": "they run as declared"}],

@@ -59,8 +59,8 @@ async def hold_source(environment: Environment, wait: timedelta) -> AsyncIterato
         EnvironmentBusyError: Another process uses it, and did not end within `wait`.
     """
     lock, deadline = LocalLock(_folder(environment) / "lock"), datetime.now(UTC) + wait
-    said = f"a sync (pid {os.getpid()}) since {datetime.now(UTC):%H:%M:%S} UTC"
-    while (holder := await asyncio.to_thread(lock.take, said)) is not None:
+    this_sync = f"a sync (pid {os.getpid()}) since {datetime.now(UTC):%H:%M:%S} UTC"
+    while (holder := await asyncio.to_thread(lock.take, this_sync)) is not None:
         if datetime.now(UTC) >= deadline:
             raise EnvironmentBusyError(
                 f"The source of {environment.name} is in use by {holder};",
@@ -182,11 +182,11 @@ async def remove_old_checkouts(environment: Environment) -> None:
     def remove() -> None:
         checkouts = _checkouts(environment)
         releases = open_stores().releases.latest(environment.name)
-        needed = {one.source.revision for one in releases if one.source is not None}
+        needed = {release.source.revision for release in releases if release.source is not None}
         current = checkouts.current()
         needed |= {current} if current is not None else set()
         states = engine_of(environment).containers.inspect_project(environment.project)
-        started = [one.started_at for one in states if one.started_at is not None]
+        started = [state.started_at for state in states if state.started_at is not None]
         old = checkouts_to_remove(
             checkouts.revisions(),
             checkouts.state(),

@@ -128,20 +128,20 @@ async def bring_up(
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
     to_start = [
-        seen
-        for seen in before
-        if (order.replaced and seen.up) or _is_to_start(declaration, seen, None if order.done else since)
+        container
+        for container in before
+        if (order.replaced and container.up) or _is_to_start(declaration, container, None if order.done else since)
     ]
     # One that a person paused since the plan stays so.
-    awake = [seen for seen in before if seen.up and seen.state != "paused"]
-    running = [seen for seen in awake if seen.started_at is not None and seen.started_at < since]
+    awake = [container for container in before if container.up and container.state != "paused"]
+    running = [container for container in awake if container.started_at is not None and container.started_at < since]
     to_restart = running if restart_because is not None else []
-    if all(seen.state == "paused" for seen in before):
+    if all(container.state == "paused" for container in before):
         for milestone in DependencyCondition:
             reached(milestone)
         why = f"it is paused, and left so: docker unpause {before[0].name}"
         return StartProof(previous="paused", state="paused", reason=why, kept=True)
-    if not to_start and all(seen.state == "exited" for seen in before):
+    if not to_start and all(container.state == "exited" for container in before):
         reached(DependencyCondition.STARTED)
         reached(DependencyCondition.COMPLETED)
         describe_span(outcome="completed", kept=True)
@@ -149,29 +149,34 @@ async def bring_up(
     await asyncio.gather(
         # Asked twice, the engine starts a container once.
         *(
-            attempt.answered(until, asyncio.to_thread, engine.containers.start, seen.container_id, order.files)
-            for seen in to_start
+            attempt.answered(until, asyncio.to_thread, engine.containers.start, container.container_id, order.files)
+            for container in to_start
         ),
         *(
-            attempt.answered(until, asyncio.to_thread, _restart_container, engine, seen, grace, order.files)
-            for seen in to_restart
+            attempt.answered(until, asyncio.to_thread, _restart_container, engine, container, grace, order.files)
+            for container in to_restart
         ),
     )
     changed = [*to_start, *to_restart]
     attempt.begin_anew(changed)
     reached(DependencyCondition.STARTED)
-    held = None if changed else _held_already(before)
+    stability = None if changed else _held_already(before)
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
     with span(f"prove {declaration.name}", environment=environment.name, service=declaration.name):
-        seen = await until_proven(
-            attempt, watch, order.deadline_seconds, reached=reached, held=held, first=None if changed else before
+        container_states = await until_proven(
+            attempt,
+            watch,
+            order.deadline_seconds,
+            reached=reached,
+            stability=stability,
+            first=None if changed else before,
         )
-    verdict = attempt.verdict(seen)
+    verdict = attempt.verdict(container_states)
     facts: dict[str, Any] = {"containers": len(before), "started": len(to_start), "restarted": len(to_restart)}
     if changed and attempt.up_at is not None:
         facts["up_after_seconds"] = round(attempt.up_at - began, 3)
-    _describe_verdict(verdict, kept=not changed)
+    _describe_verdict(verdict, unchanged=not changed)
     return StartProof(
         previous=_state_in_a_word(before),
         state=str(verdict.health),
@@ -181,10 +186,10 @@ async def bring_up(
     )
 
 
-def _describe_verdict(verdict: ServiceVerdict, *, kept: bool) -> None:
-    slowest = max((one.latency_ms for one in verdict.probes if one.latency_ms is not None), default=None)
+def _describe_verdict(verdict: ServiceVerdict, *, unchanged: bool) -> None:
+    slowest = max((probe.latency_ms for probe in verdict.probes if probe.latency_ms is not None), default=None)
     probe_seconds = None if slowest is None else slowest / 1000
-    describe_span(outcome=str(verdict.health), kept=kept, probe_seconds=probe_seconds)
+    describe_span(outcome=str(verdict.health), kept=unchanged, probe_seconds=probe_seconds)
 
 
 async def until_proven(
@@ -193,51 +198,51 @@ async def until_proven(
     deadline_seconds: float,
     *,
     reached: Callable[[DependencyCondition], None] = lambda _: None,
-    held: StabilityHold | None = None,
+    stability: StabilityHold | None = None,
     first: list[ContainerState] | None = None,
     needed: timedelta | None = None,
 ) -> list[ContainerState]:
     """Inspect the service at every event until it has completed, or has been up for its stabilisation time.
 
-    `reached` is called with each milestone, and `held` is how long the service has been stable before. `first` are its
-    containers where they were inspected just now. `needed` stands for the stabilisation time where it is given.
+    `reached` is called with each milestone, and `stability` is how long the service has been stable before. `first` are
+    its containers where they were inspected just now. `needed` stands for the stabilisation time where it is given.
 
     Raises:
         StartFailedError: It was lost, or was not up after `deadline_seconds`.
     """
     name = attempt.declaration.name
     needed = attempt.environment.stabilisation(name) if needed is None else needed
-    began = told = time.monotonic()
+    began = reported_at = time.monotonic()
     until = began + deadline_seconds
-    been_up, ran_before = False, held is not None
+    been_up, ran_before = False, stability is not None
     among = watch.containers(name)
     while True:
         outages = attempt.outages
-        seen, now = await attempt.answered(until, attempt.inspect_and_judge, among, first)
+        container_states, now = await attempt.answered(until, attempt.inspect_and_judge, among, first)
         if now.progress is Progress.LOST:
             meanwhile = "; the engine went away meanwhile" if attempt.outages else ""
             raise StartFailedError(f"{name}: {now.reason}{meanwhile}", service=name)
         if now.progress is Progress.COMPLETED:
             reached(DependencyCondition.COMPLETED)
-            return seen
+            return container_states
         if now.progress is Progress.UP:
             attempt.up_at = attempt.up_at or time.monotonic()
             if not been_up:
                 # The deadline is for becoming healthy; the stabilisation time comes on top, again after each lapse.
-                been_up, until, told = True, until + needed.total_seconds(), time.monotonic()
-            if all(one.health == "healthy" for one in seen):
+                been_up, until, reported_at = True, until + needed.total_seconds(), time.monotonic()
+            if all(container.health == "healthy" for container in container_states):
                 reached(DependencyCondition.HEALTHY)
         # While the engine was away the service was not observed.
-        before = held if attempt.outages == outages else None
-        held = update_stability(before, datetime.now(UTC), now, seen, needed, ran_before=ran_before)
-        if held.proven:
-            return seen
-        why = held.reason if now.progress is Progress.UP else now.reason
+        before = stability if attempt.outages == outages else None
+        stability = update_stability(before, datetime.now(UTC), now, container_states, needed, ran_before=ran_before)
+        if stability.proven:
+            return container_states
+        why = stability.reason if now.progress is Progress.UP else now.reason
         attempt.journal.standing[name] = why
-        if time.monotonic() - told >= _TELL_EVERY_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - reported_at >= _TELL_EVERY_SECONDS:
+            reported_at = time.monotonic()
             redactor = await asyncio.to_thread(redactor_of, attempt.environment)
-            log.info("%s has been awaited for %.0f s: %s", name, told - began, redactor.text(why))
+            log.info("%s has been awaited for %.0f s: %s", name, reported_at - began, redactor.text(why))
         if time.monotonic() > until:
             raise StartFailedError(
                 f"{name}: it was not up after {deadline_seconds:.0f} s: {why}",
@@ -245,7 +250,7 @@ async def until_proven(
                 "start_timeout_seconds.",
                 service=name,
             )
-        woken = await watch.change(name, at_most=attempt.timeout(held, needed))
+        woken = await watch.change(name, at_most=attempt.timeout(stability, needed))
         among, first = (watch.containers(name) if woken else None), None
 
 
@@ -277,14 +282,17 @@ async def restart_service(
     for group in groups:
         attempt = Attempt(environment, declaration)
         await asyncio.gather(
-            *(asyncio.to_thread(_restart, engine, one, declaration.stop_grace_period, files) for one in group)
+            *(
+                asyncio.to_thread(_restart, engine, container, declaration.stop_grace_period, files)
+                for container in group
+            )
         )
         if started is not None:
             await started()
         with span(f"prove {declaration.name}", environment=environment.name, service=declaration.name):
-            seen = await until_proven(attempt, watch, deadline_seconds)
-    verdict = attempt.verdict(seen)
-    _describe_verdict(verdict, kept=False)
+            container_states = await until_proven(attempt, watch, deadline_seconds)
+    verdict = attempt.verdict(container_states)
+    _describe_verdict(verdict, unchanged=False)
     return StartProof(
         previous=_state_in_a_word(before),
         state=str(verdict.health),
@@ -306,13 +314,13 @@ async def ask_again(
     timeout = settle_time(declaration, probed=environment.service(declaration.name).probe is not None).total_seconds()
     began = time.monotonic()
     while True:
-        seen = await attempt.inspect()
-        await attempt.standing(seen)
-        found = aftermath(attempt.verdict(seen), seen, attempt.answer, since=since)
-        left = timeout - (time.monotonic() - began)
-        if found.answer is DependantAnswer.HEALTHY or left <= 0:
-            return found
-        await watch.change(declaration.name, at_most=timedelta(seconds=min(1.0, left)))
+        container_states = await attempt.inspect()
+        await attempt.standing(container_states)
+        outcome = aftermath(attempt.verdict(container_states), container_states, attempt.answer, since=since)
+        remaining_seconds = timeout - (time.monotonic() - began)
+        if outcome.answer is DependantAnswer.HEALTHY or remaining_seconds <= 0:
+            return outcome
+        await watch.change(declaration.name, at_most=timedelta(seconds=min(1.0, remaining_seconds)))
 
 
 @task(name="recovery step: verify", task_run_name="verify {service}", **EFFECT)
@@ -342,8 +350,8 @@ async def wait_until_healthy(
     )
     began = time.monotonic()
     async with watch_project(environment) as watch:
-        seen = await until_proven(attempt, watch, environment.recovery.verify_timeout_seconds)
-    verdict = attempt.verdict(seen)
+        container_states = await until_proven(attempt, watch, environment.recovery.verify_timeout_seconds)
+    verdict = attempt.verdict(container_states)
     return f"{service} is {verdict.health} after {time.monotonic() - began:.1f} s: {verdict.reason}"
 
 
@@ -413,71 +421,77 @@ class Attempt:
 
     def begin_anew(self, changed: Sequence[ContainerState]) -> None:
         """These were started or restarted just now, which sets the engine's count of their crashes to zero."""
-        self._restarts |= {one.container_id: 0 for one in changed}
+        self._restarts |= {container.container_id: 0 for container in changed}
 
     async def inspect_and_judge(
-        self, among: Sequence[str] | None = None, seen: list[ContainerState] | None = None
+        self, among: Sequence[str] | None = None, container_states: list[ContainerState] | None = None
     ) -> tuple[list[ContainerState], Readiness]:
-        """Every container of the service now, or as `seen` just now, and where that says the service stands.
+        """Every container of the service now, or `container_states` of just now, and where that says it stands.
 
         Raises:
             EngineError: The engine did not answer, or refused.
         """
-        if seen is None or self.outages:
-            seen = await self.inspect(among)
-        return seen, await self._unless_refused(seen, await self.standing(seen))
+        if container_states is None or self.outages:
+            container_states = await self.inspect(among)
+        return container_states, await self._unless_refused(container_states, await self.standing(container_states))
 
-    async def _unless_refused(self, seen: Sequence[ContainerState], now: Readiness) -> Readiness:
+    async def _unless_refused(self, container_states: Sequence[ContainerState], now: Readiness) -> Readiness:
         """Lost where a login has been refused for some seconds: no wait makes a password right."""
         if now.progress is not Progress.WAITING or not self._proven_before:
             self._refused_since = None
             return now
-        words = await self._refused_login(seen)
+        words = await self._refused_login(container_states)
         if not words:
             self._refused_since = None
             return now
         self._refused_since = self._refused_since or time.monotonic()
         return lost_by_refusal(words, timedelta(seconds=time.monotonic() - self._refused_since)) or now
 
-    async def _refused_login(self, seen: Sequence[ContainerState]) -> str:
+    async def _refused_login(self, container_states: Sequence[ContainerState]) -> str:
         """The words of a refused login in the last answers of its checks, or at the end of its log; else nothing.
 
         A log counts of a service that needs others: a server's own says that some login was refused, not whose.
         """
-        answers = [one.health_log[-1].output for one in seen if one.health_log and one.health_log[-1].exit_code]
+        answers = [
+            container.health_log[-1].output
+            for container in container_states
+            if container.health_log and container.health_log[-1].exit_code
+        ]
         answers += [self.answer.detail] if self.answer is not None and not self.answer.ok else []
-        known = self._judged
+        judgements = self._judged
         self._judged = {
-            text: known[text] if text in known else await asyncio.to_thread(is_refused_login, text, shipped_set())
+            text: judgements[text]
+            if text in judgements
+            else await asyncio.to_thread(is_refused_login, text, shipped_set())
             for text in filter(None, answers)
         }
-        said = next((text for text, refused in self._judged.items() if refused), "")
-        return said or (await self._refused_by_log(seen) if self._needs_others else "")
+        words = next((text for text, refused in self._judged.items() if refused), "")
+        return words or (await self._refused_by_log(container_states) if self._needs_others else "")
 
-    async def _refused_by_log(self, seen: Sequence[ContainerState]) -> str:
+    async def _refused_by_log(self, container_states: Sequence[ContainerState]) -> str:
         """Counts for a few seconds after it was written, so one line that was followed by nothing ends no wait."""
-        read_at, written, said = self._log_said
+        read_at, written, words = self._log_said
         now = time.monotonic()
         if now - read_at >= _READ_LOG_EVERY_SECONDS:
-            lines = await asyncio.to_thread(self._last_lines, seen)
+            lines = await asyncio.to_thread(self._last_lines, container_states)
             if lines != written:
-                said = await asyncio.to_thread(refused_at_end, lines, shipped_set())
+                words = await asyncio.to_thread(refused_at_end, lines, shipped_set())
                 self._log_changed = now
-            self._log_said = now, lines, said
-        return said if now - self._log_changed < _LOG_COUNTS_SECONDS else ""
+            self._log_said = now, lines, words
+        return words if now - self._log_changed < _LOG_COUNTS_SECONDS else ""
 
-    def _last_lines(self, seen: Sequence[ContainerState]) -> list[str]:
-        engine, found = engine_of(self.environment), list[str]()
-        for one in seen:
+    def _last_lines(self, container_states: Sequence[ContainerState]) -> list[str]:
+        engine, last_lines = engine_of(self.environment), list[str]()
+        for container in container_states:
             try:
-                lines = engine.containers.logs(one.container_id, _LOG_LINES).splitlines()
+                lines = engine.containers.logs(container.container_id, _LOG_LINES).splitlines()
             except EngineUnreachableError:
                 raise
             except EngineError:
                 # Its log driver keeps nothing that could be read.
                 continue
-            found += lines[last_run(lines, one.started_at) :]
-        return found
+            last_lines += lines[last_run(lines, container.started_at) :]
+        return last_lines
 
     async def inspect(self, among: Sequence[str] | None = None) -> list[ContainerState]:
         """Every container of the service now, but those of `compose run`.
@@ -492,18 +506,22 @@ class Attempt:
         everything = await asyncio.to_thread(engine.containers.inspect_all, among) if among else []
         if not self._only and (not among or len(everything) < len(among)):
             everything = await asyncio.to_thread(engine.containers.inspect_project, self.environment.project, name)
-        seen = [one for one in everything if not one.one_off]
-        for one in seen:
-            self._restarts.setdefault(one.container_id, 0 if self._only else one.restart_count)
-        self.journal.saw(seen)
-        return seen
+        container_states = [container for container in everything if not container.one_off]
+        for container in container_states:
+            self._restarts.setdefault(container.container_id, 0 if self._only else container.restart_count)
+        self.journal.saw(container_states)
+        return container_states
 
-    async def standing(self, seen: list[ContainerState]) -> Readiness:
+    async def standing(self, container_states: list[ContainerState]) -> Readiness:
         """Where the service stands by the engine's word, and where that says up, by its own probe's too."""
-        before = sum(self._restarts.get(one.container_id, 0) for one in seen)
-        by_engine = judge_progress(self.declaration, seen, asked_at=self._asked_at, restarts_before=before)
+        before = sum(self._restarts.get(container.container_id, 0) for container in container_states)
+        by_engine = judge_progress(self.declaration, container_states, asked_at=self._asked_at, restarts_before=before)
         probe = self.environment.service(self.declaration.name).probe
-        if by_engine.progress is Progress.LOST and self._while_running and all(one.state == "running" for one in seen):
+        if (
+            by_engine.progress is Progress.LOST
+            and self._while_running
+            and all(container.state == "running" for container in container_states)
+        ):
             return Readiness(progress=Progress.WAITING, reason=by_engine.reason)
         if by_engine.progress is not Progress.UP or probe is None:
             return by_engine
@@ -517,7 +535,7 @@ class Attempt:
                 project=project,
                 engine=engine,
                 secrets=self._secrets,
-                container_states=seen if self._only else None,
+                container_states=container_states if self._only else None,
             )
         except ProbeOutOfReachError as error:
             self._unasked = Unasked(error.what)
@@ -527,62 +545,67 @@ class Attempt:
             return by_engine
         return Readiness(progress=Progress.WAITING, reason=f"its probe fails: {self.answer.detail}")
 
-    def verdict(self, seen: Sequence[ContainerState]) -> ServiceVerdict:
+    def verdict(self, container_states: Sequence[ContainerState]) -> ServiceVerdict:
         """How healthy the service is by its containers and its probe's last answer."""
         spec = self.environment.service(self.declaration.name)
         if self._unasked is not None:
-            return judge_without_probe(self.declaration, seen, self._unasked, spec)
-        return judge_declared(self.declaration, seen, self.answer, spec)
+            return judge_without_probe(self.declaration, container_states, self._unasked, spec)
+        return judge_declared(self.declaration, container_states, self.answer, spec)
 
-    def timeout(self, held: StabilityHold, needed: timedelta) -> timedelta:
+    def timeout(self, stability: StabilityHold, needed: timedelta) -> timedelta:
         """How long to sleep at most: to the end of the stabilisation where that is near."""
-        if held.since is None:
+        if stability.since is None:
             return INSPECT_AGAIN_AFTER
-        left = needed - (datetime.now(UTC) - held.since)
-        if left < timedelta():
+        remaining_time = needed - (datetime.now(UTC) - stability.since)
+        if remaining_time < timedelta():
             # It waits for the next health check, of which the engine sends no event unless the state changes.
             return _NEXT_CHECK
-        return max(timedelta(milliseconds=10), min(INSPECT_AGAIN_AFTER, left))
+        return max(timedelta(milliseconds=10), min(INSPECT_AGAIN_AFTER, remaining_time))
 
 
 def _restart_container(
-    engine: DockerEngine, seen: ContainerState, grace: timedelta, files: Sequence[InjectedFile] = ()
+    engine: DockerEngine, container: ContainerState, grace: timedelta, files: Sequence[InjectedFile] = ()
 ) -> None:
     """Stop a container that is up and start it again with these files; after the grace the engine kills it.
 
     Raises:
         EngineError: The engine could not restart it.
     """
-    if seen.state == "paused":
+    if container.state == "paused":
         # A paused process cannot handle the signal to end, so it would always be killed.
-        engine.containers.unpause(seen.container_id)
-    engine.containers.restart(seen.container_id, grace, files)
+        engine.containers.unpause(container.container_id)
+    engine.containers.restart(container.container_id, grace, files)
 
 
-def _restart(engine: DockerEngine, seen: ContainerState, grace: timedelta, files: Sequence[InjectedFile]) -> None:
-    if seen.up:
-        _restart_container(engine, seen, grace)
+def _restart(engine: DockerEngine, container: ContainerState, grace: timedelta, files: Sequence[InjectedFile]) -> None:
+    if container.up:
+        _restart_container(engine, container, grace)
     else:
-        engine.containers.start(seen.container_id, files)
+        engine.containers.start(container.container_id, files)
 
 
-def _is_to_start(declaration: ServiceDeclaration, seen: ContainerState, since: datetime | None) -> bool:
+def _is_to_start(declaration: ServiceDeclaration, container: ContainerState, since: datetime | None) -> bool:
     """A job that has finished counts as done where it did so since that moment, or where none is given."""
-    if declaration.one_shot and seen.state == "exited" and seen.exit_code == 0 and seen.started_at is not None:
-        return since is not None and seen.started_at < since
-    return seen.state in ("created", "exited", "dead")
+    if (
+        declaration.one_shot
+        and container.state == "exited"
+        and container.exit_code == 0
+        and container.started_at is not None
+    ):
+        return since is not None and container.started_at < since
+    return container.state in ("created", "exited", "dead")
 
 
-def _held_already(seen: list[ContainerState]) -> StabilityHold | None:
+def _held_already(container_states: list[ContainerState]) -> StabilityHold | None:
     """What ran before this start has held since then: it need not prove again what it has shown."""
-    started = [one.started_at for one in seen if one.started_at is not None]
-    if len(started) != len(seen):
+    started = [container.started_at for container in container_states if container.started_at is not None]
+    if len(started) != len(container_states):
         return None
-    restarts = sum(one.restart_count for one in seen)
+    restarts = sum(container.restart_count for container in container_states)
     return StabilityHold(since=max(started), restarts=restarts, proven=False, reason="it ran before")
 
 
-def _state_in_a_word(seen: Sequence[ContainerState]) -> str:
+def _state_in_a_word(container_states: Sequence[ContainerState]) -> str:
     """The engine's word for the state of a service's containers, where they have one together."""
-    states = {one.state for one in seen}
+    states = {container.state for container in container_states}
     return states.pop() if len(states) == 1 else "partly running"

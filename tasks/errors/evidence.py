@@ -72,21 +72,21 @@ class ProbeJournal:
 
     def saw(self, container_states: Iterable[ContainerState]) -> None:
         """Keep the new answers in the engine's log of each container's health check."""
-        for seen in container_states:
-            known = self._known.get(seen.container_id, frozenset())
-            for entry in seen.health_log:
-                if entry.ended_at not in known:
+        for container in container_states:
+            recorded_ends = self._known.get(container.container_id, frozenset())
+            for entry in container.health_log:
+                if entry.ended_at not in recorded_ends:
                     code = "" if entry.exit_code == 0 else f"exit code {entry.exit_code}"
-                    said = _whole(entry.output).strip()
+                    output = _whole(entry.output).strip()
                     self._keep(
-                        seen.service,
-                        f"health check of {seen.name}",
+                        container.service,
+                        f"health check of {container.name}",
                         entry.exit_code == 0,
-                        ": ".join(filter(None, (code, said))),
-                        moment_of(entry.ended_at) or seen.seen_at,
+                        ": ".join(filter(None, (code, output))),
+                        moment_of(entry.ended_at) or container.seen_at,
                     )
-            if seen.health_log:
-                self._known[seen.container_id] = frozenset(entry.ended_at for entry in seen.health_log)
+            if container.health_log:
+                self._known[container.container_id] = frozenset(entry.ended_at for entry in container.health_log)
 
     def answered(self, answer: ProbeResult) -> None:
         """Keep an answer of the environment's own probe of a service."""
@@ -131,9 +131,9 @@ async def take_evidence(
     With `page_later` an operation goes on while its page is made.
     Nothing here raises: a part that cannot be read is named in the bundle as missing, and a store error is logged.
     """
-    taken = await _take(environment, application, services, deployment_id, reason, occasion, journal)
-    await _keep(environment, taken, page_later=page_later)
-    return [bundle.bundle_id for bundle in taken]
+    bundles = await _take(environment, application, services, deployment_id, reason, occasion, journal)
+    await _keep(environment, bundles, page_later=page_later)
+    return [bundle.bundle_id for bundle in bundles]
 
 
 @task(name="evidence of the failure", **READ)
@@ -151,16 +151,16 @@ async def failure_evidence(
     Without a service, return the evidence of all services that failed in the operation. With `keep` False
     `record_error` stores it and `show_evidence` shows it.
     """
-    kept = [] if deployment_id is None else await asyncio.to_thread(_kept_of, deployment_id)
+    recorded_bundles = [] if deployment_id is None else await asyncio.to_thread(_kept_of, deployment_id)
     if service is None:
-        return kept
-    mine = [bundle for bundle in kept if bundle.service == service]
-    if mine:
-        return mine[-1:]
-    taken = await _take(environment, application, [service], deployment_id, reason, EvidenceOccasion.FAILURE)
+        return recorded_bundles
+    service_bundles = [bundle for bundle in recorded_bundles if bundle.service == service]
+    if service_bundles:
+        return service_bundles[-1:]
+    new_bundles = await _take(environment, application, [service], deployment_id, reason, EvidenceOccasion.FAILURE)
     if keep:
-        await _keep(environment, taken)
-    return taken
+        await _keep(environment, new_bundles)
+    return new_bundles
 
 
 @task(name="keep what a fetch said", **WRITE)
@@ -196,7 +196,7 @@ async def show_evidence(environment: str, bundles: Sequence[EvidenceBundle]) -> 
         # A client whose server is away tries for a minute, in which the next failure would count as one at once.
         async with asyncio.timeout(_PAGE_SECONDS):
             await acreate_markdown_artifact(
-                page(bundles), key=key, description=f"Evidence of {', '.join(one.service for one in bundles)}"
+                page(bundles), key=key, description=f"Evidence of {', '.join(bundle.service for bundle in bundles)}"
             )
     except (httpx.HTTPError, OSError, ValueError, PrefectHTTPStatusError) as error:
         log.warning("the page of evidence was not made: %s", error or type(error).__name__)
@@ -240,9 +240,11 @@ async def _take(
     answers.saw(gathered.container_states)
     redactor = await asyncio.to_thread(redactor_of, environment)
     clean = {container: redactor.text(text) for container, text in gathered.logs.items()}
-    now, taken = datetime.now(UTC), []
+    now, bundles = datetime.now(UTC), []
     for service, scope in scopes.items():
-        mine = [seen for name in scope for seen in gathered.container_states if seen.service == name]
+        containers = [
+            container for name in scope for container in gathered.container_states if container.service == name
+        ]
         bundle = EvidenceBundle(
             bundle_id=_bundle_id(now),
             environment=environment.name,
@@ -254,8 +256,10 @@ async def _take(
             first_cause="",
             cause_service=service,
             containers=tuple(
-                container_evidence(seen, gathered.signs.get(seen.container_id, MemorySigns()), gathered.events)
-                for seen in mine
+                container_evidence(
+                    container, gathered.signs.get(container.container_id, MemorySigns()), gathered.events
+                )
+                for container in containers
             ),
             probes=tuple(answer for name in scope for answer in answers.of(name)),
             events=tuple(gathered.events or ()),
@@ -265,14 +269,14 @@ async def _take(
         plain: dict[str, Any] = _bundles.dump_python(bundle, mode="json")
         # The logs were redacted whole, since a secret may have many lines.
         logs = tuple(
-            excerpt(seen.service, seen.name, clean[seen.container_id], _LOG_LINES)
-            for seen in mine
-            if seen.container_id in clean
+            excerpt(container.service, container.name, clean[container.container_id], _LOG_LINES)
+            for container in containers
+            if container.container_id in clean
         )
         bundle = replace(_bundles.validate_python(redactor.value(plain)), logs=logs)
         cause, sentence = first_cause(service, needs, bundle.containers, bundle.logs, bundle.probes, shipped_set())
-        taken.append(fit(replace(bundle, cause_service=cause, first_cause=sentence)))
-    return taken
+        bundles.append(fit(replace(bundle, cause_service=cause, first_cause=sentence)))
+    return bundles
 
 
 def _bundle_id(now: datetime) -> str:
@@ -289,26 +293,33 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
         with engine.events.stream(environment.project, until - _LOOK_BACK, until) as stream:
             return list(stream)[-_EVENTS:]
 
-    async def container(seen: ContainerState) -> None:
-        name = seen.container_id
-        if seen.state != "created":
-            written = await gathered.part(f"log of {seen.name}", lambda: engine.containers.logs(name, _LOG_LINES))
+    async def container(container_state: ContainerState) -> None:
+        name = container_state.container_id
+        if container_state.state != "created":
+            written = await gathered.part(
+                f"log of {container_state.name}", lambda: engine.containers.logs(name, _LOG_LINES)
+            )
             if written is not None:
                 gathered.logs[name] = written
         if here:
             gathered.signs[name] = (
-                await gathered.part(f"memory signs of {seen.name}", lambda: memory_signs(name)) or MemorySigns()
+                await gathered.part(f"memory signs of {container_state.name}", lambda: memory_signs(name))
+                or MemorySigns()
             )
 
     if not here:
         gathered.missing.append(f"host and memory signs: engine {environment.engine} is on another machine")
-    seen, gathered.events, gathered.host = await asyncio.gather(
+    container_states, gathered.events, gathered.host = await asyncio.gather(
         gathered.part("containers", lambda: engine.containers.inspect_project(environment.project)),
         gathered.part("events of the engine", events),
         gathered.part("host", lambda: sample_host(current_settings().data_dir, until)) if here else asyncio.sleep(0),
     )
-    gathered.container_states = [one for one in seen or () if one.service in services and not one.one_off]
-    await asyncio.gather(*(container(seen) for seen in gathered.container_states))
+    gathered.container_states = [
+        container_state
+        for container_state in container_states or ()
+        if container_state.service in services and not container_state.one_off
+    ]
+    await asyncio.gather(*(container(container_state) for container_state in gathered.container_states))
     return gathered
 
 
@@ -319,9 +330,9 @@ async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle], *, 
     try:
         await asyncio.gather(to_stores(KeepEvidence(bundles=tuple(bundles))), *(() if page_later else (shown,)))
     except StoreError as error:
-        log.warning("evidence of %s was not kept: %s", ", ".join(one.service for one in bundles), error)
+        log.warning("evidence of %s was not kept: %s", ", ".join(bundle.service for bundle in bundles), error)
 
 
 def _kept_of(deployment_id: str) -> list[EvidenceBundle]:
-    kept = open_stores().evidence.find(deployment_id=deployment_id)
-    return [bundle for bundle in kept if bundle.occasion is EvidenceOccasion.FAILURE]
+    bundles = open_stores().evidence.find(deployment_id=deployment_id)
+    return [bundle for bundle in bundles if bundle.occasion is EvidenceOccasion.FAILURE]

@@ -29,18 +29,18 @@ async def keep_output(environment: Environment, run: HookRun, outcome: HookOutco
 
     A store that does not take it is logged.
     """
-    now, seen = datetime.now(UTC), outcome.container
+    now, container = datetime.now(UTC), outcome.container
     of = run.service or f"hook {run.name}"
-    written = excerpt(of, seen.name if seen else f"hook {run.name}", outcome.output, OUTPUT_LINES)
-    said = "" if run.ok else decisive_line(of, outcome)
-    sentence = f"hook {run.name} ended well ({run.does})" if run.ok else failure(run, said)
+    written = excerpt(of, container.name if container else f"hook {run.name}", outcome.output, OUTPUT_LINES)
+    line = "" if run.ok else decisive_line(of, outcome)
+    sentence = f"hook {run.name} ended well ({run.does})" if run.ok else failure(run, line)
     probes: tuple[ProbeOutput, ...] = ()
-    if not run.ok and seen is None:
+    if not run.ok and container is None:
         answer = ProbeOutput(
-            service=of, source=f"hook {run.name}", ok=False, output=said or run.problem, first_at=now, last_at=now
+            service=of, source=f"hook {run.name}", ok=False, output=line or run.problem, first_at=now, last_at=now
         )
         probes = (answer,)
-    local = seen is not None and environment.engine.startswith("unix://")
+    local = container is not None and environment.engine.startswith("unix://")
     bundle = EvidenceBundle(
         bundle_id=f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
         environment=environment.name,
@@ -54,7 +54,9 @@ async def keep_output(environment: Environment, run: HookRun, outcome: HookOutco
         first_cause=sentence,
         cause_service=of,
         containers=(
-            (container_evidence(seen, memory_signs(seen.container_id) if local else MemorySigns()),) if seen else ()
+            (container_evidence(container, memory_signs(container.container_id) if local else MemorySigns()),)
+            if container
+            else ()
         ),
         logs=(written,) if written.lines else (),
         probes=probes,

@@ -102,14 +102,16 @@ def read_memory(environment: str, now: datetime) -> RememberedState:
 
 def remembered(stores: Stores, environment: str, now: datetime) -> RememberedState:
     """The same from given stores."""
-    with stores.at_one_moment() as one:
-        found = _remembered(one, environment, now)
+    with stores.at_one_moment() as repositories:
+        memory = _remembered(repositories, environment, now)
     sizes = (float(sum(database.sizes().values())) for database in stores.databases.values())
-    return replace(found, store_bytes=max(sizes, default=None))
+    return replace(memory, store_bytes=max(sizes, default=None))
 
 
 def _remembered(stores: Repositories, environment: str, now: datetime) -> RememberedState:
-    running = [one for one in stores.operations.running(environment) if one.status is OperationStatus.RUNNING]
+    running = [
+        operation for operation in stores.operations.running(environment) if operation.status is OperationStatus.RUNNING
+    ]
     ended = stores.operations.history(environment=environment, limit=5)
     return RememberedState(
         states=stores.baselines.states(environment),
@@ -117,9 +119,14 @@ def _remembered(stores: Repositories, environment: str, now: datetime) -> Rememb
         alerts=tuple(stores.alerts.unresolved(environment)),
         predictions=tuple(stores.evaluations.predictions(environment, PredictionOutcome.OPEN)),
         running=tuple(
-            (one, frozenset(change.service for change in stores.progress.changes(one.deployment_id))) for one in running
+            (operation, frozenset(change.service for change in stores.progress.changes(operation.deployment_id)))
+            for operation in running
         ),
-        settling=tuple(one for one in ended if one.ended_at is not None and now - one.ended_at < _SETTLES_IN),
+        settling=tuple(
+            operation
+            for operation in ended
+            if operation.ended_at is not None and now - operation.ended_at < _SETTLES_IN
+        ),
         stopped=not meant_to_run(stores.operations.latest_recorded(environment)),
         collected_at=stores.heartbeats.of(f"collection/{environment}"),
         health=next(iter(stores.health.history(environment=environment, limit=1)), None),
@@ -141,7 +148,7 @@ def store_round(environment: str, judged: Assessment, collected_at: datetime | N
     stores, outcome = open_stores(), judged.outcome
     stores.writer.put_metrics(judged.metrics)
     stores.writer.put_probes(judged.answers, environment)
-    kept = stores.evaluations.record(
+    was_recorded = stores.evaluations.record(
         EvaluationRecord(
             environment=environment,
             evaluated_at=outcome.at,
@@ -159,7 +166,7 @@ def store_round(environment: str, judged: Assessment, collected_at: datetime | N
         stores.writer.flush()
     except StoreError as error:
         log.warning("samples of %s wait in the spool: %s", environment, error)
-    return kept
+    return was_recorded
 
 
 @task(name="close the alerts", **WRITE)
@@ -183,7 +190,9 @@ def tell_cache(environment: str, snapshot: dict[str, object], outcome: Evaluatio
     Says why where the cache did not take them.
     """
     cache, lifetime = shared_cache(), round(every.total_seconds() * _CACHE_LIFETIMES)
-    usual: dict[str, object] = {f"{one.service}/{one.metric}": asdict(one) for one in outcome.baselines}
+    usual: dict[str, object] = {
+        f"{baseline.service}/{baseline.metric}": asdict(baseline) for baseline in outcome.baselines
+    }
     cache.put(f"baselines:{environment}", usual, lifetime)
     for event in outcome.events:
         cache.publish(ALERT_STREAM, {"at": outcome.at} | asdict(event))

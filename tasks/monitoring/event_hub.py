@@ -41,12 +41,12 @@ class EventHub:
             shared.start()
         feed = EventFeed()
         shared.add(environment.project, feed)
-        own = asyncio.create_task(_listen_alone_where_refused(environment, shared, feed))
+        fallback = asyncio.create_task(_listen_alone_where_refused(environment, shared, feed))
         try:
             yield feed
         finally:
-            own.cancel()
-            await asyncio.gather(own, return_exceptions=True)
+            fallback.cancel()
+            await asyncio.gather(fallback, return_exceptions=True)
             shared.remove(environment.project, feed)
             if not shared.feeds:
                 self._streams.pop(environment.engine, None)

@@ -258,9 +258,9 @@ async def inspect_environment(environment: Environment) -> tuple[list[ContainerS
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    seen = asyncio.to_thread(lambda: engine_of(environment).containers.inspect_project(environment.project))
-    container_states, held = await asyncio.gather(seen, who_holds(environment.name))
-    return container_states, held
+    inspection = asyncio.to_thread(lambda: engine_of(environment).containers.inspect_project(environment.project))
+    container_states, holder = await asyncio.gather(inspection, who_holds(environment.name))
+    return container_states, holder
 
 
 @retry_read

@@ -22,12 +22,12 @@ _PAUSE_SECONDS = 0.02
 def watching_alone(environment: str, who: str) -> Iterator[str | None]:
     """Be the only watch of an environment on this host while the body runs; yields None, or who watches it already."""
     lock = _lock(environment)
-    said = f"{who} on {this_process().host} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC (process {os.getpid()})"
-    other = lock.take(said)
+    holder = f"{who} on {this_process().host} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC (process {os.getpid()})"
+    other = lock.take(holder)
     for _ in range(_TRIES if other is not None else 0):
         # Who asks for the holder has the lock for a moment.
         time.sleep(_PAUSE_SECONDS)
-        if (other := lock.take(said)) is None:
+        if (other := lock.take(holder)) is None:
             break
     try:
         yield other

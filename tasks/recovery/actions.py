@@ -56,22 +56,28 @@ async def read_action_context(
     engine, project = engine_of(environment), environment.project
     declaration = application.services.get(service) if application else None
     releases = await from_stores(
-        lambda stores: stores.releases.latest(environment.name), lambda known: list(known.releases)
+        lambda stores: stores.releases.latest(environment.name), lambda records: list(records.releases)
     )
 
     def containers() -> tuple[tuple[ContainerState, ...], tuple[str, ...], Release | None, timedelta | None]:
         container_states = tuple(engine.containers.inspect_project(project))
-        mine = [seen for seen in container_states if seen.service == service and not seen.one_off]
-        unnamed = tuple(name for seen in mine for name in engine.volumes.anonymous(seen.container_id))
+        service_containers = [
+            container for container in container_states if container.service == service and not container.one_off
+        ]
+        unnamed = tuple(
+            name for container in service_containers for name in engine.volumes.anonymous(container.container_id)
+        )
         before = release_before(releases, container_states, began, kept_digests(environment))
         return container_states, unnamed, *before
 
     def networks() -> tuple[tuple[NetworkFact, ...], tuple[str, ...]]:
-        found = tuple(engine.networks.find(project))
-        return found, tuple(one.name for one in found if engine.networks.is_unused(one.name))
+        project_networks = tuple(engine.networks.find(project))
+        return project_networks, tuple(
+            network.name for network in project_networks if engine.networks.is_unused(network.name)
+        )
 
     # Side by side, since a service is down meanwhile.
-    seen, nets, holders, image, dangling, problem = await asyncio.gather(
+    inspection, nets, holders, image, dangling, problem = await asyncio.gather(
         asyncio.to_thread(containers),
         asyncio.to_thread(networks),
         asyncio.to_thread(engine.networks.published_ports),
@@ -79,8 +85,10 @@ async def read_action_context(
         asyncio.to_thread(engine.images.dangling, project),
         asyncio.to_thread(_problem_of, script),
     )
-    container_states, unnamed, before, deployed_ago = seen
-    mine = [seen for seen in container_states if seen.service == service and not seen.one_off]
+    container_states, unnamed, before, deployed_ago = inspection
+    service_containers = [
+        container for container in container_states if container.service == service and not container.one_off
+    ]
     return ActionContext(
         project=project,
         service=service,
@@ -92,7 +100,7 @@ async def read_action_context(
         holders=tuple(holders),
         anonymous_volumes=unnamed,
         image_held=declaration is None or image is not None,
-        image_moved=image is not None and any(seen.image_id != image.image_id for seen in mine),
+        image_moved=image is not None and any(container.image_id != image.image_id for container in service_containers),
         networks=nets[0],
         empty_networks=nets[1],
         dangling=tuple(dangling),
@@ -143,21 +151,21 @@ class StepContext:
         Raises:
             ActionRefusedError: It has none.
         """
-        found = self.engine.containers.inspect_project(self.environment.project, service)
-        mine = [seen for seen in found if not seen.one_off]
-        if not mine:
+        container_states = self.engine.containers.inspect_project(self.environment.project, service)
+        containers = [container for container in container_states if not container.one_off]
+        if not containers:
             raise ActionRefusedError(
                 f"{service} has no container in project {self.environment.project};", advice="a start makes new ones."
             )
-        return mine
+        return containers
 
-    def start(self, seen: ContainerState) -> None:
+    def start(self, container: ContainerState) -> None:
         """Start a container with the files that Compose gives it."""
-        declared = self._declared(seen.service)
+        declared = self._declared(container.service)
         files: tuple[InjectedFile, ...] = ()
         if declared is not None and declared.injects_files:
-            files = compose_of(self.environment).injections().get(seen.service, ())
-        self.engine.containers.start(seen.container_id, files)
+            files = compose_of(self.environment).injections().get(container.service, ())
+        self.engine.containers.start(container.container_id, files)
 
     def grace(self, service: str) -> timedelta:
         """Return the time that a service's file gives it to stop."""
@@ -209,47 +217,49 @@ def _task_of(spec: StepSpec, *, seconds: float) -> Callable[[_Do], _Do]:
 
 @_task_of(StepSpec.START, seconds=180)
 def _start(context: StepContext, step: PlannedStep) -> str:
-    idle = [seen for seen in context.containers(step.service) if seen.state not in _UP]
-    for seen in idle:
-        context.start(seen)
+    idle = [container for container in context.containers(step.service) if container.state not in _UP]
+    for container in idle:
+        context.start(container)
     return f"started {_named(step.service, len(idle))}" if idle else f"{step.service} runs already"
 
 
 @_task_of(StepSpec.RESTART, seconds=180)
 def _restart(context: StepContext, step: PlannedStep) -> str:
-    mine = context.containers(step.service)
-    left = left_to_restart(mine, since=context.cut_off_from, asked_to_end=context.asked_to_end())
-    for seen in left:
-        if seen.state in _UP:
-            context.engine.containers.restart(seen.container_id, context.grace(step.service))
+    containers = context.containers(step.service)
+    remaining_containers = left_to_restart(containers, since=context.cut_off_from, asked_to_end=context.asked_to_end())
+    for container in remaining_containers:
+        if container.state in _UP:
+            context.engine.containers.restart(container.container_id, context.grace(step.service))
         else:
-            context.start(seen)
-    return f"restarted {_named(step.service, len(left))}"
+            context.start(container)
+    return f"restarted {_named(step.service, len(remaining_containers))}"
 
 
 @_task_of(StepSpec.RECREATE, seconds=900)
 def _recreate(context: StepContext, step: PlannedStep) -> str:
     """Let Compose make the containers anew, also where there are none, with what networks they lack."""
     engine, project = context.engine, context.environment.project
-    there = [seen for seen in engine.containers.inspect_project(project, step.service) if not seen.one_off]
+    there = [
+        container for container in engine.containers.inspect_project(project, step.service) if not container.one_off
+    ]
     if not all_made_since(context.cut_off_from, there):
-        for seen in there:
-            if seen.state in _UP:
-                engine.containers.stop(seen.container_id, context.grace(step.service))
+        for container in there:
+            if container.state in _UP:
+                engine.containers.stop(container.container_id, context.grace(step.service))
         compose_of(context.environment).create([step.service], force_recreate=[step.service])
-    mine = context.containers(step.service)
-    for seen in mine:
-        if seen.state not in _UP:
-            context.start(seen)
-    return f"made {_named(step.service, len(mine))} anew and started {'it' if len(mine) == 1 else 'them'}"
+    containers = context.containers(step.service)
+    for container in containers:
+        if container.state not in _UP:
+            context.start(container)
+    return f"made {_named(step.service, len(containers))} anew and started {'it' if len(containers) == 1 else 'them'}"
 
 
 @_task_of(StepSpec.JOIN, seconds=180)
 def _join(context: StepContext, step: PlannedStep) -> str:
-    places = [one for one in compose_of(context.environment).places(step.service) if one.name in step.targets]
-    for seen in context.containers(step.service):
+    places = [place for place in compose_of(context.environment).places(step.service) if place.name in step.targets]
+    for container in context.containers(step.service):
         for place in places:
-            context.engine.networks.connect(seen.container_id, place)
+            context.engine.networks.connect(container.container_id, place)
     return f"connected {step.service} again to {', '.join(place.name for place in places) or 'nothing'}"
 
 
@@ -268,18 +278,18 @@ def _stop_holder(context: StepContext, step: PlannedStep) -> str:
 @_task_of(StepSpec.START_HOLDER, seconds=180)
 def _start_holder(context: StepContext, step: PlannedStep) -> str:
     # The service holds the port by now.
-    for seen in context.containers(step.service):
-        context.engine.containers.stop(seen.container_id, context.grace(step.service))
+    for container in context.containers(step.service):
+        context.engine.containers.stop(container.container_id, context.grace(step.service))
     return _each(context.engine.containers.start, step.targets, "started again")
 
 
 @_task_of(StepSpec.REMOVE_IMAGES, seconds=300)
 def _remove_images(context: StepContext, step: PlannedStep) -> str:
     sizes = context.engine.images.dangling(context.environment.project)
-    going = [one for one in step.targets if one in sizes]
+    going = [image_id for image_id in step.targets if image_id in sizes]
     for image_id in going:
         context.engine.images.remove_dangling(image_id)
-    freed = sum(sizes[one] for one in going) / 1e6
+    freed = sum(sizes[image_id] for image_id in going) / 1e6
     return f"removed {len(going)} dangling images of up to {freed:.1f} MB"
 
 
@@ -293,8 +303,8 @@ def _remove_networks(context: StepContext, step: PlannedStep) -> str:
 def _run_script(context: StepContext, step: PlannedStep) -> str:
     settings = current_settings()
     script = find_script(settings.recovery_dir, step.targets[0])
-    said = run_script(script, context.facts, limit=SCRIPT_LIMIT, user=settings.script_user)
-    return f"{script.name}: {redactor_of(context.environment).text(printable(said))}"
+    output = run_script(script, context.facts, limit=SCRIPT_LIMIT, user=settings.script_user)
+    return f"{script.name}: {redactor_of(context.environment).text(printable(output))}"
 
 
 def _each(do: Callable[[str], None], names: Sequence[str], done: str) -> str:
@@ -317,16 +327,16 @@ def release_before(
     releases: Sequence[Release],
     container_states: Sequence[ContainerState],
     began: datetime,
-    kept: Collection[str] = (),
+    copies: Collection[str] = (),
 ) -> tuple[Release | None, timedelta | None]:
     """Return the release to roll back to, and how long before the error the running one was deployed; else None.
 
     A manual change is no release, and a rollback is not rolled back itself.
     """
-    now = next((one for one in releases if one.proven), None)
+    now = next((release for release in releases if release.proven), None)
     if now is None or now.reason or now.created_at > began or not is_there(now, container_states):
         return None, None
-    before = to_go_back_to(releases, container_states, kept)
+    before = to_go_back_to(releases, container_states, copies)
     return (before, began - now.created_at) if before is not None else (None, None)
 
 

@@ -17,23 +17,23 @@ _KINDS = ("custom-webhook", "discord-webhook", "ms-teams-webhook", "slack-webhoo
 async def read_channels(named_by: Mapping[str, Sequence[str]]) -> list[Channel]:
     """The blocks that environments name, by who names them, and those that `keep_channel` has made beside them."""
     async with get_client() as client:
-        kept = set()
+        blocks = set()
         for kind in _KINDS:
             with suppress(ObjectNotFound):
                 # A kind of our own is known to the server once somebody has stored a block of it.
                 await client.read_block_type_by_slug(kind)
-                kept |= {
-                    f"{kind}/{one.name}"
-                    for one in await client.read_block_documents_by_type(kind, include_secrets=False)
+                blocks |= {
+                    f"{kind}/{document.name}"
+                    for document in await client.read_block_documents_by_type(kind, include_secrets=False)
                 }
-        for block in set(named_by) - kept:
+        for block in set(named_by) - blocks:
             kind, _, name = block.partition("/")
             with suppress(ObjectNotFound):
                 await client.read_block_document_by_name(name, kind, include_secrets=False)
-                kept.add(block)
+                blocks.add(block)
     return [
-        Channel(block=block, environments=tuple(named_by.get(block, ())), kept=block in kept)
-        for block in sorted(kept | set(named_by))
+        Channel(block=block, environments=tuple(named_by.get(block, ())), kept=block in blocks)
+        for block in sorted(blocks | set(named_by))
     ]
 
 

@@ -36,13 +36,17 @@ def report_hosts() -> list[HostEvent]:
         bindings = stores.hosts.bindings().values() if events else ()
         open_errors = stores.errors.unresolved(OWN_SYSTEM) if events else []
         for event in events:
-            mine = sorted(one.environment for one in bindings if one.host_id == event.host.host_id)
+            environments = sorted(binding.environment for binding in bindings if binding.host_id == event.host.host_id)
             if not event.ended:
-                error, ticket = of_host(event, mine, here)
+                error, ticket = of_host(event, environments, here)
                 recorded = stores.errors.record(error)
                 stores.tickets.open(replace(ticket, error_id=recorded.error_id))
                 continue
-            over = [one for one in open_errors if one.service == subject_of(event) and one.source == str(event.kind)]
+            over = [
+                open_error
+                for open_error in open_errors
+                if open_error.service == subject_of(event) and open_error.source == str(event.kind)
+            ]
             _resolve(
                 stores, over, TicketEntry(at=now, by="roas", what=f"{event.host.label} is well, as {here} noticed")
             )
@@ -65,7 +69,9 @@ def dismiss_host(name: str, by: str, actor: Actor) -> Host:
         stores.hosts.dismiss(host.host_id)
         about = {subject_of(HostEvent(host=host, kind=kind, since=host.last_contact)) for kind in HostEventKind}
         kinds = {str(kind) for kind in HostEventKind}
-        over = [one for one in stores.errors.unresolved(OWN_SYSTEM) if one.service in about and one.source in kinds]
+        over = [
+            error for error in stores.errors.unresolved(OWN_SYSTEM) if error.service in about and error.source in kinds
+        ]
         entry = TicketEntry(at=datetime.now(UTC), by=by, what=f"{by} dismissed host {host.label}", actor=actor)
         _resolve(stores, over, entry)
     return host

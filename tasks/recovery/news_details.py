@@ -25,7 +25,7 @@ def details_of(cause: ReportedError) -> NewsDetails:
     """
     stores, error, ticket = open_stores(), cause.error, cause.ticket
     bundles = stores.evidence.find(error_id=error.error_id, limit=_BUNDLES)
-    failures = [one for one in bundles if one.occasion is EvidenceOccasion.FAILURE and shows_failure(one)]
+    failures = [bundle for bundle in bundles if bundle.occasion is EvidenceOccasion.FAILURE and shows_failure(bundle)]
     bundle = failures[-1] if failures else None
     impacts = stores.errors.impacts(error.error_id)
     affected = ticket.affected_services if ticket else ()
@@ -43,19 +43,23 @@ def details_of(cause: ReportedError) -> NewsDetails:
 
 
 def _meaning(pattern: str | None) -> str:
-    return next((one.means for one in described_patterns() if one.pattern.name == pattern), "") if pattern else ""
+    return (
+        next((description.means for description in described_patterns() if description.pattern.name == pattern), "")
+        if pattern
+        else ""
+    )
 
 
 def _decisive_lines(bundle: EvidenceBundle | None, evidence: dict[str, Any]) -> tuple[str, ...]:
     """Return the log lines that show the failure best; without a log, the last answers of its checks."""
     lines: Sequence[str] = [str(line) for line in evidence.get("logs") or ()]
-    answers: Sequence[str] = [str(one) for one in evidence.get("probe_outputs") or ()]
+    answers: Sequence[str] = [str(answer) for answer in evidence.get("probe_outputs") or ()]
     if bundle is not None:
         logs = [log for log in bundle.logs if log.service == bundle.cause_service]
         lines = logs[0].lines if logs else lines
-        failed = [one for one in bundle.probes if one.service == bundle.cause_service and not one.ok]
-        answers = [one.output for one in failed] or answers
+        failed = [probe for probe in bundle.probes if probe.service == bundle.cause_service and not probe.ok]
+        answers = [probe.output for probe in failed] or answers
     if any(line.strip() for line in lines):
         places = telling_lines(lines, MOST_LINES, shipped_set())
         return tuple(without_stamp(lines[place]).strip() for place in places)
-    return tuple(" ".join(one.split()) for one in answers[-1:])
+    return tuple(" ".join(answer.split()) for answer in answers[-1:])

@@ -105,7 +105,9 @@ async def notify_people(environment: Environment) -> list[Notification]:
         return []
     for notification in notifications:
         await _record(notification)
-    await asyncio.gather(*(_send(block, one) for one in notifications for block in environment.notify))
+    await asyncio.gather(
+        *(_send(block, notification) for notification in notifications for block in environment.notify)
+    )
     return notifications
 
 
@@ -152,16 +154,16 @@ def preview_messages(subject: str) -> list[Message]:
     now = datetime.now(UTC)
     if subject in known_environments(current_settings()):
         causes = open_stores().error_notifications.reported(subject, now)
-        failing = [one for one in causes if one.ticket is not None or one.executions]
-        news = [failure_of(one) for one in failing]
+        failing = [cause for cause in causes if cause.ticket is not None or cause.executions]
+        news = [failure_of(cause) for cause in failing]
         if not news:
             return examples(subject, _addresses(), now)[:1]
     else:
         ticket = open_stores().tickets.named(subject)
         causes = open_stores().error_notifications.reported(ticket.environment, ticket.opened_at)
-        news = [failure_of(one) for one in causes if one.error.error_id == ticket.error_id]
+        news = [failure_of(cause) for cause in causes if cause.error.error_id == ticket.error_id]
     batches = pace(news, (), (), now)
-    return [one.message for one in _written(batches)]
+    return [notification.message for notification in _written(batches)]
 
 
 def _claimed(environment: Environment) -> list[Batch]:
@@ -171,22 +173,22 @@ def _claimed(environment: Environment) -> list[Batch]:
     """
     now = datetime.now(UTC)
     # An incident of this system itself goes to the receivers of the first environment that sends.
-    found = [_due(environment, name, now) for name in (environment.name, OWN_SYSTEM)]
-    if found[1][0] and not environment.notify and any(one.notify for one in _others(environment)):
-        del found[1]
-    if not any(news for news, _ in found):
+    parts = [_due(environment, name, now) for name in (environment.name, OWN_SYSTEM)]
+    if parts[1][0] and not environment.notify and any(other.notify for other in _others(environment)):
+        del parts[1]
+    if not any(news for news, _ in parts):
         return []
-    sharing = [one for one in _others(environment) if set(one.notify) & set(environment.notify)]
-    peers = [one for one in sharing if set(one.notify) == set(environment.notify)]
-    found += [_due(one, one.name, now) for one in peers]
-    news, causes = [one for part, _ in found for one in part], [one for _, part in found for one in part]
-    quiet = {one.name: one.quiet_hours for one in (environment, *peers)} | {OWN_SYSTEM: environment.quiet_hours}
-    sent = _sent([environment.name, OWN_SYSTEM, *(one.name for one in sharing)], now)
+    sharing = [other for other in _others(environment) if set(other.notify) & set(environment.notify)]
+    peers = [peer for peer in sharing if set(peer.notify) == set(environment.notify)]
+    parts += [_due(peer, peer.name, now) for peer in peers]
+    news, causes = [report for part, _ in parts for report in part], [cause for _, part in parts for cause in part]
+    quiet = {env.name: env.quiet_hours for env in (environment, *peers)} | {OWN_SYSTEM: environment.quiet_hours}
+    sent = _sent([environment.name, OWN_SYSTEM, *(other.name for other in sharing)], now)
     batches = pace(news, causes, sent, now, quiet)
     # A moment of its own for each message, so that messages can be counted by their moments.
     moments = [now + timedelta(microseconds=place) for place in range(len(batches))]
     claimed = [
-        replace(batch, news=tuple(one for one in batch.news if _claim(one, at)))
+        replace(batch, news=tuple(report for report in batch.news if _claim(report, at)))
         for batch, at in zip(batches, moments, strict=True)
     ]
     return [batch for batch in claimed if batch.news]
@@ -204,11 +206,11 @@ def _due(environment: Environment, name: str, now: datetime) -> tuple[list[News]
 
 def _others(environment: Environment) -> list[Environment]:
     """Return the other environments whose files can be read."""
-    found = []
+    environments = []
     for name in known_environments(current_settings()):
         with suppress(BadInputError):
-            found.append(find_environment(name))
-    return [one for one in found if one.name != environment.name]
+            environments.append(find_environment(name))
+    return [other for other in environments if other.name != environment.name]
 
 
 def _sent(names: Sequence[str], now: datetime) -> list[datetime]:
@@ -216,8 +218,10 @@ def _sent(names: Sequence[str], now: datetime) -> list[datetime]:
     stores, since = open_stores(), now - HOUR
     moments = set(stores.error_notifications.sent_since(names, since))
     for name in names:
-        claimed = (one.details.get(REPORTED) for one in stores.operations.latest_recorded(name, _OPERATIONS))
-        moments |= {at for one in claimed if one and (at := datetime.fromisoformat(str(one))) >= since}
+        claimed = (
+            operation.details.get(REPORTED) for operation in stores.operations.latest_recorded(name, _OPERATIONS)
+        )
+        moments |= {at for moment in claimed if moment and (at := datetime.fromisoformat(str(moment))) >= since}
     return sorted(moments)
 
 
@@ -245,7 +249,7 @@ def _claim(news: News, now: datetime) -> bool:
 def _written(batches: Sequence[Batch]) -> list[Notification]:
     now, addresses = datetime.now(UTC), _addresses()
     shown = (explained(batch) for batch in batches)
-    causes = [one.cause for one in shown if one is not None and one.cause is not None]
+    causes = [report.cause for report in shown if report is not None and report.cause is not None]
     details: dict[str, NewsDetails] = {}
     try:
         details = {cause.error.error_id: details_of(cause) for cause in causes}
@@ -305,4 +309,4 @@ def _with_answers(block: str, notification: Notification) -> Message:
         )
         for action in AnswerAction
     }
-    return with_links(message, settings.answers_url, {action: sign(one, key) for action, one in tokens.items()})
+    return with_links(message, settings.answers_url, {action: sign(token, key) for action, token in tokens.items()})

@@ -82,7 +82,7 @@ class KnownFacts:
 @retry_read
 async def read_patterns() -> PatternSet:
     """Return the patterns of errors.db, or the shipped ones where it cannot be read."""
-    return compiled(await from_stores(_patterns, lambda known: known.patterns or shipped_patterns()))
+    return compiled(await from_stores(_patterns, lambda records: records.patterns or shipped_patterns()))
 
 
 @retry_read
@@ -97,8 +97,8 @@ async def read_known_facts(environment: str, now: datetime, deployment_id: str |
             return ended, _patterns(stores), "", False, False
         return ended, _patterns(stores), failed.again, _changed_nothing(stores, failed), failed.typed
 
-    def known_here(known: RecoveryRecords) -> tuple[datetime | None, tuple[Pattern, ...], str, bool, bool]:
-        return known.started_at, known.patterns or shipped_patterns(), "", False, False
+    def known_here(records: RecoveryRecords) -> tuple[datetime | None, tuple[Pattern, ...], str, bool, bool]:
+        return records.started_at, records.patterns or shipped_patterns(), "", False, False
 
     ended, patterns, again, untouched, typed = await from_stores(read, known_here)
     return KnownFacts(
@@ -136,11 +136,11 @@ async def stop_of(
     def read(stores: Stores) -> RecoveryRecords:
         return read_stops(stores, name, since)
 
-    known = await from_stores(read, lambda held: held)
+    records = await from_stores(read, lambda records: records)
 
     def inspect() -> _Stopped:
-        mine = engine_of(environment).containers.inspect_project(environment.project, service)
-        return _was_stopped(environment, service, mine, known, watched)
+        container_states = engine_of(environment).containers.inspect_project(environment.project, service)
+        return _was_stopped(environment, service, container_states, records, watched)
 
     return await _noted(await asyncio.to_thread(inspect))
 
@@ -148,7 +148,7 @@ async def stop_of(
 @task(name="record the error", **WRITE)
 async def record_error(write: RecordError) -> RecordedError:
     """Record an error, or count the same open one up, with its impact, evidence and health, in one transaction."""
-    return await to_stores(write, lambda known: with_error(known, write.error), with_recorded)
+    return await to_stores(write, lambda records: with_error(records, write.error), with_recorded)
 
 
 def _once_for_the_run(context: TaskRunContext, _parameters: dict[str, Any]) -> str | None:
@@ -167,8 +167,8 @@ record_error_of_the_run = record_error.with_options(
 @in_thread
 def known_failure(deployment_id: str) -> bool:
     """Whether an operation's record names the error it failed of."""
-    known = open_stores().operations.find(deployment_id)
-    return known is not None and "error_id" in known.details
+    operation = open_stores().operations.find(deployment_id)
+    return operation is not None and "error_id" in operation.details
 
 
 @retry_read
@@ -178,9 +178,11 @@ async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecut
 
 
 async def _for_plan(environment: str, error_id: str, since: datetime, now: datetime) -> RecoveryRecords:
-    known = RecoveryRecords(environment=environment)
+    empty_records = RecoveryRecords(environment=environment)
     return under_names_here(
-        await from_stores(lambda stores: read_for_plan(stores, known, error_id, since, now), lambda held: held)
+        await from_stores(
+            lambda stores: read_for_plan(stores, empty_records, error_id, since, now), lambda records: records
+        )
     )
 
 
@@ -197,39 +199,43 @@ async def snapshot_before_planning(
         EngineError: The engine did not answer, or refused.
     """
     service = facts.service
-    known = await _for_plan(error.environment, error.error_id, now - BUDGET_WINDOW, now)
-    past, facts = known.executions, replace(facts, paused=is_paused(known, service, now))
+    records = await _for_plan(error.environment, error.error_id, now - BUDGET_WINDOW, now)
+    past, facts = records.executions, replace(facts, paused=is_paused(records, service, now))
     if environment is None or service is None:
         return past, facts
     # A dependency that another attempt stopped for a moment is not kept down by a person.
-    ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
+    ours = {
+        execution.service
+        for execution in past
+        if execution.environment == error.environment and execution.ended_at is None
+    }
     needed = [name for name in error.dependencies_down if name not in ours]
 
-    canaries = [one.name for one in environment.hooks.after if one.canary is not None]
+    canaries = [hook.name for hook in environment.hooks.after if hook.canary is not None]
 
     def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None, RecoveryFacts]:
         container_states = engine_of(environment).containers.inspect_project(environment.project)
         paused = paused_services(container_states)
-        before, deployed_ago = release_before(known.releases, container_states, error.first_seen)
-        changed = data_changed_since(before, known.data_steps, canaries) if before is not None else ()
+        before, deployed_ago = release_before(records.releases, container_states, error.first_seen)
+        changed = data_changed_since(before, records.data_steps, canaries) if before is not None else ()
         back = replace(facts, container_paused=service in paused)
         if before is not None and changed:
             back = replace(back, why_not_back=why_not_alone(changed), ways_back=ways_back(before, changed))
         return (
-            _was_stopped(environment, service, container_states, known),
+            _was_stopped(environment, service, container_states, records),
             {
                 # No action can help the dependants of what a person stopped or paused.
-                name: STOPPED if name in paused else _was_stopped(environment, name, container_states, known)
+                name: STOPPED if name in paused else _was_stopped(environment, name, container_states, records)
                 for name in needed
             },
             deployed_ago,
             back,
         )
 
-    mine, down, deployed_ago, back = await asyncio.to_thread(inspect)
+    stop, down, deployed_ago, back = await asyncio.to_thread(inspect)
     return past, replace(
         back,
-        stopped=await _noted(mine),
+        stopped=await _noted(stop),
         deployed_ago=deployed_ago if facts.acting else None,
         kept_down=tuple([name for name in needed if await _noted(down[name]) is not None]),
     )
@@ -238,7 +244,7 @@ async def snapshot_before_planning(
 @task(name="record the attempt", **WRITE)
 async def write_attempt(execution: RecoveryExecution) -> None:
     """Record how far an attempt has come: that it begins before it acts, then each step."""
-    await to_stores(WriteAttempt(execution=execution), lambda known: (_with(known, execution), None))
+    await to_stores(WriteAttempt(execution=execution), lambda records: (_with(records, execution), None))
 
 
 @task(name="record the outcome", **WRITE)
@@ -251,23 +257,25 @@ async def finish_attempt(
     runs by, in one transaction. A failure opens the ticket and returns it.
     """
 
-    def assumed(known: RecoveryRecords) -> tuple[RecoveryRecords, tuple[tuple[Ticket, ...], Ticket | None]]:
-        known = _with(known, execution)
-        return (without_error(known, execution.error_id), ((), None)) if execution.success else (known, ((), ticket))
+    def assumed(records: RecoveryRecords) -> tuple[RecoveryRecords, tuple[tuple[Ticket, ...], Ticket | None]]:
+        records = _with(records, execution)
+        return (
+            (without_error(records, execution.error_id), ((), None)) if execution.success else (records, ((), ticket))
+        )
 
     closed, opened = await to_stores(FinishAttempt(execution=execution, was=was, ticket=ticket), assumed)
     await cancel_runs_of(closed, "recovered automatically")
     return opened
 
 
-def _with(known: RecoveryRecords, execution: RecoveryExecution) -> RecoveryRecords:
-    return with_execution(known, execution, datetime.now(UTC))
+def _with(records: RecoveryRecords, execution: RecoveryExecution) -> RecoveryRecords:
+    return with_execution(records, execution, datetime.now(UTC))
 
 
 @task(name="open a ticket", **WRITE)
 async def open_ticket(ticket: Ticket) -> Ticket:
     """Open a ticket, or the one of the same cause again with its earlier answers."""
-    return await to_stores(OpenTicket(ticket=ticket), lambda known: (known, ticket))
+    return await to_stores(OpenTicket(ticket=ticket), lambda records: (records, ticket))
 
 
 @retry_read
@@ -387,8 +395,8 @@ async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
     def find(stores: Stores) -> list[RecoveryExecution]:
         since = datetime.now(UTC) - _RESUMABLE_WITHIN
         begun = stores.recoveries.find(environment=environment, since=since)
-        begun = [one for one in begun if one.ended_at is None and one.attempt_id]
-        return [one for one in begun if one.runner and is_alive(one.runner) is False]
+        begun = [execution for execution in begun if execution.ended_at is None and execution.attempt_id]
+        return [execution for execution in begun if execution.runner and is_alive(execution.runner) is False]
 
     return await from_stores(find, lambda _: [])
 
@@ -397,7 +405,7 @@ async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
 async def resolve_error(error_id: str, at: datetime, why: str) -> None:
     """Record what ended an error."""
     write = ResolveError(error_id=error_id, at=at, why=why)
-    await to_stores(write, lambda known: (without_error(known, error_id), None))
+    await to_stores(write, lambda records: (without_error(records, error_id), None))
 
 
 @task(name="record the reason", **WRITE)
@@ -422,7 +430,9 @@ _Stopped = Stop | NoteStop | None
 async def _noted(stopped: _Stopped) -> Stop | None:
     if isinstance(stopped, NoteStop):
         changed = {stopped.service: stopped.change("")}
-        await to_stores(stopped, lambda known: (replace(known, last_changes={**known.last_changes, **changed}), None))
+        await to_stores(
+            stopped, lambda records: (replace(records, last_changes={**records.last_changes, **changed}), None)
+        )
         return STOPPED
     return stopped
 
@@ -430,15 +440,15 @@ async def _noted(stopped: _Stopped) -> Stop | None:
 def _own_stops(past: Sequence[RecoveryExecution], environment: str) -> list[_OwnStop]:
     """Return when steps of ours stopped containers: to replace them, or since what they took had to be given back."""
     return [
-        (one.service, step.started_at, step.ended_at)
-        for one in past
-        if one.environment == environment and one.service
-        for step in one.steps
-        if (step.name == StepSpec.RECREATE and step.ok is None and one.ended_at is None)
+        (execution.service, step.started_at, step.ended_at)
+        for execution in past
+        if execution.environment == environment and execution.service
+        for step in execution.steps
+        if (step.name == StepSpec.RECREATE and step.ok is None and execution.ended_at is None)
         # Where its runner died in the middle, a person may have stopped it as well.
         or (
             step.name == f"{UNDO}{StepSpec.START_HOLDER}"
-            and (step.ended_at is not None or (one.runner is not None and is_alive(one.runner) is True))
+            and (step.ended_at is not None or (execution.runner is not None and is_alive(execution.runner) is True))
         )
     ]
 
@@ -447,56 +457,61 @@ def _was_stopped(
     environment: Environment,
     service: str,
     container_states: Sequence[ContainerState],
-    known: RecoveryRecords,
+    records: RecoveryRecords,
     watched: Mapping[str, datetime] = MappingProxyType({}),
 ) -> _Stopped:
-    last, events = known.last_changes.get(service), engine_of(environment).events
-    own_stops = _own_stops(known.executions, environment.name)
+    last, events = records.last_changes.get(service), engine_of(environment).events
+    own_stops = _own_stops(records.executions, environment.name)
     ours = any(
-        one.environment == environment.name and one.service == service and one.ended_at is None
-        for one in known.executions
+        execution.environment == environment.name and execution.service == service and execution.ended_at is None
+        for execution in records.executions
     )
     # The engine soon forgets an end that a watch saw, and recorded as an error.
     seen_ends = [
         moment
-        for one in known.open_errors
-        if one.service == service and one.source == "watch"
-        for moment in (one.first_seen, one.last_seen)
+        for error in records.open_errors
+        if error.service == service and error.source == "watch"
+        for moment in (error.first_seen, error.last_seen)
     ]
-    for seen in container_states:
-        if seen.service != service or seen.one_off or seen.state != "exited" or seen.finished_at is None:
+    for container in container_states:
+        if (
+            container.service != service
+            or container.one_off
+            or container.state != "exited"
+            or container.finished_at is None
+        ):
             continue
-        ends = [*seen_ends, *(at for name, at in watched.items() if name == seen.container_id)]
-        is_known = known.operated or ours or any(abs(at - seen.finished_at) < _SEEN_WITHIN for at in ends)
+        ends = [*seen_ends, *(at for name, at in watched.items() if name == container.container_id)]
+        is_known = records.operated or ours or any(abs(at - container.finished_at) < _SEEN_WITHIN for at in ends)
         unknown = None if is_known else perhaps_stopped(environment.name)
         requested = last is not None and last.details.get("on_request")
-        if last is not None and requested and (seen.started_at is None or seen.started_at <= last.changed_at):
+        if last is not None and requested and (container.started_at is None or container.started_at <= last.changed_at):
             return STOPPED
         if any(
-            mine == service
+            stopped_service == service
             # One that was started since was stopped by somebody else.
-            and (seen.started_at is None or seen.started_at <= began)
-            and began <= seen.finished_at <= (ended or seen.finished_at) + _A_MOMENT
-            for mine, began, ended in own_stops
+            and (container.started_at is None or container.started_at <= began)
+            and began <= container.finished_at <= (ended or container.finished_at) + _A_MOMENT
+            for stopped_service, began, ended in own_stops
         ):
             continue
         around = timedelta(seconds=30)
         with events.stream(
             environment.project,
             # A stop before its last start was of an earlier life.
-            max(seen.finished_at - around, seen.started_at or seen.finished_at - around),
-            min(seen.finished_at + around, datetime.now(UTC)),
+            max(container.finished_at - around, container.started_at or container.finished_at - around),
+            min(container.finished_at + around, datetime.now(UTC)),
         ) as stream:
-            reported = [event for event in stream if event.container_id == seen.container_id]
+            reported = [event for event in stream if event.container_id == container.container_id]
         if not any(event.action == "stop" for event in reported):
-            if any(map(asks_to_end, reported)) and datetime.now(UTC) - seen.finished_at < SETTLE:
+            if any(map(asks_to_end, reported)) and datetime.now(UTC) - container.finished_at < SETTLE:
                 # The engine reports the stop when it has seen the end, later on a machine that is busy.
                 return STOPPED
             if unknown is not None and not any(event.action == "die" for event in reported):
                 return unknown
             continue
-        if events.has_history((seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at):
-            return NoteStop(environment=environment.name, service=seen.service, at=seen.finished_at)
+        if events.has_history((container.started_at or container.finished_at) - _A_MOMENT, container.finished_at):
+            return NoteStop(environment=environment.name, service=container.service, at=container.finished_at)
         if unknown is not None:
             return unknown
     return None

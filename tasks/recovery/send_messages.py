@@ -63,17 +63,17 @@ async def _sent(block: str, message: Message, attachment: Attachment | None = No
         async with asyncio.timeout(_SEND_SECONDS):
             async with get_client() as client:
                 try:
-                    kept = (await client.read_block_document_by_name(name, kind, include_secrets=True)).data
+                    data = (await client.read_block_document_by_name(name, kind, include_secrets=True)).data
                 except ObjectNotFound:
                     return SendFailure(text=f"there is no block {block} on the Prefect server")
             if kind == "roas-email":
-                return await _mailed(block, str(kept["url"]), render(kind, message), attachment)
-            address = _webhook(kind, kept)
+                return await _mailed(block, str(data["url"]), render(kind, message), attachment)
+            address = _webhook(kind, data)
             if address is None:
                 return await _sent_by_block(block, render(kind, message))
             if await asyncio.to_thread(is_refused, httpx.URL(address).host):
                 return _link_local(block)
-            failed = await post_json(address, render(kind, message) | _of_block(kind, kept))
+            failed = await post_json(address, render(kind, message) | _of_block(kind, data))
     except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
         failed = failure_of(error)
     return None if failed is None else _of(block, failed)
@@ -93,22 +93,22 @@ async def _mailed(
     return None if failed is None else _of(block, failed)
 
 
-def _webhook(kind: str, kept: Mapping[str, Any]) -> str | None:
+def _webhook(kind: str, data: Mapping[str, Any]) -> str | None:
     """Return the address that takes the service's own JSON; None for a block that sends by itself."""
     if kind == "discord-webhook":
-        return f"{_DISCORD}/{kept['webhook_id']}/{kept['webhook_token']}"
+        return f"{_DISCORD}/{data['webhook_id']}/{data['webhook_token']}"
     if kind in ("slack-webhook", "ms-teams-webhook"):
-        address = str(kept["url"])
+        address = str(data["url"])
         # Slack's block also takes addresses in Apprise's own form.
         return address if address.startswith(("https://", "http://")) else None
     return None
 
 
-def _of_block(kind: str, kept: Mapping[str, Any]) -> dict[str, Any]:
+def _of_block(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a block itself adds to every message: the name and picture that the message is from."""
     if kind != "discord-webhook":
         return {}
-    named = {"username": kept.get("botname"), "avatar_url": kept.get("avatar_url"), "tts": kept.get("tts")}
+    named = {"username": data.get("botname"), "avatar_url": data.get("avatar_url"), "tts": data.get("tts")}
     return {field: value for field, value in named.items() if value}
 
 
@@ -144,14 +144,14 @@ async def _requested(channel: CustomWebhookNotificationBlock, shown: Mapping[str
     """Send as the block itself does, which would read an answer of any size."""
     from prefect.utilities.urls import SSRFProtectedAsyncHTTPTransport, validate_restricted_url
 
-    asked = channel._build_request_args(shown["body"], shown["subject"])
-    address, cookies = asked.pop("url"), asked.pop("cookies", None)
+    request = channel._build_request_args(shown["body"], shown["subject"])
+    address, cookies = request.pop("url"), request.pop("cookies", None)
     transport = None
     if not channel.allow_private_urls:
         validate_restricted_url(address)
         transport = SSRFProtectedAsyncHTTPTransport()
     async with httpx.AsyncClient(cookies=cookies, transport=transport) as client:
-        return refusal_in(await ask(client, asked.pop("method"), address, **asked))
+        return refusal_in(await ask(client, request.pop("method"), address, **request))
 
 
 def _link_local(block: str) -> SendFailure:

@@ -37,7 +37,7 @@ def days_of(environment: str, days: int, now: datetime) -> Days:
     return Days(
         analysis=read_analysis(environment, days, now),
         scores=tuple(stores.health.latest_scores(environment)),
-        alerts=tuple(one for one in stores.alerts.latest(environment, limit=_MANY) if one.opened_at >= since),
+        alerts=tuple(alert for alert in stores.alerts.latest(environment, limit=_MANY) if alert.opened_at >= since),
         predictions=tuple(stores.evaluations.predictions(environment, since=since)),
     )
 
@@ -50,12 +50,12 @@ def page_of_days(environment: str, days: int, now: datetime) -> Page:
     """
     from core.reporting.report_page import report_page
 
-    seen, stores, since = days_of(environment, days, now), open_stores(), now - timedelta(days=days)
+    records, stores, since = days_of(environment, days, now), open_stores(), now - timedelta(days=days)
     return report_page(
-        seen.analysis,
-        seen.scores,
-        seen.alerts,
-        seen.predictions,
+        records.analysis,
+        records.scores,
+        records.alerts,
+        records.predictions,
         answers=stores.health.answers_by_day(environment, since),
         actions=stores.recoveries.outcomes(environment, since),
         objective_percent=_objective_percent(environment),

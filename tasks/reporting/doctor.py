@@ -34,27 +34,27 @@ def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
     settings = current_settings()
     beats, stores_problem = _heartbeats()
     names = (environment,) if environment is not None else known_environments(settings)
-    found = [inspect_environment_file(name, settings, beats.get(f"watch/{name}")) for name in names]
-    usable = [one for _, one in found if one is not None]
-    asked = engine_facts(usable[0] if environment is not None and usable else _of_this_machine())
-    if environment is not None and usable and not isinstance(asked.engine, Trouble):
-        found = [(_with_overlaps(one, declared), declared) for one, declared in found]
+    environments = [inspect_environment_file(name, settings, beats.get(f"watch/{name}")) for name in names]
+    usable = [declared for _, declared in environments if declared is not None]
+    engine_answer = engine_facts(usable[0] if environment is not None and usable else _of_this_machine())
+    if environment is not None and usable and not isinstance(engine_answer.engine, Trouble):
+        environments = [(_with_overlaps(facts, declared), declared) for facts, declared in environments]
     checked_at = datetime.now(UTC)
     facts = MachineFacts(
         checked_at=checked_at,
         user=os.geteuid(),
         programs=installed_programs(),
-        engine_url=asked.address,
-        engine=asked.engine,
-        refused=asked.refused,
-        compose_version=asked.compose_version,
-        clock_offset=asked.clock_offset,
-        host=asked.host,
+        engine_url=engine_answer.address,
+        engine=engine_answer.engine,
+        refused=engine_answer.refused,
+        compose_version=engine_answer.compose_version,
+        clock_offset=engine_answer.clock_offset,
+        host=engine_answer.host,
         data=data_folder(settings.data_dir),
         server=inspect_server(settings),
         environments=tuple(
             replace(_with_snapshots(facts, declared, checked_at), watched_by=watched_by(facts.name))
-            for facts, declared in found
+            for facts, declared in environments
         ),
         stores_problem=stores_problem,
         stores_clock_skew=_skew() if stores_problem is None else None,
@@ -71,19 +71,21 @@ def _with_overlaps(facts: EnvironmentFacts, environment: Environment | None) -> 
         return facts
     try:
         application = compose_of(environment).render()
-        if not any(wants_overlap(one, environment) for one in application.services.values()):
+        if not any(wants_overlap(service, environment) for service in application.services.values()):
             return facts
         from tasks.deployment.overlap import decide_overlaps
 
-        seen = engine_of(environment).containers.inspect_project(environment.project)
-        decided = decide_overlaps(environment, application, seen)
+        container_states = engine_of(environment).containers.inspect_project(environment.project)
+        decided = decide_overlaps(environment, application, container_states)
     except RoasError:
         # Validation says what is wrong with the Compose files.
         return facts
     return replace(
         facts,
-        stop_first={name: one.because for name, one in decided.items() if not one.possible},
-        overlap_notes={name: one.note for name, one in decided.items() if one.possible and one.note},
+        stop_first={name: decision.because for name, decision in decided.items() if not decision.possible},
+        overlap_notes={
+            name: decision.note for name, decision in decided.items() if decision.possible and decision.note
+        },
     )
 
 

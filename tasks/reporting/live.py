@@ -69,9 +69,9 @@ class LiveReader:
         standing = stores.evaluations.predictions(name, PredictionOutcome.OPEN)
         return LiveRecords(
             release=stores.releases.last(name),
-            forecast=min(standing, key=lambda one: one.expected, default=None),
+            forecast=min(standing, key=lambda prediction: prediction.expected, default=None),
             metrics=tuple(stores.metrics.since(name, _METRICS, now - HISTORY)),
-            pauses=tuple(one for one in stores.pauses.active(now) if one.environment in (None, name)),
+            pauses=tuple(pause for pause in stores.pauses.active(now) if pause.environment in (None, name)),
             tickets=sum(len(stores.tickets.find(state, name)) for state in _WAITING),
         )
 
@@ -81,9 +81,9 @@ class LiveReader:
         running = next(iter(stores.operations.running(name)), None)
         beats = stores.heartbeats.all()
         recoveries = stores.recoveries.latest(name, now - _RECOVERIES_OF, _SHOWN_RECOVERIES)
-        for one in recoveries:
-            if one.error_id not in self._causes:
-                self._causes[one.error_id] = str(stores.errors.get(one.error_id).verdict.category)
+        for recovery in recoveries:
+            if recovery.error_id not in self._causes:
+                self._causes[recovery.error_id] = str(stores.errors.get(recovery.error_id).verdict.category)
         return replace(
             self._records,
             health=next(iter(stores.health.history(environment=name, limit=1)), None),
@@ -91,7 +91,7 @@ class LiveReader:
             last_operation=operations[0] if operations else None,
             step=self._step(running) if running is not None else "",
             meant_to_run=meant_to_run(operations),
-            alerts=tuple(one for one in stores.alerts.unresolved(name) if one.explained_by is None),
+            alerts=tuple(alert for alert in stores.alerts.unresolved(name) if alert.explained_by is None),
             recoveries=tuple(recoveries),
             causes=dict(self._causes),
             watched_at=beats.get(f"watch/{name}"),
@@ -103,6 +103,6 @@ class LiveReader:
         """The last step that an operation has finished, or the last change of a service if that is later."""
         progress = open_stores().progress
         steps, changes = progress.steps(running.deployment_id), progress.changes(running.deployment_id)
-        last = [(one.finished_at, f"{one.service or ''} {one.step}".strip()) for one in steps[-1:]]
-        last += [(one.changed_at, f"{one.service} {one.new_state}") for one in changes[-1:]]
+        last = [(step.finished_at, f"{step.service or ''} {step.step}".strip()) for step in steps[-1:]]
+        last += [(change.changed_at, f"{change.service} {change.new_state}") for change in changes[-1:]]
         return max(last)[1] if last else ""

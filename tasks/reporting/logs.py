@@ -17,40 +17,42 @@ def read_logs(environment: Environment, service: str | None, lines: int) -> list
     Of a service without a container, and where the engine cannot read a log, the lines are those of the latest
     evidence.
     """
-    found = _of_containers(environment, service, lines)
-    kept = _of_evidence(environment.name, service, lines, known={log.service for log in found})
-    return sorted([*found, *kept], key=lambda log: (log.service, log.container))
+    logs = _of_containers(environment, service, lines)
+    evidence_logs = _of_evidence(environment.name, service, lines, except_services={log.service for log in logs})
+    return sorted([*logs, *evidence_logs], key=lambda log: (log.service, log.container))
 
 
 def _of_containers(environment: Environment, service: str | None, lines: int) -> list[ContainerLog]:
     engine, redactor = engine_of(environment), redactor_of(environment)
-    found = []
+    logs = []
     try:
         container_states = engine.containers.inspect_project(environment.project, service)
     except EngineError:
         if not stores_exist():
             raise
         return []
-    for seen in container_states:
-        if seen.one_off or seen.state == "created":
+    for container in container_states:
+        if container.one_off or container.state == "created":
             continue
         try:
-            written = engine.containers.logs(seen.container_id, lines)
+            written = engine.containers.logs(container.container_id, lines)
         except EngineError:
             # Its log driver keeps nothing readable, or it was removed this moment.
             continue
         text = tuple(redactor.text(written).splitlines())
-        found.append(ContainerLog(service=seen.service, container=seen.name, lines=text))
-    return found
+        logs.append(ContainerLog(service=container.service, container=container.name, lines=text))
+    return logs
 
 
-def _of_evidence(environment: str, service: str | None, lines: int, *, known: Collection[str]) -> list[ContainerLog]:
+def _of_evidence(
+    environment: str, service: str | None, lines: int, *, except_services: Collection[str]
+) -> list[ContainerLog]:
     if not stores_exist():
         return []
     latest: dict[str, ContainerLog] = {}
     for bundle in open_stores().evidence.find(environment=environment):
         for log in bundle.logs:
-            if log.service in known or service not in (None, log.service) or not log.lines:
+            if log.service in except_services or service not in (None, log.service) or not log.lines:
                 continue
             latest[log.service] = ContainerLog(
                 service=log.service, container=log.container, lines=log.lines[-lines:], kept_at=bundle.taken_at

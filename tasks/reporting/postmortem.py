@@ -80,7 +80,7 @@ def _records(
     from core.errors.evidence import shows_failure
 
     stores = open_stores()
-    details = tuple(error_details(error) for error in sorted(errors, key=lambda one: one.first_seen))
+    details = tuple(error_details(error) for error in sorted(errors, key=lambda error: error.first_seen))
     explanation = read_explanation(operation.deployment_id) if operation is not None else None
     telling = next((bundle for bundle in bundles if shows_failure(bundle)), None)
     named = {error.verdict.pattern_name for error in errors}
@@ -96,7 +96,11 @@ def _records(
         alerts=tuple(_alerts(environment, operation, details)),
         explanation=explanation,
         lines=_lines(explanation, telling),
-        patterns={one.pattern.name: one for one in described_patterns() if one.pattern.name in named},
+        patterns={
+            description.pattern.name: description
+            for description in described_patterns()
+            if description.pattern.name in named
+        },
     )
 
 

@@ -54,11 +54,13 @@ def read_predictions(environment: str | None, since: datetime) -> list[Predictio
 
     names = [environment] if environment is not None else sorted(environments_on_record())
     stores = open_stores()
-    standing = [one for name in names for one in stores.evaluations.predictions(name, PredictionOutcome.OPEN)]
-    made = [one for name in names for one in stores.evaluations.predictions(name, since=since)]
-    scored = [one for one in made if one.outcome is not PredictionOutcome.OPEN]
-    by_time = sorted(scored, key=lambda one: one.made_at, reverse=True)
-    return [*sorted(standing, key=lambda one: one.expected), *by_time]
+    standing = [
+        prediction for name in names for prediction in stores.evaluations.predictions(name, PredictionOutcome.OPEN)
+    ]
+    made = [prediction for name in names for prediction in stores.evaluations.predictions(name, since=since)]
+    scored = [prediction for prediction in made if prediction.outcome is not PredictionOutcome.OPEN]
+    by_time = sorted(scored, key=lambda prediction: prediction.made_at, reverse=True)
+    return [*sorted(standing, key=lambda prediction: prediction.expected), *by_time]
 
 
 def environments_on_record() -> set[str]:
@@ -75,8 +77,8 @@ def remembered_compose_files(environment: str) -> tuple[str, ...]:
     if not stores_exist():
         return ()
     latest = open_stores().operations.history(environment=environment, limit=1)
-    asked: dict[str, Any] = (latest[0].details.get("asked") or {}) if latest else {}
-    return tuple(asked.get("parameters", {}).get("compose_files") or ())
+    request: dict[str, Any] = (latest[0].details.get("asked") or {}) if latest else {}
+    return tuple(request.get("parameters", {}).get("compose_files") or ())
 
 
 def read_releases(environment: str) -> list[ReleaseDetails]:
@@ -85,16 +87,18 @@ def read_releases(environment: str) -> list[ReleaseDetails]:
     from core.deployment.release_notes import texts_of
 
     stores = open_stores()
-    kept = stores.releases.latest(environment)
-    operations = {one.deployment_id: stores.operations.find(one.deployment_id) for one in kept}
-    proven_before = [next((other for other in kept[place + 1 :] if other.proven), None) for place in range(len(kept))]
+    releases = stores.releases.latest(environment)
+    operations = {release.deployment_id: stores.operations.find(release.deployment_id) for release in releases}
+    proven_before = [
+        next((other for other in releases[place + 1 :] if other.proven), None) for place in range(len(releases))
+    ]
     return [
         ReleaseDetails(
-            release=one,
-            changes=differences(before, one) if before is not None else (),
-            notes=texts_of(made_by.details) if (made_by := operations[one.deployment_id]) is not None else (),
+            release=release,
+            changes=differences(before, release) if before is not None else (),
+            notes=texts_of(made_by.details) if (made_by := operations[release.deployment_id]) is not None else (),
         )
-        for one, before in zip(kept, proven_before, strict=True)
+        for release, before in zip(releases, proven_before, strict=True)
     ]
 
 
@@ -104,19 +108,23 @@ def operation_of_run(environment: str, flow_run_id: str) -> str:
     Raises:
         NotFoundError: It failed before it had recorded one.
     """
-    found = open_stores().operations.find_by_run(environment, flow_run_id)
-    if found is None:
+    operation = open_stores().operations.find_by_run(environment, flow_run_id)
+    if operation is None:
         raise NotFoundError(
             f"Run {flow_run_id} recorded no operation of {environment};", advice="the lines above say why."
         )
-    return found.deployment_id
+    return operation.deployment_id
 
 
 def ended_operation_of(environment: str, runner: Runner) -> Operation | None:
     """The latest operation of an environment, where this process ran it and it has ended; else None."""
     latest = open_stores().operations.latest_recorded(environment, 1)
-    known = runner_of(latest[0]) if latest else None
-    if known is None or latest[0].ended_at is None or replace(known, flow_run_id="") != replace(runner, flow_run_id=""):
+    recorded_runner = runner_of(latest[0]) if latest else None
+    if (
+        recorded_runner is None
+        or latest[0].ended_at is None
+        or replace(recorded_runner, flow_run_id="") != replace(runner, flow_run_id="")
+    ):
         return None
     return latest[0]
 
@@ -163,17 +171,22 @@ def read_explanation(deployment_id: str | None) -> Explanation:
     whole = operation.deployment_id
     bundles = stores.evidence.find(deployment_id=whole)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
-    found = [error_details(error) for error in stores.errors.of_deployment(whole, *named_error(operation), *linked)]
+    errors = [error_details(error) for error in stores.errors.of_deployment(whole, *named_error(operation), *linked)]
     validations = stores.progress.validations(whole)
     return explain(
         operation,
         shipped_set(),
         validation=validations[-1] if validations else None,
         changes=stores.progress.changes(whole),
-        errors=[details.error for details in found],
+        errors=[details.error for details in errors],
         bundles=bundles,
-        tickets=[ticket for details in found for ticket in details.tickets],
-        executions=[one for details in found for one in details.executions if one.started_at >= operation.started_at],
+        tickets=[ticket for details in errors for ticket in details.tickets],
+        executions=[
+            execution
+            for details in errors
+            for execution in details.executions
+            if execution.started_at >= operation.started_at
+        ],
         release_changes=_release_changes(operation),
     )
 
@@ -191,7 +204,7 @@ def read_open_failure(which: str | None) -> TicketDetails | None:
         return read_ticket_details(which)
     if which is not None and re.match(r"err-\d", which):
         error = stores.errors.get(which)
-        tickets = [one for one in stores.tickets.find() if one.error_id == error.error_id]
+        tickets = [ticket for ticket in stores.tickets.find() if ticket.error_id == error.error_id]
         if not tickets:
             raise NotFoundError(
                 f"Error {error.error_id} has no ticket;", advice=f"`roas postmortem {error.error_id}` explains it."
@@ -199,12 +212,12 @@ def read_open_failure(which: str | None) -> TicketDetails | None:
         return read_ticket_details(tickets[-1].ticket_id)
     failed = stores.operations.history(environment=which, status=OperationStatus.FAILED, limit=1)
     since = failed[0].started_at if failed else None
-    found = [
-        one
-        for one in stores.tickets.find(environment=which)
-        if one.resolved_at is None and (since is None or one.opened_at > since)
+    open_tickets = [
+        ticket
+        for ticket in stores.tickets.find(environment=which)
+        if ticket.resolved_at is None and (since is None or ticket.opened_at > since)
     ]
-    for ticket in sorted(found, key=lambda one: one.opened_at, reverse=True):
+    for ticket in sorted(open_tickets, key=lambda ticket: ticket.opened_at, reverse=True):
         error = stores.errors.get(ticket.error_id)
         # What a person gave to `roas recover` needs no explanation to them.
         if error.deployment_id is None and error.source != "person":
@@ -220,10 +233,14 @@ def read_cause(deployment_id: str) -> FirstCause:
     """
     explanation, operation = read_explanation(deployment_id), open_stores().operations.get(deployment_id)
     sentences = (explanation.headline, *explanation.because) if explanation.evidence else ()
-    found = next((sentence for sentence in sentences if sentence != operation.details.get("reason")), None)
-    own = (operation.again, operation.data_back)
-    steps = [one for one in explanation.commands if not any(command and one.endswith(command) for command in own)]
-    return FirstCause(sentence=found, step=str(operation.details.get("advice") or next(iter(steps), "")))
+    cause = next((sentence for sentence in sentences if sentence != operation.details.get("reason")), None)
+    operation_commands = (operation.again, operation.data_back)
+    steps = [
+        step
+        for step in explanation.commands
+        if not any(command and step.endswith(command) for command in operation_commands)
+    ]
+    return FirstCause(sentence=cause, step=str(operation.details.get("advice") or next(iter(steps), "")))
 
 
 def read_ticket_details(ticket_id: str) -> TicketDetails:
@@ -236,18 +253,18 @@ def read_ticket_details(ticket_id: str) -> TicketDetails:
     from core.errors.explain import lines_that_show
 
     stores = open_stores()
-    found = [one for one in stores.tickets.find() if one.ticket_id.lower().startswith(ticket_id.lower())]
-    if len(found) > 1:
-        names = ", ".join(one.ticket_id for one in found[:_NAMED])
-        raise NotFoundError(f"{len(found)} tickets begin with {ticket_id}: {names};", advice="give more letters.")
-    ticket = found[0] if found else stores.tickets.get(ticket_id)
-    kept = [one for one in stores.evidence.find(error_id=ticket.error_id) if one.service == ticket.service]
-    seen = kept[-1] if kept else None
+    tickets = [ticket for ticket in stores.tickets.find() if ticket.ticket_id.lower().startswith(ticket_id.lower())]
+    if len(tickets) > 1:
+        names = ", ".join(ticket.ticket_id for ticket in tickets[:_NAMED])
+        raise NotFoundError(f"{len(tickets)} tickets begin with {ticket_id}: {names};", advice="give more letters.")
+    ticket = tickets[0] if tickets else stores.tickets.get(ticket_id)
+    bundles = [bundle for bundle in stores.evidence.find(error_id=ticket.error_id) if bundle.service == ticket.service]
+    latest = bundles[-1] if bundles else None
     return TicketDetails(
         ticket=ticket,
         error=stores.errors.get(ticket.error_id),
-        first_cause=seen.first_cause if seen else "",
-        lines=lines_that_show(seen, seen.cause_service, shipped_set()) if seen else (),
+        first_cause=latest.first_cause if latest else "",
+        lines=lines_that_show(latest, latest.cause_service, shipped_set()) if latest else (),
     )
 
 
@@ -268,10 +285,10 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
     errors = [error for error in recorded if error.first_seen >= since]
     category = {error.error_id: str(error.verdict.category) for error in recorded}
     causes = {error.deployment_id: str(error.verdict.category) for error in recorded if error.deployment_id}
-    undone = {
-        one.deployment_id: one.ended_at
-        for one in stores.operations.history(environment=environment, limit=_MANY)
-        if one.details.get("undone")
+    rolled_back_at = {
+        operation.deployment_id: operation.ended_at
+        for operation in stores.operations.history(environment=environment, limit=_MANY)
+        if operation.details.get("undone")
     }
     # The same cause again, while it is open, is counted with the error of the operation that had it first.
     again = {
@@ -290,7 +307,7 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
                 service=error.service or environment,
                 cause=str(error.verdict.category),
                 began_at=error.first_seen,
-                ended_at=failure_end(error.last_seen, error.resolved_at, undone.get(error.deployment_id or "")),
+                ended_at=failure_end(error.last_seen, error.resolved_at, rolled_back_at.get(error.deployment_id or "")),
             )
             for error in errors
         ],
@@ -328,9 +345,11 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
 
 def _mounted_copies(operations: Sequence[Operation]) -> str:
     """What the last operation said of it that left a release behind; `operations` newest first."""
-    last = next((one for one in operations if one.details.keys() & {"release", "rolled_back_to"}), None)
-    said = [] if last is None else [last.details.get(fact) for fact in ("kept_values", "mounted_copies")]
-    return "; ".join(str(one) for one in said if one)
+    last = next(
+        (operation for operation in operations if operation.details.keys() & {"release", "rolled_back_to"}), None
+    )
+    notes = [] if last is None else [last.details.get(fact) for fact in ("kept_values", "mounted_copies")]
+    return "; ".join(str(note) for note in notes if note)
 
 
 def named_error(operation: Operation) -> tuple[str, ...]:
@@ -345,10 +364,10 @@ def _failed_last(environment: str | None) -> Operation:
     if failed:
         return failed[0]
     of = f" of {environment}" if environment else ""
-    found = stores.errors.latest(environment, limit=1)
-    if not found:
+    errors = stores.errors.latest(environment, limit=1)
+    if not errors:
         raise NotFoundError(f"No operation{of} has failed;", advice="`roas history` lists what was done.")
-    error = found[0]
+    error = errors[0]
     ended = "is not over" if error.resolved_at is None else f"ended at {error.resolved_at:%H:%M:%S} UTC"
     raise NotFoundError(
         f"No operation{of} has failed. {error.service or error.environment} failed at "
@@ -364,9 +383,11 @@ def _release_changes(operation: Operation) -> tuple[str, ...]:
     from core.deployment.release import differences
 
     releases = open_stores().releases.latest(operation.environment)
-    mine = next((one for one in releases if one.deployment_id == operation.deployment_id), None)
-    proven = next((one for one in releases if one.proven and one.created_at < operation.started_at), None)
-    return () if mine is None or proven is None else differences(proven, mine)
+    current = next((release for release in releases if release.deployment_id == operation.deployment_id), None)
+    proven = next(
+        (release for release in releases if release.proven and release.created_at < operation.started_at), None
+    )
+    return () if current is None or proven is None else differences(proven, current)
 
 
 def error_details(error: RecordedError) -> ErrorDetails:

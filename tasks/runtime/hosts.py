@@ -101,14 +101,14 @@ def refuse_owner(environment: str, owner: str | None) -> None:
     here = this_host()
     if not has_other_hosts() or owner in (None, here.host_id):
         return
-    known = None
+    host = None
     with suppress(StoreError):
         # While the stores are away its id must do.
-        known = open_stores().hosts.find(owner or "")
-    there = known.name if known is not None else str(owner)
+        host = open_stores().hosts.find(owner or "")
+    there = host.name if host is not None else str(owner)
     named = there if there != here.name else f"{there} ({owner})"
     this = here.name if there != here.name else f"{here.name} ({here.host_id})"
-    silent = f" (silent since {known.silent_since:%Y-%m-%d %H:%M} UTC)" if known and known.silent_since else ""
+    silent = f" (silent since {host.silent_since:%Y-%m-%d %H:%M} UTC)" if host and host.silent_since else ""
     raise WrongHostError(
         f"Environment {environment} belongs to host {named}{silent}, and this host is {this};",
         advice=f"run the command on {there}, or move the environment here: roas fleet take {environment}.",

@@ -26,26 +26,27 @@ def refuse_move(environment: str) -> Host | None:
     owner = stores.hosts.owner(environment)
     if owner == here.host_id:
         raise BadInputError(f"Environment {environment} belongs to this host, {here.name}, already.")
-    held = stores.leases.current(environment, datetime.now(UTC))
-    if held is not None:
+    lease = stores.leases.current(environment, datetime.now(UTC))
+    if lease is not None:
         raise EnvironmentBusyError(
-            f"Environment {environment} is held by {held.holder} ({held.reason}) until {held.expires_at:%H:%M:%S} UTC;",
+            f"Environment {environment} is held by {lease.holder} ({lease.reason}) "
+            f"until {lease.expires_at:%H:%M:%S} UTC;",
             advice="wait for its end, or for the end of its lease if its process is gone.",
         )
     if owner is None:
         return None
-    known = stores.hosts.find(owner)
-    if known is None:
+    host = stores.hosts.find(owner)
+    if host is None:
         now = stores.hosts.now()
         return Host(
             host_id=owner, name=owner, version="", engine="", first_contact=now, last_contact=now, dismissed_at=now
         )
-    if known.in_contact(stores.hosts.now()):
+    if host.in_contact(stores.hosts.now()):
         raise BadInputError(
-            f"Environment {environment} belongs to host {known.label}, which is in contact;",
+            f"Environment {environment} belongs to host {host.label}, which is in contact;",
             advice=f"stop it there and let go of it first: roas stop {environment}; roas fleet leave {environment}.",
         )
-    return known
+    return host
 
 
 def take_environment(environment: str, there: Host | None, actor: Actor) -> str:
@@ -89,10 +90,10 @@ def leave_environment(environment: str, actor: Actor) -> str:
         StoreError: The stores did not take it.
     """
     here = this_host()
-    held = open_stores().leases.current(environment, datetime.now(UTC))
-    if held is not None:
+    lease = open_stores().leases.current(environment, datetime.now(UTC))
+    if lease is not None:
         raise EnvironmentBusyError(
-            f"Environment {environment} is held by {held.holder} ({held.reason});", advice="wait for its end."
+            f"Environment {environment} is held by {lease.holder} ({lease.reason});", advice="wait for its end."
         )
     if not open_stores().hosts.let_go(environment, here, actor=actor):
         raise BadInputError(

@@ -24,7 +24,7 @@ async def call_as(
     run that an argument once came from.
     """
     # The edges hang on an argument, whichever it is.
-    edges: dict[str, set[RunInput]] = {next(iter(arguments)): {TaskRunResult(id=one) for one in after}}
+    edges: dict[str, set[RunInput]] = {next(iter(arguments)): {TaskRunResult(id=upstream_id) for upstream_id in after}}
     opaque = {name: quote(value) for name, value in arguments.items()}
     return cast(Answer, await run_task_async(task, task_run_id=run_id, parameters=opaque, dependencies=edges))
 

@@ -55,7 +55,7 @@ def _replace_call() -> None:
         if not _plain.get():
             return original(self, *args, **kwargs)
         # Annotations are for Prefect, which takes them off again.
-        args, kwargs = tuple(map(_bare, args)), {name: _bare(one) for name, one in kwargs.items()}
+        args, kwargs = tuple(map(_bare, args)), {name: _bare(value) for name, value in kwargs.items()}
         return _repeat(self, args, kwargs) if self.isasync else self.fn(*args, **kwargs)
 
     call.may_be_plain = True  # type: ignore[attr-defined]
@@ -81,8 +81,8 @@ async def _repeat(task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[s
 
 
 def _delays(task: Task[..., Any]) -> list[float]:
-    given = task.retry_delay_seconds
-    delays = [float(one) for one in given] if isinstance(given, (list, tuple)) else [float(given or 0)]
+    seconds = task.retry_delay_seconds
+    delays = [float(delay) for delay in seconds] if isinstance(seconds, (list, tuple)) else [float(seconds or 0)]
     times = int(task.retries or 0)
     # As Prefect does, the last delay holds for all further tries.
     return (delays + delays[-1:] * times)[:times]

@@ -25,10 +25,10 @@ def show_later(what: str, showing: Awaitable[None]) -> None:
         except Exception as error:  # noqa: BLE001 - what is not shown must not fail what was done
             log.warning("the UI does not show %s: %s", what, str(error) or type(error).__name__)
 
-    mine = _showing.setdefault(asyncio.get_running_loop(), set())
+    tasks = _showing.setdefault(asyncio.get_running_loop(), set())
     task = asyncio.create_task(show())
-    mine.add(task)
-    task.add_done_callback(mine.discard)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 async def all_shown() -> None:

@@ -56,8 +56,8 @@ BUDGET_WINDOW = timedelta(days=1)
 _pool = ThreadPoolExecutor(8, thread_name_prefix="stores")
 
 
-def _unchanged(known: RecoveryRecords) -> tuple[RecoveryRecords, Any]:
-    return known, None
+def _unchanged(records: RecoveryRecords) -> tuple[RecoveryRecords, Any]:
+    return records, None
 
 
 class StoreAccess:
@@ -97,16 +97,16 @@ class StoreAccess:
         name = self.known.environment
         for _ in range(_READ_TRIES):
             changes, waits_for_write = self._changes, self._under_way > 0
-            found = await self.read(
+            records = await self.read(
                 lambda stores: read_records(stores, name, now - BUDGET_WINDOW, now), lambda _: None, within=_READ_WITHIN
             )
-            if found is None:
+            if records is None:
                 return
             # What this process wrote meanwhile would be missing.
             if changes == self._changes and not waits_for_write:
                 self.was_read = True
                 self.known = replace(
-                    found, patterns=_shared(found.patterns), executions=_shared_attempts(found.executions)
+                    records, patterns=_shared(records.patterns), executions=_shared_attempts(records.executions)
                 )
                 await asyncio.shield(self._keep())
                 self._writer.look_for_left()
@@ -128,10 +128,10 @@ class StoreAccess:
         return self._keeping
 
     async def _keep_the_newest(self) -> None:
-        kept = None
-        while kept is not self.known:
-            kept = self.known
-            await asyncio.wrap_future(_pool.submit(self._last.keep, kept))
+        records = None
+        while records is not self.known:
+            records = self.known
+            await asyncio.wrap_future(_pool.submit(self._last.keep, records))
 
     def beat(self, name: str, at: datetime) -> None:
         """Leave a heartbeat where the stores take it; nothing waits for that."""
@@ -199,9 +199,9 @@ class StoreAccess:
     def _answered(self, _: asyncio.Future[Any]) -> None:
         self._under_way -= 1
 
-    def named(self, known: RecoveryRecords) -> RecoveryRecords:
+    def named(self, records: RecoveryRecords) -> RecoveryRecords:
         """Records with the ids that errors had here while the stores were away."""
-        return replace(known, executions=under_own_names(known.executions, self._writer.names.errors))
+        return replace(records, executions=under_own_names(records.executions, self._writer.names.errors))
 
 
 _mine: ContextVar[StoreAccess | None] = ContextVar("store_access", default=None)
@@ -231,18 +231,20 @@ def _shared(patterns: tuple[Pattern, ...] | None) -> tuple[Pattern, ...] | None:
 _attempts: list[RecoveryExecution] = []
 
 
-def _shared_attempts(found: tuple[RecoveryExecution, ...]) -> tuple[RecoveryExecution, ...]:
+def _shared_attempts(attempts: tuple[RecoveryExecution, ...]) -> tuple[RecoveryExecution, ...]:
     """One copy of each attempt for all environments of this process: all of them know all attempts of the host."""
-    last = {one.attempt_id: one for one in _attempts}
-    shared = tuple(one if (known := last.get(one.attempt_id)) != one else known for one in found)
+    last = {attempt.attempt_id: attempt for attempt in _attempts}
+    shared = tuple(
+        attempt if (previous := last.get(attempt.attempt_id)) != attempt else previous for attempt in attempts
+    )
     _attempts[:] = shared
     return shared
 
 
 def stores_are_away() -> bool:
     """Whether the stores are known to be away, so that what can wait for them should."""
-    mine = _mine.get()
-    return mine is not None and mine.away
+    access = _mine.get()
+    return access is not None and access.away
 
 
 def outlives_stores() -> bool:
@@ -256,10 +258,10 @@ async def from_stores(ask: Callable[[Stores], Answer], otherwise: Callable[[Reco
     Raises:
         StoreError: A store failed, outside of `outliving_stores`.
     """
-    mine = _mine.get()
-    if mine is None:
+    access = _mine.get()
+    if access is None:
         return await asyncio.to_thread(lambda: ask(open_stores()))
-    return await mine.read(ask, otherwise)
+    return await access.read(ask, otherwise)
 
 
 async def to_stores(
@@ -272,17 +274,17 @@ async def to_stores(
     Raises:
         StoreError: A store failed, outside of `outliving_stores`, or refused the write.
     """
-    mine = _mine.get()
-    if mine is None:
+    access = _mine.get()
+    if access is None:
         answer: Answer = await asyncio.to_thread(lambda: write.apply(open_stores(), Names()))
         return answer
-    return await mine.write(write, otherwise, learn)
+    return await access.write(write, otherwise, learn)
 
 
-def under_names_here(known: RecoveryRecords) -> RecoveryRecords:
+def under_names_here(records: RecoveryRecords) -> RecoveryRecords:
     """Records as this process names the errors in them."""
-    mine = _mine.get()
-    return known if mine is None else mine.named(known)
+    access = _mine.get()
+    return records if access is None else access.named(records)
 
 
 def _received(answered: asyncio.Future[Any] | Future[Any]) -> None:

@@ -29,7 +29,9 @@ class _Task(Task[P, R]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the task as a run."""
-        named: dict[str, Any] = {name: one if name in _OF_PREFECT else opaque(one) for name, one in kwargs.items()}
+        named: dict[str, Any] = {
+            name: value if name in _OF_PREFECT else opaque(value) for name, value in kwargs.items()
+        }
         return super().__call__(*map(opaque, args), **named)
 
 

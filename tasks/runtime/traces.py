@@ -83,13 +83,13 @@ def _tracer() -> trace.Tracer:
 
 
 @contextmanager
-def _around(one: trace.Span) -> Iterator[None]:
-    with trace.use_span(one, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+def _around(new_span: trace.Span) -> Iterator[None]:
+    with trace.use_span(new_span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield
         except BaseException as error:
-            one.set_status(trace.StatusCode.ERROR)
-            one.set_attribute("error.type", type(error).__name__)
+            new_span.set_status(trace.StatusCode.ERROR)
+            new_span.set_attribute("error.type", type(error).__name__)
             raise
 
 

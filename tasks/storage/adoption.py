@@ -30,7 +30,7 @@ async def unknown_snapshots(environment: Environment) -> list[UnknownSnapshot]:
     return await in_thread(find, _SECONDS)
 
 
-async def adopt_snapshots(environment: Environment, wanted: Sequence[str]) -> list[DataSnapshot]:
+async def adopt_snapshots(environment: Environment, snapshot_ids: Sequence[str]) -> list[DataSnapshot]:
     """Record unknown snapshots as whole, those of these ids, or without any all that are complete; what was recorded.
 
     One of this installation is as before, so that data.keep decides about it. One of another is never forgotten here.
@@ -46,20 +46,20 @@ async def adopt_snapshots(environment: Environment, wanted: Sequence[str]) -> li
         repository, stores = repository_of(environment), open_stores()
         # Before the records: what is begun after that has its record before its first part.
         entries = repository.entries(limit)
-        found = unknown(entries, stores.snapshots.of(environment.name))
+        candidates = unknown(entries, stores.snapshots.of(environment.name))
         adopted = []
-        for one in to_adopt(found, wanted, environment.name):
-            mine = [
+        for candidate in to_adopt(candidates, snapshot_ids, environment.name):
+            snapshot_entries = [
                 entry
                 for entry in entries
-                if (entry.snapshot_id, entry.installation) == (one.snapshot_id, one.installation)
+                if (entry.snapshot_id, entry.installation) == (candidate.snapshot_id, candidate.installation)
             ]
-            manifest = next((entry for entry in mine if entry.is_manifest), None)
+            manifest = next((entry for entry in snapshot_entries if entry.is_manifest), None)
             if manifest is None:
-                snapshot = as_saved(one, mine, settings, environment)
+                snapshot = as_saved(candidate, snapshot_entries, settings, environment)
             else:
-                snapshot = as_manifest_says(read_manifest(repository, manifest, limit), mine, manifest)
-            is_own = one.installation == repository.installation
+                snapshot = as_manifest_says(read_manifest(repository, manifest, limit), snapshot_entries, manifest)
+            is_own = candidate.installation == repository.installation
             reason = snapshot.reason if is_own else SnapshotReason.ADOPTED
             adopted.append(replace(snapshot, environment=environment.name, reason=reason))
         for snapshot in adopted:

@@ -25,10 +25,12 @@ async def changes_since(environment: Environment, snapshot: DataSnapshot) -> dic
         async with asyncio.timeout(_SECONDS):
             application = await read_known(environment)
             data = parts_declared(environment, snapshot)
-            found = await asyncio.gather(*(_changes_of(environment, application, one, snapshot) for one in data))
+            texts = await asyncio.gather(
+                *(_changes_of(environment, application, declared_part, snapshot) for declared_part in data)
+            )
     except (RoasError, TimeoutError):
         return {part.name: NOT_COUNTED for part in snapshot.parts}
-    return {one.name: text for one, text in zip(data, found, strict=True)}
+    return {declared_part.name: text for declared_part, text in zip(data, texts, strict=True)}
 
 
 async def _changes_of(

@@ -32,4 +32,4 @@ def count_later_deployments(snapshot: DataSnapshot) -> int:
     """How many deployments of the environment began after a snapshot was taken."""
     history = open_stores().operations.history(environment=snapshot.environment)
     kinds = (OperationType.START, OperationType.RESTART)
-    return sum(one.started_at > snapshot.begun_at and one.operation_type in kinds for one in history)
+    return sum(operation.started_at > snapshot.begun_at and operation.operation_type in kinds for operation in history)

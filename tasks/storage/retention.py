@@ -61,8 +61,8 @@ async def clear_away(dry_run: bool) -> LifecycleStep:
     try:
         async with get_client() as client:
             for before, states in ((limits.runs, _WENT_WELL), (limits.failed_runs, _FAILED)):
-                gone = await _remove_runs(client, before, states, deadline, dry_run=dry_run)
-                rows["runs"] = rows.get("runs", 0) + gone
+                count = await _remove_runs(client, before, states, deadline, dry_run=dry_run)
+                rows["runs"] = rows.get("runs", 0) + count
     except (httpx.HTTPError, PrefectHTTPStatusError, OSError) as error:
         notes.append(f"Prefect's runs stay: {error or type(error).__name__}")
     rows["results"], freed = await asyncio.to_thread(_remove_results, limits.failed_runs, dry_run)
@@ -88,17 +88,17 @@ async def _remove_runs(
         end_time=FlowRunFilterEndTime(before_=before),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
     )
-    gone = 0
+    count = 0
     while time.monotonic() < deadline:
-        found = await client.read_flow_runs(
-            flow_run_filter=which, limit=_RUNS_AT_ONCE, offset=gone if dry_run else 0, sort=FlowRunSort.ID_DESC
+        runs = await client.read_flow_runs(
+            flow_run_filter=which, limit=_RUNS_AT_ONCE, offset=count if dry_run else 0, sort=FlowRunSort.ID_DESC
         )
         if not dry_run:
-            await asyncio.gather(*(_remove_run(client, run.id) for run in found))
-        gone += len(found)
-        if len(found) < _RUNS_AT_ONCE:
+            await asyncio.gather(*(_remove_run(client, run.id) for run in runs))
+        count += len(runs)
+        if len(runs) < _RUNS_AT_ONCE:
             break
-    return gone
+    return count
 
 
 async def _remove_run(client: PrefectClient, run: UUID) -> None:

@@ -88,7 +88,7 @@ async def prepare_repository(environment: Environment) -> None:
         repository = repository_of(environment)
         repository.prepare(limit)
         _end_own_pauses(environment, limit)
-        Containers(_variables(environment), "", limit).remove_left({one.snapshot_id for one in snapshots})
+        Containers(_variables(environment), "", limit).remove_left({snapshot.snapshot_id for snapshot in snapshots})
         forget_leftovers(repository, environment.name, limit)
 
     await in_thread(prepare, _CLEAN_UP_SECONDS)
@@ -104,26 +104,26 @@ def forget_leftovers(repository: Repository, environment: str, limit: Limit) -> 
         SnapshotError: The repository cannot be read or written to.
     """
     stores, entries = open_stores(), repository.entries(limit)
-    manifests = {one.snapshot_id: one for one in entries if one.is_manifest}
-    for one in stores.snapshots.of(environment):
-        if one.state is not SnapshotState.BEGUN:
+    manifests = {entry.snapshot_id: entry for entry in entries if entry.is_manifest}
+    for snapshot in stores.snapshots.of(environment):
+        if snapshot.state is not SnapshotState.BEGUN:
             continue
-        ended = replace(one, state=SnapshotState.FAILED, ended_at=datetime.now(UTC), problem="it was killed")
-        if (source := manifests.get(one.snapshot_id)) is not None:
+        ended = replace(snapshot, state=SnapshotState.FAILED, ended_at=datetime.now(UTC), problem="it was killed")
+        if (source := manifests.get(snapshot.snapshot_id)) is not None:
             try:
                 ended = as_manifest_says(read_manifest(repository, source, limit), entries, source)
             except SnapshotError as error:
-                log.warning("snapshot %s stays as it is: %s", one.snapshot_id, error)
+                log.warning("snapshot %s stays as it is: %s", snapshot.snapshot_id, error)
                 continue
         stores.snapshots.end(ended)
-        log.warning("snapshot %s was interrupted; it is recorded as %s", one.snapshot_id, ended.state)
+        log.warning("snapshot %s was interrupted; it is recorded as %s", snapshot.snapshot_id, ended.state)
     snapshots = stores.snapshots.of(environment)
     repository.forget(leftovers(entries, snapshots, repository.installation), limit)
-    if others := unknown(entries, snapshots):
+    if unknown_snapshots := unknown(entries, snapshots):
         log.info(
             "the repository has %d snapshots of %s that are not recorded here, and keeps them: "
             "`roas snapshot adopt %s` lists them",
-            len(others), environment, environment,
+            len(unknown_snapshots), environment, environment,
         )  # fmt: skip
 
 
@@ -206,9 +206,13 @@ def _naming_another(environment: Environment, snapshot_id: str) -> Iterator[None
     try:
         yield
     except DamagedRepositoryError as error:
-        whole = [one for one in open_stores().snapshots.of(environment.name) if one.state is SnapshotState.WHOLE]
-        others = [one for one in whole if one.snapshot_id != snapshot_id]
-        other = max(others, key=lambda one: one.begun_at, default=None)
+        whole = [
+            snapshot
+            for snapshot in open_stores().snapshots.of(environment.name)
+            if snapshot.state is SnapshotState.WHOLE
+        ]
+        alternatives = [snapshot for snapshot in whole if snapshot.snapshot_id != snapshot_id]
+        other = max(alternatives, key=lambda snapshot: snapshot.begun_at, default=None)
         name = environment.name
         advice = (
             f"Snapshot {other.snapshot_id} of {other.begun_at:%Y-%m-%d %H:%M} UTC may be readable: "
@@ -287,7 +291,9 @@ async def rehearse_part(
 
         return await in_thread(check, seconds)
     states = await inspect_application(environment)
-    there = next((one for one in states if one.service == data.service and not one.one_off), None)
+    there = next(
+        (container for container in states if container.service == data.service and not container.one_off), None
+    )
     if there is None:
         raise SnapshotError(
             f"{data.service} has no container, so there is nothing to rehearse with;",
@@ -335,14 +341,14 @@ async def forget_old(environment: Environment) -> list[str]:
 
     def forget(limit: Limit) -> list[str]:
         stores = open_stores()
-        kept = [one.release_id for one in stores.releases.latest(environment.name) if one.proven]
-        old = to_forget(stores.snapshots.of(environment.name), settings.keep, kept)
+        release_ids = [release.release_id for release in stores.releases.latest(environment.name) if release.proven]
+        old = to_forget(stores.snapshots.of(environment.name), settings.keep, release_ids)
         if old:
             repository = repository_of(environment)
             repository.forget(entries_of(old, repository.entries(limit)), limit)
-            for one in old:
-                stores.snapshots.forget(one.snapshot_id)
-        return [one.snapshot_id for one in old]
+            for snapshot in old:
+                stores.snapshots.forget(snapshot.snapshot_id)
+        return [snapshot.snapshot_id for snapshot in old]
 
     return await in_thread(forget, _CLEAN_UP_SECONDS)
 
@@ -404,21 +410,25 @@ async def place_of(
     Raises:
         SnapshotError: Its service does not run, or with `running` False has no container.
     """
-    states = [one for one in await inspect_application(environment) if not one.one_off]
+    states = [container for container in await inspect_application(environment) if not container.one_off]
     if isinstance(data, FilesData):
         return _place_of_files(data, application, states)
-    mine = [one for one in states if one.service == data.service and (one.state == "running" or not running)]
-    if not mine:
+    containers = [
+        container
+        for container in states
+        if container.service == data.service and (container.state == "running" or not running)
+    ]
+    if not containers:
         raise SnapshotError(
             f"{data.service} does not run, so {data.name} cannot be reached;",
             advice=f"`roas start {environment.name}` first.",
         )
-    there = mine[0]
+    there = containers[0]
     host_file = None
     if isinstance(data, SqliteData) and environment.engine.startswith("unix://"):
         snapshot = await asyncio.to_thread(engine_of(environment).containers.snapshot, there.container_id)
-        found = host_path(snapshot, data.file)
-        host_file = found if found is not None and os.access(found, os.R_OK | os.W_OK) else None
+        path = host_path(snapshot, data.file)
+        host_file = path if path is not None and os.access(path, os.R_OK | os.W_OK) else None
     return PartPlace(
         container=there.container_id,
         image=there.image_id,
@@ -429,15 +439,15 @@ async def place_of(
 
 def _place_of_files(data: FilesData, application: Application, states: Sequence[ContainerState]) -> PartPlace:
     where = mounted(data, application)
-    mine = [one for one in states if one.service in where.services]
-    image = mine[0].image_id if mine else application.services[where.services[0]].image
-    running = [one for one in mine if one.state == "running"]
+    containers = [container for container in states if container.service in where.services]
+    image = containers[0].image_id if containers else application.services[where.services[0]].image
+    running = [container for container in containers if container.state == "running"]
     return PartPlace(
-        container=(running or mine)[0].container_id if mine else "",
+        container=(running or containers)[0].container_id if containers else "",
         image=image,
         source=where.source,
         mounted_at=mount_target(data, application, running[0].service) if running else "",
-        pause=tuple(one.container_id for one in running) if data.pause else (),
+        pause=tuple(container.container_id for container in running) if data.pause else (),
     )
 
 
@@ -467,10 +477,12 @@ async def end_left_pauses(environment: Environment) -> None:
 
 def _end_own_pauses(environment: Environment, limit: Limit) -> None:
     pauses = OwnPauses(_folder(), environment.name)
-    if left := pauses.left():
+    if paused_containers := pauses.left():
         containers = Containers(_variables(environment), "", limit)
-        now = containers.started(left)
-        containers.unpause([one for one, started in left.items() if now.get(one) == started])
+        now = containers.started(paused_containers)
+        containers.unpause(
+            [container_id for container_id, started in paused_containers.items() if now.get(container_id) == started]
+        )
     pauses.forget()
 
 
@@ -496,8 +508,10 @@ def _folder() -> Path:
 
 def _variables(environment: Environment) -> dict[str, str]:
     """What Docker's command line needs; no secret of the application."""
-    known = process_environment(environment, os.environ)
-    return {name: value for name, value in known.items() if name not in {one.name for one in environment.secrets}}
+    variables = process_environment(environment, os.environ)
+    return {
+        name: value for name, value in variables.items() if name not in {secret.name for secret in environment.secrets}
+    }
 
 
 def repository_of(environment: Environment) -> Repository:
@@ -518,14 +532,14 @@ def repository_of(environment: Environment) -> Repository:
     password = (
         values[settings.password_secret] if settings.password_secret else generated_password(folder, environment.name)
     )
-    given = {name: values[name] for name in settings.repository_secrets}
-    return Repository(address, password, environment.name, installation_id(folder), _own_variables() | given)
+    secrets = {name: values[name] for name in settings.repository_secrets}
+    return Repository(address, password, environment.name, installation_id(folder), _own_variables() | secrets)
 
 
 def _own_variables() -> dict[str, str]:
-    wanted = ("PATH", "HOME", "TMPDIR", "SSH_AUTH_SOCK", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy",
+    names = ("PATH", "HOME", "TMPDIR", "SSH_AUTH_SOCK", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy",
               "http_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")  # fmt: skip
-    return {name: os.environ[name] for name in wanted if name in os.environ}
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _password(environment: Environment, data: SavedData) -> str:
