@@ -52,11 +52,14 @@ async def remember_usual_errors(update: UpdateContext) -> None:
     if recorder.reported(USUAL) is not None:
         return
     try:
-        found = await usual_errors(update.environment, _observed(update))
+        errors_by_service = await usual_errors(update.environment, _observed(update))
     except EngineError as error:
         log.warning("how often failures were logged before is not known: %s", error)
         return
-    detail = {name: [one.lines, one.over.total_seconds(), sorted(one.patterns or ())] for name, one in found.items()}
+    detail = {
+        name: [errors.lines, errors.over.total_seconds(), sorted(errors.patterns or ())]
+        for name, errors in errors_by_service.items()
+    }
     await recorder.step(USUAL, detail=json.dumps(detail))
     recorder.facts["errors_before"] = detail
 
@@ -113,9 +116,9 @@ async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str,
         usual = await learnt_baselines(environment.name, services)
     except StoreError as error:
         log.warning("canary: what was learnt of %s cannot be read: %s", environment.name, error)
-    known = recorder.reported(USUAL)
-    before = json.loads(known) if known is not None else recorder.facts.get("errors_before", {})
-    found = {
+    detail = recorder.reported(USUAL)
+    before = json.loads(detail) if detail is not None else recorder.facts.get("errors_before", {})
+    bounds = {
         name: Bounds(
             usual=usual.get(name, {}),
             limits=environment.service(name).limits,
@@ -123,9 +126,9 @@ async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str,
         )
         for name in services
     }
-    if not any(one.warning is not None for mine in usual.values() for one in mine.values()):
+    if not any(baseline.warning is not None for baselines in usual.values() for baseline in baselines.values()):
         log.info("canary: no baseline of %s is learnt yet, so limits and health decide", ", ".join(services))
-    return found
+    return bounds
 
 
 async def _starts(update: UpdateContext, services: tuple[str, ...]) -> Mapping[str, ContainerStarts]:
@@ -136,10 +139,10 @@ async def _starts(update: UpdateContext, services: tuple[str, ...]) -> Mapping[s
         return {}
 
 
-def _usual(known: list[Any]) -> UsualErrors:
+def _usual(counts: list[Any]) -> UsualErrors:
     """What was counted before the update; a record of an earlier version has no patterns."""
     return UsualErrors(
-        lines=known[0], over=timedelta(seconds=known[1]), patterns=frozenset(known[2]) if len(known) > 2 else None
+        lines=counts[0], over=timedelta(seconds=counts[1]), patterns=frozenset(counts[2]) if len(counts) > 2 else None
     )
 
 
@@ -170,26 +173,26 @@ async def _sample(
 ) -> list[CanarySample]:
     environment = update.environment
     health, used, logged, recorded, counted = await asyncio.gather(
-        judge_now(environment, update.application, asked=services),
+        judge_now(environment, update.application, probed_services=services),
         sample_services(environment),
         logged_failures(environment, services, since),
         _errors_on_record(environment.name, services, start.at),
         restarts(environment, services),
     )
-    verdicts = {one.service: one for one in health.services}
-    found = []
+    verdicts = {verdict.service: verdict for verdict in health.services}
+    samples = []
     for name in services:
-        mine, verdict = [one for one in used if one.service == name], verdicts.get(name)
-        limit = sum(one.memory_limit_bytes for one in mine)
-        answers = [one.latency_ms for one in verdict.probes if one.latency_ms is not None] if verdict else []
+        usages, verdict = [usage for usage in used if usage.service == name], verdicts.get(name)
+        limit = sum(usage.memory_limit_bytes for usage in usages)
+        answers = [probe.latency_ms for probe in verdict.probes if probe.latency_ms is not None] if verdict else []
         unhealthy = verdict is not None and verdict.health in UNHEALTHY_STATES and environment.service(name).required
         failures = logged.get(name)
-        found.append(
+        samples.append(
             CanarySample(
                 service=name,
                 at=now,
                 seconds=(now - since).total_seconds(),
-                memory_percent=100.0 * sum(one.memory_bytes for one in mine) / limit if limit else None,
+                memory_percent=100.0 * sum(usage.memory_bytes for usage in usages) / limit if limit else None,
                 response_ms=max(answers, default=None),
                 error_lines=failures.lines if failures is not None else None,
                 patterns=failures.patterns if failures is not None else {},
@@ -198,4 +201,4 @@ async def _sample(
                 restarted=_restarted(start.restarts.get(name, {}), counted.get(name, {})),
             )
         )
-    return found
+    return samples

@@ -93,10 +93,12 @@ async def start_in_order(
         planned = plan(application, await inspect_application(environment))
     proven_before = frozenset[str]()
     with suppress(StoreError):
-        proven_before = frozenset(name for one in await proven_releases(environment.name) for name in one.hashes)
+        proven_before = frozenset(
+            name for release in await proven_releases(environment.name) for name in release.hashes
+        )
     # One without a container may have lost its data too, and one with another volume has none yet.
     proven_before -= {
-        one.service for one in planned.services if one.action is PlannedAction.CREATE or one.other_volumes
+        line.service for line in planned.services if line.action is PlannedAction.CREATE or line.other_volumes
     }
     async with (
         start_progress(environment.name, application.services, recorder.redactor) as progress,
@@ -177,10 +179,10 @@ async def keep_proven(
         recorder.facts["mounted_copies"] = copied
     now = datetime.now(UTC)
     release_id, deployment_id = new_release_id(now), recorder.deployment_id
-    seen = await inspect_release(
+    release = await inspect_release(
         environment, application, template, release_id, deployment_id, now, of=of, builds=builds
     )
-    recorder.facts["release"] = (await keep_release(environment, application, seen, recorder.started_at)).release_id
+    recorder.facts["release"] = (await keep_release(environment, application, release, recorder.started_at)).release_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,12 +248,12 @@ class _StartExecution:
         if self._paused is not None:
             raise self._paused
         results = [*self._results.values()]
-        failed = [one for one in results if not one.ok]
-        optional = {one.service for one in results if not self.environment.service(one.service).required}
+        failed = [result for result in results if not result.ok]
+        optional = {result.service for result in results if not self.environment.service(result.service).required}
         blamed = root_failure(failed, counted_failures(results, optional))
         if blamed is None:
             return
-        held_back = sorted(one.service for one in failed if one.caused_by is not None)
+        held_back = sorted(result.service for result in failed if result.caused_by is not None)
         raise StartFailedError(
             f"{blamed.service} did not start: {blamed.reason.removeprefix(f'{blamed.service}: ')}"
             + (f"; {_not_started(held_back, blamed.service)}" if held_back else ""),
@@ -280,20 +282,23 @@ class _StartExecution:
         """Put into the record, the log and the UI how long each service waited and took."""
         results = self.progress.results = self.results()
         held_up_by = {
-            one.service: {name: timedelta(seconds=spent) for name, spent in one.held_up_by.items()} for one in results
+            result.service: {name: timedelta(seconds=spent) for name, spent in result.held_up_by.items()}
+            for result in results
         }
-        ready_after = {one.service: timedelta(seconds=one.waited_seconds + one.took_seconds) for one in results}
+        ready_after = {
+            result.service: timedelta(seconds=result.waited_seconds + result.took_seconds) for result in results
+        }
         path = critical_path(ready_after, held_up_by)
         self.recorder.facts |= {
-            "waits": {one.service: round(one.waited_seconds, 3) for one in results},
-            "held_up_by": {one.service: _rounded(one.held_up_by) for one in results if one.held_up_by},
-            "kept": [one.service for one in results if one.kept],
+            "waits": {result.service: round(result.waited_seconds, 3) for result in results},
+            "held_up_by": {result.service: _rounded(result.held_up_by) for result in results if result.held_up_by},
+            "kept": [result.service for result in results if result.kept],
             "critical_path": [[link.service, round(link.took.total_seconds(), 3)] for link in path],
         }
-        unproven = sum(one.ok and one.state == ServiceHealth.UNPROVEN for one in results)
+        unproven = sum(result.ok and result.state == ServiceHealth.UNPROVEN for result in results)
         log.info(
             "%d of %d services proven%s in %.1f s; critical path: %s",
-            sum(one.ok for one in results) - unproven,
+            sum(result.ok for result in results) - unproven,
             len(self.application.services),
             f", {unproven} without a health check or probe" if unproven else "",
             time.monotonic() - self._began,
@@ -344,8 +349,8 @@ class _StartExecution:
             if reached.is_set():
                 return time.monotonic() - self._began, None
             ended = self._results.get(name)
-            said = f": {ended.reason.removeprefix(f'{name}: ')}" if ended is not None and not ended.ok else ""
-            why = f"{name}, which did not become {MILESTONES[needed.condition]}{said}"
+            reason = f": {ended.reason.removeprefix(f'{name}: ')}" if ended is not None and not ended.ok else ""
+            why = f"{name}, which did not become {MILESTONES[needed.condition]}{reason}"
         spent = time.monotonic() - self._began
         if needed.required:
             return spent, f"it needs {why}"
@@ -436,7 +441,7 @@ class _StartExecution:
 
     def _interruption(self, name: str, began: float, proof: StartProof) -> dict[str, float]:
         """How long a service that ran did not serve, for the plans of later starts."""
-        line = next((one for one in self.plan.services if one.service == name), None)
+        line = next((candidate for candidate in self.plan.services if candidate.service == name), None)
         up_after = proof.facts.get("up_after_seconds")
         if line is None or up_after is None or line.interruption is Interruption.NONE:
             return {}
@@ -453,7 +458,7 @@ class _StartExecution:
         self.progress.reach(name, milestone)
         if milestone is DependencyCondition.STARTED:
             # Its address is known from now on; a proxy that still asks the old one fails until it is told.
-            line = next((one for one in self.plan.services if one.service == name), None)
+            line = next((candidate for candidate in self.plan.services if candidate.service == name), None)
             changed = line is not None and line.action is not PlannedAction.KEEP and not line.start_first
             self._following.append(asyncio.create_task(self._proxies.follow(name, changed=changed)))
 

@@ -41,8 +41,8 @@ async def check_gate(update: UpdateContext) -> None:
         if update.override_gate is not None:
             log.warning("%s has no gate, so there is nothing to override", environment.name)
         return
-    if (known := recorder.reported(JUDGED)) is not None:
-        recorder.facts["gate"] = json.loads(known)
+    if (detail := recorder.reported(JUDGED)) is not None:
+        recorder.facts["gate"] = json.loads(detail)
         return
     document = await gather_document(environment, update.application, update.plan)
     policies = await judge_policies(environment, document) if gate.policies else ()
@@ -94,10 +94,10 @@ def _refuse_or_override(
 
 def _images(document: dict[str, Any], release: Release | None) -> dict[str, tuple[str, str | None]]:
     """The ids of the new image and of the one before, of each service whose image changes."""
-    changed, found = set(changed_services(document)), {}
-    for one in document["services"]:
-        new, running = one.get("new"), one["running"]
-        before = (release.images.get(one["name"]) if release else None) or (running["id"] if running else None)
-        if one["name"] in changed and new is not None and new["id"] != before:
-            found[one["name"]] = (new["id"], before)
-    return found
+    changed, images = set(changed_services(document)), {}
+    for service in document["services"]:
+        new, running = service.get("new"), service["running"]
+        before = (release.images.get(service["name"]) if release else None) or (running["id"] if running else None)
+        if service["name"] in changed and new is not None and new["id"] != before:
+            images[service["name"]] = (new["id"], before)
+    return images

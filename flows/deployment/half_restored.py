@@ -17,16 +17,16 @@ async def refuse_half_restored(recorder: OperationRecorder) -> None:
     """
     if (await recorder.load()).data is None:
         return
-    found = await being_restored(recorder.name)
-    if found is not None and found.restoring != recorder.deployment_id:
-        whole = f"roas snapshot restore {recorder.name} {found.snapshot_id}"
-        known = await operation_of(recorder.name, found.restoring, None)
+    snapshot = await being_restored(recorder.name)
+    if snapshot is not None and snapshot.restoring != recorder.deployment_id:
+        whole = f"roas snapshot restore {recorder.name} {snapshot.snapshot_id}"
+        operation = await operation_of(recorder.name, snapshot.restoring, None)
         # One that failed by itself, and could not be undone, does not go on.
-        ended = known is not None and known.ended_at is not None and not was_interrupted(known)
+        ended = operation is not None and operation.ended_at is not None and not was_interrupted(operation)
         raise HalfRestoredError(
-            f"The data of {recorder.name} is half restored: {found.restoring} was to put snapshot {found.snapshot_id} "
-            "back and did not finish;",
+            f"The data of {recorder.name} is half restored: {snapshot.restoring} was to put snapshot "
+            f"{snapshot.snapshot_id} back and did not finish;",
             advice=f"restore a snapshot: {whole}."
             if ended
-            else f"`roas resume {found.restoring}` finishes it; or restore a snapshot: {whole}.",
+            else f"`roas resume {snapshot.restoring}` finishes it; or restore a snapshot: {whole}.",
         )

@@ -63,10 +63,10 @@ async def remember_hook_images(update: UpdateContext) -> dict[str, str]:
     recorder = update.recorder
     if recorder.reported(FETCHING_FOR_HOOKS) is not None:
         return {}
-    _, others = await _hook_services(update)
-    if not others:
+    _, hook_services = await _hook_services(update)
+    if not hook_services:
         return {}
-    names = {one.image for one in others.values()}
+    names = {service.image for service in hook_services.values()}
     before = dict.fromkeys(sorted(names), "") | await images_named(update.environment, names)
     await recorder.step(FETCHING_FOR_HOOKS, detail=json.dumps(before))
     return before
@@ -75,13 +75,15 @@ async def remember_hook_images(update: UpdateContext) -> dict[str, str]:
 async def _hook_services(update: UpdateContext) -> tuple[Application, dict[str, ServiceDeclaration]]:
     """All services of all profiles, and of these the ones that hooks alone run, by name."""
     application, hooks = update.application, update.environment.hooks
-    one_off = {one.service for one in (*hooks.before, *hooks.after) if one.service is not None}
+    one_off = {hook.service for hook in (*hooks.before, *hooks.after) if hook.service is not None}
     if not one_off:
         return application, {}
     everything = await read_all_services(update.environment)
-    known = {one.image for one in application.services.values()}
+    application_images = {service.image for service in application.services.values()}
     return everything, {
-        name: one for name, one in everything.services.items() if name in one_off and one.image not in known
+        name: service
+        for name, service in everything.services.items()
+        if name in one_off and service.image not in application_images
     }
 
 
@@ -95,23 +97,25 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
         ComposeError: One cannot be had.
     """
     application, hooks = update.application, update.environment.hooks
-    one_off = {one.service: one.name for one in (*hooks.before, *hooks.after) if one.service is not None}
-    everything, others = await _hook_services(update)
-    if not others:
+    one_off = {hook.service: hook.name for hook in (*hooks.before, *hooks.after) if hook.service is not None}
+    everything, hook_services = await _hook_services(update)
+    if not hook_services:
         return update
-    await fetch_hook_images(update.environment, everything, sorted(others))
-    now = await images_named(update.environment, [one.image for one in others.values()])
-    update.recorder.facts["hook_images"] = {name: now[one.image] for name, one in others.items() if one.image in now}
+    await fetch_hook_images(update.environment, everything, sorted(hook_services))
+    now = await images_named(update.environment, [service.image for service in hook_services.values()])
+    update.recorder.facts["hook_images"] = {
+        name: now[service.image] for name, service in hook_services.items() if service.image in now
+    }
     proven = await proven_hook_images(update.environment.name)
     release = update.release
     lines = [
         PlannedService(service=name, action=PlannedAction.CREATE, because=f"hook {one_off[name]} runs it")
-        for name in sorted(others)
+        for name in sorted(hook_services)
         if name not in application.services
     ]
     return replace(
         update,
-        application=replace(application, services={**application.services, **others}),
+        application=replace(application, services={**application.services, **hook_services}),
         plan=replace(update.plan, services=(*update.plan.services, *lines)),
         release=None if release is None else replace(release, images={**proven, **release.images}),
     )
@@ -125,7 +129,7 @@ async def run_before_hooks(update: UpdateContext) -> None:
         HookError: One could not be run, or was interrupted and may have done half its work.
     """
     hooks = update.environment.hooks
-    if any(one.canary is not None for one in hooks.after):
+    if any(hook.canary is not None for hook in hooks.after):
         await remember_usual_errors(update)
     if not hooks.before:
         return
@@ -182,11 +186,11 @@ def recall_data(recorder: OperationRecorder) -> None:
     facts = recorder.facts
     if saved := recorder.reported(DATA_SAVED):
         facts["snapshots"] = [{"id": saved}]
-    ended = [HookRun.from_details(json.loads(one.detail)) for one in recorder.steps if one.step in (ENDED, FAILED)]
-    before = {one.name for one in (recorder.environment.hooks.before if recorder.environment else ())}
-    begun = [one.service for one in recorder.steps if one.step == HOOK_BEGUN and one.service in before]
+    ended = [HookRun.from_details(json.loads(step.detail)) for step in recorder.steps if step.step in (ENDED, FAILED)]
+    before = {hook.name for hook in (recorder.environment.hooks.before if recorder.environment else ())}
+    begun = [step.service for step in recorder.steps if step.step == HOOK_BEGUN and step.service in before]
     if begun:
-        facts |= {"hooks": [one.to_details() for one in ended], "hooks_begun": begun}
+        facts |= {"hooks": [run.to_details() for run in ended], "hooks_begun": begun}
         facts["data"] = data_warning(ended, [name for name in begun if name], facts.get("snapshots") or ())
 
 
@@ -220,13 +224,13 @@ class _HookExecution:
 
     async def run(self, hooks: Sequence[Hook]) -> None:
         recorder = self.update.recorder
-        pending = [one for one in hooks if recorder.reported(ENDED, one.name) is None]
-        if any(one.service is not None for one in pending):
+        pending = [hook for hook in hooks if recorder.reported(ENDED, hook.name) is None]
+        if any(hook.service is not None for hook in pending):
             self.application = await read_all_services(self.update.environment)
         for hook in hooks:
-            known = recorder.reported(ENDED, hook.name)
-            if known is not None:
-                self._record(HookRun.from_details(json.loads(known)))
+            detail = recorder.reported(ENDED, hook.name)
+            if detail is not None:
+                self._record(HookRun.from_details(json.loads(detail)))
                 continue
             await self._run(hook)
 
@@ -240,9 +244,9 @@ class _HookExecution:
             await kill_left_command(environment, hook, recorder.deployment_id)
         if (failed := recorder.reported(FAILED, hook.name)) is not None:
             self._begin(hook.name)
-            known = HookRun.from_details(json.loads(failed))
-            self._record(known)
-            raise self._failure(hook, known)
+            earlier_run = HookRun.from_details(json.loads(failed))
+            self._record(earlier_run)
+            raise self._failure(hook, earlier_run)
         if decision is AfterInterruption.REFUSE:
             self._begin(hook.name)
             raise HookError(
@@ -257,10 +261,10 @@ class _HookExecution:
         began_at, began = datetime.now(UTC), time.monotonic()
         if hook.canary is not None:
             verdict = await observe(self.update, hook.canary)
-            found = recorder.redactor.text(verdict.why)
-            outcome = HookOutcome(exit_code=0, output="", problem="" if verdict.passed else found)
+            reason = recorder.redactor.text(verdict.why)
+            outcome = HookOutcome(exit_code=0, output="", problem="" if verdict.passed else reason)
             run = _run_of(hook, self.when, does, began_at, began, outcome)
-            sentence = f"hook {hook.name} ({does}): {found}"
+            sentence = f"hook {hook.name} ({does}): {reason}"
             run = replace(run, service=verdict.service, exit_code=None, sentence=sentence)
         else:
             order = HookOrder(
@@ -275,9 +279,9 @@ class _HookExecution:
     async def _end(self, hook: Hook, run: HookRun, *, began: bool) -> None:
         recorder = self.update.recorder
         self._record(run)
-        said = f"hook {run.name} {how_it_ended(run)} after {run.took_seconds:.1f} s"
+        message = f"hook {run.name} {how_it_ended(run)} after {run.took_seconds:.1f} s"
         if run.ok:
-            log.info("%s", said)
+            log.info("%s", message)
         else:
             (log.warning if run.warns else log.error)("%s%s", run.sentence, "; the update goes on" if run.warns else "")
             announce(
@@ -331,15 +335,15 @@ async def _blamed(
     alone = failed.concerns if failed is not None and failed.service is not None else None
     if alone is not None and alone not in update.application.services and execution.application is not None:
         proven = await proven_hook_images(environment.name)
-        own, builds = await new_digests(environment, execution.application, [alone], proven)
+        own_digests, builds = await new_digests(environment, execution.application, [alone], proven)
         shared = execution.application.services[alone].image in {
-            one.image for one in update.application.services.values()
+            service.image for service in update.application.services.values()
         }
-        if own and not shared:
-            return own, builds
-    found, builds = await new_digests(environment, update.application, update.changed, before)
-    blamed = hook_images(update.application, execution.application, failed, sorted(found))
-    return {name: found[name] for name in blamed}, builds
+        if own_digests and not shared:
+            return own_digests, builds
+    digests, builds = await new_digests(environment, update.application, update.changed, before)
+    blamed = hook_images(update.application, execution.application, failed, sorted(digests))
+    return {name: digests[name] for name in blamed}, builds
 
 
 async def _hold_new_images_back(update: UpdateContext, execution: _HookExecution, error: StartFailedError) -> None:

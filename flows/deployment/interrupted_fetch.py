@@ -25,9 +25,11 @@ FETCHING_FOR_HOOKS = "fetching for hooks"
 
 def names_before(steps: Sequence[OperationStep]) -> dict[str, str] | None:
     """The images that names referred to before an operation fetched, by name, of its steps; None before it fetched."""
-    known = {one.step: one.detail for one in steps if one.step in (FETCHING, FETCHING_FOR_HOOKS)}
+    details = {step.step: step.detail for step in steps if step.step in (FETCHING, FETCHING_FOR_HOOKS)}
     return (
-        None if not known else json.loads(known.get(FETCHING_FOR_HOOKS, "{}")) | json.loads(known.get(FETCHING, "{}"))
+        None
+        if not details
+        else json.loads(details.get(FETCHING_FOR_HOOKS, "{}")) | json.loads(details.get(FETCHING, "{}"))
     )
 
 
@@ -47,7 +49,7 @@ async def settle_interrupted(recorder: OperationRecorder, environment: Environme
         return {}
     now = await images_named(environment, before)
     moved = {name: image_id for name, image_id in before.items() if now.get(name, "") != image_id}
-    used = {one.image_id for one in await inspect_application(environment)}
+    used = {container.image_id for container in await inspect_application(environment)}
     if used & {now[name] for name in moved if name in now}:
         return before
     if moved and (restored := await restore_names(environment, moved)):

@@ -126,7 +126,7 @@ class OperationRecorder:
             self.redactor = await asyncio.to_thread(redactor_of, self.environment)
         return self.environment
 
-    def result(self, reason: str, *, success: bool = True, **found: Any) -> OperationResult:
+    def result(self, reason: str, *, success: bool = True, **fields: Any) -> OperationResult:
         """The result of the operation."""
         return OperationResult(
             success=success,
@@ -134,7 +134,7 @@ class OperationRecorder:
             environment=self.name,
             reason=reason,
             took_seconds=(datetime.now(UTC) - self.started_at).total_seconds(),
-            **found,
+            **fields,
         )
 
     def change(self, start: ServiceStart, details: dict[str, Any]) -> StateChange:
@@ -158,7 +158,7 @@ class OperationRecorder:
 
     def reported(self, name: str, service: str | None = None) -> str | None:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""
-        return next((one.detail for one in self.steps if (one.step, one.service) == (name, service)), None)
+        return next((step.detail for step in self.steps if (step.step, step.service) == (name, service)), None)
 
     async def begin_rollback(self, error: Exception) -> None:
         """Record that the operation is rolled back from here on: also where it is taken up again, it goes only back."""
@@ -301,31 +301,31 @@ async def _recorder(
     operation_type: OperationType, environment: str, request: OperationRequest, runner: Runner
 ) -> tuple[OperationRecorder, bool]:
     """The recorder, and whether it takes an operation up again: this run's before it was retried, or the given one."""
-    now, retried, known = datetime.now(UTC), (flow_run.get_run_count() or 0) > 1, None
+    now, retried, operation = datetime.now(UTC), (flow_run.get_run_count() or 0) > 1, None
     if retried or request.deployment_id is not None:
-        known = await operation_of(environment, request.deployment_id, runner.flow_run_id if retried else None)
-    if known is not None and known.ended_at is not None and not was_interrupted(known):
+        operation = await operation_of(environment, request.deployment_id, runner.flow_run_id if retried else None)
+    if operation is not None and operation.ended_at is not None and not was_interrupted(operation):
         if not retried:
             raise BadInputError(
-                f"Deployment {known.deployment_id} has ended ({known.status}) and was not interrupted;",
+                f"Deployment {operation.deployment_id} has ended ({operation.status}) and was not interrupted;",
                 advice="start again without its id.",
             )
         # It failed by itself, so this is a new attempt, with a record of its own.
-        known = None
-    if known is not None:
-        refuse_resume(known)
+        operation = None
+    if operation is not None:
+        refuse_resume(operation)
     # It sorts by time, and two operations of one second differ.
     new = f"{environment}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    given = None if retried else request.deployment_id
+    deployment_id = None if retried else request.deployment_id
     recorder = OperationRecorder(
-        deployment_id=known.deployment_id if known else given or new,
+        deployment_id=operation.deployment_id if operation else deployment_id or new,
         operation_type=operation_type,
         kind=_kind(operation_type),
         name=environment,
         compose_files=tuple(request.compose_files or ()),
-        started_at=known.started_at if known else now,
+        started_at=operation.started_at if operation else now,
     )
-    return recorder, known is not None
+    return recorder, operation is not None
 
 
 def _kind(operation_type: OperationType) -> str:
@@ -337,10 +337,10 @@ def _kind(operation_type: OperationType) -> str:
 def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Runner, wait: timedelta) -> Operation:
     details: dict[str, Any] = {"flow_run_id": runner.flow_run_id, "runner": asdict(runner)}
     if context := FlowRunContext.get():
-        given = flow_run.get_parameters()
+        parameters = flow_run.get_parameters()
         details["asked"] = {
             "flow": context.flow.name if context.flow else "",
-            "parameters": {name: value for name, value in given.items() if name not in _OF_ONE_RUN},
+            "parameters": {name: value for name, value in parameters.items() if name not in _OF_ONE_RUN},
         }
     if wait:
         details["waits_until"] = recorder.started_at + wait
@@ -371,10 +371,10 @@ async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, acto
             f"Deployment {recorder.deployment_id} cannot be resumed: it was not interrupted, or is resumed already;",
             advice=f"`roas history {recorder.deployment_id}` tells how it stands.",
         )
-    known = await operation_of(recorder.name, recorder.deployment_id, None)
-    recorder.interrupted = known.details["resumed"][-1]["interrupted"] if known is not None else ""
+    operation = await operation_of(recorder.name, recorder.deployment_id, None)
+    recorder.interrupted = operation.details["resumed"][-1]["interrupted"] if operation is not None else ""
     recorder.steps = tuple(steps)
-    recorder.done = frozenset((one.step, one.service) if one.service else one.step for one in steps)
+    recorder.done = frozenset((step.step, step.service) if step.service else step.step for step in steps)
     log.info("%s is resumed after %d finished steps", recorder.deployment_id, len(steps))
 
 

@@ -55,10 +55,14 @@ async def replace_start_first(
         RoasError: Compose or the engine refused.
     """
     declaration = application.services[service]
-    old_ones = [one for one in await inspect_application(environment) if one.service == service and not one.one_off]
+    old_ones = [
+        container
+        for container in await inspect_application(environment)
+        if container.service == service and not container.one_off
+    ]
     files = (await read_injected_files(environment, document)).get(service, ()) if declaration.injects_files else ()
     proxies = proxies_of(application, service, environment, run_programs(application))
-    own = environment.service(service)
+    spec = environment.service(service)
     deadline = start_deadline(declaration, environment).total_seconds()
     snapshot = await create_another(environment, service, document)
     reloaded: set[str] = set()
@@ -76,8 +80,10 @@ async def replace_start_first(
             is_out = await take_out(environment, application, old, beside)
             if is_out:
                 reloaded |= set(await reload_proxies(environment, proxies))
-            log.info("%s: the new container is proven and serves; %s drains %g s", service, old.name, own.drain_seconds)
-            await prove_beside(environment, declaration, beside, deadline, own.drain_seconds)
+            log.info(
+                "%s: the new container is proven and serves; %s drains %g s", service, old.name, spec.drain_seconds
+            )
+            await prove_beside(environment, declaration, beside, deadline, spec.drain_seconds)
         except RoasError:
             # Others find it already, and only the old one is known to serve.
             is_back = await give_names_back(environment, old, beside)
@@ -86,11 +92,11 @@ async def replace_start_first(
                 await reload_proxies(environment, proxies)
             raise
         await _remove_old(environment, application, old, beside)
-        await recorder.step(DRAINED, service, detail=f"{old.name} after {own.drain_seconds:g} s")
+        await recorder.step(DRAINED, service, detail=f"{old.name} after {spec.drain_seconds:g} s")
         if not is_out:
             # They may hold the address of the container that is gone.
             reloaded |= set(await reload_proxies(environment, proxies))
-    how = f"replaced start-first, old one drained after {own.drain_seconds:g} s"
+    how = f"replaced start-first, old one drained after {spec.drain_seconds:g} s"
     return f"{how}, {', '.join(sorted(reloaded))} reloaded" if reloaded else how
 
 

@@ -62,8 +62,8 @@ class PushDesk:
         """Ask for a sync of the environment."""
         if is_ping(headers):
             return AnswerPage(status=HTTPStatus.OK, title="Well", text=f"Pushes reach {name}.")
-        asked = self._context.copy().run(asyncio.run_coroutine_threadsafe, _ask_for_sync(name), self._loop)
-        return asked.result()
+        future = self._context.copy().run(asyncio.run_coroutine_threadsafe, _ask_for_sync(name), self._loop)
+        return future.result()
 
 
 async def _ask_for_sync(name: str) -> AnswerPage:
@@ -87,13 +87,13 @@ async def _ask_for_sync(name: str) -> AnswerPage:
 
 async def _waits(name: str) -> bool:
     """Whether a sync is due that has not begun, so it will see this push too."""
-    due = [StateType.SCHEDULED, StateType.PENDING]
+    state_types = [StateType.SCHEDULED, StateType.PENDING]
     async with get_client() as client:
         runs = await client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=["sync"])),
             deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
             flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=due)),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=state_types)),
                 expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
             ),
             limit=1,

@@ -22,8 +22,8 @@ def push_secret(name: str) -> str | None:
     if not _NAME.fullmatch(name) or name not in known_environments(current_settings()):
         return None
     environment = declared_environment(name, current_settings())
-    wanted = environment.source.webhook_secret if environment.source else None
-    return secret_values(environment).get(wanted) if wanted else None
+    secret_name = environment.source.webhook_secret if environment.source else None
+    return secret_values(environment).get(secret_name) if secret_name else None
 
 
 def takes_pushes() -> bool:

@@ -22,12 +22,12 @@ async def note_what_changes(recorder: OperationRecorder, plan: Plan) -> None:
     """
     if "release_notes" in recorder.facts:
         return
-    if (known := recorder.reported(_NOTED)) is not None:
-        recorder.facts["release_notes"] = json.loads(known)
+    if (detail := recorder.reported(_NOTED)) is not None:
+        recorder.facts["release_notes"] = json.loads(detail)
         return
     if not plan.release_notes:
         return
     for note in plan.release_notes:
         log.info("%s", "\n".join(note_lines(note.text, note.commits, note.more_commits)))
-    recorder.facts["release_notes"] = notes = [record_of(one) for one in plan.release_notes]
+    recorder.facts["release_notes"] = notes = [record_of(note) for note in plan.release_notes]
     await recorder.step(_NOTED, detail=json.dumps(notes))

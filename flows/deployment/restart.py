@@ -62,7 +62,7 @@ async def restart(
         declared = await recorder.load()
         await refuse_half_restored(recorder)
         application = await read_application(declared)
-        wanted = _wanted(application, services)
+        targets = _wanted(application, services)
         injected = await read_injected_files(declared)
         async with watch_project(declared) as watch:
             roll = _Roll(
@@ -75,11 +75,11 @@ async def restart(
                 watch=watch,
                 proxies=ProxyFollower(environment=declared, application=application, since=recorder.started_at),
             )
-            await roll.through(wanted, named=bool(services))
+            await roll.through(targets, named=bool(services))
             await roll.proxies.settle()
         health = await judge(recorder, declared, application)
         # Services that were unhealthy before are in the health record; a restart fails by its own services only.
-        restarted = {one.service for one in roll.done if not one.kept}
+        restarted = {result.service for result in roll.done if not result.kept}
         for verdict in health.services:
             if verdict.service in restarted and verdict.health in UNHEALTHY_STATES:
                 raise StartFailedError(
@@ -117,14 +117,14 @@ class _Roll:
     done: list[ServiceStart] = field(default_factory=list)
     _proven_at: dict[str, datetime] = field(default_factory=dict)
 
-    async def through(self, wanted: frozenset[str], *, named: bool) -> None:
+    async def through(self, targets: frozenset[str], *, named: bool) -> None:
         """Restart the wanted services in order, and in between those that did not get over a restart before them.
 
         Raises:
             StartFailedError: A service did not come back; the recorder's facts name the services left as they were.
         """
         order = roll_order(self.application, self.dependencies)
-        finished = {one.service: one.finished_at for one in self.recorder.steps if one.step == RESTARTED}
+        finished = {step.service: step.finished_at for step in self.recorder.steps if step.step == RESTARTED}
         for place, name in enumerate(order):
             if name in finished:
                 self._proven_at[name] = finished[name]
@@ -132,12 +132,12 @@ class _Roll:
                 await self.proxies.follow(name, changed=False)
                 continue
             try:
-                if name in wanted:
+                if name in targets:
                     await self._restart_wanted(name, named=named)
                 else:
                     await self._restart_if_hit(name)
             except StartFailedError:
-                self.recorder.facts["left_as_they_were"] = [other for other in order[place + 1 :] if other in wanted]
+                self.recorder.facts["left_as_they_were"] = [other for other in order[place + 1 :] if other in targets]
                 raise
 
     async def _restart_wanted(self, name: str, *, named: bool) -> None:
@@ -159,22 +159,26 @@ class _Roll:
             return
         restarted = f"{', '.join(causes)} {'was' if len(causes) == 1 else 'were'} restarted"
         since = max(self._proven_at[cause] for cause in causes)
-        found = await ask_again.with_options(task_run_name=f"ask {name} again")(
+        aftermath = await ask_again.with_options(task_run_name=f"ask {name} again")(
             self.environment, declaration, self.watch, since
         )
-        if found.answer is DependantAnswer.UNHEALTHY:
-            await self._restart(name, f"{restarted}, and {name} did not get over it: {found.reason}", {"cause": causes})
+        if aftermath.answer is DependantAnswer.UNHEALTHY:
+            await self._restart(
+                name, f"{restarted}, and {name} did not get over it: {aftermath.reason}", {"cause": causes}
+            )
             return
-        self.recorder.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} stays as it is: {found.reason}"
-        self._keep(name, f"{restarted}; {found.reason}")
+        self.recorder.facts.setdefault("asked_again", {})[name] = (
+            f"{restarted}; {name} stays as it is: {aftermath.reason}"
+        )
+        self._keep(name, f"{restarted}; {aftermath.reason}")
 
     async def _restart(self, name: str, why: str, facts: dict[str, object], *, named: bool = False) -> None:
         # What a person paused is restarted only where a person named it afterwards.
         if not (named and "paused" in self._states(name) and not self.recorder.interrupted):
-            seen = await inspect_application(self.environment)
+            container_states = await inspect_application(self.environment)
             if named:
-                refuse_paused(seen, [name], f"the restart of {name}")
-            elif paused := paused_containers(seen, [name]):
+                refuse_paused(container_states, [name], f"the restart of {name}")
+            elif paused := paused_containers(container_states, [name]):
                 self._keep(name, f"is paused: `docker unpause {' '.join(paused)}` resumes it", state="paused")
                 return
         declaration, began = self.application.services[name], datetime.now(UTC)
@@ -212,4 +216,8 @@ class _Roll:
         self.done.append(ServiceStart(service=name, previous_state=state, state=state, reason=why, kept=True))
 
     def _states(self, name: str) -> list[str]:
-        return [seen.state for seen in self.container_states if seen.service == name and not seen.one_off]
+        return [
+            container.state
+            for container in self.container_states
+            if container.service == name and not container.one_off
+        ]

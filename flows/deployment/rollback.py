@@ -126,30 +126,30 @@ async def rollback(
         application = await read_application(declared)
         if data is not None:
             await data.data.take_up(recorder, application)
-        wanted = await _choose(recorder, undo, declared, application, release, with_data=with_data)
-        async with pinned_to(recorder, declared, wanted, asked_by):
+        target = await _choose(recorder, undo, declared, application, release, with_data=with_data)
+        async with pinned_to(recorder, declared, target, asked_by):
             recorder.refuse_to_go_forward()
             if data is not None:
-                await data.put_data_back(recorder, declared, wanted)
-            released, starts, health = await apply_release(recorder, declared, wanted)
+                await data.put_data_back(recorder, declared, target)
+            released, starts, health = await apply_release(recorder, declared, target)
         recorder.facts["health"] = str(health.overall)
         if data is not None:
             await data.data.settle(recorder)
         # It serves, as a person asked: from here on nothing goes back to what that person left.
         undo.armed = None
         runs = await check_after_rollback(recorder, declared, released)
-        changed = data is None and await may_have_changed_data(declared, wanted)
+        changed = data is None and await may_have_changed_data(declared, target)
         proof = proof_of_rollback(len(starts), declared.hooks, runs, data_changed=changed)
         proof = "; ".join((proof, *_kept_in_words(recorder)))
-        proof = f"release {wanted.release_id} serves again: {proof}"
-        if failed := next((one for one in runs if not one.ok and not one.warns), None):
+        proof = f"release {target.release_id} serves again: {proof}"
+        if failed := next((run for run in runs if not run.ok and not run.warns), None):
             raise StartFailedError(
                 f"{proof}.",
                 advice=f"`roas snapshot list {environment}` shows the data that can be put back, and `roas releases "
                 f"{environment}` the other releases.",
                 service=failed.service,
             )
-        await keep_proven(recorder, declared, released, wanted.compose, of=wanted)
+        await keep_proven(recorder, declared, released, target.compose, of=target)
     return recorder.result(proof, services=starts, health=health)
 
 
@@ -158,7 +158,7 @@ async def _choose(
     undo: StartRollback,
     environment: Environment,
     application: Application,
-    asked: str | None,
+    release_id: str | None,
     *,
     with_data: bool,
 ) -> Release:
@@ -170,43 +170,43 @@ async def _choose(
         ReleaseError: Another operation failed with an image of it since it was chosen.
         ValidationFailedError: A proxy that runs refuses its configuration, and the release brings no other.
     """
-    name, known, was = environment.name, recorder.reported(_WANTED), recorder.reported(FOUND)
-    if was is not None and known is None:
+    name, recorded_id, was = environment.name, recorder.reported(_WANTED), recorder.reported(FOUND)
+    if was is not None and recorded_id is None:
         # A version before this one recorded it only with data.
         raise BadInputError(
             f"Which release {recorder.deployment_id} chose is not on record;",
             advice=f"`roas releases {name}` lists them, `roas rollback {name} RELEASE` takes one.",
         )
-    found, states, releases = await asyncio.gather(
+    snapshot, states, releases = await asyncio.gather(
         snapshot_containers(environment), inspect_application(environment), proven_releases(name)
     )
     # Proven would be what a person paused, and that is of another release.
     refuse_paused(states, set(application.services), "a rollback")
-    if was is None or known is None:
-        wanted = await choose_release(environment, known or asked, with_data=with_data)
+    if was is None or recorded_id is None:
+        target = await choose_release(environment, recorded_id or release_id, with_data=with_data)
         if was is None:
-            other_files = await services_with_other_files(environment, application, wanted)
+            other_files = await services_with_other_files(environment, application, target)
             await refuse_broken_proxies(environment, application, recorder.deployment_id, other_files)
-        ran = next((one for one in releases if is_there(one, states)), None)
-        await recorder.step(_WANTED, detail=wanted.release_id)
+        ran = next((release for release in releases if is_there(release, states)), None)
+        await recorder.step(_WANTED, detail=target.release_id)
         await recorder.step(_RAN, detail=ran.release_id if ran is not None else "")
-        await recorder.step(FOUND, detail=undo.arm(application, found, None))
+        await recorder.step(FOUND, detail=undo.arm(application, snapshot, None))
     else:
         # The containers of before may be gone, but not the release that they were of.
         ran_id = recorder.reported(_RAN)
-        ran = next((one for one in releases if one.release_id == ran_id), None)
+        ran = next((release for release in releases if release.release_id == ran_id), None)
         undo.arm(application, found_by(was), ran)
-        wanted = await choose_release(environment, known)
-    forward = known is not None and ROLLING_BACK not in recorder.done
-    if forward and (why := await held_back_since(name, wanted, recorder.started_at)):
+        target = await choose_release(environment, recorded_id)
+    forward = recorded_id is not None and ROLLING_BACK not in recorder.done
+    if forward and (why := await held_back_since(name, target, recorder.started_at)):
         raise ReleaseError(
-            f"Release {wanted.release_id} is not brought back any further: {why}.",
+            f"Release {target.release_id} is not brought back any further: {why}.",
             advice=f"`roas rollback {name} RELEASE` brings back another release, or this one all the same.",
         )
-    changes = differences(releases[0], wanted) if releases else ()
-    recorder.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
-    log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
-    return wanted
+    changes = differences(releases[0], target) if releases else ()
+    recorder.facts |= {"rollback_to": target.release_id, "changes": list(changes)}
+    log.info("rolling back to release %s: %s", target.release_id, "; ".join(changes) or "it is the latest one")
+    return target
 
 
 class StartRollback:
@@ -231,10 +231,10 @@ class StartRollback:
         if self._names and (moved := await restore_names(environment, self._names)):
             recorder.facts["image_names_restored"] = moved
 
-    def arm(self, application: Application, found: PreDeploySnapshot, release: Release | None) -> str:
+    def arm(self, application: Application, snapshot: PreDeploySnapshot, release: Release | None) -> str:
         """From now on a failure is rolled back. Returns the detail of the step `FOUND`, for `found_by`."""
-        self.armed = (application, found, release)
-        return json.dumps(asdict(found.before))
+        self.armed = (application, snapshot, release)
+        return json.dumps(asdict(snapshot.before))
 
     async def before_release(self, recorder: OperationRecorder, environment: Environment) -> None:
         """Prepare what the last proven release needs beside its images; by default nothing.
@@ -255,35 +255,35 @@ class StartRollback:
             if self._names:
                 recorder.facts["undone"] = "no container was touched"
             return
-        environment, (application, found, release) = await recorder.load(), self.armed
+        environment, (application, snapshot, release) = await recorder.load(), self.armed
         await recorder.begin_rollback(error)
         for fact in ("kept_values", "mounted_copies"):
             recorder.facts.pop(fact, None)
         await settle_replacements(recorder, environment, application, back=True)
         if release is None:
-            recorder.facts["undone"] = await _take_back(recorder, environment, application, found)
+            recorder.facts["undone"] = await _take_back(recorder, environment, application, snapshot)
         else:
             planned = recorder.facts.get("changes", [])
             recorder.facts["changes"] = await _changes(recorder, environment, application, release) or planned
             log.warning("rolling back to release %s, the last one that was proven", release.release_id)
             await self.before_release(recorder, environment)
             values = await _changed_values(recorder, environment, release)
-            if values and await _has_all_replaced(environment, found):
+            if values and await _has_all_replaced(environment, snapshot):
                 # The containers of before have the values that they ran with, and the release would get today's.
                 log.warning("%s changed since: the containers of before are put back as they were", ", ".join(values))
                 copies = await copies_to_mount(environment, release)
-                undone = await _take_back(recorder, environment, application, found, copies)
-                starts = await _prove_again(recorder, environment, application, found)
-                released, back = application, f"{undone}, with the values they had"
-                seen = await inspect_application(environment)
-                if copied := copies_in_words(copies_by_service(seen)):
+                summary = await _take_back(recorder, environment, application, snapshot, copies)
+                starts = await _prove_again(recorder, environment, application, snapshot)
+                released, back = application, f"{summary}, with the values they had"
+                container_states = await inspect_application(environment)
+                if copied := copies_in_words(copies_by_service(container_states)):
                     recorder.facts["mounted_copies"] = copied
-                if is_there(release, seen):
+                if is_there(release, container_states):
                     recorder.facts["rolled_back_to"] = release.release_id
             else:
                 released, starts, _ = await apply_release(recorder, environment, release, one_by_one=self.one_by_one)
-                left = beyond(await find_leftovers(environment, found), released)
-                await _remove(recorder, environment, application, left.remove, left.networks)
+                leftovers = beyond(await find_leftovers(environment, snapshot), released)
+                await _remove(recorder, environment, application, leftovers.remove, leftovers.networks)
                 recorder.facts["rolled_back_to"] = release.release_id
                 back = f"rolled back to release {release.release_id}"
             # A person who ended the operation does not wait for hooks.
@@ -311,21 +311,21 @@ async def _changed_values(recorder: OperationRecorder, environment: Environment,
         return ()
 
 
-async def _has_all_replaced(environment: Environment, found: PreDeploySnapshot) -> bool:
+async def _has_all_replaced(environment: Environment, snapshot: PreDeploySnapshot) -> bool:
     """Whether what ran before is still there, or can be made again as it was: that not after this process was killed.
 
     Where nothing was replaced, the release would replace what runs by containers with values that nobody has proven.
     """
-    replaced = set((await find_leftovers(environment, found)).replaced)
-    was_there = bool(replaced) or any(was.ran for was in found.before.containers.values())
-    return was_there and replaced <= {kept.service for kept in found.containers}
+    replaced = set((await find_leftovers(environment, snapshot)).replaced)
+    was_there = bool(replaced) or any(was.ran for was in snapshot.before.containers.values())
+    return was_there and replaced <= {container.service for container in snapshot.containers}
 
 
 async def _prove_again(
-    recorder: OperationRecorder, environment: Environment, application: Application, found: PreDeploySnapshot
+    recorder: OperationRecorder, environment: Environment, application: Application, snapshot: PreDeploySnapshot
 ) -> tuple[ServiceStart, ...]:
     """Start what ran before in its order, and prove it."""
-    ran = {was.service for was in found.before.containers.values() if was.ran}
+    ran = {was.service for was in snapshot.before.containers.values() if was.ran}
     inner = replace(recorder, facts={}, steps=(), done=frozenset())
     starts = await start_in_order(inner, environment, part_of(application, ran))
     recorder.facts["release_start"] = dict(inner.facts)
@@ -356,22 +356,22 @@ async def apply_release(
     document = await release_document(environment, release)
     application = await read_released(environment, document)
     values = await _changed_values(recorder, environment, release) if VALUES in document else ()
-    for fact, said in (
+    for fact, text in (
         ("kept_values", values_in_words(values)),
         ("mounted_copies", copies_in_words(copied_by(document))),
     ):
         recorder.facts.pop(fact, None)
-        if said:
-            log.warning("%s", said)
-            recorder.facts[fact] = said
+        if text:
+            log.warning("%s", text)
+            recorder.facts[fact] = text
     if one_by_one:
-        images = {one.image: release.images.get(name, "") for name, one in application.services.items()}
-        seen = await inspect_application(environment)
-        overlaps = await asyncio.to_thread(decide_overlaps, environment, application, seen)
-        planned = plan(application, seen, images, overlaps=overlaps)
+        images = {service.image: release.images.get(name, "") for name, service in application.services.items()}
+        container_states = await inspect_application(environment)
+        overlaps = await asyncio.to_thread(decide_overlaps, environment, application, container_states)
+        planned = plan(application, container_states, images, overlaps=overlaps)
         # What a person paused meanwhile is left as it is.
-        paused = paused_services(seen)
-        for line in (one for one in planned.changes if one.service not in paused):
+        paused = paused_services(container_states)
+        for line in (change for change in planned.changes if change.service not in paused):
             if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE) and not (
                 line.start_first and await _went_back_start_first(recorder, environment, application, line, document)
             ):
@@ -381,8 +381,8 @@ async def apply_release(
     inner = replace(recorder, facts={}, steps=(), done=frozenset())
     starts = await start_in_order(inner, environment, application, document=document)
     recorder.facts["release_start"] = dict(inner.facts)
-    asleep = {one.service for one in starts if one.state == "paused"}
-    proven = {one.service for one in starts} - asleep if asleep else None
+    asleep = {start.service for start in starts if start.state == "paused"}
+    proven = {start.service for start in starts} - asleep if asleep else None
     return application, starts, await verify(inner, environment, application, only=proven)
 
 
@@ -422,53 +422,60 @@ async def _take_back(
     recorder: OperationRecorder,
     environment: Environment,
     application: Application,
-    found: PreDeploySnapshot,
+    snapshot: PreDeploySnapshot,
     copies: Mapping[str, str] | None = None,
 ) -> str:
     """Stop started containers, remove new ones, and make replaced ones again; `copies` take the place of files."""
-    left = await find_leftovers(environment, found)
+    leftovers = await find_leftovers(environment, snapshot)
     if copies:
-        left, found = await _with_copies(environment, left, found, copies)
-    lost = [kept for kept in found.containers if kept.service in left.replaced]
+        leftovers, snapshot = await _with_copies(environment, leftovers, snapshot, copies)
+    replaced_containers = [container for container in snapshot.containers if container.service in leftovers.replaced]
     # How to make them again is not on record, so what took their place may be all there is, or be them already.
-    unknown = set(left.replaced) - {kept.service for kept in lost}
-    remove = [one for one in left.remove if one.service not in unknown]
-    await _stop(environment, application, [*left.stop, *remove])
-    await _note(recorder, left.stop, "stopped")
-    await _remove(recorder, environment, application, remove, left.networks, stopped=True)
-    back = await put_back(environment, lost) if lost else []
+    unknown = set(leftovers.replaced) - {container.service for container in replaced_containers}
+    remove = [container for container in leftovers.remove if container.service not in unknown]
+    await _stop(environment, application, [*leftovers.stop, *remove])
+    await _note(recorder, leftovers.stop, "stopped")
+    await _remove(recorder, environment, application, remove, leftovers.networks, stopped=True)
+    back = await put_back(environment, replaced_containers) if replaced_containers else []
     proxies = ProxyFollower(environment=environment, application=application, since=recorder.started_at)
     for service in back:
         await proxies.follow(service)
     await proxies.settle()
-    said = [
-        _said("stopped", (one.service for one in left.stop)),
-        _said("removed", (one.service for one in remove if one.service not in back)),
+    phrases = [
+        _said("stopped", (container.service for container in leftovers.stop)),
+        _said("removed", (container.service for container in remove if container.service not in back)),
         _said("put back as before", back),
         _said("could not put back, and left as it is", unknown),
-        _said("could not put back", set(left.replaced) - set(back) - unknown),
+        _said("could not put back", set(leftovers.replaced) - set(back) - unknown),
     ]
-    return "; ".join(filter(None, said)) or "nothing had been started"
+    return "; ".join(filter(None, phrases)) or "nothing had been started"
 
 
 async def _with_copies(
-    environment: Environment, left: Leftovers, found: PreDeploySnapshot, copies: Mapping[str, str]
+    environment: Environment, leftovers: Leftovers, snapshot: PreDeploySnapshot, copies: Mapping[str, str]
 ) -> tuple[Leftovers, PreDeploySnapshot]:
     """Let the containers that mount such a file be made again, too, and mount the copies; not what a person paused."""
-    seen = await inspect_application(environment)
-    containers = tuple(replace(kept, reported=with_mounted_copies(kept.reported, copies)) for kept in found.containers)
-    again = {new.service for new, old in zip(containers, found.containers, strict=True) if new != old}
-    again -= paused_services(seen)
-    removed = {one.container_id for one in left.remove}
-    more = tuple(one for one in seen if one.service in again and not one.one_off and one.container_id not in removed)
+    container_states = await inspect_application(environment)
+    containers = tuple(
+        replace(container, reported=with_mounted_copies(container.reported, copies))
+        for container in snapshot.containers
+    )
+    again = {new.service for new, old in zip(containers, snapshot.containers, strict=True) if new != old}
+    again -= paused_services(container_states)
+    removed = {container.container_id for container in leftovers.remove}
+    more = tuple(
+        container
+        for container in container_states
+        if container.service in again and not container.one_off and container.container_id not in removed
+    )
     return (
         replace(
-            left,
-            stop=tuple(one for one in left.stop if one.service not in again),
-            remove=(*left.remove, *more),
-            replaced=tuple(sorted({*left.replaced, *again})),
+            leftovers,
+            stop=tuple(container for container in leftovers.stop if container.service not in again),
+            remove=(*leftovers.remove, *more),
+            replaced=tuple(sorted({*leftovers.replaced, *again})),
         ),
-        replace(found, containers=containers),
+        replace(snapshot, containers=containers),
     )
 
 
@@ -486,8 +493,8 @@ async def _remove(
     by_service = _by_service(made)
     await asyncio.gather(
         *(
-            remove_containers(environment, service, [one.container_id for one in mine])
-            for service, mine in by_service.items()
+            remove_containers(environment, service, [container.container_id for container in containers])
+            for service, containers in by_service.items()
         )
     )
     await _note(recorder, made, "removed")
@@ -497,7 +504,7 @@ async def _remove(
 
 async def _stop(environment: Environment, application: Application, containers: Sequence[ContainerState]) -> None:
     """In reverse order of the start, each with its grace period."""
-    by_service = _by_service([one for one in containers if one.up])
+    by_service = _by_service([container for container in containers if container.up])
     for wave in stop_waves(application, dependencies_of(environment, application)):
         await asyncio.gather(
             *(
@@ -510,18 +517,20 @@ async def _stop(environment: Environment, application: Application, containers: 
 
 async def _note(recorder: OperationRecorder, containers: Sequence[ContainerState], state: str) -> None:
     why, changes = "the start was rolled back", []
-    for name, mine in _by_service(containers).items():
-        undone = ServiceStart(service=name, previous_state=mine[0].state, state=state, reason=why, kept=False)
-        changes.append(recorder.change(undone, {"containers": len(mine)}))
+    for name, service_containers in _by_service(containers).items():
+        result = ServiceStart(
+            service=name, previous_state=service_containers[0].state, state=state, reason=why, kept=False
+        )
+        changes.append(recorder.change(result, {"containers": len(service_containers)}))
     if changes:
         await record_changes(changes)
 
 
 def _by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
-    found: dict[str, list[ContainerState]] = {}
-    for one in containers:
-        found.setdefault(one.service, []).append(one)
-    return found
+    containers_by_service: dict[str, list[ContainerState]] = {}
+    for container in containers:
+        containers_by_service.setdefault(container.service, []).append(container)
+    return containers_by_service
 
 
 def _said(what: str, services: Iterable[str]) -> str:

@@ -33,11 +33,11 @@ class RollbackOfData:
             SnapshotError: The data cannot be saved or put back.
         """
         settings_of(environment)
-        taken, known = await snapshots_of(environment.name), recorder.reported(_DATA_OF)
-        wanted = chosen(taken, known, environment.name) if known else of_release(taken, release)
-        await recorder.step(_DATA_OF, detail=wanted.snapshot_id)
-        recorder.facts |= {"data_of": wanted.snapshot_id, "proof": proof_of(wanted)}
-        await self.data.put_back(recorder, environment, wanted)
+        snapshots, snapshot_id = await snapshots_of(environment.name), recorder.reported(_DATA_OF)
+        snapshot = chosen(snapshots, snapshot_id, environment.name) if snapshot_id else of_release(snapshots, release)
+        await recorder.step(_DATA_OF, detail=snapshot.snapshot_id)
+        recorder.facts |= {"data_of": snapshot.snapshot_id, "proof": proof_of(snapshot)}
+        await self.data.put_back(recorder, environment, snapshot)
 
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
         """Roll back the data, then the containers, and start what is to run; put into the recorder's facts how.
@@ -54,8 +54,8 @@ class RollbackOfData:
             return
         starts = await start_again(recorder, environment, application)
         await self.data.settle(recorder)
-        undone = recorder.facts.get("undone") or "no container was replaced"
+        summary = recorder.facts.get("undone") or "no container was replaced"
         recorder.facts["undone"] = (
-            f"{undone}; the data is again that of before (snapshot {safety}): {len(starts)} services proven"
+            f"{summary}; the data is again that of before (snapshot {safety}): {len(starts)} services proven"
         )
         log.warning("rollback: %s", recorder.facts["undone"])

@@ -29,11 +29,11 @@ async def save_before_update(update: UpdateContext) -> None:
     if environment.data is None:
         return
     earlier = await snapshots_of(environment.name)
-    if known := recorder.reported(DATA_SAVED):
-        recorder.facts["snapshots"] = [_fact(one) for one in earlier if one.snapshot_id == known]
+    if snapshot_id := recorder.reported(DATA_SAVED):
+        recorder.facts["snapshots"] = [_fact(snapshot) for snapshot in earlier if snapshot.snapshot_id == snapshot_id]
         return
     check_services(environment.data, update.application)
-    there = {one.service for one in await inspect_application(environment)}
+    there = {container.service for container in await inspect_application(environment)}
     # A migration may change any data.
     changed = tuple(update.application.services) if environment.hooks.before else update.changed
     dependencies = dependencies_of(environment, update.application)
@@ -49,10 +49,10 @@ async def save_before_update(update: UpdateContext) -> None:
         deployment_id=recorder.deployment_id,
         release_id=update.release.release_id if update.release else "",
     )
-    log.info("saving %s before the update", ", ".join(one.name for one in data))
-    taken = await take_snapshot(Taking(environment, update.application, data, recorder.redactor), begun)
-    recorder.facts["snapshots"] = [_fact(taken)]
-    await recorder.step(DATA_SAVED, detail=taken.snapshot_id)
+    log.info("saving %s before the update", ", ".join(part.name for part in data))
+    snapshot = await take_snapshot(Taking(environment, update.application, data, recorder.redactor), begun)
+    recorder.facts["snapshots"] = [_fact(snapshot)]
+    await recorder.step(DATA_SAVED, detail=snapshot.snapshot_id)
     await forget_where_possible(environment)
 
 

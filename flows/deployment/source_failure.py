@@ -26,12 +26,12 @@ async def record_source_failure(environment: Environment, request: OperationRequ
     """
     asker, _ = requester(request.asked_by)
     try:
-        known = (await source_state(environment)).unfetched
+        last_failure = (await source_state(environment)).unfetched
         await change_state(environment, lambda state: replace(state, unfetched=error.what))
     except RoasError as trouble:
-        known = ""
+        last_failure = ""
         log.warning("that the source of %s was not fetched is not remembered: %s", environment.name, trouble)
-    if not is_recorded(error.what, known, by_person=asker.startswith("person")):
+    if not is_recorded(error.what, last_failure, by_person=asker.startswith("person")):
         log.info("the same failure of the source of %s is recorded already", environment.name)
         return
     # The caller raises the failure, also where another operation holds the environment.

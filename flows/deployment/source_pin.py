@@ -48,11 +48,11 @@ async def pinned_to(
     if environment.source is None:
         yield
         return
-    if (known := recorder.reported(_BEFORE_PIN)) is None:
-        found = _Before(revision=await current_revision(environment), pin=(await source_state(environment)).pin)
-        await recorder.step(_BEFORE_PIN, detail=_BEFORE.dump_json(found).decode())
+    if (detail := recorder.reported(_BEFORE_PIN)) is None:
+        before = _Before(revision=await current_revision(environment), pin=(await source_state(environment)).pin)
+        await recorder.step(_BEFORE_PIN, detail=_BEFORE.dump_json(before).decode())
     else:
-        found = _BEFORE.validate_json(known)
+        before = _BEFORE.validate_json(detail)
     to = release.source
     pin = Pin(
         revision=to.revision if to is not None else "",
@@ -67,10 +67,10 @@ async def pinned_to(
             await switch_checkout(environment, to)
         yield
     except BaseException:
-        await change_state(environment, lambda state: replace(state, pin=found.pin))
+        await change_state(environment, lambda state: replace(state, pin=before.pin))
         current = await current_revision(environment)
-        if found.revision is not None and current is not None and current.revision != found.revision.revision:
-            await switch_checkout(environment, found.revision)
+        if before.revision is not None and current is not None and current.revision != before.revision.revision:
+            await switch_checkout(environment, before.revision)
         raise
     recorder.facts["pinned"] = pin.revision
     log.warning(

@@ -163,7 +163,7 @@ class Startup:
         with timed(Phase.PROOF):
             self._health = await verify(recorder, environment, facts.application, only=self._scope)
             if self._answered:
-                changed = [one.service for one in self._services if not one.kept]
+                changed = [start.service for start in self._services if not start.kept]
                 await prove_through(environment, facts.application, changed, self._answered)
         if update is not None and update.changed:
             await after_proof(update, self._health)
@@ -212,7 +212,7 @@ class Startup:
     async def _plan(self, environment: Environment, facts: Facts) -> PlannedStart:
         recorder, application = self.recorder, facts.application
         planned: PlannedStart
-        planned, found, releases = await asyncio.gather(
+        planned, snapshot, releases = await asyncio.gather(
             plan_start(environment, application, str(facts.compose_version), self.options),
             snapshot_containers(environment),
             proven_releases(environment.name),
@@ -228,10 +228,11 @@ class Startup:
             self._refuse_other_volumes(environment, plan)
         self._record_plan(plan, compared=bool(releases))
         # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
-        wanted = self.wanted_plan
-        if wanted is not None and not recorder.steps and wanted != plan_id(plan):
+        expected_id = self.wanted_plan
+        if expected_id is not None and not recorder.steps and expected_id != plan_id(plan):
             raise PlanChangedError(
-                f"Plan {wanted} is not what {self._noun} of {environment.name} would do now (plan {plan_id(plan)}): "
+                f"Plan {expected_id} is not what {self._noun} of {environment.name} would do now "
+                f"(plan {plan_id(plan)}): "
                 + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
                 advice=f"look at `roas plan{' --update' if self.options.update else ''} {environment.name}` again.",
             )
@@ -239,7 +240,7 @@ class Startup:
             if line.note:
                 log.warning("%s: %s", line.service, line.note)
         earlier = recorder.reported(FOUND)
-        before, release = found_by(earlier) if earlier else found, releases[0] if releases else None
+        before, release = found_by(earlier) if earlier else snapshot, releases[0] if releases else None
         self._found = (before, release)
         if release is not None and (values := await changed_variables(environment, release)):
             log.warning("%s changed since release %s", ", ".join(values), release.release_id)
@@ -257,8 +258,8 @@ class Startup:
         name, advice = environment.name, "give the volume its `name:` of before in the Compose files"
         if "source" not in self.recorder.facts:
             # A sync has no plan to name: its files are there only while it runs.
-            asked, word = ("plan --update", "update") if self.options.update else ("plan", "start")
-            advice += f", or, if you want this: `roas {asked} {name}`, then `roas {word} {name} --plan ID`"
+            plan_command, word = ("plan --update", "update") if self.options.update else ("plan", "start")
+            advice += f", or, if you want this: `roas {plan_command} {name}`, then `roas {word} {name} --plan ID`"
         raise BadInputError(
             f"{'; '.join(moved)}. A renamed volume is a new one, so nothing was touched;", advice=f"{advice}."
         )
@@ -267,8 +268,8 @@ class Startup:
         """Pull and build first, while nothing that runs is touched, and plan again with the images that came."""
         recorder, application, plan = self.recorder, facts.application, planned.plan
         failed_before = ROLLING_BACK in recorder.done
-        if known := names_before(recorder.steps):
-            self.rollback.keep_names(known)
+        if names := names_before(recorder.steps):
+            self.rollback.keep_names(names)
         elif self._names_before and not plan.fetches:
             self.rollback.keep_names(self._names_before)
             await recorder.step(FETCHING, detail=json.dumps(self._names_before))
@@ -312,24 +313,24 @@ class Startup:
 
     async def _fetch_images(self, environment: Environment, application: Application, plan: Plan) -> None:
         recorder = self.recorder
-        if (known := recorder.reported(FETCHING)) is None:
+        if (detail := recorder.reported(FETCHING)) is None:
             names = await image_names(environment, application, plan.fetches)
             names |= self._names_before
             self.rollback.keep_names(names)
-            known = json.dumps(names)
-            await recorder.step(FETCHING, detail=known)
+            detail = json.dumps(names)
+            await recorder.step(FETCHING, detail=detail)
         await fetch_images(environment, plan.fetches)
-        if any(one.kind is FetchKind.BUILD for one in plan.fetches):
-            await keep_equal_images(environment, application, plan.fetches, json.loads(known))
-        own = [one for one in plan.fetches if not one.through]
-        recorder.facts["fetched"] = {one.service: str(one.kind) for one in own if not one.held_back}
-        held_back = {one.service: one.note for one in own if one.held_back}
-        left = await leave_images(
-            environment, application, plan.fetches, json.loads(known), too_young_too=self.options.update
+        if any(fetch.kind is FetchKind.BUILD for fetch in plan.fetches):
+            await keep_equal_images(environment, application, plan.fetches, json.loads(detail))
+        fetches = [fetch for fetch in plan.fetches if not fetch.through]
+        recorder.facts["fetched"] = {fetch.service: str(fetch.kind) for fetch in fetches if not fetch.held_back}
+        held_back = {fetch.service: fetch.note for fetch in fetches if fetch.held_back}
+        reasons = await leave_images(
+            environment, application, plan.fetches, json.loads(detail), too_young_too=self.options.update
         )
-        for service, why in left.items():
+        for service, why in reasons.items():
             log.warning("%s: %s", service, why)
-        held_back |= left
+        held_back |= reasons
         if held_back:
             recorder.facts["not_taken"] = held_back
 
@@ -376,8 +377,8 @@ class Startup:
             # Its containers are created one service after the other.
             self._template, _ = await asyncio.gather(_template(recorder, environment, application), evidence)
             if self._template is not None and self._scope is not None:
-                left = set(application.services) - self._scope
-                self._template = partial_template(self._template, self._found[1], left)
+                unchanged_services = set(application.services) - self._scope
+                self._template = partial_template(self._template, self._found[1], unchanged_services)
             return time.monotonic()
         await evidence
         # Images were fetched since the plan.
@@ -388,12 +389,12 @@ class Startup:
         self._template, _ = await asyncio.gather(template, _create_containers(recorder, environment, plan))
         return began
 
-    async def _evidence(self, environment: Environment, application: Application, lost: Sequence[str]) -> None:
-        if lost:
+    async def _evidence(self, environment: Environment, application: Application, services: Sequence[str]) -> None:
+        if services:
             await take_evidence(
                 environment,
                 application,
-                lost,
+                services,
                 deployment_id=self.recorder.deployment_id,
                 reason="before it is replaced",
                 page_later=True,

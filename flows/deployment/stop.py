@@ -55,7 +55,7 @@ async def stop(
                 if isinstance(end, BaseException):
                     raise end
                 stopped.append(end)
-    return recorder.result(f"{sum(not one.kept for one in stopped)} services stopped", services=tuple(stopped))
+    return recorder.result(f"{sum(not result.kept for result in stopped)} services stopped", services=tuple(stopped))
 
 
 def _report_what_stays(
@@ -78,9 +78,9 @@ async def _stop_service(
     container_states: list[ContainerState],
 ) -> ServiceStart:
     began = datetime.now(UTC)
-    mine = [seen for seen in container_states if seen.service == name and not seen.one_off]
-    up = [seen for seen in mine if seen.up]
-    previous = up[0].state if up else (mine[0].state if mine else "absent")
+    containers = [container for container in container_states if container.service == name and not container.one_off]
+    up = [container for container in containers if container.up]
+    previous = up[0].state if up else (containers[0].state if containers else "absent")
     if not up:
         return ServiceStart(service=name, previous_state=previous, state=previous, reason="was not running", kept=True)
     grace = application.services[name].stop_grace_period
@@ -91,7 +91,7 @@ async def _stop_service(
     stopped = ServiceStart(
         service=name, previous_state=previous, state="stopped", reason=reason, kept=False, took_seconds=seconds
     )
-    codes = {seen.name: seen.exit_code for seen in after}
+    codes = {container.name: container.exit_code for container in after}
     details = {"on_request": True, "took_seconds": round(seconds, 3), "exit_codes": codes}
     await record_changes([recorder.change(stopped, details)])
     return stopped

@@ -145,8 +145,8 @@ async def _look(environment: Environment, options: SyncOptions) -> tuple[SourceR
     running = await running_revision(environment)
     fetched = await fetch_source(environment, running.revision if running else None)
     state = await source_state(environment)
-    wanted = await is_meant_to_run(environment)
-    return fetched.target, decide(environment.name, fetched, running, state, options, meant_to_run=wanted)
+    meant_to_run = await is_meant_to_run(environment)
+    return fetched.target, decide(environment.name, fetched, running, state, options, meant_to_run=meant_to_run)
 
 
 def _waits_for_window(environment: Environment, target: SourceRevision, asked_by: str | None) -> SyncDecision | None:
@@ -211,10 +211,13 @@ async def _update(
 async def _take(
     recorder: OperationRecorder, undo: SyncRollback, target: SourceRevision | None, environment: Environment
 ) -> None:
-    kept = recorder.reported(TAKING)
-    if kept is not None:
-        found = json.loads(kept)
-        target, before = SourceRevision(**found["target"]), found["before"] and SourceRevision(**found["before"])
+    earlier_detail = recorder.reported(TAKING)
+    if earlier_detail is not None:
+        revisions = json.loads(earlier_detail)
+        target, before = (
+            SourceRevision(**revisions["target"]),
+            revisions["before"] and SourceRevision(**revisions["before"]),
+        )
     else:
         before = await running_revision(environment)
     if target is None:
@@ -236,7 +239,7 @@ async def _take(
 def _taken(state: Any, target: SourceRevision | None) -> Any:
     if target is None:
         return state
-    failed = {name: one for name, one in state.failed.items() if name != target.revision}
+    failed = {name: failure for name, failure in state.failed.items() if name != target.revision}
     return replace(state, failed=failed, tag_revisions=state.tag_revisions | {target.ref: target.revision})
 
 

@@ -29,6 +29,6 @@ async def preview_sync(environment: Environment) -> SyncPlan:
         running = await running_revision(environment)
         # Without a run of Prefect: a preview leaves no record.
         fetched = await fetch_source.fn(environment, running.revision if running else None)
-        state, wanted = await source_state(environment), await is_meant_to_run(environment)
-    decision = decide(environment.name, fetched, running, state, SyncOptions(), meant_to_run=wanted)
+        state, meant_to_run = await source_state(environment), await is_meant_to_run(environment)
+    decision = decide(environment.name, fetched, running, state, SyncOptions(), meant_to_run=meant_to_run)
     return SyncPlan(action=decision.action, reason=decision.reason, revision=fetched.target, running=running)

@@ -39,8 +39,8 @@ async def report_result(
         state, text = "success", f"{environment.name} runs {target.brief}, proven as release {release}"
     else:
         reason = recorder.facts.get("reason") or type(error).__name__
-        undone = recorder.facts.get("undone")
-        state, text = "failure", f"{reason}{f'; {undone}' if undone else ''}"
+        summary = recorder.facts.get("undone")
+        state, text = "failure", f"{reason}{f'; {summary}' if summary else ''}"
     link = current_settings().ui_url
     run = flow_run.get_id()
     status = CommitStatus(

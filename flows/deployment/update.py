@@ -103,10 +103,10 @@ class UpdateRollback(StartRollback):
                 await self._hold_back(recorder, error)
             except RoasError as trouble:
                 log.warning("the image that failed is not held back: %s", await recorder.without_secrets(trouble))
-        taken = recorder.facts.get("snapshots")
-        if taken and not recorder.facts.get("data") and await self._may_have_run(recorder):
+        snapshots = recorder.facts.get("snapshots")
+        if snapshots and not recorder.facts.get("data") and await self._may_have_run(recorder):
             # The containers that the snapshot was taken for may have changed its data.
-            recorder.facts["data"] = data_warning((), (), taken)
+            recorder.facts["data"] = data_warning((), (), snapshots)
         if data := recorder.facts.get("data"):
             log.warning("%s", data)
         await super().__call__(recorder, error)

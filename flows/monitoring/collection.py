@@ -69,17 +69,22 @@ async def collection(
     """
     files = tuple(compose_files or ())
     await refuse_elsewhere(environment)
-    one = await collect(environment, files)
-    outcome, declared, seen, gaps = one.judged.outcome, one.declared, one.seen, list(one.seen.gaps)
+    collected = await collect(environment, files)
+    outcome, declared, answers, gaps = (
+        collected.judged.outcome,
+        collected.declared,
+        collected.seen,
+        list(collected.seen.gaps),
+    )
     for gap in gaps:
         log.warning("%s", gap)
     say(outcome)
-    if not gaps and not one.judged.blind and one.judged.health.overall is Health.HEALTHY:
-        await settle_well(environment, [NO_SERVICE], seen.at, "the engine answers, and no service fails")
-    done = [] if one.judged.idle else await _recover(one, CollectionFeed(files=files, act=act))
+    if not gaps and not collected.judged.blind and collected.judged.health.overall is Health.HEALTHY:
+        await settle_well(environment, [NO_SERVICE], answers.at, "the engine answers, and no service fails")
+    done = [] if collected.judged.idle else await _recover(collected, CollectionFeed(files=files, act=act))
     after, alerts = None, outcome.reported
-    if seen.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
-        after = await _or_gap("health after recovery", judge_now(declared, seen.application), gaps)
+    if answers.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
+        after = await _or_gap("health after recovery", judge_now(declared, answers.application), gaps)
         if after is not None:
             well = {verdict.service for verdict in after.services if verdict.health not in UNHEALTHY_STATES}
             at = after.checked_at
@@ -89,17 +94,17 @@ async def collection(
                 evaluated_at=at,
                 states=states,
                 alerts=closed,
-                dependencies=dependency_status(seen.needs, after.services, at),
+                dependencies=dependency_status(answers.needs, after.services, at),
                 health=after,
             )
             if await store_closed(record, outcome.at):
                 over = {alert.alert_id for alert in closed}
                 alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
-    report = replace(report_of(one, alerts, done, after), gaps=tuple(gaps))
-    await show(one, report)
+    report = replace(report_of(collected, alerts, done, after), gaps=tuple(gaps))
+    await show(collected, report)
     await notify_where_asked(declared)
     then = f", {report.after_recovery} after recovery" if report.after_recovery else ""
-    size = len(one.judged.metrics)
+    size = len(collected.judged.metrics)
     log.info("%s is %s%s: %d metrics, %d alerts", environment, report.summary, then, size, len(alerts))
     return report
 
@@ -115,11 +120,11 @@ async def collect(environment: str, files: tuple[str, ...]) -> Collected:
     declared = await load_environment(environment, files)
     await mark_interrupted(None, datetime.now(UTC))
     for _ in range(_TIMES):
-        memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), ask_sources(declared))
-        judged = assess(declared, seen, memory)
+        memory, answers = await asyncio.gather(read_memory(environment, datetime.now(UTC)), ask_sources(declared))
+        judged = assess(declared, answers, memory)
         if await store_round(environment, judged, memory.collected_at):
             await settle_predicted(environment, _warned_of(judged.outcome))
-            return Collected(declared=declared, seen=seen, judged=judged)
+            return Collected(declared=declared, seen=answers, judged=judged)
     raise EnvironmentBusyError(
         f"{environment} was collected by others {_TIMES} times meanwhile;", advice="is it watched by several servers?"
     )
@@ -128,38 +133,41 @@ async def collect(environment: str, files: tuple[str, ...]) -> Collected:
 def _warned_of(outcome: Evaluation) -> frozenset[str]:
     """Return the services, or HOST, of which an open alert or a prediction warns."""
     alerts = {alert.service for alert in outcome.alerts if is_predictive(alert.metric)}
-    return frozenset(alerts | {one.service for one in outcome.predictions if one.outcome is PredictionOutcome.OPEN})
+    return frozenset(
+        alerts
+        | {prediction.service for prediction in outcome.predictions if prediction.outcome is PredictionOutcome.OPEN}
+    )
 
 
 def report_of(
-    one: Collected,
+    collected: Collected,
     alerts: Sequence[Alert],
     recoveries: Sequence[RecoveryOutcome] = (),
     after: HealthReport | None = None,
 ) -> CollectionReport:
     """What one collection saw, and what it led to, for people and programs."""
-    judged = one.judged
+    judged = collected.judged
     return CollectionReport(
-        environment=one.declared.name,
-        timestamp=one.seen.at.isoformat(),
+        environment=collected.declared.name,
+        timestamp=collected.seen.at.isoformat(),
         overall_status="unknown" if judged.blind else str(judged.health.overall),
         metrics=_table(judged.metrics),
         alerts=tuple(f"{alert.severity}: {alert.service}: {alert.reason}" for alert in alerts),
         recommendations=_advice(judged.health, recoveries, judged.outcome),
-        gaps=tuple(one.seen.gaps),
+        gaps=tuple(collected.seen.gaps),
         health=None if judged.blind else judged.health,
         after_recovery=str(after.overall) if after else None,
         recoveries=tuple(recoveries),
     )
 
 
-async def show(one: Collected, report: CollectionReport) -> None:
+async def show(collected: Collected, report: CollectionReport) -> None:
     """Put the newest snapshot where other processes read it at once."""
     trouble = await tell_cache(
         report.environment,
         {"timestamp": report.timestamp, "overall_status": report.overall_status, "metrics": report.metrics},
-        one.judged.outcome,
-        timedelta(seconds=one.declared.collect_every_seconds),
+        collected.judged.outcome,
+        timedelta(seconds=collected.declared.collect_every_seconds),
     )
     if trouble:
         log.warning("the cache did not take the snapshot: %s", trouble)
@@ -218,9 +226,9 @@ def say(outcome: Evaluation) -> None:
         log.error("state %s could not be read and is begun anew", name)
 
 
-async def _recover(one: Collected, feed: CollectionFeed) -> list[RecoveryOutcome]:
-    outcomes = await feed.recover(one, feed.decide(one))
-    return outcomes + await feed.warn(one.declared.name, predicted(one.judged.outcome))
+async def _recover(collected: Collected, feed: CollectionFeed) -> list[RecoveryOutcome]:
+    outcomes = await feed.recover(collected, feed.decide(collected))
+    return outcomes + await feed.warn(collected.declared.name, predicted(collected.judged.outcome))
 
 
 def predicted(outcome: Evaluation) -> list[Predicted]:
@@ -231,9 +239,13 @@ def predicted(outcome: Evaluation) -> list[Predicted]:
         if event.change in (AlertChange.OPENED, AlertChange.RAISED) and is_predictive((alert := event.alert).metric)
     ]
     reported += [
-        (one.service, f"{one.metric} of {one.service} is predicted: {one.words}", AlertSeverity.WARNING)
-        for one in outcome.predictions
-        if one.outcome is PredictionOutcome.OPEN
+        (
+            prediction.service,
+            f"{prediction.metric} of {prediction.service} is predicted: {prediction.words}",
+            AlertSeverity.WARNING,
+        )
+        for prediction in outcome.predictions
+        if prediction.outcome is PredictionOutcome.OPEN
     ]
     return [(service, text, severity is AlertSeverity.CRITICAL) for service, text, severity in reported]
 
@@ -247,7 +259,7 @@ def _table(metrics: Sequence[Metric]) -> dict[str, dict[str, float]]:
 
 def _advice(health: HealthReport, recoveries: Sequence[RecoveryOutcome], outcome: Evaluation) -> tuple[str, ...]:
     """Return findings, steps for a person, and what lowers a service's score; each once."""
-    steps = [step for one in recoveries if not one.success for step in one.steps]
+    steps = [step for recovery in recoveries if not recovery.success for step in recovery.steps]
     poor = [
         f"{score.service}: {hint}"
         for score in outcome.current_scores

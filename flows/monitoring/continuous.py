@@ -51,18 +51,18 @@ async def monitoring(
         return MonitoringReport(environment=environment, collections=0, failed=0)
     monitor = EnvironmentMonitor(environment, CollectionFeed(files=files, act=act))
     every = timedelta(seconds=(await load_environment(environment, files)).collect_every_seconds)
-    due = datetime.now(UTC)
-    until = due + timedelta(hours=hours)
+    due_at = datetime.now(UTC)
+    until = due_at + timedelta(hours=hours)
     log.info("monitoring %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
     leave_alone_what_is_loaded()
     open_clients_in_parallel()
     with outliving_stores(StoreAccess(environment)), untraced():
         try:
-            while due < until:
-                await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
+            while due_at < until:
+                await asyncio.sleep((due_at - datetime.now(UTC)).total_seconds())
                 await refuse_taken(environment)
                 every = await monitor.collect(every)
-                due = next_due(due, every, datetime.now(UTC))
+                due_at = next_due(due_at, every, datetime.now(UTC))
         finally:
             await monitor.end()
     return MonitoringReport(environment=environment, collections=monitor.kept, failed=monitor.failed)
@@ -94,8 +94,8 @@ class EnvironmentMonitor:
             before = await last_round(self._environment)
             if before is not None and datetime.now(UTC) - before < every / 2:
                 return every
-            one = await collect(self._environment, self._files)
-            await show(one, report_of(one, one.judged.outcome.reported))
+            collected = await collect(self._environment, self._files)
+            await show(collected, report_of(collected, collected.judged.outcome.reported))
         except Exception as error:
             self.failed += 1
             text = f"{self._environment} was not collected: {error or type(error).__name__}"
@@ -106,16 +106,16 @@ class EnvironmentMonitor:
             self._log(text)
             return every
         self.kept += 1
-        say(one.judged.outcome)
-        status = "unknown" if one.judged.blind else one.judged.health.summary
-        self._log(f"{self._environment} is {status}", *one.seen.gaps)
-        self._predicted += predicted(one.judged.outcome)
-        if not one.judged.idle and (self._recovery is None or self._recovery.done()):
-            self._recovery = self._recover(one)
+        say(collected.judged.outcome)
+        status = "unknown" if collected.judged.blind else collected.judged.health.summary
+        self._log(f"{self._environment} is {status}", *collected.seen.gaps)
+        self._predicted += predicted(collected.judged.outcome)
+        if not collected.judged.idle and (self._recovery is None or self._recovery.done()):
+            self._recovery = self._recover(collected)
         if self._notifying is None or self._notifying.done():
             # Beside the collections: a receiver may be slow.
-            self._notifying = asyncio.create_task(notify_where_asked(one.declared))
-        return timedelta(seconds=one.declared.collect_every_seconds)
+            self._notifying = asyncio.create_task(notify_where_asked(collected.declared))
+        return timedelta(seconds=collected.declared.collect_every_seconds)
 
     async def end(self) -> None:
         """Let the recoveries and notifications that run come to their end."""
@@ -123,20 +123,24 @@ class EnvironmentMonitor:
             if running is not None:
                 await running
 
-    def _recover(self, one: Collected) -> asyncio.Task[None] | None:
+    def _recover(self, collected: Collected) -> asyncio.Task[None] | None:
         """Start to recover from what fails; None where nothing new does."""
-        found = self._feed.decide(one)
-        if self._feed.hand_over is not None and any(failure.service for failure in found.recover):
+        result = self._feed.decide(collected)
+        if self._feed.hand_over is not None and any(failure.service for failure in result.recover):
             # The watch in this process recovers services; only failures of no service are left.
             self._feed.hand_over()
-            found = replace(found, recover=tuple(one for one in found.recover if not one.service), at_once=())
-        if not self._predicted and not found.recover:
+            result = replace(
+                result,
+                recover=tuple(observation for observation in result.recover if not observation.service),
+                at_once=(),
+            )
+        if not self._predicted and not result.recover:
             return None
         new, self._predicted = self._predicted, []
 
         async def recover() -> None:
             try:
-                await self._feed.recover(one, found)
+                await self._feed.recover(collected, result)
                 await self._feed.warn(self._environment, new)
             except (RoasError, TimeoutError) as error:
                 log.error("failures of %s were not recovered: %s", self._environment, error)

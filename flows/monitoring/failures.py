@@ -56,28 +56,28 @@ class CollectionFeed:
 
     def decide(self, collected: Collected) -> TriageResult:
         """Triage one collection; a source that did not answer is a failure without a service."""
-        seen = collected.seen
-        if seen.health is not None and seen.application is not None:
-            return self._triage(collected, seen.health, ())
-        reasons = gap_reasons(seen.gaps)
+        answers = collected.seen
+        if answers.health is not None and answers.application is not None:
+            return self._triage(collected, answers.health, ())
+        reasons = gap_reasons(answers.gaps)
         gap = ServiceObservation(
             service=NO_SERVICE, decision=Decision.RECOVER, reason=reasons, fingerprint=reasons, unhealthy=True
         )
         return self.reconciler.decide([gap], TriageContext(), datetime.now(UTC))
 
-    async def recover(self, collected: Collected, found: TriageResult) -> list[RecoveryOutcome]:
+    async def recover(self, collected: Collected, result: TriageResult) -> list[RecoveryOutcome]:
         """Recover from the failures, causes first; a dependant is recovered only if it stays unhealthy."""
-        declared, seen = collected.declared, collected.seen
-        if seen.health is None or seen.application is None:
-            return [await self._recover(declared, failure, act=False) for failure in found.failures]
+        declared, answers = collected.declared, collected.seen
+        if answers.health is None or answers.application is None:
+            return [await self._recover(declared, failure, act=False) for failure in result.failures]
         outcomes: list[RecoveryOutcome] = []
         tried: set[str] = set()
-        while found.recover:
-            tried |= {one.service for one in found.recover}
-            outcomes += [await self._recover(declared, failure, act=self.act) for failure in found.failures]
-            if not any(one.method is RecoveryMethod.AUTOMATIC and one.success for one in outcomes):
+        while result.recover:
+            tried |= {observation.service for observation in result.recover}
+            outcomes += [await self._recover(declared, failure, act=self.act) for failure in result.failures]
+            if not any(outcome.method is RecoveryMethod.AUTOMATIC and outcome.success for outcome in outcomes):
                 break
-            found = self._triage(collected, await _settled(declared, seen.application), tried)
+            result = self._triage(collected, await _settled(declared, answers.application), tried)
         return outcomes
 
     async def warn(self, environment: str, predicted: Sequence[Predicted]) -> list[RecoveryOutcome]:
@@ -96,15 +96,15 @@ class CollectionFeed:
         ]
 
     def _triage(self, collected: Collected, health: HealthReport, tried: Collection[str]) -> TriageResult:
-        seen = collected.seen
-        observations = [observe_health(verdict, seen.container_states or ()) for verdict in health.services]
+        answers = collected.seen
+        observations = [observe_health(verdict, answers.container_states or ()) for verdict in health.services]
         observations = [
-            replace(one, decision=Decision.IGNORE, reason="it was tried in this collection")
-            if one.service in tried
-            else one
-            for one in observations
+            replace(observation, decision=Decision.IGNORE, reason="it was tried in this collection")
+            if observation.service in tried
+            else observation
+            for observation in observations
         ]
-        context = TriageContext(dependencies=seen.needs, muted=collected.judged.outcome.muted)
+        context = TriageContext(dependencies=answers.needs, muted=collected.judged.outcome.muted)
         return self.reconciler.decide(observations, context, datetime.now(UTC))
 
     async def _recover(self, declared: Environment, failure: ServiceFailure, *, act: bool) -> RecoveryOutcome:

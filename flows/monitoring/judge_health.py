@@ -27,19 +27,22 @@ async def judge_now(
     *,
     deployment_id: str | None = None,
     container_states: Sequence[ContainerState] | None = None,
-    asked: Collection[str] | None = None,
+    probed_services: Collection[str] | None = None,
 ) -> HealthReport:
     """Inspect every container unless `container_states` are given, ask every probe, and judge the whole.
 
-    `asked` are the services whose probes are asked, all unless given; the others are judged by their containers alone.
+    `probed_services` are the services whose probes are asked, all unless given; the others are judged by their
+    containers alone.
 
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
     container_states = await inspect_application(environment) if container_states is None else container_states
-    running = {seen.service for seen in container_states if seen.state == "running" and not seen.one_off}
-    wanted = running if asked is None else running.intersection(asked)
-    probed = [name for name in application.services if environment.service(name).probe and name in wanted]
+    running = {
+        container.service for container in container_states if container.state == "running" and not container.one_off
+    }
+    candidates = running if probed_services is None else running.intersection(probed_services)
+    probed = [name for name in application.services if environment.service(name).probe and name in candidates]
     answered = await asyncio.gather(*(_answer_or_why_not(environment, name, container_states) for name in probed))
     answers = dict(zip(probed, answered, strict=True))
     verdicts = judge_all(environment, application, container_states, answers)

@@ -51,17 +51,17 @@ async def decide(ticket: Ticket, choice: Choice, note: str, by: str, actor: Acto
 
     run = ticket.flow_run_id
     if run is not None:
-        taken = await resume_with(run, {"choice": str(choice), "note": note, "by": by})
-        if taken is AnswerResult.TAKEN:
+        result = await resume_with(run, {"choice": str(choice), "note": note, "by": by})
+        if result is AnswerResult.TAKEN:
             # The run gets the answer from Prefect, which cannot prove who gave it.
             open_stores().tickets.audit_answer(ticket.ticket_id, choice, run, actor)
             return f"{ticket.ticket_id}: {choice}; run {run} continues"
-        if taken is AnswerResult.TOO_LATE:
+        if result is AnswerResult.TOO_LATE:
             raise BadInputError(
                 f"Ticket {ticket.ticket_id} was answered a moment ago, and run {run} continues with that answer;",
                 advice=f"`roas tickets {ticket.ticket_id}` shows what was decided.",
             )
-    kept = keep_answer(ticket, choice, note, by, actor)
+    summary = keep_answer(ticket, choice, note, by, actor)
     if choice.acts:
         error = open_stores().errors.get(ticket.error_id)
         outcome = await error_recovery(
@@ -72,10 +72,10 @@ async def decide(ticket: Ticket, choice: Choice, note: str, by: str, actor: Acto
             decided=choice,
             compose_files=list(remembered_compose_files(error.environment)),
         )
-        kept = f"{ticket.ticket_id}: {choice}; {outcome.method.in_words}: {outcome.reason}"
+        summary = f"{ticket.ticket_id}: {choice}; {outcome.method.in_words}: {outcome.reason}"
     elif run is not None:
-        await cancel_run(run, kept)
-    return kept
+        await cancel_run(run, summary)
+    return summary
 
 
 def keep_answer(ticket: Ticket, choice: Choice, note: str, by: str, actor: Actor) -> str:

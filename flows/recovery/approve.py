@@ -78,10 +78,10 @@ class Question:
     strategy: Strategy | None = None
 
 
-def question_of(plan: RecoveryPlan, mine: Sequence[RecoveryExecution]) -> Question:
+def question_of(plan: RecoveryPlan, attempts: Sequence[RecoveryExecution]) -> Question:
     """Return the question of a plan that needs a person, with the attempts made at the error."""
-    last = f" The last attempt ended with: {mine[-1].final_status}" if mine else ""
-    tried = tuple(step for one in mine for step in attempt_details(one))
+    last = f" The last attempt ended with: {attempts[-1].final_status}" if attempts else ""
+    tried = tuple(step for attempt in attempts for step in attempt_details(attempt))
     strategy = plan.strategy if not plan.strategy.automatic else None
     return Question(plan.reason + last, tried, plan.first_steps, strategy)
 
@@ -101,7 +101,7 @@ def new_ticket(question: Question, diagnosis: Diagnosis, context: IncidentContex
         environment=error.environment,
         disk_percent=diagnosis.disk_percent,
         again=diagnosis.again,
-        said=diagnosis.said,
+        message=diagnosis.said,
         place=_place(context, error.service),
     )
     return Ticket(
@@ -131,8 +131,8 @@ def _place(context: IncidentContext, service: str | None) -> Place:
 def _written_by_hand(environment: Environment) -> list[str]:
     """The files in which a person declared what runs, also those of variables that services name."""
     read = files_read(environment.compose_files) or [str(file.parent / ".env") for file in environment.compose_files]
-    given = (*environment.compose_files, *environment.env_files, *map(Path, read))
-    return [path for path in dict.fromkeys(str(file.absolute()) for file in given) if Path(path).is_file()]
+    files = (*environment.compose_files, *environment.env_files, *map(Path, read))
+    return [path for path in dict.fromkeys(str(file.absolute()) for file in files) if Path(path).is_file()]
 
 
 async def ask_in_own_run(ticket: Ticket, text: str) -> None:
@@ -148,7 +148,7 @@ _SHORTER = {"rollback": Choice.ROLL_BACK, "resolved": Choice.RESOLVED}
 _DECISION = {
     "type": "string",
     "pattern": "^[ ]*("
-    + "|".join("".join(f"[{a.upper()}{a}]" if a.isalpha() else "[ -]" for a in one) for one in (*Choice, *_SHORTER))
+    + "|".join("".join(f"[{a.upper()}{a}]" if a.isalpha() else "[ -]" for a in word) for word in (*Choice, *_SHORTER))
     + ")[ .]*$",
 }
 """The decisions as they may be typed: JSON Schema has no pattern that ignores case."""
@@ -201,13 +201,13 @@ class Conversation:
         Without an open question this asks one: the process ends, and the run begins again once it is resumed.
         """
         base = about.replace("#", "-")
-        asked, followed = await self._asked(base)
-        last = len(asked) - 1
+        answers, followed = await self._asked(base)
+        last = len(answers) - 1
         if last >= 0 and (key := f"{base}-{last}") not in self._settled:
             self._settled.add(key)
             self._last = key
             await let_ticket_wait(ticket.ticket_id, None)
-            answer = asked[last]
+            answer = answers[last]
             return None if last in followed or answer is None else await self._without_secrets(answer, ticket)
         await let_ticket_wait(ticket.ticket_id, str(self._run))
         question = question_about(await asyncio.to_thread(read_ticket_details, ticket.ticket_id))
@@ -256,13 +256,13 @@ class Conversation:
         async with get_client() as client:
             inputs = await client.filter_flow_run_input(self._run, prefix, _MOST_QUESTIONS, set())
             marks = await client.filter_flow_run_input(self._run, after, _MOST_QUESTIONS, set())
-        reported = {one.key.removeprefix(prefix): one for one in inputs}
-        found: list[Answer | None] = []
-        while f"{len(found)}-schema" in reported:
-            response = reported.get(f"{len(found)}-response")
-            found.append(None if response is None else Answer(**response.decoded_value))
-        numbers = [one.key.removeprefix(after) for one in marks]
-        return found, frozenset(int(number) for number in numbers if number.isdigit())
+        reported = {entry.key.removeprefix(prefix): entry for entry in inputs}
+        answers: list[Answer | None] = []
+        while f"{len(answers)}-schema" in reported:
+            response = reported.get(f"{len(answers)}-response")
+            answers.append(None if response is None else Answer(**response.decoded_value))
+        numbers = [mark.key.removeprefix(after) for mark in marks]
+        return answers, frozenset(int(number) for number in numbers if number.isdigit())
 
 
 def question_about(details: TicketDetails) -> str:
@@ -270,18 +270,18 @@ def question_about(details: TicketDetails) -> str:
     ticket, error = details.ticket, details.error
     shown, answered = f"`roas tickets {ticket.ticket_id}`", f"`roas resolve {ticket.ticket_id} --decision … --note …`"
     since = ticket.since or error.first_seen
-    known = [f"**Since** {since:%Y-%m-%d %H:%M:%S} UTC, seen {error.how_often}"]
+    facts = [f"**Since** {since:%Y-%m-%d %H:%M:%S} UTC, seen {error.how_often}"]
     if ticket.affected_services:
-        known.append(f"**Affected** {', '.join(ticket.affected_services)}")
+        facts.append(f"**Affected** {', '.join(ticket.affected_services)}")
     if details.first_cause:
-        known.append(f"**Seen** {details.first_cause}")
-    said = [f"{_clock(line.at)}{line.service}: {line.text}" for line in details.lines]
+        facts.append(f"**Seen** {details.first_cause}")
+    log_lines = [f"{_clock(line.at)}{line.service}: {line.text}" for line in details.lines]
     return "\n".join(
         [
             f"**{ticket.title}**",
             "",
-            *_listed("", known),
-            *(["```text", *said, "```", ""] if said else []),
+            *_listed("", facts),
+            *(["```text", *log_lines, "```", ""] if log_lines else []),
             *_listed("What was answered before", earlier_answers(ticket.history)),
             *_listed("What was tried", ticket.tried),
             *_listed("What to try", [_COMMAND.sub(r"`\1`", step) for step in ticket.steps], numbered=True),

@@ -70,24 +70,32 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     # An operation that validation stopped has changed nothing, so its services and their health say nothing about it.
     stopped_before = incident.source == REFUSED
     operated = None if stopped_before else incident.deployment_id
-    bundles, known, health = await asyncio.gather(
+    bundles, facts, health = await asyncio.gather(
         asyncio.sleep(0, incident.evidence)
         if incident.evidence or stopped_before
         else take_evidence(context, service, incident.text, deployment_id=incident.deployment_id),
         read_known_facts(incident.environment, now, incident.deployment_id),
         # A service that does not answer is not probed again; an operation concerns the health of all services.
-        health_now(context, operated, asked=None if operated else needed)
+        health_now(context, operated, probed_services=None if operated else needed)
         if environment and (needed or operated)
         else asyncio.sleep(0),
     )
     down = services_down(health, needed)
     if down:
         # One late answer is no reason to restart what others depend on.
-        down = services_down(await health_now(context, asked=down), down)
-    seen = evidence_of(bundles[0]) if service and bundles else None
-    evidence = replace(seen, dependencies_down=down, deployed_seconds_ago=known.deployed_seconds_ago) if seen else None
-    own_names = {service, *(one.name for one in bundles[0].containers if one.service == service)} if seen else set()
-    verdict = classify(incident.text, known.patterns, evidence=evidence, own_names={name for name in own_names if name})
+        down = services_down(await health_now(context, probed_services=down), down)
+    service_evidence = evidence_of(bundles[0]) if service and bundles else None
+    evidence = (
+        replace(service_evidence, dependencies_down=down, deployed_seconds_ago=facts.deployed_seconds_ago)
+        if service_evidence
+        else None
+    )
+    own_names = (
+        {service, *(container.name for container in bundles[0].containers if container.service == service)}
+        if service_evidence
+        else set()
+    )
+    verdict = classify(incident.text, facts.patterns, evidence=evidence, own_names={name for name in own_names if name})
     if incident.source != "person":
         verdict = as_failure(verdict, incident.text, evidence)
     if verdict.category is Category.PORT_CONFLICT and "taken by" not in incident.text:
@@ -95,10 +103,10 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     if incident.failing_services >= AT_ONCE:
         # One error for all of them; what each shows is evidence of it.
         verdict, service = as_one_of_several(verdict, incident.failing_services), None
-    untouched = await _containers_now(context) if known.untouched else ()
+    untouched = await _containers_now(context) if facts.untouched else ()
     impact = analyse_impact(verdict, service, context.dependencies, untouched)
     record = record_error_of_the_run if of_the_run else record_error
-    found = RecordedError(
+    new_error = RecordedError(
         error_id=new_error_id(now),
         environment=incident.environment,
         text=incident.text,
@@ -109,12 +117,12 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         deployment_id=incident.deployment_id,
         service=service,
         predictive=incident.predictive,
-        evidence=(asdict(evidence) if evidence else {}) | _said(incident, verdict, bundles, known.patterns),
+        evidence=(asdict(evidence) if evidence else {}) | _said(incident, verdict, bundles, facts.patterns),
     )
     bundle_ids = tuple(bundle.bundle_id for bundle in bundles)
     error = await record(
         RecordError(
-            error=found,
+            error=new_error,
             impact=impact,
             bundles=bundle_ids,
             taken=incident.evidence,
@@ -129,11 +137,11 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         detected_at=now,
         affected=impact.affected_services if impact else (),
         evidence=bundle_ids,
-        script=known.patterns.script_of(verdict.pattern_name),
+        script=facts.patterns.script_of(verdict.pattern_name),
         unpublished=incident.evidence,
-        again=known.again,
+        again=facts.again,
         said=bundles[0].first_cause if bundles else incident.text,
-        person_was_told=stopped_before and known.typed,
+        person_was_told=stopped_before and facts.typed,
         disk_percent=next((bundle.host.disk_percent for bundle in bundles if bundle.host), None),
     )
 
@@ -165,15 +173,15 @@ async def _with_holders(verdict: Verdict, service: str | None, context: Incident
 
 
 async def health_now(
-    context: IncidentContext, deployment_id: str | None = None, *, asked: Collection[str] | None = None
+    context: IncidentContext, deployment_id: str | None = None, *, probed_services: Collection[str] | None = None
 ) -> HealthReport | None:
-    """Judge health now, with the probes of the `asked` services; None where the engine does not answer."""
+    """Judge health now, with the probes of `probed_services`; None where the engine does not answer."""
     environment = context.environment
     if environment is None:
         return None
     try:
         application = context.application or await read_application(environment)
-        return await judge_now(environment, application, deployment_id=deployment_id, asked=asked)
+        return await judge_now(environment, application, deployment_id=deployment_id, probed_services=probed_services)
     except RoasError as error:
         log.info("health of %s is not known: %s", environment.name, error)
         return None
@@ -188,7 +196,11 @@ async def _containers_now(context: IncidentContext) -> Sequence[ContainerState]:
 
 def services_down(health: HealthReport | None, needed: Sequence[str]) -> tuple[str, ...]:
     """Return those of the needed services that are down, in the same order."""
-    unhealthy = set() if health is None else {one.service for one in health.services if one.health in UNHEALTHY_STATES}
+    unhealthy = (
+        set()
+        if health is None
+        else {verdict.service for verdict in health.services if verdict.health in UNHEALTHY_STATES}
+    )
     return tuple(name for name in needed if name in unhealthy)
 
 

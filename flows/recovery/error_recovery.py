@@ -50,9 +50,13 @@ log = logging.getLogger("roas")
 
 
 def _run_name() -> str:
-    given = flow_run.get_parameters()
-    about = f"{given['service']} of {given['environment']}" if given.get("service") else given["environment"]
-    return f"ticket {given['ticket']}: {about}" if given.get("ticket") else f"recover {about}"
+    parameters = flow_run.get_parameters()
+    about = (
+        f"{parameters['service']} of {parameters['environment']}"
+        if parameters.get("service")
+        else parameters["environment"]
+    )
+    return f"ticket {parameters['ticket']}: {about}" if parameters.get("ticket") else f"recover {about}"
 
 
 @flow(name=ASKING_FLOW, flow_run_name=_run_name)
@@ -104,7 +108,11 @@ async def error_recovery(
         # A run that was suspended begins again from the top, also where the service is healthy by then.
         is_new = source == "person" and decided is None and flow_run.get_run_count() <= 1
         if is_new and act:
-            cut_off = [one for one in await cut_off_recoveries(environment) if service and one.service == service]
+            cut_off = [
+                execution
+                for execution in await cut_off_recoveries(environment)
+                if service and execution.service == service
+            ]
             if cut_off:
                 # How that attempt ends says more than a second one beside it.
                 return await continue_recovery(cut_off[0], context)
@@ -302,8 +310,12 @@ async def _only_said(incident: Incident, context: IncidentContext) -> str | None
     """Return why a line that somebody reports of a service is no error: the service is healthy; None if it is one."""
     if context.environment is None or context.application is None or incident.service is None:
         return None
-    health = await health_now(context, asked=[incident.service])
-    verdict = next((one for one in health.services if one.service == incident.service), None) if health else None
+    health = await health_now(context, probed_services=[incident.service])
+    verdict = (
+        next((candidate for candidate in health.services if candidate.service == incident.service), None)
+        if health
+        else None
+    )
     if verdict is None or verdict.health not in (ServiceHealth.HEALTHY, ServiceHealth.COMPLETED):
         return None
     return f"{incident.service} is {verdict.health} ({verdict.reason}), and a line alone is no error"
@@ -320,6 +332,8 @@ async def _not_needed(incident: Incident, context: IncidentContext) -> str | Non
         return "it was stopped on request"
     if (stop := await stop_of(environment, service)) is not None:
         return stop.reason
-    health = await health_now(context, asked=[service])
-    verdict = next((one for one in health.services if one.service == service), None) if health else None
+    health = await health_now(context, probed_services=[service])
+    verdict = (
+        next((candidate for candidate in health.services if candidate.service == service), None) if health else None
+    )
     return f"it is {verdict.health} now" if verdict is not None and verdict.health not in UNHEALTHY_STATES else None

@@ -123,7 +123,7 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
 async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
     strategy, down = plan.strategy, plan.dependencies
     if down and not plan.decided:
-        down = services_down(await health_now(case.context, asked=down), down)
+        down = services_down(await health_now(case.context, probed_services=down), down)
         strategy = strategy if down else without_dependencies(strategy, case.error)
     action_context = await read_action_context(
         case.environment,
@@ -167,9 +167,9 @@ async def _with_own_checks(case: Case, strategy: Strategy, context: ActionContex
         context = replace(context, disk_percent=await measure_engine_disk(case.environment))
     if decided or not context.containers or shows_failure(context):
         return context
-    health = await health_now(case.context, asked=[case.service])
-    known = {one.service: one.health for one in health.services} if health else {}
-    judged = known.get(case.service)
+    health = await health_now(case.context, probed_services=[case.service])
+    health_by_service = {verdict.service: verdict.health for verdict in health.services} if health else {}
+    judged = health_by_service.get(case.service)
     passes = False if judged in UNHEALTHY_STATES else True if judged is ServiceHealth.HEALTHY else None
     return replace(context, probe_passes=passes)
 
@@ -237,10 +237,10 @@ class _AttemptJournal:
     async def run_step(self, step: PlannedStep) -> None:
         """Run a step unless it is finished; of an interrupted one only what the engine has not done yet."""
         named = (str(step.doing), step.target)
-        known = next((one for one in self.execution.steps if (one.name, one.target) == named), None)
-        if known is not None and known.ok:
+        recorded_step = next((entry for entry in self.execution.steps if (entry.name, entry.target) == named), None)
+        if recorded_step is not None and recorded_step.ok:
             return
-        cut_off = known if known is not None and known.ok is None else None
+        cut_off = recorded_step if recorded_step is not None and recorded_step.ok is None else None
         if cut_off is not None and step.doing is StepSpec.ROLL_BACK:
             raise ActionRefusedError(
                 f"The rollback of {self._case.environment.name} was cut off;",
@@ -285,7 +285,7 @@ class _AttemptJournal:
         if not self.execution.undo:
             return
         self.execution = replace(self.execution, undone=True)
-        done = {(one.name, one.target) for one in self.execution.steps if one.ok}
+        done = {(entry.name, entry.target) for entry in self.execution.steps if entry.ok}
         for step in self.execution.undo:
             name = f"{UNDO}{step.doing}"
             if (name, step.target) in done:
@@ -295,8 +295,8 @@ class _AttemptJournal:
                 await self.record(name, step.target, self._do(step))
             except (RoasError, TimeoutError) as error:
                 log.error("%s of %s could not be undone: %s", step.doing, step.target, error)
-                known = {(one.name, one.target) for one in self.execution.steps if one.ok is False}
-                if (name, step.target) not in known:
+                failed_steps = {(entry.name, entry.target) for entry in self.execution.steps if entry.ok is False}
+                if (name, step.target) not in failed_steps:
                     now, detail = datetime.now(UTC), await _redacted(self._case, error)
                     self.note(
                         Step(name=name, target=step.target, ok=False, detail=detail, started_at=now, ended_at=now)
@@ -363,8 +363,10 @@ class _AttemptJournal:
 
     def note(self, step: Step) -> None:
         """Add a step to the journal; it replaces the step of the same name and target."""
-        others = tuple(one for one in self.execution.steps if (one.name, one.target) != (step.name, step.target))
-        self.execution = replace(self.execution, steps=(*others, step))
+        other_steps = tuple(
+            entry for entry in self.execution.steps if (entry.name, entry.target) != (step.name, step.target)
+        )
+        self.execution = replace(self.execution, steps=(*other_steps, step))
 
 
 async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:

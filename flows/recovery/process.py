@@ -126,7 +126,7 @@ class RecoveryProcess:
     async def repeat(self) -> RecoveryOutcome:
         """Repeat the failed step of this run's last attempt and the steps after it; else plan again."""
         past = await self._gather()
-        last = next((one for one in past[::-1] if self._is_of_this_run(one)), None)
+        last = next((execution for execution in past[::-1] if self._is_of_this_run(execution)), None)
         if last is None or last.undone or not self.acting:
             # A rolled back attempt cannot be continued.
             self.last_attempt = None
@@ -140,7 +140,9 @@ class RecoveryProcess:
         if resolved_at is None:
             return None
         past = await self._gather()
-        recovered = next((one for one in past[::-1] if self._is_of_this_run(one) and one.success), None)
+        recovered = next(
+            (execution for execution in past[::-1] if self._is_of_this_run(execution) and execution.success), None
+        )
         if recovered is not None:
             return self._recovered(recovered)
         reason = (
@@ -207,14 +209,14 @@ class RecoveryProcess:
 
     async def _follow_plan(self) -> RecoveryEvent:
         """Do nothing, escalate, wait, or start an attempt, as planned."""
-        plan, mine = self._plan, _attempts_at(self.error, self._past)
+        plan, attempts = self._plan, _attempts_at(self.error, self._past)
         if plan.action is PlanAction.LEAVE_ALONE:
             await keep_reason(self.error.error_id, plan.reason)
             return self._end(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
         if plan.action is PlanAction.ASK_A_PERSON and not self.asking:
             return self._end(RecoveryMethod.PROPOSED, f"dry run: a ticket would be opened: {plan.reason}")
         if plan.action is PlanAction.ASK_A_PERSON:
-            question = question_of(plan, mine)
+            question = question_of(plan, attempts)
             refused = (self._refused.advice,) if self._refused and self._refused.advice else ()
             return await self._ask(replace(question, first_steps=(*question.first_steps, *refused)))
         if plan.action is PlanAction.PROPOSE:
@@ -228,8 +230,8 @@ class RecoveryProcess:
             await asyncio.sleep(plan.delay.total_seconds())
             # Much may have changed in that time, so everything is read again.
             return RecoveryEvent.REPLAN
-        if mine and self.service is not None:
-            plan = await _before_another_attempt(plan, self.error, self.context, self.service, mine[-1])
+        if attempts and self.service is not None:
+            plan = await _before_another_attempt(plan, self.error, self.context, self.service, attempts[-1])
         return self._take(plan, RecoveryEvent.START, escalates=False)
 
     async def _act(self) -> RecoveryEvent:
@@ -283,16 +285,18 @@ class RecoveryProcess:
         return RecoveryEvent.FAIL
 
     async def _resumed(self, past: Sequence[RecoveryExecution], *, again: bool) -> RecoveryEvent | None:
-        mine = _attempts_at(self.error, past)
+        attempts = _attempts_at(self.error, past)
         # What another host began was done to its containers.
-        begun = [one for one in mine if one.ended_at is None and one.host_id in ("", this_host().host_id)]
-        cut_off = next((one for one in begun if one.attempt_id), None)
+        begun = [
+            attempt for attempt in attempts if attempt.ended_at is None and attempt.host_id in ("", this_host().host_id)
+        ]
+        cut_off = next((attempt for attempt in begun if attempt.attempt_id), None)
         if cut_off is not None and self.acting:
             if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
                 return self._end(RecoveryMethod.DEFERRED, f"{cut_off.runner} recovers it already.")
             log.warning("recovery %s was cut off and is resumed", cut_off.attempt_id)
             return self._take(cut_off, RecoveryEvent.RESUME, escalates=True)
-        last = mine[-1] if mine else None
+        last = attempts[-1] if attempts else None
         if again or not self.converses or last is None or not self._is_of_this_run(last):
             return None
         # This run made the attempt, and begins again from the top.
@@ -313,14 +317,14 @@ class RecoveryProcess:
         return plan_recovery(self.error, past=past, policy=policy, facts=self._facts, now=datetime.now(UTC))
 
     def _is_of_this_run(self, execution: RecoveryExecution) -> bool:
-        known = execution.runner.flow_run_id if execution.runner else ""
-        return bool(known) and known == self.runner.flow_run_id and execution.error_id == self.error.error_id
+        run_id = execution.runner.flow_run_id if execution.runner else ""
+        return bool(run_id) and run_id == self.runner.flow_run_id and execution.error_id == self.error.error_id
 
     async def _record_end(self, execution: RecoveryExecution) -> None:
         """Record how an attempt ended together with its ticket, so that no failure is left without one."""
         question = None if execution.success else await self._question_after(execution)
-        asked = new_ticket(question, self.diagnosis, self.context) if question else None
-        ticket = await finish_attempt(execution, was=self.error.evidence.get("container_state"), ticket=asked)
+        draft = new_ticket(question, self.diagnosis, self.context) if question else None
+        ticket = await finish_attempt(execution, was=self.error.evidence.get("container_state"), ticket=draft)
         self._asked = None if question is None or ticket is None else (question.reason, ticket)
 
     async def _question_after(self, execution: RecoveryExecution) -> Question | None:
@@ -338,12 +342,12 @@ class RecoveryProcess:
         except (RoasError, TimeoutError) as error:
             log.info("what comes after %s is not known yet: %s", execution.attempt_id, error)
             return None
-        known = [execution if one.attempt_id == execution.attempt_id else one for one in past]
-        plan = self._planned(known)
+        attempts = [execution if attempt.attempt_id == execution.attempt_id else attempt for attempt in past]
+        plan = self._planned(attempts)
         if plan.action is not PlanAction.ASK_A_PERSON:
             return None
         _log_plan(self.error, plan)
-        return question_of(plan, _attempts_at(self.error, known))
+        return question_of(plan, _attempts_at(self.error, attempts))
 
     async def _ran_into_root_cause(self, execution: RecoveryExecution) -> bool:
         """Whether the attempt's failure, or output written since it acted, names the root cause."""
@@ -353,8 +357,8 @@ class RecoveryProcess:
         if execution.acted_at is not None:
             bundles = await take_evidence(self.context, self.service, execution.final_status, keep=False)
         evidence = evidence_of(bundles[0], since=execution.started_at) if bundles else None
-        found = classify(execution.final_status, await read_patterns(), evidence=evidence)
-        if not leads_deeper(self.diagnosis.verdict, found, self.causes):
+        verdict = classify(execution.final_status, await read_patterns(), evidence=evidence)
+        if not leads_deeper(self.diagnosis.verdict, verdict, self.causes):
             return False
         self.root_cause, self.root_evidence = execution.final_status, bundles
         return True
@@ -396,7 +400,7 @@ class RecoveryProcess:
 
 
 def _attempts_at(error: RecordedError, past: Sequence[RecoveryExecution]) -> list[RecoveryExecution]:
-    return [one for one in past if one.error_id == error.error_id and one.points]
+    return [execution for execution in past if execution.error_id == error.error_id and execution.points]
 
 
 def _log_plan(error: RecordedError, plan: RecoveryPlan) -> None:
@@ -414,7 +418,7 @@ async def _before_another_attempt(
     """Keep evidence of the last attempt; a service that is healthy meanwhile is only verified."""
     if context.environment is None:
         return plan
-    if not services_down(await health_now(context, asked=[service]), [service]):
+    if not services_down(await health_now(context, probed_services=[service]), [service]):
         plan = replace(
             plan, strategy=Strategy.WAIT_AND_RETRY, reason=f"{service} is healthy again by itself", decided=True
         )
@@ -427,7 +431,10 @@ async def _before_another_attempt(
 async def _record_proposal(diagnosis: Diagnosis, plan: RecoveryPlan, past: Sequence[RecoveryExecution]) -> None:
     """Record what a dry run would do, once for an error and a strategy."""
     error_id, now = diagnosis.error.error_id, datetime.now(UTC)
-    if any(one.error_id == error_id and one.strategy is plan.strategy and not one.points for one in past):
+    if any(
+        execution.error_id == error_id and execution.strategy is plan.strategy and not execution.points
+        for execution in past
+    ):
         return
     await write_attempt(
         RecoveryExecution(

@@ -52,7 +52,7 @@ class Reconciler:
 
     def recovering(self) -> frozenset[str]:
         """Return the services whose recovery runs."""
-        return frozenset(name for name, one in self.trackers.items() if one.recovering)
+        return frozenset(name for name, tracker in self.trackers.items() if tracker.recovering)
 
     def receive(self, events: Sequence[ContainerEvent]) -> frozenset[str]:
         """Queue the services to which events happened that may be failures; return those that were stopped.
@@ -75,24 +75,31 @@ class Reconciler:
 
     def put_off(self, observations: Sequence[ServiceObservation], changed: Collection[str]) -> list[ServiceObservation]:
         """Queue the failing services that changed after they were observed, and let these observations wait."""
-        late = {one.service for one in observations if one.decision is Decision.RECOVER and one.service in changed}
+        late = {
+            observation.service
+            for observation in observations
+            if observation.decision is Decision.RECOVER and observation.service in changed
+        }
         self._queued |= late
         reason = "it changed during the sweep"
         return [
-            replace(one, decision=Decision.WAIT, reason=reason) if one.service in late else one for one in observations
+            replace(observation, decision=Decision.WAIT, reason=reason) if observation.service in late else observation
+            for observation in observations
         ]
 
     def decide(self, observations: Sequence[ServiceObservation], context: TriageContext, now: datetime) -> TriageResult:
         """Triage observations, and remember what is dispatched: the caller recovers from the result's failures."""
-        found = triage(observations, replace(context, trackers=self.trackers), now)
-        for one in found.ignore:
-            if not one.unhealthy:
-                tracker = self.tracker(one.service)
-                self.trackers[one.service] = replace(tracker, next_attempt_at=None, held_as_one=False)
-        for one in found.recover:
-            tracker, as_one = self.tracker(one.service), bool(found.at_once)
-            self.trackers[one.service] = tracker.after_dispatch(one.fingerprint, now, held_as_one=as_one)
-        return found
+        result = triage(observations, replace(context, trackers=self.trackers), now)
+        for observation in result.ignore:
+            if not observation.unhealthy:
+                tracker = self.tracker(observation.service)
+                self.trackers[observation.service] = replace(tracker, next_attempt_at=None, held_as_one=False)
+        for observation in result.recover:
+            tracker, as_one = self.tracker(observation.service), bool(result.at_once)
+            self.trackers[observation.service] = tracker.after_dispatch(
+                observation.fingerprint, now, held_as_one=as_one
+            )
+        return result
 
     def begin(self, service: str) -> None:
         """Remember that a recovery of a service runs."""
@@ -120,7 +127,9 @@ class Reconciler:
 
     def back_after_crash(self, healthy: Collection[str], now: datetime) -> tuple[list[str], list[timedelta]]:
         """Forget the crashes of services that are healthy since SETTLE; return these, and how long others need."""
-        crashed = {name: one.crash[1] for name, one in self.trackers.items() if one.crash and name in healthy}
+        crashed = {
+            name: tracker.crash[1] for name, tracker in self.trackers.items() if tracker.crash and name in healthy
+        }
         back = [name for name, at in crashed.items() if now - at >= SETTLE]
         for name in back:
             self.trackers[name] = replace(self.trackers[name], crash=None)
@@ -128,9 +137,15 @@ class Reconciler:
 
     def sweep(self, services: Collection[str], container_states: Sequence[ContainerState], now: datetime) -> None:
         """Forget services that are gone, and note whose containers are removed or paused."""
-        for name in [name for name, one in self.trackers.items() if name not in services and not one.recovering]:
+        for name in [
+            name for name, tracker in self.trackers.items() if name not in services and not tracker.recovering
+        ]:
             del self.trackers[name]
-        existing = {seen.container_id for seen in container_states}
+        existing = {container.container_id for container in container_states}
         for name in services:
-            mine = [seen for seen in container_states if seen.service == name and not seen.one_off]
-            self.trackers[name] = self.tracker(name).after_sweep(existing, now, missing=taken_away(mine) is not None)
+            containers = [
+                container for container in container_states if container.service == name and not container.one_off
+            ]
+            self.trackers[name] = self.tracker(name).after_sweep(
+                existing, now, missing=taken_away(containers) is not None
+            )

@@ -205,18 +205,28 @@ class EnvironmentWatcher:
             return
         queued = self.reconciler.queued
         try:
-            container_states, held = await inspect_environment(self._declared)
+            container_states, holder = await inspect_environment(self._declared)
             observations = self._observe(application, queued, container_states, datetime.now(UTC))
-            failed = [one for one in observations if one.decision is Decision.RECOVER and one.service in queued]
-            if held is not None or len(failed) >= AT_ONCE:
+            failed = [
+                observation
+                for observation in observations
+                if observation.decision is Decision.RECOVER and observation.service in queued
+            ]
+            if holder is not None or len(failed) >= AT_ONCE:
                 return
-            taken = await asyncio.gather(
-                *(take_evidence(self._context(), one.service, one.text, keep=False) for one in failed)
+            evidence = await asyncio.gather(
+                *(
+                    take_evidence(self._context(), observation.service, observation.text, keep=False)
+                    for observation in failed
+                )
             )
         except (RoasError, TimeoutError) as error:
             log.info("evidence is taken later: %s", error)
             return
-        self._evidence = {one.service: (one.fingerprint, bundles) for one, bundles in zip(failed, taken, strict=True)}
+        self._evidence = {
+            observation.service: (observation.fingerprint, bundles)
+            for observation, bundles in zip(failed, evidence, strict=True)
+        }
 
     async def observe_queued(self) -> None:
         """Observe the queued services by their containers, and act on what fails."""
@@ -227,14 +237,14 @@ class EnvironmentWatcher:
             self._sweep_after(timedelta())
             return
         try:
-            container_states, held = await inspect_environment(self._declared)
+            container_states, holder = await inspect_environment(self._declared)
         except (EngineError, TimeoutError) as error:
             log.info("%s cannot be looked at: %s", ", ".join(sorted(queued)), error or type(error).__name__)
             return
         now = datetime.now(UTC)
         observations = self._observe(application, queued, container_states, now)
         with_engine = await self._ended_with_engine(observations, container_states)
-        self._decide(observations, application, held, now, with_engine)
+        self._decide(observations, application, holder, now, with_engine)
 
     async def sweep(self) -> None:
         """Observe every service: for missed events, and for what was left to settle."""
@@ -246,7 +256,7 @@ class EnvironmentWatcher:
         try:
             self._declared = await load_environment(self._declared.name, self._files)
             self._application = application = await read_known(self._declared)
-            held = await in_hand(self._declared.name)
+            holder = await in_hand(self._declared.name)
             container_states = await inspect_application(self._declared)
             health = await judge_now(self._declared, application, container_states=container_states)
         except (RoasError, TimeoutError) as error:
@@ -264,7 +274,7 @@ class EnvironmentWatcher:
             return
         self._logged.pop(NO_SERVICE, None)
         self._claim()
-        ended = {seen.service for seen in container_states if seen.state == "exited"}
+        ended = {container.service for container in container_states if container.state == "exited"}
         stopped = {
             verdict.service: await stop_of(self._declared, verdict.service, self.reconciler.ends(verdict.service))
             for verdict in health.services
@@ -285,10 +295,10 @@ class EnvironmentWatcher:
             for verdict in health.services
         ]
         with_engine = await self._ended_with_engine(observations, container_states)
-        self._decide(self.reconciler.put_off(observations, changed), application, held, now, with_engine)
+        self._decide(self.reconciler.put_off(observations, changed), application, holder, now, with_engine)
         if self._access.away:
             return
-        await self._settle(health, held, now)
+        await self._settle(health, holder, now)
         self._notify()
 
     def _claim(self) -> None:
@@ -328,21 +338,21 @@ class EnvironmentWatcher:
         declared = [application.services[name] for name in sorted(names & application.services.keys())]
         return [
             observe_containers(
-                one,
+                service,
                 container_states,
-                judge=partial(judge_declared, one, probe=None, spec=self._declared.service(one.name)),
-                tracker=self.reconciler.tracker(one.name),
+                judge=partial(judge_declared, service, probe=None, spec=self._declared.service(service.name)),
+                tracker=self.reconciler.tracker(service.name),
                 now=now,
             )
-            for one in declared
-            if one.replicas
+            for service in declared
+            if service.replicas
         ]
 
     async def _ended_with_engine(
         self, observations: Sequence[ServiceObservation], container_states: Sequence[ContainerState]
     ) -> frozenset[str]:
         """Return the services that are down since a start of the engine, where so many fail that it matters."""
-        if sum(one.decision is Decision.RECOVER for one in observations) < AT_ONCE:
+        if sum(observation.decision is Decision.RECOVER for observation in observations) < AT_ONCE:
             return frozenset()
         try:
             return ended_with_engine(container_states, await engine_started_at(self._declared))
@@ -361,7 +371,7 @@ class EnvironmentWatcher:
         self,
         observations: Sequence[ServiceObservation],
         application: Application,
-        held: str | None,
+        holder: str | None,
         now: datetime,
         with_engine: Collection[str],
     ) -> None:
@@ -369,33 +379,37 @@ class EnvironmentWatcher:
         windows = maintenance_windows(self._declared.maintenance, now)
         context = TriageContext(
             dependencies=dependencies_of(self._declared, application),
-            held=held,
-            muted=frozenset(name for name in application.services if any(one.covers(name, now) for one in windows)),
+            held=holder,
+            muted=frozenset(
+                name for name in application.services if any(window.covers(name, now) for window in windows)
+            ),
             with_engine=with_engine,
         )
-        found = self.reconciler.decide(observations, context, now)
-        for one in (*found.wait, *found.ignore):
-            if not one.unhealthy and one.decision is not Decision.WAIT:
-                self._logged.pop(one.service, None)
-            elif one in found.ignore or held is not None or one.service in context.muted:
+        result = self.reconciler.decide(observations, context, now)
+        for observation in (*result.wait, *result.ignore):
+            if not observation.unhealthy and observation.decision is not Decision.WAIT:
+                self._logged.pop(observation.service, None)
+            elif observation in result.ignore or holder is not None or observation.service in context.muted:
                 # Any other wait is over in a moment, and reported then.
-                self._log(one.service, f"{one.service} is not recovered: {one.reason}")
-            if one.crashed and (exit_code := self.reconciler.new_crash(one.service, now)) is not None:
-                text = f"{one.service} exited with code {exit_code}, and the engine starts it again"
-                incident = Incident(environment=self._declared.name, text=text, service=one.service, source="watch")
+                self._log(observation.service, f"{observation.service} is not recovered: {observation.reason}")
+            if observation.crashed and (exit_code := self.reconciler.new_crash(observation.service, now)) is not None:
+                text = f"{observation.service} exited with code {exit_code}, and the engine starts it again"
+                incident = Incident(
+                    environment=self._declared.name, text=text, service=observation.service, source="watch"
+                )
                 # While the container's log still shows it.
                 recording = record_failure(incident, self._context())
-                _run_beside(self._recordings, recording, f"the end of {one.service} was not recorded")
-        if found.wait:
+                _run_beside(self._recordings, recording, f"the end of {observation.service} was not recorded")
+        if result.wait:
             self._sweep_after(SETTLE)
-        for one in found.recover:
-            self._logged.pop(one.service, None)
-            announce(UNHEALTHY, self._declared.name, service=one.service, text=one.reason)
-        for failure in found.failures:
+        for observation in result.recover:
+            self._logged.pop(observation.service, None)
+            announce(UNHEALTHY, self._declared.name, service=observation.service, text=observation.reason)
+        for failure in result.failures:
             if failure.service == NO_SERVICE:
                 log.warning("none of them is acted on, because %s", failure.text)
-            fingerprint, taken = self._evidence.pop(failure.service, ("", ()))
-            self._recover(failure, taken if fingerprint == failure.fingerprint else ())
+            fingerprint, bundles = self._evidence.pop(failure.service, ("", ()))
+            self._recover(failure, bundles if fingerprint == failure.fingerprint else ())
 
     def _recover(self, failure: ServiceFailure, evidence: Sequence[EvidenceBundle]) -> None:
         self.dispatched += 1
@@ -431,10 +445,10 @@ class EnvironmentWatcher:
             # By then its dependants have had time to notice.
             self._sweep_after(max(SETTLE, next_attempt_at - now) if next_attempt_at else SETTLE)
 
-    async def _settle(self, health: HealthReport, held: str | None, now: datetime) -> None:
+    async def _settle(self, health: HealthReport, holder: str | None, now: datetime) -> None:
         """Resolve errors of services that are healthy again, and end what dead runners left: recoveries and pauses."""
         name, recovering = self._declared.name, self.reconciler.recovering()
-        healthy = {one.service for one in health.services if one.health in WELL} - recovering
+        healthy = {verdict.service for verdict in health.services if verdict.health in WELL} - recovering
         back, soon = self.reconciler.back_after_crash(healthy, now)
         if back:
             await settle_well(name, back, now, "the engine restarted it, and it is healthy again")
@@ -444,7 +458,7 @@ class EnvironmentWatcher:
         why = "it has been well for ten minutes without a recovery"
         await settle_well(name, sorted(healthy | of_all), now - PROVEN_AFTER, why)
         await settle_dependants(name, sorted(healthy), now - SETTLE)
-        if held is not None or not self._act:
+        if holder is not None or not self._act:
             return
         _run_beside(self._short_tasks, end_left_pauses(self._declared), f"services of {name} may still be paused")
         for cut_off in await cut_off_recoveries(name):

@@ -36,16 +36,16 @@ async def report(
         RoasError: It is to be sent now, and a receiver did not get it.
     """
     now = datetime.now(UTC)
-    seen = await read_days(environment, days, now)
-    text = report_text(seen.analysis, seen.scores, seen.alerts, seen.predictions)
-    await keep_report(environment, now, seen.analysis.since, text)
-    log.info("report on %s is stored, with %d recommendations", environment, len(seen.analysis.recommendations))
+    records = await read_days(environment, days, now)
+    text = report_text(records.analysis, records.scores, records.alerts, records.predictions)
+    await keep_report(environment, now, records.analysis.since, text)
+    log.info("report on %s is stored, with %d recommendations", environment, len(records.analysis.recommendations))
     if send != "no":
-        await _send(environment, seen, days, now, send)
+        await _send(environment, records, days, now, send)
     return text
 
 
-async def _send(environment: str, seen: Days, days: int, now: datetime, send: Send) -> None:
+async def _send(environment: str, records: Days, days: int, now: datetime, send: Send) -> None:
     """Send the report where it is due, or now; a scheduled one that is not delivered is logged."""
     delivery = await asyncio.to_thread(read_delivery, environment)
     if delivery is None:
@@ -58,7 +58,7 @@ async def _send(environment: str, seen: Days, days: int, now: datetime, send: Se
         return
     if send == "due" and not is_due(delivery.every, await last_sent(environment), now):
         return
-    summary = report_message(seen.analysis, seen.scores, seen.alerts, seen.predictions)
+    summary = report_message(records.analysis, records.scores, records.alerts, records.predictions)
     failed = await send_report(environment, days, now, delivery.to, summary)
     if failed and send == "now":
         raise RoasError(

@@ -134,33 +134,35 @@ class Agent:
         self._files = files
 
     def _begin_with(self, name: str) -> None:
-        one = self.environments[name] = WatchedEnvironment(name, next(self._places))
-        self._kept.begin(name, "watch", lambda progress: self._watch(one, progress), silent_for=_WATCH_IS_SILENT)
+        environment = self.environments[name] = WatchedEnvironment(name, next(self._places))
         self._kept.begin(
-            name, "monitoring", lambda progress: self._monitor(one, progress), silent_for=_COLLECTION_IS_SILENT
+            name, "watch", lambda progress: self._watch(environment, progress), silent_for=_WATCH_IS_SILENT
+        )
+        self._kept.begin(
+            name, "monitoring", lambda progress: self._monitor(environment, progress), silent_for=_COLLECTION_IS_SILENT
         )
 
     async def _let_go(self, name: str) -> None:
         await self._kept.end(name, within=ENDS_WITHIN)
         self.environments.pop(name, None)
 
-    async def _watch(self, one: WatchedEnvironment, progress: Progress) -> None:
+    async def _watch(self, environment: WatchedEnvironment, progress: Progress) -> None:
         """Watch an environment until its engine or project becomes another one."""
-        declared = await load_environment(one.name)
-        access = StoreAccess(one.name)
-        with outliving_stores(access), ExitStack() as held:
-            await _alone(one.name, held, progress)
+        declared = await load_environment(environment.name)
+        access = StoreAccess(environment.name)
+        with outliving_stores(access), ExitStack() as stack:
+            await _alone(environment.name, stack, progress)
             async with self._hub.listen(declared) as feed:
                 watcher = EnvironmentWatcher(declared, (), access, feed, act=True)
                 try:
                     await self._begin_watching(watcher, access)
-                    one.since, one.watcher = one.since or datetime.now(UTC), watcher
-                    log.info("watching %s", one.name)
+                    environment.since, environment.watcher = environment.since or datetime.now(UTC), watcher
+                    log.info("watching %s", environment.name)
                     await watcher.run(datetime.now(UTC) + _FOR_EVER, lambda: _go_on(watcher, declared, progress))
                 except _ChangedPlace:
-                    log.info("%s is watched anew: its engine or project is another one", one.name)
+                    log.info("%s is watched anew: its engine or project is another one", environment.name)
                 finally:
-                    one.watcher = None
+                    environment.watcher = None
                     await watcher.end()
 
     async def _begin_watching(self, watcher: EnvironmentWatcher, access: StoreAccess) -> None:
@@ -184,22 +186,22 @@ class Agent:
                 released.cancel()
                 self._begin.release()
 
-    async def _monitor(self, one: WatchedEnvironment, progress: Progress) -> None:
+    async def _monitor(self, environment: WatchedEnvironment, progress: Progress) -> None:
         """Collect an environment again and again, at its own moment of the period."""
-        feed = CollectionFeed(files=(), act=True, recover_with=recover_observed, hand_over=lambda: _sweep(one))
-        monitor = EnvironmentMonitor(one.name, feed)
-        access = StoreAccess(one.name)
+        feed = CollectionFeed(files=(), act=True, recover_with=recover_observed, hand_over=lambda: _sweep(environment))
+        monitor = EnvironmentMonitor(environment.name, feed)
+        access = StoreAccess(environment.name)
         with outliving_stores(access):
-            every = timedelta(seconds=(await load_environment(one.name)).collect_every_seconds)
-            due = datetime.now(UTC) + every * (one.place * _GOLDEN % 1)
+            every = timedelta(seconds=(await load_environment(environment.name)).collect_every_seconds)
+            due_at = datetime.now(UTC) + every * (environment.place * _GOLDEN % 1)
             try:
                 while True:
-                    await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
-                    if one.watcher is not None and not access.away:
+                    await asyncio.sleep(max(0.0, (due_at - datetime.now(UTC)).total_seconds()))
+                    if environment.watcher is not None and not access.away:
                         every = await monitor.collect(every)
-                        one.collections = monitor.kept
+                        environment.collections = monitor.kept
                     progress()
-                    due = next_due(due, every, datetime.now(UTC))
+                    due_at = next_due(due_at, every, datetime.now(UTC))
             finally:
                 async with asyncio.timeout(ENDS_WITHIN.total_seconds()):
                     await monitor.end()
@@ -208,12 +210,12 @@ class Agent:
         host = this_host().name
         return [
             WatchState(
-                environment=one.name,
+                environment=environment.name,
                 host=host,
-                since=one.since if one.watcher is not None else None,
-                collections=one.collections,
+                since=environment.since if environment.watcher is not None else None,
+                collections=environment.collections,
             )
-            for one in self.environments.values()
+            for environment in self.environments.values()
         ]
 
     def _say(self, text: str) -> None:
@@ -233,18 +235,18 @@ def _go_on(watcher: EnvironmentWatcher, declared: Environment, progress: Progres
         raise _ChangedPlace
 
 
-def _sweep(one: WatchedEnvironment) -> None:
-    if one.watcher is not None:
-        one.watcher.sweep_soon()
+def _sweep(environment: WatchedEnvironment) -> None:
+    if environment.watcher is not None:
+        environment.watcher.sweep_soon()
 
 
-async def _alone(name: str, held: ExitStack, progress: Progress) -> None:
+async def _alone(name: str, stack: ExitStack, progress: Progress) -> None:
     """Become the only watch of an environment on this host; wait for another one to end."""
-    said = False
-    while (other := held.enter_context(watching_alone(name, AGENT))) is not None:
-        held.pop_all().close()
-        if not said:
-            said = True
+    is_logged = False
+    while (other := stack.enter_context(watching_alone(name, AGENT))) is not None:
+        stack.pop_all().close()
+        if not is_logged:
+            is_logged = True
             log.info("%s is watched by %s; this agent begins when that ends", name, other)
         progress()
         await asyncio.sleep(_AGAIN.total_seconds())
@@ -252,14 +254,14 @@ async def _alone(name: str, held: ExitStack, progress: Progress) -> None:
 
 def _read_stamps() -> dict[str, tuple[Path, int, int]]:
     """The files of all environments that are watched here, with what shows that one has changed."""
-    found, settings = {}, current_settings()
+    stamps, settings = {}, current_settings()
     for name, path in environment_files(settings).items():
         if name in settings.left_to_others:
             continue
         try:
             status = path.stat()
-            found[name] = (path, status.st_mtime_ns, status.st_size)
+            stamps[name] = (path, status.st_mtime_ns, status.st_size)
         except OSError:
             # It is gone since, or cannot be read; what is known of it is kept until the list is read again.
-            found[name] = (path, 0, 0)
-    return found
+            stamps[name] = (path, 0, 0)
+    return stamps

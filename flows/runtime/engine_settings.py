@@ -46,11 +46,11 @@ def prepare_for_forks() -> None:
 def _complete_models() -> None:
     from pydantic import BaseModel
 
-    known: list[type[BaseModel]] = [BaseModel]
-    for one in known:
-        known.extend(one.__subclasses__())
-        if one is not BaseModel and not one.__pydantic_complete__:
-            one.model_rebuild(raise_errors=False)
+    models: list[type[BaseModel]] = [BaseModel]
+    for model in models:
+        models.extend(model.__subclasses__())
+        if model is not BaseModel and not model.__pydantic_complete__:
+            model.model_rebuild(raise_errors=False)
 
 
 def _remember_logging_config() -> None:
@@ -62,18 +62,18 @@ def _remember_logging_config() -> None:
     default = configuration.DEFAULT_LOGGING_SETTINGS_PATH
     if not set(Template(default.read_text(encoding="utf-8")).get_identifiers()) <= _IN_LOGGING_TEMPLATE:
         return
-    load, kept = configuration.load_logging_config, dict[str, dict[str, Any]]()
+    load, configs = configuration.load_logging_config, dict[str, dict[str, Any]]()
 
     def remembered(path: Path) -> dict[str, Any]:
         if path != default:
             return load(path)
-        known = get_current_settings()
-        levels = known.logging.level, known.server.logging_level, known.internal.logging_level
-        given = sorted(item for item in os.environ.items() if item[0].startswith("PREFECT_LOGGING_"))
-        of = repr((levels, given))
-        if of not in kept:
-            kept[of] = load(path)
-        return copy.deepcopy(kept[of])
+        settings = get_current_settings()
+        levels = settings.logging.level, settings.server.logging_level, settings.internal.logging_level
+        variables = sorted(item for item in os.environ.items() if item[0].startswith("PREFECT_LOGGING_"))
+        of = repr((levels, variables))
+        if of not in configs:
+            configs[of] = load(path)
+        return copy.deepcopy(configs[of])
 
     configuration.load_logging_config = remembered
     refresh_global_settings_context()

@@ -51,11 +51,11 @@ async def deploy_environments(
     async with AsyncClientContext.get_or_create():
         for name in names:
             # What watches and monitors is the agent of the host.
-            found = await asyncio.to_thread(deployments_of, name)
-            for one in found:
-                one.job_variables = dict(_JOB)
-                made.setdefault(name, []).append(await one.aapply(work_pool_name=pool))
-            report(f"{name}: {len(found)} deployments")
+            deployments = await asyncio.to_thread(deployments_of, name)
+            for deployment in deployments:
+                deployment.job_variables = dict(_JOB)
+                made.setdefault(name, []).append(await deployment.aapply(work_pool_name=pool))
+            report(f"{name}: {len(deployments)} deployments")
     return made
 
 
@@ -85,12 +85,12 @@ async def try_to_remove(name: str, report: Callable[[str], None]) -> str | None:
     try:
         async with get_client() as client:
             # The server finds only this host's.
-            found = await client.read_deployments(deployment_filter=named)
-            for one in found:
-                await client.delete_deployment(one.id)
+            deployments = await client.read_deployments(deployment_filter=named)
+            for deployment in deployments:
+                await client.delete_deployment(deployment.id)
     except (HTTPError, PrefectException) as error:
         return _reason(error)
-    report(f"removed its {len(found)} deployments from the control plane")
+    report(f"removed its {len(deployments)} deployments from the control plane")
     return None
 
 
@@ -116,21 +116,21 @@ async def keep_deployed(pool: str, every_seconds: float = _LOOK_SECONDS) -> None
     Where the server is away, or refuses one, it is tried again; each reason is logged once.
     """
     deployed: set[str] = set()
-    said: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     while True:
         try:
-            known = set(await asyncio.to_thread(known_environments, current_settings()))
+            environments = set(await asyncio.to_thread(known_environments, current_settings()))
         except RoasError as error:
             log.warning("environments cannot be listed, so none is deployed: %s", error)
-            known = deployed
-        deployed &= known
-        for name in sorted(known - deployed):
+            environments = deployed
+        deployed &= environments
+        for name in sorted(environments - deployed):
             try:
                 await deploy_environments([name], pool)
             except (RoasError, HTTPError, PrefectException) as error:
                 # One that is refused must not keep the others from it.
-                if said.get(name) != (reason := _reason(error)):
-                    said[name] = reason
+                if reasons.get(name) != (reason := _reason(error)):
+                    reasons[name] = reason
                     log.warning("%s is not deployed on the control plane yet: %s", name, reason)
             else:
                 deployed.add(name)

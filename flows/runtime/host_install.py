@@ -19,8 +19,8 @@ def install_file(path: str) -> Response:
     """The answer to a request at or below INSTALL: the script, the wheel's name, the wheel, or its requirements."""
     program = program_to_hand_out(current_settings())
     if program is None:
-        said = "This control plane has no program to hand out; install it on the host by hand.\n"
-        return PlainTextResponse(said, HTTPStatus.NOT_FOUND)
+        text = "This control plane has no program to hand out; install it on the host by hand.\n"
+        return PlainTextResponse(text, HTTPStatus.NOT_FOUND)
     match path.removeprefix(INSTALL).removeprefix("/"):
         case "":
             return FileResponse(SCRIPT, media_type="text/x-shellscript")

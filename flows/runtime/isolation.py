@@ -66,9 +66,9 @@ class KeptRunning:
         """
         if (environment, what) in self._kept:
             raise ValueError(f"{what} of {environment} is kept running already")
-        kept = self._kept[environment, what] = _Kept(work, silent_for.total_seconds())
+        job = self._kept[environment, what] = _Kept(work, silent_for.total_seconds())
         with in_environment(environment):
-            kept.keeper = asyncio.create_task(self._keep(environment, what, kept))
+            job.keeper = asyncio.create_task(self._keep(environment, what, job))
 
     def environments(self) -> frozenset[str]:
         """The environments for which something is kept running; an empty name is that of the host itself."""
@@ -80,51 +80,51 @@ class KeptRunning:
 
     def hurry(self, environment: str) -> None:
         """Begin what failed again at once: its cause may be over."""
-        for (name, _), kept in self._kept.items():
+        for (name, _), job in self._kept.items():
             if name == environment:
-                kept.hurry.set()
+                job.hurry.set()
 
     async def end(self, environment: str, *, within: timedelta) -> None:
         """End all work of an environment; what takes longer is left to itself."""
-        mine = {key: self._kept.pop(key) for key in list(self._kept) if key[0] == environment}
-        await _cancelled([one.keeper for one in mine.values() if one.keeper is not None], within)
+        jobs = {key: self._kept.pop(key) for key in list(self._kept) if key[0] == environment}
+        await _cancelled([job.keeper for job in jobs.values() if job.keeper is not None], within)
 
     async def end_all(self, *, within: timedelta) -> None:
         """End all work at once."""
-        kept, self._kept = list(self._kept.values()), {}
-        await _cancelled([one.keeper for one in kept if one.keeper is not None], within)
+        jobs, self._kept = list(self._kept.values()), {}
+        await _cancelled([job.keeper for job in jobs if job.keeper is not None], within)
 
-    async def _keep(self, environment: str, what: str, kept: _Kept) -> None:
+    async def _keep(self, environment: str, what: str, job: _Kept) -> None:
         while True:
-            kept.progress_at = time.monotonic()
-            kept.task = asyncio.ensure_future(_begun(kept))
+            job.progress_at = time.monotonic()
+            job.task = asyncio.ensure_future(_begun(job))
             try:
-                why = await self._why_it_ended(kept)
+                why = await self._why_it_ended(job)
             except asyncio.CancelledError:
-                await _cancelled([kept.task], timedelta(days=1))
+                await _cancelled([job.task], timedelta(days=1))
                 raise
-            kept.failures += 1
+            job.failures += 1
             name = f"{what} of {environment}" if environment else what
-            _report(kept, f"{name} {why}; it is begun again")
-            pause = self._pause_seconds * 2 ** min(kept.failures - 1, 16)
-            kept.hurry.clear()
+            _report(job, f"{name} {why}; it is begun again")
+            pause = self._pause_seconds * 2 ** min(job.failures - 1, 16)
+            job.hurry.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(pause, _LONGEST_PAUSE_SECONDS)):
-                    await kept.hurry.wait()
+                    await job.hurry.wait()
 
-    async def _why_it_ended(self, kept: _Kept) -> str:
+    async def _why_it_ended(self, job: _Kept) -> str:
         """Wait until the work ends or hangs, and say which."""
-        task = kept.task
+        task = job.task
         assert task is not None  # noqa: S101 - it was begun just now
         while True:
-            await asyncio.wait([task], timeout=min(_CHECKED_EVERY_SECONDS, kept.silent_for))
+            await asyncio.wait([task], timeout=min(_CHECKED_EVERY_SECONDS, job.silent_for))
             if task.done():
                 break
-            if time.monotonic() - kept.progress_at > kept.silent_for:
+            if time.monotonic() - job.progress_at > job.silent_for:
                 # A call that hangs in its thread stays there; the work goes on without it.
                 task.cancel()
                 await asyncio.wait([task], timeout=_CHECKED_EVERY_SECONDS)
-                return f"hung for {kept.silent_for:.0f} s"
+                return f"hung for {job.silent_for:.0f} s"
         if task.cancelled():
             return "was cancelled"
         error = task.exception()
@@ -132,12 +132,12 @@ class KeptRunning:
             return "ended"
         if not isinstance(error, RoasError | TimeoutError | OSError):
             # A defect of ours: it must be seen.
-            log.error("%s broke off", kept.work, exc_info=error)
+            log.error("%s broke off", job.work, exc_info=error)
         return f"failed: {error or type(error).__name__}"
 
 
-async def _begun(kept: _Kept) -> None:
-    await kept.work(kept.progress)
+async def _begun(job: _Kept) -> None:
+    await job.work(job.progress)
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]], within: timedelta) -> None:
@@ -147,8 +147,8 @@ async def _cancelled(tasks: list[asyncio.Task[None]], within: timedelta) -> None
         await asyncio.wait(tasks, timeout=within.total_seconds())
 
 
-def _report(kept: _Kept, text: str) -> None:
+def _report(job: _Kept, text: str) -> None:
     """Log why it is begun again once, until it is another reason."""
-    if kept.reported != text:
-        kept.reported = text
+    if job.reported != text:
+        job.reported = text
         log.warning("%s", text)

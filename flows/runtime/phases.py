@@ -35,7 +35,9 @@ class PhaseClock:
     def timing(self) -> Timing:
         """The phases so far, and the time since the command began."""
         self.switch(self._current)
-        return Timing(phases={one: self._seconds[one] for one in Phase if one in self._seconds}, wall=self._elapsed())
+        return Timing(
+            phases={phase: self._seconds[phase] for phase in Phase if phase in self._seconds}, wall=self._elapsed()
+        )
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.began

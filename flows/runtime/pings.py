@@ -27,7 +27,7 @@ EVERY = timedelta(minutes=1)
 
 async def keep_pinging(every: timedelta = EVERY, ask: Callable[[], Awaitable[list[str]]] | None = None) -> None:
     """Ping until this is cancelled; nothing where no address is set. What cannot be sent is logged once."""
-    file, state, said = current_settings().ping_url_file, PingState(), ""
+    file, state, last_trouble = current_settings().ping_url_file, PingState(), ""
     if file is None:
         return
     after = timedelta(minutes=current_settings().away_minutes)
@@ -39,9 +39,9 @@ async def keep_pinging(every: timedelta = EVERY, ask: Callable[[], Awaitable[lis
             trouble = f"the ping address was not reached: {failures[0]}" if failures else ""
         except RoasError as error:
             trouble = str(error)
-        if trouble and trouble != said:
+        if trouble and trouble != last_trouble:
             log.warning("%s", trouble)
-        said = trouble
+        last_trouble = trouble
         await asyncio.sleep(every.total_seconds())
 
 
@@ -49,8 +49,8 @@ async def troubles() -> list[str]:
     """What does not answer, in words that name no address: stores, or the Prefect server where one is set."""
     host = this_host().name
     stores, server = await asyncio.gather(_stores_answer(), _server_answers())
-    found = [] if stores else [f"host {host} does not reach the stores"]
-    return found if server else [*found, f"host {host} does not reach the Prefect server"]
+    problems = [] if stores else [f"host {host} does not reach the stores"]
+    return problems if server else [*problems, f"host {host} does not reach the Prefect server"]
 
 
 async def _stores_answer() -> bool:

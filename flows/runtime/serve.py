@@ -151,14 +151,14 @@ def _serve_deployments(
     served = [deployment for name in names for deployment in deployments_of(name)]
 
     async def run() -> None:
-        for one in served:
-            await runner.aadd_deployment(one)
+        for deployment in served:
+            await runner.aadd_deployment(deployment)
         await declare_automations()
 
         async def serve(name: str) -> None:
             """Serve an environment that became known later; the agent finds it itself."""
-            for one in await asyncio.to_thread(deployments_of, name):
-                await runner.aadd_deployment(one)
+            for deployment in await asyncio.to_thread(deployments_of, name):
+                await runner.aadd_deployment(deployment)
 
         beside = [
             asyncio.create_task(keep_agent()),
@@ -195,14 +195,16 @@ def _end_runs(server_process: int, warm_processes: set[int]) -> None:
     """Ask the processes of all runs to end, and kill what has not after a while; an operation cut off so is recorded
     as interrupted when the next one begins.
     """
-    kept = {server_process, *warm_processes}
-    runs = [one for one in psutil.Process().children() if one.pid not in kept]
+    service_pids = {server_process, *warm_processes}
+    runs = [process for process in psutil.Process().children() if process.pid not in service_pids]
     # A run in a warm process is a child of that, and the process started here its client. All are found at once,
     # because each search reads every process of the machine.
-    with_children = [one for one in psutil.Process().children(recursive=True) if one.pid not in kept]
-    for one in runs:
+    with_children = [
+        process for process in psutil.Process().children(recursive=True) if process.pid not in service_pids
+    ]
+    for process in runs:
         with suppress(psutil.NoSuchProcess):
-            one.terminate()
+            process.terminate()
     _wait_for_the_end_of(runs, _RUNS_END_WITHIN_SECONDS)
     _kill(with_children)
 
@@ -223,9 +225,9 @@ def _is_alive(process: psutil.Process) -> bool:
 
 def _kill(processes: list[psutil.Process]) -> None:
     """Kill them, and return when they have ended: a busy machine takes a while to."""
-    for one in processes:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
-            one.kill()
+            process.kill()
     _wait_for_the_end_of(processes, _LAST_END_WITHIN_SECONDS)
 
 

@@ -29,11 +29,11 @@ def ended_by_sigterm() -> Iterator[None]:
     if body is None or of_another or _running_bodies:
         yield
         return
-    asked = False
+    signal_received = False
 
     def end() -> None:
-        nonlocal asked
-        asked = True
+        nonlocal signal_received
+        signal_received = True
         body.cancel()
 
     earlier = signal.getsignal(signal.SIGTERM)
@@ -45,5 +45,5 @@ def ended_by_sigterm() -> Iterator[None]:
         _running_bodies.discard(body)
         loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, earlier)
-        if asked:
+        if signal_received:
             signal.raise_signal(signal.SIGTERM)

@@ -68,24 +68,24 @@ class StoresOfHosts:
         from adapters.server.store_roles import end_blockers, restrict_roles
 
         never = threading.Event()
-        for undone, work in {
+        for problem, work in {
             "hosts may write records of others": lambda: restrict_roles(current_settings(), _hosts_by_role(keys)),
             "a host may hold up the others": lambda: end_blockers(
                 current_settings(), lambda: never.wait(_LOOK_SECONDS)
             ),
         }.items():
-            threading.Thread(target=_try_until_done, args=(work, undone), name="host-roles", daemon=True).start()
+            threading.Thread(target=_try_until_done, args=(work, problem), name="host-roles", daemon=True).start()
 
 
-def _try_until_done(work: Callable[[], None], undone: str) -> None:
-    said = ""
+def _try_until_done(work: Callable[[], None], problem: str) -> None:
+    last_error = ""
     while True:
         try:
             work()
         except RoasError as error:
-            if str(error) != said:
-                said = str(error)
-                log.error("%s until this is done: %s %s", undone, error, error.advice or "")
+            if str(error) != last_error:
+                last_error = str(error)
+                log.error("%s until this is done: %s %s", problem, error, error.advice or "")
             threading.Event().wait(_AGAIN_SECONDS)
         else:
             return
@@ -93,6 +93,6 @@ def _try_until_done(work: Callable[[], None], undone: str) -> None:
 
 def _hosts_by_role(keys: HostKeys) -> dict[str, str]:
     """The host's id of each role; of several that a host had, the one that works, or was made last."""
-    enrolled = [one for one in keys.all() if one.host is not None]
-    enrolled.sort(key=lambda one: (one.revoked_at is None, one.enrolled_at or one.invited_at))
-    return {role: str(host) for host, role in {one.host: one.pool for one in enrolled}.items()}
+    enrolled = [key for key in keys.all() if key.host is not None]
+    enrolled.sort(key=lambda key: (key.revoked_at is None, key.enrolled_at or key.invited_at))
+    return {role: str(host) for host, role in {key.host: key.pool for key in enrolled}.items()}

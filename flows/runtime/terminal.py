@@ -87,8 +87,8 @@ def speak_plainly(*, quiet: bool = False, level: int = logging.INFO) -> Iterator
     log.setLevel(logging.INFO)
     if not quiet:
         log.addHandler(ours)
-    kept = {name: logging.getLogger(name).level for name in _OF_THE_ENGINE}
-    for name in kept:
+    levels = {name: logging.getLogger(name).level for name in _OF_THE_ENGINE}
+    for name in levels:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Prefect puts its console handler on extra loggers too; ours would then be printed twice.
     consoles = [handler for handler in log.handlers if type(handler).__name__ == "PrefectConsoleHandler"]
@@ -102,7 +102,7 @@ def speak_plainly(*, quiet: bool = False, level: int = logging.INFO) -> Iterator
         log.removeHandler(ours)
         for handler in consoles:
             log.addHandler(handler)
-        for name, level in kept.items():
+        for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
 

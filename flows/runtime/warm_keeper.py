@@ -121,13 +121,13 @@ def _become_warm_process(path: str, stdin: int, stamp: int) -> NoReturn:
 
     try:
         os.setsid()
-        for one in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             with suppress(OSError):
-                signal.signal(one, signal.SIG_DFL)
+                signal.signal(signum, signal.SIG_DFL)
         log_to = os.open(f"{path}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         for number, descriptor in enumerate((stdin, os.open(os.devnull, os.O_WRONLY), log_to)):
             os.dup2(descriptor, number)
-        given = {"socket": path, "identity": identity(), "idle": 0.0}
+        options = {"socket": path, "identity": identity(), "idle": 0.0}
         variables = variables_of_warm_process(path)
         os.environ.clear()
         os.environ.update(variables)
@@ -135,7 +135,7 @@ def _become_warm_process(path: str, stdin: int, stamp: int) -> NoReturn:
         root = logging.getLogger()
         root.setLevel(logging.WARNING)
         root.handlers.clear()
-        serve_in_fork(given, stamp)
+        serve_in_fork(options, stamp)
     except BaseException:  # noqa: BLE001 - nothing of the process that it was forked from may run here
         traceback.print_exc()
     finally:

@@ -35,34 +35,34 @@ _KILL_AFTER_SECONDS = 10.0
 _BACKLOG = 128
 
 
-def main(given: dict[str, Any]) -> None:
-    """Serve until nobody has asked for a while, or the code has changed; `given` comes from `start_warm_process`."""
+def main(options: dict[str, Any]) -> None:
+    """Serve until nobody has asked for a while, or the code has changed; `options` comes from `start_warm_process`."""
     os.closerange(3, 65536)
     os.chdir("/")
-    lock = _take_lock(f"{given['socket']}.lock")
+    lock = _take_lock(f"{options['socket']}.lock")
     if lock is None:
         return
     stamp = code_stamp()
-    _import(given["modules"])
+    _import(options["modules"])
     if code_stamp() != stamp:
         return
-    _serve(given, lock, stamp)
+    _serve(options, lock, stamp)
 
 
-def serve_in_fork(given: dict[str, Any], stamp: int) -> None:
+def serve_in_fork(options: dict[str, Any], stamp: int) -> None:
     """Serve in a fork of a process that had `import_before_fork` import the modules, when the code had this stamp."""
     os.closerange(3, 65536)
     os.chdir("/")
-    lock = _take_lock(f"{given['socket']}.lock")
+    lock = _take_lock(f"{options['socket']}.lock")
     if lock is not None and code_stamp() == stamp:
-        _serve(given, lock, stamp)
+        _serve(options, lock, stamp)
 
 
-def _serve(given: dict[str, Any], lock: int, stamp: int) -> None:
-    listening = _listen(given["socket"])
-    place = _Place(given["socket"], listening, lock)
+def _serve(options: dict[str, Any], lock: int, stamp: int) -> None:
+    listening = _listen(options["socket"])
+    place = _Place(options["socket"], listening, lock)
     try:
-        WarmProcess(place, given["identity"], stamp, given["idle"]).serve()
+        WarmProcess(place, options["identity"], stamp, options["idle"]).serve()
     finally:
         place.leave()
 
@@ -70,22 +70,22 @@ def _serve(given: dict[str, Any], lock: int, stamp: int) -> None:
 def code_stamp() -> int:
     """A number that changes when a file of the program changes, or the interpreter, or a library comes or goes."""
     root = Path(__file__).parents[2]
-    seen: list[tuple[str, int, int]] = []
+    stamps: list[tuple[str, int, int]] = []
     for package in (*_PACKAGES, "patterns"):
         for folder, _, names in os.walk(root / package):
             if not folder.endswith("__pycache__"):
-                seen.extend(map(_stamp_of, (f"{folder}/{name}" for name in names)))
+                stamps.extend(map(_stamp_of, (f"{folder}/{name}" for name in names)))
     libraries = [path for path in sys.path if path.endswith("-packages")]
-    seen.extend(map(_stamp_of, (sys.executable, *libraries)))
-    return hash(tuple(sorted(seen)))
+    stamps.extend(map(_stamp_of, (sys.executable, *libraries)))
+    return hash(tuple(sorted(stamps)))
 
 
 def _stamp_of(path: str) -> tuple[str, int, int]:
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except OSError:
         return path, 0, 0
-    return path, found.st_mtime_ns, found.st_size
+    return path, status.st_mtime_ns, status.st_size
 
 
 def _import(modules: list[str]) -> None:
@@ -341,7 +341,7 @@ def _child_ends() -> Iterator[int]:
     yield reading
 
 
-def _become_child(parent: int, kept: tuple[int, ...]) -> None:
+def _become_child(parent: int, descriptors: tuple[int, ...]) -> None:
     """Leave all that is the warm process's own: its signals, its group, its descriptors but the kept ones."""
     os.setpgid(0, 0)
     # A program that nobody can signal any more, and whose end nobody reports, must not go on.
@@ -349,6 +349,6 @@ def _become_child(parent: int, kept: tuple[int, ...]) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     low = 3
-    for number in (*sorted(kept), 65536):
+    for number in (*sorted(descriptors), 65536):
         os.closerange(low, number)
         low = number + 1

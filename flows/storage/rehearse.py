@@ -40,21 +40,23 @@ async def rehearse(
         NotFoundError: There is no such snapshot that is whole.
     """
     declared = await load_environment(environment, ())
-    wanted = chosen(await snapshots_of(environment), snapshot, environment)
+    target = chosen(await snapshots_of(environment), snapshot, environment)
     asker, _ = requester(asked_by)
     runner, wait = this_process(str(flow_run.get_id() or "")), timedelta(seconds=wait_seconds)
-    owner = f"rehearsal-{wanted.snapshot_id}"
+    owner = f"rehearsal-{target.snapshot_id}"
     async with hold_environment(environment, owner=owner, reason=f"rehearsal by {asker}", runner=runner, wait=wait):
         application = await read_application(declared)
-        began, found, problem = time.monotonic(), {}, ""
+        began, contents, problem = time.monotonic(), {}, ""
         try:
-            for data in parts_declared(declared, wanted):
-                found[data.name] = await rehearse_part(declared, application, data, wanted)
-                log.info("%s was restored: %s", data.name, found[data.name])
+            for data in parts_declared(declared, target):
+                contents[data.name] = await rehearse_part(declared, application, data, target)
+                log.info("%s was restored: %s", data.name, contents[data.name])
         except RoasError as error:
             problem = redactor_of(declared).text(error.what)
-            log.error("snapshot %s cannot be restored: %s", wanted.snapshot_id, problem)
-            announce(SNAPSHOT_FAILED, environment, text=f"rehearsal of {wanted.snapshot_id}: {problem}")
-        result = Rehearsal(ok=not problem, seconds=round(time.monotonic() - began, 3), found=found, problem=problem)
-        await record_rehearsal(wanted, datetime.now(UTC), result)
-    return next(one for one in await snapshots_of(environment) if one.snapshot_id == wanted.snapshot_id)
+            log.error("snapshot %s cannot be restored: %s", target.snapshot_id, problem)
+            announce(SNAPSHOT_FAILED, environment, text=f"rehearsal of {target.snapshot_id}: {problem}")
+        result = Rehearsal(ok=not problem, seconds=round(time.monotonic() - began, 3), found=contents, problem=problem)
+        await record_rehearsal(target, datetime.now(UTC), result)
+    return next(
+        candidate for candidate in await snapshots_of(environment) if candidate.snapshot_id == target.snapshot_id
+    )

@@ -54,22 +54,22 @@ async def restore(
         application = await read_application(declared)
         await undo.data.take_up(recorder, application)
         recorder.refuse_to_go_forward()
-        wanted = chosen(await snapshots_of(environment), recorder.reported(_WANTED) or snapshot, environment)
+        target = chosen(await snapshots_of(environment), recorder.reported(_WANTED) or snapshot, environment)
         if not confirmed:
-            later = await asyncio.to_thread(count_later_deployments, wanted)
+            later = await asyncio.to_thread(count_later_deployments, target)
             raise BadInputError(
-                what_would_be_lost(wanted, datetime.now(UTC), later), advice="Confirm that it may be (--yes)."
+                what_would_be_lost(target, datetime.now(UTC), later), advice="Confirm that it may be (--yes)."
             )
-        await recorder.step(_WANTED, detail=wanted.snapshot_id)
-        recorder.facts |= {"restore": wanted.snapshot_id, "proof": proof_of(wanted)}
-        await undo.data.put_back(recorder, declared, wanted)
+        await recorder.step(_WANTED, detail=target.snapshot_id)
+        recorder.facts |= {"restore": target.snapshot_id, "proof": proof_of(target)}
+        await undo.data.put_back(recorder, declared, target)
         starts = await start_again(recorder, declared, application)
         health = await verify(recorder, declared, application)
         await undo.data.settle(recorder)
         await forget_where_possible(declared)
         recorder.settles = True
     return recorder.result(
-        f"the data is that of snapshot {wanted.snapshot_id}: {len(starts)} services proven",
+        f"the data is that of snapshot {target.snapshot_id}: {len(starts)} services proven",
         services=starts,
         health=health,
     )

@@ -66,8 +66,8 @@ class DataRestore:
         self.application = application
         if (over := recorder.reported(OVER)) is not None:
             self._over = tuple(json.loads(over))
-        known = next((one.detail for one in reversed(recorder.steps) if one.step == SAFETY), None)
-        if known is None:
+        safety_id = next((step.detail for step in reversed(recorder.steps) if step.step == SAFETY), None)
+        if safety_id is None:
             return
         await _refuse_paused(await recorder.load(), application)
         marked = await being_restored(recorder.name)
@@ -85,15 +85,21 @@ class DataRestore:
                 )
             # Its data was not touched, and what runs has gone on writing: it is saved again.
             return
-        safety = next((one for one in await snapshots_of(recorder.name) if one.snapshot_id == known), None)
+        safety = next(
+            (snapshot for snapshot in await snapshots_of(recorder.name) if snapshot.snapshot_id == safety_id), None
+        )
         if safety is None:
             raise SnapshotError(
-                f"Snapshot {known}, the data of before {recorder.deployment_id}, is not on record any more;",
+                f"Snapshot {safety_id}, the data of before {recorder.deployment_id}, is not on record any more;",
                 advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
             )
         environment = await recorder.load()
         writers = _writers(environment, parts_declared(environment, safety), application)
-        up = {one.service for one in await inspect_application(environment) if one.up and not one.one_off}
+        up = {
+            container.service
+            for container in await inspect_application(environment)
+            if container.up and not container.one_off
+        }
         if writers and writers <= up and not _parts_done(recorder):
             # A part is put back only once they are stopped. They have written since, so it is saved again.
             return
@@ -131,17 +137,22 @@ class DataRestore:
         Raises:
             SnapshotError: A part would stay half restored.
         """
-        wanted = {one.name for one in snapshot.parts}
-        if left := sorted({one.name for one in half.parts} - wanted):
+        part_names = {part.name for part in snapshot.parts}
+        if missing_parts := sorted({part.name for part in half.parts} - part_names):
             raise SnapshotError(
-                f"Snapshot {snapshot.snapshot_id} lacks {', '.join(left)}, which {half.restoring} left half restored;",
+                f"Snapshot {snapshot.snapshot_id} lacks {', '.join(missing_parts)}, which {half.restoring} left "
+                "half restored;",
                 advice=f"restore one that has it: `roas snapshot list {recorder.name}` shows them.",
             )
-        for one in await snapshots_of(recorder.name):
-            is_of_half = one.deployment_id == half.restoring and one.reason is SnapshotReason.SAFETY
-            if is_of_half and one.state is SnapshotState.WHOLE and wanted <= {part.name for part in one.parts}:
-                self.safety = one
-                await recorder.step(SAFETY, detail=one.snapshot_id)
+        for candidate in await snapshots_of(recorder.name):
+            is_of_half = candidate.deployment_id == half.restoring and candidate.reason is SnapshotReason.SAFETY
+            if (
+                is_of_half
+                and candidate.state is SnapshotState.WHOLE
+                and part_names <= {part.name for part in candidate.parts}
+            ):
+                self.safety = candidate
+                await recorder.step(SAFETY, detail=candidate.snapshot_id)
                 return
         await recorder.step(OVER, detail=json.dumps([half.snapshot_id, half.restoring]))
         self._over = half.snapshot_id, half.restoring
@@ -215,41 +226,41 @@ async def _save_for_safety(
         deployment_id=recorder.deployment_id,
     )
     data = parts_declared(environment, snapshot)
-    taken = await take_snapshot(Taking(environment, application, data, recorder.redactor), begun)
+    safety = await take_snapshot(Taking(environment, application, data, recorder.redactor), begun)
     # A step is recorded once, and a restore that was killed before it touched anything saves again.
-    again = taken.snapshot_id if SAFETY in recorder.done else None
-    await recorder.step(SAFETY, service=again, detail=taken.snapshot_id)
-    return taken
+    again = safety.snapshot_id if SAFETY in recorder.done else None
+    await recorder.step(SAFETY, service=again, detail=safety.snapshot_id)
+    return safety
 
 
 async def _put_back(
     recorder: OperationRecorder, environment: Environment, application: Application, snapshot: DataSnapshot, step: str
 ) -> None:
     """Stop what writes to the data, and put each part back that is not back yet."""
-    left = [one for one in parts_declared(environment, snapshot) if (step, one.name) not in recorder.done]
-    if not left:
+    remaining_parts = [part for part in parts_declared(environment, snapshot) if (step, part.name) not in recorder.done]
+    if not remaining_parts:
         return
     await begin_restore(environment.name, snapshot.snapshot_id, recorder.deployment_id)
-    await _stop_writers(recorder, environment, application, left)
-    for one in left:
-        await load_part(environment, application, one, snapshot)
-        await recorder.step(step, service=one.name)
-        log.info("%s is as it was at %s UTC", one.name, f"{snapshot.begun_at:%Y-%m-%d %H:%M:%S}")
+    await _stop_writers(recorder, environment, application, remaining_parts)
+    for part in remaining_parts:
+        await load_part(environment, application, part, snapshot)
+        await recorder.step(step, service=part.name)
+        log.info("%s is as it was at %s UTC", part.name, f"{snapshot.begun_at:%Y-%m-%d %H:%M:%S}")
 
 
 def _parts_done(recorder: OperationRecorder) -> bool:
-    return any(one.step in (RESTORED, RETURNED) for one in recorder.steps)
+    return any(step.step in (RESTORED, RETURNED) for step in recorder.steps)
 
 
 async def _stop_writers(
     recorder: OperationRecorder, environment: Environment, application: Application, data: list[SavedData]
 ) -> None:
     """Stop them in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile."""
-    wanted = _writers(environment, data, application)
+    writers = _writers(environment, data, application)
     states = await inspect_application(environment)
 
     async def stop(name: str) -> None:
-        up = [one for one in states if one.service == name and one.up and not one.one_off]
+        up = [container for container in states if container.service == name and container.up and not container.one_off]
         if not up:
             return
         await stop_containers(environment, name, up, application.services[name].stop_grace_period)
@@ -259,12 +270,16 @@ async def _stop_writers(
         await record_changes([recorder.change(stopped, {"on_request": True})])
 
     for wave in stop_waves(application, dependencies_of(environment, application)):
-        await asyncio.gather(*(stop(name) for name in wave if name in wanted))
-    still_up = {one.service for one in await inspect_application(environment) if one.up and not one.one_off}
-    if wrong := sorted(wanted & still_up):
-        raise SnapshotError(f"{', '.join(wrong)} cannot be stopped, so data under it cannot be restored.")
+        await asyncio.gather(*(stop(name) for name in wave if name in writers))
+    still_up = {
+        container.service
+        for container in await inspect_application(environment)
+        if container.up and not container.one_off
+    }
+    if running_writers := sorted(writers & still_up):
+        raise SnapshotError(f"{', '.join(running_writers)} cannot be stopped, so data under it cannot be restored.")
 
 
 def _writers(environment: Environment, data: list[SavedData], application: Application) -> set[str]:
     dependencies = dependencies_of(environment, application)
-    return set().union(*(writers_of(one, application, dependencies) for one in data))
+    return set().union(*(writers_of(part, application, dependencies) for part in data))

@@ -68,9 +68,9 @@ async def snapshot(
             begun_at=datetime.now(UTC),
             release_id=releases[0].release_id if releases else "",
         )
-        taken = await take_snapshot(Taking(declared, application, settings.save, redactor_of(declared)), begun)
+        result = await take_snapshot(Taking(declared, application, settings.save, redactor_of(declared)), begun)
         await forget_where_possible(declared)
-        return taken
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ async def take_snapshot(taking: Taking, begun: DataSnapshot) -> DataSnapshot:
 async def forget_where_possible(environment: Environment) -> None:
     """Forget what the policy keeps no longer. What cannot be forgotten now is forgotten another time."""
     try:
-        for gone in await forget_old(environment):
-            log.info("snapshot %s is forgotten, as data.keep says", gone)
+        for snapshot_id in await forget_old(environment):
+            log.info("snapshot %s is forgotten, as data.keep says", snapshot_id)
     except RoasError as error:
         log.warning("old snapshots of %s stay: %s", environment.name, redactor_of(environment).text(error.what))
