@@ -209,8 +209,8 @@ def test_a_start_mounts_the_files_on_disk_again() -> None:
 def test_a_release_that_differs_in_a_file_alone_is_gone_back_to_where_there_is_a_copy() -> None:
     releases = [release("r-3", "p2"), release("r-2", "p2"), release("r-1", "p1")]
 
-    assert to_go_back_to(releases, [seen()], kept={"p1"}) is releases[2]
-    assert to_go_back_to(releases, [seen()], kept={"p2"}) is None
+    assert to_go_back_to(releases, [seen()], copies={"p1"}) is releases[2]
+    assert to_go_back_to(releases, [seen()], copies={"p2"}) is None
     assert to_go_back_to(releases, [seen()]) is None
     older = release("r-0", "p1", image="i0")
     assert to_go_back_to([*releases, older], [seen()]) is older

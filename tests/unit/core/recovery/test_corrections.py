@@ -76,7 +76,7 @@ def test_the_host_that_was_not_found_is_named(said: str, host: str) -> None:
 
 def test_the_usual_steps_follow() -> None:
     steps = manual_steps(
-        VERDICT, service="web", project="shop", environment="shop", said="lookup bd on 127.0.0.11:53", place=PLACE
+        VERDICT, service="web", project="shop", environment="shop", message="lookup bd on 127.0.0.11:53", place=PLACE
     )
     assert steps[0].startswith("Correct the host's name, a host of this application is one of db, web: grep")
     assert "roas start shop" in steps[-2]
