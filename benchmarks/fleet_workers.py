@@ -26,7 +26,7 @@ from models.enrolment import Membership
 from tests.support.prefect_server import own_server
 
 POLL_SECONDS = 1.0
-"""Workers of agents ask every second: flows/runtime/prefect_worker.py."""
+"""Workers of agents ask every second: flows/agent/prefect_worker.py."""
 _HEARTBEAT_SECONDS, _RUN_SECONDS, _PAGE_SECONDS = 30.0, 3600.0, 900.0
 _STATES = ("PENDING", "RUNNING", "COMPLETED")
 _TIMEOUT = 30.0

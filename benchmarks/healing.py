@@ -32,7 +32,7 @@ from pathlib import Path
 import docker
 
 from benchmarks.measure import checked, report, run_docker, stack
-from flows.runtime.embedded import prefect_api, wait_for_api
+from flows.server.embedded import prefect_api, wait_for_api
 from models.settings import Settings
 
 POLL_SECONDS = 5.0

@@ -37,8 +37,8 @@ from typing import Any
 import docker
 
 from benchmarks.measure import Stack, checked, in_turns, medians, report, stack
-from flows.runtime.embedded import prefect_api, wait_for_api
-from flows.runtime.terminal import send_log
+from flows.common.terminal import send_log
+from flows.server.embedded import prefect_api, wait_for_api
 from models.settings import Settings
 from tests.support.ports import free_port
 

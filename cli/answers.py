@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.run_flow import run_flow
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError
 from models.settings import current_settings
 

@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from cli.completers import VARIABLE
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 
 _SHELLS = ("bash", "zsh", "fish")
 

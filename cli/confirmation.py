@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import click
 from cli import completers
 from cli.options import as_json, read_input
 from cli.run_flow import show_answer
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError, RoasError
 from models.settings import current_settings
 
@@ -124,7 +124,7 @@ def revoke(name: str) -> None:
     Run it where the Prefect server of the control plane runs.
     """
     from adapters.server.host_keys import HostKeys
-    from flows.runtime.stores_of_hosts import StoresOfHosts
+    from flows.fleet.stores_of_hosts import StoresOfHosts
 
     settings = current_settings()
     host = HostKeys(settings.prefect_home).revoke(name, datetime.now(UTC))
@@ -137,8 +137,8 @@ def _deploy(names: tuple[str, ...], member: Membership) -> None:
     import asyncio
 
     from adapters.server.membership import reach_control_plane
-    from flows.runtime.engine_settings import take_settings_over
-    from flows.runtime.enrolled import try_to_deploy
+    from flows.agent.enrolled import try_to_deploy
+    from flows.server.engine_settings import take_settings_over
 
     reach_control_plane(member)
     take_settings_over()
@@ -156,8 +156,8 @@ def remove_deployments(environment: str) -> None:
     member = read_membership(current_settings())
     if member is None:
         return
-    from flows.runtime.engine_settings import take_settings_over
-    from flows.runtime.enrolled import try_to_remove
+    from flows.agent.enrolled import try_to_remove
+    from flows.server.engine_settings import take_settings_over
 
     reach_control_plane(member)
     take_settings_over()

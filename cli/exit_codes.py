@@ -17,7 +17,7 @@ from typing import cast
 import click
 
 from core.common.safe_text import printable
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError, RoasError
 
 SUCCESS = 0

@@ -11,7 +11,7 @@ from cli import completers
 from cli.enrol import OF_FLEET, remove_deployments
 from cli.options import as_json
 from cli.run_flow import show_answer
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError
 
 

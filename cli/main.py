@@ -32,7 +32,7 @@ from cli.options import (
     read_input,
 )
 from cli.run_flow import opened_stores, run_flow, show_answer
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError, RoasError
 from models.settings import CONTROL_PLANE_FILE, current_settings
 
@@ -302,7 +302,7 @@ def serve() -> None:
 
     The agent watches, monitors and heals all environments in one process.
     """
-    from flows.runtime.serve import serve_all
+    from flows.agent.serve import serve_all
 
     serve_all(current_settings())
 
@@ -320,7 +320,7 @@ def worker(pool: str | None, with_healthcheck: bool) -> None:
     It needs no Prefect server. With a work pool it takes flow runs from the server of PREFECT_API_URL too, each in a
     process of its own; on an enrolled host that is its control plane, which gets the deployments of its environments.
     """
-    from flows.runtime.agent_process import run_agent
+    from flows.agent.agent_process import run_agent
 
     settings = current_settings()
     pool = pool or settings.work_pool

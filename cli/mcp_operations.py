@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from adapters.host.own_command import CommandResult, run_own_command
 from cli.mcp_answers import AgentTool, Found, Input
 from cli.options import known_environment
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError, RoasError
 from models.operations import Operation
 from models.recovery import Choice, RecoveryOutcome

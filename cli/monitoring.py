@@ -10,7 +10,7 @@ import click
 from cli import completers
 from cli.options import as_html, as_json, of_its_records, of_records
 from cli.run_flow import opened_stores, run_flow, show_answer
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError
 
 

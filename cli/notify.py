@@ -15,7 +15,7 @@ from adapters.config.webhook_addresses import is_refused
 from cli import completers
 from cli.options import as_json, named, read_input
 from cli.run_flow import run_flow, show_answer
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError, RoasError
 from models.notifications import Channel, Message
 from models.settings import current_settings

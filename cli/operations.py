@@ -240,7 +240,7 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
     clock = None
     program = current_settings().asked_by
     if output.timing:
-        from flows.runtime.phases import measure_phases
+        from flows.common.phases import measure_phases
 
         clock = measure_phases()
 
@@ -249,7 +249,7 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
         _look_ahead(kind, name, compose, parameters)
 
     async def run() -> Any:
-        from flows.runtime.registry import FLOWS
+        from flows.registry import FLOWS
 
         if not looked:
             _look_ahead(kind, name, compose, parameters)

@@ -15,7 +15,7 @@ from typing import Any, TextIO, TypeVar, cast
 import click
 
 from cli import completers
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError, NotFoundError
 from models.settings import WORK_POOL, current_settings
 

@@ -12,7 +12,7 @@ import click
 from cli import completers
 from cli.options import as_json, input_lines
 from cli.run_flow import opened_stores, show_answer
-from flows.runtime.terminal import echo, echo_json
+from flows.common.terminal import echo, echo_json
 from models.errors import Category, Pattern, Severity, Strategy, UnnamedGroup, Verdict
 from models.failures import BadInputError
 from models.settings import current_settings

@@ -7,7 +7,7 @@ import click
 from cli import completers
 from cli.options import as_html, as_json
 from cli.run_flow import show_answer
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError
 
 

@@ -19,7 +19,7 @@ from cli.options import (
     of_application,
 )
 from cli.run_flow import opened_stores, run_flow, show_answer
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError
 from models.records import TicketDetails
 from models.recovery import Choice, TicketState

@@ -40,7 +40,7 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     refuse_resume(operation)
 
     async def run() -> Any:
-        from flows.runtime.registry import FLOWS
+        from flows.registry import FLOWS
 
         flow: Callable[..., Any] = next(candidate for candidate in FLOWS.values() if candidate.name == request["flow"])
         state = await flow(

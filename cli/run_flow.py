@@ -15,7 +15,7 @@ from models.settings import current_settings
 
 if TYPE_CHECKING:
     from adapters.stores import Stores
-    from flows.runtime.phases import PhaseClock
+    from flows.common.phases import PhaseClock
 
 
 def run_flow(
@@ -34,9 +34,9 @@ def run_flow(
 
     from adapters.host.background import in_background
     from core.reporting.timing import Phase
-    from flows.runtime.embedded import START_WITHIN, prefect_api, wait_for_api
-    from flows.runtime.phases import begin_phase, timed
-    from flows.runtime.terminal import narrate, shows_live
+    from flows.common.phases import begin_phase, timed
+    from flows.common.terminal import narrate, shows_live
+    from flows.server.embedded import START_WITHIN, prefect_api, wait_for_api
 
     settings = current_settings()
     _check_api_url()
@@ -53,7 +53,7 @@ def run_flow(
         _import_flows()
         with timed(Phase.SERVER):
             answers.result()
-        from flows.runtime.terminal import send_log, speak_plainly
+        from flows.common.terminal import send_log, speak_plainly
 
         log = stack.enter_context(speak_plainly(quiet=quiet, level=logging.ERROR if only_errors else logging.INFO))
         if live and not quiet and not only_errors and shows_live():
@@ -109,11 +109,11 @@ def _import_flows() -> None:
     """
     from pydantic import ValidationError
 
-    from flows.runtime.engine_settings import take_settings_over
+    from flows.server.engine_settings import take_settings_over
 
     try:
         take_settings_over()
-        import flows.runtime.registry  # noqa: F401
+        import flows.registry  # noqa: F401
     except ValidationError as error:
         mistake = error.errors(include_url=False, include_input=False)[0]
         raise BadInputError(
@@ -137,7 +137,7 @@ def asking_the_record(environment: str, json_wanted: bool, *, only_outcome: bool
         yield
     except _ApiLostError as lost:
         from adapters.host.processes import this_process
-        from flows.runtime.terminal import echo
+        from flows.common.terminal import echo
         from models.operations import OperationStatus
         from tasks.reporting.read import ended_operation_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 
 
 @click.command()

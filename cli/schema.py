@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 
 
 @click.command()

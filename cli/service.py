@@ -12,7 +12,7 @@ import click
 
 from cli.options import as_json, of_pool
 from cli.run_flow import show_answer
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError
 from models.settings import current_settings
 

@@ -14,7 +14,7 @@ import click
 from cli.options import as_json
 from cli.run_flow import opened_stores, run_flow, show_answer
 from core.common.safe_text import printable
-from flows.runtime.terminal import echo, echo_json
+from flows.common.terminal import echo, echo_json
 from models.failures import BadInputError, RoasError
 from models.settings import current_settings
 from models.storage import ArchiveFile

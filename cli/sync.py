@@ -48,12 +48,12 @@ def sync(
     name, _ = named(environment, (), None)
     output, program, clock = live_output(**shown), current_settings().asked_by, None
     if output.timing:
-        from flows.runtime.phases import measure_phases
+        from flows.common.phases import measure_phases
 
         clock = measure_phases()
 
     async def run() -> Any:
-        from flows.runtime.registry import FLOWS
+        from flows.registry import FLOWS
 
         flow: Callable[..., Any] = FLOWS["sync"]
         state = await flow(

@@ -1,4 +1,4 @@
-"""Run a program in the warm process, which has imported everything and forks (flows/runtime/warm_process.py).
+"""Run a program in the warm process, which has imported everything and forks (flows/warm/warm_process.py).
 
 A user waits for this module before a command begins: it imports little, and of the standard library only.
 
@@ -71,7 +71,7 @@ _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 _KEPT_VARIABLES = ("HOME", "PATH", "TMPDIR", "LANG", "LC_", "PYTHON", "LD_")
 _BOOT = (
     "import marshal, sys; given = marshal.load(sys.stdin.buffer); sys.path[:] = given['path']; "
-    "from flows.runtime.warm_process import main; main(given)"
+    "from flows.warm.warm_process import main; main(given)"
 )
 
 

@@ -18,7 +18,7 @@ from benchmarks.measure import checked, report, stack
 _RUNS_FOR_SECONDS = 30
 _MOST = 0.6
 _NAMES = {
-    "flows.runtime.server_process": "Prefect server",
+    "flows.server.server_process": "Prefect server",
     "warm_process": "warm process",
     "agent_process": "agent",
     "serve": "roas serve",

@@ -112,7 +112,7 @@ def collect(folder: Path) -> dict[str, Counter[str]]:
         if not words:
             continue
         row["programs"] += 1
-        row["servers"] += "flows.runtime.server_process" in words or "prefect server start" in words
+        row["servers"] += "flows.server.server_process" in words or "prefect server start" in words
         row["images"] += Path(program["words"][0]).name == "docker" and "build" in program["words"]
     for event in _lines(folder / "engine.jsonl"):
         if event.get("Type") == "container" and event.get("Action") == "create":

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from adapters.config.environment_files import FILE
 from cli.rendering.console import say, show_table
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.adoption import AdoptionFacts, Proposal, ServiceProposal
 from models.environments import CertificateProbe, CommandProbe, HttpProbe, Probe
 

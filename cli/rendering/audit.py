@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.audit import AuditReport
 
 

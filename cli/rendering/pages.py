@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adapters.host.private_files import write_private
 from adapters.pages import page_html
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
 from models.failures import BadInputError
 from models.pages import Page
 

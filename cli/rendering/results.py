@@ -16,7 +16,7 @@ from cli.rendering.hooks import show_hooks
 from core.common.safe_text import shorten
 from core.deployment.release_notes import lines_of
 from core.reporting.timing import Timing
-from flows.runtime.terminal import echo_json
+from flows.common.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
 from models.settings import current_settings
 from models.sources import SourceRevision

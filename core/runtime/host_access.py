@@ -322,7 +322,7 @@ def _own_trigger(trigger: Any) -> Iterator[Claim]:
 
 
 _OWN_TEMPLATES = frozenset({"{{ event.payload.text }}", "{{ event.payload.service }}"})
-"""What starting a recovery by an event needs (flows/runtime/deployments.py)."""
+"""What starting a recovery by an event needs (flows/server/deployments.py)."""
 
 
 def _only_own_templates(value: Any) -> bool:

@@ -15,8 +15,8 @@ from core.common.dependencies import dependencies_of
 from core.common.safe_text import shorten
 from core.deployment.canary import Bounds, CanaryVerdict, judge_canary, observed_services
 from core.deployment.hooks import minutes_in_words
+from flows.common.judge_health import judge_now
 from flows.deployment.update_context import UpdateContext
-from flows.monitoring.judge_health import judge_now
 from models.failures import EngineError, StoreError
 from models.health import UNHEALTHY_STATES
 from models.hooks import CanarySample, CanarySpec, UsualErrors

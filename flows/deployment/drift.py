@@ -10,7 +10,7 @@ from prefect import flow
 
 from core.deployment.plan import drift as drift_of
 from core.deployment.plan import updates
-from flows.runtime.parameters import COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
+from flows.common.parameters import COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.compose import ALL_IMAGES
 from models.results import DriftReport
 from tasks.deployment.services import plan_start, read_application, show_drift, store_drift

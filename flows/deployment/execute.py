@@ -18,10 +18,10 @@ from core.deployment.plan import critical_path, plan, refuse_paused, start_deadl
 from core.deployment.release import Document
 from core.deployment.verify import counted_failures, root_failure
 from core.monitoring.health import worst_service
+from flows.common.identifiers import new_release_id
+from flows.common.judge_health import judge_now
 from flows.deployment.operation import OperationRecorder
 from flows.deployment.turns import Turns
-from flows.monitoring.judge_health import judge_now
-from flows.runtime.identifiers import new_release_id
 from models.compose import (
     Application,
     DependencyCondition,

@@ -19,10 +19,10 @@ from adapters.stores.outages import outlast_outages
 from core.deployment.interruption import was_interrupted
 from core.errors.redact import Redactor
 from core.reporting.timing import Phase
-from flows.runtime.phases import timed
-from flows.runtime.requester import requester
-from flows.runtime.server_outages import keep_runs_without_lease
-from flows.runtime.signals import ended_by_sigterm
+from flows.common.phases import timed
+from flows.common.requester import requester
+from flows.common.server_outages import keep_runs_without_lease
+from flows.common.signals import ended_by_sigterm
 from models.audit import Actor
 from models.environments import Environment
 from models.failures import (

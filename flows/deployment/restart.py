@@ -12,11 +12,11 @@ from pydantic import Field
 from core.common.dependencies import dependencies_of
 from core.deployment.plan import paused_containers, refuse_paused, start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
+from flows.common import parameters
 from flows.deployment.execute import judge
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
-from flows.runtime import parameters
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
 from models.environments import Environment

@@ -28,6 +28,7 @@ from core.deployment.release import (
     values_in_words,
 )
 from core.deployment.update import part_of
+from flows.common import parameters
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
@@ -36,7 +37,6 @@ from flows.deployment.operation import ROLLING_BACK, OperationRecorder, Operatio
 from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback_data import RollbackOfData
 from flows.deployment.source_pin import pinned_to
-from flows.runtime import parameters
 from models.compose import Application, PlannedAction, PlannedService
 from models.containers import ContainerState
 from models.environments import Environment

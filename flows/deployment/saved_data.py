@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from core.common.dependencies import dependencies_of
 from core.storage.snapshots import check_services, proof_of, saved_before_update
+from flows.common.identifiers import new_snapshot_id
 from flows.deployment.update_context import UpdateContext
-from flows.runtime.identifiers import new_snapshot_id
 from flows.storage.snapshot import Taking, forget_where_possible, take_snapshot
 from models.operations import DATA_SAVED
 from models.snapshots import DataSnapshot, SnapshotReason

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
+from flows.common.requester import requester
 from flows.deployment.operation import OperationRecorder
-from flows.runtime.requester import requester
 from models.environments import Environment
 from models.records import Release
 from models.sources import Pin, SourceRevision

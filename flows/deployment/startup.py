@@ -22,6 +22,8 @@ from core.deployment.release import Document, replaced_services
 from core.deployment.update import narrowed, part_of, partial_template, update_scope
 from core.deployment.validate import refused_service, validate
 from core.reporting.timing import Phase
+from flows.common import parameters
+from flows.common.phases import begin_phase, timed
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.fetch_evidence import evidence_of_fetches
@@ -34,8 +36,6 @@ from flows.deployment.rollback import StartRollback, found_by
 from flows.deployment.turns import Turns
 from flows.deployment.update_context import UpdateContext
 from flows.deployment.update_steps import after_proof, before_containers_change, before_fetched_images_run
-from flows.runtime import parameters
-from flows.runtime.phases import begin_phase, timed
 from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.environments import Environment
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError

@@ -23,6 +23,9 @@ from core.deployment.source import (
     refuse_another_revision,
 )
 from core.deployment.update_policy import outside_of_windows
+from flows.common import parameters
+from flows.common.identifiers import new_release_id
+from flows.common.requester import requester
 from flows.deployment.failure import escalate
 from flows.deployment.gate import override_reason
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
@@ -30,9 +33,6 @@ from flows.deployment.source_failure import forget_source_failure, record_source
 from flows.deployment.startup import Startup
 from flows.deployment.sync_status import report_result, report_unreported
 from flows.deployment.update import UpdateRollback
-from flows.runtime import parameters
-from flows.runtime.identifiers import new_release_id
-from flows.runtime.requester import requester
 from models.compose import OF_UPDATE
 from models.environments import Environment
 from models.failures import (

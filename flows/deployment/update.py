@@ -15,14 +15,14 @@ from pydantic import Field
 from core.deployment.hooks import data_warning
 from core.deployment.release import may_have_run
 from core.deployment.update import to_blame
+from flows.common import parameters
+from flows.common.identifiers import new_release_id
 from flows.deployment.failure import escalate
 from flows.deployment.gate import override_reason
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import StartRollback
 from flows.deployment.startup import Startup
 from flows.deployment.update_windows import skipped_update, unchanged_update
-from flows.runtime import parameters
-from flows.runtime.identifiers import new_release_id
 from models.compose import OF_UPDATE
 from models.failures import BadInputError, RoasError, StartFailedError, ValidationFailedError
 from models.operations import OperationType

@@ -14,8 +14,8 @@ from prefect.states import Completed
 from core.deployment.update import failed_with, may_be_unchanged, not_tried_again, refused_before
 from core.deployment.update_policy import outside_of_windows
 from core.deployment.validate import validate
+from flows.common.requester import AUTOMATION, SCHEDULE, requester
 from flows.deployment.operation import OperationRequest
-from flows.runtime.requester import AUTOMATION, SCHEDULE, requester
 from models.compose import FetchOptions
 from models.failures import BadInputError, RoasError
 from models.operations import Operation

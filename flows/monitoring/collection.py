@@ -16,9 +16,9 @@ from core.monitoring.assess import SourceAnswers, assess, close_proven, is_predi
 from core.monitoring.measurements import deaths, dependency_status
 from core.monitoring.snapshot import Evaluation
 from core.recovery.tracker import NO_SERVICE
+from flows.common.judge_health import judge_now
+from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from flows.monitoring.failures import Collected, CollectionFeed, Predicted
-from flows.monitoring.judge_health import judge_now
-from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.analysis import AlertChange
 from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError

@@ -12,10 +12,10 @@ from prefect import flow
 from pydantic import Field
 
 from core.monitoring.measurements import next_due
+from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.monitoring.collection import collect, predicted, report_of, say, show
 from flows.monitoring.failures import Collected, CollectionFeed, Predicted
 from flows.recovery.watch import WATCH_HOURS
-from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from models.failures import RoasError
 from models.results import MonitoringReport
 from tasks.deployment.belonging import refuse_taken

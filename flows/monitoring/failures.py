@@ -17,7 +17,7 @@ from core.recovery.triage import (
     TriageResult,
     observe_health,
 )
-from flows.monitoring.judge_health import judge_now
+from flows.common.judge_health import judge_now
 from flows.recovery.error_recovery import error_recovery
 from flows.recovery.reconcile import Reconciler
 from models.compose import Application

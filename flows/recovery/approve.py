@@ -28,8 +28,8 @@ from core.notifications.words import ticket_title
 from core.recovery.corrections import Place
 from core.recovery.manual_steps import earlier_answers, manual_steps
 from core.recovery.policy import RecoveryPlan
+from flows.common.identifiers import new_ticket_id
 from flows.recovery.diagnose import Diagnosis
-from flows.runtime.identifiers import new_ticket_id
 from models.environments import Environment
 from models.errors import Strategy
 from models.incidents import IncidentContext

@@ -16,8 +16,8 @@ from core.errors.impact import analyse_impact
 from core.errors.match import PatternSet
 from core.errors.templates import template_of
 from core.recovery.policy import AT_ONCE
-from flows.monitoring.judge_health import judge_now
-from flows.runtime.identifiers import new_error_id
+from flows.common.identifiers import new_error_id
+from flows.common.judge_health import judge_now
 from models.containers import ContainerState
 from models.errors import REFUSED, SAID, SYMPTOMS, Category, RecordedError, Verdict
 from models.evidence import EvidenceBundle

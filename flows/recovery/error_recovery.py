@@ -13,11 +13,11 @@ from prefect.states import Failed
 from pydantic import Field
 
 from core.common.dependencies import dependencies_of
+from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, Count, EnvironmentName
+from flows.common.requester import answered_through_the_server, requester
 from flows.recovery.approve import Conversation, may_ask
 from flows.recovery.diagnose import Diagnosis, diagnose, health_now, not_needed
 from flows.recovery.process import Decided, RecoveryProcess
-from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, Count, EnvironmentName
-from flows.runtime.requester import answered_through_the_server, requester
 from models.compose import Application
 from models.environments import Environment
 from models.errors import CAUSED_BY, Category, RecordedError

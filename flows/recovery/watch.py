@@ -28,11 +28,11 @@ from core.recovery.triage import (
     observe_containers,
     observe_verdict,
 )
-from flows.monitoring.judge_health import judge_now
+from flows.common.judge_health import judge_now
+from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.recovery.diagnose import take_evidence
 from flows.recovery.error_recovery import context_of, continue_recovery, record_failure, recover
 from flows.recovery.reconcile import Reconciler
-from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from core.reporting.report_message import is_due, report_message
 from core.reporting.reports import report_text
-from flows.runtime.parameters import ENVIRONMENT, Count, EnvironmentName
+from flows.common.parameters import ENVIRONMENT, Count, EnvironmentName
 from models.failures import BadInputError, RoasError
 from tasks.reporting.days import Days
 from tasks.reporting.reports import keep_report, last_sent, read_days, read_delivery, send_report

@@ -7,7 +7,7 @@ import logging
 from prefect import flow
 from pydantic import Field
 
-from flows.runtime.server_outages import keep_runs_without_lease
+from flows.common.server_outages import keep_runs_without_lease
 from models.storage import LifecycleStep
 from tasks.storage.retention import STEPS
 

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from adapters.host.processes import this_process
 from core.storage.snapshots import chosen
-from flows.runtime import parameters
-from flows.runtime.requester import requester
+from flows.common import parameters
+from flows.common.requester import requester
 from models.failures import RoasError
 from models.snapshots import DataSnapshot, Rehearsal
 from tasks.deployment.operations import hold_environment

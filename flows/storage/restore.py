@@ -10,10 +10,10 @@ from prefect import flow
 from pydantic import Field
 
 from core.storage.snapshots import chosen, proof_of, what_would_be_lost
+from flows.common import parameters
 from flows.deployment.execute import verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
-from flows.runtime import parameters
 from flows.storage.restoring import SAFETY, DataRestore, start_again
 from flows.storage.snapshot import forget_where_possible
 from models.failures import BadInputError

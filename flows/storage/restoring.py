@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from core.common.dependencies import dependencies_of
 from core.deployment.plan import refuse_paused, stop_waves
 from core.storage.snapshots import check_rehearsal, writers_of
+from flows.common.identifiers import new_snapshot_id
 from flows.deployment.execute import start_in_order
 from flows.deployment.operation import OperationRecorder
-from flows.runtime.identifiers import new_snapshot_id
 from flows.storage.snapshot import Taking, take_snapshot
 from models.compose import Application
 from models.environments import Environment

@@ -13,9 +13,9 @@ from prefect.runtime import flow_run
 from adapters.host.processes import this_process
 from core.errors.redact import Redactor
 from core.storage.snapshots import check_services
-from flows.runtime import parameters
-from flows.runtime.identifiers import new_snapshot_id
-from flows.runtime.requester import requester
+from flows.common import parameters
+from flows.common.identifiers import new_snapshot_id
+from flows.common.requester import requester
 from models.compose import Application
 from models.environments import Environment
 from models.failures import RoasError, SnapshotError

@@ -125,7 +125,7 @@ def _kill_at(how: str, step: str, service: str = "") -> None:
 def main() -> None:
     """Fork for each request on standard input; print the fork's number, and its exit code once it has ended."""
     # Also imports what each flow needs.
-    from flows.runtime.registry import FLOWS
+    from flows.registry import FLOWS
 
     named = {one.name: one for one in FLOWS.values()}
     gc.freeze()

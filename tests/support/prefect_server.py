@@ -57,7 +57,7 @@ def own_server(home: Path, *, with_ui: bool = False, new_database: bool = False)
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     from adapters.server.credentials import server_credentials
-    from flows.runtime.embedded import api_server, client_environment, listening_socket, wait_for_api
+    from flows.server.embedded import api_server, client_environment, listening_socket, wait_for_api
 
     if not (new_database or (home / "prefect.db").exists()):
         copy_database(home)

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
 from prefect.states import AwaitingRetry
 
-from flows.runtime.left_operations import resume_left
+from flows.agent.left_operations import resume_left
 from models.operations import Operation
 
 BY_HAND, BY_AGENT, BY_RETRY = "by hand", "by the agent", "by a retry in Prefect"

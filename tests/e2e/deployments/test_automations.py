@@ -28,7 +28,7 @@ from prefect.workers.process import ProcessWorker
 from flows.deployment.startup import startup
 from flows.recovery.error_recovery import error_recovery
 from flows.recovery.watch import watch
-from flows.runtime.automations import declare_automations
+from flows.server.automations import declare_automations
 from models.recovery import RecoveryExecution
 from tests.e2e.flows.conftest import Place, place, well
 from tests.support.prefect_server import ask, own_server, server_variables

@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from adapters.server.credentials import server_credentials
 from adapters.server.host_keys import HostKeys
-from flows.runtime.embedded import server_environment
+from flows.server.embedded import server_environment
 from models.enrolment import Membership
 from tests.e2e.deployments.test_compose_files import CONTROL_PLANE, rendered
 from tests.support.browser import chromium, open_until_shown
@@ -81,7 +81,7 @@ def upstream(home: Path, gateway: str) -> Iterator[str]:
     environment |= {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins, "ROAS_SERVER_HOSTS": f"{gateway}:{port}"}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "--factory", "flows.runtime.server_process:guarded_app",
+            [sys.executable, "-m", "uvicorn", "--factory", "flows.server.server_process:guarded_app",
              *("--host", gateway, "--port", str(port), "--log-level", "error")],
             env=environment, stdout=log, stderr=log,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from adapters.stores import Stores
-from flows.runtime.shared_server import end_unused_server
+from flows.server.shared_server import end_unused_server
 from models.settings import Settings
 from tests.e2e.browser.serving import Served, browser, served, sign_in
 from tests.e2e.docs.reader import Reader

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.runtime.shared_server import end_unused_server
+from flows.server.shared_server import end_unused_server
 from models.settings import Settings
 from tests.e2e.docs.reader import Reader
 from tests.e2e.docs.shown import assert_shown

@@ -20,7 +20,7 @@ import pytest
 
 from adapters.server.credentials import server_credentials
 from adapters.stores import Stores
-from flows.runtime.embedded import client_environment
+from flows.server.embedded import client_environment
 from models.settings import Settings
 from tests.e2e.docs.reader import Reader
 from tests.e2e.docs.shown import assert_shown

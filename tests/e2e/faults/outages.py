@@ -145,7 +145,7 @@ class OutageOutcome:
 def prefect_server(home: Path, port: int) -> Iterator[str]:
     """A whole Prefect server; begun again in the same home it knows what it knew."""
     from adapters.server.credentials import server_credentials
-    from flows.runtime.embedded import server_environment
+    from flows.server.embedded import server_environment
 
     home.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}/api"
@@ -234,7 +234,7 @@ def watched(place: OutageInstallation) -> Iterator[None]:
 
 def worker_command(programs: Path) -> list[str]:
     """A worker that outlives its server, without the agent, which would watch instead of the run."""
-    begin = "import sys; from flows.runtime.prefect_worker import run_worker; run_worker(sys.argv[1:])"
+    begin = "import sys; from flows.agent.prefect_worker import run_worker; run_worker(sys.argv[1:])"
     return [str(programs / "python"), "-c", begin, "--pool", "roas", "--type", "process"]
 
 

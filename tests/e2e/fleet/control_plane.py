@@ -17,7 +17,7 @@ import pytest
 from adapters.server.credentials import server_credentials
 from adapters.server.host_keys import HostKeys
 from adapters.stores import Stores
-from flows.runtime.embedded import api_server, listening_socket
+from flows.server.embedded import api_server, listening_socket
 from models.settings import Settings
 from tests.support.certificates import self_signed
 from tests.support.ports import free_port

@@ -18,7 +18,7 @@ from core.storage.incidents import OWN_SYSTEM
 from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
 from flows.recovery.watch import watch
-from flows.runtime.registry import FLOWS
+from flows.registry import FLOWS
 from models.failures import WrongHostError
 from models.hosts import HostIdentity
 from models.operations import Operation, OperationStatus, OperationType

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from prefect.events import DeploymentEventTrigger
 
-from flows.runtime.deployments import deployments_of
+from flows.server.deployments import deployments_of
 
 ROOT = Path(__file__).parents[3]
 

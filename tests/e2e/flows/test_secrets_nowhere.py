@@ -20,7 +20,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from adapters.prometheus.exporter import StoreCollector
-from flows.runtime.embedded import prefect_api, wait_for_api
+from flows.server.embedded import prefect_api, wait_for_api
 from models.settings import Settings
 from tests.e2e.flows.conftest import Place
 from tests.e2e.flows.planted import DECLARED, SECRET_PART, SHAPED, TYPED, plant

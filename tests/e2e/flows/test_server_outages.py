@@ -11,7 +11,7 @@ from prefect import flow_engine
 from prefect.workers import base
 
 import flows.recovery.watch  # noqa: F401 - as in the process of a run, which imports its flow first
-from flows.runtime.server_outages import keep_asking_the_server
+from flows.common.server_outages import keep_asking_the_server
 
 pytestmark = [pytest.mark.flow, pytest.mark.campaign]
 

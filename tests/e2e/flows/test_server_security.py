@@ -34,7 +34,7 @@ from adapters.server.credentials import encryption_key, server_credentials
 from flows.deployment.startup import startup
 from flows.recovery.error_recovery import error_recovery
 from flows.recovery.watch import watch
-from flows.runtime.embedded import RUN_SETTINGS, listener_is_ours, prefect_api
+from flows.server.embedded import RUN_SETTINGS, listener_is_ours, prefect_api
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.failures import BadInputError
 from models.settings import Settings
@@ -333,7 +333,7 @@ def test_credentials_are_made_once_for_the_owner_alone(tmp_path: Path) -> None:
 
 def test_no_password_is_on_a_command_line_or_in_the_server_s_log(target: ServerTarget, tmp_path: Path) -> None:
     shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert "flows.runtime.server_process" in shown
+    assert "flows.server.server_process" in shown
     assert target.auth_string.removeprefix("roas:") not in shown
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.runtime.shared_server import end_unused_server
+from flows.server.shared_server import end_unused_server
 from tests.e2e.flows.conftest import IMAGE, Place
 from tests.support.warm import warm_commands
 

@@ -146,7 +146,7 @@ def leave(seconds: str, *modules: str) -> None:
 
 def uses_server(idle_seconds: str) -> None:
     """Use a Prefect API as a command does, print its address, and go on until standard input ends."""
-    from flows.runtime import embedded
+    from flows.server import embedded
     from models.settings import current_settings
 
     embedded.IDLE_SECONDS = float(idle_seconds)  # type: ignore[misc]

@@ -14,7 +14,7 @@ import pytest
 
 from adapters.notifications.ping import read_ping_address, send_ping
 from core.runtime.pings import Ping, Signal
-from flows.runtime.pings import keep_pinging, troubles
+from flows.agent.pings import keep_pinging, troubles
 from models.failures import BadInputError
 from tests.support.ports import free_port
 

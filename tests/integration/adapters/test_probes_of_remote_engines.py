@@ -13,7 +13,7 @@ import pytest
 from adapters.docker.engine import DockerEngine
 from adapters.preflight import gather_facts
 from core.deployment.checks.services import check_probes
-from flows.monitoring.judge_health import judge_now
+from flows.common.judge_health import judge_now
 from models.environments import CommandProbe, Environment, TcpProbe
 from models.failures import ProbeOutOfReachError
 from models.health import ProbeResult, ServiceHealth

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.server.program import SCRIPT
-from flows.runtime.host_install import install_file
+from flows.fleet.host_install import install_file
 from tests.support.commands import run_roas_text
 from tests.support.ports import free_port
 

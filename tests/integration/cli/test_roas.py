@@ -18,7 +18,7 @@ import pytest
 from adapters.pattern_files import shipped_set
 from adapters.stores import Stores
 from core.errors.classify import classify
-from flows.runtime.embedded import prefect_api, wait_for_api
+from flows.server.embedded import prefect_api, wait_for_api
 from models.errors import Category, RecordedError
 from models.failures import RoasError
 from models.metrics import Prediction, PredictionOutcome
@@ -129,7 +129,7 @@ def test_a_server_that_is_away_is_reported_before_the_engine_is_imported() -> No
 import sys
 from datetime import timedelta
 from cli import run_flow
-from flows.runtime import embedded
+from flows.server import embedded
 from models.failures import RoasError
 embedded.ANSWERS_WITHIN = timedelta(0)
 try:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 PROGRAM = """
 import os, sys, yaml
-from flows.runtime.engine_settings import prepare_for_forks, take_settings_over
-import flows.runtime.registry
+from flows.server.engine_settings import prepare_for_forks, take_settings_over
+import flows.registry
 prepare_for_forks()
 asked = []
 load, yaml.safe_load = yaml.safe_load, lambda text: asked.append(text) or load(text)

@@ -13,7 +13,7 @@ BARE = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.enviro
 
 
 @pytest.mark.parametrize(
-    "program", ["import flows", "from flows.runtime.engine_settings import take_settings_over as take; take()"]
+    "program", ["import flows", "from flows.server.engine_settings import take_settings_over as take; take()"]
 )
 @pytest.mark.parametrize(("asked", "sent"), [({}, "False"), ({"DO_NOT_TRACK": "0"}, "True")])
 def test_usage_data_is_sent_only_where_it_is_asked_for(program: str, asked: dict[str, str], sent: str) -> None:

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from adapters.config.environments import read_environment
 from deployments.docs.reference import PAGES
-from flows.runtime.shared_server import end_unused_server
+from flows.server.shared_server import end_unused_server
 from models.settings import Settings
 from tests.integration.docs.command_lines import (
     UnknownCommandError,

@@ -14,7 +14,7 @@ from models.settings import Settings
 
 _PROGRAM = """
 import sys
-from flows.runtime.made_stores import make_stores
+from flows.common.made_stores import make_stores
 from models.settings import current_settings
 make_stores(current_settings())
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"alembic", "mako"}))

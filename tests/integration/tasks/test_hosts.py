@@ -16,7 +16,7 @@ from adapters.stores import Stores
 from adapters.stores.recovery_writes import ResolveError, to_line
 from adapters.stores.write_behind import Journal, waiting_writes
 from core.storage.incidents import OWN_SYSTEM
-from flows.runtime.contact import keep_contact
+from flows.agent.contact import keep_contact
 from models.audit import SYSTEM
 from models.failures import BadInputError
 from models.hosts import HostIdentity
@@ -118,7 +118,7 @@ async def test_after_an_outage_of_the_stores_no_host_is_silent_before_all_could_
     stores: Stores, server: PostgresqlForTests, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Alpha is well, and reports once more only after the others are back; gamma died in the outage."""
-    monkeypatch.setattr("flows.runtime.contact.CONTACT_EVERY", timedelta(milliseconds=50))
+    monkeypatch.setattr("flows.agent.contact.CONTACT_EVERY", timedelta(milliseconds=50))
     monkeypatch.setattr("models.hosts.SILENT_AFTER", timedelta(seconds=5))
     database = str(sa.make_url(current_settings().stores_url or "").database)
     outage = "UPDATE deployment_logs.hosts SET last_contact = last_contact - interval '90 seconds'"

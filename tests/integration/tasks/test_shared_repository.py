@@ -15,7 +15,7 @@ import pytest
 from adapters.snapshots.restic import Repository
 from adapters.snapshots.streams import Command, Limit, stream
 from adapters.stores import Stores
-from flows.runtime.identifiers import new_snapshot_id
+from flows.common.identifiers import new_snapshot_id
 from models.environments import Environment
 from models.failures import DamagedRepositoryError, SnapshotError
 from models.snapshots import DataSnapshot, SnapshotPart, SnapshotReason, SnapshotState, UnknownState

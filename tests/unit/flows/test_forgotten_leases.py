@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import grimp
 
-from flows.runtime.registry import FLOWS
+from flows.registry import FLOWS
 
-KEEPS = {"flows.runtime.parameters", "flows.storage.lifecycle"}
-"""Importing one of these lets runs of the process go on without a lease (flows/runtime/server_outages.py)."""
+KEEPS = {"flows.common.parameters", "flows.storage.lifecycle"}
+"""Importing one of these lets runs of the process go on without a lease (flows/common/server_outages.py)."""
 
 
 def test_every_flow_keeps_its_runs_where_the_server_forgets_their_lease() -> None:

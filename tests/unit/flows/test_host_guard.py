@@ -15,8 +15,8 @@ import pytest
 from starlette.types import Message
 
 from adapters.server.host_keys import HostKeys
-from flows.runtime.host_guard import HostGuard
-from flows.runtime.stores_of_hosts import StoresOfHosts
+from flows.fleet.host_guard import HostGuard
+from flows.fleet.stores_of_hosts import StoresOfHosts
 
 _BODY_SECONDS = 0.1
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from flows.runtime.isolation import KeptRunning, Progress
+from flows.agent.isolation import KeptRunning, Progress
 from models.failures import EngineUnreachableError
 from tasks.runtime.fair_threads import FairThreads, current_environment, in_environment
 

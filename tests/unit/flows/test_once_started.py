@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from flows.runtime.server_process import once_started
+from flows.server.server_process import once_started
 
 
 def test_is_done_after_the_start_and_once() -> None:

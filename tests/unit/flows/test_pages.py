@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.runtime.pages import all_of
+from flows.common.pages import all_of
 
 
 @pytest.mark.parametrize("number", [0, 1, 199, 200, 201, 400, 999])

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from core.reporting.timing import Phase, Timing
-from flows.runtime.terminal import command_began
+from flows.common.terminal import command_began
 
 
 @dataclass(slots=True)

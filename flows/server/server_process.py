@@ -1,8 +1,8 @@
 """Prefect's API server as we run it: for its own page and clients only.
 
-`python -m flows.runtime.server_process FD` serves on the inherited socket FD and ends when its standard input closes:
+`python -m flows.server.server_process FD` serves on the inherited socket FD and ends when its standard input closes:
 then the process that started it is gone. With FD HOME SECONDS it ends when no command has used it for so long (see
-flows/runtime/shared_server.py). `guarded_app` is what the control plane's container serves.
+flows/server/shared_server.py). `guarded_app` is what the control plane's container serves.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adapters.host.warm_client import end_with_parent
 from adapters.server.host_keys import HostKeys
 from adapters.server.made_database import new_database
-from flows.runtime.engine_settings import take_settings_over
-from flows.runtime.shared_server import end_when_unused
+from flows.server.engine_settings import take_settings_over
+from flows.server.shared_server import end_when_unused
 from models.settings import current_settings
 
 _END_WITHIN_SECONDS = 1
@@ -88,8 +88,8 @@ def guarded_app() -> ASGIApp:
     """Prefect's API and UI for the origins that its own setting names; ROAS_SERVER_HOSTS: by what else it is called."""
     from prefect.server.api.server import create_app
 
-    from flows.runtime.host_guard import HostGuard
-    from flows.runtime.stores_of_hosts import StoresOfHosts
+    from flows.fleet.host_guard import HostGuard
+    from flows.fleet.stores_of_hosts import StoresOfHosts
 
     home = Path(os.environ.get("PREFECT_HOME") or current_settings().prefect_home)
     origins = os.environ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
@@ -143,7 +143,7 @@ def serve(
 
 
 def _settle(port: int) -> bool:
-    from flows.runtime.left_runs import crash_left_runs
+    from flows.server.left_runs import crash_left_runs
 
     return asyncio.run(crash_left_runs(port))
 

@@ -20,7 +20,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.types.entrypoint import EntrypointType
 
 from adapters.config.environments import declared_environment
-from flows.runtime.registry import FLOWS
+from flows.registry import FLOWS
 from models.failures import EnvironmentFileError
 from models.settings import current_settings
 from tasks.recovery.notify import UNHEALTHY

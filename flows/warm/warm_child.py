@@ -18,8 +18,8 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from adapters.host.warm_client import ANSWER_BYTES, FORKED, GO, READY, limit_numbers, process_of, run_program
-from flows.runtime.engine_settings import take_settings_over
-from flows.runtime.terminal import restart_clock
+from flows.common.terminal import restart_clock
+from flows.server.engine_settings import take_settings_over
 
 BEGUN = b"b"
 """Written to the warm process when the client has said GO: from then on it serves the connection."""

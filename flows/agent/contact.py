@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 
 from adapters.stores.write_behind import waiting_writes
-from flows.runtime.pings import keep_pinging
+from flows.agent.pings import keep_pinging
 from models.failures import RoasError
 from models.hosts import CONTACT_EVERY, Contact
 from tasks.recovery.hosts import report_hosts

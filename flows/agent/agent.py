@@ -16,15 +16,15 @@ from pathlib import Path
 
 from adapters.config.environment_files import environment_files
 from core.monitoring.measurements import next_due
+from flows.agent.contact import keep_contact
+from flows.agent.isolation import KeptRunning, Progress
+from flows.agent.left_operations import resume_left
+from flows.agent.prefect_worker import PrefectWorker
+from flows.agent.watch_pages import WatchState, show_watches
 from flows.monitoring.continuous import EnvironmentMonitor, leave_alone_what_is_loaded
 from flows.monitoring.failures import CollectionFeed
 from flows.recovery.error_recovery import recover_observed
 from flows.recovery.watch import EnvironmentWatcher
-from flows.runtime.contact import keep_contact
-from flows.runtime.isolation import KeptRunning, Progress
-from flows.runtime.left_operations import resume_left
-from flows.runtime.prefect_worker import PrefectWorker
-from flows.runtime.watch_pages import WatchState, show_watches
 from models.environments import Environment
 from models.failures import RoasError
 from models.settings import current_settings

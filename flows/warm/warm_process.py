@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from adapters.host.warm_client import ENDED, SENT_TO_A_JOB, STOPPED, end_with_parent, user_of
-from flows.runtime.engine_settings import prepare_for_forks
-from flows.runtime.memory import give_back
-from flows.runtime.warm_child import BEGUN, run_request
+from flows.common.memory import give_back
+from flows.server.engine_settings import prepare_for_forks
+from flows.warm.warm_child import BEGUN, run_request
 
 _PACKAGES = ("adapters", "cli", "core", "flows", "models", "tasks")
 _KILL_AFTER_SECONDS = 10.0

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import os
 
-from flows.runtime.warm_keeper import RUN_COMMAND
+from flows.warm.warm_keeper import RUN_COMMAND
 
 log = logging.getLogger("roas")
 
-_COMMAND = (*RUN_COMMAND[:-1], "flows.runtime.agent_process")
+_COMMAND = (*RUN_COMMAND[:-1], "flows.agent.agent_process")
 """In the warm process, or else in a process of its own."""
 
 _PAUSE_SECONDS = 1.0

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from adapters.host.processes import this_process
 from adapters.host.systemd import ServiceManager
-from flows.runtime.memory import TRIM_EVERY_SECONDS, TRIM_FIRST_SECONDS, give_back, spare_memory
-from flows.runtime.terminal import echo
+from flows.common.memory import TRIM_EVERY_SECONDS, TRIM_FIRST_SECONDS, give_back, spare_memory
+from flows.common.terminal import echo
 from models.settings import Settings, current_settings
 
 if TYPE_CHECKING:
-    from flows.runtime.agent import Agent
+    from flows.agent.agent import Agent
 
 log = logging.getLogger("roas")
 
@@ -49,10 +49,10 @@ def run_agent(settings: Settings, pool: str | None = None, *, with_health: bool 
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # Its own lines belong to no flow run, and Prefect would warn of each.
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
-    from flows.runtime.agent import Agent
-    from flows.runtime.engine_settings import take_settings_over
-    from flows.runtime.made_stores import make_stores
-    from flows.runtime.prefect_worker import PrefectWorker
+    from flows.agent.agent import Agent
+    from flows.agent.prefect_worker import PrefectWorker
+    from flows.common.made_stores import make_stores
+    from flows.server.engine_settings import take_settings_over
 
     # The process that this one may be forked from was imported with other variables.
     take_settings_over()

@@ -1,7 +1,7 @@
 """What the server itself does about runs: one whose process and runner are both gone is ended, and begun again
 where it is to run all the time.
 
-`roas serve` declares it, and for a server of your own `python -m flows.runtime.automations`.
+`roas serve` declares it, and for a server of your own `python -m flows.server.automations`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,10 @@ import psutil
 from adapters.config.environment_files import known_environments, no_environments
 from adapters.host.systemd import report_ready
 from adapters.server.credentials import ServerCredentials, remove_profile, server_credentials, write_profile
-from flows.runtime.embedded import (
+from flows.common.made_stores import make_stores
+from flows.common.memory import keep_giving_back, spare_memory
+from flows.common.terminal import echo
+from flows.server.embedded import (
     HEARTBEAT_SECONDS,
     RUN_SETTINGS,
     ServerProcess,
@@ -28,11 +31,8 @@ from flows.runtime.embedded import (
     listening_socket,
     wait_for_api,
 )
-from flows.runtime.made_stores import make_stores
-from flows.runtime.memory import keep_giving_back, spare_memory
-from flows.runtime.shared_server import end_unused_server
-from flows.runtime.terminal import echo
-from flows.runtime.warm_keeper import RUN_COMMAND, WarmKeeper, keep_warm_process
+from flows.server.shared_server import end_unused_server
+from flows.warm.warm_keeper import RUN_COMMAND, WarmKeeper, keep_warm_process
 from models.failures import BadInputError
 from models.settings import Settings
 
@@ -124,11 +124,11 @@ def _serve_deployments(
     from prefect.exceptions import TerminationSignal
     from prefect.runner import Runner
 
-    from flows.runtime.automations import declare_automations
-    from flows.runtime.deployments import deployments_of
-    from flows.runtime.new_environments import serve_new_environments
-    from flows.runtime.served_agent import keep_agent
-    from flows.runtime.server_outages import keep_asking_the_server
+    from flows.agent.new_environments import serve_new_environments
+    from flows.agent.served_agent import keep_agent
+    from flows.common.server_outages import keep_asking_the_server
+    from flows.server.automations import declare_automations
+    from flows.server.deployments import deployments_of
 
     class QuickEndRunner(Runner):
         """Ends its runs side by side and soon; Prefect's own waits up to 30 s for each, one after the other."""

@@ -34,7 +34,7 @@ def prepare_for_forks() -> None:
     That is Prefect's validators and logging configuration, and the patterns of errors, which take a fifth of a second.
     """
     from adapters.pattern_files import shipped_set
-    from flows.runtime.embedded import RUN_SETTINGS
+    from flows.server.embedded import RUN_SETTINGS
 
     for name, value in RUN_SETTINGS.items():
         os.environ.setdefault(name, value)

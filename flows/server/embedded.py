@@ -32,8 +32,8 @@ from adapters.host.warm_client import is_switched_on
 from adapters.server.credentials import ServerCredentials, encryption_key, server_credentials
 from adapters.server.made_database import DATABASE_ELSEWHERE
 from adapters.server.membership import reach_control_plane, read_membership
-from flows.runtime.shared_server import IDLE_SECONDS, shared_server, stamp_of
-from flows.runtime.terminal import echo
+from flows.common.terminal import echo
+from flows.server.shared_server import IDLE_SECONDS, shared_server, stamp_of
 from models.failures import RoasError
 from models.settings import Settings, current_settings
 
@@ -287,7 +287,7 @@ def api_server(credentials: ServerCredentials, listening: socket.socket, *, with
     environment = server_environment(credentials, port) if with_ui else _environment_of_a_command(credentials, port)
     with _private_log(credentials.home / "server.log") as server_log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flows.runtime.server_process", str(listening.fileno())],
+            [sys.executable, "-P", "-m", "flows.server.server_process", str(listening.fileno())],
             env=environment | _NO_LOG_OF_ITS_OWN,
             pass_fds=[listening.fileno()],
             # It ends when this pipe does, also where this process is killed.
@@ -322,7 +322,7 @@ def _leave_server(credentials: ServerCredentials) -> tuple[int, int]:
     """Start a server that outlives this process, and ends when no command uses it any more; its port and process."""
     with listening_socket(0) as listening, _private_log(credentials.home / "server.log") as log:
         port = listening.getsockname()[1]
-        module = ["-P", "-m", "flows.runtime.server_process", "3", str(credentials.home), str(IDLE_SECONDS)]
+        module = ["-P", "-m", "flows.server.server_process", "3", str(credentials.home), str(IDLE_SECONDS)]
         process = os.posix_spawn(
             sys.executable,
             [sys.executable, *module],

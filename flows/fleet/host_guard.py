@@ -38,8 +38,8 @@ from core.runtime.host_access import (
     may_open_socket,
     narrowed,
 )
-from flows.runtime.host_install import INSTALL, install_file
-from flows.runtime.stores_of_hosts import StoresOfHosts
+from flows.fleet.host_install import INSTALL, install_file
+from flows.fleet.stores_of_hosts import StoresOfHosts
 from models.enrolment import EnrolRequest, HostKey, Membership, pool_of, run_tag
 from models.failures import RoasError
 

@@ -84,7 +84,7 @@ class WarmKeeper:
 
     def _fork(self) -> bool:
         """Import the modules and fork the warm process from this one; False where this process cannot fork."""
-        from flows.runtime.warm_process import code_stamp, has_one_thread, import_before_fork
+        from flows.warm.warm_process import code_stamp, has_one_thread, import_before_fork
 
         stamp, before = code_stamp(), dict(os.environ)
         os.environ |= ONE_THREAD
@@ -117,7 +117,7 @@ class WarmKeeper:
 
 def _become_warm_process(path: str, stdin: int, stamp: int) -> NoReturn:
     """In a fork: leave all that is the other process's own, serve until it is gone, and end."""
-    from flows.runtime.warm_process import serve_in_fork
+    from flows.warm.warm_process import serve_in_fork
 
     try:
         os.setsid()

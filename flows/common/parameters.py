@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from flows.runtime.server_outages import keep_runs_without_lease
+from flows.common.server_outages import keep_runs_without_lease
 
 # Each flow imports this module, also where its run imports nothing else.
 keep_runs_without_lease()

@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.host.warm_client import end_with_parent
-from flows.runtime.embedded import HEARTBEAT_SECONDS, RUN_SETTINGS
-from flows.runtime.engine_settings import take_settings_over
-from flows.runtime.isolation import Progress
-from flows.runtime.server_outages import keep_asking_the_server
+from flows.agent.isolation import Progress
+from flows.common.server_outages import keep_asking_the_server
+from flows.server.embedded import HEARTBEAT_SECONDS, RUN_SETTINGS
+from flows.server.engine_settings import take_settings_over
 from models.enrolment import pool_of
 from models.failures import RoasError
 
 log = logging.getLogger("roas")
 
-_SPAWNED = "from flows.runtime.prefect_worker import run_spawned; run_spawned()"
+_SPAWNED = "from flows.agent.prefect_worker import run_spawned; run_spawned()"
 _WORKER_SETTINGS = {
     "PREFECT_WORKER_QUERY_SECONDS": "1",
     # Without it the server cannot tell a run that is alive from one whose worker was killed.
@@ -130,7 +130,7 @@ def run_worker(words: Sequence[str]) -> None:
 
 
 def _keep_deployed(words: Sequence[str]) -> None:
-    from flows.runtime.enrolled import keep_deployed
+    from flows.agent.enrolled import keep_deployed
 
     asyncio.run(keep_deployed(words[words.index("--pool") + 1]))
 

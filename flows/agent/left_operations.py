@@ -32,8 +32,8 @@ from prefect.states import Completed, Crashed, Scheduled
 from adapters.host.processes import is_alive
 from adapters.server.membership import read_membership
 from core.deployment.interruption import runner_of, was_interrupted
-from flows.runtime.isolation import Progress
-from flows.runtime.pages import all_of
+from flows.agent.isolation import Progress
+from flows.common.pages import all_of
 from models.failures import RoasError
 from models.operations import Operation, OperationStatus
 from models.settings import current_settings

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Crashed
 
-from flows.runtime.pages import all_of
+from flows.common.pages import all_of
 
 log = logging.getLogger("roas")
 

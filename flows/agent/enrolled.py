@@ -17,9 +17,9 @@ from prefect.context import AsyncClientContext
 from prefect.exceptions import PrefectException
 
 from adapters.config.environment_files import known_environments
-from flows.runtime.deployments import deployments_of
-from flows.runtime.embedded import HEARTBEAT_SECONDS, RUN_SETTINGS
-from flows.runtime.warm_keeper import RUN_COMMAND
+from flows.server.deployments import deployments_of
+from flows.server.embedded import HEARTBEAT_SECONDS, RUN_SETTINGS
+from flows.warm.warm_keeper import RUN_COMMAND
 from models.failures import RoasError
 from models.settings import current_settings
 

@@ -1,1 +1,0 @@
-"""The Prefect server, deployments, worker and signals."""

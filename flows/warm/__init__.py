@@ -1,0 +1,1 @@
+"""A process that has imported the flows, whose forks run commands at once."""
