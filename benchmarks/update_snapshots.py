@@ -31,11 +31,11 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from adapters.snapshots.containers import Containers
+from adapters.snapshots.containers import EngineCommands
 from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
-from adapters.snapshots.restic import Repository
+from adapters.snapshots.restic import ResticRepository
 from adapters.snapshots.streams import Limit
 from models.snapshots import FilesData, PostgresqlData, SavedData, SnapshotPart
 
@@ -162,11 +162,11 @@ def _compare(
         nonlocal size
         with _repository(folder) as repository:
             limit = Limit(3600)
-            made = Repository(str(repository), _PASSWORD, "bench", "one", {"PATH": os.environ["PATH"]})
+            made = ResticRepository(str(repository), _PASSWORD, "bench", "one", {"PATH": os.environ["PATH"]})
             made.prepare(limit)
             variables = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **engine}
             client = PartClient(
-                containers=Containers(variables, "bench", limit),
+                containers=EngineCommands(variables, "bench", limit),
                 repository=made,
                 limit=limit,
                 folder=folder,

@@ -21,12 +21,12 @@ def doctor(environment: str | None, json_wanted: bool) -> None:
     It changes nothing. Exit code 1 if something is wrong; each wrong line names what fixes it.
     """
     from cli.rendering.doctor import show_diagnoses
-    from models.doctor import Verdict
+    from models.doctor import FindingLevel
     from tasks.reporting.doctor import read_diagnoses
 
     diagnoses = read_diagnoses(environment)
     show_answer(diagnoses, json_wanted, show_diagnoses)
-    if any(line.verdict is Verdict.WRONG for line in diagnoses):
+    if any(line.verdict is FindingLevel.WRONG for line in diagnoses):
         sys.exit(1)
 
 

@@ -58,7 +58,7 @@ def run_command(command: click.Command) -> int:
     return code or FAILED
 
 
-class _Output(io.TextIOWrapper):
+class _CheckedOutput(io.TextIOWrapper):
     """Standard output that keeps its own write error, to distinguish it from the same error of a store."""
 
     trouble: OSError | None = None
@@ -89,7 +89,7 @@ class _Output(io.TextIOWrapper):
         return self.trouble
 
 
-def _run(command: click.Command, output: _Output) -> int:
+def _run(command: click.Command, output: _CheckedOutput) -> int:
     try:
         _check_process()
         code = command.main(standalone_mode=False)
@@ -114,7 +114,7 @@ def _run(command: click.Command, output: _Output) -> int:
     return code if isinstance(code, int) else SUCCESS
 
 
-def _prepare_streams() -> _Output | None:
+def _prepare_streams() -> _CheckedOutput | None:
     """Make the standard streams safe to use; None if standard output is closed."""
     # A store's file must not get the number of a closed stream, or output would be written into it.
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -126,7 +126,7 @@ def _prepare_streams() -> _Output | None:
         return None
     stream = cast(io.TextIOWrapper, sys.stdout)
     # Under LANG=C a name in another alphabet must not fail a command.
-    output = _Output(
+    output = _CheckedOutput(
         stream.buffer,
         encoding=stream.encoding,
         errors="backslashreplace",
@@ -158,7 +158,7 @@ def _check_process() -> None:
         ) from error
 
 
-def _report(output: _Output, code: int, what: str, advice: str = "") -> int:
+def _report(output: _CheckedOutput, code: int, what: str, advice: str = "") -> int:
     """Print an error for a person, and under --json for a program, too; return the exit code."""
     _print_error(f"{what} {advice}".strip())
     words = sys.argv[1:]

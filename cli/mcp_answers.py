@@ -60,7 +60,7 @@ class PageInput(Input):
     offset: int = Field(default=0, ge=0, le=10_000, description="How many rows to skip: `next_offset` of the answer.")
 
 
-class Answer(BaseModel, Generic[T]):
+class AnswerDocument(BaseModel, Generic[T]):
     """The document that a tool answers with."""
 
     answer: T = Field(description="What was asked for.")
@@ -97,9 +97,9 @@ class AgentTool:
     quoted: tuple[str, ...] = field(default=())
 
     @cached_property
-    def model(self) -> type[Answer[Any]]:
+    def model(self) -> type[AnswerDocument[Any]]:
         """The model of the whole answer."""
-        made = cast("type[Answer[Any]]", Answer.__class_getitem__(self.answer))
+        made = cast("type[AnswerDocument[Any]]", AnswerDocument.__class_getitem__(self.answer))
         # models.records names it for type checkers alone, since reading a record should not import it.
         made.model_rebuild(_types_namespace={"ValidationResult": ValidationResult})
         return made

@@ -20,17 +20,17 @@ _ENVIRONMENT = "Name of an environment, as `status` lists them."
 _QUOTED = ("answer.details",)
 
 
-class _OfOne(Input):
+class _EnvironmentInput(Input):
     environment: str = Field(description=_ENVIRONMENT)
 
 
-class _Start(_OfOne):
+class _Start(_EnvironmentInput):
     plan_id: str = Field(
         min_length=1, description="The id that `plan` answered: the start does exactly this plan, or nothing."
     )
 
 
-class _Update(_OfOne):
+class _Update(_EnvironmentInput):
     services: list[str] = Field(default=[], max_length=100, description="These services; without them, all.")
     plan_id: str | None = Field(
         default=None,
@@ -40,17 +40,17 @@ class _Update(_OfOne):
     )
 
 
-class _Sync(_OfOne):
+class _Sync(_EnvironmentInput):
     revision: str = Field(
         min_length=7, description="The revision that `plan_sync` answered: the sync takes exactly this one, or nothing."
     )
 
 
-class _Restart(_OfOne):
+class _Restart(_EnvironmentInput):
     services: list[str] = Field(default=[], max_length=100, description="These services; without them, all.")
 
 
-class _Rollback(_OfOne):
+class _Rollback(_EnvironmentInput):
     release: str | None = Field(
         default=None,
         min_length=1,
@@ -58,7 +58,7 @@ class _Rollback(_OfOne):
     )
 
 
-class _Recover(_OfOne):
+class _Recover(_EnvironmentInput):
     text: str = Field(min_length=1, max_length=100_000, description="The error's text, as it was printed.")
     service: str | None = Field(default=None, description="The service that reported it.")
     dry_run: bool = Field(default=False, description="Tell what would be done; change nothing.")
@@ -87,7 +87,9 @@ async def _run(words: Sequence[str], client: str, stdin: str = "") -> CommandRes
     )
 
 
-async def _operate(words: Sequence[str], params: _OfOne, client: str, arguments: Sequence[str] = ()) -> Found:
+async def _operate(
+    words: Sequence[str], params: _EnvironmentInput, client: str, arguments: Sequence[str] = ()
+) -> Found:
     """Run an operation, and read its record where it left one; `show` has the whole."""
     from tasks.reporting.read import read_deployment
 
@@ -118,7 +120,7 @@ async def _sync(params: _Sync, client: str) -> Found:
     return await _operate(["sync", f"--revision={params.revision}"], params, client)
 
 
-async def _stop(params: _OfOne, client: str) -> Found:
+async def _stop(params: _EnvironmentInput, client: str) -> Found:
     return await _operate(["stop"], params, client)
 
 
@@ -220,7 +222,7 @@ _TOOLS = {
         name="stop",
         title="roas stop",
         description="Stop all services of an environment, in reverse order.",
-        inputs=_OfOne,
+        inputs=_EnvironmentInput,
         answer=Operation,
         find=_stop,
         destructive=True,

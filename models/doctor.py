@@ -11,7 +11,7 @@ from models.containers import EngineInfo, SystemSample
 from models.validation import Trouble
 
 
-class Verdict(StrEnum):
+class FindingLevel(StrEnum):
     """How a fact is judged. Only what is wrong makes the command fail."""
 
     OK = "ok"
@@ -20,11 +20,11 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
+class DoctorFinding:
     """One line of the command: what was checked, what was found, and the command that fixes it."""
 
     name: str
-    verdict: Verdict
+    verdict: FindingLevel
     finding: str
     fix: str = ""
 

@@ -19,7 +19,7 @@ import orjson
 
 from core.runtime.broker_images import whole_name
 from core.runtime.broker_messages import refuse, shown
-from core.runtime.broker_policy import PROJECT, Fact, ObjectKind, Policy, Root, Wanted, find_root
+from core.runtime.broker_policy import PROJECT, EngineObject, ObjectKind, Policy, Root, Wanted, find_root
 from core.runtime.broker_shapes import MountSource
 from models.failures import EngineUnreachableError
 
@@ -94,7 +94,7 @@ class Lookups:
         """Cache the project of a command."""
         _keep(self._execs, identity, project)
 
-    def learn(self, inspected: Mapping[str, Any]) -> Fact:
+    def learn(self, inspected: Mapping[str, Any]) -> EngineObject:
         """Cache an inspected container, its anonymous volumes, and which image its image's name was."""
         project = _project_of((inspected.get("Config") or {}).get("Labels"))
         self.remember_container(inspected["Id"], project)
@@ -105,9 +105,9 @@ class Lookups:
             for mount in inspected.get("Mounts") or ():
                 if mount.get("Type") == "volume" and _IDENTITY.fullmatch(mount.get("Name", "")):
                     _keep(self._volumes, mount["Name"], project)
-        return Fact(identity=inspected["Id"], project=project)
+        return EngineObject(identity=inspected["Id"], project=project)
 
-    async def find(self, references: Iterable[Wanted]) -> dict[Wanted, Fact]:
+    async def find(self, references: Iterable[Wanted]) -> dict[Wanted, EngineObject]:
         """Find the wanted objects that exist.
 
         Raises EngineUnreachableError if the engine did not answer, RequestRefusedError if it cannot resolve a name.
@@ -115,12 +115,12 @@ class Lookups:
         # Nearly always there is one, or none.
         return {reference: fact for reference in references if (fact := await self._fact(*reference)) is not None}
 
-    async def inspect(self, container: str) -> Fact | None:
+    async def inspect(self, container: str) -> EngineObject | None:
         """Inspect a container without the cache."""
         reported = await self._get(f"/containers/{container}/json")
         return None if reported is None else self.learn(reported)
 
-    async def _fact(self, kind: ObjectKind, name: str) -> Fact | None:
+    async def _fact(self, kind: ObjectKind, name: str) -> EngineObject | None:
         if kind is ObjectKind.IMAGE_NAME:
             return await self._image_name(name)
         if not _NAME.fullmatch(name):
@@ -131,13 +131,13 @@ class Lookups:
                 return (
                     await self.inspect(name)
                     if container_project is None
-                    else Fact(identity=name, project=container_project)
+                    else EngineObject(identity=name, project=container_project)
                 )
             case ObjectKind.EXEC:
                 return await self._exec(name)
             case ObjectKind.NETWORK:
                 network = await self._get(f"/networks/{name}")
-                return network and Fact(
+                return network and EngineObject(
                     identity=network["Id"], name=network["Name"], project=_project_of(network.get("Labels"))
                 )
             case ObjectKind.VOLUME:
@@ -145,16 +145,18 @@ class Lookups:
             case ObjectKind.IMAGE:
                 image = await self._get(f"/images/{name}/json")
                 project = _project_of(((image or {}).get("Config") or {}).get("Labels"))
-                return image and Fact(identity=image["Id"], project=project, tags=tuple(image.get("RepoTags") or ()))
+                return image and EngineObject(
+                    identity=image["Id"], project=project, tags=tuple(image.get("RepoTags") or ())
+                )
 
-    async def _exec(self, name: str) -> Fact | None:
+    async def _exec(self, name: str) -> EngineObject | None:
         if name in self._execs:
-            return Fact(identity=name, project=self._execs[name])
+            return EngineObject(identity=name, project=self._execs[name])
         reported = await self._get(f"/exec/{name}/json")
         container = None if reported is None else await self._fact(ObjectKind.CONTAINER, reported["ContainerID"])
-        return container and reported and Fact(identity=reported["ID"], project=container.project)
+        return container and reported and EngineObject(identity=reported["ID"], project=container.project)
 
-    async def _image_name(self, name: str) -> Fact:
+    async def _image_name(self, name: str) -> EngineObject:
         """Which images a name was for containers of declared projects, and the projects of all containers of it."""
         users: set[str] = set()
         for container in await self._get("/containers/json?all=1") or ():
@@ -163,9 +165,9 @@ class Lookups:
             if inspected is not None and _image_name(inspected) == name:
                 users.add(self.learn(inspected).project)
         images = frozenset(image for image_name, image in self._images if image_name == name)
-        return Fact(identity=name, name=name, users=frozenset(users), images=images)
+        return EngineObject(identity=name, name=name, users=frozenset(users), images=images)
 
-    async def _volume(self, name: str) -> Fact | None:
+    async def _volume(self, name: str) -> EngineObject | None:
         reported = await self._get(f"/volumes/{name}")
         if reported is None:
             return None
@@ -176,7 +178,9 @@ class Lookups:
             users = frozenset(_project_of(container.get("Labels")) for container in listed)
             if name in self._volumes:
                 users |= {self._volumes[name]}
-        return Fact(identity=name, name=name, project=project, options=reported.get("Options") or {}, users=users)
+        return EngineObject(
+            identity=name, name=name, project=project, options=reported.get("Options") or {}, users=users
+        )
 
     async def _get(self, target: str) -> Any:
         reader, writer = await connect(self.socket_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.host.private_files import read_regular
-from adapters.host.programs import Program, run_to_end
+from adapters.host.programs import ProgramRun, run_to_end
 from models.failures import EnvironmentFileError
 from models.settings import current_settings
 
@@ -149,7 +149,7 @@ def _of_sops(file: Path, identity: Path | None) -> DecryptedFile:
         environ["SOPS_AGE_KEY_FILE"] = str(identity)
     try:
         done = run_to_end(
-            Program(
+            ProgramRun(
                 words=[*command, str(file)],
                 variables={"PATH": os.defpath, **environ},
                 limit_seconds=_SOPS_SECONDS,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from adapters.host.programs import Program, ProgramResult, run_to_end
+from adapters.host.programs import ProgramResult, ProgramRun, run_to_end
 
 _PASSED_ON = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
               "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -41,7 +41,7 @@ async def run_program(
         OSError: It cannot be run: it is not there, or no program.
         ValueError: An argument has NUL in it.
     """
-    program = Program(
+    program = ProgramRun(
         words=words,
         variables=variables_of_programs() if variables is None else variables,
         limit_seconds=limit_seconds,

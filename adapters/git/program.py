@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from adapters.host.private_files import make_private_folder, write_private
-from adapters.host.programs import Program, run_to_end
+from adapters.host.programs import ProgramRun, run_to_end
 from models.failures import SourceError
 from models.sources import GitSource, is_local, is_ssh
 
@@ -134,7 +134,7 @@ class GitProgram:
                 'trap "" XFSZ; ulimit -f "$0" 2>/dev/null; exec "$@"',
                 str(self.source.max_mib * _BLOCKS_OF_A_MIB),
             ]
-            program = Program(
+            program = ProgramRun(
                 words=[*limited, "git", *options, *arguments],
                 variables=environ,
                 limit_seconds=deadline.total_seconds(),
@@ -201,7 +201,7 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _execute(program: Program) -> GitResult:
+def _execute(program: ProgramRun) -> GitResult:
     try:
         done = run_to_end(program)
     except FileNotFoundError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from adapters.git.failures import fetch_failure, git_failure
 from adapters.git.program import GitProgram, GitResult
 from adapters.host.private_files import make_private_folder
-from adapters.host.programs import Program, run_to_end
+from adapters.host.programs import ProgramRun, run_to_end
 from core.deployment.source import leaving_links, newest_tag
 from models.failures import SourceError
 from models.sources import GitSource, SourceRevision
@@ -213,7 +213,7 @@ class SourceRepository:
             raise SourceError("The gpg program was not found;", advice="install gnupg: source.gpg_keys needs it.")
         command = [program, "--batch", "--no-tty", "--quiet", "--import", "--", str(keys)]
         environ = {"PATH": "/usr/bin:/bin:/usr/local/bin", **variables}
-        done = run_to_end(Program(words=command, variables=environ, limit_seconds=60, most_bytes=_KEYS_SAID_BYTES))
+        done = run_to_end(ProgramRun(words=command, variables=environ, limit_seconds=60, most_bytes=_KEYS_SAID_BYTES))
         if done.code != 0:
             raise SourceError(
                 f"The GPG keys {keys} of {self._environment} cannot be read;",

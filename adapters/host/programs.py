@@ -43,7 +43,7 @@ class ProgramResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class ProgramRun:
     """A program to run, with exactly these variables. `passed` are open files that it gets; `umask` is -1 for ours.
 
     What it prints beyond `most_bytes` of each output is read and dropped, or, with `stop_when_cut`, ends it.
@@ -60,7 +60,7 @@ class Program:
     stop_when_cut: bool = False
 
 
-def run_to_end(program: Program, stop: int | None = None) -> ProgramResult:
+def run_to_end(program: ProgramRun, stop: int | None = None) -> ProgramResult:
     """Run a program with `given` on standard input, and kill it with its children at its time limit.
 
     It is killed as well once the open file `stop` can be read, and where the caller is interrupted.

@@ -7,7 +7,7 @@ import stat
 import time
 from pathlib import Path
 
-from adapters.snapshots.containers import FOLDER, Containers
+from adapters.snapshots.containers import FOLDER, EngineCommands
 from core.storage.changes import NOT_COUNTED, files_since
 
 _WITHIN_SECONDS = 10.0
@@ -47,7 +47,7 @@ def changed_files(folder: Path, since: float, files_then: int | None) -> str:
 
 
 def changed_files_in_volume(
-    containers: Containers, image: str, volume: str, since: float, files_then: int | None
+    containers: EngineCommands, image: str, volume: str, since: float, files_then: int | None
 ) -> str:
     """The same of a volume whose folder is not on this machine, counted by a container of its own; to the minute.
 

@@ -26,7 +26,7 @@ FOLDER = "/roas-data"
 """Where a helper container has the volume."""
 
 
-class Containers:
+class EngineCommands:
     """Docker's command line at one engine; `variables` are its environment, with DOCKER_HOST."""
 
     def __init__(self, variables: Mapping[str, str], snapshot_id: str, limit: Limit) -> None:

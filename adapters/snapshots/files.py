@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from adapters.snapshots.changes import changed_files, changed_files_in_volume
-from adapters.snapshots.containers import ASIDE, FOLDER, PREPARE_FILES, SWITCH_FILES, Containers
+from adapters.snapshots.containers import ASIDE, FOLDER, PREPARE_FILES, SWITCH_FILES, EngineCommands
 from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.places import PartPlace
-from adapters.snapshots.restic import Repository, Saved, readable
+from adapters.snapshots.restic import ResticRepository, Saved, readable
 from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, stream
 from adapters.snapshots.streams import read as read_stream
 from core.storage.tar_check import TarCheck
@@ -29,8 +29,8 @@ _FOLDER = "folder"
 class FilesClient:
     """Moves the files of volumes between one engine and a repository, within a limit of time."""
 
-    containers: Containers
-    repository: Repository
+    containers: EngineCommands
+    repository: ResticRepository
     limit: Limit
     pauses: OwnPauses
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from adapters.snapshots.containers import PUT_FILE, Containers
+from adapters.snapshots.containers import PUT_FILE, EngineCommands
 from adapters.snapshots.files import FilesClient
 from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.places import PartPlace
-from adapters.snapshots.restic import Repository, Saved, readable
+from adapters.snapshots.restic import ResticRepository, Saved, readable
 from adapters.snapshots.streams import Command, Limit, StreamFailedError, read, stream
 from core.storage.changes import NOT_COUNTED, WRITTEN, counters_in, sizes_then_and_now, written_since
 from core.storage.dumps import (
@@ -60,8 +60,8 @@ class PartClient:
     `pauses` is where it is on disk which containers a snapshot has paused.
     """
 
-    containers: Containers
-    repository: Repository
+    containers: EngineCommands
+    repository: ResticRepository
     limit: Limit
     folder: Path
     pauses: OwnPauses

@@ -42,7 +42,7 @@ class Saved:
     added_bytes: int
 
 
-class Repository:
+class ResticRepository:
     """A repository, and in it the snapshots of one environment; those of each installation have a name of their own."""
 
     def __init__(

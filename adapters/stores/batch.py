@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 from sqlmodel import SQLModel
 
-from adapters.stores.batch_rows import GivenValues, RowRefusedError, Rows, rows_of
+from adapters.stores.batch_rows import BatchRows, GivenValues, RowRefusedError, rows_of
 from adapters.stores.encoders import UNFIT_ERRORS, RowEncoder
 from adapters.stores.gate import Gate
 from adapters.stores.migrate import STORES
@@ -320,7 +320,7 @@ class BatchWriter:
                 moved.append((reader, batch.bytes))
         return moved
 
-    def _insert(self, rows: Rows, insert: Callable[..., None], reader: SpoolReader, batch: SpoolBatch) -> None:
+    def _insert(self, rows: BatchRows, insert: Callable[..., None], reader: SpoolReader, batch: SpoolBatch) -> None:
         tables = tables_of(reader.store)
         # An earlier version named a sample's series by the id of a store, and the host had two: which one is unknown.
         unknown = reader.file.parent == self._before.path and self._stores.have_files_beside

@@ -39,7 +39,7 @@ class RowRefusedError(Exception):
     """A row of a batch breaks a rule. Which one it is, `insert_by_halves` finds out in another transaction."""
 
 
-class Rows(ABC):
+class BatchRows(ABC):
     """Speaks to the transaction that a batch goes in with."""
 
     _mark: str
@@ -125,7 +125,7 @@ class Rows(ABC):
 
 
 @contextmanager
-def rows_of(database: Database) -> Iterator[Rows]:
+def rows_of(database: Database) -> Iterator[BatchRows]:
     """A transaction that a batch goes in with, committed if the body ends well and undone if it raises.
 
     Raises:
@@ -140,7 +140,7 @@ def rows_of(database: Database) -> Iterator[Rows]:
             yield _PostgresqlRows(connection)
 
 
-class _SqliteRows(Rows):
+class _SqliteRows(BatchRows):
     _mark = "?"
 
     def __init__(self, driver: sqlite3.Connection) -> None:
@@ -154,7 +154,7 @@ class _SqliteRows(Rows):
         return not getattr(error, "sqlite_errorname", "").startswith(_NOT_THE_ROW)
 
 
-class _PostgresqlRows(Rows):
+class _PostgresqlRows(BatchRows):
     _mark = "%s"
 
     def __init__(self, connection: sa.Connection) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from adapters.host.private_files import make_private_folder, open_private
-from adapters.stores.batch_rows import GivenRows, GivenValues, Rows
+from adapters.stores.batch_rows import BatchRows, GivenRows, GivenValues
 from models.failures import StoreError, StoreFullError
 
 log = logging.getLogger("roas")
@@ -225,7 +225,7 @@ class SpoolReader:
         except FileNotFoundError:
             return 0
 
-    def catch_up(self, rows: Rows) -> None:
+    def catch_up(self, rows: BatchRows) -> None:
         """Take the position from the store: another process may have moved rows since."""
         self.position = rows.position(self.name)
 

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from cli.rendering.console import say
-from models.doctor import Diagnosis, Verdict
+from models.doctor import DoctorFinding, FindingLevel
 
-_COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.WRONG: "red"}
+_COLOURS = {FindingLevel.OK: "green", FindingLevel.WARNING: "yellow", FindingLevel.WRONG: "red"}
 
 
-def show_diagnoses(lines: Sequence[Diagnosis]) -> None:
+def show_diagnoses(lines: Sequence[DoctorFinding]) -> None:
     """Print each line with its verdict, the fix of what is not ok, and the number of each verdict."""
     width = max((len(line.name) for line in lines), default=0)
     for line in lines:
         colour = _COLOURS[line.verdict]
         say(f"[{colour}]{line.verdict:<8}[/{colour}] {escape(line.name):<{width}}  {escape(line.finding)}")
-        if line.fix and line.verdict is not Verdict.OK:
+        if line.fix and line.verdict is not FindingLevel.OK:
             say(f"{'':<8} {'':<{width}}  fix: {escape(line.fix)}")
     problems, warnings = (
-        sum(line.verdict is verdict for line in lines) for verdict in (Verdict.WRONG, Verdict.WARNING)
+        sum(line.verdict is verdict for line in lines) for verdict in (FindingLevel.WRONG, FindingLevel.WARNING)
     )
     say(f"\n{problems} wrong, {warnings} warning{'' if warnings == 1 else 's'}")

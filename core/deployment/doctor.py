@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from core.deployment.checks.engine import check_clock, check_compose, check_engine, check_host
 from core.deployment.checks.findings import size_in_words
-from models.doctor import DataFolder, Diagnosis, EnvironmentFacts, MachineFacts, OpenFile, ServerFacts, Verdict
+from models.doctor import DataFolder, DoctorFinding, EnvironmentFacts, FindingLevel, MachineFacts, OpenFile, ServerFacts
 from models.hosts import SKEW_ALERTS_OVER
 from models.validation import Check, CheckSeverity, Facts, Trouble
 
@@ -22,13 +22,13 @@ _OTHERS, _GROUP = 0o007, 0o070
 _SHOWN = 3
 
 _VERDICTS = {
-    CheckSeverity.CRITICAL: Verdict.WRONG,
-    CheckSeverity.WARNING: Verdict.WARNING,
-    CheckSeverity.INFO: Verdict.OK,
+    CheckSeverity.CRITICAL: FindingLevel.WRONG,
+    CheckSeverity.WARNING: FindingLevel.WARNING,
+    CheckSeverity.INFO: FindingLevel.OK,
 }
 
 
-def diagnose(facts: MachineFacts) -> tuple[Diagnosis, ...]:
+def diagnose(facts: MachineFacts) -> tuple[DoctorFinding, ...]:
     """Judge every fact. A fact that depends on another one that is missing is left out."""
     return (
         *_programs(facts),
@@ -39,19 +39,19 @@ def diagnose(facts: MachineFacts) -> tuple[Diagnosis, ...]:
     )
 
 
-def _ok(name: str, finding: str) -> Diagnosis:
-    return Diagnosis(name=name, verdict=Verdict.OK, finding=finding)
+def _ok(name: str, finding: str) -> DoctorFinding:
+    return DoctorFinding(name=name, verdict=FindingLevel.OK, finding=finding)
 
 
-def _warning(name: str, finding: str, fix: str) -> Diagnosis:
-    return Diagnosis(name=name, verdict=Verdict.WARNING, finding=finding, fix=fix)
+def _warning(name: str, finding: str, fix: str) -> DoctorFinding:
+    return DoctorFinding(name=name, verdict=FindingLevel.WARNING, finding=finding, fix=fix)
 
 
-def _wrong(name: str, finding: str, fix: str) -> Diagnosis:
-    return Diagnosis(name=name, verdict=Verdict.WRONG, finding=finding, fix=fix)
+def _wrong(name: str, finding: str, fix: str) -> DoctorFinding:
+    return DoctorFinding(name=name, verdict=FindingLevel.WRONG, finding=finding, fix=fix)
 
 
-def _programs(facts: MachineFacts) -> Iterator[Diagnosis]:
+def _programs(facts: MachineFacts) -> Iterator[DoctorFinding]:
     for program in facts.programs:
         name = program.name.lower()
         if program.version is None:
@@ -65,7 +65,7 @@ def _programs(facts: MachineFacts) -> Iterator[Diagnosis]:
             yield _ok(name, f"{program.name} {program.version}.")
 
 
-def _engine(facts: MachineFacts) -> Iterator[Diagnosis]:
+def _engine(facts: MachineFacts) -> Iterator[DoctorFinding]:
     engine_facts = Facts(
         environment="",
         engine_url=facts.engine_url,
@@ -94,16 +94,16 @@ def _engine_command(facts: MachineFacts) -> str:
     return f"docker --host {shlex.quote(facts.engine_url)} version"
 
 
-def _of_check(check: Check) -> Diagnosis:
-    verdict = Verdict.OK if check.passed else _VERDICTS[check.severity]
-    return Diagnosis(name=check.name, verdict=verdict, finding=check.finding, fix=check.fix)
+def _of_check(check: Check) -> DoctorFinding:
+    verdict = FindingLevel.OK if check.passed else _VERDICTS[check.severity]
+    return DoctorFinding(name=check.name, verdict=verdict, finding=check.finding, fix=check.fix)
 
 
-def _with_command(line: Diagnosis, command: str) -> Diagnosis:
-    return replace(line, fix=command) if command and line.verdict is not Verdict.OK else line
+def _with_command(line: DoctorFinding, command: str) -> DoctorFinding:
+    return replace(line, fix=command) if command and line.verdict is not FindingLevel.OK else line
 
 
-def _data_folder(facts: MachineFacts) -> Iterator[Diagnosis]:
+def _data_folder(facts: MachineFacts) -> Iterator[DoctorFinding]:
     data = facts.data
     if not data.writable:
         owner = f"sudo chown -R {facts.user} {shlex.quote(str(data.path))}"
@@ -119,7 +119,7 @@ def _data_folder(facts: MachineFacts) -> Iterator[Diagnosis]:
     yield _data_disk(data)
 
 
-def _stores_clock(skew: timedelta) -> Diagnosis:
+def _stores_clock(skew: timedelta) -> DoctorFinding:
     ahead = "ahead of" if skew > timedelta() else "behind"
     finding = f"This machine's clock is {abs(skew).total_seconds():.1f} s {ahead} the clock of the stores' database."
     if abs(skew) > SKEW_ALERTS_OVER:
@@ -127,7 +127,7 @@ def _stores_clock(skew: timedelta) -> Diagnosis:
     return _ok("stores_clock", finding)
 
 
-def _data_disk(data: DataFolder) -> Diagnosis:
+def _data_disk(data: DataFolder) -> DoctorFinding:
     free = f"{size_in_words(data.free_bytes)} are free on the disk of {data.path}."
     if data.free_bytes < _LEAST_BYTES:
         return _wrong("data_disk", f"Only {free}", "roas db clean   # archives and deletes old records")
@@ -136,7 +136,7 @@ def _data_disk(data: DataFolder) -> Diagnosis:
     return _ok("data_disk", free)
 
 
-def _private(name: str, exposed: Iterable[OpenFile], user: int) -> list[Diagnosis]:
+def _private(name: str, exposed: Iterable[OpenFile], user: int) -> list[DoctorFinding]:
     """A line for each file that others may read: wrong for every user, a warning for the group alone."""
     listed = list(exposed)
     lines = []
@@ -155,7 +155,7 @@ def _private(name: str, exposed: Iterable[OpenFile], user: int) -> list[Diagnosi
     return lines
 
 
-def _server(server: ServerFacts) -> Iterator[Diagnosis]:
+def _server(server: ServerFacts) -> Iterator[DoctorFinding]:
     if server.url is None:
         yield _ok("server", "No Prefect server runs; a command starts one of its own, `roas serve` one with schedules.")
         return
@@ -173,7 +173,7 @@ def _server(server: ServerFacts) -> Iterator[Diagnosis]:
         yield _workers(server.workers)
 
 
-def _workers(workers: dict[str, int]) -> Diagnosis:
+def _workers(workers: dict[str, int]) -> DoctorFinding:
     online = {pool: count for pool, count in workers.items() if count}
     if online:
         listed = ", ".join(f"{count} of pool {pool}" for pool, count in sorted(online.items()))
@@ -183,7 +183,7 @@ def _workers(workers: dict[str, int]) -> Diagnosis:
     return _wrong("worker", "No worker is online, so scheduled runs wait.", fix)
 
 
-def _environment(environment: EnvironmentFacts, facts: MachineFacts) -> Iterator[Diagnosis]:
+def _environment(environment: EnvironmentFacts, facts: MachineFacts) -> Iterator[DoctorFinding]:
     if environment.problem is not None:
         yield _wrong(
             environment.name,
@@ -220,7 +220,7 @@ def _problem(text: str) -> tuple[str, str]:
     return f"{what[:1].upper()}{what[1:]}.", command.partition("`")[0]
 
 
-def _watch(environment: EnvironmentFacts, now: datetime) -> Diagnosis:
+def _watch(environment: EnvironmentFacts, now: datetime) -> DoctorFinding:
     name, last = f"{environment.name} watch", environment.watched_at
     fix = f"roas watch {environment.name}   # or roas serve"
     if last is None:

@@ -25,7 +25,7 @@ from core.common.safe_text import shorten
 from core.common.stamps import without_stamp
 from core.errors.decisive import first_together, is_bare_name, is_loud, is_note, outer_exceptions
 from core.errors.match import CAUSE, CERTAIN, GENERIC, INNERMOST, SYMPTOM, TRAP, WRAPPER, PatternMatch, PatternSet
-from core.errors.reading import ExcerptReader, Level, bounded, last_cause, without_frames
+from core.errors.reading import ExcerptReader, LogLevel, bounded, last_cause, without_frames
 from core.errors.templates import template_of
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
 
@@ -110,7 +110,7 @@ def tells_of_failure(line: str, reader: ExcerptReader) -> bool:
     """Whether a line reports a failure: by its level, or by its words where the logger wrote none."""
     read = reader.read_line(line)
     if read.level is not None:
-        return read.level >= Level.ERROR
+        return read.level >= LogLevel.ERROR
     message = line[read.message :]
     return _FAILURE_WORD.search(message) is not None and _FAILURE_WORD.search(_ONLY_A_NAME.sub("", message)) is not None
 
@@ -213,7 +213,7 @@ def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
     start = text.rfind("\n", 0, match.span[0]) + 1
     end = text.find("\n", match.span[0])
     level = reader.level_of(text[start : len(text) if end < 0 else end])
-    return level is not None and level <= Level.INFO
+    return level is not None and level <= LogLevel.INFO
 
 
 def _is_benign_throughout(text: str, matches: tuple[PatternMatch, ...], reader: ExcerptReader) -> bool:
@@ -230,7 +230,7 @@ def _reporting_lines(text: str, reader: ExcerptReader) -> Iterator[tuple[int, in
     for line in text.splitlines(keepends=True)[:_LINES_OF_TEXT]:
         level = reader.level_of(line)
         if level is not None:
-            quiet_above = level < Level.ERROR
+            quiet_above = level < LogLevel.ERROR
         elif _CONTINUES.search(line) is None:
             quiet_above = False
         if not quiet_above and tells_of_failure(line, reader):

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import re2
 
 from core.common.stamps import stamp_of
-from core.errors.reading import ExcerptReader, Level
+from core.errors.reading import ExcerptReader, LogLevel
 
 TOGETHER = timedelta(seconds=2)
 """Failures that follow each other this closely have one cause, which is said first."""
@@ -25,13 +25,13 @@ _BARE_NAME = re2.compile(r"(?:^|[\]>:|] ) {2,}(?:[-*] +)?[A-Za-z]\w*(?:[._-]\w+)
 def is_loud(line: str, reader: ExcerptReader) -> bool:
     """Whether the logger itself calls a line an error or worse."""
     level = reader.level_of(line)
-    return level is not None and level >= Level.ERROR
+    return level is not None and level >= LogLevel.ERROR
 
 
 def is_note(line: str, reader: ExcerptReader) -> bool:
     """Whether the logger itself calls a line a notice or less."""
     level = reader.level_of(line)
-    return level is not None and level <= Level.NOTICE
+    return level is not None and level <= LogLevel.NOTICE
 
 
 def is_remark(line: str) -> bool:

@@ -27,7 +27,7 @@ _LONGEST_START = 400
 """Characters of a line in which its level stands."""
 
 
-class Level(IntEnum):
+class LogLevel(IntEnum):
     """How loud a line is by the word of its logger."""
 
     DEBUG = 0
@@ -39,12 +39,12 @@ class Level(IntEnum):
 
 
 _NAMES = {
-    Level.DEBUG: "trace trac trce trc debug debu dbug dbg verbose fine t d . - 0 10 20 debug1 debug2 debug3 debug4",
-    Level.INFO: "info information inf statement i 1 30",
-    Level.NOTICE: "notice note system log detail hint context query n *",
-    Level.WARNING: "warning warni warn wrn w # 2 40",
-    Level.ERROR: "error erro err eror fail failure severe e 3 50",
-    Level.FATAL: "critical crit fatal fata ftl panic pani emergency emerg alert f 4 60",
+    LogLevel.DEBUG: "trace trac trce trc debug debu dbug dbg verbose fine t d . - 0 10 20 debug1 debug2 debug3 debug4",
+    LogLevel.INFO: "info information inf statement i 1 30",
+    LogLevel.NOTICE: "notice note system log detail hint context query n *",
+    LogLevel.WARNING: "warning warni warn wrn w # 2 40",
+    LogLevel.ERROR: "error erro err eror fail failure severe e 3 50",
+    LogLevel.FATAL: "critical crit fatal fata ftl panic pani emergency emerg alert f 4 60",
 }
 _LEVELS = {word: level for level, words in _NAMES.items() for word in words.split()}
 
@@ -82,7 +82,7 @@ class LogLine:
     `time` is as the program wrote it, or as the engine put it before the line; parts that a format lacks are empty.
     """
 
-    level: Level | None = None
+    level: LogLevel | None = None
     logger: str = ""
     program: str = ""
     time: str = ""
@@ -110,7 +110,7 @@ class LogFormats:
 
 
 @dataclass(frozen=True, slots=True)
-class Recoveries:
+class LaterSuccess:
     """Which causes a later success takes back, and how success is worded."""
 
     causes: frozenset[Category]
@@ -123,7 +123,7 @@ class Recoveries:
 class ExcerptReader:
     """Reads excerpts by formats and recoveries; without them it only reduces tracebacks."""
 
-    def __init__(self, formats: LogFormats | None = None, recoveries: Recoveries | None = None) -> None:
+    def __init__(self, formats: LogFormats | None = None, recoveries: LaterSuccess | None = None) -> None:
         self.prefix = None if formats is None else formats.prefix
         self.formats = () if formats is None else formats.formats
         self.recoveries = recoveries
@@ -138,7 +138,7 @@ class ExcerptReader:
         """Return what the logger wrote before the message; nothing where no format fits."""
         return self._read_start(line[:_LONGEST_START])
 
-    def level_of(self, line: str) -> Level | None:
+    def level_of(self, line: str) -> LogLevel | None:
         """Return the level that the logger wrote; None where no format fits, or the format has none."""
         return self.read_line(line).level
 
@@ -172,7 +172,7 @@ class ExcerptReader:
             read = self.read_line(line)
             if read.program != failed.program or _is_earlier(read, failed):
                 continue
-            if read.level is not None and read.level >= Level.ERROR:
+            if read.level is not None and read.level >= LogLevel.ERROR:
                 continue
             if rules.success.search(line) and not rules.failure.search(line):
                 return line_start
@@ -223,10 +223,10 @@ def read_formats(text: str) -> LogFormats:
     return LogFormats(formats, _compiled(_expanded(content["prefix"], words)) if "prefix" in content else None)
 
 
-def read_recoveries(text: str) -> Recoveries:
+def read_recoveries(text: str) -> LaterSuccess:
     """Read a file of recoveries. Raises BadReadingError."""
     content = _content(text)
-    return Recoveries(
+    return LaterSuccess(
         causes=frozenset(map(Category, content["causes"])),
         success=_compiled("(?i)" + "|".join(content["success"])),
         failure=_compiled("(?i)" + "|".join(content["failure"])),
@@ -235,7 +235,7 @@ def read_recoveries(text: str) -> Recoveries:
     )
 
 
-def level_named(word: str) -> Level | None:
+def level_named(word: str) -> LogLevel | None:
     """Return the level of a logger's word, such as `WARN`; None for a word that is none."""
     return _LEVELS.get(word.lower())
 

@@ -77,7 +77,7 @@ class ObjectKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class EngineObject:
     """An object as the engine has it: its full id, its name and the project on its label."""
 
     identity: str
@@ -104,7 +104,7 @@ class BrokerAnswer(StrEnum):
 
 
 Wanted = tuple[ObjectKind, str]
-Facts = Mapping[Wanted, Fact]
+Facts = Mapping[Wanted, EngineObject]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -506,7 +506,9 @@ def _is_named_by(project: str, name: str, kind: ObjectKind) -> bool:
     return suffix != name and (kind is ObjectKind.CONTAINER or "_" not in suffix)
 
 
-def _check_fact(kind: ObjectKind, name: str, fact: Fact | None, operation: AllowedOperation, policy: Policy) -> None:
+def _check_fact(
+    kind: ObjectKind, name: str, fact: EngineObject | None, operation: AllowedOperation, policy: Policy
+) -> None:
     what = f"{kind} {shown(name)}"
     if fact is None:
         if kind is not ObjectKind.VOLUME:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 
-class Signal(StrEnum):
+class PingSignal(StrEnum):
     """What a ping says, as healthchecks.io has it at the end of the address."""
 
     WELL = ""
@@ -29,7 +29,7 @@ class PingState:
 class Ping:
     """One ping; `text` is its body."""
 
-    signal: Signal
+    signal: PingSignal
     text: str = ""
 
 
@@ -41,14 +41,14 @@ def next_ping(
     While all is well one is due each time. While anything is away none is, so that the service misses it; after so long
     it is told once that this system fails, and why.
     """
-    first = () if state.started else (Ping(Signal.START),)
+    first = () if state.started else (Ping(PingSignal.START),)
     state = replace(state, started=True)
     if not troubles:
-        return (*first, Ping(Signal.WELL)), PingState(started=True)
+        return (*first, Ping(PingSignal.WELL)), PingState(started=True)
     since = now if state.away_since is None else state.away_since
     state = replace(state, away_since=since)
     if state.failed or now - since < after.total_seconds():
         return first, state
     minutes = (now - since) / 60
     text = f"{'; '.join(troubles)} (for {minutes:.0f} min)"
-    return (*first, Ping(Signal.FAIL, text)), replace(state, failed=True)
+    return (*first, Ping(PingSignal.FAIL, text)), replace(state, failed=True)

@@ -39,7 +39,7 @@ ContainerStarts = Mapping[str, tuple[int, datetime | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Start:
+class _CanaryStart:
     """When a canary began, and how often the containers of its services had been restarted by then."""
 
     at: datetime
@@ -81,7 +81,7 @@ async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:
     every = min(max(seconds / _OBSERVATIONS, _SHORTEST_SECONDS), _LONGEST_SECONDS)
     began, reported, samples = time.monotonic(), 0, list[CanarySample]()
     since = datetime.now(UTC)
-    start = _Start(at=since, restarts=await _starts(update, services))
+    start = _CanaryStart(at=since, restarts=await _starts(update, services))
     while True:
         await asyncio.sleep(max(0.0, min(every, began + seconds - time.monotonic())))
         now = datetime.now(UTC)
@@ -169,7 +169,7 @@ def _times(count: int) -> str:
 
 
 async def _sample(
-    update: UpdateContext, services: tuple[str, ...], since: datetime, now: datetime, start: _Start
+    update: UpdateContext, services: tuple[str, ...], since: datetime, now: datetime, start: _CanaryStart
 ) -> list[CanarySample]:
     environment = update.environment
     health, used, logged, recorded, counted = await asyncio.gather(

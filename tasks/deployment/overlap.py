@@ -34,7 +34,7 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError, ProbeOutOfReachError, StartFailedError
 from models.overlap import BesideContainer, OverlapDecision, RunProgram
-from tasks.deployment.start_service import Attempt, until_proven
+from tasks.deployment.start_service import ServiceInspector, until_proven
 from tasks.monitoring.events import watch_project
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, retry_read
@@ -162,7 +162,7 @@ async def prove_beside(
     Raises:
         StartFailedError: It did not come up, or did not stay up.
     """
-    attempt = Attempt(environment, replace(declaration, replicas=1), only=[beside.container_id])
+    attempt = ServiceInspector(environment, replace(declaration, replicas=1), only=[beside.container_id])
     async with watch_project(environment) as watch:
         needed = None if hold_seconds is None else timedelta(seconds=hold_seconds)
         container_states = await until_proven(attempt, watch, deadline_seconds, needed=needed)

@@ -114,7 +114,7 @@ async def bring_up(
     """
     declaration, since, restart_because = order.declaration, order.since, order.restart_because
     engine, grace = engine_of(environment), declaration.stop_grace_period
-    attempt = Attempt(environment, declaration, journal, since, proven_before=order.proven_before)
+    attempt = ServiceInspector(environment, declaration, journal, since, proven_before=order.proven_before)
     began = time.monotonic()
     until = began + order.deadline_seconds
     describe_span(
@@ -193,7 +193,7 @@ def _describe_verdict(verdict: ServiceVerdict, *, unchanged: bool) -> None:
 
 
 async def until_proven(
-    attempt: Attempt,
+    attempt: ServiceInspector,
     watch: ContainerWatch,
     deadline_seconds: float,
     *,
@@ -272,7 +272,7 @@ async def restart_service(
         StartFailedError: One did not come up, or did not hold; those after it were left as they were.
         EngineError: The engine refused.
     """
-    engine, first = engine_of(environment), Attempt(environment, declaration)
+    engine, first = engine_of(environment), ServiceInspector(environment, declaration)
     before = await first.inspect()
     if not before:
         raise StartFailedError(f"{declaration.name} has no container to restart", service=declaration.name)
@@ -280,7 +280,7 @@ async def restart_service(
     groups = replica_groups(before, serves=serves)
     describe_span(environment=environment.name, service=declaration.name, outcome="failed")
     for group in groups:
-        attempt = Attempt(environment, declaration)
+        attempt = ServiceInspector(environment, declaration)
         await asyncio.gather(
             *(
                 asyncio.to_thread(_restart, engine, container, declaration.stop_grace_period, files)
@@ -310,7 +310,7 @@ async def ask_again(
 
     It is given time to notice and to find its way back; a good answer ends the wait, a bad one does not.
     """
-    attempt = Attempt(environment, declaration)
+    attempt = ServiceInspector(environment, declaration)
     timeout = settle_time(declaration, probed=environment.service(declaration.name).probe is not None).total_seconds()
     began = time.monotonic()
     while True:
@@ -341,7 +341,7 @@ async def wait_until_healthy(
         StartFailedError: It was lost, or did not become healthy in time; the message says its last state.
     """
     declaration = application.services.get(service) if application else None
-    attempt = Attempt(
+    attempt = ServiceInspector(
         environment,
         # Where the Compose files are broken, the running containers are judged by themselves.
         declaration or ServiceDeclaration(name=service, image="", restart="always"),
@@ -355,7 +355,7 @@ async def wait_until_healthy(
     return f"{service} is {verdict.health} after {time.monotonic() - began:.1f} s: {verdict.reason}"
 
 
-class Attempt:
+class ServiceInspector:
     """Inspects one service repeatedly. With `while_running` a service whose containers run is waited for, not lost."""
 
     def __init__(

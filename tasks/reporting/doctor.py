@@ -19,7 +19,7 @@ from adapters.doctor import (
 )
 from core.deployment.doctor import diagnose
 from core.storage.freshness import snapshot_problems
-from models.doctor import Diagnosis, EnvironmentFacts, MachineFacts
+from models.doctor import DoctorFinding, EnvironmentFacts, MachineFacts
 from models.environments import Environment
 from models.failures import RoasError, StoreError
 from models.settings import current_settings
@@ -29,7 +29,7 @@ from tasks.runtime.hosts import has_other_hosts
 from tasks.runtime.stores import open_stores, stores_exist
 
 
-def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
+def read_diagnoses(environment: str | None) -> tuple[DoctorFinding, ...]:
     """Judge this machine and one environment, or all of them; the engine is the environment's, else DOCKER_HOST's."""
     settings = current_settings()
     beats, stores_problem = _heartbeats()

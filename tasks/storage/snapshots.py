@@ -19,11 +19,11 @@ from adapters.compose.variables import missing_secrets, process_environment, sec
 from adapters.docker.scratch import host_path, scratch_container
 from adapters.host.private_files import make_private_folder
 from adapters.host.processes import this_process
-from adapters.snapshots.containers import LABEL, REHEARSAL, Containers
+from adapters.snapshots.containers import LABEL, REHEARSAL, EngineCommands
 from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
-from adapters.snapshots.restic import Repository, generated_password, installation_id
+from adapters.snapshots.restic import ResticRepository, generated_password, installation_id
 from adapters.snapshots.streams import Limit
 from core.storage.snapshots import as_manifest_says, entries_of, leftovers, mount_target, mounted, to_forget, unknown
 from models.compose import Application, InjectedFile
@@ -88,13 +88,13 @@ async def prepare_repository(environment: Environment) -> None:
         repository = repository_of(environment)
         repository.prepare(limit)
         _end_own_pauses(environment, limit)
-        Containers(_variables(environment), "", limit).remove_left({snapshot.snapshot_id for snapshot in snapshots})
+        EngineCommands(_variables(environment), "", limit).remove_left({snapshot.snapshot_id for snapshot in snapshots})
         forget_leftovers(repository, environment.name, limit)
 
     await in_thread(prepare, _CLEAN_UP_SECONDS)
 
 
-def forget_leftovers(repository: Repository, environment: str, limit: Limit) -> None:
+def forget_leftovers(repository: ResticRepository, environment: str, limit: Limit) -> None:
     """End the snapshots that dead processes began, and forget what was saved for those that are not whole.
 
     The caller holds the environment. One that has its manifest is whole: it was killed after that, or the store was
@@ -127,7 +127,7 @@ def forget_leftovers(repository: Repository, environment: str, limit: Limit) -> 
         )  # fmt: skip
 
 
-def read_manifest(repository: Repository, source: RepositoryEntry, limit: Limit) -> DataSnapshot:
+def read_manifest(repository: ResticRepository, source: RepositoryEntry, limit: Limit) -> DataSnapshot:
     """The snapshot that a manifest describes.
 
     Raises:
@@ -478,7 +478,7 @@ async def end_left_pauses(environment: Environment) -> None:
 def _end_own_pauses(environment: Environment, limit: Limit) -> None:
     pauses = OwnPauses(_folder(), environment.name)
     if paused_containers := pauses.left():
-        containers = Containers(_variables(environment), "", limit)
+        containers = EngineCommands(_variables(environment), "", limit)
         now = containers.started(paused_containers)
         containers.unpause(
             [container_id for container_id, started in paused_containers.items() if now.get(container_id) == started]
@@ -494,7 +494,7 @@ def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartC
     """
     folder = make_private_folder(_folder() / "copies")
     return PartClient(
-        containers=Containers(_variables(environment), snapshot_id, limit),
+        containers=EngineCommands(_variables(environment), snapshot_id, limit),
         repository=repository_of(environment),
         limit=limit,
         folder=folder,
@@ -514,7 +514,7 @@ def _variables(environment: Environment) -> dict[str, str]:
     }
 
 
-def repository_of(environment: Environment) -> Repository:
+def repository_of(environment: Environment) -> ResticRepository:
     """The repository of an environment's snapshots.
 
     Raises:
@@ -533,7 +533,7 @@ def repository_of(environment: Environment) -> Repository:
         values[settings.password_secret] if settings.password_secret else generated_password(folder, environment.name)
     )
     secrets = {name: values[name] for name in settings.repository_secrets}
-    return Repository(address, password, environment.name, installation_id(folder), _own_variables() | secrets)
+    return ResticRepository(address, password, environment.name, installation_id(folder), _own_variables() | secrets)
 
 
 def _own_variables() -> dict[str, str]:

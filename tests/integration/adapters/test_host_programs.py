@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from adapters.host.programs import Program, ProgramResult, run_to_end
+from adapters.host.programs import ProgramResult, ProgramRun, run_to_end
 
 
 def run(
     *words: str, seconds: float = 300, most: int = 1000, given: bytes = b"", stop: int | None = None
 ) -> ProgramResult:
-    program = Program(words=words, variables={"PATH": os.defpath}, limit_seconds=seconds, most_bytes=most, given=given)
+    program = ProgramRun(
+        words=words, variables={"PATH": os.defpath}, limit_seconds=seconds, most_bytes=most, given=given
+    )
     return run_to_end(program, stop)
 
 
@@ -45,7 +47,7 @@ def test_what_is_printed_is_bounded_and_its_rest_is_dropped() -> None:
 
 
 def test_a_program_that_prints_too_much_is_ended_where_that_is_wanted() -> None:
-    program = Program(
+    program = ProgramRun(
         words=["yes"], variables={"PATH": os.defpath}, limit_seconds=300, most_bytes=10, stop_when_cut=True
     )
     done = run_to_end(program)
@@ -89,7 +91,7 @@ def test_a_signal_is_a_negative_code() -> None:
 
 
 def test_no_secret_is_in_what_is_said_of_a_program_or_its_result() -> None:
-    program = Program(
+    program = ProgramRun(
         words=["cat"],
         variables={"TOKEN": "hunter2"},
         limit_seconds=60,

@@ -21,7 +21,7 @@ from adapters.notifications.ping import send_ping
 from adapters.notifications.webhook import SendFailure, post_json
 from adapters.server.membership import enrol
 from adapters.server.workers import server_facts
-from core.runtime.pings import Ping, Signal
+from core.runtime.pings import Ping, PingSignal
 from models.failures import RoasError
 from models.settings import Settings
 from models.sources import CommitStatus, GitSource
@@ -50,7 +50,7 @@ async def _block(url: str) -> SendFailure | None:
 
 SENDERS: dict[str, Sender] = {
     "webhook": lambda url: post_json(url, {"text": "x"}),
-    "ping": lambda url: send_ping(httpx.URL(url), Ping(signal=Signal.WELL, text="")),
+    "ping": lambda url: send_ping(httpx.URL(url), Ping(signal=PingSignal.WELL, text="")),
     "commit status": _status,
     "custom webhook": _block,
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from adapters.notifications.ping import read_ping_address, send_ping
-from core.runtime.pings import Ping, Signal
+from core.runtime.pings import Ping, PingSignal
 from flows.agent.pings import keep_pinging, troubles
 from models.failures import BadInputError
 from tests.support.ports import free_port
@@ -64,7 +64,7 @@ def address_file(folder: Path, text: str) -> Path:
 
 async def test_signals_are_sent_as_healthchecks_has_them(service: Received, tmp_path: Path) -> None:
     address = read_ping_address(address_file(tmp_path, f"{service.url}/?create=1\n"))
-    for ping in (Ping(Signal.START), Ping(Signal.WELL), Ping(Signal.FAIL, "stores are away")):
+    for ping in (Ping(PingSignal.START), Ping(PingSignal.WELL), Ping(PingSignal.FAIL, "stores are away")):
         assert await send_ping(address, ping) is None
     path = f"/ping/{SECRET}"
     assert service.pings == [
@@ -79,7 +79,7 @@ async def test_a_ping_that_is_refused_says_so_without_the_address(
     service: Received, tmp_path: Path, status: int
 ) -> None:
     service.status = status
-    failed = await send_ping(read_ping_address(address_file(tmp_path, service.url)), Ping(Signal.WELL))
+    failed = await send_ping(read_ping_address(address_file(tmp_path, service.url)), Ping(PingSignal.WELL))
     assert failed is not None
     assert failed.text == f"its server answered with {status}"
     assert SECRET not in failed.text
@@ -87,7 +87,9 @@ async def test_a_ping_that_is_refused_says_so_without_the_address(
 
 
 async def test_a_metadata_address_is_not_pinged(tmp_path: Path) -> None:
-    failed = await send_ping(read_ping_address(address_file(tmp_path, "http://169.254.169.254/x")), Ping(Signal.WELL))
+    failed = await send_ping(
+        read_ping_address(address_file(tmp_path, "http://169.254.169.254/x")), Ping(PingSignal.WELL)
+    )
     assert failed is not None
     assert "link-local" in failed.text
 

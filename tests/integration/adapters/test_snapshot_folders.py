@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from adapters.docker.scratch import scratch_body
-from adapters.snapshots.containers import Containers
+from adapters.snapshots.containers import EngineCommands
 from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
-from adapters.snapshots.restic import Repository
+from adapters.snapshots.restic import ResticRepository
 from adapters.snapshots.streams import Limit
 from core.runtime.broker_policy import examine, make_policy
 from models.failures import RequestRefusedError, SnapshotError
@@ -49,10 +49,10 @@ def volume() -> Iterator[str]:
 def client(folder: Path, variables: dict[str, str]) -> PartClient:
     if not (folder / "repository").exists():
         copy_repository(folder / "repository")
-    repository = Repository(str(folder / "repository"), PASSWORD, "shop", "one", VARIABLES)
+    repository = ResticRepository(str(folder / "repository"), PASSWORD, "shop", "one", VARIABLES)
     limit = Limit(120)
     repository.prepare(limit)
-    containers = Containers(variables, "s-1", limit)
+    containers = EngineCommands(variables, "s-1", limit)
     return PartClient(
         containers=containers, repository=repository, limit=limit, folder=folder, pauses=OwnPauses(folder, "shop")
     )
@@ -215,7 +215,7 @@ def test_all_that_a_snapshot_paused_goes_on_also_where_the_snapshot_is_cancelled
     (programs / "restic").write_text(f"#!/bin/sh\necho >{begun}\nexec sleep 600\n")
     (programs / "restic").chmod(0o755)
     slow = VARIABLES | {"PATH": f"{programs}:{VARIABLES['PATH']}"}
-    repository = Repository(str(tmp_path / "repository"), PASSWORD, "shop", "one", slow)
+    repository = ResticRepository(str(tmp_path / "repository"), PASSWORD, "shop", "one", slow)
     saving = replace(client(tmp_path, LOCAL), repository=repository)
     seen: list[str] = []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.snapshots.restic import Repository, generated_password, readable, restic_problem
+from adapters.snapshots.restic import ResticRepository, generated_password, readable, restic_problem
 from adapters.snapshots.streams import Command, Limit, StreamFailedError, inspected_stream, read, run, stream
 from core.storage.tar_check import TarCheck
 from models.failures import BadInputError, SnapshotError
@@ -31,14 +31,14 @@ def limit(seconds: float = 300) -> Limit:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
+def repository(tmp_path: Path) -> ResticRepository:
     copy_repository(tmp_path / "repository")
-    made = Repository(str(tmp_path / "repository"), PASSWORD, "shop", "one", PATHS)
+    made = ResticRepository(str(tmp_path / "repository"), PASSWORD, "shop", "one", PATHS)
     made.prepare(limit())
     return made
 
 
-def test_a_stream_comes_back_as_it_was(repository: Repository, tmp_path: Path) -> None:
+def test_a_stream_comes_back_as_it_was(repository: ResticRepository, tmp_path: Path) -> None:
     content = os.urandom(3_000_000)
     (tmp_path / "content").write_bytes(content)
     source = Command(what="the source", arguments=("cat", str(tmp_path / "content")))
@@ -56,14 +56,14 @@ def test_a_stream_comes_back_as_it_was(repository: Repository, tmp_path: Path) -
     repository.check(limit())
 
 
-def test_a_source_that_fails_leaves_nothing(repository: Repository) -> None:
+def test_a_source_that_fails_leaves_nothing(repository: ResticRepository) -> None:
     with pytest.raises(StreamFailedError, match="the source failed with exit code 3: out of memory"):
         stream(command("head -c 500000 /dev/zero; echo out of memory >&2; exit 3"),
                repository.receiver("a", "s-1"), limit())  # fmt: skip
     assert repository.entries(limit()) == []
 
 
-def test_an_archive_that_ends_early_leaves_nothing(repository: Repository, tmp_path: Path) -> None:
+def test_an_archive_that_ends_early_leaves_nothing(repository: ResticRepository, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(os.urandom(100_000))
     check = TarCheck()
     with pytest.raises(SnapshotError, match="became shorter"):
@@ -159,18 +159,18 @@ def test_one_that_takes_too_long_is_ended() -> None:
         read(command("sleep 300"), limit(0.3), lambda _: None)
 
 
-def other_password(folder: Path) -> Repository:
-    Repository(str(folder / "repository"), "a password", "shop", "one", PATHS).prepare(limit())
-    return Repository(str(folder / "repository"), "another", "shop", "one", PATHS)
+def other_password(folder: Path) -> ResticRepository:
+    ResticRepository(str(folder / "repository"), "a password", "shop", "one", PATHS).prepare(limit())
+    return ResticRepository(str(folder / "repository"), "another", "shop", "one", PATHS)
 
 
-def file_in_the_way(folder: Path) -> Repository:
+def file_in_the_way(folder: Path) -> ResticRepository:
     (folder / "file").write_text("")
-    return Repository(str(folder / "file" / "repository"), "a password", "shop", "one", PATHS)
+    return ResticRepository(str(folder / "file" / "repository"), "a password", "shop", "one", PATHS)
 
 
-def without_restic(folder: Path) -> Repository:
-    return Repository(str(folder / "repository"), "a password", "shop", "one", {"PATH": str(folder)})
+def without_restic(folder: Path) -> ResticRepository:
+    return ResticRepository(str(folder / "repository"), "a password", "shop", "one", {"PATH": str(folder)})
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def without_restic(folder: Path) -> Repository:
     ],
 )
 def test_a_repository_that_cannot_be_used_says_why(
-    make: Callable[[Path], Repository],
+    make: Callable[[Path], ResticRepository],
     kind: type[Exception],
     message: str,
     tmp_path: Path,
@@ -197,13 +197,13 @@ def test_a_repository_that_cannot_be_used_says_why(
 
 
 def test_a_repository_that_is_gone_is_not_made_anew_by_reading(tmp_path: Path) -> None:
-    gone = Repository(str(tmp_path / "gone"), "a password", "shop", "one", PATHS)
+    gone = ResticRepository(str(tmp_path / "gone"), "a password", "shop", "one", PATHS)
     with pytest.raises(SnapshotError, match="There is no repository of snapshots"):
         gone.entries(limit())
 
 
 def test_a_full_disk_is_named(small_disk: Path) -> None:  # noqa: F811
-    repository = Repository(str(small_disk / "repository"), "a password", "shop", "one", PATHS)
+    repository = ResticRepository(str(small_disk / "repository"), "a password", "shop", "one", PATHS)
     repository.prepare(limit())
     with pytest.raises(StreamFailedError) as failed:
         stream(command("head -c 40000000 /dev/urandom"), repository.receiver("a", "s-1"), limit())

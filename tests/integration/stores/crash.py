@@ -36,7 +36,7 @@ from pathlib import Path
 from adapters.stores import Stores, batch, spools, sqlite_file, transactions
 from adapters.stores.audit_check import verify
 from adapters.stores.batch import BatchWriter
-from adapters.stores.batch_rows import Rows
+from adapters.stores.batch_rows import BatchRows
 from adapters.stores.database import SqliteDatabase
 from models.health import RecordedScore
 from models.operations import Operation, OperationStatus, OperationType
@@ -161,7 +161,7 @@ def batch_up_much(stores: Stores) -> Step:
 
 def note_position_later(stores: Stores) -> Step:
     """Rows in one transaction, how far the spool was read in the next: a control that must fail."""
-    Rows.note_position = lambda self, spool, position: None
+    BatchRows.note_position = lambda self, spool, position: None
     moved = BatchWriter._moved
 
     def in_two(self: BatchWriter, name: str, readers, *, by_halves: bool):

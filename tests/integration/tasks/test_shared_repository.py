@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.snapshots.restic import Repository
+from adapters.snapshots.restic import ResticRepository
 from adapters.snapshots.streams import Command, Limit, stream
 from adapters.stores import Stores
 from flows.common.identifiers import new_snapshot_id
@@ -38,7 +38,7 @@ class Installations:
         self.monkeypatch.setenv("ROAS_DATA_DIR", str(self.folder / name))
         yield open_stores()
 
-    def repository(self) -> Repository:
+    def repository(self) -> ResticRepository:
         made = repository_of(self.environment)
         made.prepare(Limit(60))
         return made

@@ -14,11 +14,11 @@ from models.containers import EngineInfo
 from models.doctor import (
     DataFolder,
     EnvironmentFacts,
+    FindingLevel,
     InstalledProgram,
     MachineFacts,
     OpenFile,
     ServerFacts,
-    Verdict,
 )
 from models.validation import Trouble
 
@@ -55,7 +55,7 @@ GOOD = MachineFacts(
 AWAY = Trouble(what="Docker engine did not answer;", advice="is it running?")
 
 
-def line_of(name: str, **changes: Any) -> tuple[Verdict, str]:
+def line_of(name: str, **changes: Any) -> tuple[FindingLevel, str]:
     """The verdict and fix of the one line with this name."""
     [line] = [one for one in diagnose(replace(GOOD, **changes)) if one.name == name]
     return line.verdict, line.fix
@@ -63,7 +63,7 @@ def line_of(name: str, **changes: Any) -> tuple[Verdict, str]:
 
 def test_a_machine_without_fault_is_ok_and_needs_no_command() -> None:
     lines = diagnose(GOOD)
-    assert {line.verdict for line in lines} == {Verdict.OK}
+    assert {line.verdict for line in lines} == {FindingLevel.OK}
     assert {"python", "prefect", "engine", "compose", "clock", "data", "data_disk", "server", "shop", "shop watch"} == {
         line.name for line in lines
     }
@@ -72,32 +72,32 @@ def test_a_machine_without_fault_is_ok_and_needs_no_command() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "verdict", "fix"),
     [
-        ("engine", {"engine": AWAY}, Verdict.WRONG, "sudo systemctl start docker"),
-        ("engine", {"engine": AWAY, "refused": True}, Verdict.WRONG, "sudo usermod -aG docker $USER"),
-        ("engine", {"engine": AWAY, "engine_url": "tcp://h:1"}, Verdict.WRONG, "docker --host tcp://h:1 version"),
-        ("engine", {"engine": replace(ENGINE, version="19.3.1")}, Verdict.WRONG, "Upgrade it to 20.10"),
-        ("compose", {"compose_version": Trouble(what="no docker")}, Verdict.WRONG, "sudo apt-get install"),
-        ("compose", {"compose_version": "2.1.0"}, Verdict.WRONG, "sudo apt-get install"),
-        ("clock", {"clock_offset": timedelta(minutes=1)}, Verdict.WARNING, "sudo timedatectl set-ntp true"),
-        ("data", {"data": replace(DATA, writable=False)}, Verdict.WRONG, "sudo chown -R 1000 /srv/data"),
-        ("data", {"data": replace(DATA, exists=False)}, Verdict.OK, ""),
-        ("data_disk", {"data": replace(DATA, free_bytes=GIB)}, Verdict.WARNING, "roas db clean"),
-        ("data_disk", {"data": replace(DATA, free_bytes=1)}, Verdict.WRONG, "roas db clean"),
-        ("stores", {"stores_problem": Trouble(what="It is damaged.")}, Verdict.WRONG, "roas db check"),
-        ("server", {"server": ServerFacts(url="http://s/api", problem="refused")}, Verdict.WRONG, "roas serve"),
-        ("worker", {"server": ServerFacts(url="http://s/api", workers={"roas": 2})}, Verdict.OK, ""),
-        ("worker", {"server": ServerFacts(url="http://s/api", workers={"roas": 0})}, Verdict.WRONG,
+        ("engine", {"engine": AWAY}, FindingLevel.WRONG, "sudo systemctl start docker"),
+        ("engine", {"engine": AWAY, "refused": True}, FindingLevel.WRONG, "sudo usermod -aG docker $USER"),
+        ("engine", {"engine": AWAY, "engine_url": "tcp://h:1"}, FindingLevel.WRONG, "docker --host tcp://h:1 version"),
+        ("engine", {"engine": replace(ENGINE, version="19.3.1")}, FindingLevel.WRONG, "Upgrade it to 20.10"),
+        ("compose", {"compose_version": Trouble(what="no docker")}, FindingLevel.WRONG, "sudo apt-get install"),
+        ("compose", {"compose_version": "2.1.0"}, FindingLevel.WRONG, "sudo apt-get install"),
+        ("clock", {"clock_offset": timedelta(minutes=1)}, FindingLevel.WARNING, "sudo timedatectl set-ntp true"),
+        ("data", {"data": replace(DATA, writable=False)}, FindingLevel.WRONG, "sudo chown -R 1000 /srv/data"),
+        ("data", {"data": replace(DATA, exists=False)}, FindingLevel.OK, ""),
+        ("data_disk", {"data": replace(DATA, free_bytes=GIB)}, FindingLevel.WARNING, "roas db clean"),
+        ("data_disk", {"data": replace(DATA, free_bytes=1)}, FindingLevel.WRONG, "roas db clean"),
+        ("stores", {"stores_problem": Trouble(what="It is damaged.")}, FindingLevel.WRONG, "roas db check"),
+        ("server", {"server": ServerFacts(url="http://s/api", problem="refused")}, FindingLevel.WRONG, "roas serve"),
+        ("worker", {"server": ServerFacts(url="http://s/api", workers={"roas": 2})}, FindingLevel.OK, ""),
+        ("worker", {"server": ServerFacts(url="http://s/api", workers={"roas": 0})}, FindingLevel.WRONG,
          "roas worker --pool roas"),
-        ("worker", {"server": ServerFacts(url="http://s/api", wants_password=True)}, Verdict.WARNING,
+        ("worker", {"server": ServerFacts(url="http://s/api", wants_password=True)}, FindingLevel.WARNING,
          "export PREFECT_API_AUTH_STRING"),
-        ("worker", {"server": ServerFacts(url="http://s/api", is_served_here=True)}, Verdict.OK, ""),
+        ("worker", {"server": ServerFacts(url="http://s/api", is_served_here=True)}, FindingLevel.OK, ""),
         ("prefect", {"programs": (InstalledProgram(name="Prefect", version=None, required=">=3.9", fits=False),)},
-         Verdict.WRONG, "uv pip install 'prefect>=3.9'"),
+         FindingLevel.WRONG, "uv pip install 'prefect>=3.9'"),
         ("python", {"programs": (InstalledProgram(name="Python", version="3.10.0", required=">=3.11", fits=False),)},
-         Verdict.WRONG, "make setup"),
+         FindingLevel.WRONG, "make setup"),
         ("sqlite",
          {"programs": (InstalledProgram(name="SQLite", version="3.46.1", known_fault="faulty", avoided_by="read"),)},
-         Verdict.WARNING, "read"),
+         FindingLevel.WARNING, "read"),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_with_the_command_that_fixes_it(name, changes, verdict, fix) -> None:
@@ -109,9 +109,9 @@ def test_a_fault_is_named_with_the_command_that_fixes_it(name, changes, verdict,
 @pytest.mark.parametrize(
     ("mode", "owner", "verdict", "fix"),
     [
-        (0o644, 1000, Verdict.WRONG, "chmod 600 '/srv/my data/errors.db'"),
-        (0o640, 1000, Verdict.WARNING, "chmod 600 '/srv/my data/errors.db'"),
-        (0o600, 33, Verdict.WRONG, "sudo chown 1000 '/srv/my data/errors.db'"),
+        (0o644, 1000, FindingLevel.WRONG, "chmod 600 '/srv/my data/errors.db'"),
+        (0o640, 1000, FindingLevel.WARNING, "chmod 600 '/srv/my data/errors.db'"),
+        (0o600, 33, FindingLevel.WRONG, "sudo chown 1000 '/srv/my data/errors.db'"),
     ],
 )
 def test_a_file_that_others_may_read_is_named(mode, owner, verdict, fix) -> None:
@@ -121,12 +121,12 @@ def test_a_file_that_others_may_read_is_named(mode, owner, verdict, fix) -> None
 
 def test_a_folder_stays_one_that_its_owner_may_enter() -> None:
     exposed = OpenFile(path=Path("/srv/data"), mode=0o755, owner=1000, is_folder=True)
-    assert line_of("data", data=replace(DATA, exposed=(exposed,))) == (Verdict.WRONG, "chmod 700 /srv/data")
+    assert line_of("data", data=replace(DATA, exposed=(exposed,))) == (FindingLevel.WRONG, "chmod 700 /srv/data")
 
 
 @pytest.mark.parametrize(
     ("watched_at", "verdict"),
-    [(NOW, Verdict.OK), (NOW - timedelta(minutes=10), Verdict.WARNING), (None, Verdict.WARNING)],
+    [(NOW, FindingLevel.OK), (NOW - timedelta(minutes=10), FindingLevel.WARNING), (None, FindingLevel.WARNING)],
 )
 def test_a_watch_that_is_silent_is_a_warning(watched_at, verdict) -> None:
     shop = EnvironmentFacts(name="shop", watched_at=watched_at)
@@ -135,28 +135,29 @@ def test_a_watch_that_is_silent_is_a_warning(watched_at, verdict) -> None:
 
 def test_a_missing_secret_is_wrong() -> None:
     shop = EnvironmentFacts(name="shop", missing_secrets={"TOKEN": "variable TOKEN is not set or empty"})
-    assert line_of("shop", environments=(shop,)) == (Verdict.WRONG, "export TOKEN=VALUE   # or write its file")
+    assert line_of("shop", environments=(shop,)) == (FindingLevel.WRONG, "export TOKEN=VALUE   # or write its file")
 
 
 def test_snapshots_that_are_too_old_are_a_warning_with_the_command_that_takes_one() -> None:
     problem = "there is no whole snapshot of its data; `roas snapshot create shop` takes one"
     shop = EnvironmentFacts(name="shop", watched_at=NOW, snapshot_problems=(problem,))
-    assert line_of("shop snapshots", environments=(shop,)) == (Verdict.WARNING, "roas snapshot create shop")
+    assert line_of("shop snapshots", environments=(shop,)) == (FindingLevel.WARNING, "roas snapshot create shop")
 
 
 def test_an_environment_that_does_not_load_has_no_other_line() -> None:
     shop = EnvironmentFacts(name="shop", problem=Trouble(what="shop.yaml:3: no such field."))
     lines = [one for one in diagnose(replace(GOOD, environments=(shop,))) if one.name.startswith("shop")]
-    assert [(one.verdict, one.fix) for one in lines] == [(Verdict.WRONG, "roas validate shop")]
+    assert [(one.verdict, one.fix) for one in lines] == [(FindingLevel.WRONG, "roas validate shop")]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "verdict"), [(0.2, Verdict.OK), (-5, Verdict.OK), (5.1, Verdict.WRONG), (-600, Verdict.WRONG)]
+    ("seconds", "verdict"),
+    [(0.2, FindingLevel.OK), (-5, FindingLevel.OK), (5.1, FindingLevel.WRONG), (-600, FindingLevel.WRONG)],
 )
-def test_a_clock_that_differs_from_that_of_the_stores_is_wrong(seconds: float, verdict: Verdict) -> None:
+def test_a_clock_that_differs_from_that_of_the_stores_is_wrong(seconds: float, verdict: FindingLevel) -> None:
     found, fix = line_of("stores_clock", stores_clock_skew=timedelta(seconds=seconds))
     assert found is verdict
-    assert ("timedatectl" in fix) is (verdict is Verdict.WRONG)
+    assert ("timedatectl" in fix) is (verdict is FindingLevel.WRONG)
 
 
 def test_the_clock_of_stores_in_files_is_not_judged() -> None:
@@ -174,9 +175,13 @@ def test_why_a_service_is_not_replaced_start_first_is_a_warning() -> None:
     found = [one for one in diagnose(replace(GOOD, environments=(shop,))) if one.name == "shop update"]
 
     assert [(one.verdict, one.finding, one.fix) for one in found] == [
-        (Verdict.WARNING, "web is not replaced start-first: port 80 of the host is fixed.", "roas plan --update shop"),
         (
-            Verdict.WARNING,
+            FindingLevel.WARNING,
+            "web is not replaced start-first: port 80 of the host is fixed.",
+            "roas plan --update shop",
+        ),
+        (
+            FindingLevel.WARNING,
             "api is replaced start-first, but requests may fail, because front does not try again.",
             "roas plan --update shop",
         ),

@@ -13,9 +13,9 @@ from core.errors.classify import classify as classify_by
 from core.errors.reading import (
     LONGEST_TEXT,
     BadReadingError,
-    Level,
     LogFormat,
     LogFormats,
+    LogLevel,
     LogLine,
     bounded,
     last_cause,
@@ -48,7 +48,7 @@ def test_a_line_of_no_format_is_all_message() -> None:
 def test_the_service_of_compose_goes_before_the_program_of_the_line() -> None:
     read = READER.read_line("web-1  | nginx: [warn] conflicting server name")
 
-    assert (read.program, read.level) == ("web-1", Level.WARNING)
+    assert (read.program, read.level) == ("web-1", LogLevel.WARNING)
 
 
 def test_an_error_at_level_debug_is_none() -> None:
@@ -258,4 +258,4 @@ def test_a_file_of_formats_that_cannot_be_used_is_reported(text: str) -> None:
 
 
 def test_levels_have_an_order() -> None:
-    assert Level.DEBUG < Level.NOTICE < Level.WARNING < Level.FATAL
+    assert LogLevel.DEBUG < LogLevel.NOTICE < LogLevel.WARNING < LogLevel.FATAL

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from core.runtime.broker_images import whole_name
 from core.runtime.broker_policy import (
     PROJECT,
-    Fact,
+    EngineObject,
     ObjectKind,
     Outgoing,
     examine,
@@ -36,12 +36,12 @@ CREATE = f"/v1.45/containers/create?name={OWN}-web-1"
 
 
 def pass_through(
-    method: str, target: str, body: bytes = b"", facts: dict[tuple[ObjectKind, str], Fact] | None = None
+    method: str, target: str, body: bytes = b"", facts: dict[tuple[ObjectKind, str], EngineObject] | None = None
 ) -> Outgoing:
     return settle(examine(method, target, body, POLICY), facts or {}, POLICY)
 
 
-def created(body: Body, facts: dict[tuple[ObjectKind, str], Fact] | None = None) -> Body:
+def created(body: Body, facts: dict[tuple[ObjectKind, str], EngineObject] | None = None) -> Body:
     out: Body = orjson.loads(pass_through("POST", CREATE, orjson.dumps(body), facts).body)
     return out
 
@@ -82,7 +82,7 @@ def test_what_the_engine_says_of_a_container_makes_it_again() -> None:
 
 
 def test_other_containers_are_referred_to_by_their_ids() -> None:
-    fact = {(ObjectKind.CONTAINER, name): Fact(identity=ID, project=OWN) for name in ("web", "db")}
+    fact = {(ObjectKind.CONTAINER, name): EngineObject(identity=ID, project=OWN) for name in ("web", "db")}
     body = container(
         OWN, NetworkMode="container:web", PidMode="container:web", IpcMode="container:db", VolumesFrom=["db:ro"]
     )
@@ -101,8 +101,8 @@ def test_other_containers_are_referred_to_by_their_ids() -> None:
         {"VolumesFrom": ["web:ro"]},
     ],
 )
-@pytest.mark.parametrize("fact", [None, Fact(identity=ID, project="roas-ops"), Fact(identity=ID)])
-def test_containers_of_others_lend_nothing(host: Body, fact: Fact | None) -> None:
+@pytest.mark.parametrize("fact", [None, EngineObject(identity=ID, project="roas-ops"), EngineObject(identity=ID)])
+def test_containers_of_others_lend_nothing(host: Body, fact: EngineObject | None) -> None:
     with pytest.raises(RequestRefusedError, match="web"):
         created(container(OWN, **host), {} if fact is None else {(ObjectKind.CONTAINER, "web"): fact})
 
@@ -172,21 +172,26 @@ def test_the_control_plane_is_no_application() -> None:
     ("fact", "allowed"),
     [
         (None, False),
-        (Fact(identity="v", name="v", project=OWN), True),
-        (Fact(identity="v", name="v", project="roas-ops"), False),
-        (Fact(identity="v", name="v"), False),
-        (Fact(identity="v", name="v", users=frozenset({OWN})), True),
-        (Fact(identity="v", name="v", users=frozenset({OWN, ""})), False),
-        (Fact(identity="v", name="common"), True),
-        (Fact(identity="v", name="v", project=OWN, options={"type": "none", "o": "bind", "device": "/"}), False),
+        (EngineObject(identity="v", name="v", project=OWN), True),
+        (EngineObject(identity="v", name="v", project="roas-ops"), False),
+        (EngineObject(identity="v", name="v"), False),
+        (EngineObject(identity="v", name="v", users=frozenset({OWN})), True),
+        (EngineObject(identity="v", name="v", users=frozenset({OWN, ""})), False),
+        (EngineObject(identity="v", name="common"), True),
         (
-            Fact(identity="v", name="v", project=OWN, options={"type": "none", "o": "bind", "device": "/srv/app/data"}),
+            EngineObject(identity="v", name="v", project=OWN, options={"type": "none", "o": "bind", "device": "/"}),
+            False,
+        ),
+        (
+            EngineObject(
+                identity="v", name="v", project=OWN, options={"type": "none", "o": "bind", "device": "/srv/app/data"}
+            ),
             True,
         ),
     ],
 )
 @pytest.mark.parametrize("host", [{"Binds": ["v:/x"]}, {"Mounts": [{"Type": "volume", "Source": "v", "Target": "/x"}]}])
-def test_volumes_of_others_are_not_mounted(host: Body, fact: Fact | None, allowed: bool) -> None:
+def test_volumes_of_others_are_not_mounted(host: Body, fact: EngineObject | None, allowed: bool) -> None:
     facts = {} if fact is None else {(ObjectKind.VOLUME, "v"): fact}
     if allowed:
         created(container(OWN, **host), facts)
@@ -198,15 +203,15 @@ def test_volumes_of_others_are_not_mounted(host: Body, fact: Fact | None, allowe
 @pytest.mark.parametrize(
     ("fact", "claimed", "allowed"),
     [
-        (Fact(identity=ID, name="net", project=OWN), "", True),
-        (Fact(identity=ID, name="net", project=OWN), ID, True),
-        (Fact(identity=ID, name="net", project=OWN), OTHER, False),
-        (Fact(identity=ID, name="net", project="roas-ops"), "", False),
-        (Fact(identity=ID, name="other", project=OWN), "", False),
+        (EngineObject(identity=ID, name="net", project=OWN), "", True),
+        (EngineObject(identity=ID, name="net", project=OWN), ID, True),
+        (EngineObject(identity=ID, name="net", project=OWN), OTHER, False),
+        (EngineObject(identity=ID, name="net", project="roas-ops"), "", False),
+        (EngineObject(identity=ID, name="other", project=OWN), "", False),
         (None, "", False),
     ],
 )
-def test_networks_of_others_are_not_joined(fact: Fact | None, claimed: str, allowed: bool) -> None:
+def test_networks_of_others_are_not_joined(fact: EngineObject | None, claimed: str, allowed: bool) -> None:
     body = container(OWN, NetworkMode="net") | {
         "NetworkingConfig": {"EndpointsConfig": {"net": {"NetworkID": claimed}}}
     }
@@ -219,7 +224,7 @@ def test_networks_of_others_are_not_joined(fact: Fact | None, claimed: str, allo
 
 
 def test_a_declared_network_of_others_is_joined() -> None:
-    fact = Fact(identity=ID, name="shared", project="elsewhere")
+    fact = EngineObject(identity=ID, name="shared", project="elsewhere")
     assert created(container(OWN, NetworkMode="shared"), {(ObjectKind.NETWORK, "shared"): fact})
 
 
@@ -312,7 +317,7 @@ def test_a_container_takes_no_address_of_the_link() -> None:
     endpoint = {"IPAMConfig": {"LinkLocalIPs": ["169.254.169.254"]}}
     body = container(OWN, NetworkMode="shared") | {"NetworkingConfig": {"EndpointsConfig": {"shared": endpoint}}}
     with pytest.raises(RequestRefusedError, match="LinkLocalIPs"):
-        created(body, {(ObjectKind.NETWORK, "shared"): Fact(identity=ID, name="shared")})
+        created(body, {(ObjectKind.NETWORK, "shared"): EngineObject(identity=ID, name="shared")})
 
 
 NAMES = [
@@ -358,7 +363,7 @@ def test_a_volume_has_no_name_that_another_project_would_take(name: str, allowed
 )
 def test_a_container_has_no_name_that_another_project_would_take(name: str, allowed: bool) -> None:
     policy = make_policy([OWN, f"{OWN}-prod"], [], containers=["database"])
-    facts = {(ObjectKind.CONTAINER, "web"): Fact(identity=ID, project=OWN)}
+    facts = {(ObjectKind.CONTAINER, "web"): EngineObject(identity=ID, project=OWN)}
     for target, body in (
         (f"/containers/create?name={name}", orjson.dumps(container(OWN))),
         (f"/containers/web/rename?name={name}", b""),
@@ -399,9 +404,9 @@ ON_CONTAINERS = [
 @pytest.mark.parametrize(("method", "target"), ON_CONTAINERS)
 def test_containers_of_others_are_left_alone(method: str, target: str) -> None:
     key = (ObjectKind.CONTAINER, "web")
-    out = pass_through(method, target, facts={key: Fact(identity=ID, project=OWN)})
+    out = pass_through(method, target, facts={key: EngineObject(identity=ID, project=OWN)})
     assert out.target == target.replace("web", ID).replace("path=/", "path=%2F")
-    for foreign in (Fact(identity=ID, project="roas-ops"), Fact(identity=ID)):
+    for foreign in (EngineObject(identity=ID, project="roas-ops"), EngineObject(identity=ID)):
         with pytest.raises(RequestRefusedError, match="ROAS_BROKER_PROJECTS"):
             pass_through(method, target, facts={key: foreign})
 
@@ -412,7 +417,7 @@ def test_containers_of_others_are_left_alone(method: str, target: str) -> None:
 )
 def test_no_command_gets_more_rights_than_its_container(change: Body, allowed: bool) -> None:
     body = orjson.dumps({"Cmd": ["id"], "Privileged": False} | change)
-    facts = {(ObjectKind.CONTAINER, "web"): Fact(identity=ID, project=OWN)}
+    facts = {(ObjectKind.CONTAINER, "web"): EngineObject(identity=ID, project=OWN)}
     if allowed:
         assert pass_through("POST", "/containers/web/exec", body, facts).body
     else:
@@ -422,19 +427,21 @@ def test_no_command_gets_more_rights_than_its_container(change: Body, allowed: b
 
 def test_a_command_begun_elsewhere_is_not_started() -> None:
     with pytest.raises(RequestRefusedError):
-        pass_through("POST", "/exec/e/start", b"{}", {(ObjectKind.EXEC, "e"): Fact(identity="e", project="roas-ops")})
+        pass_through(
+            "POST", "/exec/e/start", b"{}", {(ObjectKind.EXEC, "e"): EngineObject(identity="e", project="roas-ops")}
+        )
 
 
 def test_only_own_containers_are_put_into_own_networks() -> None:
     body, net = orjson.dumps({"Container": "web"}), (ObjectKind.NETWORK, "net")
-    own = Fact(identity=ID, project=OWN)
-    facts = {net: Fact(identity=OTHER, name="net", project=OWN), (ObjectKind.CONTAINER, "web"): own}
+    own = EngineObject(identity=ID, project=OWN)
+    facts = {net: EngineObject(identity=OTHER, name="net", project=OWN), (ObjectKind.CONTAINER, "web"): own}
     for action in ("connect", "disconnect"):
         out = pass_through("POST", f"/networks/net/{action}", body, facts)
         assert (out.target, json.loads(out.body)) == (f"/networks/{OTHER}/{action}", {"Container": ID})
         for foreign in (
-            {net: Fact(identity=OTHER, name="net", project="x")},
-            {(ObjectKind.CONTAINER, "web"): Fact(identity=ID)},
+            {net: EngineObject(identity=OTHER, name="net", project="x")},
+            {(ObjectKind.CONTAINER, "web"): EngineObject(identity=ID)},
         ):
             with pytest.raises(RequestRefusedError):
                 pass_through("POST", f"/networks/net/{action}", body, facts | foreign)
@@ -510,13 +517,15 @@ def test_only_images_without_a_name_are_removed_by_id() -> None:
     image = f"sha256:{ID}"
     key = (ObjectKind.IMAGE, image)
     assert (
-        pass_through("DELETE", f"/images/{image}?force=False", facts={key: Fact(identity=image, project=OWN)}).target
+        pass_through(
+            "DELETE", f"/images/{image}?force=False", facts={key: EngineObject(identity=image, project=OWN)}
+        ).target
         == f"/images/{image}"
     )
     for fact in (
-        Fact(identity=image),
-        Fact(identity=image, project="x"),
-        Fact(identity=image, project=OWN, tags=("a:b",)),
+        EngineObject(identity=image),
+        EngineObject(identity=image, project="x"),
+        EngineObject(identity=image, project=OWN, tags=("a:b",)),
     ):
         with pytest.raises(RequestRefusedError):
             pass_through("DELETE", f"/images/{image}", facts={key: fact})
@@ -539,15 +548,15 @@ IMAGE_ID = f"sha256:{ID}"
 NAMED = (ObjectKind.IMAGE_NAME, "docker.io/shop/web:1.2")
 
 
-def give_name(repository: str, tag: str, fact: Fact | None, image: str = IMAGE_ID) -> Outgoing:
+def give_name(repository: str, tag: str, fact: EngineObject | None, image: str = IMAGE_ID) -> Outgoing:
     query = urlencode({"repo": repository, "tag": tag})
     name = whole_name(f"{repository}:{tag}")
     facts = {} if fact is None else {(ObjectKind.IMAGE_NAME, name): fact}
     return pass_through("POST", f"/images/{image}/tag?{query}", facts=facts)
 
 
-def had(*images: str, users: tuple[str, ...] = (OWN,)) -> Fact:
-    return Fact(identity=NAMED[1], images=frozenset(images), users=frozenset(users))
+def had(*images: str, users: tuple[str, ...] = (OWN,)) -> EngineObject:
+    return EngineObject(identity=NAMED[1], images=frozenset(images), users=frozenset(users))
 
 
 def test_an_image_gets_the_name_back_that_it_had_for_a_container_of_a_declared_project() -> None:
@@ -568,7 +577,7 @@ def test_an_image_gets_the_name_back_that_it_had_for_a_container_of_a_declared_p
     ],
     ids=["unknown", "never", "another image", "others too", "the control plane", "no project"],
 )
-def test_an_image_gets_no_name_that_it_never_had_or_that_others_use(fact: Fact | None) -> None:
+def test_an_image_gets_no_name_that_it_never_had_or_that_others_use(fact: EngineObject | None) -> None:
     with pytest.raises(RequestRefusedError):
         give_name("shop/web", "1.2", fact)
 
