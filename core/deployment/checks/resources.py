@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import shlex
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePath
 
@@ -25,17 +25,35 @@ def check_ports(facts: Facts) -> Iterable[Check]:
     for binding in users:
         if binding.holder is not None:
             ports.critical(str(binding), _fix_of_port(binding), binding.service)
-    single = Counter(
-        (binding.port.host_ip, binding.port.published, binding.port.protocol)
-        for binding in users
-        if binding.port.published_last is None
-    )
-    for (_, published, protocol), count in single.items():
-        if count > 1:
-            names = dict.fromkeys(binding.service for binding in users if binding.port.published == published)
-            finding = f"Port {published}/{protocol} is published by {' and '.join(names)} at once."
-            ports.critical(finding, "Publish another port for one of them.")
+    for (published, protocol), services in _published_twice(users).items():
+        names = " and ".join(services) + (" at once" if len(services) > 1 else " twice")
+        ports.critical(f"Port {published}/{protocol} is published by {names}.", "Publish another port for one of them.")
     return ports.or_passed("All published ports are free or the application's own.") if users else ()
+
+
+def _published_twice(bindings: Iterable[PortWanted]) -> dict[tuple[int, str], dict[str, None]]:
+    """The ports that are published more than once on an address, with the services that do it."""
+    single = [binding for binding in bindings if binding.port.published is not None and not binding.port.published_last]
+    services: dict[tuple[int, str], dict[str, None]] = {}
+    for first, second in itertools.combinations(single, 2):
+        port, other = first.port, second.port
+        same = (port.published, port.protocol) == (other.published, other.protocol)
+        if port.published is not None and same and _share_an_address(port.host_ip, other.host_ip):
+            names = dict.fromkeys([first.service, second.service])
+            services[port.published, port.protocol] = services.get((port.published, port.protocol), {}) | names
+    return services
+
+
+def _share_an_address(first: str, second: str) -> bool:
+    """Report whether two addresses of the host overlap: none given is every one, 0.0.0.0 and :: are all of a family."""
+    if first == second or not (first and second):
+        return True
+    try:
+        address, other = ipaddress.ip_address(first), ipaddress.ip_address(second)
+    except ValueError:
+        # The engine says what is wrong with it.
+        return False
+    return address.version == other.version and (address.is_unspecified or other.is_unspecified)
 
 
 def _fix_of_port(binding: PortWanted) -> str:
