@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from models.settings import Settings, config_home, current_settings
 
@@ -67,3 +68,21 @@ def test_a_folder_that_is_set_wins_over_those_that_exist(tmp_path: Path, monkeyp
     Path("roas").mkdir()
     monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", "mine")
     assert current_settings().environments_dir == Path("mine")
+
+
+@pytest.mark.parametrize("surrogate", [0xD800, 0xDC80, 0xDCFF, 0xDFFF], ids=hex)
+def test_bytes_that_are_no_utf_8_are_refused_in_every_text_and_path(surrogate: int) -> None:
+    for name in ("asked_by", "data_dir", "ui_url"):
+        with pytest.raises(ValidationError, match="UTF-8 text is allowed"):
+            Settings(**{name: f"https://ops/{chr(surrogate)}"})
+
+
+@pytest.mark.parametrize("char", ["\ud7ff", "\ue000", "\U0001f600", "\u00e4", "\t"], ids=ascii)
+def test_all_other_characters_are_allowed_in_a_text(char: str) -> None:
+    assert Settings(asked_by=f"CI{char}").asked_by == f"CI{char}"
+
+
+def test_a_variable_whose_bytes_are_no_utf_8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROAS_ASKED_BY", "CI \udcff")
+    with pytest.raises(ValidationError, match="UTF-8 text is allowed"):
+        Settings()

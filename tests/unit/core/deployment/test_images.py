@@ -175,3 +175,22 @@ def test_a_name_that_is_nearly_the_same_is_of_the_same_registry() -> None:
     assert similar_name("roas/galery:local", names) == "roas/gallery:local"
     assert similar_name("example.org/nginx:1", names) == ""
     assert similar_name("postgres:17", names) == ""
+
+
+@pytest.mark.parametrize(
+    ("reference", "held", "similar"),
+    [
+        ("localhost/ngnix:1", "localhost/nginx:1", True),
+        ("registry.test/ngnix:1", "registry.test/nginx:1", True),
+        ("registry:5000/ngnix:1", "registry:5000/nginx:1", True),
+        ("localhost/nginx:1", "localhosts/nginx:1", False),
+        ("registry.test/nginx:1", "registry.testing/nginx:1", False),
+        ("registry:5000/nginx:1", "registry:5001/nginx:1", False),
+        ("postgres:17", "team/postgres:17", True),
+        ("team/nginx:1", "teams/nginx:1", True),
+    ],
+)
+def test_a_registry_is_localhost_or_a_name_with_a_dot_or_a_port_and_anything_else_part_of_the_path(
+    reference: str, held: str, similar: bool
+) -> None:
+    assert similar_name(reference, [held]) == (held if similar else "")

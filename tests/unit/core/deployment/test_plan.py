@@ -12,8 +12,11 @@ from core.deployment.plan import (
     critical_path,
     cycle,
     dangling,
+    paused_containers,
+    paused_services,
     plan,
     plan_id,
+    refuse_paused,
     start_deadline,
     start_waves,
     stop_waves,
@@ -30,7 +33,7 @@ from models.compose import (
 )
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import ComposeError
+from models.failures import ComposeError, PausedError
 from models.metrics import Dependency, DependencyType, HealthImpact
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -213,6 +216,29 @@ def test_what_a_person_paused_is_left_so() -> None:
     planned = plan(BOT, seen_instead(container("bot", state="paused")), IMAGES, {"bot": ["/etc/bot.yml"]})
     assert not planned.changes
     assert "is paused, and left so (docker unpause" in planned.of("bot").because
+
+
+def test_only_paused_containers_of_services_count_as_paused() -> None:
+    states = [
+        *(container(state, state=state) for state in ("created", "running", "restarting", "exited", "dead", "paused")),
+        container("job", state="paused", one_off=True),
+    ]
+    services = [one.service for one in states]
+    assert paused_services(states) == {"paused"}
+    assert paused_containers(states, services) == ["app-paused-1"]
+    assert paused_containers(states, ["running"]) == []
+
+
+def test_an_operation_on_what_a_person_paused_is_refused_with_the_command_that_resumes_it() -> None:
+    both = [container("web", state="paused"), container("bot", state="paused"), container("redis")]
+    refuse_paused(both, ["redis"], "a start")
+    with pytest.raises(PausedError) as one:
+        refuse_paused(both, ["bot", "redis"], "a start")
+    assert str(one.value).startswith("app-bot-1 is paused, so a start touches nothing;")
+    with pytest.raises(PausedError) as two:
+        refuse_paused(both, BOT.services, "a restore")
+    assert str(two.value).startswith("app-web-1, app-bot-1 are paused, so a restore touches nothing;")
+    assert two.value.advice.startswith("`docker unpause app-web-1 app-bot-1` resumes")
 
 
 def test_a_renamed_volume_is_said_and_part_of_the_plan_s_id() -> None:

@@ -19,7 +19,7 @@ from core.deployment.update import (
     to_blame,
     update_scope,
 )
-from models.compose import Application, DependsOn, PlannedAction
+from models.compose import Application, DependsOn, PlannedAction, ReleaseNote
 from models.failures import BadInputError
 from models.operations import Operation, OperationStatus, OperationType
 from models.records import Release
@@ -67,6 +67,13 @@ def test_services_outside_of_the_scope_are_kept() -> None:
     planned = plan(BOT, seen_instead(container("redis", config_hash="b" * 64)), IMAGES)
     assert planned.of("redis").action is PlannedAction.RECREATE
     assert narrowed(planned, {"web"}).changes == ()
+
+
+def test_a_partial_update_tells_what_is_new_in_its_own_services_only() -> None:
+    notes = tuple(ReleaseNote(service=name, text=f"{name}: 1 to 2") for name in ("web", "redis", "bot"))
+    planned = replace(AS_IT_IS, release_notes=notes)
+    assert [note.service for note in narrowed(planned, {"web", "bot"}).release_notes] == ["web", "bot"]
+    assert narrowed(planned, {"migrate"}).release_notes == ()
 
 
 def test_a_part_depends_on_nothing_outside() -> None:

@@ -136,6 +136,13 @@ def test_what_was_measured_is_recorded_with_the_result() -> None:
         ({"compose_version": Trouble(what="no Compose")}, "compose", CRITICAL, "no Compose"),
         ({"declared": Trouble(what="yaml: line 3")}, "compose_files", CRITICAL, "line 3"),
         ({"missing_variables": ("TOKEN",)}, "variables", CRITICAL, "TOKEN is not set"),
+        ({"withheld_variables": ("KEY",)}, "variables", WARNING, "KEY holds a credential of this control plane"),
+        (
+            {"withheld_variables": ("KEY",), "variables": ("KEY",)},
+            "variables",
+            CRITICAL,
+            "KEY holds a credential of this control plane",
+        ),
         ({"missing_secrets": {"PW": "file /s is empty"}}, "secrets", CRITICAL, "PW is missing: file /s is empty"),
         ({"empty_variables": (ComposeVariable(name="X"),)}, "interpolation", WARNING, "X is empty"),
         ({"held_by": "start 12ab of somebody"}, "another_run", CRITICAL, "somebody"),
@@ -182,6 +189,38 @@ def test_every_finding_has_a_fix() -> None:
 def test_what_a_silent_engine_hides_is_left_out_and_not_passed() -> None:
     names = {check.name for check in judged(engine=Trouble(what="away"), images=(), ports=(), mounts=()).checks}
     assert not names & {"image", "ports", "mounts", "networks", "volumes", "reservations", "engine_passed"}
+
+
+def test_a_variable_that_no_application_gets_is_named_once_with_what_to_use_instead() -> None:
+    withheld = only(judged(withheld_variables=("AWS_SECRET_ACCESS_KEY",)))
+    assert withheld.fix.startswith("Use a variable of the application's own.")
+    assert "under secrets of the environment" in withheld.fix
+    missing = judged(withheld_variables=("KEY",), missing_secrets={"KEY": "variable KEY is not set"})
+    assert only(missing).name == "secrets"
+
+
+FILE_SUFFIXES = (
+    *(".cfg", ".cnf", ".conf", ".crt", ".csv", ".db", ".env", ".html", ".ini", ".js", ".json", ".key", ".lua"),
+    *(".pem", ".php", ".properties", ".py", ".rb", ".sh", ".sql", ".toml", ".ts", ".txt", ".xml", ".yaml", ".yml"),
+)
+
+
+def test_a_missing_file_stops_the_start_and_a_missing_folder_does_not() -> None:
+    def severities(*ends: tuple[str, str]) -> dict[tuple[str, str], CheckSeverity]:
+        mounts = [
+            replace(
+                MOUNT,
+                mount=replace(MOUNT.mount, source=f"/app/{source}", target=f"/etc/{target}"),
+                problem="it does not exist",
+            )
+            for source, target in ends
+        ]
+        return {end: only(judged(mounts=(mount,))).severity for end, mount in zip(ends, mounts, strict=True)}
+
+    files = [(f"of_web{suffix}", f"settings{suffix}") for suffix in FILE_SUFFIXES]
+    assert severities(*files) == dict.fromkeys(files, CRITICAL)
+    folders = [("conf.d", "conf.d"), ("data", "data"), ("data", "a.conf"), ("a.conf", "data"), (".env.d", ".env.d")]
+    assert severities(*folders) == dict.fromkeys(folders, WARNING)
 
 
 def test_a_bind_that_compose_would_not_make_stops_the_start() -> None:
@@ -329,16 +368,26 @@ def test_dependencies_that_go_nowhere_or_in_a_circle_stop_the_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "words"),
+    ("network", "words", "fix"),
     [
-        (NetworkDeclaration(key="n", name="outer", external=True), "declared external and does not exist"),
-        (NetworkDeclaration(key="n", name="shop_n", subnets=("172.17.4.0/24",)), "overlaps with network bridge"),
+        (
+            NetworkDeclaration(key="n", name="outer", external=True),
+            "declared external and does not exist",
+            "Make it: docker network create outer",
+        ),
+        (
+            NetworkDeclaration(key="n", name="shop_n", subnets=("172.20.4.0/24",)),
+            "overlaps with network bank_n",
+            "Give another subnet, or remove bank_n if it is unused.",
+        ),
     ],
 )
-def test_a_network_that_cannot_be_is_found(network: NetworkDeclaration, words: str) -> None:
-    found = only(judged(declared=replace(APPLICATION, networks=(network,))))
+def test_a_network_that_cannot_be_is_found(network: NetworkDeclaration, words: str, fix: str) -> None:
+    taken = (*(GOOD.networks or ()), NetworkFact(name="bank_n", driver="bridge", subnets=("172.20.0.0/16",)))
+    found = only(judged(declared=replace(APPLICATION, networks=(network,)), networks=taken))
     assert found.severity is CRITICAL
     assert words in found.finding
+    assert found.fix == fix
 
 
 def test_address_pools_that_are_used_up_stop_the_start() -> None:
@@ -369,18 +418,22 @@ def test_an_external_volume_must_be_there() -> None:
 @pytest.mark.parametrize(
     ("changes", "severity", "words"),
     [
-        ({"cpu_limit": 8.0}, CRITICAL, "limited to 8 processors"),
-        ({"memory_limit_bytes": 64 * GIB}, WARNING, "may use 64.0 GiB"),
-        ({"memory_reservation_bytes": 4 * GIB, "replicas": 2}, WARNING, "reserve 8.0 GiB"),
-        ({"cpu_reservation": 3.0, "replicas": 2}, WARNING, "reserve 6 processors"),
-        ({"memory_limit_bytes": 4 * 1024**2}, CRITICAL, "refuses less than 6 MiB"),
-        ({"memory_limit_bytes": GIB, "memory_reservation_bytes": 2 * GIB}, CRITICAL, "may use only 1.0 GiB"),
+        ({"cpu_limit": 8.0}, CRITICAL, "redis is limited to 8 processors"),
+        ({"memory_limit_bytes": 64 * GIB}, WARNING, "redis may use 64.0 GiB; the machine has 8.0 GiB"),
+        ({"memory_reservation_bytes": 4 * GIB, "replicas": 2}, WARNING, "The services to start reserve 8.0 GiB"),
+        ({"cpu_reservation": 3.0, "replicas": 2}, WARNING, "The services reserve 6 processors"),
+        ({"memory_limit_bytes": 4 * 1024**2}, CRITICAL, "redis is limited to 4 MiB of memory"),
+        (
+            {"memory_limit_bytes": GIB, "memory_reservation_bytes": 2 * GIB},
+            CRITICAL,
+            "redis reserves 2.0 GiB of memory and may use only 1.0 GiB",
+        ),
     ],
 )
 def test_more_than_the_machine_has_is_found(changes: dict[str, object], severity: CheckSeverity, words: str) -> None:
     found = only(judged(declared=declared(**changes)))
     assert (found.name, found.severity) == ("reservations", severity)
-    assert words in found.finding
+    assert found.finding.startswith(words)
 
 
 def test_more_open_files_than_the_kernel_allows_stop_the_start() -> None:

@@ -576,7 +576,14 @@ def test_a_check_that_passed_since_explains_no_failure_of_today() -> None:
 
 @pytest.mark.parametrize(
     ("state", "seconds_before_the_end", "counts"),
-    [("running", 0, True), ("exited", 0, False), ("exited", 0.9, False), ("exited", -2, False), ("exited", 5, True)],
+    [
+        ("running", 0, True),
+        ("exited", -2, False),
+        ("exited", 0, False),
+        ("exited", 1, False),
+        ("exited", 1.1, True),
+        ("exited", 5, True),
+    ],
 )
 def test_a_check_that_met_a_container_which_was_ending_does_not_explain_its_end(
     state: str, seconds_before_the_end: float, counts: bool

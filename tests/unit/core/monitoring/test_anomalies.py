@@ -120,6 +120,13 @@ def test_a_lift_that_lasts_becomes_usual() -> None:
     assert not any(reported[1400:])
 
 
+@pytest.mark.parametrize(("height", "begun"), [(12.2, []), (13.0, [304]), (20.0, [304, 424])])
+def test_a_lift_that_ended_is_reported_again_unless_it_was_small(height: float, begun: list[int]) -> None:
+    usual, lift = [10.0 + step // 5 % 3 for step in range(300)], [height] * 20
+    reported = lifted([*usual, *lift, *usual[:100], *lift, *usual[:100]])
+    assert [row for row in range(1, len(reported)) if reported[row] and not reported[row - 1]] == begun
+
+
 def test_a_single_odd_row_is_a_notice_and_no_warning() -> None:
     values = daily(2500, 5 * MINUTE)
     values[2000] = 500.0
@@ -310,8 +317,8 @@ def test_a_metric_that_has_been_near_zero_does_not_drop() -> None:
 
 def test_a_drop_that_lasts_becomes_usual() -> None:
     rule = after(ZeroRule(), [50.0] * 400)
-    assert after(rule, [0.0] * 90).judge().level is Level.CRITICAL
-    assert after(rule, [0.0] * 400).judge().level is Level.NONE
+    levels = {rows: after(rule, [0.0] * rows).judge().level for rows in (98, 99, 100, 400)}
+    assert levels == {98: Level.CRITICAL, 99: Level.CRITICAL, 100: Level.NONE, 400: Level.NONE}
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,9 @@ def test_late_values_change_nothing() -> None:
 
 
 def test_refuses_a_value_that_is_no_number() -> None:
-    with pytest.raises(BadInputError, match="no number"):
-        learn(None, MONDAY, float("nan"))
+    for value in ("nan", "inf", "-inf"):
+        with pytest.raises(BadInputError, match=f"was {value}, which is no number; leave the row out"):
+            learn(None, MONDAY, float(value))
 
 
 def test_refuses_a_state_it_cannot_read() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.monitoring.assess import close_proven, evaluate
+from core.monitoring.baselines import learn
 from core.monitoring.snapshot import HEALTH, Evaluation, Key, Observation, QuietServices
 from models.analysis import AlertChange, Grade, Level
 from models.environments import Environment
@@ -199,6 +200,37 @@ def test_memory_counts_by_the_room_that_is_left(watch: WatchedService) -> None:
     for _ in range(3):
         watch.look(leaking)
     assert watch.reported == ["opened bot memory_usage"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "usual", "least"),
+    [
+        ("cpu_usage", 2.0, 5.0),
+        ("response_time", 10.0, 50.0),
+        ("load_1m", 0.2, 1.0),
+        ("store_bytes", 2.0**20, 2.0**24),
+        # Of capacities it is a tenth of the room that is left.
+        ("memory_usage", 60.0, 4.0),
+        ("disk_usage", 60.0, 4.0),
+        ("inodes_usage", 60.0, 4.0),
+    ],
+)
+def test_what_is_as_unusual_but_near_the_usual_in_its_unit_is_no_more_than_a_notice(
+    metric: str, usual: float, least: float
+) -> None:
+    moments = [MONDAY + number * 6 * MINUTE for number in range(251)]
+    learnt = learn(None, moments[0], usual)
+    for at in moments[1:]:
+        learnt = learn(learnt, at, usual)
+
+    def level(value: float) -> Level:
+        seen = Metric(environment="dev", service="web", name=metric, value=value, sampled_at=moments[-1] + MINUTE)
+        looked = Observation(at=seen.sampled_at, metrics=[seen], verdicts=[])
+        ((_, judgement),) = evaluate({("web", metric): learnt}, looked, environment=environment()).judgements
+        return judgement.level
+
+    assert level(usual + 0.99 * least) is Level.NOTICE
+    assert level(usual + 1.01 * least) in (Level.WARNING, Level.CRITICAL)
 
 
 def test_memory_that_has_been_as_full_before_is_nobodys_business() -> None:

@@ -237,3 +237,18 @@ def test_the_consequence_of_another_error_is_not_called_recovered() -> None:
     resolved = ReportedError(error=over, reported=SentNotifications(times=1, last_at=NOON), executions=[TRIED])
     assert notice(resolved, NOON) is not None
     assert notice(replace(resolved, resolution="its cause is error err-2"), NOON) is None
+
+
+def test_a_failed_operation_tells_what_its_rollback_did_and_what_it_could_not_do() -> None:
+    operation = Operation(
+        deployment_id="prod-2",
+        operation_type=OperationType.START,
+        environment="prod",
+        status=OperationStatus.FAILED,
+        started_at=NOON,
+        details={"undone": "web runs as before", "undo_failed": "the image of db is gone"},
+    )
+    news = News(occasion=NotificationReason.FAILED, environment="prod", operation=operation)
+    facts = {one.name: one.value for one in compose(Batch(news=(news,)), {}, Addresses(), NOON).message.facts}
+    assert facts["Rollback"] == "web runs as before"
+    assert facts["Rollback failed"] == "the image of db is gone"

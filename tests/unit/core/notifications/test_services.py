@@ -95,3 +95,21 @@ def test_text_of_a_message_keeps_what_to_type_when_lines_are_cut() -> None:
     body = render("pager-duty-webhook", replace(MESSAGE, summary="word " * 5000))["body"]
     assert len(body) <= 1500
     assert "Next: roas tickets t" in body
+
+
+def test_slack_makes_no_links_of_its_own_in_the_line_of_links() -> None:
+    label = "#general @here evil.example & <!channel>"
+    shown = render("slack-webhook", replace(MESSAGE, links=(Link(label=label, address="https://ops.example/r"),)))
+
+    (line,) = shown["attachments"][0]["blocks"][-1]["elements"]
+    assert line["text"] == "<https://ops.example/r|#general @here evil.example &amp; &lt;!channel&gt;>"
+    assert line["verbatim"] is True
+
+
+def test_teams_is_sent_a_card_of_the_version_and_the_schema_that_it_knows() -> None:
+    (attachment,) = render("ms-teams-webhook", MESSAGE)["attachments"]
+    card = attachment["content"]
+
+    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
+    assert (card["type"], card["version"]) == ("AdaptiveCard", "1.4")
+    assert card["$schema"] == "http://adaptivecards.io/schemas/adaptive-card.json"

@@ -145,22 +145,31 @@ def test_every_automatic_strategy_names_the_fact_that_it_needs(strategy: Strateg
 @pytest.mark.parametrize(
     ("strategy", "situation", "words"),
     [
-        (Strategy.RESTART_SERVICE, "healthy", "web runs, and none of its checks fails"),
-        (Strategy.RESTART_SERVICE, "restarting", "restarts web already, 7 times so far"),
+        (Strategy.RESTART_SERVICE, "healthy", "web runs, and none of its checks fails."),
+        (Strategy.RESTART_SERVICE, "restarting", "The engine restarts web already, 7 times so far"),
         (Strategy.RESTART_SERVICE, "stopped by a person", "A person stopped web"),
         (Strategy.RESTART_SERVICE, "job done", "web ended with exit code 0"),
         (Strategy.RESTART_DEPENDENCY_THEN_SERVICE, "exited", "None of the dependencies that web declares is down"),
         (Strategy.RESTART_DEPENDENCY_THEN_SERVICE, "exited, db paused", "A person paused db"),
         (Strategy.RESTART_DEPENDENCY_THEN_SERVICE, "healthy, db down", "web is healthy"),
-        (Strategy.PRUNE_DISK, "exited, disk half full", "is 52 % full"),
-        (Strategy.PRUNE_DISK, "exited, disk unknown", "could not be measured"),
+        (Strategy.PRUNE_DISK, "exited, disk half full", "The disk of the engine is 52 % full"),
+        (Strategy.PRUNE_DISK, "exited, disk unknown", "How full the disk of the engine is could not be measured"),
         (Strategy.FREE_PORT, "healthy, left-over holds port", "web runs"),
-        (Strategy.RUN_SCRIPT, "healthy", "none of its checks fails"),
-        (Strategy.WAIT_AND_RETRY, "removed", "no container"),
+        (Strategy.RUN_SCRIPT, "healthy", "web runs, and none of its checks fails."),
+        (Strategy.WAIT_AND_RETRY, "removed", "web has no container"),
     ],
 )
 def test_the_lacking_fact_is_said(strategy: Strategy, situation: str, words: str) -> None:
-    assert words in str(lacking_fact(strategy, context_of(TABLE["situations"][situation])))
+    assert str(lacking_fact(strategy, context_of(TABLE["situations"][situation]))).startswith(words)
+
+
+def test_nothing_is_done_for_dependencies_that_the_compose_files_do_not_declare() -> None:
+    exited = context_of(TABLE["situations"]["exited"])
+    strategy = Strategy.RESTART_DEPENDENCY_THEN_SERVICE
+
+    assert lacking_fact(strategy, replace(exited, dependencies_down=("db",))) is None
+    lacking = lacking_fact(strategy, replace(exited, dependencies_down=("vault", "db", "queue")))
+    assert str(lacking).startswith("vault, queue is not declared here")
 
 
 @pytest.mark.parametrize("strategy", [Strategy.RESTART_SERVICE, Strategy.RESTART_DEPENDENCY_THEN_SERVICE])

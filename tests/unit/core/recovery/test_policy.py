@@ -618,3 +618,22 @@ def test_one_environment_does_not_spend_what_the_others_may_need() -> None:
     noisy = in_environment(ERROR.environment, 12)
     assert "has had 12 of 12 points" in plan(*noisy, *in_environment("two", 1), *in_environment("three", 1)).reason
     assert plan(*in_environment("noisy", 12)).action is PlanAction.RECOVER
+
+
+@pytest.mark.parametrize(
+    ("policy", "objects"),
+    [
+        (RecoveryPolicy(), False),
+        (RecoveryPolicy(automatic=False), True),
+        (RecoveryPolicy(dry_run=True), True),
+        (RecoveryPolicy(automatic=False, dry_run=True), True),
+    ],
+    ids=["automatic", "not automatic", "dry run", "neither"],
+)
+def test_a_recovery_that_was_switched_off_since_the_plan_takes_no_further_step_but_undoes_its_own(
+    policy: RecoveryPolicy, objects: bool
+) -> None:
+    wish = "Automatic recovery is switched off for this environment."
+
+    assert objection("bot", policy=policy, facts=FACTS) == (wish if objects else None)
+    assert objection("bot", policy=policy, facts=FACTS, undoing=True) is None

@@ -68,6 +68,15 @@ def test_real_trends_are_found() -> None:
     assert sum(one.direction is Direction.DECLINING for one in slower) >= 18
 
 
+def test_the_change_of_success_is_from_the_first_to_the_last_operation_of_the_fitted_line() -> None:
+    outcomes = [number % 5 != 0 for number in range(20)] + [number % 2 == 0 for number in range(20)]
+    slope, begins = np.polyfit(range(40), np.asarray(outcomes, float), 1)
+    first, last = begins, begins + 39 * slope
+
+    assert trend_of_success(outcomes).change == pytest.approx(100 * (last - first))
+    assert trend_of_success(outcomes[::-1]).change == pytest.approx(100 * (first - last))
+
+
 def test_one_absurd_duration_hides_no_trend() -> None:
     durations = 10_000 * np.exp(white(np.random.default_rng(1), 60) + np.linspace(0, np.log(2), 60))
     durations[5] *= 100

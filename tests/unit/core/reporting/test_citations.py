@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+import pytest
+
 from core.reporting.citations import cited_rows, shorten_document
 from models.agents import RowReference
 from models.operations import Operation, OperationStatus, OperationType
@@ -55,10 +57,28 @@ def test_an_explanation_cites_its_operation_and_its_evidence() -> None:
     ]
 
 
-def test_an_event_of_a_timeline_cites_its_own_row() -> None:
-    event = TimelineEntry(at=AT, source="alerts", row="alert-1", event="db: alert resolved")
+@pytest.mark.parametrize(
+    ("table", "store"),
+    [
+        ("deployment_operations", "deployment_logs"),
+        ("service_state_changes", "deployment_logs"),
+        ("releases", "deployment_logs"),
+        ("deployment_errors", "errors"),
+        ("auto_recovery_executions", "errors"),
+        ("manual_intervention_tickets", "errors"),
+        ("ticket_history", "errors"),
+        ("evidence_bundles", "errors"),
+        ("alerts", "monitoring"),
+    ],
+)
+def test_an_event_of_a_timeline_cites_its_own_row(table: str, store: str) -> None:
+    event = TimelineEntry(at=AT, source=table, row="row-1", event="db: it happened")
 
-    assert cited_rows(event) == (RowReference(store="monitoring", table="alerts", id="alert-1"),)
+    assert cited_rows(event) == (RowReference(store=store, table=table, id="row-1"),)
+
+
+def test_an_event_that_no_row_of_a_store_tells_of_cites_none() -> None:
+    assert cited_rows(TimelineEntry(at=AT, source="engine", row="row-1", event="db: it happened")) == ()
 
 
 def test_what_fits_is_not_shortened() -> None:

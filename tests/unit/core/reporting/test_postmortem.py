@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from core.reporting.markdown import page_markdown
 from core.reporting.postmortem import RUNBOOK, RUNBOOK_HEADINGS, postmortem_page, write_postmortem
+from models.containers import ContainerEvent
 from models.errors import BusinessImpact, Category, Impact, ImpactType, RecordedError, Severity, Strategy, Verdict
 from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.hooks import HookRun
@@ -294,3 +295,23 @@ def test_the_gate_of_an_update_is_in_the_timeline() -> None:
             "gate overridden by person: ann: repairs the outage: policy not-root: web: it is root",
         )
     ]
+
+
+def test_what_the_engine_reports_of_a_failure_is_in_the_timeline_once_whatever_evidence_holds_it() -> None:
+    actions = ("die", "oom", "kill", "start", "stop", "restart", "exec_create", "attach")
+    events = [
+        ContainerEvent(
+            happened_at=NOON + number * SECOND, container_id="c1", service="web", project="prod", action=action
+        )
+        for number, action in enumerate(actions)
+    ]
+    later = replace(events[0], happened_at=NOON + MINUTE)
+    second_container = replace(events[0], container_id="c2")
+    first = replace(BUNDLE, events=tuple(events))
+    second = replace(BUNDLE, bundle_id="ev2", events=(events[0], events[1], second_container, later))
+
+    timeline = write_postmortem(replace(RECORDS, bundles=(first, second))).timeline
+
+    prefix = "web: the engine reports "
+    told = [(one.event.removeprefix(prefix), one.row) for one in timeline if one.event.startswith(prefix)]
+    assert sorted(told) == sorted([*((action, "ev1") for action in actions[:6]), ("die", "ev2"), ("die", "ev2")])

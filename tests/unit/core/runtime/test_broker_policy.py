@@ -70,6 +70,25 @@ def test_a_container_as_compose_makes_it_passes() -> None:
     assert created(body) == body
 
 
+@pytest.mark.parametrize(
+    ("mode", "allowed"),
+    [
+        *((mode, True) for mode in ("ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated")),
+        *((mode, True) for mode in ("private", "rprivate", "slave", "rslave", "ro,z,rslave")),
+        # The host's mounts would follow the container's.
+        *((mode, False) for mode in ("shared", "rshared", "ro,rshared")),
+        *((mode, False) for mode in ("ro,rw", "U", "exec", "RO", "ro ", "")),
+    ],
+)
+def test_a_bind_has_modes_that_leave_the_host_as_it_is(mode: str, allowed: bool) -> None:
+    body = container(OWN, Binds=[f"/srv/app/data:/x:{mode}", f"{OWN}_data:/y:{mode}"])
+    if allowed:
+        assert created(body) == body
+    else:
+        with pytest.raises(RequestRefusedError, match=r"mode .* is not allowed"):
+            created(body)
+
+
 def test_what_the_engine_says_of_a_container_makes_it_again() -> None:
     """An inspected container has every field, with the defaults in them."""
     defaults = {

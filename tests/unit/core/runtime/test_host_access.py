@@ -48,9 +48,29 @@ def test_hosts_are_known_by_their_user(user: str, pool: str | None) -> None:
     assert pool_of(user) == pool
 
 
-@pytest.mark.parametrize("path", ["/health", "/version", "/admin/version", "/csrf-token", f"/work_pools/{POOL}"])
-def test_what_belongs_to_nobody_or_the_pool_itself_claims_nothing(path: str) -> None:
-    assert asked("GET", path) == frozenset()
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("GET", f"/{word}") for word in ("health", "ready", "hello", "version", "csrf-token")),
+        *(("GET", path) for path in ("/admin/version", "/admin/storage")),
+        ("GET", "/collections/views/aggregate-worker-metadata"),
+        ("POST", "/flows/"),
+        ("GET", "/flows/name/start"),
+        ("GET", f"/flows/{RUN}"),
+        ("GET", f"/work_pools/{POOL}"),
+        *(("POST", f"/{kind}/filter") for kind in ("flow_runs", "deployments")),
+        ("POST", "/flow_runs/count"),
+        ("POST", f"/v2/concurrency_limits/leases/{RUN}/renew"),
+        ("POST", "/v2/concurrency_limits/decrement-with-lease"),
+        ("GET", "/block_types/slug/slack-webhook"),
+    ],
+)
+def test_what_belongs_to_nobody_or_the_pool_itself_claims_nothing(method: str, path: str) -> None:
+    assert asked(method, path) == frozenset()
+    with pytest.raises(AccessRefusedError):
+        asked("DELETE", path)
+    with pytest.raises(AccessRefusedError):
+        asked(method, f"/x{path}")
 
 
 @pytest.mark.parametrize(

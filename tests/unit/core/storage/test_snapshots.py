@@ -138,9 +138,9 @@ def test_names_that_are_not_there_are_refused(data: PostgresqlData | FilesData, 
 def test_only_whole_snapshots_are_offered() -> None:
     begun, failed = taken(0, state=SnapshotState.BEGUN), taken(1, state=SnapshotState.FAILED)
     assert chosen([begun, failed, taken(2)], None, "shop") == taken(2)
-    with pytest.raises(NotFoundError, match="no whole snapshot"):
+    with pytest.raises(NotFoundError, match=f"^There is no whole snapshot '{begun.snapshot_id}' of shop; "):
         chosen([begun, failed], begun.snapshot_id, "shop")
-    with pytest.raises(NotFoundError, match="no snapshot of shop"):
+    with pytest.raises(NotFoundError, match=r"^There is no snapshot of shop; `roas snapshot list shop` shows them\."):
         chosen([begun], None, "shop")
 
 
@@ -250,6 +250,9 @@ def test_a_snapshot_that_is_not_recorded_says_whether_it_is_complete() -> None:
         "s-1": UnknownState.WHOLE, "s-2": UnknownState.INCOMPLETE, "s-3": UnknownState.UNPROVEN,
     }  # fmt: skip
     assert (found["s-1"].paths, found["s-1"].bytes) == (("/db_postgres",), 3)
+    parts = [entry("a", "s-4", bytes=5), entry("b", "s-4", path="/cache", bytes=70)]
+    (of_parts,) = unknown([*parts, replace(manifest("m", "s-4"), bytes=900)], [])
+    assert (of_parts.paths, of_parts.bytes) == (("/db_postgres", "/cache"), 75)
     everything = list(found.values())
     assert [one.snapshot_id for one in to_adopt(everything, [], "shop")] == ["s-1", "s-3"]
     assert to_adopt(everything, ["s-3"], "shop") == [found["s-3"]]
@@ -294,10 +297,10 @@ def test_a_snapshot_of_another_installation_stays_and_is_no_default() -> None:
 
 
 def test_a_restore_says_what_it_loses_and_whether_it_was_rehearsed() -> None:
-    text = what_would_be_lost(taken(3), NOON, 1)
-    assert text == (
-        "All that was written to db/postgres since 2026-11-27 09:00:00 UTC (3 h ago, 1 deployment since) is lost."
-    )
+    for later, since in ((0, "0 deployments"), (1, "1 deployment"), (2, "2 deployments")):
+        assert what_would_be_lost(taken(3), NOON, later) == (
+            f"All that was written to db/postgres since 2026-11-27 09:00:00 UTC (3 h ago, {since} since) is lost."
+        )
     assert proof_of(taken(1)) == "not rehearsed"
     assert proof_of(taken(1, rehearsal=Rehearsal(ok=True, seconds=1.0))) == "rehearsed"
     failed = Rehearsal(ok=False, seconds=1.0, problem="no such role")
