@@ -29,6 +29,8 @@ from tasks.recovery.send_messages import _notified, _requested
 
 Sender = Callable[[str], Awaitable[SendFailure | str | None]]
 _MOST = 4 * 2**20
+_IN_KERNEL = sum(int(Path(f"/proc/sys/net/ipv4/tcp_{way}mem").read_text().split()[2]) for way in ("r", "w"))
+"""So much of a connection the kernel takes from the sender that the reader has not asked for, and may never."""
 """What the system's buffers take of an answer that is not read."""
 
 
@@ -92,7 +94,7 @@ async def _serving(head: bytes, part: bytes, pause: float = 0.0) -> AsyncIterato
 async def test_an_endless_answer_is_not_read_on(kind: str) -> None:
     async with _serving(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536) as (url, sent), asyncio.timeout(30):
         assert await SENDERS[kind](url) is None
-    assert sent.bytes < _MOST
+    assert sent.bytes < _MOST + _IN_KERNEL
 
 
 @pytest.mark.parametrize("kind", SENDERS)
@@ -138,7 +140,7 @@ async def _through_apprise(url: str) -> None:
 async def test_apprise_reads_no_endless_answer_on() -> None:
     async with _serving(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536) as (url, sent), asyncio.timeout(30):
         await _through_apprise(url)
-    assert sent.bytes < _MOST
+    assert sent.bytes < _MOST + _IN_KERNEL
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
@@ -182,7 +184,7 @@ async def test_an_endless_answer_of_a_control_plane_is_not_read_on(tmp_path: Pat
         assert "its answer has more than 65,536 bytes" in await asyncio.to_thread(_enrol, url, tmp_path)
         found = await asyncio.to_thread(server_facts, f"{url}/api", None)
     assert "its answer has more than 4,194,304 bytes" in found.problem
-    assert sent.bytes < 4 * _MOST
+    assert sent.bytes < 2 * (_MOST + _IN_KERNEL)
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n"], ids=["body", "head"])
