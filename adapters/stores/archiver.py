@@ -151,7 +151,7 @@ def _serve() -> None:
 def _archive(job: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    rows = _named(_typed(_read(job["store"], job["query"], job["kinds"]), job["kinds"]), job["names"])
+    rows = _named(_read(job["store"], job["query"], job["kinds"]), job["names"])
     file = Path(job["file"])
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(file.name + ".part")
@@ -178,11 +178,10 @@ def _archive(job: dict[str, Any]) -> dict[str, Any]:
 def _read(store: str, query: str, kinds: dict[str, str]) -> Any:
     if store.startswith("postgresql "):
         return _read_postgresql(store.split(" ", 1)[1], query, kinds)
+    # SQLite holds truths as numbers and moments as words.
+    stored = {name: {"truth": "whole", "moment": "text"}.get(kind, kind) for name, kind in kinds.items()}
     with closing(sqlite3.connect(f"{Path(store).as_uri()}?mode=ro", uri=True)) as connection:
-        cursor = connection.execute(query)
-        # SQLite holds truths as numbers and moments as words.
-        stored = {name: {"truth": "whole", "moment": "text"}.get(kind, kind) for name, kind in kinds.items()}
-        return _table(cursor, stored)
+        return _typed(_table(connection.execute(query), stored), kinds)
 
 
 def _read_postgresql(source: str, query: str, kinds: dict[str, str]) -> Any:
@@ -249,9 +248,9 @@ def _typed(rows: Any, kinds: dict[str, str]) -> Any:
 
     types, columns = _types(), {}
     for name in rows.column_names:
-        column, kind = rows[name], types[kinds[name]]
-        is_words = pa.types.is_timestamp(kind) and pa.types.is_string(column.type)
-        columns[name] = (column.cast(pa.timestamp("us")) if is_words else column).cast(kind)
+        # Words without a zone are of UTC, and no zone can be read from them.
+        column = rows[name].cast(pa.timestamp("us")) if kinds[name] == "moment" else rows[name]
+        columns[name] = column.cast(types[kinds[name]])
     return pa.table(columns)
 
 
