@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import shlex
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePath
 
@@ -33,15 +34,17 @@ def check_ports(facts: Facts) -> Iterable[Check]:
 
 def _published_twice(bindings: Iterable[PortWanted]) -> dict[tuple[int, str], dict[str, None]]:
     """The ports that are published more than once on an address, with the services that do it."""
-    single = [binding for binding in bindings if binding.port.published is not None and not binding.port.published_last]
-    services: dict[tuple[int, str], dict[str, None]] = {}
-    for first, second in itertools.combinations(single, 2):
-        port, other = first.port, second.port
-        same = (port.published, port.protocol) == (other.published, other.protocol)
-        if port.published is not None and same and _share_an_address(port.host_ip, other.host_ip):
-            names = dict.fromkeys([first.service, second.service])
-            services[port.published, port.protocol] = services.get((port.published, port.protocol), {}) | names
-    return services
+    by_number: defaultdict[tuple[int, str], list[PortWanted]] = defaultdict(list)
+    for binding in bindings:
+        port = binding.port
+        if port.published is not None and port.published_last is None:
+            by_number[port.published, port.protocol].append(binding)
+    colliding: defaultdict[tuple[int, str], dict[str, None]] = defaultdict(dict)
+    for number, group in by_number.items():
+        for first, second in itertools.combinations(group, 2):
+            if _share_an_address(first.port.host_ip, second.port.host_ip):
+                colliding[number] |= dict.fromkeys([first.service, second.service])
+    return colliding
 
 
 def _share_an_address(first: str, second: str) -> bool:
