@@ -14,7 +14,6 @@ import argparse
 import os
 import secrets
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 from adapters.stores import Stores
 from benchmarks.measure import IMAGE, report, run_docker
 from models.settings import Settings
+from tests.support.ports import free_port
 
 _MOST = 50
 _WATCHED_WITHIN_SECONDS = 300.0
@@ -90,7 +90,7 @@ def _measured(folder: Path, names: list[str], given: argparse.Namespace) -> bool
         },
     )
     if given.what == "served":
-        command, variables["ROAS_SERVER_PORT"] = ["serve"], str(_free_port())
+        command, variables["ROAS_SERVER_PORT"] = ["serve"], str(free_port())
         for name, more in _WITH_SERVER.items():
             goals[name] += more
     log = folder / "log"
@@ -187,12 +187,6 @@ def _pss(process: int) -> float:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) / 1024
     return 0.0
-
-
-def _free_port() -> int:
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
 
 
 if __name__ == "__main__":

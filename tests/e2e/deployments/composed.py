@@ -6,14 +6,13 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +22,7 @@ import httpx
 import psycopg
 
 from tests.integration.docs.documents import ROOT, tracked_files
+from tests.support.ports import free_port
 
 # Other tests may run beside these.
 WITHIN_SECONDS = 300
@@ -175,12 +175,7 @@ def is_healthy(state: dict[str, Any]) -> bool:
 @contextmanager
 def composed_plane(folder: Path) -> Iterator[ComposedPlane]:
     """One that runs, built from a checkout in this folder, and is removed afterwards."""
-    with ExitStack() as held:
-        sockets = {name: held.enter_context(socket.socket()) for name in _PORTS}
-        for one in sockets.values():
-            one.bind(("127.0.0.1", 0))
-        ports = {name: one.getsockname()[1] for name, one in sockets.items()}
-    plane = ComposedPlane(folder, f"roas-test-{uuid.uuid4().hex[:8]}", ports)
+    plane = ComposedPlane(folder, f"roas-test-{uuid.uuid4().hex[:8]}", {name: free_port() for name in _PORTS})
     plane.write()
     try:
         plane.make_prod()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, end
 from tests.e2e.flows.test_actions import ZEBRA
 from tests.e2e.flows.test_watch import docker, until, watching
 from tests.support.killed_flow import killed_flow
+from tests.support.ports import free_port
 from tests.support.taken_up import BY_AGENT, BY_HAND, BY_ITSELF, run_in, take_up
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=20)]
@@ -140,10 +140,8 @@ async def test_a_killed_recovery_is_finished_once(place: Place, moment: str, way
 @pytest.fixture
 def port_holder(place: Place) -> Iterator[tuple[int, str]]:
     """A free port, and the name of a container of the project that is to hold it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
     name = f"{place.project}-holder"
-    yield port, name
+    yield free_port(), name
     subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False)
 
 

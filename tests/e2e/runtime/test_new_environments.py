@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 WITHIN_SECONDS = 300
@@ -78,10 +79,7 @@ def wait_for(text: str, output: Path, running: subprocess.Popen[bytes]) -> None:
 @pytest.mark.engine
 @pytest.mark.campaign
 def test_an_environment_that_becomes_known_later_is_watched(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    known = variables(tmp_path, port)
+    known = variables(tmp_path, free_port())
     roas("init", cwd=application(tmp_path, "first-served"), known=known)
     output = tmp_path / "serve.log"
     with serving(tmp_path, known, output) as running:

@@ -20,6 +20,7 @@ from adapters.preflight import gather_facts
 from core.deployment.validate import validate
 from models.validation import Check, Facts, Trouble
 from tests.integration.adapters.conftest import Project
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Project]
@@ -76,9 +77,7 @@ async def test_a_used_port_is_reported_with_its_holder(make_project: Make) -> No
 
 
 async def test_a_port_of_the_applications_own_container_is_no_finding(make_project: Make) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    text = f"services: {{a: {{image: IMAGE, command: FOREVER, ports: ['127.0.0.1:{port}:80']}}}}"
+    text = f"services: {{a: {{image: IMAGE, command: FOREVER, ports: ['127.0.0.1:{free_port()}:80']}}}}"
     project = make_project(text)
     project.started()
     facts = await gather_facts(project.environment)
@@ -90,9 +89,7 @@ async def test_a_port_of_the_applications_own_container_is_no_finding(make_proje
 
 
 async def test_one_port_cannot_serve_two_replicas(make_project: Make) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    fields = f"ports: ['127.0.0.1:{port}:80'], deploy: {{replicas: 2}}"
+    fields = f"ports: ['127.0.0.1:{free_port()}:80'], deploy: {{replicas: 2}}"
     project = make_project(f"services: {{a: {{image: IMAGE, command: FOREVER, {fields}}}}}")
     (found,) = findings(await gather_facts(project.environment), "ports")
     assert "its own 2 replicas" in found.finding
