@@ -493,9 +493,10 @@ class Redactor:
             spelling for spelling in ordered if len(spelling) >= 2 * _PIECE and not any(map(str.isspace, spelling))
         ]
         self._joined = "\n".join(breakable)
-        self._pieces = {
-            spelling[at : at + _PIECE] for spelling in breakable for at in range(len(spelling) - _PIECE + 1)
-        }
+        pieces = [[spelling[at : at + _PIECE] for at in range(len(spelling) - _PIECE + 1)] for spelling in breakable]
+        # The last piece ends no line that the secret goes on after, and the first begins none that it goes on from.
+        self._before_break = {piece for of_spelling in pieces for piece in of_spelling[:-1]}
+        self._after_break = {piece for of_spelling in pieces for piece in of_spelling[1:]}
         self._edges = _any_of(
             sorted({edge for spelling in breakable for edge in (spelling[:_PIECE], spelling[-_PIECE:])})
         )
@@ -541,12 +542,12 @@ class Redactor:
         word = match[group]
         before = match[0][: match.start(group) - match.start()]
         after = match[0][match.end(group) - match.start() :]
-        if word[-_PIECE:] in self._pieces:
+        if word[-_PIECE:] in self._before_break:
             begin = len(word) - _PIECE
             while begin and word[begin - 1 :] in self._joined:
                 begin -= 1
             word = word[:begin] + REDACTED
-        elif word[:_PIECE] in self._pieces:
+        elif word[:_PIECE] in self._after_break and (group == 1 or (len(word) > _PIECE and word in self._joined)):
             end = _PIECE
             while end < len(word) and word[: end + 1] in self._joined:
                 end += 1

@@ -44,6 +44,12 @@ def test_a_known_secret_that_is_broken_between_lines_goes() -> None:
     shown = Redactor([secret]).text(f"{stamp}key={secret[:14]}\n{stamp}{secret[14:]} was used\n{stamp}ready")
 
     assert shown == f"{stamp}key={REDACTED}\n{stamp}{REDACTED} was used\n{stamp}ready"
+    assert Redactor([secret]).text(f"INFO: {secret[:14]}\nINFO: {secret[14:]}") == f"INFO: {REDACTED}\nINFO: {REDACTED}"
+
+
+@pytest.mark.parametrize("line", ["refused password=", "FATAL: wrong password", "no planted password_file"])
+def test_a_word_that_a_known_secret_ends_with_stays_at_the_end_of_a_line(line: str) -> None:
+    assert Redactor(["planted-password"]).text(f"{line}\nready") == f"{line}\nready"
 
 
 def test_a_known_secret_goes_where_its_control_characters_were_made_visible() -> None:
