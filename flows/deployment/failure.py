@@ -11,7 +11,7 @@ from adapters.stores.recovery_writes import RecordError
 from adapters.stores.write_behind import leave_for_later
 from core.errors.classify import as_failure, classify
 from flows.common.identifiers import new_error_id
-from flows.deployment.operation import ROLLING_BACK, OperationFailure, OperationRecorder
+from flows.operation.recorder import ROLLING_BACK, OperationFailure, OperationRecorder
 from flows.recovery.error_recovery import error_recovery
 from models.errors import REFUSED, RecordedError
 from models.failures import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from flows.deployment.operation import OperationRecorder
+from flows.operation.recorder import OperationRecorder
 from models.environments import Environment
 from models.failures import ImageFetchError
 from tasks.errors.evidence import keep_fetch_evidence

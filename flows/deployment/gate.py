@@ -10,8 +10,8 @@ from typing import Any
 from core.common.safe_text import printable, shorten
 from core.deployment.gate import advice, changed_services, gate_facts, refusal, warnings, without_secrets
 from flows.common.requester import requester
-from flows.deployment.operation import OperationRecorder
 from flows.deployment.update_context import UpdateContext
+from flows.operation.recorder import OperationRecorder
 from models.failures import BadInputError, GateRefusedError
 from models.gates import GateOutcome, GateReport
 from models.records import Release

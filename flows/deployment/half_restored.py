@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.deployment.interruption import was_interrupted
-from flows.deployment.operation import OperationRecorder
+from flows.operation.recorder import OperationRecorder
 from models.failures import HalfRestoredError
 from tasks.deployment.operations import operation_of
 from tasks.storage.restores import being_restored

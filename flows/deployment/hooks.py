@@ -25,8 +25,8 @@ from core.deployment.update import hook_images
 from flows.common.identifiers import new_release_id
 from flows.deployment.canary import observe, remember_usual_errors
 from flows.deployment.interrupted_fetch import FETCHING_FOR_HOOKS
-from flows.deployment.operation import OperationRecorder
 from flows.deployment.update_context import UpdateContext
+from flows.operation.recorder import OperationRecorder
 from models.compose import Application, PlannedAction, PlannedService, ServiceDeclaration
 from models.environments import Environment
 from models.failures import HookError, RoasError, StartFailedError

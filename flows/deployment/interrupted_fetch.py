@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 
-from flows.deployment.operation import OperationRecorder
+from flows.operation.recorder import OperationRecorder
 from models.environments import Environment
 from models.operations import OperationStep
 from tasks.deployment.images import images_named, restore_names

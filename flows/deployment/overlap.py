@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from core.deployment.overlap import proxies_of, wants_overlap
 from core.deployment.plan import start_deadline
 from core.deployment.release import Document
-from flows.deployment.operation import OperationRecorder
+from flows.operation.recorder import OperationRecorder
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment

@@ -6,7 +6,7 @@ import json
 import logging
 
 from core.deployment.release_notes import note_lines, record_of
-from flows.deployment.operation import OperationRecorder
+from flows.operation.recorder import OperationRecorder
 from models.compose import Plan
 
 log = logging.getLogger("roas")

@@ -16,7 +16,7 @@ from flows.common import parameters
 from flows.deployment.execute import judge
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
-from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
 from models.environments import Environment

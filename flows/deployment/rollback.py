@@ -33,10 +33,10 @@ from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.hooks import check_after_rollback
-from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback_data import RollbackOfData
 from flows.deployment.source_pin import pinned_to
+from flows.operation.recorder import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from models.compose import Application, PlannedAction, PlannedService
 from models.containers import ContainerState
 from models.environments import Environment

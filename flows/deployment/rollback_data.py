@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from core.storage.snapshots import chosen, of_release, proof_of
-from flows.deployment.operation import OperationRecorder, Rollback
+from flows.operation.recorder import OperationRecorder, Rollback
 from flows.storage.restoring import DataRestore, start_again
 from models.environments import Environment
 from models.records import Release

@@ -9,7 +9,7 @@ from dataclasses import replace
 from core.deployment.source import is_recorded
 from flows.common.requester import requester
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, recorded
 from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError, SourceError
 from models.operations import OperationType

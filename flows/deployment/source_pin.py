@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter
 
 from flows.common.requester import requester
-from flows.deployment.operation import OperationRecorder
+from flows.operation.recorder import OperationRecorder
 from models.environments import Environment
 from models.records import Release
 from models.sources import Pin, SourceRevision

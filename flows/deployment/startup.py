@@ -30,12 +30,12 @@ from flows.deployment.fetch_evidence import evidence_of_fetches
 from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.hooks import recall_data, remember_hook_images
 from flows.deployment.interrupted_fetch import FETCHING, names_before, settle_interrupted
-from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.deployment.rollback import StartRollback, found_by
 from flows.deployment.turns import Turns
 from flows.deployment.update_context import UpdateContext
 from flows.deployment.update_steps import after_proof, before_containers_change, before_fetched_images_run
+from flows.operation.recorder import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.environments import Environment
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError

@@ -13,7 +13,7 @@ from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.common import parameters
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment

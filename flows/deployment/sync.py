@@ -28,11 +28,11 @@ from flows.common.identifiers import new_release_id
 from flows.common.requester import requester
 from flows.deployment.failure import escalate
 from flows.deployment.gate import override_reason
-from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.source_failure import forget_source_failure, record_source_failure
 from flows.deployment.startup import Startup
 from flows.deployment.sync_status import report_result, report_unreported
 from flows.deployment.update import UpdateRollback
+from flows.operation.recorder import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from models.compose import OF_UPDATE
 from models.environments import Environment
 from models.failures import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from prefect.runtime import flow_run
 
-from flows.deployment.operation import OperationRecorder
+from flows.operation.recorder import OperationRecorder
 from models.environments import Environment
 from models.failures import RoasError
 from models.settings import current_settings

@@ -19,10 +19,10 @@ from flows.common import parameters
 from flows.common.identifiers import new_release_id
 from flows.deployment.failure import escalate
 from flows.deployment.gate import override_reason
-from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import StartRollback
 from flows.deployment.startup import Startup
 from flows.deployment.update_windows import skipped_update, unchanged_update
+from flows.operation.recorder import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from models.compose import OF_UPDATE
 from models.failures import BadInputError, RoasError, StartFailedError, ValidationFailedError
 from models.operations import OperationType

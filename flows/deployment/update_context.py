@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flows.deployment.operation import OperationRecorder
+from flows.operation.recorder import OperationRecorder
 from models.compose import Application, Plan
 from models.environments import Environment
 from models.records import Release

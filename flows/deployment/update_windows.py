@@ -15,7 +15,7 @@ from core.deployment.update import failed_with, may_be_unchanged, not_tried_agai
 from core.deployment.update_policy import outside_of_windows
 from core.deployment.validate import validate
 from flows.common.requester import AUTOMATION, SCHEDULE, requester
-from flows.deployment.operation import OperationRequest
+from flows.operation.recorder import OperationRequest
 from models.compose import FetchOptions
 from models.failures import BadInputError, RoasError
 from models.operations import Operation

@@ -10,7 +10,7 @@ from core.monitoring.health import state_changes
 from flows.common.judge_health import judge_now
 from flows.common.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, ComposeFiles, EnvironmentName
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, recorded
 from models.health import UNHEALTHY_STATES
 from models.operations import OperationType
 from models.results import OperationResult

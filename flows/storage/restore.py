@@ -13,7 +13,7 @@ from core.storage.snapshots import chosen, proof_of, what_would_be_lost
 from flows.common import parameters
 from flows.deployment.execute import verify
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
 from flows.storage.restoring import SAFETY, DataRestore, start_again
 from flows.storage.snapshot import forget_where_possible
 from models.failures import BadInputError

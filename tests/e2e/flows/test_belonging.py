@@ -16,7 +16,7 @@ from prefect import flow
 
 from core.storage.incidents import OWN_SYSTEM
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
 from flows.recovery.watch import watch
 from flows.registry import FLOWS
 from models.failures import WrongHostError

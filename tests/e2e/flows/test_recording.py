@@ -10,7 +10,7 @@ from prefect import flow
 
 from adapters.host.processes import this_process
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
 from models.failures import (
     BadInputError,
     EnvironmentBusyError,

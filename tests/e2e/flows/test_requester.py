@@ -14,7 +14,7 @@ from prefect.flow_engine import run_flow
 from adapters.host.processes import this_user
 from adapters.stores.audit_check import verify
 from flows.common.requester import _through_the_server
-from flows.deployment.operation import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, recorded
 from models.audit import Actor
 from models.operations import Operation, OperationType
 from tasks.runtime.stores import open_stores

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from flows.deployment.hooks import recall_data
-from flows.deployment.operation import OperationRecorder
+from flows.operation.recorder import OperationRecorder
 from models.environments import Environment
 from models.operations import DATA_SAVED, HOOK_BEGUN, Operation, OperationStatus, OperationStep, OperationType
 
