@@ -46,22 +46,22 @@ class _CanaryStart:
     restarts: Mapping[str, ContainerStarts]
 
 
-async def remember_usual_errors(update: UpdateContext) -> None:
-    """Count how often the logs tell of failures while the old containers are there, for the canary after them."""
+async def remember_usual_errors(update: UpdateContext) -> str | None:
+    """Count how often the logs tell of failures while the old containers are there; the detail of its step."""
     recorder = update.recorder
     if recorder.reported(USUAL) is not None:
-        return
+        return None
     try:
         errors_by_service = await usual_errors(update.environment, _observed(update))
     except EngineError as error:
         log.warning("how often failures were logged before is not known: %s", error)
-        return
+        return None
     detail = {
         name: [errors.lines, errors.over.total_seconds(), sorted(errors.patterns or ())]
         for name, errors in errors_by_service.items()
     }
-    await recorder.step(USUAL, detail=json.dumps(detail))
     recorder.facts["errors_before"] = detail
+    return json.dumps(detail)
 
 
 def _observed(update: UpdateContext) -> tuple[str, ...]:

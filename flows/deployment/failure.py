@@ -19,6 +19,7 @@ from models.failures import (
     EnvironmentBusyError,
     EnvironmentFileError,
     GateRefusedError,
+    ImageFetchError,
     LeaseLostError,
     NotFoundError,
     StartFailedError,
@@ -27,7 +28,7 @@ from models.failures import (
     ValidationFailedError,
 )
 from models.recovery import RecoveryOutcome
-from tasks.errors.evidence import failure_evidence
+from tasks.errors.evidence import failure_evidence, keep_fetch_evidence
 from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
 from tasks.recovery.records import known_failure, record_error
 from tasks.runtime.store_access import journals_folder
@@ -47,6 +48,9 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
     error = failure.error
     if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):
         return None
+    if isinstance(error, ImageFetchError) and recorder.environment is not None:
+        recorder.facts["not_fetched"] = {"service": error.service, "kind": error.kind}
+        await keep_fetch_evidence(recorder.environment, error, deployment_id=recorder.deployment_id)
     service = error.service if isinstance(error, StartFailedError | ValidationFailedError) else None
     announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)
     if failure.cancelled and recorder.environment is not None:

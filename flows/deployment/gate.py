@@ -29,8 +29,8 @@ JUDGED = "judged"
 _LONGEST_REASON = 300
 
 
-async def check_gate(update: UpdateContext) -> None:
-    """Judge policies and scan images, and put into the recorder's facts what was decided.
+async def check_gate(update: UpdateContext) -> str | None:
+    """Judge policies and scan images; returns the detail of its step, None where nothing new was decided.
 
     Raises:
         GateRefusedError: The gate refuses the update.
@@ -40,10 +40,10 @@ async def check_gate(update: UpdateContext) -> None:
     if gate is None:
         if update.override_gate is not None:
             log.warning("%s has no gate, so there is nothing to override", environment.name)
-        return
+        return None
     if (detail := recorder.reported(JUDGED)) is not None:
         recorder.facts["gate"] = json.loads(detail)
-        return
+        return None
     document = await gather_document(environment, update.application, update.plan)
     policies = await judge_policies(environment, document) if gate.policies else ()
     images = _images(document, release)
@@ -59,7 +59,7 @@ async def check_gate(update: UpdateContext) -> None:
         _refuse_or_override(recorder, report, facts, update.override_gate)
     else:
         log.info("the gate let %s images go on: %s", len(images), facts["outcome"])
-    await recorder.step(JUDGED, detail=json.dumps(facts))
+    return json.dumps(facts)
 
 
 def override_reason(text: str | None) -> str | None:

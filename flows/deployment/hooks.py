@@ -23,7 +23,7 @@ from core.deployment.hooks import (
 )
 from core.deployment.update import hook_images
 from flows.common.identifiers import new_release_id
-from flows.deployment.canary import observe, remember_usual_errors
+from flows.deployment.canary import observe
 from flows.deployment.interrupted_fetch import FETCHING_FOR_HOOKS
 from flows.deployment.update_context import UpdateContext
 from flows.operation.recorder import OperationRecorder
@@ -59,17 +59,14 @@ FAILED = "failed as a hook"
 
 
 async def remember_hook_images(update: UpdateContext) -> dict[str, str]:
-    """Record which images the names refer to that are fetched for hooks alone; empty where a name does not exist."""
-    recorder = update.recorder
-    if recorder.reported(FETCHING_FOR_HOOKS) is not None:
+    """Which images the names refer to that are fetched for hooks alone; empty where a name does not exist."""
+    if update.recorder.reported(FETCHING_FOR_HOOKS) is not None:
         return {}
     _, hook_services = await _hook_services(update)
     if not hook_services:
         return {}
     names = {service.image for service in hook_services.values()}
-    before = dict.fromkeys(sorted(names), "") | await images_named(update.environment, names)
-    await recorder.step(FETCHING_FOR_HOOKS, detail=json.dumps(before))
-    return before
+    return dict.fromkeys(sorted(names), "") | await images_named(update.environment, names)
 
 
 async def _hook_services(update: UpdateContext) -> tuple[Application, dict[str, ServiceDeclaration]]:
@@ -129,8 +126,6 @@ async def run_before_hooks(update: UpdateContext) -> None:
         HookError: One could not be run, or was interrupted and may have done half its work.
     """
     hooks = update.environment.hooks
-    if any(hook.canary is not None for hook in hooks.after):
-        await remember_usual_errors(update)
     if not hooks.before:
         return
     execution = _HookExecution(update, BEFORE)

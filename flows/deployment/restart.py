@@ -16,12 +16,12 @@ from flows.common import parameters
 from flows.deployment.execute import judge
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
-from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.steps import OperationRun, Step, run_steps
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
-from models.environments import Environment
 from models.failures import BadInputError, StartFailedError
-from models.health import UNHEALTHY_STATES
+from models.health import UNHEALTHY_STATES, HealthReport
 from models.metrics import Dependency
 from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
@@ -57,43 +57,56 @@ async def restart(
         StartFailedError: A service did not come back; the ones after it were left as they were. Or a proxy does not
             follow one that has another address.
     """
-    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
+    request, run = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds), Restart(named=services or [])
     async with recorded(OperationType.RESTART, environment, request, on_failure=escalate) as recorder:
-        declared = await recorder.load()
-        await refuse_half_restored(recorder)
-        application = await read_application(declared)
-        targets = _wanted(application, services)
-        injected = await read_injected_files(declared)
-        async with watch_project(declared) as watch:
-            roll = _Roll(
-                recorder=recorder,
-                environment=declared,
-                application=application,
-                dependencies=dependencies_of(declared, application),
-                container_states=await inspect_application(declared),
-                injected=injected,
-                watch=watch,
-                proxies=ProxyFollower(environment=declared, application=application, since=recorder.started_at),
-            )
-            await roll.through(targets, named=bool(services))
-            await roll.proxies.settle()
-        health = await judge(recorder, declared, application)
-        # Services that were unhealthy before are in the health record; a restart fails by its own services only.
-        restarted = {result.service for result in roll.done if not result.kept}
-        for verdict in health.services:
-            if verdict.service in restarted and verdict.health in UNHEALTHY_STATES:
-                raise StartFailedError(
-                    f"{verdict.service} is {verdict.health} again: {verdict.reason}", service=verdict.service
-                )
+        run.recorder = recorder
+        await run_steps(run, RESTART)
     return recorder.result(
-        f"{len(restarted)} services restarted, {environment} is {health.summary}",
-        services=tuple(roll.done),
-        health=health,
+        f"{len(run.restarted)} services restarted, {environment} is {run.health.summary}",
+        services=tuple(run.services),
+        health=run.health,
     )
 
 
-def _wanted(application: Application, services: list[str] | None) -> frozenset[str]:
-    unknown = sorted(set(services or ()) - set(application.services))
+async def look(run: Restart) -> None:
+    """Load the environment, and see what runs and which services are meant."""
+    environment = await run.recorder.load()
+    await refuse_half_restored(run.recorder)
+    application = run.application = await read_application(environment)
+    run.targets = _targets(application, run.named)
+    run.injected = await read_injected_files(environment)
+    run.dependencies = dependencies_of(environment, application)
+    run.proxies = ProxyFollower(environment=environment, application=application, since=run.recorder.started_at)
+
+
+async def restart_in_order(run: Restart) -> None:
+    """Restart the services in order, each proven before the next, and what did not get over a restart before it.
+
+    Raises:
+        StartFailedError: A service did not come back, or a proxy does not follow it.
+    """
+    async with watch_project(run.environment) as run.watch:
+        run.container_states = await inspect_application(run.environment)
+        await run.through()
+        await run.proxies.settle()
+
+
+async def prove(run: Restart) -> None:
+    """Judge the health of the whole; a restart fails by its own services only, the health record names others.
+
+    Raises:
+        StartFailedError: A restarted service is unhealthy again.
+    """
+    run.health = await judge(run.recorder, run.environment, run.application)
+    for verdict in run.health.services:
+        if verdict.service in run.restarted and verdict.health in UNHEALTHY_STATES:
+            raise StartFailedError(
+                f"{verdict.service} is {verdict.health} again: {verdict.reason}", service=verdict.service
+            )
+
+
+def _targets(application: Application, services: list[str]) -> frozenset[str]:
+    unknown = sorted(set(services) - set(application.services))
     if unknown:
         raise BadInputError(
             f"{', '.join(unknown)} is not a service of {application.project};",
@@ -103,25 +116,32 @@ def _wanted(application: Application, services: list[str] | None) -> frozenset[s
 
 
 @dataclass(slots=True, kw_only=True)
-class _Roll:
+class Restart(OperationRun):
     """One rolling restart: which services were restarted, and when each was proven."""
 
-    recorder: OperationRecorder
-    environment: Environment
-    application: Application
-    dependencies: list[Dependency]
-    container_states: list[ContainerState]
-    injected: dict[str, tuple[InjectedFile, ...]]
-    watch: ContainerWatch
-    proxies: ProxyFollower
-    done: list[ServiceStart] = field(default_factory=list)
+    named: list[str]
+    """The services that a person named; without any, all that run are restarted."""
+    application: Application = field(init=False)
+    targets: frozenset[str] = field(init=False)
+    dependencies: list[Dependency] = field(init=False)
+    container_states: list[ContainerState] = field(init=False)
+    injected: dict[str, tuple[InjectedFile, ...]] = field(init=False)
+    watch: ContainerWatch = field(init=False)
+    proxies: ProxyFollower = field(init=False)
+    services: list[ServiceStart] = field(default_factory=list)
+    health: HealthReport = field(init=False)
     _proven_at: dict[str, datetime] = field(default_factory=dict)
 
-    async def through(self, targets: frozenset[str], *, named: bool) -> None:
-        """Restart the wanted services in order, and in between those that did not get over a restart before them.
+    @property
+    def restarted(self) -> frozenset[str]:
+        """The services that were restarted."""
+        return frozenset(result.service for result in self.services if not result.kept)
+
+    async def through(self) -> None:
+        """Restart the targets in order, and in between those that did not get over a restart before them.
 
         Raises:
-            StartFailedError: A service did not come back; the recorder's facts name the services left as they were.
+            StartFailedError: A service did not come back; the record names the services left as they were.
         """
         order = roll_order(self.application, self.dependencies)
         finished = {step.service: step.finished_at for step in self.recorder.steps if step.step == RESTARTED}
@@ -132,15 +152,15 @@ class _Roll:
                 await self.proxies.follow(name, changed=False)
                 continue
             try:
-                if name in targets:
-                    await self._restart_wanted(name, named=named)
+                if name in self.targets:
+                    await self._restart_target(name, named=bool(self.named))
                 else:
                     await self._restart_if_hit(name)
             except StartFailedError:
-                self.recorder.facts["left_as_they_were"] = [other for other in order[place + 1 :] if other in targets]
+                self.facts["left_as_they_were"] = [other for other in order[place + 1 :] if other in self.targets]
                 raise
 
-    async def _restart_wanted(self, name: str, *, named: bool) -> None:
+    async def _restart_target(self, name: str, *, named: bool) -> None:
         states = self._states(name)
         if self.application.services[name].one_shot:
             self._keep(name, "runs once, not again at a restart")
@@ -167,9 +187,7 @@ class _Roll:
                 name, f"{restarted}, and {name} did not get over it: {aftermath.reason}", {"cause": causes}
             )
             return
-        self.recorder.facts.setdefault("asked_again", {})[name] = (
-            f"{restarted}; {name} stays as it is: {aftermath.reason}"
-        )
+        self.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} stays as it is: {aftermath.reason}"
         self._keep(name, f"{restarted}; {aftermath.reason}")
 
     async def _restart(self, name: str, why: str, facts: dict[str, object], *, named: bool = False) -> None:
@@ -208,12 +226,12 @@ class _Roll:
         result = proof.result(name, f"{why}; {proof.reason}", seconds)
         details = {"took_seconds": round(seconds, 3)} | proof.facts | facts
         await record_changes([self.recorder.change(result, details)])
-        self.done.append(result)
+        self.services.append(result)
 
     def _keep(self, name: str, why: str, state: str | None = None) -> None:
         state = state or next(iter(self._states(name)), "absent")
         log.info("%s is left as it is: %s", name, why)
-        self.done.append(ServiceStart(service=name, previous_state=state, state=state, reason=why, kept=True))
+        self.services.append(ServiceStart(service=name, previous_state=state, state=state, reason=why, kept=True))
 
     def _states(self, name: str) -> list[str]:
         return [
@@ -221,3 +239,11 @@ class _Roll:
             for container in self.container_states
             if container.service == name and not container.one_off
         ]
+
+
+RESTART: tuple[Step[Restart], ...] = (
+    Step("look", look, looks=True),
+    Step("restart in order", restart_in_order),
+    Step("prove", prove),
+)
+"""A restart; a service that failed stays as it is, and those after it are left alone."""

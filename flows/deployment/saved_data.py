@@ -9,7 +9,7 @@ from core.common.dependencies import dependencies_of
 from core.storage.snapshots import check_services, proof_of, saved_before_update
 from flows.common.identifiers import new_snapshot_id
 from flows.deployment.update_context import UpdateContext
-from flows.storage.snapshot import Taking, forget_where_possible, take_snapshot
+from flows.storage.snapshot import Taking, take_snapshot
 from models.operations import DATA_SAVED
 from models.snapshots import DataSnapshot, SnapshotReason
 from tasks.deployment.services import inspect_application
@@ -18,8 +18,8 @@ from tasks.storage.snapshots import snapshots_of
 log = logging.getLogger("roas")
 
 
-async def save_before_update(update: UpdateContext) -> None:
-    """Save the data of the services that an update changes, tied to the release that runs.
+async def save_before_update(update: UpdateContext) -> str | None:
+    """Save the data of the services that an update changes, tied to the release that runs; the id of a new snapshot.
 
     Raises:
         SnapshotError: It could not be saved, so the update must not go on.
@@ -27,11 +27,11 @@ async def save_before_update(update: UpdateContext) -> None:
     """
     environment, recorder = update.environment, update.recorder
     if environment.data is None:
-        return
+        return None
     earlier = await snapshots_of(environment.name)
     if snapshot_id := recorder.reported(DATA_SAVED):
         recorder.facts["snapshots"] = [_fact(snapshot) for snapshot in earlier if snapshot.snapshot_id == snapshot_id]
-        return
+        return None
     check_services(environment.data, update.application)
     there = {container.service for container in await inspect_application(environment)}
     # A migration may change any data.
@@ -39,7 +39,7 @@ async def save_before_update(update: UpdateContext) -> None:
     dependencies = dependencies_of(environment, update.application)
     data = saved_before_update(environment.data, update.application, dependencies, changed, there)
     if not data:
-        return
+        return None
     now = datetime.now(UTC)
     begun = DataSnapshot(
         snapshot_id=new_snapshot_id(now),
@@ -52,8 +52,7 @@ async def save_before_update(update: UpdateContext) -> None:
     log.info("saving %s before the update", ", ".join(part.name for part in data))
     snapshot = await take_snapshot(Taking(environment, update.application, data, recorder.redactor), begun)
     recorder.facts["snapshots"] = [_fact(snapshot)]
-    await recorder.step(DATA_SAVED, detail=snapshot.snapshot_id)
-    await forget_where_possible(environment)
+    return snapshot.snapshot_id
 
 
 def _fact(snapshot: DataSnapshot) -> dict[str, object]:

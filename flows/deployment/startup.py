@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,29 +19,23 @@ from pydantic import Field
 from core.deployment.images import unplanned
 from core.deployment.plan import plan_id, refuse_paused, start_waves
 from core.deployment.release import Document, replaced_services
-from core.deployment.update import narrowed, part_of, partial_template, update_scope
+from core.deployment.update import narrowed, part_of, update_scope
 from core.deployment.validate import refused_service, validate
 from core.reporting.timing import Phase
 from flows.common import parameters
-from flows.common.phases import begin_phase, timed
+from flows.common.phases import begin_phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
-from flows.deployment.fetch_evidence import evidence_of_fetches
+from flows.deployment.going_back import START_BACK, Change, found_by, remember
 from flows.deployment.half_restored import refuse_half_restored
-from flows.deployment.hooks import recall_data, remember_hook_images
 from flows.deployment.interrupted_fetch import FETCHING, names_before, settle_interrupted
-from flows.deployment.overlap import replace_start_first, settle_replacements
-from flows.deployment.rollback import StartRollback, found_by
-from flows.deployment.turns import Turns
-from flows.deployment.update_context import UpdateContext
-from flows.deployment.update_steps import after_proof, before_containers_change, before_fetched_images_run
-from flows.operation.recorder import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
+from flows.deployment.overlap import settle_replacements
+from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.steps import Step, going_back, run_steps
 from models.compose import Application, FetchKind, FetchOptions, Plan
-from models.environments import Environment
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
 from models.health import Health, HealthReport, ServiceHealth
 from models.operations import FOUND, OperationType
-from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.validation import Facts, ValidationResult
 from tasks.deployment.configuration import refuse_broken_configurations
@@ -54,7 +48,6 @@ from tasks.deployment.release import changed_variables
 from tasks.deployment.services import (
     NO_FETCH,
     PlannedStart,
-    PreDeploySnapshot,
     create_containers,
     gather_facts,
     inspect_application,
@@ -68,8 +61,8 @@ from tasks.storage.snapshots import end_own_pauses
 
 log = logging.getLogger("roas")
 
-CHANGING = "changing"
-"""Step of an update: it is decided which services it changes; its detail is their names."""
+CREATED = "created"
+"""Step of a start: its containers are made."""
 
 
 @flow(name="startup", flow_run_name="start {environment}")
@@ -102,303 +95,52 @@ async def startup(
         RoasError: Whatever else failed; recorded and handed to error recovery before it is raised.
     """
     begin_phase(Phase.RECORD)
-    undo = StartRollback()
-    start = Startup(undo, plan, FetchOptions(pull=pull, build=build))
+    start = Start(wanted_plan=plan, options=FetchOptions(pull=pull, build=build))
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
+    back = going_back(start, START_BACK)
     try:
-        async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
-            await start.run(recorder)
+        async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=back) as recorder:
+            start.recorder = recorder
+            await run_steps(start, START)
     except ValidationFailedError as error:
         return Failed(message=f"validation of {environment} failed: {error.what}", data=start.refused(error.what))
     return start.result()
 
 
-@dataclass(slots=True)
-class Startup:
-    """One start: what it has found out and done so far."""
+@dataclass(slots=True, kw_only=True)
+class Start(Change):
+    """A start or an update: what it has found out and done so far."""
 
-    rollback: StartRollback
-    wanted_plan: str | None
+    wanted_plan: str | None = None
     options: FetchOptions = NO_FETCH
-    override_gate: str | None = None
-    recorder: OperationRecorder = field(init=False)
-    _found: tuple[PreDeploySnapshot, Release | None] = field(init=False)
-    _validation: ValidationResult | None = None
-    _template: Document | None = None
-    _services: tuple[ServiceStart, ...] = ()
-    _health: HealthReport | None = None
-    _scope: frozenset[str] | None = None
-    _names_before: dict[str, str] = field(default_factory=dict)
-    """The images that names referred to before an interrupted update whose images run already."""
-    _answered: dict[str, int] = field(default_factory=dict)
+    looked: Facts = field(init=False)
+    plan: Plan = field(init=False)
+    builds: Mapping[str, str] = field(default_factory=dict)
+    """The fingerprints of what is built."""
+    scope: frozenset[str] | None = None
+    """The services of a start of some services alone."""
+    fetched_names: dict[str, str] = field(default_factory=dict)
+    """The images that the names of what is fetched referred to before."""
+    names_before: dict[str, str] = field(default_factory=dict)
+    """The same, of an interrupted update whose images run already."""
+    answered: dict[str, int] = field(default_factory=dict)
     """What the proxies in front of what is changed answered before anything was touched."""
-
-    async def run(self, recorder: OperationRecorder) -> None:
-        """Load, validate, plan, execute, verify, keep the release."""
-        self.recorder = recorder
-        with timed(Phase.VALIDATION):
-            environment = await recorder.load()
-            await refuse_half_restored(recorder)
-            await end_own_pauses(environment)
-            facts = await self._validate(environment)
-        back = ROLLING_BACK in recorder.done
-        await settle_replacements(
-            recorder, environment, facts.application, back=back, container_states=facts.container_states
-        )
-        self._names_before = await settle_interrupted(recorder, environment)
-        with timed(Phase.PLAN):
-            planned = await self._plan(environment, facts)
-        async with evidence_of_fetches(recorder, environment):
-            with timed(Phase.FETCH):
-                plan = await self._fetch(environment, facts, planned)
-        update = self._context(environment, facts.application, plan)
-        if update is not None and update.changed:
-            if recorder.reported(CHANGING) is None:
-                await recorder.step(CHANGING, detail=json.dumps(update.changed))
-            await before_containers_change(update)
-        with timed(Phase.CREATE):
-            replaced_since = await self._create(environment, facts.application, plan)
-        with timed(Phase.SERVICES):
-            self._services = await self._start(environment, facts.application, plan, replaced_since)
-        with timed(Phase.PROOF):
-            self._health = await verify(recorder, environment, facts.application, only=self._scope)
-            if self._answered:
-                changed = [start.service for start in self._services if not start.kept]
-                await prove_through(environment, facts.application, changed, self._answered)
-        if update is not None and update.changed:
-            await after_proof(update, self._health)
-        if self._template is not None:
-            await keep_proven(recorder, environment, facts.application, self._template, builds=planned.builds)
-        recorder.settles, recorder.settled_services = True, self._scope
-
-    async def _start(
-        self, environment: Environment, application: Application, plan: Plan, replaced_since: float
-    ) -> tuple[ServiceStart, ...]:
-        if not self.options.update:
-            return await start_in_order(
-                self.recorder, environment, application, planned=plan, replaced_since=replaced_since
-            )
-
-        async def create(service: str) -> str | None:
-            if plan.of(service).start_first:
-                return await replace_start_first(self.recorder, environment, application, service)
-            await create_containers.with_options(task_run_name=f"create {service}")(
-                environment, fetched=True, services=[service]
-            )
-            return None
-
-        part = application if self._scope is None else part_of(application, self._scope)
-        return await start_in_order(self.recorder, environment, part, planned=plan, turns=Turns(plan, create))
-
-    async def _validate(self, environment: Environment) -> Facts:
-        facts = await gather_facts(environment)
-        validation = validate(facts, datetime.now(UTC), self.recorder.redactor.text)
-        self._validation = validation
-        await record_validation(self.recorder.deployment_id, validation)
-        if not validation.passed:
-            raise ValidationFailedError(
-                "; ".join(check.finding for check in validation.critical),
-                advice=" ".join(dict.fromkeys(check.fix for check in validation.critical if check.fix)),
-                service=refused_service(
-                    validation, facts.declared if isinstance(facts.declared, Application) else None
-                ),
-            )
-        await end_left_hooks(environment, facts.container_states, self.recorder.deployment_id)
-        passed, warned = len(validation.checks) - len(validation.failed), len(validation.failed)
-        warnings = f", {warned} warning{'s' if warned != 1 else ''}" if warned else ""
-        log.info("%s: %d checks passed%s", environment.name, passed, warnings)
-        return facts
-
-    async def _plan(self, environment: Environment, facts: Facts) -> PlannedStart:
-        recorder, application = self.recorder, facts.application
-        planned: PlannedStart
-        planned, snapshot, releases = await asyncio.gather(
-            plan_start(environment, application, str(facts.compose_version), self.options),
-            snapshot_containers(environment),
-            proven_releases(environment.name),
-        )
-        planned = replace(planned, plan=self._narrowed(application, planned.plan))
-        plan = planned.plan
-        scope = self._scope if self._scope is not None else facts.application.services.keys()
-        # Also where it is taken up again: a person may have paused one since.
-        refuse_paused(facts.container_states, scope, self._noun)
-        if planned.inputs:
-            recorder.facts["inputs"] = planned.inputs
-        if not recorder.steps:
-            self._refuse_other_volumes(environment, plan)
-        self._record_plan(plan, compared=bool(releases))
-        # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
-        expected_id = self.wanted_plan
-        if expected_id is not None and not recorder.steps and expected_id != plan_id(plan):
-            raise PlanChangedError(
-                f"Plan {expected_id} is not what {self._noun} of {environment.name} would do now "
-                f"(plan {plan_id(plan)}): "
-                + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
-                advice=f"look at `roas plan{' --update' if self.options.update else ''} {environment.name}` again.",
-            )
-        for line in plan.services:
-            if line.note:
-                log.warning("%s: %s", line.service, line.note)
-        earlier = recorder.reported(FOUND)
-        before, release = found_by(earlier) if earlier else snapshot, releases[0] if releases else None
-        self._found = (before, release)
-        if release is not None and (values := await changed_variables(environment, release)):
-            log.warning("%s changed since release %s", ", ".join(values), release.release_id)
-        return planned
-
-    def _refuse_other_volumes(self, environment: Environment, plan: Plan) -> None:
-        """Refuse to leave data behind before a person has said that this is wanted, by naming the plan.
-
-        Raises:
-            BadInputError: It names the services and volumes; nothing was touched.
-        """
-        moved = [f"{line.service}: {change}" for line in plan.services for change in line.other_volumes]
-        if not moved or self.wanted_plan is not None:
-            return
-        name, advice = environment.name, "give the volume its `name:` of before in the Compose files"
-        if "source" not in self.recorder.facts:
-            # A sync has no plan to name: its files are there only while it runs.
-            plan_command, word = ("plan --update", "update") if self.options.update else ("plan", "start")
-            advice += f", or, if you want this: `roas {plan_command} {name}`, then `roas {word} {name} --plan ID`"
-        raise BadInputError(
-            f"{'; '.join(moved)}. A renamed volume is a new one, so nothing was touched;", advice=f"{advice}."
-        )
-
-    async def _fetch(self, environment: Environment, facts: Facts, planned: PlannedStart) -> Plan:
-        """Pull and build first, while nothing that runs is touched, and plan again with the images that came."""
-        recorder, application, plan = self.recorder, facts.application, planned.plan
-        failed_before = ROLLING_BACK in recorder.done
-        if names := names_before(recorder.steps):
-            self.rollback.keep_names(names)
-        elif self._names_before and not plan.fetches:
-            self.rollback.keep_names(self._names_before)
-            await recorder.step(FETCHING, detail=json.dumps(self._names_before))
-        if plan.fetches and not failed_before:
-            await self._fetch_images(environment, application, plan)
-            fetched: PlannedStart = await plan_start(
-                environment, application, str(facts.compose_version), replace(self.options, fetched=True)
-            )
-            fetched = replace(fetched, plan=self._narrowed(application, fetched.plan))
-            if not recorder.steps:
-                self._refuse_other_volumes(environment, fetched.plan)
-            surprising = unplanned(plan, fetched.plan)
-            if surprising and self.wanted_plan is not None and not recorder.steps:
-                raise PlanChangedError(
-                    f"Plan {self.wanted_plan} does not replace {', '.join(surprising)}, but the images that were "
-                    "fetched would: " + "; ".join(f"{name}, {fetched.plan.of(name).because}" for name in surprising),
-                    advice=f"look at `roas plan {environment.name}` again; nothing that runs was touched.",
-                )
-            for name in surprising:
-                log.warning(
-                    "%s is replaced, which no plan before the fetch said: %s", name, fetched.plan.of(name).because
-                )
-            plan = replace(fetched.plan, fetches=plan.fetches)
-            self._record_plan(plan, compared=self._found[1] is not None)
-        if recorder.reported(FOUND) is None:
-            await refuse_broken_configurations(
-                environment, application, plan, facts.container_states, recorder.deployment_id
-            )
-            changed = [line.service for line in plan.changes]
-            self._answered = await answers_through(environment, application, changed)
-            await refuse_lost_routes(environment, application, plan, self._answered, recorder.deployment_id)
-        update = self._context(environment, application, plan)
-        if update is not None and plan.changes and not failed_before:
-            self.rollback.keep_names(await remember_hook_images(update))
-            await before_fetched_images_run(update)
-        await recorder.step(FOUND, detail=self.rollback.arm(application, *self._found))
-        if failed_before:
-            recall_data(recorder)
-        recorder.refuse_to_go_forward()
-        return plan
-
-    async def _fetch_images(self, environment: Environment, application: Application, plan: Plan) -> None:
-        recorder = self.recorder
-        if (detail := recorder.reported(FETCHING)) is None:
-            names = await image_names(environment, application, plan.fetches)
-            names |= self._names_before
-            self.rollback.keep_names(names)
-            detail = json.dumps(names)
-            await recorder.step(FETCHING, detail=detail)
-        await fetch_images(environment, plan.fetches)
-        if any(fetch.kind is FetchKind.BUILD for fetch in plan.fetches):
-            await keep_equal_images(environment, application, plan.fetches, json.loads(detail))
-        fetches = [fetch for fetch in plan.fetches if not fetch.through]
-        recorder.facts["fetched"] = {fetch.service: str(fetch.kind) for fetch in fetches if not fetch.held_back}
-        held_back = {fetch.service: fetch.note for fetch in fetches if fetch.held_back}
-        reasons = await leave_images(
-            environment, application, plan.fetches, json.loads(detail), too_young_too=self.options.update
-        )
-        for service, why in reasons.items():
-            log.warning("%s: %s", service, why)
-        held_back |= reasons
-        if held_back:
-            recorder.facts["not_taken"] = held_back
-
-    def _context(self, environment: Environment, application: Application, plan: Plan) -> UpdateContext | None:
-        if not self.options.update:
-            return None
-        earlier = self.recorder.reported(CHANGING)
-        return UpdateContext(
-            recorder=self.recorder,
-            environment=environment,
-            application=application,
-            plan=plan,
-            release=self._found[1],
-            # What a run that was interrupted has replaced is no change of the plan any more.
-            changed=tuple(sorted({*json.loads(earlier or "[]"), *(line.service for line in plan.changes)})),
-            override_gate=self.override_gate,
-        )
-
-    def _narrowed(self, application: Application, plan: Plan) -> Plan:
-        if not self.options.services:
-            return plan
-        if self._scope is None:
-            self._scope = update_scope(application, plan, sorted(self.options.services))
-        return narrowed(plan, self._scope)
+    template: Document | None = None
+    replaced_since: float | None = None
+    """When the first container was replaced, as a moment of the monotonic clock."""
+    services: tuple[ServiceStart, ...] = ()
+    health: HealthReport | None = None
+    _validation: ValidationResult | None = None
 
     @property
-    def _noun(self) -> str:
+    def noun(self) -> str:
+        """What a person calls it."""
         return "an update" if self.options.update else "a start"
 
-    def _record_plan(self, plan: Plan, *, compared: bool) -> None:
-        facts = self.recorder.facts
-        facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
-        if compared:
-            facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
-
-    async def _create(self, environment: Environment, application: Application, plan: Plan) -> float:
-        """Replace what the plan replaces; returns when that began, as a moment of the monotonic clock."""
-        recorder = self.recorder
-        shown = application if self._scope is None else part_of(application, self._scope)
-        waves = " then ".join(", ".join(wave) for wave in start_waves(shown))
-        log.info("%s %s", "updating" if self.options.update else "starting", waves)
-        evidence = self._evidence(environment, application, replaced_services(plan))
-        if self.options.update:
-            # Its containers are created one service after the other.
-            self._template, _ = await asyncio.gather(_template(recorder, environment, application), evidence)
-            if self._template is not None and self._scope is not None:
-                unchanged_services = set(application.services) - self._scope
-                self._template = partial_template(self._template, self._found[1], unchanged_services)
-            return time.monotonic()
-        await evidence
-        # Images were fetched since the plan.
-        refuse_paused(await inspect_application(environment), replaced_services(plan), self._noun)
-        began = time.monotonic()
-        # Read while the containers are made of it: the files may change until the start is proven.
-        template = _template(recorder, environment, application)
-        self._template, _ = await asyncio.gather(template, _create_containers(recorder, environment, plan))
-        return began
-
-    async def _evidence(self, environment: Environment, application: Application, services: Sequence[str]) -> None:
-        if services:
-            await take_evidence(
-                environment,
-                application,
-                services,
-                deployment_id=self.recorder.deployment_id,
-                reason="before it is replaced",
-                page_later=True,
-            )
+    @property
+    def part(self) -> Application:
+        """What is started of the application."""
+        return self.application if self.scope is None else part_of(self.application, self.scope)
 
     def refused(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""
@@ -409,7 +151,7 @@ class Startup:
 
     def result(self) -> OperationResult:
         """The result of a start that was proven."""
-        services, health, validation = self._services, self._health, self._validation
+        services, health, validation = self.services, self.health, self._validation
         if health is not None and health.overall is Health.HEALTHY:
             unproven = health.count(ServiceHealth.UNPROVEN)
             without = f", {unproven} without health check or probe" if unproven else ""
@@ -419,20 +161,293 @@ class Startup:
         return self.recorder.result(reason, services=services, health=health, validation=validation)
 
 
-async def _create_containers(recorder: OperationRecorder, environment: Environment, plan: Plan) -> None:
-    created = "created" in recorder.done
+async def look(start: Start) -> None:
+    """Load the environment, and gather the facts that validation judges."""
+    environment = await start.recorder.load()
+    await refuse_half_restored(start.recorder)
+    await end_own_pauses(environment)
+    start.looked = await gather_facts(environment)
+
+
+async def check(start: Start) -> None:
+    """Judge the facts; nothing was touched yet.
+
+    Raises:
+        ValidationFailedError: Something is critical.
+    """
+    facts, environment, recorder = start.looked, start.environment, start.recorder
+    validation = start._validation = validate(facts, datetime.now(UTC), recorder.redactor.text)
+    await record_validation(recorder.deployment_id, validation)
+    if not validation.passed:
+        raise ValidationFailedError(
+            "; ".join(check.finding for check in validation.critical),
+            advice=" ".join(dict.fromkeys(check.fix for check in validation.critical if check.fix)),
+            service=refused_service(validation, facts.declared if isinstance(facts.declared, Application) else None),
+        )
+    start.application = facts.application
+    await end_left_hooks(environment, facts.container_states, recorder.deployment_id)
+    passed, warned = len(validation.checks) - len(validation.failed), len(validation.failed)
+    warnings = f", {warned} warning{'s' if warned != 1 else ''}" if warned else ""
+    log.info("%s: %d checks passed%s", environment.name, passed, warnings)
+
+
+async def settle(start: Start) -> None:
+    """Finish or undo what an interrupted operation has half done."""
+    recorder, environment, states = start.recorder, start.environment, start.looked.container_states
+    await settle_replacements(recorder, environment, start.application, back=start.goes_back, container_states=states)
+    start.names_before = await settle_interrupted(recorder, environment)
+
+
+async def make_plan(start: Start) -> None:
+    """Decide what is to be done, and find what there is to go back to.
+
+    Raises:
+        PlanChangedError: It is not what the plan says that was asked for.
+        PausedError: A person paused a service of it.
+    """
+    recorder, environment, application = start.recorder, start.environment, start.application
+    planned, snapshot, releases = await asyncio.gather(
+        _planned(start, start.options), snapshot_containers(environment), proven_releases(environment.name)
+    )
+    start.plan, start.builds = planned.plan, planned.builds
+    scope = start.scope if start.scope is not None else application.services.keys()
+    # Also where it is taken up again: a person may have paused one since.
+    refuse_paused(start.looked.container_states, scope, start.noun)
+    if planned.inputs:
+        start.facts["inputs"] = planned.inputs
+    if not recorder.steps:
+        _refuse_other_volumes(start)
+    _record_plan(start, compared=bool(releases))
+    # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
+    if not recorder.steps:
+        _refuse_another_plan(start)
+    for line in start.plan.services:
+        if line.note:
+            log.warning("%s: %s", line.service, line.note)
+    earlier = recorder.reported(FOUND)
+    start.before, start.release = found_by(earlier) if earlier else snapshot, releases[0] if releases else None
+    if start.release is not None and (values := await changed_variables(environment, start.release)):
+        log.warning("%s changed since release %s", ", ".join(values), start.release.release_id)
+
+
+async def name_images(start: Start) -> str | None:
+    """Decide which images the names refer to again where the operation goes back."""
+    recorder, fetches = start.recorder, start.plan.fetches
+    if names := names_before(recorder.steps):
+        start.keep_names(names)
+    elif start.names_before and not fetches:
+        start.keep_names(start.names_before)
+        return json.dumps(start.names_before)
+    if not fetches or start.goes_back:
+        return None
+    if (detail := recorder.reported(FETCHING)) is None:
+        start.fetched_names = await image_names(start.environment, start.application, fetches) | start.names_before
+        start.keep_names(start.fetched_names)
+        return json.dumps(start.fetched_names)
+    start.fetched_names = json.loads(detail)
+    return None
+
+
+async def fetch(start: Start) -> None:
+    """Pull and build first, while nothing that runs is touched, and plan again with the images that came.
+
+    Raises:
+        ImageFetchError: An image cannot be had.
+        PlanChangedError: The images change more than the plan says that was asked for.
+    """
+    recorder, plan = start.recorder, start.plan
+    await _fetch_images(start)
+    fetched = (await _planned(start, replace(start.options, fetched=True))).plan
+    start.plan = fetched
+    if not recorder.steps:
+        _refuse_other_volumes(start)
+    surprising = unplanned(plan, fetched)
+    if surprising and start.wanted_plan is not None and not recorder.steps:
+        raise PlanChangedError(
+            f"Plan {start.wanted_plan} does not replace {', '.join(surprising)}, but the images that were "
+            "fetched would: " + "; ".join(f"{name}, {fetched.of(name).because}" for name in surprising),
+            advice=f"look at `roas plan {start.environment.name}` again; nothing that runs was touched.",
+        )
+    for name in surprising:
+        log.warning("%s is replaced, which no plan before the fetch said: %s", name, fetched.of(name).because)
+    start.plan = replace(fetched, fetches=plan.fetches)
+    _record_plan(start, compared=start.release is not None)
+
+
+async def check_programs(start: Start) -> None:
+    """Ask the programs whether they take their new configurations, and proxies what they answer before the change.
+
+    Raises:
+        ValidationFailedError: One refuses its configuration, or would lose a route.
+    """
+    environment, application, plan = start.environment, start.application, start.plan
+    deployment_id, states = start.recorder.deployment_id, start.looked.container_states
+    await refuse_broken_configurations(environment, application, plan, states, deployment_id)
+    start.answered = await answers_through(environment, application, [line.service for line in plan.changes])
+    await refuse_lost_routes(environment, application, plan, start.answered, deployment_id)
+
+
+async def create(start: Start) -> str | None:
+    """Let Compose make all containers of the plan, and keep evidence of those that it replaces."""
+    environment, plan = start.environment, start.plan
+    log.info("starting %s", waves_of(start))
+    await keep_evidence(start)
+    # Images were fetched since the plan.
+    refuse_paused(await inspect_application(environment), replaced_services(plan), start.noun)
+    start.replaced_since = time.monotonic()
+    # Read while the containers are made of it: the files may change until the start is proven.
+    created = CREATED in start.recorder.done
     # What was created before a kill may have to change since: an image that another operation failed with was taken.
-    if not created or replaced_services(plan):
-        await create_containers(environment, fetched=bool(plan.fetches))
-    if not created:
-        await recorder.step("created")
+    needed = not created or bool(replaced_services(plan))
+    making = create_containers(environment, fetched=bool(plan.fetches)) if needed else asyncio.sleep(0)
+    start.template, _ = await asyncio.gather(keep_template(start), making)
+    return None if created else ""
 
 
-async def _template(recorder: OperationRecorder, environment: Environment, application: Application) -> Document | None:
+async def start_services(start: Start) -> None:
+    """Start the services in their order, and prove each."""
+    start.services = await start_in_order(
+        start.recorder, start.environment, start.application, planned=start.plan, replaced_since=start.replaced_since
+    )
+
+
+async def prove(start: Start) -> None:
+    """Judge the health of the whole, also through the proxies in front.
+
+    Raises:
+        StartFailedError: A required service is unhealthy, or a proxy does not answer as before.
+    """
+    environment, application = start.environment, start.application
+    start.health = await verify(start.recorder, environment, application, only=start.scope)
+    if start.answered:
+        changed = [service.service for service in start.services if not service.kept]
+        await prove_through(environment, application, changed, start.answered)
+
+
+async def keep_release(start: Start) -> None:
+    """Keep what runs now as a proven release, and settle the errors of earlier starts."""
+    if start.template is not None:
+        await keep_proven(start.recorder, start.environment, start.application, start.template, builds=start.builds)
+    start.recorder.settles, start.recorder.settled_services = True, start.scope
+
+
+LOOK = (
+    Step("look", look, Phase.VALIDATION, looks=True),
+    Step("validate", check, Phase.VALIDATION, looks=True),
+    Step("settle what was interrupted", settle, looks=True),
+    Step("plan", make_plan, Phase.PLAN, looks=True),
+)
+"""What a start and an update find out before anything is touched."""
+FETCH = (
+    Step(FETCHING, name_images, Phase.FETCH, looks=True),
+    Step("fetch", fetch, Phase.FETCH, when=lambda start: bool(start.plan.fetches)),
+    Step("check programs", check_programs, Phase.FETCH, when=lambda start: start.recorder.reported(FOUND) is None),
+)
+"""What comes before a container is touched."""
+REMEMBER = Step(FOUND, remember, looks=True)
+
+START: tuple[Step[Start], ...] = (
+    *LOOK,
+    *FETCH,
+    REMEMBER,
+    Step(CREATED, create, Phase.CREATE),
+    Step("start in order", start_services, Phase.SERVICES),
+    Step("prove", prove, Phase.PROOF),
+    Step("keep release", keep_release),
+)
+"""A start."""
+
+
+async def _planned(start: Start, options: FetchOptions) -> PlannedStart:
+    """Plan the start, or the part of it that was asked for."""
+    planned: PlannedStart = await plan_start(
+        start.environment, start.application, str(start.looked.compose_version), options
+    )
+    if not options.services:
+        return planned
+    if start.scope is None:
+        start.scope = update_scope(start.application, planned.plan, sorted(options.services))
+    return replace(planned, plan=narrowed(planned.plan, start.scope))
+
+
+def _refuse_another_plan(start: Start) -> None:
+    """Stop where the start would not do what the plan says that was asked for."""
+    name, wanted, plan = start.environment.name, start.wanted_plan, start.plan
+    if wanted is not None and wanted != plan_id(plan):
+        raise PlanChangedError(
+            f"Plan {wanted} is not what {start.noun} of {name} would do now (plan {plan_id(plan)}): "
+            + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
+            advice=f"look at `roas plan{' --update' if start.options.update else ''} {name}` again.",
+        )
+
+
+def _refuse_other_volumes(start: Start) -> None:
+    """Refuse to leave data behind before a person has said that this is wanted, by naming the plan.
+
+    Raises:
+        BadInputError: It names the services and volumes; nothing was touched.
+    """
+    moved = [f"{line.service}: {change}" for line in start.plan.services for change in line.other_volumes]
+    if not moved or start.wanted_plan is not None:
+        return
+    name, advice = start.environment.name, "give the volume its `name:` of before in the Compose files"
+    if "source" not in start.facts:
+        # A sync has no plan to name: its files are there only while it runs.
+        plan_command, word = ("plan --update", "update") if start.options.update else ("plan", "start")
+        advice += f", or, if you want this: `roas {plan_command} {name}`, then `roas {word} {name} --plan ID`"
+    raise BadInputError(
+        f"{'; '.join(moved)}. A renamed volume is a new one, so nothing was touched;", advice=f"{advice}."
+    )
+
+
+def _record_plan(start: Start, *, compared: bool) -> None:
+    plan = start.plan
+    start.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
+    if compared:
+        start.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
+
+
+async def _fetch_images(start: Start) -> None:
+    environment, application, planned = start.environment, start.application, start.plan.fetches
+    await fetch_images(environment, planned)
+    if any(image.kind is FetchKind.BUILD for image in planned):
+        await keep_equal_images(environment, application, planned, start.fetched_names)
+    fetches = [image for image in planned if not image.through]
+    start.facts["fetched"] = {image.service: str(image.kind) for image in fetches if not image.held_back}
+    held_back = {image.service: image.note for image in fetches if image.held_back}
+    reasons = await leave_images(
+        environment, application, planned, start.fetched_names, too_young_too=start.options.update
+    )
+    for service, why in reasons.items():
+        log.warning("%s: %s", service, why)
+    if held_back | reasons:
+        start.facts["not_taken"] = held_back | reasons
+
+
+def waves_of(start: Start) -> str:
+    """Which services start one after the other, in words."""
+    return " then ".join(", ".join(wave) for wave in start_waves(start.part))
+
+
+async def keep_evidence(start: Start) -> None:
+    """Keep what the containers show that the plan replaces."""
+    services: Sequence[str] = replaced_services(start.plan)
+    if services:
+        await take_evidence(
+            start.environment,
+            start.application,
+            services,
+            deployment_id=start.recorder.deployment_id,
+            reason="before it is replaced",
+            page_later=True,
+        )
+
+
+async def keep_template(start: Start) -> Document | None:
     """What a release keeps of the configuration. A start does not fail where it cannot be kept; it says so."""
     try:
-        return await read_template(environment, application)
+        return await read_template(start.environment, start.application)
     except ComposeError as error:
         log.warning("this start cannot be gone back to: %s", error)
-        recorder.facts["release_not_kept"] = error.what
+        start.facts["release_not_kept"] = error.what
         return None

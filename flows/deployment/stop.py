@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from prefect import flow
@@ -13,10 +14,10 @@ from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.common import parameters
 from flows.deployment.failure import escalate
-from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.steps import OperationRun, Step, run_steps
 from models.compose import Application
 from models.containers import ContainerState
-from models.environments import Environment
 from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.operations import record_changes
@@ -38,53 +39,68 @@ async def stop(
     Raises:
         RoasError: A service could not be stopped; recorded and handed on first.
     """
-    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
+    request, run = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds), Stop()
     async with recorded(OperationType.STOP, environment, request, on_failure=escalate) as recorder:
-        declared = await recorder.load()
-        application = await read_application(declared)
-        container_states = await inspect_application(declared)
-        _report_what_stays(recorder, application, container_states)
-        stopped: list[ServiceStart] = []
-        for wave in stop_waves(application, dependencies_of(declared, application)):
-            ends = await asyncio.gather(
-                *(_stop_service(recorder, declared, application, name, container_states) for name in wave),
-                return_exceptions=True,
-            )
-            # One that cannot be stopped ends the stop after its wave, since what it depends on must outlive it.
-            for end in ends:
-                if isinstance(end, BaseException):
-                    raise end
-                stopped.append(end)
-    return recorder.result(f"{sum(not result.kept for result in stopped)} services stopped", services=tuple(stopped))
+        run.recorder = recorder
+        await run_steps(run, STOP)
+    stopped = sum(not result.kept for result in run.services)
+    return recorder.result(f"{stopped} services stopped", services=tuple(run.services))
 
 
-def _report_what_stays(
-    recorder: OperationRecorder, application: Application, container_states: list[ContainerState]
-) -> None:
+@dataclass(slots=True, kw_only=True)
+class Stop(OperationRun):
+    """A stop: what it has found out and done so far."""
+
+    application: Application = field(init=False)
+    container_states: list[ContainerState] = field(init=False)
+    services: list[ServiceStart] = field(default_factory=list)
+
+
+async def look(stop: Stop) -> None:
+    """Load the environment and see what runs."""
+    environment = await stop.recorder.load()
+    stop.application = await read_application(environment)
+    stop.container_states = await inspect_application(environment)
+
+
+async def report_what_stays(stop: Stop) -> None:
     """Name what a stop leaves alone, and what the engine itself would bring back."""
-    recorder.facts["left_alone"] = left_alone(application, container_states)
-    for container, why in recorder.facts["left_alone"].items():
+    stop.facts["left_alone"] = left_alone(stop.application, stop.container_states)
+    for container, why in stop.facts["left_alone"].items():
         log.warning("%s is not stopped: %s", container, why)
-    if returning := returning_with_engine(application):
-        recorder.facts["returning_with_engine"] = list(returning)
+    if returning := returning_with_engine(stop.application):
+        stop.facts["returning_with_engine"] = list(returning)
         log.info('%s: started again when the engine itself restarts (restart: "always")', ", ".join(returning))
 
 
-async def _stop_service(
-    recorder: OperationRecorder,
-    environment: Environment,
-    application: Application,
-    name: str,
-    container_states: list[ContainerState],
-) -> ServiceStart:
-    began = datetime.now(UTC)
-    containers = [container for container in container_states if container.service == name and not container.one_off]
+async def stop_in_order(stop: Stop) -> None:
+    """Stop the services in reverse order of the start, those of one wave at the same time."""
+    for wave in stop_waves(stop.application, dependencies_of(stop.environment, stop.application)):
+        ends = await asyncio.gather(*(_stop_service(stop, name) for name in wave), return_exceptions=True)
+        # One that cannot be stopped ends the stop after its wave, since what it depends on must outlive it.
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+            stop.services.append(end)
+
+
+STOP: tuple[Step[Stop], ...] = (
+    Step("look", look, looks=True),
+    Step("report what stays", report_what_stays),
+    Step("stop in order", stop_in_order),
+)
+"""A stop; what it stopped stays so where it fails."""
+
+
+async def _stop_service(stop: Stop, name: str) -> ServiceStart:
+    began, states = datetime.now(UTC), stop.container_states
+    containers = [container for container in states if container.service == name and not container.one_off]
     up = [container for container in containers if container.up]
     previous = up[0].state if up else (containers[0].state if containers else "absent")
     if not up:
         return ServiceStart(service=name, previous_state=previous, state=previous, reason="was not running", kept=True)
-    grace = application.services[name].stop_grace_period
-    after = await stop_containers.with_options(name=name)(environment, name, up, grace)
+    grace = stop.application.services[name].stop_grace_period
+    after = await stop_containers.with_options(name=name)(stop.environment, name, up, grace)
     took = datetime.now(UTC) - began
     seconds, reason = took.total_seconds(), f"stop was asked for; {how_it_stopped(after, grace, took)}"
     log.info("%s stopped after %.1f s: %s", name, seconds, reason)
@@ -93,5 +109,5 @@ async def _stop_service(
     )
     codes = {container.name: container.exit_code for container in after}
     details = {"on_request": True, "took_seconds": round(seconds, 3), "exit_codes": codes}
-    await record_changes([recorder.change(stopped, details)])
+    await record_changes([stop.recorder.change(stopped, details)])
     return stopped

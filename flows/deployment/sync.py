@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,15 +24,15 @@ from core.deployment.source import (
 )
 from core.deployment.update_policy import outside_of_windows
 from flows.common import parameters
-from flows.common.identifiers import new_release_id
 from flows.common.requester import requester
 from flows.deployment.failure import escalate
 from flows.deployment.gate import override_reason
+from flows.deployment.going_back import CHECK_BACK, CONTAINERS_BACK, NAMES_BACK, SETTLE_BACK, TURN_BACK
 from flows.deployment.source_failure import forget_source_failure, record_source_failure
-from flows.deployment.startup import Startup
 from flows.deployment.sync_status import report_result, report_unreported
-from flows.deployment.update import UpdateRollback
-from flows.operation.recorder import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
+from flows.deployment.update import UPDATE, WARN_OF_DATA, Update, may_hold_back, tried_release
+from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.steps import Step, going_back, run_steps
 from models.compose import OF_UPDATE
 from models.environments import Environment
 from models.failures import (
@@ -46,9 +46,9 @@ from models.failures import (
 )
 from models.operations import OperationType
 from models.results import OperationResult
-from models.sources import SourceRevision
-from tasks.deployment.release import failed_before, hold_back, inspect_release
-from tasks.deployment.services import read_application, read_template
+from models.sources import SourceRevision, SourceState
+from tasks.deployment.release import failed_before, hold_back
+from tasks.deployment.services import read_application
 from tasks.deployment.source import (
     change_state,
     current_revision,
@@ -177,57 +177,73 @@ def _nothing_done(environment: str, decision: SyncDecision) -> OperationResult:
     return OperationResult(success=True, deployment_id="", environment=environment, reason=reason, took_seconds=0.0)
 
 
+@dataclass(slots=True, kw_only=True)
+class Sync(Update):
+    """An update to a revision; without a target, to that of the interrupted operation that is taken up again."""
+
+    declared: Environment
+    """The environment as it was before the checkout changed."""
+    target: SourceRevision | None = None
+    revision_before: SourceRevision | None = None
+
+
 async def _update(
     environment: Environment, target: SourceRevision | None, request: OperationRequest, override_gate: str | None
 ) -> OperationResult | State[Any]:
-    """Update to a revision; without one, to that of the interrupted operation of the request."""
-    undo = SyncRollback()
-    run = Startup(undo, None, OF_UPDATE, override_gate)
-    recorder: OperationRecorder | None = None
+    run = Sync(declared=environment, target=target, options=OF_UPDATE, override_gate=override_gate)
+    back, recorder = going_back(run, SYNC_BACK), None
     try:
         async with recorded(
-            OperationType.START, environment.name, request, on_failure=escalate, rollback=undo
+            OperationType.START, environment.name, request, on_failure=escalate, rollback=back
         ) as recorder:
-            await _take(recorder, undo, target, environment)
+            run.recorder = recorder
             try:
-                await run.run(recorder)
+                await run_steps(run, SYNC)
             except ValidationFailedError as error:
                 # Nothing was touched, so nothing is rolled back but the checkout.
-                await undo.leave(recorder, error)
+                await going_back(run, LEAVE)(recorder, error)
                 raise
-            await change_state(environment, lambda state: _taken(state, undo.target))
     except ValidationFailedError as error:
-        await report_result(environment, undo.target, recorder, error)
+        await report_result(environment, run.target, recorder, error)
         reason = f"validation of {environment.name} failed: {error.what}"
         return Failed(message=reason, data=run.refused(error.what))
     except BaseException as error:
-        await report_result(environment, undo.target, recorder, error)
+        await report_result(environment, run.target, recorder, error)
         raise
-    await report_result(environment, undo.target, recorder, None)
+    await report_result(environment, run.target, recorder, None)
     await remove_old_checkouts(environment)
     return run.result()
 
 
-async def _take(
-    recorder: OperationRecorder, undo: SyncRollback, target: SourceRevision | None, environment: Environment
-) -> None:
-    earlier_detail = recorder.reported(TAKING)
-    if earlier_detail is not None:
-        revisions = json.loads(earlier_detail)
-        target, before = (
-            SourceRevision(**revisions["target"]),
-            revisions["before"] and SourceRevision(**revisions["before"]),
-        )
-    else:
-        before = await running_revision(environment)
-    if target is None:
+async def choose_revision(sync: Sync) -> str:
+    """Decide which revision is taken, and which one the checkout goes back to.
+
+    Raises:
+        BadInputError: The operation was interrupted before it had decided.
+    """
+    recorder, environment = sync.recorder, sync.declared
+    if (detail := recorder.reported(TAKING)) is not None:
+        revisions = json.loads(detail)
+        sync.target = SourceRevision(**revisions["target"])
+        sync.revision_before = SourceRevision(**revisions["before"]) if revisions["before"] else None
+    elif sync.target is None:
         raise BadInputError(
             f"{recorder.deployment_id} had not begun to take a revision;", advice=f"use `roas sync {environment.name}`."
         )
-    undo.target, undo.before = target, before
-    recorder.facts |= {"update": "all", "source": asdict(target) | {"before": before.revision if before else ""}}
-    detail = json.dumps({"target": asdict(target), "before": before and asdict(before)})
-    await recorder.step(TAKING, detail=detail)
+    else:
+        sync.revision_before = await running_revision(environment)
+    target, before = sync.target, sync.revision_before
+    sync.facts.update(update="all", source=asdict(target) | {"before": before.revision if before else ""})
+    return json.dumps({"target": asdict(target), "before": before and asdict(before)})
+
+
+async def take_revision(sync: Sync) -> None:
+    """Let the checkout be that of the revision, and load the environment from it.
+
+    Raises:
+        SourceError: It would lose data that the checkout has beside the revision's files.
+    """
+    recorder, environment, target = sync.recorder, sync.declared, _target(sync)
     await report_result(environment, target, recorder, None, pending=True)
     await switch_checkout(environment, target)
     # The files it was loaded with may have changed, and with them what must not be shown.
@@ -236,75 +252,91 @@ async def _take(
     await refuse_untracked_data(environment, application, target.revision)
 
 
-def _taken(state: Any, target: SourceRevision | None) -> Any:
-    if target is None:
-        return state
-    failed = {name: failure for name, failure in state.failed.items() if name != target.revision}
-    return replace(state, failed=failed, tag_revisions=state.tag_revisions | {target.ref: target.revision})
+async def note_revision(sync: Sync) -> None:
+    """Note that the revision runs."""
+    target = _target(sync)
+
+    def taken(state: SourceState) -> SourceState:
+        failed = {name: failure for name, failure in state.failed.items() if name != target.revision}
+        return replace(state, failed=failed, tag_revisions=state.tag_revisions | {target.ref: target.revision})
+
+    await change_state(sync.declared, taken)
 
 
-class SyncRollback(UpdateRollback):
-    """Rolls back an update to a revision: the checkout before the containers; the revision is held back."""
+SYNC: tuple[Step[Sync], ...] = (
+    Step(TAKING, choose_revision, looks=True),
+    Step("take the revision", take_revision, looks=True),
+    *UPDATE,
+    Step("note the revision", note_revision),
+)
+"""A sync that takes a revision."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.target: SourceRevision | None = None
-        self.before: SourceRevision | None = None
 
-    async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
-        """Remember the failure, roll back, and let the checkout be the earlier one.
-
-        Raises:
-            RoasError: It could not be rolled back.
-        """
-        await self._remember(recorder, error)
-        try:
-            await super().__call__(recorder, error)
-        finally:
-            await self.before_release(recorder, await recorder.load())
-
-    async def leave(self, recorder: OperationRecorder, error: Exception) -> None:
-        """Remember a failure before which nothing was touched, and let the checkout be the earlier one."""
-        await self._remember(recorder, error)
-        await self.before_release(recorder, await recorder.load())
-
-    async def before_release(self, recorder: OperationRecorder, environment: Environment) -> None:
-        """Let the checkout be the earlier one, so that mounted files and variables are those of the release."""
-        current = await current_revision(environment)
-        if self.before is not None and current is not None and current.revision != self.before.revision:
-            await switch_checkout(environment, self.before)
-            recorder.facts["checkout_back_at"] = self.before.revision
-
-    async def _remember(self, recorder: OperationRecorder, error: Exception) -> None:
-        target = self.target
-        if target is None or not isinstance(error, _OF_THE_REVISION):
-            return
-        reason = str(recorder.facts.get("reason") or await recorder.without_secrets(error))
-        surely = isinstance(error, StartFailedError | SourceError)
-        now, deployment_id = datetime.now(UTC), recorder.deployment_id
-        try:
-            state = await change_state(
-                await recorder.load(),
-                lambda state: after_failure(state, target, reason, deployment_id, now, hold_back=surely),
-            )
-        except RoasError as trouble:
-            log.warning("the revision that failed is not held back: %s", trouble)
-            return
-        if state.failed[target.revision].held_back:
-            recorder.facts["revision_held_back"] = target.revision
-            log.warning("revision %s is held back until a user lifts it", target)
-
-    async def _hold_back(self, recorder: OperationRecorder, error: StartFailedError) -> None:
-        """Keep the failed revision as an unproven release. It is held back as a whole, so no image is by itself."""
-        if self.armed is None or ROLLING_BACK in recorder.done:
-            return
-        application, _, _ = self.armed
-        environment, now = await recorder.load(), datetime.now(UTC)
-        if await failed_before(recorder.deployment_id, environment.name):
-            return
-        template = await read_template(environment, application)
-        tried = await inspect_release(
-            environment, application, template, new_release_id(now), recorder.deployment_id, now
+async def remember_failure(sync: Sync) -> None:
+    """Remember that the revision failed; where it surely did by itself, no later sync takes it."""
+    recorder, error, target = sync.recorder, sync.failure, _target(sync)
+    reason = str(sync.facts.get("reason") or await recorder.without_secrets(error))
+    surely = isinstance(error, StartFailedError | SourceError)
+    now, deployment_id = datetime.now(UTC), recorder.deployment_id
+    try:
+        state = await change_state(
+            sync.declared,
+            lambda state: after_failure(state, target, reason, deployment_id, now, hold_back=surely),
         )
-        reason = f"failed: {recorder.facts.get('reason') or type(error).__name__}"
-        await hold_back(replace(tried, digests={}, proven=False, reason=reason))
+    except RoasError as trouble:
+        log.warning("the revision that failed is not held back: %s", trouble)
+        return
+    if state.failed[target.revision].held_back:
+        sync.facts["revision_held_back"] = target.revision
+        log.warning("revision %s is held back until a user lifts it", target)
+
+
+async def keep_failed_release(sync: Sync) -> None:
+    """Keep the failed revision as an unproven release. It is held back as a whole, so no image is by itself."""
+    try:
+        if await failed_before(sync.recorder.deployment_id, sync.environment.name):
+            return
+        reason = f"failed: {sync.facts.get('reason') or type(sync.failure).__name__}"
+        await hold_back(replace(await tried_release(sync), digests={}, proven=False, reason=reason))
+    except RoasError as trouble:
+        log.warning("the image that failed is not held back: %s", await sync.recorder.without_secrets(trouble))
+
+
+async def put_checkout_back(sync: Sync) -> None:
+    """Let the checkout be the earlier one, so that mounted files and variables are those of the release."""
+    environment, before = sync.declared, sync.revision_before
+    current = await current_revision(environment)
+    if before is not None and current is not None and current.revision != before.revision:
+        await switch_checkout(environment, before)
+        sync.facts["checkout_back_at"] = before.revision
+
+
+def _is_of_revision(sync: Sync) -> bool:
+    return sync.target is not None and isinstance(sync.failure, _OF_THE_REVISION)
+
+
+def _target(sync: Sync) -> SourceRevision:
+    if sync.target is None:
+        raise BadInputError(f"No revision is chosen for {sync.recorder.name}.")
+    return sync.target
+
+
+LEAVE: tuple[Step[Sync], ...] = (
+    Step("remember the failure", remember_failure, when=_is_of_revision),
+    Step("put the checkout back", put_checkout_back, even_so=True),
+)
+"""How a sync ends that has touched nothing but the checkout."""
+
+SYNC_BACK: tuple[Step[Sync], ...] = (
+    Step("remember the failure", remember_failure, when=_is_of_revision),
+    Step("keep the failed release", keep_failed_release, when=may_hold_back),
+    WARN_OF_DATA,
+    NAMES_BACK,
+    TURN_BACK,
+    SETTLE_BACK,
+    # What is mounted and which values count is the release's own again before its containers are.
+    Step("put the checkout back", put_checkout_back, even_so=True),
+    CONTAINERS_BACK,
+    CHECK_BACK,
+)
+"""How a sync goes back."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,24 +17,50 @@ from pydantic import Field
 
 from core.deployment.hooks import data_warning
 from core.deployment.release import may_have_run
-from core.deployment.update import to_blame
+from core.deployment.update import partial_template, to_blame
+from core.reporting.timing import Phase
 from flows.common import parameters
 from flows.common.identifiers import new_release_id
+from flows.deployment.canary import USUAL, remember_usual_errors
+from flows.deployment.execute import start_in_order
 from flows.deployment.failure import escalate
-from flows.deployment.gate import override_reason
-from flows.deployment.rollback import StartRollback
-from flows.deployment.startup import Startup
+from flows.deployment.gate import JUDGED, check_gate, override_reason
+from flows.deployment.going_back import START_BACK
+from flows.deployment.hooks import fetch_for_hooks, recall_data, remember_hook_images, run_after_hooks, run_before_hooks
+from flows.deployment.interrupted_fetch import FETCHING_FOR_HOOKS
+from flows.deployment.overlap import replace_start_first
+from flows.deployment.release_notes import NOTED, note_what_changes
+from flows.deployment.saved_data import save_before_update
+from flows.deployment.startup import (
+    FETCH,
+    LOOK,
+    REMEMBER,
+    Start,
+    keep_evidence,
+    keep_release,
+    keep_template,
+    prove,
+    waves_of,
+)
+from flows.deployment.turns import Turns
+from flows.deployment.update_context import UpdateContext
 from flows.deployment.update_windows import skipped_update, unchanged_update
-from flows.operation.recorder import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.steps import Step, going_back, run_steps
+from flows.storage.snapshot import forget_where_possible
 from models.compose import OF_UPDATE
 from models.failures import BadInputError, RoasError, StartFailedError, ValidationFailedError
-from models.operations import OperationType
+from models.operations import DATA_SAVED, OperationType
+from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.proxies import CLOCKS
 from tasks.deployment.release import failed_before, hold_back, inspect_release
-from tasks.deployment.services import inspect_application, read_template
+from tasks.deployment.services import create_containers, inspect_application, read_template
 
 log = logging.getLogger("roas")
+
+CHANGING = "changing"
+"""Step of an update: it is decided which services it changes; its detail is their names."""
 
 
 @flow(name="update", flow_run_name="update {environment}")
@@ -72,72 +101,224 @@ async def update(
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     if not now and (skipped := await skipped_update(environment, request)) is not None:
         return skipped
-    undo = UpdateRollback()
     only = frozenset(services) if services else None
     options = replace(OF_UPDATE, services=only)
     if (unchanged := await unchanged_update(environment, request, options)) is not None:
         return unchanged
-    run = Startup(undo, plan, options, override_reason(override_gate))
+    run = Update(wanted_plan=plan, options=options, override_gate=override_reason(override_gate))
+    back = going_back(run, UPDATE_BACK)
     try:
-        async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
+        async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=back) as recorder:
+            run.recorder = recorder
             recorder.facts["update"] = sorted(only) if only else "all"
-            await run.run(recorder)
+            await run_steps(run, UPDATE)
     except ValidationFailedError as error:
         return Failed(message=f"validation of {environment} failed: {error.what}", data=run.refused(error.what))
     return run.result()
 
 
-class UpdateRollback(StartRollback):
-    """Rolls back an update, and holds back the images that failed."""
+@dataclass(slots=True, kw_only=True)
+class Update(Start):
+    """An update: one service after the other is replaced."""
 
-    one_by_one = True
+    one_by_one: bool = True
+    override_gate: str | None = None
 
-    async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
-        """Hold back the failed images while their containers are there, and roll back.
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The services that it changes: those of the plan, and those that an interrupted run of it has replaced."""
+        earlier = json.loads(self.recorder.reported(CHANGING) or "[]")
+        return tuple(sorted({*earlier, *(line.service for line in self.plan.changes)}))
 
-        Raises:
-            RoasError: It could not be rolled back.
-        """
-        if isinstance(error, StartFailedError) and ROLLING_BACK not in recorder.done:
-            try:
-                await self._hold_back(recorder, error)
-            except RoasError as trouble:
-                log.warning("the image that failed is not held back: %s", await recorder.without_secrets(trouble))
-        snapshots = recorder.facts.get("snapshots")
-        if snapshots and not recorder.facts.get("data") and await self._may_have_run(recorder):
-            # The containers that the snapshot was taken for may have changed its data.
-            recorder.facts["data"] = data_warning((), (), snapshots)
-        if data := recorder.facts.get("data"):
-            log.warning("%s", data)
-        await super().__call__(recorder, error)
-
-    async def _may_have_run(self, recorder: OperationRecorder) -> bool:
-        """Whether a container of the new version may have run; True where that is not known."""
-        if self.armed is None:
-            return False
-        if ROLLING_BACK in recorder.done:
-            return True
-        try:
-            now = await inspect_application(await recorder.load())
-        except RoasError as error:
-            log.warning("which containers ran is not known: %s", await recorder.without_secrets(error))
-            return True
-        return may_have_run(self.armed[1].before, now, recorder.started_at - CLOCKS)
-
-    async def _hold_back(self, recorder: OperationRecorder, error: StartFailedError) -> None:
-        if self.armed is None:
-            return
-        application, _, release = self.armed
-        environment, now = await recorder.load(), datetime.now(UTC)
-        template = await read_template(environment, application)
-        tried = await inspect_release(
-            environment, application, template, new_release_id(now), recorder.deployment_id, now
+    @property
+    def context(self) -> UpdateContext:
+        """The update as its steps around the replacement of containers see it."""
+        return UpdateContext(
+            recorder=self.recorder,
+            environment=self.environment,
+            application=self.application,
+            plan=self.plan,
+            release=self.release,
+            changed=self.changed,
+            override_gate=self.override_gate,
         )
-        blamed = to_blame(tried.images, release.images if release else None, error.service)
-        if not blamed or await failed_before(recorder.deployment_id, environment.name):
+
+
+async def name_hook_images(update: Update) -> str | None:
+    """Decide which images the names refer to again that are fetched for hooks alone."""
+    names = await remember_hook_images(update.context)
+    update.keep_names(names)
+    return json.dumps(names) if names else None
+
+
+async def note_changes(update: Update) -> str | None:
+    """Put into the record what the fetched images change."""
+    return note_what_changes(update.recorder, update.plan)
+
+
+async def ask_gate(update: Update) -> str | None:
+    """Let the gate judge the fetched images; nothing that runs was touched.
+
+    Raises:
+        GateRefusedError: It refuses them; the images get their names back.
+    """
+    # Hooks run new images too, so the gate judges those as well.
+    return await check_gate(await fetch_for_hooks(update.context))
+
+
+async def recall(update: Update) -> None:
+    """Put into the record what an interrupted update did to data, where only its rollback goes on."""
+    recall_data(update.recorder)
+
+
+async def decide_changes(update: Update) -> str:
+    """Decide which services the update changes."""
+    return json.dumps(update.changed)
+
+
+async def save_data(update: Update) -> str | None:
+    """Save the data of what the update changes, before a migration changes it."""
+    return await save_before_update(update.context)
+
+
+async def forget_old_data(update: Update) -> None:
+    """Forget the snapshots that the policy keeps no longer, now that there is a new one."""
+    await forget_where_possible(update.environment)
+
+
+async def count_usual_errors(update: Update) -> str | None:
+    """Count the errors that are usual before the change, where a canary is to compare them."""
+    return await remember_usual_errors(update.context)
+
+
+async def run_hooks_before(update: Update) -> None:
+    """Run the hooks before a container changes."""
+    await run_before_hooks(update.context)
+
+
+async def keep_what_is_replaced(update: Update) -> None:
+    """Keep evidence of what is replaced, and the configuration of the release; containers are made one by one."""
+    log.info("updating %s", waves_of(update))
+    update.template, _ = await asyncio.gather(keep_template(update), keep_evidence(update))
+    if update.template is not None and update.scope is not None:
+        unchanged_services = set(update.application.services) - update.scope
+        update.template = partial_template(update.template, update.release, unchanged_services)
+    update.replaced_since = time.monotonic()
+
+
+async def replace_in_turn(update: Update) -> None:
+    """Replace one service after the other, and prove each before the next."""
+    recorder, environment, plan = update.recorder, update.environment, update.plan
+
+    async def create(service: str) -> str | None:
+        if plan.of(service).start_first:
+            return await replace_start_first(recorder, environment, update.application, service)
+        await create_containers.with_options(task_run_name=f"create {service}")(
+            environment, fetched=True, services=[service]
+        )
+        return None
+
+    update.services = await start_in_order(recorder, environment, update.part, planned=plan, turns=Turns(plan, create))
+
+
+async def run_hooks_after(update: Update) -> None:
+    """Run the hooks that check what was proven, before the release is kept."""
+    await run_after_hooks(update.context)
+
+
+def _has_changes(update: Update) -> bool:
+    return bool(update.changed)
+
+
+def _will_change(update: Update) -> bool:
+    return bool(update.plan.changes)
+
+
+def _compares_errors(update: Update) -> bool:
+    return _has_changes(update) and any(hook.canary is not None for hook in update.environment.hooks.after)
+
+
+UPDATE: tuple[Step[Update], ...] = (
+    *LOOK,
+    *FETCH,
+    Step(FETCHING_FOR_HOOKS, name_hook_images, Phase.FETCH, when=_will_change),
+    Step(NOTED, note_changes, when=_has_changes),
+    Step(JUDGED, ask_gate, Phase.FETCH, when=_will_change),
+    REMEMBER,
+    Step("recall data", recall, looks=True, when=lambda update: update.goes_back),
+    Step(CHANGING, decide_changes, when=_has_changes),
+    Step(DATA_SAVED, save_data, when=_has_changes),
+    Step("forget old data", forget_old_data, when=lambda update: bool(update.facts.get("snapshots"))),
+    Step(USUAL, count_usual_errors, when=_compares_errors),
+    Step("run hooks before", run_hooks_before, when=_has_changes),
+    Step("keep what is replaced", keep_what_is_replaced, Phase.CREATE),
+    Step("replace in turn", replace_in_turn, Phase.SERVICES),
+    Step("prove", prove, Phase.PROOF),
+    Step("run hooks after", run_hooks_after, when=_has_changes),
+    Step("keep release", keep_release),
+)
+"""An update."""
+
+
+async def hold_images_back(update: Update) -> None:
+    """Hold the images back that failed, while their containers are there."""
+    service = update.failure.service if isinstance(update.failure, StartFailedError) else None
+    try:
+        tried = await tried_release(update)
+        blamed = to_blame(tried.images, update.release.images if update.release else None, service)
+        if not blamed or await failed_before(update.recorder.deployment_id, update.environment.name):
             return
-        reason = f"{', '.join(blamed)} failed: {recorder.facts.get('reason') or type(error).__name__}"
+        reason = f"{', '.join(blamed)} failed: {update.facts.get('reason') or type(update.failure).__name__}"
         digests = {name: tried.digests.get(name, tried.images[name]) for name in blamed}
         await hold_back(replace(tried, digests=digests, proven=False, reason=reason))
-        recorder.facts["held_back"] = digests
-        log.warning("held back until a user lifts it: %s", ", ".join(f"{n} {d}" for n, d in digests.items()))
+    except RoasError as trouble:
+        log.warning("the image that failed is not held back: %s", await update.recorder.without_secrets(trouble))
+        return
+    update.facts["held_back"] = digests
+    log.warning("held back until a user lifts it: %s", ", ".join(f"{n} {d}" for n, d in digests.items()))
+
+
+async def warn_of_data(update: Update) -> None:
+    """Say what the containers of the new version may have done to data that was saved before."""
+    snapshots = update.facts.get("snapshots")
+    if snapshots and not update.facts.get("data") and await _may_have_run(update):
+        # The containers that the snapshot was taken for may have changed its data.
+        update.facts["data"] = data_warning((), (), snapshots)
+    if data := update.facts.get("data"):
+        log.warning("%s", data)
+
+
+def may_hold_back(update: Update) -> bool:
+    """Whether the new version failed, and this was not looked at yet."""
+    return update.armed and isinstance(update.failure, StartFailedError) and not update.goes_back
+
+
+WARN_OF_DATA = Step("warn of data", warn_of_data)
+UPDATE_BACK: tuple[Step[Update], ...] = (
+    Step("hold images back", hold_images_back, when=may_hold_back),
+    WARN_OF_DATA,
+    *START_BACK,
+)
+"""How an update goes back."""
+
+
+async def tried_release(update: Update) -> Release:
+    """The release that failed, as it would have been kept."""
+    now = datetime.now(UTC)
+    environment, application, deployment_id = update.environment, update.application, update.recorder.deployment_id
+    template = await read_template(environment, application)
+    return await inspect_release(environment, application, template, new_release_id(now), deployment_id, now)
+
+
+async def _may_have_run(update: Update) -> bool:
+    """Whether a container of the new version may have run; True where that is not known."""
+    if not update.armed:
+        return False
+    if update.goes_back:
+        return True
+    try:
+        now = await inspect_application(await update.recorder.load())
+    except RoasError as error:
+        log.warning("which containers ran is not known: %s", await update.recorder.without_secrets(error))
+        return True
+    return may_have_run(update.before.before, now, update.recorder.started_at - CLOCKS)

@@ -160,10 +160,6 @@ class OperationRecorder:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""
         return next((step.detail for step in self.steps if (step.step, step.service) == (name, service)), None)
 
-    async def begin_rollback(self, error: Exception) -> None:
-        """Record that the operation is rolled back from here on: also where it is taken up again, it goes only back."""
-        await self.step(ROLLING_BACK, detail=self.facts.get("reason") or type(error).__name__)
-
     def refuse_to_go_forward(self) -> None:
         """Fail as before where the operation was being rolled back when its runner was lost, so that this goes on.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from prefect import flow
@@ -13,12 +14,16 @@ from core.storage.snapshots import chosen, proof_of, what_would_be_lost
 from flows.common import parameters
 from flows.deployment.execute import verify
 from flows.deployment.failure import escalate
-from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import ROLLING_BACK, OperationRequest, recorded
+from flows.operation.steps import OperationRun, Step, going_back, run_steps, turn_back
 from flows.storage.restoring import SAFETY, DataRestore, start_again
 from flows.storage.snapshot import forget_where_possible
+from models.compose import Application
 from models.failures import BadInputError
+from models.health import HealthReport
 from models.operations import OperationType
-from models.results import OperationResult
+from models.results import OperationResult, ServiceStart
+from models.snapshots import DataSnapshot
 from tasks.deployment.services import read_application
 from tasks.storage.restores import count_later_deployments
 from tasks.storage.snapshots import settings_of, snapshots_of
@@ -46,61 +51,133 @@ async def restore(
         SnapshotError: A part cannot be saved or put back.
         StartFailedError: A service did not come up with that data.
     """
-    undo = DataRollback()
+    run = Restore(wanted=snapshot, confirmed=confirmed)
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
-    async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
-        declared = await recorder.load()
-        settings_of(declared)
-        application = await read_application(declared)
-        await undo.data.take_up(recorder, application)
-        recorder.refuse_to_go_forward()
-        target = chosen(await snapshots_of(environment), recorder.reported(_WANTED) or snapshot, environment)
-        if not confirmed:
-            later = await asyncio.to_thread(count_later_deployments, target)
-            raise BadInputError(
-                what_would_be_lost(target, datetime.now(UTC), later), advice="Confirm that it may be (--yes)."
-            )
-        await recorder.step(_WANTED, detail=target.snapshot_id)
-        recorder.facts |= {"restore": target.snapshot_id, "proof": proof_of(target)}
-        await undo.data.put_back(recorder, declared, target)
-        starts = await start_again(recorder, declared, application)
-        health = await verify(recorder, declared, application)
-        await undo.data.settle(recorder)
-        await forget_where_possible(declared)
-        recorder.settles = True
+    back = going_back(run, RESTORE_BACK)
+    async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=back) as recorder:
+        run.recorder = recorder
+        await run_steps(run, RESTORE)
     return recorder.result(
-        f"the data is that of snapshot {target.snapshot_id}: {len(starts)} services proven",
-        services=starts,
-        health=health,
+        f"the data is that of snapshot {run.target.snapshot_id}: {len(run.starts)} services proven",
+        services=run.starts,
+        health=run.health,
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class Restore(OperationRun):
+    """A restore of data: what it has found out and done so far."""
+
+    wanted: str | None
+    confirmed: bool
+    application: Application = field(init=False)
+    data: DataRestore = field(default_factory=DataRestore)
+    target: DataSnapshot = field(init=False)
+    starts: tuple[ServiceStart, ...] = ()
+    health: HealthReport = field(init=False)
+
+
+async def look(restore: Restore) -> None:
+    """Load the environment, and find out how far an interrupted restore had come."""
+    environment = await restore.recorder.load()
+    settings_of(environment)
+    restore.application = await read_application(environment)
+    await restore.data.take_up(restore.recorder, restore.application)
+
+
+async def choose(restore: Restore) -> str:
+    """Choose the snapshot; taken up again it is the same.
+
+    Raises:
+        NotFoundError: There is no such snapshot that is whole.
+        BadInputError: It is not confirmed.
+    """
+    name, wanted = restore.recorder.name, restore.recorder.reported(_WANTED) or restore.wanted
+    target = restore.target = chosen(await snapshots_of(name), wanted, name)
+    if not restore.confirmed:
+        later = await asyncio.to_thread(count_later_deployments, target)
+        raise BadInputError(
+            what_would_be_lost(target, datetime.now(UTC), later), advice="Confirm that it may be (--yes)."
+        )
+    restore.facts.update(restore=target.snapshot_id, proof=proof_of(target))
+    return target.snapshot_id
+
+
+async def put_data_in(restore: Restore) -> None:
+    """Save what is there, stop what writes, and put the snapshot's data in its place."""
+    await restore.data.put_back(restore.recorder, restore.environment, restore.target)
+
+
+async def start(restore: Restore) -> None:
+    """Start the application on the data that is there now."""
+    restore.starts = await start_again(restore.recorder, restore.environment, restore.application)
+
+
+async def prove(restore: Restore) -> None:
+    """Judge the health of the whole."""
+    restore.health = await verify(restore.recorder, restore.environment, restore.application)
+
+
+async def settle(restore: Restore) -> None:
+    """Let the data stay as it is now."""
+    await restore.data.settle(restore.recorder)
+
+
+async def forget_old_data(restore: Restore) -> None:
+    """Forget what the policy keeps no longer, and settle the errors of earlier starts."""
+    await forget_where_possible(restore.environment)
+    restore.recorder.settles = True
+
+
+async def put_data_back(restore: Restore) -> None:
+    """Put the data back as it was before."""
+    await restore.data.put_safety_back(restore.recorder, restore.environment)
+
+
+async def start_on_data(restore: Restore) -> None:
+    """Start the application on the data of before, prove it, and let the data stay."""
+    safety = restore.data.safety
+    await start(restore)
+    await settle(restore)
+    restore.facts["undone"] = (
+        f"the data is again that of before (snapshot {safety and safety.snapshot_id}): "
+        f"{len(restore.starts)} services proven"
+    )
+    log.warning("rollback: %s", restore.facts["undone"])
+
+
+async def say_that_nothing_changed(restore: Restore) -> None:
+    """Put into the record that there is nothing to go back from."""
+    restore.facts["undone"] = "no data was touched"
+
+
+def _has_saved(restore: Restore) -> bool:
+    """Whether what was there before is saved; until then nothing was touched."""
+    return restore.data.safety is not None
+
+
+def _has_touched_nothing(restore: Restore) -> bool:
+    return not _has_saved(restore) and SAFETY not in restore.recorder.done
 
 
 _WANTED = "snapshot"
 """Step of a restore: which snapshot it puts back, also where it is taken up again."""
 
+RESTORE: tuple[Step[Restore], ...] = (
+    Step("look", look, looks=True),
+    Step(_WANTED, choose),
+    Step("put data in", put_data_in),
+    Step("start", start),
+    Step("prove", prove),
+    Step("settle data", settle),
+    Step("forget old data", forget_old_data),
+)
+"""A restore of data."""
 
-class DataRollback:
-    """Brings data back to the safety snapshot where a restore failed. Until that is taken there is nothing to do."""
-
-    def __init__(self) -> None:
-        self.data = DataRestore()
-
-    async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
-        """Put the data back as it was, start, and prove; put into the recorder's facts how.
-
-        Raises:
-            RoasError: It could not be put back; nothing is started then.
-        """
-        environment, application = await recorder.load(), self.data.application
-        if self.data.safety is None or application is None:
-            if SAFETY not in recorder.done:
-                recorder.facts["undone"] = "no data was touched"
-            return
-        await recorder.begin_rollback(error)
-        safety = await self.data.put_safety_back(recorder, environment)
-        starts = await start_again(recorder, environment, application)
-        await self.data.settle(recorder)
-        recorder.facts["undone"] = (
-            f"the data is again that of before (snapshot {safety}): {len(starts)} services proven"
-        )
-        log.warning("rollback: %s", recorder.facts["undone"])
+RESTORE_BACK: tuple[Step[Restore], ...] = (
+    Step("nothing to go back from", say_that_nothing_changed, when=_has_touched_nothing),
+    Step(ROLLING_BACK, turn_back, when=_has_saved),
+    Step("put data back", put_data_back, when=_has_saved),
+    Step("start on data", start_on_data, when=_has_saved),
+)
+"""How a restore that fails goes back: the data is again what it was before."""

@@ -1,0 +1,401 @@
+"""Go back from an operation that failed: bring back the last proven release, or undo what was started."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+
+from core.common.dependencies import dependencies_of
+from core.deployment.hooks import proof_of_rollback, proves_data
+from core.deployment.kept_files import copied_by, copies_by_service, copies_in_words, with_mounted_copies
+from core.deployment.plan import paused_services, plan, stop_waves
+from core.deployment.release import (
+    VALUES,
+    Document,
+    Leftovers,
+    PreDeployState,
+    PreviousContainer,
+    beyond,
+    differences,
+    is_there,
+    values_in_words,
+)
+from core.deployment.update import part_of
+from flows.deployment.execute import start_in_order, verify
+from flows.deployment.hooks import check_after_rollback
+from flows.deployment.overlap import replace_start_first, settle_replacements
+from flows.operation.recorder import ROLLING_BACK, OperationRecorder
+from flows.operation.steps import OperationRun, Step, turn_back
+from models.compose import Application, PlannedAction, PlannedService
+from models.containers import ContainerState
+from models.environments import Environment
+from models.failures import OperationCancelledError, RoasError
+from models.health import HealthReport
+from models.records import Release
+from models.results import ServiceStart
+from tasks.deployment.images import restore_names
+from tasks.deployment.operations import record_changes
+from tasks.deployment.overlap import decide_overlaps
+from tasks.deployment.proxies import ProxyFollower
+from tasks.deployment.release import (
+    changed_variables,
+    copies_to_mount,
+    fetch_release_images,
+    inspect_release,
+    put_back,
+    read_released,
+    release_document,
+    remove_containers,
+    remove_networks,
+)
+from tasks.deployment.services import (
+    PreDeploySnapshot,
+    create_containers,
+    find_leftovers,
+    inspect_application,
+    read_template,
+    stop_containers,
+)
+
+log = logging.getLogger("roas")
+
+
+@dataclass(slots=True, kw_only=True)
+class Change(OperationRun):
+    """An operation that changes containers, and what it goes back to."""
+
+    one_by_one: bool = False
+    """Whether Compose replaces only what differs, and none of its dependants, on the way back."""
+    application: Application = field(init=False)
+    before: PreDeploySnapshot = field(init=False)
+    """The containers that were there before."""
+    release: Release | None = None
+    """The last proven release; without one what was started is undone."""
+    armed: bool = False
+    """Until the operation is about to act there is nothing to go back from."""
+    names: dict[str, str] = field(default_factory=dict)
+    returned: tuple[Application, tuple[ServiceStart, ...], str] | None = None
+    """The release that is back: its application, how it started, and in words how it came back."""
+
+    def keep_names(self, names: Mapping[str, str]) -> None:
+        """Let these names refer to these images again on the way back, so that the next start uses no failed one.
+
+        A name without an image did not exist, and is removed. The first image that is kept of a name counts.
+        """
+        self.names = dict(names) | self.names
+
+
+async def remember(change: Change) -> str:
+    """Decide what there is to go back to: from now on a failure is undone."""
+    change.armed = True
+    return json.dumps(asdict(change.before.before))
+
+
+def found_by(detail: str) -> PreDeploySnapshot:
+    """The state before an interrupted start, from its finished step; the containers it replaced are lost."""
+    reported = json.loads(detail)
+    containers = {key: PreviousContainer(**was) for key, was in reported["containers"].items()}
+    return PreDeploySnapshot(before=PreDeployState(containers=containers, networks=tuple(reported["networks"])))
+
+
+async def give_names_back(change: Change) -> None:
+    """Let the names refer to the images of before, and put into the record which were moved."""
+    if moved := await restore_names(await change.recorder.load(), change.names):
+        change.facts["image_names_restored"] = moved
+    if not change.armed:
+        change.facts["undone"] = "no container was touched"
+
+
+async def settle_back(change: Change) -> None:
+    """Undo a replacement that was not finished, and note what the failed operation changed of the last release."""
+    for fact in ("kept_values", "mounted_copies"):
+        change.facts.pop(fact, None)
+    await settle_replacements(change.recorder, change.environment, change.application, back=True)
+    if change.release is not None:
+        planned = change.facts.get("changes", [])
+        change.facts["changes"] = await _changes(change, change.release) or planned
+        log.warning("rolling back to release %s, the last one that was proven", change.release.release_id)
+
+
+async def put_containers_back(change: Change) -> None:
+    """Bring the last proven release back; without one, stop what was started and make again what was replaced.
+
+    Raises:
+        RoasError: It could not be.
+    """
+    recorder, environment, release = change.recorder, change.environment, change.release
+    if release is None:
+        change.facts["undone"] = await _take_back(change)
+        log.warning("rollback: %s", change.facts["undone"])
+        return
+    values = await _changed_values(recorder, environment, release)
+    if values and await _has_all_replaced(environment, change.before):
+        # The containers of before have the values that they ran with, and the release would get today's.
+        log.warning("%s changed since: the containers of before are put back as they were", ", ".join(values))
+        summary = await _take_back(change, await copies_to_mount(environment, release))
+        starts = await _prove_again(change)
+        change.returned = change.application, starts, f"{summary}, with the values they had"
+        container_states = await inspect_application(environment)
+        if copied := copies_in_words(copies_by_service(container_states)):
+            change.facts["mounted_copies"] = copied
+        if is_there(release, container_states):
+            change.facts["rolled_back_to"] = release.release_id
+        return
+    released, starts, _ = await apply_release(recorder, environment, release, one_by_one=change.one_by_one)
+    leftovers = beyond(await find_leftovers(environment, change.before), released)
+    await _remove(change, leftovers.remove, leftovers.networks)
+    change.facts["rolled_back_to"] = release.release_id
+    change.returned = released, starts, f"rolled back to release {release.release_id}"
+
+
+async def check_whatreturned(change: Change) -> None:
+    """Let the hooks of a rollback check the release that is back, and put into the record how it was proven."""
+    if change.returned is None:
+        return
+    released, starts, back = change.returned
+    # A person who ended the operation does not wait for hooks.
+    ended = isinstance(change.failure, OperationCancelledError)
+    runs = None if ended else await check_after_rollback(change.recorder, change.environment, released)
+    data_changed = bool(change.facts.get("data"))
+    proof = proof_of_rollback(len(starts), change.environment.hooks, runs, data_changed=data_changed)
+    change.facts["undone"] = f"{back}: {'; '.join((proof, *kept_in_words(change)))}"
+    change.facts["data_proven"] = proves_data(runs, change.facts.get("hooks_begun") or ())
+    log.warning("rollback: %s", change.facts["undone"])
+
+
+def is_armed(change: Change) -> bool:
+    """Whether the operation was about to act, so that there is something to go back from."""
+    return change.armed
+
+
+NAMES_BACK = Step("give image names back", give_names_back, when=lambda change: bool(change.names))
+TURN_BACK = Step(ROLLING_BACK, turn_back, when=is_armed)
+SETTLE_BACK = Step("settle replacements", settle_back, when=is_armed)
+CONTAINERS_BACK = Step("put containers back", put_containers_back, when=is_armed)
+CHECK_BACK = Step("check what is back", check_whatreturned, when=is_armed)
+
+START_BACK = (NAMES_BACK, TURN_BACK, SETTLE_BACK, CONTAINERS_BACK, CHECK_BACK)
+"""How a start goes back."""
+
+
+def kept_in_words(change: Change) -> tuple[str, ...]:
+    """What is in use that the release kept, and that is otherwise now."""
+    return tuple(change.facts[fact] for fact in ("kept_values", "mounted_copies") if fact in change.facts)
+
+
+async def _changed_values(recorder: OperationRecorder, environment: Environment, release: Release) -> tuple[str, ...]:
+    try:
+        return await changed_variables(environment, release)
+    except RoasError as error:
+        log.warning("which variables changed is not known: %s", await recorder.without_secrets(error))
+        return ()
+
+
+async def _has_all_replaced(environment: Environment, snapshot: PreDeploySnapshot) -> bool:
+    """Whether what ran before is still there, or can be made again as it was: that not after this process was killed.
+
+    Where nothing was replaced, the release would replace what runs by containers with values that nobody has proven.
+    """
+    replaced = set((await find_leftovers(environment, snapshot)).replaced)
+    was_there = bool(replaced) or any(was.ran for was in snapshot.before.containers.values())
+    return was_there and replaced <= {container.service for container in snapshot.containers}
+
+
+async def _prove_again(change: Change) -> tuple[ServiceStart, ...]:
+    """Start what ran before in its order, and prove it."""
+    ran = {was.service for was in change.before.before.containers.values() if was.ran}
+    inner = replace(change.recorder, facts={}, steps=(), done=frozenset())
+    starts = await start_in_order(inner, change.environment, part_of(change.application, ran))
+    change.facts["release_start"] = dict(inner.facts)
+    return starts
+
+
+async def apply_release(
+    recorder: OperationRecorder, environment: Environment, release: Release, *, one_by_one: bool = False
+) -> tuple[Application, tuple[ServiceStart, ...], HealthReport]:
+    """Bring a release back: its configuration and its images, started in order and proven like any start.
+
+    Volumes are left alone. Values and files that differ now are those that the release kept, if it kept them. With
+    `one_by_one` Compose replaces the services that differ one after the other, so that versions before 2.29.7 replace
+    none of their dependants.
+
+    Raises:
+        ReleaseError: An image of the release is gone and no registry has it, or a value it needs is gone.
+        StartFailedError: A service did not come up.
+    """
+    release = await fetch_release_images(environment, release)
+    document = await release_document(environment, release)
+    application = await read_released(environment, document)
+    values = await _changed_values(recorder, environment, release) if VALUES in document else ()
+    for fact, text in (
+        ("kept_values", values_in_words(values)),
+        ("mounted_copies", copies_in_words(copied_by(document))),
+    ):
+        recorder.facts.pop(fact, None)
+        if text:
+            log.warning("%s", text)
+            recorder.facts[fact] = text
+    if one_by_one:
+        images = {service.image: release.images.get(name, "") for name, service in application.services.items()}
+        container_states = await inspect_application(environment)
+        overlaps = await asyncio.to_thread(decide_overlaps, environment, application, container_states)
+        planned = plan(application, container_states, images, overlaps=overlaps)
+        # What a person paused meanwhile is left as it is.
+        paused = paused_services(container_states)
+        for line in (change for change in planned.changes if change.service not in paused):
+            if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE) and not (
+                line.start_first and await _went_back_start_first(recorder, environment, application, line, document)
+            ):
+                await create_containers(environment, document, services=[line.service])
+    else:
+        await create_containers(environment, document)
+    inner = replace(recorder, facts={}, steps=(), done=frozenset())
+    starts = await start_in_order(inner, environment, application, document=document)
+    recorder.facts["release_start"] = dict(inner.facts)
+    asleep = {start.service for start in starts if start.state == "paused"}
+    proven = {start.service for start in starts} - asleep if asleep else None
+    return application, starts, await verify(inner, environment, application, only=proven)
+
+
+async def _went_back_start_first(
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    line: PlannedService,
+    document: Document,
+) -> bool:
+    """Bring one service back while the version that it replaces serves; False where that failed, and left nothing."""
+    try:
+        how = await replace_start_first(recorder, environment, application, line.service, document)
+    except RoasError as error:
+        log.warning("%s does not go back start-first: %s", line.service, await recorder.without_secrets(error))
+        await settle_replacements(recorder, environment, application, back=True)
+        return False
+    log.info("%s goes back: %s", line.service, how)
+    return True
+
+
+async def _changes(change: Change, release: Release) -> list[str]:
+    """What the failed start changed from the last proven release: often that is the cause."""
+    environment, application, now = change.environment, change.application, datetime.now(UTC)
+    try:
+        template = await read_template(environment, application)
+        tried = await inspect_release(environment, application, template, "", change.recorder.deployment_id, now)
+    except RoasError as error:
+        log.info("what changed is not known: %s", error)
+        return []
+    return list(differences(release, tried))
+
+
+async def _take_back(change: Change, copies: Mapping[str, str] | None = None) -> str:
+    """Stop started containers, remove new ones, and make replaced ones again; `copies` take the place of files."""
+    environment, application, snapshot = change.environment, change.application, change.before
+    leftovers = await find_leftovers(environment, snapshot)
+    if copies:
+        leftovers, snapshot = await _with_copies(environment, leftovers, snapshot, copies)
+    replaced_containers = [container for container in snapshot.containers if container.service in leftovers.replaced]
+    # How to make them again is not on record, so what took their place may be all there is, or be them already.
+    unknown = set(leftovers.replaced) - {container.service for container in replaced_containers}
+    remove = [container for container in leftovers.remove if container.service not in unknown]
+    await _stop(environment, application, [*leftovers.stop, *remove])
+    await _note(change, leftovers.stop, "stopped")
+    await _remove(change, remove, leftovers.networks, stopped=True)
+    back = await put_back(environment, replaced_containers) if replaced_containers else []
+    proxies = ProxyFollower(environment=environment, application=application, since=change.recorder.started_at)
+    for service in back:
+        await proxies.follow(service)
+    await proxies.settle()
+    phrases = [
+        _said("stopped", (container.service for container in leftovers.stop)),
+        _said("removed", (container.service for container in remove if container.service not in back)),
+        _said("put back as before", back),
+        _said("could not put back, and left as it is", unknown),
+        _said("could not put back", set(leftovers.replaced) - set(back) - unknown),
+    ]
+    return "; ".join(filter(None, phrases)) or "nothing had been started"
+
+
+async def _with_copies(
+    environment: Environment, leftovers: Leftovers, snapshot: PreDeploySnapshot, copies: Mapping[str, str]
+) -> tuple[Leftovers, PreDeploySnapshot]:
+    """Let the containers that mount such a file be made again, too, and mount the copies; not what a person paused."""
+    container_states = await inspect_application(environment)
+    containers = tuple(
+        replace(container, reported=with_mounted_copies(container.reported, copies))
+        for container in snapshot.containers
+    )
+    again = {new.service for new, old in zip(containers, snapshot.containers, strict=True) if new != old}
+    again -= paused_services(container_states)
+    removed = {container.container_id for container in leftovers.remove}
+    more = tuple(
+        container
+        for container in container_states
+        if container.service in again and not container.one_off and container.container_id not in removed
+    )
+    return (
+        replace(
+            leftovers,
+            stop=tuple(container for container in leftovers.stop if container.service not in again),
+            remove=(*leftovers.remove, *more),
+            replaced=tuple(sorted({*leftovers.replaced, *again})),
+        ),
+        replace(snapshot, containers=containers),
+    )
+
+
+async def _remove(
+    change: Change, made: Sequence[ContainerState], networks: Sequence[str], *, stopped: bool = False
+) -> None:
+    environment = change.environment
+    if not stopped:
+        await _stop(environment, change.application, made)
+    by_service = _by_service(made)
+    await asyncio.gather(
+        *(
+            remove_containers(environment, service, [container.container_id for container in containers])
+            for service, containers in by_service.items()
+        )
+    )
+    await _note(change, made, "removed")
+    if networks:
+        await remove_networks(environment, networks)
+
+
+async def _stop(environment: Environment, application: Application, containers: Sequence[ContainerState]) -> None:
+    """In reverse order of the start, each with its grace period."""
+    by_service = _by_service([container for container in containers if container.up])
+    for wave in stop_waves(application, dependencies_of(environment, application)):
+        await asyncio.gather(
+            *(
+                stop_containers(environment, name, by_service[name], application.services[name].stop_grace_period)
+                for name in wave
+                if name in by_service
+            )
+        )
+
+
+async def _note(change: Change, containers: Sequence[ContainerState], state: str) -> None:
+    why, changes = "the start was rolled back", []
+    for name, service_containers in _by_service(containers).items():
+        result = ServiceStart(
+            service=name, previous_state=service_containers[0].state, state=state, reason=why, kept=False
+        )
+        changes.append(change.recorder.change(result, {"containers": len(service_containers)}))
+    if changes:
+        await record_changes(changes)
+
+
+def _by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
+    containers_by_service: dict[str, list[ContainerState]] = {}
+    for container in containers:
+        containers_by_service.setdefault(container.service, []).append(container)
+    return containers_by_service
+
+
+def _said(what: str, services: Iterable[str]) -> str:
+    names = sorted(set(services))
+    return f"{what} {', '.join(names)}" if names else ""
