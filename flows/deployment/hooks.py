@@ -176,7 +176,7 @@ async def check_after_rollback(
     return tuple(runs)
 
 
-def recall_data(recorder: OperationRecorder) -> None:
+async def recall_data(recorder: OperationRecorder) -> None:
     """Put into the record what an interrupted update did to data, where only its rollback goes on."""
     facts = recorder.facts
     if saved := recorder.reported(DATA_SAVED):

@@ -6,8 +6,7 @@ import json
 import logging
 
 from core.deployment.release_notes import note_lines, record_of
-from flows.operation.recorder import OperationRecorder
-from models.compose import Plan
+from flows.deployment.update_context import UpdateContext
 
 log = logging.getLogger("roas")
 
@@ -15,11 +14,12 @@ NOTED = "release notes"
 """Step of an update: what its images change is recorded, before the first container is replaced."""
 
 
-def note_what_changes(recorder: OperationRecorder, plan: Plan) -> str | None:
+async def note_what_changes(update: UpdateContext) -> str | None:
     """Log and note what the fetched images change; of an update that is taken up again, what it recorded.
 
     Returns the detail of its step where there is something new to record.
     """
+    recorder, plan = update.recorder, update.plan
     if (detail := recorder.reported(NOTED)) is not None:
         recorder.facts["release_notes"] = json.loads(detail)
         return None

@@ -213,11 +213,6 @@ async def bring_back(rollback: ReleaseRollback) -> None:
     rollback.facts["health"] = str(rollback.health.overall)
 
 
-async def settle_data(rollback: ReleaseRollback) -> None:
-    """Let the data stay as it is now."""
-    await rollback.data.settle(rollback.recorder)
-
-
 async def check_release(rollback: ReleaseRollback) -> None:
     """Let the hooks of a rollback check the release that serves again.
 
@@ -275,7 +270,7 @@ ROLLBACK: tuple[Step[ReleaseRollback], ...] = (
     Step("note the choice", note_choice, looks=True),
     Step(_DATA_OF, choose_data, when=_has_data),
     Step("bring the release back", bring_back, looks=True),
-    Step("settle data", settle_data, when=_has_data),
+    Step("settle data", lambda run: run.data.settle(run.recorder), when=_has_data),
     Step("check the release", check_release),
     Step("keep release", keep_release),
 )

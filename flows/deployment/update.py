@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import wraps
 from typing import Any
 
 from prefect import flow
@@ -151,11 +153,6 @@ async def name_hook_images(update: Update) -> str | None:
     return json.dumps(names) if names else None
 
 
-async def note_changes(update: Update) -> str | None:
-    """Put into the record what the fetched images change."""
-    return note_what_changes(update.recorder, update.plan)
-
-
 async def ask_gate(update: Update) -> str | None:
     """Let the gate judge the fetched images; nothing that runs was touched.
 
@@ -166,34 +163,9 @@ async def ask_gate(update: Update) -> str | None:
     return await check_gate(await fetch_for_hooks(update.context))
 
 
-async def recall(update: Update) -> None:
-    """Put into the record what an interrupted update did to data, where only its rollback goes on."""
-    recall_data(update.recorder)
-
-
 async def decide_changes(update: Update) -> str:
     """Decide which services the update changes."""
     return json.dumps(update.changed)
-
-
-async def save_data(update: Update) -> str | None:
-    """Save the data of what the update changes, before a migration changes it."""
-    return await save_before_update(update.context)
-
-
-async def forget_old_data(update: Update) -> None:
-    """Forget the snapshots that the policy keeps no longer, now that there is a new one."""
-    await forget_where_possible(update.environment)
-
-
-async def count_usual_errors(update: Update) -> str | None:
-    """Count the errors that are usual before the change, where a canary is to compare them."""
-    return await remember_usual_errors(update.context)
-
-
-async def run_hooks_before(update: Update) -> None:
-    """Run the hooks before a container changes."""
-    await run_before_hooks(update.context)
 
 
 async def keep_what_is_replaced(update: Update) -> None:
@@ -221,9 +193,12 @@ async def replace_in_turn(update: Update) -> None:
     update.services = await start_in_order(recorder, environment, update.part, planned=plan, turns=Turns(plan, create))
 
 
-async def run_hooks_after(update: Update) -> None:
-    """Run the hooks that check what was proven, before the release is kept."""
-    await run_after_hooks(update.context)
+def _in_context(run: Callable[[UpdateContext], Awaitable[str | None]]) -> Callable[[Update], Awaitable[str | None]]:
+    @wraps(run)
+    async def step(update: Update) -> str | None:
+        return await run(update.context)
+
+    return step
 
 
 def _has_changes(update: Update) -> bool:
@@ -234,6 +209,10 @@ def _will_change(update: Update) -> bool:
     return bool(update.plan.changes)
 
 
+def _has_saved_data(update: Update) -> bool:
+    return bool(update.facts.get("snapshots"))
+
+
 def _compares_errors(update: Update) -> bool:
     return _has_changes(update) and any(hook.canary is not None for hook in update.environment.hooks.after)
 
@@ -242,19 +221,19 @@ UPDATE: tuple[Step[Update], ...] = (
     *LOOK,
     *FETCH,
     Step(FETCHING_FOR_HOOKS, name_hook_images, Phase.FETCH, when=_will_change),
-    Step(NOTED, note_changes, when=_has_changes),
+    Step(NOTED, _in_context(note_what_changes), when=_has_changes),
     Step(JUDGED, ask_gate, Phase.FETCH, when=_will_change),
     REMEMBER,
-    Step("recall data", recall, looks=True, when=lambda update: update.goes_back),
+    Step("recall data", lambda update: recall_data(update.recorder), looks=True, when=lambda update: update.goes_back),
     Step(CHANGING, decide_changes, when=_has_changes),
-    Step(DATA_SAVED, save_data, when=_has_changes),
-    Step("forget old data", forget_old_data, when=lambda update: bool(update.facts.get("snapshots"))),
-    Step(USUAL, count_usual_errors, when=_compares_errors),
-    Step("run hooks before", run_hooks_before, when=_has_changes),
+    Step(DATA_SAVED, _in_context(save_before_update), when=_has_changes),
+    Step("forget old data", lambda update: forget_where_possible(update.environment), when=_has_saved_data),
+    Step(USUAL, _in_context(remember_usual_errors), when=_compares_errors),
+    Step("run hooks before", _in_context(run_before_hooks), when=_has_changes),
     Step("keep what is replaced", keep_what_is_replaced, Phase.CREATE),
     Step("replace in turn", replace_in_turn, Phase.SERVICES),
     Step("prove", prove, Phase.PROOF),
-    Step("run hooks after", run_hooks_after, when=_has_changes),
+    Step("run hooks after", _in_context(run_after_hooks), when=_has_changes),
     Step("keep release", keep_release),
 )
 """An update."""

@@ -103,11 +103,6 @@ async def choose(restore: Restore) -> str:
     return target.snapshot_id
 
 
-async def put_data_in(restore: Restore) -> None:
-    """Save what is there, stop what writes, and put the snapshot's data in its place."""
-    await restore.data.put_back(restore.recorder, restore.environment, restore.target)
-
-
 async def start(restore: Restore) -> None:
     """Start the application on the data that is there now."""
     restore.starts = await start_again(restore.recorder, restore.environment, restore.application)
@@ -118,19 +113,13 @@ async def prove(restore: Restore) -> None:
     restore.health = await verify(restore.recorder, restore.environment, restore.application)
 
 
-async def settle(restore: Restore) -> None:
-    """Let the data stay as it is now."""
-    await restore.data.settle(restore.recorder)
-
-
 async def forget_old_data(restore: Restore) -> None:
     """Forget what the policy keeps no longer, and settle the errors of earlier starts."""
     await forget_where_possible(restore.environment)
     restore.recorder.settles = True
 
 
-async def put_data_back(restore: Restore) -> None:
-    """Put the data back as it was before."""
+async def _put_data_back(restore: Restore) -> None:
     await restore.data.put_safety_back(restore.recorder, restore.environment)
 
 
@@ -138,7 +127,7 @@ async def start_on_data(restore: Restore) -> None:
     """Start the application on the data of before, prove it, and let the data stay."""
     safety = restore.data.safety
     await start(restore)
-    await settle(restore)
+    await restore.data.settle(restore.recorder)
     restore.facts["undone"] = (
         f"the data is again that of before (snapshot {safety and safety.snapshot_id}): "
         f"{len(restore.starts)} services proven"
@@ -146,8 +135,7 @@ async def start_on_data(restore: Restore) -> None:
     log.warning("rollback: %s", restore.facts["undone"])
 
 
-async def say_that_nothing_changed(restore: Restore) -> None:
-    """Put into the record that there is nothing to go back from."""
+async def _say_that_nothing_changed(restore: Restore) -> None:
     restore.facts["undone"] = "no data was touched"
 
 
@@ -166,18 +154,18 @@ _WANTED = "snapshot"
 RESTORE: tuple[Step[Restore], ...] = (
     Step("look", look, looks=True),
     Step(_WANTED, choose),
-    Step("put data in", put_data_in),
+    Step("put data in", lambda run: run.data.put_back(run.recorder, run.environment, run.target)),
     Step("start", start),
     Step("prove", prove),
-    Step("settle data", settle),
+    Step("settle data", lambda run: run.data.settle(run.recorder)),
     Step("forget old data", forget_old_data),
 )
 """A restore of data."""
 
 RESTORE_BACK: tuple[Step[Restore], ...] = (
-    Step("nothing to go back from", say_that_nothing_changed, when=_has_touched_nothing),
+    Step("nothing to go back from", _say_that_nothing_changed, when=_has_touched_nothing),
     Step(ROLLING_BACK, turn_back, when=_has_saved),
-    Step("put data back", put_data_back, when=_has_saved),
+    Step("put data back", _put_data_back, when=_has_saved),
     Step("start on data", start_on_data, when=_has_saved),
 )
 """How a restore that fails goes back: the data is again what it was before."""

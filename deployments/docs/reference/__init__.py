@@ -7,6 +7,7 @@ from deployments.docs.reference.environment import environment_page, probes_page
 from deployments.docs.reference.errors import errors_page
 from deployments.docs.reference.events import events_page
 from deployments.docs.reference.metrics import metrics_page
+from deployments.docs.reference.operations import operations_page
 from deployments.docs.reference.settings import settings_page
 from deployments.docs.reference.tables import tables_page
 
@@ -19,5 +20,6 @@ PAGES = {
     "reference/tables.md": tables_page,
     "reference/metrics.md": metrics_page,
     "reference/events.md": events_page,
+    "reference/operations.md": operations_page,
 }
 """What writes each page, by its place in the site."""

@@ -31,7 +31,7 @@ SAVED, BEGUN = (DATA_SAVED, None, "s-1"), (HOOK_BEGUN, "migrate", "")
         ((BEGUN,), "hook migrate had begun; no snapshot was taken before", ""),
     ],
 )
-def test_a_resumed_rollback_knows_the_snapshot_of_its_update(
+async def test_a_resumed_rollback_knows_the_snapshot_of_its_update(
     steps: tuple[tuple[str, str | None, str], ...], said: str, command: str
 ) -> None:
     recorder = OperationRecorder(
@@ -45,7 +45,7 @@ def test_a_resumed_rollback_knows_the_snapshot_of_its_update(
             for step, service, detail in steps
         ),
     )
-    recall_data(recorder)
+    await recall_data(recorder)
 
     assert recorder.facts.get("data", "").endswith(said)
     failed = Operation(
