@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from adapters.compose.variables import secret_values
 from adapters.git.checkouts import Checkouts
 from adapters.git.commit_status import CommitStatusClient
@@ -30,6 +28,7 @@ from models.sources import SOURCE_KEY, CommitStatus, FetchedSource, GitSource, S
 from tasks.runtime.clients import engine_of, redactor_of
 from tasks.runtime.retry_policy import EFFECT, READ, retry_read
 from tasks.runtime.stores import open_stores
+from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from prefect import task
-
 from adapters.compose.variables import secret_values
 from adapters.docker.engine import DockerEngine
 from adapters.pattern_files import shipped_set
@@ -31,6 +29,7 @@ from tasks.errors.evidence import ProbeJournal
 from tasks.monitoring.events import INSPECT_AGAIN_AFTER, ContainerWatch, watch_project
 from tasks.runtime.clients import engine_of, redactor_of
 from tasks.runtime.retry_policy import EFFECT
+from tasks.runtime.task import task
 from tasks.runtime.traces import describe_span, span
 
 T = TypeVar("T")

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
-from prefect import task
-
 from adapters.compose.variables import secret_values
 from adapters.host.machine import sample_host
 from adapters.probes.run import run_probe
@@ -31,6 +29,7 @@ from tasks.errors.redact import redact_now
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import WRITE, in_thread, retry_read, retry_write
 from tasks.runtime.stores import open_stores, shared_cache
+from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import Task, task
+from prefect import Task
 from prefect.context import TaskRunContext
 
 from adapters.docker.engine import DockerEngine
@@ -31,6 +31,7 @@ from tasks.deployment.kept_files import kept_digests
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
 from tasks.runtime.retry_policy import in_thread, retry_read
 from tasks.runtime.store_access import from_stores
+from tasks.runtime.task import task
 
 SCRIPT_LIMIT = timedelta(seconds=60)
 _GRACE = timedelta(seconds=10)

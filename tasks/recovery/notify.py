@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from prefect import task
 from prefect.events import emit_event
 
 from adapters.config.environment_files import known_environments
@@ -33,6 +32,7 @@ from tasks.runtime.plain_tasks import has_server
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.store_access import stores_are_away
 from tasks.runtime.stores import open_stores, shared_cache
+from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from prefect import task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 
@@ -51,6 +50,7 @@ from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
 from tasks.runtime.store_access import ANSWER_WITHIN, BUDGET_WINDOW, from_stores, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
+from tasks.runtime.task import task
 from tasks.runtime.traces import traceparent
 
 PREDICTION = "prediction"

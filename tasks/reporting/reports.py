@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from prefect import task
 from prefect.artifacts import acreate_markdown_artifact
 
 from adapters.pages import page_html
@@ -18,6 +17,7 @@ from tasks.runtime.clients import find_environment
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, WRITE, in_thread, retry_read
 from tasks.runtime.stores import open_stores
+from tasks.runtime.task import task
 
 read_days = retry_read(in_thread(days_of))
 

@@ -7,7 +7,7 @@ A task takes its policy as options of Prefect (`@task(**READ)`), a plain corouti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -60,26 +60,23 @@ WRITE: dict[str, Any] = READ | {"retries": 3, "retry_delay_seconds": [1, 2, 5], 
 """For a task that writes to a store: every write is keyed, so repeating it writes nothing twice."""
 
 
-def _retry(
-    options: dict[str, Any],
-) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
-    delays, seconds = options["retry_delay_seconds"], options["timeout_seconds"]
+def repeat(
+    call: Callable[P, Coroutine[Any, Any, R]], delays: Sequence[float], timeout_seconds: float | None
+) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Repeat a plain coroutine function after each delay where it fails of what may pass; each try has a time limit."""
 
-    def decorate(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-        @retry(
-            retry=retry_if_exception_type(RETRYABLE_ERRORS),
-            stop=stop_after_attempt(1 + len(delays)),
-            wait=wait_chain(*(wait_random(delay, delay * (1 + _JITTER)) for delay in delays)),
-            reraise=True,
-        )
-        @wraps(call)
-        async def one_try(*args: P.args, **kwargs: P.kwargs) -> R:
-            async with asyncio.timeout(seconds):
-                return await call(*args, **kwargs)
+    @retry(
+        retry=retry_if_exception_type(RETRYABLE_ERRORS),
+        stop=stop_after_attempt(1 + len(delays)),
+        wait=wait_chain(*(wait_random(delay, delay * (1 + _JITTER)) for delay in (*delays, 0))),
+        reraise=True,
+    )
+    @wraps(call)
+    async def one_try(*args: P.args, **kwargs: P.kwargs) -> R:
+        async with asyncio.timeout(timeout_seconds):
+            return await call(*args, **kwargs)
 
-        return one_try
-
-    return decorate
+    return one_try
 
 
 def in_thread(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -94,9 +91,9 @@ def in_thread(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
 def retry_read(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Repeat a plain coroutine function as `READ` repeats a task."""
-    return _retry(READ)(call)
+    return repeat(call, READ["retry_delay_seconds"], READ["timeout_seconds"])
 
 
 def retry_write(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Repeat a plain coroutine function as `WRITE` repeats a task."""
-    return _retry(WRITE)(call)
+    return repeat(call, WRITE["retry_delay_seconds"], WRITE["timeout_seconds"])

@@ -1,4 +1,4 @@
-"""The decorator of our tasks: Prefect's, but it does not walk through each argument in search of other runs."""
+"""The decorator of our tasks: a task run inside a Prefect run, else a plain call with the same retry policy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect import Task
 from prefect.utilities.annotations import opaque
+
+from tasks.runtime.plain_tasks import makes_task_runs
+from tasks.runtime.retry_policy import repeat
 
 if TYPE_CHECKING:
     from prefect import task
@@ -28,11 +31,20 @@ class _Task(Task[P, R]):
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the task as a run."""
+        """Call the task as a run, or without task runs its function, as often as its policy says."""
+        if not makes_task_runs():
+            delays = self.retry_delay_seconds if isinstance(self.retry_delay_seconds, list) else []
+            return repeat(self.fn, delays, self.timeout_seconds)(*args, **kwargs)
         named: dict[str, Any] = {
             name: value if name in _OF_PREFECT else opaque(value) for name, value in kwargs.items()
         }
         return super().__call__(*map(opaque, args), **named)
+
+    def with_options(self, *args: Any, **kwargs: Any) -> Any:
+        """Make a task with other options; Prefect makes one of its own class."""
+        changed = super().with_options(*args, **kwargs)
+        changed.__class__ = _Task
+        return changed
 
 
 __all__ = ["task"]

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import Task, get_client, task
+from prefect import Task, get_client
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -38,6 +38,7 @@ from tasks.deployment.release import release_images
 from tasks.runtime.clients import find_environment
 from tasks.runtime.retry_policy import WRITE
 from tasks.runtime.stores import open_stores
+from tasks.runtime.task import task
 
 _Step = Callable[[Stores, datetime, RetentionPolicy | None, bool], LifecycleStep]
 LifecycleTask = Task[[bool], Coroutine[Any, Any, LifecycleStep]]

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from prefect import task
 from pydantic import TypeAdapter
 
 from adapters.compose.variables import missing_secrets, process_environment, secret_values
@@ -51,6 +50,7 @@ from tasks.deployment.services import inspect_application, read_injected_files
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import EFFECT, retry_read, retry_write
 from tasks.runtime.stores import open_stores
+from tasks.runtime.task import task
 
 log = logging.getLogger("roas")
 T = TypeVar("T")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from prefect import task
+from prefect import Task
 from prefect.context import TaskRunContext
-from prefect.utilities.annotations import opaque
 
 from models.failures import BadInputError, EngineUnreachableError
 from tasks.runtime.plain_tasks import makes_task_runs, without_task_runs
 from tasks.runtime.retry_policy import EFFECT, READ
+from tasks.runtime.task import task
 
 AT_ONCE: dict[str, Any] = READ | {"retry_delay_seconds": [0]}
 
@@ -29,13 +29,15 @@ async def test_a_task_is_a_plain_call() -> None:
     assert makes_task_runs()
 
 
-async def test_annotations_for_prefect_do_not_reach_the_function() -> None:
-    @task(name="add", **EFFECT)
-    async def add(one: int, *, other: int) -> int:
-        return one + other
+async def test_a_task_with_other_options_is_a_plain_call_too_and_the_class_of_prefect_is_as_it_was() -> None:
+    @task(name="double", **EFFECT)
+    async def double(number: int) -> tuple[int, object]:
+        return 2 * number, TaskRunContext.get()
 
     with without_task_runs():
-        assert await add(opaque(1), other=opaque(2)) == 3
+        assert await double.with_options(name="twice")(4) == (8, None)
+
+    assert not hasattr(Task.__call__, "__wrapped__")
 
 
 async def test_what_may_get_better_is_tried_again() -> None:
