@@ -30,7 +30,6 @@ import httpx
 import psycopg
 
 from adapters.prometheus.exporter import StoreCollector, metrics_server
-from adapters.redis_cache import Cache
 from adapters.server.store_roles import make_role
 from adapters.stores import Stores
 from benchmarks.fleet_agents import EVERY_SECONDS, SimulatedHost, Took, run_agents, spread
@@ -156,7 +155,7 @@ class _Reads:
         def fleet() -> None:
             subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, check=True)
 
-        collector = StoreCollector(self._stores, self._settings, Cache())
+        collector = StoreCollector(self._stores, self._settings)
         with metrics_server(collector, "127.0.0.1", 0) as address:
             while not (self._ended.wait(5) and self.fleet and self.scrapes):
                 self.fleet.append(seconds(fleet))

@@ -86,7 +86,7 @@ class Settings(BaseModel):
     )
     script_user: str = Field(default="nobody", description="Who runs recovery scripts where we are root.")
     redis_url: str | None = Field(
-        default=None, description="Cache shared by many processes; without it each process has its own."
+        default=None, description="Redis where other programs read snapshots and alerts; without it none is published."
     )
     redis_password_file: Path | None = Field(
         default=None, description="File that holds the cache's password, so that no URL carries it."

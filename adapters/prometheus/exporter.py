@@ -22,14 +22,13 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from adapters.cache import Cache
 from adapters.config.environment_files import environment_files
 from adapters.config.environments import read_environment
 from adapters.host.http_server import OwnHandler, OwnServer
 from adapters.prometheus.metric_families import counter, gauge, one_value
 from adapters.prometheus.monitoring_figures import MonitoringFigures
 from adapters.prometheus.record_figures import ErrorFigures, OperationFigures
-from adapters.redis_cache import open_cache
+from adapters.redis_cache import RedisCache
 from adapters.stores import Stores
 from adapters.stores.check import backlog, figures
 from models.environments import Environment
@@ -49,7 +48,7 @@ def serve_metrics(stores: Stores, host: str, port: int, settings: Settings) -> N
     def end(_number: int, _frame: FrameType | None) -> None:
         ended.set()
 
-    cache = open_cache(settings) if settings.redis_url else None
+    cache = RedisCache(settings.redis_url, settings.redis_password_file) if settings.redis_url else None
     with metrics_server(StoreCollector(stores, settings, cache), host, port) as url:
         before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -58,8 +57,6 @@ def serve_metrics(stores: Stores, host: str, port: int, settings: Settings) -> N
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if cache is not None:
-                cache.close()
     log.info("stopped serving metrics")
 
 
@@ -70,7 +67,7 @@ class StoreCollector(Collector):
         self,
         stores: Stores,
         settings: Settings,
-        cache: Cache | None = None,
+        cache: RedisCache | None = None,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -189,7 +186,7 @@ class StoreCollector(Collector):
     def _of_cache(self) -> list[Metric]:
         if self._cache is None:
             return []
-        self._cache.get("exporter")
+        self._cache.check()
         return [one_value("roas_cache_up", "1 while Redis answers the exporter.", 0 if self._cache.trouble else 1)]
 
 

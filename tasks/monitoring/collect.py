@@ -34,7 +34,7 @@ from tasks.runtime.task import task
 log = logging.getLogger("roas")
 
 ALERT_STREAM = "alerts"
-"""The stream of the cache that every change of an alert goes to, of every environment."""
+"""The stream in Redis that every change of an alert goes to, of every environment."""
 
 _SETTLES_IN = timedelta(minutes=2)
 """So long after an operation nothing is learnt of what it touched."""
@@ -188,7 +188,9 @@ def tell_cache(environment: str, snapshot: dict[str, object], outcome: Evaluatio
 
     Says why where the cache did not take them.
     """
-    cache, lifetime = shared_cache(), round(every.total_seconds() * _CACHE_LIFETIMES)
+    if (cache := shared_cache()) is None:
+        return None
+    lifetime = round(every.total_seconds() * _CACHE_LIFETIMES)
     usual: dict[str, object] = {
         f"{baseline.service}/{baseline.metric}": asdict(baseline) for baseline in outcome.baselines
     }

@@ -37,7 +37,7 @@ from tasks.runtime.task import task
 log = logging.getLogger("roas")
 
 STREAM = "notices"
-"""The stream of the cache that every notification goes to, also without a receiver."""
+"""The stream in Redis that every notification goes to, also without a receiver."""
 
 _OPERATIONS = 20
 """So many of the latest operations are looked at."""
@@ -278,7 +278,8 @@ async def _record(notification: Notification) -> None:
             "subject": text.subject(message),
             "body": text.body(message),
         }
-        await asyncio.to_thread(shared_cache().publish, STREAM, entry)
+        if (cache := shared_cache()) is not None:
+            await asyncio.to_thread(cache.publish, STREAM, entry)
 
 
 async def _send(block: str, notification: Notification) -> None:

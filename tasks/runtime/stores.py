@@ -11,7 +11,7 @@ from adapters.stores import Stores
 from models.settings import Settings, current_settings
 
 if TYPE_CHECKING:
-    from adapters.cache import Cache
+    from adapters.redis_cache import RedisCache
 
 _opening = Lock()
 """Threads that need the stores first, at the same time, open them once."""
@@ -34,8 +34,8 @@ def stores_exist() -> bool:
     return settings.stores_url is not None or settings.store_path("deployment_logs").exists()
 
 
-def shared_cache() -> Cache:
-    """The cache that settings name, or this process's own."""
+def shared_cache() -> RedisCache | None:
+    """The Redis that settings name; None where nothing is published."""
     return _cache(current_settings().redis_url)
 
 
@@ -50,12 +50,10 @@ def stores_at(data_dir: Path, stores_url: str | None) -> Stores:
 
 
 @lru_cache(maxsize=2)
-def _cache(redis_url: str | None) -> Cache:
+def _cache(redis_url: str | None) -> RedisCache | None:
     if not redis_url:
-        from adapters.cache import Cache
-
-        return Cache()
+        return None
     # Its client takes long to import, and 7 MiB of memory.
-    from adapters.redis_cache import open_cache
+    from adapters.redis_cache import RedisCache
 
-    return open_cache(current_settings())
+    return RedisCache(redis_url, current_settings().redis_password_file)

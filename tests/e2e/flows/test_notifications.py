@@ -35,9 +35,9 @@ from tasks.recovery.channels import keep_channel, read_channels
 from tasks.recovery.notify import STREAM, notify_people
 from tasks.recovery.send_messages import deliver
 from tasks.runtime.clients import find_environment
-from tasks.runtime.stores import shared_cache
 from tests.e2e.flows.conftest import Place, end, well
 from tests.e2e.flows.test_watch import until, watching
+from tests.integration.adapters.test_redis_cache import PASSWORD, RedisProcess
 from tests.support.chat_services import (
     DISCORD,
     DISCORD_ADDRESS,
@@ -125,6 +125,18 @@ def asked(place: Place) -> RecordedError:
     return error
 
 
+@pytest.fixture
+def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisProcess]:
+    """Where other programs read what is published."""
+    running = RedisProcess(tmp_path)
+    running.start()
+    (tmp_path / "password").write_text(PASSWORD)
+    monkeypatch.setenv("ROAS_REDIS_URL", running.url)
+    monkeypatch.setenv("ROAS_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    yield running
+    running.stop()
+
+
 async def save_block(url: str) -> None:
     block = CustomWebhookNotificationBlock(
         name="told", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
@@ -145,7 +157,7 @@ async def test_a_receiver_that_was_named_since_the_last_sweep_is_reported_to(pla
 
 
 async def test_people_are_reported_once_and_when_it_is_over(
-    place: Place, asked: RecordedError, webhook: Webhook
+    place: Place, asked: RecordedError, webhook: Webhook, redis: RedisProcess
 ) -> None:
     await save_block(webhook.url)
     environment = find_environment("test")
@@ -160,7 +172,7 @@ async def test_people_are_reported_once_and_when_it_is_over(
     await notify_people(environment)
     assert [one["subject"] for one in webhook.got][1:] == ["web of test is healthy again"]
     assert "by ann: mended" in webhook.got[-1]["body"]
-    reported = [entry["occasion"] for entry in shared_cache().entries(STREAM) if entry["error_id"] == asked.error_id]
+    reported = [entry["occasion"] for entry in redis.entries(STREAM) if entry["error_id"] == asked.error_id]
     assert reported == [NotificationReason.FAILED, NotificationReason.RECOVERED]
 
 
@@ -237,7 +249,7 @@ async def test_an_incident_of_this_system_goes_to_an_environment_with_receivers(
 
 
 async def test_a_message_carries_links_that_answer_its_ticket(
-    place: Place, asked: RecordedError, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+    place: Place, asked: RecordedError, webhook: Webhook, redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROAS_ANSWERS_URL", "https://ops.example")
     await save_block(webhook.url)
@@ -249,8 +261,8 @@ async def test_a_message_carries_links_that_answer_its_ticket(
     allowed = read_token(token.split()[0], answer_key(place.folder / "data"), datetime.now(UTC))
     assert (allowed.ticket_id, allowed.channel) == ("tic-1", "custom-webhook/told")
     assert allowed.action is AnswerAction.ACKNOWLEDGE
-    # The cache and the event keep no link.
-    assert token.split()[0] not in json.dumps(shared_cache().entries(STREAM), default=str)
+    # Neither what is published nor the event keeps a link.
+    assert token.split()[0] not in json.dumps(redis.entries(STREAM))
 
 
 async def test_quiet_hours_outlive_a_restart(place: Place, asked: RecordedError, webhook: Webhook) -> None:

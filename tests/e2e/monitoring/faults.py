@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -19,14 +20,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from redis import Redis
 
 from models.errors import RecordedError
 from models.metrics import HOST, Alert
 from models.results import CollectionReport
 from tasks.monitoring.collect import ALERT_STREAM
-from tasks.runtime.stores import open_stores, shared_cache
+from tasks.runtime.stores import open_stores
 from tests.e2e.healing.scenes import PASSWORD
 from tests.e2e.monitoring.living import Living, alerts_of, collect_each, own_folder, run, teach_a_past
+from tests.integration.adapters.test_redis_cache import PASSWORD as REDIS_PASSWORD
+from tests.integration.adapters.test_redis_cache import RedisProcess
 from tests.support.store_rows import series
 
 EVERY = timedelta(seconds=10)
@@ -141,7 +147,8 @@ async def meet(fault: Fault, sample: Living) -> list[str]:
 
 def _changes(since: datetime) -> list[dict[str, Any]]:
     """What people were told of the sample, oldest first."""
-    reported: list[dict[str, Any]] = shared_cache().entries(ALERT_STREAM)
+    with Redis.from_url(os.environ["ROAS_REDIS_URL"]) as client:
+        reported = [json.loads(fields[b"entry"]) for _, fields in client.xrange(f"roas:{ALERT_STREAM}")]
     return [one for one in reported if _moment(one) >= since and one["alert"]["service"] != HOST]
 
 
@@ -198,8 +205,10 @@ def _print(
 
 async def live(folder: Path, faults: Sequence[Fault]) -> list[str]:
     """Let the sample learn its past once, and meet each fault with it; all that is not as expected."""
-    sample = Living(environments=folder, name="faults")
+    sample, redis = Living(environments=folder, name="faults"), RedisProcess(folder)
     taught = folder / "data"
+    redis.start()
+    os.environ["ROAS_REDIS_URL"] = f"redis://:{quote(REDIS_PASSWORD)}@127.0.0.1:{redis.port}/0"
     try:
         await sample.start(EVERY)
         with sample.traffic():
@@ -214,6 +223,7 @@ async def live(folder: Path, faults: Sequence[Fault]) -> list[str]:
                 await asyncio.to_thread(sample.wait_until_well)
     finally:
         await asyncio.to_thread(sample.clean)
+        redis.stop()
     return said
 
 

@@ -15,9 +15,9 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from adapters.cache import Cache
 from adapters.prometheus.exporter import StoreCollector, metrics_server
 from adapters.prometheus.monitoring_figures import OF_HOSTS, OF_SERVICES
+from adapters.redis_cache import RedisCache
 from adapters.stores import Stores
 from adapters.stores.sql import table
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
@@ -95,7 +95,7 @@ def test_a_real_prometheus_raises_an_alert_of_the_host_that_the_fleet_calls_sile
                 sa.update(table(HostRow)).where(table(HostRow).c.host_id == "h-alpha").values(last_contact=before)
             )
         assert [one.host.name for one in stores.hosts.notice()] == ["alpha"]
-        collector = StoreCollector(stores, settings, Cache())
+        collector = StoreCollector(stores, settings, RedisCache("redis://127.0.0.1:1/0"))
         with (
             metrics_server(collector, "127.0.0.1", 0) as exporter,
             prometheus(tmp_path, exporter.split("/")[2], RULES_FILE) as server,
@@ -228,7 +228,7 @@ def test_every_panel_shows_data_and_every_rule_can_be_judged(tmp_path: Path) -> 
     )
     with Stores.open(settings) as stores:
         _fill(stores)
-        collector = StoreCollector(stores, settings, Cache())
+        collector = StoreCollector(stores, settings, RedisCache("redis://127.0.0.1:1/0"))
         with (
             metrics_server(collector, "127.0.0.1", 0) as exporter,
             prometheus(tmp_path, exporter.split("/")[2], RULES_FILE) as server,

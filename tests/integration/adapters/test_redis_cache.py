@@ -1,7 +1,8 @@
-"""The cache answers with Redis, without it, and while it is lost; against a real redis-server."""
+"""What other programs read in Redis, and what comes of it while Redis is lost; against a real redis-server."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -10,14 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
-from adapters.cache import STREAM_LENGTH, Cache
-from adapters.redis_cache import RedisCache, open_cache
+from adapters.redis_cache import STREAM_LENGTH, RedisCache
 from models.failures import BadInputError
-from models.settings import Settings
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
@@ -63,6 +63,17 @@ class RedisProcess:
     def client(self) -> Redis:
         return Redis(port=self.port, password=PASSWORD)
 
+    def read(self, key: str) -> Any:
+        """What another program reads under a key of ours; None where there is nothing."""
+        with self.client() as client:
+            text = client.get(f"roas:{key}")
+        return None if text is None else json.loads(text)
+
+    def entries(self, stream: str) -> list[Any]:
+        """What another program reads in a stream of ours, oldest first."""
+        with self.client() as client:
+            return [json.loads(fields[b"entry"]) for _, fields in client.xrange(f"roas:{stream}")]
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisProcess]:
@@ -80,55 +91,33 @@ def password_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(server: RedisProcess, password_file: Path) -> Iterator[RedisCache]:
-    opened = RedisCache(server.url, password_file, hold_off=AT_ONCE)
-    yield opened
-    opened.close()
+def cache(server: RedisProcess, password_file: Path) -> RedisCache:
+    return RedisCache(server.url, password_file, hold_off=AT_ONCE)
 
 
-@pytest.fixture(params=["memory", "redis"])
-def any_cache(request: pytest.FixtureRequest) -> Cache:
-    if request.param == "memory":
-        return Cache()
-    found: Cache = request.getfixturevalue("cache")
-    return found
+def test_another_program_reads_the_newest_snapshot_until_its_time_is_over(
+    cache: RedisCache, server: RedisProcess
+) -> None:
+    cache.put("snapshot:prod", SNAPSHOT, 60)
+    assert server.read("snapshot:prod") == SNAPSHOT
+    cache.put("snapshot:prod", {"overall_status": "degraded"}, 1)
+    assert server.read("snapshot:prod") == {"overall_status": "degraded"}
+    _until(lambda: server.read("snapshot:prod") is None)
+    assert cache.trouble is None
 
 
-def test_a_snapshot_comes_back_until_another_takes_its_place(any_cache: Cache) -> None:
-    assert any_cache.get("snapshot:prod") is None
-    any_cache.put("snapshot:prod", SNAPSHOT, 60)
-    assert any_cache.get("snapshot:prod") == SNAPSHOT
-    any_cache.put("snapshot:prod", {"overall_status": "degraded"}, 60)
-    assert any_cache.get("snapshot:prod") == {"overall_status": "degraded"}
-    assert any_cache.get("snapshot:dev") is None
-    assert any_cache.trouble is None
-
-
-def test_both_caches_give_back_what_json_makes_of_a_value(any_cache: Cache) -> None:
+def test_values_are_json(cache: RedisCache, server: RedisProcess) -> None:
     noon = datetime(2026, 7, 1, 12, tzinfo=UTC)
-    any_cache.put("k", {"at": noon, "pair": (1, 2), "gap": float("nan")}, 60)
-    assert any_cache.get("k") == {"at": "2026-07-01T12:00:00Z", "pair": [1, 2], "gap": None}
+    cache.put("k", {"at": noon, "pair": (1, 2), "gap": float("nan")}, 60)
+    assert server.read("k") == {"at": "2026-07-01T12:00:00Z", "pair": [1, 2], "gap": None}
 
 
-def test_a_snapshot_is_gone_when_its_time_is_over(any_cache: Cache) -> None:
-    any_cache.put("k", SNAPSHOT, 1)
-    _until(lambda: any_cache.get("k") is None)
-    assert any_cache.trouble is None
-
-
-def test_a_stream_gives_entries_in_their_order(any_cache: Cache) -> None:
-    for number in range(3):
-        any_cache.publish("alerts", {"alert_id": number})
-    assert any_cache.entries("alerts") == [{"alert_id": 0}, {"alert_id": 1}, {"alert_id": 2}]
-    assert any_cache.entries("others") == []
-
-
-def test_a_stream_forgets_its_oldest_entries(any_cache: Cache) -> None:
+def test_a_stream_has_entries_in_their_order_and_forgets_its_oldest(cache: RedisCache, server: RedisProcess) -> None:
     for number in range(STREAM_LENGTH + 250):
-        any_cache.publish("alerts", {"alert_id": number})
-    found = any_cache.entries("alerts")
+        cache.publish("alerts", {"alert_id": number})
+    found = [one["alert_id"] for one in server.entries("alerts")]
     assert STREAM_LENGTH <= len(found) <= STREAM_LENGTH + 100
-    assert found[-1] == {"alert_id": STREAM_LENGTH + 249}
+    assert found == list(range(STREAM_LENGTH + 250))[-len(found) :]
 
 
 def test_redis_expires_snapshots_and_streams_without_renewal(cache: RedisCache, server: RedisProcess) -> None:
@@ -139,29 +128,7 @@ def test_redis_expires_snapshots_and_streams_without_renewal(cache: RedisCache, 
         assert 0 < client.ttl("roas:alerts") <= 7 * 24 * 3600
 
 
-def test_two_processes_share_what_is_in_redis(server: RedisProcess, password_file: Path) -> None:
-    settings = Settings(redis_url=server.url, redis_password_file=password_file)
-    one, other = open_cache(settings), open_cache(settings)
-    one.put("k", SNAPSHOT, 60)
-    one.publish("alerts", {"alert_id": "a1"})
-    assert other.get("k") == SNAPSHOT
-    assert other.entries("alerts") == [{"alert_id": "a1"}]
-    one.close()
-    other.close()
-
-
-def test_a_lost_redis_is_reported_and_this_process_goes_on_alone(cache: RedisCache, server: RedisProcess) -> None:
-    cache.put("k", SNAPSHOT, 60)
-    server.stop()
-    cache.put("j", {"n": 1}, 60)
-    assert cache.trouble is not None
-    assert f"redis://127.0.0.1:{server.port}/0" in cache.trouble
-    assert "is it running" in cache.trouble
-    assert PASSWORD not in cache.trouble
-    assert (cache.get("k"), cache.get("j")) == (SNAPSHOT, {"n": 1})
-
-
-def test_redis_back_again_is_used_at_the_next_call_and_gets_what_was_published_meanwhile(
+def test_a_lost_redis_is_reported_and_gets_what_was_published_meanwhile(
     cache: RedisCache, server: RedisProcess
 ) -> None:
     cache.publish("alerts", {"alert_id": "before"})
@@ -169,21 +136,22 @@ def test_redis_back_again_is_used_at_the_next_call_and_gets_what_was_published_m
     cache.publish("alerts", {"alert_id": "one"})
     cache.publish("alerts", {"alert_id": "two"})
     assert cache.trouble is not None
-    assert [entry["alert_id"] for entry in cache.entries("alerts")] == ["before", "one", "two"]
+    assert f"redis://127.0.0.1:{server.port}/0" in cache.trouble
+    assert "is it running" in cache.trouble
+    assert PASSWORD not in cache.trouble
     server.start()
     cache.put("k", SNAPSHOT, 60)
     assert cache.trouble is None
     # This Redis keeps nothing on disk, so it came back empty.
-    assert cache.entries("alerts") == [{"alert_id": "one"}, {"alert_id": "two"}]
-    with server.client() as client:
-        assert client.exists("roas:k") == 1
+    assert server.entries("alerts") == [{"alert_id": "one"}, {"alert_id": "two"}]
+    assert server.read("k") == SNAPSHOT
 
 
 def test_a_redis_restarted_between_two_calls_is_no_trouble(cache: RedisCache, server: RedisProcess) -> None:
     cache.put("k", SNAPSHOT, 60)
     server.stop()
     server.start()
-    assert cache.get("k") is None
+    cache.check()
     assert cache.trouble is None
 
 
@@ -193,11 +161,9 @@ def test_a_lost_redis_is_left_alone_for_a_while(server: RedisProcess, password_f
     cache.put("k", SNAPSHOT, 60)
     first = cache.trouble
     server.start()
-    assert cache.get("k") == SNAPSHOT
+    cache.put("k", SNAPSHOT, 60)
     assert cache.trouble == first
-    with server.client() as client:
-        assert client.exists("roas:k") == 0
-    cache.close()
+    assert server.read("k") is None
 
 
 def test_a_redis_that_takes_connections_and_says_nothing_is_given_up() -> None:
@@ -205,9 +171,7 @@ def test_a_redis_that_takes_connections_and_says_nothing_is_given_up() -> None:
         cache = RedisCache(f"redis://127.0.0.1:{silent.getsockname()[1]}/0?socket_timeout=3600")
         cache.put("k", SNAPSHOT, 60)
         assert cache.trouble is not None
-        assert "did not answer" in cache.trouble
-        assert cache.get("k") == SNAPSHOT
-        cache.close()
+        assert "Timeout" in cache.trouble
 
 
 def test_a_wrong_password_is_reported_and_a_right_one_is_used_without_a_restart(
@@ -217,11 +181,11 @@ def test_a_wrong_password_is_reported_and_a_right_one_is_used_without_a_restart(
     cache = RedisCache(server.url, password_file, hold_off=AT_ONCE)
     cache.put("k", SNAPSHOT, 60)
     assert cache.trouble is not None
-    assert "did not let us in" in cache.trouble
-    assert "wrong" not in cache.trouble.split("(")[0]
+    assert "ROAS_REDIS_PASSWORD_FILE" in cache.trouble
+    assert "WRONGPASS" in cache.trouble or "invalid" in cache.trouble
     password_file.unlink()
     cache.put("k", SNAPSHOT, 60)
-    assert f"password file {password_file} cannot be read" in (cache.trouble or "")
+    assert f"No such file or directory: '{password_file}'" in (cache.trouble or "")
     os.mkfifo(password_file)
     cache.put("k", SNAPSHOT, 60)
     assert "no regular file" in (cache.trouble or "")
@@ -229,30 +193,26 @@ def test_a_wrong_password_is_reported_and_a_right_one_is_used_without_a_restart(
     password_file.write_text(PASSWORD)
     cache.put("k", SNAPSHOT, 60)
     assert cache.trouble is None
-    cache.close()
 
 
-def test_a_full_redis_is_reported_and_the_snapshot_stays_here(cache: RedisCache, server: RedisProcess) -> None:
+def test_a_full_redis_is_reported(cache: RedisCache, server: RedisProcess) -> None:
     with server.client() as client:
         client.config_set("maxmemory", "1")
         client.config_set("maxmemory-policy", "noeviction")
         cache.put("k", SNAPSHOT, 60)
-        assert "refused" in (cache.trouble or "")
+        assert "has it room" in (cache.trouble or "")
         client.config_set("maxmemory", "0")
     cache.put("k", SNAPSHOT, 60)
     assert cache.trouble is None
 
 
-def test_something_of_another_program_is_reported_and_not_read(cache: RedisCache, server: RedisProcess) -> None:
+def test_something_of_another_program_under_a_name_of_ours_is_reported(cache: RedisCache, server: RedisProcess) -> None:
     with server.client() as client:
-        client.set("roas:k", "[not json")
         client.set("roas:alerts", "no stream")
-    assert cache.get("k") is None
-    assert "did not write" in (cache.trouble or "")
     cache.publish("alerts", {"alert_id": "a1"})
     assert "WRONGTYPE" in (cache.trouble or "")
     cache.put("j", SNAPSHOT, 60)
-    assert cache.get("j") == SNAPSHOT
+    assert server.read("j") == SNAPSHOT
 
 
 def test_tls_is_spoken_where_the_url_says_so(tmp_path: Path, password_file: Path) -> None:
@@ -273,19 +233,12 @@ def test_tls_is_spoken_where_the_url_says_so(tmp_path: Path, password_file: Path
         trusted = RedisCache(f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={certificate}", password_file)
         trusted.put("k", SNAPSHOT, 60)
         assert trusted.trouble is None
-        assert trusted.get("k") == SNAPSHOT
-        trusted.close()
         stranger = RedisCache(f"rediss://127.0.0.1:{server.port}/0", password_file)
         stranger.put("k", SNAPSHOT, 60)
         assert f"rediss://127.0.0.1:{server.port}/0" in (stranger.trouble or "")
         assert "certificate" in (stranger.trouble or "")
-        stranger.close()
     finally:
         server.stop()
-
-
-def test_without_a_url_the_cache_is_this_process_alone() -> None:
-    assert type(open_cache(Settings(redis_url=None))) is Cache
 
 
 @pytest.mark.parametrize(
@@ -294,7 +247,7 @@ def test_without_a_url_the_cache_is_this_process_alone() -> None:
 )
 def test_a_url_that_redis_does_not_have_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(BadInputError) as caught:
-        open_cache(Settings(redis_url=url))
+        RedisCache(url)
     assert "hunter2" not in str(caught.value)
     assert "redis://HOST:6379/0" in caught.value.advice
 
@@ -302,10 +255,9 @@ def test_a_url_that_redis_does_not_have_is_refused_without_quoting_it(url: str) 
 def test_the_password_of_a_url_is_never_shown(server: RedisProcess) -> None:
     cache = RedisCache(f"redis://someone:hunter2@127.0.0.1:{server.port}/0")
     cache.put("k", SNAPSHOT, 60)
-    assert "did not let us in" in (cache.trouble or "")
-    assert "hunter2" not in (cache.trouble or "")
+    assert cache.trouble is not None
+    assert "hunter2" not in cache.trouble
     assert "someone" not in cache.address
-    cache.close()
 
 
 def _until(true: Callable[[], bool]) -> None:
