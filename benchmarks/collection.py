@@ -38,6 +38,7 @@ from flows.monitoring.continuous import leave_alone_what_is_loaded, monitoring
 from models.environments import Environment
 from models.storage import MIB, RetentionPolicy
 from tasks.monitoring.collect import read_memory, store_round
+from tasks.runtime.plain_tasks import without_task_runs
 from tasks.runtime.stores import open_stores
 from tests.e2e.monitoring.simulated import simulated
 
@@ -56,7 +57,7 @@ def sleeping(folder: Path, count: int) -> AbstractContextManager[Stack]:
 
 def compare(folder: Path, count: int, rounds: int) -> tuple[float, bool]:
     """Median seconds of an evaluation of so many containers, and whether the goal against docker stats is met."""
-    with sleeping(folder, count) as made, asyncio.Runner() as runner:
+    with sleeping(folder, count) as made, without_task_runs(), asyncio.Runner() as runner:
         made.compose("up", "-d", "--quiet-pull")
         ids = run_docker("ps", "-q", "--filter", f"label=com.docker.compose.project={made.project}").split()
         assert len(ids) == count

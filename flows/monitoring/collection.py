@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import flow
 
@@ -29,11 +29,11 @@ from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from tasks.deployment.belonging import refuse_elsewhere
 from tasks.deployment.operations import mark_interrupted
-from tasks.deployment.services import inspect_application, read_known
+from tasks.deployment.services import read_containers, read_declarations
 from tasks.monitoring.collect import (
     read_memory,
+    read_statistics,
     recent_events,
-    sample_services,
     sample_system,
     store_closed,
     store_round,
@@ -42,10 +42,14 @@ from tasks.monitoring.collect import (
 from tasks.recovery.notify import notify_where_asked
 from tasks.recovery.records import settle_predicted, settle_well
 from tasks.runtime.clients import load_environment
+from tasks.runtime.retry_policy import READ
+from tasks.runtime.task import task
 from tasks.storage.freshness import read_snapshot_problems
 
 log = logging.getLogger("roas")
 Answer = TypeVar("Answer")
+P = ParamSpec("P")
+Source = Callable[P, Coroutine[Any, Any, Answer]]
 
 _TIMES = 3
 _LEAST_RECEIVED = timedelta(minutes=2)
@@ -53,6 +57,22 @@ _LEAST_RECEIVED = timedelta(minutes=2)
 
 _POOR = 80.0
 """Below this many points a service's score comes with advice."""
+
+
+def _source(name: str, read: Source[P, Answer], **options: Any) -> Source[P, Answer]:
+    """Make a source a task: seen in the collection's run, and in the agent a plain function with the same retries."""
+    return task(name=name, **READ | options)(read)
+
+
+_compose_files = _source("compose files", read_declarations)
+_system_metrics = _source("system metrics", sample_system)
+_service_metrics = _source("service metrics", read_statistics)
+_containers = _source("containers", read_containers)
+_engine_events = _source("engine events", recent_events)
+_snapshots = _source("snapshots", read_snapshot_problems)
+_baselines = _source("performance baselines", read_memory)
+# Each probe has its own time limit.
+_health = _source("health and dependency status", judge_now, timeout_seconds=None)
 
 
 @flow(name="collection", flow_run_name="collect {environment}")
@@ -120,7 +140,7 @@ async def collect(environment: str, files: tuple[str, ...]) -> Collected:
     declared = await load_environment(environment, files)
     await mark_interrupted(None, datetime.now(UTC))
     for _ in range(_TIMES):
-        memory, answers = await asyncio.gather(read_memory(environment, datetime.now(UTC)), ask_sources(declared))
+        memory, answers = await asyncio.gather(_baselines(environment, datetime.now(UTC)), ask_sources(declared))
         judged = assess(declared, answers, memory)
         if await store_round(environment, judged, memory.collected_at):
             await settle_predicted(environment, _warned_of(judged.outcome))
@@ -178,17 +198,17 @@ async def ask_sources(declared: Environment) -> SourceAnswers:
     gaps: list[str] = []
     recently = max(_LEAST_RECEIVED, 3 * timedelta(seconds=declared.collect_every_seconds))
     application, system, samples, container_states, events, problems = await asyncio.gather(
-        _or_gap("compose files", read_known(declared, outline=True), gaps),
-        _or_gap("host", sample_system(declared), gaps),
-        _or_gap("container statistics", sample_services(declared), gaps),
-        _or_gap("containers", inspect_application(declared), gaps),
-        _or_gap("engine events", recent_events(declared, recently), gaps),
-        _or_gap("snapshots", read_snapshot_problems(declared), gaps),
+        _or_gap("compose files", _compose_files(declared, outline=True), gaps),
+        _or_gap("host", _system_metrics(declared), gaps),
+        _or_gap("container statistics", _service_metrics(declared), gaps),
+        _or_gap("containers", _containers(declared), gaps),
+        _or_gap("engine events", _engine_events(declared, recently), gaps),
+        _or_gap("snapshots", _snapshots(declared), gaps),
     )
     health = None
     # The engine that did not show its containers is a gap already, in the same words.
     if application is not None and container_states is not None:
-        health = await _or_gap("health", judge_now(declared, application, container_states=container_states), gaps)
+        health = await _or_gap("health", _health(declared, application, container_states=container_states), gaps)
     return SourceAnswers(
         at=datetime.now(UTC),
         application=application,

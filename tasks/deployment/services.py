@@ -92,8 +92,7 @@ async def read_ports_taken(environment: Environment, application: Application, s
     return await asyncio.to_thread(preflight.ports_taken, application, service, engine, local=local)
 
 
-@retry_read
-async def read_known(environment: Environment, *, outline: bool = False) -> Application:
+async def read_declarations(environment: Environment, *, outline: bool = False) -> Application:
     """What the environment's Compose files declare, rendered anew only where they or their variables changed.
 
     For callers that read it all day; an operation that a person requests renders it anew. `outline` is the part that
@@ -111,10 +110,13 @@ async def read_known(environment: Environment, *, outline: bool = False) -> Appl
     return await asyncio.to_thread(read)
 
 
-@retry_read
-async def inspect_application(environment: Environment) -> list[ContainerState]:
+async def read_containers(environment: Environment) -> list[ContainerState]:
     """Every container of the environment's project, stopped ones too."""
     return await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project)
+
+
+read_known = retry_read(read_declarations)
+inspect_application = retry_read(read_containers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

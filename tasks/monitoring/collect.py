@@ -43,7 +43,6 @@ _CACHE_LIFETIMES = 3
 """A snapshot outlives this many collections, so that one late collection does not empty the dashboard."""
 
 
-@retry_read
 @in_thread
 def sample_system(environment: Environment) -> SystemSample | None:
     """The host now: processor, memory, the disk under the stores, pressure; None for an engine on another machine.
@@ -55,14 +54,15 @@ def sample_system(environment: Environment) -> SystemSample | None:
     return sample_host(current_settings().data_dir, datetime.now(UTC))
 
 
-@retry_read
 @in_thread
-def sample_services(environment: Environment) -> list[ServiceSample]:
+def read_statistics(environment: Environment) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
     return engine_of(environment).statistics.samples(environment.project)
 
 
-@retry_read
+sample_services = retry_read(read_statistics)
+
+
 @in_thread
 def recent_events(environment: Environment, back: timedelta) -> list[ContainerEvent]:
     """What happened to the environment's containers in the time that is past."""
@@ -92,7 +92,6 @@ async def probe_service(
     )
 
 
-@retry_read
 @in_thread
 def read_memory(environment: str, now: datetime) -> RememberedState:
     """All that a round is judged by, and what is being done to the environment."""

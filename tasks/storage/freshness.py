@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 
 from core.storage.freshness import snapshot_problems
 from models.environments import Environment
-from tasks.runtime.retry_policy import retry_read
 from tasks.runtime.stores import open_stores
 
 
-@retry_read
 async def read_snapshot_problems(environment: Environment) -> tuple[str, ...]:
     """What is wrong with its snapshots by its own policy; nothing where it has none.
 

@@ -23,6 +23,7 @@ from models.analysis import AlertChange
 from models.environments import Environment
 from models.failures import StoreError
 from tasks.monitoring.collect import read_memory, store_round, tell_cache
+from tasks.runtime.plain_tasks import without_task_runs
 from tasks.runtime.stores import open_stores
 from tests.e2e.monitoring.simulated import simulated
 from tests.integration.adapters.test_redis_cache import PASSWORD, RedisProcess
@@ -101,7 +102,8 @@ class RealEngine:
             time.sleep(0.1)
 
     async def look(self, environment: Environment, at: datetime, number: int) -> SourceAnswers:
-        seen = await ask_sources(environment)
+        with without_task_runs():
+            seen = await ask_sources(environment)
         return replace(
             seen,
             at=at,
