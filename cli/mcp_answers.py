@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
@@ -79,22 +79,21 @@ class Found:
     error: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class AgentTool:
-    """One tool. `answer` is the type of what it finds, `quoted` the fields that hold words of others.
+    """One tool. `answer` is the type of what it finds, `quoted` the fields of that which hold words of others.
 
     `find` gets the input and the name of the client, for which it may change something unless `reads_only` is set.
     """
 
     name: str
-    title: str
     description: str
     inputs: type[Input]
     answer: Any
     find: Callable[[Any, str], Awaitable[Found]]
+    quoted: tuple[str, ...] = ()
     reads_only: bool = False
     destructive: bool = False
-    quoted: tuple[str, ...] = field(default=())
 
     @cached_property
     def model(self) -> type[AnswerDocument[Any]]:
@@ -108,7 +107,7 @@ class AgentTool:
         """The tool as a client lists it."""
         return ToolSpec(
             name=self.name,
-            title=self.title,
+            title=f"roas {self.name}",
             description=self.description,
             input_schema=_without_titles(self.inputs.model_json_schema()),
             output_schema=_without_titles(self.model.model_json_schema(mode="serialization")),
@@ -127,7 +126,7 @@ class AgentTool:
             answer=result.value,
             records=list(cited_rows(result.value)),
             next_offset=result.next_offset,
-            quoted=list(self.quoted),
+            quoted=[f"answer{path}" for path in self.quoted],
         ).model_dump(mode="json", warnings=False)
         document, shortened = shorten_document(whole, _MOST_BYTES, lambda content: len(json.dumps(content)))
         return ToolReply(structured=document | {"shortened": shortened}, error=" ".join(result.error.split()))

@@ -17,7 +17,6 @@ from models.operations import Operation
 from models.recovery import Choice, RecoveryOutcome
 
 _ENVIRONMENT = "Name of an environment, as `status` lists them."
-_QUOTED = ("answer.details",)
 
 
 class _EnvironmentInput(Input):
@@ -184,111 +183,64 @@ def _error(done: CommandResult) -> str:
     return done.error or f"The command ended with exit code {done.code} and gave no reason; see the server's log."
 
 
-_TOOLS = {
-    "start": AgentTool(
-        name="start",
-        title="roas start",
-        description="Start an environment exactly as `plan` said: validate, start in dependency order, verify health, "
+_DETAILS = (".details",)
+
+_TOOLS = (
+    AgentTool(
+        "start",
+        "Start an environment exactly as `plan` said: validate, start in dependency order, verify health, "
         "record everything; roll back on failure. Recreates and restarts services.",
-        inputs=_Start,
-        answer=Operation,
-        find=_start,
-        destructive=True,
-        quoted=_QUOTED,
+        _Start, Operation, _start, _DETAILS, destructive=True,
     ),
-    "update": AgentTool(
-        name="update",
-        title="roas update",
-        description="Pull and build new images, then replace and prove one service after the other; back to the "
+    AgentTool(
+        "update",
+        "Pull and build new images, then replace and prove one service after the other; back to the "
         "earlier ones where one fails. Only in the environment's update windows.",
-        inputs=_Update,
-        answer=Operation,
-        find=_update,
-        destructive=True,
-        quoted=_QUOTED,
+        _Update, Operation, _update, _DETAILS, destructive=True,
     ),
-    "sync": AgentTool(
-        name="sync",
-        title="roas sync",
-        description="Update to the revision that `plan_sync` answered, service by service; back to the earlier one "
+    AgentTool(
+        "sync",
+        "Update to the revision that `plan_sync` answered, service by service; back to the earlier one "
         "where one fails. Only in the environment's update windows.",
-        inputs=_Sync,
-        answer=Operation,
-        find=_sync,
-        destructive=True,
-        quoted=_QUOTED,
+        _Sync, Operation, _sync, _DETAILS, destructive=True,
     ),
-    "stop": AgentTool(
-        name="stop",
-        title="roas stop",
-        description="Stop all services of an environment, in reverse order.",
-        inputs=_EnvironmentInput,
-        answer=Operation,
-        find=_stop,
-        destructive=True,
-        quoted=_QUOTED,
+    AgentTool(
+        "stop",
+        "Stop all services of an environment, in reverse order.",
+        _EnvironmentInput, Operation, _stop, _DETAILS, destructive=True,
     ),
-    "restart": AgentTool(
-        name="restart",
-        title="roas restart",
-        description="Restart all services of an environment, or the named ones, in dependency order.",
-        inputs=_Restart,
-        answer=Operation,
-        find=_restart,
-        destructive=True,
-        quoted=_QUOTED,
+    AgentTool(
+        "restart",
+        "Restart all services of an environment, or the named ones, in dependency order.",
+        _Restart, Operation, _restart, _DETAILS, destructive=True,
     ),
-    "rollback": AgentTool(
-        name="rollback",
-        title="roas rollback",
-        description="Return an environment to an earlier release.",
-        inputs=_Rollback,
-        answer=Operation,
-        find=_rollback,
-        destructive=True,
-        quoted=_QUOTED,
+    AgentTool(
+        "rollback",
+        "Return an environment to an earlier release.",
+        _Rollback, Operation, _rollback, _DETAILS, destructive=True,
     ),
-    "recover": AgentTool(
-        name="recover",
-        title="roas recover",
-        description="Recover from one error, within the limits of the environment's policy, or open a ticket.",
-        inputs=_Recover,
-        answer=RecoveryOutcome,
-        find=_recover,
-        destructive=True,
-        quoted=("answer.reason", "answer.steps"),
+    AgentTool(
+        "recover",
+        "Recover from one error, within the limits of the environment's policy, or open a ticket.",
+        _Recover, RecoveryOutcome, _recover, (".reason", ".steps"), destructive=True,
     ),
-    "resolve": AgentTool(
-        name="resolve",
-        title="roas resolve",
-        description="Answer a ticket: it was resolved by hand, or how recovery continues.",
-        inputs=_Resolve,
-        answer=str,
-        find=_resolve,
-        destructive=True,
+    AgentTool(
+        "resolve",
+        "Answer a ticket: it was resolved by hand, or how recovery continues.",
+        _Resolve, str, _resolve, destructive=True,
     ),
-    "pause": AgentTool(
-        name="pause",
-        title="roas pause",
-        description="Switch automatic recovery off, everywhere or for one service; detection continues.",
-        inputs=_Pause,
-        answer=str,
-        find=_pause,
-        destructive=True,
-        quoted=("answer",),
+    AgentTool(
+        "pause",
+        "Switch automatic recovery off, everywhere or for one service; detection continues.",
+        _Pause, str, _pause, ("",), destructive=True,
     ),
-    "unpause": AgentTool(
-        name="unpause",
-        title="roas unpause",
-        description="Switch automatic recovery on again; give what `pause` was given.",
-        inputs=_Unpause,
-        answer=str,
-        find=_unpause,
-        quoted=("answer",),
+    AgentTool(
+        "unpause", "Switch automatic recovery on again; give what `pause` was given.", _Unpause, str, _unpause, ("",)
     ),
-}
+)  # fmt: skip
 
 
 def operation_tools(allowed: Collection[str]) -> list[AgentTool]:
     """The tools of the allowed operations; to allow `pause` allows `unpause`."""
-    return [tool for name, tool in _TOOLS.items() if name in allowed or (name == "unpause" and "pause" in allowed)]
+    names = {*allowed, "unpause"} if "pause" in allowed else allowed
+    return [tool for tool in _TOOLS if tool.name in names]

@@ -245,16 +245,7 @@ def _ticket(params: _Id) -> Found:
 
 
 def _tool(name: str, description: str, inputs: type[Input], answer: Any, read: Any, *quoted: str) -> AgentTool:
-    return AgentTool(
-        name=name,
-        title=f"roas {name}",
-        description=description,
-        inputs=inputs,
-        answer=answer,
-        find=in_thread(read),
-        reads_only=True,
-        quoted=tuple(f"answer{path}" for path in quoted),
-    )
+    return AgentTool(name, description, inputs, answer, in_thread(read), quoted, reads_only=True)
 
 
 READING_TOOLS = (
