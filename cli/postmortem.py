@@ -21,7 +21,7 @@ def postmortem(record_id: str, html_file: str | None, json_wanted: bool) -> None
     ID is of an operation, an error or a ticket; a prefix is enough. All of it is from the record, and each line names
     its row.
     """
-    from core.reporting.markdown import page_markdown
+    from core.common.markdown import page_markdown
     from core.reporting.postmortem import postmortem_page, write_postmortem
     from tasks.reporting.postmortem import read_failure
 

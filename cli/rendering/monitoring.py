@@ -10,7 +10,7 @@ from rich.markup import escape
 from cli.rendering.console import ago, say, show_table
 from core.monitoring.baselines import in_words
 from core.reporting.analysis import length_in_words
-from core.reporting.reports import ARROWS, causes_in_words, predictions_in_words, rows_in_words, seconds_in_words
+from core.reporting.reports import ARROWS, DAY_COLUMNS, day_row, predictions_in_words, repair_row, rows_in_words
 from models.analysis import Analysis, DayOfOperations, Direction, Repair, Trend
 from models.metrics import Prediction, PredictionOutcome
 
@@ -59,17 +59,7 @@ def _show_trend(name: str, trend: Trend) -> None:
 
 def _show_days(days: Sequence[DayOfOperations]) -> None:
     say("")
-    rows = [
-        (
-            f"{day.day}",
-            str(day.total),
-            str(day.successes),
-            *(seconds_in_words(duration) for duration in (day.mean_ms, day.median_ms, day.p95_ms)),
-            escape(causes_in_words(day.failures_by_cause)),
-        )
-        for day in days[-_DAYS:]
-    ]
-    show_table(("day", "starts", "succeeded", "mean", "median", "p95", "failures"), rows)
+    show_table(DAY_COLUMNS, [tuple(map(escape, day_row(day))) for day in days[-_DAYS:]])
     if before := days[:-_DAYS]:
         starts, good = sum(day.total for day in before), sum(day.successes for day in before)
         say(f"[dim]before, on {len(before)} other days: {good} of {starts} succeeded; --json has each[/dim]")
@@ -79,17 +69,10 @@ def _show_repairs(repairs: Sequence[Repair]) -> None:
     if not repairs:
         return
     say("")
-    rows = [
-        (
-            escape(repair.service),
-            repair.cause.replace("_", " "),
-            str(repair.failures),
-            f"[red]{repair.unresolved}[/red]" if repair.unresolved else "",
-            "" if repair.mttr is None else length_in_words(repair.mttr),
-            "" if repair.mtbf is None else length_in_words(repair.mtbf),
-        )
-        for repair in repairs
-    ]
+    rows = []
+    for repair in repairs:
+        service, cause, failures, unresolved, *times = map(escape, repair_row(repair))
+        rows.append((service, cause, failures, f"[red]{unresolved}[/red]" if unresolved else "", *times))
     show_table(("service", "failed of", "times", "unresolved", "time to repair", "time between"), rows)
 
 

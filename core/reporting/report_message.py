@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from core.reporting.reports import alerts_in_words, predictions_in_words, verdict_in_words
+from core.reporting.reports import alerts_in_words, capital, predictions_in_words, verdict_in_words
 from models.analysis import Analysis
 from models.health import RecordedScore
 from models.metrics import Alert, Prediction
@@ -60,4 +60,4 @@ def _failures(analysis: Analysis) -> str:
 
 
 def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:].removesuffix(".") + "."
+    return capital(words).removesuffix(".") + "."

@@ -11,8 +11,10 @@ from core.reporting.analysis import length_in_words
 from core.reporting.plots import MOST_POINTS
 from core.reporting.reports import (
     alerts_in_words,
+    capital,
     causes_in_words,
     predictions_in_words,
+    repair_row,
     rows_in_words,
     seconds_in_words,
     verdict_in_words,
@@ -87,7 +89,7 @@ def _advice(analysis: Analysis, scores: Sequence[RecordedScore]) -> tuple[Block,
     return (
         Items(
             items=tuple(
-                f"{_capital(recommendation.advice)} {_capital(recommendation.because)}: "
+                f"{capital(recommendation.advice)} {capital(recommendation.because)}: "
                 f"{rows_in_words(recommendation.rows)}."
                 for recommendation in analysis.recommendations
             )
@@ -106,7 +108,7 @@ def _starts(analysis: Analysis, periods: Sequence[Sequence[DayOfOperations]]) ->
     trends = (
         f"Success is {analysis.success_trend.direction}: {analysis.success_trend.words}.",
         f"Duration is {analysis.performance_trend.direction}: {analysis.performance_trend.words}.",
-        *((f"{_capital(analysis.sudden_break)}.",) if analysis.sudden_break else ()),
+        *((f"{capital(analysis.sudden_break)}.",) if analysis.sudden_break else ()),
     )
     yield Items(items=trends)
     every, labels = _period_in_words(periods), tuple(f"{period[0].day}" for period in periods)
@@ -151,45 +153,32 @@ def _starts(analysis: Analysis, periods: Sequence[Sequence[DayOfOperations]]) ->
 
 def _repairs(repairs: Sequence[Repair], actions: Sequence[ActionOutcomes]) -> Iterable[Block]:
     if repairs:
-        yield Table(
-            caption="Failures by service and cause, with the time to repair",
-            head=("service", "cause", "times", "not repaired", "mean time to repair", "mean time between"),
-            rows=tuple(
-                (
-                    repair.service,
-                    repair.cause.replace("_", " "),
-                    str(repair.failures),
-                    str(repair.unresolved or ""),
-                    "" if repair.mttr is None else length_in_words(repair.mttr),
-                    "" if repair.mtbf is None else length_in_words(repair.mtbf),
-                )
-                for repair in repairs[:_MOST_ROWS]
-            ),
-            numbers=frozenset({2, 3, 4, 5}),
-            omitted=max(0, len(repairs) - _MOST_ROWS),
-        )
+        head = ("service", "cause", "times", "not repaired", "mean time to repair", "mean time between")
+        caption = "Failures by service and cause, with the time to repair"
+        yield _longest_part(caption, head, [repair_row(repair) for repair in repairs], {2, 3, 4, 5})
     else:
         yield Text(text="No failure is recorded.")
-    if actions:
-        yield Table(
-            caption="Recoveries that were tried",
-            head=("action", "against", "tried", "helped", "without success", "running"),
-            rows=tuple(
-                (
-                    action.strategy.replace("_", " "),
-                    action.cause.replace("_", " "),
-                    str(action.helped + action.failed + action.running),
-                    str(action.helped),
-                    str(action.failed),
-                    str(action.running or ""),
-                )
-                for action in actions[:_MOST_ROWS]
-            ),
-            numbers=frozenset({2, 3, 4, 5}),
-            omitted=max(0, len(actions) - _MOST_ROWS),
-        )
-    else:
+    if not actions:
         yield Text(text="No recovery was tried.")
+        return
+    rows = [
+        (
+            *(action.strategy.replace("_", " "), action.cause.replace("_", " ")),
+            *(str(action.helped + action.failed + action.running), str(action.helped)),
+            *(str(action.failed), str(action.running or "")),
+        )
+        for action in actions
+    ]
+    head = ("action", "against", "tried", "helped", "without success", "running")
+    yield _longest_part("Recoveries that were tried", head, rows, {2, 3, 4, 5})
+
+
+def _longest_part(
+    caption: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], numbers: Iterable[int] = ()
+) -> Table:
+    """A table of as many rows as are read, which says how many more there are."""
+    shown, omitted = tuple(rows[:_MOST_ROWS]), max(0, len(rows) - _MOST_ROWS)
+    return Table(caption=caption, head=head, rows=shown, numbers=frozenset(numbers), omitted=omitted)
 
 
 def _availability(
@@ -267,49 +256,32 @@ def _scores(scores: Sequence[RecordedScore]) -> tuple[Block, ...]:
 def _alerts(alerts: Sequence[Alert]) -> Iterable[Block]:
     reported = [alert for alert in alerts if alert.explained_by is None]
     yield Text(text=alerts_in_words(len(reported), len(alerts) - len(reported)))
-    if reported:
-        yield Table(
-            caption="Alerts, the latest first",
-            head=("opened", "severity", "service", "state", "open for", "reason", "id"),
-            rows=tuple(
-                (
-                    f"{alert.opened_at:%Y-%m-%d %H:%M}",
-                    str(alert.severity),
-                    alert.service,
-                    str(alert.state),
-                    "" if alert.resolved_at is None else length_in_words(alert.resolved_at - alert.opened_at),
-                    alert.reason,
-                    alert.alert_id,
-                )
-                for alert in reported[:_MOST_ROWS]
-            ),
-            omitted=max(0, len(reported) - _MOST_ROWS),
+    rows = [
+        (
+            *(f"{alert.opened_at:%Y-%m-%d %H:%M}", str(alert.severity), alert.service, str(alert.state)),
+            "" if alert.resolved_at is None else length_in_words(alert.resolved_at - alert.opened_at),
+            *(alert.reason, alert.alert_id),
         )
+        for alert in reported
+    ]
+    if rows:
+        head = ("opened", "severity", "service", "state", "open for", "reason", "id")
+        yield _longest_part("Alerts, the latest first", head, rows)
 
 
 def _predictions(predictions: Sequence[Prediction]) -> Iterable[Block]:
     yield Text(text=predictions_in_words(predictions))
-    standing = sorted(
-        (prediction for prediction in predictions if prediction.outcome is PredictionOutcome.OPEN),
-        key=lambda prediction: prediction.expected,
-    )
-    if standing:
-        yield Table(
-            caption="Predictions that stand, the nearest first",
-            head=("expected", "service", "metric", "from", "to", "why"),
-            rows=tuple(
-                (
-                    f"{prediction.expected:%Y-%m-%d %H:%M}",
-                    prediction.service,
-                    prediction.metric.replace("_", " "),
-                    f"{prediction.earliest:%Y-%m-%d %H:%M}",
-                    f"{prediction.latest:%Y-%m-%d %H:%M}",
-                    prediction.words,
-                )
-                for prediction in standing[:_MOST_ROWS]
-            ),
-            omitted=max(0, len(standing) - _MOST_ROWS),
+    standing = (prediction for prediction in predictions if prediction.outcome is PredictionOutcome.OPEN)
+    rows = [
+        (
+            *(f"{prediction.expected:%Y-%m-%d %H:%M}", prediction.service, prediction.metric.replace("_", " ")),
+            *(f"{prediction.earliest:%Y-%m-%d %H:%M}", f"{prediction.latest:%Y-%m-%d %H:%M}", prediction.words),
         )
+        for prediction in sorted(standing, key=lambda prediction: prediction.expected)
+    ]
+    if rows:
+        head = ("expected", "service", "metric", "from", "to", "why")
+        yield _longest_part("Predictions that stand, the nearest first", head, rows)
 
 
 def _sum(shares: Iterable[Share | None]) -> Share:
@@ -341,7 +313,3 @@ def _causes(period: Sequence[DayOfOperations]) -> dict[str, int]:
     for day in period:
         causes.update(day.failures_by_cause)
     return causes
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]

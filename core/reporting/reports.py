@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from core.common.markdown import plain, table
 from core.reporting.analysis import length_in_words
-from models.analysis import Analysis, Direction, Repair
+from models.analysis import Analysis, DayOfOperations, Direction, Repair
 from models.health import RecordedScore
 from models.metrics import Alert, Prediction, PredictionOutcome
 
 ARROWS = {Direction.IMPROVING: "↗", Direction.STABLE: "→", Direction.DECLINING: "↘", Direction.UNKNOWN: "·"}
 """Which way it goes; a dot where there is too little to say."""
 
+DAY_COLUMNS = ("day", "starts", "succeeded", "mean", "median", "p95", "failures")
 _MOST = 20
 """More alerts than this on a page are not read."""
 
@@ -25,31 +27,31 @@ def report_text(
 ) -> str:
     """What to mend first, then the figures it rests on; each piece of advice names its rows."""
     reported = [alert for alert in alerts if alert.explained_by is None]
-    lines = [f"# {analysis.environment}, {analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}", ""]
-    lines += ["## What to do", ""]
-    lines += [
-        f"- **{_capital(_safe(recommendation.advice))}** {_capital(_safe(recommendation.because))}: "
+    advice = [
+        f"- **{capital(plain(recommendation.advice))}** {capital(plain(recommendation.because))}: "
         f"{rows_in_words(recommendation.rows, '`')}."
         for recommendation in analysis.recommendations
-    ] or [verdict_in_words(scores)]
-    lines += ["", "## Starts", "", *_operations(analysis)]
-    if analysis.repairs:
-        lines += ["", "## Failures", "", *_repairs(analysis.repairs)]
-    if scores:
-        lines += ["", "## Services", "", "| service | score | grade | what costs most |", "|---|---|---|---|"]
-        lines += [
-            f"| {score.service} | {score.score:.0f} | {score.grade} | {_safe(' '.join(score.suggestions[:1]))} |"
-            for score in scores
-        ]
-    lines += ["", "## Alerts", ""]
-    lines += [alerts_in_words(len(reported), len(alerts) - len(reported))]
-    lines += [""] * bool(reported)
-    lines += [
-        f"- {alert.opened_at:%m-%d %H:%M} {alert.severity}: {alert.service}: {_safe(alert.reason)} (`{alert.alert_id}`)"
+    ]
+    shown_alerts = [
+        f"- {alert.opened_at:%m-%d %H:%M} {alert.severity}: {alert.service}: {plain(alert.reason)} (`{alert.alert_id}`)"
         for alert in reported[:_MOST]
     ]
-    lines += ["", "## Predictions", "", predictions_in_words(predictions)]
-    return "\n".join(lines) + "\n"
+    services = [(score.service, f"{score.score:.0f}", score.grade, " ".join(score.suggestions[:1])) for score in scores]
+    parts = [
+        f"# {analysis.environment}, {analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}",
+        "## What to do",
+        "\n".join(advice) or plain(verdict_in_words(scores)),
+        "## Starts",
+        *_starts(analysis),
+        *(("## Failures", _repairs(analysis.repairs)) if analysis.repairs else ()),
+        *(("## Services", table(("service", "score", "grade", "what costs most"), services)) if scores else ()),
+        "## Alerts",
+        alerts_in_words(len(reported), len(alerts) - len(reported)),
+        "\n".join(shown_alerts),
+        "## Predictions",
+        predictions_in_words(predictions),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def verdict_in_words(scores: Sequence[RecordedScore]) -> str:
@@ -58,8 +60,7 @@ def verdict_in_words(scores: Sequence[RecordedScore]) -> str:
     if not poor:
         return "Nothing stands out."
     named = "; ".join(
-        f"{score.service} scores {score.score:.0f} of 100"
-        + (f": {_safe(score.suggestions[0])}" if score.suggestions else "")
+        f"{score.service} scores {score.score:.0f} of 100" + (f": {score.suggestions[0]}" if score.suggestions else "")
         for score in sorted(poor, key=lambda score: (score.score, score.service))
     )
     return named.removesuffix(".") + "."
@@ -104,48 +105,36 @@ def alerts_in_words(causes: int, effects: int) -> str:
     return f"{causes} cause{'s' * (causes != 1)}{came}."
 
 
-def _operations(analysis: Analysis) -> list[str]:
+def _starts(analysis: Analysis) -> Iterator[str]:
     if analysis.rate is None or analysis.low is None or analysis.high is None:
-        return ["No start has ended."]
+        yield "No start has ended."
+        return
     rate = f"{100 * analysis.rate:.0f} % (95 % interval {100 * analysis.low:.0f} to {100 * analysis.high:.0f} %)"
-    sudden = [f"- ⚠ {_safe(analysis.sudden_break)}"] if analysis.sudden_break else []
-    return [
-        f"{analysis.successes} of {analysis.total} starts succeeded, {rate}.",
-        "",
-        f"- {ARROWS[analysis.success_trend.direction]} success: {_safe(analysis.success_trend.words)}",
-        f"- {ARROWS[analysis.performance_trend.direction]} duration: {_safe(analysis.performance_trend.words)}",
-        *sudden,
-        "",
-        "| day | starts | succeeded | mean | median | p95 | failures |",
-        "|---|--:|--:|--:|--:|--:|---|",
-        *(
-            f"| {day.day} | {day.total} | {day.successes} | {seconds_in_words(day.mean_ms)} "
-            f"| {seconds_in_words(day.median_ms)} | {seconds_in_words(day.p95_ms)} "
-            f"| {_safe(causes_in_words(day.failures_by_cause))} |"
-            for day in analysis.days
-            if day.total
-        ),
-    ]
+    yield f"{analysis.successes} of {analysis.total} starts succeeded, {rate}."
+    trends = [("success", analysis.success_trend), ("duration", analysis.performance_trend)]
+    lines = [f"- {ARROWS[trend.direction]} {name}: {plain(trend.words)}" for name, trend in trends]
+    yield "\n".join([*lines, *([f"- ⚠ {plain(analysis.sudden_break)}"] if analysis.sudden_break else [])])
+    yield table(DAY_COLUMNS, [day_row(day) for day in analysis.days if day.total], range(1, 6))
 
 
-def _repairs(repairs: Sequence[Repair]) -> list[str]:
-    return [
-        "| service | cause | times | not repaired | mean time to repair | mean time between |",
-        "|---|---|--:|--:|--:|--:|",
-        *(
-            f"| {_safe(repair.service)} | {repair.cause.replace('_', ' ')} | {repair.failures} "
-            f"| {repair.unresolved or ''} "
-            f"| {length_in_words(repair.mttr) if repair.mttr is not None else ''} "
-            f"| {length_in_words(repair.mtbf) if repair.mtbf is not None else ''} |"
-            for repair in repairs[:_MOST]
-        ),
-    ]
+def day_row(day: DayOfOperations) -> tuple[str, ...]:
+    """The starts of a day: how many there were and succeeded, how long those took, and what the others failed of."""
+    times = (seconds_in_words(time) for time in (day.mean_ms, day.median_ms, day.p95_ms))
+    return (f"{day.day}", str(day.total), str(day.successes), *times, causes_in_words(day.failures_by_cause))
 
 
-def _capital(words: str) -> str:
+def _repairs(repairs: Sequence[Repair]) -> str:
+    head = ("service", "cause", "times", "not repaired", "mean time to repair", "mean time between")
+    return table(head, [repair_row(repair) for repair in repairs[:_MOST]], range(2, 6))
+
+
+def repair_row(repair: Repair) -> tuple[str, ...]:
+    """How often a service failed of a cause, how often it was not repaired, and the mean times."""
+    times = ("" if time is None else length_in_words(time) for time in (repair.mttr, repair.mtbf))
+    counts = (str(repair.failures), str(repair.unresolved or ""))
+    return (repair.service, repair.cause.replace("_", " "), *counts, *times)
+
+
+def capital(words: str) -> str:
+    """Words as the beginning of a sentence."""
     return words[:1].upper() + words[1:]
-
-
-def _safe(words: str) -> str:
-    """Words of an application, so that none of them is taken for Markdown."""
-    return " ".join(words.split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

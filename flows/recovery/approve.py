@@ -24,6 +24,7 @@ from prefect.input import RunInput
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from adapters.compose.sources import files_read
+from core.common.markdown import fenced
 from core.notifications.words import ticket_title
 from core.recovery.corrections import Place
 from core.recovery.manual_steps import earlier_answers, manual_steps
@@ -281,7 +282,7 @@ def question_about(details: TicketDetails) -> str:
             f"**{ticket.title}**",
             "",
             *_listed("", facts),
-            *(["```text", *log_lines, "```", ""] if log_lines else []),
+            *([fenced(log_lines), ""] if log_lines else []),
             *_listed("What was answered before", earlier_answers(ticket.history)),
             *_listed("What was tried", ticket.tried),
             *_listed("What to try", [_COMMAND.sub(r"`\1`", step) for step in ticket.steps], numbered=True),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from core.reporting.markdown import page_markdown
+from core.common.markdown import page_markdown
 from core.reporting.postmortem import RUNBOOK, RUNBOOK_HEADINGS, postmortem_page, write_postmortem
 from models.containers import ContainerEvent
 from models.errors import BusinessImpact, Category, Impact, ImpactType, RecordedError, Severity, Strategy, Verdict

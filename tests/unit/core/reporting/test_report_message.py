@@ -10,6 +10,7 @@ import pytest
 from core.reporting.analysis import analyse_operations
 from core.reporting.report_message import is_due, report_message
 from models.analysis import Failure
+from models.health import RecordedScore
 from models.metrics import Alert, AlertSeverity
 from models.notifications import Tone
 from models.operations import Operation, OperationStatus, OperationType
@@ -47,6 +48,15 @@ def test_a_quiet_week_is_one_sentence_and_facts() -> None:
         "Alerts": "None.",
         "Predictions": "None were made.",
     }
+
+
+def test_the_words_of_a_score_are_not_written_as_markup_where_none_is_read() -> None:
+    analysis = analyse_operations([], environment="prod", since=NOON - 7 * DAY, until=NOON, failures=(), causes={})
+    score = RecordedScore(
+        environment="prod", service="bot", score=40.0, grade="F", scored_at=NOON, suggestions=("answers < 1 s | `p95`",)
+    )
+
+    assert report_message(analysis, [score], [], []).summary == "bot scores 40 of 100: answers < 1 s | `p95`."
 
 
 def test_what_to_mend_comes_first_and_figures_beside_it() -> None:

@@ -117,6 +117,6 @@ def test_causes_are_reported_apart_from_what_comes_of_them_and_words_of_services
     text = report_text(_analysed(START), (score,), (ALERT, of_it), (PREDICTION,))
     assert "| bot | 62 | D | errors costs 20 points |" in text
     assert "1 cause, and 1 alert that came of it." in text
-    assert "CPU is 93 % \\| never above &lt;b>71&lt;/b> (`a1`)" in text
+    assert "CPU is 93 % \\| never above \\<b\\>71\\</b\\> (`a1`)" in text
     assert "a2" not in text
     assert "1 made: 1 came true" in text
