@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +30,9 @@ from models.failures import BadInputError, NotFoundError
 from models.health import Health
 from models.settings import current_settings
 
+if TYPE_CHECKING:
+    from flows.common.phases import PhaseClock
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
@@ -39,16 +43,31 @@ class Output:
     timing: bool = False
     live: bool = False
 
+    def start_clock(self) -> PhaseClock | None:
+        """A clock that measures phases from now on, where they are to be printed."""
+        if not self.timing:
+            return None
+        from flows.common.phases import measure_phases
+
+        return measure_phases()
+
+
+def with_output(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of what a command prints of its operation, as `output`."""
+
+    @functools.wraps(command)
+    def run(*, json_wanted: bool, only_outcome: bool, timing_wanted: bool | None = None, **params: Any) -> Any:
+        live = timing_wanted is not None
+        output = Output(json=json_wanted, only_outcome=only_outcome, timing=bool(timing_wanted), live=live)
+        return command(output=output, **params)
+
+    return quiet(as_json(run))
+
 
 def with_live_output(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a command that shows an operation live, for `live_output`."""
+    """Add the options of `with_output` to a command that shows its operation live, and --timing."""
     timing = click.option("--timing", "timing_wanted", is_flag=True, help="Print how long each phase took.")
-    return timing(quiet(as_json(command)))
-
-
-def live_output(*, json_wanted: bool, only_outcome: bool, timing_wanted: bool) -> Output:
-    """The output that the options of `with_live_output` ask for."""
-    return Output(json=json_wanted, only_outcome=only_outcome, timing=timing_wanted, live=True)
+    return timing(with_output(command))
 
 
 @click.command()
@@ -65,7 +84,7 @@ def start(
     pull: bool,
     build: bool,
     wait_seconds: float,
-    **shown: bool,
+    output: Output,
 ) -> None:
     """Validate, start in dependency order, verify health, record everything; roll back on failure.
 
@@ -75,48 +94,36 @@ def start(
         from adapters.config.environment_files import remember_environment
 
         remember_environment(name, current_settings())
-    operate(
-        "start", name, compose, live_output(**shown), plan=plan_id, wait_seconds=wait_seconds, pull=pull, build=build
-    )
+    operate("start", name, compose, output, plan=plan_id, wait_seconds=wait_seconds, pull=pull, build=build)
 
 
 @click.command()
 @of_application
 @waiting
-@quiet
-@as_json
-def stop(name: str, compose: list[str] | None, wait_seconds: float, only_outcome: bool, json_wanted: bool) -> None:
+@with_output
+def stop(name: str, compose: list[str] | None, wait_seconds: float, output: Output) -> None:
     """Stop in reverse order, honouring each service's grace period."""
-    operate("stop", name, compose, Output(json=json_wanted, only_outcome=only_outcome), wait_seconds=wait_seconds)
+    operate("stop", name, compose, output, wait_seconds=wait_seconds)
 
 
 @click.command()
 @of_application
 @click.argument("services", nargs=-1, shell_complete=completers.services)
 @waiting
-@quiet
-@as_json
+@with_output
 def restart(
-    name: str,
-    compose: list[str] | None,
-    services: tuple[str, ...],
-    wait_seconds: float,
-    only_outcome: bool,
-    json_wanted: bool,
+    name: str, compose: list[str] | None, services: tuple[str, ...], wait_seconds: float, output: Output
 ) -> None:
     """Restart all services, or the named ones, in dependency order."""
-    output = Output(json=json_wanted, only_outcome=only_outcome)
     operate("restart", name, compose, output, services=list(services) or None, wait_seconds=wait_seconds)
 
 
 @click.command()
 @of_application
-@quiet
-@as_json
-def health(name: str, compose: list[str] | None, only_outcome: bool, json_wanted: bool) -> None:
+@with_output
+def health(name: str, compose: list[str] | None, output: Output) -> None:
     """Probe every service and record the result. Exit code 1 if a service is not well."""
-    result = operate("health", name, compose, Output(json=json_wanted, only_outcome=only_outcome))
-    if result.health.overall is not Health.HEALTHY:
+    if operate("health", name, compose, output).health.overall is not Health.HEALTHY:
         sys.exit(FAILED)
 
 
@@ -126,16 +133,9 @@ def health(name: str, compose: list[str] | None, only_outcome: bool, json_wanted
 @click.option("--with-data", is_flag=True, help="Also put back its data; what was written since is lost.")
 @click.option("--yes", is_flag=True, help="With --with-data: do not ask.")
 @waiting
-@quiet
-@as_json
+@with_output
 def rollback(
-    environment: str | None,
-    release: str | None,
-    with_data: bool,
-    yes: bool,
-    wait_seconds: float,
-    only_outcome: bool,
-    json_wanted: bool,
+    environment: str | None, release: str | None, with_data: bool, yes: bool, wait_seconds: float, output: Output
 ) -> None:
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
     if release is None and leaves_environment_out(environment):
@@ -146,7 +146,6 @@ def rollback(
 
         release = confirm_rollback(name, release, yes=yes)
     more = {"with_data": True} if with_data else {}
-    output = Output(json=json_wanted, only_outcome=only_outcome)
     operate("rollback", name, compose, output, release=release, wait_seconds=wait_seconds, **more)
 
 
@@ -237,12 +236,7 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
 
 def operate(kind: str, name: str, compose: list[str] | None, output: Output, **parameters: Any) -> Any:
     """Run one operation's flow, show its stored record, and return the flow's result."""
-    clock = None
-    program = current_settings().asked_by
-    if output.timing:
-        from flows.common.phases import measure_phases
-
-        clock = measure_phases()
+    clock, program = output.start_clock(), current_settings().asked_by
 
     # A warm process has imported it; for another one a server starts while it imports.
     if looked := "tasks.deployment.ahead" in sys.modules:

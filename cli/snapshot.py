@@ -11,7 +11,7 @@ import click
 
 from cli import completers
 from cli.confirmation import confirm_loss
-from cli.operations import live_output, operate, with_live_output
+from cli.operations import Output, operate, with_live_output
 from cli.options import as_json, leaves_environment_out, named, of_its_records, waiting
 from cli.run_flow import asking_the_record, run_flow, show_answer
 
@@ -92,14 +92,13 @@ def adopt(environment: str, snapshot_ids: tuple[str, ...], everything: bool, jso
 @click.option("--yes", is_flag=True, help="Do not ask: what was written since the snapshot may be lost.")
 @waiting
 @with_live_output
-def restore(environment: str | None, snapshot_id: str | None, yes: bool, wait_seconds: float, **shown: bool) -> None:
+def restore(environment: str | None, snapshot_id: str | None, yes: bool, wait_seconds: float, output: Output) -> None:
     """Put the data of SNAPSHOT back, by default of the newest one, with a safety snapshot of what is there first.
 
     What writes to the data is stopped meanwhile, and proven afterwards. One that fails is undone.
     """
     name, target = _chosen(environment, snapshot_id)
     confirm_loss(target, yes=yes)
-    output = live_output(**shown)
     operate("restore", name, None, output, snapshot=target.snapshot_id, confirmed=True, wait_seconds=wait_seconds)
 
 

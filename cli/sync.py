@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli import completers
-from cli.operations import live_output, with_live_output
+from cli.operations import Output, with_live_output
 from cli.options import named, waiting
 from cli.run_flow import asking_the_record, run_flow, show_answer, show_operation
 from models.failures import NotFoundError, RoasError
@@ -38,7 +38,7 @@ def sync(
     now: bool,
     override_gate: str | None,
     wait_seconds: float,
-    **shown: bool,
+    output: Output,
 ) -> None:
     """Fetch the environment's git repository and update to its newest revision; roll back if it fails.
 
@@ -46,11 +46,7 @@ def sync(
     stay at that release until --unpin.
     """
     name, _ = named(environment, (), None)
-    output, program, clock = live_output(**shown), current_settings().asked_by, None
-    if output.timing:
-        from flows.common.phases import measure_phases
-
-        clock = measure_phases()
+    program, clock = current_settings().asked_by, output.start_clock()
 
     async def run() -> Any:
         from flows.registry import FLOWS

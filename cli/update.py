@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from cli import completers
-from cli.operations import live_output, operate, with_live_output
+from cli.operations import Output, operate, with_live_output
 from cli.options import of_application, waiting
 from cli.run_flow import show_answer
 from models.failures import BadInputError
@@ -31,14 +31,14 @@ def update(
     now_wanted: bool,
     override_gate: str | None,
     wait_seconds: float,
-    **shown: bool,
+    output: Output,
 ) -> None:
     """Pull and build new images first, then replace service by service; roll back if one fails.
 
     The image of a service that fails is held back: no update takes it again until --lift.
     """
     if digest is not None:
-        _lift(name, digest, json_wanted=shown["json_wanted"])
+        _lift(name, digest, json_wanted=output.json)
         return
     if not now_wanted:
         _check_windows(name, compose)
@@ -46,7 +46,7 @@ def update(
         "update",
         name,
         compose,
-        live_output(**shown),
+        output,
         services=list(services) or None,
         plan=plan_id,
         wait_seconds=wait_seconds,
