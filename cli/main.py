@@ -79,10 +79,7 @@ PURPOSES = {
         *("validate", "plan", "start", "stop", "restart", "update", "sync"),
         *("releases", "rollback", "resume", "gate", "drift"),
     ),
-    "Inspect": (
-        *("status", "top", "health", "history", "why", "logs"),
-        *("report", "stats", "postmortem"),
-    ),
+    "Inspect": (*("status", "top", "health", "history", "why", "logs"), *("report", "stats", "postmortem")),
     "Watch and repair": (
         *("collect", "watch", "alerts", "acknowledge", "predictions", "recover", "pause", "unpause"),
         *("tickets", "resolve", "notify", "webhooks"),
@@ -257,12 +254,7 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
         # The server stores the parameters of a run unredacted.
         text = await redact(name, error_text, tuple(compose or ()))
         return await error_recovery(
-            environment=name,
-            text=text,
-            service=service,
-            source="person",
-            act=not dry_run,
-            compose_files=compose,
+            environment=name, text=text, service=service, source="person", act=not dry_run, compose_files=compose
         )
 
     outcome = run_flow(run)

@@ -10,14 +10,7 @@ import click
 
 from adapters.host.processes import this_user
 from cli import completers
-from cli.options import (
-    Number,
-    as_json,
-    duration,
-    in_environment,
-    is_environment,
-    of_application,
-)
+from cli.options import Number, as_json, duration, in_environment, is_environment, of_application
 from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError
@@ -37,13 +30,7 @@ _TICKET = re.compile(r"T(?:-|$)", re.IGNORECASE)
 )
 @click.option("--dry-run", is_flag=True, help="Record failures; do not recover.")
 @as_json
-def watch(
-    name: str,
-    compose: list[str] | None,
-    hours: float | None,
-    dry_run: bool,
-    json_wanted: bool,
-) -> None:
+def watch(name: str, compose: list[str] | None, hours: float | None, dry_run: bool, json_wanted: bool) -> None:
     """Watch the engine's events and recover failed services at once. `roas serve` does this too."""
 
     async def run() -> Any:

@@ -44,10 +44,7 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
 
         flow: Callable[..., Any] = next(candidate for candidate in FLOWS.values() if candidate.name == request["flow"])
         state = await flow(
-            **request["parameters"],
-            asked_by="roas resume",
-            deployment_id=operation.deployment_id,
-            return_state=True,
+            **request["parameters"], asked_by="roas resume", deployment_id=operation.deployment_id, return_state=True
         )
         return state, await state.result(raise_on_failure=False)
 

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def run_flow(
-    run: Callable[[], Coroutine[Any, Any, Any]],
-    *,
-    quiet: bool = False,
-    only_errors: bool = False,
-    live: bool = False,
+    run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False, only_errors: bool = False, live: bool = False
 ) -> Any:
     """Run a flow on the configured API or a temporary server, with our log but not Prefect's on the terminal.
 

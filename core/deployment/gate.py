@@ -11,15 +11,7 @@ from typing import Any, Protocol
 from core.common.safe_text import printable, shorten
 from core.deployment.plan import plan_id
 from models.compose import Application, ImageFact, Plan, PlannedAction, PlannedService, ServiceDeclaration
-from models.gates import (
-    GateOutcome,
-    GatePolicy,
-    GateReport,
-    ImageFinding,
-    PolicyAnswer,
-    PolicyResult,
-    ScanDifference,
-)
+from models.gates import GateOutcome, GatePolicy, GateReport, ImageFinding, PolicyAnswer, PolicyResult, ScanDifference
 
 
 class TextRedactor(Protocol):

@@ -31,10 +31,7 @@ _WORDS = {
 
 
 def orphaned(
-    operations: Sequence[Operation],
-    leases: Sequence[LeaseResult],
-    alive: Mapping[Runner, bool | None],
-    now: datetime,
+    operations: Sequence[Operation], leases: Sequence[LeaseResult], alive: Mapping[Runner, bool | None], now: datetime
 ) -> list[Operation]:
     """Return the unfinished operations whose process has ended.
 

@@ -49,10 +49,7 @@ def read_grype(report: Any) -> tuple[ImageFinding, ...]:
 
 
 def difference(
-    service: str,
-    settings: ImageScan,
-    new: ImageScanResult,
-    before: ImageScanResult | None,
+    service: str, settings: ImageScan, new: ImageScanResult, before: ImageScanResult | None
 ) -> ScanDifference:
     """Decide on what the new image brings: findings whose id and package the image before did not have.
 

@@ -38,10 +38,7 @@ _WHOLE_ENGINE = frozenset({Category.DOCKER_DAEMON_UNREACHABLE, Category.KERNEL_N
 
 
 def analyse_impact(
-    verdict: Verdict,
-    service: str | None,
-    dependencies: Sequence[Dependency],
-    untouched: Sequence[ContainerState] = (),
+    verdict: Verdict, service: str | None, dependencies: Sequence[Dependency], untouched: Sequence[ContainerState] = ()
 ) -> Impact | None:
     """Judge who is hit and for how long, by the usual time of the category; None where nobody is.
 

@@ -145,12 +145,9 @@ def manual_steps(
 _PERMISSIONS = {
     Category.DOCKER_PERMISSION_DENIED: (
         "See who the current user is and what it may do: id; ls -l /var/run/docker.sock",
-    ),
+    )
 }
-_ANY_HOST = (
-    "Check the engine: docker info",
-    "Repair what the message names on the host.",
-)
+_ANY_HOST = ("Check the engine: docker info", "Repair what the message names on the host.")
 _HOST = {
     Category.KERNEL_NETWORK_DRIVER: (
         "See what the kernel says: dmesg --ctime | tail -n 50",

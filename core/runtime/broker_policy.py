@@ -464,11 +464,7 @@ def _check_project(route: Route, content: Mapping[str, Any], policy: Policy) -> 
     refuse(what, "Add the application's project to ROAS_BROKER_PROJECTS.")
 
 
-_NAMED = {
-    shapes.CONTAINER: ObjectKind.CONTAINER,
-    shapes.NETWORK: ObjectKind.NETWORK,
-    shapes.VOLUME: ObjectKind.VOLUME,
-}
+_NAMED = {shapes.CONTAINER: ObjectKind.CONTAINER, shapes.NETWORK: ObjectKind.NETWORK, shapes.VOLUME: ObjectKind.VOLUME}
 # Compose's and our own, for the container that is to replace another one.
 _BESIDE = re.compile(r"[0-9a-f]{12}_")
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")

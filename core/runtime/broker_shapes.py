@@ -388,11 +388,7 @@ NETWORK = check_object(
     **_each(_empty, "ConfigOnly Ingress"),
     ConfigFrom=check_object(Network=_empty),
     Driver=_one_of("", "bridge", "default"),
-    IPAM=check_object(
-        Driver=_one_of("", "default"),
-        Options=_empty,
-        Config=_list_of(_subnet),
-    ),
+    IPAM=check_object(Driver=_one_of("", "default"), Options=_empty, Config=_list_of(_subnet)),
     Labels=_texts_by_name,
     Name=_network_name,
     Options=_texts_by(_holds(ALLOWED_NETWORK_OPTIONS.__contains__)),
