@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -93,6 +94,11 @@ class ContainerState:
     def up(self) -> bool:
         """True where it was started and has not ended for good."""
         return self.state in UP
+
+
+def replicas(states: Iterable[ContainerState], service: str | None = None) -> list[ContainerState]:
+    """Return the containers of a service, or of all services; those of `compose run` do not count."""
+    return [state for state in states if service in (None, state.service) and not state.one_off]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

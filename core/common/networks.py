@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from models.compose import Application
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 
 
 def lost_networks(service: str, application: Application, container_states: Iterable[ContainerState]) -> list[str]:
@@ -18,9 +18,5 @@ def lost_networks(service: str, application: Application, container_states: Iter
         return []
     names = {network.key: network.name for network in application.networks}
     declared = [names[key] for key in declaration.networks if key in names]
-    running = [
-        container
-        for container in container_states
-        if container.service == service and container.state == "running" and not container.one_off
-    ]
+    running = [container for container in replicas(container_states, service) if container.state == "running"]
     return [name for name in declared if any(name not in container.networks for container in running)]

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from core.common.safe_text import printable
 from models.adoption import ConfigurationCheck
 from models.compose import Plan, PlannedAction
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 
 
 class ReadAnew(StrEnum):
@@ -108,11 +108,7 @@ def to_check(
     """
     services: dict[str, ReadAnew] = {}
     for line in planned.services:
-        containers = [
-            container
-            for container in container_states
-            if container.service == line.service and not container.one_off and container.up
-        ]
+        containers = [container for container in replicas(container_states, line.service) if container.up]
         if not containers:
             continue
         if line.action is PlannedAction.RESTART:

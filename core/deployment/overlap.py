@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from core.deployment.plan import needed_by
 from models.compose import Application, Mount, MountKind, Plan, PlannedAction, ServiceDeclaration
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.environments import Environment
 from models.overlap import OverlapDecision, RunProgram
 
@@ -41,7 +41,7 @@ def decide_overlap(
     `container_states` are those of the project, and `programs` what services were recognised to run.
     """
     declaration = application.services[service]
-    containers = [container for container in container_states if container.service == service and not container.one_off]
+    containers = replicas(container_states, service)
     because = (
         _exclusive(declaration, application)
         or _writes(declaration, application, environment.service(service).shared_volumes)

@@ -21,7 +21,7 @@ from models.compose import (
     PlannedService,
     ServiceDeclaration,
 )
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.environments import Environment
 from models.failures import ComposeError, PausedError
 from models.metrics import Dependency
@@ -208,9 +208,7 @@ def plan(
     for number, wave in enumerate(waves):
         for name in wave:
             declaration = application.services[name]
-            containers = [
-                container for container in container_states if container.service == name and not container.one_off
-            ]
+            containers = replicas(container_states, name)
             fetch = fetches.get(name)
             action, because = (
                 _replaced(declaration, containers, images or {}, decided, fetch, cascades=cascades)
@@ -347,7 +345,7 @@ def refuse_paused(states: Sequence[ContainerState], services: Collection[str], o
 
 
 def _paused(states: Iterable[ContainerState]) -> Iterable[ContainerState]:
-    return (container for container in states if container.state == "paused" and not container.one_off)
+    return (container for container in replicas(states) if container.state == "paused")
 
 
 def _restarted(

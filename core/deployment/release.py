@@ -16,7 +16,7 @@ from typing import Any
 
 from core.deployment.kept_files import is_file_of_host
 from models.compose import Application, Plan, PlannedAction
-from models.containers import RELEASE_IMAGES, ContainerState
+from models.containers import RELEASE_IMAGES, ContainerState, replicas
 from models.failures import ReleaseError
 from models.records import Release
 
@@ -274,7 +274,7 @@ def declares_the_same(release: Release, application: Application) -> bool:
 
 def is_there(release: Release, container_states: Sequence[ContainerState]) -> bool:
     """Whether an environment's containers are those of a release, whether they run or not."""
-    containers = [container for container in container_states if not container.one_off]
+    containers = replicas(container_states)
     return {container.service for container in containers} == release.hashes.keys() and all(
         container.declared_hash == release.hashes[container.service]
         and container.image_id == release.images.get(container.service)
@@ -288,7 +288,7 @@ def left_over(before: PreDeployState, now: Sequence[ContainerState], networks_no
     Containers that ran before and still run are left alone, and so is everything this start did not create.
     """
     there = {container.container_id for container in now}
-    containers = [container for container in now if not container.one_off]
+    containers = replicas(now)
     return Leftovers(
         stop=tuple(
             container
@@ -305,7 +305,7 @@ def left_over(before: PreDeployState, now: Sequence[ContainerState], networks_no
 
 def before(container_states: Sequence[ContainerState], networks: Sequence[str]) -> PreDeployState:
     """Return a summary of the containers before the start, to be recorded."""
-    containers = [container for container in container_states if not container.one_off]
+    containers = replicas(container_states)
     return PreDeployState(
         containers={
             container.container_id: PreviousContainer(service=container.service, ran=container.up)
@@ -321,7 +321,7 @@ def may_have_run(before: PreDeployState, now: Sequence[ContainerState], since: d
     One that was created and could not be started has not. Where one of before is gone and nothing stands in its place,
     it is not known what ran.
     """
-    containers = [container for container in now if not container.one_off]
+    containers = replicas(now)
     made = {container.service for container in containers if container.container_id not in before.containers}
     there = {container.container_id for container in containers}
     removed_services = {was.service for key, was in before.containers.items() if key not in there}

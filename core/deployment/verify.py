@@ -10,7 +10,7 @@ from enum import StrEnum
 from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from core.common.safe_text import shorten
 from models.compose import ServiceDeclaration
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.health import ServiceHealth
 from models.results import ServiceStart
 
@@ -60,7 +60,7 @@ def judge_progress(
     `asked_at` is when the start began: earlier exits do not count. `restarts_before` is the sum of the containers'
     restart counts at that moment.
     """
-    containers = [container for container in container_states if not container.one_off]
+    containers = replicas(container_states)
     if not containers:
         return Readiness(progress=Progress.WAITING, reason="it has no container yet")
     crashes = sum(container.restart_count for container in containers) - restarts_before

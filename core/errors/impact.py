@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.errors import BusinessImpact, Category, Impact, ImpactType, Severity, Verdict
 from models.metrics import Dependency, DependencyType, HealthImpact
 
@@ -69,14 +69,9 @@ def by_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
 
 
 def _goes_on(service: str | None, untouched: Sequence[ContainerState]) -> bool:
-    containers = [
-        container for container in untouched if service in (None, container.service) and not container.one_off
-    ]
     # A job that has done its work does not run, and is not hit.
-    running = [container for container in containers if (container.state, container.exit_code) != ("exited", 0)]
-    return bool(running) and all(
-        container.state == "running" and container.health != "unhealthy" for container in running
-    )
+    running = [state for state in replicas(untouched, service) if (state.state, state.exit_code) != ("exited", 0)]
+    return bool(running) and all(state.state == "running" and state.health != "unhealthy" for state in running)
 
 
 def _impact_type(verdict: Verdict) -> ImpactType:

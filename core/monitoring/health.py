@@ -8,7 +8,7 @@ from datetime import datetime
 
 from core.common.networks import lost_networks
 from models.compose import Application, ServiceDeclaration
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.environments import Environment, ServiceSpec
 from models.health import UNHEALTHY_STATES, Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict, Unasked
 from models.metrics import Dependency, DependencyStatus
@@ -35,9 +35,8 @@ def judge_service(
 
     A one-shot service should end with exit code 0. Containers of `compose run` are no replicas and do not count.
     """
-    health, reason = _together(
-        [_judge_container(container, probe, one_shot) for container in container_states if not container.one_off]
-    )
+    containers = replicas(container_states)
+    health, reason = _together([_judge_container(container, probe, one_shot) for container in containers])
     probes = () if probe is None else (probe,)
     return ServiceVerdict(service=service, health=health, reason=reason, required=spec.required, probes=probes)
 
@@ -88,9 +87,7 @@ def judge_declared(
     A running service counts as a job only if another service awaits its end: one with neither health check nor
     restart policy may be meant to stay up. A service that exited with code 0 counts as completed in both cases.
     """
-    containers = [
-        container for container in container_states if container.service == declaration.name and not container.one_off
-    ]
+    containers = replicas(container_states, declaration.name)
     # One beside the container that it replaces does not count until it takes its place.
     containers = [container for container in containers if container.replaces is None] or containers
     runs = any(container.state == "running" for container in containers)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from models.compose import Application, NetworkFact, PortHolder, ServiceDeclaration
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +65,7 @@ class ActionContext:
     @property
     def containers(self) -> tuple[ContainerState, ...]:
         """The service's own containers."""
-        return tuple(
-            container
-            for container in self.container_states
-            if container.service == self.service and not container.one_off
-        )
+        return tuple(replicas(self.container_states, self.service))
 
     @property
     def declaration(self) -> ServiceDeclaration | None:
@@ -92,11 +88,7 @@ def service_containers(context: ActionContext) -> tuple[ActionTarget, ...]:
 
 def service_and_dependencies(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the containers of the service and of its failed dependencies."""
-    down = [
-        container
-        for container in context.container_states
-        if container.service in context.dependencies_down and not container.one_off
-    ]
+    down = [state for state in replicas(context.container_states) if state.service in context.dependencies_down]
     return _containers((*context.containers, *down))
 
 

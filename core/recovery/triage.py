@@ -13,7 +13,7 @@ from core.common.dependencies import dependants_of
 from core.recovery.policy import AT_ONCE
 from core.recovery.tracker import LOOP, NO_SERVICE, SETTLE, ServiceTracker
 from models.compose import ServiceDeclaration
-from models.containers import ContainerEvent, ContainerState
+from models.containers import ContainerEvent, ContainerState, replicas
 from models.health import UNHEALTHY_STATES, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
 from models.operations import RECOVERY_OF
@@ -133,7 +133,7 @@ def observe_containers(
 
     `judge` judges the service from its containers. Its own probe is not asked: recovery asks it before it acts again.
     """
-    containers = _containers(declaration.name, container_states)
+    containers = replicas(container_states, declaration.name)
     observation = _by_state(declaration, containers, judge, tracker, now)
     unhealthy = observation.decision is not Decision.IGNORE or judge(containers).health in UNHEALTHY_STATES
     return replace(observation, fingerprint=_fingerprint(containers), unhealthy=unhealthy)
@@ -151,7 +151,7 @@ def observe_verdict(
 
     `stopped` is what the records show of a person's stop; its tracker may know of one by the events as well.
     """
-    containers = _containers(verdict.service, container_states)
+    containers = replicas(container_states, verdict.service)
     observation = observe_health(verdict, container_states)
     if not observation.unhealthy:
         return observation
@@ -182,7 +182,7 @@ def observe_health(verdict: ServiceVerdict, container_states: Sequence[Container
         service=verdict.service,
         decision=Decision.RECOVER if down else Decision.IGNORE,
         reason=f"{verdict.health}: {verdict.reason}" if down else verdict.reason,
-        fingerprint=_fingerprint(_containers(verdict.service, container_states)),
+        fingerprint=_fingerprint(replicas(container_states, verdict.service)),
         unhealthy=down,
     )
 
@@ -250,7 +250,7 @@ def ended_with_engine(container_states: Sequence[ContainerState], started_at: da
     """Return the services that are down since an engine started, or since it or its host had ended before that."""
     if started_at is None:
         return frozenset()
-    containers = [container for container in container_states if not container.one_off]
+    containers = replicas(container_states)
     unaffected_services = {
         container.service
         for container in containers
@@ -354,10 +354,6 @@ def _behind_its_cause(
     needed = sorted(direct or {cause for cause in began if name in behind[cause]})
     reason = f"it needs {', '.join(needed)}, which is looked after first"
     return replace(observation, decision=Decision.WAIT, reason=reason)
-
-
-def _containers(service: str, container_states: Sequence[ContainerState]) -> list[ContainerState]:
-    return [container for container in container_states if container.service == service and not container.one_off]
 
 
 def _fingerprint(containers: Sequence[ContainerState]) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from models.containers import ContainerState, ServiceSample
+from models.containers import ContainerState, ServiceSample, replicas
 from models.health import ServiceHealth, ServiceVerdict
 from models.live import EngineReading, LiveRecords, LiveRecovery, LiveService, LiveView
 from models.metrics import HOST, Metric
@@ -41,7 +41,7 @@ def live_view(
     """
     now = readings[-1]
     judged = {verdict.service: verdict for verdict in records.health.services} if records.health is not None else {}
-    containers = _by_service(container for container in now.containers if not container.one_off)
+    containers = _by_service(replicas(now.containers))
     rates = _rates(readings)
     memory = [_sums(reading.samples) for reading in readings]
     metrics = _metrics(records.metrics)
