@@ -10,6 +10,7 @@ from typing import Any
 from core.adoption.logins import LoginProbe, login_probe
 from core.adoption.ports import Neighbours, PortEvidence, find_port, works_only
 from core.adoption.recognise import Recognised, recognise
+from core.common.dependencies import reachable
 from models.adoption import AdoptionFacts, Program, Proposal, ServiceProposal, ServiceTraits, UsedVariable
 from models.compose import Application, ServiceDeclaration
 from models.environments import (
@@ -370,19 +371,7 @@ def _dependencies(application: Application, traits: Mapping[str, ServiceTraits])
     for name in sorted(application.services):
         for other, variable in sorted(traits.get(name, ServiceTraits()).hosts.items()):
             is_new = other in application.services and other != name and other not in needs[name]
-            if is_new and _USABLE_NAME.fullmatch(other) and not _reaches(needs, other, name):
+            if is_new and _USABLE_NAME.fullmatch(other) and name not in reachable(other, needs):
                 needs[name].add(other)
                 dependencies[name][other] = variable
     return dependencies
-
-
-def _reaches(needs: Mapping[str, set[str]], start: str, goal: str) -> bool:
-    stack, visited = [start], set()
-    while stack:
-        at = stack.pop()
-        if at == goal:
-            return True
-        if at not in visited:
-            visited.add(at)
-            stack += needs.get(at, ())
-    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from models.compose import Application
 from models.environments import Environment
@@ -44,6 +44,14 @@ def dependants_of(services: Iterable[str], dependencies: Iterable[Dependency]) -
     while more := {need.service for need in needs if need.depends_on in names | dependants} - dependants:
         dependants |= more
     return frozenset(dependants - names)
+
+
+def reachable(service: str, needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """Return everything a service depends on, directly or not, nearest first."""
+    names = [service]
+    for name in names:
+        names.extend(dependency for dependency in dict.fromkeys(needs.get(name, ())) if dependency not in names)
+    return tuple(names[1:])
 
 
 def needs_of(dependencies: Iterable[Dependency]) -> dict[str, list[str]]:

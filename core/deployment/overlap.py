@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 
-from core.deployment.plan import needed_by
+from core.common.dependencies import reachable
+from core.deployment.plan import needs_in
 from models.compose import Application, Mount, MountKind, Plan, PlannedAction, ServiceDeclaration
 from models.containers import ContainerState, replicas
 from models.environments import Environment
@@ -65,7 +66,7 @@ def unproven_networks(application: Application, service: str, proxies: Collectio
     """
     if "traefik" in proxies:
         return ()
-    needed = {*_all_needed(application, service), service}
+    needed = {*reachable(service, needs_in(application)), service}
     names = {network.key: network for network in application.networks}
     return tuple(
         names[key].name
@@ -234,7 +235,8 @@ def _cut(application: Application, service: str, networks: Sequence[str]) -> str
     """What a user should know: a container that gets a name in a network loses its connections in that network."""
     keys = {network.name: network.key for network in application.networks}
     joined = {keys[name] for name in networks}
-    needed = [name for name in _all_needed(application, service) if joined & set(application.services[name].networks)]
+    names = sorted(reachable(service, needs_in(application)))
+    needed = [name for name in names if joined & set(application.services[name].networks)]
     if not needed:
         return ""
     return (
@@ -245,17 +247,6 @@ def _cut(application: Application, service: str, networks: Sequence[str]) -> str
 
 def _members(application: Application, key: str) -> list[str]:
     return [name for name, service in application.services.items() if key in service.networks]
-
-
-def _all_needed(application: Application, service: str) -> list[str]:
-    dependencies: list[str] = []
-    waiting = [service]
-    while waiting:
-        for other in needed_by(application, waiting.pop()):
-            if other not in dependencies:
-                dependencies.append(other)
-                waiting.append(other)
-    return sorted(dependencies)
 
 
 def goes_forward(new: ContainerState, old: ContainerState | None, *, joined: bool, old_named: bool, back: bool) -> bool:

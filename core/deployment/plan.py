@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from statistics import median
 
+from core.common.dependencies import reachable
 from models.compose import (
     Application,
     HealthcheckDeclaration,
@@ -58,7 +59,7 @@ def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
     Raises:
         ComposeError: Services depend on each other in a cycle.
     """
-    return _waves(application, {name: set(needed_by(application, name)) for name in application.services})
+    return _waves(application, {name: set(names) for name, names in needs_in(application).items()})
 
 
 def stop_waves(application: Application, dependencies: Sequence[Dependency]) -> tuple[tuple[str, ...], ...]:
@@ -69,19 +70,12 @@ def stop_waves(application: Application, dependencies: Sequence[Dependency]) -> 
     Raises:
         ComposeError: Services of the Compose files depend on each other in a cycle.
     """
-    needs = {name: set(needed_by(application, name)) for name in application.services}
+    needs = {name: set(names) for name, names in needs_in(application).items()}
     for need in sorted(dependencies, key=lambda need: (need.service, need.depends_on)):
-        if {need.service, need.depends_on} <= needs.keys() and need.service not in _all_needed(needs, need.depends_on):
-            needs[need.service].add(need.depends_on)
+        service, other = need.service, need.depends_on
+        if {service, other} <= needs.keys() and service not in (other, *reachable(other, needs)):
+            needs[service].add(other)
     return tuple(reversed(_waves(application, needs)))
-
-
-def _all_needed(needs: Mapping[str, Collection[str]], service: str) -> list[str]:
-    """A service and all that it needs, directly or not."""
-    names = [service]
-    for name in names:
-        names += [other for other in needs[name] if other not in names]
-    return names
 
 
 def _waves(application: Application, needs: dict[str, set[str]]) -> tuple[tuple[str, ...], ...]:
@@ -98,24 +92,26 @@ def _waves(application: Application, needs: dict[str, set[str]]) -> tuple[tuple[
     return tuple(waves)
 
 
-def needed_by(application: Application, service: str) -> tuple[str, ...]:
-    """What a service depends on and is part of the application, sorted: depends_on, and whose network,
+def needs_in(application: Application) -> dict[str, list[str]]:
+    """What each service depends on and is part of the application, sorted: depends_on, and whose network,
     processes or volumes it shares."""
-    declaration = application.services[service]
-    names = {*declaration.depends_on, *declaration.inside_of}
-    return tuple(sorted(names & application.services.keys()))
+    services = application.services
+    return {
+        name: sorted({*declaration.depends_on, *declaration.inside_of} & services.keys())
+        for name, declaration in services.items()
+    }
 
 
 def cycle(application: Application) -> tuple[str, ...]:
     """One circle of dependencies, its first service repeated at the end; empty where there is none."""
-    done: set[str] = set()
+    done, needs = set[str](), needs_in(application)
 
     def follow(name: str, path: tuple[str, ...]) -> tuple[str, ...]:
         if name in path:
             return (*path[path.index(name) :], name)
         if name in done:
             return ()
-        for other in needed_by(application, name):
+        for other in needs[name]:
             if circle := follow(other, (*path, name)):
                 return circle
         done.add(name)

@@ -6,8 +6,9 @@ import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from core.common.dependencies import reachable
 from core.deployment.images import build_key
-from core.deployment.plan import needed_by
+from core.deployment.plan import needs_in
 from core.deployment.release import Document
 from models.compose import Application, Plan, PlannedAction, PlannedService
 from models.failures import BadInputError
@@ -39,8 +40,9 @@ def update_scope(application: Application, planned: Plan, services: Sequence[str
         for name, declaration in application.services.items():
             follows = [other for other, needed in declaration.depends_on.items() if needed.restart]
             scope |= {name} if before & {*declaration.inside_of, *follows} else set()
+    needs = needs_in(application)
     for name in sorted(scope):
-        for other in _all_needed(application, name):
+        for other in reachable(name, needs):
             line = planned.of(other)
             if other not in scope and line.action in (PlannedAction.RECREATE, PlannedAction.CREATE):
                 raise BadInputError(
@@ -171,14 +173,3 @@ def hook_images(
 def bare_digest(reference: str) -> str:
     """The digest or id of an image, without its repository."""
     return reference.rpartition("@")[2]
-
-
-def _all_needed(application: Application, service: str) -> list[str]:
-    names: list[str] = []
-    waiting = [service]
-    while waiting:
-        for other in needed_by(application, waiting.pop()):
-            if other not in names:
-                names.append(other)
-                waiting.append(other)
-    return names

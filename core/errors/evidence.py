@@ -10,6 +10,7 @@ from itertools import takewhile
 
 import re2
 
+from core.common.dependencies import reachable
 from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from core.common.safe_text import shorten
 from core.common.stamps import stamp_of, without_stamp
@@ -143,14 +144,6 @@ def first_cause(
         if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", line) and _ended_well(name, containers):
             return name, f'{name} ended with {LEFT_THE_FOREGROUND}; {cause} needs it, and said "{line}"'
     return cause, f'{sentence}; it said "{line}"'
-
-
-def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return everything a service depends on, directly or not, nearest first."""
-    names = [service]
-    for name in names:
-        names.extend(dependency for dependency in dict.fromkeys(needs.get(name, ())) if dependency not in names)
-    return tuple(names[1:])
 
 
 def shows_failure(bundle: EvidenceBundle) -> bool:

@@ -16,6 +16,7 @@ from typing import Annotated
 import orjson
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
+from core.common.dependencies import needs_of, reachable
 from core.monitoring.snapshot import MaintenanceWindow
 from models.analysis import AlertChange, AlertEvent, Level, Signal
 from models.failures import BadInputError
@@ -309,7 +310,8 @@ def explain_alerts(firing: Mapping[str, Alert], needs: Sequence[Dependency]) -> 
     for key in sorted(by_age, key=lambda key: (firing[key].metric.endswith(BUDGET), key not in critical.values())):
         first.setdefault(_subject(firing[key]), key)
     age = {key: place for place, key in enumerate(by_age)}
-    below = {subject: _below(subject, needs) for subject in first}
+    hard = needs_of(need for need in needs if need.dependency_type is not DependencyType.OPTIONAL)
+    below = {subject: {subject, *reachable(subject, hard)} for subject in first}
     reached = {subject: below[subject] & critical.keys() for subject in below}
     explained = {}
     for key, alert in firing.items():
@@ -358,12 +360,3 @@ def _slowest_below(alert: Alert, firing: Mapping[str, Alert], below: Mapping[str
     waited_for = [service for service in sorted(below[alert.service] & slow.keys()) if service != alert.service]
     bottom = [service for service in waited_for if not (below[service] & slow.keys()) - {service}]
     return slow[bottom[0]] if bottom else None
-
-
-def _below(service: str, needs: Sequence[Dependency]) -> set[str]:
-    """Return the service and everything it depends on, directly or not."""
-    hard = [need for need in needs if need.dependency_type is not DependencyType.OPTIONAL]
-    services = [service]
-    for dependant in services:
-        services += {need.depends_on for need in hard if need.service == dependant}.difference(services)
-    return set(services)

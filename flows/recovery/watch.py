@@ -12,8 +12,7 @@ from functools import partial
 from prefect import flow
 from pydantic import Field
 
-from core.common.dependencies import dependencies_of, needs_of
-from core.errors.evidence import reachable
+from core.common.dependencies import dependencies_of, needs_of, reachable
 from core.monitoring.health import judge_declared
 from core.monitoring.snapshot import maintenance_windows
 from core.recovery.policy import AT_ONCE, PROVEN_AFTER

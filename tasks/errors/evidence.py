@@ -20,9 +20,9 @@ from adapters.docker.memory_signs import memory_signs
 from adapters.host.machine import sample_host
 from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import KeepEvidence
-from core.common.dependencies import dependencies_of, needs_of
+from core.common.dependencies import dependencies_of, needs_of, reachable
 from core.common.stamps import moment_of
-from core.errors.evidence import container_evidence, excerpt, first_cause, fit, reachable
+from core.errors.evidence import container_evidence, excerpt, first_cause, fit
 from core.errors.evidence_page import page
 from models.compose import Application
 from models.containers import ContainerEvent, ContainerState, SystemSample
