@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from core.common.quantities import age_in_words
 from core.common.safe_text import printable
 
 _COLOURS = {
@@ -75,15 +76,6 @@ def coloured(word: object) -> str:
     return f"[{colour}]{word}[/{colour}]" if colour else str(word)
 
 
-def size(count: float) -> str:
-    """Format a number of bytes."""
-    for unit in ("B", "KiB", "MiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
 def after(duration: timedelta | None) -> str:
     """Format a duration as the end of a sentence."""
     return "" if duration is None else f" after {duration.total_seconds():.1f} s"
@@ -101,8 +93,4 @@ def moment(at: datetime) -> str:
 
 def ago(at: datetime, now: datetime | None = None) -> str:
     """Format the time since a moment; `now` is the time of the clock that the moment is by, if not this machine's."""
-    seconds = ((now or datetime.now(UTC)) - at).total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(seconds, 0):.0f} s ago"
+    return f"{age_in_words(((now or datetime.now(UTC)) - at).total_seconds())} ago"

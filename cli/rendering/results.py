@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from cli.rendering.alerts import show_scores
-from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
+from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table
 from cli.rendering.gate import show_gate_record
 from cli.rendering.hooks import show_hooks
+from core.common.quantities import size_in_words as size
 from core.common.safe_text import shorten
 from core.deployment.release_notes import lines_of
 from core.reporting.timing import Timing

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from core.common.quantities import size_in_words
 from core.deployment.checks.engine import check_clock, check_compose, check_engine, check_host
-from core.deployment.checks.findings import size_in_words
 from models.doctor import DataFolder, DoctorFinding, EnvironmentFacts, FindingLevel, MachineFacts, OpenFile, ServerFacts
 from models.hosts import SKEW_ALERTS_OVER
 from models.validation import Check, CheckSeverity, Facts, Trouble

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from core.storage.snapshots import age_in_words, offered
+from core.common.quantities import age_in_words
+from core.storage.snapshots import offered
 from models.environments import Environment
 from models.snapshots import DataSnapshot
 

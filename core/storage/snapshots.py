@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.common.dependencies import dependants_of
+from core.common.quantities import age_in_words
 from models.compose import Application, MountKind
 from models.environments import Environment
 from models.failures import BadInputError, NotFoundError, SnapshotError
@@ -406,11 +407,3 @@ def _newest_of_each(snapshots: Sequence[DataSnapshot], count: int, period: Calla
     for snapshot in snapshots:
         ids_by_period.setdefault(period(snapshot.begun_at), snapshot.snapshot_id)
     return set(list(ids_by_period.values())[:count])
-
-
-def age_in_words(seconds: float) -> str:
-    """How long ago something was, such as 3 d."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

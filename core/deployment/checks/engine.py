@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 
-from core.deployment.checks.findings import CRITICAL, INFO, WARNING, Findings, dotted, size_in_words, version_numbers
+from core.common.quantities import size_in_words
+from core.deployment.checks.findings import CRITICAL, INFO, WARNING, Findings, dotted, version_numbers
 from models.validation import Check, Facts, Trouble
 
 _OLDEST_ENGINE = (20, 10)

@@ -43,12 +43,3 @@ def version_numbers(text: str) -> tuple[int, int]:
 def dotted(version: tuple[int, int]) -> str:
     """Write a version with a dot."""
     return f"{version[0]}.{version[1]}"
-
-
-def size_in_words(count: float) -> str:
-    """Write a number of bytes with its unit."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

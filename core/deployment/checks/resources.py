@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from core.deployment.checks.findings import CRITICAL, WARNING, Findings, size_in_words
+from core.common.quantities import size_in_words
+from core.deployment.checks.findings import CRITICAL, WARNING, Findings
 from models.compose import Mount, ServiceDeclaration
 from models.containers import EngineInfo, SystemSample
 from models.validation import Check, Facts, MountWanted, PortWanted, Trouble
