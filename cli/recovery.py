@@ -56,11 +56,9 @@ def tickets(about: str | None, everything: bool, json_wanted: bool) -> None:
     if about is not None and (_TICKET.match(about) or not is_environment(about, _ticket)):
         show_answer(_ticket(about), json_wanted, show_ticket)
         return
-    selection = [
-        ticket
-        for ticket in opened_stores().tickets.find(environment=about)
-        if everything or ticket.state is not TicketState.RESOLVED
-    ]
+    selection = opened_stores().tickets.find(environment=about)
+    if not everything:
+        selection = [ticket for ticket in selection if ticket.state is not TicketState.RESOLVED]
     show_answer(selection, json_wanted, show_tickets)
 
 

@@ -55,24 +55,18 @@ def _probe(probe: Probe | None) -> str:
 
 
 def _show_dependencies(proposal: Proposal) -> None:
-    dependencies = [
-        (entry.service, other, variable)
-        for entry in proposal.services
-        for other, variable in entry.dependencies.items()
-    ]
-    if dependencies:
+    if any(entry.dependencies for entry in proposal.services):
         say("\nneeded beyond depends_on:")
-    for service, other, variable in dependencies:
-        say(f"  {escape(service)} needs {escape(other)}: {escape(variable)} names it")
+    for entry in proposal.services:
+        for other, variable in entry.dependencies.items():
+            say(f"  {escape(entry.service)} needs {escape(other)}: {escape(variable)} names it")
 
 
 def _show_remarks(proposal: Proposal) -> None:
-    remarks = [(entry.service, remark) for entry in proposal.services for remark in entry.remarks]
+    remarks = [f"{entry.service}: {remark}" for entry in proposal.services for remark in entry.remarks]
     if remarks or proposal.remarks:
         say("\nto look at:")
-    for service, remark in remarks:
-        say(f"  {escape(service)}: {escape(remark)}")
-    for remark in proposal.remarks:
+    for remark in (*remarks, *proposal.remarks):
         say(f"  {escape(remark)}")
 
 

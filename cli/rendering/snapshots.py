@@ -15,13 +15,7 @@ from models.snapshots import DataSnapshot, SnapshotState, UnknownSnapshot, Unkno
 def show_snapshot(snapshot: DataSnapshot) -> None:
     """Print what one snapshot has."""
     rows = [
-        (
-            escape(part.name),
-            part.kind,
-            size_in_words(part.bytes),
-            size_in_words(part.added_bytes),
-            f"{part.seconds:.1f} s",
-        )
+        (escape(part.name), part.kind, *map(size_in_words, (part.bytes, part.added_bytes)), f"{part.seconds:.1f} s")
         for part in snapshot.parts
     ]
     show_table(("part", "kind", "size", "added", "took"), rows)
@@ -37,23 +31,11 @@ def show_snapshots(snapshots: Sequence[DataSnapshot]) -> None:
         return
     rows = []
     for snapshot in snapshots:
-        what = (
-            f"[red]{snapshot.state}[/red]: {escape(snapshot.problem)}"
-            if snapshot.state is not SnapshotState.WHOLE
-            else ", ".join(escape(part.name) for part in snapshot.parts)
-        )
-        proof = escape(proof_of(snapshot)) if snapshot.state is SnapshotState.WHOLE else ""
-        rows.append(
-            (
-                snapshot.snapshot_id,
-                ago(snapshot.begun_at),
-                str(snapshot.reason),
-                snapshot.release_id,
-                size_in_words(snapshot.bytes),
-                proof,
-                what,
-            )
-        )
+        proof, what = "", f"[red]{snapshot.state}[/red]: {escape(snapshot.problem)}"
+        if snapshot.state is SnapshotState.WHOLE:
+            proof, what = escape(proof_of(snapshot)), ", ".join(escape(part.name) for part in snapshot.parts)
+        taken, size = ago(snapshot.begun_at), size_in_words(snapshot.bytes)
+        rows.append((snapshot.snapshot_id, taken, str(snapshot.reason), snapshot.release_id, size, proof, what))
     show_table(("snapshot", "taken", "reason", "release", "size", "proof", "what"), rows)
     if whole := offered(snapshots):
         say(f"\nput one back: roas snapshot restore {whole[0].environment} SNAPSHOT")

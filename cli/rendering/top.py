@@ -14,18 +14,14 @@ from core.common.safe_text import printable, shorten
 from core.reporting.live_view import length
 from models.live import LiveRecovery, LiveService, LiveView
 from models.metrics import AlertSeverity
-from models.operations import Operation, OperationStatus
+from models.operations import OperationStatus
 
 _BARS = "▁▂▃▄▅▆▇█"
-_COLOURS = {
-    "exited": "red",
-    "dead": "red",
-    "restarting": "red",
+_COLOURS = dict.fromkeys(("exited", "dead", "restarting", "no", "stopped"), "red") | {
     "paused": "yellow",
     "created": "yellow",
-    "no": "red",
-    "stopped": "red",
 }
+_WORDS = {OperationStatus.SUCCESS: "succeeded", OperationStatus.FAILED: "failed"}
 _NAME = 16
 _WIDEST_NAME = 40
 _ROOM_FOR_HISTORIES = 24
@@ -108,17 +104,11 @@ def _operation(view: LiveView, width: int) -> Iterator[Text]:
             line.append(f", last step: {_one_line(view.step)}")
     else:
         line = Text(f"  last operation: {operation.kind} ")
-        line.append(_word(operation), style=colour_of(operation.status))
+        line.append(_WORDS.get(operation.status, operation.status), style=colour_of(operation.status))
         line.append(f" {length(view.at - operation.ended_at)} ago")
         if reason := operation.details.get("reason"):
             line.append(f": {_one_line(str(reason))}", style="dim")
     yield _cut(line, width)
-
-
-def _word(operation: Operation) -> str:
-    return {OperationStatus.SUCCESS: "succeeded", OperationStatus.FAILED: "failed"}.get(
-        operation.status, str(operation.status)
-    )
 
 
 def _services(view: LiveView, width: int, most: int | None) -> Iterator[Text]:

@@ -65,11 +65,8 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
         login.secret.name: login.secret for login in logins.values() if login is not None and login.secret is not None
     }
     variables |= needed
-    secrets = tuple(
-        variable
-        for variable in variables.values()
-        if variable.is_secret and (variable.is_set or not variable.has_default)
-    )
+    used = variables.values()
+    secrets = tuple(each for each in used if each.is_secret and (each.is_set or not each.has_default))
     names = frozenset(secret.name for secret in secrets)
     dependencies = _dependencies(application, facts.traits)
     services = tuple(
@@ -80,11 +77,7 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
         project=application.project,
         services=services,
         secrets=secrets,
-        variables=tuple(
-            variable.name
-            for variable in variables.values()
-            if variable.is_set and not variable.is_secret and not variable.has_default
-        ),
+        variables=tuple(each.name for each in used if each.is_set and not each.is_secret and not each.has_default),
         remarks=tuple(_remarks(facts, secrets)),
     )
 

@@ -185,11 +185,8 @@ def _workers(workers: dict[str, int]) -> DoctorFinding:
 
 def _environment(environment: EnvironmentFacts, facts: MachineFacts) -> Iterator[DoctorFinding]:
     if environment.problem is not None:
-        yield _wrong(
-            environment.name,
-            environment.problem.what,
-            environment.problem.advice or f"roas validate {environment.name}",
-        )
+        problem = environment.problem
+        yield _wrong(environment.name, problem.what, problem.advice or f"roas validate {environment.name}")
         return
     lines = [
         _wrong(environment.name, f"Secret {name} is missing: {why}.", f"export {name}=VALUE   # or write its file")
@@ -197,13 +194,8 @@ def _environment(environment: EnvironmentFacts, facts: MachineFacts) -> Iterator
     ]
     lines += _private(environment.name, environment.exposed_secrets, facts.user)
     if environment.restic_problem:
-        lines.append(
-            _wrong(
-                environment.name,
-                f"{environment.restic_problem}, so its data cannot be saved.",
-                "apt-get install restic",
-            )
-        )
+        finding = f"{environment.restic_problem}, so its data cannot be saved."
+        lines.append(_wrong(environment.name, finding, "apt-get install restic"))
     lines += [_warning(f"{environment.name} snapshots", *_problem(text)) for text in environment.snapshot_problems]
     yield from lines or [_ok(environment.name, "Its file and its secrets can be read.")]
     plan = f"roas plan --update {environment.name}"

@@ -123,11 +123,8 @@ def without_secrets(report: GateReport, redactor: TextRedactor) -> GateReport:
 
 def refusal(report: GateReport) -> str:
     """Return in one sentence why the gate refuses the update; empty where it does not."""
-    reasons = [
-        f"policy {result.policy}: {result.reason}"
-        for result in report.policies
-        if result.outcome is GateOutcome.REFUSED
-    ] + [scan_text(scan) for scan in report.scans if scan.outcome is GateOutcome.REFUSED]
+    policies, scans = _of_outcome(report, GateOutcome.REFUSED)
+    reasons = [*(f"policy {result.policy}: {result.reason}" for result in policies), *map(scan_text, scans)]
     if not reasons:
         return ""
     return f"The gate of {report.environment} refused the update: {'; '.join(reasons)}."
@@ -135,30 +132,25 @@ def refusal(report: GateReport) -> str:
 
 def advice(report: GateReport, override: str) -> str:
     """Return what to do about a refusal: what its policies and scans ask for, or the command that overrides it."""
-    policies = [result.policy for result in report.policies if result.outcome is GateOutcome.REFUSED]
-    scanned = any(scan.outcome is GateOutcome.REFUSED for scan in report.scans)
-    which = f"{'policy' if len(policies) == 1 else 'policies'} {', '.join(policies)}"
-    return " ".join(
-        (
-            "No container was touched.",
-            *(
-                (f"Change what {which} names, in the Compose files or the image, or the policy itself.",)
-                if policies
-                else ()
-            ),
-            *(("Publish an image without these vulnerabilities.",) if scanned else ()),
-            f"Or go on all the same: `{override}`.",
-        )
-    )
+    policies, scans = _of_outcome(report, GateOutcome.REFUSED)
+    sentences = ["No container was touched."]
+    if policies:
+        which = f"{'policy' if len(policies) == 1 else 'policies'} {', '.join(result.policy for result in policies)}"
+        sentences.append(f"Change what {which} names, in the Compose files or the image, or the policy itself.")
+    if scans:
+        sentences.append("Publish an image without these vulnerabilities.")
+    return " ".join([*sentences, f"Or go on all the same: `{override}`."])
 
 
 def warnings(report: GateReport) -> tuple[str, ...]:
     """Return what the gate warns of, a sentence each."""
-    return tuple(
-        f"policy {result.policy} is not met: {result.reason}"
-        for result in report.policies
-        if result.outcome is GateOutcome.WARNED
-    ) + tuple(scan_text(scan) for scan in report.scans if scan.outcome is GateOutcome.WARNED)
+    policies, scans = _of_outcome(report, GateOutcome.WARNED)
+    return (*(f"policy {result.policy} is not met: {result.reason}" for result in policies), *map(scan_text, scans))
+
+
+def _of_outcome(report: GateReport, outcome: GateOutcome) -> tuple[list[PolicyResult], list[ScanDifference]]:
+    policies = [result for result in report.policies if result.outcome is outcome]
+    return policies, [scan for scan in report.scans if scan.outcome is outcome]
 
 
 def scan_text(scan: ScanDifference) -> str:

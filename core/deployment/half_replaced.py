@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.containers import ContainerState
-
-# Compose names a replacement so until the container that it replaces is removed.
-_REPLACEMENT = re.compile(r"(?P<replaced>[0-9a-f]{12})_(?P<name>.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +25,14 @@ def half_replaced(containers: Sequence[ContainerState]) -> HalfReplaced:
     remove: list[ContainerState] = []
     rename: dict[str, str] = {}
     for container in containers:
-        match = _REPLACEMENT.fullmatch(container.name)
-        if match is None:
+        if container.replaces is None:
             continue
-        replaced = ids.get(match["name"])
-        if replaced is not None and replaced.startswith(match["replaced"]) and container.state == "created":
+        begins, name = container.replaces
+        replaced = ids.get(name)
+        if replaced is not None and replaced.startswith(begins) and container.state == "created":
             remove.append(container)
-        elif replaced is None and match["name"].startswith(f"{container.project}-{container.service}-"):
+        elif replaced is None and name.startswith(f"{container.project}-{container.service}-"):
             # A name of the user's own may look alike, so only one that Compose gives is given.
-            rename[container.container_id] = match["name"]
-            ids[match["name"]] = container.container_id
+            rename[container.container_id] = name
+            ids[name] = container.container_id
     return HalfReplaced(tuple(remove), rename)

@@ -152,11 +152,8 @@ def injected_key(service: str, target: str) -> str:
 def unplanned(planned: Plan, fetched: Plan) -> tuple[str, ...]:
     """Return the services that are replaced although the plan before the fetch did not say so."""
     planned_changes = {line.service for line in planned.services if line.action is not PlannedAction.KEEP}
-    return tuple(
-        line.service
-        for line in fetched.services
-        if line.action is PlannedAction.RECREATE and line.service not in planned_changes
-    )
+    replaced = (line.service for line in fetched.services if line.action is PlannedAction.RECREATE)
+    return tuple(service for service in replaced if service not in planned_changes)
 
 
 def _kind_of_absent(declaration: ServiceDeclaration, *, own_name: bool) -> FetchKind | None:

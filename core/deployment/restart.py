@@ -97,11 +97,8 @@ def aftermath(
     """
     if verdict.health in UNHEALTHY_STATES:
         return Aftermath(answer=DependantAnswer.UNHEALTHY, reason=verdict.reason)
-    checks = [
-        container.health_log[-1] if container.health_log else None
-        for container in container_states
-        if container.health is not None
-    ]
+    checked = [state for state in container_states if state.health is not None]
+    checks = [state.health_log[-1] if state.health_log else None for state in checked]
     newer = [last for last in checks if last is not None and datetime.fromisoformat(last.ended_at) > since]
     failing = next((last for last in newer if last.exit_code != 0), None)
     if failing is not None:

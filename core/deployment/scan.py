@@ -82,12 +82,8 @@ def difference(
 
 def not_scanned(service: str, settings: ImageScan, problem: str) -> ScanDifference:
     """Return what follows where a service's image could not be scanned."""
-    return ScanDifference(
-        service=service,
-        outcome=_followed(settings.unavailable),
-        compared=False,
-        problem=problem or "no reason was given",
-    )
+    outcome, why = _followed(settings.unavailable), problem or "no reason was given"
+    return ScanDifference(service=service, outcome=outcome, compared=False, problem=why)
 
 
 def scan_waits(service: str) -> ScanDifference:

@@ -18,11 +18,8 @@ def how_it_stopped(after: Sequence[ContainerState], grace: timedelta, took: time
 
     `took` is how long the engine needed: exit code 137 before the grace period ended has another origin.
     """
-    killed = [
-        container.name
-        for container in after
-        if container.exit_code == KILLED and took >= grace and not container.oom_killed
-    ]
+    ended = [container for container in after if container.exit_code == KILLED and not container.oom_killed]
+    killed = [container.name for container in ended] if took >= grace else []
     if killed:
         return (
             f"{', '.join(killed)} did not end within the grace period of {grace.total_seconds():g} s and was killed "

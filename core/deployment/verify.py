@@ -134,13 +134,8 @@ def update_stability(
         return StabilityHold(since=since, restarts=restarts, proven=False, reason=reason)
     if uptime >= needed:
         return StabilityHold(since=since, restarts=restarts, proven=True, reason=f"{readiness.reason}, and it held")
-    remaining_seconds = (needed - uptime).total_seconds()
-    return StabilityHold(
-        since=since,
-        restarts=restarts,
-        proven=False,
-        reason=f"{readiness.reason}; it has to stay so for {remaining_seconds:.1f} s more",
-    )
+    reason = f"{readiness.reason}; it has to stay so for {(needed - uptime).total_seconds():.1f} s more"
+    return StabilityHold(since=since, restarts=restarts, proven=False, reason=reason)
 
 
 def _container_progress(

@@ -132,11 +132,7 @@ def first_cause(
     sentence = f"{cause} {_failure(cause, containers, probes)}"
     if cause != service:
         sentence += f"; {service} needs it"
-    starts = [
-        container.started_at
-        for container in containers
-        if container.service == cause and container.started_at is not None
-    ]
+    starts = [state.started_at for state in containers if state.service == cause and state.started_at is not None]
     line = best_line(cause, logs_of_failed(cause, containers, logs), patterns, max(starts, default=None))
     if line is None:
         return cause, f"{sentence}{_last_line(cause, containers, logs)}"
@@ -339,12 +335,9 @@ def _without_frames(lines: Sequence[str]) -> list[str]:
 
 def _was_killed(container: ContainerEvidence, bundle: EvidenceBundle) -> bool:
     """Whether the last end of the container was a requested kill; one before its last start ended an earlier run."""
-    around = [
-        event
-        for event in _events_around_the_end(container, bundle)
-        if event.happened_at >= (container.started_at or _EARLY)
-    ]
-    return any(event.action == "kill" and event.attributes.get("signal") == _SIGKILL for event in around)
+    kills = [event for event in _events_around_the_end(container, bundle) if event.action == "kill"]
+    since = container.started_at or _EARLY
+    return any(event.happened_at >= since and event.attributes.get("signal") == _SIGKILL for event in kills)
 
 
 def _fell(container: ContainerEvidence, bundle: EvidenceBundle) -> bool:

@@ -52,11 +52,8 @@ def due(
     reported = {news.cause.error.error_id for news in deployed if news.cause is not None}
     failed: list[News] = []
     if FAILURES in about:
-        errors = (
-            _error(cause, _told(cause, root_causes), now, forgotten)
-            for cause in root_causes
-            if cause.error.error_id not in reported
-        )
+        unreported = [cause for cause in root_causes if cause.error.error_id not in reported]
+        errors = (_error(cause, _told(cause, root_causes), now, forgotten) for cause in unreported)
         failed = [news for news in errors if news is not None]
     return [*failed, *deployed]
 

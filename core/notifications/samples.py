@@ -24,18 +24,14 @@ from models.recovery import Ticket
 def examples(environment: str, addresses: Addresses, now: datetime) -> list[Message]:
     """Return one message of each kind, as this environment would send them; none is about anything real."""
     began = now - timedelta(minutes=2)
+    severity, strategy = Severity.HIGH, Strategy.FIX_CREDENTIALS
+    verdict = Verdict(category=Category.AUTH_FAILED, severity=severity, strategy=strategy, confidence=0.9, reason="")
     error = RecordedError(
         error_id="example",
         environment=environment,
         text="db exited with code 1",
         source="watch",
-        verdict=Verdict(
-            category=Category.AUTH_FAILED,
-            severity=Severity.HIGH,
-            strategy=Strategy.FIX_CREDENTIALS,
-            confidence=0.9,
-            reason="",
-        ),
+        verdict=verdict,
         first_seen=began,
         last_seen=began,
         service="example-web",

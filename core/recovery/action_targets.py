@@ -144,11 +144,8 @@ def wanted_ports(context: ActionContext) -> set[tuple[int, str]]:
 def holders_of_wanted_ports(context: ActionContext) -> list[PortHolder]:
     """Return the other containers that hold a port of the service."""
     ports, names = wanted_ports(context), {container.name for container in context.containers}
-    return [
-        holder
-        for holder in context.holders
-        if (holder.port, holder.protocol) in ports and holder.container not in names
-    ]
+    others = [holder for holder in context.holders if holder.container not in names]
+    return [holder for holder in others if (holder.port, holder.protocol) in ports]
 
 
 def left_to_restart(
@@ -161,12 +158,11 @@ def left_to_restart(
     """
     if since is None:
         return list(containers)
-    done = [
-        container
-        for container in containers
-        if container.container_id in asked_to_end or _after(container.started_at, since)
+    return [
+        state
+        for state in containers
+        if not (state.up and (state.container_id in asked_to_end or _after(state.started_at, since)))
     ]
-    return [container for container in containers if not container.up or container not in done]
 
 
 def all_made_since(since: datetime | None, containers: Sequence[ContainerState]) -> bool:

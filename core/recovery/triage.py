@@ -164,12 +164,8 @@ def observe_verdict(
         return replace(observation, decision=Decision.WAIT, reason=reason)
     if any(container.state == "restarting" for container in containers):
         return replace(observation, decision=Decision.WAIT, reason=_RESTARTING, restarting=True)
-    recent = [
-        container
-        for container in containers
-        if container.started_at is not None and abs(now - container.started_at) < SETTLE
-    ]
-    if any(container.state == "running" and container.health != "unhealthy" for container in recent):
+    recent = [state for state in containers if state.started_at is not None and abs(now - state.started_at) < SETTLE]
+    if any(state.state == "running" and state.health != "unhealthy" for state in recent):
         # The verdict may be of the container before, or of a check that came before the service was ready.
         return replace(observation, decision=Decision.WAIT, reason="it was started a moment ago")
     return observation
@@ -206,11 +202,7 @@ def taken_away(containers: Sequence[ContainerState]) -> str | None:
 
 
 def _not_stopped(containers: Sequence[ContainerState], tracker: ServiceTracker) -> list[ContainerState]:
-    return [
-        container
-        for container in containers
-        if container.state != "exited" or container.container_id not in tracker.stopped
-    ]
+    return [state for state in containers if state.state != "exited" or state.container_id not in tracker.stopped]
 
 
 def triage(observations: Sequence[ServiceObservation], context: TriageContext, now: datetime) -> TriageResult:

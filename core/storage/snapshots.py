@@ -184,11 +184,7 @@ def of_release(snapshots: Sequence[DataSnapshot], release: Release) -> DataSnaps
     Raises:
         NotFoundError: There is none.
     """
-    matches = [
-        snapshot
-        for snapshot in offered(snapshots)
-        if snapshot.release_id == release.release_id and snapshot.reason is SnapshotReason.UPDATE
-    ]
+    matches = _saved_of(release.release_id, offered(snapshots))
     if not matches:
         raise NotFoundError(
             f"No snapshot was taken when release {release.release_id} was replaced;",
@@ -196,6 +192,11 @@ def of_release(snapshots: Sequence[DataSnapshot], release: Release) -> DataSnaps
             f"`roas snapshot restore {release.environment} SNAPSHOT` restores one.",
         )
     return matches[0]
+
+
+def _saved_of(release_id: str, snapshots: Iterable[DataSnapshot]) -> list[DataSnapshot]:
+    saved = (snapshot for snapshot in snapshots if snapshot.reason is SnapshotReason.UPDATE)
+    return [snapshot for snapshot in saved if snapshot.release_id == release_id]
 
 
 def data_not_put_back(snapshots: Sequence[DataSnapshot], operations: Iterable[Operation]) -> DataSnapshot | None:
@@ -227,14 +228,7 @@ def to_forget(
     stay |= _newest_of_each(whole, keep.weekly, lambda at: at.isocalendar()[:2])
     stay |= {snapshot.snapshot_id for snapshot in whole if snapshot.restoring}
     for release in kept_releases:
-        stay |= {
-            snapshot.snapshot_id
-            for snapshot in [
-                snapshot
-                for snapshot in whole
-                if snapshot.release_id == release and snapshot.reason is SnapshotReason.UPDATE
-            ][:1]
-        }
+        stay |= {snapshot.snapshot_id for snapshot in _saved_of(release, whole)[:1]}
     return [snapshot for snapshot in whole if snapshot.snapshot_id not in stay]
 
 
@@ -246,11 +240,8 @@ def leftovers(entries: Sequence[RepositoryEntry], snapshots: Iterable[DataSnapsh
     """
     failed = {snapshot.snapshot_id for snapshot in snapshots if snapshot.state is SnapshotState.FAILED}
     whole = {entry.snapshot_id for entry in entries if entry.is_manifest}
-    return sorted(
-        entry.restic_id
-        for entry in entries
-        if entry.snapshot_id in failed - whole and entry.installation == installation
-    )
+    own = [entry for entry in entries if entry.installation == installation]
+    return sorted(entry.restic_id for entry in own if entry.snapshot_id in failed - whole)
 
 
 def entries_of(snapshots: Iterable[DataSnapshot], entries: Sequence[RepositoryEntry]) -> list[str]:

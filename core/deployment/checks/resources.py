@@ -187,11 +187,8 @@ def check_reservations(facts: Facts) -> Iterable[Check]:
             findings.warn(finding, "Lower its memory limit.", name)
         findings += _impossible_limits(service, host)
     running = {container.service for container in facts.container_states if container.state == "running"}
-    memory = sum(
-        (service.memory_reservation_bytes or 0) * service.replicas
-        for service in services
-        if service.name not in running
-    )
+    to_start = [service for service in services if service.name not in running]
+    memory = sum((service.memory_reservation_bytes or 0) * service.replicas for service in to_start)
     cpus = sum((service.cpu_reservation or 0) * service.replicas for service in services)
     if host is not None and memory > host.memory_available_bytes:
         available = f"{size_in_words(host.memory_available_bytes)} are available"
