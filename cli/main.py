@@ -127,17 +127,14 @@ class _Roas(click.Group):
         shown = command_names if ctx.meta.get(_ALL) else sorted(USUAL)
         longest = max(map(len, shown))
         for purpose, names in PURPOSES.items():
-            commands = [(name, self.get_command(ctx, name)) for name in names if name in shown]
-            if not commands:
-                continue
-            with formatter.section(purpose):
-                formatter.write_dl(
-                    [
-                        (name.ljust(longest), _brief(command, formatter.width - longest - 4))
-                        for name, command in commands
-                        if command is not None
-                    ]
-                )
+            rows = [
+                (name.ljust(longest), _brief(command, formatter.width - longest - 4))
+                for name in names
+                if name in shown and (command := self.get_command(ctx, name)) is not None
+            ]
+            if rows:
+                with formatter.section(purpose):
+                    formatter.write_dl(rows)
         if more := len(command_names) - len(shown):
             formatter.write_paragraph()
             formatter.write_text(f"And {more} more: roas --help --all")

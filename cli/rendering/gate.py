@@ -8,15 +8,9 @@ from typing import Any
 from rich.markup import escape
 
 from cli.rendering.console import say
-from models.gates import GateOutcome, GateReport
+from models.gates import GateReport
 
-_COLOURS = {
-    GateOutcome.PASSED: "green",
-    GateOutcome.WARNED: "yellow",
-    GateOutcome.REFUSED: "red",
-    GateOutcome.WAITS: "cyan",
-    GateOutcome.OVERRIDDEN: "yellow",
-}
+_COLOURS = {"passed": "green", "warned": "yellow", "refused": "red", "waits": "cyan", "overridden": "yellow"}
 
 
 def show_gate_report(report: GateReport) -> None:

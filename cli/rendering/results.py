@@ -118,12 +118,8 @@ def show_history(operations: Sequence[Operation]) -> None:
     names = ("deployment", "what", "environment", "status", "took", "asked by")
     rows = [
         (
-            operation.deployment_id,
-            operation.kind,
-            operation.environment,
-            str(operation.status),
-            seconds(operation.duration),
-            operation.user_agent or "",
+            *(operation.deployment_id, operation.kind, operation.environment, str(operation.status)),
+            *(seconds(operation.duration), operation.user_agent or ""),
         )
         for operation in operations
     ]

@@ -54,22 +54,16 @@ def gate_document(
     there. The services of `pending` have no field `new`, and `user` only where it is declared: their images are not
     fetched yet.
     """
+    services = []
+    for line in plan.services:
+        name, images = line.service, (new.get(line.service), running.get(line.service))
+        services.append(_service(application.services[name], line, *images, now, pending=name in pending))
     return {
         "version": DOCUMENT_VERSION,
         "now": _moment(now),
         "environment": {"name": environment, "project": application.project},
         "plan": {"id": plan_id(plan), "changes": [line.service for line in plan.changes]},
-        "services": [
-            _service(
-                application.services[line.service],
-                line,
-                new.get(line.service),
-                running.get(line.service),
-                now,
-                pending=line.service in pending,
-            )
-            for line in plan.services
-        ],
+        "services": services,
     }
 
 
@@ -277,10 +271,5 @@ def _finding_text(finding: ImageFinding) -> str:
 
 
 def _finding_facts(finding: ImageFinding) -> dict[str, str]:
-    return {
-        "id": finding.finding_id,
-        "severity": finding.severity,
-        "package": finding.package,
-        "version": finding.version,
-        "fixed_in": finding.fixed_in,
-    }
+    named = {name: getattr(finding, name) for name in ("severity", "package", "version", "fixed_in")}
+    return {"id": finding.finding_id, **named}

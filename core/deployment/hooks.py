@@ -104,12 +104,9 @@ def container_name(project: str, hook: str, deployment_id: str) -> str:
 
 def left_behind(project: str, containers: Iterable[ContainerState], deployment_id: str) -> tuple[ContainerState, ...]:
     """Return the one-off containers that were made for hooks of other operations than this one."""
-    suffix = _mark(deployment_id)
-    return tuple(
-        container
-        for container in containers
-        if container.one_off and container.name.startswith(f"{project}{_NAMED}") and not container.name.endswith(suffix)
-    )
+    prefix, suffix = f"{project}{_NAMED}", _mark(deployment_id)
+    of_hooks = (container for container in containers if container.one_off and container.name.startswith(prefix))
+    return tuple(container for container in of_hooks if not container.name.endswith(suffix))
 
 
 def _mark(deployment_id: str) -> str:

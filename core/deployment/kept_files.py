@@ -100,11 +100,8 @@ def with_copies(
     whole = copy.deepcopy(document)
     replaced: dict[str, dict[str, str]] = {}
     for name, service in application.services.items():
-        sources = {
-            bind_mount.target: bind_mount.source
-            for bind_mount in service.mounts
-            if bind_mount.kind is MountKind.BIND and bind_mount.source in copies
-        }
+        bound = [mount for mount in service.mounts if mount.kind is MountKind.BIND and mount.source in copies]
+        sources = {mount.target: mount.source for mount in bound}
         for mount in whole["services"][name].get("volumes") or ():
             if isinstance(mount, dict) and (source := sources.get(str(mount.get("target")))) is not None:
                 mount["source"] = _literal(copies[source])

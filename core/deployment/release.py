@@ -275,10 +275,10 @@ def declares_the_same(release: Release, application: Application) -> bool:
 def is_there(release: Release, container_states: Sequence[ContainerState]) -> bool:
     """Whether an environment's containers are those of a release, whether they run or not."""
     containers = replicas(container_states)
-    return {container.service for container in containers} == release.hashes.keys() and all(
-        container.declared_hash == release.hashes[container.service]
-        and container.image_id == release.images.get(container.service)
-        for container in containers
+    hashes, images = release.hashes, release.images
+    return {state.service for state in containers} == hashes.keys() and all(
+        (state.declared_hash, state.image_id) == (hashes[state.service], images.get(state.service))
+        for state in containers
     )
 
 

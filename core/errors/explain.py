@@ -110,12 +110,8 @@ def _not_fetched(operation: Operation) -> str | None:
 
 def _not_failed(operation: Operation, changes: Sequence[StateChange], release_changes: tuple[str, ...]) -> Explanation:
     if operation.status is not OperationStatus.SUCCESS:
-        return _explanation(
-            operation,
-            f"It has not ended: it is {operation.status}.",
-            changed=release_changes,
-            commands=(f"roas history {operation.deployment_id}",),
-        )
+        headline, command = f"It has not ended: it is {operation.status}.", f"roas history {operation.deployment_id}"
+        return _explanation(operation, headline, changed=release_changes, commands=(command,))
     took = operation.duration
     after = "" if took is None else f" after {took.total_seconds():.1f} s"
     health = operation.details.get("health")

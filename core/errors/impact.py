@@ -8,7 +8,7 @@ from statistics import median
 
 from models.containers import ContainerState, replicas
 from models.errors import BusinessImpact, Category, Impact, ImpactType, Severity, Verdict
-from models.metrics import Dependency, DependencyType, HealthImpact
+from models.metrics import Dependency, DependencyType
 
 _SECONDS = {
     60: {Category.NAME_CONFLICT},
@@ -19,11 +19,8 @@ _SECONDS = {
     600: {Category.DOCKER_PERMISSION_DENIED, Category.VOLUME_MOUNT, Category.MISSING_ENV_SECRET, Category.AUTH_FAILED},
     900: {Category.DOCKER_DAEMON_UNREACHABLE, Category.SCHEMA_NOT_MIGRATED},
     1200: {
-        Category.IMAGE_PULL_FAILED,
-        Category.COMPOSE_INVALID,
-        Category.DISK_FULL,
-        Category.RESOURCE_LIMIT,
-        Category.SERVICE_CONFIG_INVALID,
+        *(Category.IMAGE_PULL_FAILED, Category.COMPOSE_INVALID, Category.DISK_FULL),
+        *(Category.RESOURCE_LIMIT, Category.SERVICE_CONFIG_INVALID),
     },
     7200: {Category.DATABASE_CORRUPT, Category.STATE_MISMATCH, Category.HOST_STORAGE_FAILURE},
 }
@@ -102,12 +99,7 @@ def _business_impact(
         return BusinessImpact.CRITICAL
     if verdict.severity is Severity.LOW:
         return BusinessImpact.LOW
-    carries_others = any(
-        need.depends_on in affected
-        and need.dependency_type is DependencyType.REQUIRED
-        and need.health_impact is HealthImpact.CRITICAL
-        for need in dependencies
-    )
+    carries_others = any(need.depends_on in affected and need.is_critical for need in dependencies)
     if impact_type is ImpactType.SERVICE_DOWN:
         return BusinessImpact.CRITICAL if carries_others and len(affected) > 3 else BusinessImpact.HIGH
     return BusinessImpact.HIGH if carries_others else BusinessImpact.MEDIUM

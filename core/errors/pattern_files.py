@@ -80,11 +80,8 @@ def lint_patterns(patterns: Sequence[DescribedPattern], benign_lines: Sequence[s
 
     `benign_lines` are known to be harmless: only a benign pattern may match one.
     """
-    faults = [
-        f"{name}: the id occurs {count} times."
-        for name, count in Counter(pattern.pattern.name for pattern in patterns).items()
-        if count > 1
-    ]
+    counts = Counter(pattern.pattern.name for pattern in patterns)
+    faults = [f"{name}: the id occurs {count} times." for name, count in counts.items() if count > 1]
     for pattern in patterns:
         faults += [f"{pattern.pattern.name}: {fault}" for fault in _faults(pattern, benign_lines)]
     return tuple(faults)

@@ -192,11 +192,8 @@ class StuckRule:
         lively = before >= WARM_UP_ROWS and self.moves >= 0.9 * before
         if not lively or self.run < steady:
             return NO_JUDGEMENT
-        return Judgement(
-            level=Level.WARNING,
-            reason=f"stands at exactly {self.last:.6g} for {self.run} rows; before, at most {self.longest}",
-            threshold=float(steady),
-        )
+        reason = f"stands at exactly {self.last:.6g} for {self.run} rows; before, at most {self.longest}"
+        return Judgement(level=Level.WARNING, reason=reason, threshold=float(steady))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,13 +241,9 @@ def judge_silence(last_seen: datetime | None, now: datetime, *, every: timedelta
     silent = now - last_seen
     if silent <= 3 * every:
         return NO_JUDGEMENT
-    level = Level.CRITICAL if silent > 10 * every else Level.WARNING
-    seconds = silent.total_seconds()
-    return Judgement(
-        level=level,
-        reason=f"no data for {seconds:.0f} s; it should come every {every.total_seconds():.0f} s",
-        threshold=3 * every.total_seconds(),
-    )
+    level, seconds = Level.CRITICAL if silent > 10 * every else Level.WARNING, every.total_seconds()
+    reason = f"no data for {silent.total_seconds():.0f} s; it should come every {seconds:.0f} s"
+    return Judgement(level=level, reason=reason, threshold=3 * seconds)
 
 
 def watch_metric(state: bytes | None, at: datetime | None, value: float) -> DetectorResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from models.containers import ContainerEvent, ContainerState, Death, ServiceSample, SystemSample
@@ -74,11 +75,8 @@ def store_metric(environment: str, store_bytes: float | None, at: datetime) -> l
 
 
 def _metrics(environment: str, service: str, values: Mapping[str, float | None], at: datetime) -> list[Metric]:
-    return [
-        Metric(environment=environment, service=service, name=name, value=value, sampled_at=at)
-        for name, value in values.items()
-        if value is not None
-    ]
+    of_now = partial(Metric, environment=environment, service=service, sampled_at=at)
+    return [of_now(name=name, value=value) for name, value in values.items() if value is not None]
 
 
 def service_metrics(

@@ -178,11 +178,8 @@ def _suggestions(
     }
     losses = {name: WEIGHTS[name] * (100 - points) for name, points in parts.items() if points is not None}
     reported = [cap] if cap else []
-    reported += [
-        f"{name} costs {losses[name]:.0f} points: {advice[name]}"
-        for name in sorted(losses, key=losses.__getitem__, reverse=True)
-        if losses[name] >= 1
-    ]
+    costs = sorted(((name, loss) for name, loss in losses.items() if loss >= 1), key=lambda cost: cost[1], reverse=True)
+    reported += [f"{name} costs {loss:.0f} points: {advice[name]}" for name, loss in costs]
     missing = [name for name, points in parts.items() if points is None]
     if missing:
         reported.append(f"no data for {', '.join(missing)}, so the score leaves it out")

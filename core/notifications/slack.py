@@ -46,11 +46,8 @@ def render(message: Message) -> dict[str, Any]:
     if message.links:
         shown = " · ".join(f"<{link.address}|{fit(link.label, 80, TEXT)}>" for link in message.links)
         blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": shown, "verbatim": True}]})
-    return {
-        "text": fit(message.title, _SECTION, TEXT),
-        "blocks": [header],
-        "attachments": [{"color": COLOURS[message.tone], "blocks": blocks}] if blocks else [],
-    }
+    attachments = [{"color": COLOURS[message.tone], "blocks": blocks}] if blocks else []
+    return {"text": fit(message.title, _SECTION, TEXT), "blocks": [header], "attachments": attachments}
 
 
 def _plain(text: str, most: int) -> dict[str, Any]:

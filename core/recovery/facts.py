@@ -61,14 +61,9 @@ def without_lost_starts(steps: Sequence[Step], containers: Sequence[ContainerSta
     for container in containers:
         if not container.up and container.exit_code != 0 and container.finished_at is not None:
             ends[container.service] = max(container.finished_at, ends.get(container.service, container.finished_at))
-    lost_starts = [
-        step
-        for step in steps
-        if step.ok and step.name in _STARTS and step.ended_at and ends.get(step.target, step.ended_at) > step.ended_at
-    ]
-    return tuple(
-        step for step in steps if step not in lost_starts and not (lost_starts and step.name == StepSpec.VERIFY)
-    )
+    starts = [step for step in steps if step.ok and step.name in _STARTS]
+    lost = [step for step in starts if step.ended_at and ends.get(step.target, step.ended_at) > step.ended_at]
+    return tuple(step for step in steps if step not in lost and not (lost and step.name == StepSpec.VERIFY))
 
 
 def would_need(strategy: Strategy) -> str | None:
@@ -307,10 +302,6 @@ def _release_before(context: ActionContext) -> str | None:
     return None
 
 
-def _script_may_run(context: ActionContext) -> str | None:
-    return context.script_problem
-
-
 _THERE = (_has_container, _not_paused, _not_starting)
 
 REQUIRED_FACTS: Mapping[Strategy, RequiredFacts] = MappingProxyType(
@@ -370,7 +361,7 @@ REQUIRED_FACTS: Mapping[Strategy, RequiredFacts] = MappingProxyType(
         ),
         Strategy.RUN_SCRIPT: RequiredFacts(
             "the service failed, and the pattern names a script that may run",
-            (_script_may_run, *_THERE),
+            (lambda context: context.script_problem, *_THERE),
             (_not_stopped, _failed_or_loops),
         ),
     }

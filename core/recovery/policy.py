@@ -470,9 +470,6 @@ def _delay(
 
 def _recovering_dependencies(error: RecordedError, past: Sequence[RecoveryExecution], now: datetime) -> list[str]:
     """Return the dependencies that a current attempt already recovers."""
-    at_it = {
-        tried.service
-        for tried in past
-        if tried.environment == error.environment and tried.ended_at is None and now - tried.started_at < PROVEN_AFTER
-    }
+    here = [tried for tried in past if tried.environment == error.environment and tried.ended_at is None]
+    at_it = {tried.service for tried in here if now - tried.started_at < PROVEN_AFTER}
     return [name for name in error.dependencies_down if name in at_it]

@@ -120,13 +120,10 @@ def saved_before_update(
     """
     if settings.before_updates == "never" or not changed:
         return ()
-    whole = settings.before_updates == "all"
-    return tuple(
-        data
-        for data in settings.save
-        if (whole or users_of(data, application, dependencies) & set(changed))
-        and own_services(data, application) & set(there)
-    )
+    made = [data for data in settings.save if own_services(data, application) & set(there)]
+    if settings.before_updates == "all":
+        return tuple(made)
+    return tuple(data for data in made if users_of(data, application, dependencies) & set(changed))
 
 
 def offered(snapshots: Iterable[DataSnapshot]) -> list[DataSnapshot]:

@@ -177,11 +177,8 @@ def check_probes(facts: Facts) -> Iterable[Check]:
     """Check that each probe can be asked from this machine."""
     findings = Findings("probe")
     for name, why in sorted(facts.unasked_probes.items()):
-        findings.warn(
-            f"The probe of {name} is not asked: {why}.",
-            "Publish the port, or give it a health check in the Compose file or a command probe.",
-            name,
-        )
+        fix = "Publish the port, or give it a health check in the Compose file or a command probe."
+        findings.warn(f"The probe of {name} is not asked: {why}.", fix, name)
     return findings
 
 
