@@ -131,6 +131,3 @@ def _name(environment: Environment, output: Path | None) -> str:
             advice="its name is the environment's: NAME.yaml of small letters, digits, - and _.",
         )
     return output.stem
-
-
-COMMANDS: tuple[click.Command, ...] = (init, adopt)

@@ -53,6 +53,3 @@ def webhooks(port: int, host: str) -> None:
         run_flow(serve, quiet=True)
     except OSError as error:
         raise BadInputError(f"{host}:{port} cannot be listened on: {error.strerror};", advice="use --port.") from error
-
-
-COMMANDS: tuple[click.Command, ...] = (webhooks,)

@@ -28,6 +28,3 @@ def completion(shell: str) -> None:
         # Not `source`: for bash it starts one to ask for its version.
         script = kind(roas, {}, "roas", VARIABLE)
         echo(script.source_template % script.source_vars())
-
-
-COMMANDS: tuple[click.Command, ...] = (completion,)

@@ -28,6 +28,3 @@ def doctor(environment: str | None, json_wanted: bool) -> None:
     show_answer(diagnoses, json_wanted, show_diagnoses)
     if any(line.verdict is FindingLevel.WRONG for line in diagnoses):
         sys.exit(1)
-
-
-COMMANDS: tuple[click.Command, ...] = (doctor,)

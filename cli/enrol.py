@@ -178,6 +178,5 @@ def _install_service() -> None:
         sys.exit(1)
 
 
-COMMANDS: tuple[click.Command, ...] = (join, leave)
 OF_FLEET: tuple[click.Command, ...] = (invite, revoke)
 """Subcommands of `roas fleet`."""

@@ -77,5 +77,3 @@ def dismiss(host: str) -> None:
 
 for _command in OF_FLEET:
     fleet.add_command(_command)
-
-COMMANDS: tuple[click.Command, ...] = (fleet,)

@@ -62,6 +62,3 @@ def show_gated_plan(environment: Environment, plan: Plan, json_wanted: bool) -> 
         return
     show_update_plan(plan, environment.name)
     show_gate_report(report)
-
-
-COMMANDS: tuple[click.Command, ...] = (gate,)

@@ -65,6 +65,3 @@ def _verify(environment: str | None, expected: tuple[str, ...], json_wanted: boo
     show_answer(reports, json_wanted, show_audit)
     if any(report.findings for report in reports):
         sys.exit(1)
-
-
-COMMANDS: tuple[click.Command, ...] = (history,)

@@ -35,6 +35,3 @@ def logs(environment: str | None, service: str | None, tail: int, json_wanted: b
             advice=f"`roas status {name}` shows what is known of {name}.",
         )
     show_answer(container_logs, json_wanted, show_logs)
-
-
-COMMANDS: tuple[click.Command, ...] = (logs,)

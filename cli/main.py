@@ -42,35 +42,24 @@ log file that it names; 130 stopped by Ctrl-C. A list (alerts, tickets) exits wi
 difference that `roas drift` or `roas plan` finds, unless --exit-code is given."""
 
 
-COMMANDS_OF = {
+COMMANDS_OF: dict[str, tuple[str, ...]] = {
     "adopt": ("init", "adopt"),
     "answers": ("webhooks",),
-    "completion": ("completion",),
-    "doctor": ("doctor",),
     "enrol": ("join", "leave"),
-    "fleet": ("fleet",),
-    "gate": ("gate",),
-    "history": ("history",),
-    "logs": ("logs",),
-    "mcp": ("mcp",),
     "monitoring": ("alerts", "acknowledge", "predictions", "report"),
-    "notify": ("notify",),
     "operations": ("start", "stop", "restart", "health", "rollback", "releases", "validate", "plan", "drift"),
     "patterns": ("classify", "patterns"),
-    "postmortem": ("postmortem",),
     "recovery": ("watch", "tickets", "resolve", "pause", "unpause"),
-    "resume": ("resume",),
-    "sample": ("sample",),
-    "schema": ("schema",),
-    "service": ("service",),
-    "snapshot": ("snapshot",),
     "stores": ("backup", "restore", "db", "archive"),
-    "sync": ("sync",),
-    "top": ("top",),
-    "update": ("update",),
-    "why": ("why",),
+    **{
+        name: (name,)
+        for name in (
+            *("completion", "doctor", "fleet", "gate", "history", "logs", "mcp", "notify", "postmortem"),
+            *("resume", "sample", "schema", "service", "snapshot", "sync", "top", "update", "why"),
+        )
+    },
 }
-"""Commands by the module that has them in its COMMANDS."""
+"""Commands by the module that has them, each under its name."""
 
 
 PURPOSES = {
@@ -150,8 +139,8 @@ class _Roas(click.Group):
         is_known = cmd_name in self.list_commands(ctx)
         for module, names in COMMANDS_OF.items():
             if cmd_name not in self.commands and (cmd_name in names or not is_known):
-                for command in import_module(f"cli.{module}").COMMANDS:
-                    self.add_command(command)
+                for name in names:
+                    self.add_command(getattr(import_module(f"cli.{module}"), name))
         return super().get_command(ctx, cmd_name)
 
     def _former(self, ctx: click.Context, name: str, *words: str) -> click.Command | None:

@@ -44,6 +44,3 @@ def _operations(allowed: tuple[str, ...]) -> tuple[str, ...]:
                 f"--allow knows no operation {name!r};", advice=f"give some of {', '.join(OPERATIONS)}."
             )
     return tuple(name for name in OPERATIONS if name in names)
-
-
-COMMANDS: tuple[click.Command, ...] = (mcp,)

@@ -88,6 +88,3 @@ def report(environment: str, days: int, html_file: str | None, send: bool, json_
         return await flow(environment, days=days, send="now" if send else "no")
 
     echo(run_flow(run))
-
-
-COMMANDS: tuple[click.Command, ...] = (alerts, acknowledge, predictions, report)

@@ -204,6 +204,3 @@ def _shown(service: str, message: Message) -> str:
         content = render("text", message)
         return f"{content['subject']}\n\n{content['body']}\n"
     return json.dumps(render(_KINDS[service], message), indent=2, ensure_ascii=False)
-
-
-COMMANDS: tuple[click.Command, ...] = (notify,)

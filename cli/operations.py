@@ -280,6 +280,3 @@ def _look_ahead(kind: str, name: str, compose: list[str] | None, parameters: Map
         from tasks.deployment.ahead import look_ahead
 
         look_ahead(name, tuple(compose or ()), kind, parameters)
-
-
-COMMANDS: tuple[click.Command, ...] = (start, stop, restart, health, rollback, releases, validate, plan, drift)

@@ -295,6 +295,3 @@ def _reclassify_open_errors(pattern: Pattern) -> int:
         verdict = classify_error(error.text, pattern_set)
         named += verdict.pattern_name == pattern.name and stores.errors.reclassify(error.error_id, verdict)
     return named
-
-
-COMMANDS: tuple[click.Command, ...] = (classify, patterns)

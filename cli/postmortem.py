@@ -34,6 +34,3 @@ def postmortem(record_id: str, html_file: str | None, json_wanted: bool) -> None
         write_html(postmortem_page(written), html_file)
         return
     show_answer(written, json_wanted, lambda report: echo(page_markdown(postmortem_page(report))))
-
-
-COMMANDS: tuple[click.Command, ...] = (postmortem,)

@@ -138,6 +138,3 @@ def unpause(service: str | None, environment: str | None) -> None:
         ]
         raise BadInputError(f"There is no such pause; paused now: {', '.join(pauses) or 'nothing'}.")
     echo(f"automatic recovery of {service or 'every service'} is on again")
-
-
-COMMANDS: tuple[click.Command, ...] = (watch, tickets, resolve, pause, unpause)

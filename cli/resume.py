@@ -55,6 +55,3 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     show_operation(operation.deployment_id, json_wanted)
     if not state.is_completed():
         sys.exit(1)
-
-
-COMMANDS: tuple[click.Command, ...] = (resume,)

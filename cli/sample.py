@@ -22,6 +22,3 @@ def sample(folder: Path) -> None:
     file = write_sample(folder)
     echo(f"wrote {file} and the files of the sample application beside it")
     echo(f"next: cd {shlex.quote(str(folder))} && roas start")
-
-
-COMMANDS: tuple[click.Command, ...] = (sample,)

@@ -13,6 +13,3 @@ def schema() -> None:
     from adapters.config.environment_schema import schema_text
 
     echo(schema_text().rstrip("\n"))
-
-
-COMMANDS: tuple[click.Command, ...] = (schema,)

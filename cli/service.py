@@ -131,6 +131,3 @@ def _variables(*, of_worker: bool) -> dict[str, str]:
     if engine and urlsplit(engine).password is None:
         variables["DOCKER_HOST"] = engine
     return variables
-
-
-COMMANDS: tuple[click.Command, ...] = (service,)

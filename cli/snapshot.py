@@ -132,6 +132,3 @@ def _chosen(environment: str | None, snapshot_id: str | None) -> tuple[str, Data
         environment, snapshot_id = None, environment
     name, _ = named(environment, (), None)
     return name, chosen(read_snapshots(name), snapshot_id, name)
-
-
-COMMANDS: tuple[click.Command, ...] = (snapshot,)

@@ -202,6 +202,3 @@ def _archives(names: Sequence[str], store: str | None) -> list[ArchiveFile]:
             )
         files_by_path |= {file.path: file for file in matches}
     return list(files_by_path.values())
-
-
-COMMANDS: tuple[click.Command, ...] = (backup, restore, db, archive)

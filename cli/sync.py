@@ -103,6 +103,3 @@ def show_unchanged(result: OperationResult) -> None:
     from cli.rendering.console import say
 
     say(f"{escape(result.environment)} is unchanged: {escape(result.reason)}")
-
-
-COMMANDS: tuple[click.Command, ...] = (sync,)

@@ -154,6 +154,3 @@ def _wakened_by_signals() -> Iterator[int]:
         signal.set_wakeup_fd(earlier)
         os.close(reading)
         os.close(writing)
-
-
-COMMANDS: tuple[click.Command, ...] = (top,)

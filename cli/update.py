@@ -76,6 +76,3 @@ def _lift(name: str, digest: str, *, json_wanted: bool) -> None:
 
     actor = this_user()
     show_answer(lift_images(name, digest, str(actor) or "a user", datetime.now(UTC)), json_wanted, show_lifted)
-
-
-COMMANDS: tuple[click.Command, ...] = (update,)

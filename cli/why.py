@@ -42,6 +42,3 @@ def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
     from cli.rendering.why import show_explanation
 
     show_answer(explanation, json_wanted, show_explanation)
-
-
-COMMANDS: tuple[click.Command, ...] = (why,)

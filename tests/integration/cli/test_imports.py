@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from cli.enrol import OF_FLEET
 from cli.main import COMMANDS_OF
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +56,15 @@ def test_command_that_reads_maps_the_tables_of_its_store_alone(
     assert not imported & others
 
 
-def test_commands_are_listed_with_the_modules_that_have_them() -> None:
+def test_every_command_of_a_module_is_listed_with_it_or_belongs_to_a_group() -> None:
     for module, names in COMMANDS_OF.items():
-        assert tuple(command.name for command in importlib.import_module(f"cli.{module}").COMMANDS) == names
+        variables = vars(importlib.import_module(f"cli.{module}"))
+        assert tuple(variables[name].name for name in names) == names
+        commands = [value for value in variables.values() if isinstance(value, click.Command)]
+        groups = [command for command in commands if isinstance(command, click.Group)]
+        reachable = {
+            *names,
+            *(name for group in groups for name in group.commands),
+            *(command.name for command in OF_FLEET),
+        }
+        assert {command.name for command in commands} <= reachable
