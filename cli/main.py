@@ -31,7 +31,7 @@ from cli.options import (
     quiet,
     read_input,
 )
-from cli.run_flow import opened_stores, run_flow, show_answer
+from cli.run_flow import flow_run, opened_stores, run_flow, show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError, RoasError
 from models.settings import CONTROL_PLANE_FILE, current_settings
@@ -209,12 +209,7 @@ def collect(name: str, compose: list[str] | None, only_outcome: bool, json_wante
     """Measure host and services once, evaluate them, and recover failed services."""
     from cli.rendering.results import show_collection
 
-    async def run() -> Any:
-        from flows.monitoring.collection import collection
-
-        return await collection(name, compose_files=compose)
-
-    report = run_flow(run, only_errors=only_outcome)
+    report = run_flow(flow_run("collect", name, compose_files=compose), only_errors=only_outcome)
     show_answer(report, json_wanted, show_collection)
 
 

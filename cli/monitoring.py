@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import click
 
 from cli import completers
 from cli.options import as_html, as_json, of_its_records, of_records
-from cli.run_flow import opened_stores, run_flow, show_answer
+from cli.run_flow import flow_run, opened_stores, run_flow, show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError
 
@@ -81,10 +80,4 @@ def report(environment: str, days: int, html_file: str | None, send: bool, json_
 
         write_html(page_of_days(environment, days, datetime.now(UTC)), html_file)
         return
-
-    async def run() -> Any:
-        from flows.reporting.report import report as flow
-
-        return await flow(environment, days=days, send="now" if send else "no")
-
-    echo(run_flow(run))
+    echo(run_flow(flow_run("report", environment, days=days, send="now" if send else "no")))

@@ -25,7 +25,7 @@ from cli.options import (
     quiet,
     waiting,
 )
-from cli.run_flow import asking_the_record, run_flow, show_answer, show_operation
+from cli.run_flow import asking_the_record, ended_run, flow_run, run_flow, show_answer, show_operation
 from models.failures import BadInputError, NotFoundError
 from models.health import Health
 from models.settings import current_settings
@@ -168,12 +168,7 @@ def drift(name: str, compose: list[str] | None, differs_is_failure: bool, json_w
     """Compare running with declared services. With --exit-code, exit code 1 if they differ."""
     from cli.rendering.releases import show_drift
 
-    async def run() -> Any:
-        from flows.deployment.drift import drift as flow
-
-        return await flow(name, compose_files=compose)
-
-    report = run_flow(run, quiet=True)
+    report = run_flow(flow_run("drift", name, compose_files=compose), quiet=True)
     show_answer(report, json_wanted, show_drift)
     if differs_is_failure and not report.clean:
         sys.exit(1)
@@ -243,21 +238,10 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
         _look_ahead(kind, name, compose, parameters)
 
     async def run() -> Any:
-        from flows.registry import FLOWS
-
         if not looked:
             _look_ahead(kind, name, compose, parameters)
-        flow: Callable[..., Any] = FLOWS[kind]
-        state = await flow(
-            name,
-            asked_by=f"roas {kind}{f', asked by {program}' if program else ''}",
-            compose_files=compose,
-            return_state=True,
-            **parameters,
-        )
-        # What failed before an operation was recorded is told by its error alone.
-        is_final = state.is_failed() or state.is_completed()
-        return state, await state.result(raise_on_failure=False) if is_final else None
+        asked_by = f"roas {kind}{f', asked by {program}' if program else ''}"
+        return await ended_run(kind, name, asked_by=asked_by, compose_files=compose, **parameters)()
 
     with asking_the_record(name, output.json, only_outcome=output.only_outcome):
         state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import click
 
 from adapters.host.processes import this_user
 from cli import completers
 from cli.options import Number, as_json, duration, in_environment, is_environment, of_application
-from cli.run_flow import opened_stores, run_flow, show_answer
+from cli.run_flow import flow_run, opened_stores, run_flow, show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError
 from models.records import TicketDetails
@@ -32,12 +31,7 @@ _TICKET = re.compile(r"T(?:-|$)", re.IGNORECASE)
 @as_json
 def watch(name: str, compose: list[str] | None, hours: float | None, dry_run: bool, json_wanted: bool) -> None:
     """Watch the engine's events and recover failed services at once. `roas serve` does this too."""
-
-    async def run() -> Any:
-        from flows.recovery.watch import watch as flow
-
-        return await flow(name, compose_files=compose, act=not dry_run, hours=hours or _UNTIL_STOPPED)
-
+    run = flow_run("watch", name, compose_files=compose, act=not dry_run, hours=hours or _UNTIL_STOPPED)
     report = run_flow(run)
     show_answer(report, json_wanted, lambda reported: echo(f"{reported.environment}: {reported.events} events"))
 

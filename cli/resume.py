@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from cli import completers
 from cli.options import as_json
-from cli.run_flow import asking_the_record, opened_stores, run_flow, show_operation
+from cli.run_flow import asking_the_record, ended_run, opened_stores, run_flow, show_operation
 from models.failures import BadInputError, EnvironmentBusyError
 
 
@@ -39,15 +38,8 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     refuse_elsewhere_now(operation.environment)
     refuse_resume(operation)
 
-    async def run() -> Any:
-        from flows.registry import FLOWS
-
-        flow: Callable[..., Any] = next(candidate for candidate in FLOWS.values() if candidate.name == request["flow"])
-        state = await flow(
-            **request["parameters"], asked_by="roas resume", deployment_id=operation.deployment_id, return_state=True
-        )
-        return state, await state.result(raise_on_failure=False)
-
+    asked = {"asked_by": "roas resume", "deployment_id": operation.deployment_id}
+    run = ended_run(request["flow"], **request["parameters"], **asked)
     with asking_the_record(operation.environment, json_wanted):
         state, result = run_flow(run, quiet=json_wanted)
     if isinstance(result, BadInputError | EnvironmentBusyError):

@@ -64,6 +64,31 @@ def run_flow(
             begin_phase(None)
 
 
+def flow_run(kind: str, /, *arguments: Any, **parameters: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
+    """A run of the flow that a person knows by this word, or Prefect by this name; it is imported as it runs."""
+
+    async def run() -> Any:
+        from flows.registry import FLOWS
+
+        flow: Callable[..., Any] = ({flow.name: flow for flow in FLOWS.values()} | FLOWS)[kind]
+        return await flow(*arguments, **parameters)
+
+    return run
+
+
+def ended_run(kind: str, /, *arguments: Any, **parameters: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
+    """As `flow_run`, with the state and the result, None where it was ended by force; a failure is not raised."""
+    run = flow_run(kind, *arguments, return_state=True, **parameters)
+
+    async def end() -> Any:
+        state = await run()
+        # What failed before an operation was recorded is told by its error alone.
+        is_final = state.is_failed() or state.is_completed()
+        return state, await state.result(raise_on_failure=False) if is_final else None
+
+    return end
+
+
 def opened_stores() -> Stores:
     """The stores, for a command that needs them: their import takes longer than most commands."""
     from tasks.runtime.stores import open_stores

@@ -13,7 +13,7 @@ from cli import completers
 from cli.confirmation import confirm_loss
 from cli.operations import Output, operate, with_live_output
 from cli.options import as_json, leaves_environment_out, named, of_its_records, waiting
-from cli.run_flow import asking_the_record, run_flow, show_answer
+from cli.run_flow import asking_the_record, flow_run, run_flow, show_answer
 
 if TYPE_CHECKING:
     from models.snapshots import DataSnapshot
@@ -40,12 +40,7 @@ def create(environment: str | None, wait_seconds: float, json_wanted: bool) -> N
     from cli.rendering.snapshots import show_snapshot
 
     name, _ = named(environment, (), None)
-
-    async def run() -> Any:
-        from flows.storage.snapshot import snapshot as flow
-
-        return await flow(name, asked_by="roas snapshot create", wait_seconds=wait_seconds)
-
+    run = flow_run("snapshot", name, asked_by="roas snapshot create", wait_seconds=wait_seconds)
     with asking_the_record(name, json_wanted):
         result = run_flow(run, quiet=json_wanted)
     show_answer(result, json_wanted, show_snapshot)
@@ -111,13 +106,8 @@ def rehearse(environment: str | None, snapshot_id: str | None, wait_seconds: flo
     from cli.rendering.snapshots import show_rehearsal
 
     name, target = _chosen(environment, snapshot_id)
-
-    async def run() -> Any:
-        from flows.storage.rehearse import rehearse as flow
-
-        asked_by = "roas snapshot rehearse"
-        return await flow(name, snapshot=target.snapshot_id, asked_by=asked_by, wait_seconds=wait_seconds)
-
+    asked = {"asked_by": "roas snapshot rehearse", "wait_seconds": wait_seconds}
+    run = flow_run("rehearse", name, snapshot=target.snapshot_id, **asked)
     result: DataSnapshot = run_flow(run, quiet=json_wanted)
     show_answer(result, json_wanted, show_rehearsal)
     if result.rehearsal is None or not result.rehearsal.ok:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from cli.options import as_json
-from cli.run_flow import opened_stores, run_flow, show_answer
+from cli.run_flow import flow_run, opened_stores, run_flow, show_answer
 from core.common.safe_text import printable
 from flows.common.terminal import echo, echo_json
 from models.failures import BadInputError, RoasError
@@ -83,12 +83,7 @@ def clean(dry_run: bool, json_wanted: bool) -> None:
     """Compress, archive and delete old rows of the stores, and give their room back."""
     from cli.rendering.results import show_lifecycle
 
-    async def run() -> Any:
-        from flows.storage.lifecycle import lifecycle as flow
-
-        return await flow(dry_run=dry_run)
-
-    show_answer(run_flow(run), json_wanted, show_lifecycle)
+    show_answer(run_flow(flow_run("lifecycle", dry_run=dry_run)), json_wanted, show_lifecycle)
 
 
 @click.group()

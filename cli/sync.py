@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from cli import completers
 from cli.operations import Output, with_live_output
 from cli.options import named, waiting
-from cli.run_flow import asking_the_record, run_flow, show_answer, show_operation
+from cli.run_flow import asking_the_record, ended_run, run_flow, show_answer, show_operation
 from models.failures import NotFoundError, RoasError
 from models.results import OperationResult
 from models.settings import current_settings
@@ -47,26 +46,19 @@ def sync(
     """
     name, _ = named(environment, (), None)
     program, clock = current_settings().asked_by, output.start_clock()
-
-    async def run() -> Any:
-        from flows.registry import FLOWS
-
-        flow: Callable[..., Any] = FLOWS["sync"]
-        state = await flow(
-            name,
-            allow_rewritten=allow_rewritten,
-            discard_changes=discard_changes,
-            unpin=unpin,
-            lift=lift,
-            revision=revision,
-            now=now,
-            override_gate=override_gate,
-            wait_seconds=wait_seconds,
-            asked_by=f"roas sync{f', asked by {program}' if program else ''}",
-            return_state=True,
-        )
-        return state, await state.result(raise_on_failure=False)
-
+    run = ended_run(
+        "sync",
+        name,
+        allow_rewritten=allow_rewritten,
+        discard_changes=discard_changes,
+        unpin=unpin,
+        lift=lift,
+        revision=revision,
+        now=now,
+        override_gate=override_gate,
+        wait_seconds=wait_seconds,
+        asked_by=f"roas sync{f', asked by {program}' if program else ''}",
+    )
     with asking_the_record(name, output.json, only_outcome=output.only_outcome):
         state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
     operation = _recorded(name, str(state.state_details.flow_run_id), result)
