@@ -26,7 +26,7 @@ from core.deployment.release import (
 )
 from core.deployment.update import part_of
 from flows.deployment.execute import start_in_order, verify
-from flows.deployment.hooks import check_after_rollback
+from flows.deployment.hook_checks import check_after_rollback
 from flows.deployment.overlap import replace_start_first, settle_replacements
 from flows.operation.recorder import ROLLING_BACK, OperationRecorder
 from flows.operation.steps import OperationRun, Step, turn_back

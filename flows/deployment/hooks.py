@@ -12,23 +12,21 @@ from typing import Any
 
 from core.deployment.hooks import (
     AFTER,
-    AFTER_ROLLBACK,
     BEFORE,
     AfterInterruption,
     after_interruption,
     data_warning,
     describe,
     how_it_ended,
-    last_lines,
 )
 from core.deployment.update import hook_images
 from flows.common.identifiers import new_release_id
 from flows.deployment.canary import observe
+from flows.deployment.hook_checks import run_of_hook
 from flows.deployment.interrupted_fetch import FETCHING_FOR_HOOKS
 from flows.deployment.update_context import UpdateContext
 from flows.operation.recorder import OperationRecorder
 from models.compose import Application, PlannedAction, PlannedService, ServiceDeclaration
-from models.environments import Environment
 from models.failures import HookError, RoasError, StartFailedError
 from models.hooks import Hook, HookRun
 from models.operations import DATA_SAVED, HOOK_BEGUN
@@ -44,7 +42,6 @@ from tasks.deployment.hooks import (
     run_hook,
 )
 from tasks.deployment.images import images_named
-from tasks.deployment.proxies import await_proxies
 from tasks.deployment.release import failed_before, hold_back, new_digests
 from tasks.errors.hook_evidence import keep_output
 from tasks.recovery.notify import HOOK_FAILED, announce
@@ -147,35 +144,6 @@ async def run_after_hooks(update: UpdateContext) -> None:
         await _HookExecution(update, AFTER).run(update.environment.hooks.after)
 
 
-async def check_after_rollback(
-    recorder: OperationRecorder, environment: Environment, application: Application
-) -> tuple[HookRun, ...]:
-    """Run the hooks that check a release which was gone back to. The record has each; one that fails raises nothing."""
-    runs = []
-    if environment.hooks.of_rollback:
-        # One that still passes requests on to what was replaced would let good data look lost.
-        await await_proxies(environment, application)
-    for hook in environment.hooks.of_rollback:
-        does, began_at, began = recorder.redactor.text(describe(hook)), datetime.now(UTC), time.monotonic()
-        # Its own name, so that it is not taken for a run that the update had left.
-        order = HookOrder(hook=hook, deployment_id=f"{recorder.deployment_id}-rollback", application=application)
-        log.info("hook %s checks the release that is back: %s", hook.name, does)
-        try:
-            await kill_left_command(environment, hook, order.deployment_id)
-            if hook.service is not None:
-                order = replace(order, application=await read_all_services(environment))
-            outcome = await run_hook(environment, order)
-        except RoasError as error:
-            why = await recorder.without_secrets(error)
-            outcome = HookOutcome(exit_code=None, output="", problem=f"could not be run: {why}", began=False)
-        run = _run_of(hook, AFTER_ROLLBACK, does, began_at, began, outcome)
-        run = await keep_output(environment, run, outcome, recorder.deployment_id)
-        (log.info if run.ok else log.error)("%s", run.sentence)
-        recorder.facts["hooks"] = [*recorder.facts.get("hooks", ()), run.to_details()]
-        runs.append(run)
-    return tuple(runs)
-
-
 async def recall_data(recorder: OperationRecorder) -> None:
     """Put into the record what an interrupted update did to data, where only its rollback goes on."""
     facts = recorder.facts
@@ -187,24 +155,6 @@ async def recall_data(recorder: OperationRecorder) -> None:
     if begun:
         facts |= {"hooks": [run.to_details() for run in ended], "hooks_begun": begun}
         facts["data"] = data_warning(ended, [name for name in begun if name], facts.get("snapshots") or ())
-
-
-def _run_of(hook: Hook, when: str, does: str, began_at: datetime, began: float, outcome: HookOutcome) -> HookRun:
-    """A hook's run for the record; `began` is a moment of the monotonic clock."""
-    return HookRun(
-        name=hook.name,
-        when=when,
-        does=does,
-        service=hook.concerns,
-        began_at=began_at,
-        took_seconds=time.monotonic() - began,
-        ok=outcome.exit_code == 0 and not outcome.problem,
-        warns=hook.failure == "warn",
-        exit_code=outcome.exit_code,
-        problem=outcome.problem,
-        lines=last_lines(outcome.output, stamped=outcome.container is not None),
-        container=outcome.container.name if outcome.container is not None else "",
-    )
 
 
 @dataclass(slots=True)
@@ -258,7 +208,7 @@ class _HookExecution:
             verdict = await observe(self.update, hook.canary)
             reason = recorder.redactor.text(verdict.why)
             outcome = HookOutcome(exit_code=0, output="", problem="" if verdict.passed else reason)
-            run = _run_of(hook, self.when, does, began_at, began, outcome)
+            run = run_of_hook(hook, self.when, does, began_at, began, outcome)
             sentence = f"hook {hook.name} ({does}): {reason}"
             run = replace(run, service=verdict.service, exit_code=None, sentence=sentence)
         else:
@@ -267,7 +217,7 @@ class _HookExecution:
             )
             outcome = await run_hook(environment, order)
             since = there.started_at if there is not None and there.started_at is not None else began_at
-            run = _run_of(hook, self.when, does, since, began, outcome)
+            run = run_of_hook(hook, self.when, does, since, began, outcome)
             run = await keep_output(environment, run, outcome, recorder.deployment_id)
         await self._end(hook, run, began=outcome.began)
 

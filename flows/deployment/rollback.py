@@ -28,7 +28,7 @@ from flows.deployment.going_back import (
     remember,
 )
 from flows.deployment.half_restored import refuse_half_restored
-from flows.deployment.hooks import check_after_rollback
+from flows.deployment.hook_checks import check_after_rollback
 from flows.deployment.source_pin import pinned_to
 from flows.operation.recorder import ROLLING_BACK, OperationRequest, recorded
 from flows.operation.steps import Step, going_back, run_steps, turn_back
