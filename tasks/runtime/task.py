@@ -33,8 +33,9 @@ class _Task(Task[P, R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the task as a run, or without task runs its function, as often as its policy says."""
         if not makes_task_runs():
+            function: Any = self.fn
             delays = self.retry_delay_seconds if isinstance(self.retry_delay_seconds, list) else []
-            return repeat(self.fn, delays, self.timeout_seconds)(*args, **kwargs)
+            return repeat(function, delays, self.timeout_seconds)(*args, **kwargs)
         named: dict[str, Any] = {
             name: value if name in _OF_PREFECT else opaque(value) for name, value in kwargs.items()
         }
