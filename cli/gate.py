@@ -51,7 +51,7 @@ def gate(
 def show_gated_plan(environment: Environment, plan: Plan, json_wanted: bool) -> None:
     """Print the plan of an update with what its gate says before the images are fetched."""
     from cli.rendering.gate import show_gate_report
-    from cli.rendering.releases import show_update_plan
+    from cli.rendering.releases import show_plan
     from cli.rendering.results import print_json
     from core.deployment.gate import gate_facts
     from tasks.deployment.gate import preview_gate
@@ -60,5 +60,5 @@ def show_gated_plan(environment: Environment, plan: Plan, json_wanted: bool) -> 
     if json_wanted:
         print_json(plan, gate=gate_facts(report))
         return
-    show_update_plan(plan, environment.name)
+    show_plan(plan, environment.name, "update")
     show_gate_report(report)

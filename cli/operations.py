@@ -203,7 +203,7 @@ def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failure: bool, json_wanted: bool) -> None:
     """Show what a start would do with each service, and because of which change; change nothing."""
     from cli.rendering.console import say
-    from cli.rendering.releases import show_checkout, show_plan, show_update_plan
+    from cli.rendering.releases import show_checkout, show_plan
     from core.deployment.update_policy import outside_of_windows
     from models.compose import OF_UPDATE, FetchOptions
     from tasks.deployment.services import read_plan
@@ -217,8 +217,8 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
     else:
         # Before its first start an application without an environment's file is known by its Compose files alone.
         known_as = shlex.join(part for file in compose or () for part in ("-f", file)) or name
-        show = show_update_plan if of_update else show_plan
-        show_answer(deployment_plan, json_wanted, lambda plan: show(plan, known_as))
+        command = "update" if of_update else "start"
+        show_answer(deployment_plan, json_wanted, lambda plan: show_plan(plan, known_as, command))
     if of_update and not json_wanted and (outside := outside_of_windows(name, environment.update, datetime.now(UTC))):
         say(outside.rstrip(";"))
     if environment.source is not None and not json_wanted:

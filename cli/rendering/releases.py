@@ -17,11 +17,6 @@ from models.sources import SOURCE_KEY, SourceRevision
 _COLOURS = {PlannedAction.KEEP: "dim", PlannedAction.RECREATE: "yellow", PlannedAction.RESTART: "yellow"}
 
 
-def show_update_plan(plan: Plan, environment: str) -> None:
-    """Print what an update would do, wave by wave, and the command to do exactly this."""
-    show_plan(plan, environment, command="update")
-
-
 def show_lifted(releases: Sequence[Release]) -> None:
     """Print which failed releases have an image that updates may take again."""
     for release in releases:
@@ -29,7 +24,7 @@ def show_lifted(releases: Sequence[Release]) -> None:
 
 
 def show_plan(plan: Plan, environment: str, command: str = "start") -> None:
-    """Print what a start would do, wave by wave, and the command to do exactly this."""
+    """Print what a start or an update would do, wave by wave, and the command to do exactly this."""
     lines = sorted(plan.services, key=lambda service: (service.wave, service.service))
     for fetch in sorted(plan.fetches, key=lambda entry: entry.service):
         if not fetch.through and not fetch.held_back:

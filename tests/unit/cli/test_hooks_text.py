@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cli.rendering.hooks import show_hooks
-from cli.rendering.releases import show_update_plan
+from cli.rendering.releases import show_plan
 from core.deployment.hooks import planned_hooks
 from models.compose import Plan
 from models.hooks import HookRun, Hooks
@@ -49,7 +49,7 @@ def test_a_plan_names_its_hooks(capsys: pytest.CaptureFixture[str]) -> None:
         }
     )
 
-    show_update_plan(Plan(project="shop", services=(), waves=(), hooks=planned_hooks(hooks)), "shop")
+    show_plan(Plan(project="shop", services=(), waves=(), hooks=planned_hooks(hooks)), "shop", "update")
 
     printed = capsys.readouterr().out
     assert "hook before the change: migrate, one-off container of migrate" in printed

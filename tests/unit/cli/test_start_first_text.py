@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from cli.rendering.releases import show_update_plan
+from cli.rendering.releases import show_plan
 from models.compose import Interruption, Plan, PlannedAction, PlannedService
 
 WEB = PlannedService(service="web", action=PlannedAction.RECREATE, because="its build context changed")
 
 
 def shown(line: PlannedService, capsys: pytest.CaptureFixture[str]) -> str:
-    show_update_plan(Plan(project="shop", services=(line,), waves=(("web",),)), "shop")
+    show_plan(Plan(project="shop", services=(line,), waves=(("web",),)), "shop", "update")
     return " ".join(capsys.readouterr().out.split())
 
 
