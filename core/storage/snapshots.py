@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
 from core.common.dependencies import dependants_of
 from core.common.quantities import age_in_words
@@ -30,6 +31,8 @@ from models.snapshots import (
     UnknownSnapshot,
     UnknownState,
 )
+
+_Snapshot = TypeVar("_Snapshot", DataSnapshot, UnknownSnapshot)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +148,7 @@ def chosen(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, environme
         rarely = (SnapshotReason.SAFETY, SnapshotReason.ADOPTED)
         matches = [snapshot for snapshot in whole if snapshot.reason not in rarely][:1] or whole[:1]
     else:
-        matches = [snapshot for snapshot in whole if snapshot.snapshot_id == snapshot_id]
-        matches = matches or [
-            snapshot for snapshot in whole if snapshot_id and snapshot.snapshot_id.startswith(snapshot_id)
-        ]
+        matches = _begun_by(snapshot_id, whole)
     if len(matches) > 1:
         names = ", ".join(snapshot.snapshot_id for snapshot in matches[:6])
         raise BadInputError(f"{snapshot_id!r} begins several ids ({names});", advice="give more of it.")
@@ -158,6 +158,12 @@ def chosen(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, environme
             f"There is {what} of {environment};", advice=f"`roas snapshot list {environment}` shows them."
         )
     return matches[0]
+
+
+def _begun_by(word: str, snapshots: Sequence[_Snapshot]) -> list[_Snapshot]:
+    """The snapshot of an id, else those whose ids begin with it."""
+    exact = [snapshot for snapshot in snapshots if snapshot.snapshot_id == word]
+    return exact or [snapshot for snapshot in snapshots if word and snapshot.snapshot_id.startswith(word)]
 
 
 def check_rehearsal(snapshot: DataSnapshot) -> None:
@@ -281,9 +287,7 @@ def to_adopt(snapshots: Sequence[UnknownSnapshot], ids: Sequence[str], environme
         return [snapshot for snapshot in snapshots if snapshot.state is not UnknownState.INCOMPLETE]
     chosen_ones = []
     for word in ids:
-        matches = [snapshot for snapshot in snapshots if snapshot.snapshot_id == word] or [
-            snapshot for snapshot in snapshots if word and snapshot.snapshot_id.startswith(word)
-        ]
+        matches = _begun_by(word, snapshots)
         if len(matches) > 1:
             names = ", ".join(
                 f"{snapshot.snapshot_id} of {snapshot.installation or 'an earlier version'}" for snapshot in matches[:6]
