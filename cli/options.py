@@ -61,7 +61,8 @@ def read_input() -> str:
     text = _standard_input().read(_MIB + 1)
     if len(text) > _MIB:
         raise BadInputError("Standard input is larger than 1 MiB;", advice="give less of it.")
-    return _storable(text)
+    # PostgreSQL cannot store NUL.
+    return text.replace("\0", "\ufffd")
 
 
 def input_lines() -> Iterator[str]:
@@ -85,11 +86,6 @@ def _standard_input() -> TextIO:
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     return sys.stdin
-
-
-def _storable(text: str) -> str:
-    """Replace NUL, which PostgreSQL cannot store."""
-    return text.replace("\0", "\ufffd")
 
 
 as_json = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")

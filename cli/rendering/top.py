@@ -45,7 +45,7 @@ def frame(view: LiveView, width: int, height: int | None = None) -> Group:
     if height is None:
         lines = [*above, Text(), *_services(view, width, None), *_apart(alerts), *_apart(later)]
         return Group(*lines)
-    below = _keys(view, width)
+    below = _cut(Text(f"q ends   roas status {view.environment}   roas why {view.environment}", style="dim"), width)
     room = height - len(above) - 3
     service_count = len(view.services)
     shown_alerts = alerts[: max(0, room - min(service_count, _FEWEST_SERVICES) - 1)]
@@ -203,10 +203,6 @@ def _forecast(view: LiveView, width: int) -> Iterator[Text]:
     line.append(when, style="yellow")
     line.append(f": {printable(forecast.service)} {forecast.metric.replace('_', ' ')}: {_one_line(forecast.words)}")
     yield _cut(line, width)
-
-
-def _keys(view: LiveView, width: int) -> Text:
-    return _cut(Text(f"q ends   roas status {view.environment}   roas why {view.environment}", style="dim"), width)
 
 
 def _is_in_trouble(service: LiveService) -> bool:

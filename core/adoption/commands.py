@@ -94,7 +94,7 @@ def _with_keywords(argv: Sequence[str]) -> Iterator[list[str]]:
     """Each simple command of a line, with the shell's words before it."""
     words = [*argv]
     if words and PurePosixPath(words[0]).name in _SHELLS:
-        line = next((word for before, word in itertools.pairwise(words) if _is_line_option(before)), None)
+        line = next((word for option, word in itertools.pairwise(words) if re.fullmatch(r"-[a-z]*c", option)), None)
         if line is not None:
             yield from _split(line)
             return
@@ -103,10 +103,6 @@ def _with_keywords(argv: Sequence[str]) -> Iterator[list[str]]:
         yield from _split(words[0])
         return
     yield words
-
-
-def _is_line_option(word: str) -> bool:
-    return re.fullmatch(r"-[a-z]*c", word) is not None
 
 
 def _split(line: str) -> Iterator[list[str]]:

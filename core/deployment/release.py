@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -223,8 +223,10 @@ def differences(before: Release, after: Release) -> tuple[str, ...]:
         if before.hashes[name] != after.hashes[name]:
             fields = ", ".join(_changed_fields(before.compose, after.compose, name))
             changes.append(f"{name}: configuration changed{f' ({fields})' if fields else ''}")
-    changes += [f"{_file_in_words(path)} changed" for path in _changed_files(before.files, after.files)]
-    changes += [f"{_value_in_words(name)} changed" for name in _changed_values(before.variables, after.variables)]
+    files = _changed(before.files, after.files, is_file_of_host)
+    changes += [f"{'mounted file ' if is_file_of_host(path) else ''}{path} changed" for path in files]
+    names = _changed(before.variables, after.variables, str.isidentifier)
+    changes += [f"{_value_in_words(name)} changed" for name in names]
     return tuple(changes)
 
 
@@ -379,28 +381,16 @@ def _changed_fields(before: Document, after: Document, name: str) -> list[str]:
     return sorted(field for field in {*old, *new} if old.get(field) != new.get(field))
 
 
-def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-
-
-def _changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """What is no mounted file counts only where both know it: earlier releases do not have its fingerprint."""
-    return [key for key in _changed(old, new) if is_file_of_host(key) or (key in old and key in new)]
-
-
-def _changed_values(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """What is no variable counts only where both know it: earlier releases do not have its fingerprint."""
-    return [key for key in _changed(old, new) if key.isidentifier() or (key in old and key in new)]
+def _changed(old: Mapping[str, str], new: Mapping[str, str], always: Callable[[str], bool]) -> list[str]:
+    """What is not `always` known counts only where both know it: earlier releases do not have its fingerprint."""
+    changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    return [key for key in changed if always(key) or (key in old and key in new)]
 
 
 def _value_in_words(name: str) -> str:
     if name.isidentifier():
         return f"variable {name}"
     return f"file of variables {name}" if name.startswith("/") else name
-
-
-def _file_in_words(path: str) -> str:
-    return f"mounted file {path}" if is_file_of_host(path) else path
 
 
 def _brief(image_id: str) -> str:

@@ -75,7 +75,7 @@ class Detector:
         self._rows = 0
         self._started = math.nan
         self._total = 0.0
-        self._hour, self._profile = RunningHour(), HourlyProfile(24)
+        self._hour, self._profile = RunningHour(), HourlyProfile()
         self._forecasts, self._known = Forecasts(), Range()
         self._spread, self._jumps, self._shifts = UsualSize(), UsualSize(), UsualSize()
         self._level, self._longer = WindowMean(_SHIFT_ROWS), ForgettingMean()

@@ -189,11 +189,10 @@ class RarityHistogram:
 
 
 class HourlyProfile:
-    """A mean for each hour of a day or a week, the recent weighing more."""
+    """A mean for each hour of a day, the recent weighing more."""
 
-    def __init__(self, hours: int) -> None:
-        self._means = [0.0] * hours
-        self._counts = [0.0] * hours
+    def __init__(self) -> None:
+        self._means, self._counts = [0.0] * 24, [0.0] * 24
 
     def usual(self, hour: int, otherwise: float) -> float:
         place = hour % len(self._means)

@@ -31,10 +31,10 @@ def render(message: Message) -> dict[str, Any]:
     if message.summary:
         blocks.append({"type": "section", "text": _plain(message.summary, _SECTION)})
     if message.items:
-        items = [_text_section(f"{fit(item, _ITEM)}") for item in message.items[:_ITEMS]]
+        items = [_text_section(fit(item, _ITEM)) for item in message.items[:_ITEMS]]
         blocks.append(_rich({"type": "rich_text_list", "style": "bullet", "elements": items}))
     if message.lines:
-        blocks.append(_preformatted("\n".join(fit(line, _LINE) for line in message.lines)))
+        blocks.append(_rich(_code("\n".join(fit(line, _LINE) for line in message.lines))))
     shown_facts = [fact for fact in message.facts if not fact.command][:_FIELDS]
     if shown_facts:
         fields = [_plain(f"{fact.name}:\n{fact.value}", _FIELD) for fact in shown_facts]
@@ -64,7 +64,3 @@ def _text_section(text: str) -> dict[str, Any]:
 
 def _code(text: str) -> dict[str, Any]:
     return {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": text}]}
-
-
-def _preformatted(text: str) -> dict[str, Any]:
-    return _rich(_code(text))

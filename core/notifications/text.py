@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from core.notifications.cut import fit
-from models.notifications import Fact, Message
+from models.notifications import Message
 
 SHORT = 1500
 """Characters of a body that every service takes; Twilio and Discord take least."""
@@ -25,20 +25,16 @@ def subject(message: Message) -> str:
 
 def body(message: Message, most: int = LONG) -> str:
     """Return the body in at most `most` characters; what to type next stays where lines of evidence are cut."""
-    end = [*(_fact(fact) for fact in message.facts), *(f"{link.label}: {link.address}" for link in message.links)]
+    named = [(fact.name, fact.value) for fact in message.facts] + [(link.label, link.address) for link in message.links]
     lines = [fit(line, _LINE) for line in message.lines]
     items = [fit(item, _ITEM) for item in message.items]
     begin = [
         part for part in (message.summary, *(f"- {item}" for item in items), *(f"> {line}" for line in lines)) if part
     ]
-    last = "\n".join(end)
+    last = "\n".join(f"{name}: {value}" for name, value in named)
     room = most - len(last) - 1
     first = fit("\n".join(begin), room) if room > 0 else ""
     return _without_mentions(fit("\n".join(filter(None, (first, last))), most))
-
-
-def _fact(fact: Fact) -> str:
-    return f"{fact.name}: {fact.value}"
 
 
 def _without_mentions(text: str) -> str:

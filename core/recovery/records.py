@@ -37,15 +37,10 @@ def without_error(records: RecoveryRecords, error_id: str) -> RecoveryRecords:
 
 def with_execution(records: RecoveryRecords, execution: RecoveryExecution, now: datetime) -> RecoveryRecords:
     """An attempt stands as given now; those that no budget counts any more are forgotten."""
-    other_attempts = [
-        attempt
-        for attempt in records.executions
-        if attempt.attempt_id != execution.attempt_id
-        and (now - attempt.started_at < _KEPT or attempt.error_id in _open(records))
-    ]
-    return replace(
-        records, executions=tuple(sorted([*other_attempts, execution], key=lambda attempt: attempt.started_at))
-    )
+    open_errors = {error.error_id for error in records.open_errors}
+    others = (attempt for attempt in records.executions if attempt.attempt_id != execution.attempt_id)
+    kept = [attempt for attempt in others if now - attempt.started_at < _KEPT or attempt.error_id in open_errors]
+    return replace(records, executions=tuple(sorted([*kept, execution], key=lambda attempt: attempt.started_at)))
 
 
 def under_own_names(
@@ -74,7 +69,3 @@ def is_paused(records: RecoveryRecords, service: str | None, now: datetime) -> b
         and (pause.until is None or pause.until > now)
         for pause in records.pauses
     )
-
-
-def _open(records: RecoveryRecords) -> set[str]:
-    return {error.error_id for error in records.open_errors}

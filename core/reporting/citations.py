@@ -28,16 +28,9 @@ _TABLES: Mapping[type[Any], tuple[str, str, str]] = {
 }
 """Store, table and the field with the row's id, by the value that is made from it."""
 
-_STORE_OF_TABLE = {
-    "deployment_operations": "deployment_logs",
+_STORE_OF_TABLE = {table: store for store, table, _ in _TABLES.values()} | {
     "service_state_changes": "deployment_logs",
-    "releases": "deployment_logs",
-    "deployment_errors": "errors",
-    "auto_recovery_executions": "errors",
-    "manual_intervention_tickets": "errors",
     "ticket_history": "errors",
-    "evidence_bundles": "errors",
-    "alerts": "monitoring",
 }
 
 _BOUNDS = ((4000, 200), (1000, 100), (300, 50), (120, 20), (60, 8))

@@ -13,6 +13,7 @@ from models.containers import EngineInfo
 from models.validation import Check, Facts, ImageWanted, Trouble
 
 _START_INTERVAL_ENGINE = (25, 0)
+_PLATFORMS = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
 def check_dependencies(facts: Facts) -> Iterable[Check]:
@@ -63,7 +64,7 @@ def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, platform: str
             why = f"was found neither locally nor in the registry: {image.unavailable.rstrip('.')}"
             findings.critical(f"Image {reference} of {service} {why}.", fix, service)
         return findings.or_passed(f"{reference} will be fetched.", service)
-    runs = "" if isinstance(engine, Trouble) else _platform(engine.architecture)
+    runs = "" if isinstance(engine, Trouble) else _PLATFORMS.get(engine.architecture, engine.architecture)
     if platform is not None and local_image.platform and not f"{local_image.platform}/".startswith(f"{platform}/"):
         finding = (
             f"Image {reference} of {service} is here for {local_image.platform}; the Compose file wants {platform}."
@@ -167,10 +168,6 @@ def _traps(name: str, check: HealthcheckDeclaration) -> Iterator[tuple[str, str]
             f"One health check of {name} may hang for {check.timeout.total_seconds():g} s, many times its interval.",
             "Shorten its timeout.",
         )
-
-
-def _platform(architecture: str) -> str:
-    return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(architecture, architecture)
 
 
 def check_probes(facts: Facts) -> Iterable[Check]:
