@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import tomllib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from adapters.config.yaml_files import syntax_problem
 from adapters.docker.engine import DockerEngine
 from adapters.host.machine import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
 from adapters.host.private_files import MIB, read_regular
+from adapters.host.programs import ProgramRun, run_to_end
 from core.deployment.hooks import unknown_services
 from core.deployment.images import similar_name
 from core.deployment.remote import unasked_probes
@@ -38,6 +38,7 @@ from models.failures import EnginePermissionError, RoasError
 from models.validation import Facts, ImageWanted, MountWanted, PortWanted, Trouble
 
 _REGISTRY_SECONDS = 2.0
+_PROMTOOL_SECONDS = 5.0
 _FILES_IN_FOLDER = 100
 _FILE_ENDINGS = frozenset({".conf", ".cfg", ".ini", ".json", ".toml", ".yaml", ".yml", ".env", ".sh", ".sql", ".pem"})
 _PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "opt/bin")
@@ -385,7 +386,7 @@ def _content_problems(path: Path, image: str) -> Iterator[str]:
                 _check_syntax(file)
         except RecursionError:
             yield f"{file} does not parse: its lists and mappings are too deep"
-        except (ValueError, subprocess.SubprocessError) as error:
+        except ValueError as error:
             yield f"{file} does not parse: {' '.join(str(error).split())}"
         except OSError as error:
             yield f"{file} cannot be read: {error.strerror or error}"
@@ -417,12 +418,9 @@ def _configuration_files(path: Path) -> Iterable[Path]:
 
 def _check_with_promtool(file: Path) -> None:
     """Check the syntax with promtool, without the files it names, which exist only inside the container."""
-    done = subprocess.run(
-        ["promtool", "check", "config", "--syntax-only", str(file)],
-        capture_output=True,
-        text=True,
-        timeout=5,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise ValueError(done.stderr.strip() or done.stdout.strip())
+    words = ["promtool", "check", "config", "--syntax-only", str(file)]
+    done = run_to_end(ProgramRun(words=words, variables=os.environ, limit_seconds=_PROMTOOL_SECONDS, most_bytes=MIB))
+    if done.code is None:
+        raise ValueError(f"promtool did not end within {_PROMTOOL_SECONDS:g} s")
+    if done.code != 0:
+        raise ValueError(done.err.strip() or done.out.strip())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -29,6 +27,7 @@ from adapters.compose.traits import recognised, service_traits
 from adapters.compose.variables import plain_env_files, variables_of
 from adapters.git.places import current_checkout
 from adapters.host.private_files import check_regular, read_regular
+from adapters.host.programs import ProgramRun, run_to_end
 from core.deployment.release import VALUES
 from core.errors.redact import Redactor
 from models.adoption import ServiceTraits
@@ -40,6 +39,7 @@ from models.settings import current_settings
 _READ = timedelta(seconds=30)
 _CREATE = timedelta(minutes=15)
 _BUILD = timedelta(minutes=30)
+_MOST_BYTES = 256 * 2**20
 
 _versions: dict[tuple[str, int, int, int], str] = {}
 """What programs said, by path, inode, size and time of their last change."""
@@ -262,36 +262,25 @@ def _execute(
     command: Sequence[str], variables: Mapping[str, str], deadline: timedelta, stdin: str | None, subcommand: str
 ) -> tuple[int, str, str]:
     """Run a command with input; its exit code and both outputs."""
+    program = ProgramRun(
+        words=command,
+        variables={"PATH": os.defpath, **variables},
+        limit_seconds=deadline.total_seconds(),
+        most_bytes=_MOST_BYTES,
+        given=(stdin or "").encode(),
+    )
     try:
-        # A group of its own: the plugin that does the work may be a child of the docker command, and must end with it
-        # when the deadline passes.
-        process = subprocess.Popen(
-            command,
-            env={"PATH": os.defpath, **variables},
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        result = run_to_end(program)
     except FileNotFoundError as error:
         raise ComposeError(
             "The docker command was not found.", advice="Install Docker's command line and Compose 2."
         ) from error
-    with process:
-        try:
-            out, err = process.communicate(stdin, timeout=deadline.total_seconds())
-        except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            process.communicate()
-            raise ComposeError(
-                f"docker compose {subcommand} did not end within {deadline.total_seconds():g} s.",
-                advice="Is the engine busy, or is an image being fetched or built slowly?",
-            ) from error
-    return process.returncode, out, err
+    if result.code is None:
+        raise ComposeError(
+            f"docker compose {subcommand} did not end within {deadline.total_seconds():g} s.",
+            advice="Is the engine busy, or is an image being fetched or built slowly?",
+        )
+    return result.code, result.out, result.err
 
 
 def _check_checkout(environment: Environment) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.gate.programs import run_program
+from adapters.gate.programs import variables_of_programs
+from adapters.host.programs import ProgramRun, run_beside
 from core.common.safe_text import shorten
 from models.gates import GatePolicy, PolicyAnswer
 
@@ -27,10 +28,16 @@ async def judge_commands(
 
 async def _judge(policy: GatePolicy, stdin: bytes, folder: Path) -> PolicyAnswer:
     words = policy.command or ()
+    program = ProgramRun(
+        words=words,
+        variables=variables_of_programs(),
+        limit_seconds=policy.timeout_seconds,
+        most_bytes=_KEPT_BYTES,
+        given=stdin,
+        folder=folder,
+    )
     try:
-        result = await run_program(
-            words, limit_seconds=policy.timeout_seconds, most_bytes=_KEPT_BYTES, stdin=stdin, folder=folder
-        )
+        result = await run_beside(program)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return PolicyAnswer(met=None, reason=f"{words[0]} cannot be run: {reason}")

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.gate.programs import run_program, variables_of_programs
+from adapters.gate.programs import variables_of_programs
+from adapters.host.programs import ProgramRun, run_beside
 from core.deployment.gate import changed_services, is_about_one_service
 from models.gates import GatePolicy, PolicyAnswer
 
@@ -34,13 +35,14 @@ async def judge_expressions(policies: Sequence[GatePolicy], document: Mapping[st
         }
         for policy in expression_policies
     ]
-    result = await run_program(
-        [sys.executable, "-I", str(_WORKER)],
+    program = ProgramRun(
+        words=[sys.executable, "-I", str(_WORKER)],
+        variables=variables_of_programs(),
         limit_seconds=_STARTS_WITHIN_SECONDS + 2 * sum(policy.timeout_seconds for policy in expression_policies),
         most_bytes=_ANSWER_BYTES,
-        stdin=json.dumps({"document": document, "jobs": jobs}).encode(),
-        variables=variables_of_programs(),
+        given=json.dumps({"document": document, "jobs": jobs}).encode(),
     )
+    result = await run_beside(program)
     answers: dict[str, PolicyAnswer] = {}
     for line in result.out.splitlines():
         try:

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adapters.gate.programs import run_program, variables_of_programs
+from adapters.gate.programs import variables_of_programs
 from adapters.host.private_files import make_private_folder, read_regular, write_private
+from adapters.host.programs import ProgramRun, run_beside
 from core.common.safe_text import printable, shorten
 from core.deployment.scan import read_grype, read_trivy
 from models.environments import Environment
@@ -46,14 +47,15 @@ class ImageScanner:
         Raises:
             ScanFailedError: It cannot be scanned: the scanner has no database, or cannot read the image.
         """
+        program = ProgramRun(
+            words=self._words(image_id.removeprefix("sha256:")[:_DIGITS]),
+            variables=variables_of_programs("TRIVY_", "GRYPE_", "DOCKER_") | {"DOCKER_HOST": self.engine},
+            limit_seconds=self.limit_seconds,
+            most_bytes=_REPORT_BYTES,
+            folder=self.folder,
+        )
         try:
-            result = await run_program(
-                self._words(image_id.removeprefix("sha256:")[:_DIGITS]),
-                limit_seconds=self.limit_seconds,
-                most_bytes=_REPORT_BYTES,
-                folder=self.folder,
-                variables=variables_of_programs("TRIVY_", "GRYPE_", "DOCKER_") | {"DOCKER_HOST": self.engine},
-            )
+            result = await run_beside(program)
         except OSError as error:
             raise ScanFailedError(f"{self.path} cannot be run: {error.strerror}") from error
         if result.code is None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
+
+from adapters.host.programs import ProgramRun, run_to_end
 
 _SECONDS = 5.0
 _MOST = 10_000
+_MOST_BYTES = 64 * 2**20
 
 # What a repository's own settings could run or fetch is switched off.
 _SETTINGS = ("log.showSignature=false", "core.fsmonitor=false", "protocol.allow=never", "core.hooksPath=/dev/null")
@@ -23,17 +25,14 @@ def subjects_between(folder: Path, before: str, after: str) -> tuple[str, ...]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     settings = [word for setting in _SETTINGS for word in ("-c", setting)]
     arguments = ["log", f"--max-count={_MOST}", "--format=%s", "--no-show-signature", f"{before}..{after}", "--"]
+    program = ProgramRun(
+        words=["git", *settings, "-C", str(folder), "--no-pager", *arguments],
+        variables=environ | _VARIABLES,
+        limit_seconds=_SECONDS,
+        most_bytes=_MOST_BYTES,
+    )
     try:
-        done = subprocess.run(
-            ["git", *settings, "-C", str(folder), "--no-pager", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=_SECONDS,
-            env=environ | _VARIABLES,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        result = run_to_end(program)
+    except (OSError, ValueError):
         return ()
-    if done.returncode != 0:
-        return ()
-    return tuple(line for line in done.stdout.decode(errors="replace").split("\n") if line)
+    return tuple(line for line in result.out.split("\n") if line) if result.code == 0 else ()

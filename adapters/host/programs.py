@@ -1,13 +1,19 @@
-"""Run a program without a shell: with limits of its time and of what it prints, and killed with its children."""
+"""Run a program without a shell: with limits of its time and of what it prints, and killed with its children.
+
+Streams between programs are in adapters/snapshots/streams.py: nothing of those passes through this process.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import pwd
 import selectors
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import FileIO
@@ -46,7 +52,9 @@ class ProgramResult:
 class ProgramRun:
     """A program to run, with exactly these variables. `passed` are open files that it gets; `umask` is -1 for ours.
 
-    What it prints beyond `most_bytes` of each output is read and dropped, or, with `stop_when_cut`, ends it.
+    What it prints beyond `most_bytes` of each output is read and dropped, or, with `stop_when_cut`, ends it. Of one
+    that `writes_log` both outputs are one, whose last bytes are kept; it ends once no child holds that open, and
+    children that do not may outlive it. A `user` other than this one needs root.
     """
 
     words: Sequence[str]
@@ -58,6 +66,8 @@ class ProgramRun:
     passed: Sequence[int] = ()
     umask: int = -1
     stop_when_cut: bool = False
+    writes_log: bool = False
+    user: str | None = None
 
 
 def run_to_end(program: ProgramRun, stop: int | None = None) -> ProgramResult:
@@ -68,29 +78,34 @@ def run_to_end(program: ProgramRun, stop: int | None = None) -> ProgramResult:
     Raises:
         OSError: It cannot be run: it is not there, or no program.
         ValueError: An argument has NUL in it.
+        KeyError: There is no such user.
     """
+    group = None if program.user is None else pwd.getpwnam(program.user).pw_gid
     with _file_of(program.given) as stdin, _pipe() as (out_end, out), _pipe() as (err_end, err):
         process = subprocess.Popen(
             list(program.words),
             stdin=stdin,
             stdout=out,
-            stderr=err,
+            stderr=subprocess.STDOUT if program.writes_log else err,
             cwd=program.folder,
             env=dict(program.variables),
             start_new_session=True,
             pass_fds=tuple(program.passed),
             umask=program.umask,
+            user=program.user,
+            group=group,
+            extra_groups=None if program.user is None else [],
         )
         out.close()
         err.close()
-        outputs = [
-            _Output(out_end.fileno(), program.most_bytes, ends_program=program.stop_when_cut),
-            _Output(err_end.fileno(), program.most_bytes),
-        ]
+        outputs = [_Output(out_end.fileno(), program, ends_program=program.stop_when_cut)]
+        outputs.append(_Output(err_end.fileno(), program))
+        ended = False
         try:
-            ended = _read(process.pid, outputs, stop, program.limit_seconds)
+            ended = _read(process.pid, outputs, stop, program)
         finally:
-            _kill(process.pid)
+            if not ended:
+                _kill(process.pid)
             process.wait()
     code = process.returncode if ended else None
     return ProgramResult(
@@ -98,21 +113,44 @@ def run_to_end(program: ProgramRun, stop: int | None = None) -> ProgramResult:
     )
 
 
-def _read(process_id: int, outputs: Sequence[_Output], stop: int | None, seconds: float) -> bool:
+async def run_beside(program: ProgramRun) -> ProgramResult:
+    """As `run_to_end`, beside others; where the caller is cancelled, the program is killed first."""
+    stop, stopping = os.pipe()
+    # A thread of its own: those of the loop are few, and programs may run for minutes.
+    with ThreadPoolExecutor(1, thread_name_prefix="program") as pool:
+        running = asyncio.get_running_loop().run_in_executor(pool, run_to_end, program, stop)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            os.write(stopping, b".")
+            await _wait_for_end(running)
+            raise
+        finally:
+            os.close(stopping)
+            os.close(stop)
+
+
+async def _wait_for_end(running: asyncio.Future[ProgramResult]) -> None:
+    """Wait until a program that is being killed has ended, also where the caller is cancelled again."""
+    while not running.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({running})
+    running.exception()
+
+
+def _read(process_id: int, outputs: Sequence[_Output], stop: int | None, program: ProgramRun) -> bool:
     """Read outputs to the end of a program, and kill what is left; False where it did not end by itself."""
+    files = {output.file for output in outputs}
     with selectors.DefaultSelector() as waiting, _ending(process_id) as end:
         for output in outputs:
             waiting.register(output.file, selectors.EVENT_READ, output)
-        files = [file for file in (end, stop) if file is not None]
-        for file in files:
-            waiting.register(file, selectors.EVENT_READ)
-        try:
-            ended = _read_until(waiting, end, stop, seconds)
-        finally:
+        for file in (end, stop):
+            if file is not None:
+                waiting.register(file, selectors.EVENT_READ)
+        ended = _read_until(waiting, files | {end} if program.writes_log else {end}, stop, program.limit_seconds)
+        if not (ended and program.writes_log):
             _kill(process_id)
-        for file in files:
-            waiting.unregister(file)
-        _read_until(waiting, None, None, _ENDS_WITHIN_SECONDS)
+        _read_until(waiting, files & waiting.get_map().keys(), None, _ENDS_WITHIN_SECONDS)
     return ended
 
 
@@ -123,11 +161,10 @@ def _kill(process_id: int) -> None:
 
 
 class _Output:
-    """One output of a program, of which the first bytes are kept."""
+    """One output of a program, of which the first bytes are kept, or the last of a log."""
 
-    def __init__(self, file: int, most: int, *, ends_program: bool = False) -> None:
-        self.file = file
-        self._most, self._ends_program = most, ends_program
+    def __init__(self, file: int, program: ProgramRun, *, ends_program: bool = False) -> None:
+        self.file, self._program, self._ends_program = file, program, ends_program
         self.data = bytearray()
         self.is_cut = False
 
@@ -138,29 +175,25 @@ class _Output:
 
     def read(self) -> bool:
         """Read what is there; False at its end."""
-        part = os.read(self.file, _PART)
-        free = self._most - len(self.data)
-        self.data += part[:free]
-        self.is_cut |= len(part) > free
+        part, most = os.read(self.file, _PART), self._program.most_bytes
+        self.data += part
+        self.is_cut |= len(self.data) > most
+        del self.data[slice(-most) if self._program.writes_log else slice(most, None)]
         return bool(part)
 
 
-def _read_until(waiting: selectors.BaseSelector, end: int | None, stop: int | None, seconds: float) -> bool:
-    """Read outputs until the program ends; False where it was stopped, or its time is over.
-
-    Without `end`, until the outputs end.
-    """
+def _read_until(waiting: selectors.BaseSelector, awaited: set[int], stop: int | None, seconds: float) -> bool:
+    """Read outputs until all that is awaited has ended; False where that was stopped, or its time is over."""
     deadline = time.monotonic() + seconds
-    while waiting.get_map():
+    while awaited:
         remaining_seconds = deadline - time.monotonic()
         ready = {key.fileobj: key.data for key, _ in waiting.select(max(0.0, remaining_seconds))}
         for file, output in ready.items():
-            if output is not None and not output.read():
+            if file != stop and (output is None or not output.read()):
                 waiting.unregister(file)
-        if end is not None and end in ready:
-            return True
+                awaited = awaited - {file}
         is_over = any(output.is_over for output in ready.values() if output is not None)
-        if remaining_seconds <= 0 or is_over or (stop is not None and stop in ready):
+        if awaited and (remaining_seconds <= 0 or is_over or stop in ready):
             return False
     return True
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import pwd
-import signal
 import stat
-import subprocess
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from adapters.host.programs import ProgramRun, run_to_end
 from models.failures import BadInputError, ScriptFailedError
 
 _OUTPUT_CHARACTERS = 4000
+_OUTPUT_BYTES = 64 * 1024
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -48,45 +47,29 @@ def run_script(script: Path, variables: Mapping[str, str], *, limit: timedelta, 
         ScriptFailedError: It exited with a code other than 0, or did not end in time and was killed with its children.
         BadInputError: It cannot be run at all.
     """
-    root = os.geteuid() == 0
+    program = ProgramRun(
+        words=[str(script)],
+        variables={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **variables},
+        limit_seconds=limit.total_seconds(),
+        most_bytes=_OUTPUT_BYTES,
+        folder=script.parent,
+        # Our own umask denies other users; a script may write files for a container.
+        umask=0o022,
+        writes_log=True,
+        user=user if os.geteuid() == 0 else None,
+    )
     try:
-        process = subprocess.Popen(
-            [str(script)],
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **variables},
-            cwd=script.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            # Our own umask denies other users; a script may write files for a container.
-            umask=0o022,
-            user=user if root else None,
-            group=pwd.getpwnam(user).pw_gid if root else None,
-            extra_groups=[] if root else None,
-        )
+        result = run_to_end(program)
     except (OSError, ValueError, KeyError) as error:
         raise BadInputError(f"Recovery script {script.name} cannot be run: {error};") from error
-    try:
-        output, _ = process.communicate(timeout=limit.total_seconds())
-    except subprocess.TimeoutExpired as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        output = _rest_of(process)
+    output = _tail(result.out)
+    if result.code is None:
         raise ScriptFailedError(
-            f"Recovery script {script.name} did not end within {limit.total_seconds():.0f} s: {_tail(output)}"
-        ) from error
-    if process.returncode:
-        raise ScriptFailedError(f"Recovery script {script.name} ended with code {process.returncode}: {_tail(output)}")
-    return _tail(output)
-
-
-def _rest_of(process: subprocess.Popen[str]) -> str:
-    try:
-        return process.communicate(timeout=5)[0]
-    except subprocess.TimeoutExpired:
-        # A child has left its process group and keeps the output open.
-        return ""
+            f"Recovery script {script.name} did not end within {limit.total_seconds():.0f} s: {output}"
+        )
+    if result.code:
+        raise ScriptFailedError(f"Recovery script {script.name} ended with code {result.code}: {output}")
+    return output
 
 
 def _tail(output: str) -> str:

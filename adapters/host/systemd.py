@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adapters.host.programs import ProgramRun, run_to_end
 from models.failures import BadInputError, RoasError
 
 UNIT = "roas.service"
@@ -22,6 +22,7 @@ _FIRST_LINE = "# Written by `roas service install`, which writes it anew; `roas 
 _RUNS = Path("/run/systemd/system")
 _STARTS_WITHIN_SECONDS = 300
 _HUNG_AFTER_SECONDS = 90
+_ANSWER_BYTES = 1024 * 1024
 _MODE = 0o644
 
 _HARDENED = """
@@ -292,16 +293,20 @@ def _refuse_foreign(file: Path) -> None:
 
 def _systemctl(words: Sequence[str], *, is_system: bool, unit: str = UNIT) -> str:
     command = ["systemctl", *([] if is_system else ["--user"]), "--no-pager", *words]
+    limit_seconds = _STARTS_WITHIN_SECONDS + 60
+    program = ProgramRun(words=command, variables=os.environ, limit_seconds=limit_seconds, most_bytes=_ANSWER_BYTES)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_STARTS_WITHIN_SECONDS + 60)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        result = run_to_end(program)
+        if result.code is None:
+            raise TimeoutError(f"it took longer than {limit_seconds} s")
+    except OSError as error:
         raise RoasError(f"{' '.join(command)} did not end well: {error};", advice="is systemd well?") from error
-    if done.returncode != 0:
+    if result.code != 0:
         logs = f"journalctl {'' if is_system else '--user '}-u {unit} -e"
         raise RoasError(
-            f"{' '.join(command)} failed: {(done.stderr or done.stdout).strip()[:500]}", advice=f"`{logs}` shows why."
+            f"{' '.join(command)} failed: {(result.err or result.out).strip()[:500]}", advice=f"`{logs}` shows why."
         )
-    return done.stdout
+    return result.out
 
 
 def _value(text: str) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from adapters.host.processes import kill_marked
+from adapters.host.programs import ProgramResult, ProgramRun, run_beside
 from core.common.safe_text import printable
 from core.deployment.hooks import container_name, left_behind, not_running
 from models.compose import Application
@@ -292,58 +290,35 @@ async def _on_this_machine(environment: Environment, order: HookOrder) -> HookOu
     command = hook.command or ()
     # No variable of this process: it may hold secrets that the command has no need for.
     marks = _marks(environment, hook, order.deployment_id)
+    program = ProgramRun(
+        words=command,
+        variables={"PATH": _PATH, "LANG": "C.UTF-8"} | marks,
+        limit_seconds=hook.timeout_seconds,
+        most_bytes=_OUTPUT_BYTES,
+        folder=environment.compose_files[0].parent.absolute(),
+        writes_log=True,
+    )
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env={"PATH": _PATH, "LANG": "C.UTF-8"} | marks,
-            cwd=environment.compose_files[0].parent.absolute(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        result = await run_beside(program)
     except OSError as error:
         why = error.strerror or str(error)
         return HookOutcome(exit_code=None, output="", problem=f"could not be run: {command[0]}: {why}", began=False)
-    printed = bytearray()
-    until = time.monotonic() + hook.timeout_seconds
-    try:
-        async with asyncio.timeout(hook.timeout_seconds):
-            await _read(process, printed)
-            code = await process.wait()
-    except TimeoutError:
+    except asyncio.CancelledError:
+        await asyncio.to_thread(kill_marked, marks)
+        raise
+    if result.code is None:
+        await asyncio.to_thread(kill_marked, marks)
         problem = f"did not end within {hook.timeout_seconds:g} s, and was killed"
-        return HookOutcome(exit_code=None, output=_text(printed), problem=problem)
-    finally:
-        if process.returncode is None or time.monotonic() >= until:
-            _kill_group(process)
-            await asyncio.to_thread(kill_marked, marks)
-    ending = f"was ended by signal {-code}" if code < 0 else ""
-    return HookOutcome(exit_code=code, output=_text(printed), problem=ending)
+        return HookOutcome(exit_code=None, output=_text(result), problem=problem)
+    ending = f"was ended by signal {-result.code}" if result.code < 0 else ""
+    return HookOutcome(exit_code=result.code, output=_text(result), problem=ending)
 
 
-async def _read(process: asyncio.subprocess.Process, printed: bytearray) -> None:
-    if process.stdout is None:
-        return
-    while part := await process.stdout.read(64 * 1024):
-        printed += part
-        del printed[:-_OUTPUT_BYTES]
-
-
-def _text(printed: bytearray) -> str:
-    text = printed.decode("utf-8", errors="replace")
+def _text(result: ProgramResult) -> str:
     # Only whole lines: half a secret at the cut would not be known as one.
-    return text if len(printed) < _OUTPUT_BYTES else text.partition("\n")[2]
+    return result.out.partition("\n")[2] if result.is_cut else result.out
 
 
 def _marks(environment: Environment, hook: Hook, deployment_id: str) -> dict[str, str]:
     """Variables of a command on this machine, by which it and its children are found again."""
     return {"ROAS_ENVIRONMENT": environment.name, "ROAS_DEPLOYMENT_ID": deployment_id, "ROAS_HOOK": hook.name}
-
-
-def _kill_group(process: asyncio.subprocess.Process) -> None:
-    try:
-        # With the children that it started.
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

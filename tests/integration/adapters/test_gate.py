@@ -25,7 +25,7 @@ from adapters.config.environments import load_environment
 from adapters.gate.commands import judge_commands
 from adapters.gate.expression_syntax import syntax_mistake
 from adapters.gate.expressions import judge_expressions
-from adapters.gate.programs import run_program
+from adapters.gate.programs import variables_of_programs
 from adapters.gate.scanners import ScanCache, find_scanner
 from adapters.host import programs
 from core.deployment.scan import read_trivy
@@ -246,9 +246,8 @@ async def test_a_command_that_reads_nothing_ends_well() -> None:
 async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     os.mkfifo(file)
-    task = asyncio.create_task(
-        run_program(["sh", "-c", f"echo $$ > {file}; exec sleep 600"], limit_seconds=600, most_bytes=100)
-    )
+    policy = GatePolicy(name="p", command=("sh", "-c", f"echo $$ > {file}; exec sleep 600"), timeout_seconds=300)
+    task = asyncio.create_task(judge_commands([policy], DOCUMENT, tmp_path))
     pid = int(await asyncio.to_thread(file.read_text))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -258,9 +257,9 @@ async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
 
 async def test_a_command_gets_no_other_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_PASSWORD", "hunter2hunter2")
-    result = await run_program(["env"], limit_seconds=10, most_bytes=10_000)
-    assert "PATH=" in result.out
-    assert "SHOP_PASSWORD" not in result.out
+    policy = GatePolicy(name="p", command=("sh", "-c", 'test -n "$PATH" && test -z "$SHOP_PASSWORD"'))
+    assert (await judge_commands([policy], DOCUMENT, Path("/tmp")))["p"].met is True
+    assert "SHOP_PASSWORD" not in variables_of_programs("TRIVY_")
 
 
 def scanner_program(folder: Path, name: str, script: str) -> Path:

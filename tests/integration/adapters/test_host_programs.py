@@ -15,10 +15,20 @@ from adapters.host.programs import ProgramResult, ProgramRun, run_to_end
 
 
 def run(
-    *words: str, seconds: float = 300, most: int = 1000, given: bytes = b"", stop: int | None = None
+    *words: str,
+    seconds: float = 300,
+    most: int = 1000,
+    given: bytes = b"",
+    stop: int | None = None,
+    writes_log: bool = False,
 ) -> ProgramResult:
     program = ProgramRun(
-        words=words, variables={"PATH": os.defpath}, limit_seconds=seconds, most_bytes=most, given=given
+        words=words,
+        variables={"PATH": os.defpath},
+        limit_seconds=seconds,
+        most_bytes=most,
+        given=given,
+        writes_log=writes_log,
     )
     return run_to_end(program, stop)
 
@@ -64,6 +74,30 @@ def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Pat
 def test_children_that_a_program_leaves_are_killed(tmp_path: Path) -> None:
     file = tmp_path / "child"
     assert run("sh", "-c", f"sleep 600 & echo $! > {file}").code == 0
+    assert is_gone(int(file.read_text()))
+
+
+def test_of_a_log_both_outputs_are_one_and_its_last_bytes_are_kept() -> None:
+    done = run("sh", "-c", "head -c 3000000 /dev/zero; echo one; echo two >&2; exit 5", most=8, writes_log=True)
+    assert (done.code, done.out, done.err, done.is_cut) == (5, "one\ntwo\n", "", True)
+    assert not run("echo", "two", most=8, writes_log=True).is_cut
+
+
+def test_a_log_ends_with_the_last_child_that_writes_it_and_other_children_stay(tmp_path: Path) -> None:
+    file = tmp_path / "child"
+    script = f"sleep 600 > /dev/null 2>&1 & echo $! > {file}; (sleep 0.3; echo late) &"
+    assert run("sh", "-c", script, writes_log=True).out == "late\n"
+    child = int(file.read_text())
+    try:
+        assert not is_gone(child, within_seconds=0.1)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_log_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
+    file = tmp_path / "child"
+    done = run("sh", "-c", f"sleep 600 & echo $! > {file}; echo begun", seconds=1, writes_log=True)
+    assert (done.code, done.out) == (None, "begun\n")
     assert is_gone(int(file.read_text()))
 
 
