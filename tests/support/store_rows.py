@@ -66,14 +66,6 @@ def total(stores: Stores) -> int:
     return sum(day[1] for day in days(stores))
 
 
-def sums(stores: Stores, view: str, service: str, since: datetime) -> Sequence[sa.Row[Any]]:
-    """Rows of metrics_by_hour or metrics_by_day of a service's only metric, oldest first."""
-    query = sa.text(f"SELECT * FROM {view} WHERE service = :service ORDER BY timestamp")
-    with stores.databases["monitoring"].read() as connection:
-        rows = connection.execute(query, {"service": service}).all()
-    return [row for row in rows if str(row.timestamp) >= f"{since:%Y-%m-%d %H:%M:%S}"]
-
-
 def series(
     stores: Stores | Together,
     environment: str,
