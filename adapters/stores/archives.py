@@ -22,10 +22,7 @@ from adapters.stores.stores import Stores
 from models.failures import BadInputError, NotFoundError, StoreCorruptError
 from models.storage import ArchiveFile
 from models.tables.columns import JsonText
-from models.tables.deployment_logs import DeploymentOperation, OperationDay
 from models.tables.monitoring import MetricSample
-
-_days = table(OperationDay)
 
 
 def archives(stores: Stores, store: str | None = None) -> list[ArchiveFile]:
@@ -92,7 +89,7 @@ def owners_first(files: Sequence[ArchiveFile]) -> list[ArchiveFile]:
 def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
     """Put the rows of an archive back into their store; tell how many were not there.
 
-    Repeating it changes nothing, and operations are not counted by day a second time.
+    Repeating it changes nothing.
 
     Raises:
         NotFoundError: The file is not there.
@@ -107,8 +104,6 @@ def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
         if target is table(MetricSample):
             return _put_samples_back(connection, rows)
         new = [row for row in rows if insert_unless_there(connection, target, _stored(target, row), keys=["id"])]
-        if target is table(DeploymentOperation):
-            _uncount(connection, new)
         audit_put_back(connection, archive.table, new, str(archive.path), this_user())
         return len(new)
 
@@ -127,28 +122,6 @@ def _put_samples_back(connection: sa.Connection, rows: Sequence[dict[str, Any]])
     ]
     upsert(connection, MetricSample, samples, keys=["ts", "series"])
     return (connection.scalar(count) or 0) - before
-
-
-def _uncount(connection: sa.Connection, operations: Sequence[dict[str, Any]]) -> None:
-    """Take back what the triggers have just counted: the days remember these operations already."""
-    for row in operations:
-        if row["status"] not in ("success", "failed") or row["start_time"] is None:
-            continue
-        timed = row["duration_ms"] is not None
-        connection.execute(
-            sa.update(_days)
-            .where(
-                _days.c.day == row["start_time"].date().isoformat(),
-                _days.c.environment == row["environment"],
-                _days.c.operation_type == row["operation_type"],
-            )
-            .values(
-                total=_days.c.total - 1,
-                successes=_days.c.successes - int(row["status"] == "success"),
-                timed=_days.c.timed - int(timed),
-                duration_ms=_days.c.duration_ms - (row["duration_ms"] or 0),
-            )
-        )
 
 
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {

@@ -233,8 +233,8 @@ def _counted(database: Database, now: datetime) -> tuple[dict[str, int], dict[st
     return rows, oldest, lately
 
 
-_WRITTEN_BY = "written_by"
-"""Row-level security adds this column where hosts are restricted: which role wrote a row."""
+_BESIDE = ("written_by", "day", "ok")
+"""Row-level security adds the first column where hosts are restricted; an early SQLite keeps the others (r0004)."""
 
 
 def schema_differences(connection: sa.Connection, store: str) -> list[Any]:
@@ -244,7 +244,7 @@ def schema_differences(connection: sa.Connection, store: str) -> list[Any]:
 
     def is_wanted(thing: sa.schema.SchemaItem, name: str | None, *_: object) -> bool:
         dialect = connection.dialect.name
-        return bool(name != _WRITTEN_BY and thing.info.get("dialect", dialect) == dialect)
+        return bool(name not in _BESIDE and thing.info.get("dialect", dialect) == dialect)
 
     context = MigrationContext.configure(connection, opts={"include_object": is_wanted})
     return list(compare_metadata(context, metadata_of(store)))

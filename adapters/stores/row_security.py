@@ -108,7 +108,6 @@ RULES: dict[str, dict[str, TableRule]] = {
         "service_state_changes": _OF_DEPLOYMENT,
         "environment_validations": _OF_DEPLOYMENT,
         "operation_steps": _OF_DEPLOYMENT,
-        "operation_days": _BY_ENVIRONMENT,
         "releases": _BY_ENVIRONMENT,
         "snapshots": _BY_ENVIRONMENT,
         "environment_leases": _BY_ENVIRONMENT,

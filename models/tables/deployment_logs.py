@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
-from sqlmodel import Field, SQLModel
+from sqlmodel import SQLModel
 
 from models.tables.columns import (
     big,
@@ -19,7 +19,6 @@ from models.tables.columns import (
     maybe_text,
     moment,
     moment_now,
-    number,
     one_of,
     real,
     some_text,
@@ -33,7 +32,7 @@ class DeploymentLogsRow(SQLModel, registry=registry()):
 
 
 class DeploymentOperation(Numbered, DeploymentLogsRow, table=True):
-    """A deployment operation. `duration_ms` is in milliseconds; `day` and `ok` follow from the rest."""
+    """A deployment operation. `duration_ms` is in milliseconds."""
 
     __tablename__ = "deployment_operations"
     __table_args__ = (
@@ -44,7 +43,6 @@ class DeploymentOperation(Numbered, DeploymentLogsRow, table=True):
         sa.Index("idx_status", "status"),
         sa.Index("idx_start_time", "start_time"),
         sa.Index("idx_deployment_operations_environment", "environment", "start_time", "status"),
-        sa.Index("idx_deployment_operations_day", "day", "ok"),
         # The order in which they were recorded, which no host's clock decides.
         sa.Index("idx_deployment_operations_recorded", "environment", "id"),
     )
@@ -62,16 +60,6 @@ class DeploymentOperation(Numbered, DeploymentLogsRow, table=True):
     login_uid: int | None = maybe_big()
     claimed_by: str | None = maybe_text()
     host_id: str | None = maybe_text()
-    # Grouping by an expression sorts the whole table; an index over these two is read in order instead.
-    day: str | None = Field(
-        default=None, sa_column=sa.Column(sa.Text, sa.Computed("substr(start_time, 1, 10)", persisted=False))
-    )
-    ok: int | None = Field(
-        default=None,
-        sa_column=sa.Column(
-            sa.Integer, sa.Computed("CASE status WHEN 'success' THEN 1 WHEN 'failed' THEN 0 END", persisted=False)
-        ),
-    )
 
 
 class ServiceStateChange(Numbered, DeploymentLogsRow, table=True):
@@ -116,19 +104,6 @@ class OperationStepRow(Numbered, DeploymentLogsRow, table=True):
     service: str = some_text()
     finished_at: datetime = moment()
     detail: str | None = maybe_text()
-
-
-class OperationDay(DeploymentLogsRow, table=True):
-    """Finished operations of one day, kept up to date by triggers; it outlives the operations."""
-
-    __tablename__ = "operation_days"
-    day: str = some_text(primary_key=True)
-    environment: str = some_text(primary_key=True)
-    operation_type: str = some_text(primary_key=True)
-    total: int = number()
-    successes: int = number()
-    timed: int = number()
-    duration_ms: int = big()
 
 
 class ReleaseRow(Numbered, DeploymentLogsRow, table=True):

@@ -51,21 +51,6 @@ def put_needs(stores: Stores, environment: str, dependencies: Sequence[Dependenc
         put_dependencies(connection, environment, dependencies)
 
 
-def days(stores: Stores) -> list[tuple[Any, ...]]:
-    """Day, total, successes, milliseconds of the deployments of each day, oldest first."""
-    query = (
-        "SELECT day, sum(total), sum(successes), sum(duration_ms) FROM operation_days "
-        "WHERE operation_type <> 'health_check' GROUP BY day ORDER BY day"
-    )
-    with stores.databases["deployment_logs"].read() as connection:
-        return [(row[0], *map(int, row[1:])) for row in connection.exec_driver_sql(query)]
-
-
-def total(stores: Stores) -> int:
-    """Deployments of all days."""
-    return sum(day[1] for day in days(stores))
-
-
 def series(
     stores: Stores | Together,
     environment: str,

@@ -220,11 +220,7 @@ def archive_rows(
 def _foresee_rows(run: LifecycleRun, parts: Sequence[Partition], rows_a_file: int, only_over_budget: bool) -> None:
     for part in parts:
         target = tables_of(run.store)[part.table]
-        width = " + ".join(
-            f'coalesce(length(CAST("{column.name}" AS TEXT)), 0)'
-            for column in target.columns
-            if column.computed is None
-        )
+        width = " + ".join(f'coalesce(length(CAST("{column.name}" AS TEXT)), 0)' for column in target.columns)
         some = f"SELECT {width} AS width FROM {target.name} WHERE {part.where} LIMIT {_ROWS_TO_WEIGH}"
         with run.database.read() as connection:
             rows = connection.exec_driver_sql(f"SELECT count(*) FROM {target.name} WHERE {part.where}").scalar_one()
@@ -237,13 +233,12 @@ def _foresee_rows(run: LifecycleRun, parts: Sequence[Partition], rows_a_file: in
 
 def _archive_part(run: LifecycleRun, part: Partition, first: str, last: str) -> Archived:
     target = tables_of(run.store)[part.table]
-    columns = [column for column in target.columns if column.computed is None]
-    listed = ", ".join(f'"{column.name}"' for column in columns)
+    listed = ", ".join(f'"{column.name}"' for column in target.columns)
     return run.archiver.write(
         run.database.archive_source,
         f"SELECT {listed} FROM {target.name} WHERE {part.where} ORDER BY id",
         run.file(target.name, first, last),
-        kinds={column.name: _kind(column) for column in columns},
+        kinds={column.name: _kind(column) for column in target.columns},
     )
 
 

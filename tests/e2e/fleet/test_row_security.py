@@ -106,7 +106,7 @@ def values_of(name: str, target: sa.Table, environment: str) -> dict[str, Any]:
     """A row of an environment that the table takes; its keys are new."""
     row: dict[str, Any] = {}
     for column in target.columns:
-        if column.computed is not None or (column.primary_key and column.name == "id" and column.autoincrement is True):
+        if column.primary_key and column.name == "id" and column.autoincrement is True:
             continue
         number = next(_numbers)
         if isinstance(column.type, UtcDateTime):
@@ -151,7 +151,7 @@ def seed(fleet: Fleet) -> None:
                     for target in tables_of(store).values():
                         if by_environment(store, target):
                             row = values_of(target.name, target, host) | keys.get(target.name, {})
-                            connection.execute(sa.insert(without_computed(target)).values(row))
+                            connection.execute(sa.insert(plain_table(target)).values(row))
 
 
 def by_environment(store: str, target: sa.Table) -> bool:
@@ -159,17 +159,15 @@ def by_environment(store: str, target: sa.Table) -> bool:
     return f"{store}.{target.name}" not in SHARED and target.name not in others
 
 
-def without_computed(target: sa.Table) -> sa.TableClause:
-    return sa.table(target.name, *(sa.column(one.name, one.type) for one in target.columns if one.computed is None))
+def plain_table(target: sa.Table) -> sa.TableClause:
+    return sa.table(target.name, *(sa.column(one.name, one.type) for one in target.columns))
 
 
 def statements(store: str, target: sa.Table, host: str) -> dict[str, tuple[str, list[Any]]]:
     """What would insert, change and delete a row of a host in a table."""
     where, key = where_of(target.name, host)
     row = values_of(target.name, target, host)
-    column = next(one.name for one in target.columns if not one.primary_key and one.computed is None)
-    if target.name == "operation_days":
-        row |= {"operation_type": "start"}
+    column = next(one.name for one in target.columns if not one.primary_key)
     listed = ", ".join(f'"{name}"' for name in row)
     return {
         "INSERT": (

@@ -13,7 +13,7 @@ from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
 from tests.integration.stores.values import ERROR, NOON, TICKET
-from tests.support.store_rows import series, total
+from tests.support.store_rows import series
 
 MINUTE = timedelta(minutes=1)
 OPERATION = Operation(
@@ -35,7 +35,7 @@ ADDED = {
         ],
         "0002": [
             *("archives", "cross_store_intents", "cross_store_version", "dead_letters", "environment_leases"),
-            *("operation_days", "releases", "spool_positions"),
+            *("releases", "spool_positions"),
         ],
     },
     "monitoring": {
@@ -128,12 +128,48 @@ def test_a_store_from_before_the_first_release_gets_the_schema_of_a_new_one(
         with upgraded.databases[store].read() as connection:
             assert revision_of(connection) == HEADS[store]
         assert [one.deployment_id for one in upgraded.operations.history()] == [OPERATION.deployment_id]
-        assert total(upgraded) == 1
         assert [one.ticket_id for one in upgraded.tickets.find()] == [TICKET.ticket_id]
         assert series(upgraded, "prod", "bot", "cpu_usage", NOON) == [(NOON, 5)]
         upgraded.operations.begin(replace(OPERATION, deployment_id="prod-2", status=OperationStatus.FAILED))
-        assert total(upgraded) == 2
         assert upgraded.databases[store].faults() == []
+
+
+def test_counts_of_operations_leave_with_the_upgrade_and_the_operations_stay(
+    stores: Stores, settings: Settings
+) -> None:
+    stores.operations.begin(OPERATION)
+    new = schema(stores, "deployment_logs")
+    with stores.databases["deployment_logs"].write() as connection:
+        connection.exec_driver_sql("CREATE TABLE operation_days (day TEXT PRIMARY KEY, total INTEGER)")
+        computed = "TEXT" if connection.dialect.name == "postgresql" else "TEXT AS (substr(start_time, 1, 10))"
+        connection.exec_driver_sql(f"ALTER TABLE deployment_operations ADD COLUMN day {computed}")
+        connection.exec_driver_sql("CREATE INDEX idx_deployment_operations_day ON deployment_operations (day)")
+        for statement in COUNTING[connection.dialect.name]:
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'r0003'")
+    with Stores.open(settings) as upgraded:
+        assert schema(upgraded, "deployment_logs") == new
+        assert upgraded.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE)
+
+
+COUNTING = {
+    "sqlite": [
+        (
+            "CREATE TRIGGER operation_days_update AFTER UPDATE OF status ON deployment_operations "
+            "BEGIN INSERT INTO operation_days (day, total) VALUES (NEW.day, 1); END"
+        )
+    ],
+    "postgresql": [
+        (
+            "CREATE FUNCTION count_operation() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN INSERT INTO operation_days (day, total) VALUES (NEW.day, 1); RETURN NULL; END$$"
+        ),
+        (
+            "CREATE TRIGGER operation_days AFTER INSERT OR UPDATE ON deployment_operations "
+            "FOR EACH ROW EXECUTE FUNCTION count_operation()"
+        ),
+    ],
+}
 
 
 def test_sums_of_samples_leave_with_the_upgrade_and_the_samples_stay(stores: Stores, settings: Settings) -> None:
