@@ -1,9 +1,7 @@
-"""The gate: one writer at a time in a data folder, across threads and processes, in turn and with a deadline.
+"""The gate: one writer at a time in a data folder, across threads and processes, with a deadline.
 
-SQLite makes writers sleep and try again, so that under load one of them loses every race for seconds. A
-file lock wakes the one that waits, and the kernel drops it when its holder dies. Alone it would favour
-whoever happens to run over the one that must be woken; so those that wait form a queue: each holds a lock
-on a byte of its own and waits for the byte of the one before it.
+The kernel drops a file lock when its holder dies. Alone it would favour whoever runs over those that sleep and try
+again; so of those that want it one is next, by a lock on a byte, and nobody else takes it meanwhile.
 """
 
 from __future__ import annotations
@@ -59,22 +57,24 @@ class Gate:
     def _lock(self, deadline_seconds: float, what: str) -> int:
         began = time.monotonic()
         while True:
-            file, waited = _locked_at_once(self.path), False
-            if file is None and deadline_seconds > 0:
-                waited = True
-                file = _Waiter(self.path).file(began + deadline_seconds)
-            if file is None:
-                self._waited(deadline_seconds)
+            file = _opened_lock(self.path)
+            try:
+                is_locked = _lock_in_turn(file, began, began + deadline_seconds)
+            except BaseException:
+                _let_go(file)
+                raise
+            seconds = time.monotonic() - began
+            if not is_locked or seconds >= _PAUSE_SECONDS:
+                self._waited(seconds)
+            # If it was deleted meanwhile, the next process locks another one.
+            if is_locked and os.fstat(file).st_nlink:
+                return file
+            _let_go(file)
+            if not is_locked:
                 raise StoreBusyError(
                     f"{what} waited {deadline_seconds:g} s for another writer (lock {self.path});",
                     advice=f"find the process that holds it with `fuser {self.path}`, or try again.",
                 )
-            if waited:
-                self._waited(time.monotonic() - began)
-            # The file was deleted meanwhile: the next process locks another one.
-            if os.fstat(file).st_nlink:
-                return file
-            _let_go(file)
 
     def _waited(self, seconds: float) -> None:
         if self._waits is not None:
@@ -166,105 +166,46 @@ def opened(path: Path) -> int:
         ) from error
 
 
-class _Waiter:
-    """Waits for a file lock in threads, since the kernel's waits know no deadline."""
+_PAUSE_SECONDS = 0.001
+_PASSED_AFTER_SECONDS = 1.0
+"""The one that is next may be stopped, not slow; then it must not stop all others."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._settle = threading.Lock()
-        self._done = threading.Event()
-        self._over = False
-        self._won: int | None = None
-        self._in_queue: int | None = None
-
-    def file(self, deadline: float) -> int | None:
-        """The locked file, or None where the lock did not come by `deadline` (monotonic seconds)."""
-        try:
-            self._begin(self._in_turn)
-            if not self._done.wait(min(_TIMEOUT_SECONDS, _left(deadline))) and _left(deadline):
-                # The one before may be stopped, not slow; then it must not stop everyone behind it.
-                self._begin(self._out_of_turn)
-                self._done.wait(_left(deadline))
-        except BaseException:
-            if (file := self._end()) is not None:
-                _let_go(file)
-            raise
-        return self._end()
-
-    def _end(self) -> int | None:
-        """Leave the queue; what was won until now."""
-        with self._settle:
-            self._over = True
-            if self._in_queue is not None:
-                _bytes(self._in_queue, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 0)
-            return self._won
-
-    def _begin(self, way: Callable[[int], None]) -> None:
-        file = _opened_lock(self._path)
-        threading.Thread(target=self._wait, args=(file, way), name="store-gate", daemon=True).start()
-
-    def _wait(self, file: int, way: Callable[[int], None]) -> None:
-        way(file)
-        with self._settle:
-            if file == self._in_queue:
-                self._in_queue = None
-            if not self._over and self._won is None:
-                self._won = file
-                self._done.set()
-                return
-        _let_go(file)
-
-    def _in_turn(self, file: int) -> None:
-        _bytes(file, fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, _NEXT_TICKET, 1)
-        ticket = int.from_bytes(os.pread(file, 8, _NEXT_TICKET), "little")
-        os.pwrite(file, (ticket + 1).to_bytes(8, "little"), _NEXT_TICKET)
-        with self._settle:
-            if self._over:
-                return
-            self._in_queue = file
-            _bytes(file, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, _QUEUE + ticket + 1, 1)
-        _bytes(file, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, _NEXT_TICKET, 1)
-        _bytes(file, fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, _QUEUE + ticket, 1)
-        if not self._done.is_set():
-            fcntl.flock(file, fcntl.LOCK_EX)
-        # The next one may now wait at the gate itself, while this one works.
-        _bytes(file, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 0)
-
-    def _out_of_turn(self, file: int) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX)
-
-
-_TIMEOUT_SECONDS = 1.0
-_NEXT_TICKET = 8
-_QUEUE = 1 << 32
-"""From here on a byte stands for a place in the queue. Bytes need not be in the file to be locked."""
+_NEXT = 8
+"""The byte whose lock makes one the next: behind the number of the last holder. It need not be in the file."""
 
 _LOCK = struct.Struct("hhqqi")
 
 
-def _locked_at_once(path: Path) -> int | None:
-    """The locked file where no process holds it or waits for it."""
-    file = _opened_lock(path)
-    kind = _bytes(file, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, _QUEUE, 0)
-    if kind == fcntl.F_UNLCK:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass
-        else:
-            return file
-    _let_go(file)
-    return None
+def _lock_in_turn(file: int, began: float, deadline: float) -> bool:
+    """Lock a file; False where others had it until the deadline. Moments are monotonic seconds."""
+    is_next = False
+    try:
+        while True:
+            is_next = is_next or _is_done(lambda: _lock_byte(file, fcntl.F_WRLCK))
+            now = time.monotonic()
+            may_lock = is_next or now - began > _PASSED_AFTER_SECONDS
+            if may_lock and _is_done(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)):
+                return True
+            if now >= deadline:
+                return False
+            time.sleep(min(_PAUSE_SECONDS, deadline - now))
+    finally:
+        if is_next:
+            _lock_byte(file, fcntl.F_UNLCK)
 
 
-def _bytes(file: int, command: int, kind: int, start: int, length: int) -> int:
-    """Lock, unlock or ask after bytes of a file, which belong to the open file and not to the process."""
-    answer: int = _LOCK.unpack(fcntl.fcntl(file, command, _LOCK.pack(kind, os.SEEK_SET, start, length, 0)))[0]
-    return answer
+def _is_done(lock: Callable[[], object]) -> bool:
+    """Whether a lock was free, and is taken now."""
+    try:
+        lock()
+    except BlockingIOError:
+        return False
+    return True
 
 
-def _left(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic())
+def _lock_byte(file: int, kind: int) -> None:
+    """Lock or unlock the byte of the next one, for the open file and not for the process."""
+    fcntl.fcntl(file, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, _NEXT, 1, 0))
 
 
 def _opened_lock(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""One writer at a time, in the order they came, whoever dies, stops or deletes the lock file meanwhile."""
+"""One writer at a time, and none passes the next one, whoever dies, stops or deletes the lock file meanwhile."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ import pytest
 from adapters.stores.gate import Gate
 from models.failures import StoreBusyError
 
-_NEXT_TICKET = 8
+_NEXT = 8
 
 
 @pytest.fixture
@@ -31,12 +31,14 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def tickets(path: Path) -> int:
-    """How many ever stood in the queue, each of them at its place."""
+def has_next(path: Path) -> bool:
+    """Whether one of those that wait is the next."""
     with path.open("r+b") as file:
-        # Held by whoever is on the way to a place: one that is stopped there would stop all who come after it.
-        fcntl.lockf(file, fcntl.LOCK_EX, 1, _NEXT_TICKET)
-        return int.from_bytes(os.pread(file.fileno(), 8, _NEXT_TICKET), "little")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _NEXT)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def stands_still(process: subprocess.Popen[str]) -> bool:
@@ -75,43 +77,39 @@ def other_process(path: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_those_that_wait_are_let_in_as_they_came(path: Path) -> None:
+def test_all_that_wait_are_let_in(path: Path) -> None:
     came: list[str] = []
-    threads = []
     with Gate(path).held(1, "first"):
-        for place in range(8):
-            threads.append(hold(path, str(place), came))
-            until(lambda: tickets(path) == len(threads))
+        threads = [hold(path, str(place), came) for place in range(8)]
+        until(lambda: has_next(path))
     for thread in threads:
         thread.join()
-    assert came == [str(place) for place in range(8)]
+    assert sorted(came) == [str(place) for place in range(8)]
 
 
-def test_nobody_passes_those_that_wait(path: Path) -> None:
+def test_one_that_comes_back_at_once_does_not_pass_the_next(path: Path) -> None:
     came: list[str] = []
     leave = threading.Event()
-    with Gate(path).held(1, "first"):
-        threads = [hold(path, "second", came, leave)]
-        until(lambda: tickets(path) == 1)
-        threads.append(hold(path, "third", came))
-        until(lambda: tickets(path) == 2)
-    with pytest.raises(StoreBusyError), Gate(path).held(0, "passing"):
+    gate = Gate(path)
+    with gate.held(1, "first"):
+        thread = hold(path, "second", came, leave)
+        until(lambda: has_next(path))
+    with pytest.raises(StoreBusyError), gate.held(0, "first again"):
         pass
     leave.set()
-    for thread in threads:
-        thread.join()
-    assert came == ["second", "third"]
+    thread.join()
+    with gate.held(1, "first again"):
+        assert came == ["second"]
 
 
 def test_one_that_is_stopped_while_it_waits_does_not_stop_those_behind_it(path: Path) -> None:
     came: list[str] = []
     with other_process(path) as stopped:
         with Gate(path).held(1, "first"):
-            until(lambda: tickets(path) == 1)
+            until(lambda: has_next(path))
             stopped.send_signal(signal.SIGSTOP)
             until(lambda: stands_still(stopped))
             behind = hold(path, "behind", came)
-            until(lambda: tickets(path) == 2)
         behind.join(60)
         assert came == ["behind"]
         stopped.send_signal(signal.SIGCONT)
@@ -122,9 +120,8 @@ def test_one_that_is_stopped_while_it_waits_does_not_stop_those_behind_it(path: 
 def test_one_that_is_killed_while_it_waits_leaves_its_place(path: Path) -> None:
     came: list[str] = []
     with other_process(path) as killed, Gate(path).held(1, "first"):
-        until(lambda: tickets(path) == 1)
+        until(lambda: has_next(path))
         behind = hold(path, "behind", came)
-        until(lambda: tickets(path) == 2)
         killed.kill()
         killed.wait()
     behind.join(60)
@@ -137,7 +134,6 @@ def test_one_that_gave_up_leaves_its_place(path: Path) -> None:
         with pytest.raises(StoreBusyError), Gate(path).held(0.05, "hasty"):
             pass
         behind = hold(path, "behind", came)
-        until(lambda: tickets(path) == 2)
     behind.join(60)
     assert came == ["behind"]
 
@@ -147,12 +143,12 @@ def test_a_deleted_lock_file_lets_nobody_in_beside_whoever_locked_the_next(path:
     leave = threading.Event()
     with Gate(path).held(1, "first"):
         waited = hold(path, "waited", came)
-        until(lambda: tickets(path) == 1)
+        until(lambda: has_next(path))
         path.unlink()
         next_file = hold(path, "next file", came, leave)
         until(lambda: came == ["next file"])
     # Whoever waited at the deleted file is let in there, finds it deleted, and queues at the next one.
-    until(lambda: tickets(path) == 1)
+    until(lambda: has_next(path))
     assert came == ["next file"]
     leave.set()
     for thread in (waited, next_file):
@@ -175,7 +171,7 @@ def test_a_child_forked_while_another_thread_waits_does_not_keep_its_place(path:
     came: list[str] = []
     with Gate(path).held(1, "first"):
         waiting = hold(path, "waiting", came)
-        until(lambda: tickets(path) == 1)
+        until(lambda: has_next(path))
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
