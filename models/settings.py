@@ -48,8 +48,8 @@ class Settings(BaseModel):
 
     data_dir: Path = Field(
         default=_DATA,
-        description="Folder of the stores, their spools and archives; outside of a checkout, where no such folder has "
-        "stores, $XDG_DATA_HOME/roas, by default ~/.local/share/roas.",
+        description="Folder of the stores, their journals and archives; outside of a checkout, where no such folder "
+        "has stores, $XDG_DATA_HOME/roas, by default ~/.local/share/roas.",
     )
     stores_url: str | None = Field(
         default=None,

@@ -112,7 +112,7 @@ class StoreFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """Rows outside a store: bytes that wait in its spools, and how many rows it refused."""
+    """Rows outside a store: bytes that wait in journals, and how many rows it refused."""
 
     waiting_bytes: int
     dead_letters: int

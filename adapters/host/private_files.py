@@ -36,6 +36,19 @@ def make_private_folder(folder: Path) -> Path:
     return folder
 
 
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder survive a power failure.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Write a file atomically that only its owner may read.
 

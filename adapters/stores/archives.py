@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from adapters.host.processes import this_user
 from adapters.stores.audit import audit_put_back, file_digest
 from adapters.stores.migrate import STORES
-from adapters.stores.repositories.metrics import series_ids, to_ms
+from adapters.stores.repositories.metrics import to_ms
+from adapters.stores.series import series_ids
 from adapters.stores.sql import insert_unless_there, metadata_of, table, tables_of, upsert
 from adapters.stores.stores import Stores
 from models.failures import BadInputError, NotFoundError, StoreCorruptError

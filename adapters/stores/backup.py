@@ -18,12 +18,18 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from adapters.host.private_files import MIB, make_private_folder, open_private, read_regular, write_private
+from adapters.host.private_files import (
+    MIB,
+    make_private_folder,
+    open_private,
+    read_regular,
+    sync_folder,
+    write_private,
+)
 from adapters.host.processes import this_user
 from adapters.stores.audit import AUDITED, append, file_digest, head
 from adapters.stores.database import SqliteDatabase
 from adapters.stores.migrate import HEADS, STORES, is_known, revision_of
-from adapters.stores.spools import sync_folder
 from adapters.stores.sqlite_file import driver_of
 from adapters.stores.stores import Stores, in_use
 from adapters.stores.trouble import OurWords
@@ -75,7 +81,7 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
         raise BadInputError(f"Folder {folder} is not empty;", advice="give each backup a folder of its own.")
     make_private_folder(folder)
     _look_for_room(stores, folder)
-    # Rows that wait in spools were accepted, so the backup must have them.
+    # Rows that wait for a batch were accepted, so the backup must have them.
     stores.writer.flush()
     facts: dict[str, dict[str, Any]] = {}
     with stores.at_one_moment() as moment:

@@ -17,6 +17,7 @@ from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import metadata_of, table, tables_of
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
+from adapters.stores.write_behind import waiting_bytes
 from core.storage.retention import full_in
 from models.failures import StoreCorruptError
 from models.storage import MIB, Backlog, RetentionPolicy, StoreFigures, StoreReport
@@ -150,17 +151,10 @@ def backlog(stores: Stores, database: Database) -> Backlog:
     Raises:
         StoreError: The store cannot be read.
     """
-    tables = tables_of(database.name)
-    positions, refused = tables["spool_positions"], tables["dead_letters"]
+    refused = tables_of(database.name)["dead_letters"]
     with database.read() as connection:
-        inside: dict[str, int] = dict(connection.execute(sa.select(positions.c.spool, positions.c.position)).all())
         letters = connection.scalar(sa.select(sa.func.count()).select_from(refused)) or 0
-    waiting = 0
-    folders = (stores.spool_folder, stores.spool_folder.parent)
-    for spool in (path for folder in folders for path in folder.glob(f"{database.name}-*.spool")):
-        # Once all of it is in the store, a flusher removes it.
-        with suppress(FileNotFoundError):
-            waiting += max(0, spool.stat().st_size - inside.get(spool.name, 0))
+    waiting = waiting_bytes(stores.rows_folder) if database.name == "monitoring" else 0
     return Backlog(waiting_bytes=waiting, dead_letters=letters)
 
 

@@ -77,7 +77,7 @@ class PostgresqlServer:
         return self._url.render_as_string()
 
     @property
-    def spools(self) -> str:
+    def label_of_rows(self) -> str:
         """The folder of rows that wait for this database, whichever user writes them."""
         elsewhere = [self._url.query.get(name) for name in ("host", "hostaddr", "port")]
         where = [self._url.host, self._url.port or 5432, self._url.database, *elsewhere]

@@ -6,15 +6,18 @@ anything twice, since all that it writes has an id of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import zlib
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from adapters.host.processes import is_alive
+from adapters.stores.row_writes import KeepRows
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
+from adapters.stores.writes import Names, Write
 from core.deployment.desired_state import meant_to_run
 from core.errors.impact import by_experience
 from core.recovery.policy import OBSERVED_SOURCES
@@ -27,33 +30,6 @@ from models.records import RecoveryRecords
 from models.recovery import RecoveryExecution, Ticket, TicketEntry
 
 _OF_A_START = frozenset({"validation", str(OperationType.START)})
-
-
-@dataclass(slots=True)
-class Names:
-    """The ids that the stores gave to errors and tickets which were recorded under another one before."""
-
-    errors: dict[str, str] = field(default_factory=dict)
-    tickets: dict[str, str] = field(default_factory=dict)
-
-    def error(self, error_id: str) -> str:
-        """The id that the store knows an error by."""
-        return self.errors.get(error_id, error_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
-    """One thing that goes into the stores. `kept`: it is worth keeping until the stores are back."""
-
-    kept: ClassVar[bool] = True
-
-    def apply(self, stores: Stores, names: Names) -> Any:
-        """Write it.
-
-        Raises:
-            StoreError: A store did not take it, and nothing of it happened.
-        """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,23 +371,31 @@ _AnyWrite = Annotated[
     | NoteStop
     | ReleaseLease
     | FinishOperation
-    | RecordGap,
+    | RecordGap
+    | KeepRows,
     Field(discriminator="kind"),
 ]
-_writes: TypeAdapter[Write] = TypeAdapter(_AnyWrite)
+_writes: TypeAdapter[Write] = TypeAdapter(_AnyWrite, config=ConfigDict(ser_json_inf_nan="constants"))
+_CHECKSUM = b'{"crc32":'
 
 
 def to_line(write: Write) -> bytes:
-    """A write as a line of a journal."""
-    return _writes.dump_json(write)
+    """A write as a line of a journal, with a checksum: a changed digit would still be JSON."""
+    line = _writes.dump_json(write)
+    return b"%s%d,%s" % (_CHECKSUM, zlib.crc32(line), line[1:])
 
 
 def from_line(line: bytes) -> Write:
-    """The write of a line.
+    """The write of a line. Those of earlier versions have no checksum.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is none, or was changed after it had been written.
     """
+    if line.startswith(_CHECKSUM):
+        checksum, _, rest = line.removeprefix(_CHECKSUM).partition(b",")
+        line = b"{" + rest
+        if zlib.crc32(line) != int(checksum):
+            raise ValueError("its checksum is another one")
     return _writes.validate_json(line)
 
 

@@ -75,12 +75,31 @@ def insert_unless_same(connection: sa.Connection, row: Row, values: Mapping[str,
         insert(connection, row, values)
 
 
+def insert_missing(connection: sa.Connection, row: Row, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert those rows that are not there yet with the same values in all columns given; an index should find them."""
+    if rows:
+        # Other names than those of columns, which an insertion would take for its own values.
+        given = [{f"given_{name}": value for name, value in values.items()} for values in rows]
+        connection.execute(_insert_missing(row, tuple(rows[0])), given)
+
+
 # Made once and kept: making a statement takes longer than carrying it out.
 
 
 @lru_cache(maxsize=256)
 def _insert(row: Row) -> sa.Insert:
     return sa.insert(table(row)).inline()
+
+
+@lru_cache(maxsize=256)
+def _insert_missing(row: Row, names: tuple[str, ...]) -> sa.Insert:
+    target = table(row)
+    given = {name: sa.bindparam(f"given_{name}", type_=target.c[name].type) for name in names}
+    same = (
+        target.c[name].is_not_distinct_from(value) if target.c[name].nullable else target.c[name] == value
+        for name, value in given.items()
+    )
+    return sa.insert(target).inline().from_select(names, sa.select(*given.values()).where(~sa.exists().where(*same)))
 
 
 @lru_cache(maxsize=256)

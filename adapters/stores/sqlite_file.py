@@ -62,7 +62,6 @@ class SqliteFile:
         self._suspected = False
         self._opening = threading.Lock()
         self._file: tuple[int, int] | None = None
-        self._plain: list[sqlite3.Connection] = []
         self._new_engines()
         _databases.add(self)
 
@@ -89,10 +88,6 @@ class SqliteFile:
         """Close every pooled connection."""
         self._readers.dispose()
         self._writers.dispose()
-        plain = self._plain
-        self._plain = []
-        for driver in plain:
-            driver.close()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -120,28 +115,6 @@ class SqliteFile:
         """As `write`, for a caller that holds the gate and has repaired the stores."""
         with self.write_connection() as connection, connection.begin():
             yield connection
-
-    @contextmanager
-    def write_driver(self) -> Iterator[sqlite3.Connection]:
-        """As `write`, on the driver's own connection: for frequent writes of few plain statements."""
-        with self.gate.held(self.deadline_seconds, self._label):
-            self.before_write()
-            self._make_sure()
-            pool = self._plain
-            with self._watched():
-                driver = pool.pop() if pool else self._connect(query_only=False)
-                try:
-                    driver.execute("BEGIN IMMEDIATE")
-                    yield driver
-                    driver.execute("COMMIT")
-                finally:
-                    if driver.in_transaction:
-                        driver.rollback()
-                    # Another thread may have found another file, or closed the store.
-                    if pool is self._plain:
-                        pool.append(driver)
-                    else:
-                        driver.close()
 
     @contextmanager
     def write_connection(self) -> Iterator[sa.Connection]:
@@ -191,7 +164,6 @@ class SqliteFile:
         self._writers = self._engine("BEGIN IMMEDIATE", size=1, overflow=4, query_only=False)
         if self.recorded:
             sa.event.listen(self._writers, "before_cursor_execute", _record)
-        self._plain = []
 
     def _engine(self, begin: str, *, size: int, overflow: int, query_only: bool) -> sa.Engine:
         engine = sa.create_engine(
@@ -343,7 +315,7 @@ class SqliteFile:
 
     def forget_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone, and open own ones when needed."""
-        _inherited.append((self._readers, self._writers, self._plain))
+        _inherited.append((self._readers, self._writers))
         self._opening = threading.Lock()
         self._new_engines()
 

@@ -22,7 +22,6 @@ from adapters.stores.database import Database, SqliteDatabase
 from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.migrate import STORES
 from adapters.stores.repositories.repositories import Repositories
-from adapters.stores.spools import DAMAGED
 from adapters.stores.transactions import DECIDES, SqliteTransactions, Together
 from models.failures import BadInputError, StoreBusyError, StoreError
 from models.settings import Settings
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
     from adapters.stores.postgresql import PostgresqlTransactions
 
 log = logging.getLogger("roas")
+
+DAMAGED = ".damaged"
+"""Suffix of a file with rows that is kept for the user because a part of it cannot be read."""
 
 DEADLINE_SECONDS = 30.0
 """How long a writer waits for its turn before it gives up with StoreBusyError."""
@@ -50,12 +52,12 @@ class Stores(Repositories):
         *,
         folder: Path,
         deadline_seconds: float,
-        spools: str = "files",
+        label: str = "files",
     ) -> None:
-        """Join databases; `Stores.open` makes and opens them. `folder` has archives, and `spools` in it what waits."""
+        """Join databases; `Stores.open` makes and opens them. `folder` has archives, and what waits under `label`."""
         super().__init__(databases)
         self.folder = folder
-        self.spool_folder = folder / "spool" / spools
+        self.rows_folder = folder / "journal" / label
         """Where rows for these stores wait: another database, or files, have another folder."""
         self.waits = waits
         self.access = FolderAccess()
@@ -150,7 +152,7 @@ class Stores(Repositories):
             server.waits,
             folder=settings.data_dir,
             deadline_seconds=deadline_seconds,
-            spools=server.spools,
+            label=server.label_of_rows,
         )
         stores.is_restricted = server.is_restricted
         stores.have_files_beside = settings.store_path("monitoring").exists()
@@ -158,11 +160,7 @@ class Stores(Repositories):
 
     @property
     def writer(self) -> BatchWriter:
-        """The batch writer of this process, for what comes often: begun at the first use, ended by `close`.
-
-        Raises:
-            StoreError: Its folder cannot be made.
-        """
+        """The batch writer of this process, for what comes often: begun at the first use, ended by `close`."""
         from adapters.stores.batch import BatchWriter
 
         with self._beginning:
@@ -189,8 +187,9 @@ class Stores(Repositories):
 
     def kept_aside(self) -> dict[str, list[Path]]:
         """Damaged files by store, set aside by this or another process, for a user to inspect."""
+        rows = [path for name in ("journal", "spool") for path in (self.folder / name).rglob(f"monitoring-*{DAMAGED}")]
         return {
-            name: [*database.kept_aside(), *sorted((self.folder / "spool").rglob(f"{name}-*{DAMAGED}"))]
+            name: [*database.kept_aside(), *(sorted(rows) if name == "monitoring" else ())]
             for name, database in self.databases.items()
         }
 

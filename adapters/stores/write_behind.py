@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import secrets
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,9 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adapters.host.private_files import make_private_folder, open_private
-from adapters.stores.recovery_writes import Names, RecordGap, Write, from_line, to_line
+from adapters.host.private_files import make_private_folder, open_private, sync_folder
+from adapters.stores.recovery_writes import RecordGap, from_line, to_line
 from adapters.stores.stores import Stores
+from adapters.stores.writes import Names, Write
 from models.failures import RoasError, StoreConstraintError, StoreError
 
 log = logging.getLogger("roas")
@@ -174,7 +176,8 @@ class WriteBehind:
     def _refuse(self, head: Pending, error: Exception) -> None:
         if head.answer.done():
             # The caller no longer waits for the answer.
-            _keep_refused(self._folder, to_line(head.write), error)
+            with suppress(OSError):
+                _keep_refused(self._folder / _REFUSED, to_line(head.write), error)
         _settle(head, error=error)
 
     def _over(self, head: Pending) -> None:
@@ -194,7 +197,7 @@ class WriteBehind:
             if any(pending.in_journal for pending in list(self._queue)):
                 return
             with suppress(OSError):
-                self._journal.clear()
+                self._journal.clear(self._stores())
             self._has_gap = False
         with self._changed:
             if self._queue or self._behind_since is None:
@@ -230,28 +233,35 @@ def leave_for_later(write: Write, folder: Path) -> None:
         journal.close()
 
 
-def replay_left(stores: Stores, folder: Path) -> int:
+def replay_left(stores: Stores, folder: Path, *, refused: str = _REFUSED, held_too: bool = False) -> int:
     """Write what processes that are gone left in their journals; how many writes those were.
+
+    `refused` names the file for lines that cannot be written. `held_too` also writes what is in the journals of
+    processes that live, which leave it there until they have written it themselves.
 
     Raises:
         StoreError: The stores did not take it; it stays in its journal.
     """
     written = 0
     try:
-        for journal in left_behind(folder):
+        for journal in journals_in(folder):
             try:
-                written += _replay(stores, journal)
-                journal.clear()
+                if journal.is_held:
+                    written += _replay(stores, journal, folder / refused)
+                    journal.clear(stores)
+                elif held_too:
+                    _replay(stores, journal, None)
             finally:
                 journal.close()
     except OSError as error:
         log.warning("journals in %s cannot be read: %s", folder, error)
-    if written:
+    if written and not held_too:
         log.warning("%d writes of a process that is gone went into the stores", written)
     return written
 
 
-def _replay(stores: Stores, journal: Journal) -> int:
+def _replay(stores: Stores, journal: Journal, refused: Path | None) -> int:
+    """Write all lines of a journal; those that cannot be written go into a file, or stay the owner's affair."""
     names = Names()
     lines = journal.lines()
     for line in lines:
@@ -260,18 +270,21 @@ def _replay(stores: Stores, journal: Journal) -> int:
         except (RoasError, ValueError) as error:
             if isinstance(error, StoreError) and not isinstance(error, StoreConstraintError):
                 raise
-            _keep_refused(journal.folder, line, error)
+            if refused is not None:
+                _keep_refused(refused, line, error)
     return len(lines)
 
 
-def _keep_refused(folder: Path, line: bytes, error: Exception) -> None:
+def _keep_refused(file: Path, line: bytes, error: Exception) -> None:
     refused = not isinstance(error, ValueError)
     what = (
         "the stores refused a write of the journal, which" if refused else "a line of a journal cannot be written, and"
     )
-    log.error("%s is kept in %s: %s", what, _REFUSED, error)
-    with suppress(OSError), os.fdopen(open_private(folder / _REFUSED, os.O_WRONLY | os.O_APPEND), "ab") as file:
-        file.write(line + b"\n")
+    log.error("%s is kept in %s: %s", what, file.name, error)
+    with os.fdopen(open_private(file, os.O_WRONLY | os.O_APPEND), "ab") as kept:
+        kept.write(line + b"\n")
+        kept.flush()
+        os.fsync(kept.fileno())
 
 
 def _settle(pending: Pending, answer: Any = None, *, error: Exception | None = None) -> None:
@@ -284,7 +297,7 @@ def _settle(pending: Pending, answer: Any = None, *, error: Exception | None = N
 
 
 def waiting_writes(folder: Path) -> int:
-    """How many writes wait in the journals of a folder, of this process and of others.
+    """Count the writes that wait in the journals of a folder, of this process and of others.
 
     Raises:
         OSError: A journal cannot be read.
@@ -297,46 +310,65 @@ def waiting_writes(folder: Path) -> int:
     return waiting
 
 
+def waiting_bytes(folder: Path) -> int:
+    """Count the bytes that wait in the journals of a folder, of this process and of others."""
+    waiting = 0
+    for journal in folder.glob(f"*{_SUFFIX}"):
+        with suppress(FileNotFoundError):
+            waiting += journal.stat().st_size
+    return waiting
+
+
 class Journal:
     """An append-only file of lines. Not safe for threads."""
 
     def __init__(self, folder: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
         """Make nothing yet; the first `append` does."""
         self.folder = folder
+        self.size = 0
+        """Bytes in it."""
+        self.is_held = True
+        """Whether it is this process's own, or was taken over from one that is gone."""
         self._limit_bytes = limit_bytes
         self._file: int | None = None
         self._path: Path | None = None
-        self._size = 0
 
     @property
     def path(self) -> Path | None:
         """Its file, while there is one."""
         return self._path
 
-    def append(self, line: bytes, *, reserve: bool = False) -> bool:
-        """Write a line so that it survives a power failure; False where the journal is full.
+    def append(self, line: bytes, *, sync: bool = True, reserve: bool = False) -> bool:
+        """Write a line so that it survives the death of this process, with `sync` a power failure too.
 
-        `reserve` lets a last line in that says so.
+        False where the journal is full; `reserve` lets a last line in that says so.
 
         Raises:
             OSError: The disk did not take it.
         """
-        if self._size + len(line) + 1 > self._limit_bytes and not reserve:
+        if self.size + len(line) + 1 > self._limit_bytes and not reserve:
             return False
         file = self._opened()
         try:
             _write_whole(file, line + b"\n")
-            os.fdatasync(file)
+            if sync:
+                os.fdatasync(file)
         except OSError:
             # A part of the line may be there; the next one must not be joined to it.
-            os.ftruncate(file, self._size)
+            os.ftruncate(file, self.size)
             raise
-        self._size += len(line) + 1
+        self.size += len(line) + 1
         return True
 
-    def clear(self) -> None:
-        """Remove the file: the stores have taken all that is in it."""
+    def clear(self, stores: Stores) -> None:
+        """Remove the file: the stores have taken all that is in it, and keep it through a power failure.
+
+        Raises:
+            StoreError: A store cannot be synced; the file stays.
+        """
         if self._path is not None:
+            for database in stores.databases.values() if self.size else ():
+                database.sync()
             self._path.unlink(missing_ok=True)
         self.close()
 
@@ -344,27 +376,43 @@ class Journal:
         """Leave the file, if there is one, to the process that takes it over."""
         if self._file is not None:
             os.close(self._file)
-        self._file, self._path, self._size = None, None, 0
+        self._file, self._path, self.size = None, None, 0
 
     def lines(self) -> list[bytes]:
         """Its complete lines: the last may have been cut off with its writer."""
-        if self._path is None:
+        if self._file is None:
             return []
-        whole, _, _ = self._path.read_bytes().rpartition(b"\n")
+        whole, _, _ = _read_whole(self._file).rpartition(b"\n")
         return whole.split(b"\n") if whole else []
 
     def _opened(self) -> int:
-        if self._file is None:
-            make_private_folder(self.folder)
-            path = self.folder / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._file, self._path = file, path
-        return self._file
+        file = self._file
+        if file is not None and os.fstat(file).st_nlink:
+            return file
+        make_private_folder(self.folder)
+        path = self.folder / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
+        # Locked before it has its name: nobody must take it for that of a dead process.
+        unnamed = path.with_suffix(".new")
+        opened = open_private(unnamed, os.O_RDWR | os.O_EXCL | os.O_APPEND)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if file is not None:
+                log.error("journal %s was deleted while it was open; it is written again", self._path)
+                _write_whole(opened, _read_whole(file))
+            unnamed.rename(path)
+            sync_folder(self.folder)
+        except OSError:
+            os.close(opened)
+            unnamed.unlink(missing_ok=True)
+            raise
+        if file is not None:
+            os.close(file)
+        self._file, self._path = opened, path
+        return opened
 
 
-def left_behind(folder: Path) -> Iterator[Journal]:
-    """The journals whose owners are gone, the oldest first; each is held by this process from now on.
+def journals_in(folder: Path) -> Iterator[Journal]:
+    """All journals of a folder, the oldest first; those whose owners are gone are held by this process from now on.
 
     Raises:
         OSError: The folder cannot be read.
@@ -372,23 +420,36 @@ def left_behind(folder: Path) -> Iterator[Journal]:
     if not folder.exists():
         return
     paths = [path for path in folder.iterdir() if path.name.endswith(_SUFFIX)]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns if path.exists() else 0):
-        try:
-            file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            continue
-        if os.fstat(file).st_nlink == 0:
-            # Its owner has just emptied it into the stores.
-            os.close(file)
-            continue
-        journal = Journal(folder)
-        journal._file, journal._path, journal._size = file, path, os.fstat(file).st_size
-        yield journal
+    for path in sorted(paths, key=lambda path: path.lstat().st_mtime_ns if path.exists() else 0):
+        journal = _open_journal(path)
+        if journal is not None:
+            yield journal
+
+
+def _open_journal(path: Path) -> Journal | None:
+    """The journal of a file; None where it is gone, or is no file of ours."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("%s is no journal of this user, and is left alone: %s", path, error.strerror)
+        return None
+    journal, status = Journal(path.parent), os.fstat(file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        journal.is_held = False
+    # Without a name it was emptied into the stores by its owner just now.
+    if not stat.S_ISREG(status.st_mode) or os.fstat(file).st_nlink == 0:
+        os.close(file)
+        return None
+    journal._file, journal._path, journal.size = file, path, status.st_size
+    return journal
+
+
+def _read_whole(file: int) -> bytes:
+    return os.pread(file, os.fstat(file).st_size, 0)
 
 
 def _write_whole(file: int, data: bytes) -> None:

@@ -53,7 +53,7 @@ class Version(SQLModel):
 
 
 class SpoolPosition(SQLModel):
-    """How far each spool file of the batch writer is in this store, in bytes."""
+    """How far each spool, in which versions up to 0.2 left rows, is in this store, in bytes."""
 
     __tablename__ = "spool_positions"
     spool: str = some_text(primary_key=True)

@@ -25,8 +25,9 @@ from adapters.host.local_lock import LocalLock
 from adapters.host.processes import is_alive, this_process
 from adapters.stores import Stores
 from adapters.stores.outages import OUTLAST
-from adapters.stores.recovery_writes import FinishOperation, Names, ReleaseLease
+from adapters.stores.recovery_writes import FinishOperation, ReleaseLease
 from adapters.stores.write_behind import leave_for_later, replay_left
+from adapters.stores.writes import Names
 from core.deployment.interruption import interruption, orphaned, runner_of, was_interrupted
 from models.audit import Actor
 from models.failures import (

@@ -138,7 +138,7 @@ def store_round(environment: str, judged: Assessment, collected_at: datetime | N
     """Keep one round: samples and answers through the batch writer, all else in one transaction.
 
     False where another round was kept since the one that was `collected_at`, by which this one was judged: then
-    its samples alone are. Samples that cannot go into the store now wait in the spool, and the log says so.
+    its samples alone are. Samples that cannot go into the store now wait in the journal, and the log says so.
 
     Raises:
         StoreError: What was found could not be stored.
@@ -163,7 +163,7 @@ def store_round(environment: str, judged: Assessment, collected_at: datetime | N
     try:
         stores.writer.flush()
     except StoreError as error:
-        log.warning("samples of %s wait in the spool: %s", environment, error)
+        log.warning("samples of %s wait in the journal: %s", environment, error)
     return was_recorded
 
 

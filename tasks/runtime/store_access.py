@@ -20,9 +20,10 @@ from typing import Any, TypeVar
 
 from adapters.stores import Stores
 from adapters.stores.last_records import LastRecords
-from adapters.stores.recovery_writes import Beat, Names, Write, read_records
+from adapters.stores.recovery_writes import Beat, read_records
 from adapters.stores.repositories.repositories import import_repositories
 from adapters.stores.write_behind import WriteBehind
+from adapters.stores.writes import Names, Write
 from core.recovery.records import under_own_names
 from models.errors import Pattern
 from models.failures import StoreConstraintError, StoreError

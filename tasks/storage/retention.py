@@ -53,7 +53,7 @@ _LOG_BYTES = 8 * 1024 * 1024
 
 @task(name="clear away", **_LONG)
 async def clear_away(dry_run: bool) -> LifecycleStep:
-    """Remove what grows beside the stores: the engine's runs and results, its log, spools, names of images."""
+    """Remove what grows beside the stores: the engine's runs and results, its log, rows that wait, names of images."""
     now, policy = datetime.now(UTC), current_settings().retention
     limits = cutoffs(policy, now)
     deadline = time.monotonic() + policy.step_time.total_seconds()
@@ -69,7 +69,7 @@ async def clear_away(dry_run: bool) -> LifecycleStep:
     rows["results"], freed = await asyncio.to_thread(_remove_results, limits.failed_runs, dry_run)
     freed += await asyncio.to_thread(_cut_log, current_settings().data_dir / "prefect" / "server.log", dry_run)
     if not dry_run:
-        notes += await asyncio.to_thread(_empty_spools)
+        notes += await asyncio.to_thread(_write_waiting_rows)
         notes += await asyncio.to_thread(_let_go)
     return LifecycleStep(
         name="clear away",
@@ -132,12 +132,12 @@ def _cut_log(log: Path, dry_run: bool) -> int:
     return freed
 
 
-def _empty_spools() -> list[str]:
+def _write_waiting_rows() -> list[str]:
     """Move what dead processes accepted into the stores."""
     try:
         open_stores().writer.flush()
     except StoreError as error:
-        return [f"spools wait: {error}"]
+        return [f"rows wait: {error}"]
     return []
 
 

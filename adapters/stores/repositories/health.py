@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.stores.repositories.repository import Repository, Rows, newest, newest_of_each
-from adapters.stores.sql import insert_unless_same, table
+from adapters.stores.sql import insert_missing, insert_unless_same, table
 from models.analysis import AnswersOfDay, Share
 from models.health import HealthReport, ProbeResult, RecordedScore, ServiceHealth
 from models.tables.monitoring import DeploymentHealth, ProbeRow, ServiceHealthScore
@@ -72,12 +72,12 @@ class HealthHistory(Repository):
         return {row.environment: (row.overall_health, row.timestamp) for row in rows}
 
     def record_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
-        """Record what probes answered."""
+        """Record what probes answered; an answer that is already there is left as it is."""
         if not probes:
             return
-        rows = [probe_row(probe, environment) for probe in probes]
+        rows = [_probe_rows.to_row(probe, environment=environment) for probe in probes]
         with self._database.write() as connection:
-            connection.execute(sa.insert(_probes), rows)
+            insert_missing(connection, ProbeRow, rows)
 
     def answers_by_day(self, environment: str, since: datetime) -> list[AnswersOfDay]:
         """How many answers of probes were good, for each service and UTC day since a moment, the oldest first.
@@ -138,11 +138,6 @@ class HealthHistory(Repository):
         """The latest scores, newest first."""
         query = newest(_scores, "timestamp", environment=environment, service=service)
         return [score_rows.to_value(row) for row in self._all(query.limit(limit))]
-
-
-def probe_row(probe: ProbeResult, environment: str) -> dict[str, Any]:
-    """The row of what a probe answered."""
-    return _probe_rows.to_row(probe, environment=environment)
 
 
 def put_health(connection: sa.Connection, report: HealthReport) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from adapters.stores.repositories.repository import Repository
-from adapters.stores.series import SeriesKey, series_ids_by
+from adapters.stores.series import series_ids
 from adapters.stores.sql import table, upsert
 from models.failures import StoreConstraintError
 from models.metrics import Metric
@@ -114,8 +114,3 @@ def to_ms(moment: datetime) -> int:
 def from_ms(ms: int) -> datetime:
     """The moment of so many milliseconds since 1970."""
     return _EPOCH + timedelta(milliseconds=ms)
-
-
-def series_ids(connection: sa.Connection, series_keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
-    """The ids of series (environment, service, metric), made where they are new and the limit allows."""
-    return series_ids_by(connection.exec_driver_sql, "?" if connection.dialect.name == "sqlite" else "%s", series_keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,12 @@ from adapters.stores.migrate import STORES
 from adapters.stores.row_security import RULES
 from adapters.stores.sql import tables_of
 from models.failures import RoasError, StoreConstraintError, StoreError
-from models.health import Health, HealthReport
+from models.health import Health, HealthReport, ProbeResult
 from models.hosts import HostIdentity
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
 from models.tables.columns import JsonText, UtcDateTime
-from models.tables.monitoring import ProbeRow
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
 pytestmark = pytest.mark.campaign
@@ -360,12 +359,9 @@ def test_the_audit_log_is_only_added_to(fleet: Fleet) -> None:
 
 def test_a_row_of_another_host_in_a_batch_is_kept_aside_and_the_rest_goes_in(fleet: Fleet) -> None:
     with fleet.stores("host-alpha") as stores:
-        rows = [
-            {"checked_at": NOW, "environment": name, "service": "web", "kind": "tcp", "target": "x", "ok": True}
-            | {"detail": "", "latency_ms": 1.0}
-            for name in ("alpha", "beta", "alpha")
-        ]
-        stores.writer.put_many(ProbeRow, rows)
+        probe = ProbeResult(service="web", kind="tcp", target="x", ok=True, detail="", checked_at=NOW)
+        for name, place in (("alpha", 0), ("beta", 1), ("alpha", 2)):
+            stores.writer.put_probes([replace(probe, detail=str(place))], name)
         stores.writer.flush()
     with psycopg.connect(fleet.url) as owner:
         written = owner.execute("SELECT environment FROM monitoring.probe_results").fetchall()

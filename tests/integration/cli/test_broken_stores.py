@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +17,8 @@ import pytest
 
 from adapters.stores import Stores
 from adapters.stores.batch import BatchWriter
+from models.health import ProbeResult
 from models.settings import Settings
-from models.tables.monitoring import ProbeRow
 from tests.support.commands import run_roas_text
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -26,9 +27,9 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Stores with some rows."""
-    row = {"checked_at": NOON, "environment": "prod", "service": "bot", "kind": "tcp", "target": "t", "ok": True}
+    probe = ProbeResult(service="bot", kind="tcp", target="t", ok=True, detail="", checked_at=NOON)
     with Stores.open(Settings(data_dir=tmp_path / "data")) as stores, BatchWriter(stores) as writer:
-        writer.put_many(ProbeRow, [row | {"detail": str(place)} for place in range(500)])
+        writer.put_probes([replace(probe, detail=str(place)) for place in range(500)], "prod")
     return tmp_path / "data"
 
 

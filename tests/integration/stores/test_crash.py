@@ -12,13 +12,13 @@ from tests.integration.stores.crash import (
     batch_up,
     batch_up_much,
     batch_up_safely,
+    insert_blindly,
     judge,
     judge_all,
     judge_rows,
     keep_putting,
     keep_transacting,
     kill_many,
-    note_position_later,
     one_after_another,
     record,
     remove_without_sync,
@@ -66,7 +66,7 @@ def test_the_harness_finds_what_is_torn_where_intents_go_too_early() -> None:
 
 @pytest.mark.campaign(seconds=3)
 @needs_strace
-@pytest.mark.parametrize(("way", "wrong"), [(note_position_later, "doubled"), (remove_without_sync, "lost")])
+@pytest.mark.parametrize(("way", "wrong"), [(insert_blindly, "doubled"), (remove_without_sync, "lost")])
 def test_the_harness_finds_rows_that_are_doubled_or_lost(way, wrong: str) -> None:
     assert judge_all(record(way, 7, small=True), samples=1, every=2, until=wrong)[wrong] > 0
 

@@ -54,7 +54,7 @@ def place() -> Iterator[Path]:
 
 
 def write_to_all(stores: Stores) -> None:
-    """What a start, monitoring and the life cycle write: rows, spools, archives, waits and keys."""
+    """What a start, monitoring and the life cycle write: rows, journals, archives, waits and keys."""
     all_or_none(
         stores,
         [
@@ -82,7 +82,7 @@ def make_wide(folder: Path) -> None:
 def test_whatever_is_written_is_its_owners_alone_under_any_umask(settings: Settings, tmp_path: Path) -> None:
     with Stores.open(settings) as stores:
         write_to_all(stores)
-        assert (settings.data_dir / "spool").is_dir()
+        assert stores.rows_folder.is_dir()
         assert list((settings.data_dir / "archive").rglob("*.parquet"))
         assert open_to_others(settings.data_dir) == []
         if settings.stores_url is None:

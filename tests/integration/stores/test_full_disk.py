@@ -13,8 +13,7 @@ from adapters.stores.batch import BatchWriter
 from models.failures import StoreFullError
 from models.metrics import Metric
 from models.settings import Settings
-from models.tables.monitoring import ProbeRow
-from tests.integration.stores.test_batch import details, numbers, probe
+from tests.integration.stores.test_batch import METRIC, details, numbers, put, values
 from tests.integration.stores.test_transactions import contents, failed_start
 from tests.support.small_disk import fill, small_disk
 from tests.support.store_rows import all_or_none, series
@@ -26,7 +25,7 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 def put_until_refused(writer: BatchWriter, first: int, accepted: list[int]) -> None:
     for place in range(first, 10_000):
-        writer.put(ProbeRow, probe(place))
+        put(writer, place)
         accepted.append(place)
 
 
@@ -53,7 +52,7 @@ def test_a_store_without_room_says_so_and_goes_on_once_there_is(small_disk: Path
 
 def test_rows_the_batch_writer_accepted_wait_for_room(small_disk: Path) -> None:
     with Stores.open(Settings(data_dir=small_disk / "data")) as stores, BatchWriter(stores, batch_size=10**9) as writer:
-        writer.put(ProbeRow, probe(0))
+        put(writer, 0)
         ballast = fill(small_disk, leave=65536)
         accepted = [0]
         with pytest.raises(StoreFullError, match="not accepted"):
@@ -63,25 +62,25 @@ def test_rows_the_batch_writer_accepted_wait_for_room(small_disk: Path) -> None:
         ballast.unlink()
         writer.flush()
         assert details(stores) == numbers(len(accepted))
-        writer.put(ProbeRow, probe(len(accepted)))
+        put(writer, len(accepted))
         writer.flush()
         assert details(stores) == numbers(len(accepted) + 1)
 
 
 def test_a_kind_of_row_first_refused_for_want_of_room_is_accepted_once_there_is(small_disk: Path) -> None:
-    without_time = {name: value for name, value in probe(10_000).items() if name != "latency_ms"}
     with Stores.open(Settings(data_dir=small_disk / "data")) as stores, BatchWriter(stores, batch_size=10**9) as writer:
-        writer.put(ProbeRow, probe(0))
+        put(writer, 0)
         ballast = fill(small_disk)
         accepted = [0]
         with pytest.raises(StoreFullError):
             put_until_refused(writer, 1, accepted)
         with pytest.raises(StoreFullError):
-            writer.put(ProbeRow, without_time)
+            writer.put_metrics([METRIC])
         ballast.unlink()
-        writer.put(ProbeRow, without_time)
+        writer.put_metrics([METRIC])
         writer.flush()
-        assert details(stores) == [*numbers(len(accepted)), "10000"]
+        assert details(stores) == numbers(len(accepted))
+        assert values(stores) == [METRIC.value]
 
 
 def test_a_transaction_over_three_stores_without_room_happens_whole_or_not_at_all(small_disk: Path) -> None:

@@ -15,15 +15,14 @@ import pytest
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import (
     FinishAttempt,
-    Names,
     OpenTicket,
     RecordError,
-    Write,
     WriteAttempt,
     from_line,
     to_line,
 )
-from adapters.stores.write_behind import Journal, Pending, WriteBehind, left_behind, replay_left
+from adapters.stores.write_behind import Journal, Pending, WriteBehind, journals_in, replay_left
+from adapters.stores.writes import Names, Write
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.failures import StoreBusyError
@@ -106,7 +105,7 @@ def test_a_journal_is_its_owners_alone_and_private(tmp_path: Path) -> None:
     assert journal.path is not None
     assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(journal.path.parent.stat().st_mode) == 0o700
-    assert list(left_behind(tmp_path / "journal")) == []
+    assert [other.is_held for other in journals_in(tmp_path / "journal")] == [False]
 
 
 @pytest.mark.files

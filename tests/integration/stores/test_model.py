@@ -17,8 +17,7 @@ from adapters.stores.lifecycle.steps import RetentionPolicy, archive_deployments
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
-from models.tables.monitoring import ProbeRow
-from tests.integration.stores.test_batch import probe
+from tests.integration.stores.test_batch import put
 from tests.integration.stores.values import ERROR
 from tests.support.store_rows import all_or_none, probe_rows, series
 
@@ -122,7 +121,7 @@ class StoresAndDictionaries(RuleBasedStateMachine):
 
     @rule()
     def put_probe(self) -> None:
-        self.writer.put(ProbeRow, probe(self.probes))
+        put(self.writer, self.probes)
         self.probes += 1
 
     @precondition(lambda self: not self.cleaned)

@@ -26,8 +26,7 @@ from models.failures import (
 )
 from models.settings import Settings
 from models.storage import RetentionPolicy
-from models.tables.monitoring import ProbeRow
-from tests.integration.stores.test_batch import details, numbers, probe
+from tests.integration.stores.test_batch import details, numbers, put
 from tests.integration.stores.test_connections import operation
 from tests.integration.stores.test_lifecycle import NOW, samples
 from tests.integration.stores.test_transactions import contents, failed_start
@@ -144,8 +143,7 @@ def test_while_the_server_is_down_rows_wait_and_go_in_once(
     with BatchWriter(here, batch_size=5) as writer:
         server.control("stop", "-m", "immediate")
         try:
-            for place in range(12):
-                writer.put(ProbeRow, probe(place))
+            put(writer, *range(12))
             assert "is the server up" in (writer.trouble or "")
             with pytest.raises(StoreUnreachableError, match="monitoring"):
                 here.heartbeats.all()
@@ -155,11 +153,11 @@ def test_while_the_server_is_down_rows_wait_and_go_in_once(
         assert details(here) == numbers(12)
 
 
-def test_spools_of_several_hosts_meet_in_one_store(hosts: tuple[Stores, Stores]) -> None:
+def test_rows_of_several_hosts_meet_in_one_store(hosts: tuple[Stores, Stores]) -> None:
     here, there = hosts
     with BatchWriter(here) as one, BatchWriter(there) as other:
-        one.put(ProbeRow, probe(0))
-        other.put(ProbeRow, probe(1))
+        put(one, 0)
+        put(other, 1)
     assert details(here) == numbers(2)
 
 

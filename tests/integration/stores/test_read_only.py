@@ -15,8 +15,7 @@ from adapters.stores import Stores
 from adapters.stores.batch import BatchWriter
 from models.failures import StoreError
 from models.settings import Settings
-from models.tables.monitoring import ProbeRow
-from tests.integration.stores.test_batch import details, numbers, probe
+from tests.integration.stores.test_batch import details, numbers, put
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -65,8 +64,7 @@ def _as_nobody(work: Callable[[Path], None], folder: Path, answers) -> None:
 
 def accept_rows(folder: Path) -> None:
     writer = BatchWriter(Stores.open(Settings(data_dir=folder / "data")), batch_size=1000)
-    for place in range(7):
-        writer.put(ProbeRow, probe(place))
+    put(writer, *range(7))
 
 
 def open_and_write(folder: Path) -> None:
@@ -104,6 +102,6 @@ def test_a_folder_that_may_not_be_made_is_reported(folder: Path) -> None:
     assert "set ROAS_DATA_DIR" in as_a_user(open_and_write, folder / "inside")
 
 
-def test_a_spool_that_may_not_be_made_is_reported(folder: Path) -> None:
+def test_a_journal_that_may_not_be_made_is_reported(folder: Path) -> None:
     (folder / "data").chmod(0o555)
     assert "may this user write to the data folder" in as_a_user(accept_rows, folder)

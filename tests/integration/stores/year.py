@@ -20,7 +20,8 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from adapters.stores import Stores
-from adapters.stores.repositories.metrics import series_ids, to_ms
+from adapters.stores.repositories.metrics import to_ms
+from adapters.stores.series import series_ids
 from adapters.stores.sql import table
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation, OperationStepRow, ServiceStateChange

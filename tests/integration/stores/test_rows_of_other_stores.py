@@ -1,11 +1,8 @@
 """Samples that wait say what they mean and for which stores: a host may have files, and then a control plane."""
 
-import json
 import os
 import shutil
 import signal
-import struct
-import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -87,41 +84,3 @@ def test_a_writer_keeps_no_ids_of_the_file_that_another_replaced(
         stores.writer.flush()
         assert values(stores, "others", "db") == [1.0]
         assert values(stores, "mine", "web") == [99.0]
-
-
-def earlier_spool(settings: Settings, series_id: int, value: float) -> Path:
-    """A dead process's samples as the version before wrote them: by the id of a series, for any stores."""
-    shape = json.dumps({"table": "metric_samples", "columns": ["ts", "series", "value"]}).encode()
-    body = b"\0\0" + json.dumps([[int(NOON.timestamp() * 1000), series_id, value]]).encode()
-    head = struct.Struct("<IIB")
-    spool = settings.data_dir / "spool" / "monitoring-20260701T120000-1-aaaa-000001.spool"
-    spool.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    spool.write_bytes(
-        head.pack(len(shape), zlib.crc32(shape), 0) + shape + head.pack(len(body), zlib.crc32(body), 1) + body
-    )
-    return spool
-
-
-def test_samples_that_an_earlier_version_left_go_in(stores: Stores, settings: Settings) -> None:
-    stores.metrics.add([sample("mine", "web", 1.0)])
-    with stores.databases["monitoring"].read() as connection:
-        number = connection.exec_driver_sql("SELECT id FROM metric_series").scalar_one()
-    spool = earlier_spool(settings, number, 2.0)
-    stores.writer.flush()
-    assert values(stores, "mine", "web") == [2.0]
-    assert not spool.exists()
-
-
-@pytest.mark.shared
-def test_samples_that_an_earlier_version_left_are_kept_apart_where_the_host_has_two_stores(settings: Settings) -> None:
-    Stores.open(settings.model_copy(update={"stores_url": None})).close()
-    with Stores.open(settings) as stores:
-        stores.metrics.add([sample("others", "db", 1.0)])
-        with stores.databases["monitoring"].read() as connection:
-            number = connection.exec_driver_sql("SELECT id FROM metric_series").scalar_one()
-        earlier_spool(settings, number, 99.0)
-        stores.writer.flush()
-        assert values(stores, "others", "db") == [1.0]
-        with stores.databases["monitoring"].read() as connection:
-            [payload] = connection.exec_driver_sql("SELECT payload FROM dead_letters").scalars()
-        assert "99.0" in str(payload)
