@@ -187,7 +187,7 @@ def _read_until(waiting: selectors.BaseSelector, awaited: set[int], stop: int | 
     deadline = time.monotonic() + seconds
     while awaited:
         remaining_seconds = deadline - time.monotonic()
-        ready = {key.fileobj: key.data for key, _ in waiting.select(max(0.0, remaining_seconds))}
+        ready = {key.fd: key.data for key, _ in waiting.select(max(0.0, remaining_seconds))}
         for file, output in ready.items():
             if file != stop and (output is None or not output.read()):
                 waiting.unregister(file)
