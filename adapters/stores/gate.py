@@ -59,13 +59,12 @@ class Gate:
         while True:
             file = _opened_lock(self.path)
             try:
-                is_locked = _lock_in_turn(file, began, began + deadline_seconds)
+                is_locked, has_waited = _lock_in_turn(file, began, began + deadline_seconds)
             except BaseException:
                 _let_go(file)
                 raise
-            seconds = time.monotonic() - began
-            if not is_locked or seconds >= _PAUSE_SECONDS:
-                self._waited(seconds)
+            if has_waited:
+                self._waited(time.monotonic() - began)
             # If it was deleted meanwhile, the next process locks another one.
             if is_locked and os.fstat(file).st_nlink:
                 return file
@@ -176,18 +175,19 @@ _NEXT = 8
 _LOCK = struct.Struct("hhqqi")
 
 
-def _lock_in_turn(file: int, began: float, deadline: float) -> bool:
-    """Lock a file; False where others had it until the deadline. Moments are monotonic seconds."""
-    is_next = False
+def _lock_in_turn(file: int, began: float, deadline: float) -> tuple[bool, bool]:
+    """Lock a file; returns whether it did before the deadline, and whether it waited. Moments are monotonic seconds."""
+    is_next = has_waited = False
     try:
         while True:
             is_next = is_next or _is_done(lambda: _lock_byte(file, fcntl.F_WRLCK))
             now = time.monotonic()
             may_lock = is_next or now - began > _PASSED_AFTER_SECONDS
             if may_lock and _is_done(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)):
-                return True
+                return True, has_waited
             if now >= deadline:
-                return False
+                return False, has_waited
+            has_waited = True
             time.sleep(min(_PAUSE_SECONDS, deadline - now))
     finally:
         if is_next:
