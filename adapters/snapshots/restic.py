@@ -79,16 +79,6 @@ class ResticRepository:
         elif ended.exit_code != 0:
             raise self._failure("read", ended)
 
-    def check_there(self, limit: Limit) -> None:
-        """Raise where there is no repository, or it cannot be read.
-
-        Raises:
-            SnapshotError: The message says why.
-        """
-        ended = run(self._command("read the repository", "cat", "config"), limit)
-        if ended.exit_code != 0:
-            raise self._failure("read", ended)
-
     def receiver(self, part: str, snapshot_id: str) -> Command:
         """The program that saves its input as a part of a snapshot; `saved` reads what it prints."""
         return self._backup(part, snapshot_id, "--stdin", "--stdin-filename", file_name(part))
@@ -299,14 +289,8 @@ def generated_password(folder: Path, environment: str) -> str:
     Raises:
         SnapshotError: It cannot be written or read.
     """
-    try:
-        make_private_folder(folder)
-        return keep_private(folder / f"{environment}.password", secrets.token_urlsafe(32).encode()).decode().strip()
-    except (OSError, ValueError) as error:
-        raise SnapshotError(
-            f"The password of the snapshots of {environment} cannot be kept in {folder}: {error};",
-            advice="this user must be able to write to the data folder.",
-        ) from error
+    what = f"password of the snapshots of {environment}"
+    return _kept_in(folder, f"{environment}.password", secrets.token_urlsafe(32), what)
 
 
 def installation_id(folder: Path) -> str:
@@ -315,11 +299,15 @@ def installation_id(folder: Path) -> str:
     Raises:
         SnapshotError: It cannot be written or read.
     """
+    return _kept_in(folder, ".installation", secrets.token_hex(8), "id of this installation")
+
+
+def _kept_in(folder: Path, name: str, fresh: str, what: str) -> str:
     try:
         make_private_folder(folder)
-        return keep_private(folder / ".installation", secrets.token_hex(8).encode()).decode("ascii").strip()
+        return keep_private(folder / name, fresh.encode()).decode().strip()
     except (OSError, ValueError) as error:
         raise SnapshotError(
-            f"The id of this installation cannot be kept in {folder}: {error};",
+            f"The {what} cannot be kept in {folder}: {error};",
             advice="this user must be able to write to the data folder.",
         ) from error
