@@ -172,8 +172,24 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KindOfOperations:
+    """The ended operations of one kind. The mean duration is of the successful ones, in milliseconds."""
+
+    kind: str
+    total: int
+    successes: int
+    rate: float | None
+    low: float | None
+    high: float | None
+    mean_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """The deployment operations of one environment over some days."""
+    """The operations of one environment over some days, of all kinds together and of each kind.
+
+    Trends are of starts alone: health checks that succeed all day would hide starts that fail.
+    """
 
     environment: str
     since: datetime
@@ -184,6 +200,7 @@ class Analysis:
     low: float | None
     high: float | None
     mean_ms: float | None
+    kinds: tuple[KindOfOperations, ...]
     days: tuple[DayOfOperations, ...]
     success_trend: Trend
     performance_trend: Trend

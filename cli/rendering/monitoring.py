@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from cli.rendering.console import ago, say, show_table
 from core.monitoring.baselines import in_words
-from core.reporting.analysis import length_in_words
+from core.reporting.analysis import kinds_in_words, length_in_words
 from core.reporting.reports import ARROWS, DAY_COLUMNS, day_row, predictions_in_words, repair_row, rows_in_words
 from models.analysis import Analysis, DayOfOperations, Direction, Repair, Trend
 from models.metrics import Prediction, PredictionOutcome
@@ -29,18 +29,19 @@ def show_analysis(analysis: Analysis) -> None:
     """Print success rates with their intervals, days, repairs and advice."""
     if analysis.rate is None or analysis.low is None or analysis.high is None:
         say(
-            f"No start of {analysis.environment} has ended since {analysis.since:%Y-%m-%d}; look further back with "
+            f"No operation of {analysis.environment} has ended since {analysis.since:%Y-%m-%d}; look further back with "
             f"--days, or start it: roas start {analysis.environment}"
         )
         _show_repairs(analysis.repairs)
         return
     say(
         f"\n[bold]{analysis.environment}[/bold] since {analysis.since:%Y-%m-%d}: {analysis.successes} of "
-        f"{analysis.total} starts succeeded, [bold]{100 * analysis.rate:.0f} %[/bold] "
-        f"[dim](95 % interval {100 * analysis.low:.0f} to {100 * analysis.high:.0f} %)[/dim]"
+        f"{analysis.total} operations succeeded, [bold]{100 * analysis.rate:.0f} %[/bold] "
+        f"[dim](95 % interval {100 * analysis.low:.0f} to {100 * analysis.high:.0f} %): "
+        f"{kinds_in_words(analysis.kinds)}[/dim]"
     )
-    _show_trend("success", analysis.success_trend)
-    _show_trend("duration", analysis.performance_trend)
+    _show_trend("success of starts", analysis.success_trend)
+    _show_trend("their duration", analysis.performance_trend)
     if analysis.sudden_break:
         say(f"  [yellow]![/yellow] [yellow]{escape(analysis.sudden_break)}[/yellow]")
     _show_days([day for day in analysis.days if day.total])
@@ -54,15 +55,15 @@ def show_analysis(analysis: Analysis) -> None:
 def _show_trend(name: str, trend: Trend) -> None:
     colour = _COLOURS.get(trend.direction)
     arrow = ARROWS[trend.direction]
-    say(f"  {f'[{colour}]{arrow}[/{colour}]' if colour else arrow} {name:8} {escape(trend.words)}")
+    say(f"  {f'[{colour}]{arrow}[/{colour}]' if colour else arrow} {name:17} {escape(trend.words)}")
 
 
 def _show_days(days: Sequence[DayOfOperations]) -> None:
     say("")
     show_table(DAY_COLUMNS, [tuple(map(escape, day_row(day))) for day in days[-_DAYS:]])
     if before := days[:-_DAYS]:
-        starts, good = sum(day.total for day in before), sum(day.successes for day in before)
-        say(f"[dim]before, on {len(before)} other days: {good} of {starts} succeeded; --json has each[/dim]")
+        total, good = sum(day.total for day in before), sum(day.successes for day in before)
+        say(f"[dim]before, on {len(before)} other days: {good} of {total} succeeded; --json has each[/dim]")
 
 
 def _show_repairs(repairs: Sequence[Repair]) -> None:

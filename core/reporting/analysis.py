@@ -16,8 +16,17 @@ from typing import Any
 import numpy as np
 
 from core.common.significance import Floats, mann_kendall, more_often, p_two_sided, theil_sen, wilson
-from models.analysis import Analysis, DayOfOperations, Direction, Failure, Recommendation, Repair, Trend
-from models.operations import Operation, OperationStatus
+from models.analysis import (
+    Analysis,
+    DayOfOperations,
+    Direction,
+    Failure,
+    KindOfOperations,
+    Recommendation,
+    Repair,
+    Trend,
+)
+from models.operations import Operation, OperationStatus, OperationType
 
 ENOUGH_OPERATIONS = 30
 SIGNIFICANT = 0.03
@@ -52,22 +61,29 @@ def analyse_operations(
         (operation for operation in candidates if since <= operation.started_at < until),
         key=lambda operation: operation.started_at,
     )
-    causes_by_id = dict(causes or {})
-    outcomes = [operation.status is OperationStatus.SUCCESS for operation in ended]
+    starts = _of_kind(ended, OperationType.START)
+    outcomes = [operation.status is OperationStatus.SUCCESS for operation in starts]
     repairs = repair_times(failures)
-    sudden = sudden_break(outcomes)
-    success_trend, performance_trend = trend_of_success(outcomes), trend_of_durations(_timed(ended))
+    sudden, known_causes = sudden_break(outcomes), dict(causes or {})
+    success_trend, performance_trend = trend_of_success(outcomes), trend_of_durations(_timed(starts))
     return Analysis(
         environment=environment,
         since=since,
         until=until,
         **_figures(ended),
-        days=_days(ended, causes_by_id, since, until),
+        kinds=tuple(
+            KindOfOperations(kind=kind.replace("_", " "), **_figures(alike))
+            for kind in OperationType
+            if (alike := _of_kind(ended, kind))
+        ),
+        days=_days(ended, known_causes, since, until),
         success_trend=success_trend,
         performance_trend=performance_trend,
         sudden_break=sudden,
         repairs=repairs,
-        recommendations=_recommendations(ended, causes_by_id, success_trend, performance_trend, sudden, repairs),
+        recommendations=_recommendations(
+            ended, starts, known_causes, success_trend, performance_trend, sudden, repairs
+        ),
     )
 
 
@@ -160,6 +176,11 @@ def repair_times(failures: Sequence[Failure]) -> tuple[Repair, ...]:
     return tuple(sorted(repairs, key=lambda repair: (-repair.failures, repair.service, repair.cause)))
 
 
+def kinds_in_words(kinds: Sequence[KindOfOperations]) -> str:
+    """How many operations of each kind succeeded."""
+    return ", ".join(f"{kind.kind} {kind.successes} of {kind.total}" for kind in kinds)
+
+
 def length_in_words(time: timedelta) -> str:
     """A length of time as a person says it, in its largest unit that fits."""
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
@@ -229,6 +250,7 @@ def _figures(operations: Sequence[Operation]) -> dict[str, Any]:
 
 def _recommendations(
     ended: Sequence[Operation],
+    starts: Sequence[Operation],
     causes: Mapping[str, str],
     success: Trend,
     performance: Trend,
@@ -243,10 +265,10 @@ def _recommendations(
 
     failed = [operation for operation in ended if operation.status is OperationStatus.FAILED]
     if sudden:
-        lately = [operation for operation in ended[-_LAST:] if operation.status is OperationStatus.FAILED]
+        lately = [operation for operation in starts[-_LAST:] if operation.status is OperationStatus.FAILED]
         advise("find what changed just before the first of these failed.", sudden, lately)
     elif success.direction is Direction.DECLINING:
-        advise("mend the causes of the latest failures.", success.words, failed[-_LAST:])
+        advise("mend the causes of the latest failures.", success.words, _of_kind(failed, OperationType.START)[-_LAST:])
     by_cause: dict[str, list[Operation]] = defaultdict(list)
     for operation in failed:
         by_cause[causes.get(operation.deployment_id, _UNKNOWN)].append(operation)
@@ -257,7 +279,7 @@ def _recommendations(
         elif len(alike) >= _OFTEN:
             advise(_mend(cause) + ".", f"{len(alike)} of {len(failed)} failures have this cause", alike)
     if performance.direction is Direction.DECLINING:
-        succeeded = [operation for operation in ended if operation.status is OperationStatus.SUCCESS]
+        succeeded = [operation for operation in starts if operation.status is OperationStatus.SUCCESS]
         slowest = sorted(succeeded, key=lambda operation: _milliseconds(operation) or 0.0, reverse=True)[:3]
         advise("check which services the slowest operations waited for.", performance.words, slowest)
     for repair in (repair for repair in repairs if repair.failures >= _OFTEN):
@@ -272,6 +294,10 @@ def _recommendations(
 
 def _mend(cause: str) -> str:
     return f"mend {cause.replace('_', ' ')}"
+
+
+def _of_kind(operations: Iterable[Operation], kind: OperationType) -> list[Operation]:
+    return [operation for operation in operations if operation.operation_type is kind]
 
 
 def _timed(operations: Iterable[Operation]) -> list[float]:

@@ -27,7 +27,7 @@ def is_due(every: Literal["daily", "weekly"], last: datetime | None, now: dateti
 def report_message(
     analysis: Analysis, scores: Sequence[RecordedScore], alerts: Sequence[Alert], predictions: Sequence[Prediction]
 ) -> Message:
-    """What to mend first as items, and starts, repairs, alerts and predictions as facts."""
+    """What to mend first as items, and operations, repairs, alerts and predictions as facts."""
     advice, verdict = analysis.recommendations, verdict_in_words(scores)
     causes = sum(alert.explained_by is None for alert in alerts)
     return Message(
@@ -39,7 +39,7 @@ def report_message(
             for recommendation in advice[:_MOST_ADVICE]
         ),
         facts=(
-            Fact(name="Starts", value=_starts(analysis)),
+            Fact(name="Operations", value=_operations(analysis)),
             Fact(name="Failures", value=_failures(analysis)),
             Fact(name="Alerts", value=alerts_in_words(causes, len(alerts) - causes)),
             Fact(name="Predictions", value=predictions_in_words(predictions)),
@@ -47,10 +47,12 @@ def report_message(
     )
 
 
-def _starts(analysis: Analysis) -> str:
+def _operations(analysis: Analysis) -> str:
     if analysis.rate is None:
-        return "No start has ended."
-    return f"{analysis.successes} of {analysis.total} succeeded; success is {analysis.success_trend.direction}."
+        return "No operation has ended."
+    return (
+        f"{analysis.successes} of {analysis.total} succeeded; success of starts is {analysis.success_trend.direction}."
+    )
 
 
 def _failures(analysis: Analysis) -> str:

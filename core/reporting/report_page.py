@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from core.reporting.analysis import length_in_words
+from core.reporting.analysis import kinds_in_words, length_in_words
 from core.reporting.plots import MOST_POINTS
 from core.reporting.reports import (
     alerts_in_words,
@@ -27,7 +27,7 @@ from models.pages import Block, Items, Page, Plot, PlotLine, Section, Table, Tex
 _MOST_ROWS = 50
 _DAYS_ONE_BY_ONE = 35
 _MOST_PLOTS = 6
-_NUMBER_OF_STARTS = frozenset({1, 2, 3, 4, 5})
+_NUMBER_OF_OPERATIONS = frozenset({1, 2, 3, 4, 5})
 
 
 def report_page(
@@ -51,7 +51,7 @@ def report_page(
         subtitle=f"{analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}; days are of UTC.",
         sections=(
             Section(heading="What to do", blocks=_advice(analysis, scores)),
-            Section(heading="Starts", blocks=tuple(_starts(analysis, periods))),
+            Section(heading="Operations", blocks=tuple(_operations(analysis, periods))),
             Section(heading="Failures and repairs", blocks=tuple(_repairs(analysis.repairs, actions))),
             Section(heading="Availability", blocks=tuple(_availability(answers, periods, objective_percent))),
             Section(heading="Scores", blocks=_scores(scores)),
@@ -97,31 +97,31 @@ def _advice(analysis: Analysis, scores: Sequence[RecordedScore]) -> tuple[Block,
     )
 
 
-def _starts(analysis: Analysis, periods: Sequence[Sequence[DayOfOperations]]) -> Iterable[Block]:
+def _operations(analysis: Analysis, periods: Sequence[Sequence[DayOfOperations]]) -> Iterable[Block]:
     if analysis.rate is None or analysis.low is None or analysis.high is None:
-        yield Text(text="No start has ended.")
+        yield Text(text="No operation has ended.")
         return
     yield Text(
-        text=f"{analysis.successes} of {analysis.total} starts succeeded, {100 * analysis.rate:.0f} % "
-        f"(95 % interval {100 * analysis.low:.0f} to {100 * analysis.high:.0f} %)."
+        text=f"{analysis.successes} of {analysis.total} operations succeeded, {100 * analysis.rate:.0f} % "
+        f"(95 % interval {100 * analysis.low:.0f} to {100 * analysis.high:.0f} %): {kinds_in_words(analysis.kinds)}."
     )
     trends = (
-        f"Success is {analysis.success_trend.direction}: {analysis.success_trend.words}.",
-        f"Duration is {analysis.performance_trend.direction}: {analysis.performance_trend.words}.",
+        f"Success of starts is {analysis.success_trend.direction}: {analysis.success_trend.words}.",
+        f"Duration of starts is {analysis.performance_trend.direction}: {analysis.performance_trend.words}.",
         *((f"{capital(analysis.sudden_break)}.",) if analysis.sudden_break else ()),
     )
     yield Items(items=trends)
     every, labels = _period_in_words(periods), tuple(f"{period[0].day}" for period in periods)
     rates = tuple(_rate(period) for period in periods)
     yield Plot(
-        title=f"Starts that succeeded, by {every}",
+        title=f"Operations that succeeded, by {every}",
         unit="%",
         labels=labels,
         lines=(PlotLine(name="succeeded", values=rates),),
         highest=100.0,
     )
     yield Plot(
-        title=f"Duration of successful starts, by {every}",
+        title=f"Duration of successful operations, by {every}",
         unit="s",
         labels=labels,
         lines=(
@@ -143,10 +143,10 @@ def _starts(analysis: Analysis, periods: Sequence[Sequence[DayOfOperations]]) ->
         if any(day.total for day in period)
     ]
     yield Table(
-        caption=f"Starts by {every}",
-        head=(f"{every} from", "starts", "succeeded", "share", "mean", "highest p95", "failures"),
+        caption=f"Operations by {every}",
+        head=(f"{every} from", "operations", "succeeded", "share", "mean", "highest p95", "failures"),
         rows=tuple(rows),
-        numbers=_NUMBER_OF_STARTS,
+        numbers=_NUMBER_OF_OPERATIONS,
         folded=len(rows) > 7,
     )
 
@@ -295,7 +295,7 @@ def _rate(period: Sequence[DayOfOperations]) -> float | None:
 
 
 def _mean_ms(period: Sequence[DayOfOperations]) -> float | None:
-    """The mean over all successful starts of a period: days with more of them count for more."""
+    """The mean over all successful operations of a period: days with more of them count for more."""
     timed = [(day.mean_ms, day.successes) for day in period if day.mean_ms is not None and day.successes]
     return sum(mean * count for mean, count in timed) / sum(count for _, count in timed) if timed else None
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from core.common.markdown import plain, table
-from core.reporting.analysis import length_in_words
+from core.reporting.analysis import kinds_in_words, length_in_words
 from models.analysis import Analysis, DayOfOperations, Direction, Repair
 from models.health import RecordedScore
 from models.metrics import Alert, Prediction, PredictionOutcome
@@ -14,7 +14,7 @@ from models.metrics import Alert, Prediction, PredictionOutcome
 ARROWS = {Direction.IMPROVING: "↗", Direction.STABLE: "→", Direction.DECLINING: "↘", Direction.UNKNOWN: "·"}
 """Which way it goes; a dot where there is too little to say."""
 
-DAY_COLUMNS = ("day", "starts", "succeeded", "mean", "median", "p95", "failures")
+DAY_COLUMNS = ("day", "operations", "succeeded", "mean", "median", "p95", "failures")
 _MOST = 20
 """More alerts than this on a page are not read."""
 
@@ -41,8 +41,8 @@ def report_text(
         f"# {analysis.environment}, {analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}",
         "## What to do",
         "\n".join(advice) or plain(verdict_in_words(scores)),
-        "## Starts",
-        *_starts(analysis),
+        "## Operations",
+        *_operations(analysis),
         *(("## Failures", _repairs(analysis.repairs)) if analysis.repairs else ()),
         *(("## Services", table(("service", "score", "grade", "what costs most"), services)) if scores else ()),
         "## Alerts",
@@ -105,20 +105,20 @@ def alerts_in_words(causes: int, effects: int) -> str:
     return f"{causes} cause{'s' * (causes != 1)}{came}."
 
 
-def _starts(analysis: Analysis) -> Iterator[str]:
+def _operations(analysis: Analysis) -> Iterator[str]:
     if analysis.rate is None or analysis.low is None or analysis.high is None:
-        yield "No start has ended."
+        yield "No operation has ended."
         return
     rate = f"{100 * analysis.rate:.0f} % (95 % interval {100 * analysis.low:.0f} to {100 * analysis.high:.0f} %)"
-    yield f"{analysis.successes} of {analysis.total} starts succeeded, {rate}."
-    trends = [("success", analysis.success_trend), ("duration", analysis.performance_trend)]
+    yield f"{analysis.successes} of {analysis.total} operations succeeded, {rate}: {kinds_in_words(analysis.kinds)}."
+    trends = [("success of starts", analysis.success_trend), ("their duration", analysis.performance_trend)]
     lines = [f"- {ARROWS[trend.direction]} {name}: {plain(trend.words)}" for name, trend in trends]
     yield "\n".join([*lines, *([f"- ⚠ {plain(analysis.sudden_break)}"] if analysis.sudden_break else [])])
     yield table(DAY_COLUMNS, [day_row(day) for day in analysis.days if day.total], range(1, 6))
 
 
 def day_row(day: DayOfOperations) -> tuple[str, ...]:
-    """The starts of a day: how many there were and succeeded, how long those took, and what the others failed of."""
+    """The operations of a day: how many there were, how many succeeded in what time, and what the others failed of."""
     times = (seconds_in_words(time) for time in (day.mean_ms, day.median_ms, day.p95_ms))
     return (f"{day.day}", str(day.total), str(day.successes), *times, causes_in_words(day.failures_by_cause))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.deployment.desired_state import stopped_at
 from core.deployment.interruption import runner_of
 from models.failures import NotFoundError
-from models.operations import Operation, OperationStatus, OperationType, Runner
+from models.operations import Operation, OperationStatus, Runner
 from models.records import (
     DeploymentDetails,
     EnvironmentStatus,
@@ -297,7 +297,7 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
         if error_id in category
     }
     return analyse_operations(
-        stores.operations.outcomes(environment, OperationType.START, since),
+        stores.operations.outcomes(environment, since),
         environment=environment,
         since=since,
         until=now,

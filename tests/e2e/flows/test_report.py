@@ -71,7 +71,7 @@ async def test_a_report_that_is_due_is_mailed_with_its_page(place: Place, mailbo
     assert mail["Subject"].startswith("Report on test, ")
     body = mail.get_body(("plain",))
     assert body is not None
-    assert "Starts: No start has ended." in body.get_content()
+    assert "Operations: No operation has ended." in body.get_content()
     (page,) = mail.iter_attachments()
     assert page.get_content_type() == "text/html"
     assert (page.get_filename() or "").endswith(".html")

@@ -245,17 +245,17 @@ def test_hooks_and_saved_data_are_read_of_all_operations_of_an_environment(store
     assert read_records(stores, "prod", NOON, NOON).data_steps == tuple(found)
 
 
-def test_outcomes_are_the_ended_operations_of_a_type_oldest_first(stores: Stores) -> None:
+def test_outcomes_are_the_ended_operations_oldest_first(stores: Stores) -> None:
     for name, status in (("prod-1", OperationStatus.FAILED), ("prod-2", OperationStatus.SUCCESS)):
         stores.operations.begin(replace(operation(), deployment_id=name))
         stores.operations.finish(name, status, NOON + MINUTE, {"reason": "long words"})
     stores.operations.begin(replace(operation(), deployment_id="prod-3"))
-    found = stores.operations.outcomes("prod", OperationType.START, NOON)
+    found = stores.operations.outcomes("prod", NOON)
     assert [(one.deployment_id, one.status, one.duration) for one in found] == [
         ("prod-1", OperationStatus.FAILED, MINUTE),
         ("prod-2", OperationStatus.SUCCESS, MINUTE),
     ]
-    assert stores.operations.outcomes("prod", OperationType.START, NOON + MINUTE) == []
+    assert stores.operations.outcomes("prod", NOON + MINUTE) == []
 
 
 def test_an_interrupted_operation_is_taken_up_by_one(stores: Stores) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from core.reporting.analysis import (
     analyse_operations,
+    kinds_in_words,
     repair_times,
     sudden_break,
     trend_of_durations,
@@ -18,11 +19,13 @@ MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def operation(number: int, *, good: bool = True, seconds: float | None = 10.0) -> Operation:
+def operation(
+    number: int, *, good: bool = True, seconds: float | None = 10.0, kind: OperationType = OperationType.START
+) -> Operation:
     began = MONDAY + number * HOUR
     return Operation(
         deployment_id=f"d{number}",
-        operation_type=OperationType.START,
+        operation_type=kind,
         environment="dev",
         status=OperationStatus.SUCCESS if good else OperationStatus.FAILED,
         started_at=began,
@@ -132,6 +135,22 @@ def test_every_day_is_counted_with_its_interval_and_causes() -> None:
     assert (empty.total, empty.rate, empty.low) == (0, None, None)
     assert (last.total, last.mean_ms) == (1, None)
     assert (reported.total, reported.successes) == (25, 21)
+
+
+def test_the_success_rate_counts_operations_of_every_kind_and_each_kind_beside_it() -> None:
+    operations = [operation(0), operation(1, good=False), operation(2, kind=OperationType.STOP)]
+    operations += [operation(3 + n, kind=OperationType.HEALTH_CHECK, seconds=1.0) for n in range(37)]
+
+    reported = analyse_operations(operations, environment="dev", since=MONDAY, until=MONDAY + timedelta(days=2))
+
+    assert (reported.total, reported.successes, reported.rate) == (40, 39, 39 / 40)
+    assert [(one.kind, one.total, one.successes, one.mean_ms) for one in reported.kinds] == [
+        ("start", 2, 1, 10_000.0),
+        ("stop", 1, 1, 10_000.0),
+        ("health check", 37, 37, 1_000.0),
+    ]
+    assert kinds_in_words(reported.kinds) == "start 1 of 2, stop 1 of 1, health check 37 of 37"
+    assert (reported.success_trend.samples, reported.performance_trend.samples) == (2, 1), "trends are of starts"
 
 
 def test_recommendations_name_their_rows() -> None:

@@ -43,7 +43,7 @@ def test_a_quiet_week_is_one_sentence_and_facts() -> None:
     assert message.summary == "Nothing stands out."
     assert message.tone is Tone.SUCCESS
     assert {fact.name: fact.value for fact in message.facts} == {
-        "Starts": "No start has ended.",
+        "Operations": "No operation has ended.",
         "Failures": "None.",
         "Alerts": "None.",
         "Predictions": "None were made.",
@@ -76,7 +76,7 @@ def test_what_to_mend_comes_first_and_figures_beside_it() -> None:
     assert message.tone is Tone.WARNING
     assert message.items[0].startswith("Mend port conflict")
     facts = {fact.name: fact.value for fact in message.facts}
-    assert facts["Starts"].startswith("4 of 8 succeeded;")
+    assert facts["Operations"].startswith("4 of 8 succeeded;")
     assert facts["Failures"] == "4, of which 0 are not repaired."
     assert facts["Alerts"].startswith("1 cause")
 

@@ -45,17 +45,17 @@ def test_an_empty_week_says_so_in_every_section() -> None:
 
     assert page.title == "Report on prod"
     assert all(section.blocks for section in page.sections)
-    assert blocks(page, "Starts", Text)[0].text == "No start has ended."
+    assert blocks(page, "Operations", Text)[0].text == "No operation has ended."
     assert blocks(page, "Availability", Text)[0].text == "No probe answer is recorded."
     assert not any(isinstance(block, Plot | Table) for section in page.sections for block in section.blocks)
 
 
 def test_few_days_stand_one_by_one() -> None:
     page = report_page(analysed(7, start(NOON - DAY), start(NOON - 2 * DAY, good=False)), (), (), ())
-    rate, duration = blocks(page, "Starts", Plot)
+    rate, duration = blocks(page, "Operations", Plot)
 
     assert len(rate.labels) == 8
-    assert rate.title == "Starts that succeeded, by day"
+    assert rate.title == "Operations that succeeded, by day"
     assert rate.lines[0].values[-3:] == (0.0, 100.0, None)
     assert duration.lines[0].values[-2] == 10.0
 
@@ -63,19 +63,19 @@ def test_few_days_stand_one_by_one() -> None:
 def test_two_years_are_summed_up_by_week_and_ten_by_more() -> None:
     starts = [start(NOON - n * DAY, seconds=10 + n % 7) for n in range(1, 731)]
     years, decade = report_page(analysed(730, *starts), (), (), ()), report_page(analysed(3650, *starts), (), (), ())
-    rate, duration = blocks(years, "Starts", Plot)
+    rate, duration = blocks(years, "Operations", Plot)
 
-    assert rate.title == "Starts that succeeded, by week"
+    assert rate.title == "Operations that succeeded, by week"
     assert len(rate.labels) == 105
     assert duration.lines[0].values[-2] == 13.0
-    for plot in blocks(decade, "Starts", Plot):
+    for plot in blocks(decade, "Operations", Plot):
         assert len(plot.labels) <= 200
-    assert blocks(decade, "Starts", Plot)[0].title == "Starts that succeeded, by 3 weeks"
+    assert blocks(decade, "Operations", Plot)[0].title == "Operations that succeeded, by 3 weeks"
 
 
 def test_a_week_counts_each_start_once() -> None:
     starts = [start(NOON - n * DAY, good=n % 5 != 0) for n in range(1, 101)]
-    table = blocks(report_page(analysed(100, *starts), (), (), ()), "Starts", Table)[0]
+    table = blocks(report_page(analysed(100, *starts), (), (), ()), "Operations", Table)[0]
 
     assert table.folded
     assert sum(int(row[1]) for row in table.rows) == 100

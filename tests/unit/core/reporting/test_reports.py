@@ -75,7 +75,7 @@ def test_a_failure_that_was_undone_is_over_with_its_operation() -> None:
 def test_an_empty_week_says_so_and_invents_nothing() -> None:
     text = report_text(_analysed(), (), (), ())
     assert "Nothing stands out." in text
-    assert "No start has ended." in text
+    assert "No operation has ended." in text
     assert "## Services" not in text
     assert "## Failures" not in text
     assert "None were made." in text
@@ -85,8 +85,8 @@ def test_an_empty_week_says_so_and_invents_nothing() -> None:
 def test_a_few_starts_are_shown_by_day_without_a_trend() -> None:
     failed = replace(START, deployment_id="prod-1", status=OperationStatus.FAILED)
     text = report_text(_analysed(START, failed, prod_1="port_conflict"), (), (), ())
-    assert "1 of 2 starts succeeded, 50 % (95 % interval 9 to 91 %)." in text
-    assert "- · success: 1 of 2 succeeded" in text
+    assert "1 of 2 operations succeeded, 50 % (95 % interval 9 to 91 %): start 1 of 2." in text
+    assert "- · success of starts: 1 of 2 succeeded" in text
     assert "not enough data for a trend" in text
     assert "| 2026-07-07 | 2 | 1 | 9.0 s | 9.0 s | 9.0 s | 1 port conflict |" in text
 
