@@ -65,8 +65,8 @@ def list_patterns(mine: bool, category: str | None, json_wanted: bool) -> None:
     """List patterns with their number of matches."""
     from cli.rendering.results import show_patterns
 
-    known = [pattern for pattern in _known_patterns() if category in (None, pattern.category)]
-    show_answer([pattern for pattern in known if not (mine and pattern.shipped)], json_wanted, show_patterns)
+    selection = [pattern for pattern in _known_patterns() if category in (None, pattern.category)]
+    show_answer([pattern for pattern in selection if not (mine and pattern.shipped)], json_wanted, show_patterns)
 
 
 @patterns.command("show")

@@ -65,8 +65,8 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
         login.secret.name: login.secret for login in logins.values() if login is not None and login.secret is not None
     }
     variables |= needed
-    used = variables.values()
-    secrets = tuple(each for each in used if each.is_secret and (each.is_set or not each.has_default))
+    entries = variables.values()
+    secrets = tuple(entry for entry in entries if entry.is_secret and (entry.is_set or not entry.has_default))
     names = frozenset(secret.name for secret in secrets)
     dependencies = _dependencies(application, facts.traits)
     services = tuple(
@@ -77,7 +77,7 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
         project=application.project,
         services=services,
         secrets=secrets,
-        variables=tuple(each.name for each in used if each.is_set and not each.is_secret and not each.has_default),
+        variables=tuple(entry.name for entry in entries if entry.is_set and not (entry.is_secret or entry.has_default)),
         remarks=tuple(_remarks(facts, secrets)),
     )
 

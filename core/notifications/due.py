@@ -67,8 +67,8 @@ def _told(cause: ReportedError, causes: Sequence[ReportedError]) -> SentNotifica
     """Return what people were told of an error, or of the one whose ticket it took over."""
     if cause.reported.times or cause.ticket is None:
         return cause.reported
-    bare = [other for other in causes if other.ticket is None and other.error.resolved_at is None]
-    before = [other.reported for other in bare if other.error.is_alike(cause.error)]
+    candidates = [other for other in causes if other.ticket is None and other.error.resolved_at is None]
+    before = [other.reported for other in candidates if other.error.is_alike(cause.error)]
     return max(before, key=lambda notifications: notifications.times, default=cause.reported)
 
 

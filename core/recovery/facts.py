@@ -62,8 +62,8 @@ def without_lost_starts(steps: Sequence[Step], containers: Sequence[ContainerSta
         if not container.up and container.exit_code != 0 and container.finished_at is not None:
             ends[container.service] = max(container.finished_at, ends.get(container.service, container.finished_at))
     starts = [step for step in steps if step.ok and step.name in _STARTS]
-    lost = [step for step in starts if step.ended_at and ends.get(step.target, step.ended_at) > step.ended_at]
-    return tuple(step for step in steps if step not in lost and not (lost and step.name == StepSpec.VERIFY))
+    failures = [step for step in starts if step.ended_at and ends.get(step.target, step.ended_at) > step.ended_at]
+    return tuple(step for step in steps if step not in failures and not (failures and step.name == StepSpec.VERIFY))
 
 
 def would_need(strategy: Strategy) -> str | None:

@@ -263,8 +263,8 @@ def _private_subnet(text: str) -> shapes.IPNetwork:
 
 def _root(text: str) -> Root:
     path, writable = text.removesuffix(":rw").removesuffix(":ro"), text.endswith(":rw")
-    root, never = Root(path=path), [Root(path=folder) for folder in _NEVER_ROOTS]
-    forbidden = [other.path for other in never if path == "/" or other.holds(path) or root.holds(other.path)]
+    root, folders = Root(path=path), [Root(path=folder) for folder in _NEVER_ROOTS]
+    forbidden = [other.path for other in folders if path == "/" or other.holds(path) or root.holds(other.path)]
     if not path.startswith("/") or path.startswith("//") or posixpath.normpath(path) != path:
         raise BadInputError(f"Root {path} is not a plain absolute path.")
     if forbidden:

@@ -123,10 +123,10 @@ def saved_before_update(
     """
     if settings.before_updates == "never" or not changed:
         return ()
-    made = [data for data in settings.save if own_services(data, application) & set(there)]
+    existing_data = [data for data in settings.save if own_services(data, application) & set(there)]
     if settings.before_updates == "all":
-        return tuple(made)
-    return tuple(data for data in made if users_of(data, application, dependencies) & set(changed))
+        return tuple(existing_data)
+    return tuple(data for data in existing_data if users_of(data, application, dependencies) & set(changed))
 
 
 def offered(snapshots: Iterable[DataSnapshot]) -> list[DataSnapshot]:
