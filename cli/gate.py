@@ -28,7 +28,7 @@ def gate(
     """
     from cli.rendering.gate import show_gate_report
     from cli.rendering.results import print_json
-    from core.deployment.gate import gate_facts
+    from core.deployment.gate import record_gate
     from models.gates import GateOutcome
     from tasks.deployment.gate import policies_to_judge, read_trial, try_gate
     from tasks.runtime.clients import find_environment
@@ -41,7 +41,7 @@ def gate(
         return
     report = try_gate(environment, document, policies)
     if json_wanted:
-        print_json(gate_facts(report))
+        print_json(record_gate(report))
     else:
         show_gate_report(report)
     if report.outcome is GateOutcome.REFUSED:
@@ -53,12 +53,12 @@ def show_gated_plan(environment: Environment, plan: Plan, json_wanted: bool) -> 
     from cli.rendering.gate import show_gate_report
     from cli.rendering.releases import show_plan
     from cli.rendering.results import print_json
-    from core.deployment.gate import gate_facts
+    from core.deployment.gate import record_gate
     from tasks.deployment.gate import preview_gate
 
     report = preview_gate(environment, plan)
     if json_wanted:
-        print_json(plan, gate=gate_facts(report))
+        print_json(plan, gate=record_gate(report).model_dump(mode="json"))
         return
     show_plan(plan, environment.name, "update")
     show_gate_report(report)

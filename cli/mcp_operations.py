@@ -99,7 +99,7 @@ async def _operate(
         # A sync that has nothing to do records nothing.
         raise RoasError(f"{name} is unchanged: {document['reason']}")
     operation = read_deployment(document["operation"]["deployment_id"]).operation
-    reason = operation.details.get("reason", "the record has no reason")
+    reason = operation.record.reason or "the record has no reason"
     failed = f"{operation.kind} failed: {reason}; `why` explains {operation.deployment_id}."
     return Found(value=operation, error=failed if done.code else "")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
@@ -28,8 +27,8 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
             f"Deployment {operation.deployment_id} was not interrupted, it has ended: {operation.status};",
             advice=f"start again: roas {operation.kind} {operation.environment}.",
         )
-    request: dict[str, Any] = operation.details.get("asked") or {}
-    if not request:
+    request = operation.record.asked
+    if request is None:
         raise BadInputError(
             f"The request of {operation.deployment_id} was not recorded, so it cannot continue;",
             advice=f"start again: roas {operation.kind} {operation.environment}.",
@@ -39,7 +38,7 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     refuse_resume(operation)
 
     asked = {"asked_by": "roas resume", "deployment_id": operation.deployment_id}
-    run = ended_run(request["flow"], **request["parameters"], **asked)
+    run = ended_run(request.flow, **request.parameters, **asked)
     with asking_the_record(operation.environment, json_wanted):
         state, result = run_flow(run, quiet=json_wanted)
     if isinstance(result, BadInputError | EnvironmentBusyError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -117,57 +117,6 @@ class PlannedHook:
     name: str
     when: str
     does: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookRun:
-    """One run of a hook, as the record keeps it.
-
-    `does` is what it did in words, `service` the one it concerns, None for a command on this machine. `exit_code` is
-    None where it did not end by itself; `problem` then says why. `lines` are the last lines of its output, redacted.
-    `container` is the one-off container that ran it. `evidence` is the id of the bundle with the whole output.
-    `sentence` is how it ended, as people are told.
-    """
-
-    name: str
-    when: str
-    does: str
-    service: str | None
-    began_at: datetime
-    took_seconds: float
-    ok: bool
-    warns: bool = False
-    exit_code: int | None = None
-    problem: str = ""
-    lines: tuple[str, ...] = ()
-    container: str = ""
-    evidence: str = ""
-    sentence: str = ""
-
-    def to_details(self) -> dict[str, Any]:
-        """As values of JSON, for the operation's record."""
-        return {
-            "name": self.name,
-            "when": self.when,
-            "does": self.does,
-            "service": self.service,
-            "began_at": self.began_at.isoformat(),
-            "took_seconds": round(self.took_seconds, 3),
-            "ok": self.ok,
-            "warns": self.warns,
-            "exit_code": self.exit_code,
-            "problem": self.problem,
-            "lines": list(self.lines),
-            "container": self.container,
-            "evidence": self.evidence,
-            "sentence": self.sentence,
-        }
-
-    @classmethod
-    def from_details(cls, details: dict[str, Any]) -> HookRun:
-        """Read what `to_details` gave."""
-        moment = datetime.fromisoformat(details["began_at"])
-        return cls(**details | {"began_at": moment, "lines": tuple(details["lines"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from prometheus_client.core import Metric
 
 from adapters.prometheus import metric_families as families
 from core.deployment.hooks import AFTER_ROLLBACK
-from models.hooks import HookRun
 from models.operations import Operation
+from models.operations.record import HookRun
 
 _HOOK = ("environment", "hook", "when", "outcome")
 
@@ -23,8 +23,7 @@ def hook_figures(recorded: Mapping[str, Sequence[Operation]]) -> list[Metric]:
     latest: dict[tuple[str, str], HookRun] = {}
     for environment, operations in recorded.items():
         for operation in operations:
-            for details in reversed(operation.details.get("hooks") or ()):
-                run = HookRun.from_details(details)
+            for run in reversed(operation.record.hooks):
                 if run.when == AFTER_ROLLBACK:
                     continue
                 latest.setdefault((environment, run.name), run)

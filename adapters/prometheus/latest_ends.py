@@ -88,10 +88,9 @@ def _newest_of_each(rows: Iterable[sa.Row[Any]]) -> list[tuple[Labels, float]]:
 
 
 def _labels(operation: Operation) -> Labels:
-    details = operation.details
-    target = str(details.get("rollback_to") or "")
+    record = operation.record
     return (
         *(operation.environment, operation.kind, operation.status),
-        *(str(details.get("release") or ""), target or str(details.get("rolled_back_to") or "")),
-        *(operation.deployment_id, str(details.get("flow_run_id") or "")),
+        *(record.release, record.rollback_to or record.rolled_back_to),
+        *(operation.deployment_id, record.flow_run_id),
     )

@@ -49,15 +49,14 @@ def source_figures(recorded: Mapping[str, Sequence[Operation]]) -> list[Metric]:
 
 
 def _outcome(operation: Operation) -> tuple[str, str] | None:
-    details = operation.details
-    if "pinned" in details and operation.status is OperationStatus.SUCCESS:
-        return str(details["pinned"])[:12], "pinned"
-    source = details.get("source")
-    if not isinstance(source, dict):
+    record = operation.record
+    if record.pinned is not None and operation.status is OperationStatus.SUCCESS:
+        return record.pinned[:12], "pinned"
+    if record.source is None:
         return None
-    revision = str(source.get("revision", ""))[:12]
+    revision = record.source.brief
     if operation.status is OperationStatus.SUCCESS:
         return revision, "proven"
     if operation.status is OperationStatus.FAILED:
-        return revision, "held_back" if details.get("revision_held_back") else "failed"
+        return revision, "held_back" if record.revision_held_back else "failed"
     return revision, "running"

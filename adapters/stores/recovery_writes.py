@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from adapters.host.processes import is_alive
 from adapters.stores.row_writes import KeepRows
@@ -26,6 +26,7 @@ from models.errors import Impact, RecordedError, Strategy
 from models.evidence import EvidenceBundle
 from models.health import HealthReport, ServiceHealth
 from models.operations import OperationStatus, OperationType, Runner, StateChange
+from models.operations.record import OperationRecord, read_record
 from models.records import RecoveryRecords
 from models.recovery import RecoveryExecution, Ticket, TicketEntry
 
@@ -74,7 +75,7 @@ class RecordError(Write):
         if self.health is not None:
             stores.health.record(self.health)
         if error.deployment_id is not None and stores.operations.find(error.deployment_id) is not None:
-            stores.operations.note(error.deployment_id, {"error_id": recorded.error_id})
+            stores.operations.note(error.deployment_id, OperationRecord(error_id=recorded.error_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +278,7 @@ class FinishOperation(Write):
     deployment_id: str
     status: OperationStatus
     ended_at: datetime
-    details: dict[str, Any]
+    details: Annotated[OperationRecord, BeforeValidator(read_record)]
     settles: str | None = None
     services: tuple[str, ...] | None = None
     kind: Literal["finish operation"] = "finish operation"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.markup import escape
 
 from cli.rendering.console import say
 from models.gates import GateReport
+from models.operations.record import GateRecord
 
 _COLOURS = {"passed": "green", "warned": "yellow", "refused": "red", "waits": "cyan", "overridden": "yellow"}
 
@@ -23,18 +23,17 @@ def show_gate_report(report: GateReport) -> None:
         _show(scan.outcome, "scan", scan.problem)
 
 
-def show_gate_record(details: Mapping[str, Any]) -> None:
+def show_gate_record(gate: GateRecord | None) -> None:
     """Print what the record of an update says of its gate; nothing where it had none."""
-    gate = details.get("gate")
-    if not isinstance(gate, Mapping):
+    if gate is None:
         return
-    say(f"\n[bold]gate[/bold] {_coloured(gate.get('outcome'))}")
-    for policy in gate.get("policies") or ():
-        _show(policy["outcome"], policy["policy"], policy["reason"])
-    for scan in gate.get("scans") or ():
-        _show(scan["outcome"], "scan", scan["text"])
-    if override := gate.get("override"):
-        say(f"  overridden by {escape(str(override['by']))}: {escape(str(override['reason']))}")
+    say(f"\n[bold]gate[/bold] {_coloured(gate.outcome)}")
+    for policy in gate.policies:
+        _show(policy.outcome, policy.policy, policy.reason)
+    for scan in gate.scans:
+        _show(scan.outcome, "scan", scan.text)
+    if gate.override:
+        say(f"  overridden by {escape(gate.override.by)}: {escape(gate.override.reason)}")
 
 
 def _show(outcome: Any, name: str, reason: str) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.markup import escape
 
 from cli.rendering.console import say, show_table
 from core.deployment.hooks import how_it_ended
-from models.hooks import HookRun
+from models.operations.record import OperationRecord
 
 _LINES = 5
 
 
-def show_hooks(details: Mapping[str, Any]) -> None:
-    """Print the hooks of an operation from its details: how each ended, and the last lines of those that failed."""
-    runs = [HookRun.from_details(hook) for hook in details.get("hooks") or ()]
+def show_hooks(record: OperationRecord) -> None:
+    """Print the hooks of an operation: how each ended, and the last lines of those that failed."""
+    runs = record.hooks
     if not runs:
         return
     say("")
@@ -29,6 +26,5 @@ def show_hooks(details: Mapping[str, Any]) -> None:
     for run in runs:
         for line in () if run.ok else run.lines[-_LINES:]:
             say(f"  [dim]{escape(run.name)}[/dim] {escape(line)}")
-    canary = details.get("canary")
-    if canary and canary.get("passed"):
-        say(f"  canary: {escape(str(canary['verdict']))}")
+    if record.canary and record.canary.passed:
+        say(f"  canary: {escape(record.canary.verdict)}")

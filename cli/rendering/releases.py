@@ -40,7 +40,7 @@ def show_plan(plan: Plan, environment: str, command: str = "start") -> None:
         if line.note:
             say(f"[yellow]{line.service}[/yellow]: {escape(line.note)}")
     for note in plan.release_notes:
-        for text in note_lines(note.text, note.commits, note.more_commits):
+        for text in note_lines(note):
             say(f"[bold]new[/bold]   {escape(text)}")
     if plan.orphans:
         say(f"[yellow]not declared any more, left alone:[/yellow] {escape(', '.join(plan.orphans))}")

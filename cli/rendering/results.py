@@ -15,12 +15,12 @@ from cli.rendering.gate import show_gate_record
 from cli.rendering.hooks import show_hooks
 from core.common.quantities import size_in_words as size
 from core.common.safe_text import shorten
-from core.deployment.release_notes import lines_of
+from core.deployment.release_notes import note_lines
 from core.reporting.timing import Timing
 from flows.common.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
+from models.operations.record import OperationRecord
 from models.settings import current_settings
-from models.sources import SourceRevision
 
 if TYPE_CHECKING:
     from models.errors import Pattern, UnnamedGroup, Verdict
@@ -56,7 +56,7 @@ def show_timing(timing: Timing) -> None:
 
 def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None) -> None:
     """Print an operation: validation, changes, health, errors, the first `cause`, next commands."""
-    operation = details.operation
+    operation, record = details.operation, details.operation.record
     say(f"\n{_outcome(operation)}")
     say(f"  deployment   {operation.deployment_id}")
     say(f"  asked by     {escape(operation.user_agent or 'unknown')}, {moment(operation.started_at)}")
@@ -64,21 +64,21 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
         say(f"  user         {escape(str(operation.actor))}")
     for validation in details.validations[-1:]:
         show_validation(validation)
-    show_gate_record(operation.details)
+    show_gate_record(record.gate)
     if details.changes:
-        _show_changes(details.changes, in_order=list(operation.details.get("waits", {})))
-    if operation.details.get("kept"):
-        say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
+        _show_changes(details.changes, in_order=list(record.waits))
+    if record.kept:
+        say(f"\n[bold]kept[/bold]  {', '.join(record.kept)}: running as declared, left alone")
     _show_source(operation)
-    _show_images(operation.details)
-    show_hooks(operation.details)
+    _show_images(record)
+    show_hooks(record)
     if details.health is not None:
         _show_health(details.health)
     if operation.status is OperationStatus.FAILED:
         say("")
     _show_failure(operation, cause)
     for error in details.errors:
-        _show_error(error, reason=str(operation.details.get("reason") or ""))
+        _show_error(error, reason=record.reason)
     files = f"{details.data_dir}/deployment_logs.db, monitoring.db, errors.db"
     say(f"\n[dim]stores: {escape(current_settings().stores_url or files)}[/dim]")
     say("next: " + "   ".join(_next_commands(operation)))
@@ -86,23 +86,20 @@ def show_deployment(details: DeploymentDetails, cause: FirstCause | None = None)
 
 def _show_source(operation: Operation) -> None:
     """Print which revision of the environment's source it took, and what holds back or pins one."""
-    details, name = operation.details, operation.environment
-    source = details.get("source")
-    if isinstance(source, dict):
-        fields = {field: str(source.get(field, "")) for field in ("revision", "ref", "subject")}
-        say(f"[bold]revision[/bold]  {escape(str(SourceRevision(**fields)))}")
-    if revision := details.get("revision_held_back"):
-        say(f"[yellow]held back:[/yellow] the revision, until `roas sync --lift {escape(str(revision)[:12])} {name}`")
-    if "pinned" in details:
+    record, name = operation.record, operation.environment
+    if record.source is not None:
+        say(f"[bold]revision[/bold]  {escape(str(record.source))}")
+    if revision := record.revision_held_back:
+        say(f"[yellow]held back:[/yellow] the revision, until `roas sync --lift {escape(revision[:12])} {name}`")
+    if record.pinned is not None:
         say(f"[yellow]pinned:[/yellow] syncs stay at this release until `roas sync --unpin {name}`")
 
 
-def _show_images(details: Mapping[str, object]) -> None:
+def _show_images(record: OperationRecord) -> None:
     """Print what the new images of an update change, and which it did not take."""
-    for line in lines_of(details):
+    for line in (line for note in record.release_notes for line in note_lines(note)):
         say(f"[bold]new[/bold]   {escape(line)}")
-    not_taken = details.get("not_taken")
-    for service, why in not_taken.items() if isinstance(not_taken, dict) else ():
+    for service, why in record.not_taken.items():
         say(f"[yellow]not taken:[/yellow] {escape(f'{service}: {why}')}")
 
 
@@ -129,7 +126,7 @@ def show_history(operations: Sequence[Operation]) -> None:
         *before, status, took, requester = map(str.ljust, row, widths)
         coloured_status = status.replace(str(operation.status), coloured(operation.status))
         say("  ".join((escape("  ".join(before)), coloured_status, took, escape(requester))).rstrip())
-        if reason := str(operation.details.get("reason") or ""):
+        if reason := operation.record.reason:
             say(f"  [dim]{escape(shorten(reason, _REASON))}[/dim]")
 
 
@@ -413,27 +410,27 @@ def _outcome(operation: Operation) -> str:
 def _show_failure(operation: Operation, cause: FirstCause | None) -> None:
     if operation.status is not OperationStatus.FAILED:
         return
-    say(f"[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
+    record = operation.record
+    say(f"[red]failed:[/red] {escape(record.reason or 'no reason recorded')}")
     if cause is not None and cause.sentence is not None:
         say(f"[bold]cause:[/bold] {escape(cause.sentence)}")
-    for fact, title, colour in (
-        ("data", "data", "yellow"),
-        ("undone", "rollback", "yellow"),
-        ("undo_failed", "rollback failed", "red"),
-    ):
-        if operation.details.get(fact):
-            say(f"[{colour}]{title}:[/{colour}] {escape(str(operation.details[fact]))}")
-        if fact == "data" and operation.data_back:
-            when = "only if it is wrong" if operation.data_proven else "put it back"
-            say(f"[bold]{when}:[/bold] {operation.data_back} (what was written since is lost)")
-    for service, image in (operation.details.get("held_back") or {}).items():
-        brief = str(image).rpartition("sha256:")[2][:12]
+    if record.data:
+        say(f"[yellow]data:[/yellow] {escape(record.data)}")
+    if operation.data_back:
+        when = "only if it is wrong" if record.data_proven else "put it back"
+        say(f"[bold]{when}:[/bold] {operation.data_back} (what was written since is lost)")
+    if record.undone:
+        say(f"[yellow]rollback:[/yellow] {escape(record.undone)}")
+    if record.undo_failed:
+        say(f"[red]rollback failed:[/red] {escape(record.undo_failed)}")
+    for service, image in record.held_back.items():
+        brief = image.rpartition("sha256:")[2][:12]
         say(
             f"[yellow]held back:[/yellow] the new image of {escape(service)}, until "
             f"`roas update --lift {escape(brief)} {operation.environment}`"
         )
-    if step := cause.step if cause is not None else operation.details.get("advice"):
-        say(f"[bold]try:[/bold] {escape(str(step))}")
+    if step := cause.step if cause is not None else record.advice:
+        say(f"[bold]try:[/bold] {escape(step)}")
 
 
 def _next_commands(operation: Operation) -> tuple[str, ...]:

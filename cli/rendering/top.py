@@ -106,8 +106,8 @@ def _operation(view: LiveView, width: int) -> Iterator[Text]:
         line = Text(f"  last operation: {operation.kind} ")
         line.append(_WORDS.get(operation.status, operation.status), style=colour_of(operation.status))
         line.append(f" {length(view.at - operation.ended_at)} ago")
-        if reason := operation.details.get("reason"):
-            line.append(f": {_one_line(str(reason))}", style="dim")
+        if reason := operation.record.reason:
+            line.append(f": {_one_line(reason)}", style="dim")
     yield _cut(line, width)
 
 

@@ -46,7 +46,7 @@ def _counts(operation: Operation) -> bool:
         return False
     if operation.status is not OperationStatus.FAILED:
         return True
-    error = operation.details.get("error")
+    record = operation.record
     # Of one whose runner died in the middle of its rollback nobody saw the end.
-    rolled_back = "undone" in operation.details and "undo_failed" not in operation.details and error != _INTERRUPTED
-    return error not in _REFUSED and not rolled_back
+    rolled_back = record.undone and not record.undo_failed and record.error != _INTERRUPTED
+    return record.error not in _REFUSED and not rolled_back

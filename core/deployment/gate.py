@@ -12,6 +12,7 @@ from core.common.safe_text import printable, shorten
 from core.deployment.plan import plan_id
 from models.compose import Application, ImageFact, Plan, PlannedAction, PlannedService, ServiceDeclaration
 from models.gates import GateOutcome, GatePolicy, GateReport, ImageFinding, PolicyAnswer, PolicyResult, ScanDifference
+from models.operations.record import GateRecord, ScanRecord
 
 
 class TextRedactor(Protocol):
@@ -161,29 +162,23 @@ def scan_text(scan: ScanDifference) -> str:
     return f"{scan.service}: {scan.fixed} fixed, {scan.appeared} new{exact}{counting}"
 
 
-def gate_facts(report: GateReport, at: datetime | None = None) -> dict[str, Any]:
-    """Return what the record of an update keeps of its gate, as JSON values; `at` is when it was asked."""
-    return {
-        "outcome": str(report.outcome),
-        "text": refusal(report) or "; ".join(warnings(report)),
-        **({} if at is None else {"judged_at": _moment(at)}),
-        "policies": [
-            {"policy": result.policy, "outcome": str(result.outcome), "reason": result.reason}
-            for result in report.policies
-        ],
-        "scans": [
-            {
-                "service": scan.service,
-                "outcome": str(scan.outcome),
-                "program": scan.program,
-                "text": scan_text(scan),
-                "fixed": scan.fixed,
-                "new": scan.appeared,
-                "counting": [_finding_facts(finding) for finding in scan.counting[:_KEPT_FINDINGS]],
-            }
-            for scan in report.scans
-        ],
-    }
+def record_gate(report: GateReport, at: datetime | None = None) -> GateRecord:
+    """Return what the record of an update keeps of its gate; `at` is when it was asked."""
+    scans = tuple(
+        ScanRecord(
+            service=scan.service,
+            outcome=str(scan.outcome),
+            program=scan.program,
+            text=scan_text(scan),
+            fixed=scan.fixed,
+            new=scan.appeared,
+            counting=tuple(_finding_facts(finding) for finding in scan.counting[:_KEPT_FINDINGS]),
+        )
+        for scan in report.scans
+    )
+    text = refusal(report) or "; ".join(warnings(report))
+    record = GateRecord(outcome=str(report.outcome), text=text, policies=report.policies, scans=scans)
+    return record if at is None else record.model_copy(update={"judged_at": at})
 
 
 def _service(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
-from typing import Any
 
 from core.common.safe_text import printable, shorten
 from core.common.stamps import without_stamp
 from models.compose import Application
 from models.containers import ContainerState
-from models.hooks import Hook, HookRun, Hooks, PlannedHook
+from models.hooks import Hook, Hooks, PlannedHook
+from models.operations.record import HookRun, SnapshotRecord
 
 BEFORE, AFTER, AFTER_ROLLBACK = "before", "after", "after the rollback"
 
@@ -167,7 +167,7 @@ def proves_data(runs: Sequence[HookRun] | None, begun: Sequence[str]) -> bool:
     return not begun and bool(runs) and all(run.ok for run in runs or ())
 
 
-def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Sequence[Mapping[str, Any]] = ()) -> str:
+def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Sequence[SnapshotRecord] = ()) -> str:
     """Say that data may have changed, where a hook before the change of containers had begun; else nothing.
 
     `begun` are the names of such hooks. `snapshots` is what the record says of the snapshots that were taken before:
@@ -177,6 +177,6 @@ def data_warning(runs: Sequence[HookRun], begun: Sequence[str], snapshots: Seque
         return ""
     ended = {run.name: how_it_ended(run) for run in runs}
     hooks = ", ".join(f"hook {name} {ended.get(name, 'had begun')}" for name in begun)
-    ids = ", ".join(str(snapshot.get("id")) for snapshot in snapshots)
+    ids = ", ".join(snapshot.id for snapshot in snapshots)
     snapshot_note = f"snapshot {ids} was taken before" if ids else "no snapshot was taken before"
     return f"data may have changed: {hooks or 'the new version may have used it'}; {snapshot_note}"

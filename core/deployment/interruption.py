@@ -41,7 +41,7 @@ def orphaned(
     holders = {(lease.holder, lease.runner) for lease in leases}
     orphans = []
     for operation in operations:
-        runner = runner_of(operation)
+        runner = operation.record.runner
         lives = alive.get(runner) if runner is not None else None
         silent = (operation.deployment_id, runner) not in holders and now >= _may_wait_until(operation) + GRACE
         if lives is False or (lives is None and silent):
@@ -49,15 +49,9 @@ def orphaned(
     return orphans
 
 
-def runner_of(operation: Operation) -> Runner | None:
-    """The process that lives an operation, or lived it last; None where it was not recorded."""
-    runner = operation.details.get("runner")
-    return Runner(**runner) if isinstance(runner, dict) else None
-
-
 def interruption(operation: Operation, steps: Sequence[OperationStep]) -> str:
     """How an operation was interrupted, in one sentence: the last step it finished, and who is gone."""
-    runner = runner_of(operation)
+    runner = operation.record.runner
     who = f"its runner ({runner}) is gone" if runner is not None else "its runner is gone"
     if not steps:
         return f"interrupted before its first step was finished; {who}"
@@ -68,12 +62,10 @@ def interruption(operation: Operation, steps: Sequence[OperationStep]) -> str:
 
 def was_interrupted(operation: Operation) -> bool:
     """True where an operation ended by its runner's death, and can be taken up again."""
-    return "interrupted" in operation.details
+    return bool(operation.record.interrupted)
 
 
 def _may_wait_until(operation: Operation) -> datetime:
-    resumed = operation.details.get("resumed") or ()
-    moments = [operation.started_at, *(datetime.fromisoformat(entry["at"]) for entry in resumed)]
-    if until := operation.details.get("waits_until"):
-        moments.append(datetime.fromisoformat(until))
-    return max(moments)
+    record = operation.record
+    moments = (operation.started_at, record.waits_until, *(resumption.at for resumption in record.resumed))
+    return max(moment for moment in moments if moment is not None)

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from core.common.safe_text import printable, shorten
 from models.compose import ImageFact, ImageLabels, ReleaseNote
+from models.operations.record import NoteRecord
 
 MOST_COMMITS = 20
 """So many subjects of commits are shown."""
@@ -91,37 +92,16 @@ def redacted(note: ReleaseNote, redact: Callable[[str], str]) -> ReleaseNote:
     )
 
 
-def record_of(note: ReleaseNote) -> dict[str, object]:
+def record_of(note: ReleaseNote) -> NoteRecord:
     """Return a note as the record of an operation keeps it."""
-    record: dict[str, object] = {"service": note.service, "text": note.text}
-    if note.commits:
-        record["commits"] = list(note.commits)
-    if note.more_commits:
-        record["more_commits"] = note.more_commits
-    return record
+    more = {name: value for name in ("commits", "more_commits") if (value := getattr(note, name))}
+    return NoteRecord(service=note.service, text=note.text, **more)
 
 
-def texts_of(details: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the release notes of an operation's record, a line each, without commits."""
-    notes = details.get("release_notes")
-    return tuple(
-        str(note.get("text")) for note in (notes if isinstance(notes, list) else ()) if isinstance(note, Mapping)
-    )
-
-
-def lines_of(details: Mapping[str, object]) -> list[str]:
-    """Return the lines that show the release notes of an operation's record, subjects of commits indented."""
-    lines: list[str] = []
-    notes = details.get("release_notes")
-    for note in notes if isinstance(notes, list) else ():
-        if isinstance(note, Mapping):
-            lines += note_lines(str(note.get("text")), note.get("commits") or (), int(note.get("more_commits") or 0))
-    return lines
-
-
-def note_lines(text: str, commits: Sequence[str], more: int) -> list[str]:
-    """Return the lines that show one note."""
-    return [text, *(f"  {commit}" for commit in commits), *([f"  and {more} more"] if more else [])]
+def note_lines(note: ReleaseNote | NoteRecord) -> list[str]:
+    """Return the lines that show one note, subjects of commits indented."""
+    more = [f"  and {note.more_commits} more"] if note.more_commits else []
+    return [note.text, *(f"  {commit}" for commit in note.commits), *more]
 
 
 def _labels(fact: ImageFact | None) -> ImageLabels | None:

@@ -118,14 +118,14 @@ def refused_images(failed: Sequence[Release], environment: str) -> dict[str, str
 
 def failed_with(operations: Sequence[Operation], inputs: str) -> Operation | None:
     """Return the last attempt with exactly these inputs, if it failed of them; `operations` newest first."""
-    last = next((operation for operation in operations if inputs and operation.details.get("inputs") == inputs), None)
+    last = next((operation for operation in operations if inputs and operation.record.inputs == inputs), None)
     return last if last is not None and _failed_of_inputs(last) else None
 
 
 def refused_before(operations: Sequence[Operation], reason: str) -> Operation | None:
     """Return the last operation, if it is an update that validation refused for this reason."""
     last = operations[0] if operations else None
-    same = last is not None and last.kind == "update" and last.details.get("reason") == reason
+    same = last is not None and last.kind == "update" and last.record.reason == reason
     return last if same and last is not None and _failed_of_inputs(last) else None
 
 
@@ -138,13 +138,13 @@ def not_tried_again(failed: Operation) -> str:
     """Say why a schedule does not try an update again that failed with the same inputs."""
     return (
         f"Nothing was updated: {failed.environment} is unchanged since {failed.deployment_id} failed on "
-        f"{failed.started_at:%Y-%m-%d %H:%M} UTC ({failed.details.get('reason', '')}). Correct it, or try it again: "
+        f"{failed.started_at:%Y-%m-%d %H:%M} UTC ({failed.record.reason}). Correct it, or try it again: "
         f"roas update {failed.environment}"
     )
 
 
 def _failed_of_inputs(operation: Operation) -> bool:
-    return operation.status is OperationStatus.FAILED and operation.details.get("error") in _OF_INPUTS
+    return operation.status is OperationStatus.FAILED and operation.record.error in _OF_INPUTS
 
 
 def to_blame(tried: Mapping[str, str], before: Mapping[str, str] | None, failed: str | None) -> tuple[str, ...]:

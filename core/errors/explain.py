@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from core.common.safe_text import shorten
@@ -14,7 +14,9 @@ from core.errors.match import PatternSet
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
 from models.failures import PausedError, ValidationFailedError
+from models.gates import GateOutcome
 from models.operations import Operation, OperationStatus, StateChange
+from models.operations.record import GateRecord
 from models.records import Explanation, ShownLine
 from models.recovery import NOT_ALLOWED, RecoveryExecution, Ticket, TicketState
 from models.validation import CheckSeverity, ValidationResult
@@ -50,10 +52,10 @@ def explain(
     if operation.status is not OperationStatus.FAILED:
         return _not_failed(operation, changes, release_changes)
     tried = _tried(operation, executions, errors)
-    if operation.details.get("interrupted"):
+    if operation.record.interrupted:
         return _explanation(
             operation,
-            f"It was {operation.details['interrupted']}{_refused_since(operation)}",
+            f"It was {operation.record.interrupted}{_refused_since(operation)}",
             since=operation.ended_at,
             changed=release_changes,
             tried=tried,
@@ -61,11 +63,11 @@ def explain(
         )
     if validation is not None and not validation.passed:
         return _stopped_by_validation(operation, validation, release_changes)
-    gate = operation.details.get("gate")
-    if isinstance(gate, Mapping) and gate.get("outcome") == "refused":
+    gate = operation.record.gate
+    if gate is not None and gate.outcome == GateOutcome.REFUSED:
         return _refused_by_gate(operation, gate, release_changes)
     failed = _failed(changes)
-    reason = str(operation.details.get("reason") or "no reason is recorded")
+    reason = operation.record.reason or "no reason is recorded"
     # The service that the operation named, otherwise the first that failed.
     services = (*(error.service for error in errors), *(change.service for change in failed))
     named = next((service for service in services if service is not None), _not_fetched(operation))
@@ -97,15 +99,15 @@ def explain(
 
 def _refused_since(operation: Operation) -> str:
     """Return why an interrupted operation touched nothing when it was taken up again; empty where it was not."""
-    if operation.details.get("error") != PausedError.__name__:
+    if operation.record.error != PausedError.__name__:
         return ""
-    return f". Taken up again it touched nothing: {operation.details['reason']}"
+    return f". Taken up again it touched nothing: {operation.record.reason}"
 
 
 def _not_fetched(operation: Operation) -> str | None:
     """Return the service whose image could not be pulled or built."""
-    failure = operation.details.get("not_fetched")
-    return str(failure["service"]) if isinstance(failure, Mapping) else None
+    failure = operation.record.not_fetched
+    return failure.service if failure is not None else None
 
 
 def _not_failed(operation: Operation, changes: Sequence[StateChange], release_changes: tuple[str, ...]) -> Explanation:
@@ -114,17 +116,13 @@ def _not_failed(operation: Operation, changes: Sequence[StateChange], release_ch
         return _explanation(operation, headline, changed=release_changes, commands=(command,))
     took = operation.duration
     after = "" if took is None else f" after {took.total_seconds():.1f} s"
-    health = operation.details.get("health")
+    health = operation.record.health
     return _explanation(
         operation,
         f"Nothing failed: it succeeded{after}{f', and the application was {health}' if health else ''}.",
         consequences=(
             *(f"{change.service} failed, and is not required: {change.reason}" for change in _failed(changes)),
-            *(
-                f"{hook['sentence']}, which fails no update"
-                for hook in operation.details.get("hooks") or ()
-                if not hook["ok"]
-            ),
+            *(f"{run.sentence}, which fails no update" for run in operation.record.hooks if not run.ok),
         ),
         changed=release_changes,
         slow=_slow(operation, changes),
@@ -148,10 +146,11 @@ def _stopped_by_validation(
     )
 
 
-def _refused_by_gate(operation: Operation, gate: Mapping[str, Any], release_changes: tuple[str, ...]) -> Explanation:
-    policies = (f"policy {policy['policy']}: {policy['reason']}" for policy in _of_outcome(gate, "policies", "refused"))
-    first, *other_reasons = [*policies, *(str(scan["text"]) for scan in _of_outcome(gate, "scans", "refused"))]
-    warned = (f"it had warned too: {policy['reason']}" for policy in _of_outcome(gate, "policies", "warned"))
+def _refused_by_gate(operation: Operation, gate: GateRecord, release_changes: tuple[str, ...]) -> Explanation:
+    refused = (policy for policy in gate.policies if policy.outcome is GateOutcome.REFUSED)
+    scans = (scan.text for scan in gate.scans if scan.outcome == GateOutcome.REFUSED)
+    first, *other_reasons = [*(f"policy {policy.policy}: {policy.reason}" for policy in refused), *scans]
+    warned = (f"it had warned too: {policy.reason}" for policy in gate.policies if policy.outcome is GateOutcome.WARNED)
     name = operation.environment
     return _explanation(
         operation,
@@ -161,10 +160,6 @@ def _refused_by_gate(operation: Operation, gate: Mapping[str, Any], release_chan
         changed=release_changes,
         commands=(f"roas gate {name}", f"roas {operation.kind} --override-gate REASON {name}"),
     )
-
-
-def _of_outcome(gate: Mapping[str, Any], kind: str, outcome: str) -> list[Mapping[str, Any]]:
-    return [entry for entry in gate.get(kind) or () if entry["outcome"] == outcome]
 
 
 def _explanation(operation: Operation, headline: str, **more: Any) -> Explanation:
@@ -266,14 +261,14 @@ def _consequences(
 def _tried(
     operation: Operation, executions: Sequence[RecoveryExecution], errors: Sequence[RecordedError]
 ) -> tuple[str, ...]:
-    details = operation.details
-    actions = [str(details["data"])] if details.get("data") else []
-    if details.get("undone"):
-        actions.append(str(details["undone"]))
-    elif details.get("rolled_back_to"):
-        actions.append(f"rolled back to release {details['rolled_back_to']}")
-    if details.get("undo_failed"):
-        actions.append(f"undoing failed: {details['undo_failed']}")
+    record = operation.record
+    actions = [record.data] if record.data else []
+    if record.undone:
+        actions.append(record.undone)
+    elif record.rolled_back_to:
+        actions.append(f"rolled back to release {record.rolled_back_to}")
+    if record.undo_failed:
+        actions.append(f"undoing failed: {record.undo_failed}")
     actions += [f"{execution.strategy}: {execution.final_status}" for execution in executions]
     left_alone = [str(error.evidence.get("left_alone") or "") for error in errors]
     actions += [reason for reason in left_alone if NOT_ALLOWED in reason]
@@ -283,32 +278,32 @@ def _tried(
 def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence[EvidenceBundle]) -> tuple[str, ...]:
     """Return the commands to type: the operation's advice, then the steps of its ticket."""
     waiting = [ticket for ticket in tickets if ticket.state is not TicketState.RESOLVED]
-    advice = str(operation.details.get("advice") or "")
+    record, advice = operation.record, operation.record.advice
     steps = [step for step in (waiting[0].steps if waiting else ()) if _typed(step) not in advice]
-    if operation.details.get("error") == ValidationFailedError.__name__:
+    if record.error == ValidationFailedError.__name__:
         # It touched nothing, so what runs shows nothing of it: there is a file to correct, and then to begin again.
         steps = [operation.again, f"roas health {operation.environment}"]
     commands = [advice, *steps] if advice else steps
-    if operation.details.get("undone"):
+    if record.undone:
         # The failed containers were removed, so commands that inspect them would show others or nothing.
         commands = [step for step in commands if _INSPECTS_CONTAINERS.search(step) is None]
     if bundles:
         commands = [step for step in commands if not step.endswith("--evidence")]
     evidence_step = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
     shown, again, first = commands[:_MOST_STEPS], operation.again, tuple[str, ...]()
-    if operation.details.get("undone") and bundles:
+    if record.undone and bundles:
         # What runs now is the version of before: it shows nothing of the cause, and a start would fail again.
         first = tuple(itertools.takewhile(lambda step: _ASKS_WHAT_RUNS.search(step) is None, shown))
         shown = [evidence_step, *shown[len(first) :]]
     back = operation.data_back
     put_back = (f"Put the data back, what was written since is lost: {back}",) if back else ()
-    if back and operation.data_proven:
+    if back and record.data_proven:
         put_back = (f"Only if its data is wrong, since what was written meanwhile is lost: {back}",)
     return (
-        *(() if operation.data_proven else put_back),
+        *(() if record.data_proven else put_back),
         *first,
         *shown,
-        *(put_back if operation.data_proven else ()),
+        *(put_back if record.data_proven else ()),
         *((again,) if again not in map(_typed, shown) else ()),
         *((evidence_step,) if bundles and evidence_step not in shown else ()),
         *((f"roas resolve {waiting[0].ticket_id} --note 'what fixed it'",) if waiting else ()),
@@ -322,8 +317,7 @@ def _typed(step: str) -> str:
 
 def _slow(operation: Operation, changes: Sequence[StateChange]) -> tuple[str, ...]:
     """Return the services that the start waited for longest, in order."""
-    path = operation.details.get("critical_path") or ()
-    links = [f"{service} {float(seconds):.1f} s" for service, seconds in path]
+    links = [f"{service} {seconds:.1f} s" for service, seconds in operation.record.critical_path]
     if links:
         return (f"the start waited for {', then '.join(links)}",)
     took = [(float(change.details.get("took_seconds") or 0), change.service) for change in changes]

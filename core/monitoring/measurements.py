@@ -209,9 +209,7 @@ def touched_services(operation: Operation, services: Iterable[str], done: Iterab
     """
     if operation.operation_type is OperationType.HEALTH_CHECK:
         return frozenset()
-    request = operation.details.get("asked") or {}
-    named = (request.get("parameters") or {}).get("services")
-    return frozenset(named or services) - frozenset(done)
+    return frozenset(operation.asked_services or services) - frozenset(done)
 
 
 def _usage(last: Metric | None, cpu_seconds: float, at: datetime) -> float | None:

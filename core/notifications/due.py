@@ -19,8 +19,6 @@ RUNNING_AT_MOST = timedelta(minutes=15)
 
 FAILURES = "failures"
 DEPLOYMENTS = "deployments"
-REPORTED = "notified_at"
-"""In the details of an operation: when it was reported."""
 
 _NO_DEPLOYMENT_FAILED = frozenset({"EnvironmentBusyError", "BadInputError", "NotFoundError", "WrongHostError"})
 """Another operation held the environment, or a person asked for what does not exist; nothing was touched."""
@@ -99,10 +97,10 @@ def _news(cause: ReportedError, occasion: NotificationReason) -> News:
 def _deployment(
     operation: Operation, causes: Sequence[ReportedError], now: datetime, forgotten: timedelta
 ) -> News | None:
-    ended, details = operation.ended_at, operation.details
-    if ended is None or now - ended >= forgotten or details.get(REPORTED):
+    ended, record = operation.ended_at, operation.record
+    if ended is None or now - ended >= forgotten or record.notified_at is not None:
         return None
-    if operation.operation_type is OperationType.HEALTH_CHECK or details.get("error") in _NO_DEPLOYMENT_FAILED:
+    if operation.operation_type is OperationType.HEALTH_CHECK or record.error in _NO_DEPLOYMENT_FAILED:
         return None
     if operation.status is OperationStatus.SUCCESS:
         return News(occasion=NotificationReason.DEPLOYED, environment=operation.environment, operation=operation)
@@ -120,7 +118,7 @@ def _deployment(
 
 def _cause_of(operation: Operation, causes: Sequence[ReportedError]) -> ReportedError | None:
     """Return the error that an operation failed of, or None."""
-    named = operation.details.get("error_id")
+    named = operation.record.error_id
     of_it = [
         cause
         for cause in causes

@@ -24,8 +24,8 @@ from models.notifications import (
     Tone,
 )
 from models.operations import Operation
+from models.operations.record import NoteRecord
 from models.recovery import RecoveryExecution
-from models.sources import SourceRevision
 
 MOST_LINES = 3
 MOST_ITEMS = 10
@@ -190,13 +190,13 @@ def _summary(news: News, news_details: NewsDetails) -> str:
         return f"Recovered in {took}{ways}; it began {moment(error.first_seen)}.\n{_first(error, news_details)}"
     if operation is not None and news.occasion is NotificationReason.DEPLOYED:
         took_time = operation.duration
-        health = operation.details.get("health")
+        health = operation.record.health
         after = f"It took {duration(took_time)}" if took_time is not None else "It ended"
         return f"{after}{f', and the application is {health}' if health else ''}."
     lines = []
     if operation is not None and (cause is None or not news_details.first_cause):
-        reason = operation.details.get("reason") or operation.details.get("interrupted")
-        lines.append(shorten(str(reason)) if reason else "No reason is recorded.")
+        reason = operation.record.reason or operation.record.interrupted
+        lines.append(shorten(reason) if reason else "No reason is recorded.")
     elif cause is not None:
         lines.append(_first(cause.error, news_details))
     if cause is not None:
@@ -220,43 +220,32 @@ def _facts(news: News, news_details: NewsDetails) -> tuple[Fact, ...]:
         facts.append(Fact(name="Affected", value=f"{_list(affected)} {since}" if affected else f"all {since}"))
         facts.append(Fact(name="Tried", value=_tried(cause.executions, news_details.rollback)))
     if operation is not None:
-        if revision := _revision(operation):
-            facts.append(Fact(name="Revision", value=revision))
-        if notes := _release_notes(operation):
-            facts.append(Fact(name="New", value=notes))
-        gate = operation.details.get("gate")
-        if isinstance(gate, dict) and gate.get("text"):
-            facts.append(Fact(name="Gate", value=shorten(f"{gate['outcome']}: {gate['text']}")))
-        if failed_hooks := [str(hook["sentence"]) for hook in operation.details.get("hooks") or () if not hook["ok"]]:
+        record = operation.record
+        if record.source is not None:
+            facts.append(Fact(name="Revision", value=shorten(str(record.source))))
+        if record.release_notes:
+            facts.append(Fact(name="New", value=_release_notes(record.release_notes)))
+        if record.gate is not None and record.gate.text:
+            facts.append(Fact(name="Gate", value=shorten(f"{record.gate.outcome}: {record.gate.text}")))
+        if failed_hooks := [run.sentence for run in record.hooks if not run.ok]:
             facts.append(Fact(name="Hooks", value=shorten("; ".join(failed_hooks))))
-        if not over and (data := operation.details.get("data")):
-            facts.append(Fact(name="Data", value=shorten(str(data))))
+        if not over and record.data:
+            facts.append(Fact(name="Data", value=shorten(record.data)))
             if operation.data_back:
-                name = "Only if the data is wrong" if operation.data_proven else "Put the data back"
+                name = "Only if the data is wrong" if record.data_proven else "Put the data back"
                 facts.append(Fact(name=name, value=operation.data_back, command=True))
-        rolled_back = operation.details.get("undone")
-        if rolled_back:
-            facts.append(Fact(name="Rollback", value=shorten(str(rolled_back))))
-        if failed := operation.details.get("undo_failed"):
-            facts.append(Fact(name="Rollback failed", value=shorten(str(failed))))
+        if record.undone:
+            facts.append(Fact(name="Rollback", value=shorten(record.undone)))
+        if record.undo_failed:
+            facts.append(Fact(name="Rollback failed", value=shorten(record.undo_failed)))
         if operation.user_agent:
             facts.append(Fact(name="Asked by", value=operation.user_agent))
     return (*facts, *_next(news, over=over))
 
 
-def _revision(operation: Operation) -> str:
-    """Return the revision of the environment's source that an operation took, in one line."""
-    source = operation.details.get("source")
-    if not isinstance(source, dict):
-        return ""
-    fields = {name: str(source.get(name, "")) for name in ("revision", "ref", "subject")}
-    return shorten(str(SourceRevision(**fields)))
-
-
-def _release_notes(operation: Operation) -> str:
+def _release_notes(notes: Sequence[NoteRecord]) -> str:
     """Return what the new images of an update change, in one line."""
-    notes = operation.details.get("release_notes")
-    texts = [str(note.get("text")) for note in (notes if isinstance(notes, list) else ()) if isinstance(note, dict)]
+    texts = [note.text for note in notes]
     more = f"; and {len(texts) - _MOST_NOTES} more" if len(texts) > _MOST_NOTES else ""
     return shorten("; ".join(texts[:_MOST_NOTES]), _LONGEST_NOTES) + more
 
@@ -298,7 +287,7 @@ def _next(news: News, *, over: bool) -> tuple[Fact, ...]:
 def _links(news: News, news_details: NewsDetails, addresses: Addresses) -> tuple[Link, ...]:
     run = news_details.flow_run_id
     if news.operation is not None:
-        run = str(news.operation.details.get("flow_run_id") or "") or run
+        run = news.operation.record.flow_run_id or run
     links = []
     if run and addresses.prefect:
         links.append(

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from core.common.safe_text import shorten
-from core.common.stamps import moment_of
 from models.errors import Category, ImpactType
-from models.hooks import HookRun
 from models.metrics import AlertState
 from models.operations import Operation, OperationStatus, StateChange
 from models.pages import Block, Items, Lines, Page, Section, Table, Text
@@ -111,21 +109,21 @@ def _of_operation(records: FailureRecords) -> Iterable[TimelineEntry]:
     yield from _of_gate(operation)
     yield from _of_hooks(operation)
     if operation.ended_at is not None:
-        event = f"{kind} ended: {operation.status}{_because(operation.details.get('reason'))}"
+        event = f"{kind} ended: {operation.status}{_because(operation.record.reason)}"
         yield TimelineEntry(at=operation.ended_at, source=_OPERATIONS, row=row, event=event)
 
 
 def _of_gate(operation: Operation) -> Iterable[TimelineEntry]:
-    gate = operation.details.get("gate")
-    if isinstance(gate, dict) and (at := moment_of(str(gate.get("judged_at", "")))) is not None:
-        by = f" by {override['by']}: {override['reason']}" if (override := gate.get("override")) else ""
-        event = shorten(f"gate {gate.get('outcome')}{by}{_because(gate.get('text'))}", _LONGEST)
-        yield TimelineEntry(at=at, source=_OPERATIONS, row=operation.deployment_id, event=event)
+    gate = operation.record.gate
+    if gate is not None and gate.judged_at is not None:
+        by = f" by {gate.override.by}: {gate.override.reason}" if gate.override else ""
+        event = shorten(f"gate {gate.outcome}{by}{_because(gate.text)}", _LONGEST)
+        yield TimelineEntry(at=gate.judged_at, source=_OPERATIONS, row=operation.deployment_id, event=event)
 
 
 def _of_hooks(operation: Operation) -> Iterable[TimelineEntry]:
     row = operation.deployment_id
-    for run in map(HookRun.from_details, operation.details.get("hooks") or ()):
+    for run in operation.record.hooks:
         begun = f"hook {run.name} began: {run.does}"
         yield TimelineEntry(at=run.began_at, source=_OPERATIONS, row=row, event=begun)
         ended = run.began_at + timedelta(seconds=run.took_seconds)
@@ -250,15 +248,13 @@ def _healthy_again(failed: StateChange, records: FailureRecords) -> Iterator[dat
 def _attempts(records: FailureRecords) -> Iterable[Attempt]:
     operation = records.operation
     if operation is not None:
-        at, row, details = operation.ended_at or operation.started_at, operation.deployment_id, operation.details
-        if rollback := details.get("undone") or details.get("rolled_back_to"):
+        at, row, record = operation.ended_at or operation.started_at, operation.deployment_id, operation.record
+        if rollback := record.undone or record.rolled_back_to:
             yield Attempt(
-                at=at, by="roas", action="roll back", result=shorten(str(rollback), _LONGEST), helped=True, row=row
+                at=at, by="roas", action="roll back", result=shorten(rollback, _LONGEST), helped=True, row=row
             )
-        if failed := details.get("undo_failed"):
-            yield Attempt(
-                at=at, by="roas", action="roll back", result=shorten(str(failed), _LONGEST), helped=False, row=row
-            )
+        if failed := record.undo_failed:
+            yield Attempt(at=at, by="roas", action="roll back", result=shorten(failed, _LONGEST), helped=False, row=row)
     for error_details in records.errors:
         for execution in error_details.executions:
             yield Attempt(
@@ -305,8 +301,8 @@ def _to_change(records: FailureRecords) -> Iterable[Finding]:
         if category in RUNBOOK_HEADINGS:
             yield Finding(text=f"Read {RUNBOOK}, {RUNBOOK_HEADINGS[category]!r}.", row=row)
     operation = records.operation
-    if operation is not None and (advice := operation.details.get("advice")):
-        yield Finding(text=shorten(str(advice), _LONGEST), row=operation.deployment_id)
+    if operation is not None and (advice := operation.record.advice):
+        yield Finding(text=shorten(advice, _LONGEST), row=operation.deployment_id)
     for details in records.errors:
         for ticket in details.tickets:
             for step in ticket.steps:

@@ -210,8 +210,8 @@ def data_not_put_back(snapshots: Sequence[DataSnapshot], operations: Iterable[Op
     saved = next((snapshot for snapshot in offered(snapshots) if snapshot.reason is SnapshotReason.UPDATE), None)
     if saved is None or any(
         operation.started_at > saved.begun_at
-        and (operation.details.get("data_of") or operation.details.get("restore"))
-        and not (operation.details.get("undone") or operation.details.get("undo_failed"))
+        and (operation.record.data_of or operation.record.restore)
+        and not (operation.record.undone or operation.record.undo_failed)
         for operation in operations
     ):
         return None

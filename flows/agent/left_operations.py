@@ -31,7 +31,7 @@ from prefect.states import Completed, Crashed, Scheduled
 
 from adapters.host.processes import is_alive
 from adapters.server.membership import read_membership
-from core.deployment.interruption import runner_of, was_interrupted
+from core.deployment.interruption import was_interrupted
 from flows.agent.isolation import Progress
 from flows.common.pages import all_of
 from models.failures import RoasError
@@ -96,9 +96,9 @@ def _left(since: datetime) -> list[Operation]:
         and not paused & {None, operation.environment}
         and operation.ended_at is not None
         and operation.ended_at >= since
-        and not operation.details.get("resumed")
+        and not operation.record.resumed
         and operation.host_id in ("", here)
-        and operation.details.get("flow_run_id")
+        and operation.record.flow_run_id
         # Nothing that was asked for later is undone.
         and [newest.deployment_id for newest in stores.operations.latest_recorded(operation.environment, 1)]
         == [operation.deployment_id]
@@ -114,8 +114,8 @@ def _unreported(since: datetime) -> list[Operation]:
         if operation.ended_at is not None
         and operation.ended_at >= since - _REPORTED_WITHIN
         and operation.host_id in ("", here)
-        and operation.details.get("flow_run_id")
-        and (runner := runner_of(operation)) is not None
+        and operation.record.flow_run_id
+        and (runner := operation.record.runner) is not None
         and is_alive(runner) is False
     ]
 
@@ -150,7 +150,7 @@ async def _report(done: Sequence[Operation]) -> None:
     async with get_client() as client:
         for operation in done:
             with suppress(ObjectNotFound):
-                run = await client.read_flow_run(UUID(operation.details["flow_run_id"]))
+                run = await client.read_flow_run(UUID(operation.record.flow_run_id))
                 if run.state is not None and run.state.is_running():
                     await client.set_flow_run_state(run.id, Completed(message=message), force=True)
 
@@ -197,7 +197,7 @@ def _is_still_wanted(environment: str, since: datetime) -> bool:
 
 
 async def _retry_run(client: PrefectClient, operation: Operation, pool: str) -> None:
-    run = await client.read_flow_run(UUID(operation.details["flow_run_id"]))
+    run = await client.read_flow_run(UUID(operation.record.flow_run_id))
     if run.work_pool_name != pool or run.state is None or not run.state.is_crashed():
         return
     message = "Its worker ended, and the next one continues it after its last finished step."

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from models.failures import EngineError, StoreError
 from models.health import UNHEALTHY_STATES
 from models.hooks import CanarySample, CanarySpec, UsualErrors
 from models.metrics import Baseline
+from models.operations.record import CanaryRecord
 from tasks.deployment.canary import errors_since, learnt_baselines, logged_failures, restarts, usual_errors
 from tasks.monitoring.collect import sample_services
 
@@ -57,10 +58,10 @@ async def remember_usual_errors(update: UpdateContext) -> str | None:
         log.warning("how often failures were logged before is not known: %s", error)
         return None
     detail = {
-        name: [errors.lines, errors.over.total_seconds(), sorted(errors.patterns or ())]
+        name: (errors.lines, errors.over.total_seconds(), tuple(sorted(errors.patterns or ())))
         for name, errors in errors_by_service.items()
     }
-    recorder.facts["errors_before"] = detail
+    recorder.record.errors_before = detail
     return json.dumps(detail)
 
 
@@ -72,7 +73,7 @@ def _observed(update: UpdateContext) -> tuple[str, ...]:
 async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:
     """Observe the changed services and those that depend on them, until the time is over or one is worse than usual.
 
-    The figures go into the recorder's facts.
+    The figures go into the record.
     """
     recorder = update.recorder
     services, words = _observed(update), minutes_in_words(spec.minutes)
@@ -93,14 +94,14 @@ async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:
             log.warning("canary: an observation is missing: %s", error)
         passed = time.monotonic() - began
         verdict = judge_canary(samples, bounds, words=words, over=passed >= seconds)
-        recorder.facts["canary"] = {
-            "minutes": spec.minutes,
-            "observed_seconds": round(passed, 1),
-            "services": list(services),
-            "passed": verdict.passed,
-            "verdict": verdict.why,
-            "figures": verdict.figures,
-        }
+        recorder.record.canary = CanaryRecord(
+            minutes=spec.minutes,
+            observed_seconds=round(passed, 1),
+            services=services,
+            passed=verdict.passed,
+            verdict=verdict.why,
+            figures=verdict.figures,
+        )
         if verdict.passed is not None:
             (log.info if verdict.passed else log.error)("canary: %s", verdict.why)
             return verdict
@@ -117,7 +118,7 @@ async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str,
     except StoreError as error:
         log.warning("canary: what was learnt of %s cannot be read: %s", environment.name, error)
     detail = recorder.reported(USUAL)
-    before = json.loads(detail) if detail is not None else recorder.facts.get("errors_before", {})
+    before = json.loads(detail) if detail is not None else recorder.record.errors_before
     bounds = {
         name: Bounds(
             usual=usual.get(name, {}),
@@ -139,7 +140,7 @@ async def _starts(update: UpdateContext, services: tuple[str, ...]) -> Mapping[s
         return {}
 
 
-def _usual(counts: list[Any]) -> UsualErrors:
+def _usual(counts: Sequence[Any]) -> UsualErrors:
     """What was counted before the update; a record of an earlier version has no patterns."""
     return UsualErrors(
         lines=counts[0], over=timedelta(seconds=counts[1]), patterns=frozenset(counts[2]) if len(counts) > 2 else None

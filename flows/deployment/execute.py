@@ -134,7 +134,7 @@ async def judge(recorder: OperationRecorder, environment: Environment, applicati
     """Judge the health that an operation leads to, and record it."""
     health = await judge_now(environment, application, deployment_id=recorder.deployment_id)
     await record_health(health)
-    recorder.facts["health"] = str(health.overall)
+    recorder.record.health = str(health.overall)
     return health
 
 
@@ -176,13 +176,14 @@ async def keep_proven(
     `builds` are the fingerprints of what was built for it.
     """
     if copied := copies_in_words(copies_by_service(await inspect_application(environment))):
-        recorder.facts["mounted_copies"] = copied
+        recorder.record.mounted_copies = copied
     now = datetime.now(UTC)
     release_id, deployment_id = new_release_id(now), recorder.deployment_id
     release = await inspect_release(
         environment, application, template, release_id, deployment_id, now, of=of, builds=builds
     )
-    recorder.facts["release"] = (await keep_release(environment, application, release, recorder.started_at)).release_id
+    kept = await keep_release(environment, application, release, recorder.started_at)
+    recorder.record.release = kept.release_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,12 +290,11 @@ class _StartExecution:
             result.service: timedelta(seconds=result.waited_seconds + result.took_seconds) for result in results
         }
         path = critical_path(ready_after, held_up_by)
-        self.recorder.facts |= {
-            "waits": {result.service: round(result.waited_seconds, 3) for result in results},
-            "held_up_by": {result.service: _rounded(result.held_up_by) for result in results if result.held_up_by},
-            "kept": [result.service for result in results if result.kept],
-            "critical_path": [[link.service, round(link.took.total_seconds(), 3)] for link in path],
-        }
+        record = self.recorder.record
+        record.waits = {result.service: round(result.waited_seconds, 3) for result in results}
+        record.held_up_by = {result.service: _rounded(result.held_up_by) for result in results if result.held_up_by}
+        record.kept = tuple(result.service for result in results if result.kept)
+        record.critical_path = tuple((link.service, round(link.took.total_seconds(), 3)) for link in path)
         unproven = sum(result.ok and result.state == ServiceHealth.UNPROVEN for result in results)
         log.info(
             "%d of %d services proven%s in %.1f s; critical path: %s",

@@ -27,6 +27,7 @@ from models.failures import (
     StoreUnreachableError,
     ValidationFailedError,
 )
+from models.operations.record import FetchFailure
 from models.recovery import RecoveryOutcome
 from tasks.errors.evidence import failure_evidence, keep_fetch_evidence
 from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
@@ -49,7 +50,7 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
     if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):
         return None
     if isinstance(error, ImageFetchError) and recorder.environment is not None:
-        recorder.facts["not_fetched"] = {"service": error.service, "kind": error.kind}
+        recorder.record.not_fetched = FetchFailure(service=error.service, kind=error.kind)
         await keep_fetch_evidence(recorder.environment, error, deployment_id=recorder.deployment_id)
     service = error.service if isinstance(error, StartFailedError | ValidationFailedError) else None
     announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)

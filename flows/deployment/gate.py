@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from datetime import UTC, datetime
 from typing import Any
 
 from core.common.safe_text import printable, shorten
-from core.deployment.gate import advice, changed_services, gate_facts, refusal, warnings, without_secrets
+from core.deployment.gate import advice, changed_services, record_gate, refusal, warnings, without_secrets
 from flows.common.requester import requester
 from flows.deployment.update_context import UpdateContext
 from flows.operation.recorder import OperationRecorder
 from models.failures import BadInputError, GateRefusedError
 from models.gates import GateOutcome, GateReport
+from models.operations.record import GateOverride, GateRecord
 from models.records import Release
 from tasks.deployment.gate import gather_document, judge_policies, scan_images
 from tasks.recovery.notify import announce
@@ -42,7 +42,7 @@ async def check_gate(update: UpdateContext) -> str | None:
             log.warning("%s has no gate, so there is nothing to override", environment.name)
         return None
     if (detail := recorder.reported(JUDGED)) is not None:
-        recorder.facts["gate"] = json.loads(detail)
+        recorder.record.gate = GateRecord.model_validate_json(detail)
         return None
     document = await gather_document(environment, update.application, update.plan)
     policies = await judge_policies(environment, document) if gate.policies else ()
@@ -51,15 +51,14 @@ async def check_gate(update: UpdateContext) -> str | None:
     report = without_secrets(
         GateReport(environment=environment.name, policies=policies, scans=scans), recorder.redactor
     )
-    facts = gate_facts(report, datetime.now(UTC))
-    recorder.facts["gate"] = facts
+    recorder.record.gate = record = record_gate(report, datetime.now(UTC))
     for warning in warnings(report):
         log.warning("gate: %s", warning)
     if report.outcome is GateOutcome.REFUSED:
-        _refuse_or_override(recorder, report, facts, update.override_gate)
+        recorder.record.gate = record = _refuse_or_override(recorder, report, record, update.override_gate)
     else:
-        log.info("the gate let %s images go on: %s", len(images), facts["outcome"])
-    return json.dumps(facts)
+        log.info("the gate let %s images go on: %s", len(images), record.outcome)
+    return record.model_dump_json()
 
 
 def override_reason(text: str | None) -> str | None:
@@ -79,17 +78,17 @@ def override_reason(text: str | None) -> str | None:
 
 
 def _refuse_or_override(
-    recorder: OperationRecorder, report: GateReport, facts: dict[str, Any], override: str | None
-) -> None:
+    recorder: OperationRecorder, report: GateReport, record: GateRecord, override: str | None
+) -> GateRecord:
     why = refusal(report)
     if override is None:
-        command = "sync" if "source" in recorder.facts else "update"
+        command = "update" if recorder.record.source is None else "sync"
         announce(GATE_REFUSED, recorder.name, deployment_id=recorder.deployment_id, text=why)
         raise GateRefusedError(why, advice=advice(report, f"roas {command} --override-gate REASON {recorder.name}"))
-    facts["outcome"] = str(GateOutcome.OVERRIDDEN)
     by, _ = requester(None)
-    facts["override"] = {"by": by, "reason": recorder.redactor.text(override)}
-    log.warning("%s overrides the gate (%s): %s", by, facts["override"]["reason"], why)
+    by_person = GateOverride(by=by, reason=recorder.redactor.text(override))
+    log.warning("%s overrides the gate (%s): %s", by, by_person.reason, why)
+    return record.model_copy(update={"outcome": str(GateOutcome.OVERRIDDEN), "override": by_person})
 
 
 def _images(document: dict[str, Any], release: Release | None) -> dict[str, tuple[str, str | None]]:

@@ -35,6 +35,7 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import OperationCancelledError, RoasError
 from models.health import HealthReport
+from models.operations.record import OperationRecord
 from models.records import Release
 from models.results import ServiceStart
 from tasks.deployment.images import restore_names
@@ -105,19 +106,18 @@ def found_by(detail: str) -> PreDeploySnapshot:
 async def give_names_back(change: Change) -> None:
     """Let the names refer to the images of before, and put into the record which were moved."""
     if moved := await restore_names(await change.recorder.load(), change.names):
-        change.facts["image_names_restored"] = moved
+        change.record.image_names_restored = tuple(moved)
     if not change.armed:
-        change.facts["undone"] = "no container was touched"
+        change.record.undone = "no container was touched"
 
 
 async def settle_back(change: Change) -> None:
     """Undo a replacement that was not finished, and note what the failed operation changed of the last release."""
-    for fact in ("kept_values", "mounted_copies"):
-        change.facts.pop(fact, None)
+    record = change.record
+    record.kept_values = record.mounted_copies = None
     await settle_replacements(change.recorder, change.environment, change.application, back=True)
     if change.release is not None:
-        planned = change.facts.get("changes", [])
-        change.facts["changes"] = await _changes(change, change.release) or planned
+        record.changes = await _changes(change, change.release) or record.changes
         log.warning("rolling back to release %s, the last one that was proven", change.release.release_id)
 
 
@@ -129,8 +129,8 @@ async def put_containers_back(change: Change) -> None:
     """
     recorder, environment, release = change.recorder, change.environment, change.release
     if release is None:
-        change.facts["undone"] = await _take_back(change)
-        log.warning("rollback: %s", change.facts["undone"])
+        change.record.undone = await _take_back(change)
+        log.warning("rollback: %s", change.record.undone)
         return
     values = await _changed_values(recorder, environment, release)
     if values and await _has_all_replaced(environment, change.before):
@@ -141,14 +141,14 @@ async def put_containers_back(change: Change) -> None:
         change.returned = change.application, starts, f"{summary}, with the values they had"
         container_states = await inspect_application(environment)
         if copied := copies_in_words(copies_by_service(container_states)):
-            change.facts["mounted_copies"] = copied
+            change.record.mounted_copies = copied
         if is_there(release, container_states):
-            change.facts["rolled_back_to"] = release.release_id
+            change.record.rolled_back_to = release.release_id
         return
     released, starts, _ = await apply_release(recorder, environment, release, one_by_one=change.one_by_one)
     leftovers = beyond(await find_leftovers(environment, change.before), released)
     await _remove(change, leftovers.remove, leftovers.networks)
-    change.facts["rolled_back_to"] = release.release_id
+    change.record.rolled_back_to = release.release_id
     change.returned = released, starts, f"rolled back to release {release.release_id}"
 
 
@@ -160,11 +160,11 @@ async def check_whatreturned(change: Change) -> None:
     # A person who ended the operation does not wait for hooks.
     ended = isinstance(change.failure, OperationCancelledError)
     runs = None if ended else await check_after_rollback(change.recorder, change.environment, released)
-    data_changed = bool(change.facts.get("data"))
-    proof = proof_of_rollback(len(starts), change.environment.hooks, runs, data_changed=data_changed)
-    change.facts["undone"] = f"{back}: {'; '.join((proof, *kept_in_words(change)))}"
-    change.facts["data_proven"] = proves_data(runs, change.facts.get("hooks_begun") or ())
-    log.warning("rollback: %s", change.facts["undone"])
+    record = change.record
+    proof = proof_of_rollback(len(starts), change.environment.hooks, runs, data_changed=bool(record.data))
+    record.undone = f"{back}: {'; '.join((proof, *kept_in_words(record)))}"
+    record.data_proven = proves_data(runs, record.hooks_begun)
+    log.warning("rollback: %s", record.undone)
 
 
 def is_armed(change: Change) -> bool:
@@ -182,9 +182,9 @@ START_BACK = (NAMES_BACK, TURN_BACK, SETTLE_BACK, CONTAINERS_BACK, CHECK_BACK)
 """How a start goes back."""
 
 
-def kept_in_words(change: Change) -> tuple[str, ...]:
+def kept_in_words(record: OperationRecord) -> tuple[str, ...]:
     """What is in use that the release kept, and that is otherwise now."""
-    return tuple(change.facts[fact] for fact in ("kept_values", "mounted_copies") if fact in change.facts)
+    return tuple(filter(None, (record.kept_values, record.mounted_copies)))
 
 
 async def _changed_values(recorder: OperationRecorder, environment: Environment, release: Release) -> tuple[str, ...]:
@@ -208,9 +208,9 @@ async def _has_all_replaced(environment: Environment, snapshot: PreDeploySnapsho
 async def _prove_again(change: Change) -> tuple[ServiceStart, ...]:
     """Start what ran before in its order, and prove it."""
     ran = {was.service for was in change.before.before.containers.values() if was.ran}
-    inner = replace(change.recorder, facts={}, steps=(), done=frozenset())
+    inner = replace(change.recorder, record=OperationRecord(), steps=(), done=frozenset())
     starts = await start_in_order(inner, change.environment, part_of(change.application, ran))
-    change.facts["release_start"] = dict(inner.facts)
+    change.record.release_start = inner.record.model_copy()
     return starts
 
 
@@ -231,14 +231,10 @@ async def apply_release(
     document = await release_document(environment, release)
     application = await read_released(environment, document)
     values = await _changed_values(recorder, environment, release) if VALUES in document else ()
-    for fact, text in (
-        ("kept_values", values_in_words(values)),
-        ("mounted_copies", copies_in_words(copied_by(document))),
-    ):
-        recorder.facts.pop(fact, None)
-        if text:
-            log.warning("%s", text)
-            recorder.facts[fact] = text
+    recorder.record.kept_values = values_in_words(values) or None
+    recorder.record.mounted_copies = copies_in_words(copied_by(document)) or None
+    for text in kept_in_words(recorder.record):
+        log.warning("%s", text)
     if one_by_one:
         images = {service.image: release.images.get(name, "") for name, service in application.services.items()}
         container_states = await inspect_application(environment)
@@ -253,9 +249,9 @@ async def apply_release(
                 await create_containers(environment, document, services=[line.service])
     else:
         await create_containers(environment, document)
-    inner = replace(recorder, facts={}, steps=(), done=frozenset())
+    inner = replace(recorder, record=OperationRecord(), steps=(), done=frozenset())
     starts = await start_in_order(inner, environment, application, document=document)
-    recorder.facts["release_start"] = dict(inner.facts)
+    recorder.record.release_start = inner.record.model_copy()
     asleep = {start.service for start in starts if start.state == "paused"}
     proven = {start.service for start in starts} - asleep if asleep else None
     return application, starts, await verify(inner, environment, application, only=proven)
@@ -279,7 +275,7 @@ async def _went_back_start_first(
     return True
 
 
-async def _changes(change: Change, release: Release) -> list[str]:
+async def _changes(change: Change, release: Release) -> tuple[str, ...]:
     """What the failed start changed from the last proven release: often that is the cause."""
     environment, application, now = change.environment, change.application, datetime.now(UTC)
     try:
@@ -287,8 +283,8 @@ async def _changes(change: Change, release: Release) -> list[str]:
         tried = await inspect_release(environment, application, template, "", change.recorder.deployment_id, now)
     except RoasError as error:
         log.info("what changed is not known: %s", error)
-        return []
-    return list(differences(release, tried))
+        return ()
+    return differences(release, tried)
 
 
 async def _take_back(change: Change, copies: Mapping[str, str] | None = None) -> str:

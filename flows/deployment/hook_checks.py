@@ -12,7 +12,8 @@ from flows.operation.recorder import OperationRecorder
 from models.compose import Application
 from models.environments import Environment
 from models.failures import RoasError
-from models.hooks import Hook, HookRun
+from models.hooks import Hook
+from models.operations.record import HookRun
 from tasks.deployment.hooks import HookOrder, HookOutcome, kill_left_command, read_all_services, run_hook
 from tasks.deployment.proxies import await_proxies
 from tasks.errors.hook_evidence import keep_output
@@ -44,7 +45,7 @@ async def check_after_rollback(
         run = run_of_hook(hook, AFTER_ROLLBACK, does, began_at, began, outcome)
         run = await keep_output(environment, run, outcome, recorder.deployment_id)
         (log.info if run.ok else log.error)("%s", run.sentence)
-        recorder.facts["hooks"] = [*recorder.facts.get("hooks", ()), run.to_details()]
+        recorder.record.hooks = (*recorder.record.hooks, run)
         runs.append(run)
     return tuple(runs)
 
@@ -64,4 +65,6 @@ def run_of_hook(hook: Hook, when: str, does: str, began_at: datetime, began: flo
         problem=outcome.problem,
         lines=last_lines(outcome.output, stamped=outcome.container is not None),
         container=outcome.container.name if outcome.container is not None else "",
+        evidence="",
+        sentence="",
     )

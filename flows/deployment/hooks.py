@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from core.deployment.hooks import (
     AFTER,
@@ -28,8 +26,9 @@ from flows.deployment.update_context import UpdateContext
 from flows.operation.recorder import OperationRecorder
 from models.compose import Application, PlannedAction, PlannedService, ServiceDeclaration
 from models.failures import HookError, RoasError, StartFailedError
-from models.hooks import Hook, HookRun
+from models.hooks import Hook
 from models.operations import DATA_SAVED, HOOK_BEGUN
+from models.operations.record import HookRun, OperationRecord, SnapshotRecord
 from models.records import Release
 from tasks.deployment.hooks import (
     HookOrder,
@@ -97,7 +96,7 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
         return update
     await fetch_hook_images(update.environment, everything, sorted(hook_services))
     now = await images_named(update.environment, [service.image for service in hook_services.values()])
-    update.recorder.facts["hook_images"] = {
+    update.recorder.record.hook_images = {
         name: now[service.image] for name, service in hook_services.items() if service.image in now
     }
     proven = await proven_hook_images(update.environment.name)
@@ -146,15 +145,15 @@ async def run_after_hooks(update: UpdateContext) -> None:
 
 async def recall_data(recorder: OperationRecorder) -> None:
     """Put into the record what an interrupted update did to data, where only its rollback goes on."""
-    facts = recorder.facts
+    record = recorder.record
     if saved := recorder.reported(DATA_SAVED):
-        facts["snapshots"] = [{"id": saved}]
-    ended = [HookRun.from_details(json.loads(step.detail)) for step in recorder.steps if step.step in (ENDED, FAILED)]
+        record.snapshots = (SnapshotRecord(id=saved),)
+    ended = [HookRun.model_validate_json(step.detail) for step in recorder.steps if step.step in (ENDED, FAILED)]
     before = {hook.name for hook in (recorder.environment.hooks.before if recorder.environment else ())}
     begun = [step.service for step in recorder.steps if step.step == HOOK_BEGUN and step.service in before]
     if begun:
-        facts |= {"hooks": [run.to_details() for run in ended], "hooks_begun": begun}
-        facts["data"] = data_warning(ended, [name for name in begun if name], facts.get("snapshots") or ())
+        record.hooks, record.hooks_begun = tuple(ended), tuple(name for name in begun if name)
+        record.data = data_warning(ended, record.hooks_begun, record.snapshots)
 
 
 @dataclass(slots=True)
@@ -175,7 +174,7 @@ class _HookExecution:
         for hook in hooks:
             detail = recorder.reported(ENDED, hook.name)
             if detail is not None:
-                self._record(HookRun.from_details(json.loads(detail)))
+                self._record(HookRun.model_validate_json(detail))
                 continue
             await self._run(hook)
 
@@ -189,7 +188,7 @@ class _HookExecution:
             await kill_left_command(environment, hook, recorder.deployment_id)
         if (failed := recorder.reported(FAILED, hook.name)) is not None:
             self._begin(hook.name)
-            earlier_run = HookRun.from_details(json.loads(failed))
+            earlier_run = HookRun.model_validate_json(failed)
             self._record(earlier_run)
             raise self._failure(hook, earlier_run)
         if decision is AfterInterruption.REFUSE:
@@ -210,7 +209,7 @@ class _HookExecution:
             outcome = HookOutcome(exit_code=0, output="", problem="" if verdict.passed else reason)
             run = run_of_hook(hook, self.when, does, began_at, began, outcome)
             sentence = f"hook {hook.name} ({does}): {reason}"
-            run = replace(run, service=verdict.service, exit_code=None, sentence=sentence)
+            run = run.model_copy(update={"service": verdict.service, "exit_code": None, "sentence": sentence})
         else:
             order = HookOrder(
                 hook=hook, deployment_id=recorder.deployment_id, application=self.application or self.update.application
@@ -237,11 +236,11 @@ class _HookExecution:
                 text=run.sentence,
             )
         if run.ok or run.warns:
-            await recorder.step(ENDED, hook.name, json.dumps(run.to_details()))
+            await recorder.step(ENDED, hook.name, run.model_dump_json())
             return
         if not began:
             raise HookError(_sentence(run), advice=f"correct hook {hook.name} in the environment, or what it needs.")
-        await recorder.step(FAILED, hook.name, json.dumps(run.to_details()))
+        await recorder.step(FAILED, hook.name, run.model_dump_json())
         raise self._failure(hook, run)
 
     def _failure(self, hook: Hook, run: HookRun) -> StartFailedError:
@@ -251,21 +250,21 @@ class _HookExecution:
 
     def _begin(self, name: str) -> None:
         if self.when == BEFORE:
-            facts = self.update.recorder.facts
-            facts["hooks_begun"] = [*facts.get("hooks_begun", ()), name]
-            self._warn_of_data(facts)
+            record = self.update.recorder.record
+            record.hooks_begun = (*record.hooks_begun, name)
+            self._warn_of_data(record)
 
     def _record(self, run: HookRun) -> None:
-        facts = self.update.recorder.facts
+        record = self.update.recorder.record
         self.runs.append(run)
-        facts["hooks"] = [*facts.get("hooks", ()), run.to_details()]
+        record.hooks = (*record.hooks, run)
         if self.when == BEFORE:
-            if run.name not in facts.get("hooks_begun", ()):
-                facts["hooks_begun"] = [*facts.get("hooks_begun", ()), run.name]
-            self._warn_of_data(facts)
+            if run.name not in record.hooks_begun:
+                record.hooks_begun = (*record.hooks_begun, run.name)
+            self._warn_of_data(record)
 
-    def _warn_of_data(self, facts: dict[str, Any]) -> None:
-        facts["data"] = data_warning(self.runs, facts["hooks_begun"], facts.get("snapshots") or ())
+    def _warn_of_data(self, record: OperationRecord) -> None:
+        record.data = data_warning(self.runs, record.hooks_begun, record.snapshots)
 
 
 def _sentence(run: HookRun) -> str:
@@ -312,7 +311,7 @@ async def _hold_new_images_back(update: UpdateContext, execution: _HookExecution
             reason=reason,
         )
         await hold_back(tried)
-        recorder.facts["held_back"] = digests
+        recorder.record.held_back = digests
         log.warning("held back until a user lifts it: %s", ", ".join(f"{n} {d}" for n, d in digests.items()))
     except RoasError as trouble:
         log.warning("the image that failed is not held back: %s", await recorder.without_secrets(trouble))

@@ -53,7 +53,7 @@ async def settle_interrupted(recorder: OperationRecorder, environment: Environme
     if used & {now[name] for name in moved if name in now}:
         return before
     if moved and (restored := await restore_names(environment, moved)):
-        recorder.facts["image_names_restored"] = restored
+        recorder.record.image_names_restored = tuple(restored)
         log.warning("an interrupted update had fetched images and replaced no container: %s", _restored(restored))
     return {}
 

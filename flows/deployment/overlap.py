@@ -117,7 +117,7 @@ async def settle_replacements(
     """
     if await is_unsettled(environment, application, container_states):
         done = await settle_beside(environment, application, back=back)
-        recorder.facts["replacements_settled"] = done
+        recorder.record.replacements_settled = tuple(done)
         log.warning("an interrupted replacement: %s", "; ".join(done))
         proxies = ProxyFollower(environment=environment, application=application, since=recorder.started_at)
         for service, declaration in application.services.items():

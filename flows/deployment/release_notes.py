@@ -7,6 +7,7 @@ import logging
 
 from core.deployment.release_notes import note_lines, record_of
 from flows.deployment.update_context import UpdateContext
+from models.operations.record import NoteRecord
 
 log = logging.getLogger("roas")
 
@@ -21,11 +22,11 @@ async def note_what_changes(update: UpdateContext) -> str | None:
     """
     recorder, plan = update.recorder, update.plan
     if (detail := recorder.reported(NOTED)) is not None:
-        recorder.facts["release_notes"] = json.loads(detail)
+        recorder.record.release_notes = tuple(map(NoteRecord.model_validate, json.loads(detail)))
         return None
     if not plan.release_notes:
         return None
     for note in plan.release_notes:
-        log.info("%s", "\n".join(note_lines(note.text, note.commits, note.more_commits)))
-    recorder.facts["release_notes"] = notes = [record_of(note) for note in plan.release_notes]
-    return json.dumps(notes)
+        log.info("%s", "\n".join(note_lines(note)))
+    recorder.record.release_notes = notes = tuple(map(record_of, plan.release_notes))
+    return json.dumps([note.model_dump(mode="json") for note in notes])

@@ -157,7 +157,8 @@ class Restart(OperationRun):
                 else:
                     await self._restart_if_hit(name)
             except StartFailedError:
-                self.facts["left_as_they_were"] = [other for other in order[place + 1 :] if other in self.targets]
+                untouched = tuple(other for other in order[place + 1 :] if other in self.targets)
+                self.record.left_as_they_were = untouched
                 raise
 
     async def _restart_target(self, name: str, *, named: bool) -> None:
@@ -187,7 +188,8 @@ class Restart(OperationRun):
                 name, f"{restarted}, and {name} did not get over it: {aftermath.reason}", {"cause": causes}
             )
             return
-        self.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} stays as it is: {aftermath.reason}"
+        why = f"{restarted}; {name} stays as it is: {aftermath.reason}"
+        self.record.asked_again = self.record.asked_again | {name: why}
         self._keep(name, f"{restarted}; {aftermath.reason}")
 
     async def _restart(self, name: str, why: str, facts: dict[str, object], *, named: bool = False) -> None:

@@ -181,7 +181,7 @@ async def note_choice(rollback: ReleaseRollback) -> None:
             advice=f"`roas rollback {name} RELEASE` brings back another release, or this one all the same.",
         )
     changes = differences(rollback.releases[0], target) if rollback.releases else ()
-    rollback.facts.update(rollback_to=target.release_id, changes=list(changes))
+    rollback.record.rollback_to, rollback.record.changes = target.release_id, tuple(changes)
     log.info("rolling back to release %s: %s", target.release_id, "; ".join(changes) or "it is the latest one")
 
 
@@ -198,7 +198,7 @@ async def choose_data(rollback: ReleaseRollback) -> str:
         chosen(snapshots, snapshot_id, environment.name) if snapshot_id else of_release(snapshots, rollback.target)
     )
     rollback.snapshot = snapshot
-    rollback.facts.update(data_of=snapshot.snapshot_id, proof=proof_of(snapshot))
+    rollback.record.data_of, rollback.record.proof = snapshot.snapshot_id, proof_of(snapshot)
     return snapshot.snapshot_id
 
 
@@ -210,7 +210,7 @@ async def bring_back(rollback: ReleaseRollback) -> None:
         if rollback.with_data:
             await rollback.data.put_back(recorder, environment, rollback.snapshot)
         rollback.released, rollback.starts, rollback.health = await apply_release(recorder, environment, target)
-    rollback.facts["health"] = str(rollback.health.overall)
+    rollback.record.health = str(rollback.health.overall)
 
 
 async def check_release(rollback: ReleaseRollback) -> None:
@@ -225,7 +225,7 @@ async def check_release(rollback: ReleaseRollback) -> None:
     runs = await check_after_rollback(recorder, environment, rollback.released)
     changed = not rollback.with_data and await may_have_changed_data(environment, target)
     proof = proof_of_rollback(len(rollback.starts), environment.hooks, runs, data_changed=changed)
-    rollback.proof = f"release {target.release_id} serves again: {'; '.join((proof, *kept_in_words(rollback)))}"
+    rollback.proof = f"release {target.release_id} serves again: {'; '.join((proof, *kept_in_words(rollback.record)))}"
     if failed := next((run for run in runs if not run.ok and not run.warns), None):
         raise StartFailedError(
             f"{rollback.proof}.",
@@ -251,11 +251,11 @@ async def start_on_data(rollback: ReleaseRollback) -> None:
     recorder = rollback.recorder
     starts = await start_again(recorder, rollback.environment, rollback.application)
     await rollback.data.settle(recorder)
-    summary = rollback.facts.get("undone") or "no container was replaced"
-    rollback.facts["undone"] = (
+    summary = rollback.record.undone or "no container was replaced"
+    rollback.record.undone = (
         f"{summary}; the data is again that of before (snapshot {rollback.safety}): {len(starts)} services proven"
     )
-    log.warning("rollback: %s", rollback.facts["undone"])
+    log.warning("rollback: %s", rollback.record.undone)
 
 
 def _has_data(rollback: ReleaseRollback) -> bool:

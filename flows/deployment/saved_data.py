@@ -11,6 +11,7 @@ from flows.common.identifiers import new_snapshot_id
 from flows.deployment.update_context import UpdateContext
 from flows.storage.snapshot import Taking, take_snapshot
 from models.operations import DATA_SAVED
+from models.operations.record import SnapshotRecord
 from models.snapshots import DataSnapshot, SnapshotReason
 from tasks.deployment.services import inspect_application
 from tasks.storage.snapshots import snapshots_of
@@ -30,7 +31,8 @@ async def save_before_update(update: UpdateContext) -> str | None:
         return None
     earlier = await snapshots_of(environment.name)
     if snapshot_id := recorder.reported(DATA_SAVED):
-        recorder.facts["snapshots"] = [_fact(snapshot) for snapshot in earlier if snapshot.snapshot_id == snapshot_id]
+        saved = (snapshot for snapshot in earlier if snapshot.snapshot_id == snapshot_id)
+        recorder.record.snapshots = tuple(map(_record_of, saved))
         return None
     check_services(environment.data, update.application)
     there = {container.service for container in await inspect_application(environment)}
@@ -51,15 +53,15 @@ async def save_before_update(update: UpdateContext) -> str | None:
     )
     log.info("saving %s before the update", ", ".join(part.name for part in data))
     snapshot = await take_snapshot(Taking(environment, update.application, data, recorder.redactor), begun)
-    recorder.facts["snapshots"] = [_fact(snapshot)]
+    recorder.record.snapshots = (_record_of(snapshot),)
     return snapshot.snapshot_id
 
 
-def _fact(snapshot: DataSnapshot) -> dict[str, object]:
-    return {
-        "id": snapshot.snapshot_id,
-        "parts": [part.name for part in snapshot.parts],
-        "bytes": snapshot.bytes,
-        "seconds": snapshot.seconds,
-        "proof": proof_of(snapshot),
-    }
+def _record_of(snapshot: DataSnapshot) -> SnapshotRecord:
+    return SnapshotRecord(
+        id=snapshot.snapshot_id,
+        parts=tuple(part.name for part in snapshot.parts),
+        bytes=snapshot.bytes,
+        seconds=snapshot.seconds,
+        proof=proof_of(snapshot),
+    )

@@ -38,7 +38,7 @@ async def record_source_failure(environment: Environment, request: OperationRequ
     with suppress(EnvironmentBusyError, SourceError):
         async with recorded(OperationType.START, environment.name, request, on_failure=escalate) as recorder:
             await recorder.load()
-            recorder.facts |= {"update": "all", "undone": "no container was touched"}
+            recorder.record.update, recorder.record.undone = "all", "no container was touched"
             raise error
 
 

@@ -72,7 +72,7 @@ async def pinned_to(
         if before.revision is not None and current is not None and current.revision != before.revision.revision:
             await switch_checkout(environment, before.revision)
         raise
-    recorder.facts["pinned"] = pin.revision
+    recorder.record.pinned = pin.revision
     log.warning(
         "%s is pinned to %s; later syncs stay there until `roas sync --unpin %s`",
         environment.name,

@@ -214,7 +214,7 @@ async def make_plan(start: Start) -> None:
     # Also where it is taken up again: a person may have paused one since.
     refuse_paused(start.looked.container_states, scope, start.noun)
     if planned.inputs:
-        start.facts["inputs"] = planned.inputs
+        start.record.inputs = planned.inputs
     if not recorder.steps:
         _refuse_other_volumes(start)
     _record_plan(start, compared=bool(releases))
@@ -391,7 +391,7 @@ def _refuse_other_volumes(start: Start) -> None:
     if not moved or start.wanted_plan is not None:
         return
     name, advice = start.environment.name, "give the volume its `name:` of before in the Compose files"
-    if "source" not in start.facts:
+    if start.record.source is None:
         # A sync has no plan to name: its files are there only while it runs.
         plan_command, word = ("plan --update", "update") if start.options.update else ("plan", "start")
         advice += f", or, if you want this: `roas {plan_command} {name}`, then `roas {word} {name} --plan ID`"
@@ -401,10 +401,10 @@ def _refuse_other_volumes(start: Start) -> None:
 
 
 def _record_plan(start: Start, *, compared: bool) -> None:
-    plan = start.plan
-    start.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
+    plan, record = start.plan, start.record
+    record.plan = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
     if compared:
-        start.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
+        record.changes = tuple(f"{line.action} {line.service}: {line.because}" for line in plan.changes)
 
 
 async def _fetch_images(start: Start) -> None:
@@ -413,7 +413,7 @@ async def _fetch_images(start: Start) -> None:
     if any(image.kind is FetchKind.BUILD for image in planned):
         await keep_equal_images(environment, application, planned, start.fetched_names)
     fetches = [image for image in planned if not image.through]
-    start.facts["fetched"] = {image.service: str(image.kind) for image in fetches if not image.held_back}
+    start.record.fetched = {image.service: str(image.kind) for image in fetches if not image.held_back}
     held_back = {image.service: image.note for image in fetches if image.held_back}
     reasons = await leave_images(
         environment, application, planned, start.fetched_names, too_young_too=start.options.update
@@ -421,7 +421,7 @@ async def _fetch_images(start: Start) -> None:
     for service, why in reasons.items():
         log.warning("%s: %s", service, why)
     if held_back | reasons:
-        start.facts["not_taken"] = held_back | reasons
+        start.record.not_taken = held_back | reasons
 
 
 def waves_of(start: Start) -> str:
@@ -449,5 +449,5 @@ async def keep_template(start: Start) -> Document | None:
         return await read_template(start.environment, start.application)
     except ComposeError as error:
         log.warning("this start cannot be gone back to: %s", error)
-        start.facts["release_not_kept"] = error.what
+        start.record.release_not_kept = error.what
         return None

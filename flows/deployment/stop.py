@@ -65,11 +65,11 @@ async def look(stop: Stop) -> None:
 
 async def report_what_stays(stop: Stop) -> None:
     """Name what a stop leaves alone, and what the engine itself would bring back."""
-    stop.facts["left_alone"] = left_alone(stop.application, stop.container_states)
-    for container, why in stop.facts["left_alone"].items():
+    stop.record.left_alone = left_alone(stop.application, stop.container_states)
+    for container, why in stop.record.left_alone.items():
         log.warning("%s is not stopped: %s", container, why)
     if returning := returning_with_engine(stop.application):
-        stop.facts["returning_with_engine"] = list(returning)
+        stop.record.returning_with_engine = returning
         log.info('%s: started again when the engine itself restarts (restart: "always")', ", ".join(returning))
 
 

@@ -45,6 +45,7 @@ from models.failures import (
     ValidationFailedError,
 )
 from models.operations import OperationType
+from models.operations.record import TakenRevision
 from models.results import OperationResult
 from models.sources import SourceRevision, SourceState
 from tasks.deployment.release import failed_before, hold_back
@@ -233,7 +234,8 @@ async def choose_revision(sync: Sync) -> str:
     else:
         sync.revision_before = await running_revision(environment)
     target, before = sync.target, sync.revision_before
-    sync.facts.update(update="all", source=asdict(target) | {"before": before.revision if before else ""})
+    sync.record.update = "all"
+    sync.record.source = TakenRevision(**asdict(target), before=before.revision if before else "")
     return json.dumps({"target": asdict(target), "before": before and asdict(before)})
 
 
@@ -275,7 +277,7 @@ SYNC: tuple[Step[Sync], ...] = (
 async def remember_failure(sync: Sync) -> None:
     """Remember that the revision failed; where it surely did by itself, no later sync takes it."""
     recorder, error, target = sync.recorder, sync.failure, _target(sync)
-    reason = str(sync.facts.get("reason") or await recorder.without_secrets(error))
+    reason = sync.record.reason or await recorder.without_secrets(error)
     surely = isinstance(error, StartFailedError | SourceError)
     now, deployment_id = datetime.now(UTC), recorder.deployment_id
     try:
@@ -287,7 +289,7 @@ async def remember_failure(sync: Sync) -> None:
         log.warning("the revision that failed is not held back: %s", trouble)
         return
     if state.failed[target.revision].held_back:
-        sync.facts["revision_held_back"] = target.revision
+        sync.record.revision_held_back = target.revision
         log.warning("revision %s is held back until a user lifts it", target)
 
 
@@ -296,7 +298,7 @@ async def keep_failed_release(sync: Sync) -> None:
     try:
         if await failed_before(sync.recorder.deployment_id, sync.environment.name):
             return
-        reason = f"failed: {sync.facts.get('reason') or type(sync.failure).__name__}"
+        reason = f"failed: {sync.record.reason or type(sync.failure).__name__}"
         await hold_back(replace(await tried_release(sync), digests={}, proven=False, reason=reason))
     except RoasError as trouble:
         log.warning("the image that failed is not held back: %s", await sync.recorder.without_secrets(trouble))
@@ -308,7 +310,7 @@ async def put_checkout_back(sync: Sync) -> None:
     current = await current_revision(environment)
     if before is not None and current is not None and current.revision != before.revision:
         await switch_checkout(environment, before)
-        sync.facts["checkout_back_at"] = before.revision
+        sync.record.checkout_back_at = before.revision
 
 
 def _is_of_revision(sync: Sync) -> bool:

@@ -32,14 +32,12 @@ async def report_result(
     source = environment.source
     if source is None or source.status == "none" or target is None or recorder is None:
         return
-    release = recorder.facts.get("release")
     if pending:
         state, text = "pending", f"{environment.name} is being updated to {target.brief}"
     elif error is None:
-        state, text = "success", f"{environment.name} runs {target.brief}, proven as release {release}"
+        state, text = "success", f"{environment.name} runs {target.brief}, proven as release {recorder.record.release}"
     else:
-        reason = recorder.facts.get("reason") or type(error).__name__
-        summary = recorder.facts.get("undone")
+        reason, summary = recorder.record.reason or type(error).__name__, recorder.record.undone
         state, text = "failure", f"{reason}{f'; {summary}' if summary else ''}"
     link = current_settings().ui_url
     run = flow_run.get_id()

@@ -112,7 +112,7 @@ async def update(
     try:
         async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=back) as recorder:
             run.recorder = recorder
-            recorder.facts["update"] = sorted(only) if only else "all"
+            recorder.record.update = tuple(sorted(only)) if only else "all"
             await run_steps(run, UPDATE)
     except ValidationFailedError as error:
         return Failed(message=f"validation of {environment} failed: {error.what}", data=run.refused(error.what))
@@ -210,7 +210,7 @@ def _will_change(update: Update) -> bool:
 
 
 def _has_saved_data(update: Update) -> bool:
-    return bool(update.facts.get("snapshots"))
+    return bool(update.record.snapshots)
 
 
 def _compares_errors(update: Update) -> bool:
@@ -247,24 +247,24 @@ async def hold_images_back(update: Update) -> None:
         blamed = to_blame(tried.images, update.release.images if update.release else None, service)
         if not blamed or await failed_before(update.recorder.deployment_id, update.environment.name):
             return
-        reason = f"{', '.join(blamed)} failed: {update.facts.get('reason') or type(update.failure).__name__}"
+        reason = f"{', '.join(blamed)} failed: {update.record.reason or type(update.failure).__name__}"
         digests = {name: tried.digests.get(name, tried.images[name]) for name in blamed}
         await hold_back(replace(tried, digests=digests, proven=False, reason=reason))
     except RoasError as trouble:
         log.warning("the image that failed is not held back: %s", await update.recorder.without_secrets(trouble))
         return
-    update.facts["held_back"] = digests
+    update.record.held_back = digests
     log.warning("held back until a user lifts it: %s", ", ".join(f"{n} {d}" for n, d in digests.items()))
 
 
 async def warn_of_data(update: Update) -> None:
     """Say what the containers of the new version may have done to data that was saved before."""
-    snapshots = update.facts.get("snapshots")
-    if snapshots and not update.facts.get("data") and await _may_have_run(update):
+    record = update.record
+    if record.snapshots and not record.data and await _may_have_run(update):
         # The containers that the snapshot was taken for may have changed its data.
-        update.facts["data"] = data_warning((), (), snapshots)
-    if data := update.facts.get("data"):
-        log.warning("%s", data)
+        record.data = data_warning((), (), record.snapshots)
+    if record.data:
+        log.warning("%s", record.data)
 
 
 def may_hold_back(update: Update) -> bool:

@@ -41,8 +41,8 @@ async def health_check(
         await record_health(health)
         changed = state_changes(health, await last_states(environment), recorder.deployment_id)
         await record_changes(changed)
-        recorder.facts["changed"] = [change.service for change in changed]
-        recorder.facts["health"] = str(health.overall)
+        recorder.record.changed = tuple(change.service for change in changed)
+        recorder.record.health = str(health.overall)
         for verdict in health.services:
             log.info("%s is %s: %s", verdict.service, verdict.health, verdict.reason)
             if verdict.health in UNHEALTHY_STATES:

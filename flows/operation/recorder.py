@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -38,7 +38,8 @@ from models.failures import (
     StoreUnreachableError,
     ValidationFailedError,
 )
-from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
+from models.operations import Operation, OperationStatus, OperationStep, OperationType, StateChange
+from models.operations.record import FlowRequest, OperationRecord, Runner, write_record
 from models.recovery import RecoveryOutcome
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.belonging import bind_here, refuse_elsewhere
@@ -82,7 +83,7 @@ _OF_ONE_RUN = frozenset({"asked_by", "deployment_id", "plan", "wait_seconds"})
 
 @dataclass(slots=True, kw_only=True)
 class OperationRecorder:
-    """One operation while it runs: its id, its environment, and the facts that go into its record.
+    """One operation while it runs: its id, its environment, and its record.
 
     Where it was interrupted and is taken up again, `steps` are those it had finished, and `done` says so in
     short: the step's name, or the step's and the service's, as ("proven", "redis"). An operation that `settles`
@@ -100,7 +101,7 @@ class OperationRecorder:
     environment: Environment | None = None
     redactor: Redactor = field(default_factory=lambda: Redactor(()))
     """Removes the environment's secrets from a text, once it is loaded."""
-    facts: dict[str, Any] = field(default_factory=dict)
+    record: OperationRecord = field(default_factory=OperationRecord)
     awaited: dict[str, str] = field(default_factory=dict)
     """Which services a start that was cancelled still waited for, and why."""
     recovery: RecoveryOutcome | None = None
@@ -268,7 +269,7 @@ async def recorded(
                             await _undisturbed(_settle(recorder, hold.lost or error, on_failure, rollback))
                         raise
                     settled = True
-                    await _undisturbed(_finish(recorder, OperationStatus.SUCCESS, {}))
+                    await _undisturbed(_finish(recorder, OperationStatus.SUCCESS))
             except BaseException as error:
                 if ours and not settled:
                     with suppress(asyncio.CancelledError):
@@ -331,17 +332,14 @@ def _kind(operation_type: OperationType) -> str:
 
 
 def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Runner, wait: timedelta) -> Operation:
-    details: dict[str, Any] = {"flow_run_id": runner.flow_run_id, "runner": asdict(runner)}
+    record = OperationRecord(flow_run_id=runner.flow_run_id, runner=runner)
     if context := FlowRunContext.get():
-        parameters = flow_run.get_parameters()
-        details["asked"] = {
-            "flow": context.flow.name if context.flow else "",
-            "parameters": {name: value for name, value in parameters.items() if name not in _OF_ONE_RUN},
-        }
+        parameters = {name: value for name, value in flow_run.get_parameters().items() if name not in _OF_ONE_RUN}
+        record.asked = FlowRequest(flow=context.flow.name if context.flow else "", parameters=parameters)
     if wait:
-        details["waits_until"] = recorder.started_at + wait
+        record.waits_until = recorder.started_at + wait
     if (span := traceparent()) is not None:
-        details["traceparent"] = span
+        record.traceparent = span
     return Operation(
         deployment_id=recorder.deployment_id,
         operation_type=recorder.operation_type,
@@ -350,7 +348,7 @@ def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Ru
         started_at=recorder.started_at,
         user_agent=asker,
         actor=actor,
-        details=details,
+        details=write_record(record),
         host_id=this_host().host_id,
     )
 
@@ -368,7 +366,7 @@ async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, acto
             advice=f"`roas history {recorder.deployment_id}` tells how it stands.",
         )
     operation = await operation_of(recorder.name, recorder.deployment_id, None)
-    recorder.interrupted = operation.details["resumed"][-1]["interrupted"] if operation is not None else ""
+    recorder.interrupted = operation.record.resumed[-1].interrupted if operation is not None else ""
     recorder.steps = tuple(steps)
     recorder.done = frozenset((step.step, step.service) if step.service else step.step for step in steps)
     log.info("%s is resumed after %d finished steps", recorder.deployment_id, len(steps))
@@ -396,7 +394,7 @@ async def _settle(
         if on_failure is not None:
             reported = OperationFailure(error=failure, text=text, cancelled=within is not None)
             recorder.recovery = await on_failure(recorder, reported)
-        recorder.facts["reason"] = text
+        recorder.record.reason = text
         if rollback is not None and not stays and not isinstance(failure, _NOTHING_TO_ROLL_BACK):
             recorder.awaited.clear()
             try:
@@ -410,15 +408,16 @@ async def _settle(
                         f"the stores that hold the releases did not answer, so containers are as the {recorder.kind} "
                         f"left them; once they answer: roas rollback {recorder.name} ({undo_failed})"
                     )
-                recorder.facts["undo_failed"] = undo_failed
+                recorder.record.undo_failed = undo_failed
                 log.error("%s could not be undone: %s", recorder.deployment_id, undo_failed)
     finally:
-        advice = failure.advice if isinstance(failure, RoasError) else ""
-        facts = {"reason": text, "advice": advice, "error": type(failure).__name__}
+        record = recorder.record
+        record.reason, record.error = text, type(failure).__name__
+        record.advice = failure.advice if isinstance(failure, RoasError) else ""
         if stays:
-            facts["interrupted"] = recorder.interrupted
+            record.interrupted = recorder.interrupted
         try:
-            await _finish(recorder, OperationStatus.FAILED, facts)
+            await _finish(recorder, OperationStatus.FAILED)
         except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
             log.error("the end of %s could not be recorded: %s", recorder.deployment_id, trouble)
 
@@ -434,20 +433,21 @@ def _in_words(recorder: OperationRecorder, trouble: Exception, within: float | N
     return RoasError(f"it had not ended after {within:.0f} s{_still_awaited(recorder)}")
 
 
-async def _finish(recorder: OperationRecorder, status: OperationStatus, facts: dict[str, Any]) -> None:
+async def _finish(recorder: OperationRecorder, status: OperationStatus) -> None:
+    record = recorder.record
     settles = recorder.name if recorder.settles and status is OperationStatus.SUCCESS else None
     describe_span(
         outcome=str(status),
-        release=recorder.facts.get("release"),
-        rollback_to=recorder.facts.get("rollback_to") or recorder.facts.get("rolled_back_to"),
-        error=facts.get("error"),
+        release=record.release or None,
+        rollback_to=record.rollback_to or record.rolled_back_to or None,
+        error=record.error or None,
         error_id=recorder.recovery.error_id if recorder.recovery else None,
     )
     settled = await finish_operation(
         recorder.deployment_id,
         status,
         datetime.now(UTC),
-        recorder.facts | facts,
+        record,
         settles=settles,
         services=None if recorder.settled_services is None else tuple(sorted(recorder.settled_services)),
     )

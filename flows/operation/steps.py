@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from core.reporting.timing import Phase
 from flows.common.phases import timed
 from flows.operation.recorder import ROLLING_BACK, OperationRecorder, Rollback
 from models.environments import Environment
 from models.failures import NotFoundError
+from models.operations.record import OperationRecord
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,9 +39,9 @@ class OperationRun:
         return self.recorder.environment
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What goes into the operation's record."""
-        return self.recorder.facts
+    def record(self) -> OperationRecord:
+        """What is recorded of it."""
+        return self.recorder.record
 
     @property
     def goes_back(self) -> bool:
@@ -107,7 +108,7 @@ def going_back(run: RunT, steps: Steps[RunT]) -> Rollback:
 
 async def turn_back(run: OperationRun) -> str:
     """Decide that the operation goes back: from here on it only does, also where it is taken up again."""
-    return str(run.facts.get("reason") or type(run.failure).__name__)
+    return run.record.reason or type(run.failure).__name__
 
 
 async def _run_step(run: RunT, step: Step[RunT]) -> None:

@@ -99,7 +99,7 @@ async def choose(restore: Restore) -> str:
         raise BadInputError(
             what_would_be_lost(target, datetime.now(UTC), later), advice="Confirm that it may be (--yes)."
         )
-    restore.facts.update(restore=target.snapshot_id, proof=proof_of(target))
+    restore.record.restore, restore.record.proof = target.snapshot_id, proof_of(target)
     return target.snapshot_id
 
 
@@ -128,15 +128,15 @@ async def start_on_data(restore: Restore) -> None:
     safety = restore.data.safety
     await start(restore)
     await restore.data.settle(restore.recorder)
-    restore.facts["undone"] = (
+    restore.record.undone = (
         f"the data is again that of before (snapshot {safety and safety.snapshot_id}): "
         f"{len(restore.starts)} services proven"
     )
-    log.warning("rollback: %s", restore.facts["undone"])
+    log.warning("rollback: %s", restore.record.undone)
 
 
 async def _say_that_nothing_changed(restore: Restore) -> None:
-    restore.facts["undone"] = "no data was touched"
+    restore.record.undone = "no data was touched"
 
 
 def _has_saved(restore: Restore) -> bool:

@@ -128,7 +128,7 @@ class DataRestore:
             await self._begin_over(recorder, half, snapshot)
         if self.safety is None:
             self.safety = await _save_for_safety(recorder, environment, application, snapshot)
-        recorder.facts["safety_snapshot"] = self.safety.snapshot_id
+        recorder.record.safety_snapshot = self.safety.snapshot_id
         await _put_back(recorder, environment, application, snapshot, RESTORED)
 
     async def _begin_over(self, recorder: OperationRecorder, half: DataSnapshot, snapshot: DataSnapshot) -> None:

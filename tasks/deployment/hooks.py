@@ -101,8 +101,8 @@ async def proven_hook_images(environment: str) -> dict[str, str]:
 
     def read() -> dict[str, str]:
         ended = open_stores().operations.history(environment, OperationType.START, limit=_UPDATES_BACK)
-        succeeded = (operation.details for operation in ended if operation.status is OperationStatus.SUCCESS)
-        return next((details["hook_images"] for details in succeeded if details.get("hook_images")), {})
+        succeeded = (operation.record for operation in ended if operation.status is OperationStatus.SUCCESS)
+        return next((record.hook_images for record in succeeded if record.hook_images), {})
 
     return await asyncio.to_thread(read)
 

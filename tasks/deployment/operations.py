@@ -28,7 +28,7 @@ from adapters.stores.outages import OUTLAST
 from adapters.stores.recovery_writes import FinishOperation, ReleaseLease
 from adapters.stores.write_behind import leave_for_later, replay_left
 from adapters.stores.writes import Names
-from core.deployment.interruption import interruption, orphaned, runner_of, was_interrupted
+from core.deployment.interruption import interruption, orphaned, was_interrupted
 from models.audit import Actor
 from models.failures import (
     EnvironmentBusyError,
@@ -45,9 +45,9 @@ from models.operations import (
     OperationStatus,
     OperationStep,
     OperationType,
-    Runner,
     StateChange,
 )
+from models.operations.record import OperationRecord, Runner
 from models.records import RecoveryRecords
 from models.recovery import Ticket
 from models.settings import current_settings
@@ -301,7 +301,7 @@ async def finish_operation(
     deployment_id: str,
     status: OperationStatus,
     ended_at: datetime,
-    details: dict[str, Any],
+    record: OperationRecord,
     *,
     settles: str | None = None,
     services: tuple[str, ...] | None = None,
@@ -317,7 +317,7 @@ async def finish_operation(
         deployment_id=deployment_id,
         status=status,
         ended_at=ended_at,
-        details=details,
+        details=record,
         settles=settles,
         services=services,
     )
@@ -382,7 +382,7 @@ async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     ended = await asyncio.to_thread(_end_orphans, environment, now)
     for operation, message in ended:
         log.warning("%s of %s %s", operation.kind, operation.environment, message)
-    runs = [(str(operation.details.get("flow_run_id") or ""), message) for operation, message in ended]
+    runs = [(operation.record.flow_run_id, message) for operation, message in ended]
     if any(run for run, _ in runs) and has_server():
         await _crash_runs([(UUID(run), message) for run, message in runs if run])
     now = now - await asyncio.to_thread(open_stores().hosts.skew)
@@ -414,7 +414,8 @@ async def take_up(
         stores = open_stores()
         if not stores.operations.resume(deployment_id, runner, at, by, actor, host_id=this_host().host_id):
             operation = stores.operations.find(deployment_id)
-            if operation is None or operation.status is not OperationStatus.RUNNING or runner_of(operation) != runner:
+            runs = operation is not None and operation.status is OperationStatus.RUNNING
+            if operation is None or not runs or operation.record.runner != runner:
                 return None
             # A try before this one took it up, and only its answer was lost.
         return stores.progress.steps(deployment_id)
@@ -482,16 +483,17 @@ def _ours_to_end(stores: Stores, operations: list[Operation]) -> list[Operation]
 def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation, str]]:
     stores = open_stores()
     unfinished = _ours_to_end(stores, stores.operations.running(environment))
-    alive = {runner: is_alive(runner) for runner in map(runner_of, unfinished) if runner is not None}
+    runners = (operation.record.runner for operation in unfinished)
+    alive = {runner: is_alive(runner) for runner in runners if runner is not None}
     ended = []
     # A host whose clock is wrong must not take the living operations of others for dead.
     by_database = now - stores.hosts.skew()
     for operation in orphaned(unfinished, stores.leases.held(now, environment), alive, by_database):
         message = interruption(operation, stores.progress.steps(operation.deployment_id))
         advice = f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
-        details = {"interrupted": message, "reason": message, "advice": advice, "error": "Interrupted"}
+        record = OperationRecord(interrupted=message, reason=message, advice=advice, error="Interrupted")
         # Another process may have ended it at this moment, and then reports it.
-        if stores.operations.finish(operation.deployment_id, OperationStatus.FAILED, now, details):
+        if stores.operations.finish(operation.deployment_id, OperationStatus.FAILED, now, record):
             ended.append((operation, message))
     return ended
 

@@ -34,6 +34,7 @@ from models.containers import RELEASE_IMAGES
 from models.environments import Environment
 from models.failures import BadInputError, ComposeError, EngineError, NotFoundError, ReleaseError
 from models.operations import OperationType
+from models.operations.record import Lift, OperationRecord
 from models.records import Release
 from models.settings import current_settings
 from tasks.deployment.images import build_fingerprint, injected_fingerprints
@@ -295,7 +296,7 @@ def lift_images(environment: str, digest: str, by: str, at: datetime) -> list[Re
         if digests != release.digests:
             note = f"lifted by {by} at {at:%Y-%m-%d %H:%M} UTC"
             stores.releases.keep(replace(release, digests=digests, reason=f"{release.reason}; {note}"))
-            stores.operations.note(release.deployment_id, {"lifted": {"by": by, "at": at.isoformat(), "image": digest}})
+            stores.operations.note(release.deployment_id, OperationRecord(lifted=Lift(by=by, at=at, image=digest)))
             lifted.append(release)
     if not lifted:
         raise NotFoundError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from adapters.docker.memory_signs import memory_signs
@@ -16,7 +15,7 @@ from core.errors.evidence import best_line, container_evidence, excerpt, fit
 from models.environments import Environment
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, ProbeOutput
 from models.failures import StoreError
-from models.hooks import HookRun
+from models.operations.record import HookRun
 from tasks.deployment.hooks import OUTPUT_LINES, HookOutcome
 from tasks.errors.evidence import show_evidence
 from tasks.runtime.store_access import to_stores
@@ -67,8 +66,8 @@ async def keep_output(environment: Environment, run: HookRun, outcome: HookOutco
         await show_evidence.fn(environment.name, (bundle,))
     except StoreError as error:
         log.warning("the output of hook %s was not kept: %s", run.name, error)
-        return replace(run, sentence=sentence)
-    return replace(run, evidence=bundle.bundle_id, sentence=sentence)
+        return run.model_copy(update={"sentence": sentence})
+    return run.model_copy(update={"evidence": bundle.bundle_id, "sentence": sentence})
 
 
 def decisive_line(service: str, outcome: HookOutcome) -> str:

@@ -11,6 +11,7 @@ from core.errors.evidence import shows_failure, telling_lines
 from core.notifications.message import MOST_LINES
 from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.notifications import NewsDetails, ReportedError
+from models.operations.record import OperationRecord
 from tasks.runtime.stores import open_stores
 
 _BUNDLES = 5
@@ -30,15 +31,15 @@ def details_of(cause: ReportedError) -> NewsDetails:
     impacts = stores.errors.impacts(error.error_id)
     affected = ticket.affected_services if ticket else ()
     operation = stores.operations.find(error.deployment_id) if error.deployment_id is not None else None
-    done = operation.details if operation else {}
-    run = (ticket.flow_run_id if ticket else None) or done.get("flow_run_id")
+    record = operation.record if operation else OperationRecord()
+    run = (ticket.flow_run_id if ticket else None) or record.flow_run_id
     return NewsDetails(
         first_cause=bundle.first_cause if bundle else "",
         means=_meaning(error.verdict.pattern_name),
         lines=_decisive_lines(bundle, error.evidence),
         affected=affected or (impacts[-1].affected_services if impacts else ()),
-        flow_run_id=str(run or ""),
-        rollback=str(done.get("undone") or ""),
+        flow_run_id=run,
+        rollback=record.undone,
     )
 
 

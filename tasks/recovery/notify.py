@@ -16,7 +16,7 @@ from adapters.config.environment_files import known_environments
 from adapters.notifications.answer_keys import answer_key, new_nonce
 from core.notifications import text
 from core.notifications.answers import VALID_FOR, AnswerAction, AnswerToken, sign, with_links
-from core.notifications.due import DEPLOYMENTS, FORGOTTEN, REPORTED, due, failure_of
+from core.notifications.due import DEPLOYMENTS, FORGOTTEN, due, failure_of
 from core.notifications.message import compose, explained
 from core.notifications.pacing import HOUR, Batch, pace, remembered
 from core.notifications.samples import examples
@@ -218,10 +218,8 @@ def _sent(names: Sequence[str], now: datetime) -> list[datetime]:
     stores, since = open_stores(), now - HOUR
     moments = set(stores.error_notifications.sent_since(names, since))
     for name in names:
-        claimed = (
-            operation.details.get(REPORTED) for operation in stores.operations.latest_recorded(name, _OPERATIONS)
-        )
-        moments |= {at for moment in claimed if moment and (at := datetime.fromisoformat(str(moment))) >= since}
+        claimed = (operation.record.notified_at for operation in stores.operations.latest_recorded(name, _OPERATIONS))
+        moments |= {at for at in claimed if at is not None and at >= since}
     return sorted(moments)
 
 
@@ -233,9 +231,7 @@ def _addresses() -> Addresses:
 def _claim(news: News, now: datetime) -> bool:
     """Claim a report of an error, a deployment, or both; False where another process has it."""
     stores, cause = open_stores(), news.cause
-    if news.operation is not None and not stores.operations.claim(
-        news.operation.deployment_id, REPORTED, now.isoformat()
-    ):
+    if news.operation is not None and not stores.operations.claim_notification(news.operation.deployment_id, now):
         return False
     if cause is None:
         return True

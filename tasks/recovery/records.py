@@ -168,7 +168,7 @@ record_error_of_the_run = record_error.with_options(
 def known_failure(deployment_id: str) -> bool:
     """Whether an operation's record names the error it failed of."""
     operation = open_stores().operations.find(deployment_id)
-    return operation is not None and "error_id" in operation.details
+    return operation is not None and bool(operation.record.error_id)
 
 
 @retry_read
@@ -529,7 +529,7 @@ async def span_of_operation(environment: str, deployment_id: str | None) -> str 
         operations = open_stores().operations
         named = operations.find(deployment_id) if deployment_id else None
         of = [named] if named else operations.latest_recorded(environment, 1)
-        return str(of[0].details.get("traceparent") or "") if of else None
+        return of[0].record.traceparent if of else None
 
     with suppress(StoreError, TimeoutError):
         async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):

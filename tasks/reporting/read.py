@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.deployment.desired_state import stopped_at
-from core.deployment.interruption import runner_of
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, Runner
+from models.operations.record import OperationRecord
 from models.records import (
     DeploymentDetails,
     EnvironmentStatus,
@@ -77,14 +77,13 @@ def remembered_compose_files(environment: str) -> tuple[str, ...]:
     if not stores_exist():
         return ()
     latest = open_stores().operations.history(environment=environment, limit=1)
-    request: dict[str, Any] = (latest[0].details.get("asked") or {}) if latest else {}
-    return tuple(request.get("parameters", {}).get("compose_files") or ())
+    request = latest[0].record.asked if latest else None
+    return tuple(request.parameters.get("compose_files") or ()) if request else ()
 
 
 def read_releases(environment: str) -> list[ReleaseDetails]:
     """The releases of an environment, newest first, each with what it changed."""
     from core.deployment.release import differences
-    from core.deployment.release_notes import texts_of
 
     stores = open_stores()
     releases = stores.releases.latest(environment)
@@ -96,7 +95,9 @@ def read_releases(environment: str) -> list[ReleaseDetails]:
         ReleaseDetails(
             release=release,
             changes=differences(before, release) if before is not None else (),
-            notes=texts_of(made_by.details) if (made_by := operations[release.deployment_id]) is not None else (),
+            notes=tuple(note.text for note in made_by.record.release_notes)
+            if (made_by := operations[release.deployment_id]) is not None
+            else (),
         )
         for release, before in zip(releases, proven_before, strict=True)
     ]
@@ -119,7 +120,7 @@ def operation_of_run(environment: str, flow_run_id: str) -> str:
 def ended_operation_of(environment: str, runner: Runner) -> Operation | None:
     """The latest operation of an environment, where this process ran it and it has ended; else None."""
     latest = open_stores().operations.latest_recorded(environment, 1)
-    recorded_runner = runner_of(latest[0]) if latest else None
+    recorded_runner = latest[0].record.runner if latest else None
     if (
         recorded_runner is None
         or latest[0].ended_at is None
@@ -233,14 +234,14 @@ def read_cause(deployment_id: str) -> FirstCause:
     """
     explanation, operation = read_explanation(deployment_id), open_stores().operations.get(deployment_id)
     sentences = (explanation.headline, *explanation.because) if explanation.evidence else ()
-    cause = next((sentence for sentence in sentences if sentence != operation.details.get("reason")), None)
+    cause = next((sentence for sentence in sentences if sentence != operation.record.reason), None)
     operation_commands = (operation.again, operation.data_back)
     steps = [
         step
         for step in explanation.commands
         if not any(command and step.endswith(command) for command in operation_commands)
     ]
-    return FirstCause(sentence=cause, step=str(operation.details.get("advice") or next(iter(steps), "")))
+    return FirstCause(sentence=cause, step=operation.record.advice or next(iter(steps), ""))
 
 
 def read_ticket_details(ticket_id: str) -> TicketDetails:
@@ -288,7 +289,7 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
     rolled_back_at = {
         operation.deployment_id: operation.ended_at
         for operation in stores.operations.history(environment=environment, limit=_MANY)
-        if operation.details.get("undone")
+        if operation.record.undone
     }
     # The same cause again, while it is open, is counted with the error of the operation that had it first.
     again = {
@@ -345,17 +346,14 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
 
 def _mounted_copies(operations: Sequence[Operation]) -> str:
     """What the last operation said of it that left a release behind; `operations` newest first."""
-    last = next(
-        (operation for operation in operations if operation.details.keys() & {"release", "rolled_back_to"}), None
-    )
-    notes = [] if last is None else [last.details.get(fact) for fact in ("kept_values", "mounted_copies")]
-    return "; ".join(str(note) for note in notes if note)
+    records = (operation.record for operation in operations)
+    last = next((record for record in records if record.release or record.rolled_back_to), OperationRecord())
+    return "; ".join(filter(None, (last.kept_values, last.mounted_copies)))
 
 
 def named_error(operation: Operation) -> tuple[str, ...]:
     """A cause that an earlier operation had too is on record as that one's; this one's record names it."""
-    named = operation.details.get("error_id")
-    return () if named is None else (str(named),)
+    return (operation.record.error_id,) if operation.record.error_id else ()
 
 
 def _failed_last(environment: str | None) -> Operation:
@@ -378,8 +376,8 @@ def _failed_last(environment: str | None) -> Operation:
 
 def _release_changes(operation: Operation) -> tuple[str, ...]:
     """What the operation's release has that the last proven one before it has not, or what it noted itself."""
-    if noted := operation.details.get("changes"):
-        return tuple(noted)
+    if operation.record.changes:
+        return operation.record.changes
     from core.deployment.release import differences
 
     releases = open_stores().releases.latest(operation.environment)

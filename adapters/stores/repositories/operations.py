@@ -12,10 +12,10 @@ from adapters.stores.audit import actor_columns, actor_of, audit_row
 from adapters.stores.clock import by_database, clock_skew, database_now
 from adapters.stores.repositories.repository import Repository, Rows, given, newest, newest_of_each
 from adapters.stores.sql import insert_unless_there, table, upsert
-from core.notifications.due import REPORTED
 from models.audit import SYSTEM, Actor
 from models.failures import NotFoundError
-from models.operations import LeaseResult, Operation, OperationStatus, OperationType, Runner
+from models.operations import LeaseResult, Operation, OperationStatus, OperationType
+from models.operations.record import OperationRecord, Resumption, Runner, read_record, write_record
 from models.tables.deployment_logs import DeploymentOperation, EnvironmentLease
 
 _operations = table(DeploymentOperation)
@@ -36,9 +36,9 @@ class Operations(Repository):
                 _audit(connection, "begun", operation.deployment_id, operation.actor)
 
     def finish(
-        self, deployment_id: str, status: OperationStatus, ended_at: datetime, details: dict[str, Any] | None = None
+        self, deployment_id: str, status: OperationStatus, ended_at: datetime, record: OperationRecord | None = None
     ) -> bool:
-        """Record how an operation ended, adding to its details; False where it had already ended.
+        """Record how an operation ended, adding to its record; False where it had already ended.
 
         Raises:
             NotFoundError: No operation has this id.
@@ -52,23 +52,23 @@ class Operations(Repository):
                 "status": status.value,
                 "end_time": ended,
                 "duration_ms": _milliseconds(ended - row.start_time),
-                "metadata": (row.metadata or {}) | (details or {}),
+                "metadata": (row.metadata or {}) | (write_record(record) if record else {}),
             }
             _update(connection, "ended", deployment_id, values)
             return True
 
-    def note(self, deployment_id: str, details: dict[str, Any]) -> None:
-        """Add to an operation's details.
+    def note(self, deployment_id: str, record: OperationRecord) -> None:
+        """Add to an operation's record.
 
         Raises:
             NotFoundError: No operation has this id.
         """
         with self._database.write() as connection:
             row = _locked(connection, deployment_id)
-            _update(connection, "noted", deployment_id, {"metadata": (row.metadata or {}) | details})
+            _update(connection, "noted", deployment_id, {"metadata": (row.metadata or {}) | write_record(record)})
 
-    def claim(self, deployment_id: str, name: str, value: Any) -> bool:
-        """Add a detail to an operation that lacks it; False where it has one of this name already.
+    def claim_notification(self, deployment_id: str, now: datetime) -> bool:
+        """Record that an operation is reported to people now; False where it was before.
 
         Raises:
             NotFoundError: No operation has this id.
@@ -76,9 +76,10 @@ class Operations(Repository):
         with self._database.write() as connection:
             row = _locked(connection, deployment_id)
             details = row.metadata or {}
-            if name in details:
+            if read_record(details).notified_at is not None:
                 return False
-            _update(connection, "noted", deployment_id, {"metadata": details | {name: value}})
+            noted = write_record(OperationRecord(notified_at=now))
+            _update(connection, "noted", deployment_id, {"metadata": details | noted})
             return True
 
     def resume(
@@ -98,21 +99,19 @@ class Operations(Repository):
         """
         with self._database.write() as connection:
             row = _locked(connection, deployment_id)
-            details = dict(row.metadata or {})
-            if row.status != OperationStatus.FAILED or "interrupted" not in details:
+            record = read_record(row.metadata or {})
+            if row.status != OperationStatus.FAILED or not record.interrupted:
                 return False
-            # The reason of its end no longer holds; the interruption stays in its details.
-            at = by_database(connection, at)
-            interruption = {"at": at, "by": by, "actor": asdict(actor), "interrupted": details.pop("interrupted")}
-            if host_id:
-                interruption["host_id"] = host_id
-            for name in ("reason", "advice", "error", REPORTED):
-                details.pop(name, None)
-            details |= {
-                "runner": asdict(runner),
-                "flow_run_id": runner.flow_run_id,
-                "resumed": [*details.get("resumed", ()), interruption],
-            }
+            # The reason of its end no longer holds; the interruption stays in its record.
+            on_host = {"host_id": host_id} if host_id else {}
+            at, how = by_database(connection, at), record.interrupted
+            resumption = Resumption(at=at, by=by, actor=actor, interrupted=how, **on_host)
+            resumed = OperationRecord(
+                runner=runner, flow_run_id=runner.flow_run_id, resumed=(*record.resumed, resumption)
+            )
+            ended = ("interrupted", "reason", "advice", "error", "notified_at")
+            details = {name: value for name, value in row.metadata.items() if name not in ended}
+            details |= write_record(resumed)
             running = {"status": OperationStatus.RUNNING.value, "end_time": None, "duration_ms": None}
             if host_id:
                 running["host_id"] = host_id

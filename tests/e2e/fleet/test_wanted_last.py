@@ -9,6 +9,7 @@ import pytest
 from adapters.host.processes import this_process
 from adapters.stores import Stores
 from models.operations import Operation, OperationStatus, OperationType
+from models.operations.record import read_record
 from tasks.deployment.operations import LEASE
 from tests.e2e.fleet.conftest import Host
 
@@ -26,7 +27,7 @@ def record(stores: Stores, name: str, kind: OperationType, status: OperationStat
         started_at=now,
     )
     stores.operations.begin(begun)
-    stores.operations.finish(deployment_id, status, now, dict(details))
+    stores.operations.finish(deployment_id, status, now, read_record(details))
 
 
 @pytest.mark.campaign(seconds=12)

@@ -56,7 +56,7 @@ class RecordedRollback:
         status = store.operations.get(recorder.deployment_id).status
         errors = len(store.errors.unresolved("test"))
         self.calls.append((type(error).__name__, str(error), status, held_by("test"), errors))
-        recorder.facts["undone"] = "stopped what was started"
+        recorder.record.undone = "stopped what was started"
 
 
 async def fail(_recorder: OperationRecorder) -> None:

@@ -10,7 +10,6 @@ from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from adapters.host.processes import this_user
-from core.deployment.interruption import runner_of
 from flows.deployment.restart import restart
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
@@ -69,7 +68,7 @@ async def test_starts_in_order_proves_each_service_and_records_it(place: Place) 
         assert operation.status is OperationStatus.SUCCESS
         assert operation.user_agent == f"person: {this_user().user} (a test)"
         assert operation.actor == this_user()
-        runner = runner_of(operation)
+        runner = operation.record.runner
         assert runner is not None
         changes = {change.service: change for change in stores.progress.changes(result.deployment_id)}
         assert {name: change.new_state for name, change in changes.items()} == {

@@ -25,6 +25,7 @@ from models.health import Health, HealthReport, ProbeResult, RecordedScore, Serv
 from models.hosts import SILENT_AFTER, SKEW_ALERTS_OVER, HostIdentity
 from models.metrics import HOST, Alert, AlertSeverity, AlertState, Baseline, Dependency, Metric, Prediction
 from models.operations import INTERRUPTION_SECONDS, Operation, OperationStatus, OperationType, StateChange
+from models.operations.record import read_record
 from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
@@ -359,7 +360,7 @@ def _happen(stores: Stores, number: int) -> None:
     ended = OperationStatus.SUCCESS if number % 2 else OperationStatus.FAILED
     details: dict[str, object] = {"release": f"r{number}"} if number % 2 else {"rolled_back_to": f"r{number - 1}"}
     details["source"] = {"revision": f"{number:040x}"}
-    stores.operations.finish(operation.deployment_id, ended, now, details)
+    stores.operations.finish(operation.deployment_id, ended, now, read_record(details))
     interrupted = {INTERRUPTION_SECONDS: 1.5}
     change = StateChange(
         deployment_id=operation.deployment_id,

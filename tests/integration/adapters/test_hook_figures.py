@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from adapters.prometheus.hook_figures import hook_figures
-from models.hooks import HookRun
 from models.operations import Operation, OperationStatus, OperationType
+from models.operations.record import HookRun
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RUN = HookRun(name="migrate", when="before", does="a job", service="job", began_at=NOON, took_seconds=3, ok=True)
@@ -20,14 +20,14 @@ def update(*runs: HookRun) -> Operation:
         environment="shop",
         status=OperationStatus.SUCCESS,
         started_at=NOON,
-        details={"hooks": [one.to_details() for one in runs]},
+        details={"hooks": [one.model_dump(mode="json") for one in runs]},
     )
 
 
 def test_the_latest_run_of_each_hook_is_shown_with_its_outcome() -> None:
-    smoke = replace(RUN, name="smoke", when="after", took_seconds=1, ok=False)
-    latest = update(RUN, replace(smoke, warns=True))
-    earlier = update(replace(RUN, ok=False, took_seconds=9), smoke)
+    smoke = RUN.model_copy(update={"name": "smoke", "when": "after", "took_seconds": 1, "ok": False})
+    latest = update(RUN, smoke.model_copy(update={"warns": True}))
+    earlier = update(RUN.model_copy(update={"ok": False, "took_seconds": 9}), smoke)
 
     ended, took = hook_figures({"shop": [latest, earlier]})
 

@@ -39,6 +39,7 @@ from models.metrics import (
     PredictionOutcome,
 )
 from models.operations import Operation, OperationStatus, OperationType
+from models.operations.record import read_record
 from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
@@ -292,14 +293,14 @@ def test_an_environment_that_was_stopped_on_request_is_not_wanted(stores: Stores
     wanted = "roas_environment_wanted{environment=prod}"
     stores.operations.begin(START)
     assert _scrape(url)[wanted] == 1
-    stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON, None)
+    stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON)
     assert _scrape(url)[wanted] == 1
     later = replace(START, deployment_id="prod-2", operation_type=OperationType.STOP, started_at=NOON + SECOND)
     stores.operations.begin(later)
-    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
+    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND)
     looked_at = replace(later, deployment_id="prod-3", operation_type=OperationType.HEALTH_CHECK)
     stores.operations.begin(looked_at)
-    stores.operations.finish("prod-3", OperationStatus.SUCCESS, NOON + SECOND, None)
+    stores.operations.finish("prod-3", OperationStatus.SUCCESS, NOON + SECOND)
     assert _scrape(url)[wanted] == 0
 
 
@@ -357,8 +358,8 @@ def test_an_operation_is_counted_once_when_it_ends(stores: Stores, url: str) -> 
     assert shown["roas_operations_running{environment=prod,operation_type=start}"] == 1
     assert shown["roas_operations_total{environment=prod,operation_type=start,status=success}"] == 0
     stores.operations.begin(replace(START, deployment_id="prod-2"))
-    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + 200 * SECOND, None)
-    stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + 7 * SECOND, None)
+    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + 200 * SECOND)
+    stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + 7 * SECOND)
     for _ in range(2):
         shown = _scrape(url)
         labels = "environment=prod,operation_type=start,status=success"
@@ -387,14 +388,14 @@ def test_an_operation_is_counted_once_when_it_ends(stores: Stores, url: str) -> 
 def test_counters_do_not_fall_when_old_operations_are_archived(stores: Stores, url: str) -> None:
     for number in range(3):
         stores.operations.begin(replace(START, deployment_id=f"prod-{number}"))
-        stores.operations.finish(f"prod-{number}", OperationStatus.FAILED, NOON + SECOND, None)
+        stores.operations.finish(f"prod-{number}", OperationStatus.FAILED, NOON + SECOND)
     counter = "roas_operations_total{environment=prod,operation_type=start,status=failed}"
     assert _scrape(url)[counter] == 3
     with stores.databases["deployment_logs"].write() as connection:
         connection.exec_driver_sql(f"DELETE FROM {DeploymentOperation.__tablename__}")
     assert _scrape(url)[counter] == 3
     stores.operations.begin(replace(START, deployment_id="prod-9"))
-    stores.operations.finish("prod-9", OperationStatus.FAILED, NOON + SECOND, None)
+    stores.operations.finish("prod-9", OperationStatus.FAILED, NOON + SECOND)
     assert _scrape(url)[counter] == 4
 
 
@@ -433,7 +434,7 @@ def test_the_latest_operations_are_shown_with_release_rollback_and_run(stores: S
     ):
         stores.operations.begin(replace(START, deployment_id=deployment, started_at=NOON + number * SECOND))
         ended = OperationStatus.FAILED if deployment == "undone" else OperationStatus.SUCCESS
-        stores.operations.finish(deployment, ended, NOON + (number + 3) * SECOND, details)
+        stores.operations.finish(deployment, ended, NOON + (number + 3) * SECOND, read_record(details))
     stores.operations.begin(replace(START, deployment_id="running"))
     shown = {name: value for name, value in _scrape(url).items() if name.startswith("roas_operation_ended")}
     assert shown == {
@@ -618,7 +619,7 @@ def _fill(stores: Stores) -> None:
     put_usual(stores, "prod", [usual])
     stores.operations.begin(START)
     stores.operations.begin(replace(START, deployment_id="prod-2"))
-    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
+    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND)
     stores.errors.record(ERROR)
     stores.recoveries.record(replace(EXECUTION, ended_at=NOON, success=True, final_status="done"))
 

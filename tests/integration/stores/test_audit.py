@@ -22,6 +22,7 @@ from adapters.stores.backup import backup, restore
 from adapters.stores.lifecycle.steps import archive_deployments, clean_errors
 from adapters.stores.migrate import upgrade
 from models.operations import OperationStatus, Runner
+from models.operations.record import OperationRecord
 from models.recovery import Choice, TicketEntry
 from models.settings import Settings
 from models.storage import RetentionPolicy
@@ -175,7 +176,7 @@ def test_each_change_of_an_operation_by_the_program_is_followed(finished: Stores
     runner = Runner(host="alpha", kernel="k", pid=1, process_started=1)
     finished.operations.begin(operation("prod-3", status=OperationStatus.PENDING))
     assert finished.operations.mark_running("prod-3")
-    finished.operations.finish("prod-3", OperationStatus.FAILED, NOON, {"interrupted": "at step 2"})
+    finished.operations.finish("prod-3", OperationStatus.FAILED, NOON, OperationRecord(interrupted="at step 2"))
     assert finished.operations.resume("prod-3", runner, NOON, "person: ann", ANN)
     finished.operations.finish("prod-3", OperationStatus.SUCCESS, NOON)
     # Again, as a caller does that does not know whether the first time went in.
@@ -249,7 +250,7 @@ def test_rows_that_were_there_before_the_log_are_covered(settings: Settings) -> 
             upgrade(connection, "errors")
     with Stores.open(settings) as stores:
         assert findings(stores) == []
-        stores.operations.note("prod-2", {"more": "told"})
+        stores.operations.note("prod-2", OperationRecord(advice="told"))
         assert findings(stores) == []
         attack(stores, "deployment_logs", "UPDATE deployment_operations SET status = 'success'")
         assert findings(stores) == [

@@ -8,7 +8,8 @@ import pytest
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import read_records
 from models.failures import BadInputError, NotFoundError, StoreConstraintError
-from models.operations import DATA_SAVED, HOOK_BEGUN, Operation, OperationStatus, OperationType, Runner, StateChange
+from models.operations import DATA_SAVED, HOOK_BEGUN, Operation, OperationStatus, OperationType, StateChange
+from models.operations.record import OperationRecord, Runner
 from models.records import Release
 from models.validation import Check, CheckSeverity, ValidationResult
 
@@ -48,29 +49,29 @@ def test_recording_a_begin_twice_is_recording_it_once(stores: Stores) -> None:
 
 def test_finishing_sets_the_duration_and_adds_details(stores: Stores) -> None:
     stores.operations.begin(operation())
-    assert stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, {"services": 3})
+    assert stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, OperationRecord(kept=("web",)))
     found = stores.operations.get("prod-1")
     assert found.status is OperationStatus.SUCCESS
     assert found.duration == MINUTE
-    assert found.details == {"flow_run_id": "7", "services": 3}
+    assert found.details == {"flow_run_id": "7", "kept": ["web"]}
 
 
 def test_an_operation_ends_once(stores: Stores) -> None:
     stores.operations.begin(operation())
-    assert stores.operations.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, None)
-    assert not stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, None)
+    assert stores.operations.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE)
+    assert not stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE)
     assert stores.operations.get("prod-1").status is OperationStatus.FAILED
 
 
 def test_a_clock_set_back_gives_no_negative_duration(stores: Stores) -> None:
     stores.operations.begin(operation())
-    stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON - MINUTE, None)
+    stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON - MINUTE)
     assert rows(stores, "SELECT duration_ms FROM deployment_operations") == [(0,)]
 
 
 def test_finishing_what_never_began_says_so(stores: Stores) -> None:
     with pytest.raises(NotFoundError, match="prod-9"):
-        stores.operations.finish("prod-9", OperationStatus.SUCCESS, NOON, None)
+        stores.operations.finish("prod-9", OperationStatus.SUCCESS, NOON)
 
 
 def test_a_deployment_is_found_by_the_begin_of_its_id(stores: Stores) -> None:
@@ -91,15 +92,22 @@ def test_an_id_that_begins_another_is_still_found(stores: Stores) -> None:
 
 def test_notes_are_added_to_the_details(stores: Stores) -> None:
     stores.operations.begin(operation())
-    stores.operations.note("prod-1", {"seen": True})
-    assert stores.operations.get("prod-1").details == {"flow_run_id": "7", "seen": True}
+    stores.operations.note("prod-1", OperationRecord(error_id="e1"))
+    assert stores.operations.get("prod-1").details == {"flow_run_id": "7", "error_id": "e1"}
+
+
+def test_one_process_claims_the_notification_of_an_operation(stores: Stores) -> None:
+    stores.operations.begin(operation())
+    assert stores.operations.claim_notification("prod-1", NOON)
+    assert not stores.operations.claim_notification("prod-1", NOON + MINUTE)
+    assert stores.operations.get("prod-1").details["notified_at"] == NOON.isoformat()
 
 
 def test_history_is_newest_first_and_can_be_narrowed(stores: Stores) -> None:
     for hour in range(4):
         stores.operations.begin(operation(f"prod-{hour}", started_at=NOON + hour * MINUTE))
     stores.operations.begin(operation("dev-1", environment="dev", operation_type=OperationType.STOP))
-    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + 9 * MINUTE, None)
+    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + 9 * MINUTE)
     assert [one.deployment_id for one in stores.operations.history("prod", limit=2)] == ["prod-3", "prod-2"]
     assert [one.deployment_id for one in stores.operations.history(operation_type=OperationType.STOP)] == ["dev-1"]
     assert [one.deployment_id for one in stores.operations.running("prod")] == ["prod-0", "prod-1", "prod-3"]
@@ -248,7 +256,7 @@ def test_hooks_and_saved_data_are_read_of_all_operations_of_an_environment(store
 def test_outcomes_are_the_ended_operations_oldest_first(stores: Stores) -> None:
     for name, status in (("prod-1", OperationStatus.FAILED), ("prod-2", OperationStatus.SUCCESS)):
         stores.operations.begin(replace(operation(), deployment_id=name))
-        stores.operations.finish(name, status, NOON + MINUTE, {"reason": "long words"})
+        stores.operations.finish(name, status, NOON + MINUTE, OperationRecord(reason="long words"))
     stores.operations.begin(replace(operation(), deployment_id="prod-3"))
     found = stores.operations.outcomes("prod", NOON)
     assert [(one.deployment_id, one.status, one.duration) for one in found] == [
@@ -261,23 +269,23 @@ def test_outcomes_are_the_ended_operations_oldest_first(stores: Stores) -> None:
 def test_an_interrupted_operation_is_taken_up_by_one(stores: Stores) -> None:
     stores.operations.begin(operation())
     assert not stores.operations.resume("prod-1", RUNNER, NOON, "a person")
-    why = {"interrupted": "interrupted before anything was done", "reason": "the runner is gone"}
+    why = OperationRecord(interrupted="interrupted before anything was done", reason="the runner is gone")
     assert stores.operations.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, why)
     assert stores.operations.resume("prod-1", RUNNER, NOON + 2 * MINUTE, "a person")
     assert not stores.operations.resume("prod-1", RUNNER, NOON + 2 * MINUTE, "another")
     found = stores.operations.get("prod-1")
     assert (found.status, found.ended_at) == (OperationStatus.RUNNING, None)
     assert "reason" not in found.details
-    assert [(one["by"], one["interrupted"]) for one in found.details["resumed"]] == [
+    assert [(one.by, one.interrupted) for one in found.record.resumed] == [
         ("a person", "interrupted before anything was done")
     ]
-    assert stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + 3 * MINUTE, {})
+    assert stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + 3 * MINUTE)
     assert rows(stores, "SELECT status, duration_ms FROM deployment_operations") == [("success", 180_000)]
 
 
 def test_an_operation_that_failed_by_itself_is_not_taken_up(stores: Stores) -> None:
     stores.operations.begin(operation())
-    stores.operations.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, {"reason": "no space"})
+    stores.operations.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, OperationRecord(reason="no space"))
     assert not stores.operations.resume("prod-1", RUNNER, NOON + 2 * MINUTE, "a person")
     assert stores.operations.get("prod-1").details["reason"] == "no space"
 

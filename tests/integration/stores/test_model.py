@@ -16,6 +16,7 @@ from adapters.stores.batch import BatchWriter
 from adapters.stores.lifecycle.steps import RetentionPolicy, archive_deployments, clean_errors, compress_monitoring
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
+from models.operations.record import OperationRecord
 from models.settings import Settings
 from tests.integration.stores.test_batch import put
 from tests.integration.stores.values import ERROR
@@ -66,10 +67,10 @@ class StoresAndDictionaries(RuleBasedStateMachine):
         if name not in self.operations:
             return
         running, details = self.operations[name]
-        done = self.stores.operations.finish(name, status, NOON + MINUTE, {"done": True})
+        done = self.stores.operations.finish(name, status, NOON + MINUTE, OperationRecord(reason="done"))
         assert done is (running is OperationStatus.RUNNING)
         if done:
-            self.operations[name] = (status, details | {"done": True})
+            self.operations[name] = (status, details | {"reason": "done"})
 
     @rule(service=names, environment=environments)
     def record_error(self, service: str, environment: str) -> None:

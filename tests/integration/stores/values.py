@@ -9,6 +9,7 @@ from models.containers import ContainerEvent
 from models.errors import Category, Pattern, RecordedError, Severity, Strategy, Verdict
 from models.evidence import ContainerEvidence, EvidenceBundle, EvidenceOccasion, LogExcerpt, ProbeOutput
 from models.operations import Operation, OperationStatus, OperationType
+from models.operations.record import OperationRecord
 from models.recovery import Choice, Ticket, TicketEntry
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -103,8 +104,8 @@ def record_some(stores: Stores) -> None:
     """Two operations, an answered ticket and a pause."""
     for name in ("prod-1", "prod-2"):
         stores.operations.begin(operation(name))
-        stores.operations.note(name, {"error_id": "e1"})
-        stores.operations.finish(name, OperationStatus.FAILED, NOON, {"reason": "it did not start " * 20})
+        stores.operations.note(name, OperationRecord(error_id="e1"))
+        stores.operations.finish(name, OperationStatus.FAILED, NOON, OperationRecord(reason="it did not start " * 20))
     stores.errors.record(ERROR)
     stores.tickets.open(TICKET)
     answer = TicketEntry(at=NOON, by="ann", what="skip: it is old", actor=ANN)

@@ -30,6 +30,7 @@ from adapters.stores.recovery_writes import RecordError
 from models.errors import BusinessImpact, Impact, ImpactType
 from models.health import Health, HealthReport
 from models.operations import Operation, OperationStatus, OperationType
+from models.operations.record import OperationRecord
 from models.recovery import RecoveryExecution, TicketState
 from models.settings import Settings
 from tasks.deployment.operations import begin_operation, finish_operation
@@ -78,9 +79,11 @@ async def live() -> None:
     await write_attempt.fn(IN_VAIN)
     in_vain = replace(IN_VAIN, ended_at=NOON, success=False, final_status="web did not answer")
     await finish_attempt.fn(in_vain, was="exited", ticket=replace(TICKET, error_id="failed"))
-    await finish_operation("prod-1", OperationStatus.FAILED, NOON, {"reason": "web did not start"})
+    await finish_operation("prod-1", OperationStatus.FAILED, NOON, OperationRecord(reason="web did not start"))
     await begin_operation(start("prod-2"))
-    await finish_operation("prod-2", OperationStatus.SUCCESS, NOON + timedelta(minutes=1), {}, settles="prod")
+    await finish_operation(
+        "prod-2", OperationStatus.SUCCESS, NOON + timedelta(minutes=1), OperationRecord(), settles="prod"
+    )
     await record_error.fn(RecordError(error=SEEN, impact=IMPACT))
     await open_ticket.fn(replace(TICKET, ticket_id="t2", error_id="seen"))
     await write_attempt.fn(ATTEMPT)

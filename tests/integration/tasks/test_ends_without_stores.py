@@ -12,6 +12,7 @@ import pytest
 
 from adapters.host.processes import this_process
 from models.operations import Operation, OperationStatus, OperationType
+from models.operations.record import OperationRecord, read_record
 from tasks.deployment.operations import begin_operation, finish_operation, mark_interrupted, record_step
 from tasks.runtime.stores import open_stores
 from tests.integration.stores.values import ERROR
@@ -58,7 +59,9 @@ async def test_a_start_that_was_proven_is_no_interrupted_one(
     server.control("stop", "-m", "immediate")
     try:
         with caplog.at_level(logging.WARNING, logger="roas"):
-            settled = await finish_operation("p-1", OperationStatus.SUCCESS, datetime.now(UTC), {}, settles="prod")
+            settled = await finish_operation(
+                "p-1", OperationStatus.SUCCESS, datetime.now(UTC), OperationRecord(), settles="prod"
+            )
     finally:
         server.control("start")
 
@@ -78,7 +81,7 @@ async def test_a_failure_is_recorded_once_with_its_reason(server: PostgresqlForT
     details = {"reason": "web did not start", "error": "StartFailedError", "undone": "removed web"}
     server.control("stop", "-m", "immediate")
     try:
-        await finish_operation("p-2", OperationStatus.FAILED, datetime.now(UTC), details)
+        await finish_operation("p-2", OperationStatus.FAILED, datetime.now(UTC), read_record(details))
     finally:
         server.control("start")
 

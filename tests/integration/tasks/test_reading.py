@@ -40,7 +40,7 @@ def _fails(name: str, at: datetime) -> None:
         started_at=at,
     )
     stores.operations.begin(start)
-    stores.operations.finish(name, OperationStatus.FAILED, at + timedelta(seconds=5), None)
+    stores.operations.finish(name, OperationStatus.FAILED, at + timedelta(seconds=5))
     error = RecordedError(
         error_id=f"err-{name}",
         environment="prod",

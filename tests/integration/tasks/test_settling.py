@@ -12,6 +12,7 @@ from adapters.host.processes import this_process
 from core.recovery.tracker import NO_SERVICE
 from models.errors import Category, Strategy
 from models.operations import Operation, OperationStatus, OperationType
+from models.operations.record import OperationRecord
 from models.recovery import RecoveryExecution, TicketState
 from tasks.deployment.operations import begin_operation, finish_operation
 from tasks.recovery.records import settle_dependants, settle_predicted, settle_well
@@ -77,7 +78,7 @@ async def test_a_start_that_is_proven_ends_the_recovery_whose_runner_died_before
     await begin_operation(START)
 
     status = OperationStatus.SUCCESS if success else OperationStatus.FAILED
-    await finish_operation("prod-1", status, NOW, {}, settles="prod" if success else None)
+    await finish_operation("prod-1", status, NOW, OperationRecord(), settles="prod" if success else None)
 
     cut_off, alive = stores.recoveries.find(environment="prod")
     assert (cut_off.ended_at is not None) == is_over
@@ -106,7 +107,7 @@ async def test_a_proven_start_resolves_what_was_observed_before_it(
     stores.tickets.open(TICKET)
     await begin_operation(START)
 
-    await finish_operation("prod-1", OperationStatus.SUCCESS, NOW, {}, settles="prod")
+    await finish_operation("prod-1", OperationStatus.SUCCESS, NOW, OperationRecord(), settles="prod")
 
     assert [one.error_id for one in stores.errors.unresolved("prod")] == ([] if is_over else ["e1"])
     assert (stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED) == is_over
@@ -144,7 +145,7 @@ async def test_a_proven_update_of_some_services_resolves_what_concerned_these(
     stores.recoveries.record(ATTEMPT)
     await begin_operation(START)
 
-    await finish_operation("prod-1", OperationStatus.SUCCESS, NOW, {}, settles="prod", services=services)
+    await finish_operation("prod-1", OperationStatus.SUCCESS, NOW, OperationRecord(), settles="prod", services=services)
 
     assert (stores.errors.unresolved("prod") == []) == is_over
     assert (stores.recoveries.find(environment="prod")[0].ended_at is not None) == is_over

@@ -10,7 +10,8 @@ from cli.rendering.hooks import show_hooks
 from cli.rendering.releases import show_plan
 from core.deployment.hooks import planned_hooks
 from models.compose import Plan
-from models.hooks import HookRun, Hooks
+from models.hooks import Hooks
+from models.operations.record import CanaryRecord, HookRun, OperationRecord
 
 RUN = HookRun(
     name="migrate",
@@ -26,9 +27,9 @@ RUN = HookRun(
 
 
 def test_a_record_shows_each_hook_and_the_last_lines_of_a_failed_one(capsys: pytest.CaptureFixture[str]) -> None:
-    details = {"hooks": [RUN.to_details()], "canary": {"passed": True, "verdict": "nothing was worse than usual"}}
+    canary = CanaryRecord(minutes=5, passed=True, verdict="nothing was worse than usual")
 
-    show_hooks(details)
+    show_hooks(OperationRecord(hooks=(RUN,), canary=canary))
 
     printed = " ".join(capsys.readouterr().out.split())
     assert "migrate before one-off container of migrate 2.0 s ended with exit code 3" in printed
@@ -37,7 +38,7 @@ def test_a_record_shows_each_hook_and_the_last_lines_of_a_failed_one(capsys: pyt
 
 
 def test_an_operation_without_hooks_shows_none(capsys: pytest.CaptureFixture[str]) -> None:
-    show_hooks({"kept": ["web"]})
+    show_hooks(OperationRecord(kept=("web",)))
     assert capsys.readouterr().out == ""
 
 

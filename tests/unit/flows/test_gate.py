@@ -16,6 +16,7 @@ from models.environments import Environment
 from models.failures import BadInputError
 from models.gates import UpdateGate
 from models.operations import OperationStep, OperationType
+from models.operations.record import GateRecord, OperationRecord
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -47,13 +48,13 @@ async def test_what_was_judged_before_an_interruption_is_not_judged_again() -> N
 
     await check_gate(update)
 
-    assert update.recorder.facts["gate"] == facts
+    assert update.recorder.record.gate == GateRecord(outcome="overridden")
 
 
 async def test_an_environment_without_a_gate_is_asked_nothing() -> None:
     update = context(None)
     await check_gate(update)
-    assert update.recorder.facts == {}
+    assert update.recorder.record == OperationRecord()
 
 
 def test_an_override_has_a_reason_on_one_line() -> None:

@@ -10,6 +10,7 @@ from flows.deployment.hooks import recall_data
 from flows.operation.recorder import OperationRecorder
 from models.environments import Environment
 from models.operations import DATA_SAVED, HOOK_BEGUN, Operation, OperationStatus, OperationStep, OperationType
+from models.operations.record import write_record
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SHOP = Environment.model_validate(
@@ -47,13 +48,13 @@ async def test_a_resumed_rollback_knows_the_snapshot_of_its_update(
     )
     await recall_data(recorder)
 
-    assert recorder.facts.get("data", "").endswith(said)
+    assert recorder.record.data.endswith(said)
     failed = Operation(
         deployment_id="shop-1",
         operation_type=OperationType.START,
         environment="shop",
         status=OperationStatus.FAILED,
         started_at=NOON,
-        details=recorder.facts,
+        details=write_record(recorder.record),
     )
     assert failed.data_back == command

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from models.hooks import HookRun, Hooks
+from models.hooks import Hooks
 
 MIGRATE = {"name": "migrate", "service": "migrate"}
 
@@ -47,18 +46,3 @@ def test_what_cannot_be_run_is_refused(declared: dict[str, Any], said: str) -> N
 def test_a_service_with_a_command_is_one_thing() -> None:
     (hook,) = Hooks.model_validate({"before": [MIGRATE | {"command": ["manage.py", "migrate"]}]}).before
     assert hook.concerns == "migrate"
-
-
-def test_a_run_is_recorded_and_read_again() -> None:
-    run = HookRun(
-        name="migrate",
-        when="before",
-        does="one-off container of migrate",
-        service="migrate",
-        began_at=datetime(2026, 1, 1, tzinfo=UTC),
-        took_seconds=1.25,
-        ok=False,
-        exit_code=3,
-        lines=("half of it",),
-    )
-    assert HookRun.from_details(run.to_details()) == run

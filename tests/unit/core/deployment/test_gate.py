@@ -11,10 +11,10 @@ import pytest
 from core.deployment.gate import (
     advice,
     gate_document,
-    gate_facts,
     is_about_one_service,
     judged,
     not_fetched,
+    record_gate,
     refusal,
     scan_text,
     waits_for_images,
@@ -201,12 +201,12 @@ def test_a_refusal_names_every_policy_and_finding() -> None:
         "web: 3 fixed, 1 new: CVE-2026-1 (critical) in openssl 3.0.1."
     )
     assert warnings(report) == ("policy age is not met: it is old",)
-    assert gate_facts(report)["policies"][0] == {
+    assert record_gate(report).model_dump(mode="json")["policies"][0] == {
         "policy": "no-root",
         "outcome": "refused",
         "reason": "web runs as root",
     }
-    assert gate_facts(report)["scans"][0]["counting"][0]["id"] == "CVE-2026-1"
+    assert record_gate(report).scans[0].counting[0]["id"] == "CVE-2026-1"
 
 
 def test_a_gate_of_which_all_passes_refuses_nothing() -> None:

@@ -26,7 +26,8 @@ from core.deployment.hooks import (
 )
 from core.deployment.plan import plan, plan_id
 from core.deployment.update import hook_images, narrowed
-from models.hooks import Hook, HookRun, Hooks
+from models.hooks import Hook, Hooks
+from models.operations.record import HookRun, SnapshotRecord
 from tests.unit.core.deployment.test_plan import BOT, IMAGES, application, container, seen_instead, service
 
 
@@ -140,7 +141,7 @@ def test_the_sentence_of_a_failure_has_the_line_that_shows_it() -> None:
     assert failure(RUN, "relation users exists") == (
         'hook migrate failed (one-off container of migrate): it ended with exit code 3; it said "relation users exists"'
     )
-    late = replace(RUN, problem="did not end within 5 s, and was stopped", exit_code=143)
+    late = RUN.model_copy(update={"problem": "did not end within 5 s, and was stopped", "exit_code": 143})
     assert failure(late).endswith("it did not end within 5 s, and was stopped")
 
 
@@ -157,11 +158,11 @@ def test_data_may_have_changed_once_a_hook_had_begun() -> None:
     said = data_warning([RUN], ["migrate"])
     assert "hook migrate ended with exit code 3" in said
     assert "no snapshot was taken" in said
-    assert data_warning([RUN], ["migrate"], [{"id": "s-1"}]).endswith("; snapshot s-1 was taken before")
+    assert data_warning([RUN], ["migrate"], [SnapshotRecord(id="s-1")]).endswith("; snapshot s-1 was taken before")
 
 
 def test_a_snapshot_of_an_update_tells_that_its_containers_may_have_changed_data() -> None:
-    said = data_warning([], [], [{"id": "s-1"}])
+    said = data_warning([], [], [SnapshotRecord(id="s-1")])
     assert said == "data may have changed: the new version may have used it; snapshot s-1 was taken before"
 
 
@@ -178,15 +179,17 @@ def test_commands_check_a_release_that_is_back_and_one_off_containers_only_if_th
 
 
 def test_a_rollback_is_proven_only_where_no_check_is_left_out() -> None:
-    smoke = replace(RUN, name="smoke", ok=True, exit_code=0)
-    bad = replace(RUN, name="smoke", sentence="hook smoke failed (`curl` in web): it ended with exit code 22")
+    smoke = RUN.model_copy(update={"name": "smoke", "ok": True, "exit_code": 0})
+    bad = RUN.model_copy(
+        update={"name": "smoke", "sentence": "hook smoke failed (`curl` in web): it ended with exit code 22"}
+    )
     proof = partial(proof_of_rollback, 10)
     assert proof(Hooks(), (), data_changed=False) == "10 services proven"
     assert proof(HOOKS, (smoke,), data_changed=True) == "10 services proven, also by hook smoke"
     assert proof(HOOKS, (bad,), data_changed=True) == (
         "10 services are healthy, but not proven: hook smoke failed (`curl` in web): it ended with exit code 22"
     )
-    warned = replace(bad, name="warm", warns=True)
+    warned = bad.model_copy(update={"name": "warm", "warns": True})
     assert proof(HOOKS, (smoke, warned), data_changed=False) == "10 services proven, also by hook smoke"
     assert "not proven: hook smoke failed" in proof(HOOKS, (warned,), data_changed=False)
     assert proof(HOOKS, None, data_changed=False).endswith("not proven: hook smoke did not run again")
@@ -194,7 +197,7 @@ def test_a_rollback_is_proven_only_where_no_check_is_left_out() -> None:
 
 
 def test_data_is_proven_by_all_checks_of_what_is_back_and_by_none_after_a_migration() -> None:
-    passed, failed = replace(RUN, ok=True, exit_code=0), replace(RUN, ok=False)
+    passed, failed = RUN.model_copy(update={"ok": True, "exit_code": 0}), RUN.model_copy(update={"ok": False})
 
     assert proves_data((passed, passed), ())
     assert not proves_data((passed, failed), ())

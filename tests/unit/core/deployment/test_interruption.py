@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.deployment.interruption import GRACE, interruption, orphaned, runner_of
+from core.deployment.interruption import GRACE, interruption, orphaned
 from models.operations import LeaseResult, Operation, OperationStatus, OperationStep, OperationType, Runner
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -69,7 +69,7 @@ def test_a_runner_elsewhere_may_wait_or_have_begun_again_later(details) -> None:
 
 def test_an_operation_without_a_known_runner_is_judged_by_its_lease_alone() -> None:
     lease = replace(LEASE, runner=None)
-    assert runner_of(WITHOUT_RUNNER) is None
+    assert WITHOUT_RUNNER.record.runner is None
     assert orphaned([WITHOUT_RUNNER], [lease], {}, NOON + 2 * GRACE) == []
     assert ids(orphaned([WITHOUT_RUNNER], [], {}, NOON + GRACE)) == ["prod-1"]
 

@@ -8,14 +8,12 @@ from datetime import UTC, datetime
 from core.common.stamps import moment_of
 from core.deployment.release_notes import (
     MOST_COMMITS,
-    lines_of,
     note_lines,
     read_labels,
     record_of,
     redacted,
     release_note,
     revisions,
-    texts_of,
     with_commits,
 )
 from core.errors.redact import Redactor
@@ -108,7 +106,7 @@ def test_commits_are_asked_for_between_two_different_hexadecimal_revisions_only(
 def test_at_most_twenty_commits_are_shown_and_the_rest_counted() -> None:
     note = with_commits(release_note("web", OLD, NEW), [f"Change {number}" for number in range(MOST_COMMITS + 3)])
     assert len(note.commits) == MOST_COMMITS
-    lines = note_lines(note.text, note.commits, note.more_commits)
+    lines = note_lines(note)
     assert lines[-1] == "  and 3 more"
     assert lines[1] == "  Change 0"
 
@@ -128,8 +126,4 @@ def test_a_secret_in_a_label_or_subject_is_redacted() -> None:
 
 def test_the_record_of_an_operation_gives_the_same_lines() -> None:
     note = with_commits(release_note("web", OLD, NEW), ["One", "Two"])
-    details = {"release_notes": [record_of(note)]}
-    assert lines_of(details) == note_lines(note.text, ("One", "Two"), 0)
-    assert texts_of(details) == (note.text,)
-    assert lines_of({}) == []
-    assert texts_of({"release_notes": "damaged"}) == ()
+    assert note_lines(record_of(note)) == note_lines(note) == [note.text, "  One", "  Two"]

@@ -16,6 +16,7 @@ from models.operations import Operation, OperationStatus, OperationType, StateCh
 from models.recovery import RecoveryExecution, TicketState
 from models.validation import Check, CheckSeverity, ValidationResult
 from tests.integration.stores.values import BUNDLE, ERROR, TICKET
+from tests.support.hook_runs import stored_run
 
 explain = partial(explain_by, patterns=shipped_set())
 
@@ -198,7 +199,7 @@ def test_an_update_is_called_an_update_and_asked_for_again_as_one() -> None:
         assert "roas update prod" in found.commands
     of_some = {"asked": {"flow": "update", "parameters": {"environment": "prod", "services": ["web", "bot"]}}}
     assert replace(FAILED, details=of_some).again == "roas update prod web bot"
-    assert replace(FAILED, details={"restore": {}}).again == "roas snapshot restore prod"
+    assert replace(FAILED, details={"restore": "s-1"}).again == "roas snapshot restore prod"
 
 
 def test_an_undoing_that_failed_is_not_hidden() -> None:
@@ -338,7 +339,8 @@ def test_an_action_that_lacked_a_fact_is_among_what_was_tried() -> None:
 
 
 def test_a_success_names_the_hooks_that_only_warned() -> None:
-    hooks = [{"ok": True, "sentence": "hook a ended well"}, {"ok": False, "sentence": "hook b failed: exit code 4"}]
+    ended = ((True, "hook a ended well"), (False, "hook b failed: exit code 4"))
+    hooks = [stored_run(ok=ok, sentence=sentence) for ok, sentence in ended]
     found = explain(replace(SUCCEEDED, details={"hooks": hooks}))
     assert found.consequences == ("hook b failed: exit code 4, which fails no update",)
 
@@ -368,7 +370,7 @@ def test_a_gate_that_refused_is_the_cause_whatever_evidence_there_is() -> None:
         "it had warned too: it is young",
     )
     assert found.commands == ("roas gate prod", "roas update --override-gate REASON prod")
-    synced = replace(refused, details=refused.details | {"source": {}})
+    synced = replace(refused, details=refused.details | {"source": {"revision": "1" * 40}})
     assert explain(synced).commands[1] == "roas sync --override-gate REASON prod"
     overridden = replace(FAILED, details=FAILED.details | {"gate": gate | {"outcome": "overridden"}})
     assert explain(overridden, errors=[ERROR], bundles=[BUNDLE]).headline == BUNDLE.first_cause

@@ -10,6 +10,7 @@ from models.errors import REFUSED, Category, RecordedError, Severity, Strategy, 
 from models.notifications import Addresses, Message, News, NotificationReason, ReportedError, SentNotifications
 from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import RecoveryExecution, Ticket
+from tests.support.hook_runs import stored_run
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ERROR = RecordedError(
@@ -182,7 +183,8 @@ def test_an_error_is_reported_alone_where_only_failures_are_asked_for() -> None:
 
 
 def test_a_report_of_a_deployment_names_the_hooks_that_failed_and_the_data() -> None:
-    hooks = [{"ok": True, "sentence": "hook a ended well"}, {"ok": False, "sentence": "hook b failed: exit code 4"}]
+    ended = ((True, "hook a ended well"), (False, "hook b failed: exit code 4"))
+    hooks = [stored_run(ok=ok, sentence=sentence) for ok, sentence in ended]
     data = "hooks that ran may have changed data"
     shown = {}
     for status in (OperationStatus.SUCCESS, OperationStatus.FAILED):

@@ -10,9 +10,9 @@ from core.reporting.postmortem import RUNBOOK, RUNBOOK_HEADINGS, postmortem_page
 from models.containers import ContainerEvent
 from models.errors import BusinessImpact, Category, Impact, ImpactType, RecordedError, Severity, Strategy, Verdict
 from models.evidence import EvidenceBundle, EvidenceOccasion
-from models.hooks import HookRun
 from models.metrics import Alert, AlertSeverity, AlertState
 from models.operations import Operation, OperationStatus, OperationType, StateChange
+from models.operations.record import HookRun
 from models.pages import Block, Items, Page, Table, Text
 from models.postmortem import FailureRecords
 from models.records import ErrorDetails, Explanation, ShownLine
@@ -267,7 +267,7 @@ def test_hooks_of_an_update_are_in_the_timeline() -> None:
         exit_code=3,
         sentence="hook migrate failed (one-off container of migrate): it ended with exit code 3",
     )
-    operation = replace(OPERATION, details=OPERATION.details | {"hooks": [run.to_details()]})
+    operation = replace(OPERATION, details=OPERATION.details | {"hooks": [run.model_dump(mode="json")]})
 
     timeline = write_postmortem(replace(RECORDS, operation=operation)).timeline
 

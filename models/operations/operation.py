@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from models.audit import SYSTEM, Actor
+from models.operations.record import OperationRecord, Runner, read_record
 
 
 class OperationType(StrEnum):
@@ -33,31 +35,13 @@ RECOVERY_OF = "recovery of"
 """The reason of a hold by a recovery begins so, and names the service after it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runner:
-    """The process that runs an operation.
-
-    `kernel` names one boot of one machine and one process id namespace: only there do `pid` and `process_started` (in
-    that kernel's ticks) show whether it still runs.
-    """
-
-    host: str
-    kernel: str
-    pid: int
-    process_started: int
-    flow_run_id: str = ""
-
-    def __str__(self) -> str:
-        """As a person would look for it."""
-        return f"pid {self.pid} on {self.host}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Operation:
     """One recorded deployment operation.
 
     `user_agent` says who or what asked: a person by the kernel's user, a schedule, an automation. `actor` has the
     same in parts, with the name that was claimed. `host_id` is the host that runs it, empty where it is not known.
+    `details` is its record as it is stored and shown as JSON; `record` is what it says.
     """
 
     deployment_id: str
@@ -76,16 +60,22 @@ class Operation:
         """How long it took, or None while it runs."""
         return None if self.ended_at is None else self.ended_at - self.started_at
 
+    @cached_property
+    def record(self) -> OperationRecord:
+        """What is recorded of it, by whichever version."""
+        return read_record(self.details)
+
     @property
     def kind(self) -> str:
         """What a person calls it: rollbacks, updates, syncs and restores of data are recorded as starts."""
-        if "rollback_to" in self.details or self.flow == "rollback":
+        record, flow = self.record, self.flow
+        if record.rollback_to or flow == "rollback":
             return "rollback"
-        if "source" in self.details or self.flow == "sync":
+        if record.source is not None or flow == "sync":
             return "sync"
-        if "update" in self.details or self.flow == "update":
+        if record.update is not None or flow == "update":
             return "update"
-        if "restore" in self.details or self.flow == "restore":
+        if record.restore or flow == "restore":
             return "restore"
         return str(self.operation_type)
 
@@ -93,10 +83,12 @@ class Operation:
     def again(self) -> str:
         """The command that begins the same operation."""
         name = {"health_check": "health", "restore": "snapshot restore"}.get(self.kind, self.kind)
-        request = self.details.get("asked")
-        parameters = request.get("parameters") if isinstance(request, dict) else None
-        services = parameters.get("services") if isinstance(parameters, dict) else None
-        return " ".join(("roas", name, self.environment, *(services or ())))
+        return " ".join(("roas", name, self.environment, *self.asked_services))
+
+    @property
+    def asked_services(self) -> tuple[str, ...]:
+        """The services that were named as it was asked for; none where it is of all."""
+        return tuple((self.record.asked.parameters.get("services") if self.record.asked else None) or ())
 
     @property
     def typed(self) -> bool:
@@ -106,22 +98,15 @@ class Operation:
     @property
     def data_back(self) -> str:
         """The command that puts back the data of before an update that failed; empty where no data may have changed."""
-        snapshots = self.details.get("snapshots")
-        failed = self.status is OperationStatus.FAILED and self.details.get("data")
-        if not failed or not isinstance(snapshots, list) or not snapshots:
+        snapshots = self.record.snapshots
+        if self.status is not OperationStatus.FAILED or not self.record.data or not snapshots:
             return ""
-        return f"roas snapshot restore {self.environment} {snapshots[-1].get('id')}"
-
-    @property
-    def data_proven(self) -> bool:
-        """Whether the version that is back was checked on the data as it is, so that nothing has to be put back."""
-        return bool(self.details.get("data_proven"))
+        return f"roas snapshot restore {self.environment} {snapshots[-1].id}"
 
     @property
     def flow(self) -> str:
         """The name of the flow that was asked for; empty where it is not recorded."""
-        request = self.details.get("asked")
-        return str(request.get("flow") or "") if isinstance(request, dict) else ""
+        return self.record.asked.flow if self.record.asked else ""
 
 
 FOUND = "found"

@@ -1,0 +1,31 @@
+"""Deployment operations, their steps, what is recorded of them, and who holds an environment."""
+
+from models.operations.operation import (
+    DATA_SAVED,
+    FOUND,
+    HOOK_BEGUN,
+    INTERRUPTION_SECONDS,
+    RECOVERY_OF,
+    LeaseResult,
+    Operation,
+    OperationStatus,
+    OperationStep,
+    OperationType,
+    StateChange,
+)
+from models.operations.record import Runner
+
+__all__ = [
+    "DATA_SAVED",
+    "FOUND",
+    "HOOK_BEGUN",
+    "INTERRUPTION_SECONDS",
+    "RECOVERY_OF",
+    "LeaseResult",
+    "Operation",
+    "OperationStatus",
+    "OperationStep",
+    "OperationType",
+    "Runner",
+    "StateChange",
+]
