@@ -17,12 +17,11 @@ from models.failures import BadInputError, EnvironmentBusyError
 @as_json
 def resume(deployment_id: str, json_wanted: bool) -> None:
     """Continue an operation whose process died, after its last finished step. A prefix of its id is enough."""
-    from core.deployment.interruption import was_interrupted
     from models.operations import Operation
     from tasks.runtime.hosts import refuse_elsewhere_now, refuse_resume
 
     operation: Operation = opened_stores().operations.get(deployment_id)
-    if operation.ended_at is not None and not was_interrupted(operation):
+    if operation.ended_at is not None and not operation.record.interrupted:
         raise BadInputError(
             f"Deployment {operation.deployment_id} was not interrupted, it has ended: {operation.status};",
             advice=f"start again: roas {operation.kind} {operation.environment}.",

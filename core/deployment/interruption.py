@@ -60,11 +60,6 @@ def interruption(operation: Operation, steps: Sequence[OperationStep]) -> str:
     return f"interrupted after {f'{last.service} was {last.step}' if last.service else whole}; {who}"
 
 
-def was_interrupted(operation: Operation) -> bool:
-    """True where an operation ended by its runner's death, and can be taken up again."""
-    return bool(operation.record.interrupted)
-
-
 def _may_wait_until(operation: Operation) -> datetime:
     record = operation.record
     moments = (operation.started_at, record.waits_until, *(resumption.at for resumption in record.resumed))

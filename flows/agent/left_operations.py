@@ -31,7 +31,6 @@ from prefect.states import Completed, Crashed, Scheduled
 
 from adapters.host.processes import is_alive
 from adapters.server.membership import read_membership
-from core.deployment.interruption import was_interrupted
 from flows.agent.isolation import Progress
 from flows.common.pages import all_of
 from models.failures import RoasError
@@ -92,7 +91,7 @@ def _left(since: datetime) -> list[Operation]:
     return [
         operation
         for operation in stores.operations.history(status=OperationStatus.FAILED, limit=_LOOKED_AT)
-        if was_interrupted(operation)
+        if operation.record.interrupted
         and not paused & {None, operation.environment}
         and operation.ended_at is not None
         and operation.ended_at >= since

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from core.deployment.interruption import was_interrupted
 from flows.operation.recorder import OperationRecorder
 from models.failures import HalfRestoredError
 from tasks.deployment.operations import operation_of
@@ -22,7 +21,7 @@ async def refuse_half_restored(recorder: OperationRecorder) -> None:
         whole = f"roas snapshot restore {recorder.name} {snapshot.snapshot_id}"
         operation = await operation_of(recorder.name, snapshot.restoring, None)
         # One that failed by itself, and could not be undone, does not go on.
-        ended = operation is not None and operation.ended_at is not None and not was_interrupted(operation)
+        ended = operation is not None and operation.ended_at is not None and not operation.record.interrupted
         raise HalfRestoredError(
             f"The data of {recorder.name} is half restored: {snapshot.restoring} was to put snapshot "
             f"{snapshot.snapshot_id} back and did not finish;",

@@ -16,7 +16,6 @@ from prefect.runtime import flow_run
 
 from adapters.host.processes import this_process
 from adapters.stores.outages import outlast_outages
-from core.deployment.interruption import was_interrupted
 from core.errors.redact import Redactor
 from core.reporting.timing import Phase
 from flows.common.phases import timed
@@ -301,7 +300,7 @@ async def _recorder(
     now, retried, operation = datetime.now(UTC), (flow_run.get_run_count() or 0) > 1, None
     if retried or request.deployment_id is not None:
         operation = await operation_of(environment, request.deployment_id, runner.flow_run_id if retried else None)
-    if operation is not None and operation.ended_at is not None and not was_interrupted(operation):
+    if operation is not None and operation.ended_at is not None and not operation.record.interrupted:
         if not retried:
             raise BadInputError(
                 f"Deployment {operation.deployment_id} has ended ({operation.status}) and was not interrupted;",

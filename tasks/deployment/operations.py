@@ -28,7 +28,7 @@ from adapters.stores.outages import OUTLAST
 from adapters.stores.recovery_writes import FinishOperation, ReleaseLease
 from adapters.stores.write_behind import leave_for_later, replay_left
 from adapters.stores.writes import Names
-from core.deployment.interruption import interruption, orphaned, was_interrupted
+from core.deployment.interruption import interruption, orphaned
 from models.audit import Actor
 from models.failures import (
     EnvironmentBusyError,
@@ -443,7 +443,7 @@ async def interrupted_steps(environment: str, besides: str) -> list[OperationSte
             if operation.deployment_id == besides:
                 continue
             if steps := stores.progress.steps(operation.deployment_id):
-                return steps if was_interrupted(operation) else []
+                return steps if operation.record.interrupted else []
         return []
 
     return await asyncio.to_thread(find)

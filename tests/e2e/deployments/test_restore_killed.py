@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from prefect import Flow
 
-from core.deployment.interruption import was_interrupted
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.update import update
@@ -227,7 +226,7 @@ async def person_between(place: Place, person: str, flow: Flow[..., Any], **aske
         with pytest.raises(PausedError, match=f"{place.container(runs)} is paused"):
             await take_up(BY_HAND, flow, killed, place.project, **asked)
         assert place.containers(running=True) == running
-        assert was_interrupted(last(place))
+        assert last(place).record.interrupted
         subprocess.run(["docker", "unpause", place.container(runs)], capture_output=True, check=True)
     elif person != CLOSED_WINDOW:
         assert await is_left_by_the_agent(killed, place.project)
@@ -238,7 +237,7 @@ async def person_between(place: Place, person: str, flow: Flow[..., Any], **aske
     finally:
         with place.stores() as stores:
             recorded = stores.operations.get(killed.deployment_id)
-        assert not was_interrupted(recorded)
+        assert not recorded.record.interrupted
         assert "undo_failed" not in recorded.details
     return recorded
 

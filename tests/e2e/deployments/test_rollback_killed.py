@@ -8,7 +8,6 @@ from functools import partial
 
 import pytest
 
-from core.deployment.interruption import was_interrupted
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from models.failures import PausedError, StartFailedError
@@ -181,7 +180,7 @@ async def test_what_a_person_does_after_a_rollback_was_killed_counts(
             await take_up(BY_HAND, rollback, killed, place.project)
         assert inspect(place, "base", "{{.State.Paused}}") == "true"
         assert inspect(place, "base", "{{.Id}} {{.State.StartedAt}}") == container
-        assert was_interrupted(last(place))
+        assert last(place).record.interrupted
         subprocess.run(["docker", "unpause", place.container("base")], capture_output=True, check=True)
     elif person != CLOSED_WINDOW:
         assert await is_left_by_the_agent(killed, place.project)
@@ -192,5 +191,5 @@ async def test_what_a_person_does_after_a_rollback_was_killed_counts(
     with place.stores() as stores:
         recorded = stores.operations.get(killed.deployment_id)
     assert recorded.status is (OperationStatus.FAILED if undoing else OperationStatus.SUCCESS)
-    assert not was_interrupted(recorded)
+    assert not recorded.record.interrupted
     assert "undo_failed" not in recorded.details

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from adapters.stores import Stores
-from core.deployment.interruption import was_interrupted
 from flows.deployment.startup import startup
 from flows.deployment.update import update
 from models.failures import PausedError, StartFailedError
@@ -313,7 +312,7 @@ async def test_a_killed_update_waits_for_a_container_that_a_person_paused(
     assert inspect(place, service, "{{.Id}} {{.State.StartedAt}}") == before
     recorded = records(place, killed.deployment_id)[0]
     assert recorded.status is OperationStatus.FAILED
-    assert was_interrupted(recorded)
+    assert recorded.record.interrupted
     assert name in recorded.details["reason"]
 
     # It is taken up again once the person has let it go on.
@@ -325,4 +324,4 @@ async def test_a_killed_update_waits_for_a_container_that_a_person_paused(
     assert versions(place) == dict.fromkeys(PARTS, f"{ends} healthy")
     recorded = records(place, killed.deployment_id)[0]
     assert recorded.status is (OperationStatus.FAILED if undoing else OperationStatus.SUCCESS)
-    assert not was_interrupted(recorded)
+    assert not recorded.record.interrupted
