@@ -13,13 +13,11 @@ from adapters.prometheus.metric_families import Count, RowCounter
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table
 from models.operations import INTERRUPTION_SECONDS, OperationStatus
+from models.operations.record import NOTHING_TOUCHED
 from models.tables.deployment_logs import DeploymentOperation, ServiceStateChange
 
 _SUCCESS, _ROLLED_BACK, _REFUSED, _FAILED, _NONE = "success", "rolled_back", "refused", "failed", "none"
 _RESULTS = (_SUCCESS, _ROLLED_BACK, _REFUSED, _FAILED)
-
-_NOTHING_DONE = "no container was touched"
-"""What a rollback says of an update that failed while it fetched."""
 
 _operations = table(DeploymentOperation)
 _changes = table(ServiceStateChange)
@@ -91,7 +89,7 @@ def _result() -> sa.ColumnElement[str]:
         (sa.not_(_details_have("flow", "update") | _details_have("flow", "sync")), _NONE),
         (_operations.c.status == OperationStatus.SUCCESS.value, _SUCCESS),
         (_details_have("error", "GateRefusedError"), _REFUSED),
-        (_details_have("undone") & sa.not_(_details_have("undone", _NOTHING_DONE)), _ROLLED_BACK),
+        (_details_have("undone") & sa.not_(_details_have("undone", NOTHING_TOUCHED)), _ROLLED_BACK),
         else_=_FAILED,
     )
 

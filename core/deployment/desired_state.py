@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from models.operations import Operation, OperationStatus, OperationType
+from models.operations.record import INTERRUPTED
 
 _REFUSED = frozenset({"EnvironmentBusyError", "BadInputError", "EnvironmentFileError", "NotFoundError",
                       "PlanChangedError", "ReleaseError", "GateRefusedError",
                       "HalfRestoredError", "WrongHostError"})  # fmt: skip
 """Failures that refuse an operation before it touches anything: the answer was no, so nothing new was wanted."""
-
-_INTERRUPTED = "Interrupted"
 
 
 def meant_to_run(operations: Sequence[Operation]) -> bool:
@@ -48,5 +47,5 @@ def _counts(operation: Operation) -> bool:
         return True
     record = operation.record
     # Of one whose runner died in the middle of its rollback nobody saw the end.
-    rolled_back = record.undone and not record.undo_failed and record.error != _INTERRUPTED
+    rolled_back = record.undone and not record.undo_failed and record.error != INTERRUPTED
     return record.error not in _REFUSED and not rolled_back

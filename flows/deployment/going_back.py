@@ -35,7 +35,7 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import OperationCancelledError, RoasError
 from models.health import HealthReport
-from models.operations.record import OperationRecord
+from models.operations.record import NOTHING_TOUCHED, OperationRecord
 from models.records import Release
 from models.results import ServiceStart
 from tasks.deployment.images import restore_names
@@ -108,7 +108,7 @@ async def give_names_back(change: Change) -> None:
     if moved := await restore_names(await change.recorder.load(), change.names):
         change.record.image_names_restored = tuple(moved)
     if not change.armed:
-        change.record.undone = "no container was touched"
+        change.record.undone = NOTHING_TOUCHED
 
 
 async def settle_back(change: Change) -> None:

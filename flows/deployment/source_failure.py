@@ -13,6 +13,7 @@ from flows.operation.recorder import OperationRequest, recorded
 from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError, SourceError
 from models.operations import OperationType
+from models.operations.record import NOTHING_TOUCHED
 from tasks.deployment.source import change_state, source_state
 
 log = logging.getLogger("roas")
@@ -38,7 +39,7 @@ async def record_source_failure(environment: Environment, request: OperationRequ
     with suppress(EnvironmentBusyError, SourceError):
         async with recorded(OperationType.START, environment.name, request, on_failure=escalate) as recorder:
             await recorder.load()
-            recorder.record.update, recorder.record.undone = "all", "no container was touched"
+            recorder.record.update, recorder.record.undone = "all", NOTHING_TOUCHED
             raise error
 
 

@@ -15,6 +15,11 @@ from models.gates import PolicyResult
 from models.sources import SourceRevision
 
 Stamp = Annotated[datetime, PlainSerializer(datetime.isoformat)]
+NOTHING_TOUCHED = "no container was touched"
+"""How an operation was undone that failed before it touched anything, as `undone` says it."""
+INTERRUPTED = "Interrupted"
+"""The error of an operation whose runner is gone."""
+
 Milliseconds = Annotated[float, PlainSerializer(lambda seconds: round(seconds, 3))]
 """Seconds, written to the millisecond."""
 

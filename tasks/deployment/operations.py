@@ -47,7 +47,7 @@ from models.operations import (
     OperationType,
     StateChange,
 )
-from models.operations.record import OperationRecord, Runner
+from models.operations.record import INTERRUPTED, OperationRecord, Runner
 from models.records import RecoveryRecords
 from models.recovery import Ticket
 from models.settings import current_settings
@@ -491,7 +491,7 @@ def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation
     for operation in orphaned(unfinished, stores.leases.held(now, environment), alive, by_database):
         message = interruption(operation, stores.progress.steps(operation.deployment_id))
         advice = f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
-        record = OperationRecord(interrupted=message, reason=message, advice=advice, error="Interrupted")
+        record = OperationRecord(interrupted=message, reason=message, advice=advice, error=INTERRUPTED)
         # Another process may have ended it at this moment, and then reports it.
         if stores.operations.finish(operation.deployment_id, OperationStatus.FAILED, now, record):
             ended.append((operation, message))

@@ -10,7 +10,7 @@ from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus
 from models.postmortem import FailureRecords
 from models.records import ErrorDetails, Explanation, ShownLine
-from tasks.reporting.read import error_details, named_error, read_explanation
+from tasks.reporting.read import error_details, read_explanation
 from tasks.runtime.stores import open_stores
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def read_failure(record_id: str) -> FailureRecords:
         return _of_error(_named_error(record_id))
     bundles = stores.evidence.find(deployment_id=operation.deployment_id)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
-    errors = stores.errors.of_deployment(operation.deployment_id, *named_error(operation), *linked)
+    errors = stores.errors.of_deployment(operation.deployment_id, operation.record.error_id, *linked)
     return _records(operation.deployment_id, operation.environment, operation, errors, bundles)
 
 

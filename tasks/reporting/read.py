@@ -143,7 +143,7 @@ def read_deployment(deployment_id: str | None) -> DeploymentDetails:
     operation = latest[0] if latest else stores.operations.get(deployment_id or "")
     whole = operation.deployment_id
     reports = stores.health.history(deployment_id=whole, limit=1)
-    errors = stores.errors.of_deployment(whole, *named_error(operation))
+    errors = stores.errors.of_deployment(whole, operation.record.error_id)
     return DeploymentDetails(
         operation=operation,
         validations=tuple(stores.progress.validations(whole)),
@@ -172,7 +172,7 @@ def read_explanation(deployment_id: str | None) -> Explanation:
     whole = operation.deployment_id
     bundles = stores.evidence.find(deployment_id=whole)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
-    errors = [error_details(error) for error in stores.errors.of_deployment(whole, *named_error(operation), *linked)]
+    errors = [error_details(error) for error in stores.errors.of_deployment(whole, operation.record.error_id, *linked)]
     validations = stores.progress.validations(whole)
     return explain(
         operation,
@@ -349,11 +349,6 @@ def _mounted_copies(operations: Sequence[Operation]) -> str:
     records = (operation.record for operation in operations)
     last = next((record for record in records if record.release or record.rolled_back_to), OperationRecord())
     return "; ".join(filter(None, (last.kept_values, last.mounted_copies)))
-
-
-def named_error(operation: Operation) -> tuple[str, ...]:
-    """A cause that an earlier operation had too is on record as that one's; this one's record names it."""
-    return (operation.record.error_id,) if operation.record.error_id else ()
 
 
 def _failed_last(environment: str | None) -> Operation:
