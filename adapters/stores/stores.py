@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,11 +162,11 @@ class Stores(Repositories):
     @property
     def writer(self) -> BatchWriter:
         """The batch writer of this process, for what comes often: begun at the first use, ended by `close`."""
-        from adapters.stores.batch import BatchWriter
-
         with self._beginning:
             if self._writer is None:
-                self._writer = BatchWriter(self)
+                # It imports this module.
+                writer: BatchWriter = import_module("adapters.stores.batch").BatchWriter(self)
+                self._writer = writer
             return self._writer
 
     def together(self) -> AbstractContextManager[Together]:
