@@ -14,6 +14,7 @@ class RetentionPolicy:
     """Ages and sizes beyond which records leave the stores. What failed outlives what went well.
 
     - `monitoring`, `errors`, `deployments`, `failed_deployments`: ages of rows; an error's counts from its resolution.
+    - `hours`, `days`: ages of the hourly and daily sums of samples.
     - `releases`: how many of an environment stay in any case.
     - `store_bytes`: a larger store loses its oldest rows early, successes first, none younger than `keep_always`.
     - `runs`, `failed_runs`: ages of Prefect's own records of runs.
@@ -25,6 +26,8 @@ class RetentionPolicy:
     errors: timedelta = timedelta(days=30)
     deployments: timedelta = timedelta(days=180)
     failed_deployments: timedelta = timedelta(days=360)
+    hours: timedelta = timedelta(days=400)
+    days: timedelta = timedelta(days=1830)
     runs: timedelta = timedelta(days=30)
     failed_runs: timedelta = timedelta(days=90)
     releases: int = 20

@@ -135,6 +135,8 @@ RULES: dict[str, dict[str, TableRule]] = {
         "performance_baselines": _OF_SERVICE,
         "metric_series": _BY_ENVIRONMENT,
         "metric_samples": _OF_SERIES,
+        "metric_hours": _OF_SERIES,
+        "metric_days": _OF_SERIES,
         "metric_states": _BY_ENVIRONMENT,
         "alerts": _BY_ENVIRONMENT,
         "predictions": _BY_ENVIRONMENT,

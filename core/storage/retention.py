@@ -16,6 +16,8 @@ class Cutoffs:
     errors: datetime
     deployments: datetime
     failed_deployments: datetime
+    hours: datetime
+    days: datetime
     runs: datetime
     failed_runs: datetime
     over_budget: datetime
@@ -28,6 +30,8 @@ def cutoffs(policy: RetentionPolicy, now: datetime) -> Cutoffs:
         errors=now - policy.errors,
         deployments=now - policy.deployments,
         failed_deployments=now - max(policy.failed_deployments, policy.deployments),
+        hours=now - max(policy.hours, policy.monitoring),
+        days=now - max(policy.days, policy.hours),
         runs=now - policy.runs,
         failed_runs=now - max(policy.failed_runs, policy.runs),
         over_budget=now - policy.keep_always,

@@ -152,7 +152,7 @@ async def put_containers_back(change: Change) -> None:
     change.returned = released, starts, f"rolled back to release {release.release_id}"
 
 
-async def check_whatreturned(change: Change) -> None:
+async def check_what_is_back(change: Change) -> None:
     """Let the hooks of a rollback check the release that is back, and put into the record how it was proven."""
     if change.returned is None:
         return
@@ -176,7 +176,7 @@ NAMES_BACK = Step("give image names back", give_names_back, when=lambda change: 
 TURN_BACK = Step(ROLLING_BACK, turn_back, when=is_armed)
 SETTLE_BACK = Step("settle replacements", settle_back, when=is_armed)
 CONTAINERS_BACK = Step("put containers back", put_containers_back, when=is_armed)
-CHECK_BACK = Step("check what is back", check_whatreturned, when=is_armed)
+CHECK_BACK = Step("check what is back", check_what_is_back, when=is_armed)
 
 START_BACK = (NAMES_BACK, TURN_BACK, SETTLE_BACK, CONTAINERS_BACK, CHECK_BACK)
 """How a start goes back."""

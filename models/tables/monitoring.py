@@ -119,6 +119,34 @@ class MetricSample(MonitoringRow, table=True):
     value: float = real()
 
 
+class MetricSums(SQLModel):
+    """One hour or day of one metric. `bucket` is its begin, milliseconds since 1970; `sketch` gives percentiles."""
+
+    __table_args__ = (_KEYED,)
+    bucket: int = key_number()
+    series: int = number(primary_key=True, autoincrement=False)
+    n: int = number()
+    minimum: float = real()
+    maximum: float = real()
+    total: float = real()
+    p50: float | None = maybe_real()
+    p95: float | None = maybe_real()
+    p99: float | None = maybe_real()
+    sketch: bytes = raw()
+
+
+class MetricHour(MetricSums, MonitoringRow, table=True):
+    """One hour of one metric."""
+
+    __tablename__ = "metric_hours"
+
+
+class MetricDay(MetricSums, MonitoringRow, table=True):
+    """One day (UTC) of one metric."""
+
+    __tablename__ = "metric_days"
+
+
 class MetricState(MonitoringRow, table=True):
     """What a detector has learnt of one metric, in the detector's own bytes."""
 

@@ -51,6 +51,14 @@ def put_needs(stores: Stores, environment: str, dependencies: Sequence[Dependenc
         put_dependencies(connection, environment, dependencies)
 
 
+def sums(stores: Stores, view: str, service: str, since: datetime) -> Sequence[sa.Row[Any]]:
+    """Rows of metrics_by_hour or metrics_by_day of a service's only metric, oldest first."""
+    query = sa.text(f"SELECT * FROM {view} WHERE service = :service ORDER BY timestamp")
+    with stores.databases["monitoring"].read() as connection:
+        rows = connection.execute(query, {"service": service}).all()
+    return [row for row in rows if str(row.timestamp) >= f"{since:%Y-%m-%d %H:%M:%S}"]
+
+
 def series(
     stores: Stores | Together,
     environment: str,

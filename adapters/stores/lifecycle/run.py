@@ -99,11 +99,11 @@ class LifecycleRun:
         """How many bytes too many the store holds now."""
         return max(0, over_budget(self.database.use(), self.policy) - (self.about_bytes if self.dry_run else 0))
 
-    def foresee(self, rows: int, bytes_each: float, rows_a_file: int, source: str) -> None:
-        """Count what a dry run would take."""
+    def foresee(self, rows: int, bytes_each: float, rows_a_file: int | None, source: str) -> None:
+        """Count what a dry run would take; None for `rows_a_file` where nothing of it is archived."""
         self.rows[source] += rows
         self.about_bytes += round(rows * bytes_each)
-        self.about_files += -(-rows // rows_a_file)
+        self.about_files += 0 if rows_a_file is None else -(-rows // rows_a_file)
 
     def note_archive(
         self, connection: sa.Connection, source: str, first: datetime, last: datetime, archived: Archived, **more: Any

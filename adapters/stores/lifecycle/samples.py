@@ -1,12 +1,15 @@
-"""Archive and delete old samples of metrics."""
+"""Sum up the samples of metrics by hour and day; archive and delete the old ones."""
 
 # ruff: noqa: S608 - the statements are made of names and times of ours, never of what a person typed
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,10 +17,12 @@ from adapters.stores.archiver import archived_samples
 from adapters.stores.database import Database
 from adapters.stores.lifecycle.run import CHUNKS_TO_SETTLE, LifecycleRun, RowsChanged, archive_name
 from adapters.stores.repositories.metrics import from_ms
-from adapters.stores.sql import table
-from models.tables.monitoring import MetricSample, MetricSeries, MonitoringArchive
+from adapters.stores.sql import table, upsert
+from core.common.sketches import Sketch
+from models.tables.monitoring import MetricDay, MetricHour, MetricSample, MetricSeries, MonitoringArchive
 
-_DAY_MS = 24 * 3_600_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 _SAMPLE_BYTES = 21
 _FILE_ROWS = 250_000
 
@@ -26,6 +31,112 @@ _Chunk = tuple[int, int, int]
 
 _archives = table(MonitoringArchive)
 _samples = table(MetricSample)
+hour_sums = table(MetricHour)
+day_sums = table(MetricDay)
+
+
+def sum_up(run: LifecycleRun, closed_before: int) -> None:
+    """Hours and days that are over, from where the last run stopped."""
+    if run.dry_run:
+        return
+    with run.database.read() as connection:
+        last = connection.scalar(sa.select(sa.func.max(hour_sums.c.bucket)))
+    begin = 0 if last is None else last + HOUR_MS
+    end = closed_before // HOUR_MS * HOUR_MS
+    touched: set[int] = set()
+    while run.has_time():
+        with run.database.read() as connection:
+            first = connection.scalar(
+                sa.select(sa.func.min(_samples.c.ts)).where(_samples.c.ts >= begin, _samples.c.ts < end)
+            )
+        if first is None:
+            break
+        begin = first // HOUR_MS * HOUR_MS
+        _sum_up_hours(run, begin, min(begin + 6 * HOUR_MS, end))
+        touched |= {begin // DAY_MS, (begin + 6 * HOUR_MS - 1) // DAY_MS}
+        begin += 6 * HOUR_MS
+    for day in sorted(touched):
+        _sum_up_day(run, day * DAY_MS)
+
+
+def _sum_up_hours(run: LifecycleRun, begin: int, end: int) -> None:
+    with run.database.read() as connection:
+        samples = connection.execute(
+            sa.select(_samples.c.series, _samples.c.ts, _samples.c.value).where(_between(begin, end))
+        ).all()
+    groups: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for series, ts, value in samples:
+        if math.isfinite(value):
+            groups[ts // HOUR_MS * HOUR_MS, series].append(value)
+    rows = [
+        _summed(bucket, series, len(values), min(values), max(values), sum(values), Sketch.of(values))
+        for (bucket, series), values in sorted(groups.items())
+    ]
+    with run.database.write() as connection:
+        upsert(connection, MetricHour, rows, keys=["bucket", "series"])
+    run.rows["hours summed up"] += len(rows)
+
+
+def _sum_up_day(run: LifecycleRun, begin: int) -> None:
+    with run.database.read() as connection:
+        hours = connection.execute(
+            sa.select(hour_sums).where(hour_sums.c.bucket >= begin, hour_sums.c.bucket < begin + DAY_MS)
+        ).all()
+    by_series: dict[int, list[sa.Row[tuple[object, ...]]]] = defaultdict(list)
+    for hour in hours:
+        by_series[hour.series].append(hour)
+    rows = []
+    for series, of_it in by_series.items():
+        sketch = Sketch()
+        for hour in of_it:
+            sketch = sketch.merged(Sketch.from_bytes(hour.sketch))
+        n, total = sum(hour.n for hour in of_it), sum(hour.total for hour in of_it)
+        lowest, highest = min(hour.minimum for hour in of_it), max(hour.maximum for hour in of_it)
+        rows.append(_summed(begin, series, n, lowest, highest, total, sketch))
+    with run.database.write() as connection:
+        upsert(connection, MetricDay, rows, keys=["bucket", "series"])
+
+
+def _summed(
+    bucket: int, series: int, n: int, minimum: float, maximum: float, total: float, sketch: Sketch
+) -> dict[str, Any]:
+    return {
+        "bucket": bucket,
+        "series": series,
+        "n": n,
+        "minimum": minimum,
+        "maximum": maximum,
+        "total": total,
+        "p50": sketch.quantile(0.5),
+        "p95": sketch.quantile(0.95),
+        "p99": sketch.quantile(0.99),
+        "sketch": sketch.to_bytes(),
+    }
+
+
+def drop_sums(
+    run: LifecycleRun, source: sa.Table, before: int, at_once: int, *, only_over_budget: bool = False
+) -> None:
+    """Delete summaries of times before this (milliseconds since 1970), oldest first."""
+    if run.dry_run:
+        if not only_over_budget:
+            with run.database.read() as connection:
+                rows = connection.scalar(sa.select(sa.func.count()).where(source.c.bucket < before)) or 0
+            run.foresee(rows, 150, None, source.name)
+        return
+    chunks = 0
+    while run.has_time() and not (only_over_budget and not run.over_budget()):
+        with run.database.read() as connection:
+            first = connection.scalar(sa.select(sa.func.min(source.c.bucket)).where(source.c.bucket < before))
+        if first is None:
+            return
+        end = min(first + at_once, before)
+        with run.database.write() as connection:
+            result = connection.execute(sa.delete(source).where(source.c.bucket >= first, source.c.bucket < end))
+            run.rows[source.name] += result.rowcount
+        chunks += 1
+        if chunks % CHUNKS_TO_SETTLE == 0:
+            run.database.settle()
 
 
 def archive_samples(run: LifecycleRun, old: int, over_budget_before: int) -> None:
@@ -41,7 +152,7 @@ def archive_samples(run: LifecycleRun, old: int, over_budget_before: int) -> Non
             first = connection.scalar(sa.select(sa.func.min(_samples.c.ts)).where(_samples.c.ts < limit))
             if first is None:
                 return
-            end = min((first // _DAY_MS + 1) * _DAY_MS, limit)
+            end = min((first // DAY_MS + 1) * DAY_MS, limit)
             last = connection.scalar(
                 sa.select(_samples.c.ts)
                 .where(_samples.c.ts >= first, _samples.c.ts < end)
@@ -50,13 +161,14 @@ def archive_samples(run: LifecycleRun, old: int, over_budget_before: int) -> Non
                 .limit(1)
             )
         end = end if last is None else max(last, first + 1)
+        _add_late_samples(run, first, end)
         _archive_range(run, first, end, names)
 
 
 def _foresee_samples(run: LifecycleRun, old: int, over_budget_before: int) -> None:
     begin = 0
     for before in (old, over_budget_before):
-        day = _samples.c.ts // _DAY_MS
+        day = _samples.c.ts // DAY_MS
         by_day = sa.select(sa.func.count()).where(_between(begin, before)).group_by(day).order_by(day)
         with run.database.read() as connection:
             for rows in connection.scalars(by_day):
@@ -70,6 +182,24 @@ def _series_names(database: Database) -> _Names:
     with database.read() as connection:
         rows = connection.execute(sa.select(table(MetricSeries))).all()
     return {row.id: (row.environment, row.service, row.metric) for row in rows}
+
+
+def _add_late_samples(run: LifecycleRun, begin: int, end: int) -> None:
+    """Sum up again where samples came after their hour had been summed up."""
+    begin, end = begin // HOUR_MS * HOUR_MS, (end + HOUR_MS - 1) // HOUR_MS * HOUR_MS
+    with run.database.read() as connection:
+        summed = connection.scalar(
+            sa.select(sa.func.sum(hour_sums.c.n)).where(hour_sums.c.bucket >= begin, hour_sums.c.bucket < end)
+        )
+        there = connection.scalar(
+            sa.select(sa.func.count()).select_from(_samples).where(_samples.c.ts >= begin, _samples.c.ts < end)
+        )
+    # Fewer samples than were summed up: some of these hours are in an archive already, and were right then.
+    if (summed or 0) < (there or 0):
+        for at in range(begin, end, 6 * HOUR_MS):
+            _sum_up_hours(run, at, min(at + 6 * HOUR_MS, end))
+        for day in range(begin // DAY_MS, (end - 1) // DAY_MS + 1):
+            _sum_up_day(run, day * DAY_MS)
 
 
 def _archive_range(run: LifecycleRun, begin: int, end: int, names: _Names) -> None:

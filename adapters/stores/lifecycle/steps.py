@@ -14,12 +14,15 @@ import time
 from datetime import datetime
 
 from adapters.stores.lifecycle.run import LifecycleRun, Partition, archive_rows, sql_time
-from adapters.stores.lifecycle.samples import archive_samples
+from adapters.stores.lifecycle.samples import DAY_MS, HOUR_MS, archive_samples, day_sums, drop_sums, hour_sums, sum_up
 from adapters.stores.repositories.metrics import to_ms
 from adapters.stores.stores import Stores
 from core.storage.retention import Cutoffs, cutoffs
 from models.failures import StoreCorruptError
 from models.storage import LifecycleStep, RetentionPolicy
+
+_LATE = 2 * HOUR_MS
+"""An hour is summed up once it is over for this long; what comes later is added before its samples go."""
 
 _DATED = (
     ("probe_results", "checked_at"),
@@ -38,17 +41,22 @@ _MANY = 3
 def compress_monitoring(
     stores: Stores, now: datetime, policy: RetentionPolicy | None = None, dry_run: bool = False
 ) -> LifecycleStep:
-    """Archive and delete old rows, and the oldest samples over the budget."""
+    """Sum up closed hours and days; archive and delete old rows, and the oldest samples over the budget."""
     with LifecycleRun("compress monitoring", stores, "monitoring", policy or RetentionPolicy(), dry_run) as run:
         limits = cutoffs(run.policy, now)
+        sum_up(run, to_ms(now) - _LATE)
         archive_samples(run, to_ms(limits.monitoring), to_ms(limits.over_budget))
         at_once = run.policy.chunk_rows // 4
         for row, moment in _DATED:
             where = f"{moment} < {sql_time(limits.monitoring)}"
             archive_rows(run, row, where, rows_at_once=at_once)
+        drop_sums(run, hour_sums, to_ms(limits.hours), 6 * HOUR_MS)
+        drop_sums(run, day_sums, to_ms(limits.days), 6 * DAY_MS)
         for row, moment in _DATED[:_MANY]:
             where = f"{moment} < {sql_time(limits.over_budget)}"
             archive_rows(run, row, where, rows_at_once=at_once, only_over_budget=True)
+        # Their days stay, and the samples themselves are in archives.
+        drop_sums(run, hour_sums, to_ms(limits.over_budget), 6 * HOUR_MS, only_over_budget=True)
     return run.result()
 
 

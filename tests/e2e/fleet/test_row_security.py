@@ -179,7 +179,7 @@ def statements(store: str, target: sa.Table, host: str) -> dict[str, tuple[str, 
 
 
 def where_of(name: str, host: str) -> tuple[str, Any]:
-    if name == "metric_samples":
+    if name in ("metric_samples", "metric_hours", "metric_days"):
         return "series = %s", SERIES[host]
     if name == "heartbeats":
         return "name LIKE '%%/' || %s", host

@@ -1,4 +1,4 @@
-"""Old records leave: archived, then deleted; nothing else does."""
+"""Old records leave: summed up, archived, then deleted; nothing else does."""
 
 import hashlib
 import sqlite3
@@ -31,6 +31,7 @@ from models.records import Release
 from models.recovery import RecoveryExecution
 from models.settings import Settings
 from tests.integration.stores.values import BUNDLE, ERROR, TICKET
+from tests.support.store_rows import sums
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -72,6 +73,25 @@ def archived(settings: Settings, store: str, table: str) -> list[dict]:
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
+def test_closed_hours_and_days_are_summed_up(stores: Stores) -> None:
+    begin = datetime(2026, 6, 29, tzinfo=UTC)
+    stores.metrics.add(samples("bot", begin, 30))
+    compress_monitoring(stores, NOW)
+    hours = sums(stores, "metrics_by_hour", "bot", begin)
+    assert len(hours) == 30
+    assert (hours[0].samples, hours[0].minimum, hours[0].maximum) == (60, 0, 59)
+    assert str(hours[0].timestamp).startswith(f"{begin:%Y-%m-%d %H:%M:%S}")
+    assert hours[0].mean == pytest.approx(29.5)
+    assert hours[0].p95 == pytest.approx(56, rel=0.03)
+    assert [day.samples for day in sums(stores, "metrics_by_day", "bot", begin)] == [24 * 60, 6 * 60]
+
+
+def test_an_hour_that_is_not_over_is_left_for_later(stores: Stores) -> None:
+    stores.metrics.add(samples("bot", NOW - timedelta(hours=1), 1))
+    compress_monitoring(stores, NOW)
+    assert sums(stores, "metrics_by_hour", "bot", NOW - DAY) == []
+
+
 def test_old_samples_move_into_an_archive_with_their_names(stores: Stores, settings: Settings) -> None:
     old = samples("bot", NOW - 92 * DAY, 30)
     young = samples("bot", NOW - 2 * DAY, 1)
@@ -103,6 +123,17 @@ def test_samples_leave_in_chunks_and_none_is_lost(stores: Stores, settings: Sett
     compress_monitoring(stores, NOW, RetentionPolicy(chunk_rows=7))
     assert len(archived(settings, "monitoring", "metric_samples")) == len(old)
     assert count(stores, "monitoring", "metric_samples") == 0
+
+
+def test_late_samples_are_in_the_sums_before_they_go(stores: Stores) -> None:
+    begin = NOW - 92 * DAY
+    first = samples("bot", begin, 2)
+    stores.metrics.add(first)
+    compress_monitoring(stores, begin + DAY)
+    stores.metrics.add([replace(one, service="web") for one in first])
+    compress_monitoring(stores, NOW)
+    assert [hour.samples for hour in sums(stores, "metrics_by_hour", "web", begin - DAY)] == [60, 60]
+    assert [hour.samples for hour in sums(stores, "metrics_by_hour", "bot", begin - DAY)] == [60, 60]
 
 
 def test_over_the_budget_the_oldest_samples_leave_early_but_never_the_last_days(stores: Stores) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from adapters.stores import Stores
 from adapters.stores import series as series_of_stores
+from adapters.stores.lifecycle.steps import compress_monitoring
+from core.common.sketches import Sketch
 from models.analysis import AnswersOfDay, Share
 from models.failures import StoreConstraintError
 from models.health import Health, HealthReport, ProbeResult, RecordedScore, ServiceHealth, ServiceVerdict
@@ -166,6 +168,23 @@ def test_people_see_the_wide_shape(stores: Stores) -> None:
     assert [tuple(row) for row in host] == [("prod", 0.5, None)]
 
 
+def seen(stores: Stores, view: str) -> list[dict]:
+    with stores.databases["monitoring"].read() as connection:
+        rows = connection.exec_driver_sql(f"SELECT * FROM {view}").mappings().all()
+    return [dict(row) | {"timestamp": str(row["timestamp"])[:19]} for row in rows]
+
+
+def test_people_see_hours_with_their_percentiles(stores: Stores) -> None:
+    stores.metrics.add([metric(value=place, at=NOON + place * MINUTE / 2) for place in range(100)])
+    compress_monitoring(stores, NOON + timedelta(hours=4))
+    [hour] = seen(stores, "metrics_by_hour")
+    assert (hour["timestamp"], hour["service"], hour["samples"]) == ("2026-07-01 12:00:00", "bot", 100)
+    assert (hour["minimum"], hour["mean"], hour["maximum"]) == (0, 49.5, 99)
+    assert hour["p95"] == pytest.approx(94, rel=0.03)
+    [day] = seen(stores, "metrics_by_day")
+    assert {**hour, "timestamp": "2026-07-01 00:00:00"} == day
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_refused_and_said_of_whom(stores: Stores, value: float) -> None:
     with pytest.raises(StoreConstraintError, match="prod/bot/cpu_percent is"):
@@ -260,3 +279,18 @@ def test_a_number_that_json_lacks_does_not_make_invalid_json(stores: Stores) -> 
     put_score(stores, score)
     [found] = stores.health.scores("prod")
     assert found.parts == {"uptime": None}
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-12, 3.0, -7.5, 12345.678, 1e12])
+def test_a_sketch_of_one_number_is_near_it(value: float) -> None:
+    sketch = Sketch.of([value])
+    assert Sketch.from_bytes(sketch.to_bytes()).quantile(0.5) == pytest.approx(value, rel=0.0201, abs=1e-9)
+
+
+def test_sketches_added_together_are_the_sketch_of_all() -> None:
+    left, right = [1.0, 5.0, 9.0], [2.0, 400.0]
+    both = Sketch.of(left).merged(Sketch.of(right))
+    assert both == Sketch.of(left + right)
+    assert both.quantile(0) == pytest.approx(1, rel=0.0201)
+    assert both.quantile(0.5) == pytest.approx(5, rel=0.0201)
+    assert both.quantile(1) == pytest.approx(400, rel=0.0201)
