@@ -170,6 +170,7 @@ class Choice(StrEnum):
     """What a person may decide about a ticket."""
 
     RETRY = "retry"
+    AGAIN = "again from the start"
     SKIP = "skip"
     ROLL_BACK = "roll back"
     GIVE_UP = "give up"
@@ -178,7 +179,7 @@ class Choice(StrEnum):
     @property
     def acts(self) -> bool:
         """Whether the ticket calls for an action now."""
-        return self in (Choice.RETRY, Choice.ROLL_BACK)
+        return self in (Choice.RETRY, Choice.AGAIN, Choice.ROLL_BACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,15 +160,17 @@ def _open_ticket(stores: Stores | Together, ticket: Ticket, names: Names) -> Tic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetTicketWait(Write):
-    """Which suspended run an answer goes to; None where none waits any more."""
+    """Which suspended run an answer goes to, None where none waits any more; a line of history beside it."""
 
     ticket_id: str
     flow_run_id: str | None
+    entry: TicketEntry | None = None
     kind: Literal["ticket waits"] = "ticket waits"
 
     def apply(self, stores: Stores, names: Names) -> None:
         """By the ticket's id in the store."""
-        stores.tickets.set_waiting_run(names.tickets.get(self.ticket_id, self.ticket_id), self.flow_run_id)
+        ticket_id = names.tickets.get(self.ticket_id, self.ticket_id)
+        stores.tickets.set_waiting_run(ticket_id, self.flow_run_id, self.entry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,7 +444,6 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
     with stores.at_one_moment() as moment:
         # Those of one store after each other: each change of the store is a way to the server and back.
         starts = moment.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
-        latest = moment.operations.latest_recorded(environment)
         lease = moment.leases.remembered(environment, now)
         host_id = moment.hosts.owner(environment)
         changing = _changing(moment, environment, now)
@@ -452,7 +453,6 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
             executions=tuple(moment.recoveries.find(since=since)),
             lease=lease,
             started_at=starts[0].ended_at if starts else None,
-            meant_to_run=meant_to_run(latest),
             patterns=tuple(moment.patterns.all()),
             host_id=host_id,
         )
@@ -470,5 +470,9 @@ def _changing(stores: Stores | Together, environment: str, now: datetime) -> dic
 
 def _wish(stores: Stores | Together, environment: str) -> dict[str, Any]:
     """Whether an operation shows what is wanted of an environment, and without one what was seen to fail in it."""
-    operated = bool(stores.operations.latest_recorded(environment, 1))
-    return {"operated": operated, "open_errors": () if operated else tuple(stores.errors.unresolved(environment))}
+    operations = stores.operations.latest_recorded(environment)
+    return {
+        "operated": bool(operations),
+        "meant_to_run": meant_to_run(operations),
+        "open_errors": () if operations else tuple(stores.errors.unresolved(environment)),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 
 from rich.markup import escape
 
@@ -61,7 +62,8 @@ def show_ticket(details: TicketDetails) -> None:
     if ticket.state is TicketState.RESOLVED:
         return
     answers = [f"roas resolve {ticket.ticket_id} --note 'what fixed it'"]
-    answers += [f"roas resolve {ticket.ticket_id} --decision {choice} --note '…'" for choice in (Choice.RETRY,)]
+    acting = (Choice.RETRY, Choice.AGAIN) if ticket.tried else (Choice.RETRY,)
+    answers += [f"roas resolve {ticket.ticket_id} --decision {quote(choice)} --note '…'" for choice in acting]
     if ticket.flow_run_id:
         ui = f"http://127.0.0.1:{current_settings().server_port}"
         answers.append(f"or Resume at {ui}/runs/flow-run/{ticket.flow_run_id}, which waits for the same answer")

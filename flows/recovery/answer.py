@@ -34,7 +34,7 @@ log = logging.getLogger("roas")
 _LONGEST_NOTE = 500
 _CHOICES = {
     AnswerAction.RESOLVE: Choice.RESOLVED,
-    AnswerAction.APPROVE: Choice.RETRY,
+    AnswerAction.APPROVE: Choice.AGAIN,
     AnswerAction.ACKNOWLEDGE: Choice.SKIP,
 }
 

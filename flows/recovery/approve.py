@@ -35,9 +35,9 @@ from models.environments import Environment
 from models.errors import Strategy
 from models.incidents import IncidentContext
 from models.records import TicketDetails
-from models.recovery import Choice, RecoveryExecution, Ticket, TicketState
+from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry, TicketState
 from tasks.errors.redact import redact
-from tasks.recovery.approve import ask_on_the_server
+from tasks.recovery.approve import ask_on_the_server, leave_failed_run
 from tasks.recovery.records import let_ticket_wait
 from tasks.reporting.read import read_ticket_details
 from tasks.runtime.naming import artifact_key
@@ -136,16 +136,30 @@ def _written_by_hand(environment: Environment) -> list[str]:
     return [path for path in dict.fromkeys(str(file.absolute()) for file in files) if Path(path).is_file()]
 
 
-async def ask_in_own_run(ticket: Ticket, text: str) -> None:
-    """Start a run that asks about an open ticket, where the environment's recovery is deployed."""
-    if ticket.state is not TicketState.OPEN:
-        return
-    run = await ask_on_the_server(ticket, text)
-    if run is not None and run != ticket.flow_run_id:
-        await let_ticket_wait(ticket.ticket_id, run)
+async def ask_in_own_run(ticket: Ticket, text: str, failed: RecoveryExecution | None) -> None:
+    """Start a run that asks about an open ticket, and leave one whose retry repeats the failed step of an attempt.
+
+    Both need a server on which the environment's recovery is deployed; the ticket's history tells what can be retried.
+    """
+    run = ticket.flow_run_id
+    entry: TicketEntry | None = None
+    if ticket.state is TicketState.OPEN:
+        run = await ask_on_the_server(ticket, text) or run
+    if failed is not None:
+        retried = await leave_failed_run(failed, text)
+        entry = TicketEntry(at=failed.ended_at or failed.started_at, by="roas", what=_how_to_retry(ticket, retried))
+    if run != ticket.flow_run_id or entry is not None:
+        await let_ticket_wait(ticket.ticket_id, run, entry)
 
 
-_SHORTER = {"rollback": Choice.ROLL_BACK, "resolved": Choice.RESOLVED}
+def _how_to_retry(ticket: Ticket, flow_run_id: str | None) -> str:
+    command = f"`roas resolve {ticket.ticket_id} --decision {Choice.RETRY}`"
+    if flow_run_id is None:
+        return f"no run can repeat the failed step: no Prefect server answered that has this recovery; {command} does"
+    return f"Retry of run {flow_run_id} in Prefect repeats the failed step, as {command} does"
+
+
+_SHORTER = {"again": Choice.AGAIN, "rollback": Choice.ROLL_BACK, "resolved": Choice.RESOLVED}
 _DECISION = {
     "type": "string",
     "pattern": "^[ ]*("
@@ -170,7 +184,8 @@ class Answer(RunInput):
     choice: Annotated[Choice, BeforeValidator(_as_choice), WithJsonSchema(_DECISION)] = Field(
         title="Decision",
         description=(
-            "One of these words: **retry** (do again what failed, or start and prove what you have mended), "
+            "One of these words: **retry** (repeat the step that failed, or start and prove what you have mended), "
+            "**again from the start** (repeat the whole recovery), "
             "**roll back** (to the release proven before), **resolved by hand** (it is mended), "
             "**skip** (leave it as it is), **give up** (end this run as failed)."
         ),

@@ -36,6 +36,7 @@ from tasks.recovery.notify import notify_where_asked
 from tasks.recovery.records import (
     cut_off_recoveries,
     keep_reason,
+    read_attempt,
     read_error,
     read_patterns,
     read_ticket,
@@ -68,6 +69,7 @@ async def error_recovery(
     decided: Choice | None = Field(None, description="What you want done about it, whatever the budgets say."),
     decided_by: str = Field("", description="Who decided that."),
     ticket: str | None = Field(None, description="Ask about this ticket, and do nothing before there is an answer."),
+    attempt: str | None = Field(None, description="Repeat the step at which this attempt failed, and those after it."),
     deployment_id: str | None = Field(None, description="The operation in which it happened."),
     source: str = Field("person", description="Who saw it: person, watch, collection, prediction or event."),
     predictive: bool = Field(False, description="On: it has not happened yet."),
@@ -79,8 +81,9 @@ async def error_recovery(
     """Find the cause of an error, and recover from it or open a ticket.
 
     A run of a deployment is suspended where a person must decide, and continues with the answer. If the person gives
-    up, the run ends as failed; Retry then repeats the failed step and the steps after it. `act` False diagnoses and
-    records only.
+    up, the run ends as failed; Retry then repeats the failed step and the steps after it. An attempt that failed
+    elsewhere, such as one of the agent, leaves a failed run of this `attempt`, whose Retry does the same. `act` False
+    diagnoses and records only.
 
     Raises:
         BadInputError: A run of a deployment names Compose files.
@@ -102,6 +105,8 @@ async def error_recovery(
     try:
         if ticket is not None:
             return await _recover_ticket(await read_ticket(ticket), context)
+        if attempt is not None:
+            return await _repeat(await read_attempt(attempt), context)
         if source == "event" and (reason := await _not_needed(incident, context)) is not None:
             log.info("nothing is done for %s: %s", service, reason)
             return not_needed(reason)
@@ -221,9 +226,25 @@ async def record_failure(incident: Incident, context: IncidentContext) -> Record
 
 async def continue_recovery(execution: RecoveryExecution, context: IncidentContext) -> RecoveryOutcome:
     """Continue an attempt whose runner has died; its finished steps are not repeated."""
-    error = await read_error(execution.error_id)
-    diagnosis = Diagnosis(error=error, verdict=error.verdict, detected_at=execution.detected_at or error.first_seen)
-    return await RecoveryProcess(context=context, diagnosis=diagnosis, causes=(error.verdict.category,)).run()
+    return await (await _process_of(execution, context)).run()
+
+
+async def _repeat(attempt: RecoveryExecution, context: IncidentContext) -> RecoveryOutcome:
+    """Repeat the failed step of an attempt that another process began; fail unless the service recovers by it."""
+    process = await _process_of(attempt, context)
+    if (resolved := await process.already_resolved()) is not None:
+        return resolved
+    outcome = await process.repeat(attempt.attempt_id)
+    await notify_where_asked(context.environment)
+    if outcome.method is RecoveryMethod.AUTOMATIC:
+        return outcome
+    return await process.already_resolved() or Failed(message=outcome.reason)  # type: ignore[return-value]
+
+
+async def _process_of(attempt: RecoveryExecution, context: IncidentContext) -> RecoveryProcess:
+    error = await read_error(attempt.error_id)
+    diagnosis = Diagnosis(error=error, verdict=error.verdict, detected_at=attempt.detected_at or error.first_seen)
+    return RecoveryProcess(context=context, diagnosis=diagnosis, causes=(error.verdict.category,))
 
 
 async def _recover_ticket(ticket: Ticket, context: IncidentContext) -> RecoveryOutcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -28,7 +28,7 @@ from flows.recovery.diagnose import health_now, services_down
 from models.compose import Application
 from models.environments import Environment
 from models.errors import RecordedError, Strategy
-from models.failures import ActionRefusedError, RoasError
+from models.failures import ActionRefusedError, NotFoundError, RoasError
 from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.incidents import IncidentContext
 from models.metrics import DependencyType
@@ -44,7 +44,7 @@ from tasks.errors.redact import redact
 from tasks.monitoring.events import watch_project
 from tasks.recovery.actions import STEPS, StepContext, measure_engine_disk, read_action_context
 from tasks.recovery.own_process import roll_back_in_own_process
-from tasks.recovery.records import past_recoveries, span_of_operation, write_attempt
+from tasks.recovery.records import past_recoveries, read_attempt, span_of_operation, write_attempt
 from tasks.runtime.plain_tasks import makes_task_runs
 from tasks.runtime.traces import describe_span, link_span, separate_trace, span
 
@@ -113,6 +113,13 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
             if (wish := await case.objection(case.service, False)) is not None:
                 raise ActionRefusedError(wish)
             return await _run_attempt(case, ready)
+        before = attempt
+        with suppress(NotFoundError):
+            # Another process may have continued it until now.
+            attempt = replace(await read_attempt(str(before.attempt_id)), error_id=before.error_id)
+        if attempt.ended_at is not None and attempt.ended_at != before.ended_at:
+            log.info("recovery %s was ended by another process meanwhile", attempt.attempt_id)
+            return attempt
         steps = without_lost_starts(attempt.steps, await inspect_application(case.environment))
         if len(steps) < len(attempt.steps):
             log.warning("%s failed again after recovery %s had started it", case.service, attempt.attempt_id)

@@ -40,6 +40,7 @@ from tasks.recovery.records import (
     keep_reason,
     link_evidence,
     open_ticket,
+    past_recoveries,
     read_error,
     read_patterns,
     settle_well,
@@ -89,6 +90,8 @@ class RecoveryProcess:
     """Reason and ticket that were recorded with the end of the last attempt."""
     _by_person: bool = False
     """Whether a person decided about the attempt, and by that about every wish before."""
+    _retried: bool = False
+    """Whether this is the retry of an attempt: the wishes of persons count, and nothing else is planned."""
 
     @property
     def error(self) -> RecordedError:
@@ -106,11 +109,8 @@ class RecoveryProcess:
         past = await self._gather()
         event = await self._resumed(past, again=self._by_person)
         if event is None and decided is not None:
-            choice, by = decided
-            roll_back = choice is Choice.ROLL_BACK
-            plan = plan_as_decided(self.error, roll_back=roll_back, past=past, decided_by=by)
-            _log_plan(self.error, plan)
-            event = self._take(plan, RecoveryEvent.DECIDE, escalates=True)
+            last = next(reversed(_attempts_at(self.error, past)), None)
+            event = self._decide(decided, past, last)
         self._gathered = past if event is None else None
         return await self._drive(RecoveryState.OPEN, event)
 
@@ -123,16 +123,21 @@ class RecoveryProcess:
         event = await self._resumed(await self._gather(), again=False)
         return None if event is None else await self._drive(RecoveryState.OPEN, event)
 
-    async def repeat(self) -> RecoveryOutcome:
-        """Repeat the failed step of this run's last attempt and the steps after it; else plan again."""
+    async def repeat(self, attempt_id: str | None = None) -> RecoveryOutcome:
+        """Repeat the failed step of an attempt, by default this run's last, and the steps after it.
+
+        An attempt that was rolled back is made again from the start. Before each step of an attempt that is given, the
+        wishes of persons count: it is asked for by a button, whoever pressed it, perhaps days later.
+        """
+        self._by_person, self._retried = attempt_id is None, attempt_id is not None
         past = await self._gather()
-        last = next((execution for execution in past[::-1] if self._is_of_this_run(execution)), None)
-        if last is None or last.undone or not self.acting:
-            # A rolled back attempt cannot be continued.
+        own = [
+            tried for tried in past if self._is_of_this_run(tried) or (attempt_id and tried.attempt_id == attempt_id)
+        ]
+        event = self._decide((Choice.RETRY, "a retry of the run"), past, own[-1] if own else None)
+        if event is RecoveryEvent.DECIDE:
             self.last_attempt = None
-            return await self.run((Choice.RETRY, "a retry of the run"))
-        self._by_person = True
-        return await self._drive(RecoveryState.OPEN, self._take(last, RecoveryEvent.RESUME, escalates=True))
+        return await self._drive(RecoveryState.OPEN, event)
 
     async def already_resolved(self) -> RecoveryOutcome | None:
         """Return how the recovery ended where the run began again after its error was resolved; else None."""
@@ -176,8 +181,11 @@ class RecoveryProcess:
         environment = self.context.environment
         if self._by_person or environment is None:
             return None
+        if self._retried and (await read_error(self.error.error_id)).resolved_at is not None:
+            return f"Error {self.error.error_id} is resolved meanwhile."
         _, facts = await self._read_facts(service)
-        return objection(service, policy=environment.recovery, facts=facts, undoing=undoing)
+        policy = RecoveryPolicy() if self._retried else environment.recovery
+        return objection(service, policy=policy, facts=facts, undoing=undoing)
 
     async def _read_facts(self, service: str | None) -> tuple[Sequence[RecoveryExecution], RecoveryFacts]:
         environment, now = self.context.environment, datetime.now(UTC)
@@ -280,6 +288,8 @@ class RecoveryProcess:
             await settle_well(self.error.environment, healed, datetime.now(UTC), why)
             self._outcome = self._recovered(execution)
             return RecoveryEvent.RESOLVE
+        if self._retried:
+            return self._end(RecoveryMethod.DEFERRED, execution.final_status)
         if self.root_cause is not None:
             return self._end(RecoveryMethod.DEFERRED, f"{self.root_cause}: that is the cause")
         return RecoveryEvent.FAIL
@@ -292,10 +302,7 @@ class RecoveryProcess:
         ]
         cut_off = next((attempt for attempt in begun if attempt.attempt_id), None)
         if cut_off is not None and self.acting:
-            if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
-                return self._end(RecoveryMethod.DEFERRED, f"{cut_off.runner} recovers it already.")
-            log.warning("recovery %s was cut off and is resumed", cut_off.attempt_id)
-            return self._take(cut_off, RecoveryEvent.RESUME, escalates=True)
+            return self._continue(cut_off)
         last = attempts[-1] if attempts else None
         if again or not self.converses or last is None or not self._is_of_this_run(last):
             return None
@@ -305,6 +312,26 @@ class RecoveryProcess:
             self._outcome = self._recovered(last)
             return RecoveryEvent.RESOLVE
         return await self._ask(Question(last.final_status, attempt_details(last)))
+
+    def _decide(
+        self, decided: Decided, past: Sequence[RecoveryExecution], last: RecoveryExecution | None
+    ) -> RecoveryEvent:
+        """Do what was decided; a retry continues the last attempt where it failed, unless that was rolled back."""
+        choice, by = decided
+        is_open = last is not None and not last.success and (last.ended_at is None or not last.undone)
+        if choice is Choice.RETRY and last is not None and is_open and self.acting:
+            return self._continue(last)
+        plan = plan_as_decided(self.error, roll_back=choice is Choice.ROLL_BACK, past=past, decided_by=by)
+        _log_plan(self.error, plan)
+        return self._take(plan, RecoveryEvent.DECIDE, escalates=True)
+
+    def _continue(self, attempt: RecoveryExecution) -> RecoveryEvent:
+        """Continue an attempt that failed or was cut off, unless another process is at it."""
+        if attempt.ended_at is None:
+            if attempt.runner is not None and attempt.runner != self.runner and is_alive(attempt.runner):
+                return self._end(RecoveryMethod.DEFERRED, f"{attempt.runner} recovers it already.")
+            log.warning("recovery %s was cut off and is resumed", attempt.attempt_id)
+        return self._take(attempt, RecoveryEvent.RESUME, escalates=True)
 
     def _take(
         self, attempt: RecoveryPlan | RecoveryExecution, event: RecoveryEvent, *, escalates: bool
@@ -372,7 +399,9 @@ class RecoveryProcess:
         log.warning("ticket %s: %s", ticket.ticket_id, _without(ticket.title, self.diagnosis.verdict.reason))
         if self.acting and not self.converses:
             # This process recovers other errors too, so a run of its own waits for the answer.
-            await ask_in_own_run(ticket, self.error.text)
+            past = await past_recoveries(self.error.error_id, datetime.now(UTC))
+            failed = [attempt for attempt in _attempts_at(self.error, past) if attempt.success is False]
+            await ask_in_own_run(ticket, self.error.text, failed[-1] if failed else None)
         self._outcome = self.waits_for_answer(ticket, reason)
         return RecoveryEvent.ESCALATE
 

@@ -39,7 +39,7 @@ from core.recovery.triage import STOPPED, perhaps_stopped
 from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
-from models.failures import StoreError
+from models.failures import NotFoundError, StoreError
 from models.metrics import HOST
 from models.operations import FOUND, Operation, OperationStatus, OperationType
 from models.records import RecoveryRecords
@@ -301,9 +301,9 @@ def read_error(error_id: str) -> RecordedError:
 
 
 @task(name="let the ticket wait", **WRITE)
-async def let_ticket_wait(ticket_id: str, flow_run_id: str | None) -> None:
-    """Record which suspended run waits for the answer; None when none does any more."""
-    await to_stores(LetTicketWait(ticket_id=ticket_id, flow_run_id=flow_run_id))
+async def let_ticket_wait(ticket_id: str, flow_run_id: str | None, entry: TicketEntry | None = None) -> None:
+    """Record which suspended run waits for the answer, None when none does any more, and a line of history."""
+    await to_stores(LetTicketWait(ticket_id=ticket_id, flow_run_id=flow_run_id, entry=entry))
 
 
 @task(name="record the answer", **WRITE)
@@ -401,6 +401,22 @@ async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
     return await from_stores(find, lambda _: [])
 
 
+@retry_read
+async def read_attempt(attempt_id: str) -> RecoveryExecution:
+    """Return an attempt as it is on record now.
+
+    Raises:
+        NotFoundError: There is none of this id.
+    """
+    attempts = await from_stores(
+        lambda stores: stores.recoveries.find(attempt_id=attempt_id), lambda records: records.executions
+    )
+    for attempt in attempts:
+        if attempt.attempt_id == attempt_id:
+            return attempt
+    raise NotFoundError(f"No recovery has the id {attempt_id!r};", advice="`roas tickets` shows what was tried.")
+
+
 @task(name="mark the error resolved", **WRITE)
 async def resolve_error(error_id: str, at: datetime, why: str) -> None:
     """Record what ended an error."""
@@ -460,6 +476,11 @@ def _was_stopped(
     records: RecoveryRecords,
     watched: Mapping[str, datetime] = MappingProxyType({}),
 ) -> _Stopped:
+    if not records.meant_to_run and not any(
+        container.up for container in container_states if container.service == service
+    ):
+        # What had ended before the environment was stopped on request has no change of state on record.
+        return STOPPED
     last, events = records.last_changes.get(service), engine_of(environment).events
     own_stops = _own_stops(records.executions, environment.name)
     ours = any(

@@ -64,13 +64,17 @@ class Recoveries(Repository):
             return done.rowcount
 
     def find(
-        self, error_id: str | None = None, environment: str | None = None, since: datetime | None = None
+        self,
+        error_id: str | None = None,
+        environment: str | None = None,
+        since: datetime | None = None,
+        attempt_id: str | None = None,
     ) -> Sequence[RecoveryExecution]:
         """Recoveries that were tried, oldest first."""
         query = (
             sa.select(_executions, _errors.c.environment, _errors.c.service_name)
             .join(_errors, _errors.c.error_id == _executions.c.error_id)
-            .where(*given(_executions, error_id=error_id))
+            .where(*given(_executions, error_id=error_id, attempt_id=attempt_id))
             .where(*given(_errors, environment=environment))
             .order_by(_executions.c.execution_start, _executions.c.id)
         )

@@ -83,9 +83,16 @@ class Tickets(Repository):
                 _add_history(connection, ticket_id, [entry])
             return closed
 
-    def set_waiting_run(self, ticket_id: str, flow_run_id: str | None) -> None:
-        """Write which suspended run a ticket's answer goes to; None where none waits any more."""
-        self._change(sa.update(_tickets).where(_tickets.c.ticket_id == ticket_id).values(flow_run_id=flow_run_id))
+    def set_waiting_run(self, ticket_id: str, flow_run_id: str | None, entry: TicketEntry | None = None) -> None:
+        """Write which suspended run a ticket's answer goes to, None where none waits any more.
+
+        `entry` is added to its history, once however often it is told.
+        """
+        change = sa.update(_tickets).where(_tickets.c.ticket_id == ticket_id).values(flow_run_id=flow_run_id)
+        with self._database.write() as connection:
+            is_there = connection.execute(change).rowcount == 1
+            if is_there and entry and entry.what not in {line.what for line in _ticket(connection, ticket_id).history}:
+                _add_history(connection, ticket_id, [entry])
 
     def answer(self, ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
         """Keep what a person answered. RESOLVED resolves the ticket and its errors; SKIP and GIVE_UP acknowledge it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,18 @@ from tests.e2e.faults.scenes import HEALTH, IMAGE, Scene, says
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 WEB = says('touch /tmp/well; while [ ! -e /list/broken ]; do sleep 0.1; done; echo "FATAL: a price is broken"; exit 1')
+ILL = says("while sleep 0.1; do if [ -e /list/broken ]; then rm -f /tmp/well; else touch /tmp/well; fi; done")
 # Attempts of our own would only take time here.
-ASKED = {"automatic": False}
+ASKED: dict[str, object] = {"automatic": False}
+ONE_ATTEMPT: dict[str, object] = {"attempts_per_error": 1, "verify_timeout_seconds": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shop(Scene):
-    """A service that ends where its list of prices is broken, and that nothing but a person can mend."""
+    """A service that ends where its list of prices is broken, or is ill, and that nothing but a person can mend."""
+
+    command: Sequence[str] = WEB
+    recovery: Mapping[str, object]
 
     def open(self) -> None:
         """Let it run, well."""
@@ -31,11 +36,12 @@ class Shop(Scene):
         web = {
             "image": IMAGE,
             "init": True,
-            "command": WEB,
+            "command": self.command,
             "healthcheck": HEALTH | {"interval": "5s"},
             "volumes": [f"{self.prices}:/list"],
         }
-        self.declare({"web": web}, services={}, recovery=ASKED, stabilisation_seconds=0.5, collect_every_seconds=3600)
+        rarely = {"stabilisation_seconds": 0.5, "collect_every_seconds": 3600}
+        self.declare({"web": web}, services={}, recovery=self.recovery, **rarely)
         self.docker("compose", "-p", self.project, "-f", str(self.compose_file), "up", "--detach", "--wait")
 
     @property
@@ -55,13 +61,13 @@ class Shop(Scene):
         return self.state().containers["web"][-1] == "healthy"
 
 
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+@pytest.fixture(params=[{"recovery": ASKED}])
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
     # Started by somebody else, a server may have been named to this process.
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    made = Shop(environments=tmp_path, name="shop")
+    made = Shop(environments=tmp_path, name="shop", **request.param)
     made.set_up()
     try:
         made.open()
@@ -152,3 +158,36 @@ def test_a_question_is_answered_and_a_failed_step_retried_in_the_browser(shop: S
         # The server learns of task runs a little later than of their run.
         eventually(lambda: server.begun(second.run_id).count("verify web") == 2, "the second proof")
         assert server.begun(second.run_id).count("restart web") == 1
+
+
+@pytest.mark.parametrize("shop", [{"command": ILL, "recovery": ONE_ATTEMPT}], indirect=True)
+def test_what_the_agent_could_not_mend_is_retried_in_the_browser(shop: Shop) -> None:
+    with served(shop.environments) as server, browser() as page:
+        shop.break_the_list()
+        asking = asked_by(server)
+        failed = last_attempt()
+        assert [(step.name, step.ok) for step in failed.steps] == [("restart", True), ("verify", False)]
+        sign_in(page, server)
+        page.goto(f"{server.url}/runs")
+        page.get_by_role("link", name="recover web of shop").first.click()
+        page.wait_for_url("**/flow-run/*")
+        left = RunPage(page, server, page.url.rpartition("/")[2].partition("?")[0])
+        left.shows("Failed")
+        before = left.steps(2)
+        assert before == [("restart web", "Completed"), ("verify web", "Failed")]
+        # The agent would see that it is mended, and close the ticket by itself.
+        server.end_watch()
+        shop.mend_the_list()
+        eventually(shop.is_well, "health")
+        started = shop.started_at()
+
+        left.retry()
+
+        left.shows("Completed")
+        assert left.steps(3) == [*before, ("verify web", "Completed")]
+        mended = last_attempt()
+        assert (mended.attempt_id, mended.steps[0]) == (failed.attempt_id, failed.steps[0])
+        assert [(step.name, step.ok) for step in mended.steps] == [("restart", True), ("verify", True)]
+        assert shop.started_at() == started
+        assert the_ticket().state is TicketState.RESOLVED
+        assert server.run(asking)["state"]["name"] == "Completed"

@@ -30,6 +30,7 @@ TIMEOUT_SECONDS = 300
 """A run's process takes four seconds to begin on an idle machine, and half a minute on one that does much else."""
 
 _TAKEN_WITHIN_SECONDS = 15
+_STEP_PARTS = (".state-list-item__name", ".state-badge")
 
 
 def eventually(ask: Callable[[], T], what: str) -> T:
@@ -160,6 +161,21 @@ class RunPage:
     def shows(self, state: str) -> None:
         """Wait until the page says that the run is in a state."""
         expect(self.page.locator(".state-badge").first).to_have_text(state)
+
+    def steps(self, number: int) -> list[tuple[str, str]]:
+        """The steps of a recovery that the page lists, oldest first, once there are so many: name and state of each."""
+
+        def listed() -> list[tuple[str, str]]:
+            self.open()
+            self.page.get_by_text("Task Runs", exact=True).first.click()
+            rows = self.page.locator(".state-list-item:has(.state-list-item__name)")
+            with suppress(PlaywrightTimeout):
+                rows.first.wait_for(timeout=_TAKEN_WITHIN_SECONDS * 1000)
+            shown = [(row.locator(part).inner_text() for part in _STEP_PARTS) for row in rows.all()]
+            steps = [(name, state) for name, state in shown if name.split()[0] in ("restart", "verify")]
+            return steps[::-1] if len(steps) >= number else []
+
+        return eventually(listed, f"{number} steps")
 
     def answer(self, decision: str, note: str, by: str) -> str:
         """Press Resume, fill the form and submit it; the question that the form asked."""

@@ -127,6 +127,17 @@ def test_one_cause_has_one_ticket(stores: Stores) -> None:
     assert len(stores.tickets.find(TicketState.OPEN, "prod")) == 1
 
 
+def test_what_a_ticket_waits_for_is_noted_once(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    stores.tickets.open(TICKET)
+    for run, minutes in (("run-1", 1), ("run-2", 2)):
+        left = TicketEntry(at=NOON + minutes * MINUTE, by="roas", what="Retry repeats the failed step")
+        stores.tickets.set_waiting_run("t1", run, left)
+
+    ticket = stores.tickets.get("t1")
+    assert (ticket.flow_run_id, [line.at for line in ticket.history]) == ("run-2", [NOON + MINUTE])
+
+
 def test_while_a_ticket_is_open_the_same_category_in_other_words_is_the_same_cause(stores: Stores) -> None:
     in_other_words = replace(ERROR.verdict, template="bind: address <n>", pattern_name="bind")
     stores.errors.record(ERROR)

@@ -15,6 +15,7 @@ from models.recovery import Choice
         *((str(one), one) for one in Choice),
         ("Retry", Choice.RETRY),
         (" RETRY. ", Choice.RETRY),
+        ("Again", Choice.AGAIN),
         ("Roll-back", Choice.ROLL_BACK),
         ("rollback", Choice.ROLL_BACK),
         ("Resolved", Choice.RESOLVED),
