@@ -38,11 +38,10 @@ def confirm_loss(snapshot: DataSnapshot, *, yes: bool) -> None:
 def _show_changes(snapshot: DataSnapshot) -> None:
     import asyncio
 
-    from tasks.runtime.clients import find_environment
+    from tasks.runtime.project import open_project
     from tasks.storage.changes import changes_since
 
-    environment = find_environment(snapshot.environment)
-    for part, text in asyncio.run(changes_since(environment, snapshot)).items():
+    for part, text in asyncio.run(changes_since(open_project(snapshot.environment), snapshot)).items():
         echo(f"  {part}: {text}", err=True)
 
 
@@ -58,8 +57,8 @@ def confirm_rollback(name: str, release: str | None, *, yes: bool) -> str:
     from core.storage.snapshots import of_release
     from tasks.deployment.release import choose_release
     from tasks.reporting.snapshots import read_snapshots
-    from tasks.runtime.clients import find_environment
+    from tasks.runtime.project import open_project
 
-    target = asyncio.run(choose_release(find_environment(name), release, with_data=True))
+    target = asyncio.run(choose_release(open_project(name), release, with_data=True))
     confirm_loss(of_release(read_snapshots(name), target), yes=yes)
     return target.release_id

@@ -11,7 +11,7 @@ from cli.options import as_json, of_application
 
 if TYPE_CHECKING:
     from models.compose import Plan
-    from models.environments import Environment
+    from tasks.runtime.project import Project
 
 
 @click.command()
@@ -31,15 +31,15 @@ def gate(
     from core.deployment.gate import record_gate
     from models.gates import GateOutcome
     from tasks.deployment.gate import policies_to_judge, read_trial, try_gate
-    from tasks.runtime.clients import find_environment
+    from tasks.runtime.project import open_project
 
-    environment = find_environment(name, tuple(compose or ()))
-    policies = policies_to_judge(environment, expression)
-    document = read_trial(environment)
+    project = open_project(name, tuple(compose or ()))
+    policies = policies_to_judge(project.environment, expression)
+    document = read_trial(project)
     if document_wanted:
         print_json(document)
         return
-    report = try_gate(environment, document, policies)
+    report = try_gate(project, document, policies)
     if json_wanted:
         print_json(record_gate(report))
     else:
@@ -48,7 +48,7 @@ def gate(
         sys.exit(1)
 
 
-def show_gated_plan(environment: Environment, plan: Plan, json_wanted: bool) -> None:
+def show_gated_plan(project: Project, plan: Plan, json_wanted: bool) -> None:
     """Print the plan of an update with what its gate says before the images are fetched."""
     from cli.rendering.gate import show_gate_report
     from cli.rendering.releases import show_plan
@@ -56,9 +56,9 @@ def show_gated_plan(environment: Environment, plan: Plan, json_wanted: bool) -> 
     from core.deployment.gate import record_gate
     from tasks.deployment.gate import preview_gate
 
-    report = preview_gate(environment, plan)
+    report = preview_gate(project, plan)
     if json_wanted:
         print_json(plan, gate=record_gate(report).model_dump(mode="json"))
         return
-    show_plan(plan, environment.name, "update")
+    show_plan(plan, project.environment.name, "update")
     show_gate_report(report)

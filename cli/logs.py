@@ -22,12 +22,12 @@ def logs(environment: str | None, service: str | None, tail: int, json_wanted: b
     """
     from cli.rendering.logs import show_logs
     from tasks.reporting.logs import read_logs
-    from tasks.runtime.clients import find_environment
+    from tasks.runtime.project import open_project
 
     if service is None and leaves_environment_out(environment):
         environment, service = None, environment
     name, compose = named(environment, (), None)
-    container_logs = read_logs(find_environment(name, tuple(compose or ())), service, tail)
+    container_logs = read_logs(open_project(name, tuple(compose or ())), service, tail)
     if not container_logs:
         about = f"service {service} of {name}" if service else name
         raise NotFoundError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -14,7 +14,6 @@ from cli.options import known_environment, named
 from cli.run_flow import opened_stores
 from core.deployment.source import SyncPlan
 from models.compose import ALL_IMAGES, OF_UPDATE, FetchOptions, Plan
-from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import NotFoundError
 from models.health import ServiceHealth
@@ -31,6 +30,9 @@ from models.records import (
 )
 from models.recovery import Ticket, TicketState
 from models.results import DriftReport
+
+if TYPE_CHECKING:
+    from tasks.runtime.project import Project
 
 _ENVIRONMENT = "Name of an environment, as `status` lists them."
 _MOST_OF_A_LOG = 40_000
@@ -97,11 +99,11 @@ class PlanWithId:
     plan: Plan
 
 
-def _declared(name: str) -> Environment:
-    from tasks.runtime.clients import find_environment
+def _open(name: str) -> Project:
+    from tasks.runtime.project import open_project
 
     name, compose = named(name, (), None)
-    return find_environment(name, tuple(compose or ()))
+    return open_project(name, tuple(compose or ()))
 
 
 def _status(params: _OfAll) -> Found:
@@ -165,7 +167,7 @@ def _postmortem(params: _Id) -> Found:
 def _logs(params: _Logs) -> Found:
     from tasks.reporting.logs import read_logs
 
-    container_logs = read_logs(_declared(params.environment), params.service, params.lines)
+    container_logs = read_logs(_open(params.environment), params.service, params.lines)
     if not container_logs:
         raise NotFoundError(
             f"There is no log of {params.service or params.environment}: it has no container, and no evidence was kept."
@@ -183,14 +185,14 @@ def _plan(params: _Plan) -> Found:
     from tasks.deployment.services import read_plan
 
     options = OF_UPDATE if params.update else FetchOptions()
-    plan = read_plan(_declared(params.environment), options)
+    plan = read_plan(_open(params.environment), options)
     return Found(value=PlanWithId(plan_id=plan_id(plan), plan=plan))
 
 
 def _plan_sync(params: _OfOne) -> Found:
     from flows.deployment.sync_preview import preview_sync
 
-    return Found(value=asyncio.run(preview_sync(_declared(params.environment))))
+    return Found(value=asyncio.run(preview_sync(_open(params.environment))))
 
 
 def _drift(params: _OfOne) -> Found:
@@ -198,16 +200,16 @@ def _drift(params: _OfOne) -> Found:
     from core.deployment.plan import drift, updates
     from tasks.deployment.services import read_plan
 
-    declared = _declared(params.environment)
-    plan = read_plan(declared)
-    stopped = not meant_to_run(opened_stores().operations.latest_recorded(declared.name))
+    project = _open(params.environment)
+    plan, name = read_plan(project), project.environment.name
+    stopped = not meant_to_run(opened_stores().operations.latest_recorded(name))
     report = DriftReport(
-        environment=declared.name,
+        environment=name,
         seen_at=datetime.now(UTC),
         services=() if stopped else drift(plan),
         orphans=plan.orphans,
         stopped=stopped,
-        updates=updates(read_plan(declared, ALL_IMAGES)),
+        updates=updates(read_plan(project, ALL_IMAGES)),
     )
     return Found(value=report)
 

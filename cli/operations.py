@@ -185,11 +185,11 @@ def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     from cli.rendering.results import show_engine
     from core.deployment.validate import validate as judge
     from tasks.deployment.operations import held_by
-    from tasks.runtime.clients import find_environment, redactor_of
+    from tasks.runtime.project import open_project
 
-    declared = find_environment(name, tuple(compose or ()))
-    facts = asyncio.run(gather_facts(declared, held_by=held_by(name)))
-    result = judge(facts, datetime.now(UTC), redactor_of(declared).text)
+    project = open_project(name, tuple(compose or ()))
+    facts = asyncio.run(gather_facts(project.environment, held_by=held_by(name)))
+    result = judge(facts, datetime.now(UTC), project.redactor().text)
     show_answer(result, json_wanted, show_engine)
     if not result.passed:
         sys.exit(1)
@@ -207,13 +207,13 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
     from core.deployment.update_policy import outside_of_windows
     from models.compose import OF_UPDATE, FetchOptions
     from tasks.deployment.services import read_plan
-    from tasks.runtime.clients import find_environment
+    from tasks.runtime.project import open_project
 
     options = OF_UPDATE if of_update else FetchOptions()
-    environment = find_environment(name, tuple(compose or ()))
-    deployment_plan = read_plan(environment, options)
+    project = open_project(name, tuple(compose or ()))
+    environment, deployment_plan = project.environment, read_plan(project, options)
     if of_update and environment.gate is not None and deployment_plan.changes:
-        show_gated_plan(environment, deployment_plan, json_wanted)
+        show_gated_plan(project, deployment_plan, json_wanted)
     else:
         # Before its first start an application without an environment's file is known by its Compose files alone.
         known_as = shlex.join(part for file in compose or () for part in ("-f", file)) or name

@@ -38,9 +38,9 @@ def top(name: str, compose: list[str] | None, seconds: float, once: bool, json_w
     It reads the engine and the record, and changes nothing.
     """
     from tasks.reporting.live import LiveReader
-    from tasks.runtime.clients import find_environment
+    from tasks.runtime.project import open_project
 
-    reader = LiveReader(find_environment(name, tuple(compose or ())))
+    reader = LiveReader(open_project(name, tuple(compose or ())))
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
     if once or json_wanted or not is_terminal:
         show_answer(reader.read(), json_wanted, _print_frame)

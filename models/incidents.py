@@ -1,14 +1,11 @@
-"""Incidents: an error as it was reported, and where it happened."""
+"""Incidents: an error as it was reported."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.compose import Application
-from models.environments import Environment
 from models.errors import Category
 from models.evidence import EvidenceBundle
-from models.metrics import Dependency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +26,3 @@ class Incident:
     failing_services: int = 1
     evidence: tuple[EvidenceBundle, ...] = ()
     causes: tuple[Category, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncidentContext:
-    """The environment, its application and who needs whom in it; None and empty where they could not be read."""
-
-    environment: Environment | None
-    application: Application | None
-    dependencies: tuple[Dependency, ...] = ()
-    compose_files: tuple[str, ...] = ()

@@ -96,7 +96,7 @@ class Application:
     def problems(self, kill: Kill) -> list[str]:
         """What is not as an update that was finished or undone leaves it."""
         from tasks.deployment.services import read_plan
-        from tasks.runtime.clients import find_environment
+        from tasks.runtime.project import open_project
         from tasks.runtime.stores import open_stores
 
         running = {name: state.split()[-1] for name, state in states(self.made).items()}
@@ -113,7 +113,7 @@ class Application:
             or (len({one.name for one in serving if one}) != 1 and not (kill.failed and kill.then == "update"))
             or not all(one.is_good for one in serving if one),
             "an operation still counts as running": bool(open_stores().operations.running()),
-            "a start would change something": bool(read_plan(find_environment(self.made.name)).changes),
+            "a start would change something": bool(read_plan(open_project(self.made.name)).changes),
         } | {
             f"the name of {name}'s image refers to another one": image_id(self.images.image(name)) != running.get(name)
             for name in services

@@ -34,6 +34,7 @@ from tasks.runtime.clients import load_environment
 from tasks.runtime.fair_threads import FairThreads
 from tasks.runtime.hosts import refuse_owner, this_host
 from tasks.runtime.plain_tasks import has_server, without_task_runs
+from tasks.runtime.project import load_project
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 
 log = logging.getLogger("roas")
@@ -148,17 +149,19 @@ class Agent:
 
     async def _watch(self, environment: WatchedEnvironment, progress: Progress) -> None:
         """Watch an environment until its engine or project becomes another one."""
-        declared = await load_environment(environment.name)
+        project = await load_project(environment.name)
         access = StoreAccess(environment.name)
         with outliving_stores(access), ExitStack() as stack:
             await _alone(environment.name, stack, progress)
-            async with self._hub.listen(declared) as feed:
-                watcher = EnvironmentWatcher(declared, (), access, feed, act=True)
+            async with self._hub.listen(project) as feed:
+                watcher = EnvironmentWatcher(project, (), access, feed, act=True)
                 try:
                     await self._begin_watching(watcher, access)
                     environment.since, environment.watcher = environment.since or datetime.now(UTC), watcher
                     log.info("watching %s", environment.name)
-                    await watcher.run(datetime.now(UTC) + _FOR_EVER, lambda: _go_on(watcher, declared, progress))
+                    await watcher.run(
+                        datetime.now(UTC) + _FOR_EVER, lambda: _go_on(watcher, project.environment, progress)
+                    )
                 except _ChangedPlace:
                     log.info("%s is watched anew: its engine or project is another one", environment.name)
                 finally:

@@ -12,17 +12,17 @@ from core.common.dependencies import dependencies_of
 from core.monitoring.health import judge_all, judge_environment
 from models.compose import Application
 from models.containers import ContainerState
-from models.environments import Environment
 from models.failures import ProbeOutOfReachError, RoasError
 from models.health import HealthReport, ProbeResult, Unasked
 from tasks.deployment.services import inspect_application
 from tasks.monitoring.collect import probe_service
+from tasks.runtime.project import Project
 
 log = logging.getLogger("roas")
 
 
 async def judge_now(
-    environment: Environment,
+    project: Project,
     application: Application,
     *,
     deployment_id: str | None = None,
@@ -37,13 +37,14 @@ async def judge_now(
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
-    container_states = await inspect_application(environment) if container_states is None else container_states
+    environment = project.environment
+    container_states = await inspect_application(project) if container_states is None else container_states
     running = {
         container.service for container in container_states if container.state == "running" and not container.one_off
     }
     candidates = running if probed_services is None else running.intersection(probed_services)
     probed = [name for name in application.services if environment.service(name).probe and name in candidates]
-    answered = await asyncio.gather(*(_answer_or_why_not(environment, name, container_states) for name in probed))
+    answered = await asyncio.gather(*(_answer_or_why_not(project, name, container_states) for name in probed))
     answers = dict(zip(probed, answered, strict=True))
     verdicts = judge_all(environment, application, container_states, answers)
     return judge_environment(
@@ -58,11 +59,11 @@ async def judge_now(
 
 
 async def _answer_or_why_not(
-    environment: Environment, service: str, container_states: Sequence[ContainerState]
+    project: Project, service: str, container_states: Sequence[ContainerState]
 ) -> ProbeResult | Unasked | str:
     """What a service's own probe answers, or why it could not be asked."""
     try:
-        return await probe_service(environment, service, container_states)
+        return await probe_service(project, service, container_states)
     except ProbeOutOfReachError as error:
         return Unasked(error.what)
     except (RoasError, TimeoutError) as error:

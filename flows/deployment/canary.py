@@ -53,7 +53,7 @@ async def remember_usual_errors(update: UpdateContext) -> str | None:
     if recorder.reported(USUAL) is not None:
         return None
     try:
-        errors_by_service = await usual_errors(update.environment, _observed(update))
+        errors_by_service = await usual_errors(recorder.project, _observed(update))
     except EngineError as error:
         log.warning("how often failures were logged before is not known: %s", error)
         return None
@@ -134,7 +134,7 @@ async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str,
 
 async def _starts(update: UpdateContext, services: tuple[str, ...]) -> Mapping[str, ContainerStarts]:
     try:
-        return await restarts(update.environment, services)
+        return await restarts(update.recorder.project, services)
     except EngineError as error:
         log.warning("canary: restarts of %s are not known: %s", ", ".join(services), error)
         return {}
@@ -174,11 +174,11 @@ async def _sample(
 ) -> list[CanarySample]:
     environment = update.environment
     health, used, logged, recorded, counted = await asyncio.gather(
-        judge_now(environment, update.application, probed_services=services),
-        sample_services(environment),
-        logged_failures(environment, services, since),
+        judge_now(update.recorder.project, update.application, probed_services=services),
+        sample_services(update.recorder.project),
+        logged_failures(update.recorder.project, services, since),
         _errors_on_record(environment.name, services, start.at),
-        restarts(environment, services),
+        restarts(update.recorder.project, services),
     )
     verdicts = {verdict.service: verdict for verdict in health.services}
     samples = []

@@ -15,7 +15,7 @@ from models.compose import ALL_IMAGES
 from models.results import DriftReport
 from tasks.deployment.services import plan_start, read_application, show_drift, store_drift
 from tasks.monitoring.collect import stopped_on_request
-from tasks.runtime.clients import load_environment
+from tasks.runtime.project import load_project
 
 log = logging.getLogger("roas")
 
@@ -30,11 +30,11 @@ async def drift(environment: EnvironmentName = ENVIRONMENT, compose_files: Compo
     Raises:
         RoasError: The declaration or the running application could not be read.
     """
-    declared = await load_environment(environment, tuple(compose_files or ()))
-    application = await read_application(declared)
+    project = await load_project(environment, tuple(compose_files or ()))
+    application = await read_application(project)
     planned, updated, stopped = await asyncio.gather(
-        plan_start(declared, application),
-        plan_start(declared, application, options=ALL_IMAGES),
+        plan_start(project, application),
+        plan_start(project, application, options=ALL_IMAGES),
         stopped_on_request(environment),
     )
     plan = planned.plan

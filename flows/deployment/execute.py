@@ -86,11 +86,11 @@ async def start_in_order(
     """
     services = application.services.values()
     injecting = any(service.injects_files for service in services)
-    files = await read_injected_files(environment, document) if injecting else {}
+    files = await read_injected_files(recorder.project, document) if injecting else {}
     # What a plan restarts was asked for its configuration before anything was touched.
     cautious = planned is None
     if planned is None:
-        planned = plan(application, await inspect_application(environment))
+        planned = plan(application, await inspect_application(recorder.project))
     proven_before = frozenset[str]()
     with suppress(StoreError):
         proven_before = frozenset(
@@ -102,7 +102,7 @@ async def start_in_order(
     }
     async with (
         start_progress(environment.name, application.services, recorder.redactor) as progress,
-        watch_project(environment) as watch,
+        watch_project(recorder.project) as watch,
     ):
         start = _StartExecution(
             recorder,
@@ -132,7 +132,7 @@ async def start_in_order(
 
 async def judge(recorder: OperationRecorder, environment: Environment, application: Application) -> HealthReport:
     """Judge the health that an operation leads to, and record it."""
-    health = await judge_now(environment, application, deployment_id=recorder.deployment_id)
+    health = await judge_now(recorder.project, application, deployment_id=recorder.deployment_id)
     await record_health(health)
     recorder.record.health = str(health.overall)
     return health
@@ -175,14 +175,14 @@ async def keep_proven(
 
     `builds` are the fingerprints of what was built for it.
     """
-    if copied := copies_in_words(copies_by_service(await inspect_application(environment))):
+    if copied := copies_in_words(copies_by_service(await inspect_application(recorder.project))):
         recorder.record.mounted_copies = copied
     now = datetime.now(UTC)
     release_id, deployment_id = new_release_id(now), recorder.deployment_id
     release = await inspect_release(
-        environment, application, template, release_id, deployment_id, now, of=of, builds=builds
+        recorder.project, application, template, release_id, deployment_id, now, of=of, builds=builds
     )
-    kept = await keep_release(environment, application, release, recorder.started_at)
+    kept = await keep_release(recorder.project, application, release, recorder.started_at)
     recorder.record.release = kept.release_id
 
 
@@ -230,7 +230,7 @@ class _StartExecution:
     def __post_init__(self) -> None:
         names = self.application.services
         self._proxies = ProxyFollower(
-            environment=self.environment, application=self.application, since=self.recorder.started_at
+            project=self.recorder.project, application=self.application, since=self.recorder.started_at
         )
         self._reached = {(name, milestone): asyncio.Event() for name in names for milestone in MILESTONES}
         self._ended = {name: asyncio.Event() for name in names}
@@ -387,17 +387,19 @@ class _StartExecution:
         self._runs[name] = uuid4()
         try:
             if order.restart_because is not None and self.cautious:
-                await refuse_to_restart(self.environment, self.application, name, recorder.deployment_id)
+                await refuse_to_restart(self.recorder.project, self.application, name, recorder.deployment_id)
             elif order.restart_because is not None or (self.turns is not None and self.turns.has(name)):
                 # A person may have paused it since: what came before it took time.
-                refuse_paused(await inspect_application(self.environment), [name], f"the {recorder.kind} of {name}")
+                refuse_paused(
+                    await inspect_application(self.recorder.project), [name], f"the {recorder.kind} of {name}"
+                )
             if self.turns is not None:
                 await self._take_turn(self.turns, declaration)
             proof = await call_as(
                 bring_up,
                 self._runs[name],
                 after=[self._runs[other] for other in declaration.depends_on if other in self._runs],
-                environment=self.environment,
+                project=self.recorder.project,
                 order=order,
                 watch=self.watch,
                 reached=lambda milestone: self._reach(name, milestone),
@@ -433,7 +435,7 @@ class _StartExecution:
         if not turns.replaces(name) or declaration.injects_files or declaration.one_shot:
             await turns.create(name)
             return
-        starting = asyncio.create_task(start_when_replaced(self.environment, name, self.watch))
+        starting = asyncio.create_task(start_when_replaced(self.recorder.project, name, self.watch))
         try:
             await turns.create(name)
         finally:
@@ -465,7 +467,7 @@ class _StartExecution:
     async def _keep_evidence(self, services: Sequence[str], reason: str) -> None:
         """Keep the evidence of services that failed, before they are rolled back or replaced."""
         await take_evidence(
-            self.environment,
+            self.recorder.project,
             self.application,
             list(services),
             deployment_id=self.recorder.deployment_id,

@@ -51,14 +51,14 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
         return None
     if isinstance(error, ImageFetchError) and recorder.environment is not None:
         recorder.record.not_fetched = FetchFailure(service=error.service, kind=error.kind)
-        await keep_fetch_evidence(recorder.environment, error, deployment_id=recorder.deployment_id)
+        await keep_fetch_evidence(recorder.project, error, deployment_id=recorder.deployment_id)
     service = error.service if isinstance(error, StartFailedError | ValidationFailedError) else None
     announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)
     if failure.cancelled and recorder.environment is not None:
         # What the person saw who cancelled it may be the cause, and the rollback replaces it.
         for name in recorder.awaited:
             await failure_evidence(
-                recorder.environment, None, name, deployment_id=recorder.deployment_id, reason=failure.text
+                recorder.project, None, name, deployment_id=recorder.deployment_id, reason=failure.text
             )
     if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, _NO_ERROR_OF_THE_APPLICATION):
         return None

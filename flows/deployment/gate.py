@@ -44,7 +44,7 @@ async def check_gate(update: UpdateContext) -> str | None:
     if (detail := recorder.reported(JUDGED)) is not None:
         recorder.record.gate = GateRecord.model_validate_json(detail)
         return None
-    document = await gather_document(environment, update.application, update.plan)
+    document = await gather_document(update.recorder.project, update.application, update.plan)
     policies = await judge_policies(environment, document) if gate.policies else ()
     images = _images(document, release)
     scans = await scan_images(environment, gate.scan, images) if gate.scan is not None and images else ()

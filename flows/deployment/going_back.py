@@ -61,6 +61,7 @@ from tasks.deployment.services import (
     read_template,
     stop_containers,
 )
+from tasks.runtime.project import Project
 
 log = logging.getLogger("roas")
 
@@ -105,7 +106,7 @@ def found_by(detail: str) -> PreDeploySnapshot:
 
 async def give_names_back(change: Change) -> None:
     """Let the names refer to the images of before, and put into the record which were moved."""
-    if moved := await restore_names(await change.recorder.load(), change.names):
+    if moved := await restore_names(await change.recorder.open(), change.names):
         change.record.image_names_restored = tuple(moved)
     if not change.armed:
         change.record.undone = NOTHING_TOUCHED
@@ -133,20 +134,20 @@ async def put_containers_back(change: Change) -> None:
         log.warning("rollback: %s", change.record.undone)
         return
     values = await _changed_values(recorder, environment, release)
-    if values and await _has_all_replaced(environment, change.before):
+    if values and await _has_all_replaced(change.project, change.before):
         # The containers of before have the values that they ran with, and the release would get today's.
         log.warning("%s changed since: the containers of before are put back as they were", ", ".join(values))
-        summary = await _take_back(change, await copies_to_mount(environment, release))
+        summary = await _take_back(change, await copies_to_mount(change.project, release))
         starts = await _prove_again(change)
         change.returned = change.application, starts, f"{summary}, with the values they had"
-        container_states = await inspect_application(environment)
+        container_states = await inspect_application(change.project)
         if copied := copies_in_words(copies_by_service(container_states)):
             change.record.mounted_copies = copied
         if is_there(release, container_states):
             change.record.rolled_back_to = release.release_id
         return
     released, starts, _ = await apply_release(recorder, environment, release, one_by_one=change.one_by_one)
-    leftovers = beyond(await find_leftovers(environment, change.before), released)
+    leftovers = beyond(await find_leftovers(change.project, change.before), released)
     await _remove(change, leftovers.remove, leftovers.networks)
     change.record.rolled_back_to = release.release_id
     change.returned = released, starts, f"rolled back to release {release.release_id}"
@@ -189,18 +190,18 @@ def kept_in_words(record: OperationRecord) -> tuple[str, ...]:
 
 async def _changed_values(recorder: OperationRecorder, environment: Environment, release: Release) -> tuple[str, ...]:
     try:
-        return await changed_variables(environment, release)
+        return await changed_variables(recorder.project, release)
     except RoasError as error:
         log.warning("which variables changed is not known: %s", await recorder.without_secrets(error))
         return ()
 
 
-async def _has_all_replaced(environment: Environment, snapshot: PreDeploySnapshot) -> bool:
+async def _has_all_replaced(project: Project, snapshot: PreDeploySnapshot) -> bool:
     """Whether what ran before is still there, or can be made again as it was: that not after this process was killed.
 
     Where nothing was replaced, the release would replace what runs by containers with values that nobody has proven.
     """
-    replaced = set((await find_leftovers(environment, snapshot)).replaced)
+    replaced = set((await find_leftovers(project, snapshot)).replaced)
     was_there = bool(replaced) or any(was.ran for was in snapshot.before.containers.values())
     return was_there and replaced <= {container.service for container in snapshot.containers}
 
@@ -227,9 +228,9 @@ async def apply_release(
         ReleaseError: An image of the release is gone and no registry has it, or a value it needs is gone.
         StartFailedError: A service did not come up.
     """
-    release = await fetch_release_images(environment, release)
-    document = await release_document(environment, release)
-    application = await read_released(environment, document)
+    release = await fetch_release_images(recorder.project, release)
+    document = await release_document(recorder.project, release)
+    application = await read_released(recorder.project, document)
     values = await _changed_values(recorder, environment, release) if VALUES in document else ()
     recorder.record.kept_values = values_in_words(values) or None
     recorder.record.mounted_copies = copies_in_words(copied_by(document)) or None
@@ -237,7 +238,7 @@ async def apply_release(
         log.warning("%s", text)
     if one_by_one:
         images = {service.image: release.images.get(name, "") for name, service in application.services.items()}
-        container_states = await inspect_application(environment)
+        container_states = await inspect_application(recorder.project)
         overlaps = await asyncio.to_thread(decide_overlaps, environment, application, container_states)
         planned = plan(application, container_states, images, overlaps=overlaps)
         # What a person paused meanwhile is left as it is.
@@ -246,9 +247,9 @@ async def apply_release(
             if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE) and not (
                 line.start_first and await _went_back_start_first(recorder, environment, application, line, document)
             ):
-                await create_containers(environment, document, services=[line.service])
+                await create_containers(recorder.project, document, services=[line.service])
     else:
-        await create_containers(environment, document)
+        await create_containers(recorder.project, document)
     inner = replace(recorder, record=OperationRecord(), steps=(), done=frozenset())
     starts = await start_in_order(inner, environment, application, document=document)
     recorder.record.release_start = inner.record.model_copy()
@@ -277,10 +278,10 @@ async def _went_back_start_first(
 
 async def _changes(change: Change, release: Release) -> tuple[str, ...]:
     """What the failed start changed from the last proven release: often that is the cause."""
-    environment, application, now = change.environment, change.application, datetime.now(UTC)
+    application, now = change.application, datetime.now(UTC)
     try:
-        template = await read_template(environment, application)
-        tried = await inspect_release(environment, application, template, "", change.recorder.deployment_id, now)
+        template = await read_template(change.project, application)
+        tried = await inspect_release(change.project, application, template, "", change.recorder.deployment_id, now)
     except RoasError as error:
         log.info("what changed is not known: %s", error)
         return ()
@@ -289,19 +290,19 @@ async def _changes(change: Change, release: Release) -> tuple[str, ...]:
 
 async def _take_back(change: Change, copies: Mapping[str, str] | None = None) -> str:
     """Stop started containers, remove new ones, and make replaced ones again; `copies` take the place of files."""
-    environment, application, snapshot = change.environment, change.application, change.before
-    leftovers = await find_leftovers(environment, snapshot)
+    project, application, snapshot = change.project, change.application, change.before
+    leftovers = await find_leftovers(change.project, snapshot)
     if copies:
-        leftovers, snapshot = await _with_copies(environment, leftovers, snapshot, copies)
+        leftovers, snapshot = await _with_copies(project, leftovers, snapshot, copies)
     replaced_containers = [container for container in snapshot.containers if container.service in leftovers.replaced]
     # How to make them again is not on record, so what took their place may be all there is, or be them already.
     unknown = set(leftovers.replaced) - {container.service for container in replaced_containers}
     remove = [container for container in leftovers.remove if container.service not in unknown]
-    await _stop(environment, application, [*leftovers.stop, *remove])
+    await _stop(project, application, [*leftovers.stop, *remove])
     await _note(change, leftovers.stop, "stopped")
     await _remove(change, remove, leftovers.networks, stopped=True)
-    back = await put_back(environment, replaced_containers) if replaced_containers else []
-    proxies = ProxyFollower(environment=environment, application=application, since=change.recorder.started_at)
+    back = await put_back(change.project, replaced_containers) if replaced_containers else []
+    proxies = ProxyFollower(project=project, application=application, since=change.recorder.started_at)
     for service in back:
         await proxies.follow(service)
     await proxies.settle()
@@ -316,10 +317,10 @@ async def _take_back(change: Change, copies: Mapping[str, str] | None = None) ->
 
 
 async def _with_copies(
-    environment: Environment, leftovers: Leftovers, snapshot: PreDeploySnapshot, copies: Mapping[str, str]
+    project: Project, leftovers: Leftovers, snapshot: PreDeploySnapshot, copies: Mapping[str, str]
 ) -> tuple[Leftovers, PreDeploySnapshot]:
     """Let the containers that mount such a file be made again, too, and mount the copies; not what a person paused."""
-    container_states = await inspect_application(environment)
+    container_states = await inspect_application(project)
     containers = tuple(
         replace(container, reported=with_mounted_copies(container.reported, copies))
         for container in snapshot.containers
@@ -346,28 +347,27 @@ async def _with_copies(
 async def _remove(
     change: Change, made: Sequence[ContainerState], networks: Sequence[str], *, stopped: bool = False
 ) -> None:
-    environment = change.environment
     if not stopped:
-        await _stop(environment, change.application, made)
+        await _stop(change.project, change.application, made)
     by_service = _by_service(made)
     await asyncio.gather(
         *(
-            remove_containers(environment, service, [container.container_id for container in containers])
+            remove_containers(change.project, service, [container.container_id for container in containers])
             for service, containers in by_service.items()
         )
     )
     await _note(change, made, "removed")
     if networks:
-        await remove_networks(environment, networks)
+        await remove_networks(change.project, networks)
 
 
-async def _stop(environment: Environment, application: Application, containers: Sequence[ContainerState]) -> None:
+async def _stop(project: Project, application: Application, containers: Sequence[ContainerState]) -> None:
     """In reverse order of the start, each with its grace period."""
     by_service = _by_service([container for container in containers if container.up])
-    for wave in stop_waves(application, dependencies_of(environment, application)):
+    for wave in stop_waves(application, dependencies_of(project.environment, application)):
         await asyncio.gather(
             *(
-                stop_containers(environment, name, by_service[name], application.services[name].stop_grace_period)
+                stop_containers(project, name, by_service[name], application.services[name].stop_grace_period)
                 for name in wave
                 if name in by_service
             )

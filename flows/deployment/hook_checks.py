@@ -28,7 +28,7 @@ async def check_after_rollback(
     runs = []
     if environment.hooks.of_rollback:
         # One that still passes requests on to what was replaced would let good data look lost.
-        await await_proxies(environment, application)
+        await await_proxies(recorder.project, application)
     for hook in environment.hooks.of_rollback:
         does, began_at, began = recorder.redactor.text(describe(hook)), datetime.now(UTC), time.monotonic()
         # Its own name, so that it is not taken for a run that the update had left.
@@ -37,8 +37,8 @@ async def check_after_rollback(
         try:
             await kill_left_command(environment, hook, order.deployment_id)
             if hook.service is not None:
-                order = replace(order, application=await read_all_services(environment))
-            outcome = await run_hook(environment, order)
+                order = replace(order, application=await read_all_services(recorder.project))
+            outcome = await run_hook(recorder.project, order)
         except RoasError as error:
             why = await recorder.without_secrets(error)
             outcome = HookOutcome(exit_code=None, output="", problem=f"could not be run: {why}", began=False)

@@ -62,7 +62,7 @@ async def remember_hook_images(update: UpdateContext) -> dict[str, str]:
     if not hook_services:
         return {}
     names = {service.image for service in hook_services.values()}
-    return dict.fromkeys(sorted(names), "") | await images_named(update.environment, names)
+    return dict.fromkeys(sorted(names), "") | await images_named(update.recorder.project, names)
 
 
 async def _hook_services(update: UpdateContext) -> tuple[Application, dict[str, ServiceDeclaration]]:
@@ -71,7 +71,7 @@ async def _hook_services(update: UpdateContext) -> tuple[Application, dict[str, 
     one_off = {hook.service for hook in (*hooks.before, *hooks.after) if hook.service is not None}
     if not one_off:
         return application, {}
-    everything = await read_all_services(update.environment)
+    everything = await read_all_services(update.recorder.project)
     application_images = {service.image for service in application.services.values()}
     return everything, {
         name: service
@@ -94,8 +94,8 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
     everything, hook_services = await _hook_services(update)
     if not hook_services:
         return update
-    await fetch_hook_images(update.environment, everything, sorted(hook_services))
-    now = await images_named(update.environment, [service.image for service in hook_services.values()])
+    await fetch_hook_images(update.recorder.project, everything, sorted(hook_services))
+    now = await images_named(update.recorder.project, [service.image for service in hook_services.values()])
     update.recorder.record.hook_images = {
         name: now[service.image] for name, service in hook_services.items() if service.image in now
     }
@@ -170,7 +170,7 @@ class _HookExecution:
         recorder = self.update.recorder
         pending = [hook for hook in hooks if recorder.reported(ENDED, hook.name) is None]
         if any(hook.service is not None for hook in pending):
-            self.application = await read_all_services(self.update.environment)
+            self.application = await read_all_services(self.update.recorder.project)
         for hook in hooks:
             detail = recorder.reported(ENDED, hook.name)
             if detail is not None:
@@ -182,7 +182,7 @@ class _HookExecution:
         recorder, environment = self.update.recorder, self.update.environment
         does = recorder.redactor.text(describe(hook))
         begun = recorder.reported(HOOK_BEGUN, hook.name) is not None
-        there = await hook_container(environment, hook, recorder.deployment_id) if begun else None
+        there = await hook_container(self.update.recorder.project, hook, recorder.deployment_id) if begun else None
         decision = after_interruption(hook, begun=begun, container_there=there is not None)
         if begun:
             await kill_left_command(environment, hook, recorder.deployment_id)
@@ -214,7 +214,7 @@ class _HookExecution:
             order = HookOrder(
                 hook=hook, deployment_id=recorder.deployment_id, application=self.application or self.update.application
             )
-            outcome = await run_hook(environment, order)
+            outcome = await run_hook(self.update.recorder.project, order)
             since = there.started_at if there is not None and there.started_at is not None else began_at
             run = run_of_hook(hook, self.when, does, since, began, outcome)
             run = await keep_output(environment, run, outcome, recorder.deployment_id)
@@ -279,13 +279,13 @@ async def _blamed(
     alone = failed.concerns if failed is not None and failed.service is not None else None
     if alone is not None and alone not in update.application.services and execution.application is not None:
         proven = await proven_hook_images(environment.name)
-        own_digests, builds = await new_digests(environment, execution.application, [alone], proven)
+        own_digests, builds = await new_digests(update.recorder.project, execution.application, [alone], proven)
         shared = execution.application.services[alone].image in {
             service.image for service in update.application.services.values()
         }
         if own_digests and not shared:
             return own_digests, builds
-    digests, builds = await new_digests(environment, update.application, update.changed, before)
+    digests, builds = await new_digests(update.recorder.project, update.application, update.changed, before)
     blamed = hook_images(update.application, execution.application, failed, sorted(digests))
     return {name: digests[name] for name in blamed}, builds
 

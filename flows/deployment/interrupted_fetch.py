@@ -43,16 +43,16 @@ async def settle_interrupted(recorder: OperationRecorder, environment: Environme
     steps = recorder.steps or await interrupted_steps(environment.name, recorder.deployment_id)
     if not steps:
         return {}
-    await settle_half_replaced(environment)
+    await settle_half_replaced(recorder.project)
     before = names_before(steps)
     if recorder.steps or before is None:
         return {}
-    now = await images_named(environment, before)
+    now = await images_named(recorder.project, before)
     moved = {name: image_id for name, image_id in before.items() if now.get(name, "") != image_id}
-    used = {container.image_id for container in await inspect_application(environment)}
+    used = {container.image_id for container in await inspect_application(recorder.project)}
     if used & {now[name] for name in moved if name in now}:
         return before
-    if moved and (restored := await restore_names(environment, moved)):
+    if moved and (restored := await restore_names(recorder.project, moved)):
         recorder.record.image_names_restored = tuple(restored)
         log.warning("an interrupted update had fetched images and replaced no container: %s", _restored(restored))
     return {}

@@ -31,6 +31,7 @@ from tasks.deployment.overlap import (
 from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import remove_containers
 from tasks.deployment.services import inspect_application, read_injected_files, stop_containers
+from tasks.runtime.project import Project
 
 log = logging.getLogger("roas")
 
@@ -57,45 +58,47 @@ async def replace_start_first(
     declaration = application.services[service]
     old_ones = [
         container
-        for container in await inspect_application(environment)
+        for container in await inspect_application(recorder.project)
         if container.service == service and not container.one_off
     ]
-    files = (await read_injected_files(environment, document)).get(service, ()) if declaration.injects_files else ()
+    files = (
+        (await read_injected_files(recorder.project, document)).get(service, ()) if declaration.injects_files else ()
+    )
     proxies = proxies_of(application, service, environment, run_programs(application))
     spec = environment.service(service)
     deadline = start_deadline(declaration, environment).total_seconds()
-    snapshot = await create_another(environment, service, document)
+    snapshot = await create_another(recorder.project, service, document)
     reloaded: set[str] = set()
     for old in old_ones:
-        beside = await start_beside(environment, application, old, snapshot, files, proxies)
+        beside = await start_beside(recorder.project, application, old, snapshot, files, proxies)
         await recorder.step(BESIDE, service, detail=f"{beside.name} beside {old.name}")
-        await prove_beside(environment, declaration, beside, deadline)
+        await prove_beside(recorder.project, declaration, beside, deadline)
         try:
-            await take_in(environment, old, beside, snapshot)
+            await take_in(recorder.project, old, beside, snapshot)
             await recorder.step(NAMED, service, detail=f"{beside.name} in {', '.join(beside.networks) or 'no network'}")
-            reloaded |= set(await reload_proxies(environment, proxies))
+            reloaded |= set(await reload_proxies(recorder.project, proxies))
             if beside.networks:
                 # Until now it got no request of others.
-                await prove_beside(environment, declaration, beside, deadline)
-            is_out = await take_out(environment, application, old, beside)
+                await prove_beside(recorder.project, declaration, beside, deadline)
+            is_out = await take_out(recorder.project, application, old, beside)
             if is_out:
-                reloaded |= set(await reload_proxies(environment, proxies))
+                reloaded |= set(await reload_proxies(recorder.project, proxies))
             log.info(
                 "%s: the new container is proven and serves; %s drains %g s", service, old.name, spec.drain_seconds
             )
-            await prove_beside(environment, declaration, beside, deadline, spec.drain_seconds)
+            await prove_beside(recorder.project, declaration, beside, deadline, spec.drain_seconds)
         except RoasError:
             # Others find it already, and only the old one is known to serve.
-            is_back = await give_names_back(environment, old, beside)
-            await stop_beside(environment, beside, declaration.stop_grace_period)
+            is_back = await give_names_back(recorder.project, old, beside)
+            await stop_beside(recorder.project, beside, declaration.stop_grace_period)
             if is_back:
-                await reload_proxies(environment, proxies)
+                await reload_proxies(recorder.project, proxies)
             raise
-        await _remove_old(environment, application, old, beside)
+        await _remove_old(recorder.project, application, old, beside)
         await recorder.step(DRAINED, service, detail=f"{old.name} after {spec.drain_seconds:g} s")
         if not is_out:
             # They may hold the address of the container that is gone.
-            reloaded |= set(await reload_proxies(environment, proxies))
+            reloaded |= set(await reload_proxies(recorder.project, proxies))
     how = f"replaced start-first, old one drained after {spec.drain_seconds:g} s"
     return f"{how}, {', '.join(sorted(reloaded))} reloaded" if reloaded else how
 
@@ -115,11 +118,11 @@ async def settle_replacements(
     Raises:
         EngineError: The engine refused.
     """
-    if await is_unsettled(environment, application, container_states):
-        done = await settle_beside(environment, application, back=back)
+    if await is_unsettled(recorder.project, application, container_states):
+        done = await settle_beside(recorder.project, application, back=back)
         recorder.record.replacements_settled = tuple(done)
         log.warning("an interrupted replacement: %s", "; ".join(done))
-        proxies = ProxyFollower(environment=environment, application=application, since=recorder.started_at)
+        proxies = ProxyFollower(project=recorder.project, application=application, since=recorder.started_at)
         for service, declaration in application.services.items():
             if wants_overlap(declaration, environment):
                 await proxies.follow(service)
@@ -130,10 +133,8 @@ async def settle_replacements(
             log.warning("%s", await recorder.without_secrets(error))
 
 
-async def _remove_old(
-    environment: Environment, application: Application, old: ContainerState, beside: BesideContainer
-) -> None:
+async def _remove_old(project: Project, application: Application, old: ContainerState, beside: BesideContainer) -> None:
     grace = application.services[old.service].stop_grace_period
-    await stop_containers(environment, old.service, [old], grace)
-    await remove_containers(environment, old.service, [old.container_id])
-    await take_place(environment, beside)
+    await stop_containers(project, old.service, [old], grace)
+    await remove_containers(project, old.service, [old.container_id])
+    await take_place(project, beside)

@@ -72,11 +72,11 @@ async def look(run: Restart) -> None:
     """Load the environment, and see what runs and which services are meant."""
     environment = await run.recorder.load()
     await refuse_half_restored(run.recorder)
-    application = run.application = await read_application(environment)
+    application = run.application = await read_application(run.project)
     run.targets = _targets(application, run.named)
-    run.injected = await read_injected_files(environment)
+    run.injected = await read_injected_files(run.project)
     run.dependencies = dependencies_of(environment, application)
-    run.proxies = ProxyFollower(environment=environment, application=application, since=run.recorder.started_at)
+    run.proxies = ProxyFollower(project=run.project, application=application, since=run.recorder.started_at)
 
 
 async def restart_in_order(run: Restart) -> None:
@@ -85,8 +85,8 @@ async def restart_in_order(run: Restart) -> None:
     Raises:
         StartFailedError: A service did not come back, or a proxy does not follow it.
     """
-    async with watch_project(run.environment) as run.watch:
-        run.container_states = await inspect_application(run.environment)
+    async with watch_project(run.project) as run.watch:
+        run.container_states = await inspect_application(run.project)
         await run.through()
         await run.proxies.settle()
 
@@ -181,7 +181,7 @@ class Restart(OperationRun):
         restarted = f"{', '.join(causes)} {'was' if len(causes) == 1 else 'were'} restarted"
         since = max(self._proven_at[cause] for cause in causes)
         aftermath = await ask_again.with_options(task_run_name=f"ask {name} again")(
-            self.environment, declaration, self.watch, since
+            self.project, declaration, self.watch, since
         )
         if aftermath.answer is DependantAnswer.UNHEALTHY:
             await self._restart(
@@ -195,7 +195,7 @@ class Restart(OperationRun):
     async def _restart(self, name: str, why: str, facts: dict[str, object], *, named: bool = False) -> None:
         # What a person paused is restarted only where a person named it afterwards.
         if not (named and "paused" in self._states(name) and not self.recorder.interrupted):
-            container_states = await inspect_application(self.environment)
+            container_states = await inspect_application(self.project)
             if named:
                 refuse_paused(container_states, [name], f"the restart of {name}")
             elif paused := paused_containers(container_states, [name]):
@@ -205,9 +205,9 @@ class Restart(OperationRun):
         deadline = start_deadline(declaration, self.environment).total_seconds()
         log.info("%s is being restarted: %s", name, why)
         try:
-            await refuse_to_restart(self.environment, self.application, name, self.recorder.deployment_id)
+            await refuse_to_restart(self.project, self.application, name, self.recorder.deployment_id)
             proof = await restart_service.with_options(name=name, task_run_name=name)(
-                self.environment,
+                self.project,
                 declaration,
                 self.watch,
                 self.injected.get(name, ()),

@@ -118,7 +118,7 @@ async def look(rollback: ReleaseRollback) -> None:
     environment = await recorder.load()
     await refuse_half_restored(recorder)
     await end_own_pauses(environment)
-    rollback.application = await read_application(environment)
+    rollback.application = await read_application(rollback.project)
     if rollback.with_data:
         await rollback.data.take_up(recorder, rollback.application)
 
@@ -140,24 +140,24 @@ async def choose(rollback: ReleaseRollback) -> str:
             advice=f"`roas releases {name}` lists them, `roas rollback {name} RELEASE` takes one.",
         )
     rollback.before, states, rollback.releases = await asyncio.gather(
-        snapshot_containers(environment), inspect_application(environment), proven_releases(name)
+        snapshot_containers(rollback.project), inspect_application(rollback.project), proven_releases(name)
     )
     # Proven would be what a person paused, and that is of another release.
     refuse_paused(states, set(application.services), "a rollback")
     with_data = rollback.with_data and is_new
-    target = await choose_release(environment, recorded_id or rollback.wanted, with_data=with_data)
+    target = await choose_release(rollback.project, recorded_id or rollback.wanted, with_data=with_data)
     if is_new:
-        other_files = await services_with_other_files(environment, application, target)
-        await refuse_broken_proxies(environment, application, recorder.deployment_id, other_files)
+        other_files = await services_with_other_files(rollback.project, application, target)
+        await refuse_broken_proxies(rollback.project, application, recorder.deployment_id, other_files)
     rollback.target = target
     return target.release_id
 
 
 async def find_what_ran(rollback: ReleaseRollback) -> str:
     """Find the containers and the release that ran before, to go back to; of the first run where it was interrupted."""
-    recorder, environment = rollback.recorder, rollback.environment
+    recorder = rollback.recorder
     if (detail := recorder.reported(FOUND)) is None:
-        states = await inspect_application(environment)
+        states = await inspect_application(rollback.project)
         ran = next((release for release in rollback.releases if is_there(release, states)), None)
     else:
         # The containers of before may be gone, but not the release that they were of.
@@ -208,7 +208,7 @@ async def bring_back(rollback: ReleaseRollback) -> None:
     async with pinned_to(recorder, environment, target, rollback.asked_by):
         recorder.refuse_to_go_forward()
         if rollback.with_data:
-            await rollback.data.put_back(recorder, environment, rollback.snapshot)
+            await rollback.data.put_back(recorder, rollback.project, rollback.snapshot)
         rollback.released, rollback.starts, rollback.health = await apply_release(recorder, environment, target)
     rollback.record.health = str(rollback.health.overall)
 
@@ -243,13 +243,13 @@ async def keep_release(rollback: ReleaseRollback) -> None:
 
 async def put_data_back(rollback: ReleaseRollback) -> None:
     """Put the data back as it was; what is started before would write to data of which only a part is old."""
-    rollback.safety = await rollback.data.put_safety_back(rollback.recorder, rollback.environment)
+    rollback.safety = await rollback.data.put_safety_back(rollback.recorder, rollback.project)
 
 
 async def start_on_data(rollback: ReleaseRollback) -> None:
     """Start what is to run on the data of before, prove it, and let the data stay."""
     recorder = rollback.recorder
-    starts = await start_again(recorder, rollback.environment, rollback.application)
+    starts = await start_again(recorder, rollback.project, rollback.application)
     await rollback.data.settle(recorder)
     summary = rollback.record.undone or "no container was replaced"
     rollback.record.undone = (

@@ -35,7 +35,7 @@ async def save_before_update(update: UpdateContext) -> str | None:
         recorder.record.snapshots = tuple(map(_record_of, saved))
         return None
     check_services(environment.data, update.application)
-    there = {container.service for container in await inspect_application(environment)}
+    there = {container.service for container in await inspect_application(update.recorder.project)}
     # A migration may change any data.
     changed = tuple(update.application.services) if environment.hooks.before else update.changed
     dependencies = dependencies_of(environment, update.application)
@@ -52,7 +52,7 @@ async def save_before_update(update: UpdateContext) -> str | None:
         release_id=update.release.release_id if update.release else "",
     )
     log.info("saving %s before the update", ", ".join(part.name for part in data))
-    snapshot = await take_snapshot(Taking(environment, update.application, data, recorder.redactor), begun)
+    snapshot = await take_snapshot(Taking(update.recorder.project, update.application, data, recorder.redactor), begun)
     recorder.record.snapshots = (_record_of(snapshot),)
     return snapshot.snapshot_id
 

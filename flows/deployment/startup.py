@@ -166,7 +166,7 @@ async def look(start: Start) -> None:
     environment = await start.recorder.load()
     await refuse_half_restored(start.recorder)
     await end_own_pauses(environment)
-    start.looked = await gather_facts(environment)
+    start.looked = await gather_facts(start.project)
 
 
 async def check(start: Start) -> None:
@@ -185,7 +185,7 @@ async def check(start: Start) -> None:
             service=refused_service(validation, facts.declared if isinstance(facts.declared, Application) else None),
         )
     start.application = facts.application
-    await end_left_hooks(environment, facts.container_states, recorder.deployment_id)
+    await end_left_hooks(start.project, facts.container_states, recorder.deployment_id)
     passed, warned = len(validation.checks) - len(validation.failed), len(validation.failed)
     warnings = f", {warned} warning{'s' if warned != 1 else ''}" if warned else ""
     log.info("%s: %d checks passed%s", environment.name, passed, warnings)
@@ -207,7 +207,7 @@ async def make_plan(start: Start) -> None:
     """
     recorder, environment, application = start.recorder, start.environment, start.application
     planned, snapshot, releases = await asyncio.gather(
-        _planned(start, start.options), snapshot_containers(environment), proven_releases(environment.name)
+        _planned(start, start.options), snapshot_containers(start.project), proven_releases(environment.name)
     )
     start.plan, start.builds = planned.plan, planned.builds
     scope = start.scope if start.scope is not None else application.services.keys()
@@ -226,7 +226,7 @@ async def make_plan(start: Start) -> None:
             log.warning("%s: %s", line.service, line.note)
     earlier = recorder.reported(FOUND)
     start.before, start.release = found_by(earlier) if earlier else snapshot, releases[0] if releases else None
-    if start.release is not None and (values := await changed_variables(environment, start.release)):
+    if start.release is not None and (values := await changed_variables(start.project, start.release)):
         log.warning("%s changed since release %s", ", ".join(values), start.release.release_id)
 
 
@@ -241,7 +241,7 @@ async def name_images(start: Start) -> str | None:
     if not fetches or start.goes_back:
         return None
     if (detail := recorder.reported(FETCHING)) is None:
-        start.fetched_names = await image_names(start.environment, start.application, fetches) | start.names_before
+        start.fetched_names = await image_names(start.project, start.application, fetches) | start.names_before
         start.keep_names(start.fetched_names)
         return json.dumps(start.fetched_names)
     start.fetched_names = json.loads(detail)
@@ -280,26 +280,26 @@ async def check_programs(start: Start) -> None:
     Raises:
         ValidationFailedError: One refuses its configuration, or would lose a route.
     """
-    environment, application, plan = start.environment, start.application, start.plan
+    application, plan = start.application, start.plan
     deployment_id, states = start.recorder.deployment_id, start.looked.container_states
-    await refuse_broken_configurations(environment, application, plan, states, deployment_id)
-    start.answered = await answers_through(environment, application, [line.service for line in plan.changes])
-    await refuse_lost_routes(environment, application, plan, start.answered, deployment_id)
+    await refuse_broken_configurations(start.project, application, plan, states, deployment_id)
+    start.answered = await answers_through(start.project, application, [line.service for line in plan.changes])
+    await refuse_lost_routes(start.project, application, plan, start.answered, deployment_id)
 
 
 async def create(start: Start) -> str | None:
     """Let Compose make all containers of the plan, and keep evidence of those that it replaces."""
-    environment, plan = start.environment, start.plan
+    plan = start.plan
     log.info("starting %s", waves_of(start))
     await keep_evidence(start)
     # Images were fetched since the plan.
-    refuse_paused(await inspect_application(environment), replaced_services(plan), start.noun)
+    refuse_paused(await inspect_application(start.project), replaced_services(plan), start.noun)
     start.replaced_since = time.monotonic()
     # Read while the containers are made of it: the files may change until the start is proven.
     created = CREATED in start.recorder.done
     # What was created before a kill may have to change since: an image that another operation failed with was taken.
     needed = not created or bool(replaced_services(plan))
-    making = create_containers(environment, fetched=bool(plan.fetches)) if needed else asyncio.sleep(0)
+    making = create_containers(start.project, fetched=bool(plan.fetches)) if needed else asyncio.sleep(0)
     start.template, _ = await asyncio.gather(keep_template(start), making)
     return None if created else ""
 
@@ -321,7 +321,7 @@ async def prove(start: Start) -> None:
     start.health = await verify(start.recorder, environment, application, only=start.scope)
     if start.answered:
         changed = [service.service for service in start.services if not service.kept]
-        await prove_through(environment, application, changed, start.answered)
+        await prove_through(start.project, application, changed, start.answered)
 
 
 async def keep_release(start: Start) -> None:
@@ -361,7 +361,7 @@ START: tuple[Step[Start], ...] = (
 async def _planned(start: Start, options: FetchOptions) -> PlannedStart:
     """Plan the start, or the part of it that was asked for."""
     planned: PlannedStart = await plan_start(
-        start.environment, start.application, str(start.looked.compose_version), options
+        start.project, start.application, str(start.looked.compose_version), options
     )
     if not options.services:
         return planned
@@ -408,15 +408,15 @@ def _record_plan(start: Start, *, compared: bool) -> None:
 
 
 async def _fetch_images(start: Start) -> None:
-    environment, application, planned = start.environment, start.application, start.plan.fetches
-    await fetch_images(environment, planned)
+    application, planned = start.application, start.plan.fetches
+    await fetch_images(start.project, planned)
     if any(image.kind is FetchKind.BUILD for image in planned):
-        await keep_equal_images(environment, application, planned, start.fetched_names)
+        await keep_equal_images(start.project, application, planned, start.fetched_names)
     fetches = [image for image in planned if not image.through]
     start.record.fetched = {image.service: str(image.kind) for image in fetches if not image.held_back}
     held_back = {image.service: image.note for image in fetches if image.held_back}
     reasons = await leave_images(
-        environment, application, planned, start.fetched_names, too_young_too=start.options.update
+        start.project, application, planned, start.fetched_names, too_young_too=start.options.update
     )
     for service, why in reasons.items():
         log.warning("%s: %s", service, why)
@@ -434,7 +434,7 @@ async def keep_evidence(start: Start) -> None:
     services: Sequence[str] = replaced_services(start.plan)
     if services:
         await take_evidence(
-            start.environment,
+            start.project,
             start.application,
             services,
             deployment_id=start.recorder.deployment_id,
@@ -446,7 +446,7 @@ async def keep_evidence(start: Start) -> None:
 async def keep_template(start: Start) -> Document | None:
     """What a release keeps of the configuration. A start does not fail where it cannot be kept; it says so."""
     try:
-        return await read_template(start.environment, start.application)
+        return await read_template(start.project, start.application)
     except ComposeError as error:
         log.warning("this start cannot be gone back to: %s", error)
         start.record.release_not_kept = error.what

@@ -58,9 +58,9 @@ class Stop(OperationRun):
 
 async def look(stop: Stop) -> None:
     """Load the environment and see what runs."""
-    environment = await stop.recorder.load()
-    stop.application = await read_application(environment)
-    stop.container_states = await inspect_application(environment)
+    await stop.recorder.open()
+    stop.application = await read_application(stop.project)
+    stop.container_states = await inspect_application(stop.project)
 
 
 async def report_what_stays(stop: Stop) -> None:
@@ -100,7 +100,7 @@ async def _stop_service(stop: Stop, name: str) -> ServiceStart:
     if not up:
         return ServiceStart(service=name, previous_state=previous, state=previous, reason="was not running", kept=True)
     grace = stop.application.services[name].stop_grace_period
-    after = await stop_containers.with_options(name=name)(stop.environment, name, up, grace)
+    after = await stop_containers.with_options(name=name)(stop.project, name, up, grace)
     took = datetime.now(UTC) - began
     seconds, reason = took.total_seconds(), f"stop was asked for; {how_it_stopped(after, grace, took)}"
     log.info("%s stopped after %.1f s: %s", name, seconds, reason)

@@ -63,7 +63,7 @@ from tasks.deployment.source import (
     source_state,
     switch_checkout,
 )
-from tasks.runtime.clients import load_environment
+from tasks.runtime.project import Project, load_project
 
 log = logging.getLogger("roas")
 
@@ -104,7 +104,8 @@ async def sync(
         PlanChangedError: The branch or tag refers to another revision than `revision`.
     """
     override = override_reason(override_gate)
-    declared = await load_environment(environment, ())
+    project = await load_project(environment, ())
+    declared = project.environment
     declared_source(declared)
     request = OperationRequest(asked_by, deployment_id, None, wait_seconds)
     async with hold_source(declared, timedelta(seconds=wait_seconds)):
@@ -114,7 +115,7 @@ async def sync(
             await _lift(declared, unpin=unpin, revision=lift)
         options = SyncOptions(allow_rewritten=allow_rewritten, discard_changes=discard_changes)
         try:
-            target, decision = await _look(declared, options)
+            target, decision = await _look(project, options)
         except SourceError as error:
             await record_source_failure(declared, request, error)
             raise
@@ -142,9 +143,10 @@ async def _lift(environment: Environment, *, unpin: bool, revision: str | None) 
         log.info("revision %s of %s may be taken again", revision, environment.name)
 
 
-async def _look(environment: Environment, options: SyncOptions) -> tuple[SourceRevision, SyncDecision]:
+async def _look(project: Project, options: SyncOptions) -> tuple[SourceRevision, SyncDecision]:
+    environment = project.environment
     running = await running_revision(environment)
-    fetched = await fetch_source(environment, running.revision if running else None)
+    fetched = await fetch_source(project, running.revision if running else None)
     state = await source_state(environment)
     meant_to_run = await is_meant_to_run(environment)
     return fetched.target, decide(environment.name, fetched, running, state, options, meant_to_run=meant_to_run)
@@ -212,7 +214,7 @@ async def _update(
         await report_result(environment, run.target, recorder, error)
         raise
     await report_result(environment, run.target, recorder, None)
-    await remove_old_checkouts(environment)
+    await remove_old_checkouts(run.project)
     return run.result()
 
 
@@ -249,8 +251,8 @@ async def take_revision(sync: Sync) -> None:
     await report_result(environment, target, recorder, None, pending=True)
     await switch_checkout(environment, target)
     # The files it was loaded with may have changed, and with them what must not be shown.
-    recorder.environment = None
-    application = await read_application(await recorder.load())
+    recorder.opened = None
+    application = await read_application(await recorder.open())
     await refuse_untracked_data(environment, application, target.revision)
 
 
@@ -310,6 +312,8 @@ async def put_checkout_back(sync: Sync) -> None:
     current = await current_revision(environment)
     if before is not None and current is not None and current.revision != before.revision:
         await switch_checkout(environment, before)
+        if sync.recorder.opened is not None:
+            sync.recorder.opened.refresh()
         sync.record.checkout_back_at = before.revision
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from core.deployment.source import SyncOptions, SyncPlan, decide
-from models.environments import Environment
 from tasks.deployment.source import (
     declared_source,
     fetch_source,
@@ -14,9 +13,10 @@ from tasks.deployment.source import (
     running_revision,
     source_state,
 )
+from tasks.runtime.project import Project
 
 
-async def preview_sync(environment: Environment) -> SyncPlan:
+async def preview_sync(project: Project) -> SyncPlan:
     """Fetch the source, and decide what a sync does with it; nothing else changes.
 
     Raises:
@@ -24,11 +24,12 @@ async def preview_sync(environment: Environment) -> SyncPlan:
         EnvironmentBusyError: Another process uses the source.
         SourceError: It cannot be fetched, or not be taken without a user's word.
     """
+    environment = project.environment
     declared_source(environment)
     async with hold_source(environment, timedelta()):
         running = await running_revision(environment)
         # Without a run of Prefect: a preview leaves no record.
-        fetched = await fetch_source.fn(environment, running.revision if running else None)
+        fetched = await fetch_source.fn(project, running.revision if running else None)
         state, meant_to_run = await source_state(environment), await is_meant_to_run(environment)
     decision = decide(environment.name, fetched, running, state, SyncOptions(), meant_to_run=meant_to_run)
     return SyncPlan(action=decision.action, reason=decision.reason, revision=fetched.target, running=running)

@@ -186,7 +186,7 @@ async def replace_in_turn(update: Update) -> None:
         if plan.of(service).start_first:
             return await replace_start_first(recorder, environment, update.application, service)
         await create_containers.with_options(task_run_name=f"create {service}")(
-            environment, fetched=True, services=[service]
+            update.project, fetched=True, services=[service]
         )
         return None
 
@@ -227,7 +227,7 @@ UPDATE: tuple[Step[Update], ...] = (
     Step("recall data", lambda update: recall_data(update.recorder), looks=True, when=lambda update: update.goes_back),
     Step(CHANGING, decide_changes, when=_has_changes),
     Step(DATA_SAVED, _in_context(save_before_update), when=_has_changes),
-    Step("forget old data", lambda update: forget_where_possible(update.environment), when=_has_saved_data),
+    Step("forget old data", lambda update: forget_where_possible(update.project), when=_has_saved_data),
     Step(USUAL, _in_context(remember_usual_errors), when=_compares_errors),
     Step("run hooks before", _in_context(run_before_hooks), when=_has_changes),
     Step("keep what is replaced", keep_what_is_replaced, Phase.CREATE),
@@ -284,9 +284,9 @@ UPDATE_BACK: tuple[Step[Update], ...] = (
 async def tried_release(update: Update) -> Release:
     """The release that failed, as it would have been kept."""
     now = datetime.now(UTC)
-    environment, application, deployment_id = update.environment, update.application, update.recorder.deployment_id
-    template = await read_template(environment, application)
-    return await inspect_release(environment, application, template, new_release_id(now), deployment_id, now)
+    application, deployment_id = update.application, update.recorder.deployment_id
+    template = await read_template(update.project, application)
+    return await inspect_release(update.project, application, template, new_release_id(now), deployment_id, now)
 
 
 async def _may_have_run(update: Update) -> bool:
@@ -296,7 +296,7 @@ async def _may_have_run(update: Update) -> bool:
     if update.goes_back:
         return True
     try:
-        now = await inspect_application(await update.recorder.load())
+        now = await inspect_application(await update.recorder.open())
     except RoasError as error:
         log.warning("which containers ran is not known: %s", await update.recorder.without_secrets(error))
         return True

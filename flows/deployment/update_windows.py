@@ -22,7 +22,8 @@ from models.operations import Operation
 from tasks.deployment.belonging import refuse_elsewhere
 from tasks.deployment.operations import ended_operations
 from tasks.deployment.services import PlannedStart, gather_facts, plan_start
-from tasks.runtime.clients import load_environment, redactor_of
+from tasks.runtime.clients import load_environment
+from tasks.runtime.project import load_project
 
 log = logging.getLogger("roas")
 
@@ -70,13 +71,13 @@ async def _failed_before(environment: str, request: OperationRequest, options: F
     operations = await ended_operations(environment)
     if not may_be_unchanged(operations):
         return None
-    declared = await load_environment(environment, tuple(request.compose_files or ()))
-    facts = await gather_facts(declared)
-    redactor = await asyncio.to_thread(redactor_of, declared)
+    project = await load_project(environment, tuple(request.compose_files or ()))
+    facts = await gather_facts(project)
+    redactor = await asyncio.to_thread(project.redactor)
     validation = validate(facts, datetime.now(UTC), redactor.text)
     if not validation.passed:
         return refused_before(operations, "; ".join(check.finding for check in validation.critical))
-    planned: PlannedStart = await plan_start(declared, facts.application, str(facts.compose_version), options)
+    planned: PlannedStart = await plan_start(project, facts.application, str(facts.compose_version), options)
     return failed_with(operations, planned.inputs)
 
 

@@ -20,7 +20,6 @@ from flows.common.judge_health import judge_now
 from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from flows.monitoring.failures import Collected, CollectionFeed, Predicted
 from models.analysis import AlertChange
-from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError
 from models.health import UNHEALTHY_STATES, Health, HealthReport
 from models.metrics import Alert, AlertSeverity, Metric, PredictionOutcome
@@ -41,7 +40,7 @@ from tasks.monitoring.collect import (
 )
 from tasks.recovery.notify import notify_where_asked
 from tasks.recovery.records import settle_predicted, settle_well
-from tasks.runtime.clients import load_environment
+from tasks.runtime.project import Project, load_project
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.task import task
 from tasks.storage.freshness import read_snapshot_problems
@@ -92,7 +91,7 @@ async def collection(
     collected = await collect(environment, files)
     outcome, declared, answers, gaps = (
         collected.judged.outcome,
-        collected.declared,
+        collected.project.environment,
         collected.seen,
         list(collected.seen.gaps),
     )
@@ -104,7 +103,7 @@ async def collection(
     done = [] if collected.judged.idle else await _recover(collected, CollectionFeed(files=files, act=act))
     after, alerts = None, outcome.reported
     if answers.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
-        after = await _or_gap("health after recovery", judge_now(declared, answers.application), gaps)
+        after = await _or_gap("health after recovery", judge_now(collected.project, answers.application), gaps)
         if after is not None:
             well = {verdict.service for verdict in after.services if verdict.health not in UNHEALTHY_STATES}
             at = after.checked_at
@@ -137,14 +136,14 @@ async def collect(environment: str, files: tuple[str, ...]) -> Collected:
         StoreError: The collection could not be stored.
         EnvironmentBusyError: Others collect it all the time.
     """
-    declared = await load_environment(environment, files)
+    project = await load_project(environment, files)
     await mark_interrupted(None, datetime.now(UTC))
     for _ in range(_TIMES):
-        memory, answers = await asyncio.gather(_baselines(environment, datetime.now(UTC)), ask_sources(declared))
-        judged = assess(declared, answers, memory)
+        memory, answers = await asyncio.gather(_baselines(environment, datetime.now(UTC)), ask_sources(project))
+        judged = assess(project.environment, answers, memory)
         if await store_round(environment, judged, memory.collected_at):
             await settle_predicted(environment, _warned_of(judged.outcome))
-            return Collected(declared=declared, seen=answers, judged=judged)
+            return Collected(project=project, seen=answers, judged=judged)
     raise EnvironmentBusyError(
         f"{environment} was collected by others {_TIMES} times meanwhile;", advice="is it watched by several servers?"
     )
@@ -168,7 +167,7 @@ def report_of(
     """What one collection saw, and what it led to, for people and programs."""
     judged = collected.judged
     return CollectionReport(
-        environment=collected.declared.name,
+        environment=collected.project.environment.name,
         timestamp=collected.seen.at.isoformat(),
         overall_status="unknown" if judged.blind else str(judged.health.overall),
         metrics=_table(judged.metrics),
@@ -187,28 +186,28 @@ async def show(collected: Collected, report: CollectionReport) -> None:
         report.environment,
         {"timestamp": report.timestamp, "overall_status": report.overall_status, "metrics": report.metrics},
         collected.judged.outcome,
-        timedelta(seconds=collected.declared.collect_every_seconds),
+        timedelta(seconds=collected.project.environment.collect_every_seconds),
     )
     if trouble:
         log.warning("the cache did not take the snapshot: %s", trouble)
 
 
-async def ask_sources(declared: Environment) -> SourceAnswers:
+async def ask_sources(project: Project) -> SourceAnswers:
     """Ask every source at once. One that does not answer is a gap, in words."""
     gaps: list[str] = []
-    recently = max(_LEAST_RECEIVED, 3 * timedelta(seconds=declared.collect_every_seconds))
+    recently = max(_LEAST_RECEIVED, 3 * timedelta(seconds=project.environment.collect_every_seconds))
     application, system, samples, container_states, events, problems = await asyncio.gather(
-        _or_gap("compose files", _compose_files(declared, outline=True), gaps),
-        _or_gap("host", _system_metrics(declared), gaps),
-        _or_gap("container statistics", _service_metrics(declared), gaps),
-        _or_gap("containers", _containers(declared), gaps),
-        _or_gap("engine events", _engine_events(declared, recently), gaps),
-        _or_gap("snapshots", _snapshots(declared), gaps),
+        _or_gap("compose files", _compose_files(project, outline=True), gaps),
+        _or_gap("host", _system_metrics(project.environment), gaps),
+        _or_gap("container statistics", _service_metrics(project), gaps),
+        _or_gap("containers", _containers(project), gaps),
+        _or_gap("engine events", _engine_events(project, recently), gaps),
+        _or_gap("snapshots", _snapshots(project.environment), gaps),
     )
     health = None
     # The engine that did not show its containers is a gap already, in the same words.
     if application is not None and container_states is not None:
-        health = await _or_gap("health", _health(declared, application, container_states=container_states), gaps)
+        health = await _or_gap("health", _health(project, application, container_states=container_states), gaps)
     return SourceAnswers(
         at=datetime.now(UTC),
         application=application,
@@ -217,7 +216,7 @@ async def ask_sources(declared: Environment) -> SourceAnswers:
         container_states=container_states,
         health=health,
         ends=deaths(events or (), container_states or ()),
-        needs=dependencies_of(declared, application) if application else (),
+        needs=dependencies_of(project.environment, application) if application else (),
         gaps=gaps,
         snapshot_problems=problems or (),
     )
@@ -248,7 +247,7 @@ def say(outcome: Evaluation) -> None:
 
 async def _recover(collected: Collected, feed: CollectionFeed) -> list[RecoveryOutcome]:
     outcomes = await feed.recover(collected, feed.decide(collected))
-    return outcomes + await feed.warn(collected.declared.name, predicted(collected.judged.outcome))
+    return outcomes + await feed.warn(collected.project.environment.name, predicted(collected.judged.outcome))
 
 
 def predicted(outcome: Evaluation) -> list[Predicted]:

@@ -114,8 +114,8 @@ class EnvironmentMonitor:
             self._recovery = self._recover(collected)
         if self._notifying is None or self._notifying.done():
             # Beside the collections: a receiver may be slow.
-            self._notifying = asyncio.create_task(notify_where_asked(collected.declared))
-        return timedelta(seconds=collected.declared.collect_every_seconds)
+            self._notifying = asyncio.create_task(notify_where_asked(collected.project.environment))
+        return timedelta(seconds=collected.project.environment.collect_every_seconds)
 
     async def end(self) -> None:
         """Let the recoveries and notifications that run come to their end."""

@@ -26,6 +26,7 @@ from models.health import Health, HealthReport
 from models.metrics import HOST
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from tasks.recovery.records import PREDICTION
+from tasks.runtime.project import Project
 
 Predicted = tuple[str, str, bool]
 """A failure that is predicted: its service or HOST, its text, and whether it is critical."""
@@ -35,7 +36,7 @@ Predicted = tuple[str, str, bool]
 class Collected:
     """One stored collection: its environment, the answers of its sources, and their assessment."""
 
-    declared: Environment
+    project: Project
     seen: SourceAnswers
     judged: Assessment
 
@@ -67,7 +68,7 @@ class CollectionFeed:
 
     async def recover(self, collected: Collected, result: TriageResult) -> list[RecoveryOutcome]:
         """Recover from the failures, causes first; a dependant is recovered only if it stays unhealthy."""
-        declared, answers = collected.declared, collected.seen
+        declared, answers = collected.project.environment, collected.seen
         if answers.health is None or answers.application is None:
             return [await self._recover(declared, failure, act=False) for failure in result.failures]
         outcomes: list[RecoveryOutcome] = []
@@ -77,7 +78,7 @@ class CollectionFeed:
             outcomes += [await self._recover(declared, failure, act=self.act) for failure in result.failures]
             if not any(outcome.method is RecoveryMethod.AUTOMATIC and outcome.success for outcome in outcomes):
                 break
-            result = self._triage(collected, await _settled(declared, answers.application), tried)
+            result = self._triage(collected, await _settled(collected.project, answers.application), tried)
         return outcomes
 
     async def warn(self, environment: str, predicted: Sequence[Predicted]) -> list[RecoveryOutcome]:
@@ -130,11 +131,11 @@ def gap_reasons(gaps: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in gaps))
 
 
-async def _settled(environment: Environment, application: Application) -> HealthReport:
+async def _settled(project: Project, application: Application) -> HealthReport:
     """Return the health after a recovery, once dependants have had time to notice it."""
     deadline = datetime.now(UTC) + SETTLE
     while True:
-        health = await judge_now(environment, application)
+        health = await judge_now(project, application)
         if health.overall is not Health.UNHEALTHY or datetime.now(UTC) >= deadline:
             return health
         await asyncio.sleep(1)

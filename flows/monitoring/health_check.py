@@ -35,9 +35,9 @@ async def health_check(
     """
     request = OperationRequest(asked_by, deployment_id, compose_files)
     async with recorded(OperationType.HEALTH_CHECK, environment, request, on_failure=escalate) as recorder:
-        declared = await recorder.load()
-        application = await read_application(declared)
-        health = await judge_now(declared, application, deployment_id=recorder.deployment_id)
+        project = await recorder.open()
+        application = await read_application(project)
+        health = await judge_now(project, application, deployment_id=recorder.deployment_id)
         await record_health(health)
         changed = state_changes(health, await last_states(environment), recorder.deployment_id)
         await record_changes(changed)

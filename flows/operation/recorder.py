@@ -29,6 +29,7 @@ from models.failures import (
     EnvironmentBusyError,
     HalfRestoredError,
     LeaseLostError,
+    NotFoundError,
     OperationCancelledError,
     PausedError,
     RoasError,
@@ -55,13 +56,9 @@ from tasks.deployment.operations import (
 )
 from tasks.errors.redact import redact
 from tasks.recovery.notify import notify_where_asked
-from tasks.runtime.clients import (
-    load_environment,
-    open_clients_in_parallel,
-    redactor_of,
-    refuse_compose_files_of_deployments,
-)
+from tasks.runtime.clients import open_clients_in_parallel, refuse_compose_files_of_deployments
 from tasks.runtime.hosts import refuse_resume, this_host
+from tasks.runtime.project import Project, load_project
 from tasks.runtime.shown_later import all_shown
 from tasks.runtime.traces import describe_span, traceparent
 
@@ -97,7 +94,7 @@ class OperationRecorder:
     started_at: datetime
     kind: str = ""
     """What a person calls it: an update and a rollback are recorded as a start."""
-    environment: Environment | None = None
+    opened: Project | None = None
     redactor: Redactor = field(default_factory=lambda: Redactor(()))
     """Removes the environment's secrets from a text, once it is loaded."""
     record: OperationRecord = field(default_factory=OperationRecord)
@@ -111,8 +108,28 @@ class OperationRecorder:
     interrupted: str = ""
     """How it was interrupted, where it was taken up again."""
 
+    @property
+    def environment(self) -> Environment | None:
+        """The environment, once it is loaded."""
+        return self.opened.environment if self.opened is not None else None
+
+    @property
+    def project(self) -> Project:
+        """The environment with its clients, once it is open.
+
+        Raises:
+            NotFoundError: It is not yet.
+        """
+        if self.opened is None:
+            raise NotFoundError(f"Environment {self.name} is not loaded.")
+        return self.opened
+
     async def load(self) -> Environment:
-        """Load the environment and what must not be shown of it, once for the whole operation.
+        """Open the environment as `open` does, and return what was loaded of it."""
+        return (await self.open()).environment
+
+    async def open(self) -> Project:
+        """Open the environment with its clients, once for the whole operation.
 
         One that no host has operated yet belongs to this host from then on.
 
@@ -120,11 +137,11 @@ class OperationRecorder:
             EnvironmentFileError: There is no such file, or it is not a valid environment.
             WrongHostError: It belongs to another host.
         """
-        if self.environment is None:
-            self.environment = await load_environment(self.name, self.compose_files)
+        if self.opened is None:
+            self.opened = await load_project(self.name, self.compose_files)
             await bind_here(self.name)
-            self.redactor = await asyncio.to_thread(redactor_of, self.environment)
-        return self.environment
+            self.redactor = await asyncio.to_thread(self.opened.redactor)
+        return self.opened
 
     def result(self, reason: str, *, success: bool = True, **fields: Any) -> OperationResult:
         """The result of the operation."""
@@ -176,7 +193,7 @@ class OperationRecorder:
         """What an error says, as it may be recorded and logged."""
         text = error.what.rstrip(";") if isinstance(error, RoasError) else str(error)
         try:
-            return await redact(self.environment or self.name, text or type(error).__name__, self.compose_files)
+            return await redact(self.opened or self.name, text or type(error).__name__, self.compose_files)
         except Exception:  # noqa: BLE001 - the secrets are unknown, so the text may hold one
             return type(error).__name__
 

@@ -15,8 +15,8 @@ from core.reporting.timing import Phase
 from flows.common.phases import timed
 from flows.operation.recorder import ROLLING_BACK, OperationRecorder, Rollback
 from models.environments import Environment
-from models.failures import NotFoundError
 from models.operations.record import OperationRecord
+from tasks.runtime.project import Project
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,15 +28,18 @@ class OperationRun:
     """Why the operation goes back."""
 
     @property
-    def environment(self) -> Environment:
-        """The environment, which a step has loaded.
+    def project(self) -> Project:
+        """The environment with its clients, which a step has opened.
 
         Raises:
             NotFoundError: None has yet.
         """
-        if self.recorder.environment is None:
-            raise NotFoundError(f"Environment {self.recorder.name} is not loaded.")
-        return self.recorder.environment
+        return self.recorder.project
+
+    @property
+    def environment(self) -> Environment:
+        """The environment as it was loaded."""
+        return self.project.environment
 
     @property
     def record(self) -> OperationRecord:

@@ -30,10 +30,9 @@ from core.recovery.corrections import Place
 from core.recovery.manual_steps import earlier_answers, manual_steps
 from core.recovery.policy import RecoveryPlan
 from flows.common.identifiers import new_ticket_id
-from flows.recovery.diagnose import Diagnosis
+from flows.recovery.diagnose import Diagnosis, IncidentContext
 from models.environments import Environment
 from models.errors import Strategy
-from models.incidents import IncidentContext
 from models.records import TicketDetails
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry, TicketState
 from tasks.errors.redact import redact

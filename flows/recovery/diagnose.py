@@ -18,18 +18,37 @@ from core.errors.templates import template_of
 from core.recovery.policy import AT_ONCE
 from flows.common.identifiers import new_error_id
 from flows.common.judge_health import judge_now
+from models.compose import Application
 from models.containers import ContainerState
+from models.environments import Environment
 from models.errors import REFUSED, SAID, SYMPTOMS, Category, RecordedError, Verdict
 from models.evidence import EvidenceBundle
 from models.failures import RoasError
 from models.health import UNHEALTHY_STATES, HealthReport
-from models.incidents import Incident, IncidentContext
+from models.incidents import Incident
+from models.metrics import Dependency
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from tasks.deployment.services import inspect_application, read_application, read_ports_taken
 from tasks.errors.evidence import failure_evidence
 from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run
+from tasks.runtime.project import Project
 
 log = logging.getLogger("roas")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentContext:
+    """The environment, its application and who needs whom in it; None and empty where they could not be read."""
+
+    project: Project | None
+    application: Application | None
+    dependencies: tuple[Dependency, ...] = ()
+    compose_files: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> Environment | None:
+        """The environment as it was loaded."""
+        return self.project.environment if self.project is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +180,11 @@ def _said(
 
 async def _with_holders(verdict: Verdict, service: str | None, context: IncidentContext) -> Verdict:
     """Return the verdict on a taken port with who holds it now: the engine says only that it is taken."""
-    if context.environment is None:
+    if context.project is None:
         return verdict
     try:
-        application = context.application or await read_application(context.environment)
-        holders = await read_ports_taken(context.environment, application, service)
+        application = context.application or await read_application(context.project)
+        holders = await read_ports_taken(context.project, application, service)
     except RoasError as error:
         log.info("who holds the port is not known: %s", error)
         return verdict
@@ -176,21 +195,21 @@ async def health_now(
     context: IncidentContext, deployment_id: str | None = None, *, probed_services: Collection[str] | None = None
 ) -> HealthReport | None:
     """Judge health now, with the probes of `probed_services`; None where the engine does not answer."""
-    environment = context.environment
-    if environment is None:
+    project = context.project
+    if project is None:
         return None
     try:
-        application = context.application or await read_application(environment)
-        return await judge_now(environment, application, deployment_id=deployment_id, probed_services=probed_services)
+        application = context.application or await read_application(project)
+        return await judge_now(project, application, deployment_id=deployment_id, probed_services=probed_services)
     except RoasError as error:
-        log.info("health of %s is not known: %s", environment.name, error)
+        log.info("health of %s is not known: %s", project.environment.name, error)
         return None
 
 
 async def _containers_now(context: IncidentContext) -> Sequence[ContainerState]:
     """Return none where the engine does not answer, which the health of the services says already."""
     with suppress(RoasError):
-        return await inspect_application(context.environment) if context.environment else ()
+        return await inspect_application(context.project) if context.project else ()
     return ()
 
 
@@ -208,8 +227,8 @@ async def take_evidence(
     context: IncidentContext, service: str | None, reason: str, *, deployment_id: str | None = None, keep: bool = True
 ) -> Sequence[EvidenceBundle]:
     """Take evidence of a failure, or read what its operation took; none where the environment is not known."""
-    if context.environment is None:
+    if context.project is None:
         return ()
     return await failure_evidence(
-        context.environment, context.application, service, deployment_id=deployment_id, reason=reason, keep=keep
+        context.project, context.application, service, deployment_id=deployment_id, reason=reason, keep=keep
     )

@@ -16,14 +16,13 @@ from core.common.dependencies import dependencies_of
 from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, Count, EnvironmentName
 from flows.common.requester import answered_through_the_server, requester
 from flows.recovery.approve import Conversation, may_ask
-from flows.recovery.diagnose import Diagnosis, diagnose, health_now, not_needed
+from flows.recovery.diagnose import Diagnosis, IncidentContext, diagnose, health_now, not_needed
 from flows.recovery.process import Decided, RecoveryProcess
 from models.compose import Application
-from models.environments import Environment
 from models.errors import CAUSED_BY, Category, RecordedError
 from models.failures import BadInputError, GivenUpError, RoasError
 from models.health import UNHEALTHY_STATES, ServiceHealth
-from models.incidents import Incident, IncidentContext
+from models.incidents import Incident
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
 from tasks.deployment.belonging import refuse_elsewhere
 from tasks.deployment.services import read_application
@@ -44,7 +43,8 @@ from tasks.recovery.records import (
     resolve_error,
     stop_of,
 )
-from tasks.runtime.clients import load_environment, refuse_compose_files_of_deployments
+from tasks.runtime.clients import refuse_compose_files_of_deployments
+from tasks.runtime.project import Project, load_project
 from tasks.runtime.traces import describe_span, span
 
 log = logging.getLogger("roas")
@@ -302,14 +302,12 @@ async def _ask_until_decided(process: RecoveryProcess, outcome: RecoveryOutcome)
     return outcome
 
 
-def context_of(
-    environment: Environment, application: Application | None, compose_files: Sequence[str] = ()
-) -> IncidentContext:
+def context_of(project: Project, application: Application | None, compose_files: Sequence[str] = ()) -> IncidentContext:
     """Return the context of an incident in an environment that was read already."""
     return IncidentContext(
-        environment=environment,
+        project=project,
         application=application,
-        dependencies=tuple(dependencies_of(environment, application)) if application else (),
+        dependencies=tuple(dependencies_of(project.environment, application)) if application else (),
         compose_files=tuple(compose_files),
     )
 
@@ -317,19 +315,19 @@ def context_of(
 async def load_context(environment: str, compose_files: tuple[str, ...]) -> IncidentContext:
     """Read the environment and its application; None for what cannot be read, since that may be the error."""
     try:
-        declared = await load_environment(environment, compose_files)
+        project = await load_project(environment, compose_files)
     except BadInputError:
-        return IncidentContext(environment=None, application=None, compose_files=compose_files)
+        return IncidentContext(project=None, application=None, compose_files=compose_files)
     try:
-        return context_of(declared, await read_application(declared), compose_files)
+        return context_of(project, await read_application(project), compose_files)
     except RoasError as error:
         log.info("dependencies of %s are not known: %s", environment, error)
-        return context_of(declared, None, compose_files)
+        return context_of(project, None, compose_files)
 
 
 async def _only_said(incident: Incident, context: IncidentContext) -> str | None:
     """Return why a line that somebody reports of a service is no error: the service is healthy; None if it is one."""
-    if context.environment is None or context.application is None or incident.service is None:
+    if context.project is None or context.application is None or incident.service is None:
         return None
     health = await health_now(context, probed_services=[incident.service])
     verdict = (
@@ -344,14 +342,14 @@ async def _only_said(incident: Incident, context: IncidentContext) -> str | None
 
 async def _not_needed(incident: Incident, context: IncidentContext) -> str | None:
     """Return why an event some seconds ago needs no recovery now; None if it does."""
-    environment, service = context.environment, incident.service
-    if environment is None or context.application is None or service is None:
+    project, service = context.project, incident.service
+    if project is None or context.application is None or service is None:
         return None
-    if await is_watched(environment.name, datetime.now(UTC)):
-        return f"the watch of {environment.name} looks after it"
-    if await stopped_on_request(environment.name):
+    if await is_watched(project.environment.name, datetime.now(UTC)):
+        return f"the watch of {project.environment.name} looks after it"
+    if await stopped_on_request(project.environment.name):
         return "it was stopped on request"
-    if (stop := await stop_of(environment, service)) is not None:
+    if (stop := await stop_of(project, service)) is not None:
         return stop.reason
     health = await health_now(context, probed_services=[service])
     verdict = (

@@ -24,13 +24,11 @@ from core.recovery.policy import (
     waits_for_itself,
     without_dependencies,
 )
-from flows.recovery.diagnose import health_now, services_down
+from flows.recovery.diagnose import IncidentContext, health_now, services_down
 from models.compose import Application
-from models.environments import Environment
 from models.errors import RecordedError, Strategy
 from models.failures import ActionRefusedError, NotFoundError, RoasError
 from models.health import UNHEALTHY_STATES, ServiceHealth
-from models.incidents import IncidentContext
 from models.metrics import DependencyType
 from models.operations import RECOVERY_OF, Runner
 from models.recovery import UNDO, PlannedStep, RecoveryExecution, Step, StepSpec
@@ -46,6 +44,7 @@ from tasks.recovery.actions import STEPS, StepContext, measure_engine_disk, read
 from tasks.recovery.own_process import roll_back_in_own_process
 from tasks.recovery.records import past_recoveries, read_attempt, span_of_operation, write_attempt
 from tasks.runtime.plain_tasks import makes_task_runs
+from tasks.runtime.project import Project
 from tasks.runtime.traces import describe_span, link_span, separate_trace, span
 
 log = logging.getLogger("roas")
@@ -72,7 +71,7 @@ class Case:
     did (True); None without one. `finish` records how an attempt ended, with its ticket.
     """
 
-    environment: Environment
+    project: Project
     context: IncidentContext
     error: RecordedError
     service: str
@@ -100,7 +99,7 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
         if attempt.strategy is not Strategy.ROLL_BACK_RELEASE:
             await stack.enter_async_context(
                 hold_environment(
-                    case.environment.name,
+                    case.project.environment.name,
                     owner=attempt.attempt_id or case.error.error_id,
                     reason=f"{RECOVERY_OF} {case.service}{', taken up again' if continued else ''}",
                     runner=case.runner,
@@ -120,7 +119,7 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
         if attempt.ended_at is not None and attempt.ended_at != before.ended_at:
             log.info("recovery %s was ended by another process meanwhile", attempt.attempt_id)
             return attempt
-        steps = without_lost_starts(attempt.steps, await inspect_application(case.environment))
+        steps = without_lost_starts(attempt.steps, await inspect_application(case.project))
         if len(steps) < len(attempt.steps):
             log.warning("%s failed again after recovery %s had started it", case.service, attempt.attempt_id)
         again = replace(attempt, runner=case.runner, ended_at=None, success=None, final_status="running", steps=steps)
@@ -133,7 +132,7 @@ async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> Reco
         down = services_down(await health_now(case.context, probed_services=down), down)
         strategy = strategy if down else without_dependencies(strategy, case.error)
     action_context = await read_action_context(
-        case.environment,
+        case.project,
         case.context.application,
         case.service,
         dependencies_down=down,
@@ -154,9 +153,9 @@ async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> Reco
         started_at=datetime.now(UTC),
         attempt_id=plan.attempt_id,
         attempt=plan.attempt,
-        environment=case.environment.name,
+        environment=case.project.environment.name,
         service=case.service,
-        engine=case.environment.engine,
+        engine=case.project.environment.engine,
         host_id=case.facts.host_id,
         points=ACTIONS[strategy].points,
         runner=case.runner,
@@ -171,7 +170,7 @@ async def _with_own_checks(case: Case, strategy: Strategy, context: ActionContex
     """Add what costs time to read, where it matters: the disk, and the service's own probe."""
     context = replace(context, stopped_by_person=case.facts.stopped_by_person, decided=decided)
     if strategy is Strategy.PRUNE_DISK:
-        context = replace(context, disk_percent=await measure_engine_disk(case.environment))
+        context = replace(context, disk_percent=await measure_engine_disk(case.project))
     if decided or not context.containers or shows_failure(context):
         return context
     health = await health_now(case.context, probed_services=[case.service])
@@ -185,7 +184,7 @@ async def _run_attempt(case: Case, execution: RecoveryExecution) -> RecoveryExec
     """Run an attempt as a trace of its own, with a link to the operation that the error came of."""
     with separate_trace(
         f"recover {case.service}",
-        environment=case.environment.name,
+        environment=case.project.environment.name,
         service=case.service,
         error_id=case.error.error_id,
         deployment_id=case.error.deployment_id,
@@ -193,7 +192,7 @@ async def _run_attempt(case: Case, execution: RecoveryExecution) -> RecoveryExec
         strategy=str(execution.strategy),
         attempt_id=execution.attempt_id,
     ):
-        link_span("operation", await span_of_operation(case.environment.name, case.error.deployment_id))
+        link_span("operation", await span_of_operation(case.project.environment.name, case.error.deployment_id))
         done = await _run_steps(case, execution)
         describe_span(outcome="success" if done.success else "failed")
         return done
@@ -229,12 +228,12 @@ class _AttemptJournal:
         self.execution = execution
         self._case = case
         self._step_context = StepContext(
-            environment=case.environment,
+            project=case.project,
             application=case.context.application,
             attempt_id=str(execution.attempt_id),
             facts={
-                "ROAS_ENVIRONMENT": case.environment.name,
-                "ROAS_PROJECT": case.environment.project,
+                "ROAS_ENVIRONMENT": case.project.environment.name,
+                "ROAS_PROJECT": case.project.environment.project,
                 "ROAS_SERVICE": case.service,
                 "ROAS_ERROR_ID": case.error.error_id,
                 "ROAS_CATEGORY": str(case.error.verdict.category),
@@ -250,7 +249,7 @@ class _AttemptJournal:
         cut_off = recorded_step if recorded_step is not None and recorded_step.ok is None else None
         if cut_off is not None and step.doing is StepSpec.ROLL_BACK:
             raise ActionRefusedError(
-                f"The rollback of {self._case.environment.name} was cut off;",
+                f"The rollback of {self._case.project.environment.name} was cut off;",
                 advice="`roas resume` goes on with it.",
             )
         if cut_off is not None and step.doing is StepSpec.RUN_SCRIPT:
@@ -273,7 +272,9 @@ class _AttemptJournal:
                 await writing
             try:
                 # Verification changes nothing, so it does not wait for its record.
-                with span(f"{name} {target}", environment=self._case.environment.name, service=self._case.service):
+                with span(
+                    f"{name} {target}", environment=self._case.project.environment.name, service=self._case.service
+                ):
                     detail = await doing
             finally:
                 await writing
@@ -334,7 +335,7 @@ class _AttemptJournal:
         application = self._case.context.application
         if step.doing is StepSpec.VERIFY:
             proven = await wait_until_healthy(
-                self._case.environment,
+                self._case.project,
                 application,
                 step.service,
                 since=self.execution.started_at,
@@ -347,17 +348,17 @@ class _AttemptJournal:
             return proven
         if step.doing is StepSpec.ROLL_BACK and not makes_task_runs():
             asked_by = f"error recovery of {self._case.error.error_id}"
-            return await roll_back_in_own_process(self._case.environment.name, step.targets[0], asked_by)
+            return await roll_back_in_own_process(self._case.project.environment.name, step.targets[0], asked_by)
         if step.doing is StepSpec.ROLL_BACK:
             result: OperationResult = await import_object(_ROLLBACK)(
-                self._case.environment.name,
+                self._case.project.environment.name,
                 release=step.targets[0],
                 asked_by=f"error recovery of {self._case.error.error_id}",
                 compose_files=list(self._case.context.compose_files),
             )
             return f"{result.reason} (deployment {result.deployment_id})"
         if application is not None and step.doing in (StepSpec.RESTART, StepSpec.RECREATE):
-            await refuse_to_restart(self._case.environment, application, step.service, self._case.error.error_id)
+            await refuse_to_restart(self._case.project, application, step.service, self._case.error.error_id)
         done = await STEPS[step.doing](self._step_context, step)
         if application is not None and step.doing in _STARTS:
             # What refuses may need another service that is down, too; verification tries again, and tells.
@@ -366,7 +367,7 @@ class _AttemptJournal:
 
     def _proxies(self, application: Application) -> ProxyFollower:
         since = self.execution.started_at
-        return ProxyFollower(environment=self._case.environment, application=application, since=since)
+        return ProxyFollower(project=self._case.project, application=application, since=since)
 
     def note(self, step: Step) -> None:
         """Add a step to the journal; it replaces the step of the same name and target."""
@@ -390,12 +391,12 @@ async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
     if not names:
         return
     await write_attempt(journal.execution)
-    async with watch_project(case.environment) as watch:
+    async with watch_project(case.project) as watch:
 
         async def ask(name: str) -> Aftermath:
             try:
                 async with asyncio.timeout(_ASK_WITHIN_SECONDS):
-                    return await ask_again(case.environment, application.services[name], watch, since)
+                    return await ask_again(case.project, application.services[name], watch, since)
             except (RoasError, TimeoutError) as error:
                 return Aftermath(answer=After.SILENT, reason=str(error) or "it did not answer in time")
 
@@ -419,7 +420,7 @@ async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
 async def _restart_dependant(case: Case, journal: _AttemptJournal, name: str, now: datetime) -> None:
     past = await past_recoveries(case.error.error_id, now - _DAY)
     hindrance = room_for_dependant(
-        name, case.error, past=past, policy=case.environment.recovery, facts=case.facts, now=now
+        name, case.error, past=past, policy=case.project.environment.recovery, facts=case.facts, now=now
     )
     if hindrance is not None:
         log.warning("%s is still unhealthy, and is not restarted: %s", name, hindrance)
@@ -433,4 +434,6 @@ async def _restart_dependant(case: Case, journal: _AttemptJournal, name: str, no
 
 
 async def _redacted(case: Case, error: Exception) -> str:
-    return await redact(case.environment.name, str(error) or "it did not end in time", case.context.compose_files)
+    return await redact(
+        case.project.environment.name, str(error) or "it did not end in time", case.context.compose_files
+    )

@@ -26,13 +26,12 @@ from core.recovery.policy import (
 )
 from core.recovery.states import RecoveryEvent, RecoveryState, next_state
 from flows.recovery.approve import Question, ask_in_own_run, attempt_details, new_ticket, question_of
-from flows.recovery.diagnose import Diagnosis, health_now, services_down, take_evidence
+from flows.recovery.diagnose import Diagnosis, IncidentContext, health_now, services_down, take_evidence
 from flows.recovery.execute import Case, execute
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy
 from models.evidence import EvidenceBundle
 from models.failures import ActionRefusedError, EnvironmentBusyError, RoasError
-from models.incidents import IncidentContext
 from models.operations import Runner
 from models.recovery import NOT_ALLOWED, Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket
 from tasks.recovery.records import (
@@ -206,7 +205,7 @@ class RecoveryProcess:
                 engine=environment.engine,
                 host_id=this_host().host_id,
             )
-        return await snapshot_before_planning(self.error, environment, facts, now=now)
+        return await snapshot_before_planning(self.error, self.context.project, facts, now=now)
 
     async def _make_plan(self) -> RecoveryEvent:
         self._past = await self._gather() if self._gathered is None else self._gathered
@@ -244,12 +243,13 @@ class RecoveryProcess:
 
     async def _act(self) -> RecoveryEvent:
         """Execute the attempt; escalate what is refused, postpone while another process holds the environment."""
-        attempt, environment = self._attempt, self.context.environment
-        if environment is None or self.service is None:
+        attempt, project = self._attempt, self.context.project
+        if project is None or self.service is None:
             reason = f"{attempt.strategy} has nothing to act on: the environment or the service is not known."
             return await self._ask(Question(reason))
+        project.refresh()
         case = Case(
-            environment=environment,
+            project=project,
             context=self.context,
             error=self.error,
             service=self.service,
@@ -445,7 +445,7 @@ async def _before_another_attempt(
     plan: RecoveryPlan, error: RecordedError, context: IncidentContext, service: str, last: RecoveryExecution
 ) -> RecoveryPlan:
     """Keep evidence of the last attempt; a service that is healthy meanwhile is only verified."""
-    if context.environment is None:
+    if context.project is None:
         return plan
     if not services_down(await health_now(context, probed_services=[service]), [service]):
         plan = replace(

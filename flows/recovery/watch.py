@@ -29,7 +29,7 @@ from core.recovery.triage import (
 )
 from flows.common.judge_health import judge_now
 from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
-from flows.recovery.diagnose import take_evidence
+from flows.recovery.diagnose import IncidentContext, take_evidence
 from flows.recovery.error_recovery import context_of, continue_recovery, record_failure, recover
 from flows.recovery.reconcile import Reconciler
 from models.compose import Application
@@ -38,7 +38,7 @@ from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import EngineError, RoasError
 from models.health import HealthReport
-from models.incidents import Incident, IncidentContext
+from models.incidents import Incident
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
 from tasks.deployment.belonging import bind_here
@@ -47,8 +47,9 @@ from tasks.monitoring.events import EventFeed, engine_started_at, in_hand, inspe
 from tasks.monitoring.watch_lock import watching_alone
 from tasks.recovery.notify import UNHEALTHY, announce, notify_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stop_of
-from tasks.runtime.clients import load_environment, open_clients_in_parallel
+from tasks.runtime.clients import open_clients_in_parallel
 from tasks.runtime.hosts import refuse_owner
+from tasks.runtime.project import Project, load_project
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.traces import untraced
 from tasks.storage.snapshots import end_left_pauses
@@ -89,7 +90,7 @@ async def watch(
         WrongHostError: The environment belongs to another host, or was moved to it meanwhile.
     """
     files = tuple(compose_files or ())
-    declared = await load_environment(environment, files)
+    project = await load_project(environment, files)
     until = datetime.now(UTC) + timedelta(hours=hours)
     open_clients_in_parallel()
     access = StoreAccess(environment)
@@ -97,8 +98,8 @@ async def watch(
         if other is not None:
             log.warning("this watch of %s ends, because %s watches it", environment, other)
             return WatchReport(environment=environment, events=0, handed_over=0)
-        async with listen(declared) as feed:
-            watcher = EnvironmentWatcher(declared, files, access, feed, act=act)
+        async with listen(project) as feed:
+            watcher = EnvironmentWatcher(project, files, access, feed, act=act)
             await access.begin()
             log.info("watching %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
             try:
@@ -112,13 +113,13 @@ class EnvironmentWatcher:
     """Observes one environment, and runs one recovery a service."""
 
     def __init__(
-        self, declared: Environment, files: tuple[str, ...], access: StoreAccess, feed: EventFeed, *, act: bool
+        self, project: Project, files: tuple[str, ...], access: StoreAccess, feed: EventFeed, *, act: bool
     ) -> None:
         self.received = 0
         self.dispatched = 0
         self.reconciler = Reconciler()
         self.next_sweep = datetime.now(UTC)
-        self._declared = declared
+        self._project = project
         self._files = files
         self._access = access
         self._feed = feed
@@ -135,7 +136,7 @@ class EnvironmentWatcher:
     @property
     def declared(self) -> Environment:
         """The environment as its file was read last."""
-        return self._declared
+        return self._project.environment
 
     async def run(self, until: datetime, progress: Callable[[], None] = lambda: None) -> None:
         """Observe and recover until a moment; `progress` is called after each evaluation.
@@ -146,7 +147,7 @@ class EnvironmentWatcher:
         # They are compiled before the first failure, not while something is down.
         await read_patterns()
         while datetime.now(UTC) < until and self.received < _EVENTS:
-            refuse_owner(self._declared.name, self._access.known.host_id)
+            refuse_owner(self.declared.name, self._access.known.host_id)
             await self.survive(self.evaluate(until))
             progress()
 
@@ -160,10 +161,11 @@ class EnvironmentWatcher:
             await evaluation
         except Exception as error:
             if not self._failures:
-                log.exception("an evaluation of %s failed, and the watch goes on", self._declared.name)
+                log.exception("an evaluation of %s failed, and the watch goes on", self.declared.name)
             else:
                 self._log(
-                    NO_SERVICE, f"an evaluation of {self._declared.name} failed again: {error or type(error).__name__}"
+                    NO_SERVICE,
+                    f"an evaluation of {self.declared.name} failed again: {error or type(error).__name__}",
                 )
             self._failures += 1
             pause = min(_PAUSE * 2 ** min(self._failures - 1, 6), SWEEP)
@@ -177,6 +179,7 @@ class EnvironmentWatcher:
         """Wait for an event or for the time of the next sweep, and observe what it concerns."""
         if not self.reconciler.queued:
             await self._feed.wait(max(timedelta(), min(self.next_sweep, until) - datetime.now(UTC)))
+        self._project.refresh()
         self.receive()
         if self.reconciler.queued:
             await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), self.gather_evidence())
@@ -204,7 +207,7 @@ class EnvironmentWatcher:
             return
         queued = self.reconciler.queued
         try:
-            container_states, holder = await inspect_environment(self._declared)
+            container_states, holder = await inspect_environment(self._project)
             observations = self._observe(application, queued, container_states, datetime.now(UTC))
             failed = [
                 observation
@@ -236,7 +239,7 @@ class EnvironmentWatcher:
             self._sweep_after(timedelta())
             return
         try:
-            container_states, holder = await inspect_environment(self._declared)
+            container_states, holder = await inspect_environment(self._project)
         except (EngineError, TimeoutError) as error:
             log.info("%s cannot be looked at: %s", ", ".join(sorted(queued)), error or type(error).__name__)
             return
@@ -250,32 +253,33 @@ class EnvironmentWatcher:
         is_known = self._access.was_read and not self._access.away
         self.next_sweep = datetime.now(UTC) + (SWEEP if is_known else _AWAY_SWEEP)
         now = datetime.now(UTC)
-        self._access.beat(f"watch/{self._declared.name}", now)
+        self._access.beat(f"watch/{self.declared.name}", now)
         await self._access.refresh(now)
         try:
-            self._declared = await load_environment(self._declared.name, self._files)
-            self._application = application = await read_known(self._declared)
-            holder = await in_hand(self._declared.name)
-            container_states = await inspect_application(self._declared)
-            health = await judge_now(self._declared, application, container_states=container_states)
+            self._project = await load_project(self.declared.name, self._files)
+            self._application = application = await read_known(self._project)
+            holder = await in_hand(self.declared.name)
+            container_states = await inspect_application(self._project)
+            health = await judge_now(self._project, application, container_states=container_states)
         except (RoasError, TimeoutError) as error:
             # The collection records it; the watch only survives it.
-            self._log(NO_SERVICE, f"{self._declared.name} cannot be looked at: {error}")
+            self._log(NO_SERVICE, f"{self.declared.name} cannot be looked at: {error}")
             return
         if not self._access.was_read:
             # Whether the application is meant to run is not known; later failures show it by their events.
             self._log(
-                NO_SERVICE, f"the stores were not read yet, so what of {self._declared.name} was down before is left"
+                NO_SERVICE,
+                f"the stores were not read yet, so what of {self.declared.name} was down before is left",
             )
             return
         if not self._access.known.meant_to_run or not container_states:
-            self._log(NO_SERVICE, f"{self._declared.name} is not meant to run")
+            self._log(NO_SERVICE, f"{self.declared.name} is not meant to run")
             return
         self._logged.pop(NO_SERVICE, None)
         self._claim()
         ended = {container.service for container in container_states if container.state == "exited"}
         stopped = {
-            verdict.service: await stop_of(self._declared, verdict.service, self.reconciler.ends(verdict.service))
+            verdict.service: await stop_of(self._project, verdict.service, self.reconciler.ends(verdict.service))
             for verdict in health.services
             if verdict.service in ended
         }
@@ -306,12 +310,12 @@ class EnvironmentWatcher:
             return
         self._is_claimed = True
         if self._access.known.host_id is None:
-            name = self._declared.name
+            name = self.declared.name
             _run_beside(self._short_tasks, self._bind(), f"{name} does not belong to this host yet")
 
     async def _bind(self) -> None:
         try:
-            await bind_here(self._declared.name)
+            await bind_here(self.declared.name)
         except BaseException:
             self._is_claimed = False
             raise
@@ -332,14 +336,14 @@ class EnvironmentWatcher:
         now: datetime,
     ) -> list[ServiceObservation]:
         """Observe services and their dependencies, whose failure would explain theirs."""
-        needs = needs_of(dependencies_of(self._declared, application))
+        needs = needs_of(dependencies_of(self.declared, application))
         names = {*services, *(other for name in services for other in reachable(name, needs))}
         declared = [application.services[name] for name in sorted(names & application.services.keys())]
         return [
             observe_containers(
                 service,
                 container_states,
-                judge=partial(judge_declared, service, probe=None, spec=self._declared.service(service.name)),
+                judge=partial(judge_declared, service, probe=None, spec=self.declared.service(service.name)),
                 tracker=self.reconciler.tracker(service.name),
                 now=now,
             )
@@ -354,14 +358,14 @@ class EnvironmentWatcher:
         if sum(observation.decision is Decision.RECOVER for observation in observations) < AT_ONCE:
             return frozenset()
         try:
-            return ended_with_engine(container_states, await engine_started_at(self._declared))
+            return ended_with_engine(container_states, await engine_started_at(self._project))
         except (RoasError, TimeoutError) as error:
             log.info("when the engine started is not known: %s", error or type(error).__name__)
             return frozenset()
 
     async def _record_stop(self, service: str) -> None:
         """Record a person's stop while the engine still knows of it; an operation records its own."""
-        if await in_hand(self._declared.name) is None and await stop_of(self._declared, service) is None:
+        if await in_hand(self.declared.name) is None and await stop_of(self._project, service) is None:
             # An engine that was killed reports a stop of what it ends when it comes back.
             self.reconciler.forget_requests([service])
             self._sweep_after(timedelta())
@@ -375,9 +379,9 @@ class EnvironmentWatcher:
         with_engine: Collection[str],
     ) -> None:
         """Triage observations, start the recoveries, and log what is not recovered."""
-        windows = maintenance_windows(self._declared.maintenance, now)
+        windows = maintenance_windows(self.declared.maintenance, now)
         context = TriageContext(
-            dependencies=dependencies_of(self._declared, application),
+            dependencies=dependencies_of(self.declared, application),
             held=holder,
             muted=frozenset(
                 name for name in application.services if any(window.covers(name, now) for window in windows)
@@ -394,7 +398,7 @@ class EnvironmentWatcher:
             if observation.crashed and (exit_code := self.reconciler.new_crash(observation.service, now)) is not None:
                 text = f"{observation.service} exited with code {exit_code}, and the engine starts it again"
                 incident = Incident(
-                    environment=self._declared.name, text=text, service=observation.service, source="watch"
+                    environment=self.declared.name, text=text, service=observation.service, source="watch"
                 )
                 # While the container's log still shows it.
                 recording = record_failure(incident, self._context())
@@ -403,7 +407,7 @@ class EnvironmentWatcher:
             self._sweep_after(SETTLE)
         for observation in result.recover:
             self._logged.pop(observation.service, None)
-            announce(UNHEALTHY, self._declared.name, service=observation.service, text=observation.reason)
+            announce(UNHEALTHY, self.declared.name, service=observation.service, text=observation.reason)
         for failure in result.failures:
             if failure.service == NO_SERVICE:
                 log.warning("none of them is acted on, because %s", failure.text)
@@ -414,7 +418,7 @@ class EnvironmentWatcher:
         self.dispatched += 1
         # The text came through the engine's client, which redacts secrets.
         incident = Incident(
-            environment=self._declared.name,
+            environment=self.declared.name,
             text=failure.text,
             service=None if failure.service == NO_SERVICE else failure.service,
             source="watch",
@@ -428,7 +432,7 @@ class EnvironmentWatcher:
         self._recoveries[service] = asyncio.create_task(self._run_recovery(service, recovery))
 
     async def _run_recovery(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
-        outcome, about = None, self._declared.name if service == NO_SERVICE else service
+        outcome, about = None, self.declared.name if service == NO_SERVICE else service
         try:
             outcome = await recovery()
             self._notify()
@@ -446,7 +450,7 @@ class EnvironmentWatcher:
 
     async def _settle(self, health: HealthReport, holder: str | None, now: datetime) -> None:
         """Resolve errors of services that are healthy again, and end what dead runners left: recoveries and pauses."""
-        name, recovering = self._declared.name, self.reconciler.recovering()
+        name, recovering = self.declared.name, self.reconciler.recovering()
         healthy = {verdict.service for verdict in health.services if verdict.health in WELL} - recovering
         back, soon = self.reconciler.back_after_crash(healthy, now)
         if back:
@@ -459,7 +463,7 @@ class EnvironmentWatcher:
         await settle_dependants(name, sorted(healthy), now - SETTLE)
         if holder is not None or not self._act:
             return
-        _run_beside(self._short_tasks, end_left_pauses(self._declared), f"services of {name} may still be paused")
+        _run_beside(self._short_tasks, end_left_pauses(self.declared), f"services of {name} may still be paused")
         for cut_off in await cut_off_recoveries(name):
             if cut_off.service and not self.reconciler.tracker(cut_off.service).recovering:
                 self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))
@@ -471,11 +475,11 @@ class EnvironmentWatcher:
     async def _notify_people(self) -> None:
         with suppress(RoasError):
             # A receiver may have been named since the last sweep.
-            self._declared = await load_environment(self._declared.name, self._files)
-        await notify_people(self._declared)
+            self._project = await load_project(self.declared.name, self._files)
+        await notify_people(self.declared)
 
     def _context(self) -> IncidentContext:
-        return context_of(self._declared, self._application)
+        return context_of(self._project, self._application)
 
     def _sweep_after(self, delay: timedelta) -> None:
         self.next_sweep = min(self.next_sweep, datetime.now(UTC) + delay)

@@ -19,7 +19,7 @@ from models.snapshots import DataSnapshot, Rehearsal
 from tasks.deployment.operations import hold_environment
 from tasks.deployment.services import read_application
 from tasks.recovery.notify import SNAPSHOT_FAILED, announce
-from tasks.runtime.clients import load_environment, redactor_of
+from tasks.runtime.project import load_project
 from tasks.storage.snapshots import parts_declared, record_rehearsal, rehearse_part, snapshots_of
 
 log = logging.getLogger("roas")
@@ -39,20 +39,20 @@ async def rehearse(
     Raises:
         NotFoundError: There is no such snapshot that is whole.
     """
-    declared = await load_environment(environment, ())
+    project = await load_project(environment, ())
     target = chosen(await snapshots_of(environment), snapshot, environment)
     asker, _ = requester(asked_by)
     runner, wait = this_process(str(flow_run.get_id() or "")), timedelta(seconds=wait_seconds)
     owner = f"rehearsal-{target.snapshot_id}"
     async with hold_environment(environment, owner=owner, reason=f"rehearsal by {asker}", runner=runner, wait=wait):
-        application = await read_application(declared)
+        application = await read_application(project)
         began, contents, problem = time.monotonic(), {}, ""
         try:
-            for data in parts_declared(declared, target):
-                contents[data.name] = await rehearse_part(declared, application, data, target)
+            for data in parts_declared(project.environment, target):
+                contents[data.name] = await rehearse_part(project, application, data, target)
                 log.info("%s was restored: %s", data.name, contents[data.name])
         except RoasError as error:
-            problem = redactor_of(declared).text(error.what)
+            problem = project.redactor().text(error.what)
             log.error("snapshot %s cannot be restored: %s", target.snapshot_id, problem)
             announce(SNAPSHOT_FAILED, environment, text=f"rehearsal of {target.snapshot_id}: {problem}")
         result = Rehearsal(ok=not problem, seconds=round(time.monotonic() - began, 3), found=contents, problem=problem)

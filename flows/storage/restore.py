@@ -79,9 +79,8 @@ class Restore(OperationRun):
 
 async def look(restore: Restore) -> None:
     """Load the environment, and find out how far an interrupted restore had come."""
-    environment = await restore.recorder.load()
-    settings_of(environment)
-    restore.application = await read_application(environment)
+    settings_of(await restore.recorder.load())
+    restore.application = await read_application(restore.project)
     await restore.data.take_up(restore.recorder, restore.application)
 
 
@@ -105,7 +104,7 @@ async def choose(restore: Restore) -> str:
 
 async def start(restore: Restore) -> None:
     """Start the application on the data that is there now."""
-    restore.starts = await start_again(restore.recorder, restore.environment, restore.application)
+    restore.starts = await start_again(restore.recorder, restore.project, restore.application)
 
 
 async def prove(restore: Restore) -> None:
@@ -115,12 +114,12 @@ async def prove(restore: Restore) -> None:
 
 async def forget_old_data(restore: Restore) -> None:
     """Forget what the policy keeps no longer, and settle the errors of earlier starts."""
-    await forget_where_possible(restore.environment)
+    await forget_where_possible(restore.project)
     restore.recorder.settles = True
 
 
 async def _put_data_back(restore: Restore) -> None:
-    await restore.data.put_safety_back(restore.recorder, restore.environment)
+    await restore.data.put_safety_back(restore.recorder, restore.project)
 
 
 async def start_on_data(restore: Restore) -> None:
@@ -154,7 +153,7 @@ _WANTED = "snapshot"
 RESTORE: tuple[Step[Restore], ...] = (
     Step("look", look, looks=True),
     Step(_WANTED, choose),
-    Step("put data in", lambda run: run.data.put_back(run.recorder, run.environment, run.target)),
+    Step("put data in", lambda run: run.data.put_back(run.recorder, run.project, run.target)),
     Step("start", start),
     Step("prove", prove),
     Step("settle data", lambda run: run.data.settle(run.recorder)),

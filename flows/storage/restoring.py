@@ -26,6 +26,7 @@ from models.results import ServiceStart
 from models.snapshots import DataSnapshot, SavedData, SnapshotReason, SnapshotState
 from tasks.deployment.operations import record_changes
 from tasks.deployment.services import inspect_application, stop_containers
+from tasks.runtime.project import Project
 from tasks.storage.restores import begin_restore, being_restored, end_restore
 from tasks.storage.snapshots import check_part, end_own_pauses, load_part, parts_declared, snapshots_of
 
@@ -69,7 +70,7 @@ class DataRestore:
         safety_id = next((step.detail for step in reversed(recorder.steps) if step.step == SAFETY), None)
         if safety_id is None:
             return
-        await _refuse_paused(await recorder.load(), application)
+        await _refuse_paused(await recorder.open(), application)
         marked = await being_restored(recorder.name)
         is_ours = marked is not None and marked.restoring == recorder.deployment_id
         if SETTLED in recorder.done:
@@ -93,11 +94,11 @@ class DataRestore:
                 f"Snapshot {safety_id}, the data of before {recorder.deployment_id}, is not on record any more;",
                 advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
             )
-        environment = await recorder.load()
-        writers = _writers(environment, parts_declared(environment, safety), application)
+        project = await recorder.open()
+        writers = _writers(project.environment, parts_declared(project.environment, safety), application)
         up = {
             container.service
-            for container in await inspect_application(environment)
+            for container in await inspect_application(project)
             if container.up and not container.one_off
         }
         if writers and writers <= up and not _parts_done(recorder):
@@ -105,7 +106,7 @@ class DataRestore:
             return
         self.safety = safety
 
-    async def put_back(self, recorder: OperationRecorder, environment: Environment, snapshot: DataSnapshot) -> None:
+    async def put_back(self, recorder: OperationRecorder, project: Project, snapshot: DataSnapshot) -> None:
         """Read the snapshot to its end, save what is there, and put the snapshot's data in its place.
 
         Until `settle` no other operation of the environment starts anything.
@@ -120,16 +121,16 @@ class DataRestore:
         application = self._known_application()
         if self.safety is None:
             check_rehearsal(snapshot)
-            await _refuse_paused(environment, application)
+            await _refuse_paused(project, application)
             for part in snapshot.parts:
-                await check_part(environment, part, snapshot.snapshot_id)
+                await check_part(project.environment, part, snapshot.snapshot_id)
         half = await being_restored(recorder.name)
         if half is not None and half.restoring != recorder.deployment_id:
             await self._begin_over(recorder, half, snapshot)
         if self.safety is None:
-            self.safety = await _save_for_safety(recorder, environment, application, snapshot)
+            self.safety = await _save_for_safety(recorder, project, application, snapshot)
         recorder.record.safety_snapshot = self.safety.snapshot_id
-        await _put_back(recorder, environment, application, snapshot, RESTORED)
+        await _put_back(recorder, project, application, snapshot, RESTORED)
 
     async def _begin_over(self, recorder: OperationRecorder, half: DataSnapshot, snapshot: DataSnapshot) -> None:
         """Replace what another restore left half done; what was there before that one is there again if this one fails.
@@ -157,7 +158,7 @@ class DataRestore:
         await recorder.step(OVER, detail=json.dumps([half.snapshot_id, half.restoring]))
         self._over = half.snapshot_id, half.restoring
 
-    async def put_safety_back(self, recorder: OperationRecorder, environment: Environment) -> str | None:
+    async def put_safety_back(self, recorder: OperationRecorder, project: Project) -> str | None:
         """Put the data back as it was before; the id of that snapshot, None where nothing was stopped for it.
 
         `settle` is for when it serves.
@@ -171,7 +172,7 @@ class DataRestore:
         marked = await being_restored(recorder.name)
         if marked is not None and marked.restoring == recorder.deployment_id:
             log.warning("putting the data back as it was before")
-            await _put_back(recorder, environment, self._known_application(), self.safety, RETURNED)
+            await _put_back(recorder, project, self._known_application(), self.safety, RETURNED)
         if self._over is not None:
             await begin_restore(recorder.name, *self._over)
             raise HalfRestoredError(
@@ -193,7 +194,7 @@ class DataRestore:
 
 
 async def start_again(
-    recorder: OperationRecorder, environment: Environment, application: Application
+    recorder: OperationRecorder, project: Project, application: Application
 ) -> tuple[ServiceStart, ...]:
     """Start an application on data that was put back; what was proven before the data changed is proven again.
 
@@ -201,32 +202,32 @@ async def start_again(
         StartFailedError: A service did not come up.
     """
     inner = replace(recorder, steps=(), done=frozenset())
-    return await start_in_order(inner, environment, application)
+    return await start_in_order(inner, project.environment, application)
 
 
-async def _refuse_paused(environment: Environment, application: Application) -> None:
+async def _refuse_paused(project: Project, application: Application) -> None:
     """Refuse where a person paused a service: its data could not be reached, or what was restored not be proven.
 
     Raises:
         PausedError: It names the containers.
     """
-    await end_own_pauses(environment)
-    refuse_paused(await inspect_application(environment), application.services, "a restore of its data")
+    await end_own_pauses(project.environment)
+    refuse_paused(await inspect_application(project), application.services, "a restore of its data")
 
 
 async def _save_for_safety(
-    recorder: OperationRecorder, environment: Environment, application: Application, snapshot: DataSnapshot
+    recorder: OperationRecorder, project: Project, application: Application, snapshot: DataSnapshot
 ) -> DataSnapshot:
     now = datetime.now(UTC)
     begun = DataSnapshot(
         snapshot_id=new_snapshot_id(now),
-        environment=environment.name,
+        environment=project.environment.name,
         begun_at=now,
         reason=SnapshotReason.SAFETY,
         deployment_id=recorder.deployment_id,
     )
-    data = parts_declared(environment, snapshot)
-    safety = await take_snapshot(Taking(environment, application, data, recorder.redactor), begun)
+    data = parts_declared(project.environment, snapshot)
+    safety = await take_snapshot(Taking(project, application, data, recorder.redactor), begun)
     # A step is recorded once, and a restore that was killed before it touched anything saves again.
     again = safety.snapshot_id if SAFETY in recorder.done else None
     await recorder.step(SAFETY, service=again, detail=safety.snapshot_id)
@@ -234,16 +235,18 @@ async def _save_for_safety(
 
 
 async def _put_back(
-    recorder: OperationRecorder, environment: Environment, application: Application, snapshot: DataSnapshot, step: str
+    recorder: OperationRecorder, project: Project, application: Application, snapshot: DataSnapshot, step: str
 ) -> None:
     """Stop what writes to the data, and put each part back that is not back yet."""
-    remaining_parts = [part for part in parts_declared(environment, snapshot) if (step, part.name) not in recorder.done]
+    remaining_parts = [
+        part for part in parts_declared(project.environment, snapshot) if (step, part.name) not in recorder.done
+    ]
     if not remaining_parts:
         return
-    await begin_restore(environment.name, snapshot.snapshot_id, recorder.deployment_id)
-    await _stop_writers(recorder, environment, application, remaining_parts)
+    await begin_restore(project.environment.name, snapshot.snapshot_id, recorder.deployment_id)
+    await _stop_writers(recorder, project, application, remaining_parts)
     for part in remaining_parts:
-        await load_part(environment, application, part, snapshot)
+        await load_part(project, application, part, snapshot)
         await recorder.step(step, service=part.name)
         log.info("%s is as it was at %s UTC", part.name, f"{snapshot.begun_at:%Y-%m-%d %H:%M:%S}")
 
@@ -253,28 +256,26 @@ def _parts_done(recorder: OperationRecorder) -> bool:
 
 
 async def _stop_writers(
-    recorder: OperationRecorder, environment: Environment, application: Application, data: list[SavedData]
+    recorder: OperationRecorder, project: Project, application: Application, data: list[SavedData]
 ) -> None:
     """Stop them in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile."""
-    writers = _writers(environment, data, application)
-    states = await inspect_application(environment)
+    writers = _writers(project.environment, data, application)
+    states = await inspect_application(project)
 
     async def stop(name: str) -> None:
         up = [container for container in states if container.service == name and container.up and not container.one_off]
         if not up:
             return
-        await stop_containers(environment, name, up, application.services[name].stop_grace_period)
+        await stop_containers(project, name, up, application.services[name].stop_grace_period)
         stopped = ServiceStart(
             service=name, previous_state=up[0].state, state="stopped", reason="its data is being restored", kept=False
         )
         await record_changes([recorder.change(stopped, {"on_request": True})])
 
-    for wave in stop_waves(application, dependencies_of(environment, application)):
+    for wave in stop_waves(application, dependencies_of(project.environment, application)):
         await asyncio.gather(*(stop(name) for name in wave if name in writers))
     still_up = {
-        container.service
-        for container in await inspect_application(environment)
-        if container.up and not container.one_off
+        container.service for container in await inspect_application(project) if container.up and not container.one_off
     }
     if running_writers := sorted(writers & still_up):
         raise SnapshotError(f"{', '.join(running_writers)} cannot be stopped, so data under it cannot be restored.")

@@ -17,13 +17,12 @@ from flows.common import parameters
 from flows.common.identifiers import new_snapshot_id
 from flows.common.requester import requester
 from models.compose import Application
-from models.environments import Environment
 from models.failures import RoasError, SnapshotError
 from models.snapshots import DataSnapshot, SavedData, SnapshotState
 from tasks.deployment.operations import hold_environment
 from tasks.deployment.services import proven_releases, read_application
 from tasks.recovery.notify import SNAPSHOT_FAILED, SNAPSHOT_TAKEN, announce
-from tasks.runtime.clients import load_environment, redactor_of
+from tasks.runtime.project import Project, load_project
 from tasks.storage.snapshots import (
     begin_snapshot,
     end_snapshot,
@@ -51,15 +50,15 @@ async def snapshot(
         EnvironmentBusyError: Another operation holds the environment.
         SnapshotError: A part could not be saved; nothing of the snapshot counts then.
     """
-    declared = await load_environment(environment, ())
-    settings = settings_of(declared)
+    project = await load_project(environment, ())
+    settings = settings_of(project.environment)
     asker, _ = requester(asked_by)
     snapshot_id, runner = new_snapshot_id(datetime.now(UTC)), this_process(str(flow_run.get_id() or ""))
     wait = timedelta(seconds=wait_seconds)
     async with hold_environment(
         environment, owner=snapshot_id, reason=f"snapshot by {asker}", runner=runner, wait=wait
     ):
-        application = await read_application(declared)
+        application = await read_application(project)
         check_services(settings, application)
         releases = await proven_releases(environment)
         begun = DataSnapshot(
@@ -68,8 +67,8 @@ async def snapshot(
             begun_at=datetime.now(UTC),
             release_id=releases[0].release_id if releases else "",
         )
-        result = await take_snapshot(Taking(declared, application, settings.save, redactor_of(declared)), begun)
-        await forget_where_possible(declared)
+        result = await take_snapshot(Taking(project, application, settings.save, project.redactor()), begun)
+        await forget_where_possible(project)
         return result
 
 
@@ -77,7 +76,7 @@ async def snapshot(
 class Taking:
     """What to save, of what; `redactor` removes the environment's secrets from a text."""
 
-    environment: Environment
+    project: Project
     application: Application
     data: Sequence[SavedData]
     redactor: Redactor
@@ -89,16 +88,16 @@ async def take_snapshot(taking: Taking, begun: DataSnapshot) -> DataSnapshot:
     Raises:
         SnapshotError: A part could not be saved; the snapshot is recorded as failed and never offered.
     """
-    await prepare_repository(taking.environment)
+    await prepare_repository(taking.project.environment)
     await begin_snapshot(begun)
     parts = []
     try:
         for data in taking.data:
-            part = await save_part(taking.environment, taking.application, data, begun.snapshot_id)
+            part = await save_part(taking.project, taking.application, data, begun.snapshot_id)
             log.info("saved %s: %s bytes in %.1f s", part.name, f"{part.bytes:,}", part.seconds)
             parts.append(part)
         whole = replace(begun, state=SnapshotState.WHOLE, ended_at=datetime.now(UTC), parts=tuple(parts))
-        await save_manifest(taking.environment, whole)
+        await save_manifest(taking.project.environment, whole)
     except RoasError as error:
         problem = taking.redactor.text(error.what)
         failed = replace(
@@ -117,10 +116,10 @@ async def take_snapshot(taking: Taking, begun: DataSnapshot) -> DataSnapshot:
     return whole
 
 
-async def forget_where_possible(environment: Environment) -> None:
+async def forget_where_possible(project: Project) -> None:
     """Forget what the policy keeps no longer. What cannot be forgotten now is forgotten another time."""
     try:
-        for snapshot_id in await forget_old(environment):
+        for snapshot_id in await forget_old(project.environment):
             log.info("snapshot %s is forgotten, as data.keep says", snapshot_id)
     except RoasError as error:
-        log.warning("old snapshots of %s stay: %s", environment.name, redactor_of(environment).text(error.what))
+        log.warning("old snapshots of %s stay: %s", project.environment.name, project.redactor().text(error.what))

@@ -6,7 +6,6 @@ The stores are opened meanwhile, too.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
@@ -14,15 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.compose.ahead import ComposeAhead
-from adapters.compose.variables import process_environment
 from adapters.host.background import in_background
 from adapters.stores.migrate import HEADS, file_revision
 from models.compose import OF_UPDATE, FetchOptions, RegistryAnswer
-from models.environments import Environment
 from models.failures import RoasError
 from models.settings import current_settings
 from tasks.deployment.images import ask_registries, pulled_references
-from tasks.runtime.clients import find_environment, known_applications
+from tasks.runtime.clients import known_applications
+from tasks.runtime.project import Project, open_project
 from tasks.runtime.stores import open_stores
 
 _FRESH_SECONDS = 5.0
@@ -52,26 +50,23 @@ def look_ahead(name: str, compose_files: tuple[str, ...], kind: str, parameters:
     if kind == "update":
         options = replace(OF_UPDATE, services=frozenset(parameters.get("services") or ()) or None)
     try:
-        environment = find_environment(name, compose_files)
-        variables = process_environment(environment, os.environ)
-        compose = ComposeAhead(environment, variables, known_applications())
+        project = open_project(name, compose_files)
+        compose = ComposeAhead(project.environment, project.variables(), known_applications())
     except (RoasError, OSError):
         return
     if _open_as_they_are():
         # A failure is reported by whoever uses them.
         in_background(open_stores)
-    answers = in_background(
-        lambda: ask_registries(environment, pulled_references(environment, compose.render(), options))
-    )
-    _ahead[environment.name] = _Ahead(compose, answers)
+    answers = in_background(lambda: ask_registries(project, pulled_references(project, compose.render(), options)))
+    _ahead[project.environment.name] = _Ahead(compose, answers)
 
 
-def compose_ahead(environment: Environment) -> ComposeAhead | None:
+def compose_ahead(project: Project) -> ComposeAhead | None:
     """Compose's answers about the environment as its files are now; None where nobody asked lately."""
-    ahead = _ahead.get(environment.name)
+    ahead = _ahead.get(project.environment.name)
     if ahead is None or not ahead.is_fresh:
         return None
-    return ahead.compose if ahead.compose.is_about(environment, process_environment(environment, os.environ)) else None
+    return ahead.compose if ahead.compose.is_about(project.environment, project.variables()) else None
 
 
 def answers_ahead(environment: str, references: Collection[str]) -> dict[str, RegistryAnswer]:

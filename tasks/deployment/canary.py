@@ -13,12 +13,11 @@ from core.deployment.canary import ANSWERS, MEMORY
 from core.errors.classify import classify, tells_of_failure
 from core.monitoring.baselines import baseline
 from models.containers import ContainerState
-from models.environments import Environment
 from models.errors import Category
 from models.failures import EngineError
 from models.hooks import UsualErrors
 from models.metrics import Baseline
-from tasks.runtime.clients import engine_of, redactor_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import in_thread, retry_read
 from tasks.runtime.stores import open_stores
 
@@ -57,7 +56,7 @@ def learnt_baselines(environment: str, services: Collection[str]) -> dict[str, d
 
 @retry_read
 @in_thread
-def usual_errors(environment: Environment, services: Collection[str]) -> dict[str, UsualErrors]:
+def usual_errors(project: Project, services: Collection[str]) -> dict[str, UsualErrors]:
     """How often the logs of services told of failures in the last hour; without those that cannot be read.
 
     Raises:
@@ -65,9 +64,9 @@ def usual_errors(environment: Environment, services: Collection[str]) -> dict[st
     """
     now, by_service = datetime.now(UTC), dict[str, UsualErrors]()
     for name in services:
-        for container in _running(environment, name)[:1]:
+        for container in _running(project, name)[:1]:
             since = max(now - _LOOK_BACK, container.started_at or now)
-            counted = _count(environment, container, since)
+            counted = _count(project, container, since)
             if counted is not None and now > counted.since:
                 by_service[name] = UsualErrors(
                     lines=counted.lines, over=now - counted.since, patterns=frozenset(counted.patterns)
@@ -77,13 +76,11 @@ def usual_errors(environment: Environment, services: Collection[str]) -> dict[st
 
 @retry_read
 @in_thread
-def logged_failures(
-    environment: Environment, services: Collection[str], since: datetime
-) -> Mapping[str, LoggedFailures]:
+def logged_failures(project: Project, services: Collection[str], since: datetime) -> Mapping[str, LoggedFailures]:
     """What each service's log tells of failures since then; without those that cannot be read."""
     by_service: dict[str, LoggedFailures] = {}
     for name in services:
-        counted = [_count(environment, container, since) for container in _running(environment, name)]
+        counted = [_count(project, container, since) for container in _running(project, name)]
         all_failures = [failures for failures in counted if failures is not None]
         if all_failures:
             patterns = {
@@ -97,9 +94,9 @@ def logged_failures(
 
 @retry_read
 @in_thread
-def restarts(environment: Environment, services: Collection[str]) -> dict[str, dict[str, tuple[int, datetime | None]]]:
+def restarts(project: Project, services: Collection[str]) -> dict[str, dict[str, tuple[int, datetime | None]]]:
     """How often the engine has restarted each container, and when it was started last, by service and container."""
-    container_states = engine_of(environment).containers.inspect_project(environment.project)
+    container_states = project.inspect_containers()
     return {
         name: {
             container.name: (container.restart_count, container.started_at)
@@ -130,15 +127,15 @@ def errors_since(environment: str, services: Collection[str], since: datetime) -
     }
 
 
-def _running(environment: Environment, service: str) -> list[ContainerState]:
-    container_states = engine_of(environment).containers.inspect_project(environment.project, service)
+def _running(project: Project, service: str) -> list[ContainerState]:
+    container_states = project.inspect_containers(service)
     return [container for container in container_states if container.up and not container.one_off]
 
 
-def _count(environment: Environment, container: ContainerState, since: datetime) -> LoggedFailures | None:
+def _count(project: Project, container: ContainerState, since: datetime) -> LoggedFailures | None:
     """What a container's log tells of failures; None where it cannot be read."""
     try:
-        text = engine_of(environment).containers.logs(container.container_id, _LINES, since)
+        text = project.engine.containers.logs(container.container_id, _LINES, since)
     except EngineError:
         return None
     shipped = shipped_set()
@@ -147,7 +144,7 @@ def _count(environment: Environment, container: ContainerState, since: datetime)
     failures = [
         message for at, message in lines if (at is None or at > since) and tells_of_failure(message, shipped.reader)
     ]
-    redactor, patterns = redactor_of(environment), dict[str, str]()
+    redactor, patterns = project.redactor(), dict[str, str]()
     for message in dict.fromkeys(failures):
         verdict = classify(message, shipped)
         if verdict.pattern_name and verdict.category is not Category.BENIGN:

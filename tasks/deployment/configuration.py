@@ -21,10 +21,9 @@ from core.deployment.kept_files import remounted
 from models.adoption import ConfigurationCheck
 from models.compose import Application, InjectedFile, Plan, PlannedAction
 from models.containers import ContainerState
-from models.environments import Environment
 from models.failures import EngineError, RoasError, StartFailedError, ValidationFailedError
 from tasks.deployment.overlap import proxies_to_reload
-from tasks.runtime.clients import compose_of, engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.task import task
 
@@ -39,7 +38,7 @@ _ADVICE = "Correct that file; what runs goes on with what it read before."
 
 
 async def refuse_broken_configurations(
-    environment: Environment,
+    project: Project,
     application: Application,
     planned: Plan,
     container_states: Sequence[ContainerState],
@@ -55,15 +54,15 @@ async def refuse_broken_configurations(
         proxy
         for line in planned.services
         if line.action is not PlannedAction.KEEP
-        for proxy in proxies_to_reload(environment, application, line.service)
+        for proxy in proxies_to_reload(project.environment, application, line.service)
     }
     checks = to_check(planned, container_states, hashes, reloaded)
-    if refused := await _refused(environment, application, checks, deployment_id):
+    if refused := await _refused(project, application, checks, deployment_id):
         raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
 
 
 async def refuse_broken_proxies(
-    environment: Environment, application: Application, deployment_id: str, other_files: Collection[str] = ()
+    project: Project, application: Application, deployment_id: str, other_files: Collection[str] = ()
 ) -> None:
     """Ask each proxy that has to follow a service whose address changes.
 
@@ -73,31 +72,31 @@ async def refuse_broken_proxies(
         ValidationFailedError: One refuses its configuration, so it could not follow; nothing was touched.
     """
     proxies = {
-        name for service in application.services for name in proxies_to_reload(environment, application, service)
+        name
+        for service in application.services
+        for name in proxies_to_reload(project.environment, application, service)
     }
     checks = dict.fromkeys(sorted(proxies.difference(other_files)), ReadAnew.RELOADED)
-    if refused := await _refused(environment, application, checks, deployment_id):
+    if refused := await _refused(project, application, checks, deployment_id):
         raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
 
 
-async def refuse_to_restart(
-    environment: Environment, application: Application, service: str, deployment_id: str = ""
-) -> None:
+async def refuse_to_restart(project: Project, application: Application, service: str, deployment_id: str = "") -> None:
     """Ask the program of a service that runs, before it is restarted, whether it would come up with what is mounted.
 
     Raises:
         StartFailedError: It refuses its configuration, and goes on with what it has read before.
     """
-    refused = await _refused(environment, application, {service: ReadAnew.RESTARTED}, deployment_id)
+    refused = await _refused(project, application, {service: ReadAnew.RESTARTED}, deployment_id)
     if refused:
         raise StartFailedError(f"{_sentence(refused)}; it was not restarted", advice=_ADVICE, service=service)
 
 
 async def _refused(
-    environment: Environment, application: Application, checks: Mapping[str, ReadAnew], deployment_id: str
+    project: Project, application: Application, checks: Mapping[str, ReadAnew], deployment_id: str
 ) -> dict[str, str]:
     services = {name: how for name, how in checks.items() if check_of(application, name) is not None}
-    return await refused_configurations(environment, application, services, deployment_id) if services else {}
+    return await refused_configurations(project, application, services, deployment_id) if services else {}
 
 
 def _sentence(refused: Mapping[str, str]) -> str:
@@ -106,7 +105,7 @@ def _sentence(refused: Mapping[str, str]) -> str:
 
 @task(name="check configurations", task_run_name="check the configuration of {services}", **READ)
 async def refused_configurations(
-    environment: Environment, application: Application, services: Mapping[str, ReadAnew], deployment_id: str = ""
+    project: Project, application: Application, services: Mapping[str, ReadAnew], deployment_id: str = ""
 ) -> dict[str, str]:
     """Why programs refuse their configuration, in their own words, by service; without those that take it.
 
@@ -119,7 +118,7 @@ async def refused_configurations(
         if check is None:
             return ""
         try:
-            return _ask(environment, application, service, check, deployment_id, how)
+            return _ask(project, application, service, check, deployment_id, how)
         except (RoasError, TimeoutError) as error:
             log.info("the configuration of %s was not checked: %s", service, error)
             return ""
@@ -137,15 +136,15 @@ def check_of(application: Application, service: str) -> ConfigurationCheck | Non
 
 
 def _ask(
-    environment: Environment,
+    project: Project,
     application: Application,
     service: str,
     check: ConfigurationCheck,
     deployment_id: str,
     how: ReadAnew,
 ) -> str:
-    engine = engine_of(environment)
-    container_states = engine.containers.inspect_project(environment.project, service)
+    engine = project.engine
+    container_states = project.inspect_containers(service)
     running = [container for container in container_states if not container.one_off and container.state == "running"]
     if not running:
         return ""
@@ -156,8 +155,8 @@ def _ask(
         return refusal(check, *engine.containers.exec(running[0].container_id, command, _WITHIN))
     declared = application.services[service]
     image = declared.image if how is ReadAnew.REPLACED else running[0].image_id
-    files = compose_of(environment).injections().get(service, ()) if declared.injects_files else ()
-    name = container_name(environment.project, f"check-{service}", deployment_id)
+    files = project.compose().injections().get(service, ()) if declared.injects_files else ()
+    name = container_name(project.environment.project, f"check-{service}", deployment_id)
     original = engine.containers.snapshot(running[0].container_id)
     if how is ReadAnew.REPLACED:
         # What is mounted then is on disk, and no copy of a release.

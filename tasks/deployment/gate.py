@@ -33,7 +33,7 @@ from models.gates import (
 )
 from models.settings import current_settings
 from tasks.deployment.services import read_plan
-from tasks.runtime.clients import compose_of, engine_of, redactor_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, retry_read
 from tasks.runtime.task import task
 
@@ -41,7 +41,7 @@ log = logging.getLogger("roas")
 
 
 def read_document(
-    environment: Environment, application: Application, plan: Plan, *, pending: Sequence[str] = ()
+    project: Project, application: Application, plan: Plan, *, pending: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Read what the policies of an environment judge; no value of a secret is in it.
 
@@ -50,9 +50,9 @@ def read_document(
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    engine = engine_of(environment)
+    engine = project.engine
     running: dict[str, ImageFact | None] = {}
-    for container in engine.containers.inspect_project(environment.project):
+    for container in project.inspect_containers():
         if not container.one_off and container.service not in running:
             running[container.service] = engine.images.inspect(container.image_id)
     new = {
@@ -62,16 +62,16 @@ def read_document(
         for line in plan.services
     }
     document = gate_document(
-        environment.name, application, plan, new=new, running=running, now=datetime.now(UTC), pending=pending
+        project.environment.name, application, plan, new=new, running=running, now=datetime.now(UTC), pending=pending
     )
-    redacted: dict[str, Any] = redactor_of(environment).value(document)
+    redacted: dict[str, Any] = project.redactor().value(document)
     return redacted
 
 
 @retry_read
-async def gather_document(environment: Environment, application: Application, plan: Plan) -> dict[str, Any]:
+async def gather_document(project: Project, application: Application, plan: Plan) -> dict[str, Any]:
     """Read the document once the images are fetched."""
-    return await asyncio.to_thread(read_document, environment, application, plan)
+    return await asyncio.to_thread(read_document, project, application, plan)
 
 
 async def judge(
@@ -107,14 +107,15 @@ async def judge_policies(environment: Environment, document: Mapping[str, Any]) 
     return await judge(environment, gate.policies, document) if gate is not None else ()
 
 
-def preview_gate(environment: Environment, plan: Plan) -> GateReport:
+def preview_gate(project: Project, plan: Plan) -> GateReport:
     """Judge before the fetch what can be judged then; the rest waits for the images, and so does the scan.
 
     Raises:
         RoasError: The Compose files cannot be read, or the engine did not answer.
     """
+    environment = project.environment
     pending, gate = sorted(not_fetched(plan)), environment.gate or UpdateGate()
-    document = read_document(environment, compose_of(environment).render(), plan, pending=pending)
+    document = read_document(project, project.compose().render(), plan, pending=pending)
     policies = asyncio.run(judge(environment, gate.policies, document, pending))
     waiting = tuple(scan_waits(line.service) for line in plan.changes if line.action in CHANGED)
     report = GateReport(
@@ -122,7 +123,7 @@ def preview_gate(environment: Environment, plan: Plan) -> GateReport:
         policies=policies,
         scans=waiting if gate.scan is not None and gate.scan.program != "none" else (),
     )
-    return without_secrets(report, redactor_of(environment))
+    return without_secrets(report, project.redactor())
 
 
 def policies_to_judge(environment: Environment, expression: str | None) -> tuple[GatePolicy, ...]:
@@ -142,23 +143,23 @@ def policies_to_judge(environment: Environment, expression: str | None) -> tuple
     return (GatePolicy(name="try", expression=expression),)
 
 
-def read_trial(environment: Environment) -> dict[str, Any]:
+def read_trial(project: Project) -> dict[str, Any]:
     """Read the document as if each service were replaced by the image of its name that the engine has now.
 
     Raises:
         RoasError: The Compose files cannot be read, or the engine did not answer.
     """
-    compose = compose_of(environment)
+    compose = project.compose()
     application = compose.render()
-    plan = read_plan(environment, FetchOptions(update=True, fetched=True))
+    plan = read_plan(project, FetchOptions(update=True, fetched=True))
     lines = tuple(replace(line, action=PlannedAction.RECREATE) for line in plan.services)
-    return read_document(environment, application, replace(plan, services=lines))
+    return read_document(project, application, replace(plan, services=lines))
 
 
-def try_gate(environment: Environment, document: Mapping[str, Any], policies: Sequence[GatePolicy]) -> GateReport:
+def try_gate(project: Project, document: Mapping[str, Any], policies: Sequence[GatePolicy]) -> GateReport:
     """Judge policies on a document that `read_trial` gave."""
-    results = asyncio.run(judge(environment, policies, document))
-    return without_secrets(GateReport(environment=environment.name, policies=results), redactor_of(environment))
+    results = asyncio.run(judge(project.environment, policies, document))
+    return without_secrets(GateReport(environment=project.environment.name, policies=results), project.redactor())
 
 
 @task(name="scan images", task_run_name="scan the images of {environment.name}", **EFFECT)

@@ -19,7 +19,7 @@ from models.failures import ContainerGoneError, EngineError, RoasError, StartFai
 from models.hooks import Hook
 from models.operations import OperationStatus, OperationType
 from tasks.deployment.images import fetch_one, pull_allowed
-from tasks.runtime.clients import compose_of, engine_of, redactor_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, READ, retry_read
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
@@ -64,17 +64,17 @@ class HookOutcome:
 
 
 @task(name="read all services", **READ)
-async def read_all_services(environment: Environment) -> Application:
+async def read_all_services(project: Project) -> Application:
     """What the Compose files declare of every profile.
 
     Raises:
         ComposeError: Compose cannot read them.
     """
-    return await asyncio.to_thread(compose_of(_with_all_profiles(environment)).render)
+    return await asyncio.to_thread(_with_all_profiles(project).compose().render)
 
 
 @task(name="fetch the images of hooks", **EFFECT)
-async def fetch_hook_images(environment: Environment, application: Application, services: Sequence[str]) -> None:
+async def fetch_hook_images(project: Project, application: Application, services: Sequence[str]) -> None:
     """Pull or build the images of services that run as one-off containers.
 
     Raises:
@@ -87,10 +87,9 @@ async def fetch_hook_images(environment: Environment, application: Application, 
         for declaration in declarations
         if not declaration.build and declaration.pull_policy != "never" and "@" not in declaration.image
     ]
-    everything = _with_all_profiles(environment)
-    compose = compose_of(everything)
+    everything = _with_all_profiles(project)
     for name in built:
-        await fetch_one("build", name, lambda name=name: compose.build([name]))  # type: ignore[misc]
+        await fetch_one("build", name, lambda name=name: everything.compose().build([name]))  # type: ignore[misc]
     for name in pulled:
         await fetch_one("pull", name, lambda name=name: pull_allowed(everything, name, always=True))  # type: ignore[misc]
 
@@ -108,20 +107,22 @@ async def proven_hook_images(environment: str) -> dict[str, str]:
 
 
 @task(name="run a hook", task_run_name="hook {order.hook.name}", **EFFECT)
-async def run_hook(environment: Environment, order: HookOrder) -> HookOutcome:
+async def run_hook(project: Project, order: HookOrder) -> HookOutcome:
     """Run a hook to its end or its time limit. Its one-off container is removed, however it ends.
 
     A container that an earlier process began for this operation is taken up instead of a new one.
     """
     hook = order.hook
-    describe_span(environment=environment.name, service=hook.concerns, deployment_id=order.deployment_id)
+    describe_span(environment=project.environment.name, service=hook.concerns, deployment_id=order.deployment_id)
     if hook.service is not None:
-        outcome = await _one_off(environment, order)
+        outcome = await _one_off(project, order)
     elif hook.exec is not None:
-        outcome = await _inside(environment, hook)
+        outcome = await _inside(project, hook)
     else:
-        outcome = await _on_this_machine(environment, order)
-    redactor = await asyncio.to_thread(redactor_of, environment)
+        outcome = await _on_this_machine(project.environment, order)
+    # It may have written a file of variables.
+    project.refresh()
+    redactor = await asyncio.to_thread(project.redactor)
     return HookOutcome(
         exit_code=outcome.exit_code,
         output=redactor.text(printable(outcome.output)),
@@ -131,7 +132,7 @@ async def run_hook(environment: Environment, order: HookOrder) -> HookOutcome:
     )
 
 
-async def hook_container(environment: Environment, hook: Hook, deployment_id: str) -> ContainerState | None:
+async def hook_container(project: Project, hook: Hook, deployment_id: str) -> ContainerState | None:
     """The one-off container of a hook that an earlier process began in this operation; None without one.
 
     Raises:
@@ -139,8 +140,8 @@ async def hook_container(environment: Environment, hook: Hook, deployment_id: st
     """
     if hook.service is None:
         return None
-    name = container_name(environment.project, hook.name, deployment_id)
-    return await asyncio.to_thread(_find, environment, name)
+    name = container_name(project.environment.project, hook.name, deployment_id)
+    return await asyncio.to_thread(_find, project, name)
 
 
 async def kill_left_command(environment: Environment, hook: Hook, deployment_id: str) -> None:
@@ -151,29 +152,27 @@ async def kill_left_command(environment: Environment, hook: Hook, deployment_id:
             log.warning("hook %s still ran without its update; it was killed", hook.name)
 
 
-async def end_left_hooks(
-    environment: Environment, container_states: Iterable[ContainerState], deployment_id: str
-) -> None:
+async def end_left_hooks(project: Project, container_states: Iterable[ContainerState], deployment_id: str) -> None:
     """Stop and remove the one-off containers that hooks of other operations left behind."""
-    for container in left_behind(environment.project, container_states, deployment_id):
+    for container in left_behind(project.environment.project, container_states, deployment_id):
         log.warning("%s was left behind by an interrupted update; it is stopped and removed", container.name)
-        await _remove(environment, container.container_id)
+        await _remove(project, container.container_id)
 
 
-def _with_all_profiles(environment: Environment) -> Environment:
-    return environment.model_copy(update={"profiles": ("*",)})
+def _with_all_profiles(project: Project) -> Project:
+    return Project(project.environment.model_copy(update={"profiles": ("*",)}))
 
 
-def _find(environment: Environment, name: str) -> ContainerState | None:
+def _find(project: Project, name: str) -> ContainerState | None:
     try:
-        return engine_of(environment).containers.inspect(name)
+        return project.engine.containers.inspect(name)
     except ContainerGoneError:
         return None
 
 
-async def _remove(environment: Environment, container_id: str) -> None:
+async def _remove(project: Project, container_id: str) -> None:
     def remove() -> None:
-        containers = engine_of(environment).containers
+        containers = project.engine.containers
         try:
             containers.stop(container_id, _GRACE)
             containers.remove(container_id)
@@ -186,31 +185,31 @@ async def _remove(environment: Environment, container_id: str) -> None:
         log.warning("container %s of a hook could not be removed: %s", container_id[:12], error)
 
 
-async def _one_off(environment: Environment, order: HookOrder) -> HookOutcome:
-    hook, name = order.hook, container_name(environment.project, order.hook.name, order.deployment_id)
-    container = await asyncio.to_thread(_find, environment, name)
+async def _one_off(project: Project, order: HookOrder) -> HookOutcome:
+    hook, name = order.hook, container_name(project.environment.project, order.hook.name, order.deployment_id)
+    container = await asyncio.to_thread(_find, project, name)
     try:
         if container is None:
-            await _need_dependencies(environment, order)
+            await _need_dependencies(project, order)
             labels = {"roas.hook": hook.name, "roas.deployment": order.deployment_id}
             # Every service of it was read with all profiles; naming the service switches its own on.
             await _to_its_end(
-                lambda: compose_of(environment).run_one_off(hook.service or "", name, hook.command or (), labels)
+                lambda: project.compose().run_one_off(hook.service or "", name, hook.command or (), labels)
             )
-            container = await asyncio.to_thread(_find, environment, name)
+            container = await asyncio.to_thread(_find, project, name)
         else:
             log.info("hook %s goes on in its container %s", hook.name, name)
         if container is None:
             return HookOutcome(
                 exit_code=None, output="", problem=f"had no container {name} after Compose made it", began=False
             )
-        return await _until_ended(environment, hook, container)
+        return await _until_ended(project, hook, container)
     except RoasError as error:
         return HookOutcome(exit_code=None, output="", problem=f"could not be run: {error}", began=False)
     finally:
-        leftover = await asyncio.to_thread(_find, environment, name)
+        leftover = await asyncio.to_thread(_find, project, name)
         if leftover is not None:
-            await _remove(environment, leftover.container_id)
+            await _remove(project, leftover.container_id)
 
 
 async def _to_its_end(call: Callable[[], None]) -> None:
@@ -223,19 +222,19 @@ async def _to_its_end(call: Callable[[], None]) -> None:
         raise
 
 
-async def _need_dependencies(environment: Environment, order: HookOrder) -> None:
-    containers = engine_of(environment).containers
-    up = set((await asyncio.to_thread(containers.services, environment.project, running=True)).values())
+async def _need_dependencies(project: Project, order: HookOrder) -> None:
+    containers = project.engine.containers
+    up = set((await asyncio.to_thread(containers.services, project.environment.project, running=True)).values())
     if missing := not_running(order.hook, order.application, up):
         raise StartFailedError(
             f"{order.hook.service} depends on {', '.join(missing)}, which {'does' if len(missing) == 1 else 'do'} "
             "not run;",
-            advice=f"start the application first: roas start {environment.name}",
+            advice=f"start the application first: roas start {project.environment.name}",
         )
 
 
-async def _until_ended(environment: Environment, hook: Hook, container: ContainerState) -> HookOutcome:
-    containers, key = engine_of(environment).containers, container.container_id
+async def _until_ended(project: Project, hook: Hook, container: ContainerState) -> HookOutcome:
+    containers, key = project.engine.containers, container.container_id
     since = container.started_at or container.created_at or datetime.now(UTC)
     until = since + timedelta(seconds=hook.timeout_seconds)
     problem = ""
@@ -257,13 +256,13 @@ async def _until_ended(environment: Environment, hook: Hook, container: Containe
     return HookOutcome(exit_code=code, output=output, problem=problem, container=container)
 
 
-async def _inside(environment: Environment, hook: Hook) -> HookOutcome:
+async def _inside(project: Project, hook: Hook) -> HookOutcome:
     spec, limit = hook.exec, hook.timeout_seconds
     if spec is None:
         raise ValueError(f"hook {hook.name} runs nothing inside of a container")
-    containers = engine_of(environment).containers
+    containers = project.engine.containers
     try:
-        container_states = await asyncio.to_thread(containers.inspect_project, environment.project, spec.service)
+        container_states = await asyncio.to_thread(project.inspect_containers, spec.service)
         running = [
             container for container in container_states if container.state == "running" and not container.one_off
         ]

@@ -41,7 +41,7 @@ from models.environments import Environment
 from models.failures import ComposeError, EngineError, ImageFetchError
 from models.records import Release
 from models.settings import current_settings
-from tasks.runtime.clients import compose_of, engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, retry_read
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
@@ -73,7 +73,7 @@ class ImageOutlook:
 
 
 def read_images(
-    environment: Environment,
+    project: Project,
     application: Application,
     options: FetchOptions,
     container_states: Sequence[ContainerState],
@@ -91,7 +91,7 @@ def read_images(
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    engine, services = engine_of(environment), application.services
+    engine, services = project.engine, application.services
     facts = _held(engine, application)
     present = {container.service for container in container_states if not container.one_off}
     kinds = shared_fetches(
@@ -127,7 +127,7 @@ def read_images(
                 moved = _is(facts[declaration.image], fetch.digest) or (not fetch.here and bool(running))
                 fetch = _held_back(fetch, refused[fetch.digest], moved=moved)
             elif fetch.changes and options.update:
-                fetch = _old_enough(environment, fetch, facts[declaration.image], fact)
+                fetch = _old_enough(project.environment, fetch, facts[declaration.image], fact)
         else:
             now, why = build_fingerprint(services[through or name])
             builds |= {build_key(through or name): now} if now is not None else {}
@@ -140,21 +140,21 @@ def read_images(
     return ImageOutlook(held=facts, fetches=fetches, builds=builds, coming=coming)
 
 
-def pulled_references(environment: Environment, application: Application, options: FetchOptions) -> set[str]:
+def pulled_references(project: Project, application: Application, options: FetchOptions) -> set[str]:
     """The names of the images that an operation which began now would pull where their registries have newer ones.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    engine = engine_of(environment)
-    present = set(engine.containers.services(environment.project).values())
+    engine = project.engine
+    present = set(engine.containers.services(project.environment.project).values())
     kinds = fetch_kinds(application, _held(engine, application), options, datetime.now(UTC), present)
     return {application.services[name].image for name, kind in kinds.items() if kind is FetchKind.PULL}
 
 
-def ask_registries(environment: Environment, references: Collection[str]) -> dict[str, RegistryAnswer]:
+def ask_registries(project: Project, references: Collection[str]) -> dict[str, RegistryAnswer]:
     """What the registries of these images say of them, by reference; one that does not answer is named so."""
-    return _ask_registries(engine_of(environment), set(references))
+    return _ask_registries(project.engine, set(references))
 
 
 def _held(engine: DockerEngine, application: Application) -> dict[str, ImageFact | None]:
@@ -199,7 +199,7 @@ def build_fingerprint(declaration: ServiceDeclaration) -> tuple[str | None, str]
         return None, getattr(error, "strerror", None) or str(error)
 
 
-def injected_fingerprints(environment: Environment, application: Application) -> dict[str, dict[str, str]]:
+def injected_fingerprints(project: Project, application: Application) -> dict[str, dict[str, str]]:
     """Fingerprints of the configs and secrets that are copied into each service's containers, by what they are.
 
     They are left out where a variable that they come from is not set.
@@ -207,7 +207,7 @@ def injected_fingerprints(environment: Environment, application: Application) ->
     if not any(service.injects_files for service in application.services.values()):
         return {}
     try:
-        files = compose_of(environment).injections()
+        files = project.compose().injections()
     except ComposeError as error:
         log.info("configs and secrets from variables are not compared: %s", error.what)
         return {}
@@ -219,7 +219,7 @@ def injected_fingerprints(environment: Environment, application: Application) ->
 
 
 @task(name="fetch images", timeout_seconds=3600, **EFFECT)
-async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) -> None:
+async def fetch_images(project: Project, fetches: Sequence[ImageFetch]) -> None:
     """Pull and build the images, and log each; no container is touched.
 
     An image that the engine has under its name already is not pulled again.
@@ -227,7 +227,7 @@ async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) 
     Raises:
         ImageFetchError: An image cannot be pulled or built; in Compose's words.
     """
-    compose, limit = compose_of(environment), asyncio.Semaphore(_PULLS_AT_ONCE)
+    compose, limit = project.compose(), asyncio.Semaphore(_PULLS_AT_ONCE)
 
     async def pull(fetch: ImageFetch) -> None:
         hint = _ONLY_HERE if fetch.here else ""
@@ -269,33 +269,29 @@ async def _logged(what: str, service: str, fetch: Callable[[], None], hint: str 
     log.info("%s: image %s took %.1f s", service, what, time.monotonic() - began)
 
 
-async def image_names(
-    environment: Environment, application: Application, fetches: Sequence[ImageFetch]
-) -> dict[str, str]:
+async def image_names(project: Project, application: Application, fetches: Sequence[ImageFetch]) -> dict[str, str]:
     """The ids of the images that the services' image names refer to now, by name.
 
     A name that an operation moved to an image that is held back refers to the image of the service's container.
     """
-    image_ids = await images_named(environment, {application.services[fetch.service].image for fetch in fetches})
+    image_ids = await images_named(project, {application.services[fetch.service].image for fetch in fetches})
     if moved := {fetch.service for fetch in fetches if fetch.held_back and fetch.settled}:
-        for container in await asyncio.to_thread(
-            engine_of(environment).containers.inspect_project, environment.project
-        ):
+        for container in await asyncio.to_thread(project.inspect_containers):
             if container.service in moved and not container.one_off:
                 image_ids[application.services[container.service].image] = container.image_id
     return image_ids
 
 
 @retry_read
-async def images_named(environment: Environment, names: Iterable[str]) -> dict[str, str]:
+async def images_named(project: Project, names: Iterable[str]) -> dict[str, str]:
     """The ids of the images that these names refer to now, by name."""
-    facts = await asyncio.to_thread(engine_of(environment).images.inspect_all, sorted(names))
+    facts = await asyncio.to_thread(project.engine.images.inspect_all, sorted(names))
     return {name: fact.image_id for name, fact in facts.items() if fact is not None}
 
 
 @task(name="leave images", **EFFECT)
 async def leave_images(
-    environment: Environment,
+    project: Project,
     application: Application,
     fetches: Sequence[ImageFetch],
     names: Mapping[str, str],
@@ -313,8 +309,8 @@ async def leave_images(
     """
 
     def leave() -> dict[str, str]:
-        engine, now, reasons = engine_of(environment), datetime.now(UTC), dict[str, str]()
-        refused = _refused(environment)
+        engine, now, reasons = project.engine, datetime.now(UTC), dict[str, str]()
+        refused = _refused(project.environment)
         references = {fetch.service: application.services[fetch.service].image for fetch in fetches}
         fetched = engine.images.inspect_all({*names, *(references.values() if refused else ())})
         for reference, image_id in names.items():
@@ -334,7 +330,9 @@ async def leave_images(
                 engine.images.tag(image_id, reference)
                 reasons |= dict.fromkeys((fetch.service for fetch in fetches_of_reference if not fetch.held_back), why)
             elif (
-                too_young_too and pulled and (reason := too_young(reference, fact.created_at, environment.update, now))
+                too_young_too
+                and pulled
+                and (reason := too_young(reference, fact.created_at, project.environment.update, now))
             ):
                 engine.images.tag(image_id, reference)
                 reasons |= dict.fromkeys(pulled, reason)
@@ -348,18 +346,18 @@ async def leave_images(
     return await asyncio.to_thread(leave)
 
 
-def pull_allowed(environment: Environment, service: str, *, always: bool = False) -> None:
+def pull_allowed(project: Project, service: str, *, always: bool = False) -> None:
     """Pull the image of a service where it is absent, or `always`, unless it is held back.
 
     Raises:
         ImageFetchError: It is held back.
         ComposeError: It cannot be pulled.
     """
-    compose, refused = compose_of(environment), _refused(environment)
+    compose, refused = project.compose(), _refused(project.environment)
     if not refused:
         compose.pull([service], always=always)
         return
-    engine, reference = engine_of(environment), compose.render().services[service].image
+    engine, reference = project.engine, compose.render().services[service].image
     if why := refused.get(engine.images.in_registry(reference).digest):
         raise _held_back_image(f"{service}: {why}", service)
     before = engine.images.inspect(reference)
@@ -392,7 +390,7 @@ def _held_back_image(why: str, service: str) -> ImageFetchError:
 
 @task(name="keep equal images", **EFFECT)
 async def keep_equal_images(
-    environment: Environment, application: Application, fetches: Sequence[ImageFetch], names: Mapping[str, str]
+    project: Project, application: Application, fetches: Sequence[ImageFetch], names: Mapping[str, str]
 ) -> None:
     """Give a name back to the earlier image where a build gave nothing but its content, so that no service is replaced.
 
@@ -401,7 +399,7 @@ async def keep_equal_images(
     """
 
     def keep() -> None:
-        engine = engine_of(environment)
+        engine = project.engine
         built = {application.services[fetch.service].image for fetch in fetches if fetch.kind is FetchKind.BUILD}
         for name in sorted(built & names.keys()):
             now, before = engine.images.inspect(name), engine.images.inspect(names[name])
@@ -417,14 +415,14 @@ async def keep_equal_images(
 
 
 @task(name="give images their names back", **EFFECT)
-async def restore_names(environment: Environment, names: Mapping[str, str]) -> list[str]:
+async def restore_names(project: Project, names: Mapping[str, str]) -> list[str]:
     """Let image names refer to the images that they referred to before a fetch; returns the names that had moved.
 
     A name without an image did not exist before, and is removed.
     """
 
     def restore() -> list[str]:
-        engine, moved = engine_of(environment), []
+        engine, moved = project.engine, []
         for name, image_id in names.items():
             fact = engine.images.inspect(name)
             if (fact.image_id if fact is not None else "") == image_id:

@@ -17,7 +17,7 @@ from models.environments import Environment
 from models.records import Release
 from models.settings import current_settings
 from tasks.deployment.kept_values import copied_out, values_digest
-from tasks.runtime.clients import engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -40,7 +40,7 @@ def kept_digests(environment: Environment) -> frozenset[str]:
     return _kept(environment).digests() if _are_kept(environment) else frozenset()
 
 
-def keep_files(environment: Environment, application: Application, release: Release, began: datetime) -> None:
+def keep_files(project: Project, application: Application, release: Release, began: datetime) -> None:
     """Seal the mounted files of a release that was just proven; the operation began then.
 
     Only what is as it was when it was proven is kept. A release is none the worse for a file that cannot be kept.
@@ -49,10 +49,10 @@ def keep_files(environment: Environment, application: Application, release: Rele
         EngineError: The engine did not answer, or refused.
     """
     prints = Fingerprints(current_settings().data_dir)
-    kept_files = _kept(environment)
+    kept_files = _kept(project.environment)
     if not current_settings().keep_files:
         kept_files.sweep_sealed((), at_once=True)
-    elif _are_kept(environment):
+    elif _are_kept(project.environment):
         for path, digest in release.files.items():
             if not is_file_of_host(path) or prints.is_of_checkout(Path(path)):
                 continue
@@ -67,7 +67,7 @@ def keep_files(environment: Environment, application: Application, release: Rele
             except OSError as error:
                 log.warning("release %s keeps no copy of %s: %s", release.release_id, path, error.strerror)
     if kept_files.has_copies():
-        kept_files.sweep_copies(engine_of(environment).containers.mounted_copies())
+        kept_files.sweep_copies(project.engine.containers.mounted_copies())
 
 
 def sweep_kept_files() -> None:
@@ -109,16 +109,16 @@ def with_lacking_copies(
     return replace(planned, services=tuple(lines))
 
 
-def files_to_mount(environment: Environment, release: Release) -> FilesToMount:
+def files_to_mount(project: Project, release: Release) -> FilesToMount:
     """Unseal the files of a release that differ from those on disk, which are left as they are.
 
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
-    if environment.is_remote:
+    if project.environment.is_remote:
         # The paths are of another machine, and nothing is known of its files.
         return FilesToMount()
-    prints, kept_files = Fingerprints(current_settings().data_dir), _kept(environment)
+    prints, kept_files = Fingerprints(current_settings().data_dir), _kept(project.environment)
     copies: dict[str, str] = {}
     lacking: list[str] = []
     for path, digest in release.files.items():
@@ -132,19 +132,19 @@ def files_to_mount(environment: Environment, release: Release) -> FilesToMount:
             lacking.append(path)
         else:
             copies[path] = str(copy)
-    if copies and (why := _why_unseen(environment, release, [*copies.values()])):
+    if copies and (why := _why_unseen(project, release, [*copies.values()])):
         log.warning("copies of release %s cannot be mounted: %s", release.release_id, why)
         lacking += copies
         copies = {}
     return FilesToMount(copies=copies, lacking=tuple(sorted(lacking)))
 
 
-def _why_unseen(environment: Environment, release: Release, paths: Sequence[str]) -> str:
-    engine = engine_of(environment)
+def _why_unseen(project: Project, release: Release, paths: Sequence[str]) -> str:
+    engine = project.engine
     images = engine.images.inspect_all(set(release.images.values()))
     # Without an image the engine makes no container, and the release cannot be applied anyway.
     image = next((image_id for image_id, fact in images.items() if fact is not None), None)
-    return "" if image is None else why_not_mounted(engine, paths, image, environment.project)
+    return "" if image is None else why_not_mounted(engine, paths, image, project.environment.project)
 
 
 def _are_kept(environment: Environment) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from adapters.compose.variables import process_environment, variables_of
+from adapters.compose.variables import variables_of
 from adapters.host.fingerprints import Fingerprints
 from adapters.host.kept_files import KeptFiles, changed_at, read_entries
 from core.deployment.images import INJECTED
@@ -32,7 +32,7 @@ from models.environments import Environment
 from models.failures import RoasError
 from models.records import Release
 from models.settings import current_settings
-from tasks.runtime.clients import compose_of
+from tasks.runtime.project import Project
 
 log = logging.getLogger("roas")
 
@@ -51,15 +51,15 @@ def values_digest(prints: Fingerprints, files: Mapping[str, str], variables: Map
     return prints.of(json.dumps([variables, injected], sort_keys=True))
 
 
-def keep_values(environment: Environment, release: Release, began: datetime) -> None:
+def keep_values(project: Project, release: Release, began: datetime) -> None:
     """Seal the values of a release that was just proven; the operation began then.
 
     Only what is as it was when it was proven is kept. A release is none the worse for what cannot be kept.
     """
-    prints, kept_files = _prints(), _kept(environment)
+    prints, kept_files = _prints(), _kept(project.environment)
     digest = values_digest(prints, release.files, release.variables)
     try:
-        if kept_files.opened(digest) is None and (values := _proven_values(environment, release, began)) is not None:
+        if kept_files.opened(digest) is None and (values := _proven_values(project, release, began)) is not None:
             data = json.dumps([values.variables, values.literals]).encode()
             kept_files.seal(digest, (KeptEntry(path="", mode=0o600, uid=os.getuid(), gid=os.getgid(), data=data),))
         for path in variable_files(release.compose):
@@ -81,9 +81,9 @@ def kept_values(environment: Environment, release: Release) -> KeptValues | None
     return KeptValues(variables=variables, literals=literals)
 
 
-def with_kept_values(environment: Environment, release: Release, document: Document, values: KeptValues) -> Document:
+def with_kept_values(project: Project, release: Release, document: Document, values: KeptValues) -> Document:
     """A release's document that carries its values, and reads its files of variables as they were."""
-    prints, kept_files = _prints(), _kept(environment)
+    prints, kept_files = _prints(), _kept(project.environment)
     files: dict[str, str] = {}
     for path in variable_files(release.compose):
         print_then = release.variables.get(path)
@@ -96,7 +96,7 @@ def with_kept_values(environment: Environment, release: Release, document: Docum
             else:
                 files[path] = str(copy)
     # What was not set then cannot be taken from Compose, which reads files itself; empty is closest to it.
-    unset = dict.fromkeys(variables_in(release.compose).intersection(variables_now(environment)), "")
+    unset = dict.fromkeys(variables_in(release.compose).intersection(variables_now(project)), "")
     return with_values(document, {**unset, **values.variables}, files)
 
 
@@ -109,7 +109,7 @@ def copied_out(kept_files: KeptFiles, digest: str, path: Path) -> Path | None:
         return None
 
 
-def other_values(environment: Environment, release: Release) -> tuple[str, ...]:
+def other_values(project: Project, release: Release) -> tuple[str, ...]:
     """What has another value now than in a release.
 
     That are variables, files of variables, and literals of the Compose files that look like secrets. Variables in the
@@ -120,10 +120,10 @@ def other_values(environment: Environment, release: Release) -> tuple[str, ...]:
         EnvironmentFileError: A file of variables cannot be read.
         ComposeError: The Compose files cannot be read.
     """
-    variables, prints = variables_now(environment), _prints()
+    variables, prints = variables_now(project), _prints()
     used = variables_in(without_images(release.compose))
     was = {name: value for name, value in sorted(release.variables.items()) if name in used}
-    unkept = unkept_values(environment, release.compose, prints)
+    unkept = unkept_values(project, release.compose, prints)
     non_variables = {key: value for key, value in release.variables.items() if not key.isidentifier()}
     return (
         *(name for name, value in was.items() if name not in variables or prints.of(variables[name]) != value),
@@ -131,14 +131,14 @@ def other_values(environment: Environment, release: Release) -> tuple[str, ...]:
     )
 
 
-def with_lacking_values(environment: Environment, planned: Plan, last: Release) -> Plan:
+def with_lacking_values(project: Project, planned: Plan, last: Release) -> Plan:
     """The plan with a note where a value changed of which the release before keeps none to go back to.
 
     Raises:
         EnvironmentFileError: A file of variables cannot be read.
         ComposeError: The Compose files cannot be read.
     """
-    if kept_values(environment, last) is not None or not (changed := other_values(environment, last)):
+    if kept_values(project.environment, last) is not None or not (changed := other_values(project, last)):
         return planned
     why = "it was proven before values were kept" if current_settings().keep_files else "ROAS_KEEP_FILES is off"
     used, lines = services_of_values(last.compose, changed), []
@@ -149,11 +149,11 @@ def with_lacking_values(environment: Environment, planned: Plan, last: Release) 
     return replace(planned, services=tuple(lines))
 
 
-def unkept_values(environment: Environment, template: Document, prints: Fingerprints) -> dict[str, str]:
+def unkept_values(project: Project, template: Document, prints: Fingerprints) -> dict[str, str]:
     """Fingerprints of what a template names and does not hold: literals that look like secrets, files of variables."""
     fingerprints: dict[str, str] = {}
     if held_out(template):
-        now = literals_of(template, compose_of(environment).without_values())
+        now = literals_of(template, project.compose().without_values())
         fingerprints = {name: prints.of(value) for name, value in now.items()}
     for path in variable_files(template):
         # One that is not there yet may hold values later.
@@ -161,8 +161,9 @@ def unkept_values(environment: Environment, template: Document, prints: Fingerpr
     return fingerprints
 
 
-def _proven_values(environment: Environment, release: Release, began: datetime) -> KeptValues | None:
+def _proven_values(project: Project, release: Release, began: datetime) -> KeptValues | None:
     """The values that a release was proven with; None where one may have changed meanwhile."""
+    environment = project.environment
     read = [
         *(environment.env_files or (environment.compose_files[0].parent / ".env",)),
         *(secret.file for secret in environment.secrets if secret.file is not None),
@@ -173,17 +174,17 @@ def _proven_values(environment: Environment, release: Release, began: datetime) 
         return None
     literals: dict[str, str] = {}
     if held_out(release.compose):
-        literals = literals_of(release.compose, compose_of(environment).without_values())
-    variables = variables_now(environment)
+        literals = literals_of(release.compose, project.compose().without_values())
+    variables = variables_now(project)
     # Where the name of a secret looks like one, that of its variable is held out, too.
     injected = injected_variables(fill_in(release.compose, literals))
     names = sorted({name for name in release.variables if name.isidentifier()} | injected)
     return KeptValues(variables={name: variables[name] for name in names if name in variables}, literals=literals)
 
 
-def variables_now(environment: Environment) -> dict[str, str]:
+def variables_now(project: Project) -> dict[str, str]:
     """Every variable that Compose can interpolate now, with its value."""
-    return variables_of(environment, process_environment(environment, os.environ))
+    return variables_of(project.environment, project.variables())
 
 
 def _prints() -> Fingerprints:

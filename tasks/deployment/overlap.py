@@ -36,7 +36,7 @@ from models.failures import ContainerGoneError, EngineError, ProbeOutOfReachErro
 from models.overlap import BesideContainer, OverlapDecision, RunProgram
 from tasks.deployment.start_service import ServiceInspector, until_proven
 from tasks.monitoring.events import watch_project
-from tasks.runtime.clients import compose_of, engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, retry_read
 from tasks.runtime.task import task
 from tasks.runtime.traces import describe_span
@@ -87,7 +87,7 @@ def _files_of(application: Application, proxy: str) -> str:
 
 
 @task(name="create another", task_run_name="create another {service}", **EFFECT)
-async def create_another(environment: Environment, service: str, document: Document | None = None) -> ContainerSnapshot:
+async def create_another(project: Project, service: str, document: Document | None = None) -> ContainerSnapshot:
     """Let Compose make one more container of a service, and take it away again: what it was made from is kept.
 
     Raises:
@@ -95,15 +95,15 @@ async def create_another(environment: Environment, service: str, document: Docum
     """
 
     def make() -> ContainerSnapshot:
-        engine = engine_of(environment)
-        container_states = engine.containers.inspect_project(environment.project, service)
-        compose_of(environment, document).create_another(
+        engine = project.engine
+        container_states = project.inspect_containers(service)
+        project.compose(document).create_another(
             service, sum(not container.one_off for container in container_states) + 1
         )
         before = {container.container_id for container in container_states}
         made = [
             container_id
-            for container_id in engine.containers.services(environment.project, service)
+            for container_id in engine.containers.services(project.environment.project, service)
             if container_id not in before
         ]
         if len(made) != 1:
@@ -115,7 +115,7 @@ async def create_another(environment: Environment, service: str, document: Docum
 
 @task(name="start beside", task_run_name="start {old.service} beside {old.name}", **EFFECT)
 async def start_beside(
-    environment: Environment,
+    project: Project,
     application: Application,
     old: ContainerState,
     snapshot: ContainerSnapshot,
@@ -131,7 +131,7 @@ async def start_beside(
     """
 
     def start() -> BesideContainer:
-        engine, name = engine_of(environment), beside_name(old)
+        engine, name = project.engine, beside_name(old)
         networks = unproven_networks(application, old.service, proxies.values())
         container_id = engine.beside.create(snapshot, name, old, networks)
         engine.containers.start(container_id, files)
@@ -149,7 +149,7 @@ async def start_beside(
 
 @task(name="prove beside", task_run_name="prove {beside.name}", **EFFECT)
 async def prove_beside(
-    environment: Environment,
+    project: Project,
     declaration: ServiceDeclaration,
     beside: BesideContainer,
     deadline_seconds: float,
@@ -162,19 +162,17 @@ async def prove_beside(
     Raises:
         StartFailedError: It did not come up, or did not stay up.
     """
-    attempt = ServiceInspector(environment, replace(declaration, replicas=1), only=[beside.container_id])
-    async with watch_project(environment) as watch:
+    attempt = ServiceInspector(project, replace(declaration, replicas=1), only=[beside.container_id])
+    async with watch_project(project) as watch:
         needed = None if hold_seconds is None else timedelta(seconds=hold_seconds)
         container_states = await until_proven(attempt, watch, deadline_seconds, needed=needed)
     verdict = attempt.verdict(container_states)
-    describe_span(environment=environment.name, service=beside.service, outcome=str(verdict.health))
+    describe_span(environment=project.environment.name, service=beside.service, outcome=str(verdict.health))
     return verdict.reason
 
 
 @task(name="take into the network", task_run_name="name {beside.name}", **EFFECT)
-async def take_in(
-    environment: Environment, old: ContainerState, beside: BesideContainer, snapshot: ContainerSnapshot
-) -> None:
+async def take_in(project: Project, old: ContainerState, beside: BesideContainer, snapshot: ContainerSnapshot) -> None:
     """Let others find the proven container under the service's name, and prove once more that it serves.
 
     Raises:
@@ -183,20 +181,19 @@ async def take_in(
     """
 
     def join() -> None:
-        engine = engine_of(environment)
         for network in beside.networks:
-            engine.beside.join(beside.container_id, network, names_in(snapshot, network, old))
+            project.engine.beside.join(beside.container_id, network, names_in(snapshot, network, old))
 
     if beside.networks:
         await asyncio.to_thread(join)
-        await _prove_again(environment, beside)
+        await _prove_again(project, beside)
 
 
-async def _prove_again(environment: Environment, beside: BesideContainer) -> None:
-    engine = engine_of(environment)
+async def _prove_again(project: Project, beside: BesideContainer) -> None:
+    engine = project.engine
     test = await asyncio.to_thread(engine.beside.health_test, beside.container_id)
     until = datetime.now(UTC) + _CHECK_WITHIN
-    while (why := await _refused(environment, engine, beside, test)) is not None:
+    while (why := await _refused(project.environment, engine, beside, test)) is not None:
         container = await asyncio.to_thread(engine.containers.inspect, beside.container_id)
         if container.state in ("exited", "dead"):
             raise StartFailedError(
@@ -248,19 +245,17 @@ async def _refused(
 
 
 @task(name="stop beside", task_run_name="stop {beside.name}", **EFFECT)
-async def stop_beside(environment: Environment, beside: BesideContainer, grace: timedelta) -> None:
+async def stop_beside(project: Project, beside: BesideContainer, grace: timedelta) -> None:
     """Stop a new container, so that others find it no more; it stays as evidence.
 
     Raises:
         EngineError: The engine refused.
     """
-    await asyncio.to_thread(engine_of(environment).containers.stop, beside.container_id, grace)
+    await asyncio.to_thread(project.engine.containers.stop, beside.container_id, grace)
 
 
 @task(name="take out of the network", task_run_name="take {old.name} out", **EFFECT)
-async def take_out(
-    environment: Environment, application: Application, old: ContainerState, beside: BesideContainer
-) -> bool:
+async def take_out(project: Project, application: Application, old: ContainerState, beside: BesideContainer) -> bool:
     """Let others find the old container no more under the service's name, where its connections can go on.
 
     Returns whether that was possible: the networks must have a subnet in the Compose file.
@@ -270,21 +265,20 @@ async def take_out(
     """
     if not set(beside.networks) <= fixed_subnets(application):
         return False
-    engine = engine_of(environment)
     for network in beside.networks:
-        await asyncio.to_thread(engine.beside.rename_in, old.container_id, network)
+        await asyncio.to_thread(project.engine.beside.rename_in, old.container_id, network)
     return True
 
 
 @task(name="give names back", task_run_name="name {old.name} again", **EFFECT)
-async def give_names_back(environment: Environment, old: ContainerState, beside: BesideContainer) -> bool:
+async def give_names_back(project: Project, old: ContainerState, beside: BesideContainer) -> bool:
     """Let others find the old container again under the names that the new one took; returns whether it had lost them.
 
     Raises:
         EngineError: The engine refused.
     """
     return await asyncio.to_thread(
-        _give_names_back, engine_of(environment), old, beside.container_id, beside.name, beside.networks
+        _give_names_back, project.engine, old, beside.container_id, beside.name, beside.networks
     )
 
 
@@ -311,7 +305,7 @@ def proxies_to_reload(environment: Environment, application: Application, servic
 
 
 async def reload_after_start(
-    environment: Environment, service: str, proxies: Mapping[str, str], since: datetime | None
+    project: Project, service: str, proxies: Mapping[str, str], since: datetime | None
 ) -> list[str]:
     """Reload the proxies of a service whose containers were started; returns which.
 
@@ -322,10 +316,8 @@ async def reload_after_start(
         EngineError: The engine did not answer, or refused.
     """
     if since is None:
-        return await reload_proxies(environment, proxies)
-    container_states = await asyncio.to_thread(
-        engine_of(environment).containers.inspect_project, environment.project, service
-    )
+        return await reload_proxies(project, proxies)
+    container_states = await asyncio.to_thread(project.inspect_containers, service)
     started = [
         container.started_at
         for container in container_states
@@ -333,13 +325,11 @@ async def reload_after_start(
     ]
     if max(started, default=since) <= since:
         return []
-    return await reload_proxies(environment, proxies, max(started))
+    return await reload_proxies(project, proxies, max(started))
 
 
 @task(name="reload the proxies", task_run_name="reload {proxies}", **EFFECT)
-async def reload_proxies(
-    environment: Environment, proxies: Mapping[str, str], before: datetime | None = None
-) -> list[str]:
+async def reload_proxies(project: Project, proxies: Mapping[str, str], before: datetime | None = None) -> list[str]:
     """Make proxies that keep addresses ask for them again; returns which. `proxies` are their kinds by service.
 
     With `before` only containers that were started before then. All are tried before one that refuses is told.
@@ -347,12 +337,12 @@ async def reload_proxies(
     Raises:
         StartFailedError: One did not reload, so it goes on with the old addresses.
     """
-    engine, reloaded = engine_of(environment), []
+    engine, reloaded = project.engine, []
     refused: StartFailedError | None = None
     for name, kind in proxies.items():
         if kind not in RELOADED:
             continue
-        containers = await asyncio.to_thread(engine.containers.inspect_project, environment.project, name)
+        containers = await asyncio.to_thread(project.inspect_containers, name)
         for container in containers:
             if (
                 container.state != "running"
@@ -381,19 +371,18 @@ async def reload_proxies(
 
 
 @task(name="take the place", task_run_name="rename {beside.name}", **EFFECT)
-async def take_place(environment: Environment, beside: BesideContainer) -> None:
+async def take_place(project: Project, beside: BesideContainer) -> None:
     """Give the new container the name of the removed one.
 
     Raises:
         EngineError: The engine refused.
     """
-    engine = engine_of(environment)
-    await asyncio.to_thread(engine.beside.rename, beside.container_id, beside.replaces_name)
+    await asyncio.to_thread(project.engine.beside.rename, beside.container_id, beside.replaces_name)
 
 
 @retry_read
 async def is_unsettled(
-    environment: Environment, application: Application, container_states: Sequence[ContainerState] = ()
+    project: Project, application: Application, container_states: Sequence[ContainerState] = ()
 ) -> bool:
     """Whether an interrupted start-first replacement left a container; `container_states` were inspected just now.
 
@@ -401,13 +390,15 @@ async def is_unsettled(
         EngineError: The engine did not answer, or refused.
     """
     containers = [container for container in container_states if not container.one_off] or await asyncio.to_thread(
-        _containers, environment
+        _containers, project
     )
-    return any(container.replaces for container in containers) or bool(_unused(environment, application, containers))
+    return any(container.replaces for container in containers) or bool(
+        _unused(project.environment, application, containers)
+    )
 
 
 @task(name="settle replacements", **EFFECT)
-async def settle_beside(environment: Environment, application: Application, *, back: bool) -> list[str]:
+async def settle_beside(project: Project, application: Application, *, back: bool) -> list[str]:
     """Finish or undo what an interrupted start-first replacement left; returns what was done, in words.
 
     With `back` the operation is rolled back, so the old containers stay where they serve.
@@ -417,14 +408,14 @@ async def settle_beside(environment: Environment, application: Application, *, b
     """
 
     def settle() -> list[str]:
-        engine, done = engine_of(environment), []
-        containers = _containers(environment)
+        engine, done = project.engine, []
+        containers = _containers(project)
         for new in containers:
             if (place := new.replaces) is None:
                 continue
             old = next((container for container in containers if container.container_id.startswith(place[0])), None)
             done.append(_settle(engine, application, new, old, place[1], back=back))
-        for container in _unused(environment, application, containers):
+        for container in _unused(project.environment, application, containers):
             engine.containers.remove(container.container_id)
             done.append(f"removed {container.name}, which was never started")
         return done
@@ -432,8 +423,8 @@ async def settle_beside(environment: Environment, application: Application, *, b
     return await asyncio.to_thread(settle)
 
 
-def _containers(environment: Environment) -> list[ContainerState]:
-    container_states = engine_of(environment).containers.inspect_project(environment.project)
+def _containers(project: Project) -> list[ContainerState]:
+    container_states = project.inspect_containers()
     return [container for container in container_states if not container.one_off]
 
 

@@ -18,7 +18,7 @@ from models.containers import ContainerState
 from models.environments import Environment, HttpProbe
 from models.failures import RoasError, StartFailedError
 from tasks.deployment.overlap import proxies_to_reload, reload_after_start, run_programs
-from tasks.runtime.clients import engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.task import task
 
@@ -39,7 +39,7 @@ _ASK_AGAIN_SECONDS = 0.5
 class ProxyFollower:
     """Reloads the proxies of services whose containers an operation starts. `since` is when the operation began."""
 
-    environment: Environment
+    project: Project
     application: Application
     since: datetime
     _refused: dict[str, RoasError] = field(default_factory=dict)
@@ -50,12 +50,12 @@ class ProxyFollower:
         A service that is not `changed` counts where one of its containers was started since the operation began: an
         earlier process of the operation may have done that.
         """
-        proxies = proxies_to_reload(self.environment, self.application, service)
+        proxies = proxies_to_reload(self.project.environment, self.application, service)
         if not proxies:
             return
         try:
             reloaded = await reload_after_start(
-                self.environment, service, proxies, None if changed else self.since - CLOCKS
+                self.project, service, proxies, None if changed else self.since - CLOCKS
             )
         except RoasError as error:
             self._refused[service] = error
@@ -76,15 +76,13 @@ class ProxyFollower:
             raise error
 
 
-async def answers_through(
-    environment: Environment, application: Application, services: Collection[str]
-) -> dict[str, int]:
+async def answers_through(project: Project, application: Application, services: Collection[str]) -> dict[str, int]:
     """The status that each proxy among or in front of these services answers with now; those that answer nothing lack.
 
     Only its first page is asked, or the one of its probe: what it answers may be of another service.
     """
-    proxies = _in_front(environment, application, services)
-    return await ask_proxies(environment, proxies) if proxies else {}
+    proxies = _in_front(project.environment, application, services)
+    return await ask_proxies(project, proxies) if proxies else {}
 
 
 def _in_front(environment: Environment, application: Application, services: Collection[str]) -> tuple[str, ...]:
@@ -102,7 +100,7 @@ def _through(environment: Environment, application: Application, service: str) -
 
 @task(name="ask through the proxies", task_run_name="ask through {proxies}", **READ)
 async def ask_proxies(
-    environment: Environment, proxies: Collection[str], before: Mapping[str, int] | None = None
+    project: Project, proxies: Collection[str], before: Mapping[str, int] | None = None
 ) -> dict[str, int]:
     """The status that each proxy answers with, by its service; those that answer nothing lack.
 
@@ -110,7 +108,7 @@ async def ask_proxies(
     """
     until = asyncio.get_running_loop().time() + _FOUND_WITHIN_SECONDS
     while True:
-        now = await _statuses(environment, proxies)
+        now = await _statuses(project, proxies)
         if before is None or not _new_failures(before, now) or asyncio.get_running_loop().time() > until:
             return now
         await asyncio.sleep(_ASK_AGAIN_SECONDS)
@@ -124,19 +122,18 @@ def _new_failures(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str
     }
 
 
-async def _statuses(environment: Environment, proxies: Collection[str]) -> dict[str, int]:
+async def _statuses(project: Project, proxies: Collection[str]) -> dict[str, int]:
     async def ask(proxy: str) -> int | None:
-        engine = engine_of(environment)
         try:
-            container_states = await asyncio.to_thread(engine.containers.inspect_project, environment.project, proxy)
+            container_states = await asyncio.to_thread(project.inspect_containers, proxy)
             container = next(
                 (container for container in container_states if container.state == "running" and not container.one_off),
                 None,
             )
-            page = None if container is None else page_of(environment, container)
+            page = None if container is None else page_of(project.environment, container)
             if container is None or page is None:
                 return None
-            place = await find_address(page[0], container, engine, timeout_seconds=_ANSWER_SECONDS)
+            place = await find_address(page[0], container, project.engine, timeout_seconds=_ANSWER_SECONDS)
             return await status_of(place, page[1], _ANSWER_SECONDS)
         except TimeoutError:
             return _NO_ANSWER
@@ -149,15 +146,16 @@ async def _statuses(environment: Environment, proxies: Collection[str]) -> dict[
 
 
 async def prove_through(
-    environment: Environment, application: Application, services: Collection[str], before: Mapping[str, int]
+    project: Project, application: Application, services: Collection[str], before: Mapping[str, int]
 ) -> None:
     """Ask through the proxies in front of services that were changed and proven; `before` are their answers until then.
 
     Raises:
         StartFailedError: A proxy answered before, and now says that what is behind it does not.
     """
+    environment = project.environment
     proxies = _in_front(environment, application, services)
-    now = await ask_proxies(environment, proxies, before) if proxies else {}
+    now = await ask_proxies(project, proxies, before) if proxies else {}
     new = _new_failures(before, now)
     if not new:
         for proxy, status in now.items():
@@ -175,10 +173,10 @@ async def prove_through(
     )
 
 
-async def await_proxies(environment: Environment, application: Application) -> None:
+async def await_proxies(project: Project, application: Application) -> None:
     """Wait some seconds until the proxies of an application find its services; raises nothing where one does not."""
-    if proxies := _in_front(environment, application, application.services):
-        await ask_proxies(environment, proxies, dict.fromkeys(proxies, int(HTTPStatus.OK)))
+    if proxies := _in_front(project.environment, application, application.services):
+        await ask_proxies(project, proxies, dict.fromkeys(proxies, int(HTTPStatus.OK)))
 
 
 def page_of(environment: Environment, container: ContainerState) -> tuple[int, str] | None:

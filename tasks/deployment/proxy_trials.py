@@ -16,12 +16,11 @@ from core.deployment.hooks import container_name
 from core.deployment.overlap import is_gateway_failure, proxies_to_try
 from models.compose import Application, Plan
 from models.containers import ContainerState
-from models.environments import Environment
 from models.failures import RoasError, ValidationFailedError
 from tasks.deployment.configuration import check_of
 from tasks.deployment.overlap import run_programs
 from tasks.deployment.proxies import page_of
-from tasks.runtime.clients import engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.task import task
 
@@ -33,7 +32,7 @@ _ASK_AGAIN_SECONDS = 0.5
 
 
 async def refuse_lost_routes(
-    environment: Environment, application: Application, planned: Plan, answers: Mapping[str, int], deployment_id: str
+    project: Project, application: Application, planned: Plan, answers: Mapping[str, int], deployment_id: str
 ) -> None:
     """Try each proxy whose changed files are all that changes of it and of what is behind it.
 
@@ -43,10 +42,10 @@ async def refuse_lost_routes(
         ValidationFailedError: With the new files one reaches nothing any more; nothing was touched.
     """
     programs = run_programs(application)
-    proxies = proxies_to_try(planned, application, environment, programs, answers)
+    proxies = proxies_to_try(planned, application, project.environment, programs, answers)
     if not proxies:
         return
-    results = await try_proxies(environment, application, proxies, deployment_id)
+    results = await try_proxies(project, application, proxies, deployment_id)
     failures = {name: why for name, why in results.items() if why}
     if failures:
         raise ValidationFailedError(
@@ -59,7 +58,7 @@ async def refuse_lost_routes(
 
 @task(name="try proxies", task_run_name="try the changed files of {proxies}", **READ)
 async def try_proxies(
-    environment: Environment, application: Application, proxies: Collection[str], deployment_id: str
+    project: Project, application: Application, proxies: Collection[str], deployment_id: str
 ) -> dict[str, str]:
     """What a copy of each proxy does with the files that are mounted now, where it reaches nothing; else empty.
 
@@ -69,7 +68,7 @@ async def try_proxies(
 
     async def attempt(proxy: str) -> str:
         try:
-            return await _try(environment, application, proxy, deployment_id)
+            return await _try(project, application, proxy, deployment_id)
         except (RoasError, ProbeFailed, TimeoutError) as error:
             log.info("the changed files of %s were not tried: %s", proxy, error)
             return ""
@@ -77,9 +76,10 @@ async def try_proxies(
     return dict(zip(proxies, await asyncio.gather(*map(attempt, proxies)), strict=True))
 
 
-async def _try(environment: Environment, application: Application, proxy: str, deployment_id: str) -> str:
-    engine = engine_of(environment)
-    container_states = await asyncio.to_thread(engine.containers.inspect_project, environment.project, proxy)
+async def _try(project: Project, application: Application, proxy: str, deployment_id: str) -> str:
+    environment = project.environment
+    engine = project.engine
+    container_states = await asyncio.to_thread(project.inspect_containers, proxy)
     container = next(
         (container for container in container_states if container.state == "running" and not container.one_off), None
     )
@@ -100,7 +100,7 @@ async def _try(environment: Environment, application: Application, proxy: str, d
         await asyncio.to_thread(engine.containers.start, copy)
         until = asyncio.get_running_loop().time() + _WITHIN_SECONDS
         while (now := await asyncio.to_thread(engine.containers.inspect, copy)).up:
-            status = await _status(page, now, environment)
+            status = await _status(page, now, project)
             if status is not None and not is_gateway_failure(status):
                 return ""
             if asyncio.get_running_loop().time() > until:
@@ -116,9 +116,9 @@ async def _try(environment: Environment, application: Application, proxy: str, d
     return f"does not start ({why})" if why else ""
 
 
-async def _status(page: tuple[int, str], container: ContainerState, environment: Environment) -> int | None:
+async def _status(page: tuple[int, str], container: ContainerState, project: Project) -> int | None:
     try:
-        place = await find_address(page[0], container, engine_of(environment), timeout_seconds=_WITHIN_SECONDS)
+        place = await find_address(page[0], container, project.engine, timeout_seconds=_WITHIN_SECONDS)
         return await status_of(place, page[1], _WITHIN_SECONDS)
     except (ProbeFailed, TimeoutError):
         return None

@@ -48,7 +48,7 @@ from tasks.deployment.kept_values import (
     with_kept_values,
 )
 from tasks.deployment.source import source_of_checkout
-from tasks.runtime.clients import compose_of, engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
@@ -61,7 +61,7 @@ _OPERATIONS_BACK = 200
 
 @task(name="look at the release", **READ)
 async def inspect_release(
-    environment: Environment,
+    project: Project,
     application: Application,
     template: Document,
     release_id: str,
@@ -79,19 +79,18 @@ async def inspect_release(
         EngineError: The engine did not answer, or refused.
     """
 
+    environment = project.environment
+
     def inspect() -> Release:
-        engine = engine_of(environment)
-        container_states = [
-            container for container in engine.containers.inspect_project(environment.project) if not container.one_off
-        ]
+        container_states = [container for container in project.inspect_containers() if not container.one_off]
         # Of a service whose replacement failed, the newest container has the image that was tried.
         container_states.sort(key=lambda container: container.created_at or now)
-        facts = engine.images.inspect_all(container.image_id for container in container_states)
+        facts = project.engine.images.inspect_all(container.image_id for container in container_states)
         facts_by_service = {container.service: facts[container.image_id] for container in container_states}
         images = {container.service: container.image_id for container in container_states}
         last = open_stores().releases.last(environment.name, proven=True)
         prints = Fingerprints(current_settings().data_dir)
-        variables = variables_now(environment)
+        variables = variables_now(project)
         # What containers mount of an earlier release is as it was then, whatever is on disk.
         copied = {path for container in container_states for path in container.copies}
         base = of or last
@@ -119,13 +118,13 @@ async def inspect_release(
                 if not is_copy(current_settings().data_dir, path)
             }
             | {path: mounted[path] for path in copied if path in mounted}
-            | _injected(environment, application, of)
+            | _injected(project, application, of)
             | _builds(application, images, of or last, builds or {}, is_of_files=of is None),
             # Of an earlier release that kept its values the containers have these, whatever is set now.
             variables=of.variables
             if of is not None and kept_values(environment, of) is not None
             else {name: prints.of(variables[name]) for name in sorted(used) if name in variables}
-            | unkept_values(environment, template, prints),
+            | unkept_values(project, template, prints),
             proven=True,
             reason="" if of is None else f"release {of.release_id} again",
         )
@@ -134,7 +133,7 @@ async def inspect_release(
 
 
 @retry_read
-async def changed_variables(environment: Environment, release: Release) -> tuple[str, ...]:
+async def changed_variables(project: Project, release: Release) -> tuple[str, ...]:
     """What has another value now than in a release, as `other_values` finds it.
 
     Raises:
@@ -142,13 +141,13 @@ async def changed_variables(environment: Environment, release: Release) -> tuple
         ComposeError: The Compose files cannot be read.
     """
 
-    return await asyncio.to_thread(other_values, environment, release)
+    return await asyncio.to_thread(other_values, project, release)
 
 
-def _injected(environment: Environment, application: Application, of: Release | None) -> dict[str, str]:
+def _injected(project: Project, application: Application, of: Release | None) -> dict[str, str]:
     if of is not None:
         return {key: digest for key, digest in of.files.items() if key.startswith(INJECTED)}
-    fingerprints = injected_fingerprints(environment, application)
+    fingerprints = injected_fingerprints(project, application)
     return {key: digest for files in fingerprints.values() for key, digest in files.items()}
 
 
@@ -178,9 +177,7 @@ def _builds(
 
 
 @task(name="keep the release", **WRITE)
-async def keep_release(
-    environment: Environment, application: Application, release: Release, began: datetime
-) -> Release:
+async def keep_release(project: Project, application: Application, release: Release, began: datetime) -> Release:
     """Keep what ran, unless it is what ran before; its images get a name, so that pruning leaves them.
 
     Its mounted files and its values are sealed, too, if they did not change since the operation began. Gives back the
@@ -189,19 +186,19 @@ async def keep_release(
 
     def keep() -> Release:
         stored_release = keep_it(open_stores())
-        keep_files(environment, application, stored_release, began)
+        keep_files(project, application, stored_release, began)
         if current_settings().keep_files:
-            keep_values(environment, stored_release, began)
+            keep_values(project, stored_release, began)
         return stored_release
 
     def keep_it(stores: Stores) -> Release:
-        last = stores.releases.last(environment.name, proven=True)
+        last = stores.releases.last(project.environment.name, proven=True)
         if last is not None and not differences(last, release):
             if (last.files, last.variables) != (release.files, release.variables):
                 # A fingerprint that an earlier version of this program did not keep.
                 stores.releases.keep(replace(last, files=release.files, variables=release.variables))
             return last
-        engine = engine_of(environment)
+        engine = project.engine
         owner = _owner()
         names = {kept_image(image_id, owner): image_id for image_id in sorted(set(release.images.values()))}
         for name, fact in engine.images.inspect_all(names).items():
@@ -209,7 +206,7 @@ async def keep_release(
             if fact is None or fact.image_id != names[name]:
                 engine.images.tag(names[name], name)
         stores.releases.keep(release)
-        release_images(environment)
+        release_images(project)
         return release
 
     return await asyncio.to_thread(keep)
@@ -217,7 +214,7 @@ async def keep_release(
 
 @retry_read
 async def new_digests(
-    environment: Environment, application: Application, services: Sequence[str], before: Mapping[str, str]
+    project: Project, application: Application, services: Sequence[str], before: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The digests, or ids, of the images that these services would get, where they had others `before`, by service.
 
@@ -228,7 +225,7 @@ async def new_digests(
     """
 
     def read() -> tuple[dict[str, str], dict[str, str]]:
-        engine, digests, builds = engine_of(environment), dict[str, str](), dict[str, str]()
+        engine, digests, builds = project.engine, dict[str, str](), dict[str, str]()
         for name in services:
             declaration = application.services[name]
             fact = engine.images.inspect(declaration.image)
@@ -307,7 +304,7 @@ def lift_images(environment: str, digest: str, by: str, at: datetime) -> list[Re
 
 
 @retry_read
-async def choose_release(environment: Environment, release_id: str | None, *, with_data: bool = False) -> Release:
+async def choose_release(project: Project, release_id: str | None, *, with_data: bool = False) -> Release:
     """The release of this id or unique beginning, else the newest proven one that is not there now.
 
     With its data it is the one that the last update began with, also if that is there now: the update failed, or its
@@ -318,10 +315,12 @@ async def choose_release(environment: Environment, release_id: str | None, *, wi
         BadInputError: Several ids begin like this, it is another environment's, or none differs from what is there.
     """
 
+    environment = project.environment
+
     def choose() -> Release:
         stores = open_stores()
         if release_id is None:
-            container_states = engine_of(environment).containers.inspect_project(environment.project)
+            container_states = project.inspect_containers()
             releases = stores.releases.latest(environment.name)
             if with_data:
                 done = stores.operations.history(environment.name, OperationType.START, limit=_OPERATIONS_BACK)
@@ -358,7 +357,7 @@ async def may_have_changed_data(environment: Environment, release: Release) -> b
 
 
 @task(name="fetch the release's images", timeout_seconds=900, **EFFECT)
-async def fetch_release_images(environment: Environment, release: Release) -> Release:
+async def fetch_release_images(project: Project, release: Release) -> Release:
     """Pull the images of a release that the engine has no more, by their digests; the release with their ids.
 
     Compose pulls them, with the credentials that an update has.
@@ -369,14 +368,14 @@ async def fetch_release_images(environment: Environment, release: Release) -> Re
     """
 
     def fetch() -> Release:
-        engine, image_ids = engine_of(environment), dict(release.images)
+        engine, image_ids = project.engine, dict(release.images)
         facts = engine.images.inspect_all(set(release.images.values()))
         for name, image_id in release.images.items():
             if facts[image_id] is not None:
                 continue
             digest = release.digests.get(name, "")
             problem = f"Release {release.release_id} cannot be applied: image {image_id[7:19]} of {name} is gone here,"
-            other = f"name another release (roas releases {environment.name})."
+            other = f"name another release (roas releases {project.environment.name})."
             if not digest:
                 raise ReleaseError(
                     f"{problem} and it was built or loaded here, so no registry has it;",
@@ -384,7 +383,7 @@ async def fetch_release_images(environment: Environment, release: Release) -> Re
                 )
             log.info("%s: image %s is gone here and is pulled again", name, digest)
             try:
-                compose_of(environment, {"services": {name: {"image": digest}}}).pull([name], always=True)
+                project.compose({"services": {name: {"image": digest}}}).pull([name], always=True)
             except ComposeError as error:
                 raise ReleaseError(
                     f"{problem} and {digest} could not be pulled: {error.what}",
@@ -398,7 +397,7 @@ async def fetch_release_images(environment: Environment, release: Release) -> Re
 
 
 @task(name="prepare the release", task_run_name="prepare release {release.release_id}", **READ)
-async def release_document(environment: Environment, release: Release) -> Document:
+async def release_document(project: Project, release: Release) -> Document:
     """The Compose configuration that brings a release back, with the very images it ran with.
 
     It has the values that the release kept. Files that differ now from those that it kept are mounted from its copies;
@@ -408,8 +407,10 @@ async def release_document(environment: Environment, release: Release) -> Docume
         ReleaseError: An image of it is gone, or a value it needs is.
     """
 
+    environment = project.environment
+
     def prepare() -> Document:
-        engine, compose = engine_of(environment), compose_of(environment)
+        engine, compose = project.engine, project.compose()
         current_ids: dict[str, str] = {}
         for name, image_id in release.images.items():
             if engine.images.inspect(image_id) is None:
@@ -430,13 +431,13 @@ async def release_document(environment: Environment, release: Release) -> Docume
         literals = literals_of(release.compose, compose.template()) if values is None else values.literals
         document = pinned(fill_in(release.compose, literals), release.images, current_ids, owner)
         if values is not None:
-            document = with_kept_values(environment, release, document, values)
-        files = files_to_mount(environment, release)
+            document = with_kept_values(project, release, document, values)
+        files = files_to_mount(project, release)
         if files.lacking:
             log.warning("there is no copy to mount of %s, which is used as it is now", ", ".join(files.lacking))
         if not files.copies:
             return document
-        whole = with_copies(document, compose_of(environment, document).render(), files.copies, release.hashes)
+        whole = with_copies(document, project.compose(document).render(), files.copies, release.hashes)
         if unused := files.copies.keys() - {path for paths in copied_by(whole).values() for path in paths}:
             log.warning("release %s does not say where it mounts %s", release.release_id, ", ".join(sorted(unused)))
         return whole
@@ -445,54 +446,52 @@ async def release_document(environment: Environment, release: Release) -> Docume
 
 
 @retry_read
-async def copies_to_mount(environment: Environment, release: Release) -> dict[str, str]:
+async def copies_to_mount(project: Project, release: Release) -> dict[str, str]:
     """The copies that a release kept of files that differ now, by the path of the file of which each is one."""
-    return dict((await asyncio.to_thread(files_to_mount, environment, release)).copies)
+    return dict((await asyncio.to_thread(files_to_mount, project, release)).copies)
 
 
 @retry_read
-async def services_with_other_files(
-    environment: Environment, application: Application, release: Release
-) -> frozenset[str]:
+async def services_with_other_files(project: Project, application: Application, release: Release) -> frozenset[str]:
     """The services that a release gives other mounted files than those on disk."""
     services = mounted_by(application)
-    return frozenset(name for path in await copies_to_mount(environment, release) for name in services.get(path, ()))
+    return frozenset(name for path in await copies_to_mount(project, release) for name in services.get(path, ()))
 
 
 @task(name="read the release's application", **READ)
-async def read_released(environment: Environment, document: Document) -> Application:
+async def read_released(project: Project, document: Document) -> Application:
     """What a release's configuration declares.
 
     Raises:
         ComposeError: Compose cannot read it with the variables as they are now.
     """
-    return await asyncio.to_thread(compose_of(environment, document).render)
+    return await asyncio.to_thread(project.compose(document).render)
 
 
 @task(name="remove containers", task_run_name="remove {service}", **EFFECT)
-async def remove_containers(environment: Environment, service: str, container_ids: Sequence[str]) -> None:
+async def remove_containers(project: Project, service: str, container_ids: Sequence[str]) -> None:
     """Remove stopped containers; their volumes stay.
 
     Raises:
         EngineError: The engine refused.
     """
-    engine = engine_of(environment)
-    await asyncio.gather(*(asyncio.to_thread(engine.containers.remove, container_id) for container_id in container_ids))
+    await asyncio.gather(
+        *(asyncio.to_thread(project.engine.containers.remove, container_id) for container_id in container_ids)
+    )
 
 
 @task(name="remove networks", **EFFECT)
-async def remove_networks(environment: Environment, names: Sequence[str]) -> None:
+async def remove_networks(project: Project, names: Sequence[str]) -> None:
     """Remove networks that a start made.
 
     Raises:
         EngineError: Something is still in one of them.
     """
-    engine = engine_of(environment)
-    await asyncio.gather(*(asyncio.to_thread(engine.networks.remove, name) for name in names))
+    await asyncio.gather(*(asyncio.to_thread(project.engine.networks.remove, name) for name in names))
 
 
 @task(name="put containers back", **EFFECT)
-async def put_back(environment: Environment, containers: Sequence[ContainerSnapshot]) -> list[str]:
+async def put_back(project: Project, containers: Sequence[ContainerSnapshot]) -> list[str]:
     """Make containers again as they were before they were replaced, and start those that ran.
 
     Gives back the services that are back.
@@ -500,7 +499,7 @@ async def put_back(environment: Environment, containers: Sequence[ContainerSnaps
     Raises:
         EngineError: The engine refused: an image or a network of theirs may be gone.
     """
-    engine = engine_of(environment)
+    engine = project.engine
 
     def make(snapshot: ContainerSnapshot) -> str:
         container_id = engine.containers.recreate(snapshot)
@@ -521,14 +520,14 @@ def _is_plain(reference: str | None) -> bool:
     return reference is None or "$" not in reference
 
 
-def release_images(environment: Environment) -> None:
+def release_images(project: Project) -> None:
     """Take the names from images on an environment's engine that no kept release needs any more.
 
     Raises:
         EngineUnreachableError: The engine did not answer.
         StoreError: The releases cannot be read.
     """
-    engine, owner = engine_of(environment), _owner()
+    engine, owner = project.engine, _owner()
     for name in names_to_remove(engine.images.tags(RELEASE_IMAGES), open_stores().releases.images(), owner):
         try:
             engine.images.untag(name)

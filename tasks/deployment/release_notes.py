@@ -12,11 +12,11 @@ from models.compose import Application, FetchKind, ImageFact, Plan, PlannedActio
 from models.containers import ContainerState
 from models.environments import Environment
 from tasks.deployment.images import ImageOutlook
-from tasks.runtime.clients import redactor_of
+from tasks.runtime.project import Project
 
 
 def read_release_notes(
-    environment: Environment,
+    project: Project,
     application: Application,
     planned: Plan,
     container_states: Sequence[ContainerState],
@@ -48,10 +48,10 @@ def read_release_notes(
         if after is None and not to_come:
             continue
         note = release_note(line.service, engine.images.inspect(min(used)), after, to_come=to_come)
-        notes.append(_with_commits(environment, declaration.build_context, note))
+        notes.append(_with_commits(project.environment, declaration.build_context, note))
     if not notes:
         return ()
-    redact = redactor_of(environment).text
+    redact = project.redactor().text
     return tuple(redacted(note, redact) for note in notes)
 
 

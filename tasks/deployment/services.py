@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from typing import Any
 from prefect.artifacts import acreate_table_artifact
 
 from adapters import preflight
-from adapters.compose.variables import process_environment
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
@@ -52,8 +50,9 @@ from tasks.deployment.kept_values import with_lacking_values
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.release_notes import read_release_notes
 from tasks.monitoring.events import ContainerWatch
-from tasks.runtime.clients import compose_of, engine_of, known_applications, redactor_of
+from tasks.runtime.clients import known_applications
 from tasks.runtime.naming import artifact_key
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores, stores_exist
 from tasks.runtime.task import task
@@ -65,34 +64,34 @@ NO_FETCH = FetchOptions()
 """Only the images that a service's own pull policy asks for."""
 
 
-@task(name="look before", task_run_name="look before the start of {environment.name}", **READ)
-async def gather_facts(environment: Environment) -> Facts:
+@task(name="look before", task_run_name="look before the start of {project.environment.name}", **READ)
+async def gather_facts(project: Project) -> Facts:
     """Gather every fact that a start of the environment is validated from."""
-    compose = await asyncio.to_thread(compose_ahead, environment)
-    return await preflight.gather_facts(environment, compose=compose, engine=engine_of(environment))
+    compose = await asyncio.to_thread(compose_ahead, project)
+    return await preflight.gather_facts(project.environment, compose=compose, engine=project.engine)
 
 
 @task(name="read the application", **READ)
-async def read_application(environment: Environment) -> Application:
+async def read_application(project: Project) -> Application:
     """What the environment's Compose files declare.
 
     Raises:
         ComposeError: Compose cannot read or merge them.
     """
-    return await asyncio.to_thread(compose_of(environment).render)
+    return await asyncio.to_thread(project.compose().render)
 
 
-async def read_ports_taken(environment: Environment, application: Application, service: str | None) -> tuple[str, ...]:
+async def read_ports_taken(project: Project, application: Application, service: str | None) -> tuple[str, ...]:
     """Who uses the published ports of a service, or of all services: one sentence for each that another one holds.
 
     Raises:
         EngineError: The engine does not answer.
     """
-    engine, local = engine_of(environment), environment.engine.startswith("unix://")
+    engine, local = project.engine, project.environment.engine.startswith("unix://")
     return await asyncio.to_thread(preflight.ports_taken, application, service, engine, local=local)
 
 
-async def read_declarations(environment: Environment, *, outline: bool = False) -> Application:
+async def read_declarations(project: Project, *, outline: bool = False) -> Application:
     """What the environment's Compose files declare, rendered anew only where they or their variables changed.
 
     For callers that read it all day; an operation that a person requests renders it anew. `outline` is the part that
@@ -104,15 +103,15 @@ async def read_declarations(environment: Environment, *, outline: bool = False) 
 
     def read() -> Application:
         applications = known_applications()
-        variables, render = process_environment(environment, os.environ), compose_of(environment).render
-        return (applications.outline if outline else applications.whole)(environment, variables, render)
+        find = applications.outline if outline else applications.whole
+        return find(project.environment, project.variables(), project.compose().render)
 
     return await asyncio.to_thread(read)
 
 
-async def read_containers(environment: Environment) -> list[ContainerState]:
+async def read_containers(project: Project) -> list[ContainerState]:
     """Every container of the environment's project, stopped ones too."""
-    return await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project)
+    return await asyncio.to_thread(project.inspect_containers)
 
 
 read_known = retry_read(read_declarations)
@@ -128,7 +127,7 @@ class PreDeploySnapshot:
 
 
 @task(name="look at what is there", **READ)
-async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
+async def snapshot_containers(project: Project) -> PreDeploySnapshot:
     """The state that a start which fails with no release to go back to must leave behind.
 
     Raises:
@@ -136,27 +135,26 @@ async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
     """
 
     def inspect() -> PreDeploySnapshot:
-        engine = engine_of(environment)
-        state = before(engine.containers.inspect_project(environment.project), _networks(engine, environment))
+        engine = project.engine
+        state = before(project.inspect_containers(), _networks(engine, project.environment))
         return PreDeploySnapshot(before=state, containers=engine.containers.snapshot_all(state.containers))
 
     return await asyncio.to_thread(inspect)
 
 
 @task(name="see what the start left", **READ)
-async def find_leftovers(environment: Environment, snapshot: PreDeploySnapshot) -> Leftovers:
+async def find_leftovers(project: Project, snapshot: PreDeploySnapshot) -> Leftovers:
     """The containers and networks that a failed start made, and the containers it started."""
 
     def inspect() -> Leftovers:
-        engine = engine_of(environment)
-        now = engine.containers.inspect_project(environment.project)
-        return left_over(snapshot.before, now, _networks(engine, environment))
+        now = project.inspect_containers()
+        return left_over(snapshot.before, now, _networks(project.engine, project.environment))
 
     return await asyncio.to_thread(inspect)
 
 
 @task(name="read the template", **READ)
-async def read_template(environment: Environment, application: Application) -> Document:
+async def read_template(project: Project, application: Application) -> Document:
     """The configuration as a release keeps it: no value of a variable or of a secret is in it.
 
     Raises:
@@ -164,11 +162,11 @@ async def read_template(environment: Environment, application: Application) -> D
     """
 
     def read() -> Document:
-        last = open_stores().releases.last(environment.name, proven=True)
+        last = open_stores().releases.last(project.environment.name, proven=True)
         if last is not None and declares_the_same(last, application):
             return last.compose
-        template = compose_of(environment).template()
-        return replace_secrets(template, redactor_of(environment).value(template))
+        template = project.compose().template()
+        return replace_secrets(template, project.redactor().value(template))
 
     return await asyncio.to_thread(read)
 
@@ -181,7 +179,7 @@ async def proven_releases(environment: str) -> list[Release]:
     ]
 
 
-def read_plan(environment: Environment, options: FetchOptions = NO_FETCH) -> Plan:
+def read_plan(project: Project, options: FetchOptions = NO_FETCH) -> Plan:
     """Plan per service: keep, start, restart, recreate or create, and because of which change.
 
     Compose is asked for the declarations, the engine for the containers, and registries for the images that would be
@@ -191,8 +189,8 @@ def read_plan(environment: Environment, options: FetchOptions = NO_FETCH) -> Pla
         ComposeError: The Compose files cannot be read.
         EngineUnreachableError: The engine did not answer.
     """
-    compose = compose_of(environment)
-    return _plan(environment, compose.render(), compose.version(), options).plan
+    compose = project.compose()
+    return _plan(project, compose.render(), compose.version(), options).plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +206,9 @@ class PlannedStart:
     inputs: str = ""
 
 
-@task(name="plan the start", task_run_name="plan the start of {environment.name}", **READ)
+@task(name="plan the start", task_run_name="plan the start of {project.environment.name}", **READ)
 async def plan_start(
-    environment: Environment,
+    project: Project,
     application: Application,
     compose_version: str | None = None,
     options: FetchOptions = NO_FETCH,
@@ -222,20 +220,18 @@ async def plan_start(
         EngineUnreachableError: The engine did not answer.
     """
     return await asyncio.to_thread(
-        lambda: _plan(environment, application, compose_version or compose_of(environment).version(), options)
+        lambda: _plan(project, application, compose_version or project.compose().version(), options)
     )
 
 
-def _plan(
-    environment: Environment, application: Application, compose_version: str, options: FetchOptions
-) -> PlannedStart:
-    engine = engine_of(environment)
-    container_states = engine.containers.inspect_project(environment.project)
+def _plan(project: Project, application: Application, compose_version: str, options: FetchOptions) -> PlannedStart:
+    environment = project.environment
+    container_states = project.inspect_containers()
     stores = open_stores() if stores_exist() else None
     last = stores.releases.last(environment.name, proven=True) if stores else None
     refused = refused_images(stores.releases.failed(environment.name), environment.name) if stores else {}
     images = read_images(
-        environment,
+        project,
         application,
         options,
         container_states,
@@ -247,7 +243,7 @@ def _plan(
     is_before_fetch = options.update and not options.fetched
     if last is not None or is_before_fetch:
         files = Fingerprints(current_settings().data_dir).of_mounted_files(application)
-        for name, prints in injected_fingerprints(environment, application).items():
+        for name, prints in injected_fingerprints(project, application).items():
             files[name] |= prints
     changed = changed_files(last, files)
     planned = plan(
@@ -264,11 +260,11 @@ def _plan(
     if last is not None and changed:
         planned = with_lacking_copies(environment, application, planned, last, changed)
     if last is not None and planned.changes:
-        planned = with_lacking_values(environment, planned, last)
+        planned = with_lacking_values(project, planned, last)
     if unasked := unasked_probes(environment, application):
         planned = with_unasked_probes(planned, unasked)
     if options.update:
-        notes = read_release_notes(environment, application, planned, container_states, images, engine)
+        notes = read_release_notes(project, application, planned, container_states, images, project.engine)
         planned = replace(planned, release_notes=notes)
     if options.update and planned.changes:
         planned = replace(planned, hooks=planned_hooks(environment.hooks))
@@ -295,7 +291,7 @@ def _inputs(
 
 @task(name="create containers", timeout_seconds=900, **EFFECT)
 async def create_containers(
-    environment: Environment,
+    project: Project,
     document: Mapping[str, Any] | None = None,
     *,
     fetched: bool = False,
@@ -311,8 +307,8 @@ async def create_containers(
     Raises:
         ComposeError: Compose, or the engine below it, refused; in their own words.
     """
-    engine, compose = engine_of(environment), compose_of(environment, document)
-    paused = await asyncio.to_thread(_make_ready, environment)
+    engine, compose = project.engine, project.compose(document)
+    paused = await asyncio.to_thread(_make_ready, project)
     alone = bool(paused)
     if paused:
         # Compose would start a paused container, and fails where it cannot.
@@ -325,21 +321,20 @@ async def create_containers(
     await asyncio.gather(asyncio.to_thread(compose.create, services, fetched=fetched, alone=alone), prepared)
 
 
-async def start_when_replaced(environment: Environment, service: str, watch: ContainerWatch) -> None:
+async def start_when_replaced(project: Project, service: str, watch: ContainerWatch) -> None:
     """Start each new container of a service as soon as it has its name, until this is cancelled.
 
     Compose takes a while to end after that, in which nothing would serve. What cannot be started is left to
     the service's start, which says why.
     """
-    engine = engine_of(environment)
     while True:
         container = await watch.renamed(service)
         with suppress(EngineError):
-            await asyncio.to_thread(engine.containers.start, container)
+            await asyncio.to_thread(project.engine.containers.start, container)
 
 
 @task(name="settle half replaced containers", **EFFECT)
-async def settle_half_replaced(environment: Environment) -> None:
+async def settle_half_replaced(project: Project) -> None:
     """Remove or name what Compose left of a replacement in which it was ended.
 
     Raises:
@@ -347,17 +342,15 @@ async def settle_half_replaced(environment: Environment) -> None:
     """
 
     def settle() -> None:
-        engine = engine_of(environment)
-        _settle(engine, engine.containers.inspect_project(environment.project))
+        _settle(project.engine, project.inspect_containers())
 
     await asyncio.to_thread(settle)
 
 
-def _make_ready(environment: Environment) -> frozenset[str]:
+def _make_ready(project: Project) -> frozenset[str]:
     """Free the names of replacements, which Compose needs; the services that have a paused container."""
-    engine = engine_of(environment)
-    container_states = engine.containers.inspect_project(environment.project)
-    _settle(engine, container_states)
+    container_states = project.inspect_containers()
+    _settle(project.engine, container_states)
     return paused_services(container_states)
 
 
@@ -375,22 +368,23 @@ def _settle(engine: DockerEngine, container_states: Sequence[ContainerState]) ->
 
 @task(name="stop containers", task_run_name="stop {service}", **EFFECT)
 async def stop_containers(
-    environment: Environment, service: str, containers: Sequence[ContainerState], grace: timedelta
+    project: Project, service: str, containers: Sequence[ContainerState], grace: timedelta
 ) -> list[ContainerState]:
     """Stop a service's containers, and inspect them afterwards; after the grace period the engine kills them.
 
     Raises:
         EngineError: The engine could not stop one, or one runs again.
     """
-    engine = engine_of(environment)
-    after = await asyncio.gather(*(asyncio.to_thread(_stop, engine, container, grace) for container in containers))
+    after = await asyncio.gather(
+        *(asyncio.to_thread(_stop, project.engine, container, grace) for container in containers)
+    )
     for container in after:
         if container is not None and container.up:
             raise EngineError(
                 f"{container.name} is {container.state} although it was stopped.",
                 advice="Something else starts it: another program on this engine?",
             )
-    describe_span(environment=environment.name, service=service, outcome="stopped")
+    describe_span(environment=project.environment.name, service=service, outcome="stopped")
     return [container for container in after if container is not None]
 
 
@@ -408,10 +402,10 @@ def _stop(engine: DockerEngine, container: ContainerState, grace: timedelta) -> 
 
 @task(name="read injected files", **READ)
 async def read_injected_files(
-    environment: Environment, document: Mapping[str, Any] | None = None
+    project: Project, document: Mapping[str, Any] | None = None
 ) -> dict[str, tuple[InjectedFile, ...]]:
     """The files that Compose puts into containers just before their start, by service."""
-    return await asyncio.to_thread(compose_of(environment, document).injections)
+    return await asyncio.to_thread(project.compose(document).injections)
 
 
 @task(name="store the drift", **WRITE)

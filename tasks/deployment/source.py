@@ -25,7 +25,7 @@ from models.environments import Environment
 from models.failures import BadInputError, EnvironmentBusyError, SourceError
 from models.settings import current_settings
 from models.sources import SOURCE_KEY, CommitStatus, FetchedSource, GitSource, SourceRevision, SourceState
-from tasks.runtime.clients import engine_of, redactor_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, READ, retry_read
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
@@ -72,8 +72,8 @@ async def hold_source(environment: Environment, wait: timedelta) -> AsyncIterato
         lock.release()
 
 
-@task(name="fetch the source", task_run_name="fetch source of {environment.name}", **_FETCH)
-async def fetch_source(environment: Environment, running: str | None) -> FetchedSource:
+@task(name="fetch the source", task_run_name="fetch source of {project.environment.name}", **_FETCH)
+async def fetch_source(project: Project, running: str | None) -> FetchedSource:
     """Fetch what the branch or tag refers to, and compare it with the running revision and the checkout.
 
     Raises:
@@ -81,10 +81,12 @@ async def fetch_source(environment: Environment, running: str | None) -> Fetched
         SourceError: The branch or tag cannot be had, or is not signed as it has to be.
     """
 
+    environment = project.environment
+
     def fetch() -> FetchedSource:
         source, repository, checkouts = declared_source(environment), _repository(environment), _checkouts(environment)
         target = repository.fetch()
-        target = replace(target, subject=redactor_of(environment).text(target.subject))
+        target = replace(target, subject=project.redactor().text(target.subject))
         follows = running is None or repository.follows(target.revision, running)
         if source.tag is not None:
             follows = follows and checkouts.state().tag_revisions.get(target.ref, target.revision) == target.revision
@@ -175,8 +177,10 @@ def source_of_checkout(environment: Environment) -> dict[str, Any]:
     return {} if revision is None else {SOURCE_KEY: asdict(revision)}
 
 
-async def remove_old_checkouts(environment: Environment) -> None:
+async def remove_old_checkouts(project: Project) -> None:
     """Remove checkouts that no container, kept release or rollback needs; what fails is logged."""
+
+    environment = project.environment
 
     def remove() -> None:
         checkouts = _checkouts(environment)
@@ -184,7 +188,7 @@ async def remove_old_checkouts(environment: Environment) -> None:
         needed = {release.source.revision for release in releases if release.source is not None}
         current = checkouts.current()
         needed |= {current} if current is not None else set()
-        states = engine_of(environment).containers.inspect_project(environment.project)
+        states = project.inspect_containers()
         started = [state.started_at for state in states if state.started_at is not None]
         old = checkouts_to_remove(
             checkouts.revisions(),

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from adapters.compose.variables import secret_values
 from adapters.docker.engine import DockerEngine
 from adapters.pattern_files import shipped_set
 from adapters.probes.run import run_probe
@@ -21,13 +20,12 @@ from core.errors.refused_login import is_refused_login, refused_at_end
 from core.monitoring.health import judge_declared, judge_without_probe
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
-from models.environments import Environment
 from models.failures import EngineError, EngineUnreachableError, ProbeOutOfReachError, StartFailedError
 from models.health import ProbeResult, ServiceVerdict, Unasked
 from models.results import ServiceStart
 from tasks.errors.evidence import ProbeJournal
 from tasks.monitoring.events import INSPECT_AGAIN_AFTER, ContainerWatch, watch_project
-from tasks.runtime.clients import engine_of, redactor_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT
 from tasks.runtime.task import task
 from tasks.runtime.traces import describe_span, span
@@ -98,7 +96,7 @@ class ServiceStartOrder:
 
 @task(name="bring up", task_run_name="{order.declaration.name}", **EFFECT)
 async def bring_up(
-    environment: Environment,
+    project: Project,
     order: ServiceStartOrder,
     watch: ContainerWatch,
     reached: Callable[[DependencyCondition], None],
@@ -112,12 +110,12 @@ async def bring_up(
         StartFailedError: It did not come up, or did not stay up; the message says its last state.
     """
     declaration, since, restart_because = order.declaration, order.since, order.restart_because
-    engine, grace = engine_of(environment), declaration.stop_grace_period
-    attempt = ServiceInspector(environment, declaration, journal, since, proven_before=order.proven_before)
+    engine, grace = project.engine, declaration.stop_grace_period
+    attempt = ServiceInspector(project, declaration, journal, since, proven_before=order.proven_before)
     began = time.monotonic()
     until = began + order.deadline_seconds
     describe_span(
-        environment=environment.name,
+        environment=project.environment.name,
         service=declaration.name,
         deployment_id=order.deployment_id,
         waited_seconds=order.waited_seconds,
@@ -162,7 +160,7 @@ async def bring_up(
     stability = None if changed else _held_already(before)
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
-    with span(f"prove {declaration.name}", environment=environment.name, service=declaration.name):
+    with span(f"prove {declaration.name}", environment=project.environment.name, service=declaration.name):
         container_states = await until_proven(
             attempt,
             watch,
@@ -210,7 +208,7 @@ async def until_proven(
         StartFailedError: It was lost, or was not up after `deadline_seconds`.
     """
     name = attempt.declaration.name
-    needed = attempt.environment.stabilisation(name) if needed is None else needed
+    needed = attempt.project.environment.stabilisation(name) if needed is None else needed
     began = reported_at = time.monotonic()
     until = began + deadline_seconds
     been_up, ran_before = False, stability is not None
@@ -240,13 +238,13 @@ async def until_proven(
         attempt.journal.standing[name] = why
         if time.monotonic() - reported_at >= _TELL_EVERY_SECONDS:
             reported_at = time.monotonic()
-            redactor = await asyncio.to_thread(redactor_of, attempt.environment)
+            redactor = await asyncio.to_thread(attempt.project.redactor)
             log.info("%s has been awaited for %.0f s: %s", name, reported_at - began, redactor.text(why))
         if time.monotonic() > until:
             raise StartFailedError(
                 f"{name}: it was not up after {deadline_seconds:.0f} s: {why}",
-                advice=f"see all that was kept of it: roas why {attempt.environment.name} --evidence, or raise its "
-                "start_timeout_seconds.",
+                advice=f"see all that was kept of it: roas why {attempt.project.environment.name} --evidence, or "
+                "raise its start_timeout_seconds.",
                 service=name,
             )
         woken = await watch.change(name, at_most=attempt.timeout(stability, needed))
@@ -255,7 +253,7 @@ async def until_proven(
 
 @task(name="restart", **EFFECT)
 async def restart_service(
-    environment: Environment,
+    project: Project,
     declaration: ServiceDeclaration,
     watch: ContainerWatch,
     files: Sequence[InjectedFile],
@@ -271,15 +269,15 @@ async def restart_service(
         StartFailedError: One did not come up, or did not hold; those after it were left as they were.
         EngineError: The engine refused.
     """
-    engine, first = engine_of(environment), ServiceInspector(environment, declaration)
+    engine, first = project.engine, ServiceInspector(project, declaration)
     before = await first.inspect()
     if not before:
         raise StartFailedError(f"{declaration.name} has no container to restart", service=declaration.name)
     serves = (await first.standing(before)).progress is Progress.UP
     groups = replica_groups(before, serves=serves)
-    describe_span(environment=environment.name, service=declaration.name, outcome="failed")
+    describe_span(environment=project.environment.name, service=declaration.name, outcome="failed")
     for group in groups:
-        attempt = ServiceInspector(environment, declaration)
+        attempt = ServiceInspector(project, declaration)
         await asyncio.gather(
             *(
                 asyncio.to_thread(_restart, engine, container, declaration.stop_grace_period, files)
@@ -288,7 +286,7 @@ async def restart_service(
         )
         if started is not None:
             await started()
-        with span(f"prove {declaration.name}", environment=environment.name, service=declaration.name):
+        with span(f"prove {declaration.name}", environment=project.environment.name, service=declaration.name):
             container_states = await until_proven(attempt, watch, deadline_seconds)
     verdict = attempt.verdict(container_states)
     _describe_verdict(verdict, unchanged=False)
@@ -303,14 +301,16 @@ async def restart_service(
 
 @task(name="ask again", **EFFECT)
 async def ask_again(
-    environment: Environment, declaration: ServiceDeclaration, watch: ContainerWatch, since: datetime
+    project: Project, declaration: ServiceDeclaration, watch: ContainerWatch, since: datetime
 ) -> Aftermath:
     """How a service does that needs one which was restarted and proven at `since`.
 
     It is given time to notice and to find its way back; a good answer ends the wait, a bad one does not.
     """
-    attempt = ServiceInspector(environment, declaration)
-    timeout = settle_time(declaration, probed=environment.service(declaration.name).probe is not None).total_seconds()
+    attempt = ServiceInspector(project, declaration)
+    timeout = settle_time(
+        declaration, probed=project.environment.service(declaration.name).probe is not None
+    ).total_seconds()
     began = time.monotonic()
     while True:
         container_states = await attempt.inspect()
@@ -324,7 +324,7 @@ async def ask_again(
 
 @task(name="recovery step: verify", task_run_name="verify {service}", **EFFECT)
 async def wait_until_healthy(
-    environment: Environment,
+    project: Project,
     application: Application | None,
     service: str,
     *,
@@ -341,15 +341,15 @@ async def wait_until_healthy(
     """
     declaration = application.services.get(service) if application else None
     attempt = ServiceInspector(
-        environment,
+        project,
         # Where the Compose files are broken, the running containers are judged by themselves.
         declaration or ServiceDeclaration(name=service, image="", restart="always"),
         since=since,
         while_running=while_running,
     )
     began = time.monotonic()
-    async with watch_project(environment) as watch:
-        container_states = await until_proven(attempt, watch, environment.recovery.verify_timeout_seconds)
+    async with watch_project(project) as watch:
+        container_states = await until_proven(attempt, watch, project.environment.recovery.verify_timeout_seconds)
     verdict = attempt.verdict(container_states)
     return f"{service} is {verdict.health} after {time.monotonic() - began:.1f} s: {verdict.reason}"
 
@@ -359,7 +359,7 @@ class ServiceInspector:
 
     def __init__(
         self,
-        environment: Environment,
+        project: Project,
         declaration: ServiceDeclaration,
         journal: ProbeJournal | None = None,
         since: datetime | None = None,
@@ -378,18 +378,17 @@ class ServiceInspector:
         self._only = only
         self._proven_before = proven_before
         self._refused_since: float | None = None
-        self._needs_others = bool(declaration.depends_on or environment.service(declaration.name).dependencies)
+        self._needs_others = bool(declaration.depends_on or project.environment.service(declaration.name).dependencies)
         self._log_said: tuple[float, list[str], str] = (0.0, [], "")
         self._log_changed = 0.0
         self._judged: dict[str, bool] = {}
         self.journal = journal or ProbeJournal()
-        self.environment = environment
+        self.project = project
         self.declaration = declaration
         self.answer: ProbeResult | None = None
         self.outages = 0
         self.up_at: float | None = None
         """When the service was up first, as a moment of the monotonic clock."""
-        self._secrets: dict[str, str] | None = None
         self._unasked: Unasked | None = None
         self._restarts: dict[str, int] = {}
         self._asked_at = _EVER if only else since or datetime.now(UTC)
@@ -480,7 +479,7 @@ class ServiceInspector:
         return words if now - self._log_changed < _LOG_COUNTS_SECONDS else ""
 
     def _last_lines(self, container_states: Sequence[ContainerState]) -> list[str]:
-        engine, last_lines = engine_of(self.environment), list[str]()
+        engine, last_lines = self.project.engine, list[str]()
         for container in container_states:
             try:
                 lines = engine.containers.logs(container.container_id, _LOG_LINES).splitlines()
@@ -500,11 +499,11 @@ class ServiceInspector:
         Raises:
             EngineError: The engine did not answer, or refused.
         """
-        engine, name = engine_of(self.environment), self.declaration.name
+        engine, name = self.project.engine, self.declaration.name
         among = self._only or among
         everything = await asyncio.to_thread(engine.containers.inspect_all, among) if among else []
         if not self._only and (not among or len(everything) < len(among)):
-            everything = await asyncio.to_thread(engine.containers.inspect_project, self.environment.project, name)
+            everything = await asyncio.to_thread(self.project.inspect_containers, name)
         container_states = [container for container in everything if not container.one_off]
         for container in container_states:
             self._restarts.setdefault(container.container_id, 0 if self._only else container.restart_count)
@@ -515,7 +514,7 @@ class ServiceInspector:
         """Where the service stands by the engine's word, and where that says up, by its own probe's too."""
         before = sum(self._restarts.get(container.container_id, 0) for container in container_states)
         by_engine = judge_progress(self.declaration, container_states, asked_at=self._asked_at, restarts_before=before)
-        probe = self.environment.service(self.declaration.name).probe
+        probe = self.project.environment.service(self.declaration.name).probe
         if (
             by_engine.progress is Progress.LOST
             and self._while_running
@@ -524,16 +523,14 @@ class ServiceInspector:
             return Readiness(progress=Progress.WAITING, reason=by_engine.reason)
         if by_engine.progress is not Progress.UP or probe is None:
             return by_engine
-        if self._secrets is None:
-            self._secrets = await asyncio.to_thread(secret_values, self.environment)
-        engine, project, name = engine_of(self.environment), self.environment.project, self.declaration.name
+        engine, project, name = self.project.engine, self.project.environment.project, self.declaration.name
         try:
             self.answer = await run_probe(
                 probe,
                 name,
                 project=project,
                 engine=engine,
-                secrets=self._secrets,
+                secrets=await asyncio.to_thread(self.project.secrets),
                 container_states=container_states if self._only else None,
             )
         except ProbeOutOfReachError as error:
@@ -546,7 +543,7 @@ class ServiceInspector:
 
     def verdict(self, container_states: Sequence[ContainerState]) -> ServiceVerdict:
         """How healthy the service is by its containers and its probe's last answer."""
-        spec = self.environment.service(self.declaration.name)
+        spec = self.project.environment.service(self.declaration.name)
         if self._unasked is not None:
             return judge_without_probe(self.declaration, container_states, self._unasked, spec)
         return judge_declared(self.declaration, container_states, self.answer, spec)

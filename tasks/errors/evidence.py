@@ -31,8 +31,8 @@ from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, Probe
 from models.failures import ImageFetchError, RoasError, StoreError
 from models.health import ProbeResult
 from models.settings import current_settings
-from tasks.runtime.clients import engine_of, redactor_of
 from tasks.runtime.naming import artifact_key
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import READ, WRITE
 from tasks.runtime.shown_later import show_later
 from tasks.runtime.store_access import to_stores
@@ -116,7 +116,7 @@ def _whole(output: str) -> str:
 
 @task(name="take evidence", task_run_name="take evidence: {occasion}", **READ)
 async def take_evidence(
-    environment: Environment,
+    project: Project,
     application: Application | None,
     services: Sequence[str],
     *,
@@ -131,14 +131,14 @@ async def take_evidence(
     With `page_later` an operation goes on while its page is made.
     Nothing here raises: a part that cannot be read is named in the bundle as missing, and a store error is logged.
     """
-    bundles = await _take(environment, application, services, deployment_id, reason, occasion, journal)
-    await _keep(environment, bundles, page_later=page_later)
+    bundles = await _take(project, application, services, deployment_id, reason, occasion, journal)
+    await _keep(project.environment, bundles, page_later=page_later)
     return [bundle.bundle_id for bundle in bundles]
 
 
 @task(name="evidence of the failure", **READ)
 async def failure_evidence(
-    environment: Environment,
+    project: Project,
     application: Application | None,
     service: str | None,
     *,
@@ -157,23 +157,23 @@ async def failure_evidence(
     service_bundles = [bundle for bundle in recorded_bundles if bundle.service == service]
     if service_bundles:
         return service_bundles[-1:]
-    new_bundles = await _take(environment, application, [service], deployment_id, reason, EvidenceOccasion.FAILURE)
+    new_bundles = await _take(project, application, [service], deployment_id, reason, EvidenceOccasion.FAILURE)
     if keep:
-        await _keep(environment, new_bundles)
+        await _keep(project.environment, new_bundles)
     return new_bundles
 
 
 @task(name="keep what a fetch said", **WRITE)
-async def keep_fetch_evidence(environment: Environment, failure: ImageFetchError, *, deployment_id: str) -> None:
+async def keep_fetch_evidence(project: Project, failure: ImageFetchError, *, deployment_id: str) -> None:
     """Store as evidence of a service what was printed while its image was pulled or built.
 
     Nothing here raises: a store error is logged.
     """
-    redactor, now = await asyncio.to_thread(redactor_of, environment), datetime.now(UTC)
+    redactor, now = await asyncio.to_thread(project.redactor), datetime.now(UTC)
     fetch = f"{failure.kind} of {failure.service}"
     bundle = EvidenceBundle(
         bundle_id=_bundle_id(now),
-        environment=environment.name,
+        environment=project.environment.name,
         deployment_id=deployment_id,
         service=failure.service,
         taken_at=now,
@@ -183,7 +183,7 @@ async def keep_fetch_evidence(environment: Environment, failure: ImageFetchError
         cause_service=failure.service,
         logs=(excerpt(failure.service, fetch, redactor.text(failure.output or failure.what), _LOG_LINES),),
     )
-    await _keep(environment, [fit(bundle)])
+    await _keep(project.environment, [fit(bundle)])
 
 
 @task(name="show the evidence", **WRITE)
@@ -225,7 +225,7 @@ class _Gathered:
 
 
 async def _take(
-    environment: Environment,
+    project: Project,
     application: Application | None,
     services: Sequence[str],
     deployment_id: str | None,
@@ -233,12 +233,12 @@ async def _take(
     occasion: EvidenceOccasion,
     journal: ProbeJournal | None = None,
 ) -> list[EvidenceBundle]:
-    needs = needs_of(dependencies_of(environment, application))
+    needs = needs_of(dependencies_of(project.environment, application))
     scopes = {service: (service, *reachable(service, needs)) for service in services}
-    gathered = await _gather(environment, {name for scope in scopes.values() for name in scope})
+    gathered = await _gather(project, {name for scope in scopes.values() for name in scope})
     answers = journal or ProbeJournal()
     answers.saw(gathered.container_states)
-    redactor = await asyncio.to_thread(redactor_of, environment)
+    redactor = await asyncio.to_thread(project.redactor)
     clean = {container: redactor.text(text) for container, text in gathered.logs.items()}
     now, bundles = datetime.now(UTC), []
     for service, scope in scopes.items():
@@ -247,7 +247,7 @@ async def _take(
         ]
         bundle = EvidenceBundle(
             bundle_id=_bundle_id(now),
-            environment=environment.name,
+            environment=project.environment.name,
             deployment_id=deployment_id,
             service=service,
             taken_at=now,
@@ -283,8 +283,9 @@ def _bundle_id(now: datetime) -> str:
     return f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-async def _gather(environment: Environment, services: set[str]) -> _Gathered:
-    gathered, engine = _Gathered(), engine_of(environment)
+async def _gather(project: Project, services: set[str]) -> _Gathered:
+    environment = project.environment
+    gathered, engine = _Gathered(), project.engine
     # A figure of this machine says nothing about an engine on another one.
     here = environment.engine.startswith("unix://")
     until = datetime.now(UTC)
@@ -310,7 +311,7 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
     if not here:
         gathered.missing.append(f"host and memory signs: engine {environment.engine} is on another machine")
     container_states, gathered.events, gathered.host = await asyncio.gather(
-        gathered.part("containers", lambda: engine.containers.inspect_project(environment.project)),
+        gathered.part("containers", lambda: project.inspect_containers()),
         gathered.part("events of the engine", events),
         gathered.part("host", lambda: sample_host(current_settings().data_dir, until)) if here else asyncio.sleep(0),
     )

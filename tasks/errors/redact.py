@@ -8,19 +8,18 @@ import logging
 from adapters.config.environment_files import known_environments
 from core.common.safe_text import printable
 from core.errors.redact import Redactor
-from models.environments import Environment
 from models.failures import BadInputError, EngineError
 from models.settings import current_settings
-from tasks.runtime.clients import engine_of, find_environment, redactor_of
+from tasks.runtime.project import Project, open_project
 
 log = logging.getLogger("roas")
 
 
-async def redact(environment: Environment | str, text: str, compose_files: tuple[str, ...] = ()) -> str:
-    """Return the text without the environment's secrets, values that look like one, and terminal escapes."""
-    if isinstance(environment, str):
-        return await asyncio.to_thread(redact_now, environment, text, compose_files)
-    return await asyncio.to_thread(lambda: _redactor_of(environment).text(printable(text)))
+async def redact(project: Project | str, text: str, compose_files: tuple[str, ...] = ()) -> str:
+    """Return the text without the project's secrets, values that look like one, and terminal escapes."""
+    if isinstance(project, str):
+        return await asyncio.to_thread(redact_now, project, text, compose_files)
+    return await asyncio.to_thread(lambda: _redactor_of(project).text(printable(text)))
 
 
 def redact_now(environment: str | None, text: str, compose_files: tuple[str, ...] = ()) -> str:
@@ -34,19 +33,19 @@ def redact_now(environment: str | None, text: str, compose_files: tuple[str, ...
 
 def _redactor(environment: str, compose_files: tuple[str, ...]) -> Redactor:
     try:
-        declared = find_environment(environment, compose_files)
+        project = open_project(environment, compose_files)
     except BadInputError:
         # The environment's file is what failed: its secrets are unknown, patterns still apply.
         return Redactor(())
-    return _redactor_of(declared)
+    return _redactor_of(project)
 
 
-def _redactor_of(environment: Environment) -> Redactor:
+def _redactor_of(project: Project) -> Redactor:
     try:
         # The engine learns from the containers which secrets they were given.
-        engine_of(environment).containers.inspect_project(environment.project)
+        project.inspect_containers()
     except EngineError as error:
         log.info("secrets that only containers know are not redacted here: %s", error)
     except BadInputError:
         return Redactor(())
-    return redactor_of(environment)
+    return project.redactor()

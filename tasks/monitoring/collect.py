@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
-from adapters.compose.variables import secret_values
 from adapters.host.machine import sample_host
 from adapters.probes.run import run_probe
 from adapters.stores import Stores
@@ -26,7 +25,7 @@ from models.operations import OperationStatus
 from models.records import EvaluationRecord
 from models.settings import current_settings
 from tasks.errors.redact import redact_now
-from tasks.runtime.clients import engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import WRITE, in_thread, retry_read, retry_write
 from tasks.runtime.stores import open_stores, shared_cache
 from tasks.runtime.task import task
@@ -55,30 +54,31 @@ def sample_system(environment: Environment) -> SystemSample | None:
 
 
 @in_thread
-def read_statistics(environment: Environment) -> list[ServiceSample]:
+def read_statistics(project: Project) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
-    return engine_of(environment).statistics.samples(environment.project)
+    return project.engine.statistics.samples(project.environment.project)
 
 
 sample_services = retry_read(read_statistics)
 
 
 @in_thread
-def recent_events(environment: Environment, back: timedelta) -> list[ContainerEvent]:
+def recent_events(project: Project, back: timedelta) -> list[ContainerEvent]:
     """What happened to the environment's containers in the time that is past."""
     until = datetime.now(UTC)
-    with engine_of(environment).events.stream(environment.project, until - back, until) as stream:
+    with project.engine.events.stream(project.environment.project, until - back, until) as stream:
         return list(stream)
 
 
 @retry_read
 async def probe_service(
-    environment: Environment, service: str, container_states: Sequence[ContainerState] | None = None
+    project: Project, service: str, container_states: Sequence[ContainerState] | None = None
 ) -> ProbeResult:
     """What the environment's own probe of a service answers; a service that fails it is an answer too.
 
     `container_states` are its project's containers, where they were looked at just now.
     """
+    environment = project.environment
     probe = environment.service(service).probe
     if probe is None:
         raise ValueError(f"{service} has no probe in environment {environment.name}")
@@ -86,8 +86,8 @@ async def probe_service(
         probe,
         service,
         project=environment.project,
-        engine=engine_of(environment),
-        secrets=await asyncio.to_thread(secret_values, environment),
+        engine=project.engine,
+        secrets=await asyncio.to_thread(project.secrets),
         container_states=container_states,
     )
 

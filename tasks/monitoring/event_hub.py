@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 
 from adapters.docker.events import EventStream
 from models.containers import ContainerEvent
-from models.environments import Environment
 from models.failures import EngineError, EnginePermissionError
 from tasks.monitoring.events import EventFeed, listen
-from tasks.runtime.clients import engine_of
+from tasks.runtime.project import Project
 
 log = logging.getLogger("roas")
 
@@ -30,18 +29,19 @@ class EventHub:
         self._streams: dict[str, _SharedStream] = {}
 
     @asynccontextmanager
-    async def listen(self, environment: Environment) -> AsyncIterator[EventFeed]:
+    async def listen(self, project: Project) -> AsyncIterator[EventFeed]:
         """Give the feed of an environment's project while the body runs, whether the engine answers or not.
 
         An engine that shows only the events of a named project gets a stream for this environment alone.
         """
+        environment = project.environment
         shared = self._streams.get(environment.engine)
         if shared is None:
-            shared = self._streams[environment.engine] = _SharedStream(environment, asyncio.get_running_loop())
+            shared = self._streams[environment.engine] = _SharedStream(project, asyncio.get_running_loop())
             shared.start()
         feed = EventFeed()
         shared.add(environment.project, feed)
-        fallback = asyncio.create_task(_listen_alone_where_refused(environment, shared, feed))
+        fallback = asyncio.create_task(_listen_alone_where_refused(project, shared, feed))
         try:
             yield feed
         finally:
@@ -58,22 +58,22 @@ class EventHub:
         return len(self._streams)
 
 
-async def _listen_alone_where_refused(environment: Environment, shared: _SharedStream, feed: EventFeed) -> None:
+async def _listen_alone_where_refused(project: Project, shared: _SharedStream, feed: EventFeed) -> None:
     await shared.refused.wait()
-    async with listen(environment, feed):
+    async with listen(project, feed):
         await asyncio.Event().wait()
 
 
 class _SharedStream(threading.Thread):
     """Thread that reads all events of an engine's Compose projects, and passes each to the feeds of its project."""
 
-    def __init__(self, environment: Environment, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, project: Project, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="engine-events", daemon=True)
         self.feeds: defaultdict[str, list[EventFeed]] = defaultdict(list)
         """By project; touched on the event loop only."""
         self.refused = asyncio.Event()
         """Set where the engine does not show the events of all projects."""
-        self._environment = environment
+        self._project = project
         self._loop = loop
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -124,7 +124,7 @@ class _SharedStream(threading.Thread):
                 self._stream.close()
 
     def _connect(self) -> EventStream:
-        stream = engine_of(self._environment).events.stream(None, datetime.now(UTC))
+        stream = self._project.engine.events.stream(None, datetime.now(UTC))
         with self._lock:
             self._stream = stream
             if self._closing.is_set():

@@ -12,10 +12,9 @@ from datetime import UTC, datetime, timedelta
 
 from adapters.docker.events import EventStream
 from models.containers import ContainerEvent, ContainerState
-from models.environments import Environment
 from models.failures import EngineError
 from tasks.deployment.operations import who_holds
-from tasks.runtime.clients import engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import in_thread, retry_read
 from tasks.runtime.stores import open_stores
 
@@ -149,14 +148,14 @@ class EventFeed(_Subscriber):
 
 
 @asynccontextmanager
-async def watch_project(environment: Environment) -> AsyncIterator[ContainerWatch]:
+async def watch_project(project: Project) -> AsyncIterator[ContainerWatch]:
     """Read the engine's events about this project while the body runs; reconnect where they break off.
 
     Raises:
         EngineError: The engine did not answer.
     """
     watch = ContainerWatch()
-    listener = EventListener(environment, watch, asyncio.get_running_loop())
+    listener = EventListener(project, watch, asyncio.get_running_loop())
     watch.know(await asyncio.to_thread(listener.connect))
     listener.start()
     try:
@@ -166,13 +165,13 @@ async def watch_project(environment: Environment) -> AsyncIterator[ContainerWatc
 
 
 @asynccontextmanager
-async def listen(environment: Environment, feed: EventFeed | None = None) -> AsyncIterator[EventFeed]:
+async def listen(project: Project, feed: EventFeed | None = None) -> AsyncIterator[EventFeed]:
     """Read the engine's events about this project while the body runs, whether the engine answers or not.
 
     They go to `feed`, or to a new one.
     """
     feed = feed or EventFeed()
-    listener = EventListener(environment, feed, asyncio.get_running_loop())
+    listener = EventListener(project, feed, asyncio.get_running_loop())
     listener.start()
     try:
         yield feed
@@ -183,9 +182,9 @@ async def listen(environment: Environment, feed: EventFeed | None = None) -> Asy
 class EventListener(threading.Thread):
     """Thread that reads the engine's events and passes them to the event loop."""
 
-    def __init__(self, environment: Environment, subscriber: _Subscriber, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, project: Project, subscriber: _Subscriber, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="engine-events", daemon=True)
-        self._environment = environment
+        self._project = project
         self._subscriber = subscriber
         self._loop = loop
         self._closing = threading.Event()
@@ -198,7 +197,7 @@ class EventListener(threading.Thread):
         Raises:
             EngineError: The engine did not answer.
         """
-        engine, project = engine_of(self._environment), self._environment.project
+        engine, project = self._project.engine, self._project.environment.project
         stream = engine.events.stream(project, datetime.now(UTC))
         with self._lock:
             self._stream = stream
@@ -252,26 +251,26 @@ in_hand = retry_read(who_holds)
 
 
 @retry_read
-async def inspect_environment(environment: Environment) -> tuple[list[ContainerState], str | None]:
+async def inspect_environment(project: Project) -> tuple[list[ContainerState], str | None]:
     """Return every container of an environment, and the operation that holds it.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    inspection = asyncio.to_thread(lambda: engine_of(environment).containers.inspect_project(environment.project))
-    container_states, holder = await asyncio.gather(inspection, who_holds(environment.name))
+    inspection = asyncio.to_thread(lambda: project.inspect_containers())
+    container_states, holder = await asyncio.gather(inspection, who_holds(project.environment.name))
     return container_states, holder
 
 
 @retry_read
 @in_thread
-def engine_started_at(environment: Environment) -> datetime | None:
+def engine_started_at(project: Project) -> datetime | None:
     """Return when an environment's engine started last, by this machine's clock; None where it cannot be told.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    return engine_of(environment).started_at()
+    return project.engine.started_at()
 
 
 @retry_read

@@ -21,14 +21,13 @@ from core.deployment.release import is_there, to_go_back_to
 from core.recovery.action_targets import ActionContext, all_made_since, left_to_restart
 from models.compose import Application, InjectedFile, NetworkFact, ServiceDeclaration
 from models.containers import ContainerState
-from models.environments import Environment
 from models.failures import ActionRefusedError, BadInputError
 from models.records import Release
 from models.recovery import PlannedStep, StepSpec
 from models.settings import current_settings
 from tasks.deployment.images import pull_allowed
 from tasks.deployment.kept_files import kept_digests
-from tasks.runtime.clients import compose_of, engine_of, redactor_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import in_thread, retry_read
 from tasks.runtime.store_access import from_stores
 from tasks.runtime.task import task
@@ -40,7 +39,7 @@ _UP = frozenset({"running", "restarting"})
 
 @retry_read
 async def read_action_context(
-    environment: Environment,
+    project: Project,
     application: Application | None,
     service: str,
     *,
@@ -53,15 +52,14 @@ async def read_action_context(
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-
-    engine, project = engine_of(environment), environment.project
+    engine, environment = project.engine, project.environment
     declaration = application.services.get(service) if application else None
     releases = await from_stores(
         lambda stores: stores.releases.latest(environment.name), lambda records: list(records.releases)
     )
 
     def containers() -> tuple[tuple[ContainerState, ...], tuple[str, ...], Release | None, timedelta | None]:
-        container_states = tuple(engine.containers.inspect_project(project))
+        container_states = tuple(project.inspect_containers())
         service_containers = [
             container for container in container_states if container.service == service and not container.one_off
         ]
@@ -72,7 +70,7 @@ async def read_action_context(
         return container_states, unnamed, *before
 
     def networks() -> tuple[tuple[NetworkFact, ...], tuple[str, ...]]:
-        project_networks = tuple(engine.networks.find(project))
+        project_networks = tuple(engine.networks.find(environment.project))
         return project_networks, tuple(
             network.name for network in project_networks if engine.networks.is_unused(network.name)
         )
@@ -83,7 +81,7 @@ async def read_action_context(
         asyncio.to_thread(networks),
         asyncio.to_thread(engine.networks.published_ports),
         asyncio.to_thread(lambda: engine.images.inspect(declaration.image) if declaration else None),
-        asyncio.to_thread(engine.images.dangling, project),
+        asyncio.to_thread(engine.images.dangling, environment.project),
         asyncio.to_thread(_problem_of, script),
     )
     container_states, unnamed, before, deployed_ago = inspection
@@ -91,7 +89,7 @@ async def read_action_context(
         container for container in container_states if container.service == service and not container.one_off
     ]
     return ActionContext(
-        project=project,
+        project=environment.project,
         service=service,
         application=application,
         environment=environment.name,
@@ -115,15 +113,15 @@ async def read_action_context(
 
 @retry_read
 @in_thread
-def measure_engine_disk(environment: Environment) -> float | None:
+def measure_engine_disk(project: Project) -> float | None:
     """Return the use of the disk with the engine's data, 0-100; None for an engine on another machine.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    if not environment.engine.startswith("unix://"):
+    if not project.environment.engine.startswith("unix://"):
         return None
-    folder = engine_of(environment).info().root_folder
+    folder = project.engine.info().root_folder
     return sample_host(Path(folder), datetime.now(UTC)).disk_percent if folder else None
 
 
@@ -135,7 +133,7 @@ class StepContext:
     is not repeated.
     """
 
-    environment: Environment
+    project: Project
     application: Application | None
     attempt_id: str
     facts: dict[str, str]
@@ -144,7 +142,7 @@ class StepContext:
     @property
     def engine(self) -> DockerEngine:
         """The environment's engine."""
-        return engine_of(self.environment)
+        return self.project.engine
 
     def containers(self, service: str) -> list[ContainerState]:
         """Return the containers of a service.
@@ -152,11 +150,12 @@ class StepContext:
         Raises:
             ActionRefusedError: It has none.
         """
-        container_states = self.engine.containers.inspect_project(self.environment.project, service)
+        container_states = self.project.inspect_containers(service)
         containers = [container for container in container_states if not container.one_off]
         if not containers:
             raise ActionRefusedError(
-                f"{service} has no container in project {self.environment.project};", advice="a start makes new ones."
+                f"{service} has no container in project {self.project.environment.project};",
+                advice="a start makes new ones.",
             )
         return containers
 
@@ -165,7 +164,7 @@ class StepContext:
         declared = self._declared(container.service)
         files: tuple[InjectedFile, ...] = ()
         if declared is not None and declared.injects_files:
-            files = compose_of(self.environment).injections().get(container.service, ())
+            files = self.project.compose().injections().get(container.service, ())
         self.engine.containers.start(container.container_id, files)
 
     def grace(self, service: str) -> timedelta:
@@ -177,7 +176,9 @@ class StepContext:
         """Return the containers that the engine was asked to end since the step was interrupted."""
         if self.cut_off_from is None:
             return frozenset()
-        with self.engine.events.stream(self.environment.project, self.cut_off_from, datetime.now(UTC)) as events:
+        with self.engine.events.stream(
+            self.project.environment.project, self.cut_off_from, datetime.now(UTC)
+        ) as events:
             return frozenset(event.container_id for event in events if event.action == "kill")
 
     def _declared(self, service: str) -> ServiceDeclaration | None:
@@ -239,15 +240,12 @@ def _restart(context: StepContext, step: PlannedStep) -> str:
 @_task_of(StepSpec.RECREATE, seconds=900)
 def _recreate(context: StepContext, step: PlannedStep) -> str:
     """Let Compose make the containers anew, also where there are none, with what networks they lack."""
-    engine, project = context.engine, context.environment.project
-    there = [
-        container for container in engine.containers.inspect_project(project, step.service) if not container.one_off
-    ]
+    there = [container for container in context.project.inspect_containers(step.service) if not container.one_off]
     if not all_made_since(context.cut_off_from, there):
         for container in there:
             if container.state in _UP:
-                engine.containers.stop(container.container_id, context.grace(step.service))
-        compose_of(context.environment).create([step.service], force_recreate=[step.service])
+                context.engine.containers.stop(container.container_id, context.grace(step.service))
+        context.project.compose().create([step.service], force_recreate=[step.service])
     containers = context.containers(step.service)
     for container in containers:
         if container.state not in _UP:
@@ -257,7 +255,7 @@ def _recreate(context: StepContext, step: PlannedStep) -> str:
 
 @_task_of(StepSpec.JOIN, seconds=180)
 def _join(context: StepContext, step: PlannedStep) -> str:
-    places = [place for place in compose_of(context.environment).places(step.service) if place.name in step.targets]
+    places = [place for place in context.project.compose().places(step.service) if place.name in step.targets]
     for container in context.containers(step.service):
         for place in places:
             context.engine.networks.connect(container.container_id, place)
@@ -266,7 +264,7 @@ def _join(context: StepContext, step: PlannedStep) -> str:
 
 @_task_of(StepSpec.PULL, seconds=900)
 def _pull(context: StepContext, step: PlannedStep) -> str:
-    pull_allowed(context.environment, step.service)
+    pull_allowed(context.project, step.service)
     return f"pulled the image of {step.service}"
 
 
@@ -286,7 +284,7 @@ def _start_holder(context: StepContext, step: PlannedStep) -> str:
 
 @_task_of(StepSpec.REMOVE_IMAGES, seconds=300)
 def _remove_images(context: StepContext, step: PlannedStep) -> str:
-    sizes = context.engine.images.dangling(context.environment.project)
+    sizes = context.engine.images.dangling(context.project.environment.project)
     going = [image_id for image_id in step.targets if image_id in sizes]
     for image_id in going:
         context.engine.images.remove_dangling(image_id)
@@ -305,7 +303,9 @@ def _run_script(context: StepContext, step: PlannedStep) -> str:
     settings = current_settings()
     script = find_script(settings.recovery_dir, step.targets[0])
     output = run_script(script, context.facts, limit=SCRIPT_LIMIT, user=settings.script_user)
-    return f"{script.name}: {redactor_of(context.environment).text(printable(output))}"
+    # It may have written a file of variables.
+    context.project.refresh()
+    return f"{script.name}: {context.project.redactor().text(printable(output))}"
 
 
 def _each(do: Callable[[str], None], names: Sequence[str], done: str) -> str:

@@ -37,7 +37,6 @@ from core.recovery.records import is_paused, with_error, with_execution, with_re
 from core.recovery.tracker import NO_SERVICE, SETTLE, asks_to_end
 from core.recovery.triage import STOPPED, perhaps_stopped
 from models.containers import ContainerState
-from models.environments import Environment
 from models.errors import Pattern, RecordedError
 from models.failures import NotFoundError, StoreError
 from models.metrics import HOST
@@ -46,7 +45,7 @@ from models.records import RecoveryRecords
 from models.recovery import UNDO, Choice, RecoveryExecution, StepSpec, Stop, Ticket, TicketEntry
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
-from tasks.runtime.clients import engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
 from tasks.runtime.store_access import ANSWER_WITHIN, BUDGET_WINDOW, from_stores, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
@@ -121,7 +120,7 @@ def _patterns(stores: Stores) -> tuple[Pattern, ...]:
 
 @retry_read
 async def stop_of(
-    environment: Environment, service: str, watched: Mapping[str, datetime] = MappingProxyType({})
+    project: Project, service: str, watched: Mapping[str, datetime] = MappingProxyType({})
 ) -> Stop | None:
     """What our record and the engine's events show of a person's stop of the service; None where they show none.
 
@@ -131,7 +130,7 @@ async def stop_of(
     `watched` are the ends that the caller saw, by container.
     """
 
-    name, since = environment.name, datetime.now(UTC) - BUDGET_WINDOW
+    name, since = project.environment.name, datetime.now(UTC) - BUDGET_WINDOW
 
     def read(stores: Stores) -> RecoveryRecords:
         return read_stops(stores, name, since)
@@ -139,8 +138,8 @@ async def stop_of(
     records = await from_stores(read, lambda records: records)
 
     def inspect() -> _Stopped:
-        container_states = engine_of(environment).containers.inspect_project(environment.project, service)
-        return _was_stopped(environment, service, container_states, records, watched)
+        container_states = project.inspect_containers(service)
+        return _was_stopped(project, service, container_states, records, watched)
 
     return await _noted(await asyncio.to_thread(inspect))
 
@@ -188,7 +187,7 @@ async def _for_plan(environment: str, error_id: str, since: datetime, now: datet
 
 @retry_read
 async def snapshot_before_planning(
-    error: RecordedError, environment: Environment | None, facts: RecoveryFacts, *, now: datetime
+    error: RecordedError, project: Project | None, facts: RecoveryFacts, *, now: datetime
 ) -> tuple[Sequence[RecoveryExecution], RecoveryFacts]:
     """Read all that a plan depends on at once, since a service is down meanwhile.
 
@@ -201,7 +200,7 @@ async def snapshot_before_planning(
     service = facts.service
     records = await _for_plan(error.environment, error.error_id, now - BUDGET_WINDOW, now)
     past, facts = records.executions, replace(facts, paused=is_paused(records, service, now))
-    if environment is None or service is None:
+    if project is None or service is None:
         return past, facts
     # A dependency that another attempt stopped for a moment is not kept down by a person.
     ours = {
@@ -211,10 +210,10 @@ async def snapshot_before_planning(
     }
     needed = [name for name in error.dependencies_down if name not in ours]
 
-    canaries = [hook.name for hook in environment.hooks.after if hook.canary is not None]
+    canaries = [hook.name for hook in project.environment.hooks.after if hook.canary is not None]
 
     def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None, RecoveryFacts]:
-        container_states = engine_of(environment).containers.inspect_project(environment.project)
+        container_states = project.inspect_containers()
         paused = paused_services(container_states)
         before, deployed_ago = release_before(records.releases, container_states, error.first_seen)
         changed = data_changed_since(before, records.data_steps, canaries) if before is not None else ()
@@ -222,10 +221,10 @@ async def snapshot_before_planning(
         if before is not None and changed:
             back = replace(back, why_not_back=why_not_alone(changed), ways_back=ways_back(before, changed))
         return (
-            _was_stopped(environment, service, container_states, records),
+            _was_stopped(project, service, container_states, records),
             {
                 # No action can help the dependants of what a person stopped or paused.
-                name: STOPPED if name in paused else _was_stopped(environment, name, container_states, records)
+                name: STOPPED if name in paused else _was_stopped(project, name, container_states, records)
                 for name in needed
             },
             deployed_ago,
@@ -470,18 +469,19 @@ def _own_stops(past: Sequence[RecoveryExecution], environment: str) -> list[_Own
 
 
 def _was_stopped(
-    environment: Environment,
+    project: Project,
     service: str,
     container_states: Sequence[ContainerState],
     records: RecoveryRecords,
     watched: Mapping[str, datetime] = MappingProxyType({}),
 ) -> _Stopped:
+    environment = project.environment
     if not records.meant_to_run and not any(
         container.up for container in container_states if container.service == service
     ):
         # What had ended before the environment was stopped on request has no change of state on record.
         return STOPPED
-    last, events = records.last_changes.get(service), engine_of(environment).events
+    last, events = records.last_changes.get(service), project.engine.events
     own_stops = _own_stops(records.executions, environment.name)
     ours = any(
         execution.environment == environment.name and execution.service == service and execution.ended_at is None

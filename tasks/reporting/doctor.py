@@ -65,18 +65,18 @@ def read_diagnoses(environment: str | None) -> tuple[DoctorFinding, ...]:
 def _with_overlaps(facts: EnvironmentFacts, environment: Environment | None) -> EnvironmentFacts:
     """Add what an update finds out about the services that should be replaced start-first; nothing it cannot."""
     from core.deployment.overlap import wants_overlap
-    from tasks.runtime.clients import compose_of, engine_of
+    from tasks.runtime.project import Project
 
     if environment is None:
         return facts
+    project = Project(environment)
     try:
-        application = compose_of(environment).render()
+        application = project.compose().render()
         if not any(wants_overlap(service, environment) for service in application.services.values()):
             return facts
         from tasks.deployment.overlap import decide_overlaps
 
-        container_states = engine_of(environment).containers.inspect_project(environment.project)
-        decided = decide_overlaps(environment, application, container_states)
+        decided = decide_overlaps(environment, application, project.inspect_containers())
     except RoasError:
         # Validation says what is wrong with the Compose files.
         return facts

@@ -8,13 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 from core.deployment.desired_state import meant_to_run
 from core.reporting.live_view import HISTORY, live_view
-from models.environments import Environment
 from models.failures import EngineError, StoreError
 from models.live import EngineReading, LiveRecords, LiveView
 from models.metrics import PredictionOutcome
 from models.operations import Operation
 from models.recovery import TicketState
-from tasks.runtime.clients import engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.stores import open_stores, stores_exist
 
 _MOST_READINGS = 40
@@ -28,8 +27,8 @@ _METRICS = ("cpu_usage", "memory_bytes", "response_time")
 class LiveReader:
     """Reads one environment. It keeps the last readings of the engine, from which it takes rates."""
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    def __init__(self, project: Project) -> None:
+        self._project = project
         self._readings: deque[EngineReading] = deque(maxlen=_MOST_READINGS)
         self._records = LiveRecords()
         self._slow_at: datetime | None = None
@@ -39,16 +38,16 @@ class LiveReader:
         """The environment now. What cannot be read is said in the view."""
         self._readings.append(self._read_engine())
         self._records = self._read_records(datetime.now(UTC))
-        declared = self._environment
+        declared = self._project.environment
         every = timedelta(seconds=declared.collect_every_seconds)
         return live_view(declared.name, tuple(self._readings), self._records, declared.services, every)
 
     def _read_engine(self) -> EngineReading:
-        engine, project = engine_of(self._environment), self._environment.project
-        at = datetime.now(UTC)
+        project, at = self._project, datetime.now(UTC)
+        project.refresh()
         try:
-            containers = tuple(engine.containers.inspect_project(project))
-            return EngineReading(at=at, containers=containers, samples=tuple(engine.statistics.samples(project)))
+            samples = project.engine.statistics.samples(project.environment.project)
+            return EngineReading(at=at, containers=tuple(project.inspect_containers()), samples=tuple(samples))
         except EngineError as error:
             return EngineReading(at=at, problem=str(error))
 
@@ -65,7 +64,7 @@ class LiveReader:
 
     def _read_slowly(self, now: datetime) -> LiveRecords:
         """What an evaluation or a start writes, at most every few seconds."""
-        stores, name = open_stores(), self._environment.name
+        stores, name = open_stores(), self._project.environment.name
         standing = stores.evaluations.predictions(name, PredictionOutcome.OPEN)
         return LiveRecords(
             release=stores.releases.last(name),
@@ -76,7 +75,7 @@ class LiveReader:
         )
 
     def _read_quickly(self, now: datetime) -> LiveRecords:
-        stores, name = open_stores(), self._environment.name
+        stores, name = open_stores(), self._project.environment.name
         operations = stores.operations.latest_recorded(name)
         running = next(iter(stores.operations.running(name)), None)
         beats = stores.heartbeats.all()

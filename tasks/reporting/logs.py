@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from models.environments import Environment
 from models.failures import EngineError
 from models.records import ContainerLog
-from tasks.runtime.clients import engine_of, redactor_of
+from tasks.runtime.project import Project
 from tasks.runtime.stores import open_stores, stores_exist
 
 
-def read_logs(environment: Environment, service: str | None, lines: int) -> list[ContainerLog]:
+def read_logs(project: Project, service: str | None, lines: int) -> list[ContainerLog]:
     """Return the last lines of the containers of a service, or of all services.
 
     Of a service without a container, and where the engine cannot read a log, the lines are those of the latest
     evidence.
     """
-    logs = _of_containers(environment, service, lines)
-    evidence_logs = _of_evidence(environment.name, service, lines, except_services={log.service for log in logs})
+    logs = _of_containers(project, service, lines)
+    evidence_logs = _of_evidence(
+        project.environment.name, service, lines, except_services={log.service for log in logs}
+    )
     return sorted([*logs, *evidence_logs], key=lambda log: (log.service, log.container))
 
 
-def _of_containers(environment: Environment, service: str | None, lines: int) -> list[ContainerLog]:
-    engine, redactor = engine_of(environment), redactor_of(environment)
+def _of_containers(project: Project, service: str | None, lines: int) -> list[ContainerLog]:
+    engine, redactor = project.engine, project.redactor()
     logs = []
     try:
-        container_states = engine.containers.inspect_project(environment.project, service)
+        container_states = project.inspect_containers(service)
     except EngineError:
         if not stores_exist():
             raise

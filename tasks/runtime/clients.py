@@ -1,25 +1,19 @@
-"""Load an environment and open its clients: engine, Compose, redactor; shared by the tasks of a process."""
+"""Load an environment; what the tasks of a process share."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from weakref import WeakSet
 
 from prefect.context import FlowRunContext
 
-from adapters.compose.cli import ComposeCli
-from adapters.compose.declared_secrets import concealed_in, concealed_values
 from adapters.compose.known_applications import KnownApplications
-from adapters.compose.variables import process_environment
 from adapters.config import environments
-from adapters.docker.engine import DockerEngine
-from core.errors.redact import Redactor
 from models.environments import Environment
 from models.failures import BadInputError
 from models.settings import current_settings
@@ -42,29 +36,9 @@ def open_clients_in_parallel() -> None:
         loop.set_default_executor(ThreadPoolExecutor(_MANY, thread_name_prefix="client"))
 
 
-def engine_of(environment: Environment) -> DockerEngine:
-    """The client of the environment's Docker engine, which redacts the environment's secrets."""
-    engine = _engine(environment.engine)
-    engine.conceal(concealed_values(environment))
-    return engine
-
-
-def compose_of(environment: Environment, document: Mapping[str, Any] | None = None) -> ComposeCli:
-    """Compose, with the variables and secrets this environment may see; of a release's document where one
-    is given, else of the environment's files."""
-    if document is not None and (secrets := concealed_in(environment, document)):
-        engine_of(environment).conceal(secrets)
-    return ComposeCli(environment, process_environment(environment, os.environ, document), document)
-
-
 def known_applications() -> KnownApplications:
     """Applications that this process or another has rendered before."""
     return _known_applications(current_settings().data_dir.absolute())
-
-
-def redactor_of(environment: Environment) -> Redactor:
-    """The redactor of this environment's secret values."""
-    return Redactor(engine_of(environment).concealed)
 
 
 def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environment:
@@ -109,11 +83,6 @@ def _is_run_of_deployment() -> bool:
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     return _OF_A_RUNNER in os.environ or (run is not None and run.deployment_id is not None)
-
-
-@lru_cache(maxsize=4)
-def _engine(address: str) -> DockerEngine:
-    return DockerEngine(address)
 
 
 @lru_cache(maxsize=4)

@@ -35,7 +35,7 @@ from models.settings import current_settings
 from models.storage import LifecycleStep, RetentionPolicy
 from tasks.deployment.kept_files import sweep_kept_files
 from tasks.deployment.release import release_images
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tasks.runtime.retry_policy import WRITE
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
@@ -151,10 +151,10 @@ def _let_go() -> list[str]:
         notes.append(f"mounted files of releases stay as they are: {error.what}")
     for name in known_environments(current_settings()):
         try:
-            environment = find_environment(name)
-            if environment.engine not in engines:
-                engines.add(environment.engine)
-                release_images(environment)
+            project = open_project(name)
+            if project.environment.engine not in engines:
+                engines.add(project.environment.engine)
+                release_images(project)
         except RoasError as error:
             notes.append(f"images of {name} stay as they are: {error.what}")
     return notes

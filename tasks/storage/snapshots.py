@@ -47,7 +47,7 @@ from models.snapshots import (
 )
 from tasks.deployment.operations import hold_environment
 from tasks.deployment.services import inspect_application, read_injected_files
-from tasks.runtime.clients import engine_of
+from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, retry_read, retry_write
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
@@ -184,20 +184,18 @@ async def snapshots_of(environment: str) -> list[DataSnapshot]:
 
 
 @task(name="save data", task_run_name="save {data.name}", **EFFECT)
-async def save_part(
-    environment: Environment, application: Application, data: SavedData, snapshot_id: str
-) -> SnapshotPart:
+async def save_part(project: Project, application: Application, data: SavedData, snapshot_id: str) -> SnapshotPart:
     """Save one database, or the files of one volume.
 
     Raises:
         SnapshotError: It could not be saved.
     """
-    place = await place_of(environment, application, data)
+    place = await place_of(project, application, data)
 
     def save(limit: Limit) -> SnapshotPart:
-        return client_of(environment, snapshot_id, limit).save(data, place, snapshot_id)
+        return client_of(project.environment, snapshot_id, limit).save(data, place, snapshot_id)
 
-    return await in_thread(save, settings_of(environment).timeout_seconds)
+    return await in_thread(save, settings_of(project.environment).timeout_seconds)
 
 
 @contextmanager
@@ -239,26 +237,25 @@ async def check_part(environment: Environment, part: SnapshotPart, snapshot_id: 
 
 
 @task(name="put data back", task_run_name="put {data.name} back", **EFFECT)
-async def load_part(
-    environment: Environment, application: Application, data: SavedData, snapshot: DataSnapshot
-) -> None:
+async def load_part(project: Project, application: Application, data: SavedData, snapshot: DataSnapshot) -> None:
     """Put one part of a snapshot back; what writes to it must be stopped.
 
     Raises:
         SnapshotError: It could not be put back.
     """
+    environment = project.environment
     part = part_of_snapshot(snapshot, data)
-    place = await place_of(environment, application, data, running=False)
+    place = await place_of(project, application, data, running=False)
     files: tuple[InjectedFile, ...] = ()
     if isinstance(data, PostgresqlData | MariadbData):
-        files = await _injected(environment, application, data.service)
+        files = await _injected(project, application, data.service)
 
     def load(limit: Limit) -> None:
         client = client_of(environment, snapshot.snapshot_id, limit)
         client.containers.remove_left({snapshot.snapshot_id})
         if isinstance(data, PostgresqlData | MariadbData):
             # It runs, unless its machine was restarted in the middle of a restore.
-            engine_of(environment).containers.start(place.container, files)
+            project.engine.containers.start(place.container, files)
             client.wait_until_ready(data, place, _READY_SECONDS)
         with _naming_another(environment, snapshot.snapshot_id):
             client.load(data, part, place)
@@ -267,9 +264,7 @@ async def load_part(
 
 
 @task(name="rehearse", task_run_name="rehearse {data.name}", **EFFECT)
-async def rehearse_part(
-    environment: Environment, application: Application, data: SavedData, snapshot: DataSnapshot
-) -> str:
+async def rehearse_part(project: Project, application: Application, data: SavedData, snapshot: DataSnapshot) -> str:
     """Restore one part where nothing uses it, and say what it then has. What runs is left alone.
 
     A database is loaded into a copy of its service's container with empty volumes and without network, which is
@@ -279,6 +274,7 @@ async def rehearse_part(
         SnapshotError: It cannot be restored.
         EngineError: The engine cannot make or start the copy.
     """
+    environment = project.environment
     part = part_of_snapshot(snapshot, data)
     seconds = settings_of(environment).timeout_seconds
     if isinstance(data, FilesData | SqliteData):
@@ -290,7 +286,7 @@ async def rehearse_part(
                 return client.files.read(part) if check_only else client.check_sqlite(part)
 
         return await in_thread(check, seconds)
-    states = await inspect_application(environment)
+    states = await inspect_application(project)
     there = next(
         (container for container in states if container.service == data.service and not container.one_off), None
     )
@@ -299,10 +295,10 @@ async def rehearse_part(
             f"{data.service} has no container, so there is nothing to rehearse with;",
             advice=f"`roas start {environment.name}` first.",
         )
-    files = await _injected(environment, application, data.service)
+    files = await _injected(project, application, data.service)
 
     def rehearse(limit: Limit) -> str:
-        engine, client = engine_of(environment), client_of(environment, snapshot.snapshot_id, limit)
+        engine, client = project.engine, client_of(environment, snapshot.snapshot_id, limit)
         client.containers.remove_left({snapshot.snapshot_id})
         original = engine.containers.snapshot(there.container_id)
         label = (LABEL, f"{REHEARSAL}{snapshot.snapshot_id}")
@@ -396,21 +392,20 @@ async def in_thread(call: Callable[[Limit], T], seconds: float) -> T:
         raise
 
 
-async def _injected(environment: Environment, application: Application, service: str) -> tuple[InjectedFile, ...]:
+async def _injected(project: Project, application: Application, service: str) -> tuple[InjectedFile, ...]:
     if not application.services[service].injects_files:
         return ()
-    return (await read_injected_files(environment)).get(service, ())
+    return (await read_injected_files(project)).get(service, ())
 
 
-async def place_of(
-    environment: Environment, application: Application, data: SavedData, *, running: bool = True
-) -> PartPlace:
+async def place_of(project: Project, application: Application, data: SavedData, *, running: bool = True) -> PartPlace:
     """Where some data is on the environment's engine.
 
     Raises:
         SnapshotError: Its service does not run, or with `running` False has no container.
     """
-    states = [container for container in await inspect_application(environment) if not container.one_off]
+    environment = project.environment
+    states = [container for container in await inspect_application(project) if not container.one_off]
     if isinstance(data, FilesData):
         return _place_of_files(data, application, states)
     containers = [
@@ -426,7 +421,7 @@ async def place_of(
     there = containers[0]
     host_file = None
     if isinstance(data, SqliteData) and environment.engine.startswith("unix://"):
-        snapshot = await asyncio.to_thread(engine_of(environment).containers.snapshot, there.container_id)
+        snapshot = await asyncio.to_thread(project.engine.containers.snapshot, there.container_id)
         path = host_path(snapshot, data.file)
         host_file = path if path is not None and os.access(path, os.R_OK | os.W_OK) else None
     return PartPlace(

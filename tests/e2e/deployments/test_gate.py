@@ -21,6 +21,7 @@ from tasks.deployment.gate import policies_to_judge, preview_gate, read_trial, t
 from tasks.deployment.services import read_plan
 from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
+from tasks.runtime.project import Project
 from tests.e2e.deployments.test_update import WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
@@ -161,8 +162,8 @@ async def test_a_plan_says_which_policies_wait_for_the_image(place: Place, image
     await started(place, images, "plan", gate, AS_USER)
     environment = find_environment("test")
 
-    plan = read_plan(environment, OF_UPDATE)
-    report = await asyncio.to_thread(preview_gate, environment, plan)
+    plan = read_plan(Project(environment), OF_UPDATE)
+    report = await asyncio.to_thread(preview_gate, Project(environment), plan)
 
     assert [(one.policy, one.outcome) for one in report.policies] == [
         ("not-root", GateOutcome.WAITS),
@@ -171,7 +172,7 @@ async def test_a_plan_says_which_policies_wait_for_the_image(place: Place, image
     ]
     assert [one.outcome for one in report.scans] == [GateOutcome.WAITS]
     # Nothing was pulled for it.
-    assert read_plan(environment, OF_UPDATE) == plan
+    assert read_plan(Project(environment), OF_UPDATE) == plan
     await update("test", plan=plan_id(plan))
     assert last(place).details["gate"]["outcome"] == "warned"
 
@@ -180,11 +181,11 @@ async def test_a_plan_says_which_policies_wait_for_the_image(place: Place, image
 async def test_a_policy_is_tried_without_an_update(place: Place, images: Registry) -> None:  # noqa: F811
     await started(place, images, "try", f"{{policies: [{NOT_ROOT}]}}", AS_ROOT)
     environment = find_environment("test")
-    document = read_trial(environment)
+    document = read_trial(Project(environment))
 
     async def outcome(expression: str | None) -> GateOutcome:
         policies = policies_to_judge(environment, expression)
-        return (await asyncio.to_thread(try_gate, environment, document, policies)).outcome
+        return (await asyncio.to_thread(try_gate, Project(environment), document, policies)).outcome
 
     # The engine has the first image still, which has a user.
     assert await outcome(None) is GateOutcome.PASSED

@@ -17,7 +17,7 @@ from models.failures import ImageFetchError, ReleaseError, StartFailedError
 from models.operations import OperationStatus
 from tasks.deployment.images import pull_allowed
 from tasks.deployment.release import lift_images
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.killed_flow import killed_flow
@@ -50,7 +50,7 @@ async def test_no_start_and_no_recovery_fetches_an_image_that_is_held_back(place
 
     subprocess.run(["docker", "rmi", "-f", name], check=True, capture_output=True)
     with pytest.raises(ImageFetchError, match="is held back"):
-        pull_allowed(find_environment("test"), "web")
+        pull_allowed(open_project("test"), "web")
     assert image_id(name) == ""
     await startup("test")
     assert (inspect(place, "web", "{{.Image}}"), image_id(name)) == (before, before)
@@ -60,7 +60,7 @@ async def test_no_start_and_no_recovery_fetches_an_image_that_is_held_back(place
     with pytest.raises(ImageFetchError, match="no other image here"):
         await startup("test")
     lift_images("test", bad, "Ada", last(place).started_at)
-    assert pull_allowed(find_environment("test"), "web") is None
+    assert pull_allowed(open_project("test"), "web") is None
     assert image_id(name)
 
 

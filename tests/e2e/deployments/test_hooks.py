@@ -27,7 +27,7 @@ from models.results import OperationResult
 from tasks.deployment.hooks import proven_hook_images
 from tasks.deployment.services import read_plan
 from tasks.reporting.read import read_explanation
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import finished_steps, kill_at, roas, signal_at
 from tests.support.brokers import running_broker
@@ -133,7 +133,7 @@ async def test_a_migration_runs_before_the_change_and_a_smoke_test_after(place: 
     warm = {"name": "warm", "service": "web", "command": ["sh", "-c", "echo warmed"]}
     tell = {"name": "tell", "command": ["/bin/sh", "-c", "echo $ROAS_ENVIRONMENT $HOME"]}
     declare(place, 2, job=job, before=[migrate()], after=[smoke, warm, tell])
-    plan = read_plan(find_environment("test"), OF_UPDATE)
+    plan = read_plan(open_project("test"), OF_UPDATE)
 
     result = await update("test")
 
@@ -155,7 +155,7 @@ async def test_a_migration_runs_before_the_change_and_a_smoke_test_after(place: 
     # Nothing changes, so nothing runs.
     await update("test")
     assert lines(place) == ["2"]
-    assert read_plan(find_environment("test"), OF_UPDATE).hooks == ()
+    assert read_plan(open_project("test"), OF_UPDATE).hooks == ()
 
 
 @pytest.mark.campaign
@@ -719,4 +719,4 @@ async def test_a_hook_of_an_update_that_does_not_go_on_is_ended_by_the_next_star
     await startup("test")
 
     nothing_is_left(place)
-    assert read_plan(find_environment("test"), OF_UPDATE).of("web").action is PlannedAction.KEEP
+    assert read_plan(open_project("test"), OF_UPDATE).of("web").action is PlannedAction.KEEP

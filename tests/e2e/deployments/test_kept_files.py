@@ -19,7 +19,7 @@ from models.compose import PlannedAction
 from models.failures import BadInputError, StartFailedError
 from tasks.deployment.services import read_plan
 from tasks.reporting.read import read_status
-from tasks.runtime.clients import engine_of, find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.deployments.test_behind_a_proxy import answer
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place, well  # noqa: F401 - fixtures
 from tests.e2e.flows.test_releases import releases
@@ -113,7 +113,7 @@ async def test_an_update_with_a_wrong_file_goes_back_to_the_proven_one_until_it_
     (said,) = read_status("test")
     assert f"front with that of {on_disk}" in str(details(place)["undone"])
     assert f"front with that of {on_disk}" in said.mounted_copies
-    planned = read_plan(find_environment("test")).of("front")
+    planned = read_plan(open_project("test")).of("front")
     assert planned.action is PlannedAction.RECREATE
     assert planned.because == f"it runs with a release's copy of {on_disk}, and a start mounts what is on disk"
     with place.stores() as stores:
@@ -205,7 +205,7 @@ async def test_containers_that_are_put_back_with_their_values_mount_the_proven_f
     assert file.read_text() == wrong
     assert f"front with that of {file}" in str(details(place)["undone"])
     assert details(place)["rolled_back_to"]
-    assert read_plan(find_environment("test")).of("front").action is PlannedAction.RECREATE
+    assert read_plan(open_project("test")).of("front").action is PlannedAction.RECREATE
 
 
 @pytest.mark.campaign(seconds=15)
@@ -221,7 +221,7 @@ async def test_without_copies_a_plan_says_so_beforehand_and_a_rollback_mounts_th
     edit(file, "http://web:8000", "http://web:8001")
     new_version(place, 2)
 
-    note = read_plan(find_environment("test")).of("front").note
+    note = read_plan(open_project("test")).of("front").note
     with caplog.at_level(logging.WARNING), pytest.raises(StartFailedError):
         await update("test")
 
@@ -234,7 +234,7 @@ async def test_without_copies_a_plan_says_so_beforehand_and_a_rollback_mounts_th
 
 def test_a_path_that_the_engine_does_not_see_is_not_mounted(place: Place) -> None:  # noqa: F811
     place.declare("web: {image: x}")
-    engine = engine_of(find_environment("test"))
+    engine = open_project("test").engine
     seen, absent = str(place.folder), str(place.folder / "absent")
 
     assert why_not_mounted(engine, [seen], IMAGE, place.project) == ""
@@ -341,7 +341,7 @@ async def test_without_values_a_plan_says_so_beforehand(
     await startup("test")
     with_values(place, "second")
 
-    note = read_plan(find_environment("test")).of("base").note
+    note = read_plan(open_project("test")).of("base").note
 
     (release,) = releases(place)
     assert note == (

@@ -16,7 +16,7 @@ from models.compose import OF_UPDATE, Interruption
 from models.failures import StartFailedError
 from models.operations import Operation
 from tasks.deployment.services import read_plan
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tasks.runtime.stores import open_stores
 from tests.e2e.deployments.test_update import BAD, WELL, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
@@ -91,7 +91,7 @@ async def test_no_request_fails_while_a_service_is_replaced_start_first(place: P
     with asking(port) as client:
         for version in ("2", "3"):
             place.declare(fronted(place.folder, front, port, version=version), services=DRAINS_ONE_SECOND)
-            plan = read_plan(find_environment("test"), OF_UPDATE)
+            plan = read_plan(open_project("test"), OF_UPDATE)
             assert (plan.of("web").start_first, plan.of("web").interruption) == (True, Interruption.NONE)
             await update("test")
 
@@ -102,7 +102,7 @@ async def test_no_request_fails_while_a_service_is_replaced_start_first(place: P
         changes = stores.progress.changes(last(place).deployment_id)
     (web,) = [one for one in changes if one.service == "web"]
     assert web.reason.startswith("replaced start-first, old one drained after 1 s")
-    assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
+    assert read_plan(open_project("test"), OF_UPDATE).changes == ()
     before = identity(place)
     compose = ["docker", "compose", "-p", place.project, "-f", str(place.folder / "compose.yaml"), "up", "-d"]
     subprocess.run(compose, check=True, capture_output=True)
@@ -131,7 +131,7 @@ async def test_replicas_are_replaced_one_after_the_other_and_leave_the_name_befo
 
     assert client.failures == []
     assert containers(place) == [[f"{place.project}-web-{number}", str(number), "running"] for number in (1, 2)]
-    assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
+    assert read_plan(open_project("test"), OF_UPDATE).changes == ()
     form = "{{range .NetworkSettings.Networks}}{{.IPAMConfig}} {{.Aliases}}{{end}}"
     command = ["docker", "inspect", "-f", form, place.container("web")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -169,7 +169,7 @@ async def test_a_service_in_two_networks_keeps_its_names_in_both(place: Place) -
         "front": True,
         "back": True,
     }
-    assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
+    assert read_plan(open_project("test"), OF_UPDATE).changes == ()
 
 
 @pytest.mark.campaign
@@ -275,7 +275,7 @@ async def test_a_version_that_crashes_once_it_gets_requests_leaves_the_old_one(
     assert client.failures == []
     assert containers(place) == only(place)
     assert (identity(place), names(place)) == (before, was_called)
-    assert read_plan(find_environment("test"), OF_UPDATE).of("web").action == "recreate"
+    assert read_plan(open_project("test"), OF_UPDATE).of("web").action == "recreate"
 
 
 @pytest.mark.campaign
@@ -310,7 +310,7 @@ async def test_a_kill_leaves_no_container_beside(place: Place, step: str) -> Non
     assert client.failures == []
     assert containers(place) == only(place)
     assert open_stores().operations.get(killed).status == "success"
-    assert read_plan(find_environment("test"), OF_UPDATE).changes == ()
+    assert read_plan(open_project("test"), OF_UPDATE).changes == ()
 
 
 @pytest.mark.campaign

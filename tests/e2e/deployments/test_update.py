@@ -25,6 +25,7 @@ from tasks.deployment.services import create_containers, read_plan, start_when_r
 from tasks.monitoring.events import watch_project
 from tasks.reporting.read import read_explanation
 from tasks.runtime.clients import find_environment
+from tasks.runtime.project import Project, open_project
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.registry import Registry, image_id
@@ -46,7 +47,7 @@ def inspect(place: Place, name: str, what: str) -> str:  # noqa: F811
 
 
 def planned() -> Plan:
-    return read_plan(find_environment("test"))
+    return read_plan(open_project("test"))
 
 
 def last(place: Place) -> Operation:  # noqa: F811
@@ -180,7 +181,7 @@ async def test_a_build_that_gives_the_same_content_replaces_nothing(place: Place
     try:
         await startup("test")
         before = {part: inspect(place, part, "{{.Id}} {{.State.StartedAt}}") for part in ("web", "worker")}
-        plan = read_plan(find_environment("test"), OF_UPDATE)
+        plan = read_plan(open_project("test"), OF_UPDATE)
 
         await update("test", plan=plan_id(plan))
 
@@ -191,7 +192,7 @@ async def test_a_build_that_gives_the_same_content_replaces_nothing(place: Place
         assert {part: inspect(place, part, "{{.Id}} {{.State.StartedAt}}") for part in before} == before
         assert image_id(name) == inspect(place, "web", "{{.Image}}")
         assert "release_notes" not in last(place).details
-        assert planned().changes == read_plan(find_environment("test"), OF_UPDATE).changes == ()
+        assert planned().changes == read_plan(open_project("test"), OF_UPDATE).changes == ()
 
         (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\nENV VERSION=2\n{WELL}\n")
         await update("test")
@@ -251,7 +252,7 @@ async def test_an_update_takes_new_images_and_keeps_their_digests(place: Place, 
     place.declare(two(images, "new"))
     await startup("test")
     digests = {part: images.publish(f"new-{part}", f"ENV VERSION=2 PART={part}", WELL) for part in ("base", "top")}
-    plan = read_plan(find_environment("test"), OF_UPDATE)
+    plan = read_plan(open_project("test"), OF_UPDATE)
 
     result = await update("test", plan=plan_id(plan))
 
@@ -261,7 +262,7 @@ async def test_an_update_takes_new_images_and_keeps_their_digests(place: Place, 
     assert "VERSION=2" in inspect(place, "base", "{{.Config.Env}}")
     assert {name: one.rpartition("@")[2] for name, one in of_releases(place)[0].digests.items()} == digests
     assert last(place).details["update"] == "all"
-    assert planned().changes == read_plan(find_environment("test"), OF_UPDATE).changes == ()
+    assert planned().changes == read_plan(open_project("test"), OF_UPDATE).changes == ()
 
 
 async def test_an_update_that_fails_goes_back_and_holds_the_image_back(place: Place, images: Registry) -> None:  # noqa: F811
@@ -291,7 +292,7 @@ async def test_an_update_that_fails_goes_back_and_holds_the_image_back(place: Pl
     assert "is held back" in last(place).details["not_taken"]["base"]
 
     lift_images("test", bad[:20], "a user", datetime.now(UTC))
-    changes = read_plan(find_environment("test"), OF_UPDATE).changes
+    changes = read_plan(open_project("test"), OF_UPDATE).changes
     assert [(line.service, line.action) for line in changes] == [("base", PlannedAction.RECREATE)]
 
 
@@ -380,7 +381,7 @@ async def test_a_build_that_fails_is_not_built_again_until_its_context_changes(p
         with pytest.raises(StartFailedError):
             await update("test")
 
-        held_back = read_plan(find_environment("test"), OF_UPDATE)
+        held_back = read_plan(open_project("test"), OF_UPDATE)
         (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\nENV VERSION=3\n{WELL}\n")
         await update("test")
 
@@ -400,17 +401,17 @@ async def test_a_new_container_is_started_as_soon_as_compose_gave_it_its_name(pl
     place.declare(service("web", "debian:trixie-slim", command="[sh, -c, 'touch /tmp/well; exec sleep 601']"))
     environment = find_environment("test")
 
-    async with watch_project(environment) as watch:
-        starting = asyncio.create_task(start_when_replaced(environment, "web", watch))
+    async with watch_project(Project(environment)) as watch:
+        starting = asyncio.create_task(start_when_replaced(Project(environment), "web", watch))
         # Compose's part, which starts nothing.
-        await create_containers(environment, fetched=True, services=["web"])
+        await create_containers(Project(environment), fetched=True, services=["web"])
         async with asyncio.timeout(300):
             while inspect(place, "web", "{{.State.Status}}") != "running":
                 await watch.change("web")
         starting.cancel()
 
     assert inspect(place, "web", "{{.Id}}") != before
-    assert read_plan(environment, OF_UPDATE).of("web").action is PlannedAction.KEEP
+    assert read_plan(Project(environment), OF_UPDATE).of("web").action is PlannedAction.KEEP
 
 
 @pytest.mark.campaign

@@ -25,7 +25,7 @@ from models.compose import OF_UPDATE, FetchOptions, PlannedAction
 from models.failures import BadInputError, StartFailedError
 from tasks.deployment.services import read_plan
 from tasks.reporting.read import read_releases
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
@@ -172,7 +172,7 @@ async def test_a_young_image_is_not_taken_yet_and_its_name_stays(place: Place, i
     image, container = image_id(images.image("young")), inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
     # The engine's build cache must not have it from another day.
     images.publish("young", f"LABEL made={time.time_ns()}", "ENV VERSION=2", WELL)
-    before = read_plan(find_environment("test"), OF_UPDATE)
+    before = read_plan(open_project("test"), OF_UPDATE)
 
     await update("test")
 
@@ -181,7 +181,7 @@ async def test_a_young_image_is_not_taken_yet_and_its_name_stays(place: Place, i
     assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == container
     assert image_id(images.image("young")) == image
     # The engine has it now, so the plan knows.
-    known = read_plan(find_environment("test"), OF_UPDATE)
+    known = read_plan(open_project("test"), OF_UPDATE)
     assert known.of("web").action is PlannedAction.KEEP
     assert "less than 24 h ago" in known.of("web").note
 
@@ -203,7 +203,7 @@ async def test_a_name_that_refers_to_a_held_back_image_is_given_back(place: Plac
     container = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
     # As an update leaves it that cannot give the name back.
     subprocess.run(["docker", "pull", "-q", name], capture_output=True, check=True)
-    planned = read_plan(find_environment("test"), OF_UPDATE)
+    planned = read_plan(open_project("test"), OF_UPDATE)
 
     await update("test")
 
@@ -261,4 +261,4 @@ async def test_a_rollback_without_an_earlier_release_opens_no_ticket(place: Plac
     with place.stores() as stores:
         assert stores.tickets.find(environment="test") == []
         assert stores.errors.latest() == []
-    assert read_plan(find_environment("test"), FetchOptions()).changes == ()
+    assert read_plan(open_project("test"), FetchOptions()).changes == ()

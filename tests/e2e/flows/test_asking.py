@@ -31,7 +31,7 @@ from models.recovery import (
     TicketState,
 )
 from tasks.recovery.actions import STEP, StepContext
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import IMAGE, Place, well
 from tests.e2e.flows.test_interruption import TIMEOUT_SECONDS, roas
 
@@ -244,7 +244,7 @@ async def step_that_fails_once(context: StepContext, step: PlannedStep) -> str:
 @flow
 async def two_steps() -> list[str]:
     steps = [PlannedStep(doing=StepSpec.START, service=name) for name in ("first", "second")]
-    context = StepContext(environment=find_environment("test"), application=None, attempt_id="a", facts={})
+    context = StepContext(project=open_project("test"), application=None, attempt_id="a", facts={})
     return [await step_that_fails_once(context, step) for step in steps]
 
 

@@ -14,7 +14,8 @@ from models.health import Health
 from models.operations import OperationStatus
 from models.results import OperationResult
 from tasks.monitoring.events import watch_project
-from tasks.runtime.clients import engine_of, find_environment
+from tasks.runtime.clients import find_environment
+from tasks.runtime.project import Project
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
 from tests.support.engines import OwnEngine
 
@@ -97,7 +98,7 @@ async def test_a_watch_hears_events_again_after_the_engine_was_killed(place: Pla
     environment = find_environment("test")
     label = "com.docker.compose"
     labels = ("--label", f"{label}.project={place.project}", "--label", f"{label}.service=base")
-    async with watch_project(environment) as watch:
+    async with watch_project(Project(environment)) as watch:
         await asyncio.to_thread(own_engine.kill)
         await until(lambda: watch.containers("base") is None)
         await asyncio.to_thread(own_engine.start)
@@ -108,4 +109,4 @@ async def test_a_watch_hears_events_again_after_the_engine_was_killed(place: Pla
         await until(lambda: watch.containers("base") == (made,))
         own_engine.docker("rm", made)
         await until(lambda: watch.containers("base") == ())
-    assert [seen.container_id for seen in engine_of(environment).containers.inspect_all([made])] == []
+    assert [seen.container_id for seen in Project(environment).engine.containers.inspect_all([made])] == []

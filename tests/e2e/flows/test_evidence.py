@@ -20,7 +20,8 @@ from models.failures import StartFailedError
 from models.operations import Operation
 from tasks.deployment.services import read_application
 from tasks.errors.evidence import take_evidence
-from tasks.runtime.clients import engine_of, find_environment
+from tasks.runtime.clients import find_environment
+from tasks.runtime.project import Project, open_project
 from tests.e2e.flows.conftest import IMAGE, Place, well
 from tests.support.warm import warm_commands
 
@@ -170,12 +171,16 @@ async def test_evidence_before_a_replacement_outlives_the_container(place: Place
     declared = find_environment("test")
 
     (bundle_id,) = await take_evidence(
-        declared, await read_application(declared), ["base"], deployment_id="test-next", reason="it is to be replaced"
+        Project(declared),
+        await read_application(Project(declared)),
+        ["base"],
+        deployment_id="test-next",
+        reason="it is to be replaced",
     )
 
-    for seen in engine_of(declared).containers.inspect_project(declared.project):
-        engine_of(declared).containers.stop(seen.container_id, timedelta())
-        engine_of(declared).containers.remove(seen.container_id)
+    for seen in Project(declared).inspect_containers():
+        Project(declared).engine.containers.stop(seen.container_id, timedelta())
+        Project(declared).engine.containers.remove(seen.container_id)
     with place.stores() as stores:
         (bundle,) = stores.evidence.find(deployment_id="test-next")
     assert bundle.bundle_id == bundle_id
@@ -188,7 +193,7 @@ async def test_evidence_before_a_replacement_outlives_the_container(place: Place
 async def test_an_engine_that_is_away_is_named_as_missing_and_fails_nothing(place: Place) -> None:
     place.declare(well("base"), engine=f"unix://{place.folder}/no.sock")
 
-    ids = await take_evidence(find_environment("test"), None, ["base"], deployment_id="test-1", reason="it failed")
+    ids = await take_evidence(open_project("test"), None, ["base"], deployment_id="test-1", reason="it failed")
 
     with place.stores() as stores:
         (bundle,) = stores.evidence.find(deployment_id="test-1")

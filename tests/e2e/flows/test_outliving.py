@@ -17,8 +17,8 @@ from models.operations import Runner
 from tasks.deployment.operations import LEASE, hold_environment, who_holds
 from tasks.monitoring.events import EventFeed
 from tasks.recovery.records import record_error
-from tasks.runtime.clients import find_environment
 from tasks.runtime.hosts import this_host
+from tasks.runtime.project import open_project
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.stores import open_stores
 from tests.e2e.faults.outages import HOLD_GATE, held_by_another_process
@@ -51,7 +51,7 @@ async def until_back(access: StoreAccess) -> None:
 
 async def test_an_evaluation_that_fails_unexpectedly_is_made_up_for_by_a_sweep(place: Place, caplog) -> None:
     place.declare("web:\n  image: none\n")
-    watch = EnvironmentWatcher(find_environment("test"), (), StoreAccess("test"), EventFeed(), act=True)
+    watch = EnvironmentWatcher(open_project("test"), (), StoreAccess("test"), EventFeed(), act=True)
 
     async def fail() -> None:
         raise ZeroDivisionError
@@ -70,7 +70,7 @@ async def test_what_is_not_meant_to_run_is_said_once(place: Place, caplog) -> No
     access = StoreAccess("test")
     with outliving_stores(access):
         await access.begin()
-        watch = EnvironmentWatcher(find_environment("test"), (), access, EventFeed(), act=True)
+        watch = EnvironmentWatcher(open_project("test"), (), access, EventFeed(), act=True)
         for _ in range(3):
             await watch.sweep()
     assert [record.getMessage() for record in caplog.records].count("test is not meant to run") == 1

@@ -12,7 +12,7 @@ from models.operations import Operation, OperationStatus
 from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.services import read_plan
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
@@ -197,7 +197,7 @@ async def test_a_start_that_would_not_do_what_its_plan_says_touches_nothing(plac
     await startup("test")
     before = inspect(place, "base", "{{.Id}} {{.State.StartedAt}}")
     place.declare(well("base", environment="{STAGE: two}"))
-    planned = plan_id(read_plan(find_environment("test")))
+    planned = plan_id(read_plan(open_project("test")))
     place.declare(well("base", environment="{STAGE: three}"))
 
     with pytest.raises(PlanChangedError, match="recreate base"):
@@ -205,7 +205,7 @@ async def test_a_start_that_would_not_do_what_its_plan_says_touches_nothing(plac
 
     assert inspect(place, "base", "{{.Id}} {{.State.StartedAt}}") == before
     assert last(place).status is OperationStatus.FAILED
-    result = await startup("test", plan=plan_id(read_plan(find_environment("test"))))
+    result = await startup("test", plan=plan_id(read_plan(open_project("test"))))
     assert isinstance(result, OperationResult)
     assert result.success
 
@@ -218,9 +218,9 @@ async def test_a_changed_mounted_file_is_planned_as_a_restart(place: Place) -> N
     started = inspect(place, "base", "{{.State.StartedAt}}")
     (place.folder / "motd").write_text("good bye")
 
-    (line,) = read_plan(find_environment("test")).changes
+    (line,) = read_plan(open_project("test")).changes
     assert "motd changed" in line.because
     await startup("test")
 
     assert inspect(place, "base", "{{.State.StartedAt}}") != started
-    assert read_plan(find_environment("test")).changes == ()
+    assert read_plan(open_project("test")).changes == ()

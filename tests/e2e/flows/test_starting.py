@@ -18,7 +18,7 @@ from flows.deployment.update import update
 from models.failures import BadInputError
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.services import read_plan
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import IMAGE, Place, make_well, never_well, well
 from tests.e2e.flows.test_watch import until
 
@@ -146,7 +146,7 @@ async def test_a_renamed_volume_replaces_no_data_before_a_person_confirms_the_pl
     mounts = ("inspect", "-f", "{{(index .Mounts 0).Name}}", place.container("base"))
     assert docker(*mounts) == old
 
-    confirmed = plan_id(await asyncio.to_thread(lambda: read_plan(find_environment("test"))))
+    confirmed = plan_id(await asyncio.to_thread(lambda: read_plan(open_project("test"))))
     assert (await startup("test", plan=confirmed, return_state=True)).is_completed()
     assert docker(*mounts) == new
 

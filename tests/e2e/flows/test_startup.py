@@ -21,7 +21,7 @@ from models.operations import OperationStatus
 from models.recovery import TicketState
 from models.results import OperationResult
 from tasks.deployment.services import read_plan
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import IMAGE, Place, well
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -229,10 +229,10 @@ async def test_restart_brings_back_the_named_service_alone(place: Place) -> None
 async def test_a_plan_says_what_a_start_would_do_and_touches_nothing(place: Place) -> None:
     place.declare(well("base") + well("top", depends_on="{base: {condition: service_healthy}}"))
     await startup("test")
-    kept = read_plan(find_environment("test"))
+    kept = read_plan(open_project("test"))
     place.declare(well("base") + well("top", depends_on="{base: {condition: service_healthy}}", hostname="other"))
 
-    changed = read_plan(find_environment("test"))
+    changed = read_plan(open_project("test"))
 
     assert {one.service: one.action for one in kept.services} == {
         "base": PlannedAction.KEEP,
@@ -241,4 +241,4 @@ async def test_a_plan_says_what_a_start_would_do_and_touches_nothing(place: Plac
     assert changed.of("base").action is PlannedAction.KEEP
     assert changed.of("top").action is PlannedAction.RECREATE
     assert "configuration changed" in changed.of("top").because
-    assert read_plan(find_environment("test")) == changed
+    assert read_plan(open_project("test")) == changed

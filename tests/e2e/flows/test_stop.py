@@ -13,6 +13,7 @@ from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from tasks.recovery.records import stop_of
 from tasks.runtime.clients import find_environment
+from tasks.runtime.project import Project
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
@@ -116,7 +117,7 @@ async def test_recovery_leaves_alone_what_was_stopped_here_and_takes_what_crashe
     with place.stores() as stores:
         assert stores.progress.last_changes("test")["base"].details["on_request"] is True
 
-    assert await stop_of(environment, "base") == STOPPED
+    assert await stop_of(Project(environment), "base") == STOPPED
     subprocess.run(["docker", "start", place.container("base")], check=True, capture_output=True)
     subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)
-    assert await stop_of(environment, "base") is None
+    assert await stop_of(Project(environment), "base") is None

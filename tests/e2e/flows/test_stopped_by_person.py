@@ -17,7 +17,8 @@ from models.environments import Environment
 from models.errors import RecordedError
 from models.recovery import RecoveryMethod
 from tasks.recovery.records import stop_of
-from tasks.runtime.clients import engine_of, find_environment
+from tasks.runtime.clients import find_environment
+from tasks.runtime.project import Project
 from tests.e2e.flows.conftest import Place, forget_events, well
 from tests.support.engines import OwnEngine
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
@@ -29,7 +30,7 @@ HOUR = timedelta(hours=1)
 
 def tells_of_a_stop(environment: Environment) -> bool:
     now = datetime.now(UTC)
-    with engine_of(environment).events.stream(environment.project, now - timedelta(hours=1), now) as events:
+    with Project(environment).engine.events.stream(environment.project, now - timedelta(hours=1), now) as events:
         return any(event.action == "stop" for event in events)
 
 
@@ -41,15 +42,15 @@ async def test_that_a_person_stopped_it_is_known_when_the_engine_has_forgotten(
     await startup("test")
     environment = find_environment("test")
     own_engine.docker("stop", "--time", "1", place.container("base"))
-    assert await stop_of(environment, "base") == STOPPED
+    assert await stop_of(Project(environment), "base") == STOPPED
 
     forget_events(own_engine.address)
     assert not tells_of_a_stop(environment)
-    assert await stop_of(environment, "base") == STOPPED
+    assert await stop_of(Project(environment), "base") == STOPPED
 
     own_engine.docker("start", place.container("base"))
     own_engine.docker("kill", place.container("base"))
-    assert await stop_of(environment, "base") is None, "that was a life before"
+    assert await stop_of(Project(environment), "base") is None, "that was a life before"
 
 
 async def test_what_an_engine_ends_when_it_comes_back_was_stopped_by_nobody(
@@ -63,7 +64,7 @@ async def test_what_an_engine_ends_when_it_comes_back_was_stopped_by_nobody(
 
     assert own_engine.docker("ps", "--all", "--format", "{{.State}}").split() == ["exited"]
     assert tells_of_a_stop(environment), "it looks as if a person had asked for it"
-    assert await stop_of(environment, "base") is None
+    assert await stop_of(Project(environment), "base") is None
 
 
 async def test_what_was_down_before_it_was_watched_is_told_and_not_started_where_nobody_operated_it(
@@ -73,14 +74,14 @@ async def test_what_was_down_before_it_was_watched_is_told_and_not_started_where
     environment, container = find_environment("test"), place.container("base")
     own_engine.docker("compose", "-p", place.project, "-f", str(place.folder / "compose.yaml"), "up", "-d", "--wait")
     own_engine.docker("kill", container)
-    assert await stop_of(environment, "base") is None, "the engine shows that nobody stopped it"
+    assert await stop_of(Project(environment), "base") is None, "the engine shows that nobody stopped it"
     forget_events(own_engine.address)
 
     ended = datetime.now(UTC)
     container_id = own_engine.docker("inspect", "-f", "{{.Id}}", container).strip()
-    assert await stop_of(environment, "base", {container_id: ended}) is None, "the caller saw its end"
-    assert await stop_of(environment, "base", {container_id: ended - HOUR}) == perhaps_stopped("test")
-    assert await stop_of(environment, "base") == perhaps_stopped("test")
+    assert await stop_of(Project(environment), "base", {container_id: ended}) is None, "the caller saw its end"
+    assert await stop_of(Project(environment), "base", {container_id: ended - HOUR}) == perhaps_stopped("test")
+    assert await stop_of(Project(environment), "base") == perhaps_stopped("test")
     caplog.set_level("INFO", "roas")
     watching = asyncio.create_task(watch("test"))
     try:
@@ -106,9 +107,9 @@ async def test_what_was_down_before_it_was_watched_is_told_and_not_started_where
             verdict=classify("base exited with code 137", shipped_set()), first_seen=ended, last_seen=ended,
         )  # fmt: skip
         stores.errors.record(seen)
-    assert await stop_of(environment, "base") is None, "a watch saw its end, and recorded it"
+    assert await stop_of(Project(environment), "base") is None, "a watch saw its end, and recorded it"
 
     await startup("test")
     own_engine.docker("kill", container)
     forget_events(own_engine.address)
-    assert await stop_of(environment, "base") is None, "it was started here, so it is meant to run"
+    assert await stop_of(Project(environment), "base") is None, "it was started here, so it is meant to run"

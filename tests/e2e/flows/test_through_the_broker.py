@@ -17,7 +17,7 @@ from flows.monitoring.collection import collection
 from flows.recovery.error_recovery import error_recovery
 from models.containers import RELEASE_IMAGES
 from models.recovery import RecoveryMethod
-from tasks.runtime.clients import engine_of, find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import IMAGE, Place, end, well
 from tests.e2e.flows.test_actions import ZEBRA
 from tests.support.brokers import running_broker
@@ -46,7 +46,7 @@ async def test_releases_are_kept_gone_back_to_and_stopped_through_it(place: Plac
     seen = await collection("test")
     assert (seen.overall_status, seen.gaps) == ("healthy", ())
     await rollback("test", older.release_id)
-    (base,) = engine_of(find_environment("test")).containers.inspect_project(place.project)
+    (base,) = open_project("test").inspect_containers()
     assert (base.state, base.config_hash) == ("running", older.hashes["base"])
     await stop("test")
 
@@ -61,7 +61,7 @@ def test_an_image_loses_its_name_and_goes_through_it(place: Place, broker: Path)
         input=f"FROM {IMAGE}\nENV ONLY={place.project}\n", capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     tag = f"{place.project.removeprefix('roas-test-')}-{secrets.token_hex(8)}"
-    engine, name = engine_of(find_environment("test")), f"{RELEASE_IMAGES}:{tag}"
+    engine, name = open_project("test").engine, f"{RELEASE_IMAGES}:{tag}"
 
     engine.images.tag(made, name)
     assert engine.images.dangling(place.project) == {}

@@ -21,7 +21,7 @@ from models.errors import RecordedError
 from models.recovery import Ticket
 from tasks.monitoring.events import in_hand
 from tasks.recovery.records import stop_of
-from tasks.runtime.clients import find_environment
+from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import Place, forget_events, well
 from tests.support.engines import OwnEngine
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
@@ -209,7 +209,7 @@ async def test_a_service_that_got_a_stop_signal_is_left_until_the_engine_reports
     docker("kill", "--signal", "TERM", place.container("base"))
     docker("wait", place.container("base"))
 
-    assert await stop_of(find_environment("test"), "base") == STOPPED
+    assert await stop_of(open_project("test"), "base") == STOPPED
     with place.stores() as stores:
         assert not stores.progress.last_changes("test")["base"].details.get("on_request")
 
@@ -223,7 +223,7 @@ async def test_a_one_off_container_that_a_person_stops_is_not_its_service(place:
     docker(*compose, "run", "--detach", "--name", one_off, "base")
     docker("stop", "-t", "5", one_off)
 
-    assert await stop_of(find_environment("test"), "base") is None
+    assert await stop_of(open_project("test"), "base") is None
 
 
 async def test_while_recovery_is_paused_a_failure_is_recorded_and_left(place: Place) -> None:

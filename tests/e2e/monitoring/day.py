@@ -24,6 +24,7 @@ from models.environments import Environment
 from models.failures import StoreError
 from tasks.monitoring.collect import read_memory, store_round, tell_cache
 from tasks.runtime.plain_tasks import without_task_runs
+from tasks.runtime.project import Project
 from tasks.runtime.stores import open_stores
 from tests.e2e.monitoring.simulated import simulated
 from tests.integration.adapters.test_redis_cache import PASSWORD, RedisProcess
@@ -103,7 +104,7 @@ class RealEngine:
 
     async def look(self, environment: Environment, at: datetime, number: int) -> SourceAnswers:
         with without_task_runs():
-            seen = await ask_sources(environment)
+            seen = await ask_sources(Project(environment))
         return replace(
             seen,
             at=at,

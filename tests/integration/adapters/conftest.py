@@ -27,7 +27,7 @@ FOREVER = "[sh, -c, \"trap 'exit 0' TERM; sleep 1000 & wait\"]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class ComposeProject:
     """A project with its own folder, and its clients."""
 
     environment: Environment
@@ -69,14 +69,14 @@ def engine() -> Iterator[DockerEngine]:
 
 
 @pytest.fixture
-def make_project(tmp_path: Path, engine: DockerEngine) -> Iterator[Callable[..., Project]]:
+def make_project(tmp_path: Path, engine: DockerEngine) -> Iterator[Callable[..., ComposeProject]]:
     """Give a project made of the text of a Compose file."""
     with projects(tmp_path, engine) as make:
         yield make
 
 
 @pytest.fixture(scope="module")
-def on_the_host(tmp_path_factory: pytest.TempPathFactory, engine: DockerEngine) -> Iterator[Project]:
+def on_the_host(tmp_path_factory: pytest.TempPathFactory, engine: DockerEngine) -> Iterator[ComposeProject]:
     """A container that shares the host's network, so its ports are those of the tests' servers."""
     with projects(tmp_path_factory.mktemp("on_the_host"), engine) as make:
         project = make(ON_THE_HOST)
@@ -85,11 +85,11 @@ def on_the_host(tmp_path_factory: pytest.TempPathFactory, engine: DockerEngine) 
 
 
 @contextmanager
-def projects(folder: Path, engine: DockerEngine) -> Iterator[Callable[..., Project]]:
+def projects(folder: Path, engine: DockerEngine) -> Iterator[Callable[..., ComposeProject]]:
     """Make projects in a folder, and remove what they made."""
     made: list[Environment] = []
 
-    def make(text: str, **fields: object) -> Project:
+    def make(text: str, **fields: object) -> ComposeProject:
         project = f"roas-test-{secrets.token_hex(4)}"
         file = folder / "compose.yaml"
         file.write_text(textwrap.dedent(text).replace("IMAGE", IMAGE).replace("FOREVER", FOREVER))
@@ -97,7 +97,7 @@ def projects(folder: Path, engine: DockerEngine) -> Iterator[Callable[..., Proje
             {"name": "test", "project": project, "compose_files": [file], **fields}
         )
         made.append(environment)
-        return Project(environment=environment, engine=engine, folder=folder)
+        return ComposeProject(environment=environment, engine=engine, folder=folder)
 
     try:
         yield make

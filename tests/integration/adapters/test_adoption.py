@@ -17,10 +17,10 @@ from core.adoption.propose import propose
 from models.adoption import ServiceProposal
 from models.environments import TcpProbe
 from models.failures import EnvironmentFileError, NotFoundError
-from tests.integration.adapters.conftest import IMAGE, Project
+from tests.integration.adapters.conftest import IMAGE, ComposeProject
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Project]
+Make = Callable[..., ComposeProject]
 
 APPLICATION = "services: {web: {image: IMAGE, command: FOREVER, expose: [8000], restart: always}}"
 

@@ -12,19 +12,19 @@ from adapters.compose.ahead import ComposeAhead
 from adapters.compose.known_applications import KnownApplications
 from adapters.compose.variables import process_environment
 from models.failures import ComposeError
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ComposeProject
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Project]
+Make = Callable[..., ComposeProject]
 
 FILES = 'services: {a: {image: "one:${WORD:-1}", env_file: [{path: a.env, required: false}]}}'
 
 
-def variables(project: Project, **more: str) -> dict[str, str]:
+def variables(project: ComposeProject, **more: str) -> dict[str, str]:
     return process_environment(project.environment, os.environ | more)
 
 
-def asked_ahead(project: Project, data_dir: Path) -> ComposeAhead:
+def asked_ahead(project: ComposeProject, data_dir: Path) -> ComposeAhead:
     return ComposeAhead(project.environment, variables(project), KnownApplications(data_dir))
 
 

@@ -21,10 +21,10 @@ from models.compose import (
     PublishedPort,
 )
 from models.failures import ComposeError, EngineUnreachableError
-from tests.integration.adapters.conftest import IMAGE, Project
+from tests.integration.adapters.conftest import IMAGE, ComposeProject
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Project]
+Make = Callable[..., ComposeProject]
 
 RICH = """\
 services:
@@ -252,7 +252,7 @@ def test_a_template_stands_for_the_files_it_was_made_of(make_project: Make, fold
     ]
 
 
-def make_rendered(project: Project, folder: str) -> Application:
+def make_rendered(project: ComposeProject, folder: str) -> Application:
     project.environment.compose_files[0].write_text(TEMPLATE.replace("IMAGE", IMAGE))
     return project.compose(**FILLED, FOLDER=folder).render()
 

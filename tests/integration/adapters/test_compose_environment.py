@@ -16,7 +16,7 @@ from adapters.compose.sources import read_sources
 from adapters.compose.variables import missing_secrets, process_environment, variables_of, withheld_variables
 from adapters.preflight import gather_facts
 from models.environments import Environment
-from tests.integration.adapters.conftest import IMAGE, Project
+from tests.integration.adapters.conftest import IMAGE, ComposeProject
 
 AUTH = "admin:control-plane-pw"
 PROCESS = {
@@ -49,7 +49,7 @@ services:
     secrets: [stolen]
 secrets: {{stolen: {{environment: COPY_OF_IT}}}}
 """
-Make = Callable[..., Project]
+Make = Callable[..., ComposeProject]
 
 
 def environment(folder: Path, text: str = THIEF, **fields: object) -> Environment:

@@ -11,7 +11,7 @@ import pytest
 
 from adapters.docker.control_groups import sample_group
 from core.monitoring.measurements import uses_the_same
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ComposeProject
 
 CONTAINER = "ab" * 32
 DEVICES = """\
@@ -103,7 +103,7 @@ def test_a_container_of_another_machine_has_no_group_here(tmp_path: Path) -> Non
 
 
 @pytest.mark.engine
-def test_this_kernel_says_what_the_engine_says(make_project: Callable[..., Project]) -> None:
+def test_this_kernel_says_what_the_engine_says(make_project: Callable[..., ComposeProject]) -> None:
     project = make_project("""\
 services:
   busy:
@@ -132,7 +132,7 @@ services:
 
 
 @pytest.mark.engine
-def test_what_starts_anew_is_measured_anew(make_project: Callable[..., Project]) -> None:
+def test_what_starts_anew_is_measured_anew(make_project: Callable[..., ComposeProject]) -> None:
     project = make_project("services: {bot: {image: IMAGE, command: FOREVER}}")
     project.started()
     bot = project.one("bot").container_id

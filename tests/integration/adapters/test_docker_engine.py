@@ -15,11 +15,11 @@ from adapters.docker.engine import DockerEngine
 from adapters.docker.statistics import sample_of
 from models.containers import ContainerEvent
 from models.failures import ContainerGoneError, EngineError, EngineUnreachableError
-from tests.integration.adapters.conftest import IMAGE, Project
+from tests.integration.adapters.conftest import IMAGE, ComposeProject
 from tests.support.clocks import python_with_wrong_clock
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Project]
+Make = Callable[..., ComposeProject]
 
 PAIR = """\
 services:
@@ -36,13 +36,13 @@ services:
 """
 
 
-def await_event(project: Project, since: datetime, action: str, service: str) -> ContainerEvent:
+def await_event(project: ComposeProject, since: datetime, action: str, service: str) -> ContainerEvent:
     """The first such event; an event that never comes fails by the test's own time limit."""
     with project.engine.events.stream(project.name, since) as events:
         return next(one for one in events if one.action.startswith(action) and one.service == service)
 
 
-def logs_with(project: Project, container_id: str, *words: str) -> str:
+def logs_with(project: ComposeProject, container_id: str, *words: str) -> str:
     """The log once it has these words: the engine reports an end before it has written the last lines.
 
     Words that never come fail by the test's own time limit.

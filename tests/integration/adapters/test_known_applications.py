@@ -11,10 +11,10 @@ import pytest
 from adapters.compose.known_applications import KnownApplications
 from adapters.compose.variables import process_environment
 from models.compose import Application
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ComposeProject
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Project]
+Make = Callable[..., ComposeProject]
 
 FILES = """\
 include: [other.yaml]
@@ -33,7 +33,7 @@ services:
 class Reader:
     """Reads as each process does, and counts how often Compose was asked."""
 
-    def __init__(self, project: Project, data_dir: Path) -> None:
+    def __init__(self, project: ComposeProject, data_dir: Path) -> None:
         self.project, self.data_dir, self.asked = project, data_dir, 0
         (project.folder / "other.yaml").write_text("services: {other: {image: one, scale: 1}}")
         (project.folder / "base.yaml").write_text("services: {base: {image: one, restart: always, ports: ['9001']}}")

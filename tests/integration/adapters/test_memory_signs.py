@@ -12,7 +12,7 @@ import pytest
 from adapters.docker.memory_signs import memory_signs
 from core.errors.evidence import grade_memory
 from models.evidence import MemoryGrade
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ComposeProject
 
 CONTAINER = "ab" * 32
 OTHER = "cd" * 32
@@ -58,7 +58,9 @@ def test_the_kernels_log_is_searched_for_the_container_alone(tmp_path: Path) -> 
 
 
 @pytest.mark.engine
-def test_a_child_killed_in_a_container_that_goes_on_leaves_its_signs(make_project: Callable[..., Project]) -> None:
+def test_a_child_killed_in_a_container_that_goes_on_leaves_its_signs(
+    make_project: Callable[..., ComposeProject],
+) -> None:
     eat = "import subprocess as s, sys; s.run([sys.executable, '-c', 'x = bytearray(300_000_000)']); print('fed')"
     project = make_project(f"""
         services:

@@ -19,11 +19,11 @@ from adapters.docker.unix_http import UnixConnection
 from adapters.preflight import gather_facts
 from core.deployment.validate import validate
 from models.validation import Check, Facts, Trouble
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ComposeProject
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Project]
+Make = Callable[..., ComposeProject]
 
 
 def findings(facts: Facts, name: str) -> list[Check]:

@@ -24,16 +24,16 @@ from adapters.probes.run import run_probe
 from models.analysis import Level
 from models.environments import CertificateProbe, CommandProbe, HttpProbe, PrometheusProbe, RedisProbe, TcpProbe
 from models.failures import EngineUnreachableError
-from tests.integration.adapters.conftest import ON_THE_HOST, Project
+from tests.integration.adapters.conftest import ON_THE_HOST, ComposeProject
 from tests.support.certificates import self_signed
 from tests.support.ports import free_port
 from tests.support.probed import answering, ask, silent, until_listening
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Project]
+Make = Callable[..., ComposeProject]
 
 
-async def test_a_page_that_answers_is_healthy_and_has_a_latency(on_the_host: Project) -> None:
+async def test_a_page_that_answers_is_healthy_and_has_a_latency(on_the_host: ComposeProject) -> None:
     with answering({"/healthz": (200, "fine")}) as port:
         result = await ask(on_the_host, HttpProbe(kind="http", port=port, path="/healthz", contains="fine"))
     assert result.ok
@@ -52,7 +52,7 @@ async def test_a_page_that_answers_is_healthy_and_has_a_latency(on_the_host: Pro
     ],
 )
 async def test_a_page_with_a_wrong_answer_fails_with_its_text(
-    on_the_host: Project, fields: dict[str, object], detail: str
+    on_the_host: ComposeProject, fields: dict[str, object], detail: str
 ) -> None:
     with answering({"/sick": (503, "gateway lost"), "/well": (200, "starting up")}) as port:
         result = await ask(on_the_host, HttpProbe.model_validate({"kind": "http", "port": port} | fields))
@@ -60,18 +60,18 @@ async def test_a_page_with_a_wrong_answer_fails_with_its_text(
     assert detail in result.detail
 
 
-async def test_an_expected_status_is_healthy_even_outside_2xx(on_the_host: Project) -> None:
+async def test_an_expected_status_is_healthy_even_outside_2xx(on_the_host: ComposeProject) -> None:
     with answering({"/": (401, "log in")}) as port:
         assert (await ask(on_the_host, HttpProbe(kind="http", port=port, status=401))).ok
 
 
-async def test_a_port_without_a_listener_fails_as_refused(on_the_host: Project) -> None:
+async def test_a_port_without_a_listener_fails_as_refused(on_the_host: ComposeProject) -> None:
     result = await ask(on_the_host, TcpProbe(kind="tcp", port=free_port()))
     assert not result.ok
     assert "nothing listens" in result.detail
 
 
-async def test_a_port_that_takes_connections_is_well(on_the_host: Project) -> None:
+async def test_a_port_that_takes_connections_is_well(on_the_host: ComposeProject) -> None:
     with silent() as port:
         assert (await ask(on_the_host, TcpProbe(kind="tcp", port=port))).ok
 
@@ -97,7 +97,9 @@ def redis_probe(port: int, **fields: object) -> RedisProbe:
 
 
 @needs_redis
-async def test_a_redis_that_reads_and_writes_is_healthy_and_keeps_no_key(on_the_host: Project, tmp_path: Path) -> None:
+async def test_a_redis_that_reads_and_writes_is_healthy_and_keeps_no_key(
+    on_the_host: ComposeProject, tmp_path: Path
+) -> None:
     with redis_server(tmp_path) as port:
         result = await ask(on_the_host, redis_probe(port))
         with Redis(port=port) as client:
@@ -107,7 +109,9 @@ async def test_a_redis_that_reads_and_writes_is_healthy_and_keeps_no_key(on_the_
 
 
 @needs_redis
-async def test_a_redis_with_a_password_is_healthy_with_the_right_one_only(on_the_host: Project, tmp_path: Path) -> None:
+async def test_a_redis_with_a_password_is_healthy_with_the_right_one_only(
+    on_the_host: ComposeProject, tmp_path: Path
+) -> None:
     with redis_server(tmp_path, "--requirepass", "s3cret-value") as port:
         named = redis_probe(port, password_secret="PW")
         assert (await ask(on_the_host, named, PW="s3cret-value")).ok
@@ -138,7 +142,7 @@ async def test_a_redis_in_protected_mode_is_explained_in_few_words(tmp_path: Pat
 
 
 @needs_redis
-async def test_a_redis_that_takes_no_writes_is_not_well(on_the_host: Project, tmp_path: Path) -> None:
+async def test_a_redis_that_takes_no_writes_is_not_well(on_the_host: ComposeProject, tmp_path: Path) -> None:
     with redis_server(tmp_path) as port, Redis(port=port) as client:
         client.config_set("maxmemory", "1")
         client.config_set("maxmemory-policy", "noeviction")
@@ -152,7 +156,7 @@ async def test_a_redis_that_takes_no_writes_is_not_well(on_the_host: Project, tm
 
 
 @needs_redis
-async def test_a_redis_that_cannot_save_serves_and_says_so(on_the_host: Project, tmp_path: Path) -> None:
+async def test_a_redis_that_cannot_save_serves_and_says_so(on_the_host: ComposeProject, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     with redis_server(folder) as port, Redis(port=port) as client:
@@ -192,7 +196,7 @@ async def showing_a_certificate(folder: Path, days: float) -> AsyncIterator[int]
     ],
 )
 async def test_an_untrusted_certificate_is_read(
-    on_the_host: Project, tmp_path: Path, days: float, concern: Level, said: str
+    on_the_host: ComposeProject, tmp_path: Path, days: float, concern: Level, said: str
 ) -> None:
     async with showing_a_certificate(tmp_path, days) as port:
         result = await ask(on_the_host, CertificateProbe(kind="certificate", port=port))
@@ -205,7 +209,7 @@ async def test_an_untrusted_certificate_is_read(
     assert said in reading.words
 
 
-async def test_a_port_without_tls_fails_the_certificate_probe(on_the_host: Project) -> None:
+async def test_a_port_without_tls_fails_the_certificate_probe(on_the_host: ComposeProject) -> None:
     with answering({}) as port:
         result = await ask(on_the_host, CertificateProbe(kind="certificate", port=port))
     assert not result.ok
@@ -228,7 +232,7 @@ def targets(*health: str) -> tuple[int, str]:
     ],
 )
 async def test_prometheus_is_healthy_when_ready_and_its_targets_are_up(
-    on_the_host: Project,
+    on_the_host: ComposeProject,
     ready: tuple[int, str],
     list_of_targets: tuple[int, str],
     wanted: int,
@@ -242,7 +246,7 @@ async def test_prometheus_is_healthy_when_ready_and_its_targets_are_up(
     assert detail in result.detail
 
 
-async def test_a_command_probe_is_healthy_with_exit_code_0(on_the_host: Project) -> None:
+async def test_a_command_probe_is_healthy_with_exit_code_0(on_the_host: ComposeProject) -> None:
     assert (await ask(on_the_host, CommandProbe(kind="command", command=("true",)))).ok
     failed = await ask(on_the_host, CommandProbe(kind="command", command=("sh", "-c", "echo no disk; exit 4")))
     assert (failed.ok, failed.detail) == (False, "sh ended with exit code 4: no disk")

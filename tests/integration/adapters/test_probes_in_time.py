@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from models.environments import Probe
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ComposeProject
 from tests.support.probed import ask, chattering, silent
 
 pytestmark = pytest.mark.engine
@@ -25,7 +25,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_server_that_says_nothing_fails_at_its_time_limit(on_the_host: Project, kind: str) -> None:
+async def test_a_server_that_says_nothing_fails_at_its_time_limit(on_the_host: ComposeProject, kind: str) -> None:
     with silent() as port:
         probe = PROBE.validate_python({"kind": kind, "port": port, "timeout_seconds": 0.3} | KINDS[kind])
         result = await ask(on_the_host, probe)
@@ -39,7 +39,9 @@ async def test_a_server_that_says_nothing_fails_at_its_time_limit(on_the_host: P
 
 @pytest.mark.parametrize("words", [b" ", b"220-wait\r\n", b"\0", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 64])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dns"])
-async def test_a_server_that_never_stops_talking_fails_in_time(on_the_host: Project, kind: str, words: bytes) -> None:
+async def test_a_server_that_never_stops_talking_fails_in_time(
+    on_the_host: ComposeProject, kind: str, words: bytes
+) -> None:
     async with chattering(words) as port:
         probe = PROBE.validate_python({"kind": kind, "port": port, "timeout_seconds": 0.5} | KINDS[kind])
         result = await ask(on_the_host, probe)

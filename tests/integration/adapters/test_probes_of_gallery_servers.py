@@ -15,7 +15,7 @@ from adapters.docker.engine import DockerEngine
 from models.analysis import Level
 from models.environments import AmqpProbe, MysqlProbe
 from models.health import ProbeResult
-from tests.integration.adapters.conftest import Project, projects
+from tests.integration.adapters.conftest import ComposeProject, projects
 from tests.support.probed import ask, falling_silent
 
 pytestmark = [pytest.mark.engine]
@@ -39,7 +39,7 @@ BUILD = Path(__file__).parents[2] / "e2e" / "gallery" / "image" / "build.sh"
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, engine: DockerEngine) -> Iterator[Project]:
+def servers(tmp_path_factory: pytest.TempPathFactory, engine: DockerEngine) -> Iterator[ComposeProject]:
     subprocess.run([BUILD], check=True, capture_output=True)
     with projects(tmp_path_factory.mktemp("servers"), engine) as make:
         project = make(SERVERS)
@@ -47,7 +47,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory, engine: DockerEngine) -> I
         yield project
 
 
-def inside(project: Project, service: str, *command: str) -> str:
+def inside(project: ComposeProject, service: str, *command: str) -> str:
     """Run a command in a container until it succeeds, which it does once the server is up."""
     for _ in range(60):
         code, printed = project.engine.containers.exec(
@@ -58,12 +58,12 @@ def inside(project: Project, service: str, *command: str) -> str:
     raise AssertionError(f"{service}: {printed}")
 
 
-def sql(project: Project, service: str, statements: str) -> str:
+def sql(project: ComposeProject, service: str, statements: str) -> str:
     return inside(project, service, "mariadb", "--skip-ssl", "--batch", "--skip-column-names", "-e", statements)
 
 
 @pytest.fixture(scope="module")
-def database(servers: Project) -> Project:
+def database(servers: ComposeProject) -> ComposeProject:
     for service in ("db", "replica"):
         sql(servers, service, "select 1 from mysql.user where user = 'shop'")
     return servers
@@ -75,7 +75,7 @@ def mysql(**fields: object) -> MysqlProbe:
 
 
 async def asked(
-    project: Project, probe: MysqlProbe | AmqpProbe, service: str = "db", password: str = PASSWORD
+    project: ComposeProject, probe: MysqlProbe | AmqpProbe, service: str = "db", password: str = PASSWORD
 ) -> ProbeResult:
     result = await ask(project, probe, service, PW=password)
     assert PASSWORD not in result.detail
@@ -100,20 +100,20 @@ async def asked(
         ({"replication_lag_seconds": 1}, False, "grant user shop REPLICATION CLIENT"),
     ],
 )
-async def test_a_database_is_judged_by_its_answer(database: Project, fields, ok, detail) -> None:
+async def test_a_database_is_judged_by_its_answer(database: ComposeProject, fields, ok, detail) -> None:
     result = await asked(database, mysql(**fields))
     assert result.ok is ok, result.detail
     assert detail in result.detail
 
 
-async def test_a_database_refuses_a_wrong_password(database: Project) -> None:
+async def test_a_database_refuses_a_wrong_password(database: ComposeProject) -> None:
     result = await asked(database, mysql(), password=WRONG)
     assert not result.ok
     assert "was refused: Access denied for user 'shop'" in result.detail
 
 
 async def test_a_database_that_falls_silent_in_a_query_ends_at_the_time_limit(
-    database: Project, on_the_host: Project
+    database: ComposeProject, on_the_host: ComposeProject
 ) -> None:
     # The replica has no TLS, so that the relay can read along.
     address = next(iter(database.one("replica").addresses.values()))
@@ -122,7 +122,7 @@ async def test_a_database_that_falls_silent_in_a_query_ends_at_the_time_limit(
     assert (result.ok, result.detail) == (False, "no answer within 0.5 s")
 
 
-async def test_a_replica_follows_lags_and_loses_its_primary(database: Project) -> None:
+async def test_a_replica_follows_lags_and_loses_its_primary(database: ComposeProject) -> None:
     sql(database, "db", f"create or replace user copy identified by '{PASSWORD}'; grant all on *.* to copy")
     sql(
         database,
@@ -153,7 +153,7 @@ async def test_a_replica_follows_lags_and_loses_its_primary(database: Project) -
         database.engine.containers.start(database.one("db").container_id)
 
 
-async def until(project: Project, probe: MysqlProbe, what: str) -> ProbeResult:
+async def until(project: ComposeProject, probe: MysqlProbe, what: str) -> ProbeResult:
     """Ask the replica until the answer has these words."""
     for _ in range(200):
         result = await asked(project, probe, "replica")
@@ -165,7 +165,7 @@ async def until(project: Project, probe: MysqlProbe, what: str) -> ProbeResult:
 
 
 @pytest.fixture(scope="module")
-def broker(servers: Project) -> Project:
+def broker(servers: ComposeProject) -> ComposeProject:
     inside(servers, "broker", "rabbitmqctl", "await_startup", "--timeout", "60")
     inside(servers, "broker", "rabbitmqctl", "add_user", "shop", PASSWORD)
     inside(servers, "broker", "rabbitmqctl", "add_vhost", "closed")
@@ -198,20 +198,20 @@ def amqp(**fields: object) -> AmqpProbe:
         ({"user": "guest", "password_secret": None}, False, "guest may log in from the broker's own machine only"),
     ],
 )
-async def test_a_broker_is_judged_by_its_answer(broker: Project, fields, ok, detail) -> None:
+async def test_a_broker_is_judged_by_its_answer(broker: ComposeProject, fields, ok, detail) -> None:
     result = await asked(broker, amqp(**fields), "broker")
     assert result.ok is ok, result.detail
     assert detail in result.detail
 
 
-async def test_a_broker_refuses_a_wrong_password(broker: Project) -> None:
+async def test_a_broker_refuses_a_wrong_password(broker: ComposeProject) -> None:
     result = await asked(broker, amqp(), "broker", WRONG)
     assert not result.ok
     assert "was refused" in result.detail
     assert "ACCESS_REFUSED" in result.detail
 
 
-async def test_a_queue_that_grows_too_long_degrades_its_broker(broker: Project) -> None:
+async def test_a_queue_that_grows_too_long_degrades_its_broker(broker: ComposeProject) -> None:
     result = await asked(broker, amqp(queue="orders", max_messages=2), "broker")
     assert result.ok
     (reading,) = result.readings
@@ -219,7 +219,9 @@ async def test_a_queue_that_grows_too_long_degrades_its_broker(broker: Project) 
     assert "more than 2 messages" in reading.words
 
 
-async def test_a_broker_that_falls_silent_ends_at_the_time_limit(broker: Project, on_the_host: Project) -> None:
+async def test_a_broker_that_falls_silent_ends_at_the_time_limit(
+    broker: ComposeProject, on_the_host: ComposeProject
+) -> None:
     address = next(iter(broker.one("broker").addresses.values()))
     async with falling_silent(5672, b"orders", address) as port:
         result = await asked(on_the_host, amqp(port=port, queue="orders", timeout_seconds=0.5), "it")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from models.environments import HttpProbe
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ComposeProject
 from tests.support.certificates import self_signed
 from tests.support.probed import ask
 
@@ -81,7 +81,7 @@ def page(port: int, **fields: object) -> HttpProbe:
         ({"path": "/private", "password_secret": "UNKNOWN"}, False, "secret UNKNOWN is not set"),
     ],
 )
-async def test_a_page_is_asked_as_the_probe_says(on_the_host: Project, fields, ok, detail) -> None:
+async def test_a_page_is_asked_as_the_probe_says(on_the_host: ComposeProject, fields, ok, detail) -> None:
     with echoing() as port:
         result = await ask(on_the_host, page(port, **fields), PW=PASSWORD)
     assert result.ok is ok, result.detail
@@ -89,7 +89,7 @@ async def test_a_page_is_asked_as_the_probe_says(on_the_host: Project, fields, o
     assert PASSWORD not in result.detail
 
 
-async def test_a_secret_that_is_no_header_is_not_shown(on_the_host: Project) -> None:
+async def test_a_secret_that_is_no_header_is_not_shown(on_the_host: ComposeProject) -> None:
     with echoing() as port:
         result = await ask(on_the_host, page(port, password_secret="PW"), PW="two\nlines-of-it")
     assert not result.ok
@@ -98,7 +98,7 @@ async def test_a_secret_that_is_no_header_is_not_shown(on_the_host: Project) -> 
 
 
 async def test_an_untrusted_certificate_fails_unless_it_need_not_be_verified(
-    on_the_host: Project, tmp_path: Path
+    on_the_host: ComposeProject, tmp_path: Path
 ) -> None:
     with echoing(self_signed(tmp_path)) as port:
         verified = await ask(on_the_host, page(port, scheme="https"))
@@ -110,7 +110,7 @@ async def test_an_untrusted_certificate_fails_unless_it_need_not_be_verified(
     assert trusted.ok, trusted.detail
 
 
-async def test_https_at_a_port_of_plain_http_says_so(on_the_host: Project) -> None:
+async def test_https_at_a_port_of_plain_http_says_so(on_the_host: ComposeProject) -> None:
     with echoing() as port:
         result = await ask(on_the_host, page(port, scheme="https"))
     assert not result.ok

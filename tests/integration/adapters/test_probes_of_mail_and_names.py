@@ -16,7 +16,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Sink
 
 from models.environments import DnsProbe, SmtpProbe
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ComposeProject
 from tests.support.certificates import self_signed
 from tests.support.ports import free_port
 from tests.support.probed import ask, chattering, falling_silent
@@ -42,7 +42,7 @@ def smtp(port: int, **fields: object) -> SmtpProbe:
     return SmtpProbe.model_validate({"kind": "smtp", "port": port} | fields)
 
 
-async def test_a_mail_server_that_greets_is_healthy(on_the_host: Project) -> None:
+async def test_a_mail_server_that_greets_is_healthy(on_the_host: ComposeProject) -> None:
     with mail_server() as port:
         result = await ask(on_the_host, smtp(port))
         without = await ask(on_the_host, smtp(port, starttls=True))
@@ -51,7 +51,7 @@ async def test_a_mail_server_that_greets_is_healthy(on_the_host: Project) -> Non
     assert "offers no STARTTLS" in without.detail
 
 
-async def test_a_mail_server_switches_to_tls(on_the_host: Project, tmp_path: Path) -> None:
+async def test_a_mail_server_switches_to_tls(on_the_host: ComposeProject, tmp_path: Path) -> None:
     with mail_server(self_signed(tmp_path)) as port:
         result = await ask(on_the_host, smtp(port, starttls=True))
     assert (result.ok, result.detail) == (True, "the mail server answers EHLO and switches to TLS")
@@ -65,14 +65,16 @@ async def test_a_mail_server_switches_to_tls(on_the_host: Project, tmp_path: Pat
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "not as a mail server"),
     ],
 )
-async def test_a_mail_server_that_refuses_fails_with_its_words(on_the_host: Project, words: bytes, detail: str) -> None:
+async def test_a_mail_server_that_refuses_fails_with_its_words(
+    on_the_host: ComposeProject, words: bytes, detail: str
+) -> None:
     async with chattering(words) as port:
         result = await ask(on_the_host, smtp(port))
     assert not result.ok
     assert detail in result.detail
 
 
-async def test_a_mail_server_that_falls_silent_ends_at_the_time_limit(on_the_host: Project) -> None:
+async def test_a_mail_server_that_falls_silent_ends_at_the_time_limit(on_the_host: ComposeProject) -> None:
     with mail_server() as behind:
         async with falling_silent(behind, b"ehlo") as port:
             result = await ask(on_the_host, smtp(port, timeout_seconds=0.5))
@@ -107,7 +109,7 @@ class _Names(asyncio.DatagramProtocol):
         self.transport.sendto(answer.to_wire(), client)  # type: ignore[attr-defined]
 
 
-async def asked(project: Project, name: str, **fields: object) -> tuple[bool, str]:
+async def asked(project: ComposeProject, name: str, **fields: object) -> tuple[bool, str]:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(_Names, local_addr=("127.0.0.1", 0))
     try:
@@ -135,13 +137,13 @@ async def asked(project: Project, name: str, **fields: object) -> tuple[bool, st
         ("a..b", {}, False, "cannot be asked for"),
     ],
 )
-async def test_a_dns_server_is_judged_by_its_answer(on_the_host: Project, name, fields, ok, detail) -> None:
+async def test_a_dns_server_is_judged_by_its_answer(on_the_host: ComposeProject, name, fields, ok, detail) -> None:
     result = await asked(on_the_host, name, **fields)
     assert result[0] is ok
     assert detail in result[1]
 
 
-async def test_a_port_without_a_dns_server_fails(on_the_host: Project) -> None:
+async def test_a_port_without_a_dns_server_fails(on_the_host: ComposeProject) -> None:
     probe = DnsProbe(kind="dns", port=free_port(), query_name="www.shop.test", timeout_seconds=1)
     result = await ask(on_the_host, probe)
     assert not result.ok

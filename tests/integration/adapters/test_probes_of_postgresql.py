@@ -10,7 +10,7 @@ import pytest
 from models.analysis import Level
 from models.environments import PostgresqlProbe
 from models.health import ProbeResult
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ComposeProject
 from tests.support.ports import free_port
 from tests.support.probed import ask, chattering, falling_silent
 from tests.support.replicated_postgresql import PASSWORD, Cluster, primary_and_replica
@@ -40,14 +40,14 @@ def probe(port: int, **fields: object) -> PostgresqlProbe:
     return PostgresqlProbe.model_validate({"kind": "postgresql", "port": port} | login | fields)
 
 
-async def asked(project: Project, port: int, password: str = PASSWORD, **fields: object) -> ProbeResult:
+async def asked(project: ComposeProject, port: int, password: str = PASSWORD, **fields: object) -> ProbeResult:
     result = await ask(project, probe(port, **fields), PW=password)
     assert PASSWORD not in result.detail
     assert WRONG not in result.detail
     return result
 
 
-async def test_logs_in_and_runs_the_query(on_the_host: Project, primary: Cluster) -> None:
+async def test_logs_in_and_runs_the_query(on_the_host: ComposeProject, primary: Cluster) -> None:
     result = await asked(on_the_host, primary.port)
     assert (result.ok, result.detail) == (True, "query 'select 1' returned 1 row")
     assert result.latency_ms is not None
@@ -63,7 +63,7 @@ async def test_logs_in_and_runs_the_query(on_the_host: Project, primary: Cluster
         ({"query": "show server_encoding", "value": "UTF8"}, "returned 1 row"),
     ],
 )
-async def test_an_expected_answer_is_healthy(on_the_host: Project, primary: Cluster, fields, detail) -> None:
+async def test_an_expected_answer_is_healthy(on_the_host: ComposeProject, primary: Cluster, fields, detail) -> None:
     result = await asked(on_the_host, primary.port, **fields)
     assert result.ok, result.detail
     assert detail in result.detail
@@ -85,14 +85,14 @@ async def test_an_expected_answer_is_healthy(on_the_host: Project, primary: Clus
     ],
 )
 async def test_a_failure_says_what_failed_and_what_to_try(
-    on_the_host: Project, primary: Cluster, fields, detail
+    on_the_host: ComposeProject, primary: Cluster, fields, detail
 ) -> None:
     result = await asked(on_the_host, primary.port, **fields)
     assert not result.ok
     assert detail in result.detail
 
 
-async def test_a_wrong_password_is_refused_and_never_shown(on_the_host: Project, primary: Cluster) -> None:
+async def test_a_wrong_password_is_refused_and_never_shown(on_the_host: ComposeProject, primary: Cluster) -> None:
     result = await asked(on_the_host, primary.port, WRONG)
     assert not result.ok
     assert 'was refused: FATAL: password authentication failed for user "roas"' in result.detail
@@ -100,13 +100,13 @@ async def test_a_wrong_password_is_refused_and_never_shown(on_the_host: Project,
 
 
 async def test_nothing_of_the_user_who_runs_it_logs_in(
-    on_the_host: Project, primary: Cluster, monkeypatch: pytest.MonkeyPatch
+    on_the_host: ComposeProject, primary: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     assert not (await asked(on_the_host, primary.port, password_secret=None)).ok
 
 
-async def test_another_server_at_the_port_is_named_as_such(on_the_host: Project) -> None:
+async def test_another_server_at_the_port_is_named_as_such(on_the_host: ComposeProject) -> None:
     async with chattering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         result = await asked(on_the_host, port)
     assert not result.ok
@@ -115,14 +115,14 @@ async def test_another_server_at_the_port_is_named_as_such(on_the_host: Project)
 
 
 async def test_a_server_that_falls_silent_in_a_query_ends_at_the_time_limit(
-    on_the_host: Project, primary: Cluster
+    on_the_host: ComposeProject, primary: Cluster
 ) -> None:
     async with falling_silent(primary.port, b"select 4711") as port:
         result = await asked(on_the_host, port, query="select 4711", timeout_seconds=0.5)
     assert (result.ok, result.detail) == (False, "no answer within 0.5 s")
 
 
-async def test_a_primary_has_no_lag(on_the_host: Project, primary: Cluster) -> None:
+async def test_a_primary_has_no_lag(on_the_host: ComposeProject, primary: Cluster) -> None:
     result = await asked(on_the_host, primary.port, replication_lag_seconds=0)
     assert result.ok
     assert "it is a primary" in result.detail
@@ -130,7 +130,7 @@ async def test_a_primary_has_no_lag(on_the_host: Project, primary: Cluster) -> N
     assert (reading.metric, reading.value, reading.degrades) == ("replication_lag_seconds", 0, False)
 
 
-async def until(project: Project, port: int, what: str, **fields: object) -> ProbeResult:
+async def until(project: ComposeProject, port: int, what: str, **fields: object) -> ProbeResult:
     """Ask until the answer has these words."""
     for _ in range(150):
         result = await asked(project, port, replication_lag_seconds=0.2, **fields)
@@ -142,7 +142,7 @@ async def until(project: Project, port: int, what: str, **fields: object) -> Pro
 
 
 async def test_a_replica_follows_lags_and_loses_its_primary(
-    on_the_host: Project, primary: Cluster, replica: Cluster
+    on_the_host: ComposeProject, primary: Cluster, replica: Cluster
 ) -> None:
     primary.run("create table follows (n int)")
     arrived = {"query": "select to_regclass('follows')", "value": "follows"}
@@ -171,7 +171,7 @@ async def test_a_replica_follows_lags_and_loses_its_primary(
 
 
 async def test_a_replica_that_has_replayed_nothing_yet_lags_since_its_start(
-    on_the_host: Project, primary: Cluster, replica: Cluster
+    on_the_host: ComposeProject, primary: Cluster, replica: Cluster
 ) -> None:
     await until(on_the_host, replica.port, "it is 0.0 s behind its primary")
     replica.run("select pg_wal_replay_pause()")
@@ -183,7 +183,7 @@ async def test_a_replica_that_has_replayed_nothing_yet_lags_since_its_start(
 
 
 async def test_a_user_without_rights_measures_replication(
-    on_the_host: Project, primary: Cluster, replica: Cluster
+    on_the_host: ComposeProject, primary: Cluster, replica: Cluster
 ) -> None:
     primary.run(f"create role reader login password '{PASSWORD}'")
     result = await until(on_the_host, replica.port, "it is 0.0 s behind its primary", user="reader")

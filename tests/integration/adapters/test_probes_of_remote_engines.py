@@ -19,7 +19,8 @@ from models.failures import ProbeOutOfReachError
 from models.health import ProbeResult, ServiceHealth
 from tasks.deployment.services import read_plan
 from tasks.monitoring.collect import sample_system
-from tests.integration.adapters.conftest import Project
+from tasks.runtime.project import Project
+from tests.integration.adapters.conftest import ComposeProject
 from tests.support.ports import free_port
 from tests.support.probed import ask
 from tests.support.remote_engines import own_address, remote_engine
@@ -45,18 +46,20 @@ def remote() -> Iterator[DockerEngine]:
         client.close()
 
 
-def make(make_project: Callable[..., Project], ports: str = "[]", check: str = "{disable: true}") -> Project:
+def make(
+    make_project: Callable[..., ComposeProject], ports: str = "[]", check: str = "{disable: true}"
+) -> ComposeProject:
     text = SERVICES.replace("LISTENS", LISTENS).replace("PORTS", ports).replace("CHECK", check)
     return make_project(text, **DECLARED)
 
 
-def seen_from_elsewhere(project: Project, engine: DockerEngine) -> Project:
+def seen_from_elsewhere(project: ComposeProject, engine: DockerEngine) -> ComposeProject:
     environment = project.environment.model_copy(update={"engine": engine.address})
     return dataclasses.replace(project, engine=engine, environment=environment)
 
 
 async def test_a_port_that_is_not_published_is_not_asked(
-    make_project: Callable[..., Project], remote: DockerEngine
+    make_project: Callable[..., ComposeProject], remote: DockerEngine
 ) -> None:
     project = make(make_project)
     project.started()
@@ -67,7 +70,7 @@ async def test_a_port_that_is_not_published_is_not_asked(
 
 
 async def test_a_port_that_is_published_on_the_loopback_there_is_not_asked_here(
-    make_project: Callable[..., Project], remote: DockerEngine
+    make_project: Callable[..., ComposeProject], remote: DockerEngine
 ) -> None:
     project = make(make_project, f"['127.0.0.1:{free_port()}:7000']")
     project.started()
@@ -77,7 +80,7 @@ async def test_a_port_that_is_published_on_the_loopback_there_is_not_asked_here(
 
 
 async def test_a_published_port_is_asked_at_the_name_of_the_engines_host(
-    make_project: Callable[..., Project], remote: DockerEngine
+    make_project: Callable[..., ComposeProject], remote: DockerEngine
 ) -> None:
     port = free_port()
     project = make(make_project, f"['{port}:7000']")
@@ -90,7 +93,7 @@ async def test_a_published_port_is_asked_at_the_name_of_the_engines_host(
 
 
 async def test_a_command_inside_the_container_is_asked_everywhere(
-    make_project: Callable[..., Project], remote: DockerEngine
+    make_project: Callable[..., ComposeProject], remote: DockerEngine
 ) -> None:
     project = make(make_project)
     project.started()
@@ -99,7 +102,7 @@ async def test_a_command_inside_the_container_is_asked_everywhere(
 
 
 async def test_a_tunnel_on_the_loopback_to_an_engine_of_another_name_is_another_machine(
-    make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+    make_project: Callable[..., ComposeProject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with remote_engine("127.0.0.1") as address:
         assert DockerEngine(address).is_here
@@ -108,7 +111,7 @@ async def test_a_tunnel_on_the_loopback_to_an_engine_of_another_name_is_another_
 
 
 async def test_the_engines_health_check_decides_and_the_verdict_and_the_plan_say_so(
-    make_project: Callable[..., Project], remote: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_project: Callable[..., ComposeProject], remote: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
     project = seen_from_elsewhere(make(make_project, check=CHECK), remote)
@@ -116,7 +119,7 @@ async def test_the_engines_health_check_decides_and_the_verdict_and_the_plan_say
     environment = project.environment
 
     await until(lambda: remote.containers.inspect_project(project.name, "it")[0].health == "healthy")
-    report = await judge_now(environment, project.compose().render())
+    report = await judge_now(Project(environment), project.compose().render())
 
     [verdict] = report.services
     assert verdict.health is ServiceHealth.HEALTHY
@@ -125,17 +128,17 @@ async def test_the_engines_health_check_decides_and_the_verdict_and_the_plan_say
     assert await sample_system(environment) is None, "this machine's figures say nothing about the other"
     [warning] = [one for one in check_probes(await gather_facts(environment)) if not one.passed]
     assert warning.finding.startswith("The probe of it is not asked: its engine is on another machine")
-    [line] = (await asyncio.to_thread(read_plan, environment)).services
+    [line] = (await asyncio.to_thread(read_plan, Project(environment))).services
     assert "its probe is not asked" in line.note
 
 
 async def test_without_a_health_check_it_is_unproven_and_not_unhealthy(
-    make_project: Callable[..., Project], remote: DockerEngine, caplog: pytest.LogCaptureFixture
+    make_project: Callable[..., ComposeProject], remote: DockerEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     project = seen_from_elsewhere(make(make_project), remote)
     project.started()
     with caplog.at_level(logging.WARNING):
-        report = await judge_now(project.environment, project.compose().render())
+        report = await judge_now(Project(project.environment), project.compose().render())
     [verdict] = report.services
     assert verdict.health is ServiceHealth.UNPROVEN
     assert "port 7000 is not published there" in verdict.reason
@@ -155,7 +158,7 @@ def test_an_environment_is_remote_by_its_engines_address() -> None:
     assert is_remote("tcp://127.example:2376")
 
 
-async def until_asked(project: Project) -> ProbeResult:
+async def until_asked(project: ComposeProject) -> ProbeResult:
     """The answer of the probe once the service listens."""
     for _ in range(600):
         answer = await ask(project, PROBE)

@@ -12,7 +12,8 @@ from core.deployment.release import HELD_OUT, replace_secrets, variables_in
 from models.records import Release
 from tasks.deployment.kept_values import unkept_values
 from tasks.deployment.release import changed_variables
-from tasks.runtime.clients import compose_of, find_environment, redactor_of
+from tasks.runtime.clients import find_environment
+from tasks.runtime.project import Project, open_project
 
 PASSWORD = "services.app.environment.DB_PASSWORD"
 COMPOSE = """\
@@ -33,9 +34,9 @@ async def test_a_release_knows_which_values_changed_and_holds_none(
     (tmp_path / "shop.env").write_text("DB_HOST=db\n")
     (tmp_path / "test.yaml").write_text("name: test\nproject: shop\ncompose_files: [compose.yaml]\n")
     environment = find_environment("test")
-    written = compose_of(environment).template()
-    template = replace_secrets(written, redactor_of(environment).value(written))
-    kept = unkept_values(environment, template, Fingerprints(tmp_path / "data"))
+    written = Project(environment).compose().template()
+    template = replace_secrets(written, Project(environment).redactor().value(written))
+    kept = unkept_values(Project(environment), template, Fingerprints(tmp_path / "data"))
     now = datetime.now(UTC)
     release = Release(
         release_id="r-1", environment="test", deployment_id="d-1", created_at=now, compose=template, variables=kept
@@ -45,11 +46,11 @@ async def test_a_release_knows_which_values_changed_and_holds_none(
     assert not variables_in(template)
     assert list(kept) == [PASSWORD, f"{tmp_path}/more.env", f"{tmp_path}/shop.env"]
     assert "correct-horse" not in repr(release)
-    assert await changed_variables(environment, release) == ()
+    assert await changed_variables(Project(environment), release) == ()
 
     (tmp_path / "compose.yaml").write_text(COMPOSE.replace("battery-7", "battery-8").replace("hello", "bye"))
-    assert await changed_variables(find_environment("test"), release) == (PASSWORD,)
+    assert await changed_variables(open_project("test"), release) == (PASSWORD,)
     (tmp_path / "shop.env").write_text("DB_HOST=base\n")
     (tmp_path / "more.env").write_text("DB_PORT=1\n")
     others = (f"{tmp_path}/more.env", f"{tmp_path}/shop.env", PASSWORD)
-    assert await changed_variables(find_environment("test"), release) == others
+    assert await changed_variables(open_project("test"), release) == others

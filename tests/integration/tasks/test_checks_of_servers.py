@@ -12,7 +12,8 @@ from core.deployment.configuration import ReadAnew
 from models.compose import Application
 from tasks.deployment.configuration import refused_configurations
 from tasks.runtime.plain_tasks import without_task_runs
-from tests.integration.adapters.conftest import Project, engine, make_project  # noqa: F401 - fixtures
+from tasks.runtime.project import Project
+from tests.integration.adapters.conftest import ComposeProject, engine, make_project  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.engine]
 BUILD = Path(__file__).parents[2] / "e2e" / "gallery" / "image" / "build.sh"
@@ -32,7 +33,7 @@ GOOD = {
 BAD = {"redis.conf": "maxmemory 12xx\n", "db.cnf": "max_conections = 12\n", "mq.conf": "listners.tcp = 1\n"}
 
 
-def write(project: Project, files: dict[str, str]) -> None:
+def write(project: ComposeProject, files: dict[str, str]) -> None:
     (project.folder / "conf").mkdir(exist_ok=True)
     for name, text in files.items():
         (project.folder / "conf" / name).write_text(text)
@@ -40,7 +41,7 @@ def write(project: Project, files: dict[str, str]) -> None:
 
 async def test_a_server_refuses_a_wrong_file_and_takes_a_right_one(make_project) -> None:  # noqa: F811
     subprocess.run([BUILD], check=True, capture_output=True)
-    project: Project = make_project(SERVERS)
+    project: ComposeProject = make_project(SERVERS)
     write(project, GOOD)
     project.started()
     declared = project.compose().render()
@@ -51,9 +52,9 @@ async def test_a_server_refuses_a_wrong_file_and_takes_a_right_one(make_project)
     asked = dict.fromkeys(("cache", "db", "broker"), ReadAnew.RESTARTED)
 
     with without_task_runs():
-        assert await refused_configurations(project.environment, application, asked, "d-1") == {}
+        assert await refused_configurations(Project(project.environment), application, asked, "d-1") == {}
         write(project, {name: text + BAD[name] for name, text in GOOD.items()})
-        refused = await refused_configurations(project.environment, application, asked, "d-1")
+        refused = await refused_configurations(Project(project.environment), application, asked, "d-1")
 
     assert refused["cache"] == ">>> 'maxmemory 12xx': argument must be a memory value"
     assert refused["db"].endswith("unknown variable 'max_conections=12'")

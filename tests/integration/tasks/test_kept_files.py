@@ -13,6 +13,7 @@ from models.compose import Application, Mount, MountKind, ServiceDeclaration
 from models.environments import Environment
 from models.records import Release
 from tasks.deployment.kept_files import files_to_mount, keep_files, kept_digests, sweep_kept_files
+from tasks.runtime.project import Project
 from tasks.runtime.stores import open_stores
 
 pytestmark = pytest.mark.engine
@@ -56,10 +57,10 @@ def test_what_is_configuration_and_was_proven_is_kept(tmp_path: Path, data: Path
     paths["gone.conf"].unlink()
     paths["late.conf"].write_text("another")
 
-    keep_files(environment(), application(paths), one, began)
+    keep_files(Project(environment()), application(paths), one, began)
 
     assert kept_digests(environment()) == {one.files[str(paths["app.conf"])]}
-    keep_files(environment(), application(paths), one, began - timedelta(days=1))
+    keep_files(Project(environment()), application(paths), one, began - timedelta(days=1))
     assert kept_digests(environment()) == {one.files[str(paths["app.conf"])]}
     assert kept_digests(environment(engine="tcp://ops.example:2376")) == frozenset()
 
@@ -69,7 +70,7 @@ def test_a_file_that_was_written_after_the_operation_began_is_not_known_to_be_pr
 ) -> None:
     paths = files(tmp_path)
     began = datetime.now(UTC) - timedelta(seconds=60)
-    keep_files(environment(), application(paths), release(paths, data, began), began)
+    keep_files(Project(environment()), application(paths), release(paths, data, began), began)
     assert kept_digests(environment()) == frozenset()
 
 
@@ -77,7 +78,7 @@ def test_an_engine_on_another_machine_keeps_and_mounts_nothing(tmp_path: Path, d
     paths = files(tmp_path)
     one = release(paths, data, datetime.now(UTC))
     paths["app.conf"].write_text("another")
-    found = files_to_mount(environment(engine="tcp://ops.example:2376"), one)
+    found = files_to_mount(Project(environment(engine="tcp://ops.example:2376")), one)
     assert (found.copies, found.lacking) == ({}, ())
 
 
@@ -87,7 +88,7 @@ def test_what_releases_name_stays_and_nothing_does_where_nothing_shall_be_kept(
     paths = {"app.conf": files(tmp_path)["app.conf"]}
     now = datetime.now(UTC) + timedelta(seconds=1)
     one = release(paths, data, now)
-    keep_files(environment(), application(paths), one, now)
+    keep_files(Project(environment()), application(paths), one, now)
     open_stores().releases.keep(one)
     (sealed,) = (data / "sealed" / "shop").iterdir()
     left = sealed.with_name("00112233aabbccdd")
@@ -99,5 +100,5 @@ def test_what_releases_name_stays_and_nothing_does_where_nothing_shall_be_kept(
     assert kept_digests(environment()) == {sealed.name}
 
     monkeypatch.setenv("ROAS_KEEP_FILES", "false")
-    keep_files(environment(), application(paths), one, now)
+    keep_files(Project(environment()), application(paths), one, now)
     assert not sealed.exists()

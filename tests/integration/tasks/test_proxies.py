@@ -15,6 +15,7 @@ from models.failures import RoasError
 from tasks.deployment.configuration import refuse_broken_configurations, refuse_broken_proxies, refuse_to_restart
 from tasks.deployment.proxies import ProxyFollower, answers_through
 from tasks.runtime.plain_tasks import without_task_runs
+from tasks.runtime.project import Project
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -50,19 +51,21 @@ async def test_an_application_without_recognised_programs_asks_the_engine_nothin
     lines = tuple(
         PlannedService(service=name, action=PlannedAction.RESTART, because="", wave=0) for name in plain.services
     )
-    follower = ProxyFollower(environment=without_engine, application=plain, since=NOW)
+    follower = ProxyFollower(project=Project(without_engine), application=plain, since=NOW)
 
-    await refuse_broken_configurations(without_engine, plain, Plan(project="shop", services=lines, waves=()), (), "d")
-    await refuse_broken_proxies(without_engine, plain, "d")
-    await refuse_to_restart(without_engine, plain, "front")
+    await refuse_broken_configurations(
+        Project(without_engine), plain, Plan(project="shop", services=lines, waves=()), (), "d"
+    )
+    await refuse_broken_proxies(Project(without_engine), plain, "d")
+    await refuse_to_restart(Project(without_engine), plain, "front")
     await follower.follow("web")
     await follower.settle()
 
-    assert await answers_through(without_engine, plain, ["web", "front"]) == {}
+    assert await answers_through(Project(without_engine), plain, ["web", "front"]) == {}
 
 
 async def test_a_proxy_that_could_not_be_asked_to_follow_is_told(without_engine: Environment) -> None:
-    follower = ProxyFollower(environment=without_engine, application=application("nginx"), since=NOW)
+    follower = ProxyFollower(project=Project(without_engine), application=application("nginx"), since=NOW)
 
     await follower.follow("front")
     await follower.settle()

@@ -11,6 +11,7 @@ from flows.operation.recorder import OperationRecorder
 from models.environments import Environment
 from models.operations import DATA_SAVED, HOOK_BEGUN, Operation, OperationStatus, OperationStep, OperationType
 from models.operations.record import write_record
+from tasks.runtime.project import Project
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SHOP = Environment.model_validate(
@@ -40,7 +41,7 @@ async def test_a_resumed_rollback_knows_the_snapshot_of_its_update(
         operation_type=OperationType.START,
         name="shop",
         started_at=NOON,
-        environment=SHOP,
+        opened=Project(SHOP),
         steps=tuple(
             OperationStep(deployment_id="shop-1", step=step, service=service, finished_at=NOON, detail=detail)
             for step, service, detail in steps

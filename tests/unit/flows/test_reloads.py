@@ -13,13 +13,14 @@ import pytest
 from flows.deployment.execute import _StartExecution
 from models.compose import Application, Plan
 from models.environments import Environment
+from tasks.runtime.project import Project
 
 
 async def test_a_reload_that_fails_unexpectedly_lets_the_others_end_and_fails_the_start_afterwards() -> None:
     environment = Environment(name="shop", project="shop", compose_files=(Path("compose.yaml"),))
     application = Application(project="shop", services={}, networks=(), volumes=())
     nothing = cast("Any", None)
-    recorder = cast("Any", SimpleNamespace(started_at=datetime(2026, 11, 29, tzinfo=UTC)))
+    recorder = cast("Any", SimpleNamespace(started_at=datetime(2026, 11, 29, tzinfo=UTC), project=Project(environment)))
     plan = Plan(project="shop", services=(), waves=())
     start = _StartExecution(recorder, environment, application, {}, plan, nothing, nothing)
     failed = asyncio.Event()

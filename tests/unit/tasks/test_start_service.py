@@ -8,6 +8,7 @@ from datetime import timedelta
 from core.deployment.verify import Progress
 from models.environments import Environment
 from tasks.deployment.start_service import ServiceInspector
+from tasks.runtime.project import Project
 from tests.unit.core.deployment.test_verify import LATER, SERVER, UP
 
 SHOP = Environment.model_validate({"name": "app", "project": "app", "compose_files": ["compose.yaml"]})
@@ -15,7 +16,7 @@ ENDED = replace(UP, state="exited", exit_code=3)
 
 
 async def test_a_new_container_that_ended_before_the_first_look_is_lost() -> None:
-    attempt = ServiceInspector(SHOP, SERVER, only=[UP.container_id])
+    attempt = ServiceInspector(Project(SHOP), SERVER, only=[UP.container_id])
 
     # Another machine's engine may have another clock.
     for started in (LATER, LATER - timedelta(days=400)):
@@ -24,5 +25,5 @@ async def test_a_new_container_that_ended_before_the_first_look_is_lost() -> Non
 
 
 async def test_what_had_ended_before_an_attempt_is_not_its_failure() -> None:
-    found = await ServiceInspector(SHOP, SERVER).standing([ENDED])
+    found = await ServiceInspector(Project(SHOP), SERVER).standing([ENDED])
     assert found.progress is Progress.WAITING
