@@ -20,7 +20,7 @@ from adapters.compose.variables import process_environment, variables_of, withhe
 from adapters.docker.engine import DockerEngine
 from adapters.host.private_files import read_regular
 from adapters.probes.run import run_probe
-from core.adoption.propose import after_trial
+from core.adoption.propose import revise_after_trial
 from core.errors.redact import is_secret_name
 from models.adoption import AdoptionFacts, Proposal, ServiceProposal, UsedVariable
 from models.compose import Application
@@ -181,7 +181,7 @@ async def try_probes(environment: Environment, proposal: Proposal) -> Proposal:
                     container_states=states,
                 )
 
-            async def tried(service_proposal: ServiceProposal) -> ServiceProposal:
+            async def try_proposal(service_proposal: ServiceProposal) -> ServiceProposal:
                 probe = service_proposal.spec.probe
                 if probe is None or service_proposal.service not in running:
                     return service_proposal
@@ -192,9 +192,9 @@ async def try_probes(environment: Environment, proposal: Proposal) -> Proposal:
                 if isinstance(probe, NetworkProbe) and not isinstance(probe, TcpProbe):
                     weaker = TcpProbe(kind="tcp", port=probe.port)
                 is_open = weaker is not None and (await ask(weaker, service_proposal.service)).ok
-                return after_trial(service_proposal, answer.detail, is_open=is_open)
+                return revise_after_trial(service_proposal, answer.detail, is_open=is_open)
 
-            return replace(proposal, services=tuple(await asyncio.gather(*map(tried, proposal.services))))
+            return replace(proposal, services=tuple(await asyncio.gather(*map(try_proposal, proposal.services))))
     except RoasError:
         return proposal
 

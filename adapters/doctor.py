@@ -61,8 +61,8 @@ def installed_programs() -> tuple[InstalledProgram, ...]:
         # Run from a checkout that is not installed.
         python, needed = "", []
     return (
-        _installed("Python", platform.python_version(), python),
-        _installed("Prefect", _version("prefect"), _required("prefect", needed)),
+        _find_installed("Python", platform.python_version(), python),
+        _find_installed("Prefect", _version("prefect"), _requirement("prefect", needed)),
         InstalledProgram(
             name="SQLite",
             version=sqlite3.sqlite_version,
@@ -72,7 +72,7 @@ def installed_programs() -> tuple[InstalledProgram, ...]:
     )
 
 
-def _installed(name: str, version: str | None, required: str) -> InstalledProgram:
+def _find_installed(name: str, version: str | None, required: str) -> InstalledProgram:
     fits = version is not None and SpecifierSet(required).contains(version, prereleases=True)
     return InstalledProgram(name=name, version=version, required=required, fits=fits)
 
@@ -83,7 +83,7 @@ def _version(package: str) -> str | None:
     return None
 
 
-def _required(name: str, needed: Iterable[str]) -> str:
+def _requirement(name: str, needed: Iterable[str]) -> str:
     for line in needed:
         with suppress(InvalidRequirement):
             requirement = Requirement(line)
@@ -138,11 +138,11 @@ def data_folder(path: Path) -> DataFolder:
         exists=exists,
         writable=os.access(there, os.W_OK | os.X_OK),
         free_bytes=disk.f_bavail * disk.f_frsize,
-        exposed=tuple(_exposed_below(folder)) if exists else (),
+        exposed=tuple(_exposed_files(folder)) if exists else (),
     )
 
 
-def _exposed_below(folder: Path) -> Iterator[OpenFile]:
+def _exposed_files(folder: Path) -> Iterator[OpenFile]:
     """The folder itself if it is not private; only then can others reach the files in it, which are listed too."""
     open_folder = exposed_file(folder)
     if open_folder is None:

@@ -64,13 +64,13 @@ def ask_and_wait(method: str, address: str, *, client: Mapping[str, Any], **requ
         TimeoutError: As `ask`.
     """
 
-    async def asked() -> httpx.Response:
+    async def send_request() -> httpx.Response:
         async with httpx.AsyncClient(**client) as made:
             return await ask(made, method, address, **request)
 
     # The thread of the caller may have an event loop of its own.
     with ThreadPoolExecutor(1) as aside:
-        return aside.submit(asyncio.run, asked()).result()
+        return aside.submit(asyncio.run, send_request()).result()
 
 
 def reason_of(error: BaseException) -> str:

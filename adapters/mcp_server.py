@@ -51,7 +51,7 @@ def mcp_server(
     ) -> types.GetPromptResult:
         for prompt in prompts:
             if prompt.name == params.name:
-                return _filled(prompt, (params.arguments or {}).get(prompt.argument, ""))
+                return _fill_prompt(prompt, (params.arguments or {}).get(prompt.argument, ""))
         raise MCPError(types.INVALID_PARAMS, f"There is no prompt {params.name!r}.")
 
     return Server(
@@ -120,7 +120,7 @@ def _prompt(spec: PromptSpec) -> types.Prompt:
     return types.Prompt(name=spec.name, description=spec.description, arguments=arguments if spec.argument else None)
 
 
-def _filled(spec: PromptSpec, value: str) -> types.GetPromptResult:
+def _fill_prompt(spec: PromptSpec, value: str) -> types.GetPromptResult:
     text = spec.text.replace("{argument}", printable(" ".join(value.split())) or "the latest failure")
     return types.GetPromptResult(
         description=spec.description,

@@ -36,20 +36,20 @@ def shipped_patterns() -> tuple[Pattern, ...]:
 
 def shipped_set() -> PatternSet:
     """The shipped patterns, compiled."""
-    return compiled(shipped_patterns())
+    return compile_patterns(shipped_patterns())
 
 
-def compiled(patterns: Sequence[Pattern]) -> PatternSet:
+def compile_patterns(patterns: Sequence[Pattern]) -> PatternSet:
     """Compile patterns, with the shipped formats of logs to read by; the same ones once in a process.
 
     The set does not know how often each matched: that changes all the time.
     """
     uncounted = (replace(pattern, match_count=0, last_matched=None) for pattern in patterns)
-    return _compiled(tuple(sorted(uncounted, key=lambda pattern: (-pattern.priority, pattern.name))))
+    return _compile_patterns(tuple(sorted(uncounted, key=lambda pattern: (-pattern.priority, pattern.name))))
 
 
 @lru_cache(maxsize=2)
-def _compiled(patterns: tuple[Pattern, ...]) -> PatternSet:
+def _compile_patterns(patterns: tuple[Pattern, ...]) -> PatternSet:
     return PatternSet(patterns, shipped_reader())
 
 

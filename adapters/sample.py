@@ -51,15 +51,15 @@ def write_sample(folder: Path) -> Path:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BadInputError(f"{folder} is not an empty folder;", advice="name a new one.")
         texts = {
-            "compose.yaml": _adapted("sample/compose.yaml", _COMPOSE),
-            "prometheus.yml": _adapted("sample/prometheus.yml", ()),
-            "README.md": _adapted("sample/README.md", _README),
-            FILE: _adapted("environments/dev.yaml", _ENVIRONMENT),
+            "compose.yaml": _adapt("sample/compose.yaml", _COMPOSE),
+            "prometheus.yml": _adapt("sample/prometheus.yml", ()),
+            "README.md": _adapt("sample/README.md", _README),
+            FILE: _adapt("environments/dev.yaml", _ENVIRONMENT),
         }
         for image in _IMAGES:
             for file in sorted((_SHIPPED / "images" / image).iterdir()):
                 if file.is_file():
-                    texts[f"images/{image}/{file.name}"] = _adapted(
+                    texts[f"images/{image}/{file.name}"] = _adapt(
                         f"images/{image}/{file.name}", _DOCKERFILE if file.name == "Dockerfile" else ()
                     )
         for name, text in texts.items():
@@ -73,7 +73,7 @@ def write_sample(folder: Path) -> Path:
     return folder / FILE
 
 
-def _adapted(name: str, changes: tuple[tuple[str, str], ...]) -> str:
+def _adapt(name: str, changes: tuple[tuple[str, str], ...]) -> str:
     try:
         text = (_SHIPPED / name).read_text(encoding="utf-8")
     except OSError as error:

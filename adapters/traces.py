@@ -135,14 +135,14 @@ def _without_texts(exporter: SpanExporter) -> SpanExporter:
     from opentelemetry.sdk.trace import Event, ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-    def stripped(span: ReadableSpan) -> ReadableSpan:
+    def strip(span: ReadableSpan) -> ReadableSpan:
         return ReadableSpan(
             name=span.name,
             context=span.context,
             parent=span.parent,
             resource=span.resource,
-            attributes=_sent(span.attributes),
-            events=[Event(event.name, _sent(event.attributes), event.timestamp) for event in span.events],
+            attributes=_spans_to_send(span.attributes),
+            events=[Event(event.name, _spans_to_send(event.attributes), event.timestamp) for event in span.events],
             links=span.links,
             kind=span.kind,
             status=trace.Status(span.status.status_code),
@@ -153,7 +153,7 @@ def _without_texts(exporter: SpanExporter) -> SpanExporter:
 
     class WithoutTexts(SpanExporter):
         def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            return exporter.export([stripped(span) for span in spans])
+            return exporter.export([strip(span) for span in spans])
 
         def shutdown(self) -> None:
             exporter.shutdown()
@@ -164,5 +164,5 @@ def _without_texts(exporter: SpanExporter) -> SpanExporter:
     return WithoutTexts()
 
 
-def _sent(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+def _spans_to_send(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (attributes or {}).items() if name.startswith(_SENT) and name not in _TEXTS}

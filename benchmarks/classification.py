@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adapters.pattern_files import compiled, described_patterns, shipped_set
+from adapters.pattern_files import compile_patterns, described_patterns, shipped_set
 from benchmarks.measure import report, seconds
 from core.errors.classify import classify
 from core.errors.match import PatternSet
@@ -82,7 +82,7 @@ def without_own_program(rows: Sequence[Mapping[str, Any]], answers: Mapping[int,
     deciding = decided_programs(rows, answers)
     left_out: dict[int, Verdict] = {}
     for program in {program_of(row, place) for place, row in enumerate(rows)}:
-        others = compiled([one.pattern for one in described_patterns() if not is_own(one, program, deciding)])
+        others = compile_patterns([one.pattern for one in described_patterns() if not is_own(one, program, deciding)])
         for place, row in enumerate(rows):
             if program_of(row, place) == program:
                 left_out[place] = classify(row["text"], others)

@@ -27,7 +27,7 @@ from models.hosts import CONTACT_EVERY, HostIdentity
 from models.metrics import Metric
 from models.records import EvaluationRecord
 from models.settings import Settings
-from tasks.monitoring.collect import remembered
+from tasks.monitoring.collect import read_state
 from tasks.runtime.store_access import BUDGET_WINDOW
 
 EVERY_SECONDS = 60.0
@@ -151,7 +151,7 @@ class _Agent:
 
     def _collect(self, name: str) -> None:
         now = datetime.now(UTC)
-        self._timed(self._took.reads, lambda: remembered(self.stores, name, now))
+        self._timed(self._took.reads, lambda: read_state(self.stores, name, now))
         metrics = [
             Metric(environment=name, service=service, name=metric, value=1.0, sampled_at=now)
             for service in SERVICES

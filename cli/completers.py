@@ -27,7 +27,7 @@ def _completer(names: Callable[[click.Context, str], _Names]) -> Completer:
     return complete
 
 
-def _recorded(kind: str, context: click.Context, start: str) -> _Names:
+def _recorded_names(kind: str, context: click.Context, start: str) -> _Names:
     from adapters.recorded_names import recorded_names
     from models.settings import current_settings
 
@@ -42,7 +42,7 @@ def _environments(context: click.Context, start: str) -> _Names:
     from models.settings import current_settings
 
     declared = [(name, "") for name in known_environments(current_settings())]
-    return [*declared, *_recorded("environments", context, start)]
+    return [*declared, *_recorded_names("environments", context, start)]
 
 
 def _hosts(_context: click.Context, start: str) -> _Names:
@@ -52,7 +52,7 @@ def _hosts(_context: click.Context, start: str) -> _Names:
     return recorded_hosts(current_settings(), start)
 
 
-def _invited(_context: click.Context, _start: str) -> _Names:
+def _invited_hosts(_context: click.Context, _start: str) -> _Names:
     from datetime import UTC, datetime
 
     from adapters.server.host_keys import HostKeys
@@ -71,29 +71,29 @@ def _services(context: click.Context, start: str) -> _Names:
     if named := context.params.get("environment"):
         files = {name: file for name, file in files.items() if name == named}
     declared = sorted({name for file in files.values() for name in service_names(file)})
-    return [(name, "") for name in declared] or _recorded("services", context, start)
+    return [(name, "") for name in declared] or _recorded_names("services", context, start)
 
 
-def _of_kinds(*kinds: str) -> Completer:
+def _completer_of(*kinds: str) -> Completer:
     return _completer(
-        lambda context, start: [candidate for kind in kinds for candidate in _recorded(kind, context, start)]
+        lambda context, start: [candidate for kind in kinds for candidate in _recorded_names(kind, context, start)]
     )
 
 
 environments = _completer(_environments)
 services = _completer(_services)
 hosts = _completer(_hosts)
-invited_hosts = _completer(_invited)
-operations = _of_kinds("operations")
-releases = _of_kinds("releases")
-snapshots = _of_kinds("snapshots")
-tickets = _of_kinds("tickets")
-alerts = _of_kinds("alerts")
-failures = _of_kinds("operations", "errors", "tickets")
+invited_hosts = _completer(_invited_hosts)
+operations = _completer_of("operations")
+releases = _completer_of("releases")
+snapshots = _completer_of("snapshots")
+tickets = _completer_of("tickets")
+alerts = _completer_of("alerts")
+failures = _completer_of("operations", "errors", "tickets")
 """What has a post-mortem."""
 operations_or_environments = _completer(
-    lambda context, start: [*_environments(context, start), *_recorded("operations", context, start)]
+    lambda context, start: [*_environments(context, start), *_recorded_names("operations", context, start)]
 )
 tickets_or_environments = _completer(
-    lambda context, start: [*_environments(context, start), *_recorded("tickets", context, start)]
+    lambda context, start: [*_environments(context, start), *_recorded_names("tickets", context, start)]
 )

@@ -54,11 +54,11 @@ def confirm_rollback(name: str, release: str | None, *, yes: bool) -> str:
     """
     import asyncio
 
-    from core.storage.snapshots import of_release
+    from core.storage.snapshots import snapshot_of_release
     from tasks.deployment.release import choose_release
     from tasks.reporting.snapshots import read_snapshots
     from tasks.runtime.project import open_project
 
     target = asyncio.run(choose_release(open_project(name), release, with_data=True))
-    confirm_loss(of_release(read_snapshots(name), target), yes=yes)
+    confirm_loss(snapshot_of_release(read_snapshots(name), target), yes=yes)
     return target.release_id

@@ -211,7 +211,7 @@ def _logs() -> Iterator[Path]:
         yield make_private_folder(current_settings().data_dir.absolute()) / _LOG
 
 
-def _cut(line: str) -> str:
+def _cut_middle(line: str) -> str:
     """Cut the middle out of a long line; its end says what to try."""
     half = _LONGEST_LINE // 2
     return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
@@ -220,7 +220,7 @@ def _cut(line: str) -> str:
 def _print_error(text: str) -> None:
     """Print an error on standard error, printable and short enough for a screen."""
     lines = printable(text).splitlines() or [""]
-    shown = [_cut(line) for line in lines[:_MOST_LINES]]
+    shown = [_cut_middle(line) for line in lines[:_MOST_LINES]]
     if len(lines) > _MOST_LINES:
         shown.append(f"... and {len(lines) - _MOST_LINES} more lines")
     # Standard error may be full or closed as well; the exit code remains.

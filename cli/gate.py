@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import as_json, of_application
+from cli.options import application_options, as_json
 
 if TYPE_CHECKING:
     from models.compose import Plan
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@of_application
+@application_options
 @click.option("--try", "expression", metavar="EXPRESSION", help="Judge this CEL expression instead of the policies.")
 @click.option("--document", "document_wanted", is_flag=True, help="Print what policies judge, as JSON.")
 @as_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli import completers
-from cli.options import as_json, leaves_environment_out, named
+from cli.options import as_json, leaves_environment_out, resolve_names
 from cli.run_flow import show_answer
 from models.failures import NotFoundError
 
@@ -26,7 +26,7 @@ def logs(environment: str | None, service: str | None, tail: int, json_wanted: b
 
     if service is None and leaves_environment_out(environment):
         environment, service = None, environment
-    name, compose = named(environment, (), None)
+    name, compose = resolve_names(environment, (), None)
     container_logs = read_logs(open_project(name, tuple(compose or ())), service, tail)
     if not container_logs:
         about = f"service {service} of {name}" if service else name

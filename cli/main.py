@@ -21,15 +21,15 @@ import click
 from cli import completers
 from cli.exit_codes import run_command
 from cli.options import (
+    application_options,
     as_json,
     input_lines,
-    named,
-    of_application,
     of_its_records,
-    of_pool,
     of_records,
+    pool_option,
     quiet,
     read_input,
+    resolve_names,
 )
 from cli.run_flow import flow_run, opened_stores, run_flow, show_answer
 from flows.common.terminal import echo
@@ -202,7 +202,7 @@ def _use_stores_of_control_plane() -> None:
 
 
 @roas.command()
-@of_application
+@application_options
 @quiet
 @as_json
 def collect(name: str, compose: list[str] | None, only_outcome: bool, json_wanted: bool) -> None:
@@ -226,7 +226,7 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
     error_text = read_input() if text == "-" else text
     if not error_text.strip():
         raise BadInputError("The error's text is empty;", advice="give the message as it was printed.")
-    name, compose = named(environment, (), None)
+    name, compose = resolve_names(environment, (), None)
 
     async def run() -> Any:
         from flows.recovery.error_recovery import error_recovery
@@ -281,7 +281,7 @@ def serve() -> None:
 
 
 @roas.command()
-@of_pool("Take the flow runs of this work pool too; by default ROAS_WORK_POOL, else none.")
+@pool_option("Take the flow runs of this work pool too; by default ROAS_WORK_POOL, else none.")
 @click.option(
     "--with-healthcheck",
     is_flag=True,

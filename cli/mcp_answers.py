@@ -120,7 +120,7 @@ class AgentTool:
         try:
             params = self.inputs.model_validate(call.arguments)
         except ValidationError as error:
-            return ToolReply(error=_in_one_line(error))
+            return ToolReply(error=_to_one_line(error))
         result = await self.find(params, call.client)
         whole = self.model.model_construct(
             answer=result.value,
@@ -164,7 +164,7 @@ def page_of(rows: Sequence[Any], page: PageInput) -> Found:
     return Found(value=list(rows[page.offset : end]), next_offset=end if len(rows) > end else None)
 
 
-def _in_one_line(error: ValidationError) -> str:
+def _to_one_line(error: ValidationError) -> str:
     first, *more_errors = error.errors(include_url=False, include_input=False, include_context=False)
     where = ".".join(str(part) for part in first["loc"]) or "input"
     more = f" (and {len(more_errors)} more)" if more_errors else ""

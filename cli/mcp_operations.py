@@ -141,16 +141,16 @@ async def _recover(params: _Recover, client: str) -> Found:
 
 async def _resolve(params: _Resolve, client: str) -> Found:
     words = ["resolve", f"--decision={params.decision}", f"--note={params.note}", "--", params.ticket_id]
-    return _said(await _run(words, client))
+    return _answer_of(await _run(words, client))
 
 
 async def _pause(params: _Pause, client: str) -> Found:
     length = [f"--for={params.minutes}m"] if params.minutes else []
-    return _said(await _run(["pause", *_scope(params, *length, f"--reason={params.reason}")], client))
+    return _answer_of(await _run(["pause", *_scope(params, *length, f"--reason={params.reason}")], client))
 
 
 async def _unpause(params: _Unpause, client: str) -> Found:
-    return _said(await _run(["unpause", *_scope(params)], client))
+    return _answer_of(await _run(["unpause", *_scope(params)], client))
 
 
 def _scope(params: _Unpause, *options: str) -> list[str]:
@@ -158,7 +158,7 @@ def _scope(params: _Unpause, *options: str) -> list[str]:
     return [*environment, *options, "--", *([params.service] if params.service else [])]
 
 
-def _said(done: CommandResult) -> Found:
+def _answer_of(done: CommandResult) -> Found:
     if done.code:
         raise RoasError(_error(done))
     return Found(value=done.out.strip())

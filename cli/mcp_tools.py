@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from cli.mcp_answers import AgentTool, Found, Input, PageInput, in_thread, page_of
-from cli.options import known_environment, named
+from cli.options import known_environment, resolve_names
 from cli.run_flow import opened_stores
 from core.deployment.source import SyncPlan
 from models.compose import ALL_IMAGES, OF_UPDATE, FetchOptions, Plan
@@ -102,7 +102,7 @@ class PlanWithId:
 def _open(name: str) -> Project:
     from tasks.runtime.project import open_project
 
-    name, compose = named(name, (), None)
+    name, compose = resolve_names(name, (), None)
     return open_project(name, tuple(compose or ()))
 
 
@@ -196,13 +196,13 @@ def _plan_sync(params: _OfOne) -> Found:
 
 
 def _drift(params: _OfOne) -> Found:
-    from core.deployment.desired_state import meant_to_run
+    from core.deployment.desired_state import should_run
     from core.deployment.plan import drift, updates
     from tasks.deployment.services import read_plan
 
     project = _open(params.environment)
     plan, name = read_plan(project), project.environment.name
-    stopped = not meant_to_run(opened_stores().operations.latest_recorded(name))
+    stopped = not should_run(opened_stores().operations.latest_recorded(name))
     report = DriftReport(
         environment=name,
         seen_at=datetime.now(UTC),

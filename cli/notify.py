@@ -13,7 +13,7 @@ import click
 from adapters.config.environment_files import chosen_folder
 from adapters.config.webhook_addresses import is_refused
 from cli import completers
-from cli.options import as_json, named, read_input
+from cli.options import as_json, read_input, resolve_names
 from cli.run_flow import run_flow, show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError, RoasError
@@ -154,7 +154,7 @@ def _show(channels: list[Channel]) -> None:
 @click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
 def test(environment: str | None) -> None:
     """Send an example of each kind of message to every channel of ENV, and report failures."""
-    name, _ = named(environment, (), None)
+    name, _ = resolve_names(environment, (), None)
 
     async def send() -> dict[str, str | None]:
         from tasks.recovery.notify import send_examples
@@ -194,10 +194,10 @@ def preview(subject: str, service: str) -> None:
     from tasks.recovery.notify import preview_messages
 
     for message in preview_messages(subject):
-        echo(_shown(service, message))
+        echo(_show_result(service, message))
 
 
-def _shown(service: str, message: Message) -> str:
+def _show_result(service: str, message: Message) -> str:
     from core.notifications.services import render
 
     if service == "text":

@@ -16,13 +16,13 @@ from cli import completers
 from cli.exit_codes import BAD_INPUT, FAILED
 from cli.gate import show_gated_plan
 from cli.options import (
+    application_options,
     as_json,
     by_exit_code,
     leaves_environment_out,
-    named,
-    of_application,
     of_its_records,
     quiet,
+    resolve_names,
     waiting,
 )
 from cli.run_flow import asking_the_record, ended_run, flow_run, run_flow, show_answer, show_operation
@@ -71,7 +71,7 @@ def with_live_output(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@of_application
+@application_options
 @click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan` printed under this id, or nothing.")
 @click.option("--pull", is_flag=True, help="Pull all images first, whatever their pull policy, except never.")
 @click.option("--build", is_flag=True, help="Build all images that have a build section first.")
@@ -98,7 +98,7 @@ def start(
 
 
 @click.command()
-@of_application
+@application_options
 @waiting
 @with_output
 def stop(name: str, compose: list[str] | None, wait_seconds: float, output: Output) -> None:
@@ -107,7 +107,7 @@ def stop(name: str, compose: list[str] | None, wait_seconds: float, output: Outp
 
 
 @click.command()
-@of_application
+@application_options
 @click.argument("services", nargs=-1, shell_complete=completers.services)
 @waiting
 @with_output
@@ -119,7 +119,7 @@ def restart(
 
 
 @click.command()
-@of_application
+@application_options
 @with_output
 def health(name: str, compose: list[str] | None, output: Output) -> None:
     """Probe every service and record the result. Exit code 1 if a service is not well."""
@@ -140,7 +140,7 @@ def rollback(
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
     if release is None and leaves_environment_out(environment):
         environment, release = None, environment
-    name, compose = named(environment, (), None)
+    name, compose = resolve_names(environment, (), None)
     if with_data:
         from cli.confirmation import confirm_rollback
 
@@ -161,7 +161,7 @@ def releases(environment: str, json_wanted: bool) -> None:
 
 
 @click.command()
-@of_application
+@application_options
 @by_exit_code
 @as_json
 def drift(name: str, compose: list[str] | None, differs_is_failure: bool, json_wanted: bool) -> None:
@@ -175,7 +175,7 @@ def drift(name: str, compose: list[str] | None, differs_is_failure: bool, json_w
 
 
 @click.command()
-@of_application
+@application_options
 @as_json
 def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     """Run the checks of a start and change nothing. Exit code 1 if a finding would stop the start."""
@@ -184,11 +184,11 @@ def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     from adapters.preflight import gather_facts
     from cli.rendering.results import show_engine
     from core.deployment.validate import validate as judge
-    from tasks.deployment.operations import held_by
+    from tasks.deployment.operations import holder_of
     from tasks.runtime.project import open_project
 
     project = open_project(name, tuple(compose or ()))
-    facts = asyncio.run(gather_facts(project.environment, held_by=held_by(name)))
+    facts = asyncio.run(gather_facts(project.environment, held_by=holder_of(name)))
     result = judge(facts, datetime.now(UTC), project.redactor().text)
     show_answer(result, json_wanted, show_engine)
     if not result.passed:
@@ -196,7 +196,7 @@ def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 
 
 @click.command()
-@of_application
+@application_options
 @click.option("--update", "of_update", is_flag=True, help="Show what `roas update` would do: new images too.")
 @by_exit_code
 @as_json

@@ -144,15 +144,15 @@ def is_environment(name: str | None, read: Callable[[str], object]) -> bool:
     return True
 
 
-def _of_one(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
-    return _with_records(context, parameter, name or (None if context.resilient_parsing else _meant()))
+def _option_of_one(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    return _with_records(context, parameter, name or (None if context.resilient_parsing else _nearest_environment()))
 
 
 of_records = click.argument(
     "environment", required=False, metavar="[ENV]", callback=_with_records, shell_complete=completers.environments
 )
 of_its_records = click.argument(
-    "environment", required=False, metavar="[ENV]", callback=_of_one, shell_complete=completers.environments
+    "environment", required=False, metavar="[ENV]", callback=_option_of_one, shell_complete=completers.environments
 )
 in_environment = click.option(
     "--env",
@@ -172,7 +172,7 @@ def _work_pool(_ctx: click.Context, _option: click.Parameter, value: str | None)
     return value
 
 
-def of_pool(text: str) -> Callable[[Command], Command]:
+def pool_option(text: str) -> Callable[[Command], Command]:
     """The option for a work pool, with its help."""
     return click.option("--pool", metavar="NAME", callback=_work_pool, help=text)
 
@@ -190,14 +190,14 @@ waiting = click.option(
 )
 
 
-def of_application(command: Command) -> Command:
+def application_options(command: Command) -> Command:
     """Add ENV, or Compose files without an environment file, as `name` and `compose` of `named`."""
 
     @functools.wraps(command)
     def run(*, environment: str | None, files: tuple[Path, ...], project: str | None, **params: Any) -> Any:
         if not files and "services" in params and leaves_environment_out(environment):
             environment, params["services"] = None, (environment, *params["services"])
-        name, compose = named(environment, files, project)
+        name, compose = resolve_names(environment, files, project)
         return command(name=name, compose=compose, **params)
 
     for option in (
@@ -229,13 +229,15 @@ def leaves_environment_out(word: str | None) -> bool:
     return word not in environments_on_record()
 
 
-def named(environment: str | None, files: tuple[Path, ...], project: str | None) -> tuple[str, list[str] | None]:
+def resolve_names(
+    environment: str | None, files: tuple[Path, ...], project: str | None
+) -> tuple[str, list[str] | None]:
     """The environment's name, and the Compose files if it has no environment file.
 
     An application that was started from bare Compose files is known by its name from then on.
     """
     if environment is None and not files:
-        environment = _meant()
+        environment = _nearest_environment()
     if environment is not None and files:
         raise BadInputError("Give an environment or -f, not both.")
     if environment is not None:
@@ -259,7 +261,7 @@ def named(environment: str | None, files: tuple[Path, ...], project: str | None)
     return bare.name, [str(path.absolute()) for path in files]
 
 
-def _meant() -> str:
+def _nearest_environment() -> str:
     """The environment of the nearest roas.yaml or of --config, where none is named; says which one that is.
 
     Raises:

@@ -87,7 +87,7 @@ def list_unknown(environment: str | None, limit: int, json_wanted: bool) -> None
     """List errors that match no pattern, grouped by text; `patterns add --from` adds one for a group."""
     from cli.rendering.results import show_unnamed
 
-    groups = _unnamed(environment)
+    groups = _unnamed_groups(environment)
     show_answer(groups[:limit], json_wanted, lambda shown: show_unnamed(shown, len(groups)))
 
 
@@ -129,7 +129,7 @@ def add_pattern(
         raise BadInputError("--script goes with --strategy run_script, and only with it.")
     pattern = Pattern(
         name=name,
-        regex=regex if regex is not None else _proposed(str(group)),
+        regex=regex if regex is not None else _proposal(str(group)),
         category=Category(category),
         severity=Severity(severity),
         strategy=Strategy(strategy),
@@ -156,10 +156,10 @@ def add_pattern(
 @as_json
 def test_patterns(text: str, json_wanted: bool) -> None:
     """Classify TEXT with all patterns, including those of users."""
-    from adapters.pattern_files import compiled
+    from adapters.pattern_files import compile_patterns
     from core.errors.classify import classify as classify_error
 
-    _show(text, classify_error(text, compiled(_known_patterns())), json_wanted)
+    _show(text, classify_error(text, compile_patterns(_known_patterns())), json_wanted)
 
 
 @patterns.command("disable")
@@ -244,12 +244,12 @@ def _answer(verdict: Verdict) -> dict[str, Any]:
 
 def _patterns_in_use() -> PatternSet:
     """The patterns of errors.db if it exists, otherwise the shipped ones: classification creates no store."""
-    from adapters.pattern_files import compiled, shipped_set
+    from adapters.pattern_files import compile_patterns, shipped_set
 
     settings = current_settings()
     if settings.stores_url is None and not settings.store_path("errors").exists():
         return shipped_set()
-    return compiled(_known_patterns())
+    return compile_patterns(_known_patterns())
 
 
 def _known_patterns() -> list[Pattern]:
@@ -263,15 +263,15 @@ def _pattern(name: str) -> Pattern:
     return pattern
 
 
-def _unnamed(environment: str | None) -> tuple[UnnamedGroup, ...]:
+def _unnamed_groups(environment: str | None) -> tuple[UnnamedGroup, ...]:
     from core.errors.templates import unnamed_groups
     from tasks.runtime.stores import stores_exist
 
     return unnamed_groups(opened_stores().errors.unclassified(environment)) if stores_exist() else ()
 
 
-def _proposed(group: str) -> str:
-    error_group = next((candidate for candidate in _unnamed(None) if candidate.group == group), None)
+def _proposal(group: str) -> str:
+    error_group = next((candidate for candidate in _unnamed_groups(None) if candidate.group == group), None)
     if error_group is None:
         raise BadInputError(f"There is no group {group};", advice="roas patterns unknown shows them all.")
     if error_group.expression is None:
@@ -283,11 +283,11 @@ def _proposed(group: str) -> str:
 
 def _reclassify_open_errors(pattern: Pattern) -> int:
     """Classify open errors without a pattern again; the number that this pattern matches."""
-    from adapters.pattern_files import compiled
+    from adapters.pattern_files import compile_patterns
     from core.errors.classify import classify as classify_error
 
     stores = opened_stores()
-    pattern_set = compiled(stores.patterns.all())
+    pattern_set = compile_patterns(stores.patterns.all())
     named = 0
     for error in stores.errors.unclassified():
         if error.resolved_at is not None:

@@ -9,7 +9,7 @@ import click
 
 from adapters.host.processes import this_user
 from cli import completers
-from cli.options import Number, as_json, duration, in_environment, is_environment, of_application
+from cli.options import Number, application_options, as_json, duration, in_environment, is_environment
 from cli.run_flow import flow_run, opened_stores, run_flow, show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError
@@ -23,7 +23,7 @@ _TICKET = re.compile(r"T(?:-|$)", re.IGNORECASE)
 
 
 @click.command()
-@of_application
+@application_options
 @click.option(
     "--hours", type=Number(min=0, max=_UNTIL_STOPPED, min_open=True), help="How long; without it until Ctrl-C."
 )

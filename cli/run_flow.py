@@ -28,26 +28,26 @@ def run_flow(
     """
     import asyncio
 
-    from adapters.host.background import in_background
+    from adapters.host.background import call_in_background
     from core.reporting.timing import Phase
-    from flows.common.phases import begin_phase, timed
+    from flows.common.phases import begin_phase, time_phase
     from flows.common.terminal import narrate, shows_live
     from flows.server.embedded import START_WITHIN, prefect_api, wait_for_api
 
     settings = current_settings()
     _check_api_url()
     with ExitStack() as stack:
-        with timed(Phase.SERVER):
+        with time_phase(Phase.SERVER):
             timeout = stack.enter_context(prefect_api(settings))
         if not quiet and not only_errors:
             narrate("loading Prefect")
-        answers = in_background(wait_for_api, timeout)
+        answers = call_in_background(wait_for_api, timeout)
         if timeout < START_WITHIN:
             # A temporary server starts during the import; an unreachable one is reported before it.
-            with timed(Phase.SERVER):
+            with time_phase(Phase.SERVER):
                 answers.result()
         _import_flows()
-        with timed(Phase.SERVER):
+        with time_phase(Phase.SERVER):
             answers.result()
         from flows.common.terminal import send_log, speak_plainly
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from cli.options import as_json, of_pool
+from cli.options import as_json, pool_option
 from cli.run_flow import show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError
@@ -35,7 +35,7 @@ def service() -> None:
 
 @service.command()
 @_of_worker
-@of_pool("With --worker: take the flow runs of this work pool too.")
+@pool_option("With --worker: take the flow runs of this work pool too.")
 @click.option("--print", "print_wanted", is_flag=True, help="Print the unit; install nothing.")
 def install(of_worker: bool, pool: str | None, print_wanted: bool) -> None:
     """Write the unit, enable it and start it: from then on watch, monitoring and schedules run.

@@ -12,14 +12,14 @@ import click
 from cli import completers
 from cli.confirmation import confirm_loss
 from cli.operations import Output, operate, with_live_output
-from cli.options import as_json, leaves_environment_out, named, of_its_records, waiting
+from cli.options import as_json, leaves_environment_out, of_its_records, resolve_names, waiting
 from cli.run_flow import asking_the_record, flow_run, run_flow, show_answer
 
 if TYPE_CHECKING:
     from models.snapshots import DataSnapshot
 
 
-def _of_snapshot(command: Callable[..., Any]) -> Callable[..., Any]:
+def _snapshot_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ENV and SNAPSHOT."""
     which = click.argument("snapshot_id", required=False, metavar="[SNAPSHOT]", shell_complete=completers.snapshots)
     environment = click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
@@ -39,7 +39,7 @@ def create(environment: str | None, wait_seconds: float, json_wanted: bool) -> N
     """Save all data that ENV names, while its services run."""
     from cli.rendering.snapshots import show_snapshot
 
-    name, _ = named(environment, (), None)
+    name, _ = resolve_names(environment, (), None)
     run = flow_run("snapshot", name, asked_by="roas snapshot create", wait_seconds=wait_seconds)
     with asking_the_record(name, json_wanted):
         result = run_flow(run, quiet=json_wanted)
@@ -83,7 +83,7 @@ def adopt(environment: str, snapshot_ids: tuple[str, ...], everything: bool, jso
 
 
 @snapshot.command()
-@_of_snapshot
+@_snapshot_options
 @click.option("--yes", is_flag=True, help="Do not ask: what was written since the snapshot may be lost.")
 @waiting
 @with_live_output
@@ -92,20 +92,20 @@ def restore(environment: str | None, snapshot_id: str | None, yes: bool, wait_se
 
     What writes to the data is stopped meanwhile, and proven afterwards. One that fails is undone.
     """
-    name, target = _chosen(environment, snapshot_id)
+    name, target = _choose(environment, snapshot_id)
     confirm_loss(target, yes=yes)
     operate("restore", name, None, output, snapshot=target.snapshot_id, confirmed=True, wait_seconds=wait_seconds)
 
 
 @snapshot.command()
-@_of_snapshot
+@_snapshot_options
 @waiting
 @as_json
 def rehearse(environment: str | None, snapshot_id: str | None, wait_seconds: float, json_wanted: bool) -> None:
     """Test a restore of SNAPSHOT apart from what runs, and check its data. Exit code 1 if it cannot be restored."""
     from cli.rendering.snapshots import show_rehearsal
 
-    name, target = _chosen(environment, snapshot_id)
+    name, target = _choose(environment, snapshot_id)
     asked = {"asked_by": "roas snapshot rehearse", "wait_seconds": wait_seconds}
     run = flow_run("rehearse", name, snapshot=target.snapshot_id, **asked)
     result: DataSnapshot = run_flow(run, quiet=json_wanted)
@@ -114,11 +114,11 @@ def rehearse(environment: str | None, snapshot_id: str | None, wait_seconds: flo
         sys.exit(1)
 
 
-def _chosen(environment: str | None, snapshot_id: str | None) -> tuple[str, DataSnapshot]:
-    from core.storage.snapshots import chosen
+def _choose(environment: str | None, snapshot_id: str | None) -> tuple[str, DataSnapshot]:
+    from core.storage.snapshots import choose_snapshot
     from tasks.reporting.snapshots import read_snapshots
 
     if snapshot_id is None and leaves_environment_out(environment):
         environment, snapshot_id = None, environment
-    name, _ = named(environment, (), None)
-    return name, chosen(read_snapshots(name), snapshot_id, name)
+    name, _ = resolve_names(environment, (), None)
+    return name, choose_snapshot(read_snapshots(name), snapshot_id, name)

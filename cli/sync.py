@@ -9,7 +9,7 @@ import click
 
 from cli import completers
 from cli.operations import Output, with_live_output
-from cli.options import named, waiting
+from cli.options import resolve_names, waiting
 from cli.run_flow import asking_the_record, ended_run, run_flow, show_answer, show_operation
 from models.failures import NotFoundError, RoasError
 from models.results import OperationResult
@@ -44,7 +44,7 @@ def sync(
     A revision that fails is held back: no sync takes it again until --lift. After `roas rollback` syncs
     stay at that release until --unpin.
     """
-    name, _ = named(environment, (), None)
+    name, _ = resolve_names(environment, (), None)
     program, clock = current_settings().asked_by, output.start_clock()
     run = ended_run(
         "sync",
@@ -61,7 +61,7 @@ def sync(
     )
     with asking_the_record(name, output.json, only_outcome=output.only_outcome):
         state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
-    operation = _recorded(name, str(state.state_details.flow_run_id), result)
+    operation = _recorded_operation(name, str(state.state_details.flow_run_id), result)
     if operation is None:
         show_answer(result, output.json, show_unchanged)
         return
@@ -70,7 +70,7 @@ def sync(
         sys.exit(1)
 
 
-def _recorded(name: str, run: str, result: Any) -> str | None:
+def _recorded_operation(name: str, run: str, result: Any) -> str | None:
     """The id of the operation that a sync recorded, None where it had nothing to do.
 
     Raises:

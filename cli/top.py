@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import Number, as_json, of_application
+from cli.options import Number, application_options, as_json
 from cli.run_flow import show_answer
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
-@of_application
+@application_options
 @click.option(
     "--every", "seconds", type=Number(0.5, 3600), default=2.0, show_default=True, metavar="SECONDS", help="How often."
 )
@@ -66,7 +66,7 @@ def _show_live(read: Callable[[], LiveView], seconds: float) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     reader = _Reader(read, seconds)
     live = Live(Text("reading ..."), console=console, screen=True, auto_refresh=False)
-    with _keys_unbuffered(), _wakened_by_signals() as wakened, reader, live:
+    with _keys_unbuffered(), _wake_by_signals() as wakened, reader, live:
         live.refresh()
         while True:
             ready, _, _ = select.select([sys.stdin, wakened, reader.news], [], [])
@@ -140,7 +140,7 @@ def _keys_unbuffered() -> Iterator[None]:
 
 
 @contextmanager
-def _wakened_by_signals() -> Iterator[int]:
+def _wake_by_signals() -> Iterator[int]:
     """A pipe with the number of each signal: a resized terminal, or one that ends the program."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

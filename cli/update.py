@@ -8,13 +8,13 @@ import click
 
 from cli import completers
 from cli.operations import Output, operate, with_live_output
-from cli.options import of_application, waiting
+from cli.options import application_options, waiting
 from cli.run_flow import show_answer
 from models.failures import BadInputError
 
 
 @click.command()
-@of_application
+@application_options
 @click.argument("services", nargs=-1, shell_complete=completers.services)
 @click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan --update` printed, or nothing.")
 @click.option("--lift", "digest", metavar="DIGEST", help="Only let updates take an image again that failed before.")

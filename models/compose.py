@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from models.hooks import PlannedHook
-from models.image_names import completed
+from models.image_names import complete_name
 
 
 class DependencyCondition(StrEnum):
@@ -272,8 +272,8 @@ class ImageFact:
 
         Built or pulled elsewhere, too, an image has the digests of other registries, which may be gone.
         """
-        by_repository = {completed(digest)[:2]: digest for digest in reversed(self.digests)}
-        repositories = (completed(name)[:2] for name in names)
+        by_repository = {complete_name(digest)[:2]: digest for digest in reversed(self.digests)}
+        repositories = (complete_name(name)[:2] for name in names)
         return next(
             (by_repository[repository] for repository in repositories if repository in by_repository),
             next(iter(self.digests), ""),

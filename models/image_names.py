@@ -5,7 +5,7 @@ from __future__ import annotations
 DEFAULT_REGISTRY = "docker.io"
 
 
-def completed(name: str) -> tuple[str, str, str | None]:
+def complete_name(name: str) -> tuple[str, str, str | None]:
     """The registry, the repository and the tag that an image's name means; None without a tag. A digest is left out."""
     before = name.partition("@")[0]
     registry, slash, path = before.partition("/")

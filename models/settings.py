@@ -301,10 +301,10 @@ def _settings(_of: frozenset[tuple[str, str]], _places: tuple[tuple[str, Path], 
 def _refusal(mistake: ErrorDetails) -> str:
     field = str(mistake["loc"][0])
     value = "" if field in _MAY_HOLD_A_PASSWORD else f" is {str(mistake['input'])[:_SHOWN]!r}, which"
-    return f"{_PREFIX}{field.upper()}{value} cannot be used: {_allowed(field, mistake)}"
+    return f"{_PREFIX}{field.upper()}{value} cannot be used: {_check_allowed(field, mistake)}"
 
 
-def _allowed(field: str, mistake: ErrorDetails) -> str:
+def _check_allowed(field: str, mistake: ErrorDetails) -> str:
     facts = Settings.model_json_schema()["properties"][field]
     kind = {"integer": "a whole number", "number": "a number"}.get(facts.get("type"))
     if kind is None:

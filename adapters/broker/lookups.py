@@ -18,7 +18,7 @@ import h11
 import orjson
 
 from core.runtime.broker_images import whole_name
-from core.runtime.broker_messages import refuse, shown
+from core.runtime.broker_messages import refuse, show_words
 from core.runtime.broker_policy import PROJECT, EngineObject, ObjectKind, Policy, Root, Wanted, find_root
 from core.runtime.broker_shapes import MountSource
 from models.failures import EngineUnreachableError
@@ -195,7 +195,7 @@ class Lookups:
         if status == HTTPStatus.NOT_FOUND:
             return None
         if status != HTTPStatus.OK:
-            refuse(f"the engine cannot say what {shown(target.partition('?')[0])} is (it answered {status})")
+            refuse(f"the engine cannot say what {show_words(target.partition('?')[0])} is (it answered {status})")
         return orjson.loads(body)
 
 
@@ -249,7 +249,9 @@ def _roots_of(path: str, source: MountSource, policy: Policy) -> list[Root]:
 
 
 def _refuse_link(source: MountSource, why: str) -> NoReturn:
-    refuse(f"{shown(source.path)}: {why}", "Declare where it leads in ROAS_BROKER_ROOTS and mount that there as well.")
+    refuse(
+        f"{show_words(source.path)}: {why}", "Declare where it leads in ROAS_BROKER_ROOTS and mount that there as well."
+    )
 
 
 def _parts(path: str) -> list[str]:

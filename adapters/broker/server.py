@@ -27,7 +27,7 @@ import orjson
 
 from adapters.broker.lookups import Lookups, check_links, connect, read_answer
 from core.runtime import broker_policy as policies
-from core.runtime.broker_messages import shown
+from core.runtime.broker_messages import show_words
 from core.runtime.broker_policy import PROJECT, AllowedOperation, BrokerAnswer, Facts, ObjectKind, Outgoing, Policy
 from core.runtime.broker_shapes import EXEC_START
 from models.failures import EngineUnreachableError, RequestRefusedError, RoasError
@@ -92,7 +92,11 @@ class EngineBroker:
         except TimeoutError:
             _write_error(writer, HTTPStatus.REQUEST_TIMEOUT, "engine broker: the request did not arrive in time")
         except RequestRefusedError as error:
-            what = "a request" if request is None else f"{shown(request.method)} {shown(request.target.split('?')[0])}"
+            what = (
+                "a request"
+                if request is None
+                else f"{show_words(request.method)} {show_words(request.target.split('?')[0])}"
+            )
             log.warning("refused %s: %s", what, error)
             _write_error(writer, HTTPStatus.FORBIDDEN, f"engine broker: {error}")
         except EngineUnreachableError as error:
@@ -128,7 +132,7 @@ class EngineBroker:
             else:
                 status, body = await read_answer(engine_reader, request.method)
                 good = status < HTTPStatus.BAD_REQUEST
-                _write(writer, status, self._filtered(operation, facts, body) if good else body)
+                _write(writer, status, self._filter_answer(operation, facts, body) if good else body)
         finally:
             engine_writer.close()
 
@@ -141,7 +145,7 @@ class EngineBroker:
                 return self._lookups.knows(operation.name or "")
         return operation.route.answer is BrokerAnswer.AS_IT_IS
 
-    def _filtered(self, operation: AllowedOperation, facts: Facts, body: bytes) -> bytes:
+    def _filter_answer(self, operation: AllowedOperation, facts: Facts, body: bytes) -> bytes:
         """Remove objects of other projects from the answer, and cache those of declared ones."""
         reported = orjson.loads(body)
         match operation.route.answer:

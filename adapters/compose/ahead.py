@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from adapters.compose.cli import ComposeCli
 from adapters.compose.known_applications import KnownApplications
-from adapters.host.background import in_background
+from adapters.host.background import call_in_background
 from models.compose import Application, ComposeVariable
 from models.environments import Environment
 
@@ -28,9 +28,9 @@ class ComposeAhead:
         self._compose = ComposeCli(environment, variables)
         # Before Compose reads them, so that a change meanwhile counts as one.
         self._sources = self._sources_now()
-        self._application = in_background(self._compose.render)
-        self._used = in_background(self._compose.variables)
-        self._version = in_background(self._compose.version)
+        self._application = call_in_background(self._compose.render)
+        self._used = call_in_background(self._compose.variables)
+        self._version = call_in_background(self._compose.version)
 
     def is_about(self, environment: Environment, variables: Mapping[str, str]) -> bool:
         """Whether the questions were about this environment with these variables, and its sources are the same now."""

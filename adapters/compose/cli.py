@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from adapters.compose.declared_secrets import concealed_in, concealed_values
+from adapters.compose.declared_secrets import concealed_values, secrets_of_document
 from adapters.compose.failures import compose_failure, unusable_file, warnings
 from adapters.compose.parsing import (
     injected_files,
@@ -23,7 +23,7 @@ from adapters.compose.parsing import (
 from adapters.compose.program import compose_program
 from adapters.compose.sources import read_sources
 from adapters.compose.template import complete_template, first_difference, without_defaults
-from adapters.compose.traits import recognised, service_traits
+from adapters.compose.traits import recognise_programs, service_traits
 from adapters.compose.variables import plain_env_files, variables_of
 from adapters.git.places import current_checkout
 from adapters.host.private_files import check_regular, read_regular
@@ -60,7 +60,7 @@ class ComposeCli:
         self._variables = dict(variables)
         # Compose would fill in variables of the values, too.
         self._template = None if document is None else {key: value for key, value in document.items() if key != VALUES}
-        self._concealed = frozenset[str]() if document is None else concealed_in(environment, document)
+        self._concealed = frozenset[str]() if document is None else secrets_of_document(environment, document)
 
     def version(self) -> str:
         """The version of Compose, such as 2.26.1; a program of its own that has not changed is asked once."""
@@ -82,7 +82,7 @@ class ComposeCli:
         # Hashed as rendered: what comes from env_file then counts, as it does in the containers' labels.
         hashing = self._run(["config", "--hash", "*"], rendered=self_contained(rendered))
         hashes = dict(line.split(maxsplit=1) for line in hashing[0].splitlines() if line.strip())
-        return recognised(parse_application(document, hashes, warnings(err, self._redactor())), document)
+        return recognise_programs(parse_application(document, hashes, warnings(err, self._redactor())), document)
 
     def template(self) -> dict[str, Any]:
         """Merge the files into one document that names its variables and env_files but holds none of their values.

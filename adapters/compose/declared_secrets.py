@@ -42,7 +42,7 @@ def concealed_values(environment: Environment) -> frozenset[str]:
     return values
 
 
-def concealed_in(environment: Environment, document: Mapping[str, Any]) -> frozenset[str]:
+def secrets_of_document(environment: Environment, document: Mapping[str, Any]) -> frozenset[str]:
     """Every value that must be redacted of a release's document that carries the values of its variables."""
     if (values := document.get(VALUES)) is None:
         return frozenset()
@@ -67,11 +67,11 @@ def _read(environment: Environment) -> tuple[tuple[Path, ...], frozenset[str]]:
     copies = copies_folder(current_settings().data_dir, environment.name)
     read.add(copies)
     for declaration in declarations:
-        values |= declaration.values | _of_files(declaration, folders, variables, read, copies)
+        values |= declaration.values | _secrets_of_files(declaration, folders, variables, read, copies)
     return tuple(sorted(read)), frozenset(value for value in values if value)
 
 
-def _of_files(
+def _secrets_of_files(
     declared: DeclaredSecrets, folders: Iterable[Path], variables: Mapping[str, str], read: set[Path], copies: Path
 ) -> set[str]:
     values: set[str] = set()

@@ -64,7 +64,7 @@ def decrypt(file: Path) -> DecryptedFile:
     entry = _kept.get(file)
     if entry is not None and entry[0] == state:
         return entry[1]
-    content = _of_age(file, identity) if file.suffix == ".age" else _of_sops(file, identity)
+    content = _decrypt_age(file, identity) if file.suffix == ".age" else _decrypt_sops(file, identity)
     _kept[file] = state, content
     return content
 
@@ -100,7 +100,7 @@ def _identity_file() -> Path | None:
     return by_default if by_default.is_file() else None
 
 
-def _of_age(file: Path, identity: Path | None) -> DecryptedFile:
+def _decrypt_age(file: Path, identity: Path | None) -> DecryptedFile:
     # Its import costs what an environment without an encrypted file need not wait for.
     import pyrage
 
@@ -140,7 +140,7 @@ def _identities(file: Path) -> list[Any]:
     return [pyrage.x25519.Identity.from_str(line) for line in lines if line and not line.startswith("#")]
 
 
-def _of_sops(file: Path, identity: Path | None) -> DecryptedFile:
+def _decrypt_sops(file: Path, identity: Path | None) -> DecryptedFile:
     structured = file.suffix in (".yaml", ".yml", ".json")
     kind = ("json" if file.suffix == ".json" else "yaml") if structured else "dotenv"
     command = ["sops", "decrypt", "--input-type", kind, "--output-type", "json" if structured else "dotenv"]

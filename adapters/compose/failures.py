@@ -75,7 +75,7 @@ def unusable_file(file: Path, error: OSError | UnicodeDecodeError) -> ComposeErr
 def warnings(err: str, redactor: Redactor) -> tuple[str, ...]:
     """Compose's warnings, redacted, each once."""
     matches = [_LOGGED.match(line) for line in redactor.text(printable(err)).splitlines()]
-    messages = [_unquoted(match["message"]) for match in matches if match is not None and match["level"] == "warning"]
+    messages = [_unquote(match["message"]) for match in matches if match is not None and match["level"] == "warning"]
     return tuple(dict.fromkeys(messages))
 
 
@@ -86,7 +86,7 @@ def _error_message(output: str) -> str:
         logged = _LOGGED.match(line)
         if logged is not None:
             if logged["level"] in ("error", "fatal"):
-                errors.append(_unquoted(logged["message"]))
+                errors.append(_unquote(logged["message"]))
         elif line.strip():
             errors.append(line.strip())
     for index, line in enumerate(errors):
@@ -102,5 +102,5 @@ def _last_of_build(progress: str) -> str:
     return " / ".join(printed[-3:]) or "nothing"
 
 
-def _unquoted(quoted: str) -> str:
+def _unquote(quoted: str) -> str:
     return quoted[1:-1].replace('\\"', '"').replace("\\\\", "\\") if quoted.startswith('"') else quoted

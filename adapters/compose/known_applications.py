@@ -61,7 +61,7 @@ class KnownApplications:
             recorded_outline = _AS_JSON.validate_json(file.read_bytes())
             if self._holds(recorded_outline, environment, variables):
                 return recorded_outline.application
-        rendering = self._rendered(environment, variables, render)
+        rendering = self._render_anew(environment, variables, render)
         outline = replace(rendering, application=outline_of(rendering.application))
         # An outline that cannot be written, for example on a full disk, is rendered again next time.
         with suppress(OSError):
@@ -78,14 +78,14 @@ class KnownApplications:
         Raises:
             ComposeError: As for `render`.
         """
-        return self._rendered(environment, variables, render).application
+        return self._render_anew(environment, variables, render).application
 
     def fingerprint(self, environment: Environment, variables: Mapping[str, str]) -> str:
         """What changes with any source of the application; empty where only Compose can tell which these are."""
         files = files_read(environment.compose_files)
         return "" if files is None else self._fingerprint(files, environment, variables)
 
-    def _rendered(
+    def _render_anew(
         self, environment: Environment, variables: Mapping[str, str], render: Callable[[], Application]
     ) -> _Known:
         rendering = self._whole.get(environment.name)

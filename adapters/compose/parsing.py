@@ -46,14 +46,14 @@ def parse_application(document: dict[str, Any], hashes: Mapping[str, str], warni
     }
     networks = [
         NetworkDeclaration(
-            **_owned(key, body),
+            **_ownership(key, body),
             subnets=tuple(
                 part["subnet"] for part in (body.get("ipam") or {}).get("config") or () if part and part.get("subnet")
             ),
         )
         for key, body in _section(document, "networks")
     ]
-    volumes = [VolumeDeclaration(**_owned(key, body)) for key, body in _section(document, "volumes")]
+    volumes = [VolumeDeclaration(**_ownership(key, body)) for key, body in _section(document, "volumes")]
     return Application(
         project=project,
         services=services,
@@ -199,7 +199,7 @@ def injected_files(document: dict[str, Any], variables: Mapping[str, str]) -> di
     return {
         name: files
         for name, service in document["services"].items()
-        if (files := tuple(_injected(document, service, variables)))
+        if (files := tuple(_injected_files(document, service, variables)))
     }
 
 
@@ -208,7 +208,7 @@ def _section(document: dict[str, Any], name: str) -> Iterator[tuple[str, dict[st
         yield key, body or {}
 
 
-def _owned(key: str, body: dict[str, Any]) -> dict[str, Any]:
+def _ownership(key: str, body: dict[str, Any]) -> dict[str, Any]:
     """What networks and volumes have in common."""
     external = bool(body.get("external"))
     return {"key": key, "name": body.get("name", key), "external": external, "driver": body.get("driver", "")}
@@ -321,7 +321,7 @@ def _injected_keys(document: dict[str, Any], service: dict[str, Any]) -> Iterato
                 yield section, entry
 
 
-def _injected(
+def _injected_files(
     document: dict[str, Any], service: dict[str, Any], variables: Mapping[str, str]
 ) -> Iterator[InjectedFile]:
     for section, entry in _injected_keys(document, service):

@@ -48,7 +48,7 @@ def read_sources(compose_files: Sequence[Path]) -> ComposeSources:
             continue
         # Values of an env_file are interpolated too.
         texts.append(content.decode("utf-8", "replace"))
-        documents += [document for document in _parsed(content, file) or () if isinstance(document, dict)]
+        documents += [document for document in _parse_documents(content, file) or () if isinstance(document, dict)]
     return ComposeSources(files, tuple(texts), tuple(documents))
 
 
@@ -105,7 +105,7 @@ def files_read(compose_files: Sequence[Path]) -> tuple[str, ...] | None:
         folders |= {file.parent}
         files |= {file, *(folder / ".env" for folder in folders)}
         try:
-            documents = _parsed(read_regular(file), file)
+            documents = _parse_documents(read_regular(file), file)
         except (OSError, ValueError):
             return None
         if documents is None:
@@ -132,7 +132,7 @@ def included_env_files(compose_files: Sequence[Path]) -> tuple[Path, ...]:
             continue
         read.add(file)
         try:
-            documents = _parsed(read_regular(file), file) or ()
+            documents = _parse_documents(read_regular(file), file) or ()
         except (OSError, ValueError):
             continue
         for entry in (
@@ -148,7 +148,7 @@ def included_env_files(compose_files: Sequence[Path]) -> tuple[Path, ...]:
 
 
 @lru_cache(maxsize=32)
-def _parsed(content: bytes, file: Path) -> tuple[Any, ...] | None:
+def _parse_documents(content: bytes, file: Path) -> tuple[Any, ...] | None:
     """The documents of a YAML file, or None if it is not YAML; cached, since parsing costs far more than reading."""
     try:
         return tuple(parse_documents(content, file))

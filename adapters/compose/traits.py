@@ -44,7 +44,7 @@ def service_traits(document: Mapping[str, Any], unfilled: Sequence[Mapping[str, 
     services: Mapping[str, Any] = document["services"]
     names = {host: name for name, body in services.items() for host in _hosts_of(name, body)}
     secrets: Mapping[str, Any] = document.get("secrets") or {}
-    texts = {name: _said(body) for name, body in services.items()}
+    texts = {name: _texts_of(body) for name, body in services.items()}
     called = {
         name: tuple(
             dict.fromkeys(
@@ -61,13 +61,13 @@ def service_traits(document: Mapping[str, Any], unfilled: Sequence[Mapping[str, 
     return {name: _traits(name, body, names, unfilled, secrets, called=called[name]) for name, body in services.items()}
 
 
-def _said(body: Mapping[str, Any]) -> str:
+def _texts_of(body: Mapping[str, Any]) -> str:
     """Where a service may name others: its variables and its command."""
     values = [str(value or "") for value in (body.get("environment") or {}).values()]
     return " ".join([*values, *_words(body.get("entrypoint")), *_words(body.get("command"))])
 
 
-def recognised(application: Application, document: Mapping[str, Any]) -> Application:
+def recognise_programs(application: Application, document: Mapping[str, Any]) -> Application:
     """The application of a rendered document, with the program that each service is recognised to run.
 
     Where the installation's file of programs cannot be read, none is: that must not stop a start.
@@ -102,7 +102,7 @@ def _traits(
     for variable, value in environment.items():
         for host in hosts_named(variable, value, names.keys()):
             hosts.setdefault(names[host], variable)
-    built = _built(body)
+    built = _read_dockerfile(body)
     entrypoint, command = _words(body.get("entrypoint")), _words(body.get("command"))
     # A new entrypoint also takes the image's command away.
     words = [*(entrypoint or built.entrypoint), *(command or (() if entrypoint else built.command))]
@@ -114,14 +114,14 @@ def _traits(
         for variable, value in environment.items()
         if variable not in passwords and is_secret_name(variable) and not is_no_value(value)
     }
-    published, exposed = dict.fromkeys(_published(body)), dict.fromkeys(_exposed(body))
+    published, exposed = dict.fromkeys(_published_ports(body)), dict.fromkeys(_exposed_ports(body))
     return ServiceTraits(
         command=read_command(words),
         own_command=bool(declared_command.programs or entrypoint),
         ports=tuple(published | exposed),
         published=tuple(published),
         image_ports=built.ports,
-        labelled=_labelled(body, environment),
+        labelled=_port_of_labels(body, environment),
         called=called,
         port_variables=dict(_port_variables(environment)),
         variables=frozenset(variable for variable, value in environment.items() if value),
@@ -129,7 +129,7 @@ def _traits(
             _ROLE.search(variable) is not None and says_worker(value) for variable, value in environment.items()
         ),
         hosts=hosts,
-        checked=_checked(body),
+        checked=_address_of_check(body),
         never_restarted=body.get("restart") == "no",
         passwords=passwords,
         settings={
@@ -156,7 +156,7 @@ def _port_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, int]]
             yield name, address[1]
 
 
-def _labelled(body: Mapping[str, Any], environment: Mapping[str, str]) -> int | None:
+def _port_of_labels(body: Mapping[str, Any], environment: Mapping[str, str]) -> int | None:
     """The port that labels, or the variable of nginx-proxy, tell a proxy."""
     labels = {str(name).lower(): str(value) for name, value in (body.get("labels") or {}).items()}
     if labels.get("traefik.enable", "").lower() == "false":
@@ -175,7 +175,7 @@ def _login_variables() -> frozenset[str]:
     return frozenset(named)
 
 
-def _built(body: Mapping[str, Any]) -> BuiltImage:
+def _read_dockerfile(body: Mapping[str, Any]) -> BuiltImage:
     """What the Dockerfile of a service says; nothing where it is not on this machine."""
     build = body.get("build")
     if not isinstance(build, Mapping):
@@ -221,21 +221,21 @@ def _words(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else [str(word) for word in value or ()]
 
 
-def _published(body: Mapping[str, Any]) -> Iterator[int]:
+def _published_ports(body: Mapping[str, Any]) -> Iterator[int]:
     """Published ports inside the container over TCP; the host's network publishes none."""
     for entry in () if body.get("network_mode") == "host" else body.get("ports") or ():
         if entry.get("protocol", "tcp") == "tcp":
             yield int(entry["target"])
 
 
-def _exposed(body: Mapping[str, Any]) -> Iterator[int]:
+def _exposed_ports(body: Mapping[str, Any]) -> Iterator[int]:
     for entry in body.get("expose") or ():
         number, _, protocol = str(entry).partition("/")
         if number.isdigit() and protocol in ("", "tcp"):
             yield int(number)
 
 
-def _checked(body: Mapping[str, Any]) -> CheckedAddress | None:
+def _address_of_check(body: Mapping[str, Any]) -> CheckedAddress | None:
     """The address that a health check asks, if it names this container and no shell variable."""
     test = " ".join(_words((body.get("healthcheck") or {}).get("test")))
     match = _LOCAL_URL.search(test)

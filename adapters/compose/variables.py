@@ -68,10 +68,10 @@ def process_environment(
     authors are not on this machine. Secrets for the source itself are left out. None overrides the environment's files,
     project, profiles or engine. The values that a release's document carries override all others.
     """
-    allowed = _declared(environment)
+    allowed = _declared_names(environment)
     of_source = frozenset(environment.source.secrets if environment.source else ())
     if _OF_A_RUNNER not in variables and environment.source is None:
-        allowed |= _named(environment, document)
+        allowed |= _names_in(environment, document)
     allowed_values = {
         name: value
         for name, value in variables.items()
@@ -125,15 +125,15 @@ def is_encrypted_file(file: Path) -> bool:
 
 def withheld_variables(environment: Environment, variables: Mapping[str, str]) -> tuple[str, ...]:
     """The variables that are set and that the Compose files name, but that no application may see."""
-    names = read_sources(environment.compose_files).variables | _declared(environment)
+    names = read_sources(environment.compose_files).variables | _declared_names(environment)
     return tuple(sorted(name for name in names & variables.keys() if _is_withheld(name, environment, variables)))
 
 
-def _declared(environment: Environment) -> frozenset[str]:
+def _declared_names(environment: Environment) -> frozenset[str]:
     return frozenset({*environment.variables, *(secret.name for secret in environment.secrets)})
 
 
-def _named(environment: Environment, document: Mapping[str, Any] | None) -> frozenset[str]:
+def _names_in(environment: Environment, document: Mapping[str, Any] | None) -> frozenset[str]:
     names = read_sources(environment.compose_files).variables
     return names if document is None else names | variables_in([json.dumps(document)], [document])
 
@@ -144,7 +144,7 @@ def _is_withheld(name: str, environment: Environment, variables: Mapping[str, st
     credentials = (variables.get(variable, "") for variable in CONTROL_PLANE_SECRETS)
     if any(len(value) >= _SHORTEST_SECRET and value in variables.get(name, "") for value in credentials):
         return True
-    return _CLOUD.fullmatch(name) is not None and name not in _declared(environment)
+    return _CLOUD.fullmatch(name) is not None and name not in _declared_names(environment)
 
 
 def variables_of(environment: Environment, variables: Mapping[str, str]) -> dict[str, str]:

@@ -32,17 +32,17 @@ def environment_files(settings: Settings) -> dict[str, Path]:
         EnvironmentFileError: A place that is set does not exist or cannot be read.
     """
     if settings.config is not None:
-        return _configured(settings.config)
+        return _configured_files(settings.config)
     folder = chosen_folder(settings)
     if folder is not None:
-        return _in_folder(folder)
+        return _files_in_folder(folder)
     files: dict[str, Path] = {}
     file = nearest_file(Path.cwd())
     for more in (
         {} if file is None else {name_of(file): file},
-        _in_folder(Path.cwd() / _OWN_FOLDER),
-        _listed(settings),
-        _in_folder(config_home()),
+        _files_in_folder(Path.cwd() / _OWN_FOLDER),
+        _listed_files(settings),
+        _files_in_folder(config_home()),
     ):
         files = more | files
     return files
@@ -59,7 +59,7 @@ def meant_environment(settings: Settings) -> tuple[str, Path] | None:
     None where one folder of environments is chosen, or there is no such file.
     """
     if settings.config is not None:
-        files = _configured(settings.config)
+        files = _configured_files(settings.config)
         return next(iter(files.items())) if len(files) == 1 else None
     if chosen_folder(settings) is not None:
         return None
@@ -151,7 +151,7 @@ def remember_file(name: str, file: Path, settings: Settings) -> None:
     file = file.absolute()
     refuse_taken_name(name, file, settings)
     listed = settings.data_dir.absolute() / _LISTED
-    if _listed(settings).get(name) == file:
+    if _listed_files(settings).get(name) == file:
         return
     try:
         make_private_folder(settings.data_dir.absolute())
@@ -169,7 +169,7 @@ def refuse_taken_name(name: str, file: Path, settings: Settings) -> None:
     Raises:
         EnvironmentFileError: It has; the message names that file.
     """
-    other = _listed(settings).get(name)
+    other = _listed_files(settings).get(name)
     if other is not None and not _is_same(other, file):
         raise EnvironmentFileError(
             f"An environment {name!r} is known already, from {other}, and the records of both would mix.",
@@ -188,13 +188,13 @@ def _trusted_users() -> tuple[int, ...]:
     return (0, os.geteuid(), *([int(behind_sudo)] if behind_sudo.isdecimal() else []))
 
 
-def _configured(place: Path) -> dict[str, Path]:
+def _configured_files(place: Path) -> dict[str, Path]:
     try:
         if place.is_file():
             return {name_of(place): place}
         if place.is_dir():
             file = place / FILE
-            files = {name: path for name, path in _in_folder(place).items() if path != file}
+            files = {name: path for name, path in _files_in_folder(place).items() if path != file}
             return ({name_of(file): file} if file.is_file() else {}) | files
     except OSError as error:
         raise EnvironmentFileError(f"{place} cannot be read: {error.strerror}.", advice="Correct --config.") from error
@@ -203,7 +203,7 @@ def _configured(place: Path) -> dict[str, Path]:
     )
 
 
-def _in_folder(folder: Path) -> dict[str, Path]:
+def _files_in_folder(folder: Path) -> dict[str, Path]:
     names = environment_names(folder)
     return {name: next(_candidates(folder, name)) for name in names}
 
@@ -214,7 +214,7 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
     yield paths[0]
 
 
-def _listed(settings: Settings) -> dict[str, Path]:
+def _listed_files(settings: Settings) -> dict[str, Path]:
     """The files in the data folder's list that still exist, by the name that each has now."""
     files: dict[str, Path] = {}
     folder = settings.data_dir.absolute() / _LISTED

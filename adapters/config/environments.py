@@ -109,7 +109,7 @@ def environment_for_compose_files(files: Sequence[Path], project: str | None = N
     """
     paths = [_compose_file(file, cwd) for file in files]
     named = project or os.environ.get("COMPOSE_PROJECT_NAME") or _declared_name(paths)
-    name = named or _normalised(paths[0].parent.name)
+    name = named or _normalise(paths[0].parent.name)
     if not _NAME.fullmatch(name):
         raise EnvironmentFileError(
             f"{name!r} cannot be the name of a Compose project.",
@@ -134,7 +134,7 @@ def environment_for_compose_files(files: Sequence[Path], project: str | None = N
 
 def _compose_file(file: Path, cwd: Path) -> Path:
     try:
-        path = (cwd / _expanded(file)).resolve()
+        path = (cwd / _expand_home(file)).resolve()
         if path.is_file():
             return path
     except (OSError, RuntimeError) as error:
@@ -146,7 +146,7 @@ def _compose_file(file: Path, cwd: Path) -> Path:
     raise EnvironmentFileError(f"Compose file {path} does not exist.", advice="Check the path given with -f.")
 
 
-def _expanded(path: Path) -> Path:
+def _expand_home(path: Path) -> Path:
     """Expand `~` and `~USER` in a path.
 
     Raises:
@@ -303,13 +303,13 @@ def _tag(option: Any) -> str | None:
 
 def _with_paths_from(folder: Path, environment: Environment) -> Environment:
     def resolved(path: Path) -> Path:
-        return Path(os.path.normpath(folder / _expanded(path)))
+        return Path(os.path.normpath(folder / _expand_home(path)))
 
     def of_application(path: Path) -> Path:
         if environment.source is None:
             return resolved(path)
         checkout = current_checkout(current_settings().data_dir, environment.name) / environment.source.path
-        return Path(os.path.normpath(checkout / _expanded(path)))
+        return Path(os.path.normpath(checkout / _expand_home(path)))
 
     return environment.model_copy(
         update={
@@ -352,5 +352,5 @@ def _declared_name(paths: Sequence[Path]) -> str | None:
     return None
 
 
-def _normalised(folder: str) -> str:
+def _normalise(folder: str) -> str:
     return re.sub(r"[^-_a-z0-9]", "", folder.lower()).lstrip("_-")

@@ -33,7 +33,7 @@ def read_document(path: Path) -> tuple[yaml.Node | None, Any]:
     Raises:
         EnvironmentFileError: It cannot be read, is no regular file, is too large, or is no YAML.
     """
-    return _parsed(_read(path), path, _load_one)
+    return _parse(_read(path), path, _load_one)
 
 
 def read_documents(path: Path) -> list[Any]:
@@ -51,7 +51,7 @@ def parse_documents(content: bytes, path: Path) -> list[Any]:
     Raises:
         EnvironmentFileError: It is no YAML, or out of bounds.
     """
-    return _parsed(content, path, lambda text: list(yaml.load_all(text, _ComposeLoader)))
+    return _parse(content, path, lambda text: list(yaml.load_all(text, _ComposeLoader)))
 
 
 def syntax_problem(text: str) -> str | None:
@@ -81,7 +81,7 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _parsed(content: bytes, path: Path, load: Callable[[str], _T]) -> _T:
+def _parse(content: bytes, path: Path, load: Callable[[str], _T]) -> _T:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -175,7 +175,7 @@ class _ComposeLoader(_Loader):
     """Reads YAML as Compose does: drops its own tags, such as !reset, which only control merging."""
 
 
-def _untagged(loader: _ComposeLoader, _tag: str, node: yaml.Node) -> Any:
+def _drop_tags(loader: _ComposeLoader, _tag: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.MappingNode):
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
@@ -183,7 +183,7 @@ def _untagged(loader: _ComposeLoader, _tag: str, node: yaml.Node) -> Any:
     return node.value
 
 
-_ComposeLoader.add_multi_constructor("!", _untagged)
+_ComposeLoader.add_multi_constructor("!", _drop_tags)
 
 
 def _load_one(text: str) -> tuple[yaml.Node | None, Any]:

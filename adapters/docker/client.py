@@ -53,7 +53,7 @@ class EngineClient:
             UnixHttp(address.removeprefix(_UNIX), seconds=READ_SECONDS) if address.startswith(_UNIX) else None
         )
         self._secrets: frozenset[str] = frozenset()
-        self._redact = _cached(Redactor(()))
+        self._redact = _cache_of(Redactor(()))
         self._ahead = timedelta()
         self._clock_read_at: float | None = None
         self._clock_is_known = False
@@ -123,7 +123,7 @@ class EngineClient:
             return
         with self._lock:
             self._secrets |= new
-            self._redact = _cached(Redactor(self._secrets))
+            self._redact = _cache_of(Redactor(self._secrets))
 
     @property
     def concealed(self) -> frozenset[str]:
@@ -197,7 +197,7 @@ def short(container_id: str) -> str:
     return container_id.removeprefix("sha256:")[:12]
 
 
-def owned_by(project: str | None) -> dict[str, str]:
+def labels_of_owner(project: str | None) -> dict[str, str]:
     """The engine's filter for objects of a project, or for all."""
     return {} if project is None else {"label": f"{PROJECT_LABEL}={project}"}
 
@@ -218,6 +218,6 @@ def _explanation(error: APIError) -> str:
     return str(error.explanation or error).strip().rstrip(".")
 
 
-def _cached(redactor: Redactor) -> Callable[[str], str]:
+def _cache_of(redactor: Redactor) -> Callable[[str], str]:
     """Health checks print the same few outputs again and again."""
     return lru_cache(maxsize=512)(lambda text: redactor.text(printable(text)))

@@ -197,16 +197,16 @@ class Containers:
                 printed = bytearray()
                 _read_frames(answer.raw, deadline, printed, last=last)
             except TimeoutError as error:
-                raise CommandTimeoutError(str(error), self._client.redact(_decoded(printed))) from error
+                raise CommandTimeoutError(str(error), self._client.redact(_decode(printed))) from error
             finally:
                 answer.close()
             exit_code = client.exec_inspect(created["Id"])["ExitCode"]
         if exit_code is None:
             raise CommandTimeoutError(
                 f"{command[0]} closed its output but did not end within the time limit",
-                self._client.redact(_decoded(printed)),
+                self._client.redact(_decode(printed)),
             )
-        return exit_code, self._client.redact(_decoded(printed))
+        return exit_code, self._client.redact(_decode(printed))
 
     def snapshot(self, container_id: str) -> ContainerSnapshot:
         """Read all that `recreate` needs after the container was removed."""
@@ -293,7 +293,7 @@ def _read_frames(raw: Any, deadline: float, printed: bytearray, *, last: bool) -
         del printed[_EXEC_BYTES:]
 
 
-def _decoded(printed: bytearray) -> str:
+def _decode(printed: bytearray) -> str:
     return printed.decode("utf-8", errors="replace")
 
 

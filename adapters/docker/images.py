@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from docker.errors import NotFound
 
-from adapters.docker.client import EngineClient, owned_by, short
+from adapters.docker.client import EngineClient, labels_of_owner, short
 from adapters.docker.states import moment
 from core.common.stamps import moment_of
 from core.deployment.release_notes import read_labels
@@ -96,7 +96,7 @@ class Images:
         """The images built for a project that have neither a name nor a container: size in bytes by id."""
         with self._client.translate_errors("listing dangling images"):
             client = self._client.reading
-            reported = client.images(filters={"dangling": True, **owned_by(project)})
+            reported = client.images(filters={"dangling": True, **labels_of_owner(project)})
             used = {container["ImageID"] for container in client.containers(all=True)} if reported else set()
         return {image["Id"]: int(image.get("Size") or 0) for image in reported if image["Id"] not in used}
 

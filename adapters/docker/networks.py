@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL, EngineClient, owned_by, short
+from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL, EngineClient, labels_of_owner, short
 from adapters.docker.containers import Containers
 from core.common.safe_text import printable
 from models.compose import NetworkFact, NetworkPlace, PortHolder
@@ -24,7 +24,7 @@ class Networks:
     def find(self, project: str | None = None) -> list[NetworkFact]:
         """The networks of a project, or all of the engine."""
         with self._client.translate_errors("listing networks"):
-            reported = self._client.reading.networks(filters=owned_by(project))
+            reported = self._client.reading.networks(filters=labels_of_owner(project))
         return [
             NetworkFact(
                 name=network["Name"],
@@ -96,7 +96,7 @@ class Volumes:
     def names(self, project: str | None = None) -> list[str]:
         """The names of a project's volumes, or of all volumes of the engine."""
         with self._client.translate_errors("listing volumes"):
-            reported = self._client.reading.volumes(filters=owned_by(project))
+            reported = self._client.reading.volumes(filters=labels_of_owner(project))
         return sorted(volume["Name"] for volume in reported.get("Volumes") or ())
 
     def anonymous(self, container_id: str) -> list[str]:

@@ -30,12 +30,12 @@ def scratch_container(
     Raises:
         EngineError: The engine cannot make it.
     """
-    with made_of(engine, original.name, scratch_body(original.reported, label), None, files) as container:
+    with dockerfile_lines(engine, original.name, scratch_body(original.reported, label), None, files) as container:
         yield container
 
 
 @contextmanager
-def made_of(
+def dockerfile_lines(
     engine: DockerEngine,
     original: str,
     body: dict[str, Any],
@@ -82,7 +82,7 @@ def why_not_mounted(engine: DockerEngine, paths: Sequence[str], image: str, proj
         "HostConfig": {"NetworkMode": "none", "Mounts": mounts},
     }
     try:
-        with made_of(engine, project, body, f"{project}-roas-mounts"):
+        with dockerfile_lines(engine, project, body, f"{project}-roas-mounts"):
             return ""
     except EngineUnreachableError:
         raise

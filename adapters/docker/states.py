@@ -48,11 +48,11 @@ def compose_origin(labels: Mapping[str, str]) -> ComposeOrigin:
     """The files that Compose made a container from, by its labels; relative ones start from the project's folder."""
     folder = PurePath(labels.get(_FOLDER, ""))
 
-    def listed(label: str) -> tuple[str, ...]:
+    def sorted_texts(label: str) -> tuple[str, ...]:
         # "-" is a document from standard input, which is nowhere.
         return tuple(str(folder / path) for path in labels.get(label, "").split(",") if path not in ("", "-"))
 
-    return ComposeOrigin(files=listed(_FILES), env_files=listed(_ENV_FILES))
+    return ComposeOrigin(files=sorted_texts(_FILES), env_files=sorted_texts(_ENV_FILES))
 
 
 def container_state(
@@ -60,7 +60,7 @@ def container_state(
 ) -> ContainerState:
     """Translate a container's document of an engine whose clock is so far ahead of this machine's."""
 
-    def by_our_clock(text: str | None) -> datetime | None:
+    def to_our_clock(text: str | None) -> datetime | None:
         at = moment(text)
         return None if at is None else at - ahead
 
@@ -93,9 +93,9 @@ def container_state(
             )
             for entry in health.get("Log") or ()
         ),
-        created_at=by_our_clock(reported.get("Created")),
-        started_at=by_our_clock(state.get("StartedAt")),
-        finished_at=by_our_clock(state.get("FinishedAt")),
+        created_at=to_our_clock(reported.get("Created")),
+        started_at=to_our_clock(state.get("StartedAt")),
+        finished_at=to_our_clock(state.get("FinishedAt")),
         config_hash=labels.get(_CONFIG_HASH, ""),
         one_off=labels.get(_ONE_OFF) == "True",
         addresses={name: endpoint["IPAddress"] for name, endpoint in networks.items() if endpoint.get("IPAddress")},

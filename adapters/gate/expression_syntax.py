@@ -17,13 +17,13 @@ def syntax_mistake(expression: str) -> str | None:
     except CELParseError as error:
         if error.line is None or error.column is None or error.line < 1:
             return "the expression ends too early"
-        return f"line {error.line}, column {error.column} is not CEL: {_at(expression, error.line, error.column)}"
+        return f"line {error.line}, column {error.column} is not CEL: {_position(expression, error.line, error.column)}"
     except RecursionError:
         return "the expression is nested too deeply"
     return None
 
 
-def _at(expression: str, line: int, column: int) -> str:
+def _position(expression: str, line: int, column: int) -> str:
     lines = expression.splitlines()[line - 1 : line]
     text = lines[0][column - 1 :] if lines else ""
     return f"{text[:40]!r}" if text.strip() else "something is missing there"

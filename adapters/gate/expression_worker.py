@@ -66,10 +66,10 @@ def _judge_in_fork(job: dict[str, Any], variables: dict[str, Any], services: dic
 
 
 def _judge(answers: Connection, job: dict[str, Any], variables: dict[str, Any], services: dict[str, Any]) -> None:
-    answers.send(_judged(answers, job, variables, services))
+    answers.send(_judge_document(answers, job, variables, services))
 
 
-def _judged(
+def _judge_document(
     answers: Connection, job: dict[str, Any], variables: dict[str, Any], services: dict[str, Any]
 ) -> dict[str, Any]:
     name = None
@@ -93,7 +93,7 @@ def _judged(
     except CELParseError:
         return _not_judged("it is not CEL", name)
     except CELEvalError as error:
-        reason, missing = _explained(error)
+        reason, missing = _explain(error)
         return _not_judged(reason, name, missing)
     except Exception as error:  # noqa: BLE001 - whatever an expression raises is an answer, and ends no other policy
         return _not_judged(f"{type(error).__name__}: {error}"[:_REASON], name)
@@ -106,7 +106,7 @@ def _answer(value: Any) -> dict[str, Any]:
     return {"met": None, "reason": f"it gives {kind if value is not None else 'null'}, not true or false"}
 
 
-def _explained(error: CELEvalError) -> tuple[str, str]:
+def _explain(error: CELEvalError) -> tuple[str, str]:
     """A sentence on the error, and the field that the document does not have."""
     text = _BEYOND.sub("", str(error.args[0]) if error.args else str(error))
     if match := _MISSING.search(text):

@@ -63,7 +63,7 @@ class ImageScanner:
         if result.is_cut:
             raise ScanFailedError(f"{self.program} printed more than {_REPORT_BYTES // 2**20} MiB")
         if result.code not in _ENDED_WELL:
-            raise ScanFailedError(f"{self.program} ended with code {result.code}: {_said(result.err)}")
+            raise ScanFailedError(f"{self.program} ended with code {result.code}: {_words_of(result.err)}")
         try:
             findings = _READERS[self.program](json.loads(result.out))
         except (ValueError, RecursionError) as error:
@@ -128,7 +128,7 @@ class ScanCache:
         return self._folder / f"{program}-{image_id.removeprefix('sha256:')}.json"
 
 
-def _said(text: str) -> str:
+def _words_of(text: str) -> str:
     """The scanner's own words: from its first error on, else its last line."""
     text = printable(text).strip()
     if match := _ERROR.search(text):

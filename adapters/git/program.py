@@ -93,10 +93,10 @@ class GitProgram:
         protocol = "ssh" if is_ssh(repository) else "file" if is_local(repository) else "https"
         make_private_folder(self.folder)
         safe = repository.removeprefix("file://") if protocol == "file" else ""
-        text = _CONFIGURATION.format(protocol=protocol, safe=_quoted(safe), max_mib=self.source.max_mib)
+        text = _CONFIGURATION.format(protocol=protocol, safe=_quote(safe), max_mib=self.source.max_mib)
         if safe and not safe.rstrip("/").endswith(".git"):
             # Of a working tree git checks the repository inside of it.
-            text += f"    directory = {_quoted(safe.rstrip('/') + '/.git')}\n"
+            text += f"    directory = {_quote(safe.rstrip('/') + '/.git')}\n"
         write_private(self.folder / "gitconfig", text.encode())
 
     def run(
@@ -197,7 +197,7 @@ def _pipe_of(token: str) -> int:
     return reader
 
 
-def _quoted(value: str) -> str:
+def _quote(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

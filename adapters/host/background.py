@@ -11,7 +11,7 @@ P = ParamSpec("P")
 Answer = TypeVar("Answer")
 
 
-def in_background(call: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Future[Answer]:
+def call_in_background(call: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Future[Answer]:
     """Call it in a thread of its own: only a question that may stay without an answer, since it ends with the process.
 
     The answer, or what the call raises, is the future's.

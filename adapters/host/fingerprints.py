@@ -43,7 +43,7 @@ class Fingerprints:
         """16 hex digits that change with the content."""
         return hmac.new(self._key, content.encode(), hashlib.sha256).hexdigest()[:16]
 
-    def of_mounted_files(self, application: Application) -> dict[str, dict[str, str]]:
+    def fingerprint_mounted_files(self, application: Application) -> dict[str, dict[str, str]]:
         """Fingerprints of the host's configuration files that each service mounts, by path.
 
         A folder counts only if it is mounted read-only, since a service changes one that it writes to, or if it is
@@ -56,13 +56,13 @@ class Fingerprints:
                 path = Path(mount.source)
                 counts = mount.read_only or self.is_of_checkout(path)
                 if mount.kind is MountKind.BIND and (path.is_file() or (counts and path.is_dir())):
-                    fingerprints[name] |= self.of_file(path)
+                    fingerprints[name] |= self.fingerprint_file(path)
         for file in application.files:
             for name in file.services:
-                fingerprints[name] |= self.of_file(Path(file.path))
+                fingerprints[name] |= self.fingerprint_file(Path(file.path))
         return fingerprints
 
-    def of_path(self, path: Path) -> str | None:
+    def fingerprint_path(self, path: Path) -> str | None:
         """The fingerprint of a file or folder; None where it cannot be read, or is too large to be configuration."""
         try:
             return self.of(content_hash(path))
@@ -73,7 +73,7 @@ class Fingerprints:
         """Whether a file or folder is part of a checkout, which only git changes."""
         return path.is_relative_to(self._sources)
 
-    def of_file(self, path: Path) -> dict[str, str]:
+    def fingerprint_file(self, path: Path) -> dict[str, str]:
         """The fingerprint of a file or folder by its path; empty where it cannot be read."""
-        digest = self.of_path(path)
+        digest = self.fingerprint_path(path)
         return {} if digest is None else {str(path): digest}

@@ -112,7 +112,9 @@ class KeptFiles:
             return None
         copy = self._mounted / digest / original.name
         with suppress(OSError):
-            if [_without_owner(entry) for entry in read_entries(copy)] == [_without_owner(entry) for entry in entries]:
+            if [_key_without_owner(entry) for entry in read_entries(copy)] == [
+                _key_without_owner(entry) for entry in entries
+            ]:
                 return copy
         make_private_folder(self._mounted)
         fresh = Path(tempfile.mkdtemp(prefix=".", dir=self._mounted))
@@ -177,7 +179,7 @@ def read_entries(path: Path) -> tuple[KeptEntry, ...]:
         return (_entry("", status, data=read_open(handle, path, at_most=MOST_BYTES)),)
     entries: list[KeptEntry] = []
     size = 0
-    for entry in _below(path):
+    for entry in _entries_below(path):
         entries.append(entry)
         size += len(entry.data or b"")
         if len(entries) > MOST_FILES or size > MOST_BYTES:
@@ -185,13 +187,13 @@ def read_entries(path: Path) -> tuple[KeptEntry, ...]:
     return tuple(sorted(entries, key=lambda entry: entry.path))
 
 
-def changed_at(path: Path) -> float:
+def time_of_change(path: Path) -> float:
     """When a file, or anything of a folder, was changed last, by the kernel; no program sets that time."""
     below = path.resolve().rglob("*") if path.is_dir() else ()
     return float(max(file.lstat().st_ctime for file in (path, path.resolve(), *below)))
 
 
-def _below(path: Path) -> Iterator[KeptEntry]:
+def _entries_below(path: Path) -> Iterator[KeptEntry]:
     # The engine, too, follows a link that is mounted itself.
     path = path.resolve()
     for root, folders, files, handle in os.fwalk(path):
@@ -221,7 +223,7 @@ def _entry(path: str, status: os.stat_result, *, data: bytes | None = None, link
     return KeptEntry(path=path, mode=mode, uid=status.st_uid, gid=status.st_gid, data=data, link=link)
 
 
-def _without_owner(entry: KeptEntry) -> tuple[object, ...]:
+def _key_without_owner(entry: KeptEntry) -> tuple[object, ...]:
     return (entry.path, entry.mode, entry.data, entry.link)
 
 

@@ -30,13 +30,13 @@ _ANSWERS_WITHIN_SECONDS = 1.0
 def listening_users(port: int) -> frozenset[int]:
     """The user ids of processes that listen on a TCP port of the loopback or of all addresses."""
     try:
-        return frozenset(user for family in _FAMILIES for user in _of_kernel(family, port))
+        return frozenset(user for family in _FAMILIES for user in _ask_kernel(family, port))
     except OSError:
         # A service may be kept from such sockets.
-        return frozenset(_of_proc(port))
+        return frozenset(_read_proc(port))
 
 
-def _of_kernel(family: socket.AddressFamily, port: int) -> Iterator[int]:
+def _ask_kernel(family: socket.AddressFamily, port: int) -> Iterator[int]:
     """Ask the kernel for listening sockets alone: its file of all connections takes a hundred times as long."""
     port_bytes = port.to_bytes(2, "big")
     body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _LISTEN_STATE, port_bytes)
@@ -60,7 +60,7 @@ def _of_kernel(family: socket.AddressFamily, port: int) -> Iterator[int]:
                 answers = answers[(length + 3) & ~3 :]
 
 
-def _of_proc(port: int) -> Iterator[int]:
+def _read_proc(port: int) -> Iterator[int]:
     for table, addresses in _PROC_TABLES.items():
         try:
             lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]

@@ -152,7 +152,7 @@ class _Handler(OwnHandler):
         elif not self.server.limit.take(token):
             self._send(_BUSY)
         else:
-            self._in_place(self.server.places, lambda: page_of(token))
+            self._answer_in_place(self.server.places, lambda: page_of(token))
 
     def _take_push(self, pushes: Pushes, name: str, size: int) -> None:
         headers = dict(self.headers.items())
@@ -162,9 +162,9 @@ class _Handler(OwnHandler):
                 return refused
             return pushes.follow(name, headers) if self.server.limit.take(f"push {name}") else _BUSY
 
-        self._in_place(self.server.push_places, page)
+        self._answer_in_place(self.server.push_places, page)
 
-    def _in_place(self, places: threading.BoundedSemaphore, page: Callable[[], AnswerPage]) -> None:
+    def _answer_in_place(self, places: threading.BoundedSemaphore, page: Callable[[], AnswerPage]) -> None:
         if not places.acquire(blocking=False):
             self._send(_BUSY)
             return

@@ -80,7 +80,7 @@ def send_mail(
     if attachment is not None:
         mail.add_attachment(attachment.text, subtype=attachment.subtype, filename=attachment.name)
     try:
-        with _connected(address) as server:
+        with _connect(address) as server:
             if address.user:
                 server.login(address.user, address.password)
             refused = server.send_message(mail)
@@ -102,7 +102,7 @@ def send_mail(
     return SendFailure(text="its server refused a recipient") if refused else None
 
 
-def _connected(address: MailAddress) -> smtplib.SMTP:
+def _connect(address: MailAddress) -> smtplib.SMTP:
     context = ssl.create_default_context()
     if address.scheme == "smtps":
         return smtplib.SMTP_SSL(address.host, address.port, timeout=_SECONDS, context=context)

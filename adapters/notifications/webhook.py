@@ -39,7 +39,7 @@ async def post_json(address: str, content: Mapping[str, Any]) -> SendFailure | N
 
 def refusal_in(response: httpx.Response) -> SendFailure | None:
     """Return why a server did not take what was sent, None where it did."""
-    return None if response.is_success else _refused(response)
+    return None if response.is_success else _failure_of_refusal(response)
 
 
 def failure_of(error: Exception) -> SendFailure:
@@ -53,7 +53,7 @@ def failure_of(error: Exception) -> SendFailure:
     return SendFailure(text=type(error).__name__)
 
 
-def _refused(response: httpx.Response) -> SendFailure:
+def _failure_of_refusal(response: httpx.Response) -> SendFailure:
     status = response.status_code
     busy = status == httpx.codes.TOO_MANY_REQUESTS
     return SendFailure(

@@ -95,14 +95,14 @@ async def _look(connection: AsyncioConnection, probe: AmqpProbe) -> Outcome:
     answer: asyncio.Future[Any] = loop.create_future()
     connection.add_on_close_callback(lambda _, reason: _settle(answer, reason))
 
-    def opened(channel: Any) -> None:
+    def on_open(channel: Any) -> None:
         channel.add_on_close_callback(lambda _, reason: _settle(answer, reason))
         if probe.queue is None:
             _settle(answer, None)
         else:
             channel.queue_declare(probe.queue, passive=True, callback=lambda frame: _settle(answer, frame.method))
 
-    connection.channel(on_open_callback=opened)
+    connection.channel(on_open_callback=on_open)
     result = await answer
     if isinstance(result, Exception):
         raise ProbeFailed(_explain_channel(result, probe))
@@ -141,7 +141,7 @@ def _cause(error: BaseException) -> BaseException:
         error = inner
 
 
-def _said(error: BaseException) -> str:
+def _words_of(error: BaseException) -> str:
     if isinstance(error, ConnectionClosedByBroker | ChannelClosedByBroker):
         return f"{error.reply_code} {error.reply_text}"
     with suppress(IndexError):
@@ -150,7 +150,7 @@ def _said(error: BaseException) -> str:
 
 
 def _explain(error: BaseException, probe: AmqpProbe) -> str:
-    who, message = f"login of user {probe.user} at virtual host {probe.virtual_host}", _said(error)
+    who, message = f"login of user {probe.user} at virtual host {probe.virtual_host}", _words_of(error)
     match error:
         case ProbableAccessDeniedError():
             return f"{who} was refused: {message}; does this virtual host exist, and has the user permissions in it?"
@@ -168,7 +168,7 @@ def _explain(error: BaseException, probe: AmqpProbe) -> str:
 
 
 def _explain_channel(error: Exception, probe: AmqpProbe) -> str:
-    message = _said(error)
+    message = _words_of(error)
     if isinstance(error, ChannelClosedByBroker) and error.reply_code == _NOT_FOUND:
         return f"queue {probe.queue} is missing: {message}; does the program that declares it run?"
     if isinstance(error, ChannelClosedByBroker):

@@ -49,9 +49,9 @@ async def ask_postgresql(probe: PostgresqlProbe, place: Address, secrets: Mappin
             options="",
         )
     except psycopg.OperationalError as error:
-        raise ProbeFailed(_explain(_said(error), probe, has_password=password is not None)) from error
+        raise ProbeFailed(_explain(_words_of(error), probe, has_password=password is not None)) from error
     except psycopg.Error as error:
-        raise ProbeFailed(f"login as {probe.user} failed: {_said(error)}") from error
+        raise ProbeFailed(f"login as {probe.user} failed: {_words_of(error)}") from error
     try:
         # psycopg tells a server whose query it gives up, and waits for that one too: a silent server would hold it.
         with socket.socket(fileno=os.dup(connection.pgconn.socket)) as handle:
@@ -98,7 +98,7 @@ def _lag(standing: tuple[object, ...] | None) -> float:
     return 0.0
 
 
-def _said(error: psycopg.Error) -> str:
+def _words_of(error: psycopg.Error) -> str:
     """The server's own words, without the addresses that libpq puts before them."""
     if error.diag.message_primary:
         return f"{error.diag.severity}: {' '.join(error.diag.message_primary.split())}"
@@ -136,7 +136,7 @@ _WITHOUT_LOGIN = "it asks for a password: set password_secret"
 
 
 def _explain_query(error: psycopg.Error, probe: PostgresqlProbe) -> str:
-    query, message = f"query {brief(probe.query)!r}", _said(error)
+    query, message = f"query {brief(probe.query)!r}", _words_of(error)
     match error:
         case psycopg.errors.QueryCanceled():
             return f"{query} did not end within {probe.timeout_seconds:g} s: {message}"

@@ -66,10 +66,12 @@ async def run_probe(
         *(_probe_container(probe, service, container, engine, secrets) for container in running)
     )
     worst = min(results, key=lambda result: (result.ok, -(result.latency_ms or 0)))
-    return replace(worst, detail=_redacted(worst.detail, probe, engine, secrets), readings=_worst_readings(results))
+    return replace(
+        worst, detail=_redact_detail(worst.detail, probe, engine, secrets), readings=_worst_readings(results)
+    )
 
 
-def _redacted(detail: str, probe: Probe, engine: DockerEngine, secrets: Mapping[str, str]) -> str:
+def _redact_detail(detail: str, probe: Probe, engine: DockerEngine, secrets: Mapping[str, str]) -> str:
     """A detail without secrets: a server may print back the password that it refuses."""
     named = secrets.get(probe.password_secret or "") if isinstance(probe, PROBES_WITH_LOGIN) else None
     return engine.redact(detail if named is None else Redactor((named,)).text(detail))

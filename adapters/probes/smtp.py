@@ -38,7 +38,7 @@ def _session(line: socket.socket, place: Address, probe: SmtpProbe) -> str:
         client = _Client(line, place, probe.timeout_seconds + 1)
         return _greet(client, probe)
     except smtplib.SMTPConnectError as error:
-        message = _said(error.smtp_code, error.smtp_error)
+        message = _words_of(error.smtp_code, error.smtp_error)
         if error.smtp_code == -1:
             raise ProbeFailed(
                 f"port {probe.port} answers, but not as a mail server: {message}; {_RIGHT_PORT}"
@@ -60,7 +60,7 @@ _RIGHT_PORT = "is it the right port? One that starts with TLS (465) has no banne
 def _greet(client: _Client, probe: SmtpProbe) -> str:
     code, words = client.ehlo()
     if code != 250:
-        raise ProbeFailed(f"the mail server refused EHLO: {_said(code, words)}")
+        raise ProbeFailed(f"the mail server refused EHLO: {_words_of(code, words)}")
     detail = "the mail server answers EHLO"
     if probe.starttls:
         if not client.has_extn("starttls"):
@@ -74,12 +74,14 @@ def _greet(client: _Client, probe: SmtpProbe) -> str:
         except ssl.SSLError as error:
             raise ProbeFailed(f"the mail server offers STARTTLS, but TLS fails: {error}") from error
         if code != 220:
-            raise ProbeFailed(f"the mail server refused STARTTLS: {_said(code, words)}; is its certificate readable?")
+            raise ProbeFailed(
+                f"the mail server refused STARTTLS: {_words_of(code, words)}; is its certificate readable?"
+            )
         detail = "the mail server answers EHLO and switches to TLS"
     client.docmd("QUIT")
     return detail
 
 
-def _said(code: int, words: bytes | str) -> str:
+def _words_of(code: int, words: bytes | str) -> str:
     text = words.decode("utf-8", errors="replace") if isinstance(words, bytes) else words
     return brief(text if code == -1 else f"{code} {text}")

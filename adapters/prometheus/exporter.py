@@ -118,10 +118,10 @@ class StoreCollector(Collector):
             readable.append(((name,), metrics is not None))
         yield gauge("roas_store_readable", "1 where the store could be read in this scrape.", "store", samples=readable)
         for what, read in {
-            "sizes of the stores": self._of_stores,
-            "waits of writers": self._of_waits,
-            "disk of the stores": self._of_disk,
-            "cache": self._of_cache,
+            "sizes of the stores": self._metrics_of_stores,
+            "waits of writers": self._metrics_of_waits,
+            "disk of the stores": self._metrics_of_disk,
+            "cache": self._metrics_of_cache,
         }.items():
             yield from _read_part(what, read) or ()
         about = "How often an environment's file wants it collected."
@@ -140,14 +140,14 @@ class StoreCollector(Collector):
         try:
             files = environment_files(self._settings).items()
             watched = {name: file for name, file in files if name not in self._settings.left_to_others}
-            read = {name: _asked_for(name, file, file.stat().st_mtime_ns) for name, file in watched.items()}
+            read = {name: _requested_spans(name, file, file.stat().st_mtime_ns) for name, file in watched.items()}
             self._every = {name: every for name, (every, _) in read.items()}
             self._max_ages = {name: age for name, (_, age) in read.items() if age is not None}
         except (OSError, RoasError) as error:
             log.warning("the environments cannot be read: %s", error)
         return self._every
 
-    def _of_stores(self) -> list[Metric]:
+    def _metrics_of_stores(self) -> list[Metric]:
         sizes = gauge("roas_store_size_bytes", "Size of a store, and of its write-ahead log.", "store", "file")
         oldest = gauge("roas_store_oldest_timestamp_seconds", "When its oldest record was made, in Unix time.", "store")
         waiting = gauge("roas_store_spool_bytes", "Accepted rows that are not in the store yet.", "store")
@@ -166,7 +166,7 @@ class StoreCollector(Collector):
             refused.add_metric([name], spool.dead_letters)
         return [sizes, oldest, waiting, refused]
 
-    def _of_waits(self) -> list[Metric]:
+    def _metrics_of_waits(self) -> list[Metric]:
         waits, seconds = self._stores.waits.total()
         return [
             counter(f"roas_store_lock_{name}", about, samples=[((), value)])
@@ -176,14 +176,14 @@ class StoreCollector(Collector):
             )
         ]
 
-    def _of_disk(self) -> list[Metric]:
+    def _metrics_of_disk(self) -> list[Metric]:
         disk = shutil.disk_usage(self._settings.data_dir)
         return [
             one_value("roas_store_disk_free_bytes", "Bytes free on the disk of the stores.", disk.free),
             one_value("roas_store_disk_size_bytes", "Size of the disk of the stores.", disk.total),
         ]
 
-    def _of_cache(self) -> list[Metric]:
+    def _metrics_of_cache(self) -> list[Metric]:
         if self._cache is None:
             return []
         self._cache.check()
@@ -191,7 +191,7 @@ class StoreCollector(Collector):
 
 
 @lru_cache(maxsize=1024)
-def _asked_for(name: str, file: Path, changed_ns: int) -> tuple[timedelta, timedelta | None]:
+def _requested_spans(name: str, file: Path, changed_ns: int) -> tuple[timedelta, timedelta | None]:
     """An environment's collection interval, and how old its newest snapshot may be.
 
     Its file's time of change makes it read again.

@@ -45,7 +45,7 @@ def one_value(name: str, about: str, value: float) -> Metric:
     return GaugeMetricFamily(name, about, value=value)
 
 
-def filled(
+def full_gauge(
     name: str, about: str, labels: Sequence[str], counts: Mapping[Any, int], *values: Iterable[str]
 ) -> GaugeMetricFamily:
     """A gauge of counts for every combination of label values, with 0 for those without a count."""
@@ -158,12 +158,12 @@ class milliseconds_between(sa.sql.functions.GenericFunction[int]):  # noqa: N801
 
 
 @compiles(milliseconds_between, "sqlite")
-def _in_sqlite(between: milliseconds_between, compiler: SQLCompiler, **options: Any) -> str:
+def _sqlite_epoch(between: milliseconds_between, compiler: SQLCompiler, **options: Any) -> str:
     began, ended = (compiler.process(clause, **options) for clause in between.clauses)
     return f"CAST(ROUND((julianday({ended}) - julianday({began})) * 86400000) AS INTEGER)"
 
 
 @compiles(milliseconds_between, "postgresql")
-def _in_postgresql(between: milliseconds_between, compiler: SQLCompiler, **options: Any) -> str:
+def _postgresql_epoch(between: milliseconds_between, compiler: SQLCompiler, **options: Any) -> str:
     began, ended = (compiler.process(clause, **options) for clause in between.clauses)
     return f"CAST(ROUND(EXTRACT(EPOCH FROM {ended} - {began}) * 1000) AS BIGINT)"

@@ -182,25 +182,25 @@ class MonitoringFigures:
             environments |= {kind[0] for kind in (*rows.counts, *rows.unfinished)}
         names = sorted(environments)
         return [
-            *_of_environments(names, reports),
-            *_of_verdicts(reports),
-            *_of_samples(newest),
-            *_of_baselines(baselines, newest),
-            *_of_scores(
+            *_metrics_of_environments(names, reports),
+            *_metrics_of_verdicts(reports),
+            *_metrics_of_samples(newest),
+            *_metrics_of_baselines(baselines, newest),
+            *_metrics_of_scores(
                 [
                     score
                     for score in scores
                     if score.environment in reports and score.scored_at >= fresh[score.environment]
                 ]
             ),
-            _of_dependencies(needs, fresh),
-            *self._of_alerts(unresolved, names),
-            *self._of_predictions(standing, names),
-            _of_heartbeats(beats),
+            _metrics_of_dependencies(needs, fresh),
+            *self._metrics_of_alerts(unresolved, names),
+            *self._metrics_of_predictions(standing, names),
+            _metrics_of_heartbeats(beats),
         ]
 
-    def _of_alerts(self, unresolved: Sequence[Alert], names: Sequence[str]) -> Iterator[Metric]:
-        yield families.filled(
+    def _metrics_of_alerts(self, unresolved: Sequence[Alert], names: Sequence[str]) -> Iterator[Metric]:
+        yield families.full_gauge(
             "roas_alerts_open",
             "Alerts that are not resolved, without those that another one explains.",
             ("environment", "severity", "state"),
@@ -209,7 +209,7 @@ class MonitoringFigures:
             ),
             *(names, AlertSeverity, _STATES),
         )
-        yield families.filled(
+        yield families.full_gauge(
             "roas_alerts_explained",
             "Alerts that are not resolved and that another one explains.",
             ("environment",),
@@ -229,9 +229,9 @@ class MonitoringFigures:
             product(names, AlertSeverity),
         )
 
-    def _of_predictions(self, standing: Sequence[Prediction], names: Sequence[str]) -> Iterator[Metric]:
+    def _metrics_of_predictions(self, standing: Sequence[Prediction], names: Sequence[str]) -> Iterator[Metric]:
         open_now = Counter((prediction.environment,) for prediction in standing)
-        yield families.filled("roas_predictions_open", "Predictions that stand.", ("environment",), open_now, names)
+        yield families.full_gauge("roas_predictions_open", "Predictions that stand.", ("environment",), open_now, names)
         ends = [outcome.value for outcome in PredictionOutcome if outcome is not PredictionOutcome.OPEN]
         yield families.counter(
             "roas_predictions_scored",
@@ -255,7 +255,7 @@ class MonitoringFigures:
         )
 
 
-def _of_baselines(baselines: Iterable[Sequence[Any]], newest: Sequence[_Sample]) -> Iterator[Metric]:
+def _metrics_of_baselines(baselines: Iterable[Sequence[Any]], newest: Sequence[_Sample]) -> Iterator[Metric]:
     """Baselines of removed services are left out."""
     fresh = {(row.environment, row.service, row.metric) for row in newest}
     samples: dict[tuple[str, str], list[tuple[Labels, float]]] = {}
@@ -279,7 +279,7 @@ def _of_baselines(baselines: Iterable[Sequence[Any]], newest: Sequence[_Sample])
             )
 
 
-def _of_dependencies(needs: Iterable[sa.Row[Any]], fresh: Mapping[str, datetime]) -> Metric:
+def _metrics_of_dependencies(needs: Iterable[sa.Row[Any]], fresh: Mapping[str, datetime]) -> Metric:
     samples: list[tuple[Labels, bool]] = []
     for environment, rows in groupby(needs, key=lambda need: str(need.environment)):
         dependencies = list(rows)
@@ -298,7 +298,7 @@ def _of_dependencies(needs: Iterable[sa.Row[Any]], fresh: Mapping[str, datetime]
     return families.gauge("roas_dependency_up", about, *_SERVICE, "depends_on", "dependency_type", samples=samples)
 
 
-def _of_heartbeats(beats: Mapping[str, datetime]) -> Metric:
+def _metrics_of_heartbeats(beats: Mapping[str, datetime]) -> Metric:
     """Heartbeats are stored as NAME/ENVIRONMENT."""
     samples = ((whole.partition("/")[::2], at.timestamp()) for whole, at in sorted(beats.items()))
     about = "When it was last seen going on, in Unix time."
@@ -321,7 +321,7 @@ def _newest_samples(connection: sa.Connection, since: datetime) -> list[_Sample]
     return [_Sample(*row[:4], from_ms(row.ts)) for row in connection.execute(query)]
 
 
-def _of_samples(newest: Sequence[_Sample]) -> Iterator[Metric]:
+def _metrics_of_samples(newest: Sequence[_Sample]) -> Iterator[Metric]:
     for prefix, metric, shown in _EXPORTED:
         rows = [row for row in newest if row.metric == metric and (row.service == HOST) == (prefix == "roas_host")]
         yield (families.counter if metric.endswith("_total") else families.gauge)(
@@ -332,7 +332,7 @@ def _of_samples(newest: Sequence[_Sample]) -> Iterator[Metric]:
         )
 
 
-def _of_scores(scores: Sequence[RecordedScore]) -> Iterator[Metric]:
+def _metrics_of_scores(scores: Sequence[RecordedScore]) -> Iterator[Metric]:
     points = (((score.environment, score.service), score.score) for score in scores)
     yield families.gauge("roas_service_score_points", "Health score of a service, 0 to 100.", *_SERVICE, samples=points)
     parts: dict[str, list[tuple[Labels, float]]] = {"part": [], "bound": [], "coverage": []}
@@ -350,7 +350,7 @@ def _of_scores(scores: Sequence[RecordedScore]) -> Iterator[Metric]:
         yield families.gauge(f"roas_service_score_{name}", about, *_SERVICE, *labels, samples=samples)
 
 
-def _of_environments(names: Sequence[str], reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
+def _metrics_of_environments(names: Sequence[str], reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
     now = {name: reports[name].overall.value if name in reports else _UNKNOWN for name in names}
     words = (*(health.value for health in Health), _UNKNOWN)
     yield families.gauge(
@@ -367,7 +367,7 @@ def _of_environments(names: Sequence[str], reports: Mapping[str, HealthReport]) 
     )
 
 
-def _of_verdicts(reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
+def _metrics_of_verdicts(reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
     verdicts = [
         ((name, verdict.service), verdict) for name, report in sorted(reports.items()) for verdict in report.services
     ]

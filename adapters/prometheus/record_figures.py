@@ -23,7 +23,7 @@ from adapters.stores import Stores
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table
 from adapters.stores.transactions import Bound
-from core.deployment.desired_state import meant_to_run
+from core.deployment.desired_state import should_run
 from models.errors import Severity, Strategy
 from models.operations import OperationStatus, OperationType
 from models.recovery import TicketState
@@ -75,7 +75,7 @@ class OperationFigures:
         return [
             families.counter("roas_operations", "Deployment operations that ended.", *_OPERATION, samples=totals),
             families.durations("roas_operation_duration_seconds", took, _OPERATION, self._ended.counts),
-            families.filled(
+            families.full_gauge(
                 "roas_operations_running",
                 "Deployment operations that have not ended.",
                 ("environment", "operation_type"),
@@ -86,7 +86,7 @@ class OperationFigures:
                 "roas_environment_wanted",
                 "1 while an environment is meant to run: the operation that was wanted last is no stop.",
                 "environment",
-                samples=(((name,), meant_to_run(operations)) for name, operations in sorted(recorded.items())),
+                samples=(((name,), should_run(operations)) for name, operations in sorted(recorded.items())),
             ),
             *ended_operations(recorded),
             *hook_figures(recorded),
@@ -140,17 +140,17 @@ class ErrorFigures:
         about = "When the oldest ticket that waits was opened."
         since = (((name,), at.timestamp()) for name, at in oldest)
         return [
-            families.filled(
+            families.full_gauge(
                 "roas_errors_open",
                 "Errors that are not resolved.",
                 ("environment", "severity"),
                 by_severity,
                 *(names, Severity),
             ),
-            *self._of_errors(names),
-            *self._of_recoveries(names),
+            *self._metrics_of_errors(names),
+            *self._metrics_of_recoveries(names),
             recoveries_ended,
-            families.filled(
+            families.full_gauge(
                 "roas_tickets_open",
                 "Tickets that wait for a person.",
                 ("environment", "state"),
@@ -165,7 +165,7 @@ class ErrorFigures:
             ),
         ]
 
-    def _of_errors(self, names: Iterable[str]) -> list[Metric]:
+    def _metrics_of_errors(self, names: Iterable[str]) -> list[Metric]:
         still_open, about = sorted(Counter(self._resolved.unfinished).items()), "Unresolved errors by their cause."
         resolved = _together(self._resolved.counts, lambda kind: (kind[0],))
         return [
@@ -179,7 +179,7 @@ class ErrorFigures:
             ),
         ]
 
-    def _of_recoveries(self, names: Iterable[str]) -> list[Metric]:
+    def _metrics_of_recoveries(self, names: Iterable[str]) -> list[Metric]:
         automatic, counts = [strategy for strategy in Strategy if strategy.automatic], self._recoveries.counts
         totals = (
             ((kind[0], kind[1], _OUTCOMES[kind[2]]), (counts.get(kind) or Count()).rows)

@@ -37,7 +37,7 @@ class HostKeys:
             RoasError: The file cannot be written.
         """
         token = secrets.token_urlsafe(_BYTES)
-        with self._locked():
+        with self._hold_lock():
             there = self._read(name)
             if there is not None and there.state(now) is KeyState.ENROLLED:
                 raise BadInputError(
@@ -66,7 +66,7 @@ class HostKeys:
             RoasError: The file cannot be read or written.
         """
         name, _, secret = token.partition(".")
-        with self._locked():
+        with self._hold_lock():
             there = self._read(name)
             if there is None or there.token_hash is None or not hmac.compare_digest(there.token_hash, _hash(secret)):
                 return None
@@ -84,7 +84,7 @@ class HostKeys:
             NotFoundError: No host of this name was invited.
             RoasError: The file cannot be read or written.
         """
-        with self._locked():
+        with self._hold_lock():
             there = self._read(name)
             if there is None:
                 raise NotFoundError(f"No host {name} was invited;", advice="`roas fleet` lists the hosts.")
@@ -123,12 +123,12 @@ class HostKeys:
         return [key for key in keys if key is not None]
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_lock(self) -> Iterator[None]:
         try:
             make_private_folder(self._folder)
             file = open_private(self._folder / _LOCK, os.O_RDWR)
         except OSError as error:
-            raise self._failed("written", error) from error
+            raise self._error_of("written", error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -144,15 +144,15 @@ class HostKeys:
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            raise self._failed("read", error) from error
+            raise self._error_of("read", error) from error
 
     def _write(self, key: HostKey) -> None:
         try:
             write_private(self._folder / f"{key.name}.json", key.model_dump_json().encode())
         except OSError as error:
-            raise self._failed("written", error) from error
+            raise self._error_of("written", error) from error
 
-    def _failed(self, what: str, error: Exception) -> RoasError:
+    def _error_of(self, what: str, error: Exception) -> RoasError:
         reason = error.strerror if isinstance(error, OSError) else "its content is not what was written"
         return RoasError(
             f"The credentials of hosts in {self._folder} cannot be {what}: {reason};",

@@ -36,16 +36,16 @@ _LEFT_AFTER_SECONDS = 3600
 
 def new_database(home: Path) -> Callable[[], None]:
     """Give a server's folder that has no database a copy of one; what is to be done once the server has started."""
-    template = _kept()
+    template = _template_path()
     if (home / _DATABASE).exists() or any(map(os.environ.get, DATABASE_ELSEWHERE)):
         return lambda: None
     _remove_unfinished(template.parent)
-    if _copied(template, home):
+    if _copy(template, home):
         return lambda: None
     return lambda: _keep(home, template)
 
 
-def _copied(template: Path, home: Path) -> bool:
+def _copy(template: Path, home: Path) -> bool:
     """Copy what is kept; what is not whole is removed, with the copy."""
     if not _is_ours(template):
         return False
@@ -71,7 +71,7 @@ def _keep(home: Path, template: Path) -> None:
         make_private_folder(template.parent)
         if template.exists() or not _is_ours(template.parent):
             return
-        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=template.parent) as folder, _locked(Path(folder)):
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=template.parent) as folder, _lock(Path(folder)):
             made = Path(folder) / "made"
             made.mkdir(mode=0o700)
             with closing(sqlite3.connect(f"{(home / _DATABASE).absolute().as_uri()}?mode=ro", uri=True)) as database:
@@ -87,12 +87,12 @@ def _remove_unfinished(folder: Path) -> None:
             status = entry.lstat()
             is_old = time.time() - status.st_mtime > _LEFT_AFTER_SECONDS
             if _UNFINISHED.fullmatch(entry.name) and entry.is_dir() and status.st_uid == os.geteuid() and is_old:
-                with suppress(OSError), _locked(entry):
+                with suppress(OSError), _lock(entry):
                     shutil.rmtree(entry, ignore_errors=True)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """Hold a folder, which ends with this process.
 
     Raises:
@@ -115,6 +115,6 @@ def _is_ours(folder: Path) -> bool:
     return all(status.st_uid == os.geteuid() and not status.st_mode & 0o022 for status in statuses)
 
 
-def _kept() -> Path:
+def _template_path() -> Path:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return caches / "roas" / f"prefect-{version('prefect')}"

@@ -37,7 +37,7 @@ def make_role(settings: Settings, role: str, host_id: str) -> str:
     """
     password = secrets.token_urlsafe(32)
     failed = f"The role {role} cannot be made"
-    with _connected(settings, failed) as connection:
+    with _connect(settings, failed) as connection:
         _make_stores(settings)
         restrict_hosts(connection)
         _refuse_others_identity(connection, role, host_id, failed)
@@ -59,7 +59,7 @@ def restrict_roles(settings: Settings, hosts: Mapping[str, str]) -> None:
     Raises:
         RoasError: The database does not answer, or its user may change no roles.
     """
-    with _connected(settings, "The roles of hosts cannot be restricted") as connection:
+    with _connect(settings, "The roles of hosts cannot be restricted") as connection:
         _make_stores(settings)
         restrict_hosts(connection)
         for role, host_id in hosts.items():
@@ -78,7 +78,7 @@ def end_role(settings: Settings, role: str) -> None:
     Raises:
         RoasError: The database does not answer, or its user may change no roles.
     """
-    with _connected(settings, f"The role {role} cannot be ended") as connection:
+    with _connect(settings, f"The role {role} cannot be ended") as connection:
         if _is_there(connection, role):
             connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role)))
             _end_connections(connection, role)
@@ -93,7 +93,7 @@ def end_blockers(settings: Settings, pause: Callable[[], object]) -> None:
         RoasError: The database does not answer, or its user may not see or end connections of others.
     """
     blockers: dict[tuple[int, datetime | None], float] = {}
-    with _connected(settings, "Hosts that hold up the stores cannot be ended") as connection:
+    with _connect(settings, "Hosts that hold up the stores cannot be ended") as connection:
         while True:
             if connection.execute(_MAY_END).fetchone() != (True,):
                 raise psycopg.errors.InsufficientPrivilege
@@ -214,7 +214,7 @@ def _group(connection: psycopg.Connection[Any]) -> str:
 
 
 @contextmanager
-def _connected(settings: Settings, failed: str) -> Iterator[psycopg.Connection[Any]]:
+def _connect(settings: Settings, failed: str) -> Iterator[psycopg.Connection[Any]]:
     if settings.stores_url is None:
         raise RoasError(
             f"{failed}: the stores of this control plane are files;",

@@ -164,10 +164,10 @@ class EngineCommands:
             ended = run(paused, limit)
             ended.check(paused)
         except (SnapshotError, OSError) as error:
-            raise StillPausedError(f"{_named(containers)} may still be paused: {error}") from error
+            raise StillPausedError(f"{_name_of(containers)} may still be paused: {error}") from error
         if still := [container for container in containers if container in ended.output.split()]:
             raise StillPausedError(
-                f"{_named(still)} stayed paused;", advice=f"`docker unpause {_named(still)}` lets it go on."
+                f"{_name_of(still)} stayed paused;", advice=f"`docker unpause {_name_of(still)}` lets it go on."
             ) from refused
 
     def remove(self, container: str) -> None:
@@ -181,7 +181,7 @@ class EngineCommands:
         return Command(what=what, arguments=("docker", *words), variables={**self._variables, **(secret or {})})
 
 
-def _named(containers: Sequence[str]) -> str:
+def _name_of(containers: Sequence[str]) -> str:
     return " ".join(container[:12] for container in containers)
 
 

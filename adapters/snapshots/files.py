@@ -42,7 +42,7 @@ class FilesClient:
         """
         if (folder := self.containers.folder_of(place.source)) is not None:
             saver = self.repository.folder_receiver(data.name, snapshot_id, folder)
-            with self._paused(place.pause, snapshot_id):
+            with self._pause(place.pause, snapshot_id):
                 saved = self.repository.saved(self.containers.answer(saver))
             return saved, {"files": saved.files, "file_bytes": saved.bytes, _FOLDER: str(folder)}
         what = f"reading {data.name}"
@@ -65,7 +65,7 @@ class FilesClient:
         self, source: Command, data: FilesData, place: PartPlace, snapshot_id: str
     ) -> tuple[Saved, dict[str, object]]:
         receiver = self.repository.receiver(data.name, snapshot_id)
-        with self._paused(place.pause, snapshot_id):
+        with self._pause(place.pause, snapshot_id):
             for number in range(_TRIES):
                 check = TarCheck()
                 try:
@@ -141,7 +141,7 @@ class FilesClient:
         return changed_files_in_volume(self.containers, place.image, place.source, since.timestamp(), files)
 
     @contextmanager
-    def _paused(self, containers: tuple[str, ...], snapshot_id: str) -> Iterator[None]:
+    def _pause(self, containers: tuple[str, ...], snapshot_id: str) -> Iterator[None]:
         if not containers:
             yield
             return

@@ -25,7 +25,7 @@ def folder_on_this_machine(variables: Mapping[str, str], volume: str, limit: Lim
     """
     if os.geteuid() != 0 or volume.startswith("/") or not variables.get("DOCKER_HOST", "").startswith("unix://"):
         return None
-    engine = _asked(variables, limit, "info")
+    engine = _request(variables, limit, "info")
     root = Path(str(engine.get("DockerRootDir") or "/"))
     if any(option.partition(",")[0] in _SHIFTED for option in engine.get("SecurityOptions") or ()):
         return None
@@ -35,14 +35,14 @@ def folder_on_this_machine(variables: Mapping[str, str], volume: str, limit: Lim
         return None
     if not engine_id or engine_id != engine.get("ID"):
         return None
-    details = _asked(variables, limit, "volume", "inspect", volume)
+    details = _request(variables, limit, "volume", "inspect", volume)
     folder = Path(str(details.get("Mountpoint") or "/"))
     # A driver's options may mount another file system there, only while a container runs.
     usable = details.get("Driver") == "local" and not details.get("Options") and folder.is_relative_to(root / "volumes")
     return folder if usable and folder.is_dir() and not folder.is_symlink() else None
 
 
-def _asked(variables: Mapping[str, str], limit: Limit, *words: str) -> dict[str, Any]:
+def _request(variables: Mapping[str, str], limit: Limit, *words: str) -> dict[str, Any]:
     arguments = ("docker", *words, "--format", "{{json .}}")
     ended = run(Command(what="asking the engine", arguments=arguments, variables=variables), limit)
     try:

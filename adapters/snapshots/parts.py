@@ -18,7 +18,7 @@ from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import ResticRepository, Saved, readable
 from adapters.snapshots.streams import Command, Limit, StreamFailedError, read, stream
-from core.storage.changes import NOT_COUNTED, WRITTEN, counters_in, sizes_then_and_now, written_since
+from core.storage.changes import NOT_COUNTED, WRITTEN, counters_in, describe_later_writes, sizes_then_and_now
 from core.storage.dumps import (
     NO_SQLITE,
     PASSWORD_VARIABLE,
@@ -188,7 +188,7 @@ class PartClient:
             size = self.containers.exec(place.container, f"asking {data.name}", ("wc", "-c", data.file))
             return sizes_then_and_now(part.bytes, int(self.containers.answer(size).split()[0]))
         now = self._counters(data, place).get(WRITTEN)
-        return written_since(data, part.facts.get(WRITTEN), now) if isinstance(now, dict) else NOT_COUNTED
+        return describe_later_writes(data, part.facts.get(WRITTEN), now) if isinstance(now, dict) else NOT_COUNTED
 
     def _counters(self, data: DatabaseData, place: PartPlace) -> dict[str, object]:
         """A server's counters of what was written, as a fact; none where it does not say."""

@@ -92,7 +92,7 @@ def run(command: Command, limit: Limit, data: bytes = b"") -> Ended:
     Raises:
         SnapshotError: It is not installed, or did not end in time.
     """
-    with _Pipe() as pipe, _started(limit) as start:
+    with _Pipe() as pipe, _start_commands(limit) as start:
         program = start(command, pipe.reading, None)
         output = _Tail(program.stdout, _OUTPUT_BYTES)
         pipe.close_reading()
@@ -110,7 +110,7 @@ def read(command: Command, limit: Limit, into: Callable[[bytes], object]) -> int
         SnapshotError: It is not installed, or did not end in time.
     """
     count = 0
-    with _started(limit) as start:
+    with _start_commands(limit) as start:
         program = start(command, None, None)
         for chunk in program.chunks():
             into(chunk)
@@ -147,7 +147,7 @@ def stream(source: Command, receiver: Command, limit: Limit, *, before: bytes = 
         StreamFailedError: One of them failed.
         SnapshotError: One is not installed, or did not end in time.
     """
-    with _Pipe() as pipe, _started(limit) as start:
+    with _Pipe() as pipe, _start_commands(limit) as start:
         writing = start(receiver, pipe.reading, None)
         output = _Tail(writing.stdout, _OUTPUT_BYTES)
         pipe.close_reading()
@@ -172,7 +172,7 @@ def inspected_stream(source: Command, receiver: Command, limit: Limit, inspector
         StreamFailedError: One of them failed.
         SnapshotError: One is not installed, or did not end in time; or as the inspector.
     """
-    with _Pipe() as pipe, _started(limit) as start:
+    with _Pipe() as pipe, _start_commands(limit) as start:
         writing = start(receiver, pipe.reading, None)
         output = _Tail(writing.stdout, _OUTPUT_BYTES)
         pipe.close_reading()
@@ -371,7 +371,7 @@ def _enlarge(pipe: int) -> None:
 
 
 @contextmanager
-def _started(limit: Limit) -> Iterator[Callable[[Command, int | None, int | None], _Program]]:
+def _start_commands(limit: Limit) -> Iterator[Callable[[Command, int | None, int | None], _Program]]:
     """Starts programs that are killed at the end, or where the limit is reached."""
     programs: list[_Program] = []
     over = threading.Event()

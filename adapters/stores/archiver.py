@@ -181,7 +181,7 @@ def _read(store: str, query: str, kinds: dict[str, str]) -> Any:
     # SQLite holds truths as numbers and moments as words.
     stored = {name: {"truth": "whole", "moment": "text"}.get(kind, kind) for name, kind in kinds.items()}
     with closing(sqlite3.connect(f"{Path(store).as_uri()}?mode=ro", uri=True)) as connection:
-        return _typed(_table(connection.execute(query), stored), kinds)
+        return _to_type(_table(connection.execute(query), stored), kinds)
 
 
 def _read_postgresql(source: str, query: str, kinds: dict[str, str]) -> Any:
@@ -243,7 +243,7 @@ def _named(rows: Any, names: list[list[Any]] | None) -> Any:
     return pa.table(named | {"value": rows["value"]})
 
 
-def _typed(rows: Any, kinds: dict[str, str]) -> Any:
+def _to_type(rows: Any, kinds: dict[str, str]) -> Any:
     import pyarrow as pa
 
     types, columns = _types(), {}

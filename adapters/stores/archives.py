@@ -71,7 +71,7 @@ def archived_rows(
     """
     import pyarrow.dataset as ds
 
-    file = _verified(stores, archive)
+    file = _verify(stores, archive)
     dataset = ds.dataset(file, format="parquet")
     for name in columns or ():
         _column(dataset.schema, name, archive)
@@ -104,7 +104,7 @@ def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
     with stores.databases[archive.store].write() as connection:
         if target is table(MetricSample):
             return _put_samples_back(connection, rows)
-        new = [row for row in rows if insert_unless_there(connection, target, _stored(target, row), keys=["id"])]
+        new = [row for row in rows if insert_unless_there(connection, target, _to_stored(target, row), keys=["id"])]
         audit_put_back(connection, archive.table, new, str(archive.path), this_user())
         return len(new)
 
@@ -171,7 +171,7 @@ def _condition(schema: Any, text: str, archive: ArchiveFile) -> Any:
         raise BadInputError(f"{value!r} is no value for column {name} ({kind}): {error};", advice="") from error
 
 
-def _stored(target: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
+def _to_stored(target: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
     """JSON is text in an archive, and a value to its column."""
     return {
         name: json.loads(value) if isinstance(target.c[name].type, JsonText) and value is not None else value
@@ -179,7 +179,7 @@ def _stored(target: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _verified(stores: Stores, archive: ArchiveFile) -> Path:
+def _verify(stores: Stores, archive: ArchiveFile) -> Path:
     file = stores.folder / archive.path
     if not file.exists():
         raise NotFoundError(f"Archive {file} is not there;", advice="was the folder moved? Restore it from a backup.")

@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core.storage.audit import GENESIS, NO_HASH, content_of, entry_hash, plain, recorded, row_digest
+from core.storage.audit import GENESIS, NO_HASH, content_of, entry_hash, plain, row_digest, row_of_entry
 from models.audit import SYSTEM, Actor, AuditEntry
 from models.tables.columns import UtcDateTime
 
@@ -79,7 +79,7 @@ def row_as_recorded(connection: sa.Connection, table: str, key: Sequence[Any]) -
     """A row under its key, for an entry's content; None in the place of one that is gone."""
     names = KEYS[table]
     row = connection.execute(_select_one(table), dict(zip(names, key, strict=True))).one_or_none()
-    return {key_text(key): None if row is None else recorded(row_values(row))}
+    return {key_text(key): None if row is None else row_of_entry(row_values(row))}
 
 
 def append(
@@ -166,7 +166,7 @@ def head(connection: sa.Connection) -> str:
 @cache
 def select_all(table: str) -> sa.TextClause:
     """Every row of an audited table, in the columns that are recorded."""
-    return sa.text(f"SELECT {_listed(table)} FROM {table}")
+    return sa.text(f"SELECT {_list_names(table)} FROM {table}")
 
 
 def row_key(table: str, row: sa.Row[Any]) -> str:
@@ -187,10 +187,10 @@ def row_values(row: sa.Row[Any]) -> dict[str, Any]:
 @cache
 def _select_one(table: str) -> sa.TextClause:
     named = " AND ".join(f'"{name}" = :{name}' for name in KEYS[table])
-    return sa.text(f"SELECT {_listed(table)} FROM {table} WHERE {named}")
+    return sa.text(f"SELECT {_list_names(table)} FROM {table} WHERE {named}")
 
 
-def _listed(table: str) -> str:
+def _list_names(table: str) -> str:
     return ", ".join(f'"{name}"' for name in _COLUMNS[table])
 
 

@@ -18,7 +18,7 @@ def verify(stores: Stores, expected: Sequence[str] = ()) -> list[AuditReport]:
     Raises:
         StoreError: A store cannot be read.
     """
-    verifiers = {store: _verified(stores, store) for store in AUDITED}
+    verifiers = {store: _verify(stores, store) for store in AUDITED}
     reports = [_report(stores, store, verifier) for store, verifier in verifiers.items()]
     for noted in expected:
         if not any(noted in verifier.hashes for verifier in verifiers.values()):
@@ -32,7 +32,7 @@ def verify(stores: Stores, expected: Sequence[str] = ()) -> list[AuditReport]:
     return reports
 
 
-def _verified(stores: Stores, store: str) -> Verifier:
+def _verify(stores: Stores, store: str) -> Verifier:
     verifier = Verifier(store)
     # One transaction: entries and rows are of the same moment.
     with stores.databases[store].read() as connection:

@@ -31,7 +31,7 @@ from adapters.stores.audit import AUDITED, append, file_digest, head
 from adapters.stores.database import SqliteDatabase
 from adapters.stores.migrate import HEADS, STORES, is_known, revision_of
 from adapters.stores.sqlite_file import driver_of
-from adapters.stores.stores import Stores, in_use
+from adapters.stores.stores import Stores, mark_in_use
 from adapters.stores.trouble import OurWords
 from core.storage.audit import NO_HASH
 from models.failures import BadInputError, StoreCorruptError, StoreFullError, StoreTooNewError
@@ -143,7 +143,7 @@ def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.
             )
     tell("verifying the archives")
     _check_archives(folder, manifest.gone)
-    alone = in_use(settings.data_dir, alone=True)
+    alone = mark_in_use(settings.data_dir, alone=True)
     try:
         replaced = _audit_heads(settings)
         _put_in_place(settings, folder, manifest, tell)
@@ -167,7 +167,7 @@ def _audit_heads(settings: Settings) -> dict[str, str]:
     """The last hash of each audit log before its store is replaced, as far as it can be read."""
     heads = {}
     for name in AUDITED:
-        with suppress(sqlite3.Error), closing(_opened(settings.store_path(name))) as store:
+        with suppress(sqlite3.Error), closing(_open(settings.store_path(name))) as store:
             last = store.execute("SELECT hash FROM audit_log ORDER BY seq DESC LIMIT 1").fetchone()
             heads[name] = str(last[0]) if last else NO_HASH
     return heads
@@ -198,7 +198,7 @@ def _archives_of(folder: Path) -> list[tuple[str, str]]:
     noted: list[tuple[str, str]] = []
     for name in STORES:
         file = folder / f"{name}.db"
-        with OurWords(f"Backup {file}"), closing(_opened(file)) as copy:
+        with OurWords(f"Backup {file}"), closing(_open(file)) as copy:
             noted += copy.execute("SELECT CAST(file AS TEXT), sha256 FROM archives").fetchall()
     return noted
 
@@ -246,13 +246,13 @@ def _copy(source: sqlite3.Connection, file: Path) -> None:
 
 
 def _check_copy(file: Path) -> None:
-    with OurWords(f"Backup {file}"), closing(_opened(file)) as copy:
+    with OurWords(f"Backup {file}"), closing(_open(file)) as copy:
         lines = [row[0] for row in copy.execute("PRAGMA integrity_check(5)")]
     if lines != ["ok"]:
         raise StoreCorruptError(f"Backup {file} has faults: {'; '.join(lines)};", advice="use another backup.")
 
 
-def _opened(file: Path) -> sqlite3.Connection:
+def _open(file: Path) -> sqlite3.Connection:
     # Immutable: SQLite then reads no journal beside it, which might be a link to anything.
     return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
 

@@ -98,7 +98,7 @@ def _strays(stores: Stores, now: datetime, policy: RetentionPolicy) -> dict[str,
             )
             with moment.databases[name].read() as connection:
                 named = set(connection.scalars(query.distinct()))
-            missing_ids = sorted(named - _known(moment, named))
+            missing_ids = sorted(named - _known_tables(moment, named))
             if missing_ids:
                 some = f"{', '.join(missing_ids[:3])}{' …' if len(missing_ids) > 3 else ''}"
                 remarks.setdefault(name, []).append(
@@ -107,7 +107,7 @@ def _strays(stores: Stores, now: datetime, policy: RetentionPolicy) -> dict[str,
     return remarks
 
 
-def _known(moment: Together, deployment_ids: Iterable[str]) -> set[str]:
+def _known_tables(moment: Together, deployment_ids: Iterable[str]) -> set[str]:
     names, recorded_ids = sorted(deployment_ids), set[str]()
     key = table(DeploymentOperation).c.deployment_id
     with moment.databases["deployment_logs"].read() as connection:
@@ -184,7 +184,7 @@ def _report(
     faults = [f"it was damaged before, see `roas tickets`: {file} is kept" for file in damaged_files]
     try:
         faults += [*database.faults(), *_schema_faults(database)] if thorough else []
-        rows, oldest, lately = _counted(database, now)
+        rows, oldest, lately = _count_rows(database, now)
     except StoreCorruptError as error:
         # The other stores are still to be reported on.
         rows, oldest, lately = {}, {}, 0
@@ -207,7 +207,7 @@ def _report(
     )
 
 
-def _counted(database: Database, now: datetime) -> tuple[dict[str, int], dict[str, datetime], int]:
+def _count_rows(database: Database, now: datetime) -> tuple[dict[str, int], dict[str, datetime], int]:
     """Rows of each table, the oldest of each that grows, and how many came since yesterday."""
     rows: dict[str, int] = {}
     oldest: dict[str, datetime] = {}

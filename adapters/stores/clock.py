@@ -30,7 +30,7 @@ def clock_skew(connection: sa.Connection) -> timedelta:
     return sent_at + (datetime.now(UTC) - sent_at) / 2 - there
 
 
-def by_database(connection: sa.Connection, moment: datetime) -> datetime:
+def to_database_clock(connection: sa.Connection, moment: datetime) -> datetime:
     """A moment by this machine's clock as the database's clock has it; what differs little stays as it is."""
     skew = clock_skew(connection)
     return moment if abs(skew) < _NEGLIGIBLE else moment - skew

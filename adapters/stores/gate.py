@@ -64,7 +64,7 @@ class Gate:
                 _let_go(file)
                 raise
             if has_waited:
-                self._waited(time.monotonic() - began)
+                self._note_wait(time.monotonic() - began)
             # If it was deleted meanwhile, the next process locks another one.
             if is_locked and os.fstat(file).st_nlink:
                 return file
@@ -75,7 +75,7 @@ class Gate:
                     advice=f"find the process that holds it with `fuser {self.path}`, or try again.",
                 )
 
-    def _waited(self, seconds: float) -> None:
+    def _note_wait(self, seconds: float) -> None:
         if self._waits is not None:
             self._waits.add(seconds)
 
@@ -118,7 +118,7 @@ class Waits:
             StoreError: The file cannot be opened.
         """
         self.longest_seconds = max(self.longest_seconds, seconds)
-        file = opened(self._path)
+        file = open_lock_file(self._path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             count, microseconds = _counts(file)
@@ -134,7 +134,7 @@ class Waits:
         """
         if not self._path.exists():
             return 0, 0.0
-        file = opened(self._path)
+        file = open_lock_file(self._path)
         try:
             count, microseconds = _counts(file)
         finally:
@@ -150,7 +150,7 @@ def _counts(file: int) -> tuple[int, int]:
     return count, microseconds
 
 
-def opened(path: Path) -> int:
+def open_lock_file(path: Path) -> int:
     """A lock file to read and write, made where it is missing.
 
     Raises:
@@ -209,7 +209,7 @@ def _lock_byte(file: int, kind: int) -> None:
 
 
 def _opened_lock(path: Path) -> int:
-    file = opened(path)
+    file = open_lock_file(path)
     _files.add(file)
     return file
 

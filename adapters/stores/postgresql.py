@@ -29,7 +29,7 @@ from adapters.stores.gate import Waits
 from adapters.stores.migrate import HEADS, upgrade
 from adapters.stores.outages import Outage
 from adapters.stores.transactions import Bound, Together
-from adapters.stores.trouble import OurWords, in_our_words
+from adapters.stores.trouble import OurWords, to_store_error
 from core.storage.retention import FileUse
 from models.failures import BadInputError, StoreError, StoreUnreachableError
 from models.settings import Settings
@@ -58,7 +58,7 @@ class PostgresqlServer:
         Raises:
             BadInputError: The URL is none of PostgreSQL, or carries a password.
         """
-        self._url = _checked(settings.stores_url or "")
+        self._url = _check_url(settings.stores_url or "")
         self._password_file = settings.stores_password_file
         self.deadline_seconds = deadline_seconds
         self.waits = Waits(settings.data_dir / "waits")
@@ -169,7 +169,7 @@ class PostgresqlServer:
             try:
                 connection = self._begin_once(name, locks)
             except sa.exc.DBAPIError as error:
-                ours = in_our_words(error, self.label)
+                ours = to_store_error(error, self.label)
                 if not isinstance(ours, StoreUnreachableError) or not self._outage.wait(began, ours.what):
                     raise
             else:
@@ -430,7 +430,7 @@ def _password(file: Path) -> str:
         ) from error
 
 
-def _checked(text: str) -> sa.URL:
+def _check_url(text: str) -> sa.URL:
     advice = "give one like postgresql://user@host/database, and the password in ROAS_STORES_PASSWORD_FILE."
     try:
         url = sa.make_url(text)

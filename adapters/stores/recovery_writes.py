@@ -18,10 +18,10 @@ from adapters.stores.row_writes import KeepRows
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
 from adapters.stores.writes import Names, Write
-from core.deployment.desired_state import meant_to_run
-from core.errors.impact import by_experience
+from core.deployment.desired_state import should_run
+from core.errors.impact import add_experience
 from core.recovery.policy import OBSERVED_SOURCES
-from core.storage.incidents import of_gap
+from core.storage.incidents import report_gap
 from models.errors import Impact, RecordedError, Strategy
 from models.evidence import EvidenceBundle
 from models.health import HealthReport, ServiceHealth
@@ -67,7 +67,7 @@ class RecordError(Write):
             stores.patterns.count_match(error.verdict.pattern_name, error.last_seen)
         if self.impact is not None:
             usual = stores.recoveries.durations(error.environment, error.verdict.category)
-            stores.errors.add_impact(recorded.error_id, by_experience(self.impact, usual), error.last_seen)
+            stores.errors.add_impact(recorded.error_id, add_experience(self.impact, usual), error.last_seen)
         for bundle in self.taken:
             stores.evidence.keep(bundle)
         if self.bundles:
@@ -342,7 +342,7 @@ class RecordGap(Write):
 
     def apply(self, stores: Stores, names: Names) -> None:
         """As an error of this system itself, with a ticket."""
-        error, ticket = of_gap(self.folder, self.since, datetime.now(UTC))
+        error, ticket = report_gap(self.folder, self.since, datetime.now(UTC))
         if not stores.errors.knows(error.error_id):
             stores.errors.record(error)
             stores.tickets.open(ticket)
@@ -473,6 +473,6 @@ def _wish(stores: Stores | Together, environment: str) -> dict[str, Any]:
     operations = stores.operations.latest_recorded(environment)
     return {
         "operated": bool(operations),
-        "meant_to_run": meant_to_run(operations),
+        "meant_to_run": should_run(operations),
         "open_errors": () if operations else tuple(stores.errors.unresolved(environment)),
     }

@@ -220,7 +220,7 @@ def _statements() -> Iterator[str]:
         yield f"GRANT SELECT ON ALL TABLES IN SCHEMA {store} TO ROAS_GROUP"
         yield f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {store} TO ROAS_GROUP"
         for name, rule in rules.items():
-            yield from _of_table(f"{store}.{name}", name, rule)
+            yield from _statements_of_table(f"{store}.{name}", name, rule)
     yield from _TRIGGERS
     for store in ("deployment_logs", "errors"):
         yield f"DROP TRIGGER IF EXISTS audit_log_chain ON {store}.audit_log"
@@ -230,7 +230,7 @@ def _statements() -> Iterator[str]:
         )
 
 
-def _of_table(table: str, name: str, rule: TableRule) -> Iterator[str]:
+def _statements_of_table(table: str, name: str, rule: TableRule) -> Iterator[str]:
     if rule.owned:
         # Without a default at first: rows that are there have no writer.
         yield f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS written_by text"
@@ -240,12 +240,12 @@ def _of_table(table: str, name: str, rule: TableRule) -> Iterator[str]:
         yield f"DROP POLICY IF EXISTS {policy} ON {table}"
     yield f"CREATE POLICY hosts_read ON {table} FOR SELECT USING (true)"
     if rule.insert:
-        yield f"CREATE POLICY hosts_insert ON {table} FOR INSERT WITH CHECK ({_in(rule.insert, name)})"
+        yield f"CREATE POLICY hosts_insert ON {table} FOR INSERT WITH CHECK ({_is_in(rule.insert, name)})"
     if rule.update:
-        check = _in(rule.check or rule.update, name)
-        yield f"CREATE POLICY hosts_update ON {table} FOR UPDATE USING ({_in(rule.update, name)}) WITH CHECK ({check})"
+        using, check = _is_in(rule.update, name), _is_in(rule.check or rule.update, name)
+        yield f"CREATE POLICY hosts_update ON {table} FOR UPDATE USING ({using}) WITH CHECK ({check})"
     if rule.delete:
-        yield f"CREATE POLICY hosts_delete ON {table} FOR DELETE USING ({_in(rule.delete, name)})"
+        yield f"CREATE POLICY hosts_delete ON {table} FOR DELETE USING ({_is_in(rule.delete, name)})"
     yield f"GRANT {rule.rights} ON {table} TO ROAS_GROUP"
     if rule.rights_but_for_numbers:
         yield f"""
@@ -258,7 +258,7 @@ END $body$
 """
 
 
-def _in(condition: str, table: str) -> str:
+def _is_in(condition: str, table: str) -> str:
     return condition.replace("{table}", table)
 
 

@@ -93,7 +93,7 @@ class SqliteFile:
     def read(self) -> Iterator[sa.Connection]:
         """A transaction that sees one moment and changes nothing."""
         self._same_file()
-        with self._watched(), self._readers.connect() as connection, connection.begin():
+        with self._watch_damage(), self._readers.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -120,7 +120,7 @@ class SqliteFile:
     def write_connection(self) -> Iterator[sa.Connection]:
         """A connection to begin a write transaction on, for a caller that holds the gate."""
         self._make_sure()
-        with self._watched(), self._writers.connect() as connection:
+        with self._watch_damage(), self._writers.connect() as connection:
             yield connection
 
     def sync(self) -> None:
@@ -148,7 +148,7 @@ class SqliteFile:
         """The file's write-ahead log."""
         return self.path.with_name(self.path.name + "-wal")
 
-    def _watched(self) -> AbstractContextManager[None]:
+    def _watch_damage(self) -> AbstractContextManager[None]:
         """In our words; and after a sign of damage the next writer, or the next opening, looks closely."""
         return OurWords(self._label, self._suspect)
 

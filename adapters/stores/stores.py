@@ -20,7 +20,7 @@ from adapters.host.private_files import make_private_folder
 from adapters.shipped_version import shipped_version
 from adapters.stores.data_folder import FolderAccess, narrow_access
 from adapters.stores.database import Database, SqliteDatabase
-from adapters.stores.gate import Gate, Waits, opened
+from adapters.stores.gate import Gate, Waits, open_lock_file
 from adapters.stores.migrate import STORES
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.transactions import DECIDES, SqliteTransactions, Together
@@ -87,9 +87,9 @@ class Stores(Repositories):
             StoreError: A store cannot be opened; the message says why.
         """
         access = _make_folder(settings)
-        mark = in_use(settings.data_dir)
+        mark = mark_in_use(settings.data_dir)
         try:
-            join = cls._in_files if settings.stores_url is None else cls._in_postgresql
+            join = cls._open_files if settings.stores_url is None else cls._open_postgresql
             stores = join(settings, deadline_seconds)
         except BaseException:
             os.close(mark)
@@ -119,7 +119,7 @@ class Stores(Repositories):
             log.warning("the shipped patterns could not be renewed: %s", failure)
 
     @classmethod
-    def _in_files(cls, settings: Settings, deadline_seconds: float) -> Stores:
+    def _open_files(cls, settings: Settings, deadline_seconds: float) -> Stores:
         waits = Waits(settings.data_dir / "waits")
         gate = Gate(settings.data_dir / "gate.lock", waits)
         files = _files(settings, gate, deadline_seconds)
@@ -139,7 +139,7 @@ class Stores(Repositories):
         return stores
 
     @classmethod
-    def _in_postgresql(cls, settings: Settings, deadline_seconds: float) -> Stores:
+    def _open_postgresql(cls, settings: Settings, deadline_seconds: float) -> Stores:
         # Its driver takes a tenth of a second to load, which no command without it should wait for.
         from adapters.stores.postgresql import PostgresqlDatabase, PostgresqlServer, PostgresqlTransactions
 
@@ -196,11 +196,11 @@ class Stores(Repositories):
 
     def _tell_a_person(self, missing: Sequence[Path]) -> None:
         """Open a ticket for each damaged file that has none yet, and for each store that was missing."""
-        from core.storage.incidents import of_damage, of_loss
+        from core.storage.incidents import report_damage, report_loss
 
         now = datetime.now(UTC)
-        reported = [of_loss(file, now) for file in missing]
-        reported += [of_damage(file, now) for files in self.kept_aside().values() for file in files]
+        reported = [report_loss(file, now) for file in missing]
+        reported += [report_damage(file, now) for files in self.kept_aside().values() for file in files]
         try:
             for error, ticket in reported:
                 if not self.errors.knows(error.error_id):
@@ -260,14 +260,14 @@ def _missing(files: Mapping[str, SqliteDatabase]) -> list[Path]:
     return paths
 
 
-def in_use(folder: Path, *, alone: bool = False) -> int:
+def mark_in_use(folder: Path, *, alone: bool = False) -> int:
     """Say that the stores of a folder are in use, as long as the file returned is open.
 
     Raises:
         StoreBusyError: Others use them, and this one must be alone.
         StoreError: This user may not write to the folder.
     """
-    file = opened(folder / "in_use.lock")
+    file = open_lock_file(folder / "in_use.lock")
     try:
         fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -70,7 +70,7 @@ class SqliteTransactions:
         with self._gate.held(deadline_seconds, "A transaction over the three stores"):
             self.repair_if_left()
             with ExitStack() as undo:
-                connections = {name: undo.enter_context(_begun(self._databases[name])) for name in (DECIDES, *_FOLLOW)}
+                connections = {name: undo.enter_context(_begin(self._databases[name])) for name in (DECIDES, *_FOLLOW)}
                 records: dict[str, list[_Statement]] = {name: [] for name in _FOLLOW}
                 for name, record in records.items():
                     connections[name].info["record"] = record
@@ -220,7 +220,7 @@ class Bound:
 
 
 @contextmanager
-def _begun(database: SqliteDatabase) -> Iterator[sa.Connection]:
+def _begin(database: SqliteDatabase) -> Iterator[sa.Connection]:
     """A write transaction that the caller commits; undone if it is still open at the end."""
     with database.write_connection() as connection:
         transaction = connection.begin()

@@ -51,7 +51,7 @@ class OurWords(AbstractContextManager[None]):
         if isinstance(error, StoreCorruptError) and self._damaged is not None:
             self._damaged()
         if isinstance(error, sa.exc.DBAPIError | sqlite3.Error):
-            ours = in_our_words(error, self._store)
+            ours = to_store_error(error, self._store)
             if self._damaged is not None and isinstance(ours, StoreCorruptError):
                 self._damaged()
             raise ours from error
@@ -66,21 +66,21 @@ class OurWords(AbstractContextManager[None]):
             ) from error
 
 
-def in_our_words(error: BaseException, store: str) -> StoreError:
+def to_store_error(error: BaseException, store: str) -> StoreError:
     """A database's failure as a StoreError that names the store."""
     original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if is_of_another_host(original):
         return StoreConstraintError(
-            f"{store}: {said(original)};",
+            f"{store}: {one_line(original)};",
             advice="a host writes only what belongs to it: `roas fleet` shows where environments belong.",
         )
     code = getattr(original, "sqlite_errorname", None) or _postgresql_code(original)
     if not code and _NO_TEXT in str(original):
-        return StoreCorruptError(f"{store}: {said(original)};", advice=_ASIDE)
+        return StoreCorruptError(f"{store}: {one_line(original)};", advice=_ASIDE)
     for kind, prefixes, advice in _KINDS:
         if code.startswith(prefixes):
-            return kind(f"{store}: {said(original)} ({code});", advice=advice)
-    return StoreError(f"{store}: {said(original)} ({code or type(original).__name__});", advice=_SEE)
+            return kind(f"{store}: {one_line(original)} ({code});", advice=advice)
+    return StoreError(f"{store}: {one_line(original)} ({code or type(original).__name__});", advice=_SEE)
 
 
 _SEE = "`roas db check` tells the state of the stores."
@@ -140,7 +140,7 @@ def is_of_another_host(original: object) -> bool:
     )
 
 
-def said(original: object) -> str:
+def one_line(original: object) -> str:
     """A database's words in one line. Of PostgreSQL only the first: the others repeat the row."""
     first = getattr(getattr(original, "diag", None), "message_primary", None)
     return " ".join(str(first or original).split())

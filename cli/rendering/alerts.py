@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from cli.rendering.console import ago, coloured, say
+from cli.rendering.console import ago, colour_state, say
 
 if TYPE_CHECKING:
     from models.health import RecordedScore
@@ -27,7 +27,7 @@ def show_alerts(alerts: Sequence[Alert]) -> None:
             continue
         state = "" if alert.state is AlertState.OPEN else f" [dim]{alert.state}[/dim]"
         say(
-            f"{coloured(alert.severity)} [bold]{alert.environment}/{alert.service}[/bold] {escape(alert.reason)} "
+            f"{colour_state(alert.severity)} [bold]{alert.environment}/{alert.service}[/bold] {escape(alert.reason)} "
             f"[dim]{ago(alert.opened_at)}[/dim]{state}"
         )
         say(f"  [dim]{alert.alert_id}[/dim]" + (f"  {escape(alert.note)}" if alert.note else ""))

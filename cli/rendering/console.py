@@ -70,13 +70,13 @@ def colour_of(word: object) -> str:
     return _COLOURS.get(str(word).partition(" ")[0], "")
 
 
-def coloured(word: object) -> str:
+def colour_state(word: object) -> str:
     """Colour a state."""
     colour = colour_of(word)
     return f"[{colour}]{word}[/{colour}]" if colour else str(word)
 
 
-def after(duration: timedelta | None) -> str:
+def duration_after(duration: timedelta | None) -> str:
     """Format a duration as the end of a sentence."""
     return "" if duration is None else f" after {duration.total_seconds():.1f} s"
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from rich.markup import escape
 
-from cli.rendering.console import ago, coloured, say, show_table
+from cli.rendering.console import ago, colour_state, say, show_table
 from models.hosts import Fleet, Host
 
 _SHOWN = 40
@@ -68,7 +68,7 @@ def _show_environments(fleet: Fleet) -> None:
         (
             escape(environment.environment),
             escape(names.get(environment.host_id, environment.host_id)) or "-",
-            coloured(environment.health) if environment.health else "never judged",
+            colour_state(environment.health) if environment.health else "never judged",
             ago(environment.judged_at, fleet.at) if environment.judged_at else "-",
             str(environment.alerts),
             str(environment.tickets),

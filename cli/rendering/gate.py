@@ -27,7 +27,7 @@ def show_gate_record(gate: GateRecord | None) -> None:
     """Print what the record of an update says of its gate; nothing where it had none."""
     if gate is None:
         return
-    say(f"\n[bold]gate[/bold] {_coloured(gate.outcome)}")
+    say(f"\n[bold]gate[/bold] {_colour(gate.outcome)}")
     for policy in gate.policies:
         _show(policy.outcome, policy.policy, policy.reason)
     for scan in gate.scans:
@@ -37,9 +37,9 @@ def show_gate_record(gate: GateRecord | None) -> None:
 
 
 def _show(outcome: Any, name: str, reason: str) -> None:
-    say(f"  gate {_coloured(outcome)} {escape(name)}{f': {escape(reason)}' if reason else ''}")
+    say(f"  gate {_colour(outcome)} {escape(name)}{f': {escape(reason)}' if reason else ''}")
 
 
-def _coloured(outcome: Any) -> str:
+def _colour(outcome: Any) -> str:
     colour = _COLOURS.get(outcome, "white")
     return f"[{colour}]{escape(str(outcome))}[/{colour}]"

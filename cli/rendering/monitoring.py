@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from rich.markup import escape
 
 from cli.rendering.console import ago, say, show_table
-from core.monitoring.baselines import in_words
+from core.monitoring.baselines import describe_value
 from core.reporting.analysis import kinds_in_words, length_in_words
 from core.reporting.reports import ARROWS, DAY_COLUMNS, day_row, predictions_in_words, repair_row, rows_in_words
 from models.analysis import Analysis, DayOfOperations, Direction, Repair, Trend
@@ -86,13 +86,13 @@ def show_predictions(predictions: Sequence[Prediction]) -> None:
     standing = [prediction for prediction in predictions if prediction.outcome is PredictionOutcome.OPEN]
     for prediction in standing:
         time_left = (
-            f"in {_left(prediction.expected - now)} "
-            f"(80 %: {_left(prediction.earliest - now)} to {_left(prediction.latest - now)})"
+            f"in {_time_left(prediction.expected - now)} "
+            f"(80 %: {_time_left(prediction.earliest - now)} to {_time_left(prediction.latest - now)})"
         )
         say(
             f"[yellow]{prediction.metric}[/yellow] of [bold]{prediction.environment}/{prediction.service}[/bold] "
             f"{'falls below' if prediction.falling else 'passes'} "
-            f"{in_words(prediction.metric, prediction.threshold)} {time_left}"
+            f"{describe_value(prediction.metric, prediction.threshold)} {time_left}"
         )
         say(f"  [dim]{escape(prediction.words)}; predicted {ago(prediction.made_at)}[/dim]")
     scored = [prediction for prediction in predictions if prediction.outcome is not PredictionOutcome.OPEN]
@@ -104,7 +104,7 @@ def show_predictions(predictions: Sequence[Prediction]) -> None:
             f"{prediction.made_at:%Y-%m-%d %H:%M}",
             escape(f"{prediction.environment}/{prediction.service}"),
             prediction.metric,
-            in_words(prediction.metric, prediction.threshold),
+            describe_value(prediction.metric, prediction.threshold),
             f"{prediction.expected:%Y-%m-%d %H:%M}",
             _BECAME[prediction.outcome],
             f"{prediction.scored_at:%Y-%m-%d %H:%M}" if prediction.scored_at else "",
@@ -114,5 +114,5 @@ def show_predictions(predictions: Sequence[Prediction]) -> None:
     show_table(("made", "of", "metric", "limit", "expected", "outcome", "known"), rows)
 
 
-def _left(time: timedelta) -> str:
+def _time_left(time: timedelta) -> str:
     return length_in_words(time) if time > timedelta() else "no time"

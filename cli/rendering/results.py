@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from cli.rendering.alerts import show_scores
-from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table
+from cli.rendering.console import ago, colour_state, duration_after, moment, say, seconds, show_table
 from cli.rendering.gate import show_gate_record
 from cli.rendering.hooks import show_hooks
 from core.common.quantities import size_in_words as size
@@ -124,7 +124,7 @@ def show_history(operations: Sequence[Operation]) -> None:
     say(f"[dim]{'  '.join(map(str.ljust, names, widths)).rstrip()}[/dim]")
     for operation, row in zip(operations, rows, strict=True):
         *before, status, took, requester = map(str.ljust, row, widths)
-        coloured_status = status.replace(str(operation.status), coloured(operation.status))
+        coloured_status = status.replace(str(operation.status), colour_state(operation.status))
         say("  ".join((escape("  ".join(before)), coloured_status, took, escape(requester))).rstrip())
         if reason := operation.record.reason:
             say(f"  [dim]{escape(shorten(reason, _REASON))}[/dim]")
@@ -137,15 +137,15 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
     for status in environments:
         last = status.last_operation
         health = (
-            f"{coloured(status.health.summary)} {ago(status.seen_at)}"
+            f"{colour_state(status.health.summary)} {ago(status.seen_at)}"
             if status.health and status.seen_at
             else "not known"
         )
         if status.stopped_at is not None:
             # What was judged before says nothing of now.
-            health = f"{coloured('stopped')} {ago(status.stopped_at)}, on request"
+            health = f"{colour_state('stopped')} {ago(status.stopped_at)}, on request"
         say(f"\n[bold]{status.environment}[/bold]  {health}")
-        say(f"  last operation  {last.kind} {coloured(last.status)} {ago(last.started_at)}")
+        say(f"  last operation  {last.kind} {colour_state(last.status)} {ago(last.started_at)}")
         collected = ago(status.last_collection) if status.last_collection else "never"
         say(f"  last collection {collected}")
         if status.mounted_copies:
@@ -160,7 +160,7 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
             say(f"  scored {ago(scored_at)}, before that health")
         show_scores(status.scores)
         for alert in status.open_alerts:
-            say(f"  alert  {coloured(alert.severity)} {alert.service}: {escape(alert.reason)}")
+            say(f"  alert  {colour_state(alert.severity)} {alert.service}: {escape(alert.reason)}")
         for error in status.open_errors:
             say(
                 f"  error  {error.error_id} {error.verdict.category} {error.service or ''} "
@@ -172,9 +172,9 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
 
 def show_collection(report: CollectionReport) -> None:
     """Print the result of one collection."""
-    say(f"\n[bold]{report.environment}[/bold] is {coloured(report.summary)} at {report.timestamp[:19]} UTC")
+    say(f"\n[bold]{report.environment}[/bold] is {colour_state(report.summary)} at {report.timestamp[:19]} UTC")
     if report.after_recovery:
-        say(f"  after recovery: {coloured(report.after_recovery)}")
+        say(f"  after recovery: {colour_state(report.after_recovery)}")
     shown = {"cpu_usage": ".1f", "memory_usage": ".1f", "response_time": ".1f", "restarts_total": ".0f"}
     show_table(
         ("service", "cpu %", "memory %", "answer ms", "restarts"),
@@ -363,7 +363,7 @@ def _show_changes(changes: Sequence[StateChange], in_order: Sequence[str]) -> No
         (
             change.service,
             change.previous_state or "",
-            coloured(change.new_state),
+            colour_state(change.new_state),
             "" if (took := change.details.get("took_seconds")) is None else f"{took:.1f} s",
             escape(change.reason),
         )
@@ -373,10 +373,10 @@ def _show_changes(changes: Sequence[StateChange], in_order: Sequence[str]) -> No
 
 
 def _show_health(health: HealthReport) -> None:
-    say(f"\n[bold]health[/bold] {coloured(health.summary)} at {moment(health.checked_at)}")
+    say(f"\n[bold]health[/bold] {colour_state(health.summary)} at {moment(health.checked_at)}")
     for verdict in health.services:
         space = " " * (9 - len(verdict.health))
-        say(f"  {coloured(verdict.health)}{space} {verdict.service}: {escape(verdict.reason)}")
+        say(f"  {colour_state(verdict.health)}{space} {verdict.service}: {escape(verdict.reason)}")
     for finding in health.findings:
         say(f"  - {escape(finding)}")
 
@@ -402,8 +402,8 @@ def _show_error(details: ErrorDetails, reason: str) -> None:
 
 def _outcome(operation: Operation) -> str:
     return (
-        f"[bold]{operation.kind} of {operation.environment}[/bold]: {coloured(operation.status)}"
-        f"{after(operation.duration)}"
+        f"[bold]{operation.kind} of {operation.environment}[/bold]: {colour_state(operation.status)}"
+        f"{duration_after(operation.duration)}"
     )
 
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from cli.rendering.console import ago, say, show_table
 from core.storage.changes import size_in_words
-from core.storage.snapshots import offered, proof_of
+from core.storage.snapshots import offered_snapshots, proof_of
 from models.snapshots import DataSnapshot, SnapshotState, UnknownSnapshot, UnknownState
 
 
@@ -37,7 +37,7 @@ def show_snapshots(snapshots: Sequence[DataSnapshot]) -> None:
         taken, size = ago(snapshot.begun_at), size_in_words(snapshot.bytes)
         rows.append((snapshot.snapshot_id, taken, str(snapshot.reason), snapshot.release_id, size, proof, what))
     show_table(("snapshot", "taken", "reason", "release", "size", "proof", "what"), rows)
-    if whole := offered(snapshots):
+    if whole := offered_snapshots(snapshots):
         say(f"\nput one back: roas snapshot restore {whole[0].environment} SNAPSHOT")
 
 

@@ -48,7 +48,7 @@ def show_ticket(details: TicketDetails) -> None:
     say("")
     for line in (*part(name, folded, len(folded), whole=True), *shown_lines(details.lines, evidence)):
         say(line)
-    past = [f"{moment(entry.at)} {_by(entry)}: {entry.what}" for entry in ticket.history]
+    past = [f"{moment(entry.at)} {_author(entry)}: {entry.what}" for entry in ticket.history]
     for name, lines in (
         ("tried", ticket.tried),
         ("before", earlier_answers(ticket.history)),
@@ -72,7 +72,7 @@ def show_ticket(details: TicketDetails) -> None:
         say(line)
 
 
-def _by(entry: TicketEntry) -> str:
+def _author(entry: TicketEntry) -> str:
     """The author of a line, with a claimed name that differs from the proven one."""
     actor = entry.actor
     return f"{entry.by} ({actor})" if actor.uid is not None and actor.claimed not in ("", actor.user) else entry.by

@@ -139,7 +139,7 @@ def _services(view: LiveView, width: int, most: int | None) -> Iterator[Text]:
 def _service(service: LiveService, at: datetime, name: int, history: int) -> Text:
     state = f"{service.state} x{service.containers}" if service.containers > 1 else service.state
     line = Text(no_wrap=True)
-    line.append(f"{_fitted(printable(service.service), name)} ", style="bold" if _is_in_trouble(service) else "")
+    line.append(f"{_fit(printable(service.service), name)} ", style="bold" if _is_in_trouble(service) else "")
     line.append(
         f"{state[:12]:<12} ", style=_COLOURS.get(service.state.split()[0], "") if _is_in_trouble(service) else ""
     )
@@ -214,7 +214,7 @@ def _apart(lines: Sequence[Text]) -> list[Text]:
     return [Text(), *lines] if lines else []
 
 
-def _fitted(name: str, width: int) -> str:
+def _fit(name: str, width: int) -> str:
     """A name on so many columns; a longer one keeps its end, which often tells replicas apart."""
     if cell_len(name) <= width:
         return set_cell_size(name, width)

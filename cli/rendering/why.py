@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from cli.rendering.console import ago, coloured, console, moment, say
+from cli.rendering.console import ago, colour_state, console, moment, say
 from core.common.safe_text import shorten
 from models.operations import OperationStatus
 from models.records import Explanation, ShownLine
@@ -31,7 +31,9 @@ def show_explanation(explanation: Explanation) -> None:
     Cause and lines of a log are folded and not cut: the reason often stands at their end.
     """
     evidence = f"roas why {explanation.deployment_id} --evidence"
-    title = f"[bold]{explanation.operation} of {escape(explanation.environment)}[/bold] {coloured(explanation.status)}"
+    title = (
+        f"[bold]{explanation.operation} of {escape(explanation.environment)}[/bold] {colour_state(explanation.status)}"
+    )
     above = [
         f"{title}  [dim]{escape(explanation.deployment_id)}, {moment(explanation.started_at)}[/dim]",
         "",

@@ -59,10 +59,10 @@ _TAKES_PLAIN_ADDRESS = frozenset({"runserver", "http.server"})
 def read_command(argv: Sequence[str]) -> CommandReading:
     """Read an entrypoint with its command; one that begins with an option only adds to what an image starts."""
     commands = [] if not argv or argv[0].startswith("-") else [*_simple_commands(argv)]
-    started = [program for words in commands for program in _started(words)]
+    started = [program for words in commands for program in _started_programs(words)]
     words = [word for command in commands for word in command] or [*argv]
     listens, loopback = _listens(words)
-    last = [*_started(commands[-1])] if commands else []
+    last = [*_started_programs(commands[-1])] if commands else []
     loops = any(_ENDLESS.fullmatch(" ".join(command)) for command in _with_keywords(argv)) or bool({*last[:1]} & _GO_ON)
     return CommandReading(
         programs=tuple(dict.fromkeys(started)),
@@ -159,7 +159,7 @@ def _inner(name: str, words: Sequence[str]) -> list[str]:
     return command[1:] if name in _TAKES_USER else command
 
 
-def _started(words: Sequence[str]) -> Iterator[str]:
+def _started_programs(words: Sequence[str]) -> Iterator[str]:
     """The executable of a simple command, and the module or script that an interpreter runs as a program."""
     if not words:
         return
@@ -174,7 +174,7 @@ def _started(words: Sequence[str]) -> Iterator[str]:
         while arguments and arguments[0].startswith("-") and arguments[0] != "-m":
             del arguments[0]
         if arguments[:1] == ["-m"]:
-            yield from _started(arguments[1:])
+            yield from _started_programs(arguments[1:])
         elif arguments and (_RUN_SCRIPTS.fullmatch(PurePosixPath(arguments[0]).name) or name in _RUNNERS):
             yield from (argument for argument in arguments[:3] if _PROGRAM.fullmatch(argument))
         elif _RUN_SCRIPTS.fullmatch(name):

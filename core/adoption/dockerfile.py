@@ -39,7 +39,7 @@ def read_dockerfile(text: str, *, target: str = "", arguments: Mapping[str, str]
                 if target and name == target.lower():
                     break
                 words = [word for word in operands.split() if not word.startswith("--")]
-                base = _filled_in(words[0], variables) if words else ""
+                base = _fill_in(words[0], variables) if words else ""
                 stage = stages.get(base.lower(), BuiltImage(base=base))
                 name = words[2].lower() if len(words) > 2 and words[1].lower() == "as" else str(len(stages))
             case "ENTRYPOINT":
@@ -48,9 +48,9 @@ def read_dockerfile(text: str, *, target: str = "", arguments: Mapping[str, str]
             case "CMD":
                 stage = replace(stage, command=_words(operands))
             case "EXPOSE":
-                stage = replace(stage, ports=(*stage.ports, *_ports(_filled_in(operands, variables))))
+                stage = replace(stage, ports=(*stage.ports, *_ports(_fill_in(operands, variables))))
             case "COPY" | "ADD":
-                stage = replace(stage, targets=(*stage.targets, *_copied_to(operands)))
+                stage = replace(stage, targets=(*stage.targets, *_copy_targets(operands)))
             case "HEALTHCHECK":
                 stage = replace(stage, checked=operands.strip().upper() != "NONE")
         if name:
@@ -65,7 +65,7 @@ def _instructions(text: str) -> Iterator[tuple[str, str]]:
             yield instruction.upper(), operands.strip()
 
 
-def _filled_in(text: str, variables: Mapping[str, str]) -> str:
+def _fill_in(text: str, variables: Mapping[str, str]) -> str:
     return _ARGUMENT.sub(lambda match: variables.get(match[1] or match[3]) or match[2] or "", text)
 
 
@@ -79,7 +79,7 @@ def _words(operands: str) -> tuple[str, ...]:
     return ("sh", "-c", operands) if operands else ()
 
 
-def _copied_to(operands: str) -> tuple[str, ...]:
+def _copy_targets(operands: str) -> tuple[str, ...]:
     return tuple(word.strip("[]\"',") for word in operands.split()[-1:])
 
 

@@ -34,10 +34,10 @@ def login_probe(program: Program, traits: ServiceTraits, variables: Mapping[str,
         if (secret := _secret(login, traits, variables)) is not None:
             reason = f"it is {program.name}, and its password comes from {secret.file or secret.name}"
             return LoginProbe(
-                probe=_filled_in(program.login_probe, login, user, traits, secret), secret=secret, reason=reason
+                probe=_fill_in(program.login_probe, login, user, traits, secret), secret=secret, reason=reason
             )
         if _is_open(login, traits):
-            probe = _filled_in(program.login_probe, login, user, traits, None)
+            probe = _fill_in(program.login_probe, login, user, traits, None)
             return LoginProbe(probe=probe, secret=None, reason=f"it is {program.name} without a password")
     return None
 
@@ -62,7 +62,7 @@ def _is_open(login: Login, traits: ServiceTraits) -> bool:
     return bool(value) and login.open_value in (None, value)
 
 
-def _filled_in(template: Probe, login: Login, user: str, traits: ServiceTraits, secret: UsedVariable | None) -> Probe:
+def _fill_in(template: Probe, login: Login, user: str, traits: ServiceTraits, secret: UsedVariable | None) -> Probe:
     fields: dict[str, Any] = {"user": user}
     if database := traits.settings.get(login.database or ""):
         fields["virtual_host" if isinstance(template, AmqpProbe) else "database"] = database

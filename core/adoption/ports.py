@@ -68,7 +68,7 @@ def find_port(
         candidates = {port for name, port in traits.port_variables.items() if name.endswith("PORT")} | {default}
         offered = tuple(port for port in around.network if port in candidates)
     # A variable that makes it a worker decides before the command that its image starts by default.
-    if not traits.is_worker and (evidence := _told(traits, program)):
+    if not traits.is_worker and (evidence := _told_port(traits, program)):
         return evidence
     if variable := _variable(traits, program, offered, guess=not (works or around.is_shared)):
         return PortEvidence(port=traits.port_variables[variable], reason=f"{variable} says so")
@@ -111,7 +111,7 @@ def works_only(
     return around.same_image > 1 and not traits.own_command and says_worker(declared.name)
 
 
-def _told(traits: ServiceTraits, program: Program | None) -> PortEvidence | None:
+def _told_port(traits: ServiceTraits, program: Program | None) -> PortEvidence | None:
     """The port that options of the command say; None where they say nothing."""
     listeners, options = traits.command.listens, () if program is None else program.listen_options
     short = _SHORT if program is not None and program.id in ("python_web", "python", "node", "php") else ()

@@ -126,7 +126,7 @@ def _service(
     )
 
 
-def after_trial(proposal: ServiceProposal, failure: str, *, is_open: bool) -> ServiceProposal:
+def revise_after_trial(proposal: ServiceProposal, failure: str, *, is_open: bool) -> ServiceProposal:
     """The proposal for a service that runs, whose probe was tried and failed: its open port where that answers, else no
     probe, since the first start would fail by it."""
     probe, settings = (
@@ -229,12 +229,12 @@ def _probe(
         and port is not None
         and isinstance(logins.probe.probe, SqlProbe)
     ):
-        return logins.probe.probe.model_copy(update=_at(logins.probe.probe, port)), logins.probe.reason
+        return logins.probe.probe.model_copy(update=_port_option(logins.probe.probe, port)), logins.probe.reason
     if program is not None and logins.probe is not None and not evidence.is_told:
         return logins.probe.probe, logins.probe.reason
     opened = None if port is None else TcpProbe(kind="tcp", port=port)
     if program is None or program.probe is None or recognised is None or recognised.by.startswith("port"):
-        return _by_check(traits, opened, reason)
+        return _probe_of_check(traits, opened, reason)
     probe, named = program.probe, f"it is {program.name}"
     if {*program.unless} & {*traits.command.options, *traits.variables}:
         return opened, reason
@@ -244,7 +244,7 @@ def _probe(
     if isinstance(probe, TcpProbe):
         if program.certificate and _has_certificate(declared, traits):
             return CertificateProbe(kind="certificate", port=_HTTPS), f"{program.name} serves port {_HTTPS}"
-        return _by_check(traits, opened, reason)
+        return _probe_of_check(traits, opened, reason)
     if isinstance(probe, SmtpProbe) and (mail := [number for number in traits.ports if number in _MAIL_PORTS]):
         return SmtpProbe(kind="smtp", port=mail[0]), f"{program.name} takes mail there"
     is_own = evidence.is_told or port == probe.port or (program.listen_variables and reason.endswith("says so"))
@@ -253,15 +253,15 @@ def _probe(
         return opened, reason
     if isinstance(probe, RedisProbe):
         return _redis_probe(probe, port, traits, program, logins.secrets)
-    return probe.model_copy(update=_at(probe, port)), named
+    return probe.model_copy(update=_port_option(probe, port)), named
 
 
-def _at(probe: NetworkProbe, port: int) -> dict[str, int]:
+def _port_option(probe: NetworkProbe, port: int) -> dict[str, int]:
     """The port of a probe where it is not that already, so that only what differs is written."""
     return {} if probe.port == port else {"port": port}
 
 
-def _by_check(traits: ServiceTraits, opened: TcpProbe | None, reason: str) -> tuple[Probe | None, str]:
+def _probe_of_check(traits: ServiceTraits, opened: TcpProbe | None, reason: str) -> tuple[Probe | None, str]:
     """The address that a health check asks; only its port where the page may answer others with something else, such as
     a redirection, or an error because of the name that they ask for."""
     check = traits.checked
@@ -286,7 +286,7 @@ def _redis_probe(
     used = [traits.passwords[name] for name in names if name in traits.passwords]
     if traits.command.files:
         return TcpProbe(kind="tcp", port=port), "its configuration file may set a password"
-    probe = probe.model_copy(update=_at(probe, port))
+    probe = probe.model_copy(update=_port_option(probe, port))
     if not used:
         return probe, f"it is {program.name}"
     if used[0] in secrets:

@@ -34,7 +34,7 @@ def recognise(service: ServiceDeclaration, traits: ServiceTraits, programs: Sequ
     images = {"image": repository_of(service.image)}
     if traits.base_image:
         images["base image"] = repository_of(traits.base_image)
-    by_image = _by_image(images, [program for program in programs if not program.runtime])
+    by_image = _recognise_image(images, [program for program in programs if not program.runtime])
     started = traits.command.programs
     if by_image is not None and runs_server(traits, by_image.program):
         return by_image
@@ -47,7 +47,7 @@ def recognise(service: ServiceDeclaration, traits: ServiceTraits, programs: Sequ
             return Recognised(program, f"command {named}", is_own=by_image is not None and by_image.program == program)
     if by_image is not None:
         return Recognised(by_image.program, by_image.by, serves=False)
-    if recognised := _by_image(images, programs):
+    if recognised := _recognise_image(images, programs):
         return recognised
     for program in programs:
         for port in program.ports:
@@ -65,7 +65,7 @@ def runs_server(traits: ServiceTraits, program: Program) -> bool:
     return not (traits.own_command or started) or bool({*program.commands, *program.arguments} & {*started})
 
 
-def _by_image(images: Mapping[str, str], programs: Iterable[Program]) -> Recognised | None:
+def _recognise_image(images: Mapping[str, str], programs: Iterable[Program]) -> Recognised | None:
     for kind, repository in images.items():
         for program in programs:
             if image := next((name for name in program.images if _is_repository(repository, name)), None):

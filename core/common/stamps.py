@@ -21,11 +21,11 @@ def earlier(text: str, by: timedelta) -> str:
     if not by:
         return text
 
-    def moved(line: str) -> str:
+    def move_stamp(line: str) -> str:
         at = stamp_of(line)
         return line if at is None else f"{(at - by).isoformat(timespec='microseconds')[:-6]}Z {without_stamp(line)}"
 
-    return "\n".join(map(moved, text.split("\n")))
+    return "\n".join(map(move_stamp, text.split("\n")))
 
 
 def moment_of(text: str) -> datetime | None:

@@ -106,11 +106,11 @@ def more_errors(now: int, seconds: float, usual: UsualErrors) -> bool:
     if now < _LEAST_ERRORS or seconds <= 0 or now / seconds <= 2 * usual.lines / before_seconds:
         return False
     # Of two Poisson counts, given their sum, the one is binomial with the share of its time.
-    return _at_least(now, now + usual.lines, seconds / (seconds + before_seconds)) < _CHANCE
+    return _probability_of_at_least(now, now + usual.lines, seconds / (seconds + before_seconds)) < _CHANCE
 
 
 def _worse(name: str, samples: Sequence[CanarySample], bounds: Bounds, *, over: bool) -> str | None:
-    if (reason := _at_once(name, samples, bounds)) is not None:
+    if (reason := _failure_at_once(name, samples, bounds)) is not None:
         return reason
     last = samples[-UNHEALTHY_IN_A_ROW:]
     if len(last) == UNHEALTHY_IN_A_ROW and all(sample.problem for sample in last):
@@ -136,7 +136,7 @@ def _worse(name: str, samples: Sequence[CanarySample], bounds: Bounds, *, over: 
     return None
 
 
-def _at_once(name: str, samples: Sequence[CanarySample], bounds: Bounds) -> str | None:
+def _failure_at_once(name: str, samples: Sequence[CanarySample], bounds: Bounds) -> str | None:
     """What ends a canary when it is seen once."""
     for sample in samples:
         if sample.restarted:
@@ -183,10 +183,10 @@ def _figures(samples: Sequence[CanarySample], bounds: Bounds) -> dict[str, Any]:
 
 
 def _summary(by_service: Mapping[str, Sequence[CanarySample]], bounds: Mapping[str, Bounds]) -> str:
-    return "; ".join(f"{name} {_in_words(samples, bounds[name])}" for name, samples in by_service.items() if samples)
+    return "; ".join(f"{name} {_describe(samples, bounds[name])}" for name, samples in by_service.items() if samples)
 
 
-def _in_words(samples: Sequence[CanarySample], bounds: Bounds) -> str:
+def _describe(samples: Sequence[CanarySample], bounds: Bounds) -> str:
     parts = []
     for metric in (MEMORY, ANSWERS):
         if values := _values(samples, metric):
@@ -225,7 +225,7 @@ def _rate(lines: int, seconds: float) -> str:
     return f"{60 * lines / seconds:.1f}" if seconds > 0 else "0.0"
 
 
-def _at_least(count: int, of: int, share: float) -> float:
+def _probability_of_at_least(count: int, of: int, share: float) -> float:
     """The probability that at least `count` of a number are of one kind, where each is with probability `share`."""
     logs = [
         math.lgamma(of + 1)

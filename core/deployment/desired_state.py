@@ -14,7 +14,7 @@ _REFUSED = frozenset({"EnvironmentBusyError", "BadInputError", "EnvironmentFileE
 """Failures that refuse an operation before it touches anything: the answer was no, so nothing new was wanted."""
 
 
-def meant_to_run(operations: Sequence[Operation]) -> bool:
+def should_run(operations: Sequence[Operation]) -> bool:
     """Whether the last operation that counts wants the environment to run; `operations` newest first.
 
     An operation counts even if it was interrupted, cancelled or failed, because a user wanted it. These do not count:
@@ -29,7 +29,7 @@ def meant_to_run(operations: Sequence[Operation]) -> bool:
     return last is None or last.operation_type is not OperationType.STOP
 
 
-def stopped_at(operations: Sequence[Operation]) -> datetime | None:
+def time_of_stop(operations: Sequence[Operation]) -> datetime | None:
     """When the environment was stopped on request; None where it is meant to run, or the stop failed."""
     last = _last_that_counts(operations)
     is_stopped = last is not None and last.operation_type is OperationType.STOP

@@ -76,14 +76,16 @@ def _engine(facts: MachineFacts) -> Iterator[DoctorFinding]:
         host=facts.host,
     )
     for check in check_engine(engine_facts):
-        yield _with_command(_of_check(check), _engine_command(facts) if isinstance(facts.engine, Trouble) else "")
+        yield _with_command(
+            _finding_of_check(check), _engine_command(facts) if isinstance(facts.engine, Trouble) else ""
+        )
     for check in check_compose(engine_facts):
         if check.name == "compose":
-            yield _with_command(_of_check(check), "sudo apt-get install docker-compose-plugin")
+            yield _with_command(_finding_of_check(check), "sudo apt-get install docker-compose-plugin")
     for check in check_clock(engine_facts):
-        yield _with_command(_of_check(check), "sudo timedatectl set-ntp true")
+        yield _with_command(_finding_of_check(check), "sudo timedatectl set-ntp true")
     for check in check_host(engine_facts):
-        yield _with_command(_of_check(check), {"disk": "docker system df"}.get(check.name, ""))
+        yield _with_command(_finding_of_check(check), {"disk": "docker system df"}.get(check.name, ""))
 
 
 def _engine_command(facts: MachineFacts) -> str:
@@ -94,7 +96,7 @@ def _engine_command(facts: MachineFacts) -> str:
     return f"docker --host {shlex.quote(facts.engine_url)} version"
 
 
-def _of_check(check: Check) -> DoctorFinding:
+def _finding_of_check(check: Check) -> DoctorFinding:
     verdict = FindingLevel.OK if check.passed else _VERDICTS[check.severity]
     return DoctorFinding(name=check.name, verdict=verdict, finding=check.finding, fix=check.fix)
 

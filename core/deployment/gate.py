@@ -87,7 +87,7 @@ def is_about_one_service(expression: str) -> bool:
     return not is_bound and re.search(r"(?<![.\w])service\b(?!\s*\()", without_texts) is not None
 
 
-def judged(
+def outcomes_of_policies(
     policies: Sequence[GatePolicy], answers: Mapping[str, PolicyAnswer], *, pending: Collection[str] = ()
 ) -> tuple[PolicyResult, ...]:
     """Return the outcome of each policy. One that was not or could not be judged is not met.

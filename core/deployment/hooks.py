@@ -32,7 +32,7 @@ class AfterInterruption(StrEnum):
     REFUSE = "refuse"
 
 
-def after_interruption(hook: Hook, *, begun: bool, container_there: bool) -> AfterInterruption:
+def decide_after_interruption(hook: Hook, *, begun: bool, container_there: bool) -> AfterInterruption:
     """Decide on a hook that has no recorded end: a container outlives the process that began it, all else does not."""
     if container_there:
         return AfterInterruption.TAKE_UP

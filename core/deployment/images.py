@@ -149,7 +149,7 @@ def injected_key(service: str, target: str) -> str:
     return f"{INJECTED}{target} of {service}"
 
 
-def unplanned(planned: Plan, fetched: Plan) -> tuple[str, ...]:
+def unplanned_services(planned: Plan, fetched: Plan) -> tuple[str, ...]:
     """Return the services that are replaced although the plan before the fetch did not say so."""
     planned_changes = {line.service for line in planned.services if line.action is not PlannedAction.KEEP}
     replaced = (line.service for line in fetched.services if line.action is PlannedAction.RECREATE)

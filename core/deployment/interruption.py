@@ -30,7 +30,7 @@ _WORDS = {
 """How the steps of the whole operation are said; a step of a service is said as its name."""
 
 
-def orphaned(
+def find_orphans(
     operations: Sequence[Operation], leases: Sequence[LeaseResult], alive: Mapping[Runner, bool | None], now: datetime
 ) -> list[Operation]:
     """Return the unfinished operations whose process has ended.

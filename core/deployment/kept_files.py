@@ -77,7 +77,7 @@ def why_unfit(entries: Sequence[KeptEntry]) -> str:
     return ""
 
 
-def mounted_by(application: Application) -> dict[str, frozenset[str]]:
+def services_by_mount(application: Application) -> dict[str, frozenset[str]]:
     """The services that mount each file or folder of the host."""
     services_by_path: dict[str, set[str]] = {}
     for service in application.services.values():
@@ -141,7 +141,7 @@ def copies_of(labels: Mapping[str, str]) -> dict[str, str]:
     return {path: copy_path for path, copy_path in copies.items() if isinstance(copy_path, str)}
 
 
-def copied_by(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def copies_of_document(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """The files of which the services of a configuration mount copies, by service."""
     paths_by_service = {}
     for name, service in (document.get("services") or {}).items():
@@ -162,27 +162,29 @@ def with_mounted_copies(reported: dict[str, Any], copies: Mapping[str, str]) -> 
     stands_for = labels.get(RELEASE_HASH_LABEL) or labels.get("com.docker.compose.config-hash", "")
     # What it mounts copies of already was proven with them.
     added_labels = copy_labels(stands_for, copies_of(labels) | mounted_copies)
-    return remounted(reported, mounted_copies) | {"Config": reported["Config"] | {"Labels": labels | added_labels}}
+    return remount(reported, mounted_copies) | {"Config": reported["Config"] | {"Labels": labels | added_labels}}
 
 
-def remounted(reported: dict[str, Any], copies: Mapping[str, str]) -> dict[str, Any]:
+def remount(reported: dict[str, Any], copies: Mapping[str, str]) -> dict[str, Any]:
     """The engine's description of a container with other sources for what it mounts from the host."""
 
-    def of_bind(bind: str) -> str:
+    def remount_bind(bind: str) -> str:
         source, _, target = bind.partition(":")
         return f"{copies.get(source, source)}:{target}" if target else bind
 
-    def of_mount(mount: dict[str, Any]) -> dict[str, Any]:
+    def remount_mount(mount: dict[str, Any]) -> dict[str, Any]:
         return mount | {"Source": copies.get(mount.get("Source", ""), mount.get("Source", ""))}
 
     host = reported["HostConfig"]
     return reported | {
         "HostConfig": host
         | {
-            "Binds": [of_bind(bind) for bind in host.get("Binds") or ()],
-            "Mounts": [of_mount(mount) for mount in host.get("Mounts") or ()],
+            "Binds": [remount_bind(bind) for bind in host.get("Binds") or ()],
+            "Mounts": [remount_mount(mount) for mount in host.get("Mounts") or ()],
         },
-        "Mounts": [of_mount(mount) if mount.get("Type") == "bind" else mount for mount in reported.get("Mounts") or ()],
+        "Mounts": [
+            remount_mount(mount) if mount.get("Type") == "bind" else mount for mount in reported.get("Mounts") or ()
+        ],
     }
 
 

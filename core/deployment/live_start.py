@@ -113,7 +113,7 @@ def _row(start: LiveStart, declaration: ServiceDeclaration, now: float) -> LiveR
         detail = result.reason.removeprefix(f"{name}: ")
         return LiveRow(service=name, state=state, seconds=spent, detail=detail, ended=True)
     if begun is None:
-        return LiveRow(service=name, state="waiting", seconds=now, detail=_awaited(start, declaration))
+        return LiveRow(service=name, state="waiting", seconds=now, detail=_describe_wait(start, declaration))
     if (name, DependencyCondition.HEALTHY) in start.reached:
         state, detail = "healthy", "stabilising"
     elif (name, DependencyCondition.STARTED) not in start.reached:
@@ -127,7 +127,7 @@ def _row(start: LiveStart, declaration: ServiceDeclaration, now: float) -> LiveR
     return LiveRow(service=name, state=state, seconds=now - begun, detail=detail)
 
 
-def _awaited(start: LiveStart, declaration: ServiceDeclaration) -> str:
+def _describe_wait(start: LiveStart, declaration: ServiceDeclaration) -> str:
     awaited = [
         f"{name} ({MILESTONES[needed.condition]})"
         for name, needed in declaration.depends_on.items()

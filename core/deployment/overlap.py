@@ -46,14 +46,14 @@ def decide_overlap(
     because = (
         _exclusive(declaration, application)
         or _writes(declaration, application, environment.service(service).shared_volumes)
-        or _kept_to_one(declaration, environment, programs.get(service))
+        or _reason_for_one(declaration, environment, programs.get(service))
         or _unready(declaration, environment, containers)
     )
     if because:
         return OverlapDecision(possible=False, because=because)
     kinds = proxies_of(application, service, environment, programs).values()
     return OverlapDecision(
-        possible=True, note=_cut(application, service, unproven_networks(application, service, kinds))
+        possible=True, note=_warning_of_cut(application, service, unproven_networks(application, service, kinds))
     )
 
 
@@ -210,7 +210,7 @@ def _has_one_writer(mount: Mount) -> bool:
     return not mount.source.endswith(".sock")
 
 
-def _kept_to_one(declaration: ServiceDeclaration, environment: Environment, program: RunProgram | None) -> str:
+def _reason_for_one(declaration: ServiceDeclaration, environment: Environment, program: RunProgram | None) -> str:
     if program is not None and program.stateful:
         return f"it runs {program.name}, which keeps data, and two of it must not run at once"
     if environment.service(declaration.name).outside_logins or (program is not None and program.outside_logins):
@@ -231,7 +231,7 @@ def _unready(declaration: ServiceDeclaration, environment: Environment, containe
     return ""
 
 
-def _cut(application: Application, service: str, networks: Sequence[str]) -> str:
+def _warning_of_cut(application: Application, service: str, networks: Sequence[str]) -> str:
     """What a user should know: a container that gets a name in a network loses its connections in that network."""
     keys = {network.name: network.key for network in application.networks}
     joined = {keys[name] for name in networks}

@@ -207,9 +207,9 @@ def plan(
             containers = replicas(container_states, name)
             fetch = fetches.get(name)
             action, because = (
-                _replaced(declaration, containers, images or {}, decided, fetch, cascades=cascades)
-                or _restarted(declaration, containers, (changed_files or {}).get(name, ()), decided)
-                or _started(declaration, containers)
+                _replacement(declaration, containers, images or {}, decided, fetch, cascades=cascades)
+                or _restart_of(declaration, containers, (changed_files or {}).get(name, ()), decided)
+                or _start_of(declaration, containers)
             )
             line = PlannedService(service=name, action=action, because=because, wave=number)
             if action is PlannedAction.RECREATE and (
@@ -218,8 +218,8 @@ def plan(
                 line = replace(line, other_volumes=other_volumes)
             if fetch is not None and fetch.note and containers:
                 line = replace(line, note=fetch.note)
-            line = _interrupted(line, containers, (measured or {}).get(name, ()))
-            decided[name] = _overlapped(line, (overlaps or {}).get(name))
+            line = _add_interruption(line, containers, (measured or {}).get(name, ()))
+            decided[name] = _add_overlap(line, (overlaps or {}).get(name))
     orphans = sorted(
         {container.name for container in container_states if container.service not in application.services}
     )
@@ -250,7 +250,7 @@ def updates(planned: Plan) -> tuple[ImageFetch, ...]:
     return tuple(fetch for fetch in planned.fetches if fetch.changes and not fetch.held_back)
 
 
-def _replaced(
+def _replacement(
     declaration: ServiceDeclaration,
     containers: Sequence[ContainerState],
     images: Mapping[str, str],
@@ -317,12 +317,12 @@ def _other_volumes(
 
 def paused_services(states: Iterable[ContainerState]) -> frozenset[str]:
     """The services that have a paused container."""
-    return frozenset(container.service for container in _paused(states))
+    return frozenset(container.service for container in _paused_containers(states))
 
 
 def paused_containers(states: Iterable[ContainerState], services: Collection[str]) -> list[str]:
     """The names of the paused containers of some services."""
-    return [container.name for container in _paused(states) if container.service in services]
+    return [container.name for container in _paused_containers(states) if container.service in services]
 
 
 def refuse_paused(states: Sequence[ContainerState], services: Collection[str], operation: str) -> None:
@@ -340,11 +340,11 @@ def refuse_paused(states: Sequence[ContainerState], services: Collection[str], o
         )
 
 
-def _paused(states: Iterable[ContainerState]) -> Iterable[ContainerState]:
+def _paused_containers(states: Iterable[ContainerState]) -> Iterable[ContainerState]:
     return (container for container in replicas(states) if container.state == "paused")
 
 
-def _restarted(
+def _restart_of(
     declaration: ServiceDeclaration,
     containers: Sequence[ContainerState],
     changed_files: Sequence[str],
@@ -369,7 +369,7 @@ def _restarted(
     return None
 
 
-def _started(declaration: ServiceDeclaration, containers: Sequence[ContainerState]) -> tuple[PlannedAction, str]:
+def _start_of(declaration: ServiceDeclaration, containers: Sequence[ContainerState]) -> tuple[PlannedAction, str]:
     for container in containers:
         if container.state == "created":
             return PlannedAction.START, f"{container.name} was created and never started"
@@ -380,7 +380,7 @@ def _started(declaration: ServiceDeclaration, containers: Sequence[ContainerStat
     return PlannedAction.KEEP, "it runs as declared"
 
 
-def _interrupted(
+def _add_interruption(
     line: PlannedService, containers: Sequence[ContainerState], measured: Sequence[float]
 ) -> PlannedService:
     """Add to a line of the plan whether a service that runs is interrupted, and how long that took before."""
@@ -392,7 +392,7 @@ def _interrupted(
     return replace(line, interruption=kind, interruption_seconds=seconds, interruptions_measured=len(measured))
 
 
-def _overlapped(line: PlannedService, overlap: OverlapDecision | None) -> PlannedService:
+def _add_overlap(line: PlannedService, overlap: OverlapDecision | None) -> PlannedService:
     """Add to a line of the plan that its service is replaced start-first, or why it cannot be."""
     if overlap is None or line.interruption is not Interruption.REPLACED:
         return line

@@ -159,7 +159,7 @@ def fill_in(template: Document, literals: Mapping[str, str]) -> Document:
     return whole
 
 
-def pinned(template: Document, images: Mapping[str, str], engine_images: Mapping[str, str], owner: str) -> Document:
+def pin_images(template: Document, images: Mapping[str, str], engine_images: Mapping[str, str], owner: str) -> Document:
     """Return the template with the release's own images where their names now refer to others.
 
     `images` are the image ids of the release by service, `engine_images` those of the engine under the services' image
@@ -223,9 +223,9 @@ def differences(before: Release, after: Release) -> tuple[str, ...]:
         if before.hashes[name] != after.hashes[name]:
             fields = ", ".join(_changed_fields(before.compose, after.compose, name))
             changes.append(f"{name}: configuration changed{f' ({fields})' if fields else ''}")
-    files = _changed(before.files, after.files, is_file_of_host)
+    files = _describe_changes(before.files, after.files, is_file_of_host)
     changes += [f"{'mounted file ' if is_file_of_host(path) else ''}{path} changed" for path in files]
-    names = _changed(before.variables, after.variables, str.isidentifier)
+    names = _describe_changes(before.variables, after.variables, str.isidentifier)
     changes += [f"{_value_in_words(name)} changed" for name in names]
     return tuple(changes)
 
@@ -284,7 +284,7 @@ def is_there(release: Release, container_states: Sequence[ContainerState]) -> bo
     )
 
 
-def left_over(before: PreDeployState, now: Sequence[ContainerState], networks_now: Sequence[str]) -> Leftovers:
+def find_leftovers_of(before: PreDeployState, now: Sequence[ContainerState], networks_now: Sequence[str]) -> Leftovers:
     """Plan the rollback of a start, from the containers before it and the containers now.
 
     Containers that ran before and still run are left alone, and so is everything this start did not create.
@@ -334,7 +334,7 @@ def may_have_run(before: PreDeployState, now: Sequence[ContainerState], since: d
     )
 
 
-def beyond(leftovers: Leftovers, application: Application) -> Leftovers:
+def leftovers_beyond(leftovers: Leftovers, application: Application) -> Leftovers:
     """Of what a start left, only what an application does not have: the rest is now the application's."""
     names = {network.name for network in application.networks}
     return Leftovers(
@@ -381,7 +381,7 @@ def _changed_fields(before: Document, after: Document, name: str) -> list[str]:
     return sorted(field for field in {*old, *new} if old.get(field) != new.get(field))
 
 
-def _changed(old: Mapping[str, str], new: Mapping[str, str], always: Callable[[str], bool]) -> list[str]:
+def _describe_changes(old: Mapping[str, str], new: Mapping[str, str], always: Callable[[str], bool]) -> list[str]:
     """What is not `always` known counts only where both know it: earlier releases do not have its fingerprint."""
     changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
     return [key for key in changed if always(key) or (key in old and key in new)]

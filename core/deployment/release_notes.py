@@ -26,11 +26,11 @@ def read_labels(labels: Mapping[str, object], moment: Callable[[str], datetime |
     `moment` reads a time, and gives None where the text is none.
     """
 
-    def said(name: str) -> str:
+    def describe_note(name: str) -> str:
         return shorten(printable(str(labels.get(f"{_PREFIX}{name}") or "")), _LONGEST)
 
     names = ("title", "version", "revision", "source", "description")
-    return ImageLabels(**{name: said(name) for name in names}, created_at=moment(said("created")))
+    return ImageLabels(**{name: describe_note(name) for name in names}, created_at=moment(describe_note("created")))
 
 
 def release_note(service: str, before: ImageFact | None, after: ImageFact | None, *, to_come: str = "") -> ReleaseNote:
@@ -42,9 +42,9 @@ def release_note(service: str, before: ImageFact | None, after: ImageFact | None
         return ReleaseNote(service=service, text=text, before=old)
     versions = _arrow(old.version if old else "", new.version)
     parts = [
-        _named("revision", _arrow(_short(old.revision) if old else "", _short(new.revision))),
-        _named("created", _arrow(_day(old.created_at) if old else "", _day(new.created_at))),
-        _named("source", new.source),
+        _name_of("revision", _arrow(_short(old.revision) if old else "", _short(new.revision))),
+        _name_of("created", _arrow(_day(old.created_at) if old else "", _day(new.created_at))),
+        _name_of("source", new.source),
     ]
     details = ", ".join(filter(None, parts))
     if versions:
@@ -68,10 +68,10 @@ def with_commits(note: ReleaseNote, subjects: Sequence[str]) -> ReleaseNote:
     return replace(note, commits=shown, more_commits=max(0, len(subjects) - MOST_COMMITS))
 
 
-def redacted(note: ReleaseNote, redact: Callable[[str], str]) -> ReleaseNote:
+def redact_note(note: ReleaseNote, redact: Callable[[str], str]) -> ReleaseNote:
     """Return the note with every text redacted."""
 
-    def of(labels: ImageLabels | None) -> ImageLabels | None:
+    def note_of(labels: ImageLabels | None) -> ImageLabels | None:
         if labels is None:
             return None
         return replace(
@@ -86,8 +86,8 @@ def redacted(note: ReleaseNote, redact: Callable[[str], str]) -> ReleaseNote:
     return replace(
         note,
         text=redact(note.text),
-        before=of(note.before),
-        after=of(note.after),
+        before=note_of(note.before),
+        after=note_of(note.after),
         commits=tuple(redact(subject) for subject in note.commits),
     )
 
@@ -112,10 +112,10 @@ def _labels(fact: ImageFact | None) -> ImageLabels | None:
 
 
 def _rest(labels: ImageLabels) -> list[str]:
-    return [_named("revision", _short(labels.revision)), _named("created", _day(labels.created_at))]
+    return [_name_of("revision", _short(labels.revision)), _name_of("created", _day(labels.created_at))]
 
 
-def _named(name: str, text: str) -> str:
+def _name_of(name: str, text: str) -> str:
     return f"{name} {text}" if text else ""
 
 

@@ -77,12 +77,12 @@ def difference(
     )
     if before is None:
         return replace(scan_difference, outcome=GateOutcome.WARNED if counting else GateOutcome.PASSED)
-    return replace(scan_difference, outcome=_followed(settings.failure)) if counting else scan_difference
+    return replace(scan_difference, outcome=_outcome_of(settings.failure)) if counting else scan_difference
 
 
 def not_scanned(service: str, settings: ImageScan, problem: str) -> ScanDifference:
     """Return what follows where a service's image could not be scanned."""
-    outcome, why = _followed(settings.unavailable), problem or "no reason was given"
+    outcome, why = _outcome_of(settings.unavailable), problem or "no reason was given"
     return ScanDifference(service=service, outcome=outcome, compared=False, problem=why)
 
 
@@ -91,7 +91,7 @@ def scan_waits(service: str) -> ScanDifference:
     return ScanDifference(service=service, outcome=GateOutcome.WAITS, problem="it is not fetched yet", compared=False)
 
 
-def _followed(failure: str) -> GateOutcome:
+def _outcome_of(failure: str) -> GateOutcome:
     return GateOutcome.REFUSED if failure == "refuse" else GateOutcome.WARNED
 
 
@@ -108,11 +108,11 @@ def _grype_findings(matches: Iterable[Any]) -> Iterator[ImageFinding]:
         )
         versions = _mapping(vulnerability.get("fix")).get("versions")
         fixed = ", ".join(map(str, versions)) if isinstance(versions, list) else ""
-        both = {"id": vulnerability.get("id"), "severity": vulnerability.get("severity"), **_named(package)}
+        both = {"id": vulnerability.get("id"), "severity": vulnerability.get("severity"), **_name_fields(package)}
         yield _finding(both, "id", "name", "version", "severity", fixed)
 
 
-def _named(package: Mapping[str, Any]) -> dict[str, Any]:
+def _name_fields(package: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": package.get("name"), "version": package.get("version")}
 
 

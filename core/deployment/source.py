@@ -150,7 +150,7 @@ def is_recorded(failure: str, last_failure: str, *, by_person: bool) -> bool:
     return by_person or failure != last_failure
 
 
-def after_failure(
+def state_after_failure(
     state: SourceState, target: SourceRevision, reason: str, deployment_id: str, at: datetime, *, hold_back: bool
 ) -> SourceState:
     """Return the state after an update to a revision failed; `hold_back` where a service of it failed."""
@@ -163,7 +163,7 @@ def after_failure(
     return replace(state, failed={**state.failed, target.revision: failed})
 
 
-def lifted(state: SourceState, environment: str, revision: str) -> tuple[SourceState, tuple[str, ...]]:
+def lift_revisions(state: SourceState, environment: str, revision: str) -> tuple[SourceState, tuple[str, ...]]:
     """Return the state in which revisions that begin like this may be taken again, and these revisions.
 
     Raises:

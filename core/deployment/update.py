@@ -52,7 +52,7 @@ def update_scope(application: Application, planned: Plan, services: Sequence[str
     return frozenset(scope)
 
 
-def narrowed(planned: Plan, scope: Collection[str]) -> Plan:
+def narrow_plan(planned: Plan, scope: Collection[str]) -> Plan:
     """Return the plan with the services outside of the scope left as they are."""
     lines = [
         line
@@ -116,22 +116,22 @@ def refused_images(failed: Sequence[Release], environment: str) -> dict[str, str
     return reasons
 
 
-def failed_with(operations: Sequence[Operation], inputs: str) -> Operation | None:
+def last_failure_with(operations: Sequence[Operation], inputs: str) -> Operation | None:
     """Return the last attempt with exactly these inputs, if it failed of them; `operations` newest first."""
     last = next((operation for operation in operations if inputs and operation.record.inputs == inputs), None)
-    return last if last is not None and _failed_of_inputs(last) else None
+    return last if last is not None and _has_failed_of_inputs(last) else None
 
 
-def refused_before(operations: Sequence[Operation], reason: str) -> Operation | None:
+def last_refusal(operations: Sequence[Operation], reason: str) -> Operation | None:
     """Return the last operation, if it is an update that validation refused for this reason."""
     last = operations[0] if operations else None
     same = last is not None and last.kind == "update" and last.record.reason == reason
-    return last if same and last is not None and _failed_of_inputs(last) else None
+    return last if same and last is not None and _has_failed_of_inputs(last) else None
 
 
 def may_be_unchanged(operations: Sequence[Operation]) -> bool:
     """Whether an update may be one that failed before; only then it is worth while to look at its inputs."""
-    return any(_failed_of_inputs(operation) for operation in operations)
+    return any(_has_failed_of_inputs(operation) for operation in operations)
 
 
 def not_tried_again(failed: Operation) -> str:
@@ -143,7 +143,7 @@ def not_tried_again(failed: Operation) -> str:
     )
 
 
-def _failed_of_inputs(operation: Operation) -> bool:
+def _has_failed_of_inputs(operation: Operation) -> bool:
     return operation.status is OperationStatus.FAILED and operation.record.error in _OF_INPUTS
 
 

@@ -81,7 +81,7 @@ def counted_failures(results: Sequence[ServiceStart], optional: Collection[str])
     return tuple(service for service in failed if not is_up or service not in optional)
 
 
-def lost_by_refusal(words: str, refused_for: timedelta) -> Readiness | None:
+def readiness_after_refusal(words: str, refused_for: timedelta) -> Readiness | None:
     """Judge a service whose login is refused with these words; None where that may still pass."""
     if refused_for < REFUSED_FOR:
         return None
@@ -125,7 +125,7 @@ def update_stability(
         return StabilityHold(since=None, restarts=restarts, proven=False, reason=readiness.reason)
     since = now
     if before is not None and before.since is not None and restarts == before.restarts:
-        restarted = any(_started_since(before.since, container) for container in container_states)
+        restarted = any(_was_started_since(before.since, container) for container in container_states)
         since = now if restarted else before.since
     uptime = now - since
     failing = None if ran_before else next((container for container in container_states if _fails_now(container)), None)
@@ -142,7 +142,7 @@ def _container_progress(
     declaration: ServiceDeclaration, container: ContainerState, asked_at: datetime, crashes: int
 ) -> Readiness:
     if container.state in ("exited", "dead"):
-        if not _started_since(asked_at, container) and not container.error:
+        if not _was_started_since(asked_at, container) and not container.error:
             return Readiness(progress=Progress.WAITING, reason="it is not started yet")
         if container.exit_code == 0 and declaration.one_shot and not container.error:
             return Readiness(progress=Progress.COMPLETED, reason="it finished with exit code 0")
@@ -200,5 +200,5 @@ def _last_check(container: ContainerState) -> str:
     return f"exit code {last.exit_code}{f', {output}' if output else ''}"
 
 
-def _started_since(moment: datetime, container: ContainerState) -> bool:
+def _was_started_since(moment: datetime, container: ContainerState) -> bool:
     return container.started_at is not None and container.started_at > moment

@@ -25,7 +25,7 @@ from core.common.safe_text import shorten
 from core.common.stamps import without_stamp
 from core.errors.decisive import first_together, is_bare_name, is_loud, is_note, outer_exceptions
 from core.errors.match import CAUSE, CERTAIN, GENERIC, INNERMOST, SYMPTOM, TRAP, WRAPPER, PatternMatch, PatternSet
-from core.errors.reading import ExcerptReader, LogLevel, bounded, last_cause, without_frames
+from core.errors.reading import ExcerptReader, LogLevel, blank_middle, last_cause, without_frames
 from core.errors.templates import template_of
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
 
@@ -98,11 +98,11 @@ def classify(
     checked later. Time is linear in the length of the text.
     """
     checks = () if evidence is None else evidence.probe_outputs
-    verdict = _by_words(text, patterns)
-    verdict = _of_own_check(_not_damaged(verdict, text), text, checks, own_names)
+    verdict = _classify_words(text, patterns)
+    verdict = _verdict_of_own_check(_not_damaged(verdict, text), text, checks, own_names)
     if evidence is None:
         return verdict
-    verdict = _refused_by_itself(_weigh(verdict, evidence, patterns, own_names), evidence, own_names)
+    verdict = _verdict_of_own_refusal(_weigh(verdict, evidence, patterns, own_names), evidence, own_names)
     return _note_deployment(verdict, evidence)
 
 
@@ -139,17 +139,17 @@ def as_one_of_several(verdict: Verdict, failing: int) -> Verdict:
     return _verdict(_SEVERAL, Category.UNKNOWN, Severity.CRITICAL, Strategy.INVESTIGATE, verdict.confidence, reason)
 
 
-def _by_words(text: str, patterns: PatternSet) -> Verdict:
-    reader, read = patterns.reader, without_frames(bounded(text))
-    matches = _not_only_informed(read, _of_last_cause(read, patterns.find(read)), reader)
+def _classify_words(text: str, patterns: PatternSet) -> Verdict:
+    reader, read = patterns.reader, without_frames(blank_middle(text))
+    matches = _not_only_informed(read, _keep_last_cause(read, patterns.find(read)), reader)
     errors = [match for match in matches if _is_error(match)]
     named = [match for match in errors if not _is_hint(match)] or errors
     causes = [(match.pattern.category, match.span[0]) for match in named]
-    healed = reader.healed_before(read, causes)
+    healed = reader.position_of_healing(read, causes)
     if healed:
         matches, read = tuple(match for match in matches if match.span[0] >= healed), " " * healed + read[healed:]
     if matches and (matches[0].pattern.category is not Category.BENIGN or _is_benign_throughout(read, matches, reader)):
-        return _by_pattern(text, read, matches)
+        return _classify_pattern(text, read, matches)
     # The level comes last: programs log harmless things as warnings and true failures as information.
     if next(_reporting_lines(read, reader), None) is None:
         reason = "No known cause matches, and the lines report no failure of their own."
@@ -166,7 +166,7 @@ def _verdict(
     )
 
 
-def _of_last_cause(text: str, matches: tuple[PatternMatch, ...]) -> tuple[PatternMatch, ...]:
+def _keep_last_cause(text: str, matches: tuple[PatternMatch, ...]) -> tuple[PatternMatch, ...]:
     """Remove what the outer exceptions of a chain say where its last `Caused by` names a cause."""
     first, last = last_cause(text)
     outer = text.rfind("\n", 0, len(text[:first].rstrip())) + 1 if first > 0 else max(first, 0)
@@ -238,7 +238,7 @@ def _reporting_lines(text: str, reader: ExcerptReader) -> Iterator[tuple[int, in
         start += len(line)
 
 
-def _by_pattern(text: str, read: str, matches: tuple[PatternMatch, ...]) -> Verdict:
+def _classify_pattern(text: str, read: str, matches: tuple[PatternMatch, ...]) -> Verdict:
     pattern, (start, end) = matches[0].pattern, matches[0].span
     alike = _lines_alike(read, start, end)
     also, confidence = "", next(share for least, share in _CONFIDENCE if pattern.priority >= least)
@@ -269,7 +269,7 @@ def _lines_alike(text: str, start: int, end: int) -> int:
     return sum(words in candidate and template_of(candidate) == line for candidate in text.split("\n"))
 
 
-def _of_own_check(verdict: Verdict, text: str, checks: Sequence[str], own_names: Collection[str]) -> Verdict:
+def _verdict_of_own_check(verdict: Verdict, text: str, checks: Sequence[str], own_names: Collection[str]) -> Verdict:
     """Return the verdict on a connection that a check of the service itself found refused: no dependency refused it.
 
     `checks` are what its checks said. A check may report another host's refusal, which it then names.
@@ -302,7 +302,7 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet, own_names
         named = _named_elsewhere(evidence.probe_outputs, evidence.logs[-_LINES_OF_LOG:], patterns, own_names)
         if named is not None:
             return replace(named, template=verdict.template)
-        verdict = _by_state(verdict, evidence)
+        verdict = _classify_state(verdict, evidence)
     elif verdict.category is Category.DEPENDENCY_REFUSED and not evidence.dependencies_down:
         # Its own probe may be what is refused; its log then says why it does not serve.
         named = _named_elsewhere((), evidence.logs[-_LINES_OF_LOG:], patterns)
@@ -310,7 +310,7 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet, own_names
             return replace(named, template=verdict.template)
     elif verdict.category is Category.REDIS_STATE and verdict.strategy is Strategy.INVESTIGATE:
         # Redis answers that it could not save, and writes into its log why not.
-        verdicts = (_by_words(without_stamp(line), patterns) for line in reversed(evidence.logs[-_LINES_OF_LOG:]))
+        verdicts = (_classify_words(without_stamp(line), patterns) for line in reversed(evidence.logs[-_LINES_OF_LOG:]))
         named = next(
             (candidate for candidate in verdicts if candidate.category in _WHY_NOT_SAVED and _is_sure(candidate)), None
         )
@@ -336,14 +336,19 @@ def _named_elsewhere(
     """
     reader = patterns.reader
     lines = without_frames("\n".join(map(without_stamp, logs))).split("\n")
-    verdicts = {place: verdict for place, line in enumerate(lines) if _is_sure(verdict := _by_words(line, patterns))}
+    verdicts = {
+        place: verdict for place, line in enumerate(lines) if _is_sure(verdict := _classify_words(line, patterns))
+    }
     outer = outer_exceptions(lines)
     outer = outer if outer.stop in verdicts else range(0)
     verdicts = {at: verdict for at, verdict in verdicts.items() if at not in outer and not is_bare_name(lines[at])}
     if any(is_loud(line, reader) for line in lines):
         verdicts = {place: verdict for place, verdict in verdicts.items() if not is_note(lines[place], reader)}
     surest = max((verdict.confidence for verdict in verdicts.values()), default=0.0)
-    judged = (_of_own_check(_by_words(output, patterns), output, (output,), own_names) for output in probe_outputs)
+    judged = (
+        _verdict_of_own_check(_classify_words(output, patterns), output, (output,), own_names)
+        for output in probe_outputs
+    )
     answers = [verdict for verdict in judged if _is_sure(verdict)]
     best = max(reversed(answers), key=lambda verdict: verdict.confidence, default=None)
     if verdicts and (best is None or best.confidence <= surest):
@@ -377,7 +382,7 @@ def _is_sure(verdict: Verdict) -> bool:
     return named and verdict.span is not None and verdict.confidence > _HINT
 
 
-def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
+def _classify_state(verdict: Verdict, evidence: Evidence) -> Verdict:
     make_verdict = partial(_verdict, verdict.template)
     code, running = evidence.exit_code, evidence.container_state == "running"
     exited = verdict.category is Category.CONTAINER_EXITED
@@ -405,7 +410,7 @@ def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
     return verdict
 
 
-def _refused_by_itself(verdict: Verdict, evidence: Evidence, own_names: Collection[str]) -> Verdict:
+def _verdict_of_own_refusal(verdict: Verdict, evidence: Evidence, own_names: Collection[str]) -> Verdict:
     """Return the verdict on a refused connection: one to the service's own name is refused by no dependency.
 
     Only its log counts: a probe that is refused at that name shows a service that does not serve.

@@ -124,11 +124,11 @@ def first_cause(
     failed = {name for name in (service, *reachable(service, needs)) if _failure(name, containers, probes)}
     first = [name for name in failed if not failed.intersection(reachable(name, needs))]
     if not first:
-        waits = _last_line(service, containers, logs) or _said_by_dependencies(
+        waits = _last_line(service, containers, logs) or _words_of_dependencies(
             service, needs, containers, logs, patterns
         )
         return service, f"{service} {_state_in_words(service, containers, probes)}{waits}"
-    cause = min(first, key=lambda name: (_since(name, containers, probes) or LATE, name))
+    cause = min(first, key=lambda name: (_begin_of(name, containers, probes) or LATE, name))
     sentence = f"{cause} {_failure(cause, containers, probes)}"
     if cause != service:
         sentence += f"; {service} needs it"
@@ -147,9 +147,9 @@ def shows_failure(bundle: EvidenceBundle) -> bool:
     return bundle.cause_service != bundle.service or bool(_failure(bundle.service, bundle.containers, bundle.probes))
 
 
-def failed_since(bundle: EvidenceBundle) -> datetime | None:
+def time_of_failure(bundle: EvidenceBundle) -> datetime | None:
     """Return when the first cause of a bundle began: at the first crash of a series; None if unknown."""
-    since = _since(bundle.cause_service, bundle.containers, bundle.probes)
+    since = _begin_of(bundle.cause_service, bundle.containers, bundle.probes)
     for container in bundle.containers:
         if container.service == bundle.cause_service and container.restart_count and container.state in _ENDED:
             ends = [
@@ -283,7 +283,7 @@ def excerpt(service: str, container: str, text: str, lines_asked: int, most_byte
     )
 
 
-def fit(bundle: EvidenceBundle, most_bytes: int = BUNDLE_BYTES) -> EvidenceBundle:
+def fit_bundle(bundle: EvidenceBundle, most_bytes: int = BUNDLE_BYTES) -> EvidenceBundle:
     """Shrink a bundle to its largest size: first the logs of other services, then its own, then old probe outputs."""
     logs, probes, events = list(bundle.logs), list(bundle.probes), list(bundle.events)
     over = _size(bundle) - most_bytes
@@ -436,7 +436,7 @@ def _last_output_of(name: str, probes: Sequence[ProbeOutput]) -> str:
     return f": {shorten(' '.join((head.strip(), *reversed(raised))).strip(), 160)}"
 
 
-def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> datetime | None:
+def _begin_of(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> datetime | None:
     """When a service began to fail: its end, or the first of the unbroken row of failed probes before now."""
     ends = [
         container.finished_at
@@ -477,7 +477,7 @@ def _ended_well(name: str, containers: Sequence[ContainerEvidence]) -> bool:
     )
 
 
-def _said_by_dependencies(
+def _words_of_dependencies(
     service: str,
     needs: Mapping[str, Sequence[str]],
     containers: Sequence[ContainerEvidence],

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.common.safe_text import shorten
 from core.common.stamps import stamp_of, without_stamp
-from core.errors.evidence import LATE, failed_since, logs_of_failed, shows_failure, telling_lines
+from core.errors.evidence import LATE, logs_of_failed, shows_failure, telling_lines, time_of_failure
 from core.errors.match import PatternSet
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
@@ -51,22 +51,22 @@ def explain(
     """
     if operation.status is not OperationStatus.FAILED:
         return _not_failed(operation, changes, release_changes)
-    tried = _tried(operation, executions, errors)
+    tried = _attempts(operation, executions, errors)
     if operation.record.interrupted:
         return _explanation(
             operation,
-            f"It was {operation.record.interrupted}{_refused_since(operation)}",
+            f"It was {operation.record.interrupted}{_reason_of_refusal(operation)}",
             since=operation.ended_at,
             changed=release_changes,
             tried=tried,
             commands=(f"roas resume {operation.deployment_id}", operation.again),
         )
     if validation is not None and not validation.passed:
-        return _stopped_by_validation(operation, validation, release_changes)
+        return _explain_validation(operation, validation, release_changes)
     gate = operation.record.gate
     if gate is not None and gate.outcome == GateOutcome.REFUSED:
-        return _refused_by_gate(operation, gate, release_changes)
-    failed = _failed(changes)
+        return _explain_gate(operation, gate, release_changes)
+    failed = _failed_changes(changes)
     reason = operation.record.reason or "no reason is recorded"
     # The service that the operation named, otherwise the first that failed.
     services = (*(error.service for error in errors), *(change.service for change in failed))
@@ -74,7 +74,7 @@ def explain(
     bundle = _first_bundle(named, bundles)
     service, since, headline, shown = named, None, reason, bundle is not None and shows_failure(bundle)
     if bundle is not None and shown:
-        service, since, headline = bundle.cause_service, failed_since(bundle), bundle.first_cause
+        service, since, headline = bundle.cause_service, time_of_failure(bundle), bundle.first_cause
         if _ENGINE_AWAY in reason:
             headline = f"The engine went away during it: {headline}"
     return _explanation(
@@ -83,9 +83,9 @@ def explain(
         service=service,
         since=since or next((change.changed_at for change in failed if change.service == service), operation.ended_at),
         because=(
-            *_seen(bundle, shown=shown),
+            *_observations(bundle, shown=shown),
             *_facts(bundle, service),
-            *_warned(validation, service),
+            *_warnings(validation, service),
             *_verdicts(errors),
         ),
         lines=lines_that_show(bundle, service, patterns),
@@ -97,7 +97,7 @@ def explain(
     )
 
 
-def _refused_since(operation: Operation) -> str:
+def _reason_of_refusal(operation: Operation) -> str:
     """Return why an interrupted operation touched nothing when it was taken up again; empty where it was not."""
     if operation.record.error != PausedError.__name__:
         return ""
@@ -121,7 +121,7 @@ def _not_failed(operation: Operation, changes: Sequence[StateChange], release_ch
         operation,
         f"Nothing failed: it succeeded{after}{f', and the application was {health}' if health else ''}.",
         consequences=(
-            *(f"{change.service} failed, and is not required: {change.reason}" for change in _failed(changes)),
+            *(f"{change.service} failed, and is not required: {change.reason}" for change in _failed_changes(changes)),
             *(f"{run.sentence}, which fails no update" for run in operation.record.hooks if not run.ok),
         ),
         changed=release_changes,
@@ -130,7 +130,7 @@ def _not_failed(operation: Operation, changes: Sequence[StateChange], release_ch
     )
 
 
-def _stopped_by_validation(
+def _explain_validation(
     operation: Operation, validation: ValidationResult, release_changes: tuple[str, ...]
 ) -> Explanation:
     first, *other_checks = validation.critical
@@ -146,7 +146,7 @@ def _stopped_by_validation(
     )
 
 
-def _refused_by_gate(operation: Operation, gate: GateRecord, release_changes: tuple[str, ...]) -> Explanation:
+def _explain_gate(operation: Operation, gate: GateRecord, release_changes: tuple[str, ...]) -> Explanation:
     refused = (policy for policy in gate.policies if policy.outcome is GateOutcome.REFUSED)
     scans = (scan.text for scan in gate.scans if scan.outcome == GateOutcome.REFUSED)
     first, *other_reasons = [*(f"policy {policy.policy}: {policy.reason}" for policy in refused), *scans]
@@ -174,7 +174,7 @@ def _explanation(operation: Operation, headline: str, **more: Any) -> Explanatio
     )
 
 
-def _failed(changes: Iterable[StateChange]) -> list[StateChange]:
+def _failed_changes(changes: Iterable[StateChange]) -> list[StateChange]:
     return sorted((change for change in changes if change.new_state == "failed"), key=lambda change: change.changed_at)
 
 
@@ -183,12 +183,12 @@ def _first_bundle(named: str | None, bundles: Sequence[EvidenceBundle]) -> Evide
     of_failures = [bundle for bundle in bundles if bundle.occasion is EvidenceOccasion.FAILURE]
     of_service = [bundle for bundle in of_failures if bundle.service == named]
     causes = sorted(
-        of_failures, key=lambda bundle: (not shows_failure(bundle), failed_since(bundle) or LATE, bundle.taken_at)
+        of_failures, key=lambda bundle: (not shows_failure(bundle), time_of_failure(bundle) or LATE, bundle.taken_at)
     )
     return next(iter([*of_service, *causes]), None)
 
 
-def _seen(bundle: EvidenceBundle | None, *, shown: bool) -> tuple[str, ...]:
+def _observations(bundle: EvidenceBundle | None, *, shown: bool) -> tuple[str, ...]:
     """Return how a service was seen that shows no failure: a job that waits says in its last line on what."""
     return () if bundle is None or shown else (bundle.first_cause,)
 
@@ -211,7 +211,7 @@ def _facts(bundle: EvidenceBundle | None, service: str | None) -> tuple[str, ...
     return tuple(facts)
 
 
-def _warned(validation: ValidationResult | None, service: str | None) -> tuple[str, ...]:
+def _warnings(validation: ValidationResult | None, service: str | None) -> tuple[str, ...]:
     """Return the warnings of validation about this service or a variable: often the underlying cause."""
     if validation is None:
         return ()
@@ -258,7 +258,7 @@ def _consequences(
     )
 
 
-def _tried(
+def _attempts(
     operation: Operation, executions: Sequence[RecoveryExecution], errors: Sequence[RecordedError]
 ) -> tuple[str, ...]:
     record = operation.record
@@ -279,7 +279,7 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
     """Return the commands to type: the operation's advice, then the steps of its ticket."""
     waiting = [ticket for ticket in tickets if ticket.state is not TicketState.RESOLVED]
     record, advice = operation.record, operation.record.advice
-    steps = [step for step in (waiting[0].steps if waiting else ()) if _typed(step) not in advice]
+    steps = [step for step in (waiting[0].steps if waiting else ()) if _command_of(step) not in advice]
     if record.error == ValidationFailedError.__name__:
         # It touched nothing, so what runs shows nothing of it: there is a file to correct, and then to begin again.
         steps = [operation.again, f"roas health {operation.environment}"]
@@ -304,13 +304,13 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
         *first,
         *shown,
         *(put_back if record.data_proven else ()),
-        *((again,) if again not in map(_typed, shown) else ()),
+        *((again,) if again not in map(_command_of, shown) else ()),
         *((evidence_step,) if bundles and evidence_step not in shown else ()),
         *((f"roas resolve {waiting[0].ticket_id} --note 'what fixed it'",) if waiting else ()),
     )
 
 
-def _typed(step: str) -> str:
+def _command_of(step: str) -> str:
     """Return the command of a step without its description and the number of log lines."""
     return step.partition(": ")[2].replace(" --tail 100", "") or step
 

@@ -58,7 +58,7 @@ def analyse_impact(
     )
 
 
-def by_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
+def add_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
     """The impact with the median of how long this environment's own recoveries of the same category took."""
     if not history_seconds:
         return impact

@@ -108,7 +108,7 @@ class PatternSet:
             or not any(start <= span[0] < end and pattern.priority < priority for priority, (start, end) in benign)
         ]
         standing.sort(key=_precedence)
-        characters = _in_characters(data, [span for _, span in standing])
+        characters = _to_characters(data, [span for _, span in standing])
         return tuple(
             PatternMatch(pattern=pattern, span=span) for (pattern, _), span in zip(standing, characters, strict=True)
         )
@@ -161,7 +161,7 @@ def _lines_around(data: bytes, span: tuple[int, int]) -> tuple[int, int]:
     return data.rfind(b"\n", 0, span[0]) + 1, len(data) + 1 if end < 0 else end
 
 
-def _in_characters(data: bytes, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def _to_characters(data: bytes, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Turn spans of bytes into spans of characters, in one pass through the text."""
     if data.isascii():
         return list(spans)

@@ -54,10 +54,10 @@ def read_words(text: str) -> dict[str, str]:
 
     Raises BadPatternFileError.
     """
-    words = _mapping(_parsed(text, "words.yaml"), "words.yaml")
+    words = _mapping(_parse(text, "words.yaml"), "words.yaml")
     read: dict[str, str] = {}
     for name, expression in words.items():
-        read[str(name)] = _expanded(str(expression), read, "words.yaml")
+        read[str(name)] = _expand(str(expression), read, "words.yaml")
     return read
 
 
@@ -66,13 +66,13 @@ def read_patterns(text: str, name: str, words: Mapping[str, str]) -> tuple[Descr
 
     Raises BadPatternFileError: the message names the file, the pattern and the key.
     """
-    content = _mapping(_parsed(text, name), name)
+    content = _mapping(_parse(text, name), name)
     program = content.get("program")
     if not isinstance(program, str) or not isinstance(content.get("patterns"), list):
         raise _bad(name, "it needs `program: NAME` and a list `patterns:`")
     if unknown := set(content) - {"program", "patterns"}:
         raise _bad(name, f"it has the unknown key {min(map(str, unknown))}")
-    return tuple(_described(entry, program, name, words) for entry in content["patterns"])
+    return tuple(_describe(entry, program, name, words) for entry in content["patterns"])
 
 
 def lint_patterns(patterns: Sequence[DescribedPattern], benign_lines: Sequence[str]) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def _faults(pattern: DescribedPattern, benign_lines: Sequence[str]) -> Iterable[
     yield from (f'it matches its near miss "{text}".' for text in pattern.no_match if alone.find(text))
 
 
-def _described(entry: Any, program: str, name: str, words: Mapping[str, str]) -> DescribedPattern:
+def _describe(entry: Any, program: str, name: str, words: Mapping[str, str]) -> DescribedPattern:
     fields = _mapping(entry, name)
     which = f"{name}, pattern {fields.get('id', '?')}"
     for key in _KEYS:
@@ -129,7 +129,7 @@ def _described(entry: Any, program: str, name: str, words: Mapping[str, str]) ->
     return DescribedPattern(
         pattern=Pattern(
             name=fields["id"],
-            regex="|".join(_expanded(expression, words, which) for expression in expressions),
+            regex="|".join(_expand(expression, words, which) for expression in expressions),
             category=_member(Category, fields["category"], which),
             severity=_member(Severity, fields["severity"], which),
             strategy=_member(Strategy, fields["strategy"], which),
@@ -158,7 +158,7 @@ def _member(kind: type[_Kind], value: Any, which: str) -> _Kind:
         raise _bad(which, f"{value} is no {kind.__name__.lower()}; there are {', '.join(kind)}") from error
 
 
-def _expanded(expression: str, words: Mapping[str, str], which: str) -> str:
+def _expand(expression: str, words: Mapping[str, str], which: str) -> str:
     for name in _WORDS.findall(expression):
         if name not in words:
             raise _bad(which, f"words.yaml has no %{{{name}}}")
@@ -177,7 +177,7 @@ def _mapping(value: Any, which: str) -> dict[str, Any]:
     return value
 
 
-def _parsed(text: str, name: str) -> Any:
+def _parse(text: str, name: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, of C where PyYAML has it
     except yaml.YAMLError as error:

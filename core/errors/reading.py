@@ -156,7 +156,7 @@ class ExcerptReader:
         level = level_named(parts.pop("level", ""))
         return LogLine(level=level, **parts, message=first + (matches[0].end() if matches else 0))
 
-    def healed_before(self, text: str, causes: Sequence[tuple[Category, int]]) -> int:
+    def position_of_healing(self, text: str, causes: Sequence[tuple[Category, int]]) -> int:
         """Return before which position failures count no more: a success of the same program stands there.
 
         `causes` are the failures that were found, with their positions. 0 where nothing healed.
@@ -179,7 +179,7 @@ class ExcerptReader:
         return 0
 
 
-def bounded(text: str) -> str:
+def blank_middle(text: str) -> str:
     """Overwrite the middle of a very long text with blanks; positions stay."""
     if len(text) <= LONGEST_TEXT:
         return text
@@ -215,12 +215,12 @@ def read_formats(text: str) -> LogFormats:
     formats = tuple(
         LogFormat(
             str(entry["id"]),
-            tuple(_compiled(_expanded(expression, words)) for expression in entry["expressions"]),
+            tuple(_compile(_expand(expression, words)) for expression in entry["expressions"]),
             {line: {"level": parts} if isinstance(parts, str) else parts for line, parts in entry["examples"].items()},
         )
         for entry in content["formats"]
     )
-    return LogFormats(formats, _compiled(_expanded(content["prefix"], words)) if "prefix" in content else None)
+    return LogFormats(formats, _compile(_expand(content["prefix"], words)) if "prefix" in content else None)
 
 
 def read_recoveries(text: str) -> LaterSuccess:
@@ -228,8 +228,8 @@ def read_recoveries(text: str) -> LaterSuccess:
     content = _content(text)
     return LaterSuccess(
         causes=frozenset(map(Category, content["causes"])),
-        success=_compiled("(?i)" + "|".join(content["success"])),
-        failure=_compiled("(?i)" + "|".join(content["failure"])),
+        success=_compile("(?i)" + "|".join(content["success"])),
+        failure=_compile("(?i)" + "|".join(content["failure"])),
         healed=tuple(content["examples"]["healed"]),
         not_healed=tuple(content["examples"]["not_healed"]),
     )
@@ -262,13 +262,13 @@ def _is_earlier(line: LogLine, other: LogLine) -> bool:
     return alike and line.time < other.time
 
 
-def _expanded(expression: str, words: Mapping[str, str]) -> str:
+def _expand(expression: str, words: Mapping[str, str]) -> str:
     for name, meaning in words.items():
         expression = expression.replace(f"%{{{name}}}", meaning)
     return expression
 
 
-def _compiled(expression: str) -> re2._Regexp:
+def _compile(expression: str) -> re2._Regexp:
     try:
         return re2.compile(expression)
     except re2.error as error:

@@ -272,7 +272,7 @@ _OF_NO_SECRET = re2.compile(
 )
 
 
-def _prefixed(match: re2._Match) -> Parts | None:
+def _parts_of_prefixed(match: re2._Match) -> Parts | None:
     is_id = _OF_NO_SECRET.search(match[1]) is not None or len(set(match[2])) < _LEAST_LETTERS
     return None if is_id or not any(map(str.isdigit, match[2])) else ("", match[0], "")
 
@@ -297,12 +297,12 @@ def _header(match: re2._Match) -> Parts | None:
     return None if is_word or value.strip("[]") == REDACTED.strip("[]") else (before, value, after)
 
 
-def _spoken(match: re2._Match) -> Parts | None:
+def _parts_of_spoken(match: re2._Match) -> Parts | None:
     before, value, after = _pair(match)
     return None if value.lower() in _SPOKEN_OF or value == REDACTED else (before, value, after)
 
 
-def _named(match: re2._Match) -> Parts | None:
+def _parts_of_named(match: re2._Match) -> Parts | None:
     before, value, _ = _pair(match)
     name = before.strip(" \t\n-=>:\"'\\")
     bare = value.strip("\\\"'")
@@ -321,7 +321,7 @@ def _named(match: re2._Match) -> Parts | None:
 
 
 def _within(match: re2._Match) -> Parts | None:
-    parts = _named(match)
+    parts = _parts_of_named(match)
     if parts is None:
         return None
     bare = parts[1].strip("\\\"'").rstrip(".:")
@@ -442,12 +442,12 @@ def _one_value(text: str) -> bool:
 
 PATTERNS: tuple[tuple[re2._Regexp, Callable[[re2._Match], Parts | None], tuple[str, ...]], ...] = (
     (_SHAPES, _shape, ()),
-    (_PREFIXED, _prefixed, ("_",)),
+    (_PREFIXED, _parts_of_prefixed, ("_",)),
     (_IN_URL, lambda match: (*_pair(match)[:2], "@"), ("@",)),
     (_HEADER, _header, ()),
-    (_SPOKEN, _spoken, ()),
+    (_SPOKEN, _parts_of_spoken, ()),
     (_PIPED, lambda match: (match[1], match[2], match[3]), ("-stdin",)),
-    (_NAMED, _named, ()),
+    (_NAMED, _parts_of_named, ()),
     (_WITHIN, _within, ()),
     (_BELOW, _within, (":\n", ": \n", ":\r\n")),
     (_RUN, _run, ()),
@@ -522,18 +522,20 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.text(str(name)): self._under(str(name), inner) for name, inner in value.items()}
+            return {self.text(str(name)): self._redact_under(str(name), inner) for name, inner in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(inner) for inner in value]
         return value
 
-    def _under(self, name: str, value: Any) -> Any:
+    def _redact_under(self, name: str, value: Any) -> Any:
         if not is_secret_name(name) or value is None or isinstance(value, bool):
             return self.value(value)
         if isinstance(value, dict):
-            return {str(inner): self._under(f"{name}.value", inner_value) for inner, inner_value in value.items()}
+            return {
+                str(inner): self._redact_under(f"{name}.value", inner_value) for inner, inner_value in value.items()
+            }
         if isinstance(value, list | tuple):
-            return [self._under(name, inner) for inner in value]
+            return [self._redact_under(name, inner) for inner in value]
         return value if is_no_value(str(value)) else REDACTED
 
     def _without_piece(self, match: re2._Match) -> str:
@@ -625,11 +627,11 @@ def _spellings(value: str) -> set[str]:
         *(html.escape(value), html.escape(value, quote=False), html.escape(value).replace("&#x27;", "&#39;")),
         *(html.escape(value).replace("&#x27;", "&apos;"), value.replace('"', '""'), value.replace("$", "$$")),
         *(quote(quoted, safe=""), data.hex(":"), data.hex(" ")),
-        *(_escaped(value, marks, form) for marks in (r"[^A-Za-z0-9]", ".") for form in _FORMS),
+        *(_escape(value, marks, form) for marks in (r"[^A-Za-z0-9]", ".") for form in _FORMS),
         # Quoted for a shell: for none, within double quotes, and in C.
         *(re.sub(marks, r"\\\g<0>", value) for marks in (r"[^\w]", r"[\"$`\\!]", r"[\"$`\\]", r"[\"'\\]")),
         "".join(chr(byte) if byte < _FIRST_OUTSIDE_ASCII else f"\\{byte:03o}" for byte in quoted_in_c.encode()),
-        *(part for alignment in range(3) for part in _in_base64(data, alignment)),
+        *(part for alignment in range(3) for part in _to_base64(data, alignment)),
         # A log writes a secret of many lines line by line, each with its own prefix.
         *(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE),
     }
@@ -647,11 +649,11 @@ _FORMS: tuple[Callable[[str], str], ...] = (
 """How pages, JSON and shells write a character."""
 
 
-def _escaped(value: str, marks: str, form: Callable[[str], str]) -> str:
+def _escape(value: str, marks: str, form: Callable[[str], str]) -> str:
     return re.sub(marks, lambda match: form(match[0]), value, flags=re.DOTALL)
 
 
-def _in_base64(data: bytes, alignment: int) -> set[str]:
+def _to_base64(data: bytes, alignment: int) -> set[str]:
     """Return the parts of the base64 text of a value that are the same at any position in a longer text."""
     encoded = [encode(b"\0" * alignment + data).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode)]
     whole = set() if alignment else {*encoded, *(text.rstrip("=") for text in encoded)}

@@ -27,7 +27,7 @@ def is_refused_login(text: str, patterns: PatternSet) -> bool:
     return verdict.strategy is Strategy.FIX_CREDENTIALS and verdict.confidence >= _SURE
 
 
-def refused_at_end(lines: Sequence[str], patterns: PatternSet) -> str:
+def last_refusal_line(lines: Sequence[str], patterns: PatternSet) -> str:
     """The line at the end of a log that says so, after which the program only tries again; empty without one."""
     for line in reversed(lines[-_LINES_AFTER:]):
         message = without_stamp(line)

@@ -190,7 +190,7 @@ def _step(
     if watch.alert is None:
         rests = watch.closed_at is not None and signal.at - watch.closed_at < policy.rest
         if critical or (not rests and _enough(watch, signal, Level.WARNING, policy)):
-            watch = replace(watch, alert=_opened(signal, environment, critical), reported_at=None, reminders=0)
+            watch = replace(watch, alert=_open_alert(signal, environment, critical), reported_at=None, reminders=0)
     elif critical and watch.alert.severity is not AlertSeverity.CRITICAL:
         raised = replace(watch.alert, severity=AlertSeverity.CRITICAL, state=AlertState.OPEN, reason=signal.reason)
         watch = replace(watch, alert=replace(raised, value=signal.value, threshold=signal.threshold))
@@ -245,7 +245,7 @@ def _is_due(watch: _MetricHistory, now: datetime, policy: AlertPolicy) -> bool:
     return now - watch.reported_at >= (policy.remind_again if watch.reminders else policy.remind_first)
 
 
-def _opened(signal: Signal, environment: str, critical: bool) -> Alert:
+def _open_alert(signal: Signal, environment: str, critical: bool) -> Alert:
     # The id follows from the subject and the beginning, so a repeated evaluation opens the alert once.
     words = f"{environment}/{signal.service}/{signal.metric}/{signal.at.isoformat()}"
     return Alert(

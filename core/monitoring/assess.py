@@ -118,7 +118,7 @@ class Assessment:
 def assess(environment: Environment, answers: SourceAnswers, memory: RememberedState) -> Assessment:
     """Assess the answers of the sources by the remembered state."""
     health = answers.health
-    metrics = _measured(environment.name, answers, memory)
+    metrics = _metrics_of(environment.name, answers, memory)
     dependencies = measurements.dependency_status(answers.needs, health.services, answers.at) if health else None
     # An application stopped on purpose is measured and judged, but leads to no alert and no recovery.
     idle = memory.stopped or (answers.container_states is not None and not answers.container_states)
@@ -185,7 +185,7 @@ def missed_collections(before: datetime | None, now: datetime, every: timedelta)
     return f"nothing was collected from {before:%Y-%m-%d %H:%M:%S} to {now:%H:%M:%S} UTC: {looks} looks are missing"
 
 
-def _measured(environment: str, answers: SourceAnswers, memory: RememberedState) -> list[Metric]:
+def _metrics_of(environment: str, answers: SourceAnswers, memory: RememberedState) -> list[Metric]:
     probes = [probe for verdict in answers.health.services for probe in verdict.probes] if answers.health else []
     of_host = measurements.system_metrics(environment, answers.system, memory.last) if answers.system else []
     at = answers.system.sampled_at if answers.system else answers.at

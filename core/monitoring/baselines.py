@@ -83,7 +83,7 @@ def judge(state: bytes | None, at: datetime, value: float, *, metric: str = "val
     return Judgement(level=level, reason=_sentence(history, usual, band, value, metric), threshold=threshold)
 
 
-def in_words(metric: str, value: float) -> str:
+def describe_value(metric: str, value: float) -> str:
     """Write a value with the unit that its metric's name implies."""
     if metric.endswith("_bytes"):
         return _bytes_in_words(value)
@@ -185,7 +185,7 @@ def _usual(history: _History) -> _Usual | None:
 @lru_cache(maxsize=1024)
 def _usual_of(hours: bytes, last_hour: int) -> _Usual | None:
     all_rows: _Rows = np.frombuffer(hours, np.float32).reshape(-1, 4)
-    rows = _known(all_rows)
+    rows = _known_rows(all_rows)
     if not len(rows):
         return None
     median = float(np.median(rows[:, 1]))
@@ -197,7 +197,7 @@ def _usual_of(hours: bytes, last_hour: int) -> _Usual | None:
     return _Usual(median=median, scale=scale, ceiling=ceiling, highest=highest)
 
 
-def _known(rows: _Rows) -> _Rows:
+def _known_rows(rows: _Rows) -> _Rows:
     valid_rows: _Rows = rows[~np.isnan(rows[:, 1])]
     return valid_rows
 
@@ -215,11 +215,11 @@ def _ceiling(hours: _Rows, last_hour: int) -> float:
 def _band_of(hours: bytes, last_hour: int, hour: datetime) -> _Band | None:
     rows: _Rows = np.frombuffer(hours, np.float32).reshape(-1, 4)
     back = int(hour.timestamp() // _SECONDS_AN_HOUR) - last_hour + np.arange(len(rows), 0, -1)
-    weekly = _known(rows[(back % _HOURS_A_WEEK == 0) & (back > 0)])
+    weekly = _known_rows(rows[(back % _HOURS_A_WEEK == 0) & (back > 0)])
     if len(weekly) >= 2:
         when = f"on {_DAYS[hour.weekday()]} at {hour.hour} h"
         return _Band(low=float(weekly[:, 0].min()), high=float(weekly[:, 2].max()), words=when)
-    daily = _known(rows[(back % 24 == 0) & (back > 0)])
+    daily = _known_rows(rows[(back % 24 == 0) & (back > 0)])
     if len(daily) >= 3:
         low, high = float(np.median(daily[:, 0])), float(np.median(daily[:, 2]))
         return _Band(low=low, high=high, words=f"at {hour.hour} h")
@@ -242,16 +242,16 @@ def _level(usual: _Usual, band: _Band | None, value: float) -> tuple[Level, floa
 
 def _sentence(history: _History, usual: _Usual, band: _Band | None, value: float, metric: str) -> str:
     days = max(1, round(len(history.hours) / 24))
-    past, highest = f"{days} days" if days > 1 else "one day", in_words(metric, usual.highest)
+    past, highest = f"{days} days" if days > 1 else "one day", describe_value(metric, usual.highest)
     comparison = f"never above {highest} in {past}" if value > usual.highest else f"highest of {past} {highest}"
     if band is None:
-        usual_range = f" {in_words(metric, usual.median)}"
+        usual_range = f" {describe_value(metric, usual.median)}"
     else:
-        low, high = in_words(metric, band.low), in_words(metric, band.high)
+        low, high = describe_value(metric, band.low), describe_value(metric, band.high)
         unit = high[high.rfind(" ") :] if " " in high else ""
         low = low.removesuffix(unit)
         usual_range = f" {band.words}: {f'{low}-{high}' if low != high else high}"
-    return f"{_metric_in_words(metric)} {in_words(metric, value)}, {comparison}; usual{usual_range}"
+    return f"{_metric_in_words(metric)} {describe_value(metric, value)}, {comparison}; usual{usual_range}"
 
 
 def _metric_in_words(metric: str) -> str:

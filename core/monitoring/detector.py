@@ -91,7 +91,7 @@ class Detector:
         hour = self._hours_since_start(at)
         if self._hour.number != hour:
             self._finish_hour(hour)
-        near = self._bounded(value)
+        near = self._bound(value)
         mean = self._total / self._rows if self._rows else value
         usual = self._profile.usual(hour, mean)
         parts = self._surprises(near, self._forecasts.error(near, self._profile.usual(hour, math.nan)))
@@ -117,7 +117,7 @@ class Detector:
     def to_state(self) -> bytes:
         """Return the state from which `from_state` continues with identical scores."""
         numbers = [_VERSION, self._rows, self._started, self._total]
-        for part in self._kept():
+        for part in self._states_to_keep():
             numbers += part.numbers()
         return array("d", numbers).tobytes()
 
@@ -132,13 +132,13 @@ class Detector:
             if version != _VERSION:
                 raise ValueError(version)
             detector._rows = int(rows)
-            for part in detector._kept():
+            for part in detector._states_to_keep():
                 part.read(source)
         except (ValueError, OverflowError) as error:
             raise BadInputError("The state of a detector is not readable;", advice="start anew.") from error
         return detector
 
-    def _kept(self) -> tuple[StoredState, ...]:
+    def _states_to_keep(self) -> tuple[StoredState, ...]:
         sizes, means = (self._spread, self._jumps, self._shifts), (self._level, self._longer)
         return (self._hour, self._profile, self._forecasts, self._known, *sizes, *means, self._distances, self._spoken)
 
@@ -155,7 +155,7 @@ class Detector:
             self._profile.learn(self._hour.number, self._hour.total / self._hour.count, least=0.2)
         self._hour.begin(hour)
 
-    def _bounded(self, value: float) -> float:
+    def _bound(self, value: float) -> float:
         """The value, at most 100 spreads from the mean: one absurd value must not make the metric deaf for days."""
         most = _MOST_SPREADS * self._spread.value
         return max(self._longer.value - most, min(self._longer.value + most, value)) if most else value

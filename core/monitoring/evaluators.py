@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from core.monitoring import budgets
 from core.monitoring.alerts import BUDGET
 from core.monitoring.anomalies import DetectorResult, judge_silence, watch_metric
-from core.monitoring.baselines import baseline, in_words, judge, learn
+from core.monitoring.baselines import baseline, describe_value, judge, learn
 from core.monitoring.snapshot import (
     BUDGET_STATE,
     HEALTH,
@@ -103,7 +103,7 @@ def _judge(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState)
     state.kept[key] = learn(learnt, metric.sampled_at, metric.value, frozen=frozen)
     detected = _detect(metric, state, frozen=frozen)
     reference = baseline(learnt, service="", metric="")
-    result = _damped(_worst(usual, detected, reference), metric, reference, detected)
+    result = _damp(_worst(usual, detected, reference), metric, reference, detected)
     limit = _judge_limit(metric, snapshot)
     if limit is not None and limit.level.rank > result.judgement.level.rank:
         result = _Result(limit)
@@ -119,13 +119,13 @@ def _worst(usual: Judgement, detected: DetectorResult | None, reference: Baselin
     enough = reference is not None and reference.warning is not None
     odd = detected.judgement
     if detected.low or (not enough and odd.level is Level.WARNING):
-        odd = _at_most_a_notice(odd)
+        odd = _limit_to_notice(odd)
     if odd.reason and enough:
         odd = replace(odd, reason=f"{usual.reason} ({odd.reason})")
     return max(_Result(usual), _Result(odd, detected.lasting), key=lambda result: result.judgement.level.rank)
 
 
-def _damped(result: _Result, metric: Metric, reference: Baseline | None, detected: DetectorResult | None) -> _Result:
+def _damp(result: _Result, metric: Metric, reference: Baseline | None, detected: DetectorResult | None) -> _Result:
     """Reduce a small change, or a capacity with enough room left, to a notice."""
     middle = reference.value if reference is not None else None
     warning = reference.warning if reference is not None else None
@@ -133,7 +133,7 @@ def _damped(result: _Result, metric: Metric, reference: Baseline | None, detecte
         middle = detected.score.usual
     small = middle is not None and abs(metric.value - middle) < _smallest_change(metric.name, middle)
     if small or (metric.name in _CAPACITIES and metric.value <= max(warning or 0.0, _HALF_FULL)):
-        return _Result(_at_most_a_notice(result.judgement))
+        return _Result(_limit_to_notice(result.judgement))
     return result
 
 
@@ -177,7 +177,7 @@ def _judge_limit(metric: Metric, snapshot: MonitoringSnapshot) -> Judgement | No
     if limit is None or metric.value <= limit:
         return None
     name = metric.name.replace("_", " ").replace("cpu", "CPU")
-    value, most = in_words(metric.name, metric.value), in_words(metric.name, limit)
+    value, most = describe_value(metric.name, metric.value), describe_value(metric.name, limit)
     return Judgement(level=Level.WARNING, reason=f"{name} is {value}, the environment allows {most}", threshold=limit)
 
 
@@ -186,7 +186,7 @@ def _smallest_change(metric: str, usual: float) -> float:
     return max(_SMALLEST_CHANGE.get(metric, 0.0), room)
 
 
-def _at_most_a_notice(judged: Judgement) -> Judgement:
+def _limit_to_notice(judged: Judgement) -> Judgement:
     return replace(judged, level=Level.NOTICE) if judged.level.rank > Level.NOTICE.rank else judged
 
 

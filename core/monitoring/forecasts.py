@@ -17,7 +17,7 @@ import numpy as np
 
 from core.common.significance import Floats, mann_kendall, student_quantile, theil_sen, winsorized_deviation
 from core.monitoring.alerts import AHEAD
-from core.monitoring.baselines import in_words
+from core.monitoring.baselines import describe_value
 from core.monitoring.snapshot import MonitoringSnapshot, MonitoringState
 from models.analysis import Forecast, Level, Signal
 from models.failures import BadInputError
@@ -56,9 +56,9 @@ def evaluate_predictions(snapshot: MonitoringSnapshot, state: MonitoringState) -
     for metric in snapshot.observation.metrics:
         if _full(metric) is not None:
             key = (metric.service, metric.name + _TRAIL)
-            state.kept[key] = remember(state.readable(key, remembered), metric.sampled_at, metric.value)
+            state.kept[key] = remember(state.readable(key, remembered_points), metric.sampled_at, metric.value)
     made = _predict_due(snapshot, state)
-    scored = [_scored(prediction, snapshot) for prediction in snapshot.predictions]
+    scored = [_score(prediction, snapshot) for prediction in snapshot.predictions]
     changed = [
         prediction for prediction, before in zip(scored, snapshot.predictions, strict=True) if prediction != before
     ]
@@ -107,7 +107,7 @@ def _predict(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringStat
 
 def _forecast(trail: bytes, metric: str, full: tuple[float, timedelta], at: datetime) -> Forecast | None:
     """Forecast from the longest history that shows a trend: a leak that began today is not visible in two weeks."""
-    history, (threshold, rhythm) = remembered(trail), full
+    history, (threshold, rhythm) = remembered_points(trail), full
     recent = ([point for point in history if at - point[0] <= length] for length in _HISTORY)
     forecasts = (
         forecast(points, metric=metric, threshold=threshold, horizon=_HORIZON, rhythm=rhythm) for points in recent
@@ -121,7 +121,7 @@ def _full(metric: Metric) -> tuple[float, timedelta] | None:
     return _FULL.get((metric.service, metric.name))
 
 
-def _scored(prediction: Prediction, snapshot: MonitoringSnapshot) -> Prediction:
+def _score(prediction: Prediction, snapshot: MonitoringSnapshot) -> Prediction:
     for metric in snapshot.observation.metrics:
         if (metric.service, metric.name) == (prediction.service, prediction.metric):
             return score_prediction(prediction, metric.sampled_at, metric.value)
@@ -158,7 +158,7 @@ def forecast(
         return None
     hours = np.array([(at - began) / timedelta(hours=1) for at, _ in history])
     values = np.array([value for _, value in history])
-    line = _fit(hours, values, rhythm / timedelta(hours=1))
+    line = _fit_line(hours, values, rhythm / timedelta(hours=1))
     if line is None or line.slope <= 0 or line.p_value >= _SIGNIFICANT:
         return None
     now = float(hours[-1])
@@ -175,9 +175,9 @@ def forecast(
         earliest=earliest,
         latest=latest,
         p_value=line.p_value,
-        words=f"{metric} rises by {in_words(metric, line.slope)} an hour and "
-        f"reaches {in_words(metric, threshold)} in about {_in_words(expected - last)} "
-        f"(80 %: {_in_words(earliest - last)} to {_in_words(latest - last)})",
+        words=f"{metric} rises by {describe_value(metric, line.slope)} an hour and "
+        f"reaches {describe_value(metric, threshold)} in about {_describe(expected - last)} "
+        f"(80 %: {_describe(earliest - last)} to {_describe(latest - last)})",
     )
 
 
@@ -194,7 +194,7 @@ def remember(trail: bytes | None, at: datetime, value: float) -> bytes:
     return steps[steps[:, 0] > number - _STEPS_KEPT].tobytes()
 
 
-def remembered(trail: bytes | None) -> list[tuple[datetime, float]]:
+def remembered_points(trail: bytes | None) -> list[tuple[datetime, float]]:
     """The means of a trail at the middle of their half hours, oldest first.
 
     Raises BadInputError for a trail of another kind.
@@ -237,7 +237,7 @@ class _Line:
         return self.middle_value + self.slope * (hour - self.middle_hour)
 
 
-def _fit(hours: Floats, values: Floats, rhythm: float) -> _Line | None:
+def _fit_line(hours: Floats, values: Floats, rhythm: float) -> _Line | None:
     times, levels = _buckets(hours, values, rhythm)
     if len(times) < _FEWEST_BUCKETS:
         return None
@@ -318,7 +318,7 @@ def _crossing(line: _Line, aim: float, now: float) -> tuple[float, float, float]
     return max(now, line.middle_hour + low), max(now, expected), max(now, line.middle_hour + high)
 
 
-def _in_words(time: timedelta) -> str:
+def _describe(time: timedelta) -> str:
     hours = max(0.0, time / timedelta(hours=1))
     if hours < 1:
         return f"{60 * hours:.0f} min"

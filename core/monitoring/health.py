@@ -127,11 +127,11 @@ def judge_all(
             else:
                 verdict = judge_declared(declaration, container_states, answer, spec)
             networks = lost_networks(name, application, container_states)
-            verdicts.append(_disconnected(verdict, networks) if networks else verdict)
+            verdicts.append(_verdict_of_disconnected(verdict, networks) if networks else verdict)
     return verdicts
 
 
-def _disconnected(verdict: ServiceVerdict, networks: Sequence[str]) -> ServiceVerdict:
+def _verdict_of_disconnected(verdict: ServiceVerdict, networks: Sequence[str]) -> ServiceVerdict:
     reason = f"its container is not connected to network {', '.join(networks)}, which its Compose files declare"
     if verdict.health in UNHEALTHY_STATES:
         reason = f"{reason}; {verdict.reason}"

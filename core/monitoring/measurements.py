@@ -35,7 +35,7 @@ _SUMS = _COUNTERS | {
 Part = TypeVar("Part", ServiceSample, ContainerState, ProbeResult, Death)
 
 
-def _by_service(parts: Iterable[Part]) -> dict[str, list[Part]]:
+def _group_by_service(parts: Iterable[Part]) -> dict[str, list[Part]]:
     """Group samples by service, in their order."""
     groups: dict[str, list[Part]] = {}
     for part in parts:
@@ -94,9 +94,9 @@ def service_metrics(
     a service, and one after its containers were replaced, has none.
     """
     before = {(metric.service, metric.name): metric for metric in last}
-    sampled, answered, ended = _by_service(samples), _by_service(probes), _by_service(ends)
+    sampled, answered, ended = _group_by_service(samples), _group_by_service(probes), _group_by_service(ends)
     metrics: list[Metric] = []
-    for service, seen_now in _by_service(container_states).items():
+    for service, seen_now in _group_by_service(container_states).items():
         replicas = sampled.get(service, [])
         at = replicas[0].sampled_at if replicas else seen_now[0].seen_at
         values: dict[str, float | None] = {

@@ -36,14 +36,14 @@ _THIN = 30
 def score_services(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[ServiceScore]:
     """Score each service over the last three days, except those that are down on purpose."""
     scored = [name for name in snapshot.verdicts if not (snapshot.is_unhealthy(name) and snapshot.may_be_down(name))]
-    return [_held(_score(name, snapshot, state), state.memory) for name in scored]
+    return [_hold_grade(_score(name, snapshot, state), state.memory) for name in scored]
 
 
 def scores_to_store(scores: Sequence[ServiceScore], snapshot: MonitoringSnapshot, memory: Memory) -> list[ServiceScore]:
     """Return the scores that are due or have moved, and remember them as stored."""
     now = snapshot.at.timestamp()
     is_due = now - memory.scored_at >= _SCORES_EVERY.total_seconds()
-    to_store = [score for score in scores if score.score is not None and (is_due or _moved(score, memory))]
+    to_store = [score for score in scores if score.score is not None and (is_due or _has_moved(score, memory))]
     memory.kept_scores |= {score.service: _points_and_grade(score) for score in to_store}
     if is_due:
         memory.scored_at = now
@@ -92,8 +92,8 @@ def score_service(
         "dependencies": None if not dependencies else _dependency_points(dependencies),
     }
     cap, why = _cap(down, dependencies or ())
-    score = _weighted(parts, cap)
-    low, high = (_weighted(parts | bounds, cap) for bounds in ends)
+    score = _weigh(parts, cap)
+    low, high = (_weigh(parts | bounds, cap) for bounds in ends)
     return ServiceScore(
         service=service,
         score=score,
@@ -154,7 +154,7 @@ def _cap(down: bool, needs: Sequence[Dependency]) -> tuple[float, str]:
     return (CAP_DEPENDENCY_DOWN, why) if dependencies else (100.0, "")
 
 
-def _weighted(parts: Mapping[str, float | None], cap: float) -> float | None:
+def _weigh(parts: Mapping[str, float | None], cap: float) -> float | None:
     points_by_part = {name: points for name, points in parts.items() if points is not None}
     if not points_by_part:
         return None
@@ -188,7 +188,7 @@ def _suggestions(
     return tuple(reported)
 
 
-def _held(score: ServiceScore, memory: Memory) -> ServiceScore:
+def _hold_grade(score: ServiceScore, memory: Memory) -> ServiceScore:
     """Return the score with a grade that does not flicker between two letters.
 
     Where a service is down, or what it needs, the grade of its limited score is shown at once.
@@ -204,7 +204,7 @@ def _held(score: ServiceScore, memory: Memory) -> ServiceScore:
     return replace(score, grade=shown)
 
 
-def _moved(score: ServiceScore, memory: Memory) -> bool:
+def _has_moved(score: ServiceScore, memory: Memory) -> bool:
     points, letter = _points_and_grade(score)
     kept_points, kept_letter = memory.kept_scores.get(score.service, (math.inf, None))
     return abs(points - kept_points) >= _SCORE_MOVES or letter != kept_letter

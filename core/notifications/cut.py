@@ -22,7 +22,7 @@ def length(text: str) -> int:
     return len(text.encode("utf-16-le", "replace")) // 2
 
 
-def fit(text: str, most: int, escapes: Escapes = PLAIN) -> str:
+def fit_text(text: str, most: int, escapes: Escapes = PLAIN) -> str:
     """Escape a text and cut it to at most `most` UTF-16 units, with what escaping adds.
 
     What a terminal or a reader would take for more than text is made visible first.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.notifications.cut import Escapes, fit, length
+from core.notifications.cut import Escapes, fit_text, length
 from models.notifications import Link, Message, Tone
 
 COLOURS = {Tone.CRITICAL: 0x8B0000, Tone.FAILURE: 0xD93025, Tone.WARNING: 0xF29900, Tone.SUCCESS: 0x188038}
@@ -33,7 +33,7 @@ CODE: Escapes = {ord("`"): "`\u200b"}
 
 def render(message: Message) -> dict[str, Any]:
     """Return the JSON that the webhook takes."""
-    title = fit(message.title, _TITLE, TEXT)
+    title = fit_text(message.title, _TITLE, TEXT)
     description = _description(message)
     budget = _TOTAL - length(title) - length(description)
     # Links are ours and a cut would break them, so they come first, whole or not at all.
@@ -41,11 +41,11 @@ def render(message: Message) -> dict[str, Any]:
     budget -= sum(length(field["name"]) + length(field["value"]) for field in more)
     fields: list[dict[str, Any]] = []
     for fact in message.facts[: _FIELDS - len(more)]:
-        name = fit(fact.name, _NAME, TEXT)
+        name = fit_text(fact.name, _NAME, TEXT)
         room = min(_VALUE, budget - length(name)) - length(_code(""))
         if room < _LEAST:
             break
-        value = _code(fit(fact.value, room, CODE)) if fact.command else fit(fact.value, room, TEXT)
+        value = _code(fit_text(fact.value, room, CODE)) if fact.command else fit_text(fact.value, room, TEXT)
         fields.append({"name": name, "value": value, "inline": False})
         budget -= length(name) + length(value)
     fields += more
@@ -54,12 +54,12 @@ def render(message: Message) -> dict[str, Any]:
 
 
 def _description(message: Message) -> str:
-    parts = [fit(message.summary, _SUMMARY, TEXT)] if message.summary else []
+    parts = [fit_text(message.summary, _SUMMARY, TEXT)] if message.summary else []
     if message.lines:
-        parts.append(_code("\n".join(fit(line, _LINE, CODE) for line in message.lines)))
+        parts.append(_code("\n".join(fit_text(line, _LINE, CODE) for line in message.lines)))
     budget = _DESCRIPTION - sum(length(part) + 1 for part in parts)
     for item in message.items:
-        shown = f"• {fit(item, _ITEM, TEXT)}"
+        shown = f"• {fit_text(item, _ITEM, TEXT)}"
         if (budget := budget - length(shown) - 1) < 0:
             break
         parts.append(shown)
@@ -70,7 +70,7 @@ def _more(links: tuple[Link, ...]) -> list[dict[str, Any]]:
     """Return the links in as few fields as they fit into."""
     values: list[str] = []
     for link in links:
-        markdown = f"[{fit(link.label, _NAME, TEXT)}]({link.address})"
+        markdown = f"[{fit_text(link.label, _NAME, TEXT)}]({link.address})"
         if values and length(values[-1]) + length(markdown) + 3 <= _VALUE:
             values[-1] += f" · {markdown}"
         elif length(markdown) <= _VALUE:

@@ -58,7 +58,7 @@ def compose(batch: Batch, details: Mapping[str, NewsDetails], addresses: Address
     return Notification(message=message, news=batch.news)
 
 
-def explained(batch: Batch) -> News | None:
+def explain(batch: Batch) -> News | None:
     """Return the news of a batch whose details its message shows; None where it shows none."""
     if batch.flaps or len(batch.news) == 1:
         return batch.news[-1]
@@ -91,7 +91,7 @@ def headline(news: News, now: datetime) -> str:
     operation, error = news.operation, news.cause.error if news.cause else None
     cause = WORDS[error.verdict.category][0] if error else ""
     if operation is not None:
-        done = _done(operation)
+        done = _describe_outcome(operation)
         if news.occasion is NotificationReason.DEPLOYED:
             return f"{operation.environment} was {done}"
         of_service = f"{error.service}: " if error and error.service else ""
@@ -218,7 +218,7 @@ def _facts(news: News, news_details: NewsDetails) -> tuple[Fact, ...]:
         affected = news_details.affected or ((error.service,) if error.service else ())
         since = f"since {moment(error.first_seen)} (seen {error.how_often})"
         facts.append(Fact(name="Affected", value=f"{_list(affected)} {since}" if affected else f"all {since}"))
-        facts.append(Fact(name="Tried", value=_tried(cause.executions, news_details.rollback)))
+        facts.append(Fact(name="Tried", value=_describe_attempts(cause.executions, news_details.rollback)))
     if operation is not None:
         record = operation.record
         if record.source is not None:
@@ -250,7 +250,7 @@ def _release_notes(notes: Sequence[NoteRecord]) -> str:
     return shorten("; ".join(texts[:_MOST_NOTES]), _LONGEST_NOTES) + more
 
 
-def _tried(executions: Sequence[RecoveryExecution], rollback: str) -> str:
+def _describe_attempts(executions: Sequence[RecoveryExecution], rollback: str) -> str:
     if not executions:
         return f"rollback: {shorten(rollback)}; it waits for a person" if rollback else "nothing; it waits for a person"
     last = executions[-1]
@@ -302,7 +302,7 @@ def _links(news: News, news_details: NewsDetails, addresses: Addresses) -> tuple
     return tuple(links)
 
 
-def _done(operation: Operation) -> str:
+def _describe_outcome(operation: Operation) -> str:
     return _DONE.get(operation.kind, operation.kind)
 
 

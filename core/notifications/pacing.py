@@ -68,9 +68,9 @@ def pace(
         if of_it and now - _last_reported(of_it, causes, key, now) >= FLAPPING_EVERY:
             flapping.append(Batch(news=tuple(of_it), flaps=flaps))
     if sum(now - at < STORM for at in sent) >= SINGLE or len(sent) >= MOST_AN_HOUR:
-        return _grouped(urgent)
+        return _group(urgent)
     just_ended = any(_ended_lately(quiet.get(report.environment, ()), now) for report in ordinary)
-    return [*flapping, *_grouped([*urgent, *ordinary], single=1 if just_ended else SINGLE)]
+    return [*flapping, *_group([*urgent, *ordinary], single=1 if just_ended else SINGLE)]
 
 
 def _is_quiet(declared: Iterable[QuietHours], now: datetime) -> bool:
@@ -86,7 +86,7 @@ def quiet_times(declared: Iterable[QuietHours], now: datetime) -> list[tuple[dat
     return [(begins, ends) for _, begins, ends in times_around(declared, now, (-2, -1, 0))]
 
 
-def remembered(declared: Iterable[QuietHours], now: datetime, usual: timedelta) -> timedelta:
+def span_to_remember(declared: Iterable[QuietHours], now: datetime, usual: timedelta) -> timedelta:
     """Return how long ago what ended may have ended to be reported: quiet hours add to it."""
     begins = [begin for begin, end in quiet_times(declared, now) if begin <= now < end + usual]
     return usual + max((now - begin for begin in begins), default=timedelta())
@@ -97,7 +97,7 @@ def is_critical(news: News) -> bool:
     return news.cause is not None and news.cause.error.verdict.severity is Severity.CRITICAL
 
 
-def _grouped(news: Sequence[News], single: int = SINGLE) -> list[Batch]:
+def _group(news: Sequence[News], single: int = SINGLE) -> list[Batch]:
     if len(news) <= single:
         return [Batch(news=(report,)) for report in news]
     return [Batch(news=tuple(news))]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.notifications.cut import Escapes, fit
+from core.notifications.cut import Escapes, fit_text
 from models.notifications import Message, Tone
 
 COLOURS = {Tone.CRITICAL: "#8b0000", Tone.FAILURE: "#d93025", Tone.WARNING: "#f29900", Tone.SUCCESS: "#188038"}
@@ -31,27 +31,27 @@ def render(message: Message) -> dict[str, Any]:
     if message.summary:
         blocks.append({"type": "section", "text": _plain(message.summary, _SECTION)})
     if message.items:
-        items = [_text_section(fit(item, _ITEM)) for item in message.items[:_ITEMS]]
+        items = [_text_section(fit_text(item, _ITEM)) for item in message.items[:_ITEMS]]
         blocks.append(_rich({"type": "rich_text_list", "style": "bullet", "elements": items}))
     if message.lines:
-        blocks.append(_rich(_code("\n".join(fit(line, _LINE) for line in message.lines))))
+        blocks.append(_rich(_code("\n".join(fit_text(line, _LINE) for line in message.lines))))
     shown_facts = [fact for fact in message.facts if not fact.command][:_FIELDS]
     if shown_facts:
         fields = [_plain(f"{fact.name}:\n{fact.value}", _FIELD) for fact in shown_facts]
         blocks.append({"type": "section", "fields": fields})
     for fact in message.facts:
         if fact.command:
-            label = {"type": "text", "text": f"{fit(fact.name, _HEADER)}:", "style": {"bold": True}}
-            blocks.append(_rich({"type": "rich_text_section", "elements": [label]}, _code(fit(fact.value, _LINE))))
+            label = {"type": "text", "text": f"{fit_text(fact.name, _HEADER)}:", "style": {"bold": True}}
+            blocks.append(_rich({"type": "rich_text_section", "elements": [label]}, _code(fit_text(fact.value, _LINE))))
     if message.links:
-        shown = " · ".join(f"<{link.address}|{fit(link.label, 80, TEXT)}>" for link in message.links)
+        shown = " · ".join(f"<{link.address}|{fit_text(link.label, 80, TEXT)}>" for link in message.links)
         blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": shown, "verbatim": True}]})
     attachments = [{"color": COLOURS[message.tone], "blocks": blocks}] if blocks else []
-    return {"text": fit(message.title, _SECTION, TEXT), "blocks": [header], "attachments": attachments}
+    return {"text": fit_text(message.title, _SECTION, TEXT), "blocks": [header], "attachments": attachments}
 
 
 def _plain(text: str, most: int) -> dict[str, Any]:
-    return {"type": "plain_text", "text": fit(text, most), "emoji": False}
+    return {"type": "plain_text", "text": fit_text(text, most), "emoji": False}
 
 
 def _rich(*elements: dict[str, Any]) -> dict[str, Any]:

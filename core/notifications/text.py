@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from core.notifications.cut import fit
+from core.notifications.cut import fit_text
 from models.notifications import Message
 
 SHORT = 1500
@@ -20,21 +20,21 @@ _MENTION = re.compile(r"@(?=(?:everyone|here|channel|all)\b)|<(?=[!@#])")
 
 def subject(message: Message) -> str:
     """Return the subject, on one line."""
-    return _without_mentions(" ".join(fit(message.title, _SUBJECT).split()))
+    return _without_mentions(" ".join(fit_text(message.title, _SUBJECT).split()))
 
 
 def body(message: Message, most: int = LONG) -> str:
     """Return the body in at most `most` characters; what to type next stays where lines of evidence are cut."""
     named = [(fact.name, fact.value) for fact in message.facts] + [(link.label, link.address) for link in message.links]
-    lines = [fit(line, _LINE) for line in message.lines]
-    items = [fit(item, _ITEM) for item in message.items]
+    lines = [fit_text(line, _LINE) for line in message.lines]
+    items = [fit_text(item, _ITEM) for item in message.items]
     begin = [
         part for part in (message.summary, *(f"- {item}" for item in items), *(f"> {line}" for line in lines)) if part
     ]
     last = "\n".join(f"{name}: {value}" for name, value in named)
     room = most - len(last) - 1
-    first = fit("\n".join(begin), room) if room > 0 else ""
-    return _without_mentions(fit("\n".join(filter(None, (first, last))), most))
+    first = fit_text("\n".join(begin), room) if room > 0 else ""
+    return _without_mentions(fit_text("\n".join(filter(None, (first, last))), most))
 
 
 def _without_mentions(text: str) -> str:

@@ -148,7 +148,7 @@ def holders_of_wanted_ports(context: ActionContext) -> list[PortHolder]:
     return [holder for holder in others if (holder.port, holder.protocol) in ports]
 
 
-def left_to_restart(
+def containers_to_restart(
     containers: Sequence[ContainerState], *, since: datetime | None, asked_to_end: Collection[str]
 ) -> list[ContainerState]:
     """Return the containers that an interrupted restart, begun at `since`, has still to restart.
@@ -161,16 +161,18 @@ def left_to_restart(
     return [
         state
         for state in containers
-        if not (state.up and (state.container_id in asked_to_end or _after(state.started_at, since)))
+        if not (state.up and (state.container_id in asked_to_end or _is_after(state.started_at, since)))
     ]
 
 
 def all_made_since(since: datetime | None, containers: Sequence[ContainerState]) -> bool:
     """Whether an interrupted recreation, begun at `since`, has created all containers."""
     return (
-        since is not None and bool(containers) and all(_after(container.created_at, since) for container in containers)
+        since is not None
+        and bool(containers)
+        and all(_is_after(container.created_at, since) for container in containers)
     )
 
 
-def _after(moment: datetime | None, since: datetime) -> bool:
+def _is_after(moment: datetime | None, since: datetime) -> bool:
     return moment is not None and moment > since

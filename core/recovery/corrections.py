@@ -50,14 +50,14 @@ def corrections(verdict: Verdict, message: str, place: Place) -> tuple[str, ...]
         if not host or host in place.services:
             return ()
         hint = f", a host of this application is one of {', '.join(sorted(place.services))}" if place.services else ""
-        return _written(f"Correct the host's name{hint}", f"-nwF {shlex.quote(host)}", place)
+        return _write_lines(f"Correct the host's name{hint}", f"-nwF {shlex.quote(host)}", place)
     if category is Category.AUTH_FAILED or (category is Category.REDIS_STATE and of_login):
         why = "Give both sides the same password, a database keeps that of its first start; where they are set"
-        return _written(why, r"""-noiE '\w*(passw|pwd|secret|token)\w*"? *[:=]'""", place)
+        return _write_lines(why, r"""-noiE '\w*(passw|pwd|secret|token)\w*"? *[:=]'""", place)
     if place.declared is None:
         return ()
     if category is Category.OOM_KILLED and place.declared.memory_limit_bytes is not None:
-        return _written("Raise its memory limit, or let it use less", "-nE 'mem_limit|memory'", place)
+        return _write_lines("Raise its memory limit, or let it use less", "-nE 'mem_limit|memory'", place)
     folders = _folders(place.declared, message)
     if not folders:
         return ()
@@ -79,7 +79,7 @@ def named_host(message: str) -> str:
     return next((host for host in hosts if host.lower() not in _NO_HOST), "")
 
 
-def _written(what: str, pattern: str, place: Place) -> tuple[str, ...]:
+def _write_lines(what: str, pattern: str, place: Place) -> tuple[str, ...]:
     return (f"{what}: grep -H {pattern} {shlex.join(place.files)}",) if place.files else ()
 
 

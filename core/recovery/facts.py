@@ -75,7 +75,7 @@ def would_need(strategy: Strategy) -> str | None:
 def shows_failure(context: ActionContext) -> bool:
     """Whether the containers themselves show a failure, so that no probe has to be asked."""
     return any(
-        _ended(context, container) or _loops(container) or _unhealthy(container) for container in context.containers
+        _has_ended(context, container) or _loops(container) or _unhealthy(container) for container in context.containers
     )
 
 
@@ -86,7 +86,7 @@ def is_well(context: ActionContext) -> bool:
     return up and not starting and context.probe_passes is not False and not shows_failure(context)
 
 
-def _ended(context: ActionContext, container: ContainerState) -> bool:
+def _has_ended(context: ActionContext, container: ContainerState) -> bool:
     """Whether a container ended by itself, or could not be started, and its service is to stay up."""
     if container.state == "created":
         return bool(container.error)
@@ -138,10 +138,10 @@ def _not_looping(context: ActionContext) -> str | None:
     return f"The engine restarts {context.service} already{times}; one more restart would add nothing."
 
 
-def _failed(context: ActionContext) -> str | None:
+def _failed_service(context: ActionContext) -> str | None:
     """The service ended by itself, is unhealthy past its retries, or its own probe fails."""
     if (
-        any(_ended(context, container) or _unhealthy(container) for container in context.containers)
+        any(_has_ended(context, container) or _unhealthy(container) for container in context.containers)
         or context.probe_passes is False
     ):
         return None
@@ -149,7 +149,7 @@ def _failed(context: ActionContext) -> str | None:
 
 
 def _failed_or_loops(context: ActionContext) -> str | None:
-    return None if _not_looping(context) else _failed(context)
+    return None if _not_looping(context) else _failed_service(context)
 
 
 def _well(context: ActionContext) -> str:
@@ -315,7 +315,7 @@ REQUIRED_FACTS: Mapping[Strategy, RequiredFacts] = MappingProxyType(
             "the container of the service exited by itself, was killed for memory, or is unhealthy past its retries,"
             " and the engine does not restart it already",
             (*_THERE, _dependencies_connected),
-            (_not_stopped, _not_looping, _failed),
+            (_not_stopped, _not_looping, _failed_service),
         ),
         Strategy.RESTART_DEPENDENCY_THEN_SERVICE: RequiredFacts(
             "a dependency that the service declares is seen down",

@@ -145,7 +145,7 @@ def plan_recovery(
     past = [execution for execution in past if execution.points]
     service = facts.service or error.service
     attempts = [tried for tried in past if _concerns(tried, error, service)]
-    run = _since_proven(attempts, now)
+    run = _attempts_since_proven(attempts, now)
     strategy = _strategy(error, facts, policy, run)
     if strategy is Strategy.ROLL_BACK_RELEASE and facts.why_not_back:
         without_it = replace(facts, deployed_ago=None, why_not_back="")
@@ -167,7 +167,7 @@ def plan_recovery(
         needed = ", ".join(recovering)
         why = f"{service} needs {needed}, which is being recovered"
         return RecoveryPlan(action=PlanAction.RECOVER, strategy=strategy, reason=why, delay=_OTHERS_FIRST)
-    if obstacle := _obstacle(strategy, error, policy, facts, service) or _spent(
+    if obstacle := _obstacle(strategy, error, policy, facts, service) or _spent_budget(
         error, strategy, past=past, policy=policy, facts=facts, service=service, now=now
     ):
         return _ask(strategy, obstacle)
@@ -286,7 +286,7 @@ def room_for_dependant(
 ) -> str | None:
     """Return why a dependant that did not recover may not be restarted, None if it may."""
     dependant_error = replace(error, error_id="", service=service)
-    return _spent(
+    return _spent_budget(
         dependant_error, Strategy.RESTART_SERVICE, past=past, policy=policy, facts=facts, service=service, now=now
     )
 
@@ -367,7 +367,7 @@ def _would_be_tried(strategy: Strategy, error: RecordedError, facts: RecoveryFac
     return f"{strategy.value} would be tried if {would_need(strategy)}."
 
 
-def _spent(
+def _spent_budget(
     error: RecordedError,
     strategy: Strategy,
     *,
@@ -439,7 +439,7 @@ def _concerns(tried: RecoveryExecution, error: RecordedError, service: str | Non
     return here and (tried.service == service or any(step.target == service for step in tried.steps))
 
 
-def _since_proven(attempts: Sequence[RecoveryExecution], now: datetime) -> list[RecoveryExecution]:
+def _attempts_since_proven(attempts: Sequence[RecoveryExecution], now: datetime) -> list[RecoveryExecution]:
     """The attempts since the service last held its health for ten minutes, oldest first."""
     run: list[RecoveryExecution] = []
     following = now

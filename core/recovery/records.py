@@ -43,7 +43,7 @@ def with_execution(records: RecoveryRecords, execution: RecoveryExecution, now: 
     return replace(records, executions=tuple(sorted([*kept, execution], key=lambda attempt: attempt.started_at)))
 
 
-def under_own_names(
+def rename_attempts(
     executions: tuple[RecoveryExecution, ...], aliases: Mapping[str, str]
 ) -> tuple[RecoveryExecution, ...]:
     """Give attempts the error's id that they were begun under, where the store keeps that error under another.

@@ -134,7 +134,7 @@ def observe_containers(
     `judge` judges the service from its containers. Its own probe is not asked: recovery asks it before it acts again.
     """
     containers = replicas(container_states, declaration.name)
-    observation = _by_state(declaration, containers, judge, tracker, now)
+    observation = _observe_state(declaration, containers, judge, tracker, now)
     unhealthy = observation.decision is not Decision.IGNORE or judge(containers).health in UNHEALTHY_STATES
     return replace(observation, fingerprint=_fingerprint(containers), unhealthy=unhealthy)
 
@@ -238,7 +238,9 @@ def triage(observations: Sequence[ServiceObservation], context: TriageContext, n
     return TriageResult(recover=causes, wait=wait, ignore=ignore, at_once=alike)
 
 
-def ended_with_engine(container_states: Sequence[ContainerState], started_at: datetime | None) -> frozenset[str]:
+def services_ended_with_engine(
+    container_states: Sequence[ContainerState], started_at: datetime | None
+) -> frozenset[str]:
     """Return the services that are down since an engine started, or since it or its host had ended before that."""
     if started_at is None:
         return frozenset()
@@ -257,40 +259,40 @@ def _still_held(observations: Sequence[ServiceObservation], context: TriageConte
     return {name for name, tracker in context.trackers.items() if tracker.held_as_one and name not in over}
 
 
-def _by_state(
+def _observe_state(
     declaration: ServiceDeclaration,
     containers: Sequence[ContainerState],
     judge: Callable[[Sequence[ContainerState]], ServiceVerdict],
     tracker: ServiceTracker,
     now: datetime,
 ) -> ServiceObservation:
-    def observed(decision: Decision, reason: str, **more: Any) -> ServiceObservation:
+    def observe(decision: Decision, reason: str, **more: Any) -> ServiceObservation:
         return ServiceObservation(service=declaration.name, decision=decision, reason=reason, **more)
 
     remaining = _not_stopped(containers, tracker)
     if containers and not remaining:
-        return observed(Decision.IGNORE, STOPPED.reason)
+        return observe(Decision.IGNORE, STOPPED.reason)
     containers = remaining
     if reason := taken_away(containers):
-        return observed(Decision.WAIT, reason)
+        return observe(Decision.WAIT, reason)
     if all(container.state == "created" for container in containers):
-        return observed(Decision.IGNORE, "it was never started")
+        return observe(Decision.IGNORE, "it was never started")
     lately = [now - end for end in tracker.ends if now - end < LOOP_WITHIN]
     if len(lately) >= LOOP and declaration.restart != "no":
         words = f"it ended {len(lately)} times within {max(lately).total_seconds():.0f} s"
-        return observed(Decision.RECOVER, f"in a crash loop: {words}")
+        return observe(Decision.RECOVER, f"in a crash loop: {words}")
     # A container that ends with a restart policy is "restarting" from that moment; one that is "exited" is not
     # restarted by the engine, whatever its policy.
     if any(container.state == "restarting" for container in containers):
-        return observed(Decision.WAIT, _RESTARTING, crashed=True, restarting=True)
+        return observe(Decision.WAIT, _RESTARTING, crashed=True, restarting=True)
     verdict = judge(containers)
     if verdict.health in UNHEALTHY_STATES:
-        return observed(Decision.RECOVER, f"{verdict.health}: {verdict.reason}")
+        return observe(Decision.RECOVER, f"{verdict.health}: {verdict.reason}")
     if verdict.health is ServiceHealth.COMPLETED:
-        return observed(Decision.IGNORE, f"a job that is done: {verdict.reason}")
+        return observe(Decision.IGNORE, f"a job that is done: {verdict.reason}")
     if any(ago < SETTLE for ago in lately):
-        return observed(Decision.WAIT, "the engine restarted it", crashed=True)
-    return observed(Decision.IGNORE, verdict.reason)
+        return observe(Decision.WAIT, "the engine restarted it", crashed=True)
+    return observe(Decision.IGNORE, verdict.reason)
 
 
 def _without_what_is_known(

@@ -65,7 +65,7 @@ def analyse_operations(
     outcomes = [operation.status is OperationStatus.SUCCESS for operation in starts]
     repairs = repair_times(failures)
     sudden, known_causes = sudden_break(outcomes), dict(causes or {})
-    success_trend, performance_trend = trend_of_success(outcomes), trend_of_durations(_timed(starts))
+    success_trend, performance_trend = trend_of_success(outcomes), trend_of_durations(_durations(starts))
     return Analysis(
         environment=environment,
         since=since,
@@ -227,7 +227,7 @@ def _days(
 
 
 def _day(day: date, operations: Sequence[Operation], causes: Mapping[str, str]) -> DayOfOperations:
-    timed = _timed(operations)
+    timed = _durations(operations)
     failed = (operation for operation in operations if operation.status is OperationStatus.FAILED)
     return DayOfOperations(
         day=day,
@@ -242,7 +242,7 @@ def _figures(operations: Sequence[Operation]) -> dict[str, Any]:
     """What a day and the whole analysis tell of their operations."""
     total, good = len(operations), sum(operation.status is OperationStatus.SUCCESS for operation in operations)
     low, high = wilson(good, total) if operations else (None, None)
-    timed = _timed(operations)
+    timed = _durations(operations)
     mean_ms = float(np.mean(timed)) if timed else None
     rate = good / total if total else None
     return {"total": total, "successes": good, "rate": rate, "low": low, "high": high, "mean_ms": mean_ms}
@@ -300,7 +300,7 @@ def _of_kind(operations: Iterable[Operation], kind: OperationType) -> list[Opera
     return [operation for operation in operations if operation.operation_type is kind]
 
 
-def _timed(operations: Iterable[Operation]) -> list[float]:
+def _durations(operations: Iterable[Operation]) -> list[float]:
     good = [_milliseconds(operation) for operation in operations if operation.status is OperationStatus.SUCCESS]
     return [duration for duration in good if duration is not None]
 

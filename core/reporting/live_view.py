@@ -41,7 +41,7 @@ def live_view(
     """
     now = readings[-1]
     judged = {verdict.service: verdict for verdict in records.health.services} if records.health is not None else {}
-    containers = _by_service(replicas(now.containers))
+    containers = _group_by_service(replicas(now.containers))
     rates = _rates(readings)
     memory = [_sums(reading.samples) for reading in readings]
     metrics = _metrics(records.metrics)
@@ -49,8 +49,8 @@ def live_view(
 
     def service(name: str) -> LiveService:
         cpu_now, memory_now = rates[-1].get(name) if rates else None, memory[-1].get(name)
-        cpu = metrics[name, "cpu_usage"] if is_recorded else _known(rate.get(name) for rate in rates)
-        used = metrics[name, "memory_bytes"] if is_recorded else _known(sums.get(name) for sums in memory)
+        cpu = metrics[name, "cpu_usage"] if is_recorded else _known_values(rate.get(name) for rate in rates)
+        used = metrics[name, "memory_bytes"] if is_recorded else _known_values(sums.get(name) for sums in memory)
         return LiveService(
             **_state(name, containers.get(name, ()), judged.get(name), engine_answered=not now.problem),
             cpu_percent=cpu_now if cpu_now is not None or now.problem else _last(metrics[name, "cpu_usage"]),
@@ -131,7 +131,7 @@ def _state(
         "service": name,
         "state": f"{worst.state}{ended}",
         # Of a container without a health check only the record knows more than its state.
-        "health": (worst.health or _recorded(verdict)) if worst.state == "running" else _ended(worst),
+        "health": (worst.health or _recorded_state(verdict)) if worst.state == "running" else _describe_end(worst),
         "containers": len(containers),
         "since": began,
         "restarts": sum(container.restart_count for container in containers),
@@ -142,12 +142,12 @@ def _unknown(name: str, verdict: ServiceVerdict | None) -> dict[str, Any]:
     return {"service": name, "state": "unknown", "health": str(verdict.health) if verdict is not None else ""}
 
 
-def _recorded(verdict: ServiceVerdict | None) -> str:
+def _recorded_state(verdict: ServiceVerdict | None) -> str:
     """The last verdict on a service that runs; that it was stopped is out of date."""
     return str(verdict.health) if verdict is not None and verdict.health is not ServiceHealth.STOPPED else ""
 
 
-def _ended(container: ContainerState) -> str:
+def _describe_end(container: ContainerState) -> str:
     if container.state == "exited":
         return str(ServiceHealth.COMPLETED if container.exit_code == 0 else ServiceHealth.STOPPED)
     return ""
@@ -183,14 +183,14 @@ def _metrics(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[float]]:
     return series
 
 
-def _by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
+def _group_by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
     groups: dict[str, list[ContainerState]] = {}
     for container in containers:
         groups.setdefault(container.service, []).append(container)
     return groups
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
+def _known_values(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 

@@ -26,7 +26,7 @@ def draw(plot: Plot, name: str) -> str:
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="{name}-title {name}-text">',
         f'<title id="{name}-title">{_safe(plot.title)}</title>',
-        f'<desc id="{name}-text">{_safe(in_words(plot))}</desc>',
+        f'<desc id="{name}-text">{_safe(describe_plot(plot))}</desc>',
     ]
     for tick in ticks:
         y = _y(tick, lowest, highest)
@@ -41,7 +41,7 @@ def draw(plot: Plot, name: str) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def in_words(plot: Plot) -> str:
+def describe_plot(plot: Plot) -> str:
     """What a plot shows, for readers who do not see it."""
     return " ".join(_line_in_words(line, plot) for line in plot.lines) or "No values."
 

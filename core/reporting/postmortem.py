@@ -49,10 +49,10 @@ def write_postmortem(records: FailureRecords) -> Postmortem:
     """Order the records of one failure: timeline, cause, impact, attempts, what is open and what to change."""
     timeline = sorted(
         (
-            *_of_operation(records),
-            *_of_evidence(records),
-            *(entry for details in records.errors for entry in _of_error(details, records)),
-            *_of_alerts(records),
+            *_entries_of_operation(records),
+            *_entries_of_evidence(records),
+            *(entry for details in records.errors for entry in _entries_of_error(details, records)),
+            *_entries_of_alerts(records),
         ),
         key=lambda entry: entry.at,
     )
@@ -94,7 +94,7 @@ def postmortem_page(postmortem: Postmortem) -> Page:
     )
 
 
-def _of_operation(records: FailureRecords) -> Iterable[TimelineEntry]:
+def _entries_of_operation(records: FailureRecords) -> Iterable[TimelineEntry]:
     operation = records.operation
     if operation is None:
         return
@@ -106,14 +106,14 @@ def _of_operation(records: FailureRecords) -> Iterable[TimelineEntry]:
         states = f"{change.previous_state} to {change.new_state}" if change.previous_state else change.new_state
         event = f"{change.service}: {states}{_because(change.reason.removeprefix(f'{change.service}: '))}"
         yield TimelineEntry(at=change.changed_at, source=_CHANGES, row=str(number), event=event)
-    yield from _of_gate(operation)
-    yield from _of_hooks(operation)
+    yield from _entries_of_gate(operation)
+    yield from _entries_of_hooks(operation)
     if operation.ended_at is not None:
         event = f"{kind} ended: {operation.status}{_because(operation.record.reason)}"
         yield TimelineEntry(at=operation.ended_at, source=_OPERATIONS, row=row, event=event)
 
 
-def _of_gate(operation: Operation) -> Iterable[TimelineEntry]:
+def _entries_of_gate(operation: Operation) -> Iterable[TimelineEntry]:
     gate = operation.record.gate
     if gate is not None and gate.judged_at is not None:
         by = f" by {gate.override.by}: {gate.override.reason}" if gate.override else ""
@@ -121,7 +121,7 @@ def _of_gate(operation: Operation) -> Iterable[TimelineEntry]:
         yield TimelineEntry(at=gate.judged_at, source=_OPERATIONS, row=operation.deployment_id, event=event)
 
 
-def _of_hooks(operation: Operation) -> Iterable[TimelineEntry]:
+def _entries_of_hooks(operation: Operation) -> Iterable[TimelineEntry]:
     row = operation.deployment_id
     for run in operation.record.hooks:
         begun = f"hook {run.name} began: {run.does}"
@@ -130,7 +130,7 @@ def _of_hooks(operation: Operation) -> Iterable[TimelineEntry]:
         yield TimelineEntry(at=ended, source=_OPERATIONS, row=row, event=shorten(run.sentence, _LONGEST))
 
 
-def _of_evidence(records: FailureRecords) -> Iterable[TimelineEntry]:
+def _entries_of_evidence(records: FailureRecords) -> Iterable[TimelineEntry]:
     keys = set()
     for bundle in records.bundles:
         for engine_event in bundle.events:
@@ -143,7 +143,7 @@ def _of_evidence(records: FailureRecords) -> Iterable[TimelineEntry]:
         yield TimelineEntry(at=bundle.taken_at, source=_EVIDENCE, row=bundle.bundle_id, event=event)
 
 
-def _of_error(details: ErrorDetails, records: FailureRecords) -> Iterable[TimelineEntry]:
+def _entries_of_error(details: ErrorDetails, records: FailureRecords) -> Iterable[TimelineEntry]:
     error = details.error
     where, row = error.service or error.environment, error.error_id
     description = f"{where}: error {error.verdict.category} ({error.verdict.severity}): {shorten(error.text, _LONGEST)}"
@@ -155,7 +155,7 @@ def _of_error(details: ErrorDetails, records: FailureRecords) -> Iterable[Timeli
         event = f"{where}: error resolved{_because(records.resolutions.get(row))}"
         yield TimelineEntry(at=error.resolved_at, source=_ERRORS, row=row, event=event)
     for execution in details.executions:
-        yield from _of_execution(execution)
+        yield from _entries_of_execution(execution)
     for ticket in details.tickets:
         opened = f"ticket opened: {shorten(ticket.title, _LONGEST)}"
         yield TimelineEntry(at=ticket.opened_at, source=_TICKETS, row=ticket.ticket_id, event=opened)
@@ -166,7 +166,7 @@ def _of_error(details: ErrorDetails, records: FailureRecords) -> Iterable[Timeli
             yield TimelineEntry(at=ticket.resolved_at, source=_TICKETS, row=ticket.ticket_id, event="ticket resolved")
 
 
-def _of_execution(execution: RecoveryExecution) -> Iterable[TimelineEntry]:
+def _entries_of_execution(execution: RecoveryExecution) -> Iterable[TimelineEntry]:
     row = execution.attempt_id or execution.error_id
     action = _strategy(execution)
     begun = f"recovery began, attempt {execution.attempt}: {action}"
@@ -176,11 +176,11 @@ def _of_execution(execution: RecoveryExecution) -> Iterable[TimelineEntry]:
         event = f"{step.name} {step.target}: {outcome}{_because(step.detail)}"
         yield TimelineEntry(at=step.ended_at or step.started_at, source=_EXECUTIONS, row=row, event=event)
     if execution.ended_at is not None:
-        event = f"recovery ended: {execution.final_status or _helped(execution.success)}"
+        event = f"recovery ended: {execution.final_status or _what_helped(execution.success)}"
         yield TimelineEntry(at=execution.ended_at, source=_EXECUTIONS, row=row, event=event)
 
 
-def _of_alerts(records: FailureRecords) -> Iterable[TimelineEntry]:
+def _entries_of_alerts(records: FailureRecords) -> Iterable[TimelineEntry]:
     for alert in records.alerts:
         event = f"{alert.service}: alert {alert.severity}: {shorten(alert.reason, _LONGEST)}"
         yield TimelineEntry(at=alert.opened_at, source=_ALERTS, row=alert.alert_id, event=event)
@@ -376,7 +376,7 @@ def _attempts_table(postmortem: Postmortem) -> Block:
                 f"{attempt.at:%Y-%m-%d %H:%M:%S}",
                 attempt.by,
                 attempt.action,
-                _helped(attempt.helped),
+                _what_helped(attempt.helped),
                 attempt.result,
                 attempt.row,
             )
@@ -395,7 +395,7 @@ def _strategy(execution: RecoveryExecution) -> str:
     return str(execution.strategy).replace("_", " ")
 
 
-def _helped(success: bool | None) -> str:
+def _what_helped(success: bool | None) -> str:
     return {True: "yes", False: "no", None: "not recorded"}[success]
 
 

@@ -6,7 +6,7 @@ import re
 
 from core.runtime.broker_messages import RequestTarget, refuse
 from models.containers import RELEASE_IMAGES
-from models.image_names import DEFAULT_REGISTRY, completed
+from models.image_names import DEFAULT_REGISTRY, complete_name
 
 KEPT_TAG = r"[0-9a-f]{8}-[0-9a-f]{16}"
 """The tag of an image that is kept for a release."""
@@ -53,7 +53,7 @@ def whole_name(reference: str) -> str:
     """
     if _BEGINS_AN_ID.fullmatch(reference):
         raise ValueError(f"{reference!r} may be an id")
-    registry, repository, tag = completed(reference)
+    registry, repository, tag = complete_name(reference)
     tag = "latest" if tag is None else tag
     if "@" in reference or not (
         _REGISTRY.fullmatch(registry) and _REPOSITORY.fullmatch(repository) and _TAG.fullmatch(tag)

@@ -38,7 +38,7 @@ def refuse(what: str, advice: str = "") -> NoReturn:
     raise RequestRefusedError(f"{what}." if advice else what, advice=advice)
 
 
-def shown(text: str) -> str:
+def show_words(text: str) -> str:
     """Words of a request in one printable line of bounded length."""
     printable = "".join(char if char.isprintable() else "?" for char in text[: _SHOWN + 1])
     return f"{printable[:_SHOWN]}..." if len(printable) > _SHOWN else printable
@@ -52,7 +52,7 @@ def read_target(target: str) -> RequestTarget:
     """
     match = _TARGET.fullmatch(target.replace("%40", "@", 1))
     if match is None:
-        refuse(f"the address {shown(target)} is not a plain path")
+        refuse(f"the address {show_words(target)} is not a plain path")
     path = match["path"]
     version = _VERSION.match(path)
     if version is not None:
@@ -60,7 +60,7 @@ def read_target(target: str) -> RequestTarget:
             refuse(f"API version {version[1]}.{version[2]} is older than {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]}")
         path = path[version.end() :]
     if any(part in ("", ".", "..") for part in path[1:].split("/")):
-        refuse(f"the address {shown(target)} is not a plain path")
+        refuse(f"the address {show_words(target)} is not a plain path")
     return RequestTarget(version="" if version is None else version[0], path=path, query=_query(match["query"] or ""))
 
 
@@ -103,7 +103,7 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        refuse(f"the body gives {shown(twice)} twice")
+        refuse(f"the body gives {show_words(twice)} twice")
     return members
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from core.common.cloud_addresses import METADATA_NETWORKS
 from core.runtime import broker_shapes as shapes
 from core.runtime.broker_images import KEPT_TAG, with_image_name
-from core.runtime.broker_messages import RequestTarget, read_json, read_target, refuse, shown, write_json
+from core.runtime.broker_messages import RequestTarget, read_json, read_target, refuse, show_words, write_json
 from core.runtime.broker_shapes import MountSource, References
 from models.containers import RELEASE_IMAGES
 from models.failures import BadInputError
@@ -353,13 +353,13 @@ def find_root(source: MountSource, policy: Policy) -> Root:
     above = [root for root in roots if root.writable and root.path != source.path]
     if above:
         refuse(
-            f"{shown(source.path)} lies below {above[0].path}, which containers can write into",
+            f"{show_words(source.path)} lies below {above[0].path}, which containers can write into",
             "Declare the folder that is mounted as a writable root of its own instead of the one above it.",
         )
     usable = [root for root in roots if root.writable or not source.writable]
     if not usable:
         refuse(
-            f"{shown(source.path)} is not below a declared root{' for writing' if roots else ''}",
+            f"{show_words(source.path)} is not below a declared root{' for writing' if roots else ''}",
             f"Add its folder to ROAS_BROKER_ROOTS{', with :rw' * source.writable}, and to the broker's mounts.",
         )
     return usable[0]
@@ -416,7 +416,7 @@ _EVENTS = (
 def _with_checked_query(target: RequestTarget, route: Route, policy: Policy) -> RequestTarget:
     query = dict(target.query)
     if unknown := [name for name in query if name not in route.parameters]:
-        refuse(f"parameter {shown(unknown[0])} is not allowed there")
+        refuse(f"parameter {show_words(unknown[0])} is not allowed there")
     if "filters" in query or target.path == "/events":
         query["filters"] = write_json(_filters(query.get("filters") or "{}", target.path, policy)).decode()
     if target.path == "/images/create" and not re.fullmatch(_IMAGE, query.get("fromImage", "")):
@@ -444,7 +444,7 @@ def _values(name: str, values: Any) -> list[str]:
     if isinstance(values, dict) and all(value is True for value in values.values()):
         values = list(values)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        refuse(f"filter {shown(name)} is neither a list nor an object of texts")
+        refuse(f"filter {show_words(name)} is neither a list nor an object of texts")
     return values
 
 
@@ -457,7 +457,7 @@ def _check_project(route: Route, content: Mapping[str, Any], policy: Policy) -> 
     if route.shape not in (shapes.CONTAINER, shapes.NETWORK, shapes.VOLUME) or is_own(content.get("Labels"), policy):
         return
     project = (content.get("Labels") or {}).get(PROJECT) or ""
-    what = f"project {shown(project)} is not declared" if project else f"it has no label {PROJECT}"
+    what = f"project {show_words(project)} is not declared" if project else f"it has no label {PROJECT}"
     refuse(what, "Add the application's project to ROAS_BROKER_PROJECTS.")
 
 
@@ -482,7 +482,7 @@ def check_name(kind: ObjectKind, name: str, project: str, policy: Policy) -> Non
     anonymous = not name or (kind is ObjectKind.VOLUME and _ANONYMOUS.fullmatch(name))
     if not (anonymous or bare in declared or max(begun, key=len, default="") == project):
         refuse(
-            f"{kind} {shown(name)} has a name that does not begin with its project's, {shown(project)}",
+            f"{kind} {show_words(name)} has a name that does not begin with its project's, {show_words(project)}",
             f"Add the name to ROAS_BROKER_{kind.upper()}S if it is an application's.",
         )
 
@@ -502,7 +502,7 @@ def _is_named_by(project: str, name: str, kind: ObjectKind) -> bool:
 def _check_fact(
     kind: ObjectKind, name: str, fact: EngineObject | None, operation: AllowedOperation, policy: Policy
 ) -> None:
-    what = f"{kind} {shown(name)}"
+    what = f"{kind} {show_words(name)}"
     if fact is None:
         if kind is not ObjectKind.VOLUME:
             refuse(f"{what} does not exist")
@@ -524,16 +524,15 @@ def _check_fact(
             if operation.name not in fact.images:
                 refuse(f"{what} was never that image for a container of a declared project")
             if users := sorted(fact.users - policy.projects):
-                refuse(
-                    f"{what} is also used by {f'project {shown(users[0])}' if users[0] else 'a container'} of others"
-                )
+                other = f"project {show_words(users[0])}" if users[0] else "a container"
+                refuse(f"{what} is also used by {other} of others")
             is_declared = True
         case ObjectKind.IMAGE if fact.tags:
             refuse(f"{what} has a name; only images without one are removed")
         case _:
             pass
     if not is_declared:
-        owner = f"project {shown(fact.project)}, which is not declared" if fact.project else "no project"
+        owner = f"project {show_words(fact.project)}, which is not declared" if fact.project else "no project"
         refuse(f"{what} belongs to {owner}", _HOW_TO_DECLARE.get(kind, _DECLARE_PROJECT))
 
 
@@ -550,7 +549,7 @@ def _sources(operation: AllowedOperation, facts: Facts, policy: Policy) -> froze
     for name in operation.found.volumes:
         fact = facts.get((ObjectKind.VOLUME, name))
         if fact is not None and fact.name not in policy.volumes:
-            shapes.check_driver_options(dict(fact.options), f"volume {shown(name)}", references)
+            shapes.check_driver_options(dict(fact.options), f"volume {show_words(name)}", references)
     for source in references.sources:
         find_root(source, policy)
     return frozenset(references.sources)

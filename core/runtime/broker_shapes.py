@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.runtime.broker_messages import refuse, shown
+from core.runtime.broker_messages import refuse, show_words
 
 # What Docker gives a container anyway unless it is dropped.
 ALLOWED_CAPABILITIES = frozenset(
@@ -74,7 +74,7 @@ def check_object(**fields: Check) -> Check:
         for key, inner in value.items():
             place = f"{where}.{key}" if where else key
             if key not in fields:
-                refuse(f"setting {shown(place)} is unknown")
+                refuse(f"setting {show_words(place)} is unknown")
             if inner is not None:
                 fields[key](inner, place, references)
 
@@ -86,7 +86,7 @@ def _empty(value: Any, where: str, _: References) -> None:
         refuse(f"{where} must not be set")
 
 
-def _of(*kinds: type) -> Check:
+def _check_of(*kinds: type) -> Check:
     def check(value: Any, where: str, _: References) -> None:
         # In Python True is a number too.
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -98,7 +98,7 @@ def _of(*kinds: type) -> Check:
 def _one_of(*allowed: Any) -> Check:
     def check(value: Any, where: str, _: References) -> None:
         if value not in allowed:
-            refuse(f"{where} must not be {shown(str(value))}")
+            refuse(f"{where} must not be {show_words(str(value))}")
 
     return check
 
@@ -132,7 +132,7 @@ def _map_of(inner: Check) -> Check:
 def _holds(allowed: Callable[[str], object], why: str = "") -> Check:
     def check(value: Any, where: str, _: References) -> None:
         if not isinstance(value, str) or not allowed(value):
-            refuse(f"{where} must not hold {shown(str(value))}{why}")
+            refuse(f"{where} must not hold {show_words(str(value))}{why}")
 
     return check
 
@@ -146,7 +146,7 @@ def _texts_by(name_check: Check) -> Check:
     return check
 
 
-def _at_least_zero(value: Any, where: str, references: References) -> None:
+def _require_natural(value: Any, where: str, references: References) -> None:
     _number(value, where, references)
     if value < 0:
         refuse(f"{where} must not be below 0")
@@ -163,14 +163,14 @@ def _own_or_container(*allowed: str) -> Check:
         if isinstance(value, str) and value.startswith(_CONTAINER) and value != _CONTAINER:
             references.containers.add(value.removeprefix(_CONTAINER))
         elif value not in allowed:
-            refuse(f"{where} must not be {shown(str(value))}")
+            refuse(f"{where} must not be {show_words(str(value))}")
 
     return check
 
 
 def _network_mode(value: Any, where: str, references: References) -> None:
     if not isinstance(value, str) or value == "host":
-        refuse(f"{where} must not be {shown(str(value))}")
+        refuse(f"{where} must not be {show_words(str(value))}")
     if value.startswith(_CONTAINER):
         _own_or_container()(value, where, references)
     elif value not in BUILT_IN_NETWORKS:
@@ -187,13 +187,13 @@ def _volumes_from(value: Any, where: str, references: References) -> None:
 def _host_path(value: Any, where: str) -> str:
     plain = isinstance(value, str) and value.startswith("/") and not value.startswith("//") and value.isprintable()
     if not plain or posixpath.normpath(value) != value:
-        refuse(f"{where}: {shown(str(value))} is not a plain absolute path")
+        refuse(f"{where}: {show_words(str(value))} is not a plain absolute path")
     return str(value)
 
 
 def _volume_name(value: Any, where: str, references: References) -> None:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        refuse(f"{where}: {shown(str(value))} is neither a volume's name nor an absolute path")
+        refuse(f"{where}: {show_words(str(value))} is neither a volume's name nor an absolute path")
     references.volumes.add(value)
 
 
@@ -202,10 +202,10 @@ def _bind(value: Any, where: str, references: References) -> None:
     if len(parts) == 1:
         return
     if len(parts) not in (2, 3) or not parts[1].startswith("/"):
-        refuse(f"{where}: {shown(str(value))} is not source:target or source:target:mode")
+        refuse(f"{where}: {show_words(str(value))} is not source:target or source:target:mode")
     modes = set(parts[2].split(",")) if len(parts) == 3 else set()
     if not modes <= _BIND_MODES or {"ro", "rw"} <= modes:
-        refuse(f"{where}: mode {shown(parts[2])} is not allowed")
+        refuse(f"{where}: mode {show_words(parts[2])} is not allowed")
     if parts[0].startswith("/"):
         references.sources.add(MountSource(path=_host_path(parts[0], where), writable="ro" not in modes))
     else:
@@ -217,7 +217,7 @@ def _mount(value: Any, where: str, references: References) -> None:
     kind, source, writable = value.get("Type"), value.get("Source") or "", not value.get("ReadOnly")
     options = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
     if kind not in options:
-        refuse(f"{where}.Type must not be {shown(str(kind))}")
+        refuse(f"{where}.Type must not be {show_words(str(kind))}")
     if any(value.get(other) for other in options.values() if other != options[kind]):
         refuse(f"{where} has options of another type than {kind}")
     if kind == "bind":
@@ -252,19 +252,19 @@ def _endpoints(value: Any, where: str, references: References) -> None:
         refuse(f"{where} is not an object")
     for name, endpoint in value.items():
         if endpoint is not None:
-            check_endpoint(endpoint, f"{where}.{shown(name)}", references)
+            check_endpoint(endpoint, f"{where}.{show_words(name)}", references)
         claimed = (endpoint or {}).get("NetworkID") or ""
         if name not in BUILT_IN_NETWORKS:
             references.networks[name] = claimed or references.networks.get(name, "")
         elif claimed:
-            refuse(f"{where}.{shown(name)}.NetworkID must not be set")
+            refuse(f"{where}.{show_words(name)}.NetworkID must not be set")
 
 
 def _network_name(value: Any, where: str, _: References) -> None:
     # A name of hexadecimal digits alone could pass for the beginning of another network's id.
     plain = isinstance(value, str) and _NAME.fullmatch(value) and not _HEX.fullmatch(value)
     if not plain or value in BUILT_IN_NETWORKS | {"host", "ingress"}:
-        refuse(f"{where}: {shown(str(value))} cannot be a network's name here")
+        refuse(f"{where}: {show_words(str(value))} cannot be a network's name here")
 
 
 def _subnet(value: Any, where: str, references: References) -> None:
@@ -274,7 +274,7 @@ def _subnet(value: Any, where: str, references: References) -> None:
     auxiliary = (value.get("AuxiliaryAddresses") or {}).values()
     for inner in (value.get("Gateway"), value.get("IPRange"), *auxiliary):
         if inner and not _is_within(_addresses(inner, where), subnet):
-            refuse(f"{where}: {shown(inner)} lies outside of the subnet")
+            refuse(f"{where}: {show_words(inner)} lies outside of the subnet")
     references.subnets.add(subnet)
 
 
@@ -282,7 +282,7 @@ def _addresses(value: str, where: str) -> IPNetwork:
     try:
         return ipaddress.ip_network(value, strict=False)
     except ValueError:
-        refuse(f"{where}: {shown(value)} is no address or subnet such as 10.9.0.0/24")
+        refuse(f"{where}: {show_words(value)} is no address or subnet such as 10.9.0.0/24")
 
 
 def _is_within(inner: IPNetwork, outer: IPNetwork) -> bool:
@@ -302,9 +302,9 @@ def _subpath(value: Any, where: str, references: References) -> None:
         refuse(f"{where} must stay below the volume")
 
 
-_text, _number, _flag = _of(str), _of(int), _of(bool)
+_text, _number, _flag = _check_of(str), _check_of(int), _check_of(bool)
 _texts, _numbers = _list_of(_text), _list_of(_number)
-_words = _of(str, list)
+_words = _check_of(str, list)
 _texts_by_name = _map_of(_text)
 _empties_by_name = _map_of(_empty)
 
@@ -336,7 +336,7 @@ _HOST_CONFIG = check_object(
     MaskedPaths=_default_paths,
     Mounts=_list_of(_mount),
     NetworkMode=_network_mode,
-    OomScoreAdj=_at_least_zero,
+    OomScoreAdj=_require_natural,
     PidMode=_own_or_container("", "private"),
     PortBindings=_map_of(_list_of(check_object(HostIp=_text, HostPort=_text))),
     ReadonlyPaths=_default_paths,
@@ -396,20 +396,20 @@ NETWORK = check_object(
 )
 
 
-def _connected(value: Any, where: str, references: References) -> None:
+def _check_connection(value: Any, where: str, references: References) -> None:
     _text(value, where, references)
     references.containers.add(value)
 
 
-CONNECTION = check_object(Container=_connected, EndpointConfig=check_endpoint)
-DISCONNECTION = check_object(Container=_connected, Force=_flag)
+CONNECTION = check_object(Container=_check_connection, EndpointConfig=check_endpoint)
+DISCONNECTION = check_object(Container=_check_connection, Force=_flag)
 
 VOLUME = check_object(
     ClusterVolumeSpec=_empty,
     Driver=_one_of("", "local"),
     DriverOpts=check_driver_options,
     Labels=_texts_by_name,
-    Name=_of(str),
+    Name=_check_of(str),
 )
 
 _IPAM_FIELDS = check_object(**_each(_text, "Gateway IPRange Subnet"), AuxiliaryAddresses=_texts_by_name)

@@ -78,7 +78,7 @@ def claims_of(method: str, path: str, body: bytes, pool: str) -> frozenset[Claim
     raise AccessRefusedError(f"{method} {path} is not for hosts")
 
 
-def narrowed(method: str, path: str, body: bytes, pool: str) -> bytes:
+def narrow_body(method: str, path: str, body: bytes, pool: str) -> bytes:
     """The body with which a request is passed on: a search finds what the host's pool has, and a run is the host's.
 
     A run without deployment is in no pool, so a tag shows whose it is. The host's own client must not set it: Prefect
@@ -122,7 +122,7 @@ def event_claims(text: str) -> frozenset[Claim]:
     Raises:
         AccessRefusedError: The event concerns what no host speaks for, or cannot be read.
     """
-    return frozenset(_of_event(_read(text.encode())))
+    return frozenset(_claims_of_event(_read(text.encode())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def _nothing(_: _Request) -> Iterator[Claim]:
     yield from ()
 
 
-def _by_id(kind: Belonging, value: object, *, may_be_new: bool = False) -> Claim:
+def _claim_by_id(kind: Belonging, value: object, *, may_be_new: bool = False) -> Claim:
     """A claim on a thing by its id, in the one form in which it is looked up and then used."""
     if not isinstance(value, str) or not re.fullmatch(_ID, value):
         raise AccessRefusedError(f"the id of a {kind.value.replace('_', ' ')} is a UUID of 36 lower-case characters")
@@ -209,12 +209,12 @@ def _ids_in(value: Any) -> Iterator[Claim]:
             if name in _OF_ANOTHER_STORE:
                 raise AccessRefusedError(f"{name} names a block, which is the control plane's")
             if name in _ID_FIELDS:
-                yield _by_id(_ID_FIELDS[name], inner, may_be_new=True)
+                yield _claim_by_id(_ID_FIELDS[name], inner, may_be_new=True)
             else:
                 yield from _ids_in(inner)
 
 
-def _named(kind: Belonging) -> Callable[[_Request], Iterator[Claim]]:
+def _claims_by_name(kind: Belonging) -> Callable[[_Request], Iterator[Claim]]:
     def claims(request: _Request) -> Iterator[Claim]:
         yield Claim(kind, request.words[0])
         if request.body:
@@ -255,32 +255,32 @@ def _new_run(request: _Request) -> Iterator[Claim]:
     if fields.get("work_pool_name") is not None:
         _only_own_pool(fields["work_pool_name"], request.pool)
     if (deployment := fields.get("deployment_id")) is not None:
-        yield _by_id(Belonging.DEPLOYMENT, deployment)
+        yield _claim_by_id(Belonging.DEPLOYMENT, deployment)
     if (parent := fields.get("parent_task_run_id")) is not None:
-        yield _by_id(Belonging.TASK_RUN, parent)
+        yield _claim_by_id(Belonging.TASK_RUN, parent)
     yield from _ids_in(fields)
 
 
 def _new_task_run(request: _Request) -> Iterator[Claim]:
     fields = request.object()
-    yield from _in_a_run(fields)
+    yield from _claims_in_run(fields)
     if fields.get("id") is not None:
-        yield _by_id(Belonging.TASK_RUN, fields["id"], may_be_new=True)
+        yield _claim_by_id(Belonging.TASK_RUN, fields["id"], may_be_new=True)
 
 
-def _of_flow_runs(request: _Request) -> Iterator[Claim]:
+def _claims_of_flow_runs(request: _Request) -> Iterator[Claim]:
     for line in request.objects():
         # A worker's own lines belong to no run.
         if line.get("flow_run_id") is not None or line.get("task_run_id") is not None:
-            yield from _in_a_run(line)
+            yield from _claims_in_run(line)
 
 
-def _in_a_run(fields: Mapping[str, Any]) -> Iterator[Claim]:
+def _claims_in_run(fields: Mapping[str, Any]) -> Iterator[Claim]:
     """The run of a flow must be there; the run of a task may come to be later, where its flow's is named."""
     if (run := fields.get("flow_run_id")) is not None:
-        yield _by_id(Belonging.FLOW_RUN, run)
+        yield _claim_by_id(Belonging.FLOW_RUN, run)
     elif (task := fields.get("task_run_id")) is not None:
-        yield _by_id(Belonging.TASK_RUN, task)
+        yield _claim_by_id(Belonging.TASK_RUN, task)
     else:
         raise AccessRefusedError("it must name the run that it belongs to")
     yield from _ids_in(fields)
@@ -290,7 +290,7 @@ def _new_artifact(request: _Request) -> Iterator[Claim]:
     fields = request.object()
     environment = environment_of_page(fields)
     if environment is None:
-        yield from _in_a_run(fields)
+        yield from _claims_in_run(fields)
     else:
         yield Claim(Belonging.ENVIRONMENT, environment)
 
@@ -300,13 +300,13 @@ def _new_automation(request: _Request) -> Iterator[Claim]:
     kind, _, deployment = str(fields.get("owner_resource")).rpartition(".")
     if kind != "prefect.deployment":
         raise AccessRefusedError("an automation of a host belongs to one of its deployments")
-    yield _by_id(Belonging.DEPLOYMENT, deployment)
+    yield _claim_by_id(Belonging.DEPLOYMENT, deployment)
     yield from _own_trigger(fields.get("trigger"))
     for name in ("actions", "actions_on_trigger", "actions_on_resolve"):
         for action in fields.get(name) or ():
             if action.get("type") != "run-deployment" or action.get("source") != "selected":
                 raise AccessRefusedError("an automation of a host runs its own deployments, and does nothing else")
-            yield _by_id(Belonging.DEPLOYMENT, action.get("deployment_id"))
+            yield _claim_by_id(Belonging.DEPLOYMENT, action.get("deployment_id"))
             if not _only_own_templates(action.get("parameters")):
                 raise AccessRefusedError(
                     f"parameters of a host's automation have no templates but {', '.join(sorted(_OWN_TEMPLATES))}"
@@ -337,7 +337,7 @@ def _only_own_templates(value: Any) -> bool:
 
 def _events(request: _Request) -> Iterator[Claim]:
     for event in request.objects():
-        yield from _of_event(event)
+        yield from _claims_of_event(event)
 
 
 _SPEAKS_FOR = {"prefect.flow-run": Belonging.FLOW_RUN, "prefect.deployment": Belonging.DEPLOYMENT}
@@ -347,7 +347,7 @@ _IN_A_RUN = {"prefect.task-run": Belonging.TASK_RUN, "prefect.artifact": Belongi
 _OF_A_WORKER = "prefect.worker."
 
 
-def _of_event(event: Any) -> Iterator[Claim]:
+def _claims_of_event(event: Any) -> Iterator[Claim]:
     try:
         resource, related = event["resource"], event.get("related") or []
         about = str(resource["prefect.resource.id"])
@@ -359,13 +359,13 @@ def _of_event(event: Any) -> Iterator[Claim]:
             yield Claim(Belonging.ENVIRONMENT, str(environment))
         kind, _, value = name.rpartition(".")
         if kind in _SPEAKS_FOR:
-            yield _by_id(_SPEAKS_FOR[kind], value)
+            yield _claim_by_id(_SPEAKS_FOR[kind], value)
         elif name.startswith(_OF_OURS):
             if ENVIRONMENT_FACT not in labels:
                 raise AccessRefusedError("an event of ours names its environment")
         elif kind in _IN_A_RUN:
             # It may not be there yet; the flow's run, which is, speaks for it. By its events the server records it.
-            yield _by_id(_IN_A_RUN[kind], value, may_be_new=True)
+            yield _claim_by_id(_IN_A_RUN[kind], value, may_be_new=True)
             if not any(resource_id.startswith("prefect.flow-run.") for resource_id, _ in related_resources):
                 raise AccessRefusedError("an event of a task or artifact names the run of its flow")
         elif not name.startswith(_OF_A_WORKER if name == about else _CONTEXT):
@@ -374,7 +374,7 @@ def _of_event(event: Any) -> Iterator[Claim]:
         # What stands there replaces what the resource says.
         payload = event.get("payload") or {}
         if (task_run_id := (payload.get("task_run") or {}).get("id")) is not None:
-            yield _by_id(Belonging.TASK_RUN, task_run_id, may_be_new=True)
+            yield _claim_by_id(Belonging.TASK_RUN, task_run_id, may_be_new=True)
         yield from _ids_in(payload)
 
 
@@ -401,32 +401,34 @@ _RULES = (
     _rule("POST", rf"/work_pools/({_NAME})/(?:get_scheduled_flow_runs|queues/filter)", _own_pool),
     _rule("POST", rf"/work_pools/({_NAME})/workers/(?:heartbeat|filter)", _own_pool),
     _rule("GET", rf"/work_pools/({_NAME})/queues/{_NAME}", _own_pool),
-    _rule("GET", rf"/work_queues/({_ID})", _named(Belonging.WORK_QUEUE)),
+    _rule("GET", rf"/work_queues/({_ID})", _claims_by_name(Belonging.WORK_QUEUE)),
     _rule("POST", r"/deployments/", _new_deployment),
     _rule("PATCH", rf"/deployments/({_ID})", _change_of_deployment),
-    _rule("GET DELETE", rf"/deployments/({_ID})", _named(Belonging.DEPLOYMENT)),
+    _rule("GET DELETE", rf"/deployments/({_ID})", _claims_by_name(Belonging.DEPLOYMENT)),
     _rule(
         "POST",
         rf"/deployments/({_ID})/(?:create_flow_run|pause_deployment|resume_deployment)",
-        _named(Belonging.DEPLOYMENT),
+        _claims_by_name(Belonging.DEPLOYMENT),
     ),
-    _rule("GET POST PATCH DELETE", rf"/deployments/({_ID})/schedules(?:/{_ID})?", _named(Belonging.DEPLOYMENT)),
-    _rule("GET", rf"/deployments/name/({_NAME}/{_NAME})", _named(Belonging.DEPLOYMENT_NAME)),
+    _rule(
+        "GET POST PATCH DELETE", rf"/deployments/({_ID})/schedules(?:/{_ID})?", _claims_by_name(Belonging.DEPLOYMENT)
+    ),
+    _rule("GET", rf"/deployments/name/({_NAME}/{_NAME})", _claims_by_name(Belonging.DEPLOYMENT_NAME)),
     _rule("POST", "|".join(_SEARCHES), _nothing),
     _rule("POST", r"/flow_runs/", _new_run),
-    _rule("GET PATCH DELETE", rf"/flow_runs/({_ID})", _named(Belonging.FLOW_RUN)),
-    _rule("POST", rf"/flow_runs/({_ID})/(?:set_state|resume|input|input/filter)", _named(Belonging.FLOW_RUN)),
-    _rule("GET DELETE", rf"/flow_runs/({_ID})/input/{_NAME}", _named(Belonging.FLOW_RUN)),
-    _rule("GET", rf"/flow_runs/({_ID})/graph-v2", _named(Belonging.FLOW_RUN)),
-    _rule("PATCH", rf"/flow_runs/({_ID})/labels", _named(Belonging.FLOW_RUN)),
+    _rule("GET PATCH DELETE", rf"/flow_runs/({_ID})", _claims_by_name(Belonging.FLOW_RUN)),
+    _rule("POST", rf"/flow_runs/({_ID})/(?:set_state|resume|input|input/filter)", _claims_by_name(Belonging.FLOW_RUN)),
+    _rule("GET DELETE", rf"/flow_runs/({_ID})/input/{_NAME}", _claims_by_name(Belonging.FLOW_RUN)),
+    _rule("GET", rf"/flow_runs/({_ID})/graph-v2", _claims_by_name(Belonging.FLOW_RUN)),
+    _rule("PATCH", rf"/flow_runs/({_ID})/labels", _claims_by_name(Belonging.FLOW_RUN)),
     _rule("POST", r"/task_runs/", _new_task_run),
-    _rule("GET PATCH", rf"/task_runs/({_ID})", _named(Belonging.TASK_RUN)),
-    _rule("POST", rf"/task_runs/({_ID})/set_state", _named(Belonging.TASK_RUN)),
-    _rule("POST", r"/logs/", _of_flow_runs),
+    _rule("GET PATCH", rf"/task_runs/({_ID})", _claims_by_name(Belonging.TASK_RUN)),
+    _rule("POST", rf"/task_runs/({_ID})/set_state", _claims_by_name(Belonging.TASK_RUN)),
+    _rule("POST", r"/logs/", _claims_of_flow_runs),
     _rule("POST", r"/artifacts/", _new_artifact),
-    _rule("GET PATCH", rf"/artifacts/({_ID})", _named(Belonging.ARTIFACT)),
+    _rule("GET PATCH", rf"/artifacts/({_ID})", _claims_by_name(Belonging.ARTIFACT)),
     _rule("POST", r"/automations/", _new_automation),
-    _rule("DELETE", rf"/automations/owned-by/prefect\.deployment\.({_ID})", _named(Belonging.DEPLOYMENT)),
+    _rule("DELETE", rf"/automations/owned-by/prefect\.deployment\.({_ID})", _claims_by_name(Belonging.DEPLOYMENT)),
     _rule("POST", r"/events", _events),
     # The id of a lease is known to its holder alone.
     _rule("POST", rf"/v2/concurrency_limits/leases/{_ID}/renew", _nothing),

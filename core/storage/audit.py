@@ -31,7 +31,7 @@ def plain(value: Any) -> str | int | float | None:
     return value if value is None or isinstance(value, int | float) else str(value)
 
 
-def recorded(row: Row) -> dict[str, Any]:
+def row_of_entry(row: Row) -> dict[str, Any]:
     """A row as an entry keeps it: short values as they are, long ones as their digest."""
     long = {name: _short(value) for name, value in row.items() if isinstance(value, str) and len(value) > _LONGEST_KEPT}
     return {**row, **long}
@@ -100,7 +100,7 @@ class Verifier:
         self.rows += 1
         self._seen.setdefault(table, set()).add(key)
         expected, seq = self._expected.get(table, {}).get(key, (None, None))
-        name = _named(table, key)
+        name = _name_of(table, key)
         if seq is None:
             self._find(name, "the row was inserted: no entry tells of it")
         elif expected is None:
@@ -121,7 +121,7 @@ class Verifier:
             for key, (expected, seq) in by_key.items():
                 if expected is not None and key not in keys:
                     was = expected.get("status") or expected.get("state") if isinstance(expected, dict) else None
-                    self._find(_named(table, key), f"the row was removed{f'; it was {was}' if was else ''}", seq)
+                    self._find(_name_of(table, key), f"the row was removed{f'; it was {was}' if was else ''}", seq)
 
     def check_archive(self, file: str, checksum: str) -> None:
         """Compare an archive with the checksum it had when rows left into it."""
@@ -161,7 +161,7 @@ _WORDS = {
 }
 
 
-def _named(table: str, key: str) -> str:
+def _name_of(table: str, key: str) -> str:
     return f"{_WORDS.get(table, table)} {key}"
 
 

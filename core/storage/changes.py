@@ -48,7 +48,7 @@ def counters_in(data: DatabaseData, printed: str) -> dict[str, Any]:
             return {}
 
 
-def written_since(data: DatabaseData, then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+def describe_later_writes(data: DatabaseData, then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
     """What the counters say was written between two moments, for a person."""
     if then is None:
         return f"{NOT_COUNTED}: the snapshot has no figures of then"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from core.common.quantities import age_in_words
-from core.storage.snapshots import offered
+from core.storage.snapshots import offered_snapshots
 from models.environments import Environment
 from models.snapshots import DataSnapshot
 
@@ -19,7 +19,7 @@ def snapshot_problems(environment: Environment, snapshots: Sequence[DataSnapshot
     settings = environment.data
     if settings is None or settings.max_age_hours is None:
         return ()
-    name, whole = environment.name, offered(snapshots)
+    name, whole = environment.name, offered_snapshots(snapshots)
     take, rehearse = f"`roas snapshot create {name}` takes one", f"`roas snapshot rehearse {name}` does it"
     if not whole:
         return (f"there is no whole snapshot of its data; {take}",)

@@ -17,7 +17,7 @@ OWN_SYSTEM = "roas"
 _SHOWN = 5
 
 
-def of_damage(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
+def report_damage(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
     """A file of the stores was found damaged and is kept as `file`; the same file gives the same ids."""
     return _incident(
         f"{file.name} was found damaged; it is kept, and what could not be read of it is missing",
@@ -35,7 +35,7 @@ def of_damage(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
     )
 
 
-def of_loss(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
+def report_loss(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
     """A store was not there any more, although the others were; an empty one began at `at`."""
     return _incident(
         f"{file.name} was missing, and begins empty",
@@ -48,7 +48,7 @@ def of_loss(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
     )
 
 
-def of_gap(folder: str, since: datetime, until: datetime) -> tuple[RecordedError, Ticket]:
+def report_gap(folder: str, since: datetime, until: datetime) -> tuple[RecordedError, Ticket]:
     """What recoveries did between two moments is on no record, because their journal was full."""
     return _incident(
         f"The record of recoveries has a gap from {since:%Y-%m-%d %H:%M:%S} to {until:%H:%M:%S} UTC:"
@@ -68,7 +68,7 @@ def subject_of(event: HostEvent) -> str:
     return f"clock of {event.host.label}" if event.kind is HostEventKind.SKEWED else event.host.label
 
 
-def of_host(event: HostEvent, environments: Sequence[str], reported_by: str) -> tuple[RecordedError, Ticket]:
+def report_host(event: HostEvent, environments: Sequence[str], reported_by: str) -> tuple[RecordedError, Ticket]:
     """A host is silent, or its clock is wrong. `environments` belong to it; `reported_by` is the host that noticed."""
     host, since = event.host, f"{event.since:%Y-%m-%d %H:%M:%S}"
     more = len(environments) - _SHOWN

@@ -43,7 +43,7 @@ class MountedData:
     services: tuple[str, ...]
 
 
-def mounted(data: FilesData, application: Application) -> MountedData:
+def find_mounted_data(data: FilesData, application: Application) -> MountedData:
     """The volume or folder that is meant, and the services that mount it.
 
     Raises:
@@ -82,7 +82,7 @@ def check_services(settings: DataSettings, application: Application) -> None:
     """
     for data in settings.save:
         if isinstance(data, FilesData):
-            mounted(data, application)
+            find_mounted_data(data, application)
         elif data.service not in application.services:
             raise BadInputError(
                 f"There is no service {data.service}, which data.save names;",
@@ -92,7 +92,7 @@ def check_services(settings: DataSettings, application: Application) -> None:
 
 def own_services(data: SavedData, application: Application) -> frozenset[str]:
     """The service that runs the server or has the file, or those that mount the volume."""
-    return frozenset(mounted(data, application).services if isinstance(data, FilesData) else {data.service})
+    return frozenset(find_mounted_data(data, application).services if isinstance(data, FilesData) else {data.service})
 
 
 def users_of(data: SavedData, application: Application, dependencies: Sequence[Dependency]) -> frozenset[str]:
@@ -110,7 +110,7 @@ def writers_of(data: SavedData, application: Application, dependencies: Sequence
     return users - {data.service} if isinstance(data, PostgresqlData | MariadbData) else users
 
 
-def saved_before_update(
+def data_to_save(
     settings: DataSettings,
     application: Application,
     dependencies: Sequence[Dependency],
@@ -129,20 +129,20 @@ def saved_before_update(
     return tuple(data for data in existing_data if users_of(data, application, dependencies) & set(changed))
 
 
-def offered(snapshots: Iterable[DataSnapshot]) -> list[DataSnapshot]:
+def offered_snapshots(snapshots: Iterable[DataSnapshot]) -> list[DataSnapshot]:
     """The snapshots that may be restored, newest first: only whole ones."""
     whole = [snapshot for snapshot in snapshots if snapshot.state is SnapshotState.WHOLE]
     return sorted(whole, key=lambda snapshot: snapshot.begun_at, reverse=True)
 
 
-def chosen(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, environment: str) -> DataSnapshot:
+def choose_snapshot(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, environment: str) -> DataSnapshot:
     """The snapshot of this id or of the only id that begins like it; without one the newest.
 
     Raises:
         NotFoundError: There is none that is whole.
         BadInputError: Several begin like it.
     """
-    whole = offered(snapshots)
+    whole = offered_snapshots(snapshots)
     if snapshot_id is None:
         # What was saved before a restore is for its undoing, and what another installation saved is not what ran here.
         rarely = (SnapshotReason.SAFETY, SnapshotReason.ADOPTED)
@@ -181,13 +181,13 @@ def check_rehearsal(snapshot: DataSnapshot) -> None:
         )
 
 
-def of_release(snapshots: Sequence[DataSnapshot], release: Release) -> DataSnapshot:
+def snapshot_of_release(snapshots: Sequence[DataSnapshot], release: Release) -> DataSnapshot:
     """The snapshot that was taken when a release was replaced by an update: the newest one.
 
     Raises:
         NotFoundError: There is none.
     """
-    matches = _saved_of(release.release_id, offered(snapshots))
+    matches = _saved_of(release.release_id, offered_snapshots(snapshots))
     if not matches:
         raise NotFoundError(
             f"No snapshot was taken when release {release.release_id} was replaced;",
@@ -207,7 +207,9 @@ def data_not_put_back(snapshots: Sequence[DataSnapshot], operations: Iterable[Op
 
     `operations` are those of its environment that may have put data back.
     """
-    saved = next((snapshot for snapshot in offered(snapshots) if snapshot.reason is SnapshotReason.UPDATE), None)
+    saved = next(
+        (snapshot for snapshot in offered_snapshots(snapshots) if snapshot.reason is SnapshotReason.UPDATE), None
+    )
     if saved is None or any(
         operation.started_at > saved.begun_at
         and (operation.record.data_of or operation.record.restore)
@@ -225,7 +227,7 @@ def to_forget(
 
     One of another installation stays: its own policy decides there.
     """
-    whole = [snapshot for snapshot in offered(snapshots) if snapshot.reason is not SnapshotReason.ADOPTED]
+    whole = [snapshot for snapshot in offered_snapshots(snapshots) if snapshot.reason is not SnapshotReason.ADOPTED]
     stay = {snapshot.snapshot_id for snapshot in whole[: keep.last]}
     stay |= _newest_of_each(whole, keep.daily, lambda at: at.date())
     stay |= _newest_of_each(whole, keep.weekly, lambda at: at.isocalendar()[:2])

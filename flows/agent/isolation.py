@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from models.failures import RoasError
-from tasks.runtime.fair_threads import in_environment
+from tasks.runtime.fair_threads import count_for_environment
 
 log = logging.getLogger("roas")
 
@@ -67,7 +67,7 @@ class KeptRunning:
         if (environment, what) in self._kept:
             raise ValueError(f"{what} of {environment} is kept running already")
         job = self._kept[environment, what] = _Kept(work, silent_for.total_seconds())
-        with in_environment(environment):
+        with count_for_environment(environment):
             job.keeper = asyncio.create_task(self._keep(environment, what, job))
 
     def environments(self) -> frozenset[str]:
@@ -87,21 +87,21 @@ class KeptRunning:
     async def end(self, environment: str, *, within: timedelta) -> None:
         """End all work of an environment; what takes longer is left to itself."""
         jobs = {key: self._kept.pop(key) for key in list(self._kept) if key[0] == environment}
-        await _cancelled([job.keeper for job in jobs.values() if job.keeper is not None], within)
+        await _note_cancel([job.keeper for job in jobs.values() if job.keeper is not None], within)
 
     async def end_all(self, *, within: timedelta) -> None:
         """End all work at once."""
         jobs, self._kept = list(self._kept.values()), {}
-        await _cancelled([job.keeper for job in jobs if job.keeper is not None], within)
+        await _note_cancel([job.keeper for job in jobs if job.keeper is not None], within)
 
     async def _keep(self, environment: str, what: str, job: _Kept) -> None:
         while True:
             job.progress_at = time.monotonic()
-            job.task = asyncio.ensure_future(_begun(job))
+            job.task = asyncio.ensure_future(_note_begin(job))
             try:
                 why = await self._why_it_ended(job)
             except asyncio.CancelledError:
-                await _cancelled([job.task], timedelta(days=1))
+                await _note_cancel([job.task], timedelta(days=1))
                 raise
             job.failures += 1
             name = f"{what} of {environment}" if environment else what
@@ -136,11 +136,11 @@ class KeptRunning:
         return f"failed: {error or type(error).__name__}"
 
 
-async def _begun(job: _Kept) -> None:
+async def _note_begin(job: _Kept) -> None:
     await job.work(job.progress)
 
 
-async def _cancelled(tasks: list[asyncio.Task[None]], within: timedelta) -> None:
+async def _note_cancel(tasks: list[asyncio.Task[None]], within: timedelta) -> None:
     for task in tasks:
         task.cancel()
     if tasks:

@@ -37,7 +37,7 @@ from models.failures import RoasError
 from models.operations import Operation, OperationStatus
 from models.settings import current_settings
 from models.snapshots import SnapshotState
-from tasks.deployment.operations import held_by, mark_interrupted
+from tasks.deployment.operations import holder_of, mark_interrupted
 from tasks.runtime.hosts import this_host
 from tasks.runtime.stores import open_stores
 
@@ -67,10 +67,10 @@ async def resume_left(pool: str, progress: Progress) -> None:
                 since = await asyncio.to_thread(lambda: open_stores().hosts.now())
             if not reported:
                 await _take_again(pool, begun)
-                await _report(await asyncio.to_thread(_unreported, since))
+                await _report(await asyncio.to_thread(_unreported_operations, since))
                 reported = True
             await mark_interrupted(None, datetime.now(UTC))
-            operations = await asyncio.to_thread(_left, since)
+            operations = await asyncio.to_thread(_interrupted_operations, since)
             if operations:
                 await _retry(operations, pool)
             await _retry_snapshots(pool, begun)
@@ -84,7 +84,7 @@ async def resume_left(pool: str, progress: Progress) -> None:
         await asyncio.sleep(_EVERY_SECONDS)
 
 
-def _left(since: datetime) -> list[Operation]:
+def _interrupted_operations(since: datetime) -> list[Operation]:
     """The operations of this host that were marked as interrupted since a moment, and that may go on by themselves."""
     stores, here = open_stores(), this_host().host_id
     paused = {pause.environment for pause in stores.pauses.active(datetime.now(UTC)) if pause.service is None}
@@ -104,7 +104,7 @@ def _left(since: datetime) -> list[Operation]:
     ]
 
 
-def _unreported(since: datetime) -> list[Operation]:
+def _unreported_operations(since: datetime) -> list[Operation]:
     """The operations of this host that succeeded shortly before a moment, and whose process is gone."""
     stores, here = open_stores(), this_host().host_id
     return [
@@ -173,7 +173,7 @@ async def _retry_snapshots(pool: str, begun: datetime) -> None:
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
         ):
             name, since = str(run.parameters.get("environment")), run.start_time
-            if since is None or since >= begun or await asyncio.to_thread(held_by, name) is not None:
+            if since is None or since >= begun or await asyncio.to_thread(holder_of, name) is not None:
                 continue
             if run.run_count > 1 or not await asyncio.to_thread(_is_still_wanted, name, since):
                 message = "Its worker ended; the next snapshot saves all of it."

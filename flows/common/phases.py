@@ -60,7 +60,7 @@ def begin_phase(phase: Phase | None) -> None:
 
 
 @contextmanager
-def timed(phase: Phase) -> Iterator[None]:
+def time_phase(phase: Phase) -> Iterator[None]:
     """Count the time of the body as a phase; the one before goes on afterwards."""
     clock = _clock.get()
     before = clock.switch(phase) if clock is not None else None

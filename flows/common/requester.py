@@ -28,10 +28,10 @@ def requester(asked_by: str | None) -> tuple[str, Actor]:
     run = context.flow_run if context else None
     if run is None or run.deployment_id is None:
         return _from_this_machine(run, asked_by)
-    return _through_the_server(run, asked_by or "")
+    return _actor_of_server(run, asked_by or "")
 
 
-def answered_through_the_server(name: str) -> tuple[str, Actor]:
+def asker_through_server(name: str) -> tuple[str, Actor]:
     """Who answered a run that waits in Prefect, where any holder of the password may answer under any name."""
     claimed = as_claim(name)
     return f"{API}, as {claimed}" if claimed else API, Actor(claimed=claimed)
@@ -46,7 +46,7 @@ def _from_this_machine(run: FlowRun | None, asked_by: str | None) -> tuple[str, 
     return f"person: {actor.user}{through}", actor
 
 
-def _through_the_server(run: FlowRun, asked_by: str) -> tuple[str, Actor]:
+def _actor_of_server(run: FlowRun, asked_by: str) -> tuple[str, Actor]:
     creator = run.created_by
     if run.auto_scheduled or (creator is not None and creator.type == _BY_SCHEDULE):
         return SCHEDULE, Actor(claimed=as_claim(asked_by))

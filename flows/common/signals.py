@@ -18,7 +18,7 @@ _running_bodies: set[asyncio.Task[Any]] = set()
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
+def end_by_sigterm() -> Iterator[None]:
     """Cancel the current task at a SIGTERM, and let the signal go on once the body has ended.
 
     The engine's own handler raises wherever the program is at that moment: in a callback of the event loop

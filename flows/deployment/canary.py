@@ -53,7 +53,7 @@ async def remember_usual_errors(update: UpdateContext) -> str | None:
     if recorder.reported(USUAL) is not None:
         return None
     try:
-        errors_by_service = await usual_errors(recorder.project, _observed(update))
+        errors_by_service = await usual_errors(recorder.project, _observed_services(update))
     except EngineError as error:
         log.warning("how often failures were logged before is not known: %s", error)
         return None
@@ -65,7 +65,7 @@ async def remember_usual_errors(update: UpdateContext) -> str | None:
     return json.dumps(detail)
 
 
-def _observed(update: UpdateContext) -> tuple[str, ...]:
+def _observed_services(update: UpdateContext) -> tuple[str, ...]:
     dependencies = dependencies_of(update.environment, update.application)
     return observed_services(update.application, dependencies, update.changed)
 
@@ -76,7 +76,7 @@ async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:
     The figures go into the record.
     """
     recorder = update.recorder
-    services, words = _observed(update), minutes_in_words(spec.minutes)
+    services, words = _observed_services(update), minutes_in_words(spec.minutes)
     bounds = await _bounds(update, services)
     seconds = 60 * spec.minutes
     every = min(max(seconds / _OBSERVATIONS, _SHORTEST_SECONDS), _LONGEST_SECONDS)
@@ -155,7 +155,7 @@ async def _errors_on_record(environment: str, services: tuple[str, ...], since: 
         return {}
 
 
-def _restarted(before: ContainerStarts, now: ContainerStarts) -> str:
+def _describe_restarts(before: ContainerStarts, now: ContainerStarts) -> str:
     for name, (count, at) in now.items():
         count_before, at_before = before.get(name, (count, at))
         if count > count_before:
@@ -199,7 +199,7 @@ async def _sample(
                 patterns=failures.patterns if failures is not None else {},
                 problem=shorten(verdict.reason) if verdict is not None and unhealthy else "",
                 recorded=recorded.get(name, ""),
-                restarted=_restarted(start.restarts.get(name, {}), counted.get(name, {})),
+                restarted=_describe_restarts(start.restarts.get(name, {}), counted.get(name, {})),
             )
         )
     return samples

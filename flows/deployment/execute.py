@@ -292,7 +292,7 @@ class _StartExecution:
         path = critical_path(ready_after, held_up_by)
         record = self.recorder.record
         record.waits = {result.service: round(result.waited_seconds, 3) for result in results}
-        record.held_up_by = {result.service: _rounded(result.held_up_by) for result in results if result.held_up_by}
+        record.held_up_by = {result.service: _round(result.held_up_by) for result in results if result.held_up_by}
         record.kept = tuple(result.service for result in results if result.kept)
         record.critical_path = tuple((link.service, round(link.took.total_seconds(), 3)) for link in path)
         unproven = sum(result.ok and result.state == ServiceHealth.UNPROVEN for result in results)
@@ -421,7 +421,7 @@ class _StartExecution:
         )
         details = {
             "waited_seconds": round(waits.longest, 3),
-            "held_up_by": _rounded(waits.seconds),
+            "held_up_by": _round(waits.seconds),
             "took_seconds": round(result.took_seconds, 3),
         } | self._interruption(name, began, proof)
         now = datetime.now(UTC)
@@ -496,7 +496,7 @@ class _StartExecution:
         return ServiceStart(service=name, previous_state="", state="none", reason=why, kept=True)
 
 
-def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+def _round(seconds: Mapping[str, float]) -> dict[str, float]:
     return {name: round(spent, 3) for name, spent in seconds.items()}
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from core.common.dependencies import dependencies_of
 from core.deployment.hooks import proof_of_rollback, proves_data
-from core.deployment.kept_files import copied_by, copies_by_service, copies_in_words, with_mounted_copies
+from core.deployment.kept_files import copies_by_service, copies_in_words, copies_of_document, with_mounted_copies
 from core.deployment.plan import paused_services, plan, stop_waves
 from core.deployment.release import (
     VALUES,
@@ -19,9 +19,9 @@ from core.deployment.release import (
     Leftovers,
     PreDeployState,
     PreviousContainer,
-    beyond,
     differences,
     is_there,
+    leftovers_beyond,
     values_in_words,
 )
 from core.deployment.update import part_of
@@ -97,7 +97,7 @@ async def remember(change: Change) -> str:
     return json.dumps(asdict(change.before.before))
 
 
-def found_by(detail: str) -> PreDeploySnapshot:
+def recall_before(detail: str) -> PreDeploySnapshot:
     """The state before an interrupted start, from its finished step; the containers it replaced are lost."""
     reported = json.loads(detail)
     containers = {key: PreviousContainer(**was) for key, was in reported["containers"].items()}
@@ -147,7 +147,7 @@ async def put_containers_back(change: Change) -> None:
             change.record.rolled_back_to = release.release_id
         return
     released, starts, _ = await apply_release(recorder, environment, release, one_by_one=change.one_by_one)
-    leftovers = beyond(await find_leftovers(change.project, change.before), released)
+    leftovers = leftovers_beyond(await find_leftovers(change.project, change.before), released)
     await _remove(change, leftovers.remove, leftovers.networks)
     change.record.rolled_back_to = release.release_id
     change.returned = released, starts, f"rolled back to release {release.release_id}"
@@ -163,7 +163,7 @@ async def check_what_is_back(change: Change) -> None:
     runs = None if ended else await check_after_rollback(change.recorder, change.environment, released)
     record = change.record
     proof = proof_of_rollback(len(starts), change.environment.hooks, runs, data_changed=bool(record.data))
-    record.undone = f"{back}: {'; '.join((proof, *kept_in_words(record)))}"
+    record.undone = f"{back}: {'; '.join((proof, *describe_kept(record)))}"
     record.data_proven = proves_data(runs, record.hooks_begun)
     log.warning("rollback: %s", record.undone)
 
@@ -183,7 +183,7 @@ START_BACK = (NAMES_BACK, TURN_BACK, SETTLE_BACK, CONTAINERS_BACK, CHECK_BACK)
 """How a start goes back."""
 
 
-def kept_in_words(record: OperationRecord) -> tuple[str, ...]:
+def describe_kept(record: OperationRecord) -> tuple[str, ...]:
     """What is in use that the release kept, and that is otherwise now."""
     return tuple(filter(None, (record.kept_values, record.mounted_copies)))
 
@@ -233,8 +233,8 @@ async def apply_release(
     application = await read_released(recorder.project, document)
     values = await _changed_values(recorder, environment, release) if VALUES in document else ()
     recorder.record.kept_values = values_in_words(values) or None
-    recorder.record.mounted_copies = copies_in_words(copied_by(document)) or None
-    for text in kept_in_words(recorder.record):
+    recorder.record.mounted_copies = copies_in_words(copies_of_document(document)) or None
+    for text in describe_kept(recorder.record):
         log.warning("%s", text)
     if one_by_one:
         images = {service.image: release.images.get(name, "") for name, service in application.services.items()}
@@ -307,11 +307,11 @@ async def _take_back(change: Change, copies: Mapping[str, str] | None = None) ->
         await proxies.follow(service)
     await proxies.settle()
     phrases = [
-        _said("stopped", (container.service for container in leftovers.stop)),
-        _said("removed", (container.service for container in remove if container.service not in back)),
-        _said("put back as before", back),
-        _said("could not put back, and left as it is", unknown),
-        _said("could not put back", set(leftovers.replaced) - set(back) - unknown),
+        _phrase("stopped", (container.service for container in leftovers.stop)),
+        _phrase("removed", (container.service for container in remove if container.service not in back)),
+        _phrase("put back as before", back),
+        _phrase("could not put back, and left as it is", unknown),
+        _phrase("could not put back", set(leftovers.replaced) - set(back) - unknown),
     ]
     return "; ".join(filter(None, phrases)) or "nothing had been started"
 
@@ -349,7 +349,7 @@ async def _remove(
 ) -> None:
     if not stopped:
         await _stop(change.project, change.application, made)
-    by_service = _by_service(made)
+    by_service = _group_by_service(made)
     await asyncio.gather(
         *(
             remove_containers(change.project, service, [container.container_id for container in containers])
@@ -363,7 +363,7 @@ async def _remove(
 
 async def _stop(project: Project, application: Application, containers: Sequence[ContainerState]) -> None:
     """In reverse order of the start, each with its grace period."""
-    by_service = _by_service([container for container in containers if container.up])
+    by_service = _group_by_service([container for container in containers if container.up])
     for wave in stop_waves(application, dependencies_of(project.environment, application)):
         await asyncio.gather(
             *(
@@ -376,7 +376,7 @@ async def _stop(project: Project, application: Application, containers: Sequence
 
 async def _note(change: Change, containers: Sequence[ContainerState], state: str) -> None:
     why, changes = "the start was rolled back", []
-    for name, service_containers in _by_service(containers).items():
+    for name, service_containers in _group_by_service(containers).items():
         result = ServiceStart(
             service=name, previous_state=service_containers[0].state, state=state, reason=why, kept=False
         )
@@ -385,13 +385,13 @@ async def _note(change: Change, containers: Sequence[ContainerState], state: str
         await record_changes(changes)
 
 
-def _by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
+def _group_by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
     containers_by_service: dict[str, list[ContainerState]] = {}
     for container in containers:
         containers_by_service.setdefault(container.service, []).append(container)
     return containers_by_service
 
 
-def _said(what: str, services: Iterable[str]) -> str:
+def _phrase(what: str, services: Iterable[str]) -> str:
     names = sorted(set(services))
     return f"{what} {', '.join(names)}" if names else ""

@@ -12,8 +12,8 @@ from core.deployment.hooks import (
     AFTER,
     BEFORE,
     AfterInterruption,
-    after_interruption,
     data_warning,
+    decide_after_interruption,
     describe,
     how_it_ended,
 )
@@ -41,7 +41,7 @@ from tasks.deployment.hooks import (
     run_hook,
 )
 from tasks.deployment.images import images_named
-from tasks.deployment.release import failed_before, hold_back, new_digests
+from tasks.deployment.release import has_failed_before, hold_back, new_digests
 from tasks.errors.hook_evidence import keep_output
 from tasks.recovery.notify import HOOK_FAILED, announce
 
@@ -183,7 +183,7 @@ class _HookExecution:
         does = recorder.redactor.text(describe(hook))
         begun = recorder.reported(HOOK_BEGUN, hook.name) is not None
         there = await hook_container(self.update.recorder.project, hook, recorder.deployment_id) if begun else None
-        decision = after_interruption(hook, begun=begun, container_there=there is not None)
+        decision = decide_after_interruption(hook, begun=begun, container_there=there is not None)
         if begun:
             await kill_left_command(environment, hook, recorder.deployment_id)
         if (failed := recorder.reported(FAILED, hook.name)) is not None:
@@ -271,7 +271,7 @@ def _sentence(run: HookRun) -> str:
     return f"{run.sentence[:1].upper()}{run.sentence[1:]}."
 
 
-async def _blamed(
+async def _images_to_blame(
     update: UpdateContext, execution: _HookExecution, before: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The new images that a failed hook stands for, by service, and how they were built."""
@@ -294,9 +294,9 @@ async def _hold_new_images_back(update: UpdateContext, execution: _HookExecution
     """Hold the new images back that a failed hook stands for: no container runs them, so nothing else would."""
     recorder, environment, release = update.recorder, update.environment, update.release
     try:
-        if release is None or await failed_before(recorder.deployment_id, environment.name):
+        if release is None or await has_failed_before(recorder.deployment_id, environment.name):
             return
-        digests, builds = await _blamed(update, execution, release.images)
+        digests, builds = await _images_to_blame(update, execution, release.images)
         if not digests:
             return
         now = datetime.now(UTC)

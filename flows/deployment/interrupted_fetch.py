@@ -54,10 +54,12 @@ async def settle_interrupted(recorder: OperationRecorder, environment: Environme
         return before
     if moved and (restored := await restore_names(recorder.project, moved)):
         recorder.record.image_names_restored = tuple(restored)
-        log.warning("an interrupted update had fetched images and replaced no container: %s", _restored(restored))
+        log.warning(
+            "an interrupted update had fetched images and replaced no container: %s", _describe_restored(restored)
+        )
     return {}
 
 
-def _restored(names: list[str]) -> str:
+def _describe_restored(names: list[str]) -> str:
     verb = "refers" if len(names) == 1 else "refer"
     return f"{', '.join(names)} {verb} to the earlier image again"

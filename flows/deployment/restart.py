@@ -16,7 +16,7 @@ from flows.common import parameters
 from flows.deployment.execute import judge
 from flows.deployment.failure import escalate
 from flows.deployment.half_restored import refuse_half_restored
-from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import OperationRun, Step, run_steps
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
@@ -58,7 +58,7 @@ async def restart(
             follow one that has another address.
     """
     request, run = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds), Restart(named=services or [])
-    async with recorded(OperationType.RESTART, environment, request, on_failure=escalate) as recorder:
+    async with record_operation(OperationType.RESTART, environment, request, on_failure=escalate) as recorder:
         run.recorder = recorder
         await run_steps(run, RESTART)
     return recorder.result(

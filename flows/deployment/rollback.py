@@ -12,7 +12,7 @@ from pydantic import Field
 from core.deployment.hooks import proof_of_rollback
 from core.deployment.plan import refuse_paused
 from core.deployment.release import differences, is_there
-from core.storage.snapshots import chosen, of_release, proof_of
+from core.storage.snapshots import choose_snapshot, proof_of, snapshot_of_release
 from flows.common import parameters
 from flows.deployment.execute import keep_proven
 from flows.deployment.failure import escalate
@@ -23,14 +23,14 @@ from flows.deployment.going_back import (
     TURN_BACK,
     Change,
     apply_release,
-    found_by,
-    kept_in_words,
+    describe_kept,
+    recall_before,
     remember,
 )
 from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.hook_checks import check_after_rollback
-from flows.deployment.source_pin import pinned_to
-from flows.operation.recorder import ROLLING_BACK, OperationRequest, recorded
+from flows.deployment.source_pin import pin_to
+from flows.operation.recorder import ROLLING_BACK, OperationRequest, record_operation
 from flows.operation.steps import Step, going_back, run_steps, turn_back
 from flows.storage.restoring import DataRestore, start_again
 from models.compose import Application
@@ -86,7 +86,9 @@ async def rollback(
     run = ReleaseRollback(wanted=release, with_data=with_data, asked_by=asked_by)
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     back = going_back(run, ROLLBACK_BACK)
-    async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=back) as recorder:
+    async with record_operation(
+        OperationType.START, environment, request, on_failure=escalate, rollback=back
+    ) as recorder:
         run.recorder = recorder
         await run_steps(run, ROLLBACK)
     return recorder.result(run.proof, services=run.starts, health=run.health)
@@ -161,7 +163,7 @@ async def find_what_ran(rollback: ReleaseRollback) -> str:
         ran = next((release for release in rollback.releases if is_there(release, states)), None)
     else:
         # The containers of before may be gone, but not the release that they were of.
-        ran_id, rollback.before = recorder.reported(_RAN), found_by(detail)
+        ran_id, rollback.before = recorder.reported(_RAN), recall_before(detail)
         ran = next((release for release in rollback.releases if release.release_id == ran_id), None)
         rollback.release = ran
     return ran.release_id if ran is not None else ""
@@ -195,7 +197,9 @@ async def choose_data(rollback: ReleaseRollback) -> str:
     settings_of(environment)
     snapshots, snapshot_id = await snapshots_of(environment.name), rollback.recorder.reported(_DATA_OF)
     snapshot = (
-        chosen(snapshots, snapshot_id, environment.name) if snapshot_id else of_release(snapshots, rollback.target)
+        choose_snapshot(snapshots, snapshot_id, environment.name)
+        if snapshot_id
+        else snapshot_of_release(snapshots, rollback.target)
     )
     rollback.snapshot = snapshot
     rollback.record.data_of, rollback.record.proof = snapshot.snapshot_id, proof_of(snapshot)
@@ -205,7 +209,7 @@ async def choose_data(rollback: ReleaseRollback) -> str:
 async def bring_back(rollback: ReleaseRollback) -> None:
     """Put the data back where that is asked for, and the release, with later syncs pinned to it."""
     recorder, environment, target = rollback.recorder, rollback.environment, rollback.target
-    async with pinned_to(recorder, environment, target, rollback.asked_by):
+    async with pin_to(recorder, environment, target, rollback.asked_by):
         recorder.refuse_to_go_forward()
         if rollback.with_data:
             await rollback.data.put_back(recorder, rollback.project, rollback.snapshot)
@@ -225,7 +229,7 @@ async def check_release(rollback: ReleaseRollback) -> None:
     runs = await check_after_rollback(recorder, environment, rollback.released)
     changed = not rollback.with_data and await may_have_changed_data(environment, target)
     proof = proof_of_rollback(len(rollback.starts), environment.hooks, runs, data_changed=changed)
-    rollback.proof = f"release {target.release_id} serves again: {'; '.join((proof, *kept_in_words(rollback.record)))}"
+    rollback.proof = f"release {target.release_id} serves again: {'; '.join((proof, *describe_kept(rollback.record)))}"
     if failed := next((run for run in runs if not run.ok and not run.warns), None):
         raise StartFailedError(
             f"{rollback.proof}.",

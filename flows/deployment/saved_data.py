@@ -6,7 +6,7 @@ import logging
 from datetime import UTC, datetime
 
 from core.common.dependencies import dependencies_of
-from core.storage.snapshots import check_services, proof_of, saved_before_update
+from core.storage.snapshots import check_services, data_to_save, proof_of
 from flows.common.identifiers import new_snapshot_id
 from flows.deployment.update_context import UpdateContext
 from flows.storage.snapshot import Taking, take_snapshot
@@ -39,7 +39,7 @@ async def save_before_update(update: UpdateContext) -> str | None:
     # A migration may change any data.
     changed = tuple(update.application.services) if environment.hooks.before else update.changed
     dependencies = dependencies_of(environment, update.application)
-    data = saved_before_update(environment.data, update.application, dependencies, changed, there)
+    data = data_to_save(environment.data, update.application, dependencies, changed, there)
     if not data:
         return None
     now = datetime.now(UTC)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from core.deployment.source import is_recorded
 from flows.common.requester import requester
 from flows.deployment.failure import escalate
-from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, record_operation
 from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError, SourceError
 from models.operations import OperationType
@@ -37,7 +37,7 @@ async def record_source_failure(environment: Environment, request: OperationRequ
         return
     # The caller raises the failure, also where another operation holds the environment.
     with suppress(EnvironmentBusyError, SourceError):
-        async with recorded(OperationType.START, environment.name, request, on_failure=escalate) as recorder:
+        async with record_operation(OperationType.START, environment.name, request, on_failure=escalate) as recorder:
             await recorder.load()
             recorder.record.update, recorder.record.undone = "all", NOTHING_TOUCHED
             raise error

@@ -34,7 +34,7 @@ _BEFORE_PIN = "before the pin"
 
 
 @asynccontextmanager
-async def pinned_to(
+async def pin_to(
     recorder: OperationRecorder, environment: Environment, release: Release, asked_by: str | None
 ) -> AsyncIterator[None]:
     """Let the checkout be that of a release, and later syncs stay there; undone where the body fails.

@@ -16,21 +16,21 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from pydantic import Field
 
-from core.deployment.images import unplanned
+from core.deployment.images import unplanned_services
 from core.deployment.plan import plan_id, refuse_paused, start_waves
 from core.deployment.release import Document, replaced_services
-from core.deployment.update import narrowed, part_of, update_scope
+from core.deployment.update import narrow_plan, part_of, update_scope
 from core.deployment.validate import refused_service, validate
 from core.reporting.timing import Phase
 from flows.common import parameters
 from flows.common.phases import begin_phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
-from flows.deployment.going_back import START_BACK, Change, found_by, remember
+from flows.deployment.going_back import START_BACK, Change, recall_before, remember
 from flows.deployment.half_restored import refuse_half_restored
 from flows.deployment.interrupted_fetch import FETCHING, names_before, settle_interrupted
 from flows.deployment.overlap import settle_replacements
-from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import Step, going_back, run_steps
 from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
@@ -99,7 +99,9 @@ async def startup(
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     back = going_back(start, START_BACK)
     try:
-        async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=back) as recorder:
+        async with record_operation(
+            OperationType.START, environment, request, on_failure=escalate, rollback=back
+        ) as recorder:
             start.recorder = recorder
             await run_steps(start, START)
     except ValidationFailedError as error:
@@ -207,7 +209,7 @@ async def make_plan(start: Start) -> None:
     """
     recorder, environment, application = start.recorder, start.environment, start.application
     planned, snapshot, releases = await asyncio.gather(
-        _planned(start, start.options), snapshot_containers(start.project), proven_releases(environment.name)
+        _plan(start, start.options), snapshot_containers(start.project), proven_releases(environment.name)
     )
     start.plan, start.builds = planned.plan, planned.builds
     scope = start.scope if start.scope is not None else application.services.keys()
@@ -225,7 +227,7 @@ async def make_plan(start: Start) -> None:
         if line.note:
             log.warning("%s: %s", line.service, line.note)
     earlier = recorder.reported(FOUND)
-    start.before, start.release = found_by(earlier) if earlier else snapshot, releases[0] if releases else None
+    start.before, start.release = recall_before(earlier) if earlier else snapshot, releases[0] if releases else None
     if start.release is not None and (values := await changed_variables(start.project, start.release)):
         log.warning("%s changed since release %s", ", ".join(values), start.release.release_id)
 
@@ -257,11 +259,11 @@ async def fetch(start: Start) -> None:
     """
     recorder, plan = start.recorder, start.plan
     await _fetch_images(start)
-    fetched = (await _planned(start, replace(start.options, fetched=True))).plan
+    fetched = (await _plan(start, replace(start.options, fetched=True))).plan
     start.plan = fetched
     if not recorder.steps:
         _refuse_other_volumes(start)
-    surprising = unplanned(plan, fetched)
+    surprising = unplanned_services(plan, fetched)
     if surprising and start.wanted_plan is not None and not recorder.steps:
         raise PlanChangedError(
             f"Plan {start.wanted_plan} does not replace {', '.join(surprising)}, but the images that were "
@@ -358,7 +360,7 @@ START: tuple[Step[Start], ...] = (
 """A start."""
 
 
-async def _planned(start: Start, options: FetchOptions) -> PlannedStart:
+async def _plan(start: Start, options: FetchOptions) -> PlannedStart:
     """Plan the start, or the part of it that was asked for."""
     planned: PlannedStart = await plan_start(
         start.project, start.application, str(start.looked.compose_version), options
@@ -367,7 +369,7 @@ async def _planned(start: Start, options: FetchOptions) -> PlannedStart:
         return planned
     if start.scope is None:
         start.scope = update_scope(start.application, planned.plan, sorted(options.services))
-    return replace(planned, plan=narrowed(planned.plan, start.scope))
+    return replace(planned, plan=narrow_plan(planned.plan, start.scope))
 
 
 def _refuse_another_plan(start: Start) -> None:

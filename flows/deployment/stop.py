@@ -14,7 +14,7 @@ from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.common import parameters
 from flows.deployment.failure import escalate
-from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import OperationRun, Step, run_steps
 from models.compose import Application
 from models.containers import ContainerState
@@ -40,7 +40,7 @@ async def stop(
         RoasError: A service could not be stopped; recorded and handed on first.
     """
     request, run = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds), Stop()
-    async with recorded(OperationType.STOP, environment, request, on_failure=escalate) as recorder:
+    async with record_operation(OperationType.STOP, environment, request, on_failure=escalate) as recorder:
         run.recorder = recorder
         await run_steps(run, STOP)
     stopped = sum(not result.kept for result in run.services)

@@ -17,10 +17,10 @@ from core.deployment.source import (
     SyncAction,
     SyncDecision,
     SyncOptions,
-    after_failure,
     decide,
-    lifted,
+    lift_revisions,
     refuse_another_revision,
+    state_after_failure,
 )
 from core.deployment.update_policy import outside_of_windows
 from flows.common import parameters
@@ -31,7 +31,7 @@ from flows.deployment.going_back import CHECK_BACK, CONTAINERS_BACK, NAMES_BACK,
 from flows.deployment.source_failure import forget_source_failure, record_source_failure
 from flows.deployment.sync_status import report_result, report_unreported
 from flows.deployment.update import UPDATE, WARN_OF_DATA, Update, may_hold_back, tried_release
-from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import Step, going_back, run_steps
 from models.compose import OF_UPDATE
 from models.environments import Environment
@@ -48,7 +48,7 @@ from models.operations import OperationType
 from models.operations.record import TakenRevision
 from models.results import OperationResult
 from models.sources import SourceRevision, SourceState
-from tasks.deployment.release import failed_before, hold_back
+from tasks.deployment.release import has_failed_before, hold_back
 from tasks.deployment.services import read_application
 from tasks.deployment.source import (
     change_state,
@@ -139,7 +139,7 @@ async def _lift(environment: Environment, *, unpin: bool, revision: str | None) 
         log.info("%s", f"pin of {environment.name} lifted" if before.pin else f"{environment.name} is not pinned")
         await change_state(environment, lambda state: replace(state, pin=None))
     if revision:
-        await change_state(environment, lambda state: lifted(state, environment.name, revision)[0])
+        await change_state(environment, lambda state: lift_revisions(state, environment.name, revision)[0])
         log.info("revision %s of %s may be taken again", revision, environment.name)
 
 
@@ -196,7 +196,7 @@ async def _update(
     run = Sync(declared=environment, target=target, options=OF_UPDATE, override_gate=override_gate)
     back, recorder = going_back(run, SYNC_BACK), None
     try:
-        async with recorded(
+        async with record_operation(
             OperationType.START, environment.name, request, on_failure=escalate, rollback=back
         ) as recorder:
             run.recorder = recorder
@@ -260,11 +260,11 @@ async def note_revision(sync: Sync) -> None:
     """Note that the revision runs."""
     target = _target(sync)
 
-    def taken(state: SourceState) -> SourceState:
+    def note_taken(state: SourceState) -> SourceState:
         failed = {name: failure for name, failure in state.failed.items() if name != target.revision}
         return replace(state, failed=failed, tag_revisions=state.tag_revisions | {target.ref: target.revision})
 
-    await change_state(sync.declared, taken)
+    await change_state(sync.declared, note_taken)
 
 
 SYNC: tuple[Step[Sync], ...] = (
@@ -285,7 +285,7 @@ async def remember_failure(sync: Sync) -> None:
     try:
         state = await change_state(
             sync.declared,
-            lambda state: after_failure(state, target, reason, deployment_id, now, hold_back=surely),
+            lambda state: state_after_failure(state, target, reason, deployment_id, now, hold_back=surely),
         )
     except RoasError as trouble:
         log.warning("the revision that failed is not held back: %s", trouble)
@@ -298,7 +298,7 @@ async def remember_failure(sync: Sync) -> None:
 async def keep_failed_release(sync: Sync) -> None:
     """Keep the failed revision as an unproven release. It is held back as a whole, so no image is by itself."""
     try:
-        if await failed_before(sync.recorder.deployment_id, sync.environment.name):
+        if await has_failed_before(sync.recorder.deployment_id, sync.environment.name):
             return
         reason = f"failed: {sync.record.reason or type(sync.failure).__name__}"
         await hold_back(replace(await tried_release(sync), digests={}, proven=False, reason=reason))

@@ -47,7 +47,7 @@ from flows.deployment.startup import (
 from flows.deployment.turns import Turns
 from flows.deployment.update_context import UpdateContext
 from flows.deployment.update_windows import skipped_update, unchanged_update
-from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import Step, going_back, run_steps
 from flows.storage.snapshot import forget_where_possible
 from models.compose import OF_UPDATE
@@ -56,7 +56,7 @@ from models.operations import DATA_SAVED, OperationType
 from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.proxies import CLOCKS
-from tasks.deployment.release import failed_before, hold_back, inspect_release
+from tasks.deployment.release import has_failed_before, hold_back, inspect_release
 from tasks.deployment.services import create_containers, inspect_application, read_template
 
 log = logging.getLogger("roas")
@@ -110,7 +110,9 @@ async def update(
     run = Update(wanted_plan=plan, options=options, override_gate=override_reason(override_gate))
     back = going_back(run, UPDATE_BACK)
     try:
-        async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=back) as recorder:
+        async with record_operation(
+            OperationType.START, environment, request, on_failure=escalate, rollback=back
+        ) as recorder:
             run.recorder = recorder
             recorder.record.update = tuple(sorted(only)) if only else "all"
             await run_steps(run, UPDATE)
@@ -193,7 +195,7 @@ async def replace_in_turn(update: Update) -> None:
     update.services = await start_in_order(recorder, environment, update.part, planned=plan, turns=Turns(plan, create))
 
 
-def _in_context(run: Callable[[UpdateContext], Awaitable[str | None]]) -> Callable[[Update], Awaitable[str | None]]:
+def _give_context(run: Callable[[UpdateContext], Awaitable[str | None]]) -> Callable[[Update], Awaitable[str | None]]:
     @wraps(run)
     async def step(update: Update) -> str | None:
         return await run(update.context)
@@ -221,19 +223,19 @@ UPDATE: tuple[Step[Update], ...] = (
     *LOOK,
     *FETCH,
     Step(FETCHING_FOR_HOOKS, name_hook_images, Phase.FETCH, when=_will_change),
-    Step(NOTED, _in_context(note_what_changes), when=_has_changes),
+    Step(NOTED, _give_context(note_what_changes), when=_has_changes),
     Step(JUDGED, ask_gate, Phase.FETCH, when=_will_change),
     REMEMBER,
     Step("recall data", lambda update: recall_data(update.recorder), looks=True, when=lambda update: update.goes_back),
     Step(CHANGING, decide_changes, when=_has_changes),
-    Step(DATA_SAVED, _in_context(save_before_update), when=_has_changes),
+    Step(DATA_SAVED, _give_context(save_before_update), when=_has_changes),
     Step("forget old data", lambda update: forget_where_possible(update.project), when=_has_saved_data),
-    Step(USUAL, _in_context(remember_usual_errors), when=_compares_errors),
-    Step("run hooks before", _in_context(run_before_hooks), when=_has_changes),
+    Step(USUAL, _give_context(remember_usual_errors), when=_compares_errors),
+    Step("run hooks before", _give_context(run_before_hooks), when=_has_changes),
     Step("keep what is replaced", keep_what_is_replaced, Phase.CREATE),
     Step("replace in turn", replace_in_turn, Phase.SERVICES),
     Step("prove", prove, Phase.PROOF),
-    Step("run hooks after", _in_context(run_after_hooks), when=_has_changes),
+    Step("run hooks after", _give_context(run_after_hooks), when=_has_changes),
     Step("keep release", keep_release),
 )
 """An update."""
@@ -245,7 +247,7 @@ async def hold_images_back(update: Update) -> None:
     try:
         tried = await tried_release(update)
         blamed = to_blame(tried.images, update.release.images if update.release else None, service)
-        if not blamed or await failed_before(update.recorder.deployment_id, update.environment.name):
+        if not blamed or await has_failed_before(update.recorder.deployment_id, update.environment.name):
             return
         reason = f"{', '.join(blamed)} failed: {update.record.reason or type(update.failure).__name__}"
         digests = {name: tried.digests.get(name, tried.images[name]) for name in blamed}

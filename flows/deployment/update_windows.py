@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from core.deployment.update import failed_with, may_be_unchanged, not_tried_again, refused_before
+from core.deployment.update import last_failure_with, last_refusal, may_be_unchanged, not_tried_again
 from core.deployment.update_policy import outside_of_windows
 from core.deployment.validate import validate
 from flows.common.requester import AUTOMATION, SCHEDULE, requester
@@ -46,7 +46,7 @@ async def skipped_update(environment: str, request: OperationRequest) -> State[A
     asker, _ = requester(request.asked_by)
     if asker not in (SCHEDULE, AUTOMATION):
         raise BadInputError(outside, advice="wait for it, or update now with --now.")
-    return _skipped(f"{outside.rstrip(';')}. Nothing was updated.")
+    return _skip(f"{outside.rstrip(';')}. Nothing was updated.")
 
 
 async def unchanged_update(environment: str, request: OperationRequest, options: FetchOptions) -> State[Any] | None:
@@ -59,15 +59,15 @@ async def unchanged_update(environment: str, request: OperationRequest, options:
         return None
     await refuse_elsewhere(environment)
     try:
-        failed = await _failed_before(environment, request, options)
+        failed = await _last_failure(environment, request, options)
     except RoasError as error:
         # The update itself reports what is wrong.
         log.info("whether %s changed since its last update is not known: %s", environment, error.what)
         return None
-    return None if failed is None else _skipped(not_tried_again(failed))
+    return None if failed is None else _skip(not_tried_again(failed))
 
 
-async def _failed_before(environment: str, request: OperationRequest, options: FetchOptions) -> Operation | None:
+async def _last_failure(environment: str, request: OperationRequest, options: FetchOptions) -> Operation | None:
     operations = await ended_operations(environment)
     if not may_be_unchanged(operations):
         return None
@@ -76,9 +76,9 @@ async def _failed_before(environment: str, request: OperationRequest, options: F
     redactor = await asyncio.to_thread(project.redactor)
     validation = validate(facts, datetime.now(UTC), redactor.text)
     if not validation.passed:
-        return refused_before(operations, "; ".join(check.finding for check in validation.critical))
+        return last_refusal(operations, "; ".join(check.finding for check in validation.critical))
     planned: PlannedStart = await plan_start(project, facts.application, str(facts.compose_version), options)
-    return failed_with(operations, planned.inputs)
+    return last_failure_with(operations, planned.inputs)
 
 
 def _goes_on(request: OperationRequest) -> bool:
@@ -86,6 +86,6 @@ def _goes_on(request: OperationRequest) -> bool:
     return request.deployment_id is not None or (flow_run.get_run_count() or 0) > 1
 
 
-def _skipped(message: str) -> State[Any]:
+def _skip(message: str) -> State[Any]:
     log.info("%s", message)
     return Completed(name="Skipped", message=message)

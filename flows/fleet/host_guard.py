@@ -36,7 +36,7 @@ from core.runtime.host_access import (
     environment_of_page,
     event_claims,
     may_open_socket,
-    narrowed,
+    narrow_body,
 )
 from flows.fleet.host_install import INSTALL, install_file
 from flows.fleet.stores_of_hosts import StoresOfHosts
@@ -116,17 +116,17 @@ class HostGuard:
             claims = claims_of(scope["method"], api_path, body, host.pool)
             for claim in claims:
                 await self._check(claim, host)
-            passed_on = narrowed(scope["method"], api_path, body, host.pool)
+            passed_on = narrow_body(scope["method"], api_path, body, host.pool)
         except _AbsentError:
             await _refusal(404, f"Nothing of that name or id belongs to {host.name}.")(scope, receive, send)
         except AccessRefusedError as refused:
-            log.warning("refused to %s: %s %s: %s", host.pool, scope["method"], _shown(path), _shown(refused))
+            log.warning("refused to %s: %s %s: %s", host.pool, scope["method"], _show_words(path), _show_words(refused))
             await _refusal(403, f"Refused to host {host.name}: {refused}.")(scope, receive, send)
         except _UnknownOwnerError as unknown:
             # A worker would take a refusal for good, and end; this it asks again.
             await _refusal(503, f"Not passed on for host {host.name}: {unknown}.")(scope, receive, send)
         else:
-            await self._app(_passed_on(scope, self._auth_string, len(passed_on)), _replayed(passed_on, receive), send)
+            await self._app(_pass_on(scope, self._auth_string, len(passed_on)), _replay(passed_on, receive), send)
 
     async def _check(self, claim: Claim, host: HostKey) -> None:
         """As `_Owners.check`; a deployment's name that a revoked host has is free for another one."""
@@ -174,7 +174,7 @@ class HostGuard:
             await send({"type": "websocket.close", "code": 1008, "reason": "the credential does not work"})
             return
         path = scope["path"].removeprefix(_API)
-        opened = _passed_on(scope, self._auth_string) if host else scope
+        opened = _pass_on(scope, self._auth_string) if host else scope
 
         async def received() -> Message:
             nonlocal host
@@ -222,7 +222,7 @@ class HostGuard:
         try:
             await self._check_event(host, event)
         except (AccessRefusedError, _AbsentError, _UnknownOwnerError) as refused:
-            log.warning("left out an event of %s: %s", host.pool, _shown(refused))
+            log.warning("left out an event of %s: %s", host.pool, _show_words(refused))
             return False
         return True
 
@@ -266,7 +266,7 @@ class HostGuard:
         made = await self._owners.ask("POST", "/work_pools/", _work_pool(host.pool))
         if made.status_code not in (201, 409):
             return _refusal(503, f"The work pool {host.pool} cannot be made: status {made.status_code}.")
-        log.warning("host %s enrolled with version %s", host.name, _shown(request.version))
+        log.warning("host %s enrolled with version %s", host.name, _show_words(request.version))
         try:
             stores = await asyncio.to_thread(self._stores.access, host.pool, request.host)
         except RoasError as error:
@@ -321,14 +321,14 @@ class _Owners:
         )
         self._known: dict[tuple[Belonging, str], tuple[float, frozenset[str]]] = {}
         self._lookups: dict[Belonging, Callable[[str], Awaitable[frozenset[str]]]] = {
-            Belonging.DEPLOYMENT: self._of_deployment,
-            Belonging.DEPLOYMENT_NAME: self._of_deployment_name,
-            Belonging.NEW_DEPLOYMENT: self._of_new_deployment,
-            Belonging.FLOW_RUN: self._of_flow_run,
-            Belonging.TASK_RUN: self._of_task_run,
-            Belonging.WORK_QUEUE: self._of_work_queue,
-            Belonging.ARTIFACT: self._of_artifact,
-            Belonging.ENVIRONMENT: self._of_environment,
+            Belonging.DEPLOYMENT: self._pools_of_deployment,
+            Belonging.DEPLOYMENT_NAME: self._pools_of_deployment_name,
+            Belonging.NEW_DEPLOYMENT: self._pools_of_new_deployment,
+            Belonging.FLOW_RUN: self._pools_of_flow_run,
+            Belonging.TASK_RUN: self._pools_of_task_run,
+            Belonging.WORK_QUEUE: self._pools_of_work_queue,
+            Belonging.ARTIFACT: self._pools_of_artifact,
+            Belonging.ENVIRONMENT: self._pools_of_environment,
         }
 
     async def check(self, claim: Claim, pool: str) -> None:
@@ -394,18 +394,18 @@ class _Owners:
         read: dict[str, Any] = answer.json()
         return read
 
-    async def _of_deployment(self, value: str) -> frozenset[str]:
+    async def _pools_of_deployment(self, value: str) -> frozenset[str]:
         return _pool(await self._read(f"/deployments/{value}"))
 
-    async def _of_deployment_name(self, value: str) -> frozenset[str]:
+    async def _pools_of_deployment_name(self, value: str) -> frozenset[str]:
         flow, _, name = value.partition("/")
         return _pool(await self._read(f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}"))
 
-    async def _of_new_deployment(self, value: str) -> frozenset[str]:
+    async def _pools_of_new_deployment(self, value: str) -> frozenset[str]:
         flow, _, name = value.partition("/")
-        return await self._of_deployment_name(f"{(await self._read(f'/flows/{flow}'))['name']}/{name}")
+        return await self._pools_of_deployment_name(f"{(await self._read(f'/flows/{flow}'))['name']}/{name}")
 
-    async def _of_flow_run(self, value: str) -> frozenset[str]:
+    async def _pools_of_flow_run(self, value: str) -> frozenset[str]:
         run = await self._read(f"/flow_runs/{value}")
         if run.get("work_pool_name"):
             return _pool(run)
@@ -416,24 +416,24 @@ class _Owners:
         prefix = run_tag("")
         return frozenset(tag.removeprefix(prefix) for tag in run.get("tags", ()) if tag.startswith(prefix))
 
-    async def _of_task_run(self, value: str) -> frozenset[str]:
-        return await self._of_run_in(await self._read(f"/task_runs/{value}"))
+    async def _pools_of_task_run(self, value: str) -> frozenset[str]:
+        return await self._pools_of_run_in(await self._read(f"/task_runs/{value}"))
 
-    async def _of_artifact(self, value: str) -> frozenset[str]:
+    async def _pools_of_artifact(self, value: str) -> frozenset[str]:
         artifact = await self._read(f"/artifacts/{value}")
         if (environment := environment_of_page(artifact)) is not None:
             return await self.of(Claim(Belonging.ENVIRONMENT, environment))
-        return await self._of_run_in(artifact)
+        return await self._pools_of_run_in(artifact)
 
-    async def _of_run_in(self, thing: dict[str, Any]) -> frozenset[str]:
+    async def _pools_of_run_in(self, thing: dict[str, Any]) -> frozenset[str]:
         if not thing.get("flow_run_id"):
             return frozenset()
         return await self.of(Claim(Belonging.FLOW_RUN, thing["flow_run_id"]))
 
-    async def _of_work_queue(self, value: str) -> frozenset[str]:
+    async def _pools_of_work_queue(self, value: str) -> frozenset[str]:
         return _pool(await self._read(f"/work_queues/{value}"))
 
-    async def _of_environment(self, value: str) -> frozenset[str]:
+    async def _pools_of_environment(self, value: str) -> frozenset[str]:
         answer = await self.ask("POST", "/deployments/filter", {"deployments": {"name": {"any_": [value]}}})
         if answer.status_code != httpx.codes.OK:
             raise _UnknownOwnerError(answer.status_code)
@@ -465,7 +465,7 @@ def _credentials(header: str) -> tuple[str, str]:
     return user, password
 
 
-def _passed_on(scope: Scope, auth_string: str, length: int | None = None) -> Scope:
+def _pass_on(scope: Scope, auth_string: str, length: int | None = None) -> Scope:
     """The request with the server's own password, and the length of its body where that may have changed."""
     changed = dict(scope)
     changed["headers"] = list(scope["headers"])
@@ -495,12 +495,12 @@ async def _whole_body(receive: Receive, most: int, seconds: float) -> bytes | No
                 return bytes(body)
 
 
-def _shown(value: object) -> str:
+def _show_words(value: object) -> str:
     """Words of a client on one line of the log, without control characters."""
     return shorten(printable(str(value)))
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def _replay(body: bytes, receive: Receive) -> Receive:
     is_replayed = False
 
     async def replaying() -> Message:

@@ -142,14 +142,14 @@ async def collect(environment: str, files: tuple[str, ...]) -> Collected:
         memory, answers = await asyncio.gather(_baselines(environment, datetime.now(UTC)), ask_sources(project))
         judged = assess(project.environment, answers, memory)
         if await store_round(environment, judged, memory.collected_at):
-            await settle_predicted(environment, _warned_of(judged.outcome))
+            await settle_predicted(environment, _services_with_warnings(judged.outcome))
             return Collected(project=project, seen=answers, judged=judged)
     raise EnvironmentBusyError(
         f"{environment} was collected by others {_TIMES} times meanwhile;", advice="is it watched by several servers?"
     )
 
 
-def _warned_of(outcome: Evaluation) -> frozenset[str]:
+def _services_with_warnings(outcome: Evaluation) -> frozenset[str]:
     """Return the services, or HOST, of which an open alert or a prediction warns."""
     alerts = {alert.service for alert in outcome.alerts if is_predictive(alert.metric)}
     return frozenset(
@@ -247,10 +247,10 @@ def say(outcome: Evaluation) -> None:
 
 async def _recover(collected: Collected, feed: CollectionFeed) -> list[RecoveryOutcome]:
     outcomes = await feed.recover(collected, feed.decide(collected))
-    return outcomes + await feed.warn(collected.project.environment.name, predicted(collected.judged.outcome))
+    return outcomes + await feed.warn(collected.project.environment.name, predicted_failures(collected.judged.outcome))
 
 
-def predicted(outcome: Evaluation) -> list[Predicted]:
+def predicted_failures(outcome: Evaluation) -> list[Predicted]:
     """Return the failures that are predicted, one a cause."""
     reported = [
         (alert.service, f"{alert.metric} of {alert.service} is not as usual: {alert.reason}", alert.severity)

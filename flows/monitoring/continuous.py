@@ -13,18 +13,18 @@ from pydantic import Field
 
 from core.monitoring.measurements import next_due
 from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
-from flows.monitoring.collection import collect, predicted, report_of, say, show
+from flows.monitoring.collection import collect, predicted_failures, report_of, say, show
 from flows.monitoring.failures import Collected, CollectionFeed, Predicted
 from flows.recovery.watch import WATCH_HOURS
 from models.failures import RoasError
 from models.results import MonitoringReport
 from tasks.deployment.belonging import refuse_taken
 from tasks.monitoring.collect import last_round
-from tasks.monitoring.watch_lock import watched_by_agent
+from tasks.monitoring.watch_lock import agent_that_watches
 from tasks.recovery.notify import notify_where_asked
 from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
-from tasks.runtime.traces import untraced
+from tasks.runtime.traces import pause_tracing
 
 log = logging.getLogger("roas")
 
@@ -46,7 +46,7 @@ async def monitoring(
         WrongHostError: The environment belongs to another host, or was moved to it meanwhile.
     """
     files = tuple(compose_files or ())
-    if (other := watched_by_agent(environment)) is not None:
+    if (other := agent_that_watches(environment)) is not None:
         log.info("this monitoring of %s ends, because %s collects it", environment, other)
         return MonitoringReport(environment=environment, collections=0, failed=0)
     monitor = EnvironmentMonitor(environment, CollectionFeed(files=files, act=act))
@@ -56,7 +56,7 @@ async def monitoring(
     log.info("monitoring %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
     leave_alone_what_is_loaded()
     open_clients_in_parallel()
-    with outliving_stores(StoreAccess(environment)), untraced():
+    with outliving_stores(StoreAccess(environment)), pause_tracing():
         try:
             while due_at < until:
                 await asyncio.sleep((due_at - datetime.now(UTC)).total_seconds())
@@ -109,7 +109,7 @@ class EnvironmentMonitor:
         say(collected.judged.outcome)
         status = "unknown" if collected.judged.blind else collected.judged.health.summary
         self._log(f"{self._environment} is {status}", *collected.seen.gaps)
-        self._predicted += predicted(collected.judged.outcome)
+        self._predicted += predicted_failures(collected.judged.outcome)
         if not collected.judged.idle and (self._recovery is None or self._recovery.done()):
             self._recovery = self._recover(collected)
         if self._notifying is None or self._notifying.done():

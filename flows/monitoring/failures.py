@@ -78,7 +78,7 @@ class CollectionFeed:
             outcomes += [await self._recover(declared, failure, act=self.act) for failure in result.failures]
             if not any(outcome.method is RecoveryMethod.AUTOMATIC and outcome.success for outcome in outcomes):
                 break
-            result = self._triage(collected, await _settled(collected.project, answers.application), tried)
+            result = self._triage(collected, await _settle(collected.project, answers.application), tried)
         return outcomes
 
     async def warn(self, environment: str, predicted: Sequence[Predicted]) -> list[RecoveryOutcome]:
@@ -131,7 +131,7 @@ def gap_reasons(gaps: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in gaps))
 
 
-async def _settled(project: Project, application: Application) -> HealthReport:
+async def _settle(project: Project, application: Application) -> HealthReport:
     """Return the health after a recovery, once dependants have had time to notice it."""
     deadline = datetime.now(UTC) + SETTLE
     while True:

@@ -10,7 +10,7 @@ from core.monitoring.health import state_changes
 from flows.common.judge_health import judge_now
 from flows.common.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, ComposeFiles, EnvironmentName
 from flows.deployment.failure import escalate
-from flows.operation.recorder import OperationRequest, recorded
+from flows.operation.recorder import OperationRequest, record_operation
 from models.health import UNHEALTHY_STATES
 from models.operations import OperationType
 from models.results import OperationResult
@@ -34,7 +34,7 @@ async def health_check(
         RoasError: It could not be judged; recorded and handed on first.
     """
     request = OperationRequest(asked_by, deployment_id, compose_files)
-    async with recorded(OperationType.HEALTH_CHECK, environment, request, on_failure=escalate) as recorder:
+    async with record_operation(OperationType.HEALTH_CHECK, environment, request, on_failure=escalate) as recorder:
         project = await recorder.open()
         application = await read_application(project)
         health = await judge_now(project, application, deployment_id=recorder.deployment_id)

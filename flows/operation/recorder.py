@@ -18,10 +18,10 @@ from adapters.host.processes import this_process
 from adapters.stores.outages import outlast_outages
 from core.errors.redact import Redactor
 from core.reporting.timing import Phase
-from flows.common.phases import timed
+from flows.common.phases import time_phase
 from flows.common.requester import requester
 from flows.common.server_outages import keep_runs_without_lease
-from flows.common.signals import ended_by_sigterm
+from flows.common.signals import end_by_sigterm
 from models.audit import Actor
 from models.environments import Environment
 from models.failures import (
@@ -228,7 +228,7 @@ class OperationRequest:
 
 
 @asynccontextmanager
-async def recorded(
+async def record_operation(
     operation_type: OperationType,
     environment: str,
     request: OperationRequest,
@@ -258,10 +258,10 @@ async def recorded(
     ours, settled = not goes_on, False
     describe_span(environment=environment, deployment_id=recorder.deployment_id, operation_type=str(operation_type))
     async with _notifying(recorder):
-        with ended_by_sigterm():
+        with end_by_sigterm():
             try:
                 if not goes_on:
-                    await _undisturbed(begin_operation(_operation(recorder, asker, actor, runner, wait)))
+                    await _finish_undisturbed(begin_operation(_operation(recorder, asker, actor, runner, wait)))
                 outlast_outages()
                 reason = f"{recorder.kind} by {asker}"
                 holding = hold_environment(
@@ -273,7 +273,7 @@ async def recorded(
                 ):
                     await mark_interrupted(environment, datetime.now(UTC))
                     if goes_on:
-                        await _undisturbed(_take_up(recorder, runner, asker, actor))
+                        await _finish_undisturbed(_take_up(recorder, runner, asker, actor))
                         ours = True
                     elif wait:
                         await let_run(recorder.deployment_id)
@@ -282,14 +282,14 @@ async def recorded(
                     except BaseException as error:
                         settled = True
                         with suppress(asyncio.CancelledError):
-                            await _undisturbed(_settle(recorder, hold.lost or error, on_failure, rollback))
+                            await _finish_undisturbed(_settle(recorder, hold.lost or error, on_failure, rollback))
                         raise
                     settled = True
-                    await _undisturbed(_finish(recorder, OperationStatus.SUCCESS))
+                    await _finish_undisturbed(_finish(recorder, OperationStatus.SUCCESS))
             except BaseException as error:
                 if ours and not settled:
                     with suppress(asyncio.CancelledError):
-                        await _undisturbed(_settle(recorder, error, on_failure, None))
+                        await _finish_undisturbed(_settle(recorder, error, on_failure, None))
                 raise
 
 
@@ -414,11 +414,11 @@ async def _settle(
         if rollback is not None and not stays and not isinstance(failure, _NOTHING_TO_ROLL_BACK):
             recorder.awaited.clear()
             try:
-                with timed(Phase.ROLLBACK):
+                with time_phase(Phase.ROLLBACK):
                     async with asyncio.timeout(within):
                         await rollback(recorder, failure)
             except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-                undo_failed = await recorder.without_secrets(_in_words(recorder, trouble, within))
+                undo_failed = await recorder.without_secrets(_describe(recorder, trouble, within))
                 if isinstance(trouble, StoreError):
                     undo_failed = (
                         f"the stores that hold the releases did not answer, so containers are as the {recorder.kind} "
@@ -442,7 +442,7 @@ def _still_awaited(recorder: OperationRecorder) -> str:
     return "".join(f"; {name} was awaited: {why.rstrip('.')}" for name, why in recorder.awaited.items())
 
 
-def _in_words(recorder: OperationRecorder, trouble: Exception, within: float | None) -> Exception:
+def _describe(recorder: OperationRecorder, trouble: Exception, within: float | None) -> Exception:
     """The error of a rollback; where its time was over, which services it still waited for."""
     if within is None or not isinstance(trouble, TimeoutError):
         return trouble
@@ -471,7 +471,7 @@ async def _finish(recorder: OperationRecorder, status: OperationStatus) -> None:
         log.info("error %s is resolved: start %s was proven", error_id, recorder.deployment_id)
 
 
-async def _undisturbed(doing: Coroutine[Any, Any, Answer]) -> Answer:
+async def _finish_undisturbed(doing: Coroutine[Any, Any, Answer]) -> Answer:
     """Do it to its end, also where the caller is cancelled meanwhile; then the cancellation goes on."""
     task = asyncio.create_task(doing)
     cancelled: asyncio.CancelledError | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from core.reporting.timing import Phase
-from flows.common.phases import timed
+from flows.common.phases import time_phase
 from flows.operation.recorder import ROLLING_BACK, OperationRecorder, Rollback
 from models.environments import Environment
 from models.operations.record import OperationRecord
@@ -115,7 +115,7 @@ async def turn_back(run: OperationRun) -> str:
 
 
 async def _run_step(run: RunT, step: Step[RunT]) -> None:
-    with timed(step.phase) if step.phase is not None else nullcontext():
+    with time_phase(step.phase) if step.phase is not None else nullcontext():
         detail = await step.run(run)
         if detail is not None:
             await run.recorder.step(step.name, detail=detail)

@@ -101,7 +101,7 @@ class AnswerDesk:
         try:
             self._token(text)
         except BadTokenError as refused:
-            return _refused(refused)
+            return _refuse(refused)
         return None
 
     def show(self, text: str) -> AnswerPage:
@@ -115,7 +115,7 @@ class AnswerDesk:
                 button=LABELS[token.action],
             )
         except (BadTokenError, RoasError) as refused:
-            return _refused(refused)
+            return _refuse(refused)
 
     def answer(self, text: str, note: str) -> AnswerPage:
         """Do what a link allows, once."""
@@ -126,7 +126,7 @@ class AnswerDesk:
                 raise BadTokenError("This link was used already.")
             done = self._follow(token, ticket, redact_now(ticket.environment, note.strip()[:_LONGEST_NOTE]))
         except (BadTokenError, RoasError) as refused:
-            return _refused(refused)
+            return _refuse(refused)
         log.info("%s by a link in %s: %s", token.action, token.channel, done)
         return AnswerPage(status=HTTPStatus.OK, title="Done", text=done)
 
@@ -151,13 +151,13 @@ class AnswerDesk:
             return f"automatic recovery is off until {until:%Y-%m-%d %H:%M} UTC"
         choice = _CHOICES[token.action]
         if ticket.flow_run_id or choice.acts:
-            return self._in_loop(decide(ticket, choice, note, by, actor))
+            return self._call_in_loop(decide(ticket, choice, note, by, actor))
         return keep_answer(ticket, choice, note, by, actor)
 
-    def _in_loop(self, doing: Coroutine[Any, Any, str]) -> str:
+    def _call_in_loop(self, doing: Coroutine[Any, Any, str]) -> str:
         return asyncio.run_coroutine_threadsafe(doing, self._loop).result()
 
 
-def _refused(why: Exception) -> AnswerPage:
+def _refuse(why: Exception) -> AnswerPage:
     text = why.what if isinstance(why, RoasError) else str(why)
     return AnswerPage(status=HTTPStatus.GONE, title="Nothing was done", text=text)

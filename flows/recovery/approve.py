@@ -122,13 +122,13 @@ def new_ticket(question: Question, diagnosis: Diagnosis, context: IncidentContex
 def _place(context: IncidentContext, service: str | None) -> Place:
     environment, application = context.environment, context.application
     return Place(
-        files=() if environment is None else _written_by_hand(environment),
+        files=() if environment is None else _files_written_by_hand(environment),
         services=tuple(application.services) if application else (),
         declared=application.services.get(service) if application and service else None,
     )
 
 
-def _written_by_hand(environment: Environment) -> list[str]:
+def _files_written_by_hand(environment: Environment) -> list[str]:
     """The files in which a person declared what runs, also those of variables that services name."""
     read = files_read(environment.compose_files) or [str(file.parent / ".env") for file in environment.compose_files]
     files = (*environment.compose_files, *environment.env_files, *map(Path, read))
@@ -216,7 +216,7 @@ class Conversation:
         Without an open question this asks one: the process ends, and the run begins again once it is resumed.
         """
         base = about.replace("#", "-")
-        answers, followed = await self._asked(base)
+        answers, followed = await self._ask_all(base)
         last = len(answers) - 1
         if last >= 0 and (key := f"{base}-{last}") not in self._settled:
             self._settled.add(key)
@@ -265,7 +265,7 @@ class Conversation:
             if error.response.status_code != HTTPStatus.CONFLICT:
                 raise
 
-    async def _asked(self, base: str) -> tuple[list[Answer | None], frozenset[int]]:
+    async def _ask_all(self, base: str) -> tuple[list[Answer | None], frozenset[int]]:
         """Return the answers to the questions about an attempt, in order, and which of them were followed."""
         prefix, after = f"suspended-{base}-", f"followed-{base}-"
         async with get_client() as client:
@@ -295,17 +295,17 @@ def question_about(details: TicketDetails) -> str:
         [
             f"**{ticket.title}**",
             "",
-            *_listed("", facts),
+            *_list_lines("", facts),
             *([fenced(log_lines), ""] if log_lines else []),
-            *_listed("What was answered before", earlier_answers(ticket.history)),
-            *_listed("What was tried", ticket.tried),
-            *_listed("What to try", [_COMMAND.sub(r"`\1`", step) for step in ticket.steps], numbered=True),
+            *_list_lines("What was answered before", earlier_answers(ticket.history)),
+            *_list_lines("What was tried", ticket.tried),
+            *_list_lines("What to try", [_COMMAND.sub(r"`\1`", step) for step in ticket.steps], numbered=True),
             f"Ticket {ticket.ticket_id}. From a terminal: {shown}, {answered}",
         ]
     )
 
 
-def _listed(title: str, lines: Sequence[str], *, numbered: bool = False) -> list[str]:
+def _list_lines(title: str, lines: Sequence[str], *, numbered: bool = False) -> list[str]:
     marks = (f"{number}." for number in range(1, len(lines) + 1)) if numbered else ["-"] * len(lines)
     listed = [f"{mark} {line}" for mark, line in zip(marks, lines, strict=True)]
     return [*([f"**{title}**", ""] if title and listed else []), *listed, *([""] if listed else [])]

@@ -136,7 +136,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         deployment_id=incident.deployment_id,
         service=service,
         predictive=incident.predictive,
-        evidence=(asdict(evidence) if evidence else {}) | _said(incident, verdict, bundles, facts.patterns),
+        evidence=(asdict(evidence) if evidence else {}) | _words_of_cause(incident, verdict, bundles, facts.patterns),
     )
     bundle_ids = tuple(bundle.bundle_id for bundle in bundles)
     error = await record(
@@ -165,7 +165,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     )
 
 
-def _said(
+def _words_of_cause(
     incident: Incident, verdict: Verdict, bundles: Sequence[EvidenceBundle], patterns: PatternSet
 ) -> dict[str, str]:
     """The line that shows the cause of a failed operation whose text says only how it failed."""

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from core.common.dependencies import dependencies_of
 from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, Count, EnvironmentName
-from flows.common.requester import answered_through_the_server, requester
+from flows.common.requester import asker_through_server, requester
 from flows.recovery.approve import Conversation, may_ask
 from flows.recovery.diagnose import Diagnosis, IncidentContext, diagnose, health_now, not_needed
 from flows.recovery.process import Decided, RecoveryProcess
@@ -289,7 +289,7 @@ async def _ask_until_decided(process: RecoveryProcess, outcome: RecoveryOutcome)
             # The run was retried with the button of its page: only the failed step is repeated.
             outcome = await process.repeat()
             continue
-        by, actor = answered_through_the_server(answer.by)
+        by, actor = asker_through_server(answer.by)
         entry = TicketEntry(at=datetime.now(UTC), by=by, what=f"{answer.choice}: {answer.note}", actor=actor)
         await record_answer(ticket, answer.choice, entry)
         await conversation.mark_followed()

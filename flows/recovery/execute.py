@@ -107,7 +107,7 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
                 )
             )
         if isinstance(attempt, RecoveryPlan):
-            ready = await _prepared(case, attempt, diagnosed)
+            ready = await _prepare(case, attempt, diagnosed)
             # Another process may have held the environment until now, for a person who stopped the service.
             if (wish := await case.objection(case.service, False)) is not None:
                 raise ActionRefusedError(wish)
@@ -126,7 +126,7 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
         return await _run_attempt(case, replace(again, manual_intervention_required=False))
 
 
-async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
+async def _prepare(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
     strategy, down = plan.strategy, plan.dependencies
     if down and not plan.decided:
         down = services_down(await health_now(case.context, probed_services=down), down)
@@ -209,7 +209,7 @@ async def _run_steps(case: Case, execution: RecoveryExecution) -> RecoveryExecut
         for step in execution.planned:
             await journal.run_step(step)
     except (RoasError, TimeoutError) as error:
-        failed = await _redacted(case, error)
+        failed = await _redact(case, error)
         await journal.roll_back()
     if failed is None:
         journal.execution = replace(journal.execution, verified_at=datetime.now(UTC))
@@ -279,7 +279,7 @@ class _AttemptJournal:
             finally:
                 await writing
         except (RoasError, TimeoutError) as error:
-            detail = await _redacted(self._case, error)
+            detail = await _redact(self._case, error)
             self.note(replace(begun, ok=False, detail=detail, ended_at=datetime.now(UTC)))
             raise
         ended = datetime.now(UTC)
@@ -305,7 +305,7 @@ class _AttemptJournal:
                 log.error("%s of %s could not be undone: %s", step.doing, step.target, error)
                 failed_steps = {(entry.name, entry.target) for entry in self.execution.steps if entry.ok is False}
                 if (name, step.target) not in failed_steps:
-                    now, detail = datetime.now(UTC), await _redacted(self._case, error)
+                    now, detail = datetime.now(UTC), await _redact(self._case, error)
                     self.note(
                         Step(name=name, target=step.target, ok=False, detail=detail, started_at=now, ended_at=now)
                     )
@@ -433,7 +433,7 @@ async def _restart_dependant(case: Case, journal: _AttemptJournal, name: str, no
         log.warning("%s did not get over the failure of %s: %s", name, case.service, error)
 
 
-async def _redacted(case: Case, error: Exception) -> str:
+async def _redact(case: Case, error: Exception) -> str:
     return await redact(
         case.project.environment.name, str(error) or "it did not end in time", case.context.compose_files
     )

@@ -106,7 +106,7 @@ class RecoveryProcess:
         """Continue an interrupted attempt, or plan and act; escalate what cannot be recovered."""
         self._by_person = decided is not None
         past = await self._gather()
-        event = await self._resumed(past, again=self._by_person)
+        event = await self._resume(past, again=self._by_person)
         if event is None and decided is not None:
             last = next(reversed(_attempts_at(self.error, past)), None)
             event = self._decide(decided, past, last)
@@ -119,7 +119,7 @@ class RecoveryProcess:
         None without either.
         """
         self._by_person = True
-        event = await self._resumed(await self._gather(), again=False)
+        event = await self._resume(await self._gather(), again=False)
         return None if event is None else await self._drive(RecoveryState.OPEN, event)
 
     async def repeat(self, attempt_id: str | None = None) -> RecoveryOutcome:
@@ -148,7 +148,7 @@ class RecoveryProcess:
             (execution for execution in past[::-1] if self._is_of_this_run(execution) and execution.success), None
         )
         if recovered is not None:
-            return self._recovered(recovered)
+            return self._recover_now(recovered)
         reason = (
             f"error {self.error.error_id} was resolved at {resolved_at:%Y-%m-%d %H:%M:%S} UTC; nothing is left to do"
         )
@@ -210,7 +210,7 @@ class RecoveryProcess:
     async def _make_plan(self) -> RecoveryEvent:
         self._past = await self._gather() if self._gathered is None else self._gathered
         self._gathered = None
-        self._plan = self._planned(self._past)
+        self._plan = self._plan_recovery(self._past)
         _log_plan(self.error, self._plan)
         return RecoveryEvent.PLAN
 
@@ -238,7 +238,7 @@ class RecoveryProcess:
             # Much may have changed in that time, so everything is read again.
             return RecoveryEvent.REPLAN
         if attempts and self.service is not None:
-            plan = await _before_another_attempt(plan, self.error, self.context, self.service, attempts[-1])
+            plan = await _plan_another_attempt(plan, self.error, self.context, self.service, attempts[-1])
         return self._take(plan, RecoveryEvent.START, escalates=False)
 
     async def _act(self) -> RecoveryEvent:
@@ -286,7 +286,7 @@ class RecoveryProcess:
             why = f"mended by recovery {execution.attempt_id}"
             # Other errors about the same service being down are over as well.
             await settle_well(self.error.environment, healed, datetime.now(UTC), why)
-            self._outcome = self._recovered(execution)
+            self._outcome = self._recover_now(execution)
             return RecoveryEvent.RESOLVE
         if self._retried:
             return self._end(RecoveryMethod.DEFERRED, execution.final_status)
@@ -294,7 +294,7 @@ class RecoveryProcess:
             return self._end(RecoveryMethod.DEFERRED, f"{self.root_cause}: that is the cause")
         return RecoveryEvent.FAIL
 
-    async def _resumed(self, past: Sequence[RecoveryExecution], *, again: bool) -> RecoveryEvent | None:
+    async def _resume(self, past: Sequence[RecoveryExecution], *, again: bool) -> RecoveryEvent | None:
         attempts = _attempts_at(self.error, past)
         # What another host began was done to its containers.
         begun = [
@@ -309,7 +309,7 @@ class RecoveryProcess:
         # This run made the attempt, and begins again from the top.
         self.last_attempt = last.attempt_id
         if last.success:
-            self._outcome = self._recovered(last)
+            self._outcome = self._recover_now(last)
             return RecoveryEvent.RESOLVE
         return await self._ask(Question(last.final_status, attempt_details(last)))
 
@@ -339,7 +339,7 @@ class RecoveryProcess:
         self._attempt, self._escalates = attempt, escalates
         return event
 
-    def _planned(self, past: Sequence[RecoveryExecution]) -> RecoveryPlan:
+    def _plan_recovery(self, past: Sequence[RecoveryExecution]) -> RecoveryPlan:
         policy = self.context.environment.recovery if self.context.environment else RecoveryPolicy()
         return plan_recovery(self.error, past=past, policy=policy, facts=self._facts, now=datetime.now(UTC))
 
@@ -370,7 +370,7 @@ class RecoveryProcess:
             log.info("what comes after %s is not known yet: %s", execution.attempt_id, error)
             return None
         attempts = [execution if attempt.attempt_id == execution.attempt_id else attempt for attempt in past]
-        plan = self._planned(attempts)
+        plan = self._plan_recovery(attempts)
         if plan.action is not PlanAction.ASK_A_PERSON:
             return None
         _log_plan(self.error, plan)
@@ -417,7 +417,7 @@ class RecoveryProcess:
         self._outcome = replace(self._new_outcome(method, reason, success=success), again_at=again_at)
         return RecoveryEvent.POSTPONE
 
-    def _recovered(self, execution: RecoveryExecution) -> RecoveryOutcome:
+    def _recover_now(self, execution: RecoveryExecution) -> RecoveryOutcome:
         return self._new_outcome(
             RecoveryMethod.AUTOMATIC, execution.final_status, success=True, steps=attempt_details(execution)
         )
@@ -441,7 +441,7 @@ def _without(text: str, cause: str) -> str:
     return text.removesuffix(f": {cause}")
 
 
-async def _before_another_attempt(
+async def _plan_another_attempt(
     plan: RecoveryPlan, error: RecordedError, context: IncidentContext, service: str, last: RecoveryExecution
 ) -> RecoveryPlan:
     """Keep evidence of the last attempt; a service that is healthy meanwhile is only verified."""

@@ -23,9 +23,9 @@ from core.recovery.triage import (
     ServiceFailure,
     ServiceObservation,
     TriageContext,
-    ended_with_engine,
     observe_containers,
     observe_verdict,
+    services_ended_with_engine,
 )
 from flows.common.judge_health import judge_now
 from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
@@ -51,7 +51,7 @@ from tasks.runtime.clients import open_clients_in_parallel
 from tasks.runtime.hosts import refuse_owner
 from tasks.runtime.project import Project, load_project
 from tasks.runtime.store_access import StoreAccess, outliving_stores
-from tasks.runtime.traces import untraced
+from tasks.runtime.traces import pause_tracing
 from tasks.storage.snapshots import end_left_pauses
 
 log = logging.getLogger("roas")
@@ -94,7 +94,7 @@ async def watch(
     until = datetime.now(UTC) + timedelta(hours=hours)
     open_clients_in_parallel()
     access = StoreAccess(environment)
-    with outliving_stores(access), untraced(), watching_alone(environment, "a watch") as other:
+    with outliving_stores(access), pause_tracing(), watching_alone(environment, "a watch") as other:
         if other is not None:
             log.warning("this watch of %s ends, because %s watches it", environment, other)
             return WatchReport(environment=environment, events=0, handed_over=0)
@@ -245,7 +245,7 @@ class EnvironmentWatcher:
             return
         now = datetime.now(UTC)
         observations = self._observe(application, queued, container_states, now)
-        with_engine = await self._ended_with_engine(observations, container_states)
+        with_engine = await self._services_ended_with_engine(observations, container_states)
         self._decide(observations, application, holder, now, with_engine)
 
     async def sweep(self) -> None:
@@ -297,7 +297,7 @@ class EnvironmentWatcher:
             )
             for verdict in health.services
         ]
-        with_engine = await self._ended_with_engine(observations, container_states)
+        with_engine = await self._services_ended_with_engine(observations, container_states)
         self._decide(self.reconciler.put_off(observations, changed), application, holder, now, with_engine)
         if self._access.away:
             return
@@ -351,14 +351,14 @@ class EnvironmentWatcher:
             if service.replicas
         ]
 
-    async def _ended_with_engine(
+    async def _services_ended_with_engine(
         self, observations: Sequence[ServiceObservation], container_states: Sequence[ContainerState]
     ) -> frozenset[str]:
         """Return the services that are down since a start of the engine, where so many fail that it matters."""
         if sum(observation.decision is Decision.RECOVER for observation in observations) < AT_ONCE:
             return frozenset()
         try:
-            return ended_with_engine(container_states, await engine_started_at(self._project))
+            return services_ended_with_engine(container_states, await engine_started_at(self._project))
         except (RoasError, TimeoutError) as error:
             log.info("when the engine started is not known: %s", error or type(error).__name__)
             return frozenset()

@@ -64,7 +64,7 @@ def _remember_logging_config() -> None:
         return
     load, configs = configuration.load_logging_config, dict[str, dict[str, Any]]()
 
-    def remembered(path: Path) -> dict[str, Any]:
+    def remembered_settings(path: Path) -> dict[str, Any]:
         if path != default:
             return load(path)
         settings = get_current_settings()
@@ -75,6 +75,6 @@ def _remember_logging_config() -> None:
             configs[of] = load(path)
         return copy.deepcopy(configs[of])
 
-    configuration.load_logging_config = remembered
+    configuration.load_logging_config = remembered_settings
     refresh_global_settings_context()
-    remembered(default)
+    remembered_settings(default)

@@ -52,7 +52,7 @@ class OwnPageOnly:
             return
         reason = self._foreign(Headers(scope=scope))
         if reason is None:
-            await self._app(scope, receive, _unframed(send))
+            await self._app(scope, receive, _allow_no_frames(send))
         elif scope["type"] == "http":
             await PlainTextResponse(f"{reason}\n", status_code=403)(scope, receive, send)
         else:
@@ -73,7 +73,7 @@ def _as_browsers_send(origin: str) -> str:
     return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ''))}"
 
 
-def _unframed(send: Send) -> Send:
+def _allow_no_frames(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)

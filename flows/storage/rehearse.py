@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from adapters.host.processes import this_process
-from core.storage.snapshots import chosen
+from core.storage.snapshots import choose_snapshot
 from flows.common import parameters
 from flows.common.requester import requester
 from models.failures import RoasError
@@ -40,7 +40,7 @@ async def rehearse(
         NotFoundError: There is no such snapshot that is whole.
     """
     project = await load_project(environment, ())
-    target = chosen(await snapshots_of(environment), snapshot, environment)
+    target = choose_snapshot(await snapshots_of(environment), snapshot, environment)
     asker, _ = requester(asked_by)
     runner, wait = this_process(str(flow_run.get_id() or "")), timedelta(seconds=wait_seconds)
     owner = f"rehearsal-{target.snapshot_id}"

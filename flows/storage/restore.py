@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from prefect import flow
 from pydantic import Field
 
-from core.storage.snapshots import chosen, proof_of, what_would_be_lost
+from core.storage.snapshots import choose_snapshot, proof_of, what_would_be_lost
 from flows.common import parameters
 from flows.deployment.execute import verify
 from flows.deployment.failure import escalate
-from flows.operation.recorder import ROLLING_BACK, OperationRequest, recorded
+from flows.operation.recorder import ROLLING_BACK, OperationRequest, record_operation
 from flows.operation.steps import OperationRun, Step, going_back, run_steps, turn_back
 from flows.storage.restoring import SAFETY, DataRestore, start_again
 from flows.storage.snapshot import forget_where_possible
@@ -54,7 +54,9 @@ async def restore(
     run = Restore(wanted=snapshot, confirmed=confirmed)
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     back = going_back(run, RESTORE_BACK)
-    async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=back) as recorder:
+    async with record_operation(
+        OperationType.START, environment, request, on_failure=escalate, rollback=back
+    ) as recorder:
         run.recorder = recorder
         await run_steps(run, RESTORE)
     return recorder.result(
@@ -92,7 +94,7 @@ async def choose(restore: Restore) -> str:
         BadInputError: It is not confirmed.
     """
     name, wanted = restore.recorder.name, restore.recorder.reported(_WANTED) or restore.wanted
-    target = restore.target = chosen(await snapshots_of(name), wanted, name)
+    target = restore.target = choose_snapshot(await snapshots_of(name), wanted, name)
     if not restore.confirmed:
         later = await asyncio.to_thread(count_later_deployments, target)
         raise BadInputError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.compose.ahead import ComposeAhead
-from adapters.host.background import in_background
+from adapters.host.background import call_in_background
 from adapters.stores.migrate import HEADS, file_revision
 from models.compose import OF_UPDATE, FetchOptions, RegistryAnswer
 from models.failures import RoasError
@@ -56,8 +56,8 @@ def look_ahead(name: str, compose_files: tuple[str, ...], kind: str, parameters:
         return
     if _open_as_they_are():
         # A failure is reported by whoever uses them.
-        in_background(open_stores)
-    answers = in_background(lambda: ask_registries(project, pulled_references(project, compose.render(), options)))
+        call_in_background(open_stores)
+    answers = call_in_background(lambda: ask_registries(project, pulled_references(project, compose.render(), options)))
     _ahead[project.environment.name] = _Ahead(compose, answers)
 
 

@@ -12,12 +12,12 @@ from pathlib import PurePosixPath
 
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
-from adapters.docker.scratch import checking_body, made_of
+from adapters.docker.scratch import checking_body, dockerfile_lines
 from adapters.programs import shipped_programs
 from core.common.stamps import without_stamp
 from core.deployment.configuration import ReadAnew, check_command, refusal, to_check
 from core.deployment.hooks import container_name
-from core.deployment.kept_files import remounted
+from core.deployment.kept_files import remount
 from models.adoption import ConfigurationCheck
 from models.compose import Application, InjectedFile, Plan, PlannedAction
 from models.containers import ContainerState
@@ -57,7 +57,7 @@ async def refuse_broken_configurations(
         for proxy in proxies_to_reload(project.environment, application, line.service)
     }
     checks = to_check(planned, container_states, hashes, reloaded)
-    if refused := await _refused(project, application, checks, deployment_id):
+    if refused := await _refusals(project, application, checks, deployment_id):
         raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
 
 
@@ -77,7 +77,7 @@ async def refuse_broken_proxies(
         for name in proxies_to_reload(project.environment, application, service)
     }
     checks = dict.fromkeys(sorted(proxies.difference(other_files)), ReadAnew.RELOADED)
-    if refused := await _refused(project, application, checks, deployment_id):
+    if refused := await _refusals(project, application, checks, deployment_id):
         raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))
 
 
@@ -87,12 +87,12 @@ async def refuse_to_restart(project: Project, application: Application, service:
     Raises:
         StartFailedError: It refuses its configuration, and goes on with what it has read before.
     """
-    refused = await _refused(project, application, {service: ReadAnew.RESTARTED}, deployment_id)
+    refused = await _refusals(project, application, {service: ReadAnew.RESTARTED}, deployment_id)
     if refused:
         raise StartFailedError(f"{_sentence(refused)}; it was not restarted", advice=_ADVICE, service=service)
 
 
-async def _refused(
+async def _refusals(
     project: Project, application: Application, checks: Mapping[str, ReadAnew], deployment_id: str
 ) -> dict[str, str]:
     services = {name: how for name, how in checks.items() if check_of(application, name) is not None}
@@ -161,7 +161,7 @@ def _ask(
     if how is ReadAnew.REPLACED:
         # What is mounted then is on disk, and no copy of a release.
         on_disk = {copy: path for path, copy in running[0].copies.items()}
-        original = replace(original, reported=remounted(original.reported, on_disk))
+        original = replace(original, reported=remount(original.reported, on_disk))
     mounted = [mount["Destination"] for mount in original.reported.get("Mounts") or ()]
     answered = _try(engine, application, running[0], original, check, command, image, name, files)
     return refusal(check, *answered, [*mounted, *(file.target for file in files)])
@@ -184,7 +184,7 @@ def _try(
         command = (entrypoint[0], *command)
     names = [service for service in application.services if service != container_state.service]
     body = checking_body(original.reported, (_LABEL, "configuration"), image, command, names)
-    with made_of(engine, original.name, body, name, files) as container:
+    with dockerfile_lines(engine, original.name, body, name, files) as container:
         engine.containers.start(container)
         until = time.monotonic() + _WITHIN.total_seconds()
         while (now := engine.containers.inspect(container)).up:

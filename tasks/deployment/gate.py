@@ -15,7 +15,14 @@ from adapters.gate.commands import judge_commands
 from adapters.gate.expression_syntax import syntax_mistake
 from adapters.gate.expressions import judge_expressions
 from adapters.gate.scanners import ImageScanner, ScanCache, find_scanner
-from core.deployment.gate import CHANGED, gate_document, judged, not_fetched, waits_for_images, without_secrets
+from core.deployment.gate import (
+    CHANGED,
+    gate_document,
+    not_fetched,
+    outcomes_of_policies,
+    waits_for_images,
+    without_secrets,
+)
 from core.deployment.scan import difference, not_scanned, scan_waits
 from models.compose import Application, FetchOptions, ImageFact, Plan, PlannedAction
 from models.environments import Environment
@@ -86,7 +93,7 @@ async def judge(
     by_expression, by_command = await asyncio.gather(
         judge_expressions(ready_policies, document), judge_commands(ready_policies, document, folder)
     )
-    return judged(policies, by_expression | by_command, pending=pending)
+    return outcomes_of_policies(policies, by_expression | by_command, pending=pending)
 
 
 def _folder_of_commands(environment: Environment) -> Path:
@@ -192,7 +199,7 @@ class _Scans:
         """Compare the images of one service."""
         try:
             new_result = await self._scan(new)
-            cached_result = None if before is None else self._done.get(before) or self._cached(before)
+            cached_result = None if before is None else self._done.get(before) or self._cached_result(before)
             old_result = cached_result or (None if before is None else await self._scan(before))
             decided = difference(service, settings, new_result, old_result)
             if cached_result is not None and before is not None and decided.outcome is not GateOutcome.PASSED:
@@ -202,7 +209,7 @@ class _Scans:
             return not_scanned(service, settings, error.what)
         return decided
 
-    def _cached(self, image_id: str) -> ImageScanResult | None:
+    def _cached_result(self, image_id: str) -> ImageScanResult | None:
         return self._cache.get(self._scanner.program, image_id)
 
     async def _scan(self, image_id: str) -> ImageScanResult:

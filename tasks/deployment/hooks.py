@@ -203,7 +203,7 @@ async def _one_off(project: Project, order: HookOrder) -> HookOutcome:
             return HookOutcome(
                 exit_code=None, output="", problem=f"had no container {name} after Compose made it", began=False
             )
-        return await _until_ended(project, hook, container)
+        return await _wait_for_end(project, hook, container)
     except RoasError as error:
         return HookOutcome(exit_code=None, output="", problem=f"could not be run: {error}", began=False)
     finally:
@@ -233,7 +233,7 @@ async def _need_dependencies(project: Project, order: HookOrder) -> None:
         )
 
 
-async def _until_ended(project: Project, hook: Hook, container: ContainerState) -> HookOutcome:
+async def _wait_for_end(project: Project, hook: Hook, container: ContainerState) -> HookOutcome:
     containers, key = project.engine.containers, container.container_id
     since = container.started_at or container.created_at or datetime.now(UTC)
     until = since + timedelta(seconds=hook.timeout_seconds)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from adapters.docker.build_context import context_hash
 from adapters.docker.engine import DockerEngine
-from adapters.host.background import in_background
+from adapters.host.background import call_in_background
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.images import (
     build_key,
@@ -92,7 +92,7 @@ def read_images(
         EngineError: The engine did not answer, or refused.
     """
     engine, services = project.engine, application.services
-    facts = _held(engine, application)
+    facts = _images_held(engine, application)
     present = {container.service for container in container_states if not container.one_off}
     kinds = shared_fetches(
         application, fetch_kinds(application, facts, options, datetime.now(UTC), present, gated=bool(refused))
@@ -148,7 +148,7 @@ def pulled_references(project: Project, application: Application, options: Fetch
     """
     engine = project.engine
     present = set(engine.containers.services(project.environment.project).values())
-    kinds = fetch_kinds(application, _held(engine, application), options, datetime.now(UTC), present)
+    kinds = fetch_kinds(application, _images_held(engine, application), options, datetime.now(UTC), present)
     return {application.services[name].image for name, kind in kinds.items() if kind is FetchKind.PULL}
 
 
@@ -157,7 +157,7 @@ def ask_registries(project: Project, references: Collection[str]) -> dict[str, R
     return _ask_registries(project.engine, set(references))
 
 
-def _held(engine: DockerEngine, application: Application) -> dict[str, ImageFact | None]:
+def _images_held(engine: DockerEngine, application: Application) -> dict[str, ImageFact | None]:
     services = application.services.values()
     return engine.images.inspect_all(declaration.image for declaration in services if declaration.image)
 
@@ -232,14 +232,14 @@ async def fetch_images(project: Project, fetches: Sequence[ImageFetch]) -> None:
     async def pull(fetch: ImageFetch) -> None:
         hint = _ONLY_HERE if fetch.here else ""
         async with limit:
-            await _logged("pull", fetch.service, lambda: compose.pull([fetch.service], always=True), hint)
+            await _log_lines("pull", fetch.service, lambda: compose.pull([fetch.service], always=True), hint)
 
     direct_fetches = [fetch for fetch in fetches if not fetch.through and not fetch.held_back]
     pulls = [fetch for fetch in direct_fetches if fetch.kind is FetchKind.PULL and not fetch.current]
     await asyncio.gather(*map(pull, pulls))
     for fetch in direct_fetches:
         if fetch.kind is FetchKind.BUILD:
-            await _logged("build", fetch.service, lambda name=fetch.service: compose.build([name]))  # type: ignore[misc]
+            await _log_lines("build", fetch.service, lambda name=fetch.service: compose.build([name]))  # type: ignore[misc]
 
 
 async def fetch_one(kind: str, service: str, fetch: Callable[[], None], hint: str = "") -> None:
@@ -262,7 +262,7 @@ async def fetch_one(kind: str, service: str, fetch: Callable[[], None], hint: st
         ) from error
 
 
-async def _logged(what: str, service: str, fetch: Callable[[], None], hint: str = "") -> None:
+async def _log_lines(what: str, service: str, fetch: Callable[[], None], hint: str = "") -> None:
     began = time.monotonic()
     log.info("%s: image %s begins", service, what)
     await fetch_one(what, service, fetch, hint)
@@ -310,7 +310,7 @@ async def leave_images(
 
     def leave() -> dict[str, str]:
         engine, now, reasons = project.engine, datetime.now(UTC), dict[str, str]()
-        refused = _refused(project.environment)
+        refused = _refusals(project.environment)
         references = {fetch.service: application.services[fetch.service].image for fetch in fetches}
         fetched = engine.images.inspect_all({*names, *(references.values() if refused else ())})
         for reference, image_id in names.items():
@@ -353,7 +353,7 @@ def pull_allowed(project: Project, service: str, *, always: bool = False) -> Non
         ImageFetchError: It is held back.
         ComposeError: It cannot be pulled.
     """
-    compose, refused = project.compose(), _refused(project.environment)
+    compose, refused = project.compose(), _refusals(project.environment)
     if not refused:
         compose.pull([service], always=always)
         return
@@ -370,7 +370,7 @@ def pull_allowed(project: Project, service: str, *, always: bool = False) -> Non
         raise _held_back_image(f"{service}: {why}", service)
 
 
-def _refused(environment: Environment) -> dict[str, str]:
+def _refusals(environment: Environment) -> dict[str, str]:
     return refused_images(open_stores().releases.failed(environment.name), environment.name)
 
 
@@ -448,7 +448,7 @@ def _ask_registries(engine: DockerEngine, references: set[str]) -> dict[str, Reg
         with places:
             return silent if over.is_set() else engine.images.in_registry(reference)
 
-    futures = {reference: in_background(ask, reference) for reference in references}
+    futures = {reference: call_in_background(ask, reference) for reference in references}
     wait(futures.values(), timeout=_REGISTRY_SECONDS)
     over.set()
     return {name: future.result() if future.done() else silent for name, future in futures.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adapters.docker.scratch import why_not_mounted
 from adapters.host.fingerprints import Fingerprints
-from adapters.host.kept_files import KeptFiles, changed_at, kept_environments, read_entries
+from adapters.host.kept_files import KeptFiles, kept_environments, read_entries, time_of_change
 from core.deployment.kept_files import KeptEntry, is_file_of_host, why_not_configuration, why_unfit
 from models.compose import Application, Plan
 from models.environments import Environment
@@ -37,7 +37,7 @@ class FilesToMount:
 
 def kept_digests(environment: Environment) -> frozenset[str]:
     """The fingerprints of the files of which an environment has copies to mount."""
-    return _kept(environment).digests() if _are_kept(environment) else frozenset()
+    return _kept_files(environment).digests() if _are_kept(environment) else frozenset()
 
 
 def keep_files(project: Project, application: Application, release: Release, began: datetime) -> None:
@@ -49,7 +49,7 @@ def keep_files(project: Project, application: Application, release: Release, beg
         EngineError: The engine did not answer, or refused.
     """
     prints = Fingerprints(current_settings().data_dir)
-    kept_files = _kept(project.environment)
+    kept_files = _kept_files(project.environment)
     if not current_settings().keep_files:
         kept_files.sweep_sealed((), at_once=True)
     elif _are_kept(project.environment):
@@ -62,7 +62,7 @@ def keep_files(project: Project, application: Application, release: Release, beg
                 continue
             try:
                 # Another content than at the beginning may not be the one that was proven.
-                if prints.of_path(Path(path)) == digest and changed_at(Path(path)) < began.timestamp():
+                if prints.fingerprint_path(Path(path)) == digest and time_of_change(Path(path)) < began.timestamp():
                     kept_files.seal(digest, entries)
             except OSError as error:
                 log.warning("release %s keeps no copy of %s: %s", release.release_id, path, error.strerror)
@@ -118,14 +118,14 @@ def files_to_mount(project: Project, release: Release) -> FilesToMount:
     if project.environment.is_remote:
         # The paths are of another machine, and nothing is known of its files.
         return FilesToMount()
-    prints, kept_files = Fingerprints(current_settings().data_dir), _kept(project.environment)
+    prints, kept_files = Fingerprints(current_settings().data_dir), _kept_files(project.environment)
     copies: dict[str, str] = {}
     lacking: list[str] = []
     for path, digest in release.files.items():
         original = Path(path)
         if not is_file_of_host(path) or prints.is_of_checkout(original):
             continue
-        if prints.of_path(original) == digest and not kept_files.differs(digest, original):
+        if prints.fingerprint_path(original) == digest and not kept_files.differs(digest, original):
             continue
         copy = copied_out(kept_files, digest, original) if current_settings().keep_files else None
         if copy is None:
@@ -151,7 +151,7 @@ def _are_kept(environment: Environment) -> bool:
     return current_settings().keep_files and not environment.is_remote
 
 
-def _kept(environment: Environment) -> KeptFiles:
+def _kept_files(environment: Environment) -> KeptFiles:
     data_dir = current_settings().data_dir
     return KeptFiles(data_dir, environment.name, Fingerprints(data_dir))
 

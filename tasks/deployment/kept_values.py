@@ -12,7 +12,7 @@ from pathlib import Path
 
 from adapters.compose.variables import variables_of
 from adapters.host.fingerprints import Fingerprints
-from adapters.host.kept_files import KeptFiles, changed_at, read_entries
+from adapters.host.kept_files import KeptFiles, read_entries, time_of_change
 from core.deployment.images import INJECTED
 from core.deployment.kept_files import KeptEntry
 from core.deployment.release import (
@@ -56,7 +56,7 @@ def keep_values(project: Project, release: Release, began: datetime) -> None:
 
     Only what is as it was when it was proven is kept. A release is none the worse for what cannot be kept.
     """
-    prints, kept_files = _prints(), _kept(project.environment)
+    prints, kept_files = _prints(), _kept_files(project.environment)
     digest = values_digest(prints, release.files, release.variables)
     try:
         if kept_files.opened(digest) is None and (values := _proven_values(project, release, began)) is not None:
@@ -64,7 +64,11 @@ def keep_values(project: Project, release: Release, began: datetime) -> None:
             kept_files.seal(digest, (KeptEntry(path="", mode=0o600, uid=os.getuid(), gid=os.getgid(), data=data),))
         for path in variable_files(release.compose):
             print_then = release.variables.get(path)
-            if print_then and prints.of_path(Path(path)) == print_then and changed_at(Path(path)) < began.timestamp():
+            if (
+                print_then
+                and prints.fingerprint_path(Path(path)) == print_then
+                and time_of_change(Path(path)) < began.timestamp()
+            ):
                 kept_files.seal(print_then, read_entries(Path(path)))
     except (OSError, RoasError) as error:
         log.warning("release %s keeps no values: %s", release.release_id, error)
@@ -74,7 +78,7 @@ def kept_values(environment: Environment, release: Release) -> KeptValues | None
     """What a release kept of its values; None where it kept none, or may not be asked for them."""
     if not current_settings().keep_files:
         return None
-    entries = _kept(environment).opened(values_digest(_prints(), release.files, release.variables))
+    entries = _kept_files(environment).opened(values_digest(_prints(), release.files, release.variables))
     if not entries or entries[0].data is None:
         return None
     variables, literals = json.loads(entries[0].data)
@@ -83,13 +87,13 @@ def kept_values(environment: Environment, release: Release) -> KeptValues | None
 
 def with_kept_values(project: Project, release: Release, document: Document, values: KeptValues) -> Document:
     """A release's document that carries its values, and reads its files of variables as they were."""
-    prints, kept_files = _prints(), _kept(project.environment)
+    prints, kept_files = _prints(), _kept_files(project.environment)
     files: dict[str, str] = {}
     for path in variable_files(release.compose):
         print_then = release.variables.get(path)
         if print_then == "":
             files[path] = os.devnull
-        elif print_then is not None and prints.of_path(Path(path)) != print_then:
+        elif print_then is not None and prints.fingerprint_path(Path(path)) != print_then:
             copy = copied_out(kept_files, print_then, Path(path))
             if copy is None:
                 log.warning("there is no copy of %s, which is used as it is now", path)
@@ -157,7 +161,7 @@ def unkept_values(project: Project, template: Document, prints: Fingerprints) ->
         fingerprints = {name: prints.of(value) for name, value in now.items()}
     for path in variable_files(template):
         # One that is not there yet may hold values later.
-        fingerprints |= prints.of_file(Path(path)) or {path: ""}
+        fingerprints |= prints.fingerprint_file(Path(path)) or {path: ""}
     return fingerprints
 
 
@@ -169,7 +173,7 @@ def _proven_values(project: Project, release: Release, began: datetime) -> KeptV
         *(secret.file for secret in environment.secrets if secret.file is not None),
         *(environment.compose_files if held_out(release.compose) else ()),
     ]
-    if any(path.exists() and changed_at(path) >= began.timestamp() for path in read):
+    if any(path.exists() and time_of_change(path) >= began.timestamp() for path in read):
         log.debug("release %s keeps no values: a file of them changed meanwhile", release.release_id)
         return None
     literals: dict[str, str] = {}
@@ -191,5 +195,5 @@ def _prints() -> Fingerprints:
     return Fingerprints(current_settings().data_dir)
 
 
-def _kept(environment: Environment) -> KeptFiles:
+def _kept_files(environment: Environment) -> KeptFiles:
     return KeptFiles(current_settings().data_dir, environment.name, _prints())

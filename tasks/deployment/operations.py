@@ -28,7 +28,7 @@ from adapters.stores.outages import OUTLAST
 from adapters.stores.recovery_writes import FinishOperation, ReleaseLease
 from adapters.stores.write_behind import leave_for_later, replay_left
 from adapters.stores.writes import Names
-from core.deployment.interruption import interruption, orphaned
+from core.deployment.interruption import find_orphans, interruption
 from models.audit import Actor
 from models.failures import (
     EnvironmentBusyError,
@@ -108,7 +108,7 @@ async def hold_environment(
     def give_up(ended: asyncio.Task[LeaseLostError]) -> None:
         if body is not None:
             hold.lost = (
-                _expired(environment, owner, "its renewal was cancelled") if ended.cancelled() else ended.result()
+                _expiry_error(environment, owner, "its renewal was cancelled") if ended.cancelled() else ended.result()
             )
             log.error("%s", hold.lost)
             body.cancel()
@@ -130,7 +130,7 @@ async def hold_environment(
             raise hold.lost
 
 
-def held_by(environment: str) -> str | None:
+def holder_of(environment: str) -> str | None:
     """Who runs an operation on an environment now, why and since when; None where no process does.
 
     A holder whose process is gone from this machine does not count.
@@ -144,10 +144,12 @@ def held_by(environment: str) -> str | None:
 async def who_holds(environment: str) -> str | None:
     """The same; while the stores are away, who held it when they were read last, or holds it on this machine."""
 
-    def by_memory(records: RecoveryRecords) -> str | None:
+    def holder_in_memory(records: RecoveryRecords) -> str | None:
         return _holder_known(records, datetime.now(UTC)) or _local_lock(environment).holder()
 
-    return await from_stores(lambda stores: _living(stores.leases.current(environment, datetime.now(UTC))), by_memory)
+    return await from_stores(
+        lambda stores: _living(stores.leases.current(environment, datetime.now(UTC))), holder_in_memory
+    )
 
 
 def _living(lease: LeaseResult | None) -> str | None:
@@ -219,13 +221,13 @@ async def _acquire(environment: str, owner: str, reason: str, runner: Runner) ->
             stores.leases.release(environment, owner, runner=runner)
         return None if answer.acquired else _who(answer)
 
-    def by_memory(records: RecoveryRecords) -> str | None:
+    def holder_in_memory(records: RecoveryRecords) -> str | None:
         nonlocal no_longer_awaited
         no_longer_awaited = True
         refuse_owner(environment, records.host_id)
         return _holder_known(records, datetime.now(UTC))
 
-    return await from_stores(acquire, by_memory)
+    return await from_stores(acquire, holder_in_memory)
 
 
 async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> LeaseLostError:
@@ -259,14 +261,14 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
             log.warning("lease of %s not renewed: %s", environment, error or type(error).__name__)
             lasts = max(LEASE, OUTLAST) if isinstance(error, StoreUnreachableError) else LEASE
             if began - renewed >= lasts.total_seconds():
-                return _expired(environment, owner, f"it could not be renewed: {error or type(error).__name__}")
+                return _expiry_error(environment, owner, f"it could not be renewed: {error or type(error).__name__}")
             continue
         if loss is not None:
             return loss
         renewed = began
 
 
-def _expired(environment: str, owner: str, why: str) -> LeaseLostError:
+def _expiry_error(environment: str, owner: str, why: str) -> LeaseLostError:
     return LeaseLostError(
         f"{owner} holds environment {environment} no longer, because {why.rstrip(';.')};",
         advice=f"`roas history {owner}` says how far it came; `roas db check` looks at the stores.",
@@ -488,7 +490,7 @@ def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation
     ended = []
     # A host whose clock is wrong must not take the living operations of others for dead.
     by_database = now - stores.hosts.skew()
-    for operation in orphaned(unfinished, stores.leases.held(now, environment), alive, by_database):
+    for operation in find_orphans(unfinished, stores.leases.held(now, environment), alive, by_database):
         message = interruption(operation, stores.progress.steps(operation.deployment_id))
         advice = f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
         record = OperationRecord(interrupted=message, reason=message, advice=advice, error=INTERRUPTED)

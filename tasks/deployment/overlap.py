@@ -34,7 +34,7 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError, ProbeOutOfReachError, StartFailedError
 from models.overlap import BesideContainer, OverlapDecision, RunProgram
-from tasks.deployment.start_service import ServiceInspector, until_proven
+from tasks.deployment.start_service import ServiceInspector, wait_until_proven
 from tasks.monitoring.events import watch_project
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, retry_read
@@ -165,7 +165,7 @@ async def prove_beside(
     attempt = ServiceInspector(project, replace(declaration, replicas=1), only=[beside.container_id])
     async with watch_project(project) as watch:
         needed = None if hold_seconds is None else timedelta(seconds=hold_seconds)
-        container_states = await until_proven(attempt, watch, deadline_seconds, needed=needed)
+        container_states = await wait_until_proven(attempt, watch, deadline_seconds, needed=needed)
     verdict = attempt.verdict(container_states)
     describe_span(environment=project.environment.name, service=beside.service, outcome=str(verdict.health))
     return verdict.reason
@@ -193,7 +193,7 @@ async def _prove_again(project: Project, beside: BesideContainer) -> None:
     engine = project.engine
     test = await asyncio.to_thread(engine.beside.health_test, beside.container_id)
     until = datetime.now(UTC) + _CHECK_WITHIN
-    while (why := await _refused(project.environment, engine, beside, test)) is not None:
+    while (why := await _refusal(project.environment, engine, beside, test)) is not None:
         container = await asyncio.to_thread(engine.containers.inspect, beside.container_id)
         if container.state in ("exited", "dead"):
             raise StartFailedError(
@@ -209,7 +209,7 @@ async def _prove_again(project: Project, beside: BesideContainer) -> None:
         await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
 
-async def _refused(
+async def _refusal(
     environment: Environment, engine: DockerEngine, beside: BesideContainer, test: Sequence[str]
 ) -> str | None:
     """Why the container does not serve; None where its health check and its probe succeed."""
@@ -393,7 +393,7 @@ async def is_unsettled(
         _containers, project
     )
     return any(container.replaces for container in containers) or bool(
-        _unused(project.environment, application, containers)
+        _unused_containers(project.environment, application, containers)
     )
 
 
@@ -415,7 +415,7 @@ async def settle_beside(project: Project, application: Application, *, back: boo
                 continue
             old = next((container for container in containers if container.container_id.startswith(place[0])), None)
             done.append(_settle(engine, application, new, old, place[1], back=back))
-        for container in _unused(project.environment, application, containers):
+        for container in _unused_containers(project.environment, application, containers):
             engine.containers.remove(container.container_id)
             done.append(f"removed {container.name}, which was never started")
         return done
@@ -428,7 +428,7 @@ def _containers(project: Project) -> list[ContainerState]:
     return [container for container in container_states if not container.one_off]
 
 
-def _unused(
+def _unused_containers(
     environment: Environment, application: Application, container_states: Sequence[ContainerState]
 ) -> list[ContainerState]:
     """What Compose made to be copied, where the process ended before it was taken away."""

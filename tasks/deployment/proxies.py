@@ -81,15 +81,15 @@ async def answers_through(project: Project, application: Application, services: 
 
     Only its first page is asked, or the one of its probe: what it answers may be of another service.
     """
-    proxies = _in_front(project.environment, application, services)
+    proxies = _proxies_in_front(project.environment, application, services)
     return await ask_proxies(project, proxies) if proxies else {}
 
 
-def _in_front(environment: Environment, application: Application, services: Collection[str]) -> tuple[str, ...]:
-    return tuple(sorted({proxy for name in services for proxy in _through(environment, application, name)}))
+def _proxies_in_front(environment: Environment, application: Application, services: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted({proxy for name in services for proxy in _proxies_of(environment, application, name)}))
 
 
-def _through(environment: Environment, application: Application, service: str) -> set[str]:
+def _proxies_of(environment: Environment, application: Application, service: str) -> set[str]:
     """The proxies through which a service is reached; itself, if it is one."""
     if service not in application.services:
         return set()
@@ -154,7 +154,7 @@ async def prove_through(
         StartFailedError: A proxy answered before, and now says that what is behind it does not.
     """
     environment = project.environment
-    proxies = _in_front(environment, application, services)
+    proxies = _proxies_in_front(environment, application, services)
     now = await ask_proxies(project, proxies, before) if proxies else {}
     new = _new_failures(before, now)
     if not new:
@@ -162,7 +162,7 @@ async def prove_through(
             if is_gateway_failure(status):
                 log.warning("%s answers %d, though what is behind it is proven", proxy, status)
         return
-    behind = sorted(name for name in services if _through(environment, application, name) & new.keys())
+    behind = sorted(name for name in services if _proxies_of(environment, application, name) & new.keys())
     problem = " and ".join(
         f"{proxy} answers {status}, and answered {before[proxy]} before" for proxy, status in new.items()
     )
@@ -175,7 +175,7 @@ async def prove_through(
 
 async def await_proxies(project: Project, application: Application) -> None:
     """Wait some seconds until the proxies of an application find its services; raises nothing where one does not."""
-    if proxies := _in_front(project.environment, application, application.services):
+    if proxies := _proxies_in_front(project.environment, application, application.services):
         await ask_proxies(project, proxies, dict.fromkeys(proxies, int(HTTPStatus.OK)))
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 
-from adapters.docker.scratch import checking_body, made_of
+from adapters.docker.scratch import checking_body, dockerfile_lines
 from adapters.probes.addresses import find_address
 from adapters.probes.http import status_of
 from adapters.probes.outcome import ProbeFailed
@@ -92,7 +92,7 @@ async def _try(project: Project, application: Application, proxy: str, deploymen
     body = checking_body(original.reported, _LABEL, container.image_id, command, ())
     body["HostConfig"] |= {"NetworkMode": first}
     name = container_name(environment.project, f"try-{proxy}", deployment_id)
-    making = made_of(engine, original.name, body, name)
+    making = dockerfile_lines(engine, original.name, body, name)
     copy = await asyncio.to_thread(making.__enter__)
     try:
         for network in other_networks:

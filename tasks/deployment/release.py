@@ -13,7 +13,7 @@ from adapters.host.fingerprints import Fingerprints
 from adapters.host.kept_files import is_copy
 from adapters.stores.stores import Stores
 from core.deployment.images import INJECTED, build_key
-from core.deployment.kept_files import copied_by, mounted_by, with_copies
+from core.deployment.kept_files import copies_of_document, services_by_mount, with_copies
 from core.deployment.release import (
     Document,
     differences,
@@ -22,7 +22,7 @@ from core.deployment.release import (
     kept_image,
     literals_of,
     names_to_remove,
-    pinned,
+    pin_images,
     to_go_back_to,
     variables_in,
 )
@@ -113,12 +113,12 @@ async def inspect_release(
             images=images,
             files={
                 path: digest
-                for files in prints.of_mounted_files(application).values()
+                for files in prints.fingerprint_mounted_files(application).values()
                 for path, digest in files.items()
                 if not is_copy(current_settings().data_dir, path)
             }
             | {path: mounted[path] for path in copied if path in mounted}
-            | _injected(project, application, of)
+            | _injected_files(project, application, of)
             | _builds(application, images, of or last, builds or {}, is_of_files=of is None),
             # Of an earlier release that kept its values the containers have these, whatever is set now.
             variables=of.variables
@@ -144,7 +144,7 @@ async def changed_variables(project: Project, release: Release) -> tuple[str, ..
     return await asyncio.to_thread(other_values, project, release)
 
 
-def _injected(project: Project, application: Application, of: Release | None) -> dict[str, str]:
+def _injected_files(project: Project, application: Application, of: Release | None) -> dict[str, str]:
     if of is not None:
         return {key: digest for key, digest in of.files.items() if key.startswith(INJECTED)}
     fingerprints = injected_fingerprints(project, application)
@@ -248,7 +248,7 @@ async def hold_back(release: Release) -> None:
 
 
 @retry_read
-async def failed_before(deployment_id: str, environment: str) -> bool:
+async def has_failed_before(deployment_id: str, environment: str) -> bool:
     """Whether a failed release of this deployment is on record already."""
     failed = await asyncio.to_thread(open_stores().releases.failed, environment)
     return any(release.deployment_id == deployment_id for release in failed)
@@ -429,7 +429,7 @@ async def release_document(project: Project, release: Release) -> Document:
                 engine.images.tag(image_id, kept_image(image_id, owner))
         values = kept_values(environment, release)
         literals = literals_of(release.compose, compose.template()) if values is None else values.literals
-        document = pinned(fill_in(release.compose, literals), release.images, current_ids, owner)
+        document = pin_images(fill_in(release.compose, literals), release.images, current_ids, owner)
         if values is not None:
             document = with_kept_values(project, release, document, values)
         files = files_to_mount(project, release)
@@ -438,7 +438,7 @@ async def release_document(project: Project, release: Release) -> Document:
         if not files.copies:
             return document
         whole = with_copies(document, project.compose(document).render(), files.copies, release.hashes)
-        if unused := files.copies.keys() - {path for paths in copied_by(whole).values() for path in paths}:
+        if unused := files.copies.keys() - {path for paths in copies_of_document(whole).values() for path in paths}:
             log.warning("release %s does not say where it mounts %s", release.release_id, ", ".join(sorted(unused)))
         return whole
 
@@ -454,7 +454,7 @@ async def copies_to_mount(project: Project, release: Release) -> dict[str, str]:
 @retry_read
 async def services_with_other_files(project: Project, application: Application, release: Release) -> frozenset[str]:
     """The services that a release gives other mounted files than those on disk."""
-    services = mounted_by(application)
+    services = services_by_mount(application)
     return frozenset(name for path in await copies_to_mount(project, release) for name in services.get(path, ()))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapters.docker.engine import DockerEngine
 from adapters.host.git_log import subjects_between
-from core.deployment.release_notes import redacted, release_note, revisions, with_commits
+from core.deployment.release_notes import redact_note, release_note, revisions, with_commits
 from models.compose import Application, FetchKind, ImageFact, Plan, PlannedAction, ReleaseNote
 from models.containers import ContainerState
 from models.environments import Environment
@@ -52,7 +52,7 @@ def read_release_notes(
     if not notes:
         return ()
     redact = project.redactor().text
-    return tuple(redacted(note, redact) for note in notes)
+    return tuple(redact_note(note, redact) for note in notes)
 
 
 def _with_commits(environment: Environment, context: str, note: ReleaseNote) -> ReleaseNote:

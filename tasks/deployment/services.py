@@ -29,7 +29,7 @@ from core.deployment.release import (
     before,
     changed_files,
     declares_the_same,
-    left_over,
+    find_leftovers_of,
     replace_secrets,
 )
 from core.deployment.remote import unasked_probes, with_unasked_probes
@@ -148,7 +148,7 @@ async def find_leftovers(project: Project, snapshot: PreDeploySnapshot) -> Lefto
 
     def inspect() -> Leftovers:
         now = project.inspect_containers()
-        return left_over(snapshot.before, now, _networks(project.engine, project.environment))
+        return find_leftovers_of(snapshot.before, now, _networks(project.engine, project.environment))
 
     return await asyncio.to_thread(inspect)
 
@@ -242,7 +242,7 @@ def _plan(project: Project, application: Application, compose_version: str, opti
     files: dict[str, dict[str, str]] = {}
     is_before_fetch = options.update and not options.fetched
     if last is not None or is_before_fetch:
-        files = Fingerprints(current_settings().data_dir).of_mounted_files(application)
+        files = Fingerprints(current_settings().data_dir).fingerprint_mounted_files(application)
         for name, prints in injected_fingerprints(project, application).items():
             files[name] |= prints
     changed = changed_files(last, files)

@@ -18,7 +18,7 @@ from adapters.git.commit_status import CommitStatusClient
 from adapters.git.places import current_checkout, source_folder
 from adapters.git.repository import SourceRepository
 from adapters.host.local_lock import LocalLock
-from core.deployment.desired_state import meant_to_run
+from core.deployment.desired_state import should_run
 from core.deployment.source import checkouts_to_remove, refuse_data_in_checkout
 from models.compose import Application
 from models.environments import Environment
@@ -138,7 +138,7 @@ async def running_revision(environment: Environment) -> SourceRevision | None:
 
 async def is_meant_to_run(environment: Environment) -> bool:
     """Whether the environment was not stopped on request."""
-    return await asyncio.to_thread(lambda: meant_to_run(open_stores().operations.latest_recorded(environment.name)))
+    return await asyncio.to_thread(lambda: should_run(open_stores().operations.latest_recorded(environment.name)))
 
 
 async def source_state(environment: Environment) -> SourceState:

@@ -14,9 +14,16 @@ from adapters.docker.engine import DockerEngine
 from adapters.pattern_files import shipped_set
 from adapters.probes.run import run_probe
 from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
-from core.deployment.verify import Progress, Readiness, StabilityHold, judge_progress, lost_by_refusal, update_stability
+from core.deployment.verify import (
+    Progress,
+    Readiness,
+    StabilityHold,
+    judge_progress,
+    readiness_after_refusal,
+    update_stability,
+)
 from core.errors.decisive import last_run
-from core.errors.refused_login import is_refused_login, refused_at_end
+from core.errors.refused_login import is_refused_login, last_refusal_line
 from core.monitoring.health import judge_declared, judge_without_probe
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
@@ -161,7 +168,7 @@ async def bring_up(
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
     with span(f"prove {declaration.name}", environment=project.environment.name, service=declaration.name):
-        container_states = await until_proven(
+        container_states = await wait_until_proven(
             attempt,
             watch,
             order.deadline_seconds,
@@ -189,7 +196,7 @@ def _describe_verdict(verdict: ServiceVerdict, *, unchanged: bool) -> None:
     describe_span(outcome=str(verdict.health), kept=unchanged, probe_seconds=probe_seconds)
 
 
-async def until_proven(
+async def wait_until_proven(
     attempt: ServiceInspector,
     watch: ContainerWatch,
     deadline_seconds: float,
@@ -287,7 +294,7 @@ async def restart_service(
         if started is not None:
             await started()
         with span(f"prove {declaration.name}", environment=project.environment.name, service=declaration.name):
-            container_states = await until_proven(attempt, watch, deadline_seconds)
+            container_states = await wait_until_proven(attempt, watch, deadline_seconds)
     verdict = attempt.verdict(container_states)
     _describe_verdict(verdict, unchanged=False)
     return StartProof(
@@ -349,7 +356,7 @@ async def wait_until_healthy(
     )
     began = time.monotonic()
     async with watch_project(project) as watch:
-        container_states = await until_proven(attempt, watch, project.environment.recovery.verify_timeout_seconds)
+        container_states = await wait_until_proven(attempt, watch, project.environment.recovery.verify_timeout_seconds)
     verdict = attempt.verdict(container_states)
     return f"{service} is {verdict.health} after {time.monotonic() - began:.1f} s: {verdict.reason}"
 
@@ -443,7 +450,7 @@ class ServiceInspector:
             self._refused_since = None
             return now
         self._refused_since = self._refused_since or time.monotonic()
-        return lost_by_refusal(words, timedelta(seconds=time.monotonic() - self._refused_since)) or now
+        return readiness_after_refusal(words, timedelta(seconds=time.monotonic() - self._refused_since)) or now
 
     async def _refused_login(self, container_states: Sequence[ContainerState]) -> str:
         """The words of a refused login in the last answers of its checks, or at the end of its log; else nothing.
@@ -473,7 +480,7 @@ class ServiceInspector:
         if now - read_at >= _READ_LOG_EVERY_SECONDS:
             lines = await asyncio.to_thread(self._last_lines, container_states)
             if lines != written:
-                words = await asyncio.to_thread(refused_at_end, lines, shipped_set())
+                words = await asyncio.to_thread(last_refusal_line, lines, shipped_set())
                 self._log_changed = now
             self._log_said = now, lines, words
         return words if now - self._log_changed < _LOG_COUNTS_SECONDS else ""

@@ -22,7 +22,7 @@ from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import KeepEvidence
 from core.common.dependencies import dependencies_of, needs_of, reachable
 from core.common.stamps import moment_of
-from core.errors.evidence import container_evidence, excerpt, first_cause, fit
+from core.errors.evidence import container_evidence, excerpt, first_cause, fit_bundle
 from core.errors.evidence_page import page
 from models.compose import Application
 from models.containers import ContainerEvent, ContainerState, SystemSample
@@ -151,7 +151,7 @@ async def failure_evidence(
     Without a service, return the evidence of all services that failed in the operation. With `keep` False
     `record_error` stores it and `show_evidence` shows it.
     """
-    recorded_bundles = [] if deployment_id is None else await asyncio.to_thread(_kept_of, deployment_id)
+    recorded_bundles = [] if deployment_id is None else await asyncio.to_thread(_kept_bundles, deployment_id)
     if service is None:
         return recorded_bundles
     service_bundles = [bundle for bundle in recorded_bundles if bundle.service == service]
@@ -183,7 +183,7 @@ async def keep_fetch_evidence(project: Project, failure: ImageFetchError, *, dep
         cause_service=failure.service,
         logs=(excerpt(failure.service, fetch, redactor.text(failure.output or failure.what), _LOG_LINES),),
     )
-    await _keep(project.environment, [fit(bundle)])
+    await _keep(project.environment, [fit_bundle(bundle)])
 
 
 @task(name="show the evidence", **WRITE)
@@ -275,7 +275,7 @@ async def _take(
         )
         bundle = replace(_bundles.validate_python(redactor.value(plain)), logs=logs)
         cause, sentence = first_cause(service, needs, bundle.containers, bundle.logs, bundle.probes, shipped_set())
-        bundles.append(fit(replace(bundle, cause_service=cause, first_cause=sentence)))
+        bundles.append(fit_bundle(replace(bundle, cause_service=cause, first_cause=sentence)))
     return bundles
 
 
@@ -334,6 +334,6 @@ async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle], *, 
         log.warning("evidence of %s was not kept: %s", ", ".join(bundle.service for bundle in bundles), error)
 
 
-def _kept_of(deployment_id: str) -> list[EvidenceBundle]:
+def _kept_bundles(deployment_id: str) -> list[EvidenceBundle]:
     bundles = open_stores().evidence.find(deployment_id=deployment_id)
     return [bundle for bundle in bundles if bundle.occasion is EvidenceOccasion.FAILURE]

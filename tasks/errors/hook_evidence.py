@@ -11,7 +11,7 @@ from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import KeepEvidence
 from core.common.stamps import without_stamp
 from core.deployment.hooks import AFTER_ROLLBACK, failure
-from core.errors.evidence import best_line, container_evidence, excerpt, fit
+from core.errors.evidence import best_line, container_evidence, excerpt, fit_bundle
 from models.environments import Environment
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, ProbeOutput
 from models.failures import StoreError
@@ -60,7 +60,7 @@ async def keep_output(environment: Environment, run: HookRun, outcome: HookOutco
         logs=(written,) if written.lines else (),
         probes=probes,
     )
-    bundle = fit(bundle)
+    bundle = fit_bundle(bundle)
     try:
         await to_stores(KeepEvidence(bundles=(bundle,)))
         await show_evidence.fn(environment.name, (bundle,))

@@ -12,7 +12,7 @@ from adapters.host.machine import sample_host
 from adapters.probes.run import run_probe
 from adapters.stores import Stores
 from adapters.stores.repositories.repositories import Repositories
-from core.deployment.desired_state import meant_to_run
+from core.deployment.desired_state import should_run
 from core.monitoring.assess import Assessment, RememberedState
 from core.monitoring.snapshot import Evaluation
 from models.analysis import ServiceScore
@@ -95,18 +95,18 @@ async def probe_service(
 @in_thread
 def read_memory(environment: str, now: datetime) -> RememberedState:
     """All that a round is judged by, and what is being done to the environment."""
-    return remembered(open_stores(), environment, now)
+    return read_state(open_stores(), environment, now)
 
 
-def remembered(stores: Stores, environment: str, now: datetime) -> RememberedState:
+def read_state(stores: Stores, environment: str, now: datetime) -> RememberedState:
     """The same from given stores."""
     with stores.at_one_moment() as repositories:
-        memory = _remembered(repositories, environment, now)
+        memory = _read_state(repositories, environment, now)
     sizes = (float(sum(database.sizes().values())) for database in stores.databases.values())
     return replace(memory, store_bytes=max(sizes, default=None))
 
 
-def _remembered(stores: Repositories, environment: str, now: datetime) -> RememberedState:
+def _read_state(stores: Repositories, environment: str, now: datetime) -> RememberedState:
     running = [
         operation for operation in stores.operations.running(environment) if operation.status is OperationStatus.RUNNING
     ]
@@ -125,7 +125,7 @@ def _remembered(stores: Repositories, environment: str, now: datetime) -> Rememb
             for operation in ended
             if operation.ended_at is not None and now - operation.ended_at < _SETTLES_IN
         ),
-        stopped=not meant_to_run(stores.operations.latest_recorded(environment)),
+        stopped=not should_run(stores.operations.latest_recorded(environment)),
         collected_at=stores.heartbeats.of(f"collection/{environment}"),
         health=next(iter(stores.health.history(environment=environment, limit=1)), None),
         store_bytes=None,
@@ -155,7 +155,7 @@ def store_round(environment: str, judged: Assessment, collected_at: datetime | N
             dependencies=judged.dependencies,
             alerts=[*outcome.alerts, *outcome.closed],
             predictions=outcome.predictions,
-            scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
+            scores=[_recorded_score(environment, score, outcome.at) for score in outcome.scores],
             health=judged.health if judged.news else None,
         ),
         expecting=collected_at,
@@ -216,14 +216,14 @@ def _last_round(environment: str) -> datetime | None:
 
 def _is_stopped(environment: str) -> bool:
     """Whether the last operation that was wanted of an environment is a stop, whatever came of it."""
-    return not meant_to_run(open_stores().operations.latest_recorded(environment))
+    return not should_run(open_stores().operations.latest_recorded(environment))
 
 
 last_round = retry_read(in_thread(_last_round))
 stopped_on_request = retry_read(in_thread(_is_stopped))
 
 
-def _recorded(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:
+def _recorded_score(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:
     return RecordedScore(
         environment=environment,
         service=score.service,

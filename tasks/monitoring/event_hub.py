@@ -95,7 +95,7 @@ class _SharedStream(threading.Thread):
         while not self._closing.is_set():
             try:
                 stream = self._connect()
-                self._tell(self._missed)
+                self._tell(self._note_missed)
                 if was_lost:
                     log.warning("the engine's events are back")
                 seconds, was_lost = _AGAIN_SECONDS, False
@@ -138,7 +138,7 @@ class _SharedStream(threading.Thread):
             # The event loop has ended, and this process with it.
             self._closing.set()
 
-    def _missed(self) -> None:
+    def _note_missed(self) -> None:
         for feeds in self.feeds.values():
             for feed in feeds:
                 feed.know({})

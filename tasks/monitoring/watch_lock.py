@@ -35,14 +35,14 @@ def watching_alone(environment: str, who: str) -> Iterator[str | None]:
         lock.release()
 
 
-def watched_by(environment: str) -> str | None:
+def watcher_of(environment: str) -> str | None:
     """Who watches an environment on this host, and since when; None where no process does."""
     return _lock(environment).holder()
 
 
-def watched_by_agent(environment: str) -> str | None:
+def agent_that_watches(environment: str) -> str | None:
     """The agent of this host where it watches the environment; else None."""
-    holder = watched_by(environment)
+    holder = watcher_of(environment)
     return holder if holder is not None and holder.startswith(AGENT) else None
 
 

@@ -18,7 +18,7 @@ from adapters.host.scripts import find_script, run_script
 from core.common.dependencies import dependencies_of, needs_of
 from core.common.safe_text import printable
 from core.deployment.release import is_there, to_go_back_to
-from core.recovery.action_targets import ActionContext, all_made_since, left_to_restart
+from core.recovery.action_targets import ActionContext, all_made_since, containers_to_restart
 from models.compose import Application, InjectedFile, NetworkFact, ServiceDeclaration
 from models.containers import ContainerState
 from models.failures import ActionRefusedError, BadInputError
@@ -222,19 +222,21 @@ def _start(context: StepContext, step: PlannedStep) -> str:
     idle = [container for container in context.containers(step.service) if container.state not in _UP]
     for container in idle:
         context.start(container)
-    return f"started {_named(step.service, len(idle))}" if idle else f"{step.service} runs already"
+    return f"started {_name_of(step.service, len(idle))}" if idle else f"{step.service} runs already"
 
 
 @_task_of(StepSpec.RESTART, seconds=180)
 def _restart(context: StepContext, step: PlannedStep) -> str:
     containers = context.containers(step.service)
-    remaining_containers = left_to_restart(containers, since=context.cut_off_from, asked_to_end=context.asked_to_end())
+    remaining_containers = containers_to_restart(
+        containers, since=context.cut_off_from, asked_to_end=context.asked_to_end()
+    )
     for container in remaining_containers:
         if container.state in _UP:
             context.engine.containers.restart(container.container_id, context.grace(step.service))
         else:
             context.start(container)
-    return f"restarted {_named(step.service, len(remaining_containers))}"
+    return f"restarted {_name_of(step.service, len(remaining_containers))}"
 
 
 @_task_of(StepSpec.RECREATE, seconds=900)
@@ -250,7 +252,7 @@ def _recreate(context: StepContext, step: PlannedStep) -> str:
     for container in containers:
         if container.state not in _UP:
             context.start(container)
-    return f"made {_named(step.service, len(containers))} anew and started {'it' if len(containers) == 1 else 'them'}"
+    return f"made {_name_of(step.service, len(containers))} anew and started {'it' if len(containers) == 1 else 'them'}"
 
 
 @_task_of(StepSpec.JOIN, seconds=180)
@@ -341,5 +343,5 @@ def release_before(
     return (before, began - now.created_at) if before is not None else (None, None)
 
 
-def _named(service: str, containers: int) -> str:
+def _name_of(service: str, containers: int) -> str:
     return service if containers == 1 else f"{containers} containers of {service}"

@@ -49,7 +49,7 @@ async def ask_on_the_server(ticket: Ticket, text: str) -> str | None:
         return None
     async with _server(f"ticket {ticket.ticket_id} is not asked about in the UI") as client:
         earlier = await _run(client, ticket.flow_run_id)
-        if earlier is not None and not _over(earlier):
+        if earlier is not None and not _is_over(earlier):
             return str(earlier.id)
         # Two processes that open the ticket at one moment begin one run.
         key = f"{ticket.ticket_id}:{len(ticket.history)}:{ticket.flow_run_id or ''}"
@@ -144,7 +144,7 @@ async def resume_with(flow_run_id: str, answer: dict[str, str]) -> AnswerResult:
     """Give a suspended run its answer."""
     async with _server(f"run {flow_run_id} could not be asked") as client:
         run = await _run(client, flow_run_id)
-        if run is None or run.state is None or _over(run) or (run.state.is_scheduled() and run.run_count == 0):
+        if run is None or run.state is None or _is_over(run) or (run.state.is_scheduled() and run.run_count == 0):
             return AnswerResult.NO_RUN_WAITS
         if not run.state.is_paused():
             return AnswerResult.TOO_LATE
@@ -172,7 +172,7 @@ async def _run(client: PrefectClient, flow_run_id: str | None) -> FlowRun | None
         return None
 
 
-def _over(run: FlowRun) -> bool:
+def _is_over(run: FlowRun) -> bool:
     return run.state is None or run.state.is_final()
 
 

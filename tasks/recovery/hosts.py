@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from adapters.stores.repositories.repositories import Repositories
-from core.storage.incidents import OWN_SYSTEM, of_host, subject_of
+from core.storage.incidents import OWN_SYSTEM, report_host, subject_of
 from models.audit import Actor
 from models.errors import RecordedError
 from models.hosts import Host, HostEvent, HostEventKind
@@ -38,7 +38,7 @@ def report_hosts() -> list[HostEvent]:
         for event in events:
             environments = sorted(binding.environment for binding in bindings if binding.host_id == event.host.host_id)
             if not event.ended:
-                error, ticket = of_host(event, environments, here)
+                error, ticket = report_host(event, environments, here)
                 recorded = stores.errors.record(error)
                 stores.tickets.open(replace(ticket, error_id=recorded.error_id))
                 continue

@@ -17,8 +17,8 @@ from adapters.notifications.answer_keys import answer_key, new_nonce
 from core.notifications import text
 from core.notifications.answers import VALID_FOR, AnswerAction, AnswerToken, sign, with_links
 from core.notifications.due import DEPLOYMENTS, FORGOTTEN, due, failure_of
-from core.notifications.message import compose, explained
-from core.notifications.pacing import HOUR, Batch, pace, remembered
+from core.notifications.message import compose, explain
+from core.notifications.pacing import HOUR, Batch, pace, span_to_remember
 from core.notifications.samples import examples
 from core.storage.incidents import OWN_SYSTEM
 from models.environments import Environment
@@ -98,8 +98,8 @@ async def notify_people(environment: Environment) -> list[Notification]:
         # Each report is claimed in the stores first, so that it is sent once.
         return []
     try:
-        claimed = await asyncio.to_thread(_claimed, environment)
-        notifications = await asyncio.to_thread(_written, claimed) if claimed else []
+        claimed = await asyncio.to_thread(_claim_due, environment)
+        notifications = await asyncio.to_thread(_write_notifications, claimed) if claimed else []
     except StoreError as error:
         log.warning("notifications could not be read: %s", error)
         return []
@@ -163,10 +163,10 @@ def preview_messages(subject: str) -> list[Message]:
         causes = open_stores().error_notifications.reported(ticket.environment, ticket.opened_at)
         news = [failure_of(cause) for cause in causes if cause.error.error_id == ticket.error_id]
     batches = pace(news, (), (), now)
-    return [notification.message for notification in _written(batches)]
+    return [notification.message for notification in _write_notifications(batches)]
 
 
-def _claimed(environment: Environment) -> list[Batch]:
+def _claim_due(environment: Environment) -> list[Batch]:
     """Return what is due and no other process has claimed, as messages are made of it.
 
     What is due in other environments with the same receivers is reported with it: one cause may fail in all of them.
@@ -183,7 +183,7 @@ def _claimed(environment: Environment) -> list[Batch]:
     parts += [_due(peer, peer.name, now) for peer in peers]
     news, causes = [report for part, _ in parts for report in part], [cause for _, part in parts for cause in part]
     quiet = {env.name: env.quiet_hours for env in (environment, *peers)} | {OWN_SYSTEM: environment.quiet_hours}
-    sent = _sent([environment.name, OWN_SYSTEM, *(other.name for other in sharing)], now)
+    sent = _recent_messages([environment.name, OWN_SYSTEM, *(other.name for other in sharing)], now)
     batches = pace(news, causes, sent, now, quiet)
     # A moment of its own for each message, so that messages can be counted by their moments.
     moments = [now + timedelta(microseconds=place) for place in range(len(batches))]
@@ -197,7 +197,7 @@ def _claimed(environment: Environment) -> list[Batch]:
 def _due(environment: Environment, name: str, now: datetime) -> tuple[list[News], Sequence[ReportedError]]:
     """Return what is due under a name, and all errors that are open or ended lately."""
     stores, operations = open_stores(), []
-    forgotten = remembered(environment.quiet_hours, now, FORGOTTEN)
+    forgotten = span_to_remember(environment.quiet_hours, now, FORGOTTEN)
     causes = stores.error_notifications.reported(name, now - forgotten)
     if DEPLOYMENTS in environment.notify_about and name == environment.name:
         operations = stores.operations.latest_recorded(name, _OPERATIONS)
@@ -213,7 +213,7 @@ def _others(environment: Environment) -> list[Environment]:
     return [other for other in environments if other.name != environment.name]
 
 
-def _sent(names: Sequence[str], now: datetime) -> list[datetime]:
+def _recent_messages(names: Sequence[str], now: datetime) -> list[datetime]:
     """Return the moments of the messages about environments within the last hour."""
     stores, since = open_stores(), now - HOUR
     moments = set(stores.error_notifications.sent_since(names, since))
@@ -242,9 +242,9 @@ def _claim(news: News, now: datetime) -> bool:
     return stores.error_notifications.mark_sent(cause.error.error_id, before, after)
 
 
-def _written(batches: Sequence[Batch]) -> list[Notification]:
+def _write_notifications(batches: Sequence[Batch]) -> list[Notification]:
     now, addresses = datetime.now(UTC), _addresses()
-    shown = (explained(batch) for batch in batches)
+    shown = (explain(batch) for batch in batches)
     causes = [report.cause for report in shown if report is not None and report.cause is not None]
     details: dict[str, NewsDetails] = {}
     try:

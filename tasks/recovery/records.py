@@ -14,7 +14,7 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 
 from adapters.host.processes import is_alive
-from adapters.pattern_files import compiled, shipped_patterns
+from adapters.pattern_files import compile_patterns, shipped_patterns
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import (
     FinishAttempt,
@@ -81,7 +81,7 @@ class KnownFacts:
 @retry_read
 async def read_patterns() -> PatternSet:
     """Return the patterns of errors.db, or the shipped ones where it cannot be read."""
-    return compiled(await from_stores(_patterns, lambda records: records.patterns or shipped_patterns()))
+    return compile_patterns(await from_stores(_patterns, lambda records: records.patterns or shipped_patterns()))
 
 
 @retry_read
@@ -101,7 +101,7 @@ async def read_known_facts(environment: str, now: datetime, deployment_id: str |
 
     ended, patterns, again, untouched, typed = await from_stores(read, known_here)
     return KnownFacts(
-        patterns=await asyncio.to_thread(compiled, patterns),
+        patterns=await asyncio.to_thread(compile_patterns, patterns),
         deployed_seconds_ago=None if ended is None or ended > now else (now - ended).total_seconds(),
         again=again,
         untouched=untouched,
@@ -141,7 +141,7 @@ async def stop_of(
         container_states = project.inspect_containers(service)
         return _was_stopped(project, service, container_states, records, watched)
 
-    return await _noted(await asyncio.to_thread(inspect))
+    return await _note_stop(await asyncio.to_thread(inspect))
 
 
 @task(name="record the error", **WRITE)
@@ -173,10 +173,10 @@ def known_failure(deployment_id: str) -> bool:
 @retry_read
 async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecution]:
     """Return all attempts at this error, and those at others since a moment, oldest first."""
-    return list((await _for_plan("", error_id, since, datetime.now(UTC))).executions)
+    return list((await _records_for_plan("", error_id, since, datetime.now(UTC))).executions)
 
 
-async def _for_plan(environment: str, error_id: str, since: datetime, now: datetime) -> RecoveryRecords:
+async def _records_for_plan(environment: str, error_id: str, since: datetime, now: datetime) -> RecoveryRecords:
     empty_records = RecoveryRecords(environment=environment)
     return under_names_here(
         await from_stores(
@@ -198,7 +198,7 @@ async def snapshot_before_planning(
         EngineError: The engine did not answer, or refused.
     """
     service = facts.service
-    records = await _for_plan(error.environment, error.error_id, now - BUDGET_WINDOW, now)
+    records = await _records_for_plan(error.environment, error.error_id, now - BUDGET_WINDOW, now)
     past, facts = records.executions, replace(facts, paused=is_paused(records, service, now))
     if project is None or service is None:
         return past, facts
@@ -234,9 +234,9 @@ async def snapshot_before_planning(
     stop, down, deployed_ago, back = await asyncio.to_thread(inspect)
     return past, replace(
         back,
-        stopped=await _noted(stop),
+        stopped=await _note_stop(stop),
         deployed_ago=deployed_ago if facts.acting else None,
-        kept_down=tuple([name for name in needed if await _noted(down[name]) is not None]),
+        kept_down=tuple([name for name in needed if await _note_stop(down[name]) is not None]),
     )
 
 
@@ -256,13 +256,13 @@ async def finish_attempt(
     runs by, in one transaction. A failure opens the ticket and returns it.
     """
 
-    def assumed(records: RecoveryRecords) -> tuple[RecoveryRecords, tuple[tuple[Ticket, ...], Ticket | None]]:
+    def assume(records: RecoveryRecords) -> tuple[RecoveryRecords, tuple[tuple[Ticket, ...], Ticket | None]]:
         records = _with(records, execution)
         return (
             (without_error(records, execution.error_id), ((), None)) if execution.success else (records, ((), ticket))
         )
 
-    closed, opened = await to_stores(FinishAttempt(execution=execution, was=was, ticket=ticket), assumed)
+    closed, opened = await to_stores(FinishAttempt(execution=execution, was=was, ticket=ticket), assume)
     await cancel_runs_of(closed, "recovered automatically")
     return opened
 
@@ -442,7 +442,7 @@ _Stopped = Stop | NoteStop | None
 """A person's stop; a NoteStop is one that only the engine's events show, which are to be recorded."""
 
 
-async def _noted(stopped: _Stopped) -> Stop | None:
+async def _note_stop(stopped: _Stopped) -> Stop | None:
     if isinstance(stopped, NoteStop):
         changed = {stopped.service: stopped.change("")}
         await to_stores(

@@ -46,7 +46,7 @@ async def deliver(block: str, message: Message, attachment: Attachment | None = 
     try:
         async with asyncio.timeout(_ALL_SECONDS):
             for seconds in (*RETRY_AFTER_SECONDS, None):
-                failed = await _sent(block, message, attachment)
+                failed = await _send(block, message, attachment)
                 if failed is None or not failed.again or seconds is None:
                     break
                 if failed.after_seconds > LONGEST_DELAY_SECONDS:
@@ -57,7 +57,7 @@ async def deliver(block: str, message: Message, attachment: Attachment | None = 
     return None if failed is None else failed.text
 
 
-async def _sent(block: str, message: Message, attachment: Attachment | None = None) -> SendFailure | None:
+async def _send(block: str, message: Message, attachment: Attachment | None = None) -> SendFailure | None:
     kind, _, name = block.partition("/")
     try:
         async with asyncio.timeout(_SEND_SECONDS):
@@ -67,30 +67,30 @@ async def _sent(block: str, message: Message, attachment: Attachment | None = No
                 except ObjectNotFound:
                     return SendFailure(text=f"there is no block {block} on the Prefect server")
             if kind == "roas-email":
-                return await _mailed(block, str(data["url"]), render(kind, message), attachment)
+                return await _mail(block, str(data["url"]), render(kind, message), attachment)
             address = _webhook(kind, data)
             if address is None:
-                return await _sent_by_block(block, render(kind, message))
+                return await _send_by_block(block, render(kind, message))
             if await asyncio.to_thread(is_refused, httpx.URL(address).host):
                 return _link_local(block)
-            failed = await post_json(address, render(kind, message) | _of_block(kind, data))
+            failed = await post_json(address, render(kind, message) | _fields_of_block(kind, data))
     except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
         failed = failure_of(error)
-    return None if failed is None else _of(block, failed)
+    return None if failed is None else _failure_of(block, failed)
 
 
-def _of(block: str, failed: SendFailure) -> SendFailure:
+def _failure_of(block: str, failed: SendFailure) -> SendFailure:
     return replace(failed, text=f"block {block} did not take the notice: {failed.text}")
 
 
-async def _mailed(
+async def _mail(
     block: str, address: str, shown: Mapping[str, str], attachment: Attachment | None
 ) -> SendFailure | None:
     server = read_mail_address(address)
     if await asyncio.to_thread(is_refused, server.host):
         return _link_local(block)
     failed = await asyncio.to_thread(send_mail, server, shown["subject"], shown["body"], attachment)
-    return None if failed is None else _of(block, failed)
+    return None if failed is None else _failure_of(block, failed)
 
 
 def _webhook(kind: str, data: Mapping[str, Any]) -> str | None:
@@ -104,7 +104,7 @@ def _webhook(kind: str, data: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _of_block(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
+def _fields_of_block(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a block itself adds to every message: the name and picture that the message is from."""
     if kind != "discord-webhook":
         return {}
@@ -112,7 +112,7 @@ def _of_block(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in named.items() if value}
 
 
-async def _sent_by_block(block: str, shown: Mapping[str, str]) -> SendFailure | None:
+async def _send_by_block(block: str, shown: Mapping[str, str]) -> SendFailure | None:
     # Imported only to send: it loads the clients of a dozen services.
     from prefect.blocks.abstract import NotificationBlock
     from prefect.blocks.core import Block
@@ -124,13 +124,13 @@ async def _sent_by_block(block: str, shown: Mapping[str, str]) -> SendFailure | 
     if await asyncio.to_thread(_leads_to_the_link, channel):
         return _link_local(block)
     if isinstance(channel, CustomWebhookNotificationBlock):
-        failed = await _requested(channel, shown)
-        return None if failed is None else _of(block, failed)
-    await _notified(channel, shown)
+        failed = await _request(channel, shown)
+        return None if failed is None else _failure_of(block, failed)
+    await _notify(channel, shown)
     return None
 
 
-async def _notified(channel: NotificationBlock, shown: Mapping[str, str]) -> None:
+async def _notify(channel: NotificationBlock, shown: Mapping[str, str]) -> None:
     from adapters.notifications.apprise_requests import limit_apprise
 
     limit_apprise()
@@ -140,7 +140,7 @@ async def _notified(channel: NotificationBlock, shown: Mapping[str, str]) -> Non
             await sending
 
 
-async def _requested(channel: CustomWebhookNotificationBlock, shown: Mapping[str, str]) -> SendFailure | None:
+async def _request(channel: CustomWebhookNotificationBlock, shown: Mapping[str, str]) -> SendFailure | None:
     """Send as the block itself does, which would read an answer of any size."""
     from prefect.utilities.urls import SSRFProtectedAsyncHTTPTransport, validate_restricted_url
 

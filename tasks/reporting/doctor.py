@@ -24,7 +24,7 @@ from models.environments import Environment
 from models.failures import RoasError, StoreError
 from models.settings import current_settings
 from models.validation import Trouble
-from tasks.monitoring.watch_lock import watched_by
+from tasks.monitoring.watch_lock import watcher_of
 from tasks.runtime.hosts import has_other_hosts
 from tasks.runtime.stores import open_stores, stores_exist
 
@@ -36,7 +36,7 @@ def read_diagnoses(environment: str | None) -> tuple[DoctorFinding, ...]:
     names = (environment,) if environment is not None else known_environments(settings)
     environments = [inspect_environment_file(name, settings, beats.get(f"watch/{name}")) for name in names]
     usable = [declared for _, declared in environments if declared is not None]
-    engine_answer = engine_facts(usable[0] if environment is not None and usable else _of_this_machine())
+    engine_answer = engine_facts(usable[0] if environment is not None and usable else _this_machine())
     if environment is not None and usable and not isinstance(engine_answer.engine, Trouble):
         environments = [(_with_overlaps(facts, declared), declared) for facts, declared in environments]
     checked_at = datetime.now(UTC)
@@ -53,7 +53,7 @@ def read_diagnoses(environment: str | None) -> tuple[DoctorFinding, ...]:
         data=data_folder(settings.data_dir),
         server=inspect_server(settings),
         environments=tuple(
-            replace(_with_snapshots(facts, declared, checked_at), watched_by=watched_by(facts.name))
+            replace(_with_snapshots(facts, declared, checked_at), watched_by=watcher_of(facts.name))
             for facts, declared in environments
         ),
         stores_problem=stores_problem,
@@ -118,7 +118,7 @@ def _with_snapshots(facts: EnvironmentFacts, declared: Environment | None, now: 
     return replace(facts, snapshot_problems=snapshot_problems(declared, snapshots, now))
 
 
-def _of_this_machine() -> Environment:
+def _this_machine() -> Environment:
     """A stand-in for the engine that commands without an environment use."""
     engine = os.environ.get("DOCKER_HOST")
     named = {} if not engine else {"engine": engine}

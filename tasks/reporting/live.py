@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from core.deployment.desired_state import meant_to_run
+from core.deployment.desired_state import should_run
 from core.reporting.live_view import HISTORY, live_view
 from models.failures import EngineError, StoreError
 from models.live import EngineReading, LiveRecords, LiveView
@@ -89,7 +89,7 @@ class LiveReader:
             running=running,
             last_operation=operations[0] if operations else None,
             step=self._step(running) if running is not None else "",
-            meant_to_run=meant_to_run(operations),
+            meant_to_run=should_run(operations),
             alerts=tuple(alert for alert in stores.alerts.unresolved(name) if alert.explained_by is None),
             recoveries=tuple(recoveries),
             causes=dict(self._causes),

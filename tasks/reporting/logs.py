@@ -16,14 +16,14 @@ def read_logs(project: Project, service: str | None, lines: int) -> list[Contain
     Of a service without a container, and where the engine cannot read a log, the lines are those of the latest
     evidence.
     """
-    logs = _of_containers(project, service, lines)
-    evidence_logs = _of_evidence(
+    logs = _logs_of_containers(project, service, lines)
+    evidence_logs = _logs_of_evidence(
         project.environment.name, service, lines, except_services={log.service for log in logs}
     )
     return sorted([*logs, *evidence_logs], key=lambda log: (log.service, log.container))
 
 
-def _of_containers(project: Project, service: str | None, lines: int) -> list[ContainerLog]:
+def _logs_of_containers(project: Project, service: str | None, lines: int) -> list[ContainerLog]:
     engine, redactor = project.engine, project.redactor()
     logs = []
     try:
@@ -45,7 +45,7 @@ def _of_containers(project: Project, service: str | None, lines: int) -> list[Co
     return logs
 
 
-def _of_evidence(
+def _logs_of_evidence(
     environment: str, service: str | None, lines: int, *, except_services: Collection[str]
 ) -> list[ContainerLog]:
     if not stores_exist():

@@ -32,7 +32,7 @@ def read_failure(record_id: str) -> FailureRecords:
     try:
         operation = stores.operations.get(record_id)
     except NotFoundError:
-        return _of_error(_named_error(record_id))
+        return _records_of_error(_named_error(record_id))
     bundles = stores.evidence.find(deployment_id=operation.deployment_id)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
     errors = stores.errors.of_deployment(operation.deployment_id, operation.record.error_id, *linked)
@@ -57,7 +57,7 @@ def _named_error(record_id: str) -> tuple[str, RecordedError]:
     return ticket.ticket_id, stores.errors.get(ticket.error_id)
 
 
-def _of_error(named: tuple[str, RecordedError]) -> FailureRecords:
+def _records_of_error(named: tuple[str, RecordedError]) -> FailureRecords:
     subject, error = named
     stores = open_stores()
     operation = stores.operations.find(error.deployment_id) if error.deployment_id else None

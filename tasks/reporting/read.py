@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from core.deployment.desired_state import stopped_at
+from core.deployment.desired_state import time_of_stop
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, Runner
 from models.operations.record import OperationRecord
@@ -22,7 +22,7 @@ from models.records import (
     TicketDetails,
 )
 from models.settings import current_settings
-from tasks.monitoring.watch_lock import watched_by
+from tasks.monitoring.watch_lock import watcher_of
 from tasks.runtime.stores import open_stores, stores_exist
 
 if TYPE_CHECKING:
@@ -336,8 +336,8 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
             scores=tuple(stores.health.latest_scores(name)),
             dependencies=tuple(stores.dependencies.all(name)),
             last_collection=beats.get(f"collection/{name}"),
-            watched_by=watched_by(name),
-            stopped_at=stopped_at(recorded[name]),
+            watched_by=watcher_of(name),
+            stopped_at=time_of_stop(recorded[name]),
             mounted_copies=_mounted_copies(recorded[name]),
         )
         for name, operation in sorted(latest.items())

@@ -21,7 +21,7 @@ _of: ContextVar[str] = ContextVar("environment", default="")
 
 
 @contextmanager
-def in_environment(name: str) -> Iterator[None]:
+def count_for_environment(name: str) -> Iterator[None]:
     """Count the calls of the body, and of the tasks that it begins, as those of an environment."""
     token = _of.set(name)
     try:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from adapters.compose.cli import ComposeCli
-from adapters.compose.declared_secrets import concealed_in, concealed_values
+from adapters.compose.declared_secrets import concealed_values, secrets_of_document
 from adapters.compose.variables import process_environment, secret_values
 from adapters.docker.engine import DockerEngine
 from core.errors.redact import Redactor
@@ -70,7 +70,7 @@ class Project:
         engine = self._conceal()
         if document is None:
             return ComposeCli(self.environment, self.variables())
-        engine.conceal(concealed_in(self.environment, document))
+        engine.conceal(secrets_of_document(self.environment, document))
         return ComposeCli(self.environment, process_environment(self.environment, os.environ, document), document)
 
     def _conceal(self) -> DockerEngine:

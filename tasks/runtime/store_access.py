@@ -24,7 +24,7 @@ from adapters.stores.recovery_writes import Beat, read_records
 from adapters.stores.repositories.repositories import import_repositories
 from adapters.stores.write_behind import WriteBehind
 from adapters.stores.writes import Names, Write
-from core.recovery.records import under_own_names
+from core.recovery.records import rename_attempts
 from models.errors import Pattern
 from models.failures import StoreConstraintError, StoreError
 from models.records import RecoveryRecords
@@ -57,7 +57,7 @@ BUDGET_WINDOW = timedelta(days=1)
 _pool = ThreadPoolExecutor(8, thread_name_prefix="stores")
 
 
-def _unchanged(records: RecoveryRecords) -> tuple[RecoveryRecords, Any]:
+def _leave_records(records: RecoveryRecords) -> tuple[RecoveryRecords, Any]:
     return records, None
 
 
@@ -107,7 +107,9 @@ class StoreAccess:
             if changes == self._changes and not waits_for_write:
                 self.was_read = True
                 self.known = replace(
-                    records, patterns=_shared(records.patterns), executions=_shared_attempts(records.executions)
+                    records,
+                    patterns=_shared_patterns(records.patterns),
+                    executions=_shared_attempts(records.executions),
                 )
                 await asyncio.shield(self._keep())
                 self._writer.look_for_left()
@@ -136,7 +138,7 @@ class StoreAccess:
 
     def beat(self, name: str, at: datetime) -> None:
         """Leave a heartbeat where the stores take it; nothing waits for that."""
-        self._writer.put(Beat(name=name, at=at)).answer.add_done_callback(_received)
+        self._writer.put(Beat(name=name, at=at)).answer.add_done_callback(_note_answer_of)
 
     async def read(
         self,
@@ -159,7 +161,7 @@ class StoreAccess:
     async def write(
         self,
         write: Write,
-        otherwise: Otherwise[Answer] = _unchanged,
+        otherwise: Otherwise[Answer] = _leave_records,
         learn: Callable[[RecoveryRecords, Answer], RecoveryRecords] | None = None,
     ) -> Answer:
         """Write; returns the answer of the stores, or that of `otherwise`, which also gives the records after it.
@@ -174,7 +176,7 @@ class StoreAccess:
         self._under_way += 1
         pending = self._writer.put(write)
         answered = asyncio.wrap_future(pending.answer)
-        answered.add_done_callback(self._answered)
+        answered.add_done_callback(self._note_answer)
         try:
             if not was_behind:
                 async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
@@ -189,7 +191,7 @@ class StoreAccess:
             self._writer.fall_behind(str(error))
         except TimeoutError:
             self._writer.fall_behind(f"no answer within {ANSWER_WITHIN.total_seconds():g} s", is_slow=True)
-        answered.add_done_callback(_received)
+        answered.add_done_callback(_note_answer_of)
         await asyncio.wrap_future(_pool.submit(self._writer.keep, pending))
         self.known, assumed = otherwise(self.known)
         if write.kept and self.was_read:
@@ -197,12 +199,12 @@ class StoreAccess:
             await asyncio.shield(self._keep())
         return assumed
 
-    def _answered(self, _: asyncio.Future[Any]) -> None:
+    def _note_answer(self, _: asyncio.Future[Any]) -> None:
         self._under_way -= 1
 
     def named(self, records: RecoveryRecords) -> RecoveryRecords:
         """Records with the ids that errors had here while the stores were away."""
-        return replace(records, executions=under_own_names(records.executions, self._writer.names.errors))
+        return replace(records, executions=rename_attempts(records.executions, self._writer.names.errors))
 
 
 _mine: ContextVar[StoreAccess | None] = ContextVar("store_access", default=None)
@@ -221,7 +223,7 @@ def outliving_stores(access: StoreAccess) -> Iterator[None]:
 _patterns: list[tuple[Pattern, ...]] = []
 
 
-def _shared(patterns: tuple[Pattern, ...] | None) -> tuple[Pattern, ...] | None:
+def _shared_patterns(patterns: tuple[Pattern, ...] | None) -> tuple[Pattern, ...] | None:
     """One copy of the patterns for all environments of this process; they are most of the records."""
     if patterns is None or (_patterns and _patterns[0] == patterns):
         return _patterns[0] if patterns is not None else None
@@ -267,7 +269,7 @@ async def from_stores(ask: Callable[[Stores], Answer], otherwise: Callable[[Reco
 
 async def to_stores(
     write: Write,
-    otherwise: Otherwise[Answer] = _unchanged,
+    otherwise: Otherwise[Answer] = _leave_records,
     learn: Callable[[RecoveryRecords, Answer], RecoveryRecords] | None = None,
 ) -> Answer:
     """Write; while the stores are away, keep the write in the journal. As `StoreAccess.write`.
@@ -288,7 +290,7 @@ def under_names_here(records: RecoveryRecords) -> RecoveryRecords:
     return records if access is None else access.named(records)
 
 
-def _received(answered: asyncio.Future[Any] | Future[Any]) -> None:
+def _note_answer_of(answered: asyncio.Future[Any] | Future[Any]) -> None:
     """Ignore an answer that comes after its caller has stopped waiting."""
     if not answered.cancelled():
         answered.exception()

@@ -26,13 +26,13 @@ def describe_span(**attributes: Value) -> None:
     """Add attributes to the current span: that of the flow or task that runs, or one of `span`. None adds nothing."""
     current = trace.get_current_span()
     if current.is_recording():
-        current.set_attributes(_named(attributes))
+        current.set_attributes(_attributes_of(attributes))
 
 
 @contextmanager
 def span(name: str, **attributes: Value) -> Iterator[None]:
     """A span around the body, below the current one; it ends as an error where the body raises."""
-    with _around(_tracer().start_span(name, attributes=_named(attributes))):
+    with _trace_call(_tracer().start_span(name, attributes=_attributes_of(attributes))):
         yield
 
 
@@ -40,7 +40,7 @@ def span(name: str, **attributes: Value) -> Iterator[None]:
 def separate_trace(name: str, **attributes: Value) -> Iterator[None]:
     """A trace of its own around the body, with a link to the span from which it is begun."""
     begun_from = trace.get_current_span().get_span_context()
-    with _around(_tracer().start_span(name, Context(), attributes=_named(attributes))):
+    with _trace_call(_tracer().start_span(name, Context(), attributes=_attributes_of(attributes))):
         _link("run", begun_from)
         yield
 
@@ -52,7 +52,7 @@ def link_span(what: str, parent: str | None) -> None:
 
 
 @contextmanager
-def untraced() -> Iterator[None]:
+def pause_tracing() -> Iterator[None]:
     """Make no spans in the body but those of separate traces: for runs of many hours that mostly find nothing."""
     current = trace.get_current_span().get_span_context()
     if not current.is_valid:
@@ -67,7 +67,7 @@ def record_wait(name: str, seconds: float, **attributes: Value) -> None:
     """Record a span that ends now and began some seconds ago, below the current one."""
     now = time.time_ns()
     began = now - round(seconds * _NS)
-    _tracer().start_span(name, attributes=_named(attributes), start_time=began).end(now)
+    _tracer().start_span(name, attributes=_attributes_of(attributes), start_time=began).end(now)
 
 
 def traceparent() -> str | None:
@@ -83,7 +83,7 @@ def _tracer() -> trace.Tracer:
 
 
 @contextmanager
-def _around(new_span: trace.Span) -> Iterator[None]:
+def _trace_call(new_span: trace.Span) -> Iterator[None]:
     with trace.use_span(new_span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield
@@ -93,7 +93,7 @@ def _around(new_span: trace.Span) -> Iterator[None]:
             raise
 
 
-def _named(attributes: Mapping[str, Value]) -> dict[str, str | bool | int | float]:
+def _attributes_of(attributes: Mapping[str, Value]) -> dict[str, str | bool | int | float]:
     return {f"roas.{name}": value for name, value in attributes.items() if value is not None}
 
 

@@ -24,7 +24,15 @@ from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
 from adapters.snapshots.restic import ResticRepository, generated_password, installation_id
 from adapters.snapshots.streams import Limit
-from core.storage.snapshots import as_manifest_says, entries_of, leftovers, mount_target, mounted, to_forget, unknown
+from core.storage.snapshots import (
+    as_manifest_says,
+    entries_of,
+    find_mounted_data,
+    leftovers,
+    mount_target,
+    to_forget,
+    unknown,
+)
 from models.compose import Application, InjectedFile
 from models.containers import ContainerState
 from models.environments import Environment
@@ -248,7 +256,7 @@ async def load_part(project: Project, application: Application, data: SavedData,
     place = await place_of(project, application, data, running=False)
     files: tuple[InjectedFile, ...] = ()
     if isinstance(data, PostgresqlData | MariadbData):
-        files = await _injected(project, application, data.service)
+        files = await _injected_files(project, application, data.service)
 
     def load(limit: Limit) -> None:
         client = client_of(environment, snapshot.snapshot_id, limit)
@@ -295,7 +303,7 @@ async def rehearse_part(project: Project, application: Application, data: SavedD
             f"{data.service} has no container, so there is nothing to rehearse with;",
             advice=f"`roas start {environment.name}` first.",
         )
-    files = await _injected(project, application, data.service)
+    files = await _injected_files(project, application, data.service)
 
     def rehearse(limit: Limit) -> str:
         engine, client = project.engine, client_of(environment, snapshot.snapshot_id, limit)
@@ -392,7 +400,7 @@ async def in_thread(call: Callable[[Limit], T], seconds: float) -> T:
         raise
 
 
-async def _injected(project: Project, application: Application, service: str) -> tuple[InjectedFile, ...]:
+async def _injected_files(project: Project, application: Application, service: str) -> tuple[InjectedFile, ...]:
     if not application.services[service].injects_files:
         return ()
     return (await read_injected_files(project)).get(service, ())
@@ -433,7 +441,7 @@ async def place_of(project: Project, application: Application, data: SavedData, 
 
 
 def _place_of_files(data: FilesData, application: Application, states: Sequence[ContainerState]) -> PartPlace:
-    where = mounted(data, application)
+    where = find_mounted_data(data, application)
     containers = [container for container in states if container.service in where.services]
     image = containers[0].image_id if containers else application.services[where.services[0]].image
     running = [container for container in containers if container.state == "running"]

@@ -62,14 +62,14 @@ def sum_up(run: LifecycleRun, closed_before: int) -> None:
 def _sum_up_hours(run: LifecycleRun, begin: int, end: int) -> None:
     with run.database.read() as connection:
         samples = connection.execute(
-            sa.select(_samples.c.series, _samples.c.ts, _samples.c.value).where(_between(begin, end))
+            sa.select(_samples.c.series, _samples.c.ts, _samples.c.value).where(_is_between(begin, end))
         ).all()
     groups: dict[tuple[int, int], list[float]] = defaultdict(list)
     for series, ts, value in samples:
         if math.isfinite(value):
             groups[ts // HOUR_MS * HOUR_MS, series].append(value)
     rows = [
-        _summed(bucket, series, len(values), min(values), max(values), sum(values), Sketch.of(values))
+        _sums_of(bucket, series, len(values), min(values), max(values), sum(values), Sketch.of(values))
         for (bucket, series), values in sorted(groups.items())
     ]
     with run.database.write() as connection:
@@ -92,12 +92,12 @@ def _sum_up_day(run: LifecycleRun, begin: int) -> None:
             sketch = sketch.merged(Sketch.from_bytes(hour.sketch))
         n, total = sum(hour.n for hour in of_it), sum(hour.total for hour in of_it)
         lowest, highest = min(hour.minimum for hour in of_it), max(hour.maximum for hour in of_it)
-        rows.append(_summed(begin, series, n, lowest, highest, total, sketch))
+        rows.append(_sums_of(begin, series, n, lowest, highest, total, sketch))
     with run.database.write() as connection:
         upsert(connection, MetricDay, rows, keys=["bucket", "series"])
 
 
-def _summed(
+def _sums_of(
     bucket: int, series: int, n: int, minimum: float, maximum: float, total: float, sketch: Sketch
 ) -> dict[str, Any]:
     return {
@@ -169,7 +169,7 @@ def _foresee_samples(run: LifecycleRun, old: int, over_budget_before: int) -> No
     begin = 0
     for before in (old, over_budget_before):
         day = _samples.c.ts // DAY_MS
-        by_day = sa.select(sa.func.count()).where(_between(begin, before)).group_by(day).order_by(day)
+        by_day = sa.select(sa.func.count()).where(_is_between(begin, before)).group_by(day).order_by(day)
         with run.database.read() as connection:
             for rows in connection.scalars(by_day):
                 if before == over_budget_before and not run.over_budget():
@@ -240,7 +240,7 @@ def _delete_chunks(run: LifecycleRun, file: Path, chunks: Sequence[_Chunk], name
     for place, (first, last, rows) in enumerate(chunks, start=1):
         try:
             with run.database.write() as connection:
-                if connection.execute(sa.delete(_samples).where(_between(first, last))).rowcount != rows:
+                if connection.execute(sa.delete(_samples).where(_is_between(first, last))).rowcount != rows:
                     raise RowsChanged
                 connection.execute(sa.update(_archives).where(this).values(deleted_to=last))
         except RowsChanged:
@@ -268,9 +268,9 @@ def _delete_exactly(connection: sa.Connection, file: Path, first: int, last: int
         _samples.c.series == sa.bindparam("of"),
         _samples.c.value == sa.bindparam("was"),
     )
-    before = connection.scalar(sa.select(sa.func.count()).where(_between(first, last))) or 0
+    before = connection.scalar(sa.select(sa.func.count()).where(_is_between(first, last))) or 0
     connection.execute(sa.delete(_samples).where(*same), keys)
-    return before - (connection.scalar(sa.select(sa.func.count()).where(_between(first, last))) or 0)
+    return before - (connection.scalar(sa.select(sa.func.count()).where(_is_between(first, last))) or 0)
 
 
 def _chunks(connection: sa.Connection, begin: int, end: int, at_most: int) -> list[_Chunk]:
@@ -278,10 +278,10 @@ def _chunks(connection: sa.Connection, begin: int, end: int, at_most: int) -> li
     chunks = []
     while begin < end:
         cut = connection.scalar(
-            sa.select(_samples.c.ts).where(_between(begin, end)).order_by(_samples.c.ts).offset(at_most).limit(1)
+            sa.select(_samples.c.ts).where(_is_between(begin, end)).order_by(_samples.c.ts).offset(at_most).limit(1)
         )
         last = end if cut is None else max(cut, begin + 1)
-        rows = connection.scalar(sa.select(sa.func.count()).where(_between(begin, last))) or 0
+        rows = connection.scalar(sa.select(sa.func.count()).where(_is_between(begin, last))) or 0
         chunks.append((begin, last, rows))
         begin = last
     return chunks
@@ -298,7 +298,7 @@ def _chunks_of(moments: Sequence[int], at_most: int) -> list[_Chunk]:
     return chunks
 
 
-def _between(begin: int, end: int) -> sa.ColumnElement[bool]:
+def _is_between(begin: int, end: int) -> sa.ColumnElement[bool]:
     return sa.and_(_samples.c.ts >= begin, _samples.c.ts < end)
 
 

@@ -350,7 +350,7 @@ def _rename_causes(connection: sa.Connection, shipped: Sequence[Pattern], gone_n
     moved = [tuple(pair) for pair in connection.execute(pairs.distinct()) if now.get(pair[0]) != pair[1]]
     these = sa.tuple_(_errors.c.pattern_name, _errors.c.category).in_(moved)
     rows = connection.execute(sa.select(_errors).where(these)).all() if moved else ()
-    patterns = _compiled(shipped) if any(row.pattern_name not in now for row in rows) else None
+    patterns = _compile_patterns(shipped) if any(row.pattern_name not in now for row in rows) else None
     for row in rows:
         error, phrase = to_error(row), f"means {row.category} (pattern {row.pattern_name})"
         if phrase not in row.reason:
@@ -365,10 +365,10 @@ def _rename_causes(connection: sa.Connection, shipped: Sequence[Pattern], gone_n
             _rename_cause(connection, row, replace(error, verdict=verdict))
 
 
-def _compiled(patterns: Sequence[Pattern]) -> PatternSet:
-    from adapters.pattern_files import compiled
+def _compile_patterns(patterns: Sequence[Pattern]) -> PatternSet:
+    from adapters.pattern_files import compile_patterns
 
-    return compiled(patterns)
+    return compile_patterns(patterns)
 
 
 def _judged_anew(error: RecordedError, patterns: PatternSet) -> Verdict:

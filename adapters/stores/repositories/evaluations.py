@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from adapters.stores.repositories.health import put_health, score_rows
-from adapters.stores.repositories.repository import Repository, Rows, given, newest
+from adapters.stores.repositories.repository import Repository, Rows, equals_given, newest
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.metrics import Alert, AlertState, Baseline, Dependency, DependencyStatus, Prediction, PredictionOutcome
 from models.tables.monitoring import (
@@ -171,7 +171,7 @@ class Alerts(Repository):
 
     def unresolved(self, environment: str | None = None) -> list[Alert]:
         """Every alert that is not resolved, of one environment or of all, oldest first."""
-        query = sa.select(_alerts).where(*given(_alerts, environment=environment), _unresolved)
+        query = sa.select(_alerts).where(*equals_given(_alerts, environment=environment), _unresolved)
         return [_alert_rows.to_value(row) for row in self._all(query.order_by(_alerts.c.opened_at, _alerts.c.id))]
 
     def count_unresolved(self) -> dict[str, int]:

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, audit_row
-from adapters.stores.clock import by_database, clock_skew, database_now
-from adapters.stores.repositories.repository import Repository, Rows, given, newest, newest_of_each
+from adapters.stores.clock import clock_skew, database_now, to_database_clock
+from adapters.stores.repositories.repository import Repository, Rows, equals_given, newest, newest_of_each
 from adapters.stores.sql import insert_unless_there, table, upsert
 from models.audit import SYSTEM, Actor
 from models.failures import NotFoundError
@@ -31,7 +31,7 @@ class Operations(Repository):
     def begin(self, operation: Operation) -> None:
         """Record an operation, with its start by the database's clock. Twice is once, so a caller may try again."""
         with self._database.write() as connection:
-            row = _to_row(operation) | {"start_time": by_database(connection, operation.started_at)}
+            row = _to_row(operation) | {"start_time": to_database_clock(connection, operation.started_at)}
             if insert_unless_there(connection, DeploymentOperation, row, keys=["deployment_id"]):
                 _audit(connection, "begun", operation.deployment_id, operation.actor)
 
@@ -44,10 +44,10 @@ class Operations(Repository):
             NotFoundError: No operation has this id.
         """
         with self._database.write() as connection:
-            row = _locked(connection, deployment_id)
+            row = _lock_row(connection, deployment_id)
             if row.status not in (OperationStatus.PENDING, OperationStatus.RUNNING):
                 return False
-            ended = by_database(connection, ended_at)
+            ended = to_database_clock(connection, ended_at)
             values = {
                 "status": status.value,
                 "end_time": ended,
@@ -64,7 +64,7 @@ class Operations(Repository):
             NotFoundError: No operation has this id.
         """
         with self._database.write() as connection:
-            row = _locked(connection, deployment_id)
+            row = _lock_row(connection, deployment_id)
             _update(connection, "noted", deployment_id, {"metadata": (row.metadata or {}) | write_record(record)})
 
     def claim_notification(self, deployment_id: str, now: datetime) -> bool:
@@ -74,7 +74,7 @@ class Operations(Repository):
             NotFoundError: No operation has this id.
         """
         with self._database.write() as connection:
-            row = _locked(connection, deployment_id)
+            row = _lock_row(connection, deployment_id)
             details = row.metadata or {}
             if read_record(details).notified_at is not None:
                 return False
@@ -98,13 +98,13 @@ class Operations(Repository):
             NotFoundError: No operation has this id.
         """
         with self._database.write() as connection:
-            row = _locked(connection, deployment_id)
+            row = _lock_row(connection, deployment_id)
             record = read_record(row.metadata or {})
             if row.status != OperationStatus.FAILED or not record.interrupted:
                 return False
             # The reason of its end no longer holds; the interruption stays in its record.
             on_host = {"host_id": host_id} if host_id else {}
-            at, how = by_database(connection, at), record.interrupted
+            at, how = to_database_clock(connection, at), record.interrupted
             resumption = Resumption(at=at, by=by, actor=actor, interrupted=how, **on_host)
             resumed = OperationRecord(
                 runner=runner, flow_run_id=runner.flow_run_id, resumed=(*record.resumed, resumption)
@@ -120,7 +120,7 @@ class Operations(Repository):
 
     def mark_running(self, deployment_id: str) -> bool:
         """Let a pending operation run; False where it is not pending."""
-        pending = given(_operations, deployment_id=deployment_id, status=OperationStatus.PENDING)
+        pending = equals_given(_operations, deployment_id=deployment_id, status=OperationStatus.PENDING)
         with self._database.write() as connection:
             change = sa.update(_operations).where(*pending).values(status=OperationStatus.RUNNING.value)
             done = connection.execute(change).rowcount == 1
@@ -206,7 +206,7 @@ class Operations(Repository):
 
     def running(self, environment: str | None = None) -> list[Operation]:
         """Operations that have not ended, of one environment or of all, oldest first."""
-        query = sa.select(_operations).where(_unfinished, *given(_operations, environment=environment))
+        query = sa.select(_operations).where(_unfinished, *equals_given(_operations, environment=environment))
         return [_to_operation(row) for row in self._all(query.order_by(_operations.c.start_time))]
 
     def last_success(self, environment: str, operation_type: OperationType) -> Operation | None:
@@ -265,12 +265,12 @@ class Leases(Repository):
         """Renew a lease; False where this owner does not hold it any more."""
         with self._database.write() as connection:
             until = database_now(connection, now) + ttl
-            update = sa.update(_leases).where(*_held_by(environment, owner, runner))
+            update = sa.update(_leases).where(*_conditions_of_holder(environment, owner, runner))
             return connection.execute(update.values(expires_at=until)).rowcount == 1
 
     def release(self, environment: str, owner: str, *, runner: Runner | None = None) -> bool:
         """Let go; False where this owner did not hold it."""
-        return self._change(sa.delete(_leases).where(*_held_by(environment, owner, runner)))
+        return self._change(sa.delete(_leases).where(*_conditions_of_holder(environment, owner, runner)))
 
     def current(self, environment: str, now: datetime) -> LeaseResult | None:
         """Who holds an environment now, or None."""
@@ -281,7 +281,9 @@ class Leases(Repository):
         """The holds that are not expired, of one environment or of all."""
         with self._database.read() as connection:
             now = database_now(connection, now)
-            query = sa.select(_leases).where(_leases.c.expires_at > now, *given(_leases, environment=environment))
+            query = sa.select(_leases).where(
+                _leases.c.expires_at > now, *equals_given(_leases, environment=environment)
+            )
             return [_to_lease(row) for row in connection.execute(query).all()]
 
     def remembered(self, environment: str, now: datetime) -> LeaseResult | None:
@@ -304,7 +306,7 @@ def _audit(connection: sa.Connection, kind: str, deployment_id: str, actor: Acto
     audit_row(connection, kind, _operations.name, (deployment_id,), actor)
 
 
-def _locked(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
+def _lock_row(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
     row = connection.execute(
         sa.select(_operations).where(_operations.c.deployment_id == deployment_id).with_for_update()
     ).one_or_none()
@@ -329,7 +331,7 @@ def _to_operation(row: sa.Row[Any]) -> Operation:
     return _rows.to_value(row, actor=actor_of(row))
 
 
-def _held_by(environment: str, owner: str, runner: Runner | None) -> tuple[sa.ColumnElement[bool], ...]:
+def _conditions_of_holder(environment: str, owner: str, runner: Runner | None) -> tuple[sa.ColumnElement[bool], ...]:
     by = _leases.c.runner.is_(None) if runner is None else _leases.c.runner == asdict(runner)
     return (_leases.c.environment == environment, _leases.c.owner == owner, by)
 

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, audit_row
-from adapters.stores.repositories.repository import Repository, Rows, given, known_word
+from adapters.stores.repositories.repository import Repository, Rows, equals_given, known_word
 from adapters.stores.sql import insert, table, upsert
 from models.analysis import ActionOutcomes
 from models.audit import SYSTEM, Actor
@@ -74,8 +74,8 @@ class Recoveries(Repository):
         query = (
             sa.select(_executions, _errors.c.environment, _errors.c.service_name)
             .join(_errors, _errors.c.error_id == _executions.c.error_id)
-            .where(*given(_executions, error_id=error_id, attempt_id=attempt_id))
-            .where(*given(_errors, environment=environment))
+            .where(*equals_given(_executions, error_id=error_id, attempt_id=attempt_id))
+            .where(*equals_given(_errors, environment=environment))
             .order_by(_executions.c.execution_start, _executions.c.id)
         )
         if since is not None:

@@ -88,7 +88,7 @@ class Repository:
         return rows[0]
 
 
-def given(source: sa.Table, **values: Any) -> list[sa.ColumnElement[bool]]:
+def equals_given(source: sa.Table, **values: Any) -> list[sa.ColumnElement[bool]]:
     """That each column named has its value, where the value is not None."""
     return [source.c[name] == value for name, value in values.items() if value is not None]
 
@@ -98,7 +98,7 @@ def newest(
 ) -> sa.Select[Any]:
     """The rows that meet conditions and have the values given, the newest first, from a moment on."""
     column = source.c[moment]
-    query = sa.select(source).where(*given(source, **values), *conditions)
+    query = sa.select(source).where(*equals_given(source, **values), *conditions)
     return (query if since is None else query.where(column >= since)).order_by(column.desc(), source.c.id.desc())
 
 

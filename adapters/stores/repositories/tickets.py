@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from adapters.stores.audit import actor_columns, actor_of, append, row_as_recorded
 from adapters.stores.repositories.errors import resolve_error, to_error
 from adapters.stores.repositories.recoveries import Recoveries
-from adapters.stores.repositories.repository import Repository, Rows, given
+from adapters.stores.repositories.repository import Repository, Rows, equals_given
 from adapters.stores.sql import insert, table
 from models.audit import SYSTEM, Actor
 from models.errors import SAID, SYMPTOMS, Category
@@ -145,7 +145,7 @@ class Tickets(Repository):
 
     def find(self, state: TicketState | None = None, environment: str | None = None) -> Sequence[Ticket]:
         """Tickets with their histories, newest first."""
-        query = sa.select(_tickets.c.ticket_id).where(*given(_tickets, state=state, environment=environment))
+        query = sa.select(_tickets.c.ticket_id).where(*equals_given(_tickets, state=state, environment=environment))
         with self._database.read() as connection:
             newest = query.order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
             return [_ticket(connection, ticket_id) for ticket_id in connection.scalars(newest).all()]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from core.common.quantities import size_in_words
-from core.deployment.checks.findings import CRITICAL, INFO, WARNING, Findings, dotted, version_numbers
+from core.deployment.checks.findings import CRITICAL, INFO, WARNING, Findings, dot_version, version_numbers
 from models.validation import Check, Facts, Trouble
 
 _OLDEST_ENGINE = (20, 10)
@@ -27,7 +27,7 @@ def check_engine(facts: Facts) -> Iterable[Check]:
         old.critical(engine.what.rstrip(";"), engine.advice[:1].upper() + engine.advice[1:])
         return old
     if version_numbers(engine.version) < _OLDEST_ENGINE:
-        fix = f"Upgrade it to {dotted(_OLDEST_ENGINE)} or later."
+        fix = f"Upgrade it to {dot_version(_OLDEST_ENGINE)} or later."
         old.critical(f"Docker engine {engine.version} is too old.", fix)
     for warning in engine.warnings:
         warnings.add(INFO, f"The engine says: {warning}.", "See the engine's documentation.")
@@ -41,7 +41,7 @@ def check_compose(facts: Facts) -> Iterable[Check]:
     if isinstance(version, Trouble):
         compose.critical(version.what, version.advice)
     elif version_numbers(version) < _OLDEST_COMPOSE:
-        compose.critical(f"Compose {version} is too old.", f"Upgrade it to {dotted(_OLDEST_COMPOSE)} or later.")
+        compose.critical(f"Compose {version} is too old.", f"Upgrade it to {dot_version(_OLDEST_COMPOSE)} or later.")
     checks = [*compose.or_passed(f"Compose {version}.")]
     if isinstance(declared, Trouble):
         if not isinstance(version, Trouble):

@@ -40,6 +40,6 @@ def version_numbers(text: str) -> tuple[int, int]:
     return (int(numbers[0]), int(numbers[1])) if len(numbers) > 1 else (0, 0)
 
 
-def dotted(version: tuple[int, int]) -> str:
+def dot_version(version: tuple[int, int]) -> str:
     """Write a version with a dot."""
     return f"{version[0]}.{version[1]}"

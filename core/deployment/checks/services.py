@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 
-from core.deployment.checks.findings import Findings, dotted, version_numbers
+from core.deployment.checks.findings import Findings, dot_version, version_numbers
 from core.deployment.plan import cycle, dangling
 from models.compose import Application, DependencyCondition, HealthcheckDeclaration, ServiceDeclaration
 from models.containers import EngineInfo
@@ -129,7 +129,7 @@ def _judge_healthcheck(
     version = "" if isinstance(engine, Trouble) else engine.version
     if check.start_interval and version and version_numbers(version) < _START_INTERVAL_ENGINE:
         finding = f"{name} uses start_interval, which engine {version} does not know."
-        findings.warn(finding, f"Upgrade the engine to {dotted(_START_INTERVAL_ENGINE)} or later.", name)
+        findings.warn(finding, f"Upgrade the engine to {dot_version(_START_INTERVAL_ENGINE)} or later.", name)
     return findings
 
 

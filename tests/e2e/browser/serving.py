@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from models.settings import Settings
-from tasks.monitoring.watch_lock import watched_by
+from tasks.monitoring.watch_lock import watcher_of
 from tests.support.browser import chromium
 from tests.support.ports import free_port
 from tests.support.prefect_server import ask
@@ -83,7 +83,7 @@ class Served:
 
     def end_watch(self) -> None:
         """Let the agent stand still from now on; ended it would be begun again."""
-        found = re.search(r"\(process (\d+)\)", watched_by("shop") or "")
+        found = re.search(r"\(process (\d+)\)", watcher_of("shop") or "")
         assert found is not None, "no process watches"
         os.kill(int(found[1]), signal.SIGSTOP)
 

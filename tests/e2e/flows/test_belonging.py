@@ -16,7 +16,7 @@ from prefect import flow
 
 from core.storage.incidents import OWN_SYSTEM
 from flows.deployment.failure import escalate
-from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRecorder, OperationRequest, record_operation
 from flows.recovery.watch import watch
 from flows.registry import FLOWS
 from models.failures import WrongHostError
@@ -118,7 +118,7 @@ async def test_an_operation_on_an_environment_of_another_host_is_refused_and_not
 async def test_the_first_operation_binds_an_environment_and_carries_its_host(fleet: Place) -> None:
     @flow(name="one-operation")
     async def operation() -> None:
-        async with recorded(OperationType.START, "test", OperationRequest(), on_failure=escalate) as recorder:
+        async with record_operation(OperationType.START, "test", OperationRequest(), on_failure=escalate) as recorder:
             await recorder.load()
 
     await operation()
@@ -137,7 +137,7 @@ async def test_an_environment_that_is_moved_while_an_operation_waits_is_refused(
 
     @flow(name="one-operation")
     async def operation() -> None:
-        async with recorded(OperationType.START, "test", OperationRequest(), on_failure=escalate) as recorder:
+        async with record_operation(OperationType.START, "test", OperationRequest(), on_failure=escalate) as recorder:
             await load(recorder)
 
     with pytest.raises(WrongHostError):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.errors.impact import by_experience
+from core.errors.impact import add_experience
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from flows.monitoring.collection import collection
@@ -75,7 +75,7 @@ async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(pla
         # Nothing like it was mended here before: the estimate is the usual time.
         assert impact.estimated_recovery_seconds == 180
         own = stores.recoveries.durations("test", error.verdict.category)
-        assert 0 < by_experience(impact, own).estimated_recovery_seconds < 180
+        assert 0 < add_experience(impact, own).estimated_recovery_seconds < 180
         assert [alert.service for alert in stores.alerts.latest(environment="test")] == ["base"]
         assert [alert.resolved_at is not None for alert in stores.alerts.latest(environment="test")] == [True]
     after = await collection("test")

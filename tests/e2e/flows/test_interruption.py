@@ -24,7 +24,7 @@ from flows.deployment.startup import startup
 from models.failures import EnvironmentBusyError
 from models.operations import Operation, OperationStatus, OperationType
 from models.results import OperationResult
-from tasks.deployment.operations import held_by
+from tasks.deployment.operations import holder_of
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import IMAGE, Place, make_well, never_well, well
 from tests.support.killed_flow import killed_flow
@@ -111,7 +111,7 @@ async def signal_at(process: subprocess.Popen[str], moment: Moment, how: signal.
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (
             (begun := stores.operations.running("test"))
-            and held_by("test") is not None
+            and holder_of("test") is not None
             and moment(begun[0], finished_steps(begun[0].deployment_id))
         ):
             assert process.poll() is None, process.stdout and process.stdout.read()

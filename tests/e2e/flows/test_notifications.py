@@ -23,7 +23,7 @@ from adapters.notifications.answer_keys import answer_key, new_nonce
 from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
 from core.notifications.answers import AnswerAction, AnswerToken, read_token, sign
-from core.storage.incidents import of_damage
+from core.storage.incidents import report_damage
 from flows.deployment.startup import startup
 from flows.monitoring.collection import collection
 from flows.recovery.answer import AnswerDesk
@@ -236,7 +236,7 @@ async def test_an_incident_of_this_system_goes_to_an_environment_with_receivers(
     declared = (place.folder / "test.yaml").read_text()
     silent = declared.replace("name: test", "name: silent").replace("[custom-webhook/told]", "[]")
     (place.folder / "silent.yaml").write_text(silent)
-    error, ticket = of_damage(Path("errors.db.corrupt-1"), datetime.now(UTC))
+    error, ticket = report_damage(Path("errors.db.corrupt-1"), datetime.now(UTC))
     with place.stores() as stores:
         stores.errors.record(error)
         stores.tickets.open(ticket)

@@ -10,7 +10,7 @@ from prefect import flow
 
 from adapters.host.processes import this_process
 from flows.deployment.failure import escalate
-from flows.operation.recorder import OperationRecorder, OperationRequest, recorded
+from flows.operation.recorder import OperationRecorder, OperationRequest, record_operation
 from models.failures import (
     BadInputError,
     EnvironmentBusyError,
@@ -21,7 +21,7 @@ from models.failures import (
 )
 from models.operations import Operation, OperationStatus, OperationType, Runner
 from tasks.deployment import operations
-from tasks.deployment.operations import LEASE, held_by
+from tasks.deployment.operations import LEASE, holder_of
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import Place
 
@@ -39,7 +39,9 @@ def only() -> Operation:
 async def run_operation(body, rollback=None, **how) -> None:
     @flow(name="one-operation")
     async def operation() -> None:
-        async with recorded(START, "test", OperationRequest(**how), on_failure=escalate, rollback=rollback) as recorder:
+        async with record_operation(
+            START, "test", OperationRequest(**how), on_failure=escalate, rollback=rollback
+        ) as recorder:
             await body(recorder)
 
     await operation()
@@ -55,7 +57,7 @@ class RecordedRollback:
         store = open_stores()
         status = store.operations.get(recorder.deployment_id).status
         errors = len(store.errors.unresolved("test"))
-        self.calls.append((type(error).__name__, str(error), status, held_by("test"), errors))
+        self.calls.append((type(error).__name__, str(error), status, holder_of("test"), errors))
         recorder.record.undone = "stopped what was started"
 
 
@@ -73,7 +75,7 @@ async def test_a_failure_is_rolled_back_while_the_lease_is_held_and_after_eviden
     [(kind, _, status, holder, errors)] = rolled_back.calls
     assert (kind, status, errors) == ("StartFailedError", OperationStatus.RUNNING, 1)
     assert holder is not None
-    assert held_by("test") is None
+    assert holder_of("test") is None
     operation = only()
     assert operation.status is OperationStatus.FAILED
     assert operation.details["undone"] == "stopped what was started"
@@ -197,7 +199,7 @@ async def test_a_cancelled_operation_is_rolled_back_to_the_end_and_recorded(plac
     operation = only()
     assert operation.status is OperationStatus.FAILED
     assert operation.details["undone"] == "stopped what was started"
-    assert held_by("test") is None
+    assert holder_of("test") is None
 
 
 async def test_an_exit_inside_is_a_recorded_failure(place: Place) -> None:
@@ -255,7 +257,7 @@ async def test_a_health_check_neither_holds_nor_waits(place: Place) -> None:
 
     @flow
     async def look() -> None:
-        async with recorded(OperationType.HEALTH_CHECK, "test", OperationRequest()):
+        async with record_operation(OperationType.HEALTH_CHECK, "test", OperationRequest()):
             pass
 
     await look()

@@ -13,8 +13,8 @@ from prefect.flow_engine import run_flow
 
 from adapters.host.processes import this_user
 from adapters.stores.audit_check import verify
-from flows.common.requester import _through_the_server
-from flows.operation.recorder import OperationRequest, recorded
+from flows.common.requester import _actor_of_server
+from flows.operation.recorder import OperationRequest, record_operation
 from models.audit import Actor
 from models.operations import Operation, OperationType
 from tasks.runtime.stores import open_stores
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.flow
 
 @flow(name="one-operation-asked-for")
 async def operation(asked_by: str | None = None) -> None:
-    async with recorded(OperationType.START, "test", OperationRequest(asked_by)):
+    async with record_operation(OperationType.START, "test", OperationRequest(asked_by)):
         pass
 
 
@@ -72,7 +72,7 @@ async def test_an_automation_named_only_by_a_header_proves_no_user(place: Place)
 
 def test_a_run_that_the_server_scheduled_is_a_schedules() -> None:
     scheduled = FlowRun(flow_id=uuid4(), deployment_id=uuid4(), auto_scheduled=True)
-    assert _through_the_server(scheduled, "person: root") == ("schedule", Actor(claimed="person: root"))
+    assert _actor_of_server(scheduled, "person: root") == ("schedule", Actor(claimed="person: root"))
 
 
 async def test_a_name_given_on_this_machine_stands_beside_the_kernels_user(

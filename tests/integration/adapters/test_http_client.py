@@ -25,7 +25,7 @@ from core.runtime.pings import Ping, PingSignal
 from models.failures import RoasError
 from models.settings import Settings
 from models.sources import CommitStatus, GitSource
-from tasks.recovery.send_messages import _notified, _requested
+from tasks.recovery.send_messages import _notify, _request
 
 Sender = Callable[[str], Awaitable[SendFailure | str | None]]
 _MOST = 4 * 2**20
@@ -47,7 +47,7 @@ async def _status(url: str) -> str | None:
 
 async def _block(url: str) -> SendFailure | None:
     block = CustomWebhookNotificationBlock(name="x", url=url, json_data={"text": "{{body}}"}, allow_private_urls=True)
-    return await _requested(block, {"subject": "s", "body": "b"})
+    return await _request(block, {"subject": "s", "body": "b"})
 
 
 SENDERS: dict[str, Sender] = {
@@ -134,7 +134,7 @@ async def test_a_body_wanted_whole_is_refused_where_it_is_larger() -> None:
 async def _through_apprise(url: str) -> None:
     """Send by a plugin of Apprise; Slack's block takes any address in Apprise's own form."""
     block = SlackWebhook(url=SecretStr(url.replace("http://", "json://") + "/"))
-    await _notified(block, {"subject": "s", "body": "b"})
+    await _notify(block, {"subject": "s", "body": "b"})
 
 
 async def test_apprise_reads_no_endless_answer_on() -> None:

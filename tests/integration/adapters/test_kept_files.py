@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.host.fingerprints import Fingerprints
-from adapters.host.kept_files import KeptFiles, changed_at, is_copy, read_entries
+from adapters.host.kept_files import KeptFiles, is_copy, read_entries, time_of_change
 from adapters.stores.data_folder import narrow_access
 from core.deployment.kept_files import MOST_BYTES, MOST_FILES
 
@@ -187,6 +187,6 @@ def test_what_no_release_names_stays_for_a_while(data: Path, conf: Path) -> None
 
 
 def test_the_kernel_says_when_a_file_changed(conf: Path) -> None:
-    before = changed_at(conf)
+    before = time_of_change(conf)
     os.utime(conf, (0, 0))
-    assert changed_at(conf) >= before > 0
+    assert time_of_change(conf) >= before > 0

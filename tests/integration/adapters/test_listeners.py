@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from adapters.host.listeners import _of_proc, listening_users
+from adapters.host.listeners import _read_proc, listening_users
 
-WAYS: list[Callable[[int], Iterable[int]]] = [listening_users, _of_proc]
+WAYS: list[Callable[[int], Iterable[int]]] = [listening_users, _read_proc]
 """As the kernel answers, and as its files say where it does not."""
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import roas
-from cli.options import leaves_environment_out, named
+from cli.options import leaves_environment_out, resolve_names
 from models.failures import BadInputError
 
 COMPOSE = "services: {web: {image: debian:trixie-slim}}\n"
@@ -54,7 +54,7 @@ def test_without_a_file_each_word_is_an_environment(shop: Path) -> None:
     (shop / "roas.yaml").unlink()
     assert not leaves_environment_out("web")
     with pytest.raises(BadInputError) as refused:
-        named(None, (), None)
+        resolve_names(None, (), None)
     assert "roas init" in str(refused.value)
     assert str(shop) in str(refused.value)
 

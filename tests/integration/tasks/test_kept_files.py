@@ -45,7 +45,7 @@ def application(paths: dict[str, Path]) -> Application:
 
 
 def release(paths: dict[str, Path], data: Path, now: datetime) -> Release:
-    prints = Fingerprints(data).of_mounted_files(application(paths))["web"]
+    prints = Fingerprints(data).fingerprint_mounted_files(application(paths))["web"]
     return Release(release_id="r-1", environment="shop", deployment_id="d-1", created_at=now, proven=True, files=prints)
 
 

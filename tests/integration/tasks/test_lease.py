@@ -18,7 +18,7 @@ from adapters.host.processes import this_process
 from models.failures import EnvironmentBusyError, LeaseLostError
 from models.operations import Runner
 from tasks.deployment import operations
-from tasks.deployment.operations import LEASE, held_by, hold_environment
+from tasks.deployment.operations import LEASE, hold_environment, holder_of
 from tasks.runtime.stores import open_stores
 
 ME = this_process("run-1")
@@ -56,26 +56,26 @@ async def test_who_is_refused_is_reported_who_holds_it_why_and_since_when() -> N
 
     since = f"{held.acquired_at:%H:%M:%S} UTC"
     assert f"held by prod-1 (start by Ada, pid 9 on beta) since {since}" in refused.value.what
-    assert held_by("prod") == f"prod-1 (start by Ada, pid 9 on beta) since {since}"
+    assert holder_of("prod") == f"prod-1 (start by Ada, pid 9 on beta) since {since}"
 
 
 async def test_a_lease_is_released_when_the_body_ends_or_fails() -> None:
     async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
-        assert held_by("prod") is not None
-    assert held_by("prod") is None
+        assert holder_of("prod") is not None
+    assert holder_of("prod") is None
 
     with pytest.raises(ZeroDivisionError):
         async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
             raise ZeroDivisionError
-    assert held_by("prod") is None
+    assert holder_of("prod") is None
 
 
 async def test_a_holder_that_is_dead_on_this_machine_loses_it_at_once(dead: Runner) -> None:
     take("prod-1", dead)
-    assert held_by("prod") is None
+    assert holder_of("prod") is None
 
     async with hold_environment("prod", owner="prod-2", reason="start", runner=ME):
-        said = held_by("prod")
+        said = holder_of("prod")
 
     assert said is not None
     assert said.startswith("prod-2 ")
@@ -142,7 +142,7 @@ async def test_what_a_user_asks_for_waits_for_a_recovery_which_another_recovery_
             async with hold_environment("prod", owner="err-2#1", reason="recovery of db", runner=ME):
                 pytest.fail("two hold it")
         async with hold_environment("prod", owner="prod-2", reason="update", runner=ME):
-            return held_by("prod")
+            return holder_of("prod")
 
     _, holder = await asyncio.gather(recovering(), asked())
 
@@ -176,7 +176,7 @@ async def test_a_holder_whose_lease_was_taken_is_stopped_with_the_name_of_who_ha
         await act()
 
     assert stopped
-    said = held_by("prod")
+    said = holder_of("prod")
     assert said is not None
     assert said.startswith("prod-2 ")
     # The task itself goes on: nothing of the cancellation is left over.
@@ -196,7 +196,7 @@ async def test_a_body_that_is_cancelled_from_outside_is_not_reported_of_a_lost_l
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert held_by("prod") is None
+    assert holder_of("prod") is None
 
 
 def change(statement: str, **values: object) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.compose.parsing import parse_application
-from adapters.compose.traits import recognised
+from adapters.compose.traits import recognise_programs
 from models.compose import Application, Plan, PlannedAction, PlannedService
 from models.environments import Environment
 from models.failures import RoasError
@@ -26,7 +26,7 @@ def application(front: str, **more: object) -> Application:
         "front": {"image": front, "networks": {"default": None}, **more},
     }
     document = {"name": "shop", "services": services, "networks": {"default": {"name": "shop_default"}}}
-    return recognised(parse_application(document, {}, ()), document)
+    return recognise_programs(parse_application(document, {}, ()), document)
 
 
 @pytest.fixture

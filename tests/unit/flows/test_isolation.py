@@ -10,7 +10,7 @@ import pytest
 
 from flows.agent.isolation import KeptRunning, Progress
 from models.failures import EngineUnreachableError
-from tasks.runtime.fair_threads import FairThreads, current_environment, in_environment
+from tasks.runtime.fair_threads import FairThreads, count_for_environment, current_environment
 
 SOON = timedelta(seconds=5)
 
@@ -119,7 +119,7 @@ async def test_calls_that_hang_take_no_thread_from_another_environment() -> None
     threads = FairThreads(each=2, at_most=8)
 
     def call(name: str, what: object) -> asyncio.Future[object]:
-        with in_environment(name):
+        with count_for_environment(name):
             return loop.run_in_executor(threads, what)  # type: ignore[arg-type]
 
     hanging = [call("slow", release.wait) for _ in range(20)]
@@ -140,7 +140,7 @@ async def test_a_call_that_fails_lets_the_next_one_run() -> None:
     def fail() -> None:
         raise ValueError("no")
 
-    with in_environment("shop"):
+    with count_for_environment("shop"):
         failed, done = loop.run_in_executor(threads, fail), loop.run_in_executor(threads, lambda: 7)
     with pytest.raises(ValueError, match="no"):
         await failed

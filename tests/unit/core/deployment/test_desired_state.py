@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core.deployment.desired_state import meant_to_run, stopped_at
+from core.deployment.desired_state import should_run, time_of_stop
 from models.operations import Operation, OperationStatus, OperationType
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -70,7 +70,7 @@ STOPPED: Recorded = (STOP, SUCCESS, {})
     ],
 )
 def test_what_was_wanted_last_decides(recorded: list[Recorded], runs: bool) -> None:
-    assert meant_to_run(operations(*recorded)) is runs
+    assert should_run(operations(*recorded)) is runs
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_what_was_wanted_last_decides(recorded: list[Recorded], runs: bool) -> N
     ],
 )
 def test_only_a_stop_that_was_done_stopped_it(kinds: list[Recorded], is_stopped: bool) -> None:
-    assert stopped_at(operations(*kinds)) == (NOON if is_stopped else None)
+    assert time_of_stop(operations(*kinds)) == (NOON if is_stopped else None)

@@ -12,8 +12,8 @@ from core.deployment.gate import (
     advice,
     gate_document,
     is_about_one_service,
-    judged,
     not_fetched,
+    outcomes_of_policies,
     record_gate,
     refusal,
     scan_text,
@@ -124,7 +124,7 @@ def test_an_expression_on_service_is_asked_of_each(expression: str, is_about_one
 
 
 def outcome(policy: GatePolicy, answer: PolicyAnswer, pending: tuple[str, ...] = ()) -> PolicyResult:
-    return judged([policy], {policy.name: answer}, pending=pending)[0]
+    return outcomes_of_policies([policy], {policy.name: answer}, pending=pending)[0]
 
 
 def test_a_policy_that_is_met_passes() -> None:
@@ -147,7 +147,7 @@ def test_a_policy_that_cannot_be_judged_is_not_met() -> None:
     found = outcome(POLICY, PolicyAnswer(met=None, reason="it took longer than 10 s"))
     assert found.outcome is GateOutcome.REFUSED
     assert found.reason == "it could not be judged: it took longer than 10 s"
-    assert judged([POLICY], {})[0].outcome is GateOutcome.REFUSED
+    assert outcomes_of_policies([POLICY], {})[0].outcome is GateOutcome.REFUSED
 
 
 def test_a_policy_waits_for_an_image_that_it_needs() -> None:

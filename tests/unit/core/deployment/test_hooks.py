@@ -11,9 +11,9 @@ import pytest
 
 from core.deployment.hooks import (
     AfterInterruption,
-    after_interruption,
     container_name,
     data_warning,
+    decide_after_interruption,
     describe,
     failure,
     last_lines,
@@ -25,7 +25,7 @@ from core.deployment.hooks import (
     unknown_services,
 )
 from core.deployment.plan import plan, plan_id
-from core.deployment.update import hook_images, narrowed
+from core.deployment.update import hook_images, narrow_plan
 from models.hooks import Hook, Hooks
 from models.operations.record import HookRun, SnapshotRecord
 from tests.unit.core.deployment.test_plan import BOT, IMAGES, application, container, seen_instead, service
@@ -86,7 +86,7 @@ def test_what_a_hook_does_in_words(fields: dict[str, Any], said: str) -> None:
 def test_what_becomes_of_an_interrupted_hook(
     fields: dict[str, Any], begun: bool, there: bool, decision: AfterInterruption
 ) -> None:
-    assert after_interruption(hook(**fields), begun=begun, container_there=there) is decision
+    assert decide_after_interruption(hook(**fields), begun=begun, container_there=there) is decision
 
 
 def test_hooks_are_part_of_a_plan_that_changes_something() -> None:
@@ -98,8 +98,8 @@ def test_hooks_are_part_of_a_plan_that_changes_something() -> None:
         ("after", "canary"),
     ]
     assert plan_id(with_hooks) != plan_id(changes)
-    assert narrowed(with_hooks, {"redis"}).hooks == with_hooks.hooks
-    assert narrowed(with_hooks, {"web"}).hooks == ()
+    assert narrow_plan(with_hooks, {"redis"}).hooks == with_hooks.hooks
+    assert narrow_plan(with_hooks, {"web"}).hooks == ()
 
 
 def test_services_that_hooks_name_and_that_do_not_exist() -> None:

@@ -7,7 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.deployment.images import fetch_kinds, predict_build, predict_pull, shared_fetches, similar_name, unplanned
+from core.deployment.images import (
+    fetch_kinds,
+    predict_build,
+    predict_pull,
+    shared_fetches,
+    similar_name,
+    unplanned_services,
+)
 from core.deployment.plan import plan, plan_id
 from models.compose import (
     Application,
@@ -164,8 +171,8 @@ def test_a_service_that_does_not_run_is_not_interrupted() -> None:
 
 def test_a_replacement_that_only_the_fetched_image_shows_is_unplanned() -> None:
     planned, fetched = plan(BOT, ALL_RUN, IMAGES), plan(BOT, ALL_RUN, {"thing:1": NEW})
-    assert unplanned(planned, fetched) == ("redis", "web", "migrate", "bot")
-    assert unplanned(fetched, planned) == ()
+    assert unplanned_services(planned, fetched) == ("redis", "web", "migrate", "bot")
+    assert unplanned_services(fetched, planned) == ()
 
 
 def test_a_name_that_is_nearly_the_same_is_of_the_same_registry() -> None:

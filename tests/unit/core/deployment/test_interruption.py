@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.deployment.interruption import GRACE, interruption, orphaned
+from core.deployment.interruption import GRACE, find_orphans, interruption
 from models.operations import LeaseResult, Operation, OperationStatus, OperationStep, OperationType, Runner
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -32,26 +32,26 @@ def ids(operations: list[Operation]) -> list[str]:
 
 
 def test_a_runner_that_is_gone_leaves_an_orphan_at_once_even_with_a_lease() -> None:
-    assert ids(orphaned([OPERATION], [LEASE], {RUNNER: False}, NOON)) == ["prod-1"]
+    assert ids(find_orphans([OPERATION], [LEASE], {RUNNER: False}, NOON)) == ["prod-1"]
 
 
 def test_a_runner_that_lives_is_believed_however_long_it_takes_and_without_a_lease() -> None:
-    assert orphaned([OPERATION], [], {RUNNER: True}, NOON + timedelta(days=1)) == []
+    assert find_orphans([OPERATION], [], {RUNNER: True}, NOON + timedelta(days=1)) == []
 
 
 def test_a_runner_elsewhere_is_believed_while_it_holds_its_lease() -> None:
-    assert orphaned([OPERATION], [LEASE], {RUNNER: None}, NOON + timedelta(hours=1)) == []
-    assert ids(orphaned([OPERATION], [], {RUNNER: None}, NOON + timedelta(hours=1))) == ["prod-1"]
+    assert find_orphans([OPERATION], [LEASE], {RUNNER: None}, NOON + timedelta(hours=1)) == []
+    assert ids(find_orphans([OPERATION], [], {RUNNER: None}, NOON + timedelta(hours=1))) == ["prod-1"]
 
 
 def test_the_lease_of_another_runner_of_the_same_operation_is_not_its_own() -> None:
     other = replace(LEASE, runner=replace(RUNNER, pid=9))
-    assert ids(orphaned([OPERATION], [other], {RUNNER: None}, NOON + GRACE)) == ["prod-1"]
+    assert ids(find_orphans([OPERATION], [other], {RUNNER: None}, NOON + GRACE)) == ["prod-1"]
 
 
 def test_a_runner_elsewhere_has_the_grace_to_take_its_lease() -> None:
-    assert orphaned([OPERATION], [], {RUNNER: None}, NOON + GRACE - MOMENT) == []
-    assert ids(orphaned([OPERATION], [], {RUNNER: None}, NOON + GRACE)) == ["prod-1"]
+    assert find_orphans([OPERATION], [], {RUNNER: None}, NOON + GRACE - MOMENT) == []
+    assert ids(find_orphans([OPERATION], [], {RUNNER: None}, NOON + GRACE)) == ["prod-1"]
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_a_runner_elsewhere_has_the_grace_to_take_its_lease() -> None:
 )
 def test_a_runner_elsewhere_may_wait_or_have_begun_again_later(details) -> None:
     waiting = replace(OPERATION, details=OPERATION.details | details)
-    assert orphaned([waiting], [], {RUNNER: None}, NOON + timedelta(hours=1)) == []
-    assert ids(orphaned([waiting], [], {RUNNER: None}, NOON + timedelta(hours=1) + GRACE)) == ["prod-1"]
+    assert find_orphans([waiting], [], {RUNNER: None}, NOON + timedelta(hours=1)) == []
+    assert ids(find_orphans([waiting], [], {RUNNER: None}, NOON + timedelta(hours=1) + GRACE)) == ["prod-1"]
 
 
 def test_an_operation_without_a_known_runner_is_judged_by_its_lease_alone() -> None:
     lease = replace(LEASE, runner=None)
     assert WITHOUT_RUNNER.record.runner is None
-    assert orphaned([WITHOUT_RUNNER], [lease], {}, NOON + 2 * GRACE) == []
-    assert ids(orphaned([WITHOUT_RUNNER], [], {}, NOON + GRACE)) == ["prod-1"]
+    assert find_orphans([WITHOUT_RUNNER], [lease], {}, NOON + 2 * GRACE) == []
+    assert ids(find_orphans([WITHOUT_RUNNER], [], {}, NOON + GRACE)) == ["prod-1"]
 
 
 def step(name: str, service: str | None, seconds: int) -> OperationStep:

@@ -9,13 +9,13 @@ import pytest
 
 from core.deployment.kept_files import (
     KeptEntry,
-    copied_by,
     copies_by_service,
     copies_in_words,
     copies_of,
+    copies_of_document,
     copy_labels,
-    mounted_by,
-    remounted,
+    remount,
+    services_by_mount,
     why_not_configuration,
     why_unfit,
     with_copies,
@@ -138,13 +138,13 @@ def test_a_release_mounts_copies_where_it_has_them_and_says_so_in_labels() -> No
     assert front["labels"][RELEASE_HASH_LABEL] == "h1"
     assert job["labels"][:2] == ["a=b", f"{RELEASE_HASH_LABEL}=h2"]
     assert whole["services"]["other"] == DOCUMENT["services"]["other"]
-    assert copied_by(whole) == {"front": (CONF,), "job": ("/srv/rules.yml",)}
+    assert copies_of_document(whole) == {"front": (CONF,), "job": ("/srv/rules.yml",)}
     assert DOCUMENT["configs"]["rules"]["file"] == "/srv/rules.yml"
 
 
 def test_without_copies_a_release_is_as_it_was_kept() -> None:
     assert with_copies(DOCUMENT, DECLARED, {}, {}) == DOCUMENT
-    assert copied_by(DOCUMENT) == {}
+    assert copies_of_document(DOCUMENT) == {}
 
 
 @pytest.mark.parametrize("label", ["", "nonsense", "[]", '{"/a": 1}'])
@@ -164,7 +164,7 @@ def test_a_container_that_is_made_again_mounts_the_copies() -> None:
     assert again["HostConfig"]["Binds"] == [f"{COPY}:/etc/nginx/nginx.conf:ro", "data:/data"]
     assert again["Mounts"][0]["Source"] == COPY
     assert again["Config"]["Labels"] == reported["Config"]["Labels"] | copy_labels("h1", {CONF: COPY})
-    assert remounted(again, {COPY: CONF})["HostConfig"]["Binds"] == reported["HostConfig"]["Binds"]
+    assert remount(again, {COPY: CONF})["HostConfig"]["Binds"] == reported["HostConfig"]["Binds"]
     assert with_mounted_copies(reported, {"/srv/other": "/x"}) is reported
 
 
@@ -221,4 +221,4 @@ def test_what_runs_with_copies_is_said_in_words() -> None:
     assert copies_in_words(copies_by_service([WITH_COPY])) == (
         f"copies that the release kept are mounted: front with that of {CONF}; the next start mounts the files on disk"
     )
-    assert mounted_by(DECLARED)["/srv/rules.yml"] == frozenset({"job"})
+    assert services_by_mount(DECLARED)["/srv/rules.yml"] == frozenset({"job"})

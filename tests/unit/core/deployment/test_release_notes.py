@@ -11,7 +11,7 @@ from core.deployment.release_notes import (
     note_lines,
     read_labels,
     record_of,
-    redacted,
+    redact_note,
     release_note,
     revisions,
     with_commits,
@@ -119,7 +119,7 @@ def test_subjects_move_no_cursor() -> None:
 def test_a_secret_in_a_label_or_subject_is_redacted() -> None:
     secret = "correct-horse-battery"
     new = replace(NEW, labels=replace(NEW.labels, version=secret, source="https://user:hunter22@git.example/web"))
-    note = redacted(with_commits(release_note("web", OLD, new), [f"Use {secret}"]), Redactor([secret]).text)
+    note = redact_note(with_commits(release_note("web", OLD, new), [f"Use {secret}"]), Redactor([secret]).text)
     assert secret not in str(note)
     assert "hunter22" not in str(note)
 

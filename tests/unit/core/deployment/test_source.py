@@ -10,15 +10,15 @@ import pytest
 from core.deployment.source import (
     SyncAction,
     SyncOptions,
-    after_failure,
     checkouts_to_remove,
     decide,
     is_recorded,
     leaving_links,
-    lifted,
+    lift_revisions,
     newest_tag,
     refuse_another_revision,
     refuse_data_in_checkout,
+    state_after_failure,
     status_description,
 )
 from models.compose import Application, Mount, MountKind, ServiceDeclaration
@@ -65,20 +65,20 @@ def test_a_pinned_environment_stays_where_it_was_rolled_back_to() -> None:
 
 
 def test_a_revision_whose_service_failed_is_held_back_until_it_is_lifted() -> None:
-    state = after_failure(SourceState(), NEW, "web exited with code 3", "shop-2", NOON, hold_back=True)
+    state = state_after_failure(SourceState(), NEW, "web exited with code 3", "shop-2", NOON, hold_back=True)
     kind, reason = action(state=state)
     assert kind is SyncAction.HELD_BACK
     assert "web exited with code 3" in reason
     assert "--lift bbbbbbbbbbbb shop" in reason
 
-    after, revisions = lifted(state, "shop", "bbbb")
+    after, revisions = lift_revisions(state, "shop", "bbbb")
 
     assert revisions == (NEW.revision,)
     assert action(state=after)[0] is SyncAction.TAKE
 
 
 def test_another_revision_is_taken_after_one_that_failed() -> None:
-    state = after_failure(SourceState(), NEW, "web exited with code 3", "shop-2", NOON, hold_back=True)
+    state = state_after_failure(SourceState(), NEW, "web exited with code 3", "shop-2", NOON, hold_back=True)
     assert action(FetchedSource(target=replace(NEW, revision="c" * 40)), state=state)[0] is SyncAction.TAKE
 
 
@@ -86,15 +86,15 @@ def test_a_failure_that_may_be_another_s_is_tried_three_times() -> None:
     state = SourceState()
     for number in range(3):
         assert action(state=state)[0] is SyncAction.TAKE
-        state = after_failure(state, NEW, "an image could not be pulled", f"shop-{number}", NOON, hold_back=False)
+        state = state_after_failure(state, NEW, "an image could not be pulled", f"shop-{number}", NOON, hold_back=False)
         # An operation that was resumed says it again.
-        state = after_failure(state, NEW, "an image could not be pulled", f"shop-{number}", NOON, hold_back=False)
+        state = state_after_failure(state, NEW, "an image could not be pulled", f"shop-{number}", NOON, hold_back=False)
     assert action(state=state)[0] is SyncAction.HELD_BACK
 
 
 def test_lifting_what_is_not_held_back_is_refused() -> None:
     with pytest.raises(SourceError, match="No revision of shop that begins with 'cccc' is held back"):
-        lifted(SourceState(), "shop", "cccc")
+        lift_revisions(SourceState(), "shop", "cccc")
 
 
 def test_rewritten_history_needs_a_user_s_word() -> None:

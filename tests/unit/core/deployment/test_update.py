@@ -9,12 +9,12 @@ import pytest
 
 from core.deployment.plan import plan
 from core.deployment.update import (
-    failed_with,
-    narrowed,
+    last_failure_with,
+    last_refusal,
+    narrow_plan,
     not_tried_again,
     part_of,
     partial_template,
-    refused_before,
     refused_images,
     to_blame,
     update_scope,
@@ -66,14 +66,14 @@ def test_a_service_that_does_not_exist_is_refused() -> None:
 def test_services_outside_of_the_scope_are_kept() -> None:
     planned = plan(BOT, seen_instead(container("redis", config_hash="b" * 64)), IMAGES)
     assert planned.of("redis").action is PlannedAction.RECREATE
-    assert narrowed(planned, {"web"}).changes == ()
+    assert narrow_plan(planned, {"web"}).changes == ()
 
 
 def test_a_partial_update_tells_what_is_new_in_its_own_services_only() -> None:
     notes = tuple(ReleaseNote(service=name, text=f"{name}: 1 to 2") for name in ("web", "redis", "bot"))
     planned = replace(AS_IT_IS, release_notes=notes)
-    assert [note.service for note in narrowed(planned, {"web", "bot"}).release_notes] == ["web", "bot"]
-    assert narrowed(planned, {"migrate"}).release_notes == ()
+    assert [note.service for note in narrow_plan(planned, {"web", "bot"}).release_notes] == ["web", "bot"]
+    assert narrow_plan(planned, {"migrate"}).release_notes == ()
 
 
 def test_a_part_depends_on_nothing_outside() -> None:
@@ -148,7 +148,7 @@ BROKEN = ended("prod-3", "StartFailedError", reason="web exited with code 3")
     ids=["failed", "others since", "proven since", "changed", "registry", "gate", "cancelled since", "none"],
 )
 def test_an_update_with_the_inputs_that_failed_last_is_known(operations, failed) -> None:
-    assert failed_with(operations, "a" * 16) is failed
+    assert last_failure_with(operations, "a" * 16) is failed
 
 
 def test_why_an_update_is_not_tried_again_names_the_failure_and_the_command() -> None:
@@ -160,7 +160,7 @@ def test_why_an_update_is_not_tried_again_names_the_failure_and_the_command() ->
 
 def test_a_refusal_for_the_same_reason_is_known_until_another_operation() -> None:
     refused = ended("prod-3", "ValidationFailedError", reason="TOKEN is not set", inputs="")
-    assert refused_before([refused], "TOKEN is not set") is refused
-    assert refused_before([refused], "PASSWORD is not set") is None
-    assert refused_before([ended("prod-4"), refused], "TOKEN is not set") is None
-    assert refused_before([], "TOKEN is not set") is None
+    assert last_refusal([refused], "TOKEN is not set") is refused
+    assert last_refusal([refused], "PASSWORD is not set") is None
+    assert last_refusal([ended("prod-4"), refused], "TOKEN is not set") is None
+    assert last_refusal([], "TOKEN is not set") is None

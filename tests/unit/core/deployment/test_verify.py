@@ -15,7 +15,7 @@ from core.deployment.verify import (
     StabilityHold,
     counted_failures,
     judge_progress,
-    lost_by_refusal,
+    readiness_after_refusal,
     root_failure,
     update_stability,
 )
@@ -230,7 +230,7 @@ def test_no_stabilisation_time_proves_at_once() -> None:
 
 
 def test_a_login_that_stays_refused_ends_the_wait_and_a_moment_does_not() -> None:
-    assert lost_by_refusal("Access denied for user app", REFUSED_FOR / 2) is None
-    lost = lost_by_refusal("Access denied for user app", REFUSED_FOR)
+    assert readiness_after_refusal("Access denied for user app", REFUSED_FOR / 2) is None
+    lost = readiness_after_refusal("Access denied for user app", REFUSED_FOR)
     assert lost is not None
     assert (lost.progress, lost.reason) == (Progress.LOST, "its login is refused: Access denied for user app")

@@ -16,10 +16,10 @@ from core.errors.evidence import (
     container_evidence,
     evidence_of,
     excerpt,
-    failed_since,
-    fit,
+    fit_bundle,
     grade_memory,
     reachable,
+    time_of_failure,
 )
 from core.errors.evidence_page import page
 from models.containers import ContainerEvent, ContainerState
@@ -200,7 +200,7 @@ def test_a_health_check_that_passes_later_does_not_answer_for_a_probe_that_fails
     _, sentence = first_cause("bot", {}, [running], [], [answer(), check])
 
     assert sentence == "bot runs but does not serve: refused"
-    assert failed_since(replace(BUNDLE, cause_service="bot", containers=(), probes=(answer(), check))) == NOON
+    assert time_of_failure(replace(BUNDLE, cause_service="bot", containers=(), probes=(answer(), check))) == NOON
 
 
 def test_a_service_that_answers_again_shows_no_failure() -> None:
@@ -236,14 +236,14 @@ def test_a_service_without_a_container_is_reported_as_such() -> None:
 def test_it_began_to_fail_with_the_first_answer_of_the_last_bad_row() -> None:
     answers = [answer("web", ok=second == 1, at=NOON + second * SECOND) for second in range(4)]
 
-    assert failed_since(replace(BUNDLE, containers=(), probes=tuple(answers))) == NOON + 2 * SECOND
+    assert time_of_failure(replace(BUNDLE, containers=(), probes=tuple(answers))) == NOON + 2 * SECOND
 
 
 def test_a_crash_loop_began_with_its_first_crash_not_with_an_earlier_end() -> None:
     crashing = replace(BUNDLE.containers[0], state="restarting", restart_count=2, finished_at=NOON)
     ends = tuple(replace(BUNDLE.events[0], happened_at=NOON - minutes * 60 * SECOND) for minutes in (9, 3, 2, 1))
 
-    assert failed_since(replace(BUNDLE, containers=(crashing,), events=ends)) == NOON - 3 * 60 * SECOND
+    assert time_of_failure(replace(BUNDLE, containers=(crashing,), events=ends)) == NOON - 3 * 60 * SECOND
 
 
 def test_the_line_that_names_a_cause_is_preferred_to_later_ones() -> None:
@@ -477,7 +477,7 @@ def test_a_bundle_that_is_too_large_loses_the_logs_of_others_first() -> None:
     own = LogExcerpt(service="web", container="prod-web-1", lines=("x" * 99,) * 10)
     other = replace(own, service="db", container="prod-db-1")
 
-    smaller = fit(replace(BUNDLE, logs=(own, other), probes=(), events=()), 1500)
+    smaller = fit_bundle(replace(BUNDLE, logs=(own, other), probes=(), events=()), 1500)
 
     assert [len(log.lines) for log in smaller.logs] == [10, 5]
     assert [log.cut for log in smaller.logs] == [False, True]
@@ -487,7 +487,7 @@ def test_a_bundle_keeps_its_size_whatever_it_holds() -> None:
     log = LogExcerpt(service="web", container="prod-web-1", lines=("x" * 999,) * 60)
     probes = tuple(answer(output=f"{number} " + "y" * 4000, at=NOON + number * SECOND) for number in range(100))
 
-    smaller = fit(replace(BUNDLE, logs=(log,) * 20, probes=probes), 256 * 1024)
+    smaller = fit_bundle(replace(BUNDLE, logs=(log,) * 20, probes=probes), 256 * 1024)
 
     size = sum(len(line) + 1 for log in smaller.logs for line in log.lines)
     assert size + sum(len(probe.output) for probe in smaller.probes) <= 256 * 1024

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core.errors.impact import analyse_impact, by_experience
+from core.errors.impact import add_experience, analyse_impact
 from models.containers import ContainerState
 from models.errors import BusinessImpact, Category, Impact, ImpactType, Severity, Strategy, Verdict
 from models.metrics import Dependency, DependencyType, HealthImpact
@@ -54,7 +54,7 @@ def test_an_engine_that_is_down_hits_everything() -> None:
 
 def test_own_history_is_believed_before_what_is_usual() -> None:
     usual = impact_of(verdict(Category.CONTAINER_EXITED), "web", NEEDS)
-    own = by_experience(impact_of(verdict(Category.CONTAINER_EXITED), "web", NEEDS), (4, 9, 300))
+    own = add_experience(impact_of(verdict(Category.CONTAINER_EXITED), "web", NEEDS), (4, 9, 300))
 
     assert usual.estimated_recovery_seconds == 180
     assert own.estimated_recovery_seconds == 9

@@ -17,7 +17,7 @@ from core.errors.reading import (
     LogFormats,
     LogLevel,
     LogLine,
-    bounded,
+    blank_middle,
     last_cause,
     level_named,
     read_formats,
@@ -241,7 +241,7 @@ def test_a_line_that_raises_stays() -> None:
 
 def test_of_a_very_long_text_the_ends_count() -> None:
     text = "\n".join(["bind: address already in use", *["x" * 1000] * 1000, "the end"])
-    read = bounded(text)
+    read = blank_middle(text)
 
     assert len(read) == len(text)
     assert len(read.replace(" ", "")) <= LONGEST_TEXT

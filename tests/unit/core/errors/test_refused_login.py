@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapters.pattern_files import shipped_set
-from core.errors.refused_login import is_refused_login, refused_at_end
+from core.errors.refused_login import is_refused_login, last_refusal_line
 
 REFUSED = "ERROR 1045 (28000): Access denied for user 'app'@'172.18.0.3' (using password: YES)"
 
@@ -37,9 +37,9 @@ def test_a_server_that_is_not_ready_refuses_no_login(words: str) -> None:
 
 
 def test_the_end_of_a_log_counts_where_the_program_only_tries_again() -> None:
-    assert refused_at_end([REFUSED, "retrying in 5 s"], shipped_set()) == REFUSED
-    assert refused_at_end([REFUSED, "connected to db", "loading 12 models"], shipped_set()) == ""
-    assert refused_at_end([], shipped_set()) == ""
+    assert last_refusal_line([REFUSED, "retrying in 5 s"], shipped_set()) == REFUSED
+    assert last_refusal_line([REFUSED, "connected to db", "loading 12 models"], shipped_set()) == ""
+    assert last_refusal_line([], shipped_set()) == ""
 
 
 @pytest.mark.parametrize(
@@ -56,5 +56,5 @@ def test_the_end_of_a_log_counts_where_the_program_only_tries_again() -> None:
     ],
 )
 def test_a_caller_whom_a_service_turns_away_is_no_login_of_its_own(words: str) -> None:
-    assert refused_at_end([words, words, words], shipped_set()) == ""
-    assert refused_at_end([REFUSED, words], shipped_set()) == ""
+    assert last_refusal_line([words, words, words], shipped_set()) == ""
+    assert last_refusal_line([REFUSED, words], shipped_set()) == ""

@@ -16,7 +16,7 @@ from core.notifications.pacing import (
     Batch,
     pace,
     quiet_times,
-    remembered,
+    span_to_remember,
 )
 from models.environments import QuietHours
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
@@ -188,10 +188,11 @@ def test_quiet_hours_hold_back_until_their_end_and_then_give_one_message() -> No
     causes = [ended_at_night, cause("api", began + MINUTE)]
     for at in (began + MINUTE, NOON.replace(day=3, hour=5, minute=59)):
         assert (
-            pace(due(causes, at, forgotten=remembered([NIGHT], at, FORGOTTEN)), causes, (), at, {"shop": [NIGHT]}) == []
+            pace(due(causes, at, forgotten=span_to_remember([NIGHT], at, FORGOTTEN)), causes, (), at, {"shop": [NIGHT]})
+            == []
         )
     end = NOON.replace(day=3, hour=6)
-    news = due(causes, end, forgotten=remembered([NIGHT], end, FORGOTTEN))
+    news = due(causes, end, forgotten=span_to_remember([NIGHT], end, FORGOTTEN))
     assert [one.occasion for one in news] == [NotificationReason.RECOVERED, NotificationReason.FAILED]
     assert sizes(pace(news, causes, (), end, {"shop": [NIGHT]})) == [2]
     later = end + FORGOTTEN

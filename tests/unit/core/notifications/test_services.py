@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.errors.redact import REDACTED as REDACTED_THERE
-from core.notifications.cut import REDACTED, fit, length
+from core.notifications.cut import REDACTED, fit_text, length
 from core.notifications.discord import CODE, TEXT
 from core.notifications.services import render
 from models.notifications import Fact, Link, Message, Tone
@@ -76,7 +76,7 @@ def test_a_redaction_is_whole_or_gone() -> None:
     assert REDACTED == REDACTED_THERE
     text = f"password is {REDACTED} for app"
     for most in range(2, len(text) + 1):
-        shown = fit(text, most)
+        shown = fit_text(text, most)
         assert length(shown) <= most
         assert "[" not in shown or REDACTED in shown
 
@@ -85,9 +85,9 @@ def test_a_redaction_is_whole_or_gone() -> None:
 @given(texts, st.integers(1, 200))
 def test_a_cut_text_is_within_its_room_and_splits_no_escape(text: str, most: int) -> None:
     for escapes in (TEXT, CODE, {}):
-        shown = fit(text, most, escapes)
+        shown = fit_text(text, most, escapes)
         assert length(shown) <= most
-    shown = fit(text, most, TEXT).removesuffix("…")
+    shown = fit_text(text, most, TEXT).removesuffix("…")
     assert (len(shown) - len(shown.rstrip("\\"))) % 2 == 0
 
 

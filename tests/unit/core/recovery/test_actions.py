@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from core.recovery.action_targets import ActionContext, all_made_since, left_to_restart
+from core.recovery.action_targets import ActionContext, all_made_since, containers_to_restart
 from core.recovery.actions import ACTIONS, ReadyAction, RefusedAction, prepare, register
 from models.compose import Application, NetworkDeclaration, NetworkFact, PortHolder, PublishedPort, ServiceDeclaration
 from models.errors import Strategy
@@ -101,8 +101,8 @@ def test_of_a_restart_that_was_cut_off_only_what_the_engine_has_not_done_is_left
 ) -> None:
     web = container("web", state=state, started_at=NOON + timedelta(seconds=started))
     asked = {web.container_id} if asked_to_end else set()
-    assert (left_to_restart([web], since=NOON, asked_to_end=asked) == [web]) is is_left
-    assert left_to_restart([web], since=None, asked_to_end=()) == [web]
+    assert (containers_to_restart([web], since=NOON, asked_to_end=asked) == [web]) is is_left
+    assert containers_to_restart([web], since=None, asked_to_end=()) == [web]
 
 
 def test_containers_are_made_anew_once() -> None:

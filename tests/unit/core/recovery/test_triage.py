@@ -14,10 +14,10 @@ from core.recovery.triage import (
     Decision,
     ServiceObservation,
     TriageContext,
-    ended_with_engine,
     may_be_failure,
     observe_containers,
     observe_verdict,
+    services_ended_with_engine,
     triage,
 )
 from models.compose import HealthcheckDeclaration, ServiceDeclaration
@@ -246,9 +246,9 @@ def test_what_a_start_of_the_engine_left_down_is_brought_up_and_is_no_storm() ->
     }
     late = replace(CRASHED, service="d", container_id="d" * 64, finished_at=started + SETTLE * 2)
     running = replace(SEEN, service="e", container_id="e" * 64)
-    with_engine = ended_with_engine([*ended.values(), late, running], started)
+    with_engine = services_ended_with_engine([*ended.values(), late, running], started)
     assert with_engine == set(ended)
-    assert ended_with_engine([*ended.values()], None) == set()
+    assert services_ended_with_engine([*ended.values()], None) == set()
 
     behind = TriageContext(dependencies=[needs("c", "a")], with_engine=with_engine)
     found = triage([bad(name) for name in "abcd"], behind, NOON)

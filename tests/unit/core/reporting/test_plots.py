@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
-from core.reporting.plots import draw, in_words
+from core.reporting.plots import describe_plot, draw
 from models.pages import Plot, PlotLine
 
 PLOT = Plot(
@@ -69,8 +69,8 @@ def test_hostile_words_stay_words() -> None:
 
 
 def test_nothing_to_draw_says_so() -> None:
-    assert in_words(replace(PLOT, lines=())) == "No values."
-    assert in_words(replace(PLOT, lines=(PlotLine(name="mean", values=(None,) * 3),))) == "mean: no values."
+    assert describe_plot(replace(PLOT, lines=())) == "No values."
+    assert describe_plot(replace(PLOT, lines=(PlotLine(name="mean", values=(None,) * 3),))) == "mean: no values."
     assert not elements(draw(replace(PLOT, labels=(), lines=()), "a"), "path")
 
 

@@ -17,7 +17,7 @@ from core.runtime.host_access import (
     claims_of,
     event_claims,
     may_open_socket,
-    narrowed,
+    narrow_body,
 )
 from models.enrolment import pool_of, run_tag
 
@@ -220,7 +220,7 @@ def test_a_run_gets_no_variable_and_no_block_of_the_control_plane(path: str) -> 
 
 @pytest.mark.parametrize("path", ["/flow_runs/", f"/deployments/{DEPLOYMENT}/create_flow_run"])
 def test_a_key_by_which_a_run_is_made_once_is_its_host_s_own(path: str) -> None:
-    passed_on = narrowed("POST", path, b'{"idempotency_key": "nightly"}', POOL)
+    passed_on = narrow_body("POST", path, b'{"idempotency_key": "nightly"}', POOL)
     assert json.loads(passed_on)["idempotency_key"] == f"{POOL} nightly"
 
 
@@ -249,11 +249,11 @@ def test_channels_of_its_own_and_of_all_are_read(name: str) -> None:
 @pytest.mark.parametrize(("method", "path"), [("POST", "/flow_runs/"), ("PATCH", f"/flow_runs/{RUN}")])
 def test_a_run_shows_whose_it_is_whatever_its_host_says(method: str, path: str) -> None:
     given = json.dumps({"name": "start shop", "tags": ["shop", run_tag("host-beta")]}).encode()
-    assert json.loads(narrowed(method, path, given, POOL)) == {"name": "start shop", "tags": ["shop", run_tag(POOL)]}
+    assert json.loads(narrow_body(method, path, given, POOL)) == {"name": "start shop", "tags": ["shop", run_tag(POOL)]}
 
 
 def test_a_change_without_tags_is_passed_on_as_it_is() -> None:
-    assert narrowed("PATCH", f"/flow_runs/{RUN}", b'{"name": "x"}', POOL) == b'{"name": "x"}'
+    assert narrow_body("PATCH", f"/flow_runs/{RUN}", b'{"name": "x"}', POOL) == b'{"name": "x"}'
 
 
 def test_a_host_opens_three_sockets() -> None:
@@ -267,9 +267,9 @@ def test_a_host_opens_three_sockets() -> None:
 @pytest.mark.parametrize("given", [{}, {"work_pools": {"name": {"any_": ["host-beta"]}}}, {"limit": 3}])
 def test_a_search_finds_what_is_its_own(given: dict[str, Any]) -> None:
     body = json.dumps(given).encode()
-    passed_on = json.loads(narrowed("POST", "/flow_runs/filter", body, POOL))
+    passed_on = json.loads(narrow_body("POST", "/flow_runs/filter", body, POOL))
     assert passed_on == given | {"work_pools": {"name": {"any_": [POOL]}}}
-    assert narrowed("POST", "/logs/", body, POOL) == body
+    assert narrow_body("POST", "/logs/", body, POOL) == body
 
 
 def event(resource: dict[str, str], *related: str) -> str:

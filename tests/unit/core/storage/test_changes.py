@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.storage.changes import counters_in, files_since, written_since
+from core.storage.changes import counters_in, describe_later_writes, files_since
 from core.storage.dumps import counters_command
 from models.snapshots import MariadbData, PostgresqlData, RedisData, SqliteData
 
@@ -34,22 +34,22 @@ THEN = counters_in(POSTGRESQL, "public.goods\t16400\t10\t2\t1\t9\npublic.old\t16
     ],
 )
 def test_rows_of_postgresql_are_counted_by_the_server(now: str, said: str) -> None:
-    assert written_since(POSTGRESQL, THEN, counters_in(POSTGRESQL, now)) == said
+    assert describe_later_writes(POSTGRESQL, THEN, counters_in(POSTGRESQL, now)) == said
 
 
 def test_tables_beyond_the_first_are_only_counted() -> None:
     now = {f"public.t{number}": [number, 1, 0, 0, 1] for number in range(1, 9)}
-    assert written_since(POSTGRESQL, {}, now).endswith("; 3 more tables")
+    assert describe_later_writes(POSTGRESQL, {}, now).endswith("; 3 more tables")
 
 
 def test_other_servers_say_sizes_and_keys() -> None:
     sizes = (counters_in(MARIADB, "1048576\n"), counters_in(MARIADB, "3145728\n"))
-    assert written_since(MARIADB, *sizes) == "1.0 MiB then, 3.0 MiB now"
-    assert written_since(REDIS, {"keys": 3}, counters_in(REDIS, "1200\n")) == "3 keys then, 1,200 now"
+    assert describe_later_writes(MARIADB, *sizes) == "1.0 MiB then, 3.0 MiB now"
+    assert describe_later_writes(REDIS, {"keys": 3}, counters_in(REDIS, "1200\n")) == "3 keys then, 1,200 now"
 
 
 def test_a_snapshot_without_figures_says_so() -> None:
-    assert written_since(REDIS, None, {"keys": 1}) == "not counted: the snapshot has no figures of then"
+    assert describe_later_writes(REDIS, None, {"keys": 1}) == "not counted: the snapshot has no figures of then"
     assert counters_command(SqliteData(kind="sqlite", service="app", file="/a")) == ()
 
 

@@ -15,13 +15,13 @@ from core.storage.snapshots import (
     as_saved,
     check_rehearsal,
     check_services,
-    chosen,
+    choose_snapshot,
     data_not_put_back,
+    data_to_save,
     entries_of,
     leftovers,
-    of_release,
     proof_of,
-    saved_before_update,
+    snapshot_of_release,
     to_adopt,
     to_forget,
     unknown,
@@ -99,7 +99,7 @@ def test_a_database_that_loads_its_dump_itself_keeps_running() -> None:
 
 @pytest.mark.parametrize(("changed", "saved"), [("api", (DB,)), ("cache", (CACHE,)), ("web", (DB, UPLOADS))])
 def test_an_update_saves_what_the_changed_services_use(changed: str, saved: tuple[object, ...]) -> None:
-    assert saved_before_update(SETTINGS, APPLICATION, NEEDS, [changed], APPLICATION.services) == saved
+    assert data_to_save(SETTINGS, APPLICATION, NEEDS, [changed], APPLICATION.services) == saved
 
 
 def test_what_only_the_environment_says_a_service_needs_counts() -> None:
@@ -108,19 +108,19 @@ def test_what_only_the_environment_says_a_service_needs_counts() -> None:
     needs = dependencies_of(SHOP.model_validate(SHOP.model_dump() | {"services": services}), apart)
     assert writers_of(DB, apart, dependencies_of(SHOP, apart)) == set()
     assert writers_of(DB, apart, needs) == {"api", "web"}
-    assert saved_before_update(SETTINGS, apart, needs, ["api"], apart.services) == (DB, CACHE)
+    assert data_to_save(SETTINGS, apart, needs, ["api"], apart.services) == (DB, CACHE)
 
 
 def test_an_update_saves_everything_or_nothing_where_the_settings_say_so() -> None:
     whole = SETTINGS.model_copy(update={"before_updates": "all"})
     never = SETTINGS.model_copy(update={"before_updates": "never"})
-    assert saved_before_update(whole, APPLICATION, NEEDS, ["cache"], APPLICATION.services) == SETTINGS.save
-    assert saved_before_update(whole, APPLICATION, NEEDS, [], APPLICATION.services) == ()
-    assert saved_before_update(never, APPLICATION, NEEDS, ["cache"], APPLICATION.services) == ()
+    assert data_to_save(whole, APPLICATION, NEEDS, ["cache"], APPLICATION.services) == SETTINGS.save
+    assert data_to_save(whole, APPLICATION, NEEDS, [], APPLICATION.services) == ()
+    assert data_to_save(never, APPLICATION, NEEDS, ["cache"], APPLICATION.services) == ()
 
 
 def test_a_service_that_has_no_container_yet_has_no_data() -> None:
-    assert saved_before_update(SETTINGS, APPLICATION, NEEDS, ["db", "web"], {"web"}) == (UPLOADS,)
+    assert data_to_save(SETTINGS, APPLICATION, NEEDS, ["db", "web"], {"web"}) == (UPLOADS,)
 
 
 @pytest.mark.parametrize(
@@ -137,20 +137,20 @@ def test_names_that_are_not_there_are_refused(data: PostgresqlData | FilesData, 
 
 def test_only_whole_snapshots_are_offered() -> None:
     begun, failed = taken(0, state=SnapshotState.BEGUN), taken(1, state=SnapshotState.FAILED)
-    assert chosen([begun, failed, taken(2)], None, "shop") == taken(2)
+    assert choose_snapshot([begun, failed, taken(2)], None, "shop") == taken(2)
     with pytest.raises(NotFoundError, match=f"^There is no whole snapshot '{begun.snapshot_id}' of shop; "):
-        chosen([begun, failed], begun.snapshot_id, "shop")
+        choose_snapshot([begun, failed], begun.snapshot_id, "shop")
     with pytest.raises(NotFoundError, match=r"^There is no snapshot of shop; `roas snapshot list shop` shows them\."):
-        chosen([begun], None, "shop")
+        choose_snapshot([begun], None, "shop")
 
 
 def test_the_newest_but_no_safety_copy_is_taken_by_default() -> None:
     safety = taken(0, reason=SnapshotReason.SAFETY)
-    assert chosen([safety, taken(1)], None, "shop") == taken(1)
-    assert chosen([safety], None, "shop") == safety
-    assert chosen([safety, taken(1)], safety.snapshot_id, "shop") == safety
+    assert choose_snapshot([safety, taken(1)], None, "shop") == taken(1)
+    assert choose_snapshot([safety], None, "shop") == safety
+    assert choose_snapshot([safety, taken(1)], safety.snapshot_id, "shop") == safety
     with pytest.raises(BadInputError, match="begins several ids"):
-        chosen([safety, taken(1)], "s-", "shop")
+        choose_snapshot([safety, taken(1)], "s-", "shop")
 
 
 def test_one_whose_rehearsal_failed_is_not_restored() -> None:
@@ -162,9 +162,9 @@ def test_one_whose_rehearsal_failed_is_not_restored() -> None:
 
 def test_the_snapshot_of_a_release_is_the_one_that_its_update_took() -> None:
     update = taken(2, release_id="r-1", reason=SnapshotReason.UPDATE)
-    assert of_release([taken(1, release_id="r-1"), update, taken(3)], release("r-1")) == update
+    assert snapshot_of_release([taken(1, release_id="r-1"), update, taken(3)], release("r-1")) == update
     with pytest.raises(NotFoundError, match="No snapshot was taken when release r-2"):
-        of_release([update], release("r-2"))
+        snapshot_of_release([update], release("r-2"))
 
 
 def test_the_data_of_the_last_update_can_be_put_back_until_data_was_put_back() -> None:
@@ -292,8 +292,8 @@ def test_a_snapshot_of_another_installation_stays_and_is_no_default() -> None:
     adopted = [taken(number, reason=SnapshotReason.ADOPTED) for number in range(5)]
     keep = KeepSnapshots(last=1, daily=0, weekly=0)
     assert to_forget([*adopted, taken(10), taken(11)], keep, ()) == [taken(11)]
-    assert chosen([*adopted, taken(10)], None, "shop") == taken(10)
-    assert chosen(adopted, None, "shop") == adopted[0]
+    assert choose_snapshot([*adopted, taken(10)], None, "shop") == taken(10)
+    assert choose_snapshot(adopted, None, "shop") == adopted[0]
 
 
 def test_a_restore_says_what_it_loses_and_whether_it_was_rehearsed() -> None:
