@@ -23,7 +23,7 @@ def webhooks(port: int, host: str) -> None:
 
     Pushes come to /push/ENV, for environments whose source has a webhook_secret.
     """
-    from flows.deployment.push_places import takes_pushes
+    from flows.source.push_places import takes_pushes
 
     if current_settings().answers_url is None and not takes_pushes():
         raise BadInputError(
@@ -35,8 +35,8 @@ def webhooks(port: int, host: str) -> None:
         import asyncio
 
         from adapters.notifications.answer_server import AnswerServer, RateLimit
-        from flows.deployment.push import PushDesk
         from flows.recovery.answer import AnswerDesk
+        from flows.source.push import PushDesk
 
         desk = AnswerDesk(asyncio.get_running_loop())
         pushes = PushDesk(asyncio.get_running_loop())

@@ -190,7 +190,7 @@ def _plan(params: _Plan) -> Found:
 
 
 def _plan_sync(params: _OfOne) -> Found:
-    from flows.deployment.sync_preview import preview_sync
+    from flows.source.preview import preview_sync
 
     return Found(value=asyncio.run(preview_sync(_open(params.environment))))
 

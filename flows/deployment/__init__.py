@@ -1,1 +1,1 @@
-"""Flows that change an application: start, stop, restart, roll back, drift."""
+"""Flows that change an application: start, stop, restart, update, sync, roll back; and drift."""

@@ -13,11 +13,11 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import paused_containers, refuse_paused, start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.common import parameters
-from flows.deployment.execute import judge
-from flows.deployment.failure import escalate
-from flows.deployment.half_restored import refuse_half_restored
+from flows.execution.execute import judge
+from flows.execution.half_restored import refuse_half_restored
 from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import OperationRun, Step, run_steps
+from flows.recovery.escalate import escalate
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
 from models.failures import BadInputError, StartFailedError

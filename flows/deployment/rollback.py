@@ -14,9 +14,8 @@ from core.deployment.plan import refuse_paused
 from core.deployment.release import differences, is_there
 from core.storage.snapshots import choose_snapshot, proof_of, snapshot_of_release
 from flows.common import parameters
-from flows.deployment.execute import keep_proven
-from flows.deployment.failure import escalate
-from flows.deployment.going_back import (
+from flows.execution.execute import keep_proven
+from flows.execution.going_back import (
     CHECK_BACK,
     CONTAINERS_BACK,
     SETTLE_BACK,
@@ -27,11 +26,12 @@ from flows.deployment.going_back import (
     recall_before,
     remember,
 )
-from flows.deployment.half_restored import refuse_half_restored
-from flows.deployment.hook_checks import check_after_rollback
-from flows.deployment.source_pin import pin_to
+from flows.execution.half_restored import refuse_half_restored
+from flows.execution.hook_checks import check_after_rollback
 from flows.operation.recorder import ROLLING_BACK, OperationRequest, record_operation
 from flows.operation.steps import Step, going_back, run_steps, turn_back
+from flows.recovery.escalate import escalate
+from flows.source.pin import pin_to
 from flows.storage.restoring import DataRestore, start_again
 from models.compose import Application
 from models.failures import BadInputError, ReleaseError, StartFailedError

@@ -24,14 +24,14 @@ from core.deployment.validate import refused_service, validate
 from core.reporting.timing import Phase
 from flows.common import parameters
 from flows.common.phases import begin_phase
-from flows.deployment.execute import keep_proven, start_in_order, verify
-from flows.deployment.failure import escalate
-from flows.deployment.going_back import START_BACK, Change, recall_before, remember
-from flows.deployment.half_restored import refuse_half_restored
-from flows.deployment.interrupted_fetch import FETCHING, names_before, settle_interrupted
-from flows.deployment.overlap import settle_replacements
+from flows.execution.execute import keep_proven, start_in_order, verify
+from flows.execution.going_back import START_BACK, Change, recall_before, remember
+from flows.execution.half_restored import refuse_half_restored
+from flows.execution.interrupted_fetch import FETCHING, names_before, settle_interrupted
+from flows.execution.overlap import settle_replacements
 from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import Step, going_back, run_steps
+from flows.recovery.escalate import escalate
 from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
 from models.health import Health, HealthReport, ServiceHealth

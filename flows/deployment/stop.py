@@ -13,9 +13,9 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.common import parameters
-from flows.deployment.failure import escalate
 from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import OperationRun, Step, run_steps
+from flows.recovery.escalate import escalate
 from models.compose import Application
 from models.containers import ContainerState
 from models.operations import OperationType

@@ -23,16 +23,6 @@ from core.deployment.update import partial_template, to_blame
 from core.reporting.timing import Phase
 from flows.common import parameters
 from flows.common.identifiers import new_release_id
-from flows.deployment.canary import USUAL, remember_usual_errors
-from flows.deployment.execute import start_in_order
-from flows.deployment.failure import escalate
-from flows.deployment.gate import JUDGED, check_gate, override_reason
-from flows.deployment.going_back import START_BACK
-from flows.deployment.hooks import fetch_for_hooks, recall_data, remember_hook_images, run_after_hooks, run_before_hooks
-from flows.deployment.interrupted_fetch import FETCHING_FOR_HOOKS
-from flows.deployment.overlap import replace_start_first
-from flows.deployment.release_notes import NOTED, note_what_changes
-from flows.deployment.saved_data import save_before_update
 from flows.deployment.startup import (
     FETCH,
     LOOK,
@@ -44,12 +34,22 @@ from flows.deployment.startup import (
     prove,
     waves_of,
 )
-from flows.deployment.turns import Turns
-from flows.deployment.update_context import UpdateContext
-from flows.deployment.update_windows import skipped_update, unchanged_update
+from flows.execution.execute import start_in_order
+from flows.execution.going_back import START_BACK
+from flows.execution.interrupted_fetch import FETCHING_FOR_HOOKS
+from flows.execution.overlap import replace_start_first
+from flows.execution.turns import Turns
 from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import Step, going_back, run_steps
+from flows.recovery.escalate import escalate
 from flows.storage.snapshot import forget_where_possible
+from flows.update.canary import USUAL, remember_usual_errors
+from flows.update.context import UpdateContext
+from flows.update.gate import JUDGED, check_gate, override_reason
+from flows.update.hooks import fetch_for_hooks, recall_data, remember_hook_images, run_after_hooks, run_before_hooks
+from flows.update.release_notes import NOTED, note_what_changes
+from flows.update.saved_data import save_before_update
+from flows.update.windows import skipped_update, unchanged_update
 from models.compose import OF_UPDATE
 from models.failures import BadInputError, RoasError, StartFailedError, ValidationFailedError
 from models.operations import DATA_SAVED, OperationType

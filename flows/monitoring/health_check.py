@@ -9,8 +9,8 @@ from prefect import flow
 from core.monitoring.health import state_changes
 from flows.common.judge_health import judge_now
 from flows.common.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, ComposeFiles, EnvironmentName
-from flows.deployment.failure import escalate
 from flows.operation.recorder import OperationRequest, record_operation
+from flows.recovery.escalate import escalate
 from models.health import UNHEALTHY_STATES
 from models.operations import OperationType
 from models.results import OperationResult

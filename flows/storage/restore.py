@@ -12,10 +12,10 @@ from pydantic import Field
 
 from core.storage.snapshots import choose_snapshot, proof_of, what_would_be_lost
 from flows.common import parameters
-from flows.deployment.execute import verify
-from flows.deployment.failure import escalate
+from flows.execution.execute import verify
 from flows.operation.recorder import ROLLING_BACK, OperationRequest, record_operation
 from flows.operation.steps import OperationRun, Step, going_back, run_steps, turn_back
+from flows.recovery.escalate import escalate
 from flows.storage.restoring import SAFETY, DataRestore, start_again
 from flows.storage.snapshot import forget_where_possible
 from models.compose import Application

@@ -16,7 +16,7 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import refuse_paused, stop_waves
 from core.storage.snapshots import check_rehearsal, writers_of
 from flows.common.identifiers import new_snapshot_id
-from flows.deployment.execute import start_in_order
+from flows.execution.execute import start_in_order
 from flows.operation.recorder import OperationRecorder
 from flows.storage.snapshot import Taking, take_snapshot
 from models.compose import Application

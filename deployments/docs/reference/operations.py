@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from deployments.docs.reference.markdown import page, summary, table
-from flows.deployment.going_back import START_BACK
 from flows.deployment.restart import RESTART
 from flows.deployment.rollback import ROLLBACK, ROLLBACK_BACK
 from flows.deployment.startup import START
 from flows.deployment.stop import STOP
 from flows.deployment.sync import SYNC, SYNC_BACK
 from flows.deployment.update import UPDATE, UPDATE_BACK
+from flows.execution.going_back import START_BACK
 from flows.operation.steps import Steps
 from flows.storage.restore import RESTORE, RESTORE_BACK
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from adapters.host.processes import this_process
-from flows.deployment.interrupted_fetch import FETCHING
 from flows.deployment.startup import startup
+from flows.execution.interrupted_fetch import FETCHING
 from models.failures import StartFailedError
 from models.operations import FOUND, Operation, OperationStatus, OperationType
 from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, planned, service

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.deployment.overlap import BESIDE, DRAINED, NAMED
 from flows.deployment.startup import startup
 from flows.deployment.update import update
+from flows.execution.overlap import BESIDE, DRAINED, NAMED
 from models.compose import OF_UPDATE, Interruption
 from models.failures import StartFailedError
 from models.operations import Operation

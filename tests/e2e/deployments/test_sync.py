@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from flows.deployment.execute import PROVEN
 from flows.deployment.rollback import rollback
 from flows.deployment.stop import stop
 from flows.deployment.sync import TAKING, sync
+from flows.execution.execute import PROVEN
 from flows.operation.recorder import ROLLING_BACK
 from models.failures import GateRefusedError, SourceError, StartFailedError
 from models.operations import FOUND, Operation, OperationStatus

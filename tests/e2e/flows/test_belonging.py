@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from prefect import flow
 
 from core.storage.incidents import OWN_SYSTEM
-from flows.deployment.failure import escalate
 from flows.operation.recorder import OperationRecorder, OperationRequest, record_operation
+from flows.recovery.escalate import escalate
 from flows.recovery.watch import watch
 from flows.registry import FLOWS
 from models.failures import WrongHostError

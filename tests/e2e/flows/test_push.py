@@ -16,9 +16,9 @@ from prefect import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
 from adapters.notifications.answer_server import AnswerServer, RateLimit
-from flows.deployment.push import PushDesk
 from flows.deployment.sync import sync
 from flows.recovery.answer import AnswerDesk
+from flows.source.push import PushDesk
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 
 SECRET = "a-secret-of-pushes-1234"

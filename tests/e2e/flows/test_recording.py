@@ -9,8 +9,8 @@ import pytest
 from prefect import flow
 
 from adapters.host.processes import this_process
-from flows.deployment.failure import escalate
 from flows.operation.recorder import OperationRecorder, OperationRequest, record_operation
+from flows.recovery.escalate import escalate
 from models.failures import (
     BadInputError,
     EnvironmentBusyError,

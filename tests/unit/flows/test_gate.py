@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.deployment.gate import JUDGED, check_gate, override_reason
-from flows.deployment.update_context import UpdateContext
 from flows.operation.recorder import OperationRecorder
+from flows.update.context import UpdateContext
+from flows.update.gate import JUDGED, check_gate, override_reason
 from models.compose import Application, Plan
 from models.environments import Environment
 from models.failures import BadInputError

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows.deployment.hooks import recall_data
 from flows.operation.recorder import OperationRecorder
+from flows.update.hooks import recall_data
 from models.environments import Environment
 from models.operations import DATA_SAVED, HOOK_BEGUN, Operation, OperationStatus, OperationStep, OperationType
 from models.operations.record import write_record

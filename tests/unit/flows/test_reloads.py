@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from flows.deployment.execute import _StartExecution
+from flows.execution.execute import _StartExecution
 from models.compose import Application, Plan
 from models.environments import Environment
 from tasks.runtime.project import Project

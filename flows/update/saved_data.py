@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from core.common.dependencies import dependencies_of
 from core.storage.snapshots import check_services, data_to_save, proof_of
 from flows.common.identifiers import new_snapshot_id
-from flows.deployment.update_context import UpdateContext
 from flows.storage.snapshot import Taking, take_snapshot
+from flows.update.context import UpdateContext
 from models.operations import DATA_SAVED
 from models.operations.record import SnapshotRecord
 from models.snapshots import DataSnapshot, SnapshotReason

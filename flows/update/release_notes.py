@@ -6,7 +6,7 @@ import json
 import logging
 
 from core.deployment.release_notes import note_lines, record_of
-from flows.deployment.update_context import UpdateContext
+from flows.update.context import UpdateContext
 from models.operations.record import NoteRecord
 
 log = logging.getLogger("roas")

@@ -9,8 +9,8 @@ from typing import Any
 from core.common.safe_text import printable, shorten
 from core.deployment.gate import advice, changed_services, record_gate, refusal, warnings, without_secrets
 from flows.common.requester import requester
-from flows.deployment.update_context import UpdateContext
 from flows.operation.recorder import OperationRecorder
+from flows.update.context import UpdateContext
 from models.failures import BadInputError, GateRefusedError
 from models.gates import GateOutcome, GateReport
 from models.operations.record import GateOverride, GateRecord

@@ -20,7 +20,7 @@ from core.deployment.verify import counted_failures, root_failure
 from core.monitoring.health import worst_service
 from flows.common.identifiers import new_release_id
 from flows.common.judge_health import judge_now
-from flows.deployment.turns import Turns
+from flows.execution.turns import Turns
 from flows.operation.recorder import OperationRecorder
 from models.compose import (
     Application,

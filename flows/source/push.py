@@ -27,7 +27,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from adapters.notifications.answer_server import AnswerPage
 from adapters.notifications.push_signature import is_ping, is_signed
-from flows.deployment.push_places import push_secret
+from flows.source.push_places import push_secret
 from models.failures import RoasError
 
 log = logging.getLogger("roas")

@@ -19,11 +19,11 @@ from core.deployment.hooks import (
 )
 from core.deployment.update import hook_images
 from flows.common.identifiers import new_release_id
-from flows.deployment.canary import observe
-from flows.deployment.hook_checks import run_of_hook
-from flows.deployment.interrupted_fetch import FETCHING_FOR_HOOKS
-from flows.deployment.update_context import UpdateContext
+from flows.execution.hook_checks import run_of_hook
+from flows.execution.interrupted_fetch import FETCHING_FOR_HOOKS
 from flows.operation.recorder import OperationRecorder
+from flows.update.canary import observe
+from flows.update.context import UpdateContext
 from models.compose import Application, PlannedAction, PlannedService, ServiceDeclaration
 from models.failures import HookError, RoasError, StartFailedError
 from models.hooks import Hook

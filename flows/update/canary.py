@@ -16,7 +16,7 @@ from core.common.safe_text import shorten
 from core.deployment.canary import Bounds, CanaryVerdict, judge_canary, observed_services
 from core.deployment.hooks import minutes_in_words
 from flows.common.judge_health import judge_now
-from flows.deployment.update_context import UpdateContext
+from flows.update.context import UpdateContext
 from models.failures import EngineError, StoreError
 from models.health import UNHEALTHY_STATES
 from models.hooks import CanarySample, CanarySpec, UsualErrors

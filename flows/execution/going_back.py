@@ -25,9 +25,9 @@ from core.deployment.release import (
     values_in_words,
 )
 from core.deployment.update import part_of
-from flows.deployment.execute import start_in_order, verify
-from flows.deployment.hook_checks import check_after_rollback
-from flows.deployment.overlap import replace_start_first, settle_replacements
+from flows.execution.execute import start_in_order, verify
+from flows.execution.hook_checks import check_after_rollback
+from flows.execution.overlap import replace_start_first, settle_replacements
 from flows.operation.recorder import ROLLING_BACK, OperationRecorder
 from flows.operation.steps import OperationRun, Step, turn_back
 from models.compose import Application, PlannedAction, PlannedService

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from core.deployment.source import is_recorded
 from flows.common.requester import requester
-from flows.deployment.failure import escalate
 from flows.operation.recorder import OperationRequest, record_operation
+from flows.recovery.escalate import escalate
 from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError, SourceError
 from models.operations import OperationType
