@@ -476,12 +476,11 @@ def _was_stopped(
     watched: Mapping[str, datetime] = MappingProxyType({}),
 ) -> _Stopped:
     environment = project.environment
-    if not records.meant_to_run and not any(
-        container.up for container in container_states if container.service == service
-    ):
-        # What had ended before the environment was stopped on request has no change of state on record.
-        return STOPPED
     last, events = records.last_changes.get(service), project.engine.events
+    is_up = any(container.up for container in container_states if container.service == service)
+    if not records.meant_to_run and not is_up and not (last is not None and last.details.get("on_request")):
+        # What had ended before the environment was stopped on request has no stop of its own on record.
+        return STOPPED
     own_stops = _own_stops(records.executions, environment.name)
     ours = any(
         execution.environment == environment.name and execution.service == service and execution.ended_at is None
