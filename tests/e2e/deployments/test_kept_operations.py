@@ -1,4 +1,4 @@
-"""A folder of an earlier version: its interrupted operations are resumed, its releases and snapshots come back."""
+"""A folder of an earlier version: its interrupted operations are resumed, or go back to its releases."""
 
 from __future__ import annotations
 
@@ -52,10 +52,6 @@ class Kept:
     def container(self, service: str) -> str:
         return f"{self.kept.project(self.name)}-{service}-1"
 
-    def inside(self, script: str) -> str:
-        words = ["docker", "exec", self.container("base"), "sh", "-c", script]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-
 
 @pytest.fixture
 def kept(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Kept]:
@@ -91,24 +87,3 @@ def test_an_update_that_an_earlier_version_began_and_that_fails_goes_back(kept: 
     assert kept.last().status is OperationStatus.FAILED
     assert kept.last().details["rolled_back_to"]
     assert kept.versions() == dict.fromkeys(SERVICES, "1 healthy")
-
-
-@pytest.mark.parametrize("kept", ["shop"], indirect=True)
-def test_a_release_of_an_earlier_version_is_rolled_back_to(kept: Kept) -> None:
-    with Stores.open(kept.settings) as stores:
-        _, second, _ = [release for release in stores.releases.latest("shop") if release.proven]
-
-    done = kept.roas("rollback", "shop", second.release_id)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert kept.versions() == dict.fromkeys(SERVICES, "2 healthy")
-
-
-@pytest.mark.parametrize("kept", ["restore"], indirect=True)
-def test_a_snapshot_of_an_earlier_version_is_restored(kept: Kept) -> None:
-    kept.inside("echo second >/srv/files/word")
-
-    done = kept.roas("snapshot", "restore", "restore", "--yes")
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert kept.inside("cat /srv/files/word") == "first"

@@ -309,10 +309,10 @@ async def test_an_approval_by_link_tries_again(place: Place, asked: RecordedErro
     page = await asyncio.to_thread(desk.answer, sign(token, answer_key(place.folder / "data")), "the host is back")
 
     assert (page.status, page.title) == (HTTPStatus.OK, "Done")
-    assert page.text.startswith("tic-1: retry; ")
+    assert page.text.startswith("tic-1: again from the start; ")
     with place.stores() as stores:
         (entry, *_) = stores.tickets.get("tic-1").history
-    assert (entry.by, entry.what) == ("link in custom-webhook/told", "retry: the host is back")
+    assert (entry.by, entry.what) == ("link in custom-webhook/told", "again from the start: the host is back")
 
 
 async def test_a_failed_start_is_reported_by_its_command(place: Place, webhook: Webhook) -> None:

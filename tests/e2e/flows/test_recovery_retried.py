@@ -89,7 +89,8 @@ async def steps_shown(run_id: UUID, number: int) -> list[tuple[str, str | None, 
         async with get_client() as client:
             of_it = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
             found = await client.read_task_runs(flow_run_filter=of_it, sort=TaskRunSort.END_TIME_DESC)
-        done = [one for one in reversed(found) if one.name in ("restart web", "verify web")]
+        ended = [one for one in reversed(found) if one.end_time is not None]
+        done = [one for one in ended if one.name in ("restart web", "verify web")]
         if len(done) >= number:
             return [(one.name, one.state_name, one.total_run_time.total_seconds()) for one in done]
         await asyncio.sleep(0.1)
