@@ -113,8 +113,8 @@ with span("error recovery"), separate_trace("recover web", error_id="e1"):
 def test_a_run_of_many_hours_sends_only_its_separate_traces(received: Received) -> None:
     done = run(
         """
-from tasks.runtime.traces import separate_trace, span, untraced
-with span("watch"), untraced():
+from tasks.runtime.traces import separate_trace, span, pause_tracing
+with span("watch"), pause_tracing():
     with span("sweep"):
         pass
     with separate_trace("recover web"), span("restart web"):
@@ -165,8 +165,8 @@ def test_without_a_collector_nothing_is_sent_and_the_sdk_is_not_imported(
     done = run(
         """
 import sys
-from tasks.runtime.traces import describe_span, separate_trace, span, traceparent, untraced
-with span("start dev"), untraced(), separate_trace("recover"):
+from tasks.runtime.traces import describe_span, separate_trace, span, traceparent, pause_tracing
+with span("start dev"), pause_tracing(), separate_trace("recover"):
     describe_span(outcome="success")
     assert traceparent() is None
 assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]

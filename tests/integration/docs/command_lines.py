@@ -19,7 +19,8 @@ from tests.integration.docs.documents import ROOT, text_of
 # Programs of the system; a block that uses another one is not checked by anything, so it fails.
 _SYSTEM = {
     "age", "age-keygen", "amtool", "cat", "cd", "chmod", "cp", "curl", "du", "echo", "export", "fuser", "git",
-    "install", "mkdir", "pg_dump", "pg_restore", "pre-commit", "rm", "scp", "sed", "sh", "ssh", "systemctl",
+    "install", "mkdir", "pg_dump", "pg_restore", "pre-commit", "redis-cli", "rm", "scp", "sed", "sh", "ssh",
+    "systemctl",
 }  # fmt: skip
 _JOINS = {"||", "&&", "|"}
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
