@@ -135,7 +135,7 @@ def test_what_a_ticket_waits_for_is_noted_once(stores: Stores) -> None:
         stores.tickets.set_waiting_run("t1", run, left)
 
     ticket = stores.tickets.get("t1")
-    assert (ticket.flow_run_id, [line.at for line in ticket.history]) == ("run-2", [NOON + MINUTE])
+    assert (ticket.flow_run_id, [line.at for line in ticket.history]) == ("run-2", [NOON, NOON + MINUTE])
 
 
 def test_while_a_ticket_is_open_the_same_category_in_other_words_is_the_same_cause(stores: Stores) -> None:
