@@ -99,7 +99,8 @@ async def test_an_endless_answer_is_not_read_on(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SENDERS)
 async def test_a_status_that_came_counts_though_the_rest_drips(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.http_client._SECONDS", 0.5)
+    # The head must come within it, also where both processors are busy: of 0.5 s that failed twice.
+    monkeypatch.setattr("adapters.http_client._SECONDS", 3)
     async with _serving(b"HTTP/1.1 404 Not Found\r\n\r\n", b"x", 0.05) as (url, _), asyncio.timeout(30):
         failed = await SENDERS[kind](url)
     assert "answered with 404" in str(failed)
