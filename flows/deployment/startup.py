@@ -297,11 +297,11 @@ async def create(start: Start) -> str | None:
     # Images were fetched since the plan.
     refuse_paused(await inspect_application(start.project), replaced_services(plan), start.noun)
     start.replaced_since = time.monotonic()
-    # Read while the containers are made of it: the files may change until the start is proven.
     created = CREATED in start.recorder.done
     # What was created before a kill may have to change since: an image that another operation failed with was taken.
     needed = not created or bool(replaced_services(plan))
     making = create_containers(start.project, fetched=bool(plan.fetches)) if needed else asyncio.sleep(0)
+    # Read while the containers are made of it: the files may change until the start is proven.
     start.template, _ = await asyncio.gather(keep_template(start), making)
     return None if created else ""
 

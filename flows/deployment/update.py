@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -177,7 +176,6 @@ async def keep_what_is_replaced(update: Update) -> None:
     if update.template is not None and update.scope is not None:
         unchanged_services = set(update.application.services) - update.scope
         update.template = partial_template(update.template, update.release, unchanged_services)
-    update.replaced_since = time.monotonic()
 
 
 async def replace_in_turn(update: Update) -> None:
