@@ -42,7 +42,9 @@ from tests.support.taken_up import run_in
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
-ONE_ATTEMPT = "{verify_timeout_seconds: 2, attempts_per_error: 1}"
+# Longer than the 3 s between two health checks, once the time for starting is over.
+VERIFY_SECONDS = 5
+ONE_ATTEMPT = f"{{verify_timeout_seconds: {VERIFY_SECONDS}, attempts_per_error: 1}}"
 FAILED = [("restart", True), ("verify", False)]
 MENDED = [("restart", True), ("verify", True)]
 
@@ -107,11 +109,12 @@ async def test_what_failed_in_the_agent_is_retried_in_prefect_where_it_failed(pl
     assert f"Retry of run {run.id} in Prefect repeats the failed step" in ticket.history[-1].what
     restart, verify = await steps_shown(run.id, 2)
     assert (restart[:2], verify[:2]) == (("restart web", "Completed"), ("verify web", "Failed"))
-    assert verify[2] >= 2
+    assert verify[2] >= VERIFY_SECONDS
 
     mend(place)
     before = started_at(place)
-    assert (await retry(run.id)).name == "Completed"
+    retried = await retry(run.id)
+    assert retried.name == "Completed", retried.message
 
     assert started_at(place) == before
     shown = [(name, state) for name, state, _ in await steps_shown(run.id, 3)]
@@ -209,9 +212,10 @@ async def test_a_retry_that_is_killed_is_continued_once_by_the_agent_and_a_retry
         await asyncio.gather(retry(killed), retry(left.id))
         await until(lambda: attempts(place)[0].ended_at is not None)
 
-    mended = attempts(place)[0]
-    assert steps(mended) == MENDED
-    # By its start, by the agent, and by one of the three.
+    # The agent, which looks at the service too, may be the one that recovers it, under an error of its own.
+    await until(lambda: all(one.ended_at is not None for one in attempts(place)))
+    assert [steps(one) for one in attempts(place)].count(MENDED) == 1
+    # By its start, by the attempt that failed, and by one of the three.
     assert times_started(place) == 3
     assert (await retry(left.id)).name == "Completed"
     assert times_started(place) == 3
