@@ -166,7 +166,7 @@ class Campaign:
             if len({one.attempt_id for one in runs}) != len(runs):
                 found.append(f"{name}: a recovery is there twice")
             found += [f"{name}: recovery {one.attempt_id} has not ended" for one in runs if one.ended_at is None]
-            found += [f"{name}: error {one.error_id} is open" for one in stores.errors.unresolved(name)]
+            found += [f"{name}: error {one.error_id} is open" for one in stores.errors.list_unresolved(name)]
             found += [
                 f"{name}: ticket {one.ticket_id} is there: {one.title}" for one in stores.tickets.find(environment=name)
             ]

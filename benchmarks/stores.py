@@ -345,7 +345,7 @@ def read(folder: str, name: str, stop, answers) -> None:
     with Stores.open(Settings(data_dir=Path(folder))) as stores:
 
         def look() -> None:
-            with stores.at_one_moment() as moment:
+            with stores.read_one_moment() as moment:
                 moment.operations.history(limit=20)
                 moment.metrics.latest("prod")
 

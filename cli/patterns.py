@@ -267,7 +267,7 @@ def _unnamed_groups(environment: str | None) -> tuple[UnnamedGroup, ...]:
     from core.errors.templates import unnamed_groups
     from tasks.runtime.stores import stores_exist
 
-    return unnamed_groups(opened_stores().errors.unclassified(environment)) if stores_exist() else ()
+    return unnamed_groups(opened_stores().errors.list_unclassified(environment)) if stores_exist() else ()
 
 
 def _proposal(group: str) -> str:
@@ -289,7 +289,7 @@ def _reclassify_open_errors(pattern: Pattern) -> int:
     stores = opened_stores()
     pattern_set = compile_patterns(stores.patterns.all())
     named = 0
-    for error in stores.errors.unclassified():
+    for error in stores.errors.list_unclassified():
         if error.resolved_at is not None:
             continue
         verdict = classify_error(error.text, pattern_set)

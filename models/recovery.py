@@ -34,7 +34,7 @@ class RecoveryMethod(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
+class PersonStop:
     """A stop of a service by a person. Not `certain`: nothing shows how the service ended, so it may have been one."""
 
     certain: bool
@@ -77,7 +77,7 @@ class PlannedStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class RecoveryStep:
     """One step of a recovery, its target and its result; `ok` is None while it runs."""
 
     name: str
@@ -103,7 +103,7 @@ class RecoveryExecution:
     started_at: datetime
     ended_at: datetime | None = None
     success: bool | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[RecoveryStep, ...] = ()
     final_status: str = "running"
     manual_intervention_required: bool = False
     attempt_id: str | None = None

@@ -117,7 +117,7 @@ class KnownApplications:
             prints = Fingerprints(self._data_dir)
         except OSError:
             return ""
-        return prints.of(json.dumps([named, contents, used], sort_keys=True))
+        return prints.keyed_hash(json.dumps([named, contents, used], sort_keys=True))
 
 
 _AS_JSON = TypeAdapter(_Known)

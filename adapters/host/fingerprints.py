@@ -32,14 +32,14 @@ class Fingerprints:
     @property
     def owner(self) -> str:
         """8 hex digits that stand for the data folder, such as in the names of the images it keeps."""
-        return self.of("owner of kept images")[:8]
+        return self.keyed_hash("owner of kept images")[:8]
 
     @property
     def sealing_key(self) -> bytes:
         """The Fernet key of the files that releases keep; no fingerprint tells any of it."""
         return base64.urlsafe_b64encode(hmac.new(self._key, b"files of releases", hashlib.sha512).digest()[:32])
 
-    def of(self, content: str) -> str:
+    def keyed_hash(self, content: str) -> str:
         """16 hex digits that change with the content."""
         return hmac.new(self._key, content.encode(), hashlib.sha256).hexdigest()[:16]
 
@@ -65,7 +65,7 @@ class Fingerprints:
     def fingerprint_path(self, path: Path) -> str | None:
         """The fingerprint of a file or folder; None where it cannot be read, or is too large to be configuration."""
         try:
-            return self.of(content_hash(path))
+            return self.keyed_hash(content_hash(path))
         except OSError:
             return None
 

@@ -173,7 +173,7 @@ class MonitoringFigures:
             ]
             scores = stores.health.all_latest_scores(oldest)
             baselines, needs = connection.execute(_USUAL).all(), connection.execute(_NEEDS).all()
-            unresolved = stores.alerts.unresolved()
+            unresolved = stores.alerts.list_unresolved()
             standing = stores.evaluations.predictions(outcome=PredictionOutcome.OPEN)
             beats = stores.heartbeats.all()
         reports = {name: report for name, report in judged.items() if report.checked_at >= fresh[name]}

@@ -59,7 +59,7 @@ class UpdateFigures:
         names, counts = sorted(names), self._ended.counts
         ended = ((kind, (counts.get(kind) or Count()).rows) for kind in product(names, _RESULTS))
         failed: dict[str, set[str]] = {}
-        for release in stores.releases.failed():
+        for release in stores.releases.list_failed():
             failed.setdefault(release.environment, set()).update(release.digests.values())
         held_back = (((name,), len(failed.get(name, ()))) for name in names)
         refused = (((name,), (counts.get((name, _REFUSED)) or Count()).rows) for name in names)

@@ -145,7 +145,7 @@ class FilesClient:
         if not containers:
             yield
             return
-        with self.pauses.of(snapshot_id, self.containers.started(containers)):
+        with self.pauses.record_pauses(snapshot_id, self.containers.started(containers)):
             try:
                 self.containers.pause(containers)
                 yield

@@ -18,7 +18,7 @@ class OwnPauses:
         self._folder = folder / "paused" / environment
 
     @contextmanager
-    def of(self, snapshot_id: str, started: Mapping[str, str]) -> Iterator[None]:
+    def record_pauses(self, snapshot_id: str, started: Mapping[str, str]) -> Iterator[None]:
         """Remember containers while the body pauses them and lets them go on; for longer where it raises that they do
         not.
 

@@ -151,7 +151,7 @@ def _serve() -> None:
 def _archive(job: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    rows = _named(_read(job["store"], job["query"], job["kinds"]), job["names"])
+    rows = _name_series(_read(job["store"], job["query"], job["kinds"]), job["names"])
     file = Path(job["file"])
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(file.name + ".part")
@@ -226,7 +226,7 @@ def _same(back: Any, rows: Any) -> bool:
     return True
 
 
-def _named(rows: Any, names: list[list[Any]] | None) -> Any:
+def _name_series(rows: Any, names: list[list[Any]] | None) -> Any:
     if names is None:
         return rows
     import pyarrow as pa

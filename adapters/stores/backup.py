@@ -84,7 +84,7 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
     # Rows that wait for a batch were accepted, so the backup must have them.
     stores.writer.flush()
     facts: dict[str, dict[str, Any]] = {}
-    with stores.at_one_moment() as moment:
+    with stores.read_one_moment() as moment:
         for name, database in moment.databases.items():
             with database.read() as connection:
                 facts[name] = {"revision": revision_of(connection)}

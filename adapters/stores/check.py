@@ -87,7 +87,7 @@ def _strays(stores: Stores, now: datetime, policy: RetentionPolicy) -> dict[str,
     remarks: dict[str, list[str]] = {}
     since = now - min(policy.deployments, policy.errors)
     # A damaged store has its own report; the others are still checked.
-    with suppress(StoreCorruptError), stores.at_one_moment() as moment:
+    with suppress(StoreCorruptError), stores.read_one_moment() as moment:
         for name, source, when in (
             ("errors", table(DeploymentError), "last_seen"),
             ("errors", table(EvidenceRow), "taken_at"),

@@ -65,12 +65,12 @@ class SqliteDatabase(SqliteFile):
 
     def settle(self) -> None:
         """Empty the WAL into the file; without it the log of a busy store grows by all that was deleted."""
-        with self.gate.held(self.deadline_seconds, f"Emptying the log of {self._label}"):
+        with self.gate.hold(self.deadline_seconds, f"Emptying the log of {self._label}"):
             self.checkpoint()
 
     def analyse(self) -> None:
         """Look at a sample of each index, so that queries choose well, and empty the WAL into the file."""
-        with self.gate.held(self.deadline_seconds, f"Optimising {self._label}"):
+        with self.gate.hold(self.deadline_seconds, f"Optimising {self._label}"):
             with OurWords(self._label), self._writers.connect() as connection:
                 driver_of(connection).executescript("PRAGMA analysis_limit=400; ANALYZE")
             self.checkpoint()
@@ -109,7 +109,7 @@ class SqliteDatabase(SqliteFile):
         remark = None
         if self.gives_back_in_steps():
             while pages > 0 and time.monotonic() < deadline:
-                with self.gate.held(self.deadline_seconds, f"Giving room of {self._label} back"):
+                with self.gate.hold(self.deadline_seconds, f"Giving room of {self._label} back"):
                     self._cut_off(min(pages, _PAGES_AT_ONCE))
                 pages -= _PAGES_AT_ONCE
         else:
@@ -132,7 +132,7 @@ class SqliteDatabase(SqliteFile):
         if free < 2 * used_bytes:
             return f"{self.name} was not rewritten: that wants {2 * used_bytes} free bytes, the disk has {free}"
         with (
-            self.gate.held(self.deadline_seconds, f"Rewriting {self._label}"),
+            self.gate.hold(self.deadline_seconds, f"Rewriting {self._label}"),
             OurWords(self._label),
             self._writers.connect() as connection,
         ):

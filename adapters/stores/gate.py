@@ -30,7 +30,7 @@ class Gate:
         self._waits = waits
         _gates.add(self)
 
-    def held(self, deadline_seconds: float, what: str) -> AbstractContextManager[None]:
+    def hold(self, deadline_seconds: float, what: str) -> AbstractContextManager[None]:
         """Hold the gate while the body runs.
 
         Raises:
@@ -85,7 +85,7 @@ class Gate:
 
 
 class _Turn(AbstractContextManager[None]):
-    """What `Gate.held` gives: a class, since a generator takes longer than the lock itself."""
+    """What `Gate.hold` gives: a class, since a generator takes longer than the lock itself."""
 
     __slots__ = ("_file", "_gate", "_given")
 

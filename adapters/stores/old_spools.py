@@ -58,7 +58,7 @@ def drain_spools(stores: Stores) -> None:
     try:
         if paths:
             # Processes of those versions move rows with this lock held.
-            with Gate(folder / "leader.lock").held(30.0, "The batch writer"):
+            with Gate(folder / "leader.lock").hold(30.0, "The batch writer"):
                 for path in paths:
                     _drain(stores, path, names_series=path.parent == ours)
         _remove_if_empty(folder, ours)

@@ -51,7 +51,7 @@ class Outage:
         time.sleep(_AGAIN_SECONDS)
         return True
 
-    def over(self) -> None:
+    def end(self) -> None:
         """The server answered."""
         if self._since is None:
             return

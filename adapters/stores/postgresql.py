@@ -149,7 +149,7 @@ class PostgresqlServer:
         self._writers.dispose(close=False)
 
     @contextmanager
-    def begun(self, what: str, name: str, locks: Sequence[str] = ()) -> Iterator[sa.Connection]:
+    def transaction(self, what: str, name: str, locks: Sequence[str] = ()) -> Iterator[sa.Connection]:
         """A transaction in a store's schema that has the stores of `locks` to itself.
 
         Without any it sees one moment and changes nothing.
@@ -173,7 +173,7 @@ class PostgresqlServer:
                 if not isinstance(ours, StoreUnreachableError) or not self._outage.wait(began, ours.what):
                     raise
             else:
-                self._outage.over()
+                self._outage.end()
                 return connection
 
     def _begin_once(self, name: str, locks: Sequence[str]) -> sa.Connection:
@@ -260,12 +260,12 @@ class PostgresqlDatabase:
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that sees one moment and changes nothing."""
-        return self._server.begun(self._label, self.name)
+        return self._server.transaction(self._label, self.name)
 
     def write(self, *, durable: bool = False) -> AbstractContextManager[sa.Connection]:
         """A transaction that has the store to itself, committed if the body ends well and undone if it raises."""
         del durable  # The server syncs whatever it commits.
-        return self._server.begun(self._label, self.name, [self.name])
+        return self._server.transaction(self._label, self.name, [self.name])
 
     def faults(self) -> list[str]:
         """What PostgreSQL knows to be wrong: indexes and rules that do not hold, pages that did not check.
@@ -343,7 +343,7 @@ class PostgresqlTransactions:
         """A transaction over the three stores; use the stores only through the value it yields."""
         del deadline_seconds  # Every connection has it.
         what = f"A transaction over the three stores ({self._server.label})"
-        with self._server.begun(what, "deployment_logs", list(LOCKS)) as connection:
+        with self._server.transaction(what, "deployment_logs", list(LOCKS)) as connection:
             yield _together(connection)
 
     @contextmanager
@@ -354,7 +354,7 @@ class PostgresqlTransactions:
             StoreError: A store cannot be read.
         """
         del deadline_seconds
-        with self._server.begun(f"A look at the three stores ({self._server.label})", "errors") as connection:
+        with self._server.transaction(f"A look at the three stores ({self._server.label})", "errors") as connection:
             yield _together(connection)
 
 

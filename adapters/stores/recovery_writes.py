@@ -82,7 +82,7 @@ class RecordError(Write):
 class _Attempt(Write):
     execution: RecoveryExecution
 
-    def named(self, names: Names) -> RecoveryExecution:
+    def execution_in_store(self, names: Names) -> RecoveryExecution:
         """The attempt under the error's id in the store."""
         return replace(self.execution, error_id=names.error(self.execution.error_id))
 
@@ -96,7 +96,7 @@ class WriteAttempt(_Attempt):
 
     def apply(self, stores: Stores, names: Names) -> None:
         """By the attempt's own id."""
-        stores.recoveries.record(self.named(names))
+        stores.recoveries.record(self.execution_in_store(names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class FinishAttempt(_Attempt):
 
     def apply(self, stores: Stores, names: Names) -> tuple[tuple[Ticket, ...], Ticket | None]:
         """All of it, or nothing; the tickets that were closed, and the one that was opened."""
-        execution = self.named(names)
+        execution = self.execution_in_store(names)
         with stores.together() as transaction:
             transaction.recoveries.record(execution)
             if not execution.success:
@@ -302,7 +302,7 @@ class FinishOperation(Write):
             if not transaction.operations.finish(self.deployment_id, self.status, self.ended_at, self.details):
                 return (), ()
             began = transaction.operations.get(self.deployment_id).started_at
-            errors = transaction.errors.unresolved(self.settles)
+            errors = transaction.errors.list_unresolved(self.settles)
             answered = [
                 error.error_id for error in errors if self._proves(error.service) and _is_answered(error, began)
             ]
@@ -410,7 +410,7 @@ def read_for_plan(
     Raises:
         StoreError: A store cannot be read.
     """
-    with stores.at_one_moment() as moment:
+    with stores.read_one_moment() as moment:
         changing = _changing(moment, records.environment, now)
         other_executions = [
             execution for execution in moment.recoveries.find(since=since) if execution.error_id != error_id
@@ -441,14 +441,14 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
     Raises:
         StoreError: A store cannot be read.
     """
-    with stores.at_one_moment() as moment:
+    with stores.read_one_moment() as moment:
         # Those of one store after each other: each change of the store is a way to the server and back.
         starts = moment.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
-        lease = moment.leases.remembered(environment, now)
+        lease = moment.leases.find_holder(environment, now)
         host_id = moment.hosts.owner(environment)
         changing = _changing(moment, environment, now)
         return RecoveryRecords(
-            **changing | {"open_errors": tuple(moment.errors.unresolved(environment))},
+            **changing | {"open_errors": tuple(moment.errors.list_unresolved(environment))},
             environment=environment,
             executions=tuple(moment.recoveries.find(since=since)),
             lease=lease,
@@ -474,5 +474,5 @@ def _wish(stores: Stores | Together, environment: str) -> dict[str, Any]:
     return {
         "operated": bool(operations),
         "meant_to_run": should_run(operations),
-        "open_errors": () if operations else tuple(stores.errors.unresolved(environment)),
+        "open_errors": () if operations else tuple(stores.errors.list_unresolved(environment)),
     }

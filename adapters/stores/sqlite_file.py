@@ -103,7 +103,7 @@ class SqliteFile:
         A `durable` one is synced with the gate held: a transaction over several stores that follows it is done
         again after a power failure, and must find what it follows.
         """
-        with self.gate.held(self.deadline_seconds, self._label):
+        with self.gate.hold(self.deadline_seconds, self._label):
             self.before_write()
             with self.write_unchecked() as connection:
                 yield connection

@@ -125,7 +125,7 @@ class Stores(Repositories):
         files = _files(settings, gate, deadline_seconds)
         used_before = gate.path.exists()
         transactions = SqliteTransactions(files, gate)
-        with gate.held(deadline_seconds, "Opening the stores"):
+        with gate.hold(deadline_seconds, "Opening the stores"):
             # Not earlier: another process or thread may have been making them until now.
             missing = _missing(files) if used_before else []
             for file in files.values():
@@ -178,7 +178,7 @@ class Stores(Repositories):
         """
         return self._transactions.write(self._deadline_seconds)
 
-    def at_one_moment(self) -> AbstractContextManager[Together]:
+    def read_one_moment(self) -> AbstractContextManager[Together]:
         """The three stores to read as they were at one moment: no transaction over several is seen in part.
 
         Raises:

@@ -67,7 +67,7 @@ class SqliteTransactions:
             StoreError: A store failed, and nothing happened; or the transaction happened and a store is
                 behind until the next write, which is logged and not raised.
         """
-        with self._gate.held(deadline_seconds, "A transaction over the three stores"):
+        with self._gate.hold(deadline_seconds, "A transaction over the three stores"):
             self.repair_if_left()
             with ExitStack() as undo:
                 connections = {name: undo.enter_context(_begin(self._databases[name])) for name in (DECIDES, *_FOLLOW)}
@@ -94,7 +94,7 @@ class SqliteTransactions:
                 time.sleep(0)
             else:
                 # A writer that died may have left the stores apart for good: finish its work, then look.
-                with self._gate.held(deadline_seconds, "A look at the three stores"):
+                with self._gate.hold(deadline_seconds, "A look at the three stores"):
                     self.repair()
                     connections = {
                         name: stack.enter_context(database.read()) for name, database in self._databases.items()

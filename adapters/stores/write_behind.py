@@ -147,7 +147,7 @@ class WriteBehind:
                 head = self._queue[0] if self._queue else None
             try:
                 if head is None:
-                    self._without_work()
+                    self._catch_up()
                 else:
                     self._apply(head)
             except StoreError as error:
@@ -171,7 +171,7 @@ class WriteBehind:
             self._refuse(head, error)
         else:
             _settle(head, answer)
-        self._over(head)
+        self._finish(head)
 
     def _refuse(self, head: Pending, error: Exception) -> None:
         if head.answer.done():
@@ -180,9 +180,9 @@ class WriteBehind:
                 _keep_refused(self._folder / _REFUSED, to_line(head.write), error)
         _settle(head, error=error)
 
-    def _over(self, head: Pending) -> None:
+    def _finish(self, head: Pending) -> None:
         if self._drop(head):
-            self._drained()
+            self._end_backlog()
 
     def _drop(self, head: Pending) -> bool:
         """Take the first write out of the queue; whether that is empty then."""
@@ -192,7 +192,7 @@ class WriteBehind:
                 self._queue.popleft()
             return not self._queue
 
-    def _drained(self) -> None:
+    def _end_backlog(self) -> None:
         with self._journal_lock:
             if any(pending.in_journal for pending in list(self._queue)):
                 return
@@ -208,13 +208,13 @@ class WriteBehind:
         if was_away:
             log.warning("the stores are back after %.0f s, and have what was done meanwhile", away.total_seconds())
 
-    def _without_work(self) -> None:
+    def _catch_up(self) -> None:
         stores = self._stores()
         if self.behind:
             # A transaction over all of them shows that each takes writes again.
             with stores.together():
                 pass
-            self._drained()
+            self._end_backlog()
         if self._look_for_left:
             self._look_for_left = False
             replay_left(stores, self._folder)
@@ -348,7 +348,7 @@ class Journal:
         """
         if self.size + len(line) + 1 > self._limit_bytes and not reserve:
             return False
-        file = self._opened()
+        file = self._open_file()
         try:
             _write_whole(file, line + b"\n")
             if sync:
@@ -385,7 +385,7 @@ class Journal:
         whole, _, _ = _read_whole(self._file).rpartition(b"\n")
         return whole.split(b"\n") if whole else []
 
-    def _opened(self) -> int:
+    def _open_file(self) -> int:
         file = self._file
         if file is not None and os.fstat(file).st_nlink:
             return file

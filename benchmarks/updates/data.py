@@ -82,7 +82,7 @@ class DataApplication:
             "{{.Names}} {{.Status}}",
         ).splitlines()
         stores = open_stores()
-        snapshots = stores.snapshots.of(name)
+        snapshots = stores.snapshots.list_for(name)
         whole = {one.snapshot_id for one in snapshots if one.state is SnapshotState.WHOLE}
         kept = {part for one in snapshots if one.snapshot_id in whole for part in (p.restic_id for p in one.parts)}
         mountpoint = Path(
@@ -103,7 +103,7 @@ class DataApplication:
         """What the repository has of no whole snapshot; asked once a new one was taken, which forgets the others."""
         from tasks.runtime.stores import open_stores
 
-        whole = [one for one in open_stores().snapshots.of(self.made.name) if one.state is SnapshotState.WHOLE]
+        whole = [one for one in open_stores().snapshots.list_for(self.made.name) if one.state is SnapshotState.WHOLE]
         return sorted(self._known() - {part.restic_id for one in whole for part in one.parts})
 
     def _known(self) -> set[str]:

@@ -23,7 +23,7 @@ from core.recovery.action_targets import (
 from core.recovery.tracker import LOOP
 from models.containers import ContainerState
 from models.errors import Strategy
-from models.recovery import Step, StepSpec
+from models.recovery import RecoveryStep, StepSpec
 
 DISK_IS_FULL_PERCENT = 90.0
 """From this use of the engine's disk on, images may be removed."""
@@ -55,7 +55,9 @@ def lacking_fact(strategy: Strategy, context: ActionContext) -> str | None:
     return next((sentence for check in checks if (sentence := check(context)) is not None), None)
 
 
-def without_lost_starts(steps: Sequence[Step], containers: Sequence[ContainerState]) -> tuple[Step, ...]:
+def without_lost_starts(
+    steps: Sequence[RecoveryStep], containers: Sequence[ContainerState]
+) -> tuple[RecoveryStep, ...]:
     """The steps of an attempt that was cut off which still hold: a start does not where its container failed since."""
     ends: dict[str, datetime] = {}
     for container in containers:

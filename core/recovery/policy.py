@@ -13,7 +13,7 @@ from core.recovery.facts import DISK_IS_FULL_PERCENT, would_need
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy, Verdict
 from models.operations import OperationType
-from models.recovery import RecoveryExecution, Stop
+from models.recovery import PersonStop, RecoveryExecution
 
 _QUARTER_HOUR = timedelta(minutes=15)
 _DAY = timedelta(days=1)
@@ -79,7 +79,7 @@ class RecoveryFacts:
 
     service: str | None = None
     outside_logins: bool = False
-    stopped: Stop | None = None
+    stopped: PersonStop | None = None
     container_paused: bool = False
     failing_services: int = 1
     paused: bool = False

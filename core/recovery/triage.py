@@ -17,7 +17,7 @@ from models.containers import ContainerEvent, ContainerState, replicas
 from models.health import UNHEALTHY_STATES, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
 from models.operations import RECOVERY_OF
-from models.recovery import Stop
+from models.recovery import PersonStop
 
 LOOP_WITHIN = timedelta(minutes=5)
 """The engine waits up to a minute before it restarts what keeps ending."""
@@ -26,7 +26,7 @@ AGAIN = timedelta(minutes=10)
 """A service that is observed unchanged since its last recovery is recovered again after this long."""
 
 _RESTARTING = "the engine is restarting it"
-STOPPED = Stop(certain=True, reason="a person stopped it")
+STOPPED = PersonStop(certain=True, reason="a person stopped it")
 WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
 """States of a service that serves; one without any check can show no more than that it runs."""
 
@@ -143,7 +143,7 @@ def observe_verdict(
     verdict: ServiceVerdict,
     container_states: Sequence[ContainerState],
     *,
-    stopped: Stop | None,
+    stopped: PersonStop | None,
     tracker: ServiceTracker,
     now: datetime,
 ) -> ServiceObservation:
@@ -183,13 +183,13 @@ def observe_health(verdict: ServiceVerdict, container_states: Sequence[Container
     )
 
 
-def perhaps_stopped(environment: str) -> Stop:
+def perhaps_stopped(environment: str) -> PersonStop:
     """Why a service stays down that nobody saw fail, where no operation shows that it is meant to run."""
     reason = (
         f"it was down before anybody watched it, and no operation of {environment} is on record here, so a person may "
         f"have stopped it; to start it: roas start {environment}"
     )
-    return Stop(certain=False, reason=reason)
+    return PersonStop(certain=False, reason=reason)
 
 
 def taken_away(containers: Sequence[ContainerState]) -> str | None:

@@ -65,7 +65,7 @@ def pages_to_give_back(use: FileUse, policy: RetentionPolicy) -> int:
     return max(0, use.free - spare)
 
 
-def over_budget(use: FileUse, policy: RetentionPolicy) -> int:
+def bytes_over_budget(use: FileUse, policy: RetentionPolicy) -> int:
     """How many bytes more than it may a store holds; 0 where it is within its budget."""
     return max(0, use.used_bytes - policy.store_bytes)
 

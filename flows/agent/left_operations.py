@@ -188,7 +188,7 @@ def _is_still_wanted(environment: str, since: datetime) -> bool:
     """Whether a snapshot that began at a moment is not paused, and no operation or other snapshot came after it."""
     stores, now = open_stores(), datetime.now(UTC)
     paused = {pause.environment for pause in stores.pauses.active(now) if pause.service is None}
-    whole = [snapshot for snapshot in stores.snapshots.of(environment) if snapshot.state is SnapshotState.WHOLE]
+    whole = [snapshot for snapshot in stores.snapshots.list_for(environment) if snapshot.state is SnapshotState.WHOLE]
     starts = [operation.started_at for operation in stores.operations.latest_recorded(environment, 1)]
     return not paused & {None, environment} and all(
         at < since for at in (*starts, *(snapshot.begun_at for snapshot in whole))

@@ -36,10 +36,10 @@ class PhaseClock:
         """The phases so far, and the time since the command began."""
         self.switch(self._current)
         return Timing(
-            phases={phase: self._seconds[phase] for phase in Phase if phase in self._seconds}, wall=self._elapsed()
+            phases={phase: self._seconds[phase] for phase in Phase if phase in self._seconds}, wall=self._wall_seconds()
         )
 
-    def _elapsed(self) -> float:
+    def _wall_seconds(self) -> float:
         return time.monotonic() - self.began
 
 

@@ -87,7 +87,7 @@ async def restart_in_order(run: Restart) -> None:
     """
     async with watch_project(run.project) as run.watch:
         run.container_states = await inspect_application(run.project)
-        await run.through()
+        await run.restart_targets()
         await run.proxies.settle()
 
 
@@ -137,7 +137,7 @@ class Restart(OperationRun):
         """The services that were restarted."""
         return frozenset(result.service for result in self.services if not result.kept)
 
-    async def through(self) -> None:
+    async def restart_targets(self) -> None:
         """Restart the targets in order, and in between those that did not get over a restart before them.
 
         Raises:

@@ -134,7 +134,7 @@ async def choose(rollback: ReleaseRollback) -> str:
         ValidationFailedError: A proxy that runs refuses its configuration, and the release brings no other.
     """
     recorder, environment, application = rollback.recorder, rollback.environment, rollback.application
-    name, recorded_id, is_new = environment.name, recorder.reported(_WANTED), recorder.reported(FOUND) is None
+    name, recorded_id, is_new = environment.name, recorder.step_detail(_WANTED), recorder.step_detail(FOUND) is None
     if not is_new and recorded_id is None:
         # A version before this one recorded it only with data.
         raise BadInputError(
@@ -158,12 +158,12 @@ async def choose(rollback: ReleaseRollback) -> str:
 async def find_what_ran(rollback: ReleaseRollback) -> str:
     """Find the containers and the release that ran before, to go back to; of the first run where it was interrupted."""
     recorder = rollback.recorder
-    if (detail := recorder.reported(FOUND)) is None:
+    if (detail := recorder.step_detail(FOUND)) is None:
         states = await inspect_application(rollback.project)
         ran = next((release for release in rollback.releases if is_there(release, states)), None)
     else:
         # The containers of before may be gone, but not the release that they were of.
-        ran_id, rollback.before = recorder.reported(_RAN), recall_before(detail)
+        ran_id, rollback.before = recorder.step_detail(_RAN), recall_before(detail)
         ran = next((release for release in rollback.releases if release.release_id == ran_id), None)
         rollback.release = ran
     return ran.release_id if ran is not None else ""
@@ -176,7 +176,7 @@ async def note_choice(rollback: ReleaseRollback) -> None:
         ReleaseError: Another operation failed with an image of the release since it was chosen.
     """
     recorder, target, name = rollback.recorder, rollback.target, rollback.environment.name
-    is_resumed = recorder.reported(_WANTED) is not None and not rollback.goes_back
+    is_resumed = recorder.step_detail(_WANTED) is not None and not rollback.goes_back
     if is_resumed and (why := await held_back_since(name, target, recorder.started_at)):
         raise ReleaseError(
             f"Release {target.release_id} is not brought back any further: {why}.",
@@ -195,7 +195,7 @@ async def choose_data(rollback: ReleaseRollback) -> str:
     """
     environment = rollback.environment
     settings_of(environment)
-    snapshots, snapshot_id = await snapshots_of(environment.name), rollback.recorder.reported(_DATA_OF)
+    snapshots, snapshot_id = await snapshots_of(environment.name), rollback.recorder.step_detail(_DATA_OF)
     snapshot = (
         choose_snapshot(snapshots, snapshot_id, environment.name)
         if snapshot_id

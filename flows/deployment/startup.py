@@ -105,7 +105,7 @@ async def startup(
             start.recorder = recorder
             await run_steps(start, START)
     except ValidationFailedError as error:
-        return Failed(message=f"validation of {environment} failed: {error.what}", data=start.refused(error.what))
+        return Failed(message=f"validation of {environment} failed: {error.what}", data=start.refusal(error.what))
     return start.result()
 
 
@@ -144,7 +144,7 @@ class Start(Change):
         """What is started of the application."""
         return self.application if self.scope is None else part_of(self.application, self.scope)
 
-    def refused(self, why: str) -> OperationResult:
+    def refusal(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""
         validation, recovery = self._validation, self.recorder.recovery
         errors = tuple(check.finding for check in validation.critical) if validation else ()
@@ -226,7 +226,7 @@ async def make_plan(start: Start) -> None:
     for line in start.plan.services:
         if line.note:
             log.warning("%s: %s", line.service, line.note)
-    earlier = recorder.reported(FOUND)
+    earlier = recorder.step_detail(FOUND)
     start.before, start.release = recall_before(earlier) if earlier else snapshot, releases[0] if releases else None
     if start.release is not None and (values := await changed_variables(start.project, start.release)):
         log.warning("%s changed since release %s", ", ".join(values), start.release.release_id)
@@ -242,7 +242,7 @@ async def name_images(start: Start) -> str | None:
         return json.dumps(start.names_before)
     if not fetches or start.goes_back:
         return None
-    if (detail := recorder.reported(FETCHING)) is None:
+    if (detail := recorder.step_detail(FETCHING)) is None:
         start.fetched_names = await image_names(start.project, start.application, fetches) | start.names_before
         start.keep_names(start.fetched_names)
         return json.dumps(start.fetched_names)
@@ -343,7 +343,7 @@ LOOK = (
 FETCH = (
     Step(FETCHING, name_images, Phase.FETCH, looks=True),
     Step("fetch", fetch, Phase.FETCH, when=lambda start: bool(start.plan.fetches)),
-    Step("check programs", check_programs, Phase.FETCH, when=lambda start: start.recorder.reported(FOUND) is None),
+    Step("check programs", check_programs, Phase.FETCH, when=lambda start: start.recorder.step_detail(FOUND) is None),
 )
 """What comes before a container is touched."""
 REMEMBER = Step(FOUND, remember, looks=True)

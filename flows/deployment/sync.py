@@ -209,7 +209,7 @@ async def _update(
     except ValidationFailedError as error:
         await report_result(environment, run.target, recorder, error)
         reason = f"validation of {environment.name} failed: {error.what}"
-        return Failed(message=reason, data=run.refused(error.what))
+        return Failed(message=reason, data=run.refusal(error.what))
     except BaseException as error:
         await report_result(environment, run.target, recorder, error)
         raise
@@ -225,7 +225,7 @@ async def choose_revision(sync: Sync) -> str:
         BadInputError: The operation was interrupted before it had decided.
     """
     recorder, environment = sync.recorder, sync.declared
-    if (detail := recorder.reported(TAKING)) is not None:
+    if (detail := recorder.step_detail(TAKING)) is not None:
         revisions = json.loads(detail)
         sync.target = SourceRevision(**revisions["target"])
         sync.revision_before = SourceRevision(**revisions["before"]) if revisions["before"] else None

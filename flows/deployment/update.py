@@ -116,7 +116,7 @@ async def update(
             recorder.record.update = tuple(sorted(only)) if only else "all"
             await run_steps(run, UPDATE)
     except ValidationFailedError as error:
-        return Failed(message=f"validation of {environment} failed: {error.what}", data=run.refused(error.what))
+        return Failed(message=f"validation of {environment} failed: {error.what}", data=run.refusal(error.what))
     return run.result()
 
 
@@ -130,7 +130,7 @@ class Update(Start):
     @property
     def changed(self) -> tuple[str, ...]:
         """The services that it changes: those of the plan, and those that an interrupted run of it has replaced."""
-        earlier = json.loads(self.recorder.reported(CHANGING) or "[]")
+        earlier = json.loads(self.recorder.step_detail(CHANGING) or "[]")
         return tuple(sorted({*earlier, *(line.service for line in self.plan.changes)}))
 
     @property

@@ -120,7 +120,7 @@ async def start_in_order(
         try:
             await asyncio.gather(*(start.one(service) for service in services))
         except asyncio.CancelledError:
-            recorder.awaited.update(start.awaited())
+            recorder.awaited.update(start.waiting_services())
             raise
         finally:
             await start.end_reloads()
@@ -261,7 +261,7 @@ class _StartExecution:
             service=blamed.service,
         )
 
-    def awaited(self) -> dict[str, str]:
+    def waiting_services(self) -> dict[str, str]:
         """What is being brought up, and why it is still waited for."""
         return {name: why for name, why in self._journal.standing.items() if name not in self._results}
 
@@ -310,7 +310,7 @@ class _StartExecution:
         name = declaration.name
         waits = await self._dependencies(declaration)
         try:
-            async with nullcontext() if self.turns is None else self.turns.of(name) as failed:
+            async with nullcontext() if self.turns is None else self.turns.wait_turn(name) as failed:
                 if failed is not None:
                     waits = _Waits(waits.seconds, failed, f"it is left as it was, because {failed} failed")
                 if waits.lacking is None and declaration.replicas:
@@ -406,7 +406,7 @@ class _StartExecution:
                 journal=self._journal,
             )
             if self.turns is not None:
-                proof = self.turns.described(name, proof)
+                proof = self.turns.describe(name, proof)
         except RoasError as error:
             if isinstance(error, PausedError):
                 self._paused = error

@@ -28,7 +28,7 @@ class Turns:
         """How the containers of a service were replaced, where not by Compose."""
 
     @asynccontextmanager
-    async def of(self, service: str) -> AsyncIterator[str | None]:
+    async def wait_turn(self, service: str) -> AsyncIterator[str | None]:
         """Wait for the turn of a service. Yields the service whose failure means that this one is left as it is."""
         if not self.has(service):
             yield None
@@ -58,7 +58,7 @@ class Turns:
                 self.how[service] = how
             self.seconds[service] = time.monotonic() - began
 
-    def described(self, service: str, proof: StartProof) -> StartProof:
+    def describe(self, service: str, proof: StartProof) -> StartProof:
         """The proof of a service with how its containers were replaced."""
         how = self.how.get(service)
         return proof if how is None else replace(proof, kept=False, reason=f"{how}; {proof.reason}")

@@ -173,7 +173,7 @@ class OperationRecorder:
         """
         await record_step(self.deployment_id, name, service, datetime.now(UTC), detail)
 
-    def reported(self, name: str, service: str | None = None) -> str | None:
+    def step_detail(self, name: str, service: str | None = None) -> str | None:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""
         return next((step.detail for step in self.steps if (step.step, step.service) == (name, service)), None)
 
@@ -185,7 +185,7 @@ class OperationRecorder:
         """
         if ROLLING_BACK in self.done:
             raise StartFailedError(
-                f"{self.reported(ROLLING_BACK)}; its runner was lost while that was being undone",
+                f"{self.step_detail(ROLLING_BACK)}; its runner was lost while that was being undone",
                 advice=f"`roas why {self.deployment_id}` says what failed first.",
             )
 

@@ -31,7 +31,7 @@ from models.failures import ActionRefusedError, NotFoundError, RoasError
 from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.metrics import DependencyType
 from models.operations import RECOVERY_OF, Runner
-from models.recovery import UNDO, PlannedStep, RecoveryExecution, Step, StepSpec
+from models.recovery import UNDO, PlannedStep, RecoveryExecution, RecoveryStep, StepSpec
 from models.results import OperationResult
 from tasks.deployment.configuration import refuse_to_restart
 from tasks.deployment.operations import hold_environment
@@ -264,7 +264,7 @@ class _AttemptJournal:
 
     async def record(self, name: str, target: str, doing: Awaitable[str], *, began: datetime | None = None) -> None:
         """Record a step before and after it runs; `began` is when a dead runner began it."""
-        begun = Step(name=str(name), target=target, ok=None, detail="", started_at=began or datetime.now(UTC))
+        begun = RecoveryStep(name=str(name), target=target, ok=None, detail="", started_at=began or datetime.now(UTC))
         self.note(begun)
         try:
             writing = asyncio.create_task(write_attempt(self.execution))
@@ -307,7 +307,9 @@ class _AttemptJournal:
                 if (name, step.target) not in failed_steps:
                     now, detail = datetime.now(UTC), await _redact(self._case, error)
                     self.note(
-                        Step(name=name, target=step.target, ok=False, detail=detail, started_at=now, ended_at=now)
+                        RecoveryStep(
+                            name=name, target=step.target, ok=False, detail=detail, started_at=now, ended_at=now
+                        )
                     )
 
     async def _refuse_against_a_wish(self, step: PlannedStep, *, undoing: bool = False) -> None:
@@ -369,7 +371,7 @@ class _AttemptJournal:
         since = self.execution.started_at
         return ProxyFollower(project=self._case.project, application=application, since=since)
 
-    def note(self, step: Step) -> None:
+    def note(self, step: RecoveryStep) -> None:
         """Add a step to the journal; it replaces the step of the same name and target."""
         other_steps = tuple(
             entry for entry in self.execution.steps if (entry.name, entry.target) != (step.name, step.target)
@@ -404,7 +406,7 @@ async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
     for name, answer in zip(names, answers, strict=True):
         now = datetime.now(UTC)
         journal.note(
-            Step(
+            RecoveryStep(
                 name="ask again",
                 target=name,
                 ok=answer.answer is not After.UNHEALTHY,

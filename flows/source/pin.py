@@ -48,7 +48,7 @@ async def pin_to(
     if environment.source is None:
         yield
         return
-    if (detail := recorder.reported(_BEFORE_PIN)) is None:
+    if (detail := recorder.step_detail(_BEFORE_PIN)) is None:
         before = _Before(revision=await current_revision(environment), pin=(await source_state(environment)).pin)
         await recorder.step(_BEFORE_PIN, detail=_BEFORE.dump_json(before).decode())
     else:

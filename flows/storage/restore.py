@@ -93,7 +93,7 @@ async def choose(restore: Restore) -> str:
         NotFoundError: There is no such snapshot that is whole.
         BadInputError: It is not confirmed.
     """
-    name, wanted = restore.recorder.name, restore.recorder.reported(_WANTED) or restore.wanted
+    name, wanted = restore.recorder.name, restore.recorder.step_detail(_WANTED) or restore.wanted
     target = restore.target = choose_snapshot(await snapshots_of(name), wanted, name)
     if not restore.confirmed:
         later = await asyncio.to_thread(count_later_deployments, target)

@@ -65,7 +65,7 @@ class DataRestore:
             SnapshotError: The data is no longer as it left it, or its safety snapshot is gone; nothing was touched.
         """
         self.application = application
-        if (over := recorder.reported(OVER)) is not None:
+        if (over := recorder.step_detail(OVER)) is not None:
             self._over = tuple(json.loads(over))
         safety_id = next((step.detail for step in reversed(recorder.steps) if step.step == SAFETY), None)
         if safety_id is None:

@@ -50,7 +50,7 @@ class _CanaryStart:
 async def remember_usual_errors(update: UpdateContext) -> str | None:
     """Count how often the logs tell of failures while the old containers are there; the detail of its step."""
     recorder = update.recorder
-    if recorder.reported(USUAL) is not None:
+    if recorder.step_detail(USUAL) is not None:
         return None
     try:
         errors_by_service = await usual_errors(recorder.project, _observed_services(update))
@@ -117,7 +117,7 @@ async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str,
         usual = await learnt_baselines(environment.name, services)
     except StoreError as error:
         log.warning("canary: what was learnt of %s cannot be read: %s", environment.name, error)
-    detail = recorder.reported(USUAL)
+    detail = recorder.step_detail(USUAL)
     before = json.loads(detail) if detail is not None else recorder.record.errors_before
     bounds = {
         name: Bounds(

@@ -41,7 +41,7 @@ async def check_gate(update: UpdateContext) -> str | None:
         if update.override_gate is not None:
             log.warning("%s has no gate, so there is nothing to override", environment.name)
         return None
-    if (detail := recorder.reported(JUDGED)) is not None:
+    if (detail := recorder.step_detail(JUDGED)) is not None:
         recorder.record.gate = GateRecord.model_validate_json(detail)
         return None
     document = await gather_document(update.recorder.project, update.application, update.plan)

@@ -56,7 +56,7 @@ FAILED = "failed as a hook"
 
 async def remember_hook_images(update: UpdateContext) -> dict[str, str]:
     """Which images the names refer to that are fetched for hooks alone; empty where a name does not exist."""
-    if update.recorder.reported(FETCHING_FOR_HOOKS) is not None:
+    if update.recorder.step_detail(FETCHING_FOR_HOOKS) is not None:
         return {}
     _, hook_services = await _hook_services(update)
     if not hook_services:
@@ -146,7 +146,7 @@ async def run_after_hooks(update: UpdateContext) -> None:
 async def recall_data(recorder: OperationRecorder) -> None:
     """Put into the record what an interrupted update did to data, where only its rollback goes on."""
     record = recorder.record
-    if saved := recorder.reported(DATA_SAVED):
+    if saved := recorder.step_detail(DATA_SAVED):
         record.snapshots = (SnapshotRecord(id=saved),)
     ended = [HookRun.model_validate_json(step.detail) for step in recorder.steps if step.step in (ENDED, FAILED)]
     before = {hook.name for hook in (recorder.environment.hooks.before if recorder.environment else ())}
@@ -168,11 +168,11 @@ class _HookExecution:
 
     async def run(self, hooks: Sequence[Hook]) -> None:
         recorder = self.update.recorder
-        pending = [hook for hook in hooks if recorder.reported(ENDED, hook.name) is None]
+        pending = [hook for hook in hooks if recorder.step_detail(ENDED, hook.name) is None]
         if any(hook.service is not None for hook in pending):
             self.application = await read_all_services(self.update.recorder.project)
         for hook in hooks:
-            detail = recorder.reported(ENDED, hook.name)
+            detail = recorder.step_detail(ENDED, hook.name)
             if detail is not None:
                 self._record(HookRun.model_validate_json(detail))
                 continue
@@ -181,12 +181,12 @@ class _HookExecution:
     async def _run(self, hook: Hook) -> None:
         recorder, environment = self.update.recorder, self.update.environment
         does = recorder.redactor.text(describe(hook))
-        begun = recorder.reported(HOOK_BEGUN, hook.name) is not None
+        begun = recorder.step_detail(HOOK_BEGUN, hook.name) is not None
         there = await hook_container(self.update.recorder.project, hook, recorder.deployment_id) if begun else None
         decision = decide_after_interruption(hook, begun=begun, container_there=there is not None)
         if begun:
             await kill_left_command(environment, hook, recorder.deployment_id)
-        if (failed := recorder.reported(FAILED, hook.name)) is not None:
+        if (failed := recorder.step_detail(FAILED, hook.name)) is not None:
             self._begin(hook.name)
             earlier_run = HookRun.model_validate_json(failed)
             self._record(earlier_run)

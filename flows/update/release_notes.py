@@ -21,7 +21,7 @@ async def note_what_changes(update: UpdateContext) -> str | None:
     Returns the detail of its step where there is something new to record.
     """
     recorder, plan = update.recorder, update.plan
-    if (detail := recorder.reported(NOTED)) is not None:
+    if (detail := recorder.step_detail(NOTED)) is not None:
         recorder.record.release_notes = tuple(map(NoteRecord.model_validate, json.loads(detail)))
         return None
     if not plan.release_notes:

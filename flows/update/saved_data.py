@@ -30,7 +30,7 @@ async def save_before_update(update: UpdateContext) -> str | None:
     if environment.data is None:
         return None
     earlier = await snapshots_of(environment.name)
-    if snapshot_id := recorder.reported(DATA_SAVED):
+    if snapshot_id := recorder.step_detail(DATA_SAVED):
         saved = (snapshot for snapshot in earlier if snapshot.snapshot_id == snapshot_id)
         recorder.record.snapshots = tuple(map(_record_of, saved))
         return None

@@ -194,7 +194,7 @@ def build_fingerprint(declaration: ServiceDeclaration) -> tuple[str | None, str]
     """The fingerprint of how a service's image would be built now; None and why where it cannot be read."""
     try:
         content = context_hash(declaration.build_context, declaration.dockerfile)
-        return Fingerprints(current_settings().data_dir).of(f"{declaration.build_hash} {content}"), ""
+        return Fingerprints(current_settings().data_dir).keyed_hash(f"{declaration.build_hash} {content}"), ""
     except (OSError, ValueError) as error:
         return None, getattr(error, "strerror", None) or str(error)
 
@@ -213,7 +213,9 @@ def injected_fingerprints(project: Project, application: Application) -> dict[st
         return {}
     prints = Fingerprints(current_settings().data_dir)
     return {
-        name: {injected_key(name, file.target): prints.of(file.content.decode("latin-1")) for file in service_files}
+        name: {
+            injected_key(name, file.target): prints.keyed_hash(file.content.decode("latin-1")) for file in service_files
+        }
         for name, service_files in files.items()
     }
 
@@ -371,7 +373,7 @@ def pull_allowed(project: Project, service: str, *, always: bool = False) -> Non
 
 
 def _refusals(environment: Environment) -> dict[str, str]:
-    return refused_images(open_stores().releases.failed(environment.name), environment.name)
+    return refused_images(open_stores().releases.list_failed(environment.name), environment.name)
 
 
 def _why_refused(fact: ImageFact | None, refused: Mapping[str, str]) -> str:

@@ -48,7 +48,7 @@ class KeptValues:
 def values_digest(prints: Fingerprints, files: Mapping[str, str], variables: Mapping[str, str]) -> str:
     """Under which fingerprint the values of a release are sealed, by the fingerprints that the release has."""
     injected = {key: digest for key, digest in files.items() if key.startswith(INJECTED)}
-    return prints.of(json.dumps([variables, injected], sort_keys=True))
+    return prints.keyed_hash(json.dumps([variables, injected], sort_keys=True))
 
 
 def keep_values(project: Project, release: Release, began: datetime) -> None:
@@ -130,7 +130,7 @@ def other_values(project: Project, release: Release) -> tuple[str, ...]:
     unkept = unkept_values(project, release.compose, prints)
     non_variables = {key: value for key, value in release.variables.items() if not key.isidentifier()}
     return (
-        *(name for name, value in was.items() if name not in variables or prints.of(variables[name]) != value),
+        *(name for name, value in was.items() if name not in variables or prints.keyed_hash(variables[name]) != value),
         *(key for key, value in sorted(non_variables.items()) if unkept.get(key) != value),
     )
 
@@ -158,7 +158,7 @@ def unkept_values(project: Project, template: Document, prints: Fingerprints) ->
     fingerprints: dict[str, str] = {}
     if held_out(template):
         now = literals_of(template, project.compose().without_values())
-        fingerprints = {name: prints.of(value) for name, value in now.items()}
+        fingerprints = {name: prints.keyed_hash(value) for name, value in now.items()}
     for path in variable_files(template):
         # One that is not there yet may hold values later.
         fingerprints |= prints.fingerprint_file(Path(path)) or {path: ""}

@@ -490,7 +490,7 @@ def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation
     ended = []
     # A host whose clock is wrong must not take the living operations of others for dead.
     by_database = now - stores.hosts.skew()
-    for operation in find_orphans(unfinished, stores.leases.held(now, environment), alive, by_database):
+    for operation in find_orphans(unfinished, stores.leases.list_held(now, environment), alive, by_database):
         message = interruption(operation, stores.progress.steps(operation.deployment_id))
         advice = f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
         record = OperationRecord(interrupted=message, reason=message, advice=advice, error=INTERRUPTED)

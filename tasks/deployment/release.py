@@ -123,7 +123,7 @@ async def inspect_release(
             # Of an earlier release that kept its values the containers have these, whatever is set now.
             variables=of.variables
             if of is not None and kept_values(environment, of) is not None
-            else {name: prints.of(variables[name]) for name in sorted(used) if name in variables}
+            else {name: prints.keyed_hash(variables[name]) for name in sorted(used) if name in variables}
             | unkept_values(project, template, prints),
             proven=True,
             reason="" if of is None else f"release {of.release_id} again",
@@ -250,7 +250,7 @@ async def hold_back(release: Release) -> None:
 @retry_read
 async def has_failed_before(deployment_id: str, environment: str) -> bool:
     """Whether a failed release of this deployment is on record already."""
-    failed = await asyncio.to_thread(open_stores().releases.failed, environment)
+    failed = await asyncio.to_thread(open_stores().releases.list_failed, environment)
     return any(release.deployment_id == deployment_id for release in failed)
 
 
@@ -261,7 +261,7 @@ async def held_back_since(environment: str, release: Release, began: datetime) -
     def find() -> str:
         failed = [
             failed_release
-            for failed_release in open_stores().releases.failed(environment)
+            for failed_release in open_stores().releases.list_failed(environment)
             if failed_release.created_at >= began
         ]
         refused = refused_images(failed, environment)
@@ -284,7 +284,7 @@ def lift_images(environment: str, digest: str, by: str, at: datetime) -> list[Re
             f"{digest!r} is too short;", advice=f"give at least {_SHORTEST_DIGEST} digits of the digest."
         )
     stores, lifted = open_stores(), []
-    for release in stores.releases.failed(environment):
+    for release in stores.releases.list_failed(environment):
         digests = {
             name: image_digest
             for name, image_digest in release.digests.items()
@@ -324,7 +324,7 @@ async def choose_release(project: Project, release_id: str | None, *, with_data:
             releases = stores.releases.latest(environment.name)
             if with_data:
                 done = stores.operations.history(environment.name, OperationType.START, limit=_OPERATIONS_BACK)
-                saved = data_not_put_back(stores.snapshots.of(environment.name), done)
+                saved = data_not_put_back(stores.snapshots.list_for(environment.name), done)
                 before = next(
                     (release for release in releases if saved and release.release_id == saved.release_id), None
                 )

@@ -229,7 +229,7 @@ def _plan(project: Project, application: Application, compose_version: str, opti
     container_states = project.inspect_containers()
     stores = open_stores() if stores_exist() else None
     last = stores.releases.last(environment.name, proven=True) if stores else None
-    refused = refused_images(stores.releases.failed(environment.name), environment.name) if stores else {}
+    refused = refused_images(stores.releases.list_failed(environment.name), environment.name) if stores else {}
     images = read_images(
         project,
         application,
@@ -286,7 +286,7 @@ def _inputs(
     }
     declared = {name: service.config_hash for name, service in application.services.items()}
     inputs = [environment.model_dump(mode="json"), sorted(options.services or ()), declared, files, digests]
-    return Fingerprints(current_settings().data_dir).of(json.dumps(inputs, sort_keys=True, default=str))
+    return Fingerprints(current_settings().data_dir).keyed_hash(json.dumps(inputs, sort_keys=True, default=str))
 
 
 @task(name="create containers", timeout_seconds=900, **EFFECT)

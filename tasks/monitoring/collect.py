@@ -100,7 +100,7 @@ def read_memory(environment: str, now: datetime) -> RememberedState:
 
 def read_state(stores: Stores, environment: str, now: datetime) -> RememberedState:
     """The same from given stores."""
-    with stores.at_one_moment() as repositories:
+    with stores.read_one_moment() as repositories:
         memory = _read_state(repositories, environment, now)
     sizes = (float(sum(database.sizes().values())) for database in stores.databases.values())
     return replace(memory, store_bytes=max(sizes, default=None))
@@ -114,7 +114,7 @@ def _read_state(stores: Repositories, environment: str, now: datetime) -> Rememb
     return RememberedState(
         states=stores.baselines.states(environment),
         last=tuple(stores.metrics.latest(environment)),
-        alerts=tuple(stores.alerts.unresolved(environment)),
+        alerts=tuple(stores.alerts.list_unresolved(environment)),
         predictions=tuple(stores.evaluations.predictions(environment, PredictionOutcome.OPEN)),
         running=tuple(
             (operation, frozenset(change.service for change in stores.progress.changes(operation.deployment_id)))
@@ -126,7 +126,7 @@ def _read_state(stores: Repositories, environment: str, now: datetime) -> Rememb
             if operation.ended_at is not None and now - operation.ended_at < _SETTLES_IN
         ),
         stopped=not should_run(stores.operations.latest_recorded(environment)),
-        collected_at=stores.heartbeats.of(f"collection/{environment}"),
+        collected_at=stores.heartbeats.last_beat(f"collection/{environment}"),
         health=next(iter(stores.health.history(environment=environment, limit=1)), None),
         store_bytes=None,
     )
@@ -211,7 +211,7 @@ def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
 
 def _last_round(environment: str) -> datetime | None:
     """When the last round that was kept was looked at; None where there is none."""
-    return open_stores().heartbeats.of(f"collection/{environment}")
+    return open_stores().heartbeats.last_beat(f"collection/{environment}")
 
 
 def _is_stopped(environment: str) -> bool:

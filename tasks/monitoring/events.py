@@ -277,5 +277,5 @@ def engine_started_at(project: Project) -> datetime | None:
 @in_thread
 def is_watched(environment: str, now: datetime) -> bool:
     """Whether a watch of an environment left a heartbeat lately."""
-    last = open_stores().heartbeats.of(f"watch/{environment}")
+    last = open_stores().heartbeats.last_beat(f"watch/{environment}")
     return last is not None and now - last < _SILENT_AFTER

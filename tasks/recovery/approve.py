@@ -19,7 +19,7 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Completed, Failed
 
-from models.recovery import RecoveryExecution, Step, Ticket
+from models.recovery import RecoveryExecution, RecoveryStep, Ticket
 from tasks.runtime.plain_tasks import has_server
 
 log = logging.getLogger("roas")
@@ -110,7 +110,7 @@ async def _new_run(
     )
 
 
-def _show_step(run_id: UUID, number: int, step: Step) -> None:
+def _show_step(run_id: UUID, number: int, step: RecoveryStep) -> None:
     """Show a recorded step as a task run: by such an event the server learns of each, with the times in it."""
     task_run_id, ended_at = uuid5(run_id, str(number)), step.ended_at or step.started_at
     state: State[Any] = Completed(message=step.detail) if step.ok else Failed(message=step.detail)

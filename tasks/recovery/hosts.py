@@ -34,7 +34,7 @@ def report_hosts() -> list[HostEvent]:
     with open_stores().together() as stores:
         events = stores.hosts.notice()
         bindings = stores.hosts.bindings().values() if events else ()
-        open_errors = stores.errors.unresolved(OWN_SYSTEM) if events else []
+        open_errors = stores.errors.list_unresolved(OWN_SYSTEM) if events else []
         for event in events:
             environments = sorted(binding.environment for binding in bindings if binding.host_id == event.host.host_id)
             if not event.ended:
@@ -65,12 +65,14 @@ def dismiss_host(name: str, by: str, actor: Actor) -> Host:
         StoreError: The stores did not take it.
     """
     with open_stores().together() as stores:
-        host = stores.hosts.named(name)
+        host = stores.hosts.get_by_name(name)
         stores.hosts.dismiss(host.host_id)
         about = {subject_of(HostEvent(host=host, kind=kind, since=host.last_contact)) for kind in HostEventKind}
         kinds = {str(kind) for kind in HostEventKind}
         over = [
-            error for error in stores.errors.unresolved(OWN_SYSTEM) if error.service in about and error.source in kinds
+            error
+            for error in stores.errors.list_unresolved(OWN_SYSTEM)
+            if error.service in about and error.source in kinds
         ]
         entry = TicketEntry(at=datetime.now(UTC), by=by, what=f"{by} dismissed host {host.label}", actor=actor)
         _resolve(stores, over, entry)

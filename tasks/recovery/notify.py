@@ -153,14 +153,14 @@ def preview_messages(subject: str) -> list[Message]:
     """
     now = datetime.now(UTC)
     if subject in known_environments(current_settings()):
-        causes = open_stores().error_notifications.reported(subject, now)
+        causes = open_stores().error_notifications.reported_errors(subject, now)
         failing = [cause for cause in causes if cause.ticket is not None or cause.executions]
         news = [failure_of(cause) for cause in failing]
         if not news:
             return examples(subject, _addresses(), now)[:1]
     else:
-        ticket = open_stores().tickets.named(subject)
-        causes = open_stores().error_notifications.reported(ticket.environment, ticket.opened_at)
+        ticket = open_stores().tickets.get_by_prefix(subject)
+        causes = open_stores().error_notifications.reported_errors(ticket.environment, ticket.opened_at)
         news = [failure_of(cause) for cause in causes if cause.error.error_id == ticket.error_id]
     batches = pace(news, (), (), now)
     return [notification.message for notification in _write_notifications(batches)]
@@ -198,7 +198,7 @@ def _due(environment: Environment, name: str, now: datetime) -> tuple[list[News]
     """Return what is due under a name, and all errors that are open or ended lately."""
     stores, operations = open_stores(), []
     forgotten = span_to_remember(environment.quiet_hours, now, FORGOTTEN)
-    causes = stores.error_notifications.reported(name, now - forgotten)
+    causes = stores.error_notifications.reported_errors(name, now - forgotten)
     if DEPLOYMENTS in environment.notify_about and name == environment.name:
         operations = stores.operations.latest_recorded(name, _OPERATIONS)
     return due(causes, now, operations=operations, about=environment.notify_about, forgotten=forgotten), causes
@@ -216,7 +216,7 @@ def _others(environment: Environment) -> list[Environment]:
 def _recent_messages(names: Sequence[str], now: datetime) -> list[datetime]:
     """Return the moments of the messages about environments within the last hour."""
     stores, since = open_stores(), now - HOUR
-    moments = set(stores.error_notifications.sent_since(names, since))
+    moments = set(stores.error_notifications.times_sent_since(names, since))
     for name in names:
         claimed = (operation.record.notified_at for operation in stores.operations.latest_recorded(name, _OPERATIONS))
         moments |= {at for at in claimed if at is not None and at >= since}

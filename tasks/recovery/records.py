@@ -42,12 +42,12 @@ from models.failures import NotFoundError, StoreError
 from models.metrics import HOST
 from models.operations import FOUND, Operation, OperationStatus, OperationType
 from models.records import RecoveryRecords
-from models.recovery import UNDO, Choice, RecoveryExecution, StepSpec, Stop, Ticket, TicketEntry
+from models.recovery import UNDO, Choice, PersonStop, RecoveryExecution, StepSpec, Ticket, TicketEntry
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
-from tasks.runtime.store_access import ANSWER_WITHIN, BUDGET_WINDOW, from_stores, to_stores, under_names_here
+from tasks.runtime.store_access import ANSWER_WITHIN, BUDGET_WINDOW, from_stores, to_stores, use_local_ids
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
 from tasks.runtime.traces import traceparent
@@ -121,7 +121,7 @@ def _patterns(stores: Stores) -> tuple[Pattern, ...]:
 @retry_read
 async def stop_of(
     project: Project, service: str, watched: Mapping[str, datetime] = MappingProxyType({})
-) -> Stop | None:
+) -> PersonStop | None:
     """What our record and the engine's events show of a person's stop of the service; None where they show none.
 
     `docker stop` and `docker compose stop` leave a stop event behind the container's end; a crash and a
@@ -178,7 +178,7 @@ async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecut
 
 async def _records_for_plan(environment: str, error_id: str, since: datetime, now: datetime) -> RecoveryRecords:
     empty_records = RecoveryRecords(environment=environment)
-    return under_names_here(
+    return use_local_ids(
         await from_stores(
             lambda stores: read_for_plan(stores, empty_records, error_id, since, now), lambda records: records
         )
@@ -372,7 +372,7 @@ async def _settle(
 async def _settle_where(environment: str, why: Callable[[RecordedError], str | None]) -> list[str]:
     def settle(stores: Stores) -> list[str]:
         over = []
-        for error in stores.errors.unresolved(environment):
+        for error in stores.errors.list_unresolved(environment):
             if (reason := why(error)) is not None:
                 entry = TicketEntry(at=datetime.now(UTC), by="roas", what=reason)
                 stores.errors.resolve(error.error_id, entry.at, reason)
@@ -438,11 +438,11 @@ async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
 _OwnStop = tuple[str, datetime, datetime | None]
 """A service, and between which moments we stopped it; without the second until now."""
 
-_Stopped = Stop | NoteStop | None
+_Stopped = PersonStop | NoteStop | None
 """A person's stop; a NoteStop is one that only the engine's events show, which are to be recorded."""
 
 
-async def _note_stop(stopped: _Stopped) -> Stop | None:
+async def _note_stop(stopped: _Stopped) -> PersonStop | None:
     if isinstance(stopped, NoteStop):
         changed = {stopped.service: stopped.change("")}
         await to_stores(

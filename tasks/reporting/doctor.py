@@ -111,7 +111,7 @@ def _with_snapshots(facts: EnvironmentFacts, declared: Environment | None, now: 
     if declared is None or declared.data is None or not stores_exist():
         return facts
     try:
-        snapshots = open_stores().snapshots.of(declared.name)
+        snapshots = open_stores().snapshots.list_for(declared.name)
     except RoasError:
         # Another line says what is wrong with the stores.
         return facts

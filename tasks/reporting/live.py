@@ -69,7 +69,7 @@ class LiveReader:
         return LiveRecords(
             release=stores.releases.last(name),
             forecast=min(standing, key=lambda prediction: prediction.expected, default=None),
-            metrics=tuple(stores.metrics.since(name, _METRICS, now - HISTORY)),
+            metrics=tuple(stores.metrics.samples_since(name, _METRICS, now - HISTORY)),
             pauses=tuple(pause for pause in stores.pauses.active(now) if pause.environment in (None, name)),
             tickets=sum(len(stores.tickets.find(state, name)) for state in _WAITING),
         )
@@ -90,7 +90,7 @@ class LiveReader:
             last_operation=operations[0] if operations else None,
             step=self._step(running) if running is not None else "",
             meant_to_run=should_run(operations),
-            alerts=tuple(alert for alert in stores.alerts.unresolved(name) if alert.explained_by is None),
+            alerts=tuple(alert for alert in stores.alerts.list_unresolved(name) if alert.explained_by is None),
             recoveries=tuple(recoveries),
             causes=dict(self._causes),
             watched_at=beats.get(f"watch/{name}"),

@@ -35,7 +35,7 @@ def read_failure(record_id: str) -> FailureRecords:
         return _records_of_error(_named_error(record_id))
     bundles = stores.evidence.find(deployment_id=operation.deployment_id)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
-    errors = stores.errors.of_deployment(operation.deployment_id, operation.record.error_id, *linked)
+    errors = stores.errors.list_by_deployment(operation.deployment_id, operation.record.error_id, *linked)
     return _records(operation.deployment_id, operation.environment, operation, errors, bundles)
 
 
@@ -43,12 +43,12 @@ def _named_error(record_id: str) -> tuple[str, RecordedError]:
     """The id that was meant, in full, and its error: of an error itself, or of a ticket."""
     stores = open_stores()
     try:
-        error = stores.errors.named(record_id)
+        error = stores.errors.get_by_prefix(record_id)
         return error.error_id, error
     except NotFoundError:
         pass
     try:
-        ticket = stores.tickets.named(record_id)
+        ticket = stores.tickets.get_by_prefix(record_id)
     except NotFoundError as missing:
         raise NotFoundError(
             f"No operation, error or ticket has the id {record_id!r};",

@@ -143,7 +143,7 @@ def read_deployment(deployment_id: str | None) -> DeploymentDetails:
     operation = latest[0] if latest else stores.operations.get(deployment_id or "")
     whole = operation.deployment_id
     reports = stores.health.history(deployment_id=whole, limit=1)
-    errors = stores.errors.of_deployment(whole, operation.record.error_id)
+    errors = stores.errors.list_by_deployment(whole, operation.record.error_id)
     return DeploymentDetails(
         operation=operation,
         validations=tuple(stores.progress.validations(whole)),
@@ -172,7 +172,9 @@ def read_explanation(deployment_id: str | None) -> Explanation:
     whole = operation.deployment_id
     bundles = stores.evidence.find(deployment_id=whole)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
-    errors = [error_details(error) for error in stores.errors.of_deployment(whole, operation.record.error_id, *linked)]
+    errors = [
+        error_details(error) for error in stores.errors.list_by_deployment(whole, operation.record.error_id, *linked)
+    ]
     validations = stores.progress.validations(whole)
     return explain(
         operation,
@@ -330,9 +332,9 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
             last_operation=operation,
             running=tuple(stores.operations.running(name)),
             health=next(iter(stores.health.history(environment=name, limit=1)), None),
-            open_errors=tuple(stores.errors.unresolved(name)),
+            open_errors=tuple(stores.errors.list_unresolved(name)),
             open_tickets=tuple(t for t in stores.tickets.find(environment=name) if t.resolved_at is None),
-            open_alerts=tuple(a for a in stores.alerts.unresolved(name) if a.explained_by is None),
+            open_alerts=tuple(a for a in stores.alerts.list_unresolved(name) if a.explained_by is None),
             scores=tuple(stores.health.latest_scores(name)),
             dependencies=tuple(stores.dependencies.all(name)),
             last_collection=beats.get(f"collection/{name}"),

@@ -41,7 +41,7 @@ def read_delivery(environment: str) -> ReportDelivery | None:
 @in_thread
 def last_sent(environment: str) -> datetime | None:
     """When the report on an environment was last sent."""
-    return open_stores().heartbeats.of(_name(environment))
+    return open_stores().heartbeats.last_beat(_name(environment))
 
 
 @task(name="send the report", **EFFECT)

@@ -12,4 +12,4 @@ def read_snapshots(environment: str) -> list[DataSnapshot]:
     Raises:
         StoreError: The store cannot be read.
     """
-    return open_stores().snapshots.of(environment) if stores_exist() else []
+    return open_stores().snapshots.list_for(environment) if stores_exist() else []

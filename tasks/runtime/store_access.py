@@ -202,7 +202,7 @@ class StoreAccess:
     def _note_answer(self, _: asyncio.Future[Any]) -> None:
         self._under_way -= 1
 
-    def named(self, records: RecoveryRecords) -> RecoveryRecords:
+    def with_local_ids(self, records: RecoveryRecords) -> RecoveryRecords:
         """Records with the ids that errors had here while the stores were away."""
         return replace(records, executions=rename_attempts(records.executions, self._writer.names.errors))
 
@@ -284,10 +284,10 @@ async def to_stores(
     return await access.write(write, otherwise, learn)
 
 
-def under_names_here(records: RecoveryRecords) -> RecoveryRecords:
+def use_local_ids(records: RecoveryRecords) -> RecoveryRecords:
     """Records as this process names the errors in them."""
     access = _mine.get()
-    return records if access is None else access.named(records)
+    return records if access is None else access.with_local_ids(records)
 
 
 def _note_answer_of(answered: asyncio.Future[Any] | Future[Any]) -> None:

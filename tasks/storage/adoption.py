@@ -25,7 +25,7 @@ async def unknown_snapshots(environment: Environment) -> list[UnknownSnapshot]:
 
     def find(limit: Limit) -> list[UnknownSnapshot]:
         entries = repository_of(environment).entries(limit)
-        return unknown(entries, open_stores().snapshots.of(environment.name))
+        return unknown(entries, open_stores().snapshots.list_for(environment.name))
 
     return await in_thread(find, _SECONDS)
 
@@ -46,7 +46,7 @@ async def adopt_snapshots(environment: Environment, snapshot_ids: Sequence[str])
         repository, stores = repository_of(environment), open_stores()
         # Before the records: what is begun after that has its record before its first part.
         entries = repository.entries(limit)
-        candidates = unknown(entries, stores.snapshots.of(environment.name))
+        candidates = unknown(entries, stores.snapshots.list_for(environment.name))
         adopted = []
         for candidate in to_adopt(candidates, snapshot_ids, environment.name):
             snapshot_entries = [

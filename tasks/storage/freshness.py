@@ -18,5 +18,5 @@ async def read_snapshot_problems(environment: Environment) -> tuple[str, ...]:
     """
     if environment.data is None or environment.data.max_age_hours is None:
         return ()
-    snapshots = await asyncio.to_thread(open_stores().snapshots.of, environment.name)
+    snapshots = await asyncio.to_thread(open_stores().snapshots.list_for, environment.name)
     return snapshot_problems(environment, snapshots, datetime.now(UTC))

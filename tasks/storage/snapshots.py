@@ -89,7 +89,7 @@ async def prepare_repository(environment: Environment) -> None:
     Raises:
         SnapshotError: restic is not installed, or the repository cannot be used.
     """
-    snapshots = await asyncio.to_thread(open_stores().snapshots.of, environment.name)
+    snapshots = await asyncio.to_thread(open_stores().snapshots.list_for, environment.name)
     settings_of(environment)
 
     def prepare(limit: Limit) -> None:
@@ -113,7 +113,7 @@ def forget_leftovers(repository: ResticRepository, environment: str, limit: Limi
     """
     stores, entries = open_stores(), repository.entries(limit)
     manifests = {entry.snapshot_id: entry for entry in entries if entry.is_manifest}
-    for snapshot in stores.snapshots.of(environment):
+    for snapshot in stores.snapshots.list_for(environment):
         if snapshot.state is not SnapshotState.BEGUN:
             continue
         ended = replace(snapshot, state=SnapshotState.FAILED, ended_at=datetime.now(UTC), problem="it was killed")
@@ -125,7 +125,7 @@ def forget_leftovers(repository: ResticRepository, environment: str, limit: Limi
                 continue
         stores.snapshots.end(ended)
         log.warning("snapshot %s was interrupted; it is recorded as %s", snapshot.snapshot_id, ended.state)
-    snapshots = stores.snapshots.of(environment)
+    snapshots = stores.snapshots.list_for(environment)
     repository.forget(leftovers(entries, snapshots, repository.installation), limit)
     if unknown_snapshots := unknown(entries, snapshots):
         log.info(
@@ -188,7 +188,7 @@ async def end_snapshot(snapshot: DataSnapshot) -> None:
 @retry_read
 async def snapshots_of(environment: str) -> list[DataSnapshot]:
     """The snapshots of an environment, newest first."""
-    return await asyncio.to_thread(open_stores().snapshots.of, environment)
+    return await asyncio.to_thread(open_stores().snapshots.list_for, environment)
 
 
 @task(name="save data", task_run_name="save {data.name}", **EFFECT)
@@ -214,7 +214,7 @@ def _naming_another(environment: Environment, snapshot_id: str) -> Iterator[None
     except DamagedRepositoryError as error:
         whole = [
             snapshot
-            for snapshot in open_stores().snapshots.of(environment.name)
+            for snapshot in open_stores().snapshots.list_for(environment.name)
             if snapshot.state is SnapshotState.WHOLE
         ]
         alternatives = [snapshot for snapshot in whole if snapshot.snapshot_id != snapshot_id]
@@ -331,7 +331,7 @@ async def rehearse_part(project: Project, application: Application, data: SavedD
 @retry_write
 async def record_rehearsal(snapshot: DataSnapshot, at: datetime, rehearsal: Rehearsal) -> None:
     """Write the result of a rehearsed restore."""
-    await asyncio.to_thread(open_stores().snapshots.rehearsed, snapshot, at, rehearsal)
+    await asyncio.to_thread(open_stores().snapshots.record_rehearsal, snapshot, at, rehearsal)
 
 
 @task(name="forget snapshots", **EFFECT)
@@ -346,7 +346,7 @@ async def forget_old(environment: Environment) -> list[str]:
     def forget(limit: Limit) -> list[str]:
         stores = open_stores()
         release_ids = [release.release_id for release in stores.releases.latest(environment.name) if release.proven]
-        old = to_forget(stores.snapshots.of(environment.name), settings.keep, release_ids)
+        old = to_forget(stores.snapshots.list_for(environment.name), settings.keep, release_ids)
         if old:
             repository = repository_of(environment)
             repository.forget(entries_of(old, repository.entries(limit)), limit)

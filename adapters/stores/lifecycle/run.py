@@ -24,7 +24,7 @@ from adapters.stores.database import Database
 from adapters.stores.gate import Gate
 from adapters.stores.sql import tables_of, upsert
 from adapters.stores.stores import Stores
-from core.storage.retention import over_budget
+from core.storage.retention import bytes_over_budget
 from models.failures import StoreFullError
 from models.storage import MIB, LifecycleStep, RetentionPolicy
 from models.tables.columns import JsonText, UtcDateTime
@@ -76,7 +76,7 @@ class LifecycleRun:
                 advice="free room on its disk; what is old leaves at the next run.",
             )
         # Two at once would archive the same rows, each into a file of its own.
-        self.undo.enter_context(Gate(folder / "lifecycle.lock").held(_TIMEOUT_SECONDS, self.name.capitalize()))
+        self.undo.enter_context(Gate(folder / "lifecycle.lock").hold(_TIMEOUT_SECONDS, self.name.capitalize()))
         self.undo.callback(self.archiver.close)
         for part in folder.glob(f"archive/{self.store}/*/*.part"):
             # Of an archiver that was killed: nothing else writes here while the lock is held.
@@ -95,9 +95,9 @@ class LifecycleRun:
         self.complete = now < self.deadline
         return self.complete
 
-    def over_budget(self) -> int:
+    def excess_bytes(self) -> int:
         """How many bytes too many the store holds now."""
-        return max(0, over_budget(self.database.use(), self.policy) - (self.about_bytes if self.dry_run else 0))
+        return max(0, bytes_over_budget(self.database.use(), self.policy) - (self.about_bytes if self.dry_run else 0))
 
     def foresee(self, rows: int, bytes_each: float, rows_a_file: int | None, source: str) -> None:
         """Count what a dry run would take; None for `rows_a_file` where nothing of it is archived."""
@@ -124,7 +124,7 @@ class LifecycleRun:
 
     def result(self) -> LifecycleStep:
         """The result of this run."""
-        if self.complete and (beyond := self.over_budget()):
+        if self.complete and (beyond := self.excess_bytes()):
             self.notes.append(
                 f"{self.store} still holds {beyond / MIB:.1f} MiB more than its budget of "
                 f"{self.policy.store_bytes / MIB:.0f} MiB: the rest is young, or not resolved"
@@ -201,10 +201,10 @@ def archive_rows(
     """Archive and delete rows of a table and what belongs to them, in chunks, until none is left or time is up."""
     if run.dry_run:
         # What would leave for its age is counted above; for the budget only as far as that is not enough.
-        if not only_over_budget or run.over_budget():
+        if not only_over_budget or run.excess_bytes():
             _foresee_rows(run, [*belongings(where), Partition(name, where)], rows_at_once, only_over_budget)
         return
-    while run.has_time() and not (only_over_budget and not run.over_budget()):
+    while run.has_time() and not (only_over_budget and not run.excess_bytes()):
         chunk = f"SELECT id FROM {name} WHERE {where} ORDER BY id LIMIT {rows_at_once}"
         with run.database.read() as connection:
             first, last = connection.exec_driver_sql(f"SELECT min(id), max(id) FROM ({chunk}) AS chunk").one()
@@ -227,7 +227,7 @@ def _foresee_rows(run: LifecycleRun, parts: Sequence[Partition], rows_a_file: in
             each = connection.exec_driver_sql(f"SELECT avg(width) FROM ({some}) AS weighed").scalar_one()
         each = float(each or 0) + _ROW_BYTES
         if only_over_budget:
-            rows = min(rows, -(-run.over_budget() // round(each)))
+            rows = min(rows, -(-run.excess_bytes() // round(each)))
         run.foresee(rows, each, rows_a_file, target.name)
 
 

@@ -125,7 +125,7 @@ def drop_sums(
             run.foresee(rows, 150, None, source.name)
         return
     chunks = 0
-    while run.has_time() and not (only_over_budget and not run.over_budget()):
+    while run.has_time() and not (only_over_budget and not run.excess_bytes()):
         with run.database.read() as connection:
             first = connection.scalar(sa.select(sa.func.min(source.c.bucket)).where(source.c.bucket < before))
         if first is None:
@@ -147,7 +147,7 @@ def archive_samples(run: LifecycleRun, old: int, over_budget_before: int) -> Non
     names = _series_names(run.database)
     _finish_deletions(run, names)
     while run.has_time():
-        limit = over_budget_before if run.over_budget() else old
+        limit = over_budget_before if run.excess_bytes() else old
         with run.database.read() as connection:
             first = connection.scalar(sa.select(sa.func.min(_samples.c.ts)).where(_samples.c.ts < limit))
             if first is None:
@@ -172,7 +172,7 @@ def _foresee_samples(run: LifecycleRun, old: int, over_budget_before: int) -> No
         by_day = sa.select(sa.func.count()).where(_is_between(begin, before)).group_by(day).order_by(day)
         with run.database.read() as connection:
             for rows in connection.scalars(by_day):
-                if before == over_budget_before and not run.over_budget():
+                if before == over_budget_before and not run.excess_bytes():
                     return
                 run.foresee(rows, _SAMPLE_BYTES, _FILE_ROWS, _samples.name)
         begin = before

@@ -121,10 +121,10 @@ def archive_deployments(
         def gone_well(before: datetime) -> str:
             return f"(status = 'success' AND start_time < {sql_time(before)} AND {a_newer_success})"
 
-        def failed(before: datetime) -> str:
+        def failure_condition(before: datetime) -> str:
             return f"(status = 'failed' AND start_time < {sql_time(before)})"
 
-        where = f"({gone_well(limits.deployments)} OR {failed(limits.failed_deployments)})"
+        where = f"({gone_well(limits.deployments)} OR {failure_condition(limits.failed_deployments)})"
 
         def belongings(owners: str) -> list[Partition]:
             of_them = f"deployment_id IN (SELECT deployment_id FROM deployment_operations WHERE {owners})"
@@ -137,7 +137,7 @@ def archive_deployments(
         archive_rows(run, "deployment_operations", where, belongings)
         archive_rows(run, "releases", _old_releases(run.policy))
         _archive_dead_letters(run, limits)
-        for where in (gone_well(limits.over_budget), failed(limits.over_budget)):
+        for where in (gone_well(limits.over_budget), failure_condition(limits.over_budget)):
             archive_rows(run, "deployment_operations", where, belongings, only_over_budget=True)
     return run.result()
 

@@ -81,14 +81,16 @@ class Errors(Repository):
             raise NotFoundError(f"No error has the id {error_id!r};", advice="`roas status` lists the open ones.")
         return to_error(row)
 
-    def named(self, error_id: str) -> RecordedError:
+    def get_by_prefix(self, error_id: str) -> RecordedError:
         """The error of this id, or the only one whose id begins like this.
 
         Raises:
             NotFoundError: There is none.
             BadInputError: Several ids begin like this.
         """
-        return to_error(self._named(_errors.c.error_id, error_id, "error", "`roas status` lists the open ones."))
+        return to_error(
+            self._row_by_prefix(_errors.c.error_id, error_id, "error", "`roas status` lists the open ones.")
+        )
 
     def resolutions(self, error_ids: Sequence[str]) -> dict[str, str]:
         """What ended each of these errors, by id; those without an end or a reason are left out."""
@@ -103,11 +105,11 @@ class Errors(Repository):
         """Every environment that had an error."""
         return [row.environment for row in self._all(sa.select(_errors.c.environment).distinct())]
 
-    def unresolved(self, environment: str | None = None) -> list[RecordedError]:
+    def list_unresolved(self, environment: str | None = None) -> list[RecordedError]:
         """Errors that are not resolved, the latest seen first."""
         return self._errors(newest(_errors, "last_seen", _errors.c.resolved_at.is_(None), environment=environment))
 
-    def unclassified(self, environment: str | None = None, limit: int = 5_000) -> list[RecordedError]:
+    def list_unclassified(self, environment: str | None = None, limit: int = 5_000) -> list[RecordedError]:
         """Unclassified errors, resolved or not, the latest seen first."""
         query = newest(_errors, "last_seen", category=Category.UNKNOWN, environment=environment)
         return self._errors(query.limit(limit))
@@ -116,7 +118,7 @@ class Errors(Repository):
         """Errors, resolved or not, the latest seen first."""
         return self._errors(newest(_errors, "last_seen", environment=environment).limit(limit))
 
-    def of_deployment(self, deployment_id: str, *more: str) -> Sequence[RecordedError]:
+    def list_by_deployment(self, deployment_id: str, *more: str) -> Sequence[RecordedError]:
         """The errors that were first seen in an operation, and those of these ids, the latest seen first."""
         its = sa.or_(_errors.c.deployment_id == deployment_id, _errors.c.error_id.in_(more))
         return self._errors(newest(_errors, "last_seen", its))

@@ -127,7 +127,7 @@ class Heartbeats(Repository):
         with self._database.write() as connection:
             upsert(connection, Heartbeat, {"name": name, "beat_at": now}, keys=["name"])
 
-    def of(self, name: str) -> datetime | None:
+    def last_beat(self, name: str) -> datetime | None:
         """When one was last seen going on; None where it never was."""
         with self._database.read() as connection:
             return connection.scalar(sa.select(_heartbeats.c.beat_at).where(_heartbeats.c.name == name))
@@ -169,7 +169,7 @@ class Alerts(Repository):
             .values(state=AlertState.ACKNOWLEDGED.value, acknowledged_at=at, note=note or None)
         )
 
-    def unresolved(self, environment: str | None = None) -> list[Alert]:
+    def list_unresolved(self, environment: str | None = None) -> list[Alert]:
         """Every alert that is not resolved, of one environment or of all, oldest first."""
         query = sa.select(_alerts).where(*equals_given(_alerts, environment=environment), _unresolved)
         return [_alert_rows.to_value(row) for row in self._all(query.order_by(_alerts.c.opened_at, _alerts.c.id))]

@@ -81,7 +81,7 @@ class Hosts(Repository):
         row = self._first(sa.select(_hosts).where(_hosts.c.host_id == host_id))
         return None if row is None else _rows.to_value(row)
 
-    def named(self, name: str) -> Host:
+    def get_by_name(self, name: str) -> Host:
         """The host of this name or id.
 
         Raises:

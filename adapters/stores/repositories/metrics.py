@@ -77,7 +77,7 @@ class Metrics(Repository):
             ).all()
         return [_to_metric(environment, row) for row in rows]
 
-    def since(self, environment: str, names: Sequence[str], since: datetime) -> list[Metric]:
+    def samples_since(self, environment: str, names: Sequence[str], since: datetime) -> list[Metric]:
         """The samples of some metrics of an environment's services since a moment, oldest first."""
         query = (
             sa.select(_samples.c.ts, _samples.c.value, _series.c.service, _series.c.metric)

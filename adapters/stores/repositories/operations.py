@@ -136,7 +136,7 @@ class Operations(Repository):
             BadInputError: Several ids begin like this.
         """
         return _to_operation(
-            self._named(_operations.c.deployment_id, deployment_id, "deployment", "`roas history` lists them.")
+            self._row_by_prefix(_operations.c.deployment_id, deployment_id, "deployment", "`roas history` lists them.")
         )
 
     def environments(self) -> list[str]:
@@ -274,10 +274,10 @@ class Leases(Repository):
 
     def current(self, environment: str, now: datetime) -> LeaseResult | None:
         """Who holds an environment now, or None."""
-        leases = self.held(now, environment)
+        leases = self.list_held(now, environment)
         return leases[0] if leases else None
 
-    def held(self, now: datetime, environment: str | None = None) -> list[LeaseResult]:
+    def list_held(self, now: datetime, environment: str | None = None) -> list[LeaseResult]:
         """The holds that are not expired, of one environment or of all."""
         with self._database.read() as connection:
             now = database_now(connection, now)
@@ -286,7 +286,7 @@ class Leases(Repository):
             )
             return [_to_lease(row) for row in connection.execute(query).all()]
 
-    def remembered(self, environment: str, now: datetime) -> LeaseResult | None:
+    def find_holder(self, environment: str, now: datetime) -> LeaseResult | None:
         """Who holds an environment now, with the end of its hold by this machine's clock, to judge it by later."""
         with self._database.read() as connection:
             skew, now = clock_skew(connection), database_now(connection, now)

@@ -176,7 +176,7 @@ class Releases(Repository):
         row = self._first(newest(_releases, "created_at", environment=environment, proven=proven or None))
         return None if row is None else _release_rows.to_value(row)
 
-    def failed(self, environment: str | None = None) -> list[Release]:
+    def list_failed(self, environment: str | None = None) -> list[Release]:
         """The releases that did not become proven, of one environment or of all, newest first."""
         query = newest(_releases, "created_at", environment=environment, proven=False)
         return [_release_rows.to_value(row) for row in self._all(query)]
@@ -189,7 +189,7 @@ class Releases(Repository):
             BadInputError: Several ids begin like this.
         """
         return _release_rows.to_value(
-            self._named(_releases.c.release_id, release_id, "release", "`roas releases` lists them.")
+            self._row_by_prefix(_releases.c.release_id, release_id, "release", "`roas releases` lists them.")
         )
 
     def fingerprints(self, environment: str) -> list[tuple[dict[str, str], dict[str, str]]]:

@@ -74,7 +74,7 @@ class Repository:
         with self._database.write() as connection:
             return connection.execute(statement).rowcount == 1
 
-    def _named(self, key: sa.Column[Any], name: str, what: str, advice: str) -> sa.Row[Any]:
+    def _row_by_prefix(self, key: sa.Column[Any], name: str, what: str, advice: str) -> sa.Row[Any]:
         """The row whose key is this name, or the only one whose key begins like it."""
         end = name + chr(0x10FFFF)
         rows = self._all(

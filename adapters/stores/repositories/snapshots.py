@@ -34,7 +34,7 @@ class Snapshots(Repository):
             .values({name: values[name] for name in columns})
         )
 
-    def of(self, environment: str) -> list[DataSnapshot]:
+    def list_for(self, environment: str) -> list[DataSnapshot]:
         """The snapshots of an environment, newest first."""
         return [_rows.to_value(row) for row in self._all(newest(_snapshots, "begun_at", environment=environment))]
 
@@ -52,9 +52,9 @@ class Snapshots(Repository):
             BadInputError: Several ids begin like this.
         """
         advice = "`roas snapshot list` shows them."
-        return _rows.to_value(self._named(_snapshots.c.snapshot_id, snapshot_id, "snapshot", advice))
+        return _rows.to_value(self._row_by_prefix(_snapshots.c.snapshot_id, snapshot_id, "snapshot", advice))
 
-    def rehearsed(self, snapshot: DataSnapshot, at: datetime, rehearsal: Rehearsal) -> None:
+    def record_rehearsal(self, snapshot: DataSnapshot, at: datetime, rehearsal: Rehearsal) -> None:
         """Record the result of a rehearsed restore."""
         values = _rows.to_row(replace(snapshot, rehearsed_at=at, rehearsal=rehearsal))
         self._change(

@@ -127,14 +127,14 @@ class Tickets(Repository):
         with self._database.read() as connection:
             return _ticket(connection, ticket_id)
 
-    def named(self, ticket_id: str) -> Ticket:
+    def get_by_prefix(self, ticket_id: str) -> Ticket:
         """The ticket of this id, or the only one whose id begins like this.
 
         Raises:
             NotFoundError: There is none.
             BadInputError: Several ids begin like this.
         """
-        row = self._named(_tickets.c.ticket_id, ticket_id, "ticket", "`roas tickets` lists them.")
+        row = self._row_by_prefix(_tickets.c.ticket_id, ticket_id, "ticket", "`roas tickets` lists them.")
         return self.get(row.ticket_id)
 
     def count_unresolved(self) -> dict[str, int]:
@@ -213,7 +213,7 @@ def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
 class ErrorNotifications(Repository):
     """Which errors users were notified of, and when."""
 
-    def reported(self, environment: str, resolved_since: datetime) -> Sequence[ReportedError]:
+    def reported_errors(self, environment: str, resolved_since: datetime) -> Sequence[ReportedError]:
         """Every error that is open or was resolved since then, with what people were told and asked about it."""
         query = (
             sa.select(_errors)
@@ -241,7 +241,7 @@ class ErrorNotifications(Repository):
             for row in rows
         ]
 
-    def sent_since(self, environments: Sequence[str], since: datetime) -> list[datetime]:
+    def times_sent_since(self, environments: Sequence[str], since: datetime) -> list[datetime]:
         """The moments of messages about errors of environments since then; a message about several has one moment."""
         columns = (_errors.c.notified_at, _errors.c.notified_end)
         condition = _errors.c.environment.in_(environments)

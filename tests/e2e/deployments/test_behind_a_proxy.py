@@ -130,7 +130,7 @@ async def test_an_update_is_refused_where_the_proxy_refuses_its_configuration(pl
         await restart("test", services=["front"])
     assert (answer(port), started_at(place)) == ("200 1", before)
     with place.stores() as stores:
-        assert stores.releases.failed("test") == []
+        assert stores.releases.list_failed("test") == []
         errors = stores.errors.latest("test")
     assert {(one.service, str(one.verdict.category)) for one in errors} == {("front", "service_config_invalid")}
     assert place.containers() == ["front", "web"]

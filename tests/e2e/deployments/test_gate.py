@@ -73,7 +73,7 @@ async def test_a_refused_update_touches_nothing_and_says_why(place: Place, image
     assert "held_back" not in record.details
     assert record.details["advice"].startswith("No container was touched. Change what policy not-root names")
     with place.stores() as stores:
-        assert not stores.errors.of_deployment(record.deployment_id)
+        assert not stores.errors.list_by_deployment(record.deployment_id)
         assert not stores.tickets.find(environment="test")
     why = read_explanation(record.deployment_id)
     assert why.headline == (

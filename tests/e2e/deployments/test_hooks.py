@@ -180,7 +180,7 @@ async def test_a_migration_that_fails_half_way_is_the_cause_and_changes_no_conta
     assert any('relation "orders" does not exist' in line.text for line in explained.lines)
     assert any("data may have changed" in one for one in explained.tried)
     with place.stores() as stores:
-        (error,) = stores.errors.unresolved("test")
+        (error,) = stores.errors.list_unresolved("test")
     assert (error.service, error.verdict.category) == ("migrate", Category.SCHEMA_NOT_MIGRATED)
     nothing_is_left(place)
 
@@ -366,7 +366,7 @@ async def canary_begun(place: Place) -> asyncio.Task[Any]:  # noqa: F811
 def is_wrong(place: Place) -> bool:  # noqa: F811
     """Whether an error is on record."""
     with place.stores() as stores:
-        return bool(stores.errors.unresolved("test"))
+        return bool(stores.errors.list_unresolved("test"))
 
 
 def of_web(place: Place) -> str:  # noqa: F811

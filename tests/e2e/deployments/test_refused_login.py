@@ -66,7 +66,7 @@ async def test_a_refused_login_ends_the_start_which_goes_back_with_the_password_
     assert state.is_failed()
     with place.stores() as stores:
         operation = stores.operations.history(environment="test")[0]
-        (error,) = stores.errors.of_deployment(operation.deployment_id)
+        (error,) = stores.errors.list_by_deployment(operation.deployment_id)
     assert "db failed after" in caplog.text
     assert "login is refused" in operation.details["reason"]
     assert error.verdict.category == "auth_failed"

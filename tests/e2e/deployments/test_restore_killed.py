@@ -298,7 +298,7 @@ async def test_what_a_person_does_after_a_rollback_with_data_was_killed_counts(
     await update("test")
     if undoing:
         with shop.stores() as stores:
-            taken = stores.snapshots.of("test")[0]
+            taken = stores.snapshots.list_for("test")[0]
             stores.snapshots.forget(taken.snapshot_id)
             stores.snapshots.begin(with_unusable_cache(shop, taken))
     data.fill("after", used)
@@ -338,7 +338,7 @@ async def test_a_killed_rollback_with_data_that_was_being_undone_is_undone(shop:
     declare(shop, *WITH_CACHE, change="2")
     await update("test")
     with shop.stores() as stores:
-        taken = stores.snapshots.of("test")[0]
+        taken = stores.snapshots.list_for("test")[0]
         stores.snapshots.forget(taken.snapshot_id)
         stores.snapshots.begin(with_unusable_cache(shop, taken))
     data.fill("after", WITH_CACHE)

@@ -44,7 +44,7 @@ async def test_a_release_comes_back_with_the_data_of_before_its_update(shop: Pla
     assert [one["proof"] for one in taken] == ["not rehearsed"]
     assert last(shop).details["data_of"] == taken[0]["id"]
     with shop.stores() as stores:
-        by_reason = {one.reason: one for one in stores.snapshots.of("test")}
+        by_reason = {one.reason: one for one in stores.snapshots.list_for("test")}
         assert by_reason[SnapshotReason.UPDATE].snapshot_id == taken[0]["id"]
         assert by_reason[SnapshotReason.SAFETY].snapshot_id == last(shop).details["safety_snapshot"]
         assert stores.snapshots.restoring("test") is None
@@ -77,4 +77,4 @@ async def test_a_release_without_a_snapshot_changes_nothing(shop: Place) -> None
 
     assert containers(shop) == before
     with shop.stores() as stores:
-        assert [one.state for one in stores.snapshots.of("test")] == [SnapshotState.WHOLE]
+        assert [one.state for one in stores.snapshots.list_for("test")] == [SnapshotState.WHOLE]

@@ -77,7 +77,7 @@ async def killed_snapshot(place: Place, moment: str) -> tuple[Data, UUID, DataSn
 
 def snapshots(place: Place) -> list[DataSnapshot]:  # noqa: F811
     with place.stores() as stores:
-        return stores.snapshots.of("test")
+        return stores.snapshots.list_for("test")
 
 
 def nothing_is_left_paused(place: Place) -> bool:  # noqa: F811

@@ -186,7 +186,7 @@ async def test_a_snapshot_that_was_killed_is_never_offered_and_leaves_nothing(sh
     data.postgresql("create table rows as select generate_series(1, 3000000) as id, repeat('x', 100) as text")
     process = roas("snapshot", "create", "test")
     with process, shop.stores() as stores:
-        while not stores.snapshots.of("test") or not await runs_in_database(shop, "pg_dump"):
+        while not stores.snapshots.list_for("test") or not await runs_in_database(shop, "pg_dump"):
             assert process.poll() is None, process.communicate()
             await asyncio.sleep(0.05)
         # The fork of the warm process that runs it: its caller's end would only ask it to end.
@@ -198,7 +198,7 @@ async def test_a_snapshot_that_was_killed_is_never_offered_and_leaves_nothing(sh
         data.postgresql("drop table rows")
         taken = await snapshot("test")
 
-        states = {one.snapshot_id: one.state for one in stores.snapshots.of("test")}
+        states = {one.snapshot_id: one.state for one in stores.snapshots.list_for("test")}
     assert sorted(states.values()) == [SnapshotState.FAILED, SnapshotState.WHOLE]
     tags = {str(tag) for one in restic(shop, "snapshots") for tag in one["tags"]}
     assert tags == {"roas", "manifest", taken.snapshot_id}

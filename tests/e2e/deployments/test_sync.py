@@ -229,7 +229,7 @@ async def test_a_source_that_cannot_be_fetched_is_an_update_that_failed(place: P
     assert operation.details["undone"] == "no container was touched"
     assert read_explanation(operation.deployment_id).headline.startswith("There is no repository at")
     with place.stores() as stores:
-        (error,) = stores.errors.of_deployment(operation.deployment_id)
+        (error,) = stores.errors.list_by_deployment(operation.deployment_id)
         assert "There is no repository at" in error.text
     assert of_container(place, "{{.Id}} {{.State.StartedAt}}") == container
     state = await source_state(find_environment("test"))

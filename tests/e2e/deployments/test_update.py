@@ -327,7 +327,7 @@ async def test_an_image_that_cannot_be_pulled_touches_nothing(place: Place, imag
 
     assert "`pull_policy: never`" in failed.value.advice
     with place.stores() as stores:
-        (error,) = stores.errors.unresolved("test")
+        (error,) = stores.errors.list_unresolved("test")
         assert stores.errors.impacts(error.error_id) == [], "web runs on, so nobody is hit"
         (ticket,) = stores.tickets.find(environment="test")
         assert "Start it again: roas update test" in ticket.steps
@@ -362,7 +362,7 @@ async def test_a_build_that_fails_touches_nothing_and_says_what_it_printed(place
         assert any("no header" in line.text for line in why.lines)
         assert why.evidence == tuple(one.bundle_id for one in evidence(place))
         with place.stores() as stores:
-            (error,) = stores.errors.of_deployment(last(place).deployment_id)
+            (error,) = stores.errors.list_by_deployment(last(place).deployment_id)
         assert error.verdict.category is Category.BUILD_FAILED
     finally:
         subprocess.run(["docker", "rm", "-f", place.container("web")], capture_output=True, check=False)

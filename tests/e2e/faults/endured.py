@@ -206,7 +206,7 @@ async def look_after(fault: InjectedFault, scene: Scene, before: Seen, *, proven
         after=await asyncio.to_thread(scene.state),
         operation=operation,
         explanation=read_explanation(operation.deployment_id),
-        errors=tuple(stores.errors.unresolved(scene.name)),
+        errors=tuple(stores.errors.list_unresolved(scene.name)),
         run=run.type if run else None,
         took_seconds=took_seconds,
     )

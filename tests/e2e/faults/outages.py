@@ -390,7 +390,7 @@ def _recorded(place: OutageInstallation, kills: Sequence[tuple[str, datetime, fl
         executions = stores.recoveries.find(environment="dev")
         resolved = {
             one.error.service: one.resolution
-            for one in stores.error_notifications.reported("dev", datetime.min.replace(tzinfo=UTC))
+            for one in stores.error_notifications.reported_errors("dev", datetime.min.replace(tzinfo=UTC))
         }
     return [
         Kill(

@@ -127,11 +127,11 @@ async def test_a_start_after_an_undoing_that_was_killed_proves_the_whole(scene: 
 async def test_a_mended_start_closes_the_error_of_the_failed_one(scene: Scene) -> None:
     scene.declare(ILL)
     await startup("test", return_state=True)
-    assert open_stores().errors.unresolved("test") != []
+    assert open_stores().errors.list_unresolved("test") != []
 
     await start_succeeds(scene)
 
-    assert open_stores().errors.unresolved("test") == []
+    assert open_stores().errors.list_unresolved("test") == []
 
 
 async def test_a_changed_file_that_no_release_brings_back_is_named_and_the_undoing_called_failed(
@@ -228,7 +228,7 @@ async def test_a_start_whose_engine_stays_away_says_what_could_not_be_undone(
     assert reported.tried[0].startswith("undoing failed: Docker engine at unix://")
     assert any("base" in change for change in reported.changed)
     assert open_stores().operations.running() == []
-    (error,) = open_stores().errors.unresolved("test")
+    (error,) = open_stores().errors.list_unresolved("test")
     assert error.verdict.category is Category.DOCKER_DAEMON_UNREACHABLE
     await asyncio.to_thread(own_engine.start)
     await start_succeeds(own_scene)

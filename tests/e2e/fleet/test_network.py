@@ -53,7 +53,7 @@ def one_record_each(fleet: Fleet, name: str, times: int) -> None:
     """Wait until the stores have so many recoveries, and show that each is there once and no error is left."""
     with fleet.control.stores() as stores:
         fleet.host.until(lambda: len(stores.recoveries.find(environment=name)) >= times, seconds=300)
-        fleet.host.until(lambda: not stores.errors.unresolved(name), seconds=300)
+        fleet.host.until(lambda: not stores.errors.list_unresolved(name), seconds=300)
         found = stores.recoveries.find(environment=name)
         assert [one.success for one in found] == [True] * times
         assert len({one.attempt_id for one in found}) == times

@@ -45,7 +45,7 @@ def is_true_of_one_start(host: Host, stores: Stores, name: str) -> None:
     assert start.status is OperationStatus.SUCCESS, start.details
     assert stores.operations.running(name) == []
     assert stores.progress.last_changes(name)["web"].new_state == "healthy"
-    assert stores.errors.unresolved(name) == []
+    assert stores.errors.list_unresolved(name) == []
     assert stores.tickets.find(environment=name) == []
     assert host.runs(name)
     shown = host.roas("history", start.deployment_id)
@@ -56,7 +56,7 @@ def is_true_of_one_start(host: Host, stores: Stores, name: str) -> None:
 def is_true_of_one_recovery(host: Host, stores: Stores, name: str) -> None:
     """One recovery is on record, it succeeded, and its error is resolved without a ticket."""
     host.until(lambda: bool(stores.recoveries.find(environment=name)))
-    host.until(lambda: not stores.errors.unresolved(name))
+    host.until(lambda: not stores.errors.list_unresolved(name))
     (recovery,) = stores.recoveries.find(environment=name)
     assert (recovery.success, recovery.ended_at is not None) == (True, True)
     (error,) = stores.errors.latest(name)

@@ -46,7 +46,7 @@ def goes_on_without_stores(host: Host, name: str, away: ExitStack, settings: Set
     away.close()
     with Stores.open(settings) as stores:
         host.until(lambda: len(recovered(stores, name)) == 3)
-        host.until(lambda: not stores.errors.unresolved(name))
+        host.until(lambda: not stores.errors.list_unresolved(name))
         assert len(set(recovered(stores, name))) == 3
         # Three failures of one cause within minutes: each is an attempt of its own, none is written twice.
         assert len(stores.recoveries.find(environment=name)) == 3

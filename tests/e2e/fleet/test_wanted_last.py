@@ -65,7 +65,7 @@ def test_a_failure_while_an_operation_holds_the_environment_is_one_error_that_is
         assert stores.tickets.find(environment=name) == []
         stores.leases.release(name, "by-the-test", runner=runner)
         host.until(lambda: "web healthy again" in host.text())
-        host.until(lambda: not stores.errors.unresolved(name))
+        host.until(lambda: not stores.errors.list_unresolved(name))
         (error,) = stores.errors.latest(name)
         assert [one.error_id for one in stores.recoveries.find(environment=name)] == [error.error_id]
         assert stores.tickets.find(environment=name) == []

@@ -16,7 +16,7 @@ from flows.deployment.startup import startup
 from flows.recovery.error_recovery import continue_recovery, error_recovery, load_context
 from models.errors import Category, Pattern, Severity, Strategy
 from models.failures import StoreError
-from models.recovery import PlannedStep, RecoveryExecution, RecoveryMethod, Step, StepSpec
+from models.recovery import PlannedStep, RecoveryExecution, RecoveryMethod, RecoveryStep, StepSpec
 from tests.e2e.flows.conftest import Place, end, well
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
@@ -31,7 +31,7 @@ ZEBRA = Pattern(
     priority=100,
     shipped=False,
 )
-STEP = Step(name="recreate", target="web", ok=None, detail="", started_at=datetime(2026, 3, 2, tzinfo=UTC))
+STEP = RecoveryStep(name="recreate", target="web", ok=None, detail="", started_at=datetime(2026, 3, 2, tzinfo=UTC))
 
 
 def container_id(place: Place, service: str) -> str:

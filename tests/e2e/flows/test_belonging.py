@@ -76,7 +76,7 @@ def elsewhere(fleet: Place) -> Place:
 def nothing_was_done(place: Place) -> None:
     stores = open_stores()
     assert [one.deployment_id for one in stores.operations.history("test")] in ([], ["test-1"])
-    assert stores.errors.unresolved("test") == []
+    assert stores.errors.list_unresolved("test") == []
     assert stores.tickets.find(environment="test") == []
     assert stores.leases.current("test", datetime.now(UTC)) is None
     assert place.containers() == []
@@ -143,7 +143,7 @@ async def test_an_environment_that_is_moved_while_an_operation_waits_is_refused(
     with pytest.raises(WrongHostError):
         await operation()
     assert open_stores().tickets.find(environment="test") == []
-    assert open_stores().errors.unresolved("test") == []
+    assert open_stores().errors.list_unresolved("test") == []
 
 
 @pytest.mark.campaign
@@ -184,7 +184,7 @@ async def test_what_runs_here_and_was_never_operated_belongs_to_the_host_that_wa
     seen: set[datetime | None] = set()
 
     def swept_often() -> bool:
-        seen.add(open_stores().heartbeats.of("watch/test"))
+        seen.add(open_stores().heartbeats.last_beat("watch/test"))
         return len(seen) > 3
 
     watching = asyncio.create_task(watch("test", hours=1))

@@ -103,7 +103,7 @@ async def test_an_engine_that_is_gone_is_recorded_not_raised(place: Place) -> No
     assert any("containers" in gap for gap in report.gaps)
     assert HOST in report.metrics
     with place.stores() as stores:
-        assert stores.errors.unresolved("test")[0].verdict.category == "docker_daemon_unreachable"
+        assert stores.errors.list_unresolved("test")[0].verdict.category == "docker_daemon_unreachable"
         (row,) = stores.health.history("test")
         assert row.overall is Health.UNHEALTHY
         assert any("containers" in finding for finding in row.findings)

@@ -68,7 +68,7 @@ async def test_a_crash_is_explained_by_its_own_words_and_linked_everywhere(place
     assert bundle.host is not None
     assert bundle.missing == ()
     with place.stores() as stores:
-        (error,) = stores.errors.unresolved("test")
+        (error,) = stores.errors.list_unresolved("test")
         assert error.verdict.category is Category.PORT_CONFLICT
         assert error.evidence["bundles"] == [bundle.bundle_id]
         assert bundle.error_id == error.error_id
@@ -100,7 +100,7 @@ async def test_a_kill_for_memory_is_proven_by_its_signs(place: Place) -> None:
     assert container.memory.grade is MemoryGrade.PROVEN
     assert "killed for using too much memory (limit 16 MiB)" in bundle.first_cause
     with place.stores() as stores:
-        assert stores.errors.unresolved("test")[0].verdict.category is Category.OOM_KILLED
+        assert stores.errors.list_unresolved("test")[0].verdict.category is Category.OOM_KILLED
 
 
 @pytest.mark.campaign

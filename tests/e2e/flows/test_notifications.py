@@ -198,7 +198,7 @@ async def test_two_processes_report_once(place: Place, asked: RecordedError, web
     # Four reports at once are one message; each process may have claimed a part of them.
     subjects = [one["subject"] for one in webhook.got]
     with place.stores() as stores:
-        (cause,) = stores.error_notifications.reported("test", now)
+        (cause,) = stores.error_notifications.reported_errors("test", now)
         assert cause.reported.times == 1
     assert 1 <= len(subjects) == len(set(subjects))
     entries = sum(
@@ -356,7 +356,7 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
     assert len([text for text in warnings if "did not take the notice" in text]) == 1
     assert "token-of-the-webhook" not in caplog.text
     with place.stores() as stores:
-        (cause,) = stores.error_notifications.reported("test", datetime.now(UTC))
+        (cause,) = stores.error_notifications.reported_errors("test", datetime.now(UTC))
         an_hour_ago = replace(cause.reported, last_at=datetime.now(UTC) - timedelta(hours=1))
         assert stores.error_notifications.mark_sent(asked.error_id, cause.reported, an_hour_ago)
     webhook.status = 204

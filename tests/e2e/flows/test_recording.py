@@ -56,7 +56,7 @@ class RecordedRollback:
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
         store = open_stores()
         status = store.operations.get(recorder.deployment_id).status
-        errors = len(store.errors.unresolved("test"))
+        errors = len(store.errors.list_unresolved("test"))
         self.calls.append((type(error).__name__, str(error), status, holder_of("test"), errors))
         recorder.record.undone = "stopped what was started"
 
@@ -299,7 +299,9 @@ async def test_an_interrupted_operation_is_taken_up_with_what_it_had_finished(pl
     seen = []
 
     async def act(recorder: OperationRecorder) -> None:
-        seen.append((recorder.deployment_id, recorder.done, recorder.reported("created"), recorder.reported("undone")))
+        seen.append(
+            (recorder.deployment_id, recorder.done, recorder.step_detail("created"), recorder.step_detail("undone"))
+        )
         await recorder.step("proven", "bot")
 
     await run_operation(act, deployment_id="test-1")
@@ -340,7 +342,7 @@ async def test_a_failed_operation_names_its_error_and_has_the_health_it_was_seen
         await run_operation(fail)
 
     operation, stores = only(), open_stores()
-    [error] = stores.errors.unresolved("test")
+    [error] = stores.errors.list_unresolved("test")
     assert operation.details["error_id"] == error.error_id
     assert len(stores.errors.impacts(error.error_id)) == 1
     [health] = stores.health.history(deployment_id=operation.deployment_id)
@@ -356,6 +358,6 @@ async def test_a_failure_that_error_recovery_cannot_handle_is_on_record_all_the_
     with pytest.raises(StartFailedError):
         await run_operation(fail)
 
-    [error] = open_stores().errors.unresolved("test")
+    [error] = open_stores().errors.list_unresolved("test")
     assert (error.text, error.service) == ("redis did not start", "redis")
     assert only().details["error_id"] == error.error_id

@@ -87,7 +87,7 @@ async def test_a_service_that_does_not_come_back_stops_the_roll(place: Place) ->
         (change,) = stores.progress.changes(operation.deployment_id)
         assert (change.service, change.new_state) == ("base", "failed")
         assert "exit code 4" in change.reason
-        assert stores.errors.unresolved("test")[0].service == "base"
+        assert stores.errors.list_unresolved("test")[0].service == "base"
 
 
 async def test_a_job_and_what_was_stopped_are_not_started_by_a_restart_of_all(place: Place) -> None:

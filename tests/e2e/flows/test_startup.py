@@ -43,7 +43,7 @@ async def failed_start(place: Place) -> tuple[OperationResult | BaseException, s
         operation = stores.operations.history(environment="test")[0]
         assert operation.status is OperationStatus.FAILED
         assert operation.ended_at is not None
-        assert stores.errors.unresolved("test")
+        assert stores.errors.list_unresolved("test")
         return data, str(operation.details["reason"])
 
 
@@ -180,7 +180,7 @@ async def test_a_proven_start_answers_what_earlier_ones_failed_of(place: Place) 
     await startup("test")
 
     with place.stores() as stores:
-        assert stores.errors.unresolved("test") == []
+        assert stores.errors.list_unresolved("test") == []
         assert [ticket.state for ticket in stores.tickets.find(environment="test")] == [TicketState.RESOLVED]
 
 
@@ -193,7 +193,7 @@ async def test_a_service_that_ends_at_once_fails_the_start_and_is_named(place: P
     with place.stores() as stores:
         operation = stores.operations.history(environment="test")[0]
         assert operation.status is OperationStatus.FAILED
-        error = stores.errors.unresolved("test")[0]
+        error = stores.errors.list_unresolved("test")[0]
         assert error.service == "base"
         assert error.deployment_id == operation.deployment_id
 

@@ -100,7 +100,7 @@ async def test_what_was_down_before_it_was_watched_is_told_and_not_started_where
         assert stores.recoveries.find(environment="test") == []
 
     with place.stores() as stores:
-        for error in stores.errors.unresolved("test"):
+        for error in stores.errors.list_unresolved("test"):
             stores.errors.resolve(error.error_id, datetime.now(UTC), "another one is seen")
         seen = RecordedError(
             error_id="err-seen", environment="test", text="base exited", service="base", source="watch",

@@ -233,7 +233,7 @@ async def test_while_recovery_is_paused_a_failure_is_recorded_and_left(place: Pl
         stores.pauses.pause("test", None, None, "a test", "ann")
         async with watching(place):
             docker("kill", place.container("base"))
-            await until(lambda: bool(stores.errors.unresolved("test")))
+            await until(lambda: bool(stores.errors.list_unresolved("test")))
 
         assert stores.recoveries.find(environment="test") == []
     assert place.containers(running=True) == []

@@ -341,7 +341,7 @@ def _fill(stores: Stores) -> None:
     snapshot = DataSnapshot(snapshot_id="s0", environment="prod", begun_at=now)
     stores.snapshots.begin(snapshot)
     stores.snapshots.end(replace(snapshot, state=SnapshotState.WHOLE, ended_at=now))
-    stores.snapshots.rehearsed(snapshot, now, Rehearsal(ok=True, seconds=1.0))
+    stores.snapshots.record_rehearsal(snapshot, now, Rehearsal(ok=True, seconds=1.0))
     stores.errors.record(_error(0))
     stores.tickets.open(Ticket(ticket_id="t0", error_id="e0", environment="prod", title="free it", opened_at=now))
 

@@ -49,7 +49,7 @@ def test_a_failure_is_shown_by_environment_and_by_ticket_and_is_still_due(failin
     assert "Ticket: roas tickets tic-1" in shown
     assert preview("tic") == shown
     with Stores.open(Settings()) as stores:
-        assert stores.error_notifications.reported("shop", NOW)[0].reported.times == 0
+        assert stores.error_notifications.reported_errors("shop", NOW)[0].reported.times == 0
 
 
 @pytest.mark.parametrize(

@@ -83,13 +83,13 @@ def test_a_forked_child_writes_through_connections_of_its_own(stores: Stores) ->
 
 @pytest.mark.files
 def test_a_child_forked_while_the_gate_is_held_does_not_keep_it(settings: Settings, stores: Stores) -> None:
-    with stores.databases["deployment_logs"].gate.held(1, "parent"):
+    with stores.databases["deployment_logs"].gate.hold(1, "parent"):
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.read(reader, 1)
             os._exit(0)
-    with Gate(stores.databases["deployment_logs"].gate.path).held(1, "another"):
+    with Gate(stores.databases["deployment_logs"].gate.path).hold(1, "another"):
         pass
     os.write(writer, b"x")
     os.waitpid(child, 0)
@@ -100,12 +100,12 @@ def test_a_child_forked_while_the_gate_is_held_does_not_keep_it(settings: Settin
 @pytest.mark.files
 def test_a_writer_that_waited_too_long_says_so(settings: Settings, stores: Stores) -> None:
     with (
-        Gate(stores.databases["deployment_logs"].gate.path).held(1, "another"),
+        Gate(stores.databases["deployment_logs"].gate.path).hold(1, "another"),
         pytest.raises(StoreBusyError, match=r"waited 0\.05 s"),
-        stores.databases["deployment_logs"].gate.held(0.05, "writer"),
+        stores.databases["deployment_logs"].gate.hold(0.05, "writer"),
     ):
         pass
-    with stores.databases["deployment_logs"].gate.held(1, "writer"):
+    with stores.databases["deployment_logs"].gate.hold(1, "writer"):
         pass
 
 
@@ -113,12 +113,12 @@ def test_a_writer_that_waited_too_long_says_so(settings: Settings, stores: Store
 def test_a_lock_that_comes_too_late_is_given_back(stores: Stores) -> None:
     other = Gate(stores.databases["deployment_logs"].gate.path)
     with (
-        other.held(1, "another"),
+        other.hold(1, "another"),
         pytest.raises(StoreBusyError),
-        stores.databases["deployment_logs"].gate.held(0.01, "writer"),
+        stores.databases["deployment_logs"].gate.hold(0.01, "writer"),
     ):
         pass
-    with other.held(5, "another"):
+    with other.hold(5, "another"):
         pass
 
 
@@ -143,7 +143,7 @@ def test_the_gate_of_a_killed_holder_is_free(stores: Stores) -> None:
     gate = stores.databases["deployment_logs"].gate
     code = (
         "import sys; from pathlib import Path; from adapters.stores.gate import Gate\n"
-        f"with Gate(Path({str(gate.path)!r})).held(5, 'child'): print('held', flush=True); sys.stdin.read()"
+        f"with Gate(Path({str(gate.path)!r})).hold(5, 'child'): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -194,7 +194,7 @@ def test_a_damaged_store_is_set_aside_and_the_rest_goes_on(settings: Settings, d
     with Stores.open(settings) as stores:
         write_as(stores, "kept")
         stores.heartbeats.beat("x", NOON)
-        with stores.databases["deployment_logs"].gate.held(5, "test"):
+        with stores.databases["deployment_logs"].gate.hold(5, "test"):
             stores.databases["monitoring"].checkpoint()
     path = settings.store_path("monitoring")
     whole = path.read_bytes()
@@ -215,7 +215,7 @@ def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(setti
         for place in range(5000)
     ]
     stores.metrics.add(samples)
-    with stores.databases["deployment_logs"].gate.held(5, "test"):
+    with stores.databases["deployment_logs"].gate.hold(5, "test"):
         stores.databases["monitoring"].checkpoint()
     stores.databases["monitoring"].close()
     with settings.store_path("monitoring").open("r+b") as file:

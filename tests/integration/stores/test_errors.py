@@ -19,7 +19,7 @@ from models.errors import (
 )
 from models.failures import NotFoundError, StoreConstraintError
 from models.notifications import SentNotifications
-from models.recovery import Choice, RecoveryExecution, Step, TicketEntry, TicketState
+from models.recovery import Choice, RecoveryExecution, RecoveryStep, TicketEntry, TicketState
 from tests.integration.stores.values import BUNDLE, ERROR, NOON, TICKET
 
 MINUTE = timedelta(minutes=1)
@@ -36,7 +36,7 @@ def test_the_same_cause_seen_again_counts_up(stores: Stores) -> None:
     stores.errors.record(replace(ERROR, predictive=True))
     again = stores.errors.record(replace(ERROR, error_id="e2", first_seen=NOON + MINUTE, last_seen=NOON + MINUTE))
     assert (again.error_id, again.count, again.last_seen, again.predictive) == ("e1", 2, NOON + MINUTE, False)
-    assert len(stores.errors.unresolved("prod")) == 1
+    assert len(stores.errors.list_unresolved("prod")) == 1
 
 
 def test_recording_the_same_error_again_changes_nothing(stores: Stores) -> None:
@@ -89,7 +89,7 @@ def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
     assert stores.errors.impacts("e1") == [impact]
     stores.recoveries.record(begun)
     assert stores.recoveries.find("e1") == [begun]
-    step = Step(name="stop", target="web", ok=True, detail="", started_at=NOON, ended_at=NOON + MINUTE)
+    step = RecoveryStep(name="stop", target="web", ok=True, detail="", started_at=NOON, ended_at=NOON + MINUTE)
     ended = replace(begun, ended_at=NOON + MINUTE, success=True, steps=(step,), final_status="recovered")
     stores.recoveries.record(ended)
     assert stores.recoveries.find(environment="prod", since=NOON) == [ended]
@@ -149,7 +149,7 @@ def test_while_a_ticket_is_open_the_same_category_in_other_words_is_the_same_cau
 
     by_hand = TicketEntry(at=NOON, by="anna", what="port freed")
     stores.tickets.answer(stores.tickets.get("t1"), Choice.RESOLVED, by_hand)
-    assert [one.error_id for one in stores.errors.unresolved()] == ["e3"]
+    assert [one.error_id for one in stores.errors.list_unresolved()] == ["e3"]
     assert stores.tickets.open(replace(TICKET, ticket_id="t4", error_id="e2")).ticket_id == "t4"
 
 
@@ -183,7 +183,7 @@ def test_two_failures_whose_logs_show_different_causes_are_two_errors_with_a_tic
     other = stores.tickets.open(replace(TICKET, ticket_id="t2", error_id="e2"))
     assert other.ticket_id == "t2"
     stores.tickets.answer(other, Choice.RESOLVED, TicketEntry(at=NOON, by="ann", what="more handles"))
-    assert [one.error_id for one in stores.errors.unresolved("prod")] == ["e1"]
+    assert [one.error_id for one in stores.errors.list_unresolved("prod")] == ["e1"]
 
 
 def test_unknown_causes_have_a_ticket_each(stores: Stores) -> None:
@@ -273,14 +273,14 @@ def test_a_ticket_names_the_latest_evidence(stores: Stores) -> None:
 def test_what_people_were_reported_is_claimed_once(stores: Stores) -> None:
     stores.errors.record(ERROR)
     stores.tickets.open(TICKET)
-    (cause,) = stores.error_notifications.reported(ERROR.environment, NOON)
+    (cause,) = stores.error_notifications.reported_errors(ERROR.environment, NOON)
     assert (cause.error.error_id, cause.reported) == ("e1", SentNotifications())
     assert cause.ticket is not None
     once = SentNotifications(times=1, last_at=NOON)
 
     assert stores.error_notifications.mark_sent("e1", SentNotifications(), once)
     assert not stores.error_notifications.mark_sent("e1", SentNotifications(), once)
-    assert stores.error_notifications.reported(ERROR.environment, NOON)[0].reported == once
+    assert stores.error_notifications.reported_errors(ERROR.environment, NOON)[0].reported == once
 
     over = replace(once, end_at=NOON + MINUTE)
     assert stores.error_notifications.mark_sent("e1", once, over)
@@ -290,6 +290,8 @@ def test_what_people_were_reported_is_claimed_once(stores: Stores) -> None:
 def test_causes_that_were_over_long_ago_are_not_asked_for(stores: Stores) -> None:
     stores.errors.record(ERROR)
     stores.errors.resolve("e1", NOON, "mended")
-    assert [cause.resolution for cause in stores.error_notifications.reported(ERROR.environment, NOON)] == ["mended"]
-    assert stores.error_notifications.reported(ERROR.environment, NOON + MINUTE) == []
-    assert stores.error_notifications.reported("another", NOON) == []
+    assert [cause.resolution for cause in stores.error_notifications.reported_errors(ERROR.environment, NOON)] == [
+        "mended"
+    ]
+    assert stores.error_notifications.reported_errors(ERROR.environment, NOON + MINUTE) == []
+    assert stores.error_notifications.reported_errors("another", NOON) == []

@@ -49,7 +49,7 @@ def test_an_evaluation_that_is_stored_twice_is_stored_once(stores: Stores) -> No
     for _ in range(2):
         put(stores, ALERT, child, predictions=(PREDICTION,))
 
-    assert stores.alerts.unresolved("prod") == [ALERT, child]
+    assert stores.alerts.list_unresolved("prod") == [ALERT, child]
     assert stores.evaluations.predictions("prod") == [PREDICTION]
     assert stores.heartbeats.all() == {"collection/prod": NOON}
 
@@ -60,11 +60,11 @@ def test_an_evaluation_that_knew_nothing_of_it_leaves_an_alert_taken_unless_it_g
     assert not stores.alerts.acknowledge("a1", NOON, "me too")
 
     put(stores, replace(ALERT, reason="CPU 94 %"))
-    (taken,) = stores.alerts.unresolved("prod")
+    (taken,) = stores.alerts.list_unresolved("prod")
     assert (taken.state, taken.note, taken.reason) == (AlertState.ACKNOWLEDGED, "on it", "CPU 94 %")
 
     put(stores, replace(ALERT, severity=AlertSeverity.CRITICAL))
-    (raised,) = stores.alerts.unresolved("prod")
+    (raised,) = stores.alerts.list_unresolved("prod")
     assert (raised.state, raised.note) == (AlertState.OPEN, "on it")
 
 
@@ -73,7 +73,7 @@ def test_a_resolved_alert_is_not_opened_again_by_a_round_that_comes_late(stores:
     put(stores, replace(ALERT, state=AlertState.RESOLVED, resolved_at=NOON))
     put(stores, ALERT)
 
-    assert stores.alerts.unresolved("prod") == []
+    assert stores.alerts.list_unresolved("prod") == []
 
 
 def test_what_became_of_a_prediction_is_kept(stores: Stores) -> None:

@@ -51,7 +51,7 @@ def hold(path: Path, name: str, came: list[str], leave: threading.Event | None =
     """Hold a gate of one's own in another thread, until told to leave it."""
 
     def work() -> None:
-        with Gate(path).held(60, name):
+        with Gate(path).hold(60, name):
             came.append(name)
             if leave is not None:
                 leave.wait(60)
@@ -66,7 +66,7 @@ def other_process(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that wants the gate and says so once it has it."""
     code = (
         "import sys; from pathlib import Path; from adapters.stores.gate import Gate\n"
-        f"with Gate(Path({str(path)!r})).held(60, 'other'): print('held', flush=True); sys.stdin.read()"
+        f"with Gate(Path({str(path)!r})).hold(60, 'other'): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -79,7 +79,7 @@ def other_process(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_all_that_wait_are_let_in(path: Path) -> None:
     came: list[str] = []
-    with Gate(path).held(1, "first"):
+    with Gate(path).hold(1, "first"):
         threads = [hold(path, str(place), came) for place in range(8)]
         until(lambda: has_next(path))
     for thread in threads:
@@ -91,21 +91,21 @@ def test_one_that_comes_back_at_once_does_not_pass_the_next(path: Path) -> None:
     came: list[str] = []
     leave = threading.Event()
     gate = Gate(path)
-    with gate.held(1, "first"):
+    with gate.hold(1, "first"):
         thread = hold(path, "second", came, leave)
         until(lambda: has_next(path))
-    with pytest.raises(StoreBusyError), gate.held(0, "first again"):
+    with pytest.raises(StoreBusyError), gate.hold(0, "first again"):
         pass
     leave.set()
     thread.join()
-    with gate.held(1, "first again"):
+    with gate.hold(1, "first again"):
         assert came == ["second"]
 
 
 def test_one_that_is_stopped_while_it_waits_does_not_stop_those_behind_it(path: Path) -> None:
     came: list[str] = []
     with other_process(path) as stopped:
-        with Gate(path).held(1, "first"):
+        with Gate(path).hold(1, "first"):
             until(lambda: has_next(path))
             stopped.send_signal(signal.SIGSTOP)
             until(lambda: stands_still(stopped))
@@ -119,7 +119,7 @@ def test_one_that_is_stopped_while_it_waits_does_not_stop_those_behind_it(path: 
 
 def test_one_that_is_killed_while_it_waits_leaves_its_place(path: Path) -> None:
     came: list[str] = []
-    with other_process(path) as killed, Gate(path).held(1, "first"):
+    with other_process(path) as killed, Gate(path).hold(1, "first"):
         until(lambda: has_next(path))
         behind = hold(path, "behind", came)
         killed.kill()
@@ -130,8 +130,8 @@ def test_one_that_is_killed_while_it_waits_leaves_its_place(path: Path) -> None:
 
 def test_one_that_gave_up_leaves_its_place(path: Path) -> None:
     came: list[str] = []
-    with Gate(path).held(1, "first"):
-        with pytest.raises(StoreBusyError), Gate(path).held(0.05, "hasty"):
+    with Gate(path).hold(1, "first"):
+        with pytest.raises(StoreBusyError), Gate(path).hold(0.05, "hasty"):
             pass
         behind = hold(path, "behind", came)
     behind.join(60)
@@ -141,7 +141,7 @@ def test_one_that_gave_up_leaves_its_place(path: Path) -> None:
 def test_a_deleted_lock_file_lets_nobody_in_beside_whoever_locked_the_next(path: Path) -> None:
     came: list[str] = []
     leave = threading.Event()
-    with Gate(path).held(1, "first"):
+    with Gate(path).hold(1, "first"):
         waited = hold(path, "waited", came)
         until(lambda: has_next(path))
         path.unlink()
@@ -158,18 +158,18 @@ def test_a_deleted_lock_file_lets_nobody_in_beside_whoever_locked_the_next(path:
 
 def test_a_number_is_found_by_the_next_holder_and_unknown_in_a_new_file(path: Path) -> None:
     gate = Gate(path)
-    with gate.held(1, "first"):
+    with gate.hold(1, "first"):
         assert gate.read_number() is None
         gate.leave_number(7)
-    with Gate(path).held(1, "second"):
+    with Gate(path).hold(1, "second"):
         pass
-    with gate.held(1, "third"):
+    with gate.hold(1, "third"):
         assert gate.read_number() == 7
 
 
 def test_a_child_forked_while_another_thread_waits_does_not_keep_its_place(path: Path) -> None:
     came: list[str] = []
-    with Gate(path).held(1, "first"):
+    with Gate(path).hold(1, "first"):
         waiting = hold(path, "waiting", came)
         until(lambda: has_next(path))
         reader, writer = os.pipe()
@@ -178,7 +178,7 @@ def test_a_child_forked_while_another_thread_waits_does_not_keep_its_place(path:
             os.read(reader, 1)
             os._exit(0)
     waiting.join(60)
-    with Gate(path).held(1, "last"):
+    with Gate(path).hold(1, "last"):
         came.append("last")
     os.write(writer, b"x")
     os.waitpid(child, 0)

@@ -44,12 +44,12 @@ def test_a_host_in_contact_is_known_with_its_version_and_backlog(stores: Stores)
 
 def test_a_host_is_found_by_its_name_or_id_unless_two_have_the_name(stores: Stores) -> None:
     contact(stores, ALPHA)
-    assert stores.hosts.named("alpha") == stores.hosts.named("h-1")
+    assert stores.hosts.get_by_name("alpha") == stores.hosts.get_by_name("h-1")
     contact(stores, HostIdentity(host_id="h-3", name="alpha"))
     with pytest.raises(BadInputError, match=r"h-1, h-3"):
-        stores.hosts.named("alpha")
+        stores.hosts.get_by_name("alpha")
     with pytest.raises(NotFoundError):
-        stores.hosts.named("gamma")
+        stores.hosts.get_by_name("gamma")
 
 
 def test_an_environment_belongs_to_the_first_host_until_it_is_moved(stores: Stores) -> None:

@@ -26,7 +26,7 @@ from adapters.stores.writes import Names, Write
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.failures import StoreBusyError
-from models.recovery import RecoveryExecution, Step, Ticket
+from models.recovery import RecoveryExecution, RecoveryStep, Ticket
 from models.settings import Settings
 from tests.e2e.faults.outages import HOLD_GATE, held_by_another_process
 
@@ -40,7 +40,9 @@ BUNDLE = EvidenceBundle(
     bundle_id="ev-1", environment="prod", service="bot", taken_at=NOON, occasion=EvidenceOccasion.FAILURE,
     reason="exited", first_cause="bot", cause_service="bot",
 )  # fmt: skip
-STEP = Step(name="restart", target="bot", ok=True, detail="restarted bot", started_at=NOON, ended_at=NOON + SECOND)
+STEP = RecoveryStep(
+    name="restart", target="bot", ok=True, detail="restarted bot", started_at=NOON, ended_at=NOON + SECOND
+)
 
 
 def error(error_id: str = "err-1") -> RecordedError:

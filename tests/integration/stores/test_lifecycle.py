@@ -405,7 +405,7 @@ def test_an_archive_that_was_never_noted_is_replaced_by_the_next_try(
 
 
 def test_two_life_cycles_do_not_run_at_once(stores: Stores) -> None:
-    with Gate(stores.folder / "lifecycle.lock").held(1, "another"), pytest.raises(StoreBusyError):
+    with Gate(stores.folder / "lifecycle.lock").hold(1, "another"), pytest.raises(StoreBusyError):
         clean_errors(stores, NOW)
 
 
@@ -441,4 +441,4 @@ def test_a_failed_release_stays_while_its_images_are_held_back(stores: Stores) -
     for one in (held, lifted, *(release(place, proven=True) for place in range(3, 40))):
         stores.releases.keep(one)
     archive_deployments(stores, NOW)
-    assert [one.release_id for one in stores.releases.failed("prod")] == [held.release_id]
+    assert [one.release_id for one in stores.releases.list_failed("prod")] == [held.release_id]

@@ -53,7 +53,7 @@ def test_a_backup_brings_back_what_was_there(settings: Settings, tmp_path: Path)
 
 @pytest.mark.files
 def test_a_backup_is_of_one_moment_while_others_write(stores: Stores, tmp_path: Path) -> None:
-    with stores.at_one_moment():
+    with stores.read_one_moment():
         all_or_none(
             stores,
             [

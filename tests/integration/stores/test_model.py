@@ -81,7 +81,7 @@ class StoresAndDictionaries(RuleBasedStateMachine):
 
     @rule(service=names, environment=environments)
     def resolve_error(self, service: str, environment: str) -> None:
-        for error in self.stores.errors.unresolved(environment):
+        for error in self.stores.errors.list_unresolved(environment):
             if error.service == service:
                 assert self.stores.errors.resolve(error.error_id, NOON, "done")
         self.errors.pop((environment, service), None)
@@ -156,7 +156,9 @@ class StoresAndDictionaries(RuleBasedStateMachine):
         assert {
             one.deployment_id: (one.status, one.details) for one in self.stores.operations.history()
         } == self.operations
-        assert {(one.environment, one.service): one.count for one in self.stores.errors.unresolved()} == self.errors
+        assert {
+            (one.environment, one.service): one.count for one in self.stores.errors.list_unresolved()
+        } == self.errors
         found = series(self.stores, "prod", "s", "m", NOON)
         assert found == [(NOON + place * MINUTE, value) for place, value in sorted(self.samples.items())]
         for environment in ("dev", "prod"):
@@ -175,9 +177,9 @@ class StoresAndDictionaries(RuleBasedStateMachine):
 
     @rule()
     def one_moment_agrees(self) -> None:
-        with self.stores.at_one_moment() as moment:
+        with self.stores.read_one_moment() as moment:
             assert {one.deployment_id for one in moment.operations.history()} == self.operations.keys()
-            assert sum(one.count for one in moment.errors.unresolved()) == sum(self.errors.values())
+            assert sum(one.count for one in moment.errors.list_unresolved()) == sum(self.errors.values())
 
 
 def operation(name: str, environment: str) -> Operation:

@@ -148,13 +148,13 @@ def test_samples_of_some_metrics_since_a_moment_are_given_in_order(stores: Store
         ]
     )
 
-    found = stores.metrics.since("prod", ["cpu_usage", "memory_bytes"], NOON)
+    found = stores.metrics.samples_since("prod", ["cpu_usage", "memory_bytes"], NOON)
 
     assert [(one.name, one.value, one.sampled_at) for one in found] == [
         ("cpu_usage", 1.0, NOON),
         ("cpu_usage", 2.0, NOON + MINUTE),
     ]
-    assert stores.metrics.since("dev", ["cpu_usage"], NOON) == []
+    assert stores.metrics.samples_since("dev", ["cpu_usage"], NOON) == []
 
 
 def test_people_see_the_wide_shape(stores: Stores) -> None:

@@ -167,7 +167,7 @@ def test_names_of_another_version_are_read(stores: Stores) -> None:
     change(stores, "UPDATE deployment_errors SET category = 'haunted', strategy = 'exorcise'")
     change(stores, "UPDATE error_patterns SET category = 'haunted', severity = 'eerie' WHERE pattern_name = 'mine'")
     change(stores, "UPDATE auto_recovery_executions SET recovery_strategy = 'exorcise'")
-    for read in (stores.errors.get("e1"), stores.errors.latest()[0], stores.errors.unresolved("prod")[0]):
+    for read in (stores.errors.get("e1"), stores.errors.latest()[0], stores.errors.list_unresolved("prod")[0]):
         assert (read.verdict.category, read.verdict.strategy) == (Category.UNKNOWN, Strategy.INVESTIGATE)
         assert read.verdict.reason == "the port is taken Another version of this program recorded it as haunted."
     mine = next(one for one in stores.patterns.all() if one.name == "mine")

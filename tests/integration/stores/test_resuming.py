@@ -61,7 +61,7 @@ def rows(stores: Stores) -> Counter[tuple[str, object]]:
 def test_a_life_cycle_killed_in_each_step_is_gone_on_with(settings: Settings) -> None:
     with Stores.open(settings) as stores:
         fill(stores, Year(now=NOW, days=30, services=1, minutes=4 * 60))
-        before, open_before = rows(stores), {one.error_id for one in stores.errors.unresolved()}
+        before, open_before = rows(stores), {one.error_id for one in stores.errors.list_unresolved()}
     rng, killed = random.Random(settings.stores_url is None), 0
     for step in STEPS:
 
@@ -78,7 +78,7 @@ def test_a_life_cycle_killed_in_each_step_is_gone_on_with(settings: Settings) ->
     with Stores.open(settings) as stores:
         assert rows(stores) == before
         assert set(before.values()) == {1}
-        assert {one.error_id for one in stores.errors.unresolved()} == open_before
+        assert {one.error_id for one in stores.errors.list_unresolved()} == open_before
         left = {one.path for one in archives(stores)}
         files = {
             file.relative_to(settings.data_dir) for file in settings.data_dir.glob("archive/**/*") if file.is_file()

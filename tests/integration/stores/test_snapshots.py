@@ -32,7 +32,7 @@ def whole(number: int) -> DataSnapshot:
 def test_a_snapshot_is_kept_as_it_was(stores: Stores) -> None:
     stores.snapshots.begin(begun(1))
     stores.snapshots.begin(begun(1))
-    assert stores.snapshots.of("shop") == [begun(1)]
+    assert stores.snapshots.list_for("shop") == [begun(1)]
     assert stores.snapshots.end(whole(1))
     assert stores.snapshots.get("s-shop") == whole(1)
     assert stores.snapshots.whole() == [whole(1)]
@@ -43,13 +43,13 @@ def test_one_that_ended_stays_as_it_ended(stores: Stores) -> None:
     failed = replace(begun(1), state=SnapshotState.FAILED, ended_at=NOON, problem="it was killed")
     assert stores.snapshots.end(failed)
     assert not stores.snapshots.end(whole(1))
-    assert stores.snapshots.of("shop") == [failed]
+    assert stores.snapshots.list_for("shop") == [failed]
 
 
 def test_a_rehearsal_is_kept_with_its_snapshot(stores: Stores) -> None:
     stores.snapshots.begin(begun(1))
     rehearsal = Rehearsal(ok=False, seconds=2.5, found={"db/shop": "3 tables"}, problem="no such role")
-    stores.snapshots.rehearsed(begun(1), NOON, rehearsal)
+    stores.snapshots.record_rehearsal(begun(1), NOON, rehearsal)
     assert stores.snapshots.get("s-shop-1").rehearsal == rehearsal
     assert stores.snapshots.get("s-shop-1").rehearsed_at == NOON
 

@@ -120,7 +120,7 @@ def test_opening_finishes_what_a_dead_writer_left(settings: Settings, stores: St
 def test_the_next_writer_of_any_store_finishes_what_a_dead_writer_left(stores: Stores) -> None:
     two_causes(stores)
     forget_in_followers(stores)
-    with stores.databases["deployment_logs"].gate.held(5, "test"):
+    with stores.databases["deployment_logs"].gate.hold(5, "test"):
         stores.databases["deployment_logs"].gate.leave_number(2)
     stores.heartbeats.beat("x", NOON)
     assert contents(stores) == (2, 2, 2)
@@ -140,7 +140,7 @@ def test_a_deleted_gate_hides_nothing_a_dead_writer_left(stores: Stores) -> None
 def test_what_a_living_writer_finished_meanwhile_is_not_done_again(stores: Stores) -> None:
     two_causes(stores)
     gate = stores.databases["deployment_logs"].gate
-    with gate.held(5, "test"):
+    with gate.hold(5, "test"):
         stores._transactions._redo("errors", 0)
     assert contents(stores) == (2, 2, 2)
     assert versions(stores) == [2, 2, 2]
@@ -150,7 +150,7 @@ def test_what_a_living_writer_finished_meanwhile_is_not_done_again(stores: Store
 def test_a_reader_of_all_three_finishes_what_a_dead_writer_left(stores: Stores) -> None:
     two_causes(stores)
     forget_in_followers(stores)
-    with stores.at_one_moment() as moment:
+    with stores.read_one_moment() as moment:
         assert contents(moment) == (2, 2, 2)
 
 
@@ -166,7 +166,7 @@ def test_a_reader_of_all_three_never_sees_a_part(stores: Stores) -> None:
     writer.start()
     seen = set()
     while not done.is_set():
-        with stores.at_one_moment() as moment:
+        with stores.read_one_moment() as moment:
             seen.add(contents(moment))
     writer.join()
     assert all(len(set(counts)) == 1 for counts in seen)

@@ -182,11 +182,11 @@ def main() -> int:
     while True:
         new_place(given.folder, given.url, statement)
         ended = live_until(statement, lambda: asyncio.run(live()))
-        with Stores.open(Settings()) as stores, stores.at_one_moment() as moment:
+        with Stores.open(Settings()) as stores, stores.read_one_moment() as moment:
             torn = halves(moment)
             reported += bool(torn)
             seen |= {f"{one} (before statement {statement})" for one in torn}
-            complete = len(moment.errors.latest()) == 2 and moment.errors.unresolved() == []
+            complete = len(moment.errors.latest()) == 2 and moment.errors.list_unresolved() == []
         if not given.url:
             shutil.rmtree(given.folder / f"{statement}")
         if ended:

@@ -72,7 +72,7 @@ async def test_a_start_that_was_proven_is_no_interrupted_one(
     operation = stores.operations.find("p-1")
     assert operation is not None
     assert (operation.status, operation.details.get("interrupted")) == (OperationStatus.SUCCESS, None)
-    assert stores.errors.unresolved("prod") == []
+    assert stores.errors.list_unresolved("prod") == []
 
 
 async def test_a_failure_is_recorded_once_with_its_reason(server: PostgresqlForTests) -> None:

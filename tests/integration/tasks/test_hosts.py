@@ -79,7 +79,7 @@ def test_a_silent_host_opens_one_ticket_however_many_notice_it_and_its_return_re
     assert len(report_hosts()) == 1
     [ticket] = stores.tickets.find(environment=OWN_SYSTEM)
     assert ticket.state is TicketState.RESOLVED
-    assert stores.errors.unresolved(OWN_SYSTEM) == []
+    assert stores.errors.list_unresolved(OWN_SYSTEM) == []
     assert report_hosts() == []
 
 
@@ -90,7 +90,7 @@ def test_a_host_that_is_dismissed_has_its_tickets_resolved(stores: Stores) -> No
 
     assert dismiss_host("alpha", "ada", SYSTEM).host_id == "h-a"
 
-    assert stores.errors.unresolved(OWN_SYSTEM) == []
+    assert stores.errors.list_unresolved(OWN_SYSTEM) == []
     assert {one.state for one in stores.tickets.find(environment=OWN_SYSTEM)} == {TicketState.RESOLVED}
     assert report_hosts() == []
 
@@ -110,7 +110,7 @@ def test_a_host_that_was_back_unseen_and_is_silent_again_has_a_new_since_in_its_
     [ticket] = stores.tickets.find(environment=OWN_SYSTEM)
     assert (ticket.state, ticket.since) == (TicketState.OPEN, alpha.last_contact)
     assert f"silent since {alpha.last_contact:%Y-%m-%d %H:%M:%S} UTC" in ticket.title
-    [error] = stores.errors.unresolved(OWN_SYSTEM)
+    [error] = stores.errors.list_unresolved(OWN_SYSTEM)
     assert error.text == ticket.title
 
 
@@ -206,7 +206,7 @@ def test_a_host_that_is_silent_again_is_reported_again(stores: Stores) -> None:
         report_hosts()
         change(stores, "last_contact = last_contact - interval '61 seconds'")
         assert [one.ended for one in report_hosts()] == [False]
-    assert len(stores.errors.unresolved(OWN_SYSTEM)) == 1
+    assert len(stores.errors.list_unresolved(OWN_SYSTEM)) == 1
 
 
 def test_a_wrong_clock_is_an_incident_of_its_own_beside_the_silence(stores: Stores) -> None:
@@ -220,7 +220,7 @@ def test_a_wrong_clock_is_an_incident_of_its_own_beside_the_silence(stores: Stor
     assert titles[1] == "The clock of host alpha (h-a) is 600 s ahead of the database's"
     contact_of_alpha(stores)
     assert [one.ended for one in report_hosts()] == [True, True]
-    assert stores.errors.unresolved(OWN_SYSTEM) == []
+    assert stores.errors.list_unresolved(OWN_SYSTEM) == []
 
 
 def test_the_fleet_shows_hosts_and_environments(stores: Stores) -> None:

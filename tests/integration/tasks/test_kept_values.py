@@ -34,7 +34,11 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 def released(environment: Environment) -> Release:
     prints, folder = Fingerprints(current_settings().data_dir), environment.compose_files[0].parent
-    variables = {"OWNER": prints.of("first"), f"{folder}/late.env": "", **prints.fingerprint_file(folder / "shop.env")}
+    variables = {
+        "OWNER": prints.keyed_hash("first"),
+        f"{folder}/late.env": "",
+        **prints.fingerprint_file(folder / "shop.env"),
+    }
     now = datetime.now(UTC)
     return Release(
         release_id="r-1", environment="test", deployment_id="d-1", created_at=now, proven=True, variables=variables,

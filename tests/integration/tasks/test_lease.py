@@ -239,7 +239,7 @@ async def test_a_holder_renews_again_once_what_kept_it_from_that_is_over(monkeyp
         change("CREATE TRIGGER refused BEFORE UPDATE ON environment_leases BEGIN SELECT RAISE(ABORT, 'no'); END")
         await until(lambda: any("not renewed" in line for line in said.lines))
         change("DROP TRIGGER refused")
-        await until(lambda: open_stores().leases.held(datetime.now(UTC))[0].expires_at.year < 2999)
+        await until(lambda: open_stores().leases.list_held(datetime.now(UTC))[0].expires_at.year < 2999)
 
 
 async def until(reached: Callable[[], bool]) -> None:

@@ -65,7 +65,7 @@ async def test_an_error_caused_by_another_service_is_resolved_once_both_are_heal
     assert await settle_dependants.fn("prod", ["web"], NOW) == [], "redis is still down"
     assert await settle_dependants.fn("prod", ["web", "redis"], AGO - timedelta(seconds=1)) == [], "it was seen since"
     assert await settle_dependants.fn("prod", ["web", "redis"], NOW) == ["e1"]
-    assert [one.error_id for one in stores.errors.unresolved("prod")] == ["e2"]
+    assert [one.error_id for one in stores.errors.list_unresolved("prod")] == ["e2"]
     assert stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED
 
 
@@ -109,7 +109,7 @@ async def test_a_proven_start_resolves_what_was_observed_before_it(
 
     await finish_operation("prod-1", OperationStatus.SUCCESS, NOW, OperationRecord(), settles="prod")
 
-    assert [one.error_id for one in stores.errors.unresolved("prod")] == ([] if is_over else ["e1"])
+    assert [one.error_id for one in stores.errors.list_unresolved("prod")] == ([] if is_over else ["e1"])
     assert (stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED) == is_over
 
 
@@ -122,7 +122,7 @@ async def test_a_predicted_error_and_its_ticket_end_with_the_alert_that_warned_o
 
     assert await settle_predicted.fn("prod", {"web"}) == []
     assert await settle_predicted.fn("prod", {"db", "host"}) == ["e1"]
-    assert [one.error_id for one in stores.errors.unresolved("prod")] == ["e2"]
+    assert [one.error_id for one in stores.errors.list_unresolved("prod")] == ["e2"]
     assert stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED
 
 
@@ -147,5 +147,5 @@ async def test_a_proven_update_of_some_services_resolves_what_concerned_these(
 
     await finish_operation("prod-1", OperationStatus.SUCCESS, NOW, OperationRecord(), settles="prod", services=services)
 
-    assert (stores.errors.unresolved("prod") == []) == is_over
+    assert (stores.errors.list_unresolved("prod") == []) == is_over
     assert (stores.recoveries.find(environment="prod")[0].ended_at is not None) == is_over

@@ -110,7 +110,7 @@ async def test_three_installations_on_one_repository_lose_nothing(installations:
         assert {one.state for one in found} == {UnknownState.WHOLE}
         await adopt_snapshots(installations.environment, [])
         await installations.save(stores, "two at last")
-        adopted = [one for one in stores.snapshots.of("shop") if one.reason is SnapshotReason.ADOPTED]
+        adopted = [one for one in stores.snapshots.list_for("shop") if one.reason is SnapshotReason.ADOPTED]
         assert len(adopted) == 2
         assert adopted[0].parts[0].facts == {"roles": ["app"]}
     assert installations.texts() == {"one", "two at last", "three"}
@@ -138,7 +138,7 @@ async def test_a_store_that_was_lost_loses_no_snapshot(installations: Installati
         now = await installations.save(stores, "now")
         assert installations.texts() == {"before", "now"}
         assert await adopt_snapshots(installations.environment, [before.snapshot_id]) == [before]
-        assert stores.snapshots.of("shop") == [now, before]
+        assert stores.snapshots.list_for("shop") == [now, before]
         await forget_old.fn(installations.environment)
         # It is its own, so its policy decides again.
         assert installations.texts() == {"now"}
@@ -151,7 +151,7 @@ async def test_a_store_restored_from_a_backup_made_while_a_snapshot_was_taken_lo
     with installations.at("one") as stores:
         killed = await installations.save(stores, "killed after its manifest", until="manifest")
         await installations.save(stores, "next")
-        states = {one.snapshot_id: one.state for one in stores.snapshots.of("shop")}
+        states = {one.snapshot_id: one.state for one in stores.snapshots.list_for("shop")}
         assert set(states.values()) == {SnapshotState.WHOLE}
         # data.keep keeps one, so the other went as a whole one.
         assert killed.snapshot_id not in states

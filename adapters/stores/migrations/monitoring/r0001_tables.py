@@ -48,7 +48,7 @@ def _views(*, postgresql: bool) -> dict[str, str]:
             f"GROUP BY s.ts, m.environment{subject}"
         )
 
-    def summed(table: str) -> str:
+    def sums_view(table: str) -> str:
         return (
             f"SELECT {moment('bucket')} AS timestamp, m.environment, m.service, "
             "m.metric, s.n AS samples, s.minimum, s.total / s.n AS mean, s.p50, s.p95, s.p99, s.maximum\n"
@@ -62,6 +62,6 @@ def _views(*, postgresql: bool) -> dict[str, str]:
         ),
         "system_metrics": wide("", "=", _HOST_METRICS),
         "service_metrics": wide(", m.service", "<>", _SERVICE_METRICS),
-        "metrics_by_hour": summed("metric_hours"),
-        "metrics_by_day": summed("metric_days"),
+        "metrics_by_hour": sums_view("metric_hours"),
+        "metrics_by_day": sums_view("metric_days"),
     }

@@ -29,7 +29,7 @@ from models.compose import (
 )
 from models.environments import RecoveryPolicy
 from models.errors import Evidence, RecordedError, Strategy
-from models.recovery import Step, StepSpec
+from models.recovery import RecoveryStep, StepSpec
 from tests.unit.core.recovery.values import NOON, container
 
 WEB = ServiceDeclaration(
@@ -236,10 +236,10 @@ def test_a_probe_is_asked_only_where_the_containers_show_no_failure() -> None:
     assert set(REQUIRED_FACTS) == {strategy for strategy in Strategy if strategy.automatic}
 
 
-def step(name: StepSpec, seconds: int, *, target: str = "web", ok: bool | None = True) -> Step:
+def step(name: StepSpec, seconds: int, *, target: str = "web", ok: bool | None = True) -> RecoveryStep:
     began = NOON + timedelta(seconds=seconds)
     ended = None if ok is None else began + timedelta(seconds=1)
-    return Step(name=str(name), target=target, ok=ok, detail="", started_at=began, ended_at=ended)
+    return RecoveryStep(name=str(name), target=target, ok=ok, detail="", started_at=began, ended_at=ended)
 
 
 @pytest.mark.parametrize(

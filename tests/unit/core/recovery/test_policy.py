@@ -25,7 +25,7 @@ from core.recovery.policy import (
 from core.recovery.triage import STOPPED, perhaps_stopped
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
-from models.recovery import RecoveryExecution, Step, TicketEntry
+from models.recovery import RecoveryExecution, RecoveryStep, TicketEntry
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 POLICY = RecoveryPolicy()
@@ -59,7 +59,7 @@ def tried(ago: timedelta, *, error_id: str = "e-1", success: bool = False, servi
         success=success,
         environment="dev",
         service=service,
-        steps=(Step(name="restart", target=service, ok=True, detail="", started_at=at, ended_at=at),),
+        steps=(RecoveryStep(name="restart", target=service, ok=True, detail="", started_at=at, ended_at=at),),
     )
 
 

@@ -25,7 +25,7 @@ from models.containers import ContainerEvent, ContainerState
 from models.environments import ServiceSpec
 from models.health import ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
-from models.recovery import Stop
+from models.recovery import PersonStop
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 WEB = ServiceDeclaration(name="web", image="i", healthcheck=HealthcheckDeclaration(test=("CMD", "true")))
@@ -125,7 +125,7 @@ def test_a_sweep_recovers_what_is_down_unless_a_person_stopped_it() -> None:
     def swept(
         seen: ContainerState,
         *,
-        stopped: Stop | None = None,
+        stopped: PersonStop | None = None,
         health: ServiceHealth = verdict.health,
         tracker: ServiceTracker = NEW,
     ) -> ServiceObservation:

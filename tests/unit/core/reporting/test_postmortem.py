@@ -16,7 +16,7 @@ from models.operations.record import HookRun
 from models.pages import Block, Items, Page, Table, Text
 from models.postmortem import FailureRecords
 from models.records import ErrorDetails, Explanation, ShownLine
-from models.recovery import RecoveryExecution, Step, Ticket, TicketEntry, TicketState
+from models.recovery import RecoveryExecution, RecoveryStep, Ticket, TicketEntry, TicketState
 
 ROOT = Path(__file__).parents[4]
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -52,7 +52,7 @@ ERROR = RecordedError(
 IMPACT = Impact(
     impact_type=ImpactType.SERVICE_DOWN, affected_services=("web", "proxy"), business_impact=BusinessImpact.HIGH
 )
-STEP = Step(name="restart", target="web", ok=False, detail="it ended again", started_at=NOON + MINUTE)
+STEP = RecoveryStep(name="restart", target="web", ok=False, detail="it ended again", started_at=NOON + MINUTE)
 EXECUTION = RecoveryExecution(
     error_id="e1",
     attempt_id="e1#1",
