@@ -73,8 +73,8 @@ def reported(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     notice, warning = np.zeros(len(values), bool), np.zeros(len(values), bool)
     for row, value in enumerate(values.tolist()):
         score = detector.update(START + row * timedelta(minutes=1), value)
-        episode, drift = episode.after(score, value), drift.after(score, value)
-        lift, still, zero = lift.after(value), still.after(value), zero.after(value)
+        episode, drift = episode.advance(score, value), drift.advance(score, value)
+        lift, still, zero = lift.advance(value), still.advance(value), zero.advance(value)
         notice[row] = score.value >= NOTICE
         warning[row] = any(one.judge().level.rank >= Level.WARNING.rank for one in (episode, drift, lift, still, zero))
     return notice, warning

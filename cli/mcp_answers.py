@@ -149,7 +149,7 @@ def answers(tools: Sequence[AgentTool]) -> Callable[[ToolCall], Awaitable[ToolRe
     return answer
 
 
-def in_thread(read: Callable[[Any], Found]) -> Callable[[Any, str], Awaitable[Found]]:
+def run_in_thread(read: Callable[[Any], Found]) -> Callable[[Any, str], Awaitable[Found]]:
     """Let a function that reads run beside the server; a cancelled call does not wait for it."""
 
     async def find(params: Any, _client: str) -> Found:

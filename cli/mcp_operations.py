@@ -136,7 +136,7 @@ async def _recover(params: _Recover, client: str) -> Found:
     name = str(known_environment(params.environment))
     done = await _run(["recover", *options, "--json", "--", name, "-"], client, stdin=params.text)
     outcome = TypeAdapter(RecoveryOutcome).validate_python(_document(done))
-    return Found(value=outcome, error="" if outcome.success else f"{outcome.method.in_words}: {outcome.reason}")
+    return Found(value=outcome, error="" if outcome.success else f"{outcome.method.label}: {outcome.reason}")
 
 
 async def _resolve(params: _Resolve, client: str) -> Found:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from cli.mcp_answers import AgentTool, Found, Input, PageInput, in_thread, page_of
+from cli.mcp_answers import AgentTool, Found, Input, PageInput, page_of, run_in_thread
 from cli.options import known_environment, resolve_names
 from cli.run_flow import opened_stores
 from core.deployment.source import SyncPlan
@@ -247,7 +247,7 @@ def _ticket(params: _Id) -> Found:
 
 
 def _tool(name: str, description: str, inputs: type[Input], answer: Any, read: Any, *quoted: str) -> AgentTool:
-    return AgentTool(name, description, inputs, answer, in_thread(read), quoted, reads_only=True)
+    return AgentTool(name, description, inputs, answer, run_in_thread(read), quoted, reads_only=True)
 
 
 READING_TOOLS = (

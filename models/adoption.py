@@ -244,6 +244,6 @@ class Proposal:
     remarks: tuple[str, ...] = ()
 
     @property
-    def unchecked(self) -> tuple[ServiceProposal, ...]:
+    def unchecked_services(self) -> tuple[ServiceProposal, ...]:
         """The services that stay up and have no health check of their own."""
         return tuple(service for service in self.services if not service.checked and not service.is_job)

@@ -427,7 +427,7 @@ class Plan:
     release_notes: tuple[ReleaseNote, ...] = ()
     hooks: tuple[PlannedHook, ...] = ()
 
-    def of(self, service: str) -> PlannedService:
+    def service(self, service: str) -> PlannedService:
         """Return the plan of one service.
 
         Raises:

@@ -53,7 +53,7 @@ class TimeOfWeek(Strict):
 
     @field_validator("begins", "ends")
     @classmethod
-    def _in_utc(cls, at: time) -> time:
+    def _require_utc(cls, at: time) -> time:
         if at.tzinfo is not None:
             raise ValueError("give a time of the day in UTC without a zone")
         return at

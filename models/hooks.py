@@ -94,7 +94,7 @@ class Hooks(Strict):
         return self
 
     @property
-    def of_rollback(self) -> tuple[Hook, ...]:
+    def rollback_hooks(self) -> tuple[Hook, ...]:
         """The hooks that check a release that was gone back to.
 
         A one-off container does so only if its hook says so: it runs the configuration of now, and may change data.

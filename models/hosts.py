@@ -26,7 +26,7 @@ class Contact:
     since: datetime
     last: datetime
 
-    def renewed(self, at: datetime) -> Contact:
+    def renew(self, at: datetime) -> Contact:
         """With one more; a gap is an outage, too: of a server that was frozen, no call fails."""
         return Contact(since=at if at - self.last >= 2 * CONTACT_EVERY else self.since, last=at)
 
@@ -70,7 +70,7 @@ class Host:
         """Its name, with its id: two hosts may have one name."""
         return f"{self.name} ({self.host_id})"
 
-    def in_contact(self, now: datetime) -> bool:
+    def is_in_contact(self, now: datetime) -> bool:
         """Whether it is expected to be there and was heard of lately."""
         return self.dismissed_at is None and now - self.last_contact < SILENT_AFTER
 
@@ -135,6 +135,6 @@ class Fleet:
         """Whether a host that is expected to be in contact has been silent for too long."""
         return host.dismissed_at is None and self.at - host.last_contact >= SILENT_AFTER
 
-    def skewed(self, host: Host) -> bool:
+    def has_skewed_clock(self, host: Host) -> bool:
         """Whether the clock of a host that is in contact is wrong."""
         return abs(host.clock_skew_seconds) > SKEW_ALERTS_OVER.total_seconds()

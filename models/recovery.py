@@ -24,7 +24,7 @@ class RecoveryMethod(StrEnum):
     PROPOSED = "proposed"
 
     @property
-    def in_words(self) -> str:
+    def label(self) -> str:
         """As people read it."""
         return {
             "automatic": "automatic repair",

@@ -216,7 +216,7 @@ class Settings(BaseModel):
         return value
 
     @property
-    def left_to_others(self) -> frozenset[str]:
+    def foreign_environments(self) -> frozenset[str]:
         """The environments of `unwatched`."""
         return frozenset(name.strip() for name in self.unwatched.split(","))
 

@@ -47,7 +47,7 @@ class ValidationResult:
         return not self.critical
 
     @property
-    def failed(self) -> tuple[Check, ...]:
+    def failed_checks(self) -> tuple[Check, ...]:
         """Every check with a finding, the critical ones first."""
         order = list(CheckSeverity)
         findings = [check for check in self.checks if not check.passed]
@@ -61,7 +61,7 @@ class ValidationResult:
     @property
     def recommendations(self) -> tuple[str, ...]:
         """The fixes of the findings, the most severe first."""
-        return tuple(dict.fromkeys(check.fix for check in self.failed if check.fix))
+        return tuple(dict.fromkeys(check.fix for check in self.failed_checks if check.fix))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

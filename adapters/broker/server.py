@@ -109,7 +109,7 @@ class EngineBroker:
         self, request: ClientRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         operation = policies.examine(request.method, request.target, request.body, self._policy)
-        facts = await self._lookups.find(operation.wanted)
+        facts = await self._lookups.find(operation.required_objects)
         if operation.subject is not None and operation.subject not in facts:
             kind, name = operation.subject
             _write_error(writer, HTTPStatus.NOT_FOUND, f"No such {kind}: {name}")

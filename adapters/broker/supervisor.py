@@ -95,7 +95,7 @@ class Supervisor:
         # After the connection broke off the engine is asked for all since then, and repeats the last one.
         self._seen_at = event.happened_at
         name = event.container_id
-        tracker = self._trackers[name] = self._trackers.get(name, ServiceTracker()).after_event(event)
+        tracker = self._trackers[name] = self._trackers.get(name, ServiceTracker()).apply_event(event)
         if event.action in ("start", "destroy"):
             # What was remembered of it decides nothing any more.
             del self._trackers[name]

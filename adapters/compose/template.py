@@ -24,12 +24,12 @@ def complete_template(template: dict[str, Any], filled: dict[str, Any], folder: 
 def without_defaults(text: str, variables: Mapping[str, str]) -> str:
     """Replace each variable with a default by the variable alone if it is set, else by the default."""
 
-    def chosen(match: re.Match[str]) -> str:
+    def choose(match: re.Match[str]) -> str:
         name, operator, default = match.groups()
         is_set = bool(variables.get(name)) if operator == ":-" else name in variables
         return f"${{{name}}}" if is_set else without_defaults(default, variables)
 
-    return _WITH_DEFAULT.sub(chosen, text)
+    return _WITH_DEFAULT.sub(choose, text)
 
 
 def _undo_prefix(value: Any, misplaced: str) -> None:

@@ -302,22 +302,22 @@ def _tag(option: Any) -> str | None:
 
 
 def _with_paths_from(folder: Path, environment: Environment) -> Environment:
-    def resolved(path: Path) -> Path:
+    def resolve(path: Path) -> Path:
         return Path(os.path.normpath(folder / _expand_home(path)))
 
-    def of_application(path: Path) -> Path:
+    def resolve_in_checkout(path: Path) -> Path:
         if environment.source is None:
-            return resolved(path)
+            return resolve(path)
         checkout = current_checkout(current_settings().data_dir, environment.name) / environment.source.path
         return Path(os.path.normpath(checkout / _expand_home(path)))
 
     return environment.model_copy(
         update={
-            "compose_files": tuple(of_application(path) for path in environment.compose_files),
-            "env_files": tuple(of_application(path) for path in environment.env_files),
-            "source": environment.source and _with_files_from(resolved, environment.source),
+            "compose_files": tuple(resolve_in_checkout(path) for path in environment.compose_files),
+            "env_files": tuple(resolve_in_checkout(path) for path in environment.env_files),
+            "source": environment.source and _with_files_from(resolve, environment.source),
             "secrets": tuple(
-                secret if secret.file is None else secret.model_copy(update={"file": resolved(secret.file)})
+                secret if secret.file is None else secret.model_copy(update={"file": resolve(secret.file)})
                 for secret in environment.secrets
             ),
         }

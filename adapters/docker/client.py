@@ -126,7 +126,7 @@ class EngineClient:
             self._redact = _cache_of(Redactor(self._secrets))
 
     @property
-    def concealed(self) -> frozenset[str]:
+    def concealed_values(self) -> frozenset[str]:
         """The secret values known so far; for redacting elsewhere, never to be written."""
         return self._secrets
 

@@ -54,7 +54,7 @@ class DockerEngine(EngineClient):
         with self.translate_errors("describing itself"):
             return str(self.reading.info().get("Name", "")) == socket.gethostname()
 
-    def started_at(self) -> datetime | None:
+    def start_time(self) -> datetime | None:
         """Return when the engine's program started last, by this machine's clock; None where that cannot be told.
 
         It makes its bridge anew whenever it starts, and reports no other moment of it.

@@ -58,11 +58,11 @@ class Images:
         unique_references = tuple(dict.fromkeys(references))
         return dict(zip(unique_references, self._client.map(self.inspect, unique_references), strict=True))
 
-    def of_digest(self, reference: str, digest: str) -> ImageFact | None:
+    def find_by_digest(self, reference: str, digest: str) -> ImageFact | None:
         """Read the facts of the image that a registry has under a digest; None if the engine does not have it."""
         return self.inspect(f"{_split(reference)[0]}@{digest}")
 
-    def in_registry(self, reference: str) -> RegistryAnswer:
+    def ask_registry(self, reference: str) -> RegistryAnswer:
         """Ask the image's registry which digest the name has now; nothing is pulled, and no failure is raised."""
         try:
             with self._client.translate_errors(f"asking a registry for {reference}"):

@@ -51,7 +51,7 @@ class KeptFiles:
         """
         from cryptography.fernet import Fernet
 
-        if self.opened(digest) == entries:
+        if self.read_verified(digest) == entries:
             return
         make_private_folder(self._sealed)
         plain = [
@@ -68,7 +68,7 @@ class KeptFiles:
         text = json.dumps({"digest": digest, "entries": plain})
         write_private(self._sealed / digest, Fernet(self._prints.sealing_key).encrypt(text.encode()))
 
-    def opened(self, digest: str) -> tuple[KeptEntry, ...] | None:
+    def read_verified(self, digest: str) -> tuple[KeptEntry, ...] | None:
         """What is kept under a fingerprint; None where nothing is, or this installation's key does not open it."""
         from cryptography.fernet import Fernet, InvalidToken
 
@@ -93,7 +93,7 @@ class KeptFiles:
 
     def differs(self, digest: str, path: Path) -> bool:
         """Whether what is kept has another owner or mode than what is on disk; False where nothing is kept."""
-        entries = self.opened(digest)
+        entries = self.read_verified(digest)
         try:
             return entries is not None and read_entries(path) != entries
         except OSError:
@@ -107,7 +107,7 @@ class KeptFiles:
         Raises:
             OSError: It cannot be written, or not be given to its owner.
         """
-        entries = self.opened(digest)
+        entries = self.read_verified(digest)
         if entries is None:
             return None
         copy = self._mounted / digest / original.name

@@ -139,7 +139,7 @@ class StoreCollector(Collector):
         """The collection interval by environment, or the default if its file cannot be read."""
         try:
             files = environment_files(self._settings).items()
-            watched = {name: file for name, file in files if name not in self._settings.left_to_others}
+            watched = {name: file for name, file in files if name not in self._settings.foreign_environments}
             read = {name: _requested_spans(name, file, file.stat().st_mtime_ns) for name, file in watched.items()}
             self._every = {name: every for name, (every, _) in read.items()}
             self._max_ages = {name: age for name, (_, age) in read.items() if age is not None}

@@ -129,7 +129,7 @@ class EngineCommands:
             if rehearsed in snapshot_ids and (rehearsed != owner or state == "created"):
                 self.remove(container)
 
-    def started(self, containers: Collection[str]) -> dict[str, str]:
+    def start_times(self, containers: Collection[str]) -> dict[str, str]:
         """When each of these containers that there are was started, as the engine writes it.
 
         Raises:

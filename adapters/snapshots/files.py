@@ -43,7 +43,7 @@ class FilesClient:
         if (folder := self.containers.folder_of(place.source)) is not None:
             saver = self.repository.folder_receiver(data.name, snapshot_id, folder)
             with self._pause(place.pause, snapshot_id):
-                saved = self.repository.saved(self.containers.answer(saver))
+                saved = self.repository.parse_saved(self.containers.answer(saver))
             return saved, {"files": saved.files, "file_bytes": saved.bytes, _FOLDER: str(folder)}
         what = f"reading {data.name}"
         try:
@@ -74,9 +74,9 @@ class FilesClient:
                 except StreamFailedError:
                     raise
                 except SnapshotError:
-                    if number + 1 == _TRIES or self.limit.reached():
+                    if number + 1 == _TRIES or self.limit.end_reason():
                         raise
-        return self.repository.saved(output), {"files": check.files, "file_bytes": check.bytes}
+        return self.repository.parse_saved(output), {"files": check.files, "file_bytes": check.bytes}
 
     def load(self, data: FilesData, part: SnapshotPart, place: PartPlace) -> None:
         """Put files in the place of those that are there, once they are complete.
@@ -145,7 +145,7 @@ class FilesClient:
         if not containers:
             yield
             return
-        with self.pauses.record_pauses(snapshot_id, self.containers.started(containers)):
+        with self.pauses.record_pauses(snapshot_id, self.containers.start_times(containers)):
             try:
                 self.containers.pause(containers)
                 yield

@@ -36,7 +36,7 @@ class OwnPauses:
             raise
         file.unlink(missing_ok=True)
 
-    def left(self) -> dict[str, str]:
+    def left_pauses(self) -> dict[str, str]:
         """The containers that killed snapshots left paused, and when they had been started."""
         containers: dict[str, str] = {}
         for file in self._files():

@@ -270,7 +270,7 @@ class PartClient:
                 ) from error
             with self._copy_of(place.host_file) as copy:
                 output = stream(Command(what=f"saving {data.name}", arguments=("cat", str(copy))), receiver, self.limit)
-        saved = self.repository.saved(output)
+        saved = self.repository.parse_saved(output)
         if not saved.bytes:
             raise SnapshotError(f"Nothing came when {data.name} was saved;", advice="look at its service's log.")
         return saved

@@ -96,7 +96,7 @@ class ResticRepository:
         common = ("backup", "--json", "--host", host, "--tag", ",".join((_OURS, snapshot_id, *tags)))
         return self._command(f"saving {part} by restic", *common, *words)
 
-    def saved(self, output: str) -> Saved:
+    def parse_saved(self, output: str) -> Saved:
         """What the receiver saved.
 
         Raises:
@@ -290,7 +290,7 @@ def generated_password(folder: Path, environment: str) -> str:
         SnapshotError: It cannot be written or read.
     """
     what = f"password of the snapshots of {environment}"
-    return _kept_in(folder, f"{environment}.password", secrets.token_urlsafe(32), what)
+    return _keep_in(folder, f"{environment}.password", secrets.token_urlsafe(32), what)
 
 
 def installation_id(folder: Path) -> str:
@@ -299,10 +299,10 @@ def installation_id(folder: Path) -> str:
     Raises:
         SnapshotError: It cannot be written or read.
     """
-    return _kept_in(folder, ".installation", secrets.token_hex(8), "id of this installation")
+    return _keep_in(folder, ".installation", secrets.token_hex(8), "id of this installation")
 
 
-def _kept_in(folder: Path, name: str, fresh: str, what: str) -> str:
+def _keep_in(folder: Path, name: str, fresh: str, what: str) -> str:
     try:
         make_private_folder(folder)
         return keep_private(folder / name, fresh.encode()).decode().strip()

@@ -79,7 +79,7 @@ class Limit:
         self.deadline = time.monotonic() + seconds
         self.cancelled = threading.Event()
 
-    def reached(self) -> str | None:
+    def end_reason(self) -> str | None:
         """Why a program must end now; None where it need not."""
         if self.cancelled.is_set():
             return "was cancelled"
@@ -314,7 +314,7 @@ class _Program:
             SnapshotError: It was killed since the limit was reached.
         """
         exit_code = self._process.wait()
-        if reached := self._limit.reached():
+        if reached := self._limit.end_reason():
             advice = "" if "cancelled" in reached else "data.timeout_seconds of the environment allows more."
             raise SnapshotError(f"{self._command.what} {reached}.", advice=advice)
         return Ended(exit_code=exit_code, error=self._errors.text(), output=output.text() if output else "")
@@ -379,7 +379,7 @@ def _start_commands(limit: Limit) -> Iterator[Callable[[Command, int | None, int
     def watch() -> None:
         while not over.wait(_LOOK_EVERY_SECONDS):
             for program in programs:
-                if limit.reached() or program.hangs():
+                if limit.end_reason() or program.hangs():
                     program.kill()
 
     def start(command: Command, stdin: int | None, printed: int | None) -> _Program:

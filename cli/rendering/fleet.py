@@ -26,7 +26,7 @@ def show_fleet(fleet: Fleet) -> None:
             _contact(fleet, host),
             escape(host.version) or "-",
             f"[red]{host.clock_skew_seconds:+.1f} s[/red]"
-            if fleet.skewed(host)
+            if fleet.has_skewed_clock(host)
             else f"{host.clock_skew_seconds:+.1f} s",
             str(host.backlog),
             str(of_host[host.host_id]),

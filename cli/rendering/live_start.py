@@ -62,7 +62,7 @@ class StartDisplay:
         start = self._start
         if start is None:
             return Group()
-        now = start.at(time.monotonic())
+        now = start.seconds_at(time.monotonic())
         width, height = self._console.size
         # The last state is a record, so it is shown whole.
         most = len(start.services) if start.over_at is not None else height - _LINES_BESIDES

@@ -49,8 +49,8 @@ def show_timing(timing: Timing) -> None:
     say("\n[bold]timing[/bold]")
     for phase, spent in timing.phases.items():
         say(f"  {phase:<12}{spent:8.2f} s")
-    say(f"  {'sum':<12}{timing.accounted:8.2f} s")
-    say(f"  {'unaccounted':<12}{timing.unaccounted:8.2f} s")
+    say(f"  {'sum':<12}{timing.accounted_seconds:8.2f} s")
+    say(f"  {'unaccounted':<12}{timing.unaccounted_seconds:8.2f} s")
     say(f"  {'wall clock':<12}{timing.wall:8.2f} s")
 
 
@@ -199,7 +199,7 @@ def show_recovery(outcome: RecoveryOutcome) -> None:
     """Print the outcome of error recovery."""
     colour = "green" if outcome.success else "yellow"
     about = f" {outcome.error_id}" if outcome.error_id else ""
-    say(f"[{colour}]{outcome.method.in_words}[/{colour}]{about}: {escape(outcome.reason)}")
+    say(f"[{colour}]{outcome.method.label}[/{colour}]{about}: {escape(outcome.reason)}")
     for number, step in enumerate(outcome.steps, start=1):
         say(f"  {number}. {escape(step)}")
     if outcome.ticket_id:
@@ -210,10 +210,10 @@ def show_validation(validation: ValidationResult) -> None:
     """Print every check with a finding, and the number of those without."""
     from models.validation import CheckSeverity
 
-    passed = len(validation.checks) - len(validation.failed)
+    passed = len(validation.checks) - len(validation.failed_checks)
     verdict = "passed" if validation.passed else "[red]failed[/red]"
     say(f"\n[bold]validation[/bold] {verdict}: no findings in {passed} of {len(validation.checks)} checks")
-    for check in validation.failed:
+    for check in validation.failed_checks:
         mark = {CheckSeverity.CRITICAL: "red", CheckSeverity.WARNING: "yellow"}.get(check.severity, "dim")
         say(f"  [{mark}]{check.severity}[/{mark}] {check.name}: {escape(check.finding)}")
         if check.fix:

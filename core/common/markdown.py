@@ -29,7 +29,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collectio
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def fenced(lines: Sequence[str]) -> str:
+def fenced_block(lines: Sequence[str]) -> str:
     """Lines of a program as they were printed, whatever they hold."""
     text = "\n".join(lines)
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
@@ -43,7 +43,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Items):
         return "\n".join(f"- {plain(item)}" for item in block.items)
     if isinstance(block, Lines):
-        return f"{plain(block.caption)}:\n\n{fenced(block.lines)}"
+        return f"{plain(block.caption)}:\n\n{fenced_block(block.lines)}"
     if isinstance(block, Table):
         more = f"\n\n{block.omitted} more are not shown." if block.omitted else ""
         return table(block.head, block.rows, block.numbers) + more

@@ -21,7 +21,7 @@ class Sketch:
     """Bucket to count; bucket 0 is for zero, a negative number has its bucket mirrored."""
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Sketch:
+    def from_values(cls, values: Iterable[float]) -> Sketch:
         """A sketch of these numbers."""
         sketch = cls()
         for value in values:
@@ -39,7 +39,7 @@ class Sketch:
         """Few bytes to keep."""
         return zlib.compress(b"".join(struct.pack("<iI", *pair) for pair in sorted(self.counts.items())), 6)
 
-    def merged(self, other: Sketch) -> Sketch:
+    def merge(self, other: Sketch) -> Sketch:
         """The sketch of the numbers of both."""
         counts = dict(self.counts)
         for bucket, count in other.counts.items():

@@ -118,7 +118,7 @@ def without_secrets(report: GateReport, redactor: TextRedactor) -> GateReport:
 
 def refusal(report: GateReport) -> str:
     """Return in one sentence why the gate refuses the update; empty where it does not."""
-    policies, scans = _of_outcome(report, GateOutcome.REFUSED)
+    policies, scans = _select_by_outcome(report, GateOutcome.REFUSED)
     reasons = [*(f"policy {result.policy}: {result.reason}" for result in policies), *map(scan_text, scans)]
     if not reasons:
         return ""
@@ -127,7 +127,7 @@ def refusal(report: GateReport) -> str:
 
 def advice(report: GateReport, override: str) -> str:
     """Return what to do about a refusal: what its policies and scans ask for, or the command that overrides it."""
-    policies, scans = _of_outcome(report, GateOutcome.REFUSED)
+    policies, scans = _select_by_outcome(report, GateOutcome.REFUSED)
     sentences = ["No container was touched."]
     if policies:
         which = f"{'policy' if len(policies) == 1 else 'policies'} {', '.join(result.policy for result in policies)}"
@@ -139,11 +139,11 @@ def advice(report: GateReport, override: str) -> str:
 
 def warnings(report: GateReport) -> tuple[str, ...]:
     """Return what the gate warns of, a sentence each."""
-    policies, scans = _of_outcome(report, GateOutcome.WARNED)
+    policies, scans = _select_by_outcome(report, GateOutcome.WARNED)
     return (*(f"policy {result.policy} is not met: {result.reason}" for result in policies), *map(scan_text, scans))
 
 
-def _of_outcome(report: GateReport, outcome: GateOutcome) -> tuple[list[PolicyResult], list[ScanDifference]]:
+def _select_by_outcome(report: GateReport, outcome: GateOutcome) -> tuple[list[PolicyResult], list[ScanDifference]]:
     policies = [result for result in report.policies if result.outcome is outcome]
     return policies, [scan for scan in report.scans if scan.outcome is outcome]
 

@@ -60,7 +60,7 @@ class LiveStart:
         """A service is proven, or has failed."""
         return replace(self, results={**self.results, result.service: result})
 
-    def at(self, moment: float) -> float:
+    def seconds_at(self, moment: float) -> float:
         """The seconds of the start at a moment of the monotonic clock; it stands still once the start is over."""
         return moment - self.began if self.over_at is None else self.over_at
 

@@ -305,7 +305,7 @@ def find_leftovers_of(before: PreDeployState, now: Sequence[ContainerState], net
     )
 
 
-def before(container_states: Sequence[ContainerState], networks: Sequence[str]) -> PreDeployState:
+def pre_deploy_state(container_states: Sequence[ContainerState], networks: Sequence[str]) -> PreDeployState:
     """Return a summary of the containers before the start, to be recorded."""
     containers = replicas(container_states)
     return PreDeployState(

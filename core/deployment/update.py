@@ -43,7 +43,7 @@ def update_scope(application: Application, planned: Plan, services: Sequence[str
     needs = needs_in(application)
     for name in sorted(scope):
         for other in reachable(name, needs):
-            line = planned.of(other)
+            line = planned.service(other)
             if other not in scope and line.action in (PlannedAction.RECREATE, PlannedAction.CREATE):
                 raise BadInputError(
                     f"{name} depends on {other}, which would have to be replaced first: {line.because};",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from core.common.markdown import fenced, plain, table
+from core.common.markdown import fenced_block, plain, table
 from core.common.safe_text import shorten
 from models.evidence import EvidenceBundle, EvidenceOccasion
 
@@ -34,7 +34,11 @@ def _bundle(bundle: EvidenceBundle) -> str:
         f"**{plain(bundle.first_cause)}**",
         f"Taken {_moment(bundle.taken_at)} as {bundle.bundle_id}: {plain(bundle.reason)}",
         table(_CONTAINER, containers) if containers else "",
-        *(f"## Log of {plain(log.container)}\n\n{fenced(log.lines[-_LINES:])}" for log in bundle.logs if log.lines),
+        *(
+            f"## Log of {plain(log.container)}\n\n{fenced_block(log.lines[-_LINES:])}"
+            for log in bundle.logs
+            if log.lines
+        ),
     ]
     if bundle.probes:
         answers = [

@@ -217,7 +217,7 @@ def _warnings(validation: ValidationResult | None, service: str | None) -> tuple
         return ()
     warned = [
         check.finding
-        for check in validation.failed
+        for check in validation.failed_checks
         if check.severity is CheckSeverity.WARNING
         and (check.name in _OF_NO_SERVICE or (service is not None and check.subject == service))
     ]

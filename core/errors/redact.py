@@ -514,7 +514,7 @@ class Redactor:
             text = _without_blocks(text)
         for pattern, parts, words in PATTERNS:
             if not words or any(word in text for word in words):
-                text = pattern.sub(lambda match, parts=parts: _without(match, parts(match)), text)
+                text = pattern.sub(lambda match, parts=parts: _redact_match(match, parts(match)), text)
         return text
 
     def value(self, value: Any) -> Any:
@@ -601,7 +601,7 @@ def _any_of(spellings: Iterable[str]) -> re2._Regexp | None:
     return re2.compile(joined, options) if joined else None
 
 
-def _without(match: re2._Match, parts: tuple[str, str, str] | None) -> str:
+def _redact_match(match: re2._Match, parts: tuple[str, str, str] | None) -> str:
     return str(match[0]) if parts is None else f"{parts[0]}{REDACTED}{parts[2]}"
 
 

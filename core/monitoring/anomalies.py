@@ -59,7 +59,7 @@ class Episode:
     rows: int = 0
     reason: str = ""
 
-    def after(self, score: Score, value: float) -> Episode:
+    def advance(self, score: Score, value: float) -> Episode:
         """The episode, if any, after one more scored value."""
         if self.rows:
             # A jump back to the usual ends an episode; its own surprise begins none.
@@ -94,7 +94,7 @@ class DriftRule:
     rows: int = 0
     reason: str = ""
 
-    def after(self, score: Score, value: float) -> DriftRule:
+    def advance(self, score: Score, value: float) -> DriftRule:
         """The rule's memory after one more scored value."""
         away = min(_FAR, max(0.0, _NORMAL.inv_cdf(1 - max(score.rarity, 1e-6) / 2)))
         away = away if value > score.usual else -away
@@ -135,7 +135,7 @@ class LiftRule:
     held: int = 0
     reason: str = ""
 
-    def after(self, value: float) -> LiftRule:
+    def advance(self, value: float) -> LiftRule:
         """The rule's memory after one more value."""
         rule = replace(self, last=(*self.last, value)[-_LIFT_ROWS:], rows=self.rows + 1)
         lowest = min(rule.last)
@@ -178,7 +178,7 @@ class StuckRule:
     moves: int = 0
     rows: int = 0
 
-    def after(self, value: float) -> StuckRule:
+    def advance(self, value: float) -> StuckRule:
         """The rule's memory after one more value."""
         if value == self.last:
             return replace(self, run=self.run + 1, rows=self.rows + 1)
@@ -209,7 +209,7 @@ class ZeroRule:
     rows: int = 0
     zeros: int = 0
 
-    def after(self, value: float) -> ZeroRule:
+    def advance(self, value: float) -> ZeroRule:
         """The rule's memory after one more value."""
         # A drop that lasts for a quarter of the history is how this metric is now.
         if self._is_zero(value) and 4 * (self.zeros + 1) < self.rows:
@@ -253,8 +253,8 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Dete
     """
     detector, episode, drift, lift, stuck, zero = _take_up(state)
     score = detector.update(at, value)
-    of_scores = (episode.after(score, value), drift.after(score, value))
-    rules = (*of_scores, lift.after(value), stuck.after(value), zero.after(value))
+    of_scores = (episode.advance(score, value), drift.advance(score, value))
+    rules = (*of_scores, lift.advance(value), stuck.advance(value), zero.advance(value))
     judged = [rule.judge() for rule in rules]
     judgement = max(judged, key=lambda candidate: candidate.level.rank)
     rules_json = orjson.dumps(rules, option=orjson.OPT_SERIALIZE_NUMPY)

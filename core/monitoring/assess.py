@@ -141,7 +141,7 @@ def assess(environment: Environment, answers: SourceAnswers, memory: RememberedS
         predictions=memory.predictions,
     )
     judged = health or _unseen(environment, answers)
-    critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.reported)
+    critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.reported_alerts)
     missed = missed_collections(memory.collected_at, answers.at, timedelta(seconds=environment.collect_every_seconds))
     whole = replace(
         judged,
@@ -277,7 +277,7 @@ def evaluate(
     scores = score_services(snapshot, state)
     stored_scores = scores_to_store(scores, snapshot, state.memory)
     state.keep_memory()
-    maintained = {name for name in (HOST, *snapshot.verdicts) if snapshot.in_maintenance(name)}
+    maintained = {name for name in (HOST, *snapshot.verdicts) if snapshot.is_in_maintenance(name)}
     return Evaluation(
         at=snapshot.at,
         states=state.kept,

@@ -91,7 +91,7 @@ class Detector:
         hour = self._hours_since_start(at)
         if self._hour.number != hour:
             self._finish_hour(hour)
-        near = self._bound(value)
+        near = self._clip(value)
         mean = self._total / self._rows if self._rows else value
         usual = self._profile.usual(hour, mean)
         parts = self._surprises(near, self._forecasts.error(near, self._profile.usual(hour, math.nan)))
@@ -155,7 +155,7 @@ class Detector:
             self._profile.learn(self._hour.number, self._hour.total / self._hour.count, least=0.2)
         self._hour.begin(hour)
 
-    def _bound(self, value: float) -> float:
+    def _clip(self, value: float) -> float:
         """The value, at most 100 spreads from the mean: one absurd value must not make the metric deaf for days."""
         most = _MOST_SPREADS * self._spread.value
         return max(self._longer.value - most, min(self._longer.value + most, value)) if most else value

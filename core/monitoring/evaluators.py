@@ -159,7 +159,7 @@ def _is_frozen(key: Key, snapshot: MonitoringSnapshot, state: MonitoringState) -
         return True
     if service == HOST and (quiet.busy or quiet.settling):
         return True
-    if snapshot.in_maintenance(service):
+    if snapshot.is_in_maintenance(service):
         return True
     alert = state.firing.get(key)
     return alert is not None and snapshot.at - alert.opened_at < _LEARN_AFTER

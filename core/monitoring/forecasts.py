@@ -162,14 +162,14 @@ def forecast(
     if line is None or line.slope <= 0 or line.p_value >= _SIGNIFICANT:
         return None
     now = float(hours[-1])
-    crossing = None if line.at(now) >= threshold else _crossing(line, threshold, now)
+    crossing = None if line.value_at(now) >= threshold else _crossing(line, threshold, now)
     if crossing is None or crossing[2] - now > horizon / timedelta(hours=1):
         return None
     earliest, expected, latest = (began + timedelta(hours=hour) for hour in crossing)
     return Forecast(
         metric=metric,
         threshold=threshold,
-        value=line.at(now),
+        value=line.value_at(now),
         slope_per_hour=line.slope,
         expected=expected,
         earliest=earliest,
@@ -233,7 +233,7 @@ class _Line:
     spread: float
     p_value: float
 
-    def at(self, hour: float) -> float:
+    def value_at(self, hour: float) -> float:
         return self.middle_value + self.slope * (hour - self.middle_hour)
 
 

@@ -111,7 +111,7 @@ class Evaluation:
     unreadable: tuple[str, ...] = ()
 
     @property
-    def reported(self) -> tuple[Alert, ...]:
+    def reported_alerts(self) -> tuple[Alert, ...]:
         """The open alerts that no other alert explains."""
         return tuple(alert for alert in self.alerts if alert.explained_by is None)
 
@@ -153,13 +153,13 @@ class MonitoringSnapshot:
         """A signal of this moment."""
         return Signal(service=service, metric=metric, at=self.at, level=level, reason=reason, **more)
 
-    def in_maintenance(self, service: str) -> bool:
+    def is_in_maintenance(self, service: str) -> bool:
         """Whether a maintenance window covers the service."""
         return any(window.covers(service, self.at) for window in self.windows)
 
     def may_be_down(self, service: str) -> bool:
         """Whether the service may be down: stopped on purpose, under an operation or under maintenance."""
-        return self.quiet.idle or service in self.quiet.busy or self.in_maintenance(service)
+        return self.quiet.idle or service in self.quiet.busy or self.is_in_maintenance(service)
 
     def is_unhealthy(self, service: str) -> bool:
         """Whether the service was judged unhealthy."""

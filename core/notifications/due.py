@@ -51,7 +51,7 @@ def due(
     failed: list[News] = []
     if FAILURES in about:
         unreported = [cause for cause in root_causes if cause.error.error_id not in reported]
-        errors = (_error(cause, _sent_about(cause, root_causes), now, forgotten) for cause in unreported)
+        errors = (_error(cause, _notifications_about(cause, root_causes), now, forgotten) for cause in unreported)
         failed = [news for news in errors if news is not None]
     return [*failed, *deployed]
 
@@ -61,7 +61,7 @@ def failure_of(cause: ReportedError) -> News:
     return _news(cause, NotificationReason.FAILED)
 
 
-def _sent_about(cause: ReportedError, causes: Sequence[ReportedError]) -> SentNotifications:
+def _notifications_about(cause: ReportedError, causes: Sequence[ReportedError]) -> SentNotifications:
     """Return what people were told of an error, or of the one whose ticket it took over."""
     if cause.reported.times or cause.ticket is None:
         return cause.reported

@@ -56,7 +56,7 @@ class PlanAction(StrEnum):
     LEAVE_ALONE = "leave alone"
 
     @property
-    def in_words(self) -> str:
+    def label(self) -> str:
         """As the log says it."""
         return {
             PlanAction.RECOVER: "automatic repair",

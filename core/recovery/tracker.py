@@ -54,7 +54,7 @@ class ServiceTracker:
     held_as_one: bool = False
     next_attempt_at: datetime | None = None
 
-    def after_event(self, event: ContainerEvent) -> ServiceTracker:
+    def apply_event(self, event: ContainerEvent) -> ServiceTracker:
         """Return the memory after an event; a recovery's own events are no ends of the service."""
         if asks_to_end(event):
             return replace(self, end_requested_at=event.happened_at)
@@ -73,23 +73,23 @@ class ServiceTracker:
             return self
         return replace(self, ends=(*self.ends, event.happened_at)[-LOOP:], last_end=event)
 
-    def after_missed_events(self) -> ServiceTracker:
+    def apply_missed_events(self) -> ServiceTracker:
         """Return the memory without what a start that was missed would have ended."""
         return replace(self, stopped=frozenset(), end_requested_at=None)
 
-    def after_dispatch(self, fingerprint: str, now: datetime, *, held_as_one: bool = False) -> ServiceTracker:
+    def apply_dispatch(self, fingerprint: str, now: datetime, *, held_as_one: bool = False) -> ServiceTracker:
         """Return the memory after its failure was dispatched to recovery, by itself or as one with others."""
         dispatched = (fingerprint, now)
         return replace(self, failed_at=now, dispatched=dispatched, held_as_one=held_as_one, next_attempt_at=None)
 
-    def after_recovery(self, next_attempt_at: datetime | None, now: datetime) -> ServiceTracker:
+    def apply_recovery(self, next_attempt_at: datetime | None, now: datetime) -> ServiceTracker:
         """Return the memory when a recovery has ended; a postponed one is dispatched again when it is due."""
         tracker = replace(self, recovering=False, ends=(), failed_at=now)
         if next_attempt_at is None:
             return tracker
         return replace(tracker, dispatched=None, next_attempt_at=next_attempt_at)
 
-    def after_sweep(self, containers: Collection[str], now: datetime, *, missing: bool) -> ServiceTracker:
+    def apply_sweep(self, containers: Collection[str], now: datetime, *, missing: bool) -> ServiceTracker:
         """Return the memory after a sweep saw these containers of the service."""
         since = (self.missing_since or now) if missing else None
         return replace(self, stopped=self.stopped.intersection(containers), missing_since=since)

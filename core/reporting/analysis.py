@@ -61,7 +61,7 @@ def analyse_operations(
         (operation for operation in candidates if since <= operation.started_at < until),
         key=lambda operation: operation.started_at,
     )
-    starts = _of_kind(ended, OperationType.START)
+    starts = _select_kind(ended, OperationType.START)
     outcomes = [operation.status is OperationStatus.SUCCESS for operation in starts]
     repairs = repair_times(failures)
     sudden, known_causes = sudden_break(outcomes), dict(causes or {})
@@ -74,7 +74,7 @@ def analyse_operations(
         kinds=tuple(
             KindOfOperations(kind=kind.replace("_", " "), **_figures(alike))
             for kind in OperationType
-            if (alike := _of_kind(ended, kind))
+            if (alike := _select_kind(ended, kind))
         ),
         days=_days(ended, known_causes, since, until),
         success_trend=success_trend,
@@ -268,7 +268,9 @@ def _recommendations(
         lately = [operation for operation in starts[-_LAST:] if operation.status is OperationStatus.FAILED]
         advise("find what changed just before the first of these failed.", sudden, lately)
     elif success.direction is Direction.DECLINING:
-        advise("mend the causes of the latest failures.", success.words, _of_kind(failed, OperationType.START)[-_LAST:])
+        advise(
+            "mend the causes of the latest failures.", success.words, _select_kind(failed, OperationType.START)[-_LAST:]
+        )
     by_cause: dict[str, list[Operation]] = defaultdict(list)
     for operation in failed:
         by_cause[causes.get(operation.deployment_id, _UNKNOWN)].append(operation)
@@ -296,7 +298,7 @@ def _mend(cause: str) -> str:
     return f"mend {cause.replace('_', ' ')}"
 
 
-def _of_kind(operations: Iterable[Operation], kind: OperationType) -> list[Operation]:
+def _select_kind(operations: Iterable[Operation], kind: OperationType) -> list[Operation]:
     return [operation for operation in operations if operation.operation_type is kind]
 
 

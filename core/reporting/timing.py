@@ -35,20 +35,20 @@ class Timing:
     wall: float
 
     @property
-    def accounted(self) -> float:
+    def accounted_seconds(self) -> float:
         """The sum of the phases, in seconds."""
         return sum(self.phases.values())
 
     @property
-    def unaccounted(self) -> float:
+    def unaccounted_seconds(self) -> float:
         """The seconds that belong to no phase."""
-        return self.wall - self.accounted
+        return self.wall - self.accounted_seconds
 
     def figures(self) -> dict[str, object]:
         """The timing as a program reads it: seconds to a millisecond."""
         return {
             "phases_seconds": {str(phase): round(spent, 3) for phase, spent in self.phases.items()},
-            "sum_seconds": round(self.accounted, 3),
-            "unaccounted_seconds": round(self.unaccounted, 3),
+            "sum_seconds": round(self.accounted_seconds, 3),
+            "unaccounted_seconds": round(self.unaccounted_seconds, 3),
             "wall_seconds": round(self.wall, 3),
         }

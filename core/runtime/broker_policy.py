@@ -135,7 +135,7 @@ class AllowedOperation:
     image_name: str = ""
 
     @property
-    def wanted(self) -> frozenset[Wanted]:
+    def required_objects(self) -> frozenset[Wanted]:
         """What its settling takes."""
         references, kinds = self.found, (ObjectKind.CONTAINER, ObjectKind.VOLUME, ObjectKind.NETWORK)
         listed = zip(kinds, (references.containers, references.volumes, references.networks), strict=True)
@@ -319,7 +319,7 @@ def settle(operation: AllowedOperation, facts: Facts, policy: Policy) -> Outgoin
 
     Raises RequestRefusedError if something it refers to belongs to no declared project.
     """
-    for key in sorted(operation.wanted):
+    for key in sorted(operation.required_objects):
         _check_fact(*key, facts.get(key), operation, policy)
     target, content = operation.target, operation.content
     if operation.subject is not None and target.path.endswith("/rename"):

@@ -148,7 +148,7 @@ def choose_snapshot(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, 
         rarely = (SnapshotReason.SAFETY, SnapshotReason.ADOPTED)
         matches = [snapshot for snapshot in whole if snapshot.reason not in rarely][:1] or whole[:1]
     else:
-        matches = _begun_by(snapshot_id, whole)
+        matches = _match_id(snapshot_id, whole)
     if len(matches) > 1:
         names = ", ".join(snapshot.snapshot_id for snapshot in matches[:6])
         raise BadInputError(f"{snapshot_id!r} begins several ids ({names});", advice="give more of it.")
@@ -160,7 +160,7 @@ def choose_snapshot(snapshots: Sequence[DataSnapshot], snapshot_id: str | None, 
     return matches[0]
 
 
-def _begun_by(word: str, snapshots: Sequence[_Snapshot]) -> list[_Snapshot]:
+def _match_id(word: str, snapshots: Sequence[_Snapshot]) -> list[_Snapshot]:
     """The snapshot of an id, else those whose ids begin with it."""
     exact = [snapshot for snapshot in snapshots if snapshot.snapshot_id == word]
     return exact or [snapshot for snapshot in snapshots if word and snapshot.snapshot_id.startswith(word)]
@@ -187,7 +187,7 @@ def snapshot_of_release(snapshots: Sequence[DataSnapshot], release: Release) -> 
     Raises:
         NotFoundError: There is none.
     """
-    matches = _saved_of(release.release_id, offered_snapshots(snapshots))
+    matches = _saved_snapshots(release.release_id, offered_snapshots(snapshots))
     if not matches:
         raise NotFoundError(
             f"No snapshot was taken when release {release.release_id} was replaced;",
@@ -197,7 +197,7 @@ def snapshot_of_release(snapshots: Sequence[DataSnapshot], release: Release) -> 
     return matches[0]
 
 
-def _saved_of(release_id: str, snapshots: Iterable[DataSnapshot]) -> list[DataSnapshot]:
+def _saved_snapshots(release_id: str, snapshots: Iterable[DataSnapshot]) -> list[DataSnapshot]:
     saved = (snapshot for snapshot in snapshots if snapshot.reason is SnapshotReason.UPDATE)
     return [snapshot for snapshot in saved if snapshot.release_id == release_id]
 
@@ -233,7 +233,7 @@ def to_forget(
     stay |= _newest_of_each(whole, keep.weekly, lambda at: at.isocalendar()[:2])
     stay |= {snapshot.snapshot_id for snapshot in whole if snapshot.restoring}
     for release in kept_releases:
-        stay |= {snapshot.snapshot_id for snapshot in _saved_of(release, whole)[:1]}
+        stay |= {snapshot.snapshot_id for snapshot in _saved_snapshots(release, whole)[:1]}
     return [snapshot for snapshot in whole if snapshot.snapshot_id not in stay]
 
 
@@ -289,7 +289,7 @@ def to_adopt(snapshots: Sequence[UnknownSnapshot], ids: Sequence[str], environme
         return [snapshot for snapshot in snapshots if snapshot.state is not UnknownState.INCOMPLETE]
     chosen_ones = []
     for word in ids:
-        matches = _begun_by(word, snapshots)
+        matches = _match_id(word, snapshots)
         if len(matches) > 1:
             names = ", ".join(
                 f"{snapshot.snapshot_id} of {snapshot.installation or 'an earlier version'}" for snapshot in matches[:6]

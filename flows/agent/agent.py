@@ -259,7 +259,7 @@ def _read_stamps() -> dict[str, tuple[Path, int, int]]:
     """The files of all environments that are watched here, with what shows that one has changed."""
     stamps, settings = {}, current_settings()
     for name, path in environment_files(settings).items():
-        if name in settings.left_to_others:
+        if name in settings.foreign_environments:
             continue
         try:
             status = path.stat()

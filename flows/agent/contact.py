@@ -46,7 +46,7 @@ async def _keep_reporting(backlog: Callable[[], int]) -> None:
 def _contact(backlog: Callable[[], int], before: Contact | None) -> Contact:
     """Report contact, and what became true of other hosts once contact has held for as long as makes one silent."""
     at = report_contact(engine=os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE, backlog=backlog()).last_contact
-    contact = Contact(since=at, last=at) if before is None else before.renewed(at)
+    contact = Contact(since=at, last=at) if before is None else before.renew(at)
     if has_other_hosts() and contact.is_settled:
         report_hosts()
     return contact

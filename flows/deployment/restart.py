@@ -62,7 +62,7 @@ async def restart(
         run.recorder = recorder
         await run_steps(run, RESTART)
     return recorder.result(
-        f"{len(run.restarted)} services restarted, {environment} is {run.health.summary}",
+        f"{len(run.restarted_services)} services restarted, {environment} is {run.health.summary}",
         services=tuple(run.services),
         health=run.health,
     )
@@ -99,7 +99,7 @@ async def prove(run: Restart) -> None:
     """
     run.health = await judge(run.recorder, run.environment, run.application)
     for verdict in run.health.services:
-        if verdict.service in run.restarted and verdict.health in UNHEALTHY_STATES:
+        if verdict.service in run.restarted_services and verdict.health in UNHEALTHY_STATES:
             raise StartFailedError(
                 f"{verdict.service} is {verdict.health} again: {verdict.reason}", service=verdict.service
             )
@@ -133,7 +133,7 @@ class Restart(OperationRun):
     _proven_at: dict[str, datetime] = field(default_factory=dict)
 
     @property
-    def restarted(self) -> frozenset[str]:
+    def restarted_services(self) -> frozenset[str]:
         """The services that were restarted."""
         return frozenset(result.service for result in self.services if not result.kept)
 

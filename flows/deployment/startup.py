@@ -188,7 +188,7 @@ async def check(start: Start) -> None:
         )
     start.application = facts.application
     await end_left_hooks(start.project, facts.container_states, recorder.deployment_id)
-    passed, warned = len(validation.checks) - len(validation.failed), len(validation.failed)
+    passed, warned = len(validation.checks) - len(validation.failed_checks), len(validation.failed_checks)
     warnings = f", {warned} warning{'s' if warned != 1 else ''}" if warned else ""
     log.info("%s: %d checks passed%s", environment.name, passed, warnings)
 
@@ -267,11 +267,11 @@ async def fetch(start: Start) -> None:
     if surprising and start.wanted_plan is not None and not recorder.steps:
         raise PlanChangedError(
             f"Plan {start.wanted_plan} does not replace {', '.join(surprising)}, but the images that were "
-            "fetched would: " + "; ".join(f"{name}, {fetched.of(name).because}" for name in surprising),
+            "fetched would: " + "; ".join(f"{name}, {fetched.service(name).because}" for name in surprising),
             advice=f"look at `roas plan {start.environment.name}` again; nothing that runs was touched.",
         )
     for name in surprising:
-        log.warning("%s is replaced, which no plan before the fetch said: %s", name, fetched.of(name).because)
+        log.warning("%s is replaced, which no plan before the fetch said: %s", name, fetched.service(name).because)
     start.plan = replace(fetched, fetches=plan.fetches)
     _record_plan(start, compared=start.release is not None)
 

@@ -128,7 +128,7 @@ class Update(Start):
     override_gate: str | None = None
 
     @property
-    def changed(self) -> tuple[str, ...]:
+    def changed_services(self) -> tuple[str, ...]:
         """The services that it changes: those of the plan, and those that an interrupted run of it has replaced."""
         earlier = json.loads(self.recorder.step_detail(CHANGING) or "[]")
         return tuple(sorted({*earlier, *(line.service for line in self.plan.changes)}))
@@ -142,7 +142,7 @@ class Update(Start):
             application=self.application,
             plan=self.plan,
             release=self.release,
-            changed=self.changed,
+            changed=self.changed_services,
             override_gate=self.override_gate,
         )
 
@@ -166,7 +166,7 @@ async def ask_gate(update: Update) -> str | None:
 
 async def decide_changes(update: Update) -> str:
     """Decide which services the update changes."""
-    return json.dumps(update.changed)
+    return json.dumps(update.changed_services)
 
 
 async def keep_what_is_replaced(update: Update) -> None:
@@ -183,7 +183,7 @@ async def replace_in_turn(update: Update) -> None:
     recorder, environment, plan = update.recorder, update.environment, update.plan
 
     async def create(service: str) -> str | None:
-        if plan.of(service).start_first:
+        if plan.service(service).start_first:
             return await replace_start_first(recorder, environment, update.application, service)
         await create_containers.with_options(task_run_name=f"create {service}")(
             update.project, fetched=True, services=[service]
@@ -202,7 +202,7 @@ def _give_context(run: Callable[[UpdateContext], Awaitable[str | None]]) -> Call
 
 
 def _has_changes(update: Update) -> bool:
-    return bool(update.changed)
+    return bool(update.changed_services)
 
 
 def _will_change(update: Update) -> bool:

@@ -26,10 +26,10 @@ async def check_after_rollback(
 ) -> tuple[HookRun, ...]:
     """Run the hooks that check a release which was gone back to. The record has each; one that fails raises nothing."""
     runs = []
-    if environment.hooks.of_rollback:
+    if environment.hooks.rollback_hooks:
         # One that still passes requests on to what was replaced would let good data look lost.
         await await_proxies(recorder.project, application)
-    for hook in environment.hooks.of_rollback:
+    for hook in environment.hooks.rollback_hooks:
         does, began_at, began = recorder.redactor.text(describe(hook)), datetime.now(UTC), time.monotonic()
         # Its own name, so that it is not taken for a run that the update had left.
         order = HookOrder(hook=hook, deployment_id=f"{recorder.deployment_id}-rollback", application=application)

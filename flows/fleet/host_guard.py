@@ -140,7 +140,7 @@ class HostGuard:
     async def _is_freed(self, claim: Claim) -> bool:
         """Remove what the owners have, where all of them are revoked."""
         try:
-            pools = await self._owners.of(claim)
+            pools = await self._owners.pools_of(claim)
             if not all([await asyncio.to_thread(self._keys.is_revoked, pool) for pool in pools]):
                 return False
             for pool in pools:
@@ -159,10 +159,10 @@ class HostGuard:
         """
         pool_filter = {"work_pools": {"name": {"any_": [pool]}}}
         # The server gives 200 at once, which twelve environments exceed.
-        while page := (await self._owners.changed("POST", "/deployments/filter", pool_filter)).json():
+        while page := (await self._owners.send_change("POST", "/deployments/filter", pool_filter)).json():
             for deployment in page:
-                await self._owners.changed("DELETE", f"/deployments/{deployment['id']}")
-        await self._owners.changed("DELETE", f"/work_pools/{pool}")
+                await self._owners.send_change("DELETE", f"/deployments/{deployment['id']}")
+        await self._owners.send_change("DELETE", f"/work_pools/{pool}")
         self._owners.forget()
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +176,7 @@ class HostGuard:
         path = scope["path"].removeprefix(_API)
         opened = _pass_on(scope, self._auth_string) if host else scope
 
-        async def received() -> Message:
+        async def receive_checked() -> Message:
             nonlocal host
             while True:
                 message = await receive()
@@ -197,7 +197,7 @@ class HostGuard:
                 if host is None or path != EVENTS_IN or await self._may_tell(host, text):
                     return message
 
-        async def sent(message: Message) -> None:
+        async def send_checked(message: Message) -> None:
             text = _text({**message, "type": "websocket.receive"}) if message["type"] == "websocket.send" else None
             if text is None or host is None or await self._concerns(host, text):
                 await send(message)
@@ -205,7 +205,7 @@ class HostGuard:
         if host is not None and not may_open_socket(path, host.pool):
             await send({"type": "websocket.close", "code": 1008, "reason": "not for hosts"})
             return
-        await self._app(opened, received, sent if path == EVENTS_OUT else send)
+        await self._app(opened, receive_checked, send_checked if path == EVENTS_OUT else send)
 
     async def _concerns(self, host: HostKey, text: str) -> bool:
         """Whether a message of the server to a host is of what belongs to it; one that is no event is."""
@@ -340,7 +340,7 @@ class _Owners:
             _UnknownOwnerError: It is not known now.
         """
         try:
-            owners = await self.of(claim)
+            owners = await self.pools_of(claim)
         except _AbsentError:
             if claim.may_be_new:
                 return
@@ -357,7 +357,7 @@ class _Owners:
                 headers = {"Prefect-Csrf-Token": answer.json()["token"], "Prefect-Csrf-Client": "host-guard"}
         return await self._client.request(method, path, json=body, headers=headers)
 
-    async def changed(self, method: str, path: str, body: Any = None) -> httpx.Response:
+    async def send_change(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Ask until it is done, or there is no such thing; a server on SQLite is busy at times.
 
         Raises:
@@ -370,7 +370,7 @@ class _Owners:
             await asyncio.sleep(_BETWEEN_TRIES_SECONDS)
         raise RoasError(f"{method} {path} ended with status {answer.status_code}: {answer.text[:300]}", advice="")
 
-    async def of(self, claim: Claim) -> frozenset[str]:
+    async def pools_of(self, claim: Claim) -> frozenset[str]:
         """The work pools to which a thing belongs, as known for a while."""
         entry = self._known.get((claim.kind, claim.value))
         if entry is not None and time.monotonic() < entry[0]:
@@ -410,9 +410,9 @@ class _Owners:
         if run.get("work_pool_name"):
             return _pool(run)
         if run.get("deployment_id"):
-            return await self.of(Claim(Belonging.DEPLOYMENT, run["deployment_id"]))
+            return await self.pools_of(Claim(Belonging.DEPLOYMENT, run["deployment_id"]))
         if run.get("parent_task_run_id"):
-            return await self.of(Claim(Belonging.TASK_RUN, run["parent_task_run_id"]))
+            return await self.pools_of(Claim(Belonging.TASK_RUN, run["parent_task_run_id"]))
         prefix = run_tag("")
         return frozenset(tag.removeprefix(prefix) for tag in run.get("tags", ()) if tag.startswith(prefix))
 
@@ -422,13 +422,13 @@ class _Owners:
     async def _pools_of_artifact(self, value: str) -> frozenset[str]:
         artifact = await self._read(f"/artifacts/{value}")
         if (environment := environment_of_page(artifact)) is not None:
-            return await self.of(Claim(Belonging.ENVIRONMENT, environment))
+            return await self.pools_of(Claim(Belonging.ENVIRONMENT, environment))
         return await self._pools_of_run_in(artifact)
 
     async def _pools_of_run_in(self, thing: dict[str, Any]) -> frozenset[str]:
         if not thing.get("flow_run_id"):
             return frozenset()
-        return await self.of(Claim(Belonging.FLOW_RUN, thing["flow_run_id"]))
+        return await self.pools_of(Claim(Belonging.FLOW_RUN, thing["flow_run_id"]))
 
     async def _pools_of_work_queue(self, value: str) -> frozenset[str]:
         return _pool(await self._read(f"/work_queues/{value}"))

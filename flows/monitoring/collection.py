@@ -101,7 +101,7 @@ async def collection(
     if not gaps and not collected.judged.blind and collected.judged.health.overall is Health.HEALTHY:
         await settle_well(environment, [NO_SERVICE], answers.at, "the engine answers, and no service fails")
     done = [] if collected.judged.idle else await _recover(collected, CollectionFeed(files=files, act=act))
-    after, alerts = None, outcome.reported
+    after, alerts = None, outcome.reported_alerts
     if answers.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
         after = await _or_gap("health after recovery", judge_now(collected.project, answers.application), gaps)
         if after is not None:

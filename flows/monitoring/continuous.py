@@ -95,7 +95,7 @@ class EnvironmentMonitor:
             if before is not None and datetime.now(UTC) - before < every / 2:
                 return every
             collected = await collect(self._environment, self._files)
-            await show(collected, report_of(collected, collected.judged.outcome.reported))
+            await show(collected, report_of(collected, collected.judged.outcome.reported_alerts))
         except Exception as error:
             self.failed += 1
             text = f"{self._environment} was not collected: {error or type(error).__name__}"

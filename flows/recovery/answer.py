@@ -72,7 +72,7 @@ async def decide(ticket: Ticket, choice: Choice, note: str, by: str, actor: Acto
             decided=choice,
             compose_files=list(remembered_compose_files(error.environment)),
         )
-        summary = f"{ticket.ticket_id}: {choice}; {outcome.method.in_words}: {outcome.reason}"
+        summary = f"{ticket.ticket_id}: {choice}; {outcome.method.label}: {outcome.reason}"
     elif run is not None:
         await cancel_run(run, summary)
     return summary

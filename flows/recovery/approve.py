@@ -24,7 +24,7 @@ from prefect.input import RunInput
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from adapters.compose.sources import files_read
-from core.common.markdown import fenced
+from core.common.markdown import fenced_block
 from core.notifications.words import ticket_title
 from core.recovery.corrections import Place
 from core.recovery.manual_steps import earlier_answers, manual_steps
@@ -296,7 +296,7 @@ def question_about(details: TicketDetails) -> str:
             f"**{ticket.title}**",
             "",
             *_list_lines("", facts),
-            *([fenced(log_lines), ""] if log_lines else []),
+            *([fenced_block(log_lines), ""] if log_lines else []),
             *_list_lines("What was answered before", earlier_answers(ticket.history)),
             *_list_lines("What was tried", ticket.tried),
             *_list_lines("What to try", [_COMMAND.sub(r"`\1`", step) for step in ticket.steps], numbered=True),

@@ -396,7 +396,7 @@ class RecoveryProcess:
 
     async def _wait_for_answer(self, reason: str, ticket: Ticket) -> RecoveryEvent:
         # The error's own line has the cause.
-        log.warning("ticket %s: %s", ticket.ticket_id, _without(ticket.title, self.diagnosis.verdict.reason))
+        log.warning("ticket %s: %s", ticket.ticket_id, _strip_cause(ticket.title, self.diagnosis.verdict.reason))
         if self.acting and not self.converses:
             # This process recovers other errors too, so a run of its own waits for the answer.
             past = await past_recoveries(self.error.error_id, datetime.now(UTC))
@@ -433,10 +433,10 @@ def _attempts_at(error: RecordedError, past: Sequence[RecoveryExecution]) -> lis
 
 
 def _log_plan(error: RecordedError, plan: RecoveryPlan) -> None:
-    log.info("%s: %s (%s)", error.error_id, plan.action.in_words, _without(plan.reason, error.verdict.reason))
+    log.info("%s: %s (%s)", error.error_id, plan.action.label, _strip_cause(plan.reason, error.verdict.reason))
 
 
-def _without(text: str, cause: str) -> str:
+def _strip_cause(text: str, cause: str) -> str:
     """A text without the cause at its end, which was logged before."""
     return text.removesuffix(f": {cause}")
 

@@ -32,7 +32,7 @@ class Reconciler:
         self._queued: set[str] = set()
 
     @property
-    def queued(self) -> frozenset[str]:
+    def queued_services(self) -> frozenset[str]:
         """The services to observe."""
         return frozenset(self._queued)
 
@@ -62,7 +62,7 @@ class Reconciler:
         stopped: set[str] = set()
         for event in events:
             tracker = self.tracker(event.service)
-            self.trackers[event.service] = tracker.after_event(event)
+            self.trackers[event.service] = tracker.apply_event(event)
             if may_be_failure(event) and not tracker.recovering:
                 self._queued.add(event.service)
             if event.action == "stop" and not tracker.recovering:
@@ -71,7 +71,7 @@ class Reconciler:
 
     def forget_requests(self, services: Iterable[str]) -> None:
         """Forget that services were stopped or told to end: an event that ends this was perhaps missed."""
-        self.trackers |= {name: self.tracker(name).after_missed_events() for name in services}
+        self.trackers |= {name: self.tracker(name).apply_missed_events() for name in services}
 
     def put_off(self, observations: Sequence[ServiceObservation], changed: Collection[str]) -> list[ServiceObservation]:
         """Queue the failing services that changed after they were observed, and let these observations wait."""
@@ -96,7 +96,7 @@ class Reconciler:
                 self.trackers[observation.service] = replace(tracker, next_attempt_at=None, held_as_one=False)
         for observation in result.recover:
             tracker, as_one = self.tracker(observation.service), bool(result.at_once)
-            self.trackers[observation.service] = tracker.after_dispatch(
+            self.trackers[observation.service] = tracker.apply_dispatch(
                 observation.fingerprint, now, held_as_one=as_one
             )
         return result
@@ -110,7 +110,7 @@ class Reconciler:
         next_attempt_at = None
         if outcome is not None and outcome.method is RecoveryMethod.DEFERRED:
             next_attempt_at = outcome.again_at or now + SETTLE
-        self.trackers[service] = self.tracker(service).after_recovery(next_attempt_at, now)
+        self.trackers[service] = self.tracker(service).apply_recovery(next_attempt_at, now)
         if service != NO_SERVICE:
             # Its events during the recovery were taken for the recovery's own.
             self._queued.add(service)
@@ -146,6 +146,6 @@ class Reconciler:
             containers = [
                 container for container in container_states if container.service == name and not container.one_off
             ]
-            self.trackers[name] = self.tracker(name).after_sweep(
+            self.trackers[name] = self.tracker(name).apply_sweep(
                 existing, now, missing=taken_away(containers) is not None
             )

@@ -177,11 +177,11 @@ class EnvironmentWatcher:
 
     async def evaluate(self, until: datetime) -> None:
         """Wait for an event or for the time of the next sweep, and observe what it concerns."""
-        if not self.reconciler.queued:
+        if not self.reconciler.queued_services:
             await self._feed.wait(max(timedelta(), min(self.next_sweep, until) - datetime.now(UTC)))
         self._project.refresh()
         self.receive()
-        if self.reconciler.queued:
+        if self.reconciler.queued_services:
             await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), self.gather_evidence())
             self.receive()
             await self.observe_queued()
@@ -205,7 +205,7 @@ class EnvironmentWatcher:
         application = self._application
         if application is None:
             return
-        queued = self.reconciler.queued
+        queued = self.reconciler.queued_services
         try:
             container_states, holder = await inspect_environment(self._project)
             observations = self._observe(application, queued, container_states, datetime.now(UTC))

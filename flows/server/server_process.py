@@ -96,21 +96,21 @@ def guarded_app() -> ASGIApp:
     password = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
     keys, stores = HostKeys(home), StoresOfHosts()
 
-    def started() -> None:
+    def finish_start() -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_USUAL_THRESHOLDS)
         stores.restrict(keys)
 
-    app = once_started(create_app(), started)
+    app = call_once_started(create_app(), finish_start)
     guarded = HostGuard(app, keys, password, stores)
     return OwnPageOnly(guarded, origins, os.environ.get("ROAS_SERVER_HOSTS", "").split())
 
 
-def once_started(app: ASGIApp, then: Callable[[], None]) -> ASGIApp:
+def call_once_started(app: ASGIApp, then: Callable[[], None]) -> ASGIApp:
     """Do something once the server has started: it upgrades its database, and Alembic upgrades one at a time."""
 
-    async def called(scope: Scope, receive: Receive, send: Send) -> None:
+    async def run_app(scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
             await send(message)
             if message["type"] == "lifespan.startup.complete":
@@ -118,7 +118,7 @@ def once_started(app: ASGIApp, then: Callable[[], None]) -> ASGIApp:
 
         await app(scope, receive, sending if scope["type"] == "lifespan" else send)
 
-    return called
+    return run_app
 
 
 def serve(
@@ -126,7 +126,7 @@ def serve(
 ) -> None:
     """Serve until a signal, and until standard input ends, or in `home` until no command uses it any more."""
     config = uvicorn.Config(
-        lambda: once_started(guarded_app(), started),
+        lambda: call_once_started(guarded_app(), started),
         factory=True,
         log_level="error",
         timeout_graceful_shutdown=_END_WITHIN_SECONDS,

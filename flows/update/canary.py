@@ -67,7 +67,7 @@ async def remember_usual_errors(update: UpdateContext) -> str | None:
 
 def _observed_services(update: UpdateContext) -> tuple[str, ...]:
     dependencies = dependencies_of(update.environment, update.application)
-    return observed_services(update.application, dependencies, update.changed)
+    return observed_services(update.application, dependencies, update.changed_services)
 
 
 async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:

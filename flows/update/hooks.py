@@ -285,7 +285,7 @@ async def _images_to_blame(
         }
         if own_digests and not shared:
             return own_digests, builds
-    digests, builds = await new_digests(update.recorder.project, update.application, update.changed, before)
+    digests, builds = await new_digests(update.recorder.project, update.application, update.changed_services, before)
     blamed = hook_images(update.application, execution.application, failed, sorted(digests))
     return {name: digests[name] for name in blamed}, builds
 

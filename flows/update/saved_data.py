@@ -37,7 +37,7 @@ async def save_before_update(update: UpdateContext) -> str | None:
     check_services(environment.data, update.application)
     there = {container.service for container in await inspect_application(update.recorder.project)}
     # A migration may change any data.
-    changed = tuple(update.application.services) if environment.hooks.before else update.changed
+    changed = tuple(update.application.services) if environment.hooks.before else update.changed_services
     dependencies = dependencies_of(environment, update.application)
     data = data_to_save(environment.data, update.application, dependencies, changed, there)
     if not data:

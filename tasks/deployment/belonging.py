@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tasks.runtime.hosts import has_other_hosts, introduce, refuse_elsewhere_now, refuse_owner
-from tasks.runtime.retry_policy import in_thread, retry_read, retry_write
+from tasks.runtime.retry_policy import make_async, retry_read, retry_write
 from tasks.runtime.store_access import from_stores
 from tasks.runtime.stores import open_stores
 
-refuse_elsewhere = retry_read(in_thread(refuse_elsewhere_now))
+refuse_elsewhere = retry_read(make_async(refuse_elsewhere_now))
 
 
 async def refuse_taken(environment: str) -> None:
@@ -32,4 +32,4 @@ def _bind_here(environment: str) -> None:
         refuse_owner(environment, open_stores().hosts.bind(environment, introduce()))
 
 
-bind_here = retry_write(in_thread(_bind_here))
+bind_here = retry_write(make_async(_bind_here))

@@ -18,7 +18,7 @@ from models.failures import EngineError
 from models.hooks import UsualErrors
 from models.metrics import Baseline
 from tasks.runtime.project import Project
-from tasks.runtime.retry_policy import in_thread, retry_read
+from tasks.runtime.retry_policy import make_async, retry_read
 from tasks.runtime.stores import open_stores
 
 _LINES = 2000
@@ -37,7 +37,7 @@ class LoggedFailures:
 
 
 @retry_read
-@in_thread
+@make_async
 def learnt_baselines(environment: str, services: Collection[str]) -> dict[str, dict[str, Baseline]]:
     """What collections have learnt of the services' memory and answers, by service and metric.
 
@@ -55,7 +55,7 @@ def learnt_baselines(environment: str, services: Collection[str]) -> dict[str, d
 
 
 @retry_read
-@in_thread
+@make_async
 def usual_errors(project: Project, services: Collection[str]) -> dict[str, UsualErrors]:
     """How often the logs of services told of failures in the last hour; without those that cannot be read.
 
@@ -75,7 +75,7 @@ def usual_errors(project: Project, services: Collection[str]) -> dict[str, Usual
 
 
 @retry_read
-@in_thread
+@make_async
 def logged_failures(project: Project, services: Collection[str], since: datetime) -> Mapping[str, LoggedFailures]:
     """What each service's log tells of failures since then; without those that cannot be read."""
     by_service: dict[str, LoggedFailures] = {}
@@ -93,7 +93,7 @@ def logged_failures(project: Project, services: Collection[str], since: datetime
 
 
 @retry_read
-@in_thread
+@make_async
 def restarts(project: Project, services: Collection[str]) -> dict[str, dict[str, tuple[int, datetime | None]]]:
     """How often the engine has restarted each container, and when it was started last, by service and container."""
     container_states = project.inspect_containers()
@@ -108,7 +108,7 @@ def restarts(project: Project, services: Collection[str]) -> dict[str, dict[str,
 
 
 @retry_read
-@in_thread
+@make_async
 def errors_since(environment: str, services: Collection[str], since: datetime) -> dict[str, str]:
     """The first error that was recorded of each service since then, in words.
 

@@ -164,7 +164,7 @@ def _images_held(engine: DockerEngine, application: Application) -> dict[str, Im
 
 def _coming(engine: DockerEngine, reference: str, answer: RegistryAnswer) -> ImageFact | None:
     """The image that a pull would bring: as the engine has it from an earlier pull, or as its annotations say."""
-    fact = engine.images.of_digest(reference, answer.digest)
+    fact = engine.images.find_by_digest(reference, answer.digest)
     if fact is None and answer.labels != ImageLabels():
         fact = ImageFact(reference=reference, image_id="", labels=answer.labels, created_at=answer.labels.created_at)
     return fact
@@ -360,7 +360,7 @@ def pull_allowed(project: Project, service: str, *, always: bool = False) -> Non
         compose.pull([service], always=always)
         return
     engine, reference = project.engine, compose.render().services[service].image
-    if why := refused.get(engine.images.in_registry(reference).digest):
+    if why := refused.get(engine.images.ask_registry(reference).digest):
         raise _held_back_image(f"{service}: {why}", service)
     before = engine.images.inspect(reference)
     compose.pull([service], always=always)
@@ -448,7 +448,7 @@ def _ask_registries(engine: DockerEngine, references: set[str]) -> dict[str, Reg
 
     def ask(reference: str) -> RegistryAnswer:
         with places:
-            return silent if over.is_set() else engine.images.in_registry(reference)
+            return silent if over.is_set() else engine.images.ask_registry(reference)
 
     futures = {reference: call_in_background(ask, reference) for reference in references}
     wait(futures.values(), timeout=_REGISTRY_SECONDS)

@@ -59,7 +59,7 @@ def keep_values(project: Project, release: Release, began: datetime) -> None:
     prints, kept_files = _prints(), _kept_files(project.environment)
     digest = values_digest(prints, release.files, release.variables)
     try:
-        if kept_files.opened(digest) is None and (values := _proven_values(project, release, began)) is not None:
+        if kept_files.read_verified(digest) is None and (values := _proven_values(project, release, began)) is not None:
             data = json.dumps([values.variables, values.literals]).encode()
             kept_files.seal(digest, (KeptEntry(path="", mode=0o600, uid=os.getuid(), gid=os.getgid(), data=data),))
         for path in variable_files(release.compose):
@@ -78,7 +78,7 @@ def kept_values(environment: Environment, release: Release) -> KeptValues | None
     """What a release kept of its values; None where it kept none, or may not be asked for them."""
     if not current_settings().keep_files:
         return None
-    entries = _kept_files(environment).opened(values_digest(_prints(), release.files, release.variables))
+    entries = _kept_files(environment).read_verified(values_digest(_prints(), release.files, release.variables))
     if not entries or entries[0].data is None:
         return None
     variables, literals = json.loads(entries[0].data)

@@ -59,7 +59,7 @@ class StartProgress:
 
     def begin(self, service: str, waits: Mapping[str, float]) -> None:
         """A service is brought up now; it waited so many seconds for each dependency."""
-        self._report(self._live.begin(service, self._live.at(time.monotonic()), waits))
+        self._report(self._live.begin(service, self._live.seconds_at(time.monotonic()), waits))
 
     def reach(self, service: str, milestone: DependencyCondition) -> None:
         """A service has reached a milestone."""
@@ -79,7 +79,7 @@ class StartProgress:
 
     def end(self) -> None:
         """Nothing more will happen."""
-        self._report(replace(self._live, over_at=self._live.at(time.monotonic())))
+        self._report(replace(self._live, over_at=self._live.seconds_at(time.monotonic())))
         self._over.set()
         self._news.set()
 

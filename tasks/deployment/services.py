@@ -26,10 +26,10 @@ from core.deployment.release import (
     Document,
     Leftovers,
     PreDeployState,
-    before,
     changed_files,
     declares_the_same,
     find_leftovers_of,
+    pre_deploy_state,
     replace_secrets,
 )
 from core.deployment.remote import unasked_probes, with_unasked_probes
@@ -136,7 +136,7 @@ async def snapshot_containers(project: Project) -> PreDeploySnapshot:
 
     def inspect() -> PreDeploySnapshot:
         engine = project.engine
-        state = before(project.inspect_containers(), _networks(engine, project.environment))
+        state = pre_deploy_state(project.inspect_containers(), _networks(engine, project.environment))
         return PreDeploySnapshot(before=state, containers=engine.containers.snapshot_all(state.containers))
 
     return await asyncio.to_thread(inspect)
@@ -328,7 +328,7 @@ async def start_when_replaced(project: Project, service: str, watch: ContainerWa
     the service's start, which says why.
     """
     while True:
-        container = await watch.renamed(service)
+        container = await watch.wait_for_rename(service)
         with suppress(EngineError):
             await asyncio.to_thread(project.engine.containers.start, container)
 

@@ -128,7 +128,7 @@ async def bring_up(
         waited_seconds=order.waited_seconds,
         outcome="failed",
     )
-    before = await attempt.answered(until, attempt.inspect, watch.containers(declaration.name))
+    before = await attempt.ask_engine(until, attempt.inspect, watch.containers(declaration.name))
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
     to_start = [
@@ -153,11 +153,11 @@ async def bring_up(
     await asyncio.gather(
         # Asked twice, the engine starts a container once.
         *(
-            attempt.answered(until, asyncio.to_thread, engine.containers.start, container.container_id, order.files)
+            attempt.ask_engine(until, asyncio.to_thread, engine.containers.start, container.container_id, order.files)
             for container in to_start
         ),
         *(
-            attempt.answered(until, asyncio.to_thread, _restart_container, engine, container, grace, order.files)
+            attempt.ask_engine(until, asyncio.to_thread, _restart_container, engine, container, grace, order.files)
             for container in to_restart
         ),
     )
@@ -222,7 +222,7 @@ async def wait_until_proven(
     among = watch.containers(name)
     while True:
         outages = attempt.outages
-        container_states, now = await attempt.answered(until, attempt.inspect_and_judge, among, first)
+        container_states, now = await attempt.ask_engine(until, attempt.inspect_and_judge, among, first)
         if now.progress is Progress.LOST:
             meanwhile = "; the engine went away meanwhile" if attempt.outages else ""
             raise StartFailedError(f"{name}: {now.reason}{meanwhile}", service=name)
@@ -400,7 +400,7 @@ class ServiceInspector:
         self._restarts: dict[str, int] = {}
         self._asked_at = _EVER if only else since or datetime.now(UTC)
 
-    async def answered(self, until: float, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    async def ask_engine(self, until: float, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """What the engine answers, asked again while it is away: one that is restarted is back in seconds.
 
         `until` is a moment of the monotonic clock.
@@ -471,9 +471,9 @@ class ServiceInspector:
             for text in filter(None, answers)
         }
         words = next((text for text, refused in self._judged.items() if refused), "")
-        return words or (await self._refused_by_log(container_states) if self._needs_others else "")
+        return words or (await self._refusal_in_log(container_states) if self._needs_others else "")
 
-    async def _refused_by_log(self, container_states: Sequence[ContainerState]) -> str:
+    async def _refusal_in_log(self, container_states: Sequence[ContainerState]) -> str:
         """Counts for a few seconds after it was written, so one line that was followed by nothing ends no wait."""
         read_at, written, words = self._log_said
         now = time.monotonic()
@@ -543,7 +543,7 @@ class ServiceInspector:
         except ProbeOutOfReachError as error:
             self._unasked = Unasked(error.what)
             return replace(by_engine, reason=f"{by_engine.reason}; its probe is not asked: {error.what}")
-        self.journal.answered(self.answer)
+        self.journal.keep_answer(self.answer)
         if self.answer.ok:
             return by_engine
         return Readiness(progress=Progress.WAITING, reason=f"its probe fails: {self.answer.detail}")

@@ -88,11 +88,11 @@ class ProbeJournal:
             if container.health_log:
                 self._known[container.container_id] = frozenset(entry.ended_at for entry in container.health_log)
 
-    def answered(self, answer: ProbeResult) -> None:
+    def keep_answer(self, answer: ProbeResult) -> None:
         """Keep an answer of the environment's own probe of a service."""
         self._keep(answer.service, f"{answer.kind} probe", answer.ok, answer.detail, answer.checked_at)
 
-    def of(self, service: str) -> tuple[ProbeOutput, ...]:
+    def outputs_of(self, service: str) -> tuple[ProbeOutput, ...]:
         """Return every answer of a service in order."""
         return tuple(self._answers.get(service, ()))
 
@@ -261,7 +261,7 @@ async def _take(
                 )
                 for container in containers
             ),
-            probes=tuple(answer for name in scope for answer in answers.of(name)),
+            probes=tuple(answer for name in scope for answer in answers.outputs_of(name)),
             events=tuple(gathered.events or ()),
             host=gathered.host,
             missing=tuple(gathered.missing),

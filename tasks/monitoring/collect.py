@@ -26,7 +26,7 @@ from models.records import EvaluationRecord
 from models.settings import current_settings
 from tasks.errors.redact import redact_now
 from tasks.runtime.project import Project
-from tasks.runtime.retry_policy import WRITE, in_thread, retry_read, retry_write
+from tasks.runtime.retry_policy import WRITE, make_async, retry_read, retry_write
 from tasks.runtime.stores import open_stores, shared_cache
 from tasks.runtime.task import task
 
@@ -42,7 +42,7 @@ _CACHE_LIFETIMES = 3
 """A snapshot outlives this many collections, so that one late collection does not empty the dashboard."""
 
 
-@in_thread
+@make_async
 def sample_system(environment: Environment) -> SystemSample | None:
     """The host now: processor, memory, the disk under the stores, pressure; None for an engine on another machine.
 
@@ -53,7 +53,7 @@ def sample_system(environment: Environment) -> SystemSample | None:
     return sample_host(current_settings().data_dir, datetime.now(UTC))
 
 
-@in_thread
+@make_async
 def read_statistics(project: Project) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
     return project.engine.statistics.samples(project.environment.project)
@@ -62,7 +62,7 @@ def read_statistics(project: Project) -> list[ServiceSample]:
 sample_services = retry_read(read_statistics)
 
 
-@in_thread
+@make_async
 def recent_events(project: Project, back: timedelta) -> list[ContainerEvent]:
     """What happened to the environment's containers in the time that is past."""
     until = datetime.now(UTC)
@@ -92,7 +92,7 @@ async def probe_service(
     )
 
 
-@in_thread
+@make_async
 def read_memory(environment: str, now: datetime) -> RememberedState:
     """All that a round is judged by, and what is being done to the environment."""
     return read_state(open_stores(), environment, now)
@@ -133,7 +133,7 @@ def _read_state(stores: Repositories, environment: str, now: datetime) -> Rememb
 
 
 @retry_write
-@in_thread
+@make_async
 def store_round(environment: str, judged: Assessment, collected_at: datetime | None) -> bool:
     """Keep one round: samples and answers through the batch writer, all else in one transaction.
 
@@ -168,7 +168,7 @@ def store_round(environment: str, judged: Assessment, collected_at: datetime | N
 
 
 @task(name="close the alerts", **WRITE)
-@in_thread
+@make_async
 def store_closed(record: EvaluationRecord, collected_at: datetime) -> bool:
     """Keep how the environment is after a recovery, and which alerts that has ended: all of it or nothing.
 
@@ -181,7 +181,7 @@ def store_closed(record: EvaluationRecord, collected_at: datetime) -> bool:
 
 
 @retry_write
-@in_thread
+@make_async
 def tell_cache(environment: str, snapshot: dict[str, object], outcome: Evaluation, every: timedelta) -> str | None:
     """Put the newest snapshot, baselines and changes of alerts where other processes read them at once.
 
@@ -219,8 +219,8 @@ def _is_stopped(environment: str) -> bool:
     return not should_run(open_stores().operations.latest_recorded(environment))
 
 
-last_round = retry_read(in_thread(_last_round))
-stopped_on_request = retry_read(in_thread(_is_stopped))
+last_round = retry_read(make_async(_last_round))
+stopped_on_request = retry_read(make_async(_is_stopped))
 
 
 def _recorded_score(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:

@@ -15,7 +15,7 @@ from models.containers import ContainerEvent, ContainerState
 from models.failures import EngineError
 from tasks.deployment.operations import who_holds
 from tasks.runtime.project import Project
-from tasks.runtime.retry_policy import in_thread, retry_read
+from tasks.runtime.retry_policy import make_async, retry_read
 from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -80,7 +80,7 @@ class ContainerWatch(_Subscriber):
             actions.get_nowait()
         return True
 
-    async def renamed(self, service: str) -> str:
+    async def wait_for_rename(self, service: str) -> str:
         """Return the id of the service's next container that gets another name: the last of what Compose replaces."""
         return await self._renamed[service].get()
 
@@ -263,18 +263,18 @@ async def inspect_environment(project: Project) -> tuple[list[ContainerState], s
 
 
 @retry_read
-@in_thread
+@make_async
 def engine_started_at(project: Project) -> datetime | None:
     """Return when an environment's engine started last, by this machine's clock; None where it cannot be told.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    return project.engine.started_at()
+    return project.engine.start_time()
 
 
 @retry_read
-@in_thread
+@make_async
 def is_watched(environment: str, now: datetime) -> bool:
     """Whether a watch of an environment left a heartbeat lately."""
     last = open_stores().heartbeats.last_beat(f"watch/{environment}")

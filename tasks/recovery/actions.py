@@ -28,7 +28,7 @@ from models.settings import current_settings
 from tasks.deployment.images import pull_allowed
 from tasks.deployment.kept_files import kept_digests
 from tasks.runtime.project import Project
-from tasks.runtime.retry_policy import in_thread, retry_read
+from tasks.runtime.retry_policy import make_async, retry_read
 from tasks.runtime.store_access import from_stores
 from tasks.runtime.task import task
 
@@ -112,7 +112,7 @@ async def read_action_context(
 
 
 @retry_read
-@in_thread
+@make_async
 def measure_engine_disk(project: Project) -> float | None:
     """Return the use of the disk with the engine's data, 0-100; None for an engine on another machine.
 
@@ -161,7 +161,7 @@ class StepContext:
 
     def start(self, container: ContainerState) -> None:
         """Start a container with the files that Compose gives it."""
-        declared = self._declared(container.service)
+        declared = self._declaration(container.service)
         files: tuple[InjectedFile, ...] = ()
         if declared is not None and declared.injects_files:
             files = self.project.compose().injections().get(container.service, ())
@@ -169,10 +169,10 @@ class StepContext:
 
     def grace(self, service: str) -> timedelta:
         """Return the time that a service's file gives it to stop."""
-        declared = self._declared(service)
+        declared = self._declaration(service)
         return _GRACE if declared is None else declared.stop_grace_period
 
-    def asked_to_end(self) -> frozenset[str]:
+    def containers_asked_to_end(self) -> frozenset[str]:
         """Return the containers that the engine was asked to end since the step was interrupted."""
         if self.cut_off_from is None:
             return frozenset()
@@ -181,7 +181,7 @@ class StepContext:
         ) as events:
             return frozenset(event.container_id for event in events if event.action == "kill")
 
-    def _declared(self, service: str) -> ServiceDeclaration | None:
+    def _declaration(self, service: str) -> ServiceDeclaration | None:
         return self.application.services.get(service) if self.application else None
 
 
@@ -211,7 +211,7 @@ STEP: dict[str, Any] = {
 
 def _task_of(spec: StepSpec, *, seconds: float) -> Callable[[_Do], _Do]:
     def register(do: _Do) -> _Do:
-        STEPS[spec] = task(name=f"recovery step: {spec}", timeout_seconds=seconds, **STEP)(in_thread(do))
+        STEPS[spec] = task(name=f"recovery step: {spec}", timeout_seconds=seconds, **STEP)(make_async(do))
         return do
 
     return register
@@ -229,7 +229,7 @@ def _start(context: StepContext, step: PlannedStep) -> str:
 def _restart(context: StepContext, step: PlannedStep) -> str:
     containers = context.containers(step.service)
     remaining_containers = containers_to_restart(
-        containers, since=context.cut_off_from, asked_to_end=context.asked_to_end()
+        containers, since=context.cut_off_from, asked_to_end=context.containers_asked_to_end()
     )
     for container in remaining_containers:
         if container.state in _UP:

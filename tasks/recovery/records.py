@@ -46,7 +46,7 @@ from models.recovery import UNDO, Choice, PersonStop, RecoveryExecution, StepSpe
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.project import Project
-from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
+from tasks.runtime.retry_policy import WRITE, make_async, retry_read
 from tasks.runtime.store_access import ANSWER_WITHIN, BUDGET_WINDOW, from_stores, to_stores, use_local_ids
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
@@ -163,7 +163,7 @@ record_error_of_the_run = record_error.with_options(
 
 
 @retry_read
-@in_thread
+@make_async
 def known_failure(deployment_id: str) -> bool:
     """Whether an operation's record names the error it failed of."""
     operation = open_stores().operations.find(deployment_id)
@@ -243,7 +243,7 @@ async def snapshot_before_planning(
 @task(name="record the attempt", **WRITE)
 async def write_attempt(execution: RecoveryExecution) -> None:
     """Record how far an attempt has come: that it begins before it acts, then each step."""
-    await to_stores(WriteAttempt(execution=execution), lambda records: (_with(records, execution), None))
+    await to_stores(WriteAttempt(execution=execution), lambda records: (_apply_execution(records, execution), None))
 
 
 @task(name="record the outcome", **WRITE)
@@ -257,7 +257,7 @@ async def finish_attempt(
     """
 
     def assume(records: RecoveryRecords) -> tuple[RecoveryRecords, tuple[tuple[Ticket, ...], Ticket | None]]:
-        records = _with(records, execution)
+        records = _apply_execution(records, execution)
         return (
             (without_error(records, execution.error_id), ((), None)) if execution.success else (records, ((), ticket))
         )
@@ -267,7 +267,7 @@ async def finish_attempt(
     return opened
 
 
-def _with(records: RecoveryRecords, execution: RecoveryExecution) -> RecoveryRecords:
+def _apply_execution(records: RecoveryRecords, execution: RecoveryExecution) -> RecoveryRecords:
     return with_execution(records, execution, datetime.now(UTC))
 
 
@@ -278,7 +278,7 @@ async def open_ticket(ticket: Ticket) -> Ticket:
 
 
 @retry_read
-@in_thread
+@make_async
 def read_ticket(ticket_id: str) -> Ticket:
     """Return a ticket with its answers so far.
 
@@ -289,7 +289,7 @@ def read_ticket(ticket_id: str) -> Ticket:
 
 
 @retry_read
-@in_thread
+@make_async
 def read_error(error_id: str) -> RecordedError:
     """Return a recorded error.
 

@@ -15,11 +15,11 @@ from tasks.recovery.send_messages import deliver
 from tasks.reporting.days import days_of, page_of_days
 from tasks.runtime.clients import find_environment
 from tasks.runtime.naming import artifact_key
-from tasks.runtime.retry_policy import EFFECT, WRITE, in_thread, retry_read
+from tasks.runtime.retry_policy import EFFECT, WRITE, make_async, retry_read
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
 
-read_days = retry_read(in_thread(days_of))
+read_days = retry_read(make_async(days_of))
 
 
 @task(name="keep the report", **WRITE)
@@ -38,7 +38,7 @@ def read_delivery(environment: str) -> ReportDelivery | None:
 
 
 @retry_read
-@in_thread
+@make_async
 def last_sent(environment: str) -> datetime | None:
     """When the report on an environment was last sent."""
     return open_stores().heartbeats.last_beat(_name(environment))

@@ -17,7 +17,7 @@ from adapters.config import environments
 from models.environments import Environment
 from models.failures import BadInputError
 from models.settings import current_settings
-from tasks.runtime.retry_policy import in_thread, retry_read
+from tasks.runtime.retry_policy import make_async, retry_read
 
 _MANY = 32
 _OF_A_RUNNER = "PREFECT__FLOW_RUN_ID"
@@ -55,7 +55,7 @@ def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environm
     return environments.declared_environment(name, current_settings())
 
 
-load_environment = retry_read(in_thread(find_environment))
+load_environment = retry_read(make_async(find_environment))
 
 
 def refuse_compose_files_of_deployments(compose_files: Sequence[str]) -> None:

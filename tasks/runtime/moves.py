@@ -41,7 +41,7 @@ def refuse_move(environment: str) -> Host | None:
         return Host(
             host_id=owner, name=owner, version="", engine="", first_contact=now, last_contact=now, dismissed_at=now
         )
-    if host.in_contact(stores.hosts.now()):
+    if host.is_in_contact(stores.hosts.now()):
         raise BadInputError(
             f"Environment {environment} belongs to host {host.label}, which is in contact;",
             advice=f"stop it there and let go of it first: roas stop {environment}; roas fleet leave {environment}.",
@@ -78,7 +78,7 @@ def _see_silent(environment: str) -> None:
     while not contact.is_settled:
         time.sleep(_ASKED_EVERY_SECONDS)
         refuse_move(environment)
-        contact = contact.renewed(hosts.now())
+        contact = contact.renew(hosts.now())
 
 
 def leave_environment(environment: str, actor: Actor) -> str:

@@ -15,7 +15,7 @@ from core.errors.redact import Redactor
 from models.containers import ContainerState
 from models.environments import Environment
 from tasks.runtime.clients import find_environment
-from tasks.runtime.retry_policy import in_thread, retry_read
+from tasks.runtime.retry_policy import make_async, retry_read
 
 
 class Project:
@@ -50,7 +50,7 @@ class Project:
 
     def redactor(self) -> Redactor:
         """The redactor of its secrets as they are now."""
-        return Redactor(self._conceal().concealed)
+        return Redactor(self._conceal().concealed_values)
 
     def secrets(self) -> Mapping[str, str]:
         """The value of every available secret, by name."""
@@ -84,7 +84,7 @@ def open_project(name: str, compose_files: tuple[str, ...] = ()) -> Project:
     return Project(find_environment(name, compose_files))
 
 
-load_project = retry_read(in_thread(open_project))
+load_project = retry_read(make_async(open_project))
 
 
 @lru_cache(maxsize=4)

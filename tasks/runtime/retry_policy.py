@@ -79,7 +79,7 @@ def repeat(
     return one_try
 
 
-def in_thread(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+def make_async(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Make a blocking function a coroutine function, which runs it in a thread."""
 
     @wraps(call)

@@ -10,7 +10,7 @@ from core.storage.snapshots import as_manifest_says, as_saved, to_adopt, unknown
 from models.environments import Environment
 from models.snapshots import DataSnapshot, SnapshotReason, UnknownSnapshot
 from tasks.runtime.stores import open_stores
-from tasks.storage.snapshots import in_thread, read_manifest, repository_of, settings_of
+from tasks.storage.snapshots import call_in_thread, read_manifest, repository_of, settings_of
 
 _SECONDS = 600.0
 
@@ -27,7 +27,7 @@ async def unknown_snapshots(environment: Environment) -> list[UnknownSnapshot]:
         entries = repository_of(environment).entries(limit)
         return unknown(entries, open_stores().snapshots.list_for(environment.name))
 
-    return await in_thread(find, _SECONDS)
+    return await call_in_thread(find, _SECONDS)
 
 
 async def adopt_snapshots(environment: Environment, snapshot_ids: Sequence[str]) -> list[DataSnapshot]:
@@ -66,4 +66,4 @@ async def adopt_snapshots(environment: Environment, snapshot_ids: Sequence[str])
             stores.snapshots.begin(snapshot)
         return adopted
 
-    return await in_thread(adopt, _SECONDS)
+    return await call_in_thread(adopt, _SECONDS)

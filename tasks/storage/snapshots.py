@@ -99,7 +99,7 @@ async def prepare_repository(environment: Environment) -> None:
         EngineCommands(_variables(environment), "", limit).remove_left({snapshot.snapshot_id for snapshot in snapshots})
         forget_leftovers(repository, environment.name, limit)
 
-    await in_thread(prepare, _CLEAN_UP_SECONDS)
+    await call_in_thread(prepare, _CLEAN_UP_SECONDS)
 
 
 def forget_leftovers(repository: ResticRepository, environment: str, limit: Limit) -> None:
@@ -159,7 +159,7 @@ async def save_manifest(environment: Environment, snapshot: DataSnapshot) -> Non
         text = _manifests.dump_json(snapshot).decode()
         repository_of(environment).save_manifest(snapshot.snapshot_id, text, limit)
 
-    await in_thread(save, _CLEAN_UP_SECONDS)
+    await call_in_thread(save, _CLEAN_UP_SECONDS)
 
 
 @retry_write
@@ -203,7 +203,7 @@ async def save_part(project: Project, application: Application, data: SavedData,
     def save(limit: Limit) -> SnapshotPart:
         return client_of(project.environment, snapshot_id, limit).save(data, place, snapshot_id)
 
-    return await in_thread(save, settings_of(project.environment).timeout_seconds)
+    return await call_in_thread(save, settings_of(project.environment).timeout_seconds)
 
 
 @contextmanager
@@ -241,7 +241,7 @@ async def check_part(environment: Environment, part: SnapshotPart, snapshot_id: 
         with _naming_another(environment, snapshot_id):
             client_of(environment, snapshot_id, limit).check(part)
 
-    await in_thread(check, settings_of(environment).timeout_seconds)
+    await call_in_thread(check, settings_of(environment).timeout_seconds)
 
 
 @task(name="put data back", task_run_name="put {data.name} back", **EFFECT)
@@ -268,7 +268,7 @@ async def load_part(project: Project, application: Application, data: SavedData,
         with _naming_another(environment, snapshot.snapshot_id):
             client.load(data, part, place)
 
-    await in_thread(load, settings_of(environment).timeout_seconds)
+    await call_in_thread(load, settings_of(environment).timeout_seconds)
 
 
 @task(name="rehearse", task_run_name="rehearse {data.name}", **EFFECT)
@@ -293,7 +293,7 @@ async def rehearse_part(project: Project, application: Application, data: SavedD
             with _naming_another(environment, snapshot.snapshot_id):
                 return client.files.read(part) if check_only else client.check_sqlite(part)
 
-        return await in_thread(check, seconds)
+        return await call_in_thread(check, seconds)
     states = await inspect_application(project)
     there = next(
         (container for container in states if container.service == data.service and not container.one_off), None
@@ -325,7 +325,7 @@ async def rehearse_part(project: Project, application: Application, data: SavedD
                 client.load(data, part, place)
             return client.question(data, part, place)
 
-    return await in_thread(rehearse, seconds)
+    return await call_in_thread(rehearse, seconds)
 
 
 @retry_write
@@ -354,7 +354,7 @@ async def forget_old(environment: Environment) -> list[str]:
                 stores.snapshots.forget(snapshot.snapshot_id)
         return [snapshot.snapshot_id for snapshot in old]
 
-    return await in_thread(forget, _CLEAN_UP_SECONDS)
+    return await call_in_thread(forget, _CLEAN_UP_SECONDS)
 
 
 def part_of_snapshot(snapshot: DataSnapshot, data: SavedData) -> SnapshotPart:
@@ -388,7 +388,7 @@ def parts_declared(environment: Environment, snapshot: DataSnapshot) -> list[Sav
     return [declared[part.name, part.kind] for part in snapshot.parts]
 
 
-async def in_thread(call: Callable[[Limit], T], seconds: float) -> T:
+async def call_in_thread(call: Callable[[Limit], T], seconds: float) -> T:
     """Call in a thread; where nobody waits any more, the programs that it runs end."""
     limit = Limit(seconds)
     doing = asyncio.create_task(asyncio.to_thread(call, limit))
@@ -460,7 +460,7 @@ async def end_own_pauses(environment: Environment) -> None:
     Raises:
         SnapshotError: The engine did not answer in time.
     """
-    await in_thread(lambda limit: _end_own_pauses(environment, limit), _CLEAN_UP_SECONDS)
+    await call_in_thread(lambda limit: _end_own_pauses(environment, limit), _CLEAN_UP_SECONDS)
 
 
 async def end_left_pauses(environment: Environment) -> None:
@@ -470,7 +470,7 @@ async def end_left_pauses(environment: Environment) -> None:
         EnvironmentBusyError: An operation holds it; most of them let it go on themselves.
         SnapshotError: The engine did not answer in time.
     """
-    if not await asyncio.to_thread(OwnPauses(_folder(), environment.name).left):
+    if not await asyncio.to_thread(OwnPauses(_folder(), environment.name).left_pauses):
         return
     reason, runner = "what a killed snapshot paused goes on", this_process()
     async with hold_environment(environment.name, owner=f"pauses-{runner.pid}", reason=reason, runner=runner):
@@ -480,9 +480,9 @@ async def end_left_pauses(environment: Environment) -> None:
 
 def _end_own_pauses(environment: Environment, limit: Limit) -> None:
     pauses = OwnPauses(_folder(), environment.name)
-    if paused_containers := pauses.left():
+    if paused_containers := pauses.left_pauses():
         containers = EngineCommands(_variables(environment), "", limit)
-        now = containers.started(paused_containers)
+        now = containers.start_times(paused_containers)
         containers.unpause(
             [container_id for container_id, started in paused_containers.items() if now.get(container_id) == started]
         )

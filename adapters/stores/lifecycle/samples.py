@@ -69,7 +69,7 @@ def _sum_up_hours(run: LifecycleRun, begin: int, end: int) -> None:
         if math.isfinite(value):
             groups[ts // HOUR_MS * HOUR_MS, series].append(value)
     rows = [
-        _sums_of(bucket, series, len(values), min(values), max(values), sum(values), Sketch.of(values))
+        _sums_of(bucket, series, len(values), min(values), max(values), sum(values), Sketch.from_values(values))
         for (bucket, series), values in sorted(groups.items())
     ]
     with run.database.write() as connection:
@@ -89,7 +89,7 @@ def _sum_up_day(run: LifecycleRun, begin: int) -> None:
     for series, of_it in by_series.items():
         sketch = Sketch()
         for hour in of_it:
-            sketch = sketch.merged(Sketch.from_bytes(hour.sketch))
+            sketch = sketch.merge(Sketch.from_bytes(hour.sketch))
         n, total = sum(hour.n for hour in of_it), sum(hour.total for hour in of_it)
         lowest, highest = min(hour.minimum for hour in of_it), max(hour.maximum for hour in of_it)
         rows.append(_sums_of(begin, series, n, lowest, highest, total, sketch))

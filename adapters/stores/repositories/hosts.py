@@ -133,7 +133,7 @@ class Hosts(Repository):
             now = database_now(connection)
             there = connection.execute(sa.select(_hosts).where(_hosts.c.host_id == instead_of)).one_or_none()
             lease_exists = sa.exists().where(_leases.c.environment == environment, _leases.c.expires_at > now)
-            if (there is not None and _rows.to_value(there).in_contact(now)) or connection.scalar(
+            if (there is not None and _rows.to_value(there).is_in_contact(now)) or connection.scalar(
                 sa.select(lease_exists)
             ):
                 return False

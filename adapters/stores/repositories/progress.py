@@ -136,7 +136,7 @@ class OperationProgress(Repository):
             "deployment_id": deployment_id,
             "validation_time": result.validated_at,
             "overall_result": result.passed,
-            "failed_checks": list(result.failed),
+            "failed_checks": list(result.failed_checks),
             "validation_details": result,
             "recommendations": list(result.recommendations),
         }

@@ -719,4 +719,4 @@ async def test_a_hook_of_an_update_that_does_not_go_on_is_ended_by_the_next_star
     await startup("test")
 
     nothing_is_left(place)
-    assert read_plan(open_project("test"), OF_UPDATE).of("web").action is PlannedAction.KEEP
+    assert read_plan(open_project("test"), OF_UPDATE).service("web").action is PlannedAction.KEEP

@@ -113,7 +113,7 @@ async def test_an_update_with_a_wrong_file_goes_back_to_the_proven_one_until_it_
     (said,) = read_status("test")
     assert f"front with that of {on_disk}" in str(details(place)["undone"])
     assert f"front with that of {on_disk}" in said.mounted_copies
-    planned = read_plan(open_project("test")).of("front")
+    planned = read_plan(open_project("test")).service("front")
     assert planned.action is PlannedAction.RECREATE
     assert planned.because == f"it runs with a release's copy of {on_disk}, and a start mounts what is on disk"
     with place.stores() as stores:
@@ -205,7 +205,7 @@ async def test_containers_that_are_put_back_with_their_values_mount_the_proven_f
     assert file.read_text() == wrong
     assert f"front with that of {file}" in str(details(place)["undone"])
     assert details(place)["rolled_back_to"]
-    assert read_plan(open_project("test")).of("front").action is PlannedAction.RECREATE
+    assert read_plan(open_project("test")).service("front").action is PlannedAction.RECREATE
 
 
 @pytest.mark.campaign(seconds=15)
@@ -221,7 +221,7 @@ async def test_without_copies_a_plan_says_so_beforehand_and_a_rollback_mounts_th
     edit(file, "http://web:8000", "http://web:8001")
     new_version(place, 2)
 
-    note = read_plan(open_project("test")).of("front").note
+    note = read_plan(open_project("test")).service("front").note
     with caplog.at_level(logging.WARNING), pytest.raises(StartFailedError):
         await update("test")
 
@@ -341,7 +341,7 @@ async def test_without_values_a_plan_says_so_beforehand(
     await startup("test")
     with_values(place, "second")
 
-    note = read_plan(open_project("test")).of("base").note
+    note = read_plan(open_project("test")).service("base").note
 
     (release,) = releases(place)
     assert note == (

@@ -81,7 +81,10 @@ def snapshots(place: Place) -> list[DataSnapshot]:  # noqa: F811
 
 
 def nothing_is_left_paused(place: Place) -> bool:  # noqa: F811
-    return state_of(place, "app") == "running" and not OwnPauses(place.settings.data_dir / "snapshots", "test").left()
+    return (
+        state_of(place, "app") == "running"
+        and not OwnPauses(place.settings.data_dir / "snapshots", "test").left_pauses()
+    )
 
 
 @pytest.mark.parametrize("way", [BY_HAND, *BY_ITSELF])

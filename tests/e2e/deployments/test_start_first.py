@@ -92,7 +92,7 @@ async def test_no_request_fails_while_a_service_is_replaced_start_first(place: P
         for version in ("2", "3"):
             place.declare(fronted(place.folder, front, port, version=version), services=DRAINS_ONE_SECOND)
             plan = read_plan(open_project("test"), OF_UPDATE)
-            assert (plan.of("web").start_first, plan.of("web").interruption) == (True, Interruption.NONE)
+            assert (plan.service("web").start_first, plan.service("web").interruption) == (True, Interruption.NONE)
             await update("test")
 
     assert client.failures == []
@@ -275,7 +275,7 @@ async def test_a_version_that_crashes_once_it_gets_requests_leaves_the_old_one(
     assert client.failures == []
     assert containers(place) == only(place)
     assert (identity(place), names(place)) == (before, was_called)
-    assert read_plan(open_project("test"), OF_UPDATE).of("web").action == "recreate"
+    assert read_plan(open_project("test"), OF_UPDATE).service("web").action == "recreate"
 
 
 @pytest.mark.campaign

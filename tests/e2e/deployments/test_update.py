@@ -72,8 +72,8 @@ async def test_a_start_takes_a_moved_tag_as_its_plan_says(place: Place, images: 
         ("web", PlannedAction.RECREATE),
         ("worker", PlannedAction.RECREATE),
     ]
-    assert "moved in its registry" in plan.of("web").because
-    assert plan.of("web").interruption is Interruption.REPLACED
+    assert "moved in its registry" in plan.service("web").because
+    assert plan.service("web").interruption is Interruption.REPLACED
     assert "VERSION=2" in inspect(place, "web", "{{.Config.Env}}")
     assert planned().changes == ()
     with place.stores() as stores:
@@ -141,7 +141,7 @@ async def test_a_registry_that_is_away_fails_no_plan(place: Place, images: Regis
         images.start()
 
     assert plan.changes == ()
-    assert "its registry could not be asked" in plan.of("web").note
+    assert "its registry could not be asked" in plan.service("web").note
 
 
 @pytest.mark.campaign
@@ -160,7 +160,7 @@ async def test_a_changed_build_context_is_built_and_replaces_its_service(place: 
         plan = planned()
         await startup("test", plan=plan_id(plan))
 
-        assert plan.of("web").because == "its build context changed"
+        assert plan.service("web").because == "its build context changed"
         command = ["docker", "exec", place.container("web"), "cat", "/version"]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "2"
         assert planned().changes == ()
@@ -220,8 +220,8 @@ async def test_a_changed_secret_of_the_environment_restarts_its_service_with_it(
 
     await startup("test", plan=plan_id(plan))
 
-    assert plan.of("web").action is PlannedAction.RESTART
-    assert "/run/secrets/token" in plan.of("web").because
+    assert plan.service("web").action is PlannedAction.RESTART
+    assert "/run/secrets/token" in plan.service("web").because
     command = ["docker", "exec", place.container("web"), "cat", "/run/secrets/token"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "second-value"
     assert planned().changes == ()
@@ -386,7 +386,7 @@ async def test_a_build_that_fails_is_not_built_again_until_its_context_changes(p
         await update("test")
 
         assert held_back.changes == ()
-        assert "is held back" in held_back.of("web").note
+        assert "is held back" in held_back.service("web").note
         assert "VERSION=3" in inspect(place, "web", "{{.Config.Env}}")
     finally:
         subprocess.run(["docker", "rm", "-f", place.container("web")], capture_output=True, check=False)
@@ -411,7 +411,7 @@ async def test_a_new_container_is_started_as_soon_as_compose_gave_it_its_name(pl
         starting.cancel()
 
     assert inspect(place, "web", "{{.Id}}") != before
-    assert read_plan(Project(environment), OF_UPDATE).of("web").action is PlannedAction.KEEP
+    assert read_plan(Project(environment), OF_UPDATE).service("web").action is PlannedAction.KEEP
 
 
 @pytest.mark.campaign

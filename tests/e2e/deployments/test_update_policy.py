@@ -176,14 +176,14 @@ async def test_a_young_image_is_not_taken_yet_and_its_name_stays(place: Place, i
 
     await update("test")
 
-    assert "is known once it is fetched" in before.of("web").note
+    assert "is known once it is fetched" in before.service("web").note
     assert "less than 24 h ago, so updates take it from " in last(place).details["not_taken"]["web"]
     assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == container
     assert image_id(images.image("young")) == image
     # The engine has it now, so the plan knows.
     known = read_plan(open_project("test"), OF_UPDATE)
-    assert known.of("web").action is PlannedAction.KEEP
-    assert "less than 24 h ago" in known.of("web").note
+    assert known.service("web").action is PlannedAction.KEEP
+    assert "less than 24 h ago" in known.service("web").note
 
     place.declare(service("web", images.image("young")), update="{minimum_age_hours: 0}")
     await update("test")

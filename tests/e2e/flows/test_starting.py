@@ -156,7 +156,7 @@ async def test_a_start_lets_go_on_what_a_killed_snapshot_paused(place: Place) ->
     await started(place)
     noted = docker("inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container("base")).split()
     folder = place.settings.data_dir / "snapshots"
-    with OwnPauses(folder, "test").of("s-1", dict([noted])):
+    with OwnPauses(folder, "test").record_pauses("s-1", dict([noted])):
         docker("pause", noted[0])
         # What is killed here does not end the pause; its note stays.
         kept = next((folder / "paused" / "test").iterdir()).read_bytes()
@@ -165,7 +165,7 @@ async def test_a_start_lets_go_on_what_a_killed_snapshot_paused(place: Place) ->
     await started(place)
 
     assert state_of(place, "base") == "running"
-    assert not OwnPauses(folder, "test").left()
+    assert not OwnPauses(folder, "test").left_pauses()
 
     # The machine lost its power: the container was started anew, and then a person paused it.
     (folder / "paused" / "test" / "s-1.json").write_bytes(kept)

@@ -238,7 +238,7 @@ async def test_a_plan_says_what_a_start_would_do_and_touches_nothing(place: Plac
         "base": PlannedAction.KEEP,
         "top": PlannedAction.KEEP,
     }
-    assert changed.of("base").action is PlannedAction.KEEP
-    assert changed.of("top").action is PlannedAction.RECREATE
-    assert "configuration changed" in changed.of("top").because
+    assert changed.service("base").action is PlannedAction.KEEP
+    assert changed.service("top").action is PlannedAction.RECREATE
+    assert "configuration changed" in changed.service("top").because
     assert read_plan(open_project("test")) == changed

@@ -27,7 +27,7 @@ Make = Callable[..., ComposeProject]
 
 
 def findings(facts: Facts, name: str) -> list[Check]:
-    return [check for check in validate(facts, datetime.now(UTC)).failed if check.name == name]
+    return [check for check in validate(facts, datetime.now(UTC)).failed_checks if check.name == name]
 
 
 async def test_a_sound_project_has_no_critical_finding_and_is_left_as_it_was(make_project: Make) -> None:

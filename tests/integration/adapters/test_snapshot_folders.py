@@ -231,7 +231,7 @@ def test_all_that_a_snapshot_paused_goes_on_also_where_the_snapshot_is_cancelled
     cancelling.join()
 
     assert (seen, [*map(state_of, sleepers)]) == (["paused"] * 2, ["running"] * 2)
-    assert saving.pauses.left() == {}
+    assert saving.pauses.left_pauses() == {}
 
 
 def test_a_pause_that_the_engine_does_not_end_is_said_and_remembered(
@@ -247,8 +247,8 @@ def test_a_pause_that_the_engine_does_not_end_is_said_and_remembered(
     with pytest.raises(SnapshotError, match=f"{sleepers[0][:12]} {sleepers[1][:12]} stayed paused"):
         saving.save(DATA, PartPlace(container="", image=IMAGE, source=volume, pause=sleepers), "s-1")
 
-    assert (saving.pauses.left(), state_of(sleepers[0])) == (saving.containers.started(sleepers), "paused")
-    assert set(saving.pauses.left()) == set(sleepers)
+    assert (saving.pauses.left_pauses(), state_of(sleepers[0])) == (saving.containers.start_times(sleepers), "paused")
+    assert set(saving.pauses.left_pauses()) == set(sleepers)
 
 
 @pytest.fixture
@@ -270,5 +270,5 @@ def test_a_note_of_pauses_that_is_none_names_no_container(tmp_path: Path, conten
     (tmp_path / "paused" / "shop" / "folder.json").mkdir(parents=True)
     (tmp_path / "paused" / "shop" / "s-1.json").write_text(content)
 
-    assert pauses.left() == {}
+    assert pauses.left_pauses() == {}
     pauses.forget()

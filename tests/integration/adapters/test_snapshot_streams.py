@@ -43,7 +43,7 @@ def test_a_stream_comes_back_as_it_was(repository: ResticRepository, tmp_path: P
     (tmp_path / "content").write_bytes(content)
     source = Command(what="the source", arguments=("cat", str(tmp_path / "content")))
 
-    saved = repository.saved(stream(source, repository.receiver("db/shop", "s-1"), limit()))
+    saved = repository.parse_saved(stream(source, repository.receiver("db/shop", "s-1"), limit()))
     back = bytearray()
     count = read(repository.source("db/shop", saved.restic_id), limit(), back.extend)
 

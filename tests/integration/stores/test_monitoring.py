@@ -283,14 +283,14 @@ def test_a_number_that_json_lacks_does_not_make_invalid_json(stores: Stores) -> 
 
 @pytest.mark.parametrize("value", [0.0, 1e-12, 3.0, -7.5, 12345.678, 1e12])
 def test_a_sketch_of_one_number_is_near_it(value: float) -> None:
-    sketch = Sketch.of([value])
+    sketch = Sketch.from_values([value])
     assert Sketch.from_bytes(sketch.to_bytes()).quantile(0.5) == pytest.approx(value, rel=0.0201, abs=1e-9)
 
 
 def test_sketches_added_together_are_the_sketch_of_all() -> None:
     left, right = [1.0, 5.0, 9.0], [2.0, 400.0]
-    both = Sketch.of(left).merged(Sketch.of(right))
-    assert both == Sketch.of(left + right)
+    both = Sketch.from_values(left).merge(Sketch.from_values(right))
+    assert both == Sketch.from_values(left + right)
     assert both.quantile(0) == pytest.approx(1, rel=0.0201)
     assert both.quantile(0.5) == pytest.approx(5, rel=0.0201)
     assert both.quantile(1) == pytest.approx(400, rel=0.0201)

@@ -133,7 +133,7 @@ async def test_after_an_outage_of_the_stores_no_host_is_silent_before_all_could_
 
     def is_back() -> bool:
         found = stores.hosts.find(here)
-        return found is not None and found.in_contact(stores.hosts.now())
+        return found is not None and found.is_in_contact(stores.hosts.now())
 
     def silent() -> list[str]:
         return [one.name for one in stores.hosts.all() if one.silent_since is not None]
@@ -233,7 +233,7 @@ def test_the_fleet_shows_hosts_and_environments(stores: Stores) -> None:
     assert [(one.name, one.backlog) for one in fleet.hosts] == [("alpha", 0), ("beta", 3)]
     assert fleet.this_host == this_host().host_id
     assert [(one.environment, one.host_id, one.health) for one in fleet.environments] == [("shop", "h-a", "")]
-    assert not any(fleet.silent(one) or fleet.skewed(one) for one in fleet.hosts)
+    assert not any(fleet.silent(one) or fleet.has_skewed_clock(one) for one in fleet.hosts)
 
 
 def test_writes_that_wait_in_journals_are_counted(tmp_path: Path) -> None:

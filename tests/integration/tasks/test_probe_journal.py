@@ -34,7 +34,9 @@ def test_a_window_that_slides_past_the_engines_five_is_kept_whole() -> None:
     for end in range(5, 21, 2):
         journal.saw([replace(SEEN, health_log=tuple(log[end - 5 : end]))])
 
-    assert [one.output for one in journal.of("bot")] == [f"exit code 1: answer {second}" for second in range(19)]
+    assert [one.output for one in journal.outputs_of("bot")] == [
+        f"exit code 1: answer {second}" for second in range(19)
+    ]
 
 
 def test_seeing_the_same_answers_again_adds_nothing() -> None:
@@ -43,7 +45,7 @@ def test_seeing_the_same_answers_again_adds_nothing() -> None:
     journal.saw([seen])
     journal.saw([seen])
 
-    assert [one.times for one in journal.of("bot")] == [1, 1]
+    assert [one.times for one in journal.outputs_of("bot")] == [1, 1]
 
 
 def test_the_same_answer_given_again_is_counted_with_its_first_and_last_time() -> None:
@@ -51,7 +53,7 @@ def test_the_same_answer_given_again_is_counted_with_its_first_and_last_time() -
 
     journal.saw([replace(SEEN, health_log=tuple(entry(second, "refused") for second in range(4)))])
 
-    (one,) = journal.of("bot")
+    (one,) = journal.outputs_of("bot")
     assert one.times == 4
     assert one.last_at - one.first_at == timedelta(seconds=3)
 
@@ -62,10 +64,10 @@ def test_replicas_and_probes_are_kept_apart() -> None:
 
     journal.saw([replace(SEEN, health_log=(entry(1, "refused"),))])
     journal.saw([replace(SEEN, container_id="c2", name="app-bot-2", health_log=(entry(1, "refused"),))])
-    journal.answered(answer)
-    journal.answered(answer)
+    journal.keep_answer(answer)
+    journal.keep_answer(answer)
 
-    assert [(one.source, one.times) for one in journal.of("bot")] == [
+    assert [(one.source, one.times) for one in journal.outputs_of("bot")] == [
         ("health check of app-bot-1", 1),
         ("health check of app-bot-2", 1),
         ("tcp probe", 2),
@@ -77,7 +79,7 @@ def test_a_check_that_passes_has_no_exit_code_in_its_words() -> None:
 
     journal.saw([replace(SEEN, health_log=(entry(1, "fine\n", exit_code=0),))])
 
-    assert [(one.ok, one.output) for one in journal.of("bot")] == [(True, "fine")]
+    assert [(one.ok, one.output) for one in journal.outputs_of("bot")] == [(True, "fine")]
 
 
 def test_the_end_of_an_answer_that_the_engine_cut_is_dropped_since_it_may_be_half_a_secret() -> None:
@@ -85,7 +87,7 @@ def test_the_end_of_an_answer_that_the_engine_cut_is_dropped_since_it_may_be_hal
 
     journal.saw([replace(SEEN, health_log=(entry(1, "a\n" + "x" * 4094), entry(2, "y" * 4096)))])
 
-    assert [one.output for one in journal.of("bot")] == ["exit code 1: a", "exit code 1: " + "y" * (4096 - 512)]
+    assert [one.output for one in journal.outputs_of("bot")] == ["exit code 1: a", "exit code 1: " + "y" * (4096 - 512)]
 
 
 def test_of_very_many_answers_the_first_and_the_latest_stay() -> None:
@@ -94,9 +96,9 @@ def test_of_very_many_answers_the_first_and_the_latest_stay() -> None:
     for second in range(500):
         journal.saw([replace(SEEN, health_log=(entry(second, str(second)),))])
 
-    kept = [int(one.output.removeprefix("exit code 1: ")) for one in journal.of("bot")]
+    kept = [int(one.output.removeprefix("exit code 1: ")) for one in journal.outputs_of("bot")]
     assert kept == [*range(20), *range(420, 500)]
 
 
 def test_a_service_that_was_not_probed_has_no_answers() -> None:
-    assert ProbeJournal().of("bot") == ()
+    assert ProbeJournal().outputs_of("bot") == ()

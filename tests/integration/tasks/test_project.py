@@ -71,7 +71,7 @@ def test_projects_of_one_engine_share_its_client_and_the_secrets_it_knows(projec
 
 
 def test_its_representation_has_no_secret(project: Project) -> None:
-    assert project.engine.concealed
+    assert project.engine.concealed_values
     assert "TOKEN" in project.variables()
 
     assert repr(project) == "Project('dev')"

@@ -53,7 +53,7 @@ class Installations:
         )
         stores.snapshots.begin(begun)
         source = Command(what="the source", arguments=("echo", text))
-        saved = repository.saved(stream(source, repository.receiver("db/shop", begun.snapshot_id), Limit(60)))
+        saved = repository.parse_saved(stream(source, repository.receiver("db/shop", begun.snapshot_id), Limit(60)))
         if until == "part":
             return begun
         part = SnapshotPart(

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from flows.server.server_process import once_started
+from flows.server.server_process import call_once_started
 
 
 def test_is_done_after_the_start_and_once() -> None:
@@ -19,7 +19,7 @@ def test_is_done_after_the_start_and_once() -> None:
         seen.append("its database is upgraded")
         yield
 
-    with TestClient(once_started(Starlette(lifespan=living), lambda: seen.append("then"))) as client:
+    with TestClient(call_once_started(Starlette(lifespan=living), lambda: seen.append("then"))) as client:
         assert client.get("/").status_code == 404
 
     assert seen == ["its database is upgraded", "then"]

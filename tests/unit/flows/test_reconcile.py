@@ -37,10 +37,10 @@ def test_events_during_a_recovery_wait_until_it_ends() -> None:
     reconciler = Reconciler()
     reconciler.begin("web")
     reconciler.receive([DIED])
-    assert reconciler.queued == frozenset()
+    assert reconciler.queued_services == frozenset()
     assert reconciler.tracker("web").ends == ()
     reconciler.finish("web", HEALED, NOON)
-    assert reconciler.queued == {"web"}
+    assert reconciler.queued_services == {"web"}
 
 
 def test_every_feed_shares_what_was_dispatched() -> None:

@@ -14,7 +14,7 @@ NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 def contacts(*seconds: float) -> Contact:
     contact = Contact(since=NOON, last=NOON)
     for one in seconds:
-        contact = contact.renewed(NOON + timedelta(seconds=one))
+        contact = contact.renew(NOON + timedelta(seconds=one))
     return contact
 
 
@@ -28,9 +28,9 @@ def test_contact_that_holds_for_a_minute_is_settled() -> None:
 @pytest.mark.parametrize("gap", [2 * CONTACT_EVERY, SILENT_AFTER, timedelta(days=1)])
 def test_a_gap_between_contacts_is_an_outage_though_none_failed(gap: timedelta) -> None:
     settled = contacts(20, 40, 60)
-    back = settled.renewed(settled.last + gap)
+    back = settled.renew(settled.last + gap)
     assert not back.is_settled
-    assert not back.renewed(back.last + CONTACT_EVERY).is_settled
+    assert not back.renew(back.last + CONTACT_EVERY).is_settled
     for _ in range(3):
-        back = back.renewed(back.last + CONTACT_EVERY)
+        back = back.renew(back.last + CONTACT_EVERY)
     assert back.is_settled

@@ -200,7 +200,7 @@ def test_a_discord_bot_logs_in_outside() -> None:
 def test_offers_a_health_check_where_there_is_none() -> None:
     assert alone(image="postgres").health_check[0] == "CMD-SHELL"
     assert alone(image="postgres", healthcheck=CHECK).health_check == ()
-    assert proposed(service("it", image="redis"), images_with_check=frozenset({"redis"})).unchecked == ()
+    assert proposed(service("it", image="redis"), images_with_check=frozenset({"redis"})).unchecked_services == ()
     assert "8000" in alone(starts("uvicorn", ports=(8000,))).health_check[-1]
     assert alone(**JOB, awaited=True).health_check == ()
 

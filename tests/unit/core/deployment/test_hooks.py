@@ -170,9 +170,9 @@ def test_commands_check_a_release_that_is_back_and_one_off_containers_only_if_th
     migrate = {"name": "contract", "service": "migrate"}
     smoke, canary = HOOKS.model_dump(exclude_none=True)["after"]
     found = Hooks.model_validate({"after": [migrate, smoke, canary]})
-    assert [one.name for one in found.of_rollback] == ["smoke"]
+    assert [one.name for one in found.rollback_hooks] == ["smoke"]
     changed = {"after": [migrate | {"after_rollback": True}, smoke | {"after_rollback": False}]}
-    assert [one.name for one in Hooks.model_validate(changed).of_rollback] == ["contract"]
+    assert [one.name for one in Hooks.model_validate(changed).rollback_hooks] == ["contract"]
     for wrong in ({"before": [migrate | {"after_rollback": True}]}, {"after": [canary | {"after_rollback": True}]}):
         with pytest.raises(ValueError, match="after_rollback is for hooks"):
             Hooks.model_validate(wrong)

@@ -135,7 +135,7 @@ def test_a_registry_that_cannot_be_asked_is_said_so_and_fails_no_plan() -> None:
     silent = predict_pull(WEB, [HELD], HELD, RegistryAnswer(problem="connection refused"))
     planned = plan(BOT, ALL_RUN, IMAGES, fetches={"web": silent})
     assert planned.changes == ()
-    assert planned.of("web").note.endswith("because its registry could not be asked: connection refused")
+    assert planned.service("web").note.endswith("because its registry could not be asked: connection refused")
     assert plan_id(planned) == plan_id(plan(BOT, ALL_RUN, IMAGES))
 
 
@@ -150,23 +150,23 @@ def test_a_plan_replaces_a_service_whose_image_a_fetch_changes() -> None:
     moved = ImageFetch(service="web", kind=FetchKind.PULL, changes="image thing:1 moved", digest=NEW)
     planned = plan(BOT, ALL_RUN, IMAGES, fetches={"web": moved})
     assert [(line.service, line.action) for line in planned.changes] == [("web", PlannedAction.RECREATE)]
-    assert planned.of("web").because == "image thing:1 moved"
+    assert planned.service("web").because == "image thing:1 moved"
     assert plan_id(planned) != plan_id(plan(BOT, ALL_RUN, IMAGES))
 
 
 def test_a_plan_says_how_a_service_that_runs_is_interrupted() -> None:
     changed = seen_instead(container("bot", config_hash="b" * 64))
     planned = plan(BOT, changed, IMAGES, {"web": ["/etc/web.yml"]}, measured={"bot": [1.0, 9.0, 2.0]})
-    assert planned.of("bot").interruption is Interruption.REPLACED
-    assert (planned.of("bot").interruption_seconds, planned.of("bot").interruptions_measured) == (2.0, 3)
-    assert planned.of("web").interruption is Interruption.RESTARTED
-    assert planned.of("web").interruption_seconds is None
-    assert planned.of("redis").interruption is Interruption.NONE
+    assert planned.service("bot").interruption is Interruption.REPLACED
+    assert (planned.service("bot").interruption_seconds, planned.service("bot").interruptions_measured) == (2.0, 3)
+    assert planned.service("web").interruption is Interruption.RESTARTED
+    assert planned.service("web").interruption_seconds is None
+    assert planned.service("redis").interruption is Interruption.NONE
 
 
 def test_a_service_that_does_not_run_is_not_interrupted() -> None:
     stopped = container("bot", config_hash="b" * 64, state="exited")
-    assert plan(BOT, seen_instead(stopped), IMAGES).of("bot").interruption is Interruption.NONE
+    assert plan(BOT, seen_instead(stopped), IMAGES).service("bot").interruption is Interruption.NONE
 
 
 def test_a_replacement_that_only_the_fetched_image_shows_is_unplanned() -> None:

@@ -196,14 +196,14 @@ def test_a_start_mounts_the_files_on_disk_again() -> None:
     )
     put_back = seen(release_hash="h1", copies={CONF: COPY})
     for one in (WITH_COPY, put_back):
-        line = plan(declared, [one]).of("front")
+        line = plan(declared, [one]).service("front")
         assert line.action is PlannedAction.RECREATE
         assert line.because == f"it runs with a release's copy of {CONF}, and a start mounts what is on disk"
-    assert plan(declared, [seen()]).of("front").action is PlannedAction.KEEP
+    assert plan(declared, [seen()]).service("front").action is PlannedAction.KEEP
     with_copies_declared = Application(
         project="shop", services={"front": ServiceDeclaration(name="front", image="x", config_hash="h9")}
     )
-    assert plan(with_copies_declared, [WITH_COPY]).of("front").action is PlannedAction.KEEP
+    assert plan(with_copies_declared, [WITH_COPY]).service("front").action is PlannedAction.KEEP
 
 
 def test_a_release_that_differs_in_a_file_alone_is_gone_back_to_where_there_is_a_copy() -> None:

@@ -71,8 +71,8 @@ def test_critical_path_grows_with_the_start() -> None:
 
 
 def test_clock_stands_still_once_the_start_is_over() -> None:
-    assert START.at(103.0) == 3.0
-    assert replace(START, over_at=4.0).at(200.0) == 4.0
+    assert START.seconds_at(103.0) == 3.0
+    assert replace(START, over_at=4.0).seconds_at(200.0) == 4.0
 
 
 def test_rows_that_go_on_are_shown_first_where_not_all_fit() -> None:

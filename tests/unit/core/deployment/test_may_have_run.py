@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from core.deployment.release import before, may_have_run
+from core.deployment.release import may_have_run, pre_deploy_state
 from tests.unit.core.deployment.test_plan import NOON, container
 
 SINCE = NOON + timedelta(minutes=5)
 OLD = container("web", container_id="a" * 64, started_at=NOON)
 DB = container("db", container_id="b" * 64, started_at=NOON)
 MADE = replace(OLD, container_id="c" * 64, state="created", started_at=None)
-FOUND = before((OLD, DB), ())
+FOUND = pre_deploy_state((OLD, DB), ())
 
 
 def test_a_container_that_could_not_be_started_has_used_nothing() -> None:

@@ -343,11 +343,11 @@ def test_the_plan_says_that_nothing_is_interrupted_or_why_it_is() -> None:
     can = plan(made, [RUNS], overlaps={"web": OverlapDecision(possible=True, note="a note")})
     cannot = plan(made, [RUNS], overlaps={"web": OverlapDecision(possible=False, because="port 80 is fixed")})
 
-    assert (can.of("web").start_first, can.of("web").interruption, can.of("web").note) == (
+    assert (can.service("web").start_first, can.service("web").interruption, can.service("web").note) == (
         True,
         Interruption.NONE,
         "a note",
     )
-    assert cannot.of("web").interruption is Interruption.REPLACED
-    assert cannot.of("web").stop_first_because == "port 80 is fixed"
+    assert cannot.service("web").interruption is Interruption.REPLACED
+    assert cannot.service("web").stop_first_because == "port 80 is fixed"
     assert plan_id(can) == plan_id(cannot)

@@ -208,14 +208,14 @@ def test_each_difference_has_its_action_and_reason(
 ) -> None:
     planned = plan(BOT, seen_instead(changed), IMAGES)
     assert [line.service for line in planned.changes] == ["bot"]
-    assert planned.of("bot").action is action
-    assert because in planned.of("bot").because
+    assert planned.service("bot").action is action
+    assert because in planned.service("bot").because
 
 
 def test_what_a_person_paused_is_left_so() -> None:
     planned = plan(BOT, seen_instead(container("bot", state="paused")), IMAGES, {"bot": ["/etc/bot.yml"]})
     assert not planned.changes
-    assert "is paused, and left so (docker unpause" in planned.of("bot").because
+    assert "is paused, and left so (docker unpause" in planned.service("bot").because
 
 
 def test_only_paused_containers_of_services_count_as_paused() -> None:
@@ -250,20 +250,22 @@ def test_a_renamed_volume_is_said_and_part_of_the_plan_s_id() -> None:
     kept = replace(bot, mounts=(replace(mount, source="old"),))
     renamed = plan(application, seen_instead(before), IMAGES)
     same = plan(replace(application, services={**BOT.services, "bot": kept}), seen_instead(before), IMAGES)
-    assert renamed.of("bot").other_volumes == ("its data at /data stay in volume app_old, and it gets app_new there",)
-    assert not same.of("bot").other_volumes
+    assert renamed.service("bot").other_volumes == (
+        "its data at /data stay in volume app_old, and it gets app_new there",
+    )
+    assert not same.service("bot").other_volumes
     assert plan_id(renamed) != plan_id(same)
 
 
 def test_a_service_without_container_is_created() -> None:
     planned = plan(BOT, [one for one in ALL_RUN if one.service != "web"], IMAGES)
-    assert planned.of("web").action is PlannedAction.CREATE
+    assert planned.service("web").action is PlannedAction.CREATE
 
 
 def test_a_mounted_file_that_changed_restarts_its_service_only() -> None:
     planned = plan(BOT, ALL_RUN, IMAGES, {"web": ["/etc/web.yml"]})
     assert [(line.service, line.action) for line in planned.changes] == [("web", PlannedAction.RESTART)]
-    assert "/etc/web.yml" in planned.of("web").because
+    assert "/etc/web.yml" in planned.service("web").because
 
 
 def test_a_service_follows_a_dependency_only_where_the_file_says_so() -> None:
@@ -279,13 +281,13 @@ def test_a_service_follows_a_dependency_only_where_the_file_says_so() -> None:
 def test_what_lives_inside_a_replaced_service_is_replaced_with_it() -> None:
     inside = application(service("a", inside_of=("b",), config_hash=""), service("b"))
     planned = plan(inside, [container("a", config_hash="x"), container("b", config_hash="old")], IMAGES)
-    assert planned.of("a").action is PlannedAction.RECREATE
+    assert planned.service("a").action is PlannedAction.RECREATE
 
 
 def test_replicas_that_are_missing_are_created() -> None:
     planned = plan(application(service("web", replicas=3)), [container("web")], IMAGES)
-    assert planned.of("web").action is PlannedAction.CREATE
-    assert "1 of 3" in planned.of("web").because
+    assert planned.service("web").action is PlannedAction.CREATE
+    assert "1 of 3" in planned.service("web").because
 
 
 def test_an_image_the_engine_does_not_hold_changes_nothing() -> None:
@@ -306,6 +308,6 @@ def test_an_older_compose_replaces_what_depends_on_what_it_replaces() -> None:
     app = application(service("db"), service("web", "db"))
     there = [container("db", config_hash="b" * 64), container("web")]
 
-    assert plan(app, there, compose_version="2.26.1-4").of("web").action is PlannedAction.RECREATE
-    assert plan(app, there, compose_version="2.29.7").of("web").action is PlannedAction.KEEP
-    assert plan(app, there, compose_version="5.1.0").of("web").action is PlannedAction.KEEP
+    assert plan(app, there, compose_version="2.26.1-4").service("web").action is PlannedAction.RECREATE
+    assert plan(app, there, compose_version="2.29.7").service("web").action is PlannedAction.KEEP
+    assert plan(app, there, compose_version="5.1.0").service("web").action is PlannedAction.KEEP

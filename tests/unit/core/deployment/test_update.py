@@ -65,7 +65,7 @@ def test_a_service_that_does_not_exist_is_refused() -> None:
 
 def test_services_outside_of_the_scope_are_kept() -> None:
     planned = plan(BOT, seen_instead(container("redis", config_hash="b" * 64)), IMAGES)
-    assert planned.of("redis").action is PlannedAction.RECREATE
+    assert planned.service("redis").action is PlannedAction.RECREATE
     assert narrow_plan(planned, {"web"}).changes == ()
 
 

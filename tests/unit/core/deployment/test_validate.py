@@ -107,14 +107,14 @@ def declared(**changes: object) -> Application:
 
 def only(result: ValidationResult) -> Check:
     """The one finding there is."""
-    (check,) = result.failed
+    (check,) = result.failed_checks
     return check
 
 
 def test_a_good_environment_passes_every_check() -> None:
     result = judged()
     assert result.passed
-    assert result.failed == ()
+    assert result.failed_checks == ()
     assert {check.name for check in result.checks} >= {"engine", "compose", "disk", "image", "ports", "networks"}
     assert result.validated_at == NOON
 
@@ -182,8 +182,8 @@ def test_every_finding_has_a_fix() -> None:
         ports=(replace(PORT, holder="somebody"),),
         mounts=(replace(MOUNT, problem="it does not exist"),),
     )
-    assert all(check.fix for check in result.failed)
-    assert len(result.recommendations) == len(result.failed)
+    assert all(check.fix for check in result.failed_checks)
+    assert len(result.recommendations) == len(result.failed_checks)
 
 
 def test_what_a_silent_engine_hides_is_left_out_and_not_passed() -> None:
@@ -293,7 +293,7 @@ def test_a_missing_image_is_compared_with_those_that_are_here() -> None:
 
 @pytest.mark.parametrize("image", [replace(IMAGE, held=None), replace(IMAGE, held=None, buildable=True)])
 def test_an_image_that_can_be_pulled_or_built_passes(image: ImageWanted) -> None:
-    assert judged(images=(image,)).failed == ()
+    assert judged(images=(image,)).failed_checks == ()
 
 
 @pytest.mark.parametrize(
@@ -329,12 +329,12 @@ def test_a_health_check_that_never_fails_is_found(check: HealthcheckDeclaration,
     ],
 )
 def test_a_sound_health_check_is_left_alone(test: tuple[str, ...]) -> None:
-    assert judged(declared=declared(healthcheck=replace(CHECK, test=test))).failed == ()
+    assert judged(declared=declared(healthcheck=replace(CHECK, test=test))).failed_checks == ()
 
 
 def test_start_interval_needs_an_engine_that_knows_it() -> None:
     check = replace(CHECK, start_interval=timedelta(seconds=1), start_period=timedelta(seconds=30))
-    assert judged(declared=declared(healthcheck=check)).failed == ()
+    assert judged(declared=declared(healthcheck=check)).failed_checks == ()
     old = judged(declared=declared(healthcheck=check), engine=replace(ENGINE, version="24.0.7"))
     assert "engine 24.0.7" in only(old).finding
 
@@ -344,13 +344,13 @@ def test_a_service_nothing_can_prove_is_found() -> None:
 
 
 def test_a_probe_of_the_environment_or_a_check_of_the_image_proves_too() -> None:
-    assert judged(declared=declared(healthcheck=None), probed=frozenset({"redis"})).failed == ()
+    assert judged(declared=declared(healthcheck=None), probed=frozenset({"redis"})).failed_checks == ()
     own = replace(IMAGE, held=replace(IMAGE.held, checked=True))  # type: ignore[type-var]
-    assert judged(declared=declared(healthcheck=None), images=(own,)).failed == ()
+    assert judged(declared=declared(healthcheck=None), images=(own,)).failed_checks == ()
 
 
 def test_a_job_needs_no_proof_but_its_end() -> None:
-    assert judged(declared=declared(healthcheck=None, restart="no", one_shot=True)).failed == ()
+    assert judged(declared=declared(healthcheck=None, restart="no", one_shot=True)).failed_checks == ()
 
 
 def test_waiting_for_the_health_of_a_service_without_check_stops_the_start() -> None:
@@ -395,9 +395,9 @@ def test_address_pools_that_are_used_up_stop_the_start() -> None:
     full = tuple(NetworkFact(name=f"n{i}", driver="bridge") for i in range(31))
     assert "addresses for 0 more" in only(judged(declared=wanted, networks=full)).finding
     wide = replace(ENGINE, address_pools=(("10.0.0.0/8", 24),))
-    assert judged(declared=wanted, networks=full, engine=wide).failed == ()
+    assert judged(declared=wanted, networks=full, engine=wide).failed_checks == ()
     there = (*full[1:], NetworkFact(name="shop_n", driver="bridge"))
-    assert judged(declared=wanted, networks=there).failed == ()
+    assert judged(declared=wanted, networks=there).failed_checks == ()
 
 
 def test_unknown_networks_and_volumes_are_not_called_missing() -> None:
@@ -406,13 +406,13 @@ def test_unknown_networks_and_volumes_are_not_called_missing() -> None:
         networks=(NetworkDeclaration(key="n", name="outer", external=True),),
         volumes=(VolumeDeclaration(key="v", name="data", external=True),),
     )
-    assert judged(declared=wanted, networks=None, volumes=None).failed == ()
+    assert judged(declared=wanted, networks=None, volumes=None).failed_checks == ()
 
 
 def test_an_external_volume_must_be_there() -> None:
     wanted = replace(APPLICATION, volumes=(VolumeDeclaration(key="v", name="data", external=True),))
     assert only(judged(declared=wanted)).name == "volumes"
-    assert judged(declared=wanted, volumes=("data",)).failed == ()
+    assert judged(declared=wanted, volumes=("data",)).failed_checks == ()
 
 
 @pytest.mark.parametrize(
@@ -441,8 +441,8 @@ def test_more_open_files_than_the_kernel_allows_stop_the_start() -> None:
     found = only(judged(declared=declared(open_files=2_000_000), host=limited))
     assert (found.name, found.severity) == ("open_files", CRITICAL)
     assert "allows 1048576" in found.finding
-    assert judged(declared=declared(open_files=1_048_576), host=limited).failed == ()
-    assert judged(declared=declared(open_files=2_000_000)).failed == ()
+    assert judged(declared=declared(open_files=1_048_576), host=limited).failed_checks == ()
+    assert judged(declared=declared(open_files=2_000_000)).failed_checks == ()
 
 
 def test_a_check_the_engine_never_runs_stops_the_start() -> None:
@@ -455,7 +455,9 @@ def test_a_check_the_engine_never_runs_stops_the_start() -> None:
 def test_waiting_for_the_end_of_what_is_always_started_again_is_found(restart: str, findings: int) -> None:
     bot = replace(SERVICE, name="bot", depends_on={"redis": DependsOn(condition=DependencyCondition.COMPLETED)})
     services = {"bot": bot, "redis": replace(SERVICE, restart=restart, awaited=True, one_shot=True)}
-    reported = [c for c in judged(declared=replace(APPLICATION, services=services)).failed if c.name == "dependencies"]
+    reported = [
+        c for c in judged(declared=replace(APPLICATION, services=services)).failed_checks if c.name == "dependencies"
+    ]
     assert len(reported) == findings
     assert all("started again whenever it ends" in check.finding for check in reported)
 
@@ -464,7 +466,7 @@ def test_waiting_for_the_end_of_what_is_always_started_again_is_found(restart: s
     ("wanted", "findings"), [("linux/arm64", 1), ("linux/amd64", 0), ("linux/amd64/v2", 1), (None, 0)]
 )
 def test_an_image_for_another_platform_than_declared_is_found(wanted: str | None, findings: int) -> None:
-    assert len(judged(declared=declared(platform=wanted)).failed) == findings
+    assert len(judged(declared=declared(platform=wanted)).failed_checks) == findings
 
 
 def test_compose_files_without_services_stop_the_start() -> None:

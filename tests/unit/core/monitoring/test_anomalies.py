@@ -45,7 +45,7 @@ def scores(values: list[float], every: timedelta = 5 * MINUTE, start: datetime =
 def warnings(values: list[float], every: timedelta) -> list[bool]:
     detector, episode, reported = Detector(), Episode(), []
     for step, value in enumerate(values):
-        episode = episode.after(detector.update(MONDAY + step * every, value), value)
+        episode = episode.advance(detector.update(MONDAY + step * every, value), value)
         reported.append(episode.judge().level is Level.WARNING)
     return reported
 
@@ -80,7 +80,7 @@ def test_a_series_that_doubles_within_its_own_noise_is_a_drift() -> None:
         values[3000:3030] = [2 * value for value in values[3000:3030]]
         detector, drift, reported = Detector(), DriftRule(), []
         for step, value in enumerate(values):
-            drift = drift.after(detector.update(MONDAY + step * MINUTE, value), value)
+            drift = drift.advance(detector.update(MONDAY + step * MINUTE, value), value)
             reported.append(drift.judge().level is Level.WARNING)
         assert not any(reported[:3000])
         assert not any(reported[3200:])
@@ -97,7 +97,7 @@ def bursty(rows: int, seed: int) -> list[float]:
 def lifted(values: list[float]) -> list[bool]:
     rule, reported = LiftRule(), []
     for value in values:
-        rule = rule.after(value)
+        rule = rule.advance(value)
         reported.append(rule.judge().level is Level.WARNING)
     return reported
 
@@ -269,29 +269,29 @@ def test_detect_names_the_line_it_cannot_use(lines: list[str], words: str) -> No
 def test_a_value_that_stands_still_for_longer_than_ever_is_stuck() -> None:
     rule = StuckRule()
     for value in daily(1000, 5 * MINUTE):
-        rule = rule.after(value)
+        rule = rule.advance(value)
     for _ in range(58):
-        rule = rule.after(40.0)
+        rule = rule.advance(40.0)
         assert rule.judge().level is Level.NONE
     for _ in range(2):
-        rule = rule.after(40.0)
+        rule = rule.advance(40.0)
     assert rule.judge().level is Level.WARNING
     assert "stands at exactly 40 for 60 rows" in rule.judge().reason
-    assert rule.after(41.0).judge().level is Level.NONE
+    assert rule.advance(41.0).judge().level is Level.NONE
 
 
 def test_a_metric_that_often_stands_still_is_never_stuck() -> None:
     rule = StuckRule()
     for step in range(3000):
-        rule = rule.after(float(step // 40))
+        rule = rule.advance(float(step // 40))
     for _ in range(500):
-        rule = rule.after(7.0)
+        rule = rule.advance(7.0)
         assert rule.judge().level is Level.NONE
 
 
 def after(rule: ZeroRule, values: list[float]) -> ZeroRule:
     for value in values:
-        rule = rule.after(value)
+        rule = rule.advance(value)
     return rule
 
 

@@ -70,12 +70,12 @@ def test_a_first_collection_and_a_reset_counter_have_no_processor_use() -> None:
 def test_snapshots_that_are_too_old_open_an_alert_that_no_recovery_answers() -> None:
     problem = "the newest whole snapshot is 3 d old"
     judged = assess(DEV, replace(SEEN, snapshot_problems=[problem]), NOTHING).outcome
-    assert [(one.service, one.metric, one.reason) for one in judged.reported] == [(HOST, "snapshots", problem)]
+    assert [(one.service, one.metric, one.reason) for one in judged.reported_alerts] == [(HOST, "snapshots", problem)]
     assert not is_predictive("snapshots")
     for number in range(1, 6):
         later = replace(SEEN, at=NOON + number * 5 * MINUTE)
-        judged = assess(DEV, later, replace(NOTHING, states=judged.states, alerts=judged.reported)).outcome
-    assert judged.reported == ()
+        judged = assess(DEV, later, replace(NOTHING, states=judged.states, alerts=judged.reported_alerts)).outcome
+    assert judged.reported_alerts == ()
 
 
 def test_an_engine_that_is_away_is_a_judgement_of_its_own_and_no_healthy_one() -> None:
@@ -151,7 +151,7 @@ def test_the_last_exit_of_a_service_is_measured_and_reported_though_it_runs_agai
     judged = assess(DEV, restarted, memory)
     kept = {(one.service, one.name): one.value for one in judged.metrics}
     assert (kept["bot", "exit_code"], kept["bot", "oom_kills_total"]) == (137, 1)
-    (alert,) = judged.outcome.reported
+    (alert,) = judged.outcome.reported_alerts
     assert alert.reason.endswith("its last end: exit code 137, killed for using too much memory")
 
     # The same events arrive again, and are not counted twice.

@@ -21,7 +21,7 @@ def after(*actions: str) -> ServiceTracker:
         event = ContainerEvent(
             happened_at=happened_at, container_id="a", service="web", project="x", action=action, attributes=attributes
         )
-        tracker = tracker.after_event(event)
+        tracker = tracker.apply_event(event)
     return tracker
 
 

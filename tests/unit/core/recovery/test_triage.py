@@ -218,7 +218,7 @@ def test_three_at_once_are_one_cause_and_three_behind_one_cause_are_not() -> Non
 
 
 def recovering_for(ago: timedelta) -> ServiceTracker:
-    return replace(NEW.after_dispatch("now", NOON - ago), recovering=True)
+    return replace(NEW.apply_dispatch("now", NOON - ago), recovering=True)
 
 
 def test_failures_that_began_within_the_settle_window_and_last_count_as_at_once() -> None:
@@ -226,12 +226,12 @@ def test_failures_that_began_within_the_settle_window_and_last_count_as_at_once(
     assert triage([bad("c")], TriageContext(trackers=lately), NOON).at_once == ("a", "b", "c")
     long_ago = dict.fromkeys("ab", recovering_for(SETTLE))
     assert triage([bad("c")], TriageContext(trackers=long_ago), NOON).at_once == ()
-    mended = {name: one.after_recovery(None, NOON) for name, one in lately.items()}
+    mended = {name: one.apply_recovery(None, NOON) for name, one in lately.items()}
     assert triage([bad("c")], TriageContext(trackers=mended), NOON).recover, "two are well again by now"
 
 
 def test_what_was_held_as_one_with_others_is_recovered_once_they_are_well() -> None:
-    held = {name: NEW.after_dispatch("now", NOON, held_as_one=True) for name in "abc"}
+    held = {name: NEW.apply_dispatch("now", NOON, held_as_one=True) for name in "abc"}
     assert not triage([bad("c")], TriageContext(trackers=held), NOON).recover, "nothing says that a and b are well"
     well = [ServiceObservation(service=name, decision=Decision.IGNORE, reason="it is healthy") for name in "ab"]
     assert triage([bad("c"), *well], TriageContext(trackers=held), NOON).recover

@@ -581,7 +581,7 @@ def had(*images: str, users: tuple[str, ...] = (OWN,)) -> EngineObject:
 def test_an_image_gets_the_name_back_that_it_had_for_a_container_of_a_declared_project() -> None:
     out = give_name("shop/web", "1.2", had(IMAGE_ID, f"sha256:{OTHER}"))
     assert out.target == f"/images/{IMAGE_ID}/tag?repo=docker.io%2Fshop%2Fweb&tag=1.2"
-    assert examine("POST", f"/images/{IMAGE_ID}/tag?repo=shop%2Fweb&tag=1.2", b"", POLICY).wanted == {NAMED}
+    assert examine("POST", f"/images/{IMAGE_ID}/tag?repo=shop%2Fweb&tag=1.2", b"", POLICY).required_objects == {NAMED}
 
 
 @pytest.mark.parametrize(
