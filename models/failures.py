@@ -13,7 +13,8 @@ class RoasError(Exception):
     def __init__(self, what: str, *, advice: str = "") -> None:
         """Keep the two sentences apart, so that a program can show either."""
         # Another program's message often ends without a full stop.
-        stop = "." if advice[:1].isupper() and what[-1:].isalnum() else ""
+        has_end = not advice or what.rstrip("\"'`)]")[-1:] in (*".,;:!?…", "")
+        stop = "" if has_end else "." if advice[:1].isupper() else ";"
         super().__init__(f"{what}{stop} {advice}".strip())
         self.what = what
         self.advice = advice

@@ -289,7 +289,7 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
         commands = [step for step in commands if _INSPECTS_CONTAINERS.search(step) is None]
     if bundles:
         commands = [step for step in commands if not step.endswith("--evidence")]
-    evidence_step = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
+    evidence_step = f"See its evidence: roas why {operation.deployment_id} --evidence"
     shown, again, first = commands[:_MOST_STEPS], operation.again, tuple[str, ...]()
     if record.undone and bundles:
         # What runs now is the version of before: it shows nothing of the cause, and a start would fail again.

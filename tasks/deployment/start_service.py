@@ -250,7 +250,7 @@ async def wait_until_proven(
         if time.monotonic() > until:
             raise StartFailedError(
                 f"{name}: it was not up after {deadline_seconds:.0f} s: {why}",
-                advice=f"see all that was kept of it: roas why {attempt.project.environment.name} --evidence, or "
+                advice=f"see its evidence: roas why {attempt.project.environment.name} --evidence, or "
                 "raise its start_timeout_seconds.",
                 service=name,
             )

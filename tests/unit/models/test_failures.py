@@ -21,7 +21,16 @@ from models.failures import RoasError
             "is it running?",
             "The engine did not answer (refused); is it running?",
         ),
+        (
+            "web: it was not up after 90 s: it exits again and again, last: exit code 1",
+            "see its evidence: roas why shop --evidence",
+            "web: it was not up after 90 s: it exits again and again, last: exit code 1; "
+            "see its evidence: roas why shop --evidence",
+        ),
+        ("The engine refused (busy)", "Try again.", "The engine refused (busy). Try again."),
+        ('It printed "No space left."', "Free some.", 'It printed "No space left." Free some.'),
         ("It failed.", "", "It failed."),
+        ("It failed", "", "It failed"),
     ],
 )
 def test_an_error_reads_as_sentences(what: str, advice: str, text: str) -> None:

@@ -239,7 +239,7 @@ def test_commands_that_inspect_removed_containers_are_not_advised() -> None:
 
     assert found.commands[:3] == (
         "Correct what the message names.",
-        "See all that was kept of it: roas why prod-1 --evidence",
+        "See its evidence: roas why prod-1 --evidence",
         "roas start prod",
     )
 
@@ -249,7 +249,7 @@ def test_of_what_was_undone_a_command_shows_the_cause_before_one_asks_what_runs_
 
     found = explain(replace(FAILED, details={"undone": "x"}), errors=[ERROR], tickets=[ticket], bundles=[BUNDLE])
 
-    kept = "See all that was kept of it: roas why prod-1 --evidence"
+    kept = "See its evidence: roas why prod-1 --evidence"
     assert found.commands[:4] == (ticket.steps[0], kept, *ticket.steps[1:])
     assert found.commands.count(kept) == 1
 
