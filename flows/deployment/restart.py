@@ -180,7 +180,7 @@ class Restart(OperationRun):
             return
         restarted = f"{', '.join(causes)} {'was' if len(causes) == 1 else 'were'} restarted"
         since = max(self._proven_at[cause] for cause in causes)
-        aftermath = await ask_again.with_options(task_run_name=f"ask {name} again")(
+        aftermath = await ask_again.with_options(task_run_name=f"observe {name}")(
             self.project, declaration, self.watch, since
         )
         if aftermath.answer is DependantAnswer.UNHEALTHY:
@@ -244,7 +244,7 @@ class Restart(OperationRun):
 
 
 RESTART: tuple[Step[Restart], ...] = (
-    Step("look", look, looks=True),
+    Step("inspect", look, looks=True),
     Step("restart in order", restart_in_order),
     Step("prove", prove),
 )

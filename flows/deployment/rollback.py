@@ -267,7 +267,7 @@ def _has_data(rollback: ReleaseRollback) -> bool:
 
 
 ROLLBACK: tuple[Step[ReleaseRollback], ...] = (
-    Step("look", look, looks=True),
+    Step("inspect", look, looks=True),
     Step(_WANTED, choose, looks=True),
     Step(_RAN, find_what_ran, looks=True),
     Step(FOUND, remember, looks=True),

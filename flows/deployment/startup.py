@@ -334,7 +334,7 @@ async def keep_release(start: Start) -> None:
 
 
 LOOK = (
-    Step("look", look, Phase.VALIDATION, looks=True),
+    Step("inspect", look, Phase.VALIDATION, looks=True),
     Step("validate", check, Phase.VALIDATION, looks=True),
     Step("settle what was interrupted", settle, looks=True),
     Step("plan", make_plan, Phase.PLAN, looks=True),

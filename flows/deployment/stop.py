@@ -85,7 +85,7 @@ async def stop_in_order(stop: Stop) -> None:
 
 
 STOP: tuple[Step[Stop], ...] = (
-    Step("look", look, looks=True),
+    Step("inspect", look, looks=True),
     Step("report what stays", report_what_stays),
     Step("stop in order", stop_in_order),
 )

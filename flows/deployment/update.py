@@ -142,7 +142,7 @@ class Update(Start):
             application=self.application,
             plan=self.plan,
             release=self.release,
-            changed=self.changed_services,
+            changed_services=self.changed_services,
             override_gate=self.override_gate,
         )
 

@@ -177,7 +177,7 @@ NAMES_BACK = Step("give image names back", give_names_back, when=lambda change: 
 TURN_BACK = Step(ROLLING_BACK, turn_back, when=is_armed)
 SETTLE_BACK = Step("settle replacements", settle_back, when=is_armed)
 CONTAINERS_BACK = Step("put containers back", put_containers_back, when=is_armed)
-CHECK_BACK = Step("check what is back", check_what_is_back, when=is_armed)
+CHECK_BACK = Step("verify the rollback", check_what_is_back, when=is_armed)
 
 START_BACK = (NAMES_BACK, TURN_BACK, SETTLE_BACK, CONTAINERS_BACK, CHECK_BACK)
 """How a start goes back."""

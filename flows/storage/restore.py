@@ -153,7 +153,7 @@ _WANTED = "snapshot"
 """Step of a restore: which snapshot it puts back, also where it is taken up again."""
 
 RESTORE: tuple[Step[Restore], ...] = (
-    Step("look", look, looks=True),
+    Step("inspect", look, looks=True),
     Step(_WANTED, choose),
     Step("put data in", lambda run: run.data.put_back(run.recorder, run.project, run.target)),
     Step("start", start),
@@ -164,7 +164,7 @@ RESTORE: tuple[Step[Restore], ...] = (
 """A restore of data."""
 
 RESTORE_BACK: tuple[Step[Restore], ...] = (
-    Step("nothing to go back from", _say_that_nothing_changed, when=_has_touched_nothing),
+    Step("report that nothing changed", _say_that_nothing_changed, when=_has_touched_nothing),
     Step(ROLLING_BACK, turn_back, when=_has_saved),
     Step("put data back", _put_data_back, when=_has_saved),
     Step("start on data", start_on_data, when=_has_saved),

@@ -24,5 +24,5 @@ class UpdateContext:
     application: Application
     plan: Plan
     release: Release | None
-    changed: tuple[str, ...]
+    changed_services: tuple[str, ...]
     override_gate: str | None = None

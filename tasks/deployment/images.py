@@ -416,7 +416,7 @@ async def keep_equal_images(
     await asyncio.to_thread(keep)
 
 
-@task(name="give images their names back", **EFFECT)
+@task(name="restore image names", **EFFECT)
 async def restore_names(project: Project, names: Mapping[str, str]) -> list[str]:
     """Let image names refer to the images that they referred to before a fetch; returns the names that had moved.
 

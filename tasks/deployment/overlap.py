@@ -86,7 +86,7 @@ def _files_of(application: Application, proxy: str) -> str:
     return proxy_configuration(paths)
 
 
-@task(name="create another", task_run_name="create another {service}", **EFFECT)
+@task(name="create a second container", task_run_name="create a second container of {service}", **EFFECT)
 async def create_another(project: Project, service: str, document: Document | None = None) -> ContainerSnapshot:
     """Let Compose make one more container of a service, and take it away again: what it was made from is kept.
 
@@ -113,7 +113,7 @@ async def create_another(project: Project, service: str, document: Document | No
     return await asyncio.to_thread(make)
 
 
-@task(name="start beside", task_run_name="start {old.service} beside {old.name}", **EFFECT)
+@task(name="start the new container", task_run_name="start {old.service} beside {old.name}", **EFFECT)
 async def start_beside(
     project: Project,
     application: Application,
@@ -147,7 +147,7 @@ async def start_beside(
     return await asyncio.to_thread(start)
 
 
-@task(name="prove beside", task_run_name="prove {beside.name}", **EFFECT)
+@task(name="prove the new container", task_run_name="prove {beside.name}", **EFFECT)
 async def prove_beside(
     project: Project,
     declaration: ServiceDeclaration,
@@ -171,7 +171,7 @@ async def prove_beside(
     return verdict.reason
 
 
-@task(name="take into the network", task_run_name="name {beside.name}", **EFFECT)
+@task(name="connect the new container", task_run_name="connect {beside.name}", **EFFECT)
 async def take_in(project: Project, old: ContainerState, beside: BesideContainer, snapshot: ContainerSnapshot) -> None:
     """Let others find the proven container under the service's name, and prove once more that it serves.
 
@@ -244,7 +244,7 @@ async def _refusal(
     return None if answer.ok else f"its probe fails: {answer.detail}"
 
 
-@task(name="stop beside", task_run_name="stop {beside.name}", **EFFECT)
+@task(name="stop the new container", task_run_name="stop {beside.name}", **EFFECT)
 async def stop_beside(project: Project, beside: BesideContainer, grace: timedelta) -> None:
     """Stop a new container, so that others find it no more; it stays as evidence.
 
@@ -254,7 +254,7 @@ async def stop_beside(project: Project, beside: BesideContainer, grace: timedelt
     await asyncio.to_thread(project.engine.containers.stop, beside.container_id, grace)
 
 
-@task(name="take out of the network", task_run_name="take {old.name} out", **EFFECT)
+@task(name="disconnect the old container", task_run_name="disconnect {old.name}", **EFFECT)
 async def take_out(project: Project, application: Application, old: ContainerState, beside: BesideContainer) -> bool:
     """Let others find the old container no more under the service's name, where its connections can go on.
 
@@ -270,7 +270,7 @@ async def take_out(project: Project, application: Application, old: ContainerSta
     return True
 
 
-@task(name="give names back", task_run_name="name {old.name} again", **EFFECT)
+@task(name="reconnect the old container", task_run_name="reconnect {old.name}", **EFFECT)
 async def give_names_back(project: Project, old: ContainerState, beside: BesideContainer) -> bool:
     """Let others find the old container again under the names that the new one took; returns whether it had lost them.
 
@@ -370,7 +370,7 @@ async def reload_proxies(project: Project, proxies: Mapping[str, str], before: d
     return reloaded
 
 
-@task(name="take the place", task_run_name="rename {beside.name}", **EFFECT)
+@task(name="rename the new container", task_run_name="rename {beside.name}", **EFFECT)
 async def take_place(project: Project, beside: BesideContainer) -> None:
     """Give the new container the name of the removed one.
 

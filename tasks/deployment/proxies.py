@@ -98,7 +98,7 @@ def _proxies_of(environment: Environment, application: Application, service: str
     return proxies | proxies_of(application, service, environment, programs).keys() & application.services.keys()
 
 
-@task(name="ask through the proxies", task_run_name="ask through {proxies}", **READ)
+@task(name="probe through the proxies", task_run_name="probe through {proxies}", **READ)
 async def ask_proxies(
     project: Project, proxies: Collection[str], before: Mapping[str, int] | None = None
 ) -> dict[str, int]:

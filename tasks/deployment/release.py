@@ -59,7 +59,7 @@ _SHORTEST_DIGEST = 6
 _OPERATIONS_BACK = 200
 
 
-@task(name="look at the release", **READ)
+@task(name="inspect the release", **READ)
 async def inspect_release(
     project: Project,
     application: Application,
@@ -490,7 +490,7 @@ async def remove_networks(project: Project, names: Sequence[str]) -> None:
     await asyncio.gather(*(asyncio.to_thread(project.engine.networks.remove, name) for name in names))
 
 
-@task(name="put containers back", **EFFECT)
+@task(name="restore containers", **EFFECT)
 async def put_back(project: Project, containers: Sequence[ContainerSnapshot]) -> list[str]:
     """Make containers again as they were before they were replaced, and start those that ran.
 

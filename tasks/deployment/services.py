@@ -64,7 +64,7 @@ NO_FETCH = FetchOptions()
 """Only the images that a service's own pull policy asks for."""
 
 
-@task(name="look before", task_run_name="look before the start of {project.environment.name}", **READ)
+@task(name="gather facts", task_run_name="gather facts about {project.environment.name}", **READ)
 async def gather_facts(project: Project) -> Facts:
     """Gather every fact that a start of the environment is validated from."""
     compose = await asyncio.to_thread(compose_ahead, project)
@@ -126,7 +126,7 @@ class PreDeploySnapshot:
     containers: tuple[ContainerSnapshot, ...] = ()
 
 
-@task(name="look at what is there", **READ)
+@task(name="snapshot containers", **READ)
 async def snapshot_containers(project: Project) -> PreDeploySnapshot:
     """The state that a start which fails with no release to go back to must leave behind.
 
@@ -142,7 +142,7 @@ async def snapshot_containers(project: Project) -> PreDeploySnapshot:
     return await asyncio.to_thread(inspect)
 
 
-@task(name="see what the start left", **READ)
+@task(name="find leftovers of the start", **READ)
 async def find_leftovers(project: Project, snapshot: PreDeploySnapshot) -> Leftovers:
     """The containers and networks that a failed start made, and the containers it started."""
 
@@ -333,7 +333,7 @@ async def start_when_replaced(project: Project, service: str, watch: ContainerWa
             await asyncio.to_thread(project.engine.containers.start, container)
 
 
-@task(name="settle half replaced containers", **EFFECT)
+@task(name="repair half-replaced containers", **EFFECT)
 async def settle_half_replaced(project: Project) -> None:
     """Remove or name what Compose left of a replacement in which it was ended.
 

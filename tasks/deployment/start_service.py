@@ -306,7 +306,7 @@ async def restart_service(
     )
 
 
-@task(name="ask again", **EFFECT)
+@task(name="observe a dependant", **EFFECT)
 async def ask_again(
     project: Project, declaration: ServiceDeclaration, watch: ContainerWatch, since: datetime
 ) -> Aftermath:

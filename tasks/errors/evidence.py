@@ -114,7 +114,7 @@ def _whole(output: str) -> str:
     return output.rpartition("\n")[0] or output[:-_LONGEST_SECRET]
 
 
-@task(name="take evidence", task_run_name="take evidence: {occasion}", **READ)
+@task(name="collect evidence", task_run_name="collect evidence: {occasion}", **READ)
 async def take_evidence(
     project: Project,
     application: Application | None,
@@ -136,7 +136,7 @@ async def take_evidence(
     return [bundle.bundle_id for bundle in bundles]
 
 
-@task(name="evidence of the failure", **READ)
+@task(name="collect evidence of the failure", **READ)
 async def failure_evidence(
     project: Project,
     application: Application | None,
@@ -163,7 +163,7 @@ async def failure_evidence(
     return new_bundles
 
 
-@task(name="keep what a fetch said", **WRITE)
+@task(name="store the output of the fetch", **WRITE)
 async def keep_fetch_evidence(project: Project, failure: ImageFetchError, *, deployment_id: str) -> None:
     """Store as evidence of a service what was printed while its image was pulled or built.
 

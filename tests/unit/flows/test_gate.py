@@ -35,7 +35,12 @@ def context(gate: UpdateGate | None, steps: tuple[OperationStep, ...] = ()) -> U
     plan = Plan(project="shop", services=(), waves=())
     application = Application(project="shop", services={})
     return UpdateContext(
-        recorder=recorder, environment=environment, application=application, plan=plan, release=None, changed=("web",)
+        recorder=recorder,
+        environment=environment,
+        application=application,
+        plan=plan,
+        release=None,
+        changed_services=("web",),
     )
 
 

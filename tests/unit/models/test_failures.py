@@ -22,10 +22,9 @@ from models.failures import RoasError
             "The engine did not answer (refused); is it running?",
         ),
         (
-            "web: it was not up after 90 s: it exits again and again, last: exit code 1",
+            "web: it exits again and again, last: exit code 1",
             "see its evidence: roas why shop --evidence",
-            "web: it was not up after 90 s: it exits again and again, last: exit code 1; "
-            "see its evidence: roas why shop --evidence",
+            "web: it exits again and again, last: exit code 1; see its evidence: roas why shop --evidence",
         ),
         ("The engine refused (busy)", "Try again.", "The engine refused (busy). Try again."),
         ('It printed "No space left."', "Free some.", 'It printed "No space left." Free some.'),
