@@ -32,11 +32,11 @@ _SHORT = frozenset({"-b", "-p", "-S"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortEvidence:
-    """A port to ask, None where there is none, and the reason. `is_told`: an option of its command says it."""
+    """A port to ask, None where there is none, and the reason. `is_explicit`: an option of its command says it."""
 
     port: int | None = None
     reason: str = ""
-    is_told: bool = False
+    is_explicit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def find_port(
         candidates = {port for name, port in traits.port_variables.items() if name.endswith("PORT")} | {default}
         offered = tuple(port for port in around.network if port in candidates)
     # A variable that makes it a worker decides before the command that its image starts by default.
-    if not traits.is_worker and (evidence := _told_port(traits, program)):
+    if not traits.is_worker and (evidence := _explicit_port(traits, program)):
         return evidence
     if variable := _variable(traits, program, offered, guess=not (works or around.is_shared)):
         return PortEvidence(port=traits.port_variables[variable], reason=f"{variable} says so")
@@ -111,13 +111,13 @@ def works_only(
     return around.same_image > 1 and not traits.own_command and says_worker(declared.name)
 
 
-def _told_port(traits: ServiceTraits, program: Program | None) -> PortEvidence | None:
+def _explicit_port(traits: ServiceTraits, program: Program | None) -> PortEvidence | None:
     """The port that options of the command say; None where they say nothing."""
     listeners, options = traits.command.listens, () if program is None else program.listen_options
     short = _SHORT if program is not None and program.id in ("python_web", "python", "node", "php") else ()
     for name, port in sorted(listeners, key=lambda listener: not _is_one_of(listener[0], options)):
         if _is_one_of(name, options) or name in short or _LISTENS.fullmatch(name):
-            return PortEvidence(port=port, reason=f"its command says {name}", is_told=True)
+            return PortEvidence(port=port, reason=f"its command says {name}", is_explicit=True)
     if traits.command.loopback:
         return PortEvidence(reason="its command makes it listen for its own container alone")
     return None

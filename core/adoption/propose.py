@@ -230,7 +230,7 @@ def _probe(
         and isinstance(logins.probe.probe, SqlProbe)
     ):
         return logins.probe.probe.model_copy(update=_port_option(logins.probe.probe, port)), logins.probe.reason
-    if program is not None and logins.probe is not None and not evidence.is_told:
+    if program is not None and logins.probe is not None and not evidence.is_explicit:
         return logins.probe.probe, logins.probe.reason
     opened = None if port is None else TcpProbe(kind="tcp", port=port)
     if program is None or program.probe is None or recognised is None or recognised.by.startswith("port"):
@@ -239,7 +239,7 @@ def _probe(
     if {*program.unless} & {*traits.command.options, *traits.variables}:
         return opened, reason
     if isinstance(probe, CommandProbe):
-        is_elsewhere = evidence.is_told and port != getattr(program.login_probe, "port", None)
+        is_elsewhere = evidence.is_explicit and port != getattr(program.login_probe, "port", None)
         return (opened, reason) if is_elsewhere else (probe, named)
     if isinstance(probe, TcpProbe):
         if program.certificate and _has_certificate(declared, traits):
@@ -247,7 +247,7 @@ def _probe(
         return _probe_of_check(traits, opened, reason)
     if isinstance(probe, SmtpProbe) and (mail := [number for number in traits.ports if number in _MAIL_PORTS]):
         return SmtpProbe(kind="smtp", port=mail[0]), f"{program.name} takes mail there"
-    is_own = evidence.is_told or port == probe.port or (program.listen_variables and reason.endswith("says so"))
+    is_own = evidence.is_explicit or port == probe.port or (program.listen_variables and reason.endswith("says so"))
     if port is None or not is_own:
         # A port that only others name may be another one of its ports.
         return opened, reason

@@ -74,7 +74,7 @@ class RecoveryFacts:
     release before it. `why_not_back` says why nobody but a person goes back to that one, with the `ways_back`; both are
     empty where a recovery may. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact
     without which the proposed action was refused: only a person can act then. `disk_percent` is the use of the host's
-    disk. `person_was_told`: validation refused what a person had typed, so nothing was touched.
+    disk. `was_reported_to_person`: validation refused what a person had typed, so nothing was touched.
     """
 
     service: str | None = None
@@ -93,7 +93,7 @@ class RecoveryFacts:
     kept_down: tuple[str, ...] = ()
     lacking: str | None = None
     disk_percent: float | None = None
-    person_was_told: bool = False
+    was_reported_to_person: bool = False
 
     @property
     def stopped_by_person(self) -> bool:
@@ -155,7 +155,7 @@ def plan_recovery(
         return replace(plan, reason=f"{plan.reason} {facts.why_not_back}", first_steps=facts.ways_back)
     if error.verdict.category is Category.BENIGN:
         return _leave(strategy, "It is no error.")
-    if facts.person_was_told:
+    if facts.was_reported_to_person:
         return _leave(strategy, "Nothing was touched, and the person who asked for it was told why.")
     if wish := _kept_down(service, facts):
         return _leave(strategy, wish)

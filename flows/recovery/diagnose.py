@@ -57,7 +57,7 @@ class Diagnosis:
 
     `unpublished` is evidence that the run's page does not show yet. `disk_percent` is the use of the host's disk.
     `again` is the command that begins the operation again which failed, `said` the sentence that shows the cause.
-    `person_was_told`: validation refused what a person had typed.
+    `was_reported_to_person`: validation refused what a person had typed.
     """
 
     error: RecordedError
@@ -70,7 +70,7 @@ class Diagnosis:
     disk_percent: float | None = None
     again: str = ""
     said: str = ""
-    person_was_told: bool = False
+    was_reported_to_person: bool = False
 
 
 def not_needed(reason: str, error_id: str = "") -> RecoveryOutcome:
@@ -160,7 +160,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         unpublished=incident.evidence,
         again=facts.again,
         said=bundles[0].first_cause if bundles else incident.text,
-        person_was_told=stopped_before and facts.typed,
+        was_reported_to_person=stopped_before and facts.typed,
         disk_percent=next((bundle.host.disk_percent for bundle in bundles if bundle.host), None),
     )
 

@@ -194,7 +194,7 @@ class RecoveryProcess:
             acting=self.acting,
             lacking=self._refused.what if self._refused else None,
             disk_percent=self.diagnosis.disk_percent,
-            person_was_told=self.diagnosis.person_was_told,
+            was_reported_to_person=self.diagnosis.was_reported_to_person,
         )
         if environment is not None and service is not None:
             windows = maintenance_windows(environment.maintenance, now)

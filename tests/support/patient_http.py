@@ -6,8 +6,8 @@ from functools import partial
 
 import httpx
 
-PATIENCE_SECONDS = 300
+TEST_TIMEOUT_SECONDS = 300
 
-get = partial(httpx.get, timeout=PATIENCE_SECONDS)
-head = partial(httpx.head, timeout=PATIENCE_SECONDS)
-post = partial(httpx.post, timeout=PATIENCE_SECONDS)
+get = partial(httpx.get, timeout=TEST_TIMEOUT_SECONDS)
+head = partial(httpx.head, timeout=TEST_TIMEOUT_SECONDS)
+post = partial(httpx.post, timeout=TEST_TIMEOUT_SECONDS)

@@ -14,13 +14,13 @@ from adapters.probes.run import run_probe
 from models.environments import Probe
 from models.health import ProbeResult
 
-_PATIENCE_SECONDS = 300
+_TEST_TIMEOUT_SECONDS = 300
 
 
 async def ask(project: Any, probe: Probe, service: str = "it", **known: str) -> ProbeResult:
     """Probe a service of a project; `known` are the secrets. Where time is not the subject, an answer may take long."""
     if "timeout_seconds" not in probe.model_fields_set:
-        probe = probe.model_copy(update={"timeout_seconds": _PATIENCE_SECONDS})
+        probe = probe.model_copy(update={"timeout_seconds": _TEST_TIMEOUT_SECONDS})
     return await run_probe(probe, service, project=project.name, engine=project.engine, secrets=known)
 
 

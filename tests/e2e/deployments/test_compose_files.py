@@ -145,7 +145,7 @@ def test_an_environment_knows_only_services_and_ports_that_its_application_has(n
     assert {secret.name for secret in environment.secrets} == {"SAMPLE_REDIS_PASSWORD"}
 
 
-def test_the_control_plane_leaves_dev_to_who_started_it_unless_it_is_told_otherwise() -> None:
+def test_the_control_plane_leaves_dev_to_who_started_it_unless_configured_otherwise() -> None:
     for service in ("worker", "exporter"):
         assert rendered(CONTROL_PLANE)["services"][service]["environment"]["ROAS_UNWATCHED"] == "dev"
 

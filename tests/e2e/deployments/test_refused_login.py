@@ -83,20 +83,20 @@ async def test_a_cancelled_wait_for_a_refused_login_says_so(place: Place, caplog
     compose = place.folder / "compose.yaml"
     # On its first start a database may refuse its users for a while, so this one is waited for.
     compose.write_text(compose.read_text().replace('echo "$$PASSWORD" >', "echo another >"))
-    told = threading.Event()
-    heard = logging.Handler()
-    heard.emit = lambda record: told.set() if "db has been awaited for" in record.getMessage() else None  # type: ignore[method-assign]
-    logging.getLogger("roas").addHandler(heard)
+    reported = threading.Event()
+    handler = logging.Handler()
+    handler.emit = lambda record: reported.set() if "db has been awaited for" in record.getMessage() else None  # type: ignore[method-assign]
+    logging.getLogger("roas").addHandler(handler)
     with caplog.at_level(logging.INFO, "roas"):
         running = asyncio.create_task(startup("test", return_state=True))
-        await asyncio.to_thread(told.wait)
+        await asyncio.to_thread(reported.wait)
         running.cancel()
         await asyncio.wait({running})
 
     with place.stores() as stores:
         operation = stores.operations.history(environment="test")[0]
         bundles = stores.evidence.find(deployment_id=operation.deployment_id)
-    logging.getLogger("roas").removeHandler(heard)
+    logging.getLogger("roas").removeHandler(handler)
     explained = explain(operation, shipped_set(), bundles=bundles)
     assert "Access denied for user app" in str((explained.headline, explained.lines))
     reason = operation.details["reason"]

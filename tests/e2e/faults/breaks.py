@@ -249,7 +249,7 @@ def applications(
 
 
 def check(application: Application, broken: Break) -> None:
-    """Break an application as a stranger would, and look at what it is told, by which command, in how many messages."""
+    """Break an application as a stranger would; check the report of it, its command and the number of messages."""
     kind = application.kind
     application.data = application.folder / f"data-{broken.name}"
     application.write()
@@ -261,24 +261,24 @@ def check(application: Application, broken: Break) -> None:
         if (lasting := broken.how(application)) is not None:
             held.enter_context(lasting)
         said = application.run(f"{broken.types} {kind}")
-        told = _told(application, said)
+        report = _report_of(application, said)
         # What looks after it meanwhile tells nobody the same again.
         application.run(f"roas collect {kind}")
         messages = [one["subject"] for one in application.webhook.got]
-    print(*("|", kind, broken.name, *map(str, told.values()), messages, "|"), sep=" | ")
+    print(*("|", kind, broken.name, *map(str, report.values()), messages, "|"), sep=" | ")
 
-    assert told["service"] == broken.service, told
-    assert told["category"] == broken.category, told
-    assert re.search(broken.line, told["line"]), told
-    assert told["exit code"] == 0, told
-    assert re.search(broken.shows, told["step"] + told["printed"]), told
+    assert report["service"] == broken.service, report
+    assert report["category"] == broken.category, report
+    assert re.search(broken.line, report["line"]), report
+    assert report["exit code"] == 0, report
+    assert re.search(broken.shows, report["step"] + report["printed"]), report
     assert len(messages) == 1, messages
     application.write()
     mended = application.run(f"roas start {kind} --quiet")
     assert mended.returncode == 0, mended.stderr + mended.stdout
 
 
-def _told(application: Application, said: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def _report_of(application: Application, said: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The category, first line and first command, as `roas why` gives them, and what that command prints."""
     with Stores.open(Settings(data_dir=application.data)) as stores:
         errors = list(stores.errors.latest(application.kind))

@@ -16,7 +16,7 @@ __all__ = ["applications"]
 
 
 @pytest.mark.parametrize("broken", BREAKS["notes"], ids=lambda one: str(one.name))
-def test_a_break_is_told_truly_with_the_command_that_mends_it_and_in_one_message(
+def test_a_break_is_reported_truly_with_the_command_that_mends_it_and_in_one_message(
     applications: Callable[[str], Application],
     broken: Break,
 ) -> None:

@@ -67,7 +67,7 @@ async def test_what_an_engine_ends_when_it_comes_back_was_stopped_by_nobody(
     assert await stop_of(Project(environment), "base") is None
 
 
-async def test_what_was_down_before_it_was_watched_is_told_and_not_started_where_nobody_operated_it(
+async def test_what_was_down_before_it_was_watched_is_reported_and_not_started_where_nobody_operated_it(
     place: Place, own_engine: OwnEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.declare(well("base"), engine=own_engine.address)

@@ -44,8 +44,8 @@ def test_a_case_is_judged_as_a_person_does(name: str, judging: Mapping[str, Futu
         assert judged.blame_right, judged.why
         assert judged.cause_right, judged.why
         # What validation refused to the person who typed it needs no ticket: the command said it.
-        told = "output" if judged.errors[0].source == REFUSED else "ticket"
-        assert {"cause", "why", told} <= set(judged.shown_in), judged.why
+        reported_in = "output" if judged.errors[0].source == REFUSED else "ticket"
+        assert {"cause", "why", reported_in} <= set(judged.shown_in), judged.why
 
 
 def test_the_gallery_has_what_it_promises() -> None:

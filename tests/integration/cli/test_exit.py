@@ -436,17 +436,17 @@ def test_every_command_with_json_reports_its_errors_as_json_too(roas) -> None:
     for words in commands:
         done = roas(*words, "--json", "--no-such-option")
         assert done.returncode == 2
-        told = json.loads(done.stdout)
-        assert told["exit_code"] == 2
-        assert "No such option" in told["error"]
+        answer = json.loads(done.stdout)
+        assert answer["exit_code"] == 2
+        assert "No such option" in answer["error"]
         assert one_line(done).startswith("roas: ")
 
 
 @pytest.mark.parametrize("words", [("start", "nosuch"), ("releases", "nosuch"), ("show", "nosuch"), ("ticket", "x")])
 def test_under_json_an_error_has_its_advice_and_exit_code(roas, words) -> None:
     done = roas(*words, "--json")
-    told = json.loads(done.stdout)
-    assert told["exit_code"] == done.returncode != 0
-    assert told["error"]
-    assert f"{told['error']} {told['advice']}".strip() in one_line(done)
+    answer = json.loads(done.stdout)
+    assert answer["exit_code"] == done.returncode != 0
+    assert answer["error"]
+    assert f"{answer['error']} {answer['advice']}".strip() in one_line(done)
     assert roas(*words).stdout == b""

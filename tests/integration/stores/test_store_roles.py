@@ -245,7 +245,7 @@ def test_hosts_that_wait_in_turn_or_write_much_are_left_alone(
     assert "held up" not in caplog.text
 
 
-def test_a_user_who_may_not_end_others_connections_is_told_what_is_missing(
+def test_a_user_who_may_not_end_others_connections_learns_what_is_missing(
     server: PostgresqlForTests, database: str, tmp_path: Path
 ) -> None:
     server.run("CREATE ROLE plain LOGIN CREATEROLE")

@@ -46,7 +46,7 @@ def test_zeros_that_a_power_failure_left_hold_up_nothing(stores: Stores, setting
 
 @pytest.mark.files
 @pytest.mark.parametrize(("what", "by"), [(b'"17"', b"#"), (b'17"', b"8"), (b"\n", b"x")])
-def test_of_a_damaged_journal_only_the_damaged_lines_are_missing_and_a_person_is_told(
+def test_of_a_damaged_journal_only_the_damaged_lines_are_missing_and_that_is_reported(
     stores: Stores, settings: Settings, what: bytes, by: bytes
 ) -> None:
     put_then_die(settings)

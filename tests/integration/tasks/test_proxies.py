@@ -64,7 +64,7 @@ async def test_an_application_without_recognised_programs_asks_the_engine_nothin
     assert await answers_through(Project(without_engine), plain, ["web", "front"]) == {}
 
 
-async def test_a_proxy_that_could_not_be_asked_to_follow_is_told(without_engine: Environment) -> None:
+async def test_a_proxy_that_could_not_be_asked_to_follow_is_reported(without_engine: Environment) -> None:
     follower = ProxyFollower(project=Project(without_engine), application=application("nginx"), since=NOW)
 
     await follower.follow("front")

@@ -55,7 +55,7 @@ def test_only_those_that_collide_are_named() -> None:
     assert [check.finding for check in checks] == ["Port 53/udp is published by dns and cache at once."]
 
 
-def test_a_service_that_publishes_a_port_twice_is_told_so() -> None:
+def test_a_service_that_publishes_a_port_twice_is_reported() -> None:
     (check,) = check_ports(publishing(("web", "", 80, "tcp"), ("web", "127.0.0.1", 80, "tcp")))
 
     assert check.finding == "Port 80/tcp is published by web twice."

@@ -373,7 +373,7 @@ def test_the_first_error_of_those_written_together_tells_the_cause(lines: tuple[
 
 
 @pytest.mark.parametrize("raised", ["OSError: queue is not connected", "shop.errors.Closed: come back on Monday"])
-def test_a_traceback_is_told_by_what_it_raises(raised: str) -> None:
+def test_a_traceback_is_summarised_by_what_it_raises(raised: str) -> None:
     name, _, text = raised.partition(": ")
     head, frame = "Traceback (most recent call last):", '  File "/srv/app.py", line 26, in do_GET'
     crash = (head, frame, f'    raise {name}("{text}")', raised)
@@ -615,7 +615,7 @@ def test_the_last_line_is_of_this_start_and_not_of_the_one_before() -> None:
     assert "shutting down" not in sentence
 
 
-def test_of_a_health_check_that_raised_only_what_it_raised_is_told() -> None:
+def test_of_a_health_check_that_raised_only_what_it_raised_is_shown() -> None:
     said = (
         'exit code 1: Traceback (most recent call last):\n  File "<string>", line 1, in <module>\n'
         "    open(\n        'http://127.0.0.1:8000/')\n    ~~~^^^^^^\nHTTPError: HTTP Error 500: INTERNAL SERVER ERROR"

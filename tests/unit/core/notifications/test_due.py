@@ -221,16 +221,16 @@ def test_what_validation_refused_is_reported_once_without_a_ticket_and_when_it_c
 
 
 def test_an_error_that_took_over_the_ticket_of_a_reported_one_is_not_reported_again() -> None:
-    told = replace(ASKED, reported=SentNotifications(times=1, last_at=NOON), ticket=None)
+    notified = replace(ASKED, reported=SentNotifications(times=1, last_at=NOON), ticket=None)
     later = replace(ASKED, error=replace(ERROR, error_id="err-2", text="service web is unhealthy"))
 
     def occasions_of_both(at: timedelta, *causes: ReportedError) -> list[tuple[str, NotificationReason]]:
         found = due(causes, NOON + at)
         return [(one.cause.error.error_id, one.occasion) for one in found if one.cause is not None]
 
-    assert occasions_of_both(timedelta(), told, later) == []
-    assert occasions_of_both(FIRST_REMINDER, told, later) == [("err-2", NotificationReason.REMINDER)]
-    of_another = replace(told, error=replace(ERROR, service="db"))
+    assert occasions_of_both(timedelta(), notified, later) == []
+    assert occasions_of_both(FIRST_REMINDER, notified, later) == [("err-2", NotificationReason.REMINDER)]
+    of_another = replace(notified, error=replace(ERROR, service="db"))
     assert occasions_of_both(timedelta(), of_another, later) == [("err-2", NotificationReason.FAILED)]
 
 

@@ -155,7 +155,7 @@ def test_a_flapping_service_is_one_message_with_its_count_every_half_hour() -> N
     assert shown.title == "web of shop fails again and again: 4 times within an hour"
 
 
-def test_the_first_failure_of_a_cause_is_told_though_its_service_is_flapping() -> None:
+def test_the_first_failure_of_a_cause_is_reported_though_its_service_is_flapping() -> None:
     ago = NOON - 20 * MINUTE
     reported = SentNotifications(times=1, last_at=ago, end_at=ago)
     causes = [cause("web", ago - number * MINUTE, reported=reported) for number in range(FLAPS)]

@@ -111,7 +111,7 @@ def test_a_person_is_asked_where_the_strategy_is_a_persons() -> None:
 def test_no_person_is_asked_about_what_was_refused_to_the_person_who_typed_it() -> None:
     manual = of_strategy(Strategy.FIX_CONFIG)
 
-    assert plan(error=manual, facts=replace(FACTS, person_was_told=True)).action is PlanAction.LEAVE_ALONE
+    assert plan(error=manual, facts=replace(FACTS, was_reported_to_person=True)).action is PlanAction.LEAVE_ALONE
 
 
 def test_what_is_no_error_is_left_alone() -> None:
@@ -127,7 +127,7 @@ def test_a_service_stopped_by_a_person_stays_stopped() -> None:
     assert "stopped by a person" in left.reason
 
 
-def test_a_service_that_a_person_may_have_stopped_stays_down_and_is_told_with_the_command() -> None:
+def test_a_service_that_a_person_may_have_stopped_stays_down_and_is_reported_with_the_command() -> None:
     facts = replace(FACTS, stopped=perhaps_stopped("shop"))
 
     left = plan(facts=facts)

@@ -313,5 +313,5 @@ def test_what_the_engine_reports_of_a_failure_is_in_the_timeline_once_whatever_e
     timeline = write_postmortem(replace(RECORDS, bundles=(first, second))).timeline
 
     prefix = "web: the engine reports "
-    told = [(one.event.removeprefix(prefix), one.row) for one in timeline if one.event.startswith(prefix)]
-    assert sorted(told) == sorted([*((action, "ev1") for action in actions[:6]), ("die", "ev2"), ("die", "ev2")])
+    events = [(one.event.removeprefix(prefix), one.row) for one in timeline if one.event.startswith(prefix)]
+    assert sorted(events) == sorted([*((action, "ev1") for action in actions[:6]), ("die", "ev2"), ("die", "ev2")])
