@@ -1,9 +1,9 @@
 """The batch writer: many small rows as few transactions, without losing one.
 
 A row that is accepted lies in the journal of its process, in a folder that is named after the stores it is for, and
-names what it means, never by an id that a store gave. A batch goes into the store in one transaction, and then its
-journal goes. A row that is there already is left as it is, so none is lost or doubled, wherever a process dies: the
-next that writes takes over its journal.
+names what it means, never by an id that a store gave. A batch goes into the store in one transaction; its journal goes
+with a flush, or once it is long, since the stores are synced before. A row that is there already is left as it is, so
+none is lost or doubled, wherever a process dies: the next that writes takes over its journal.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import cast
 
+from pydantic import TypeAdapter
+
 from adapters.stores.old_spools import drain_spools
 from adapters.stores.recovery_writes import from_line, to_line
+from adapters.stores.repositories.health import ProbeCells, probe_cells
 from adapters.stores.row_writes import KeepRows
 from adapters.stores.stores import DAMAGED, Stores
 from adapters.stores.write_behind import Journal, replay_left, waiting_bytes
@@ -31,6 +33,7 @@ from models.metrics import Metric
 
 log = logging.getLogger("roas")
 _FIRST_PAUSE_SECONDS = 0.5
+_to_answers = TypeAdapter(tuple[ProbeCells, ...]).validator.validate_python
 _TURN_BYTES = 1024 * 1024
 """Of a larger journal the rows are in memory no longer: they are read back once the store takes them."""
 
@@ -81,7 +84,17 @@ class BatchWriter:
             StoreConstraintError: A value cannot be stored.
             StoreFullError: Too much waits already, or the disk has no room; no sample was accepted.
         """
-        self._put(KeepRows(samples=tuple(metrics)), (metric.sampled_at for metric in metrics))
+        if not metrics:
+            return
+        try:
+            if any(metric.sampled_at.tzinfo is None for metric in metrics):
+                raise ValueError("a moment has no time zone")
+            line = to_line(KeepRows(samples=tuple(metrics)))
+            # What is read back where this process dies is what it writes where it lives.
+            rows = cast("KeepRows", from_line(line))
+        except ValueError as error:
+            raise _constraint_error(error) from error
+        self._put(rows, line)
 
     def put_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
         """Accept what probes answered, as `put_metrics`.
@@ -90,29 +103,24 @@ class BatchWriter:
             StoreConstraintError: A value cannot be stored.
             StoreFullError: Too much waits already, or the disk has no room; no answer was accepted.
         """
-        answers = tuple((environment, replace(probe, readings=())) for probe in probes)
-        self._put(KeepRows(answers=answers), (probe.checked_at for probe in probes))
-
-    def _put(self, rows: KeepRows, moments: Iterable[datetime]) -> None:
-        if not len(rows):
+        if not probes:
             return
         try:
-            if any(moment.tzinfo is None for moment in moments):
-                raise ValueError("a moment has no time zone")
+            # As they are read back, too: text, numbers and truths are the same in a line.
+            rows = KeepRows(answers=_to_answers([probe_cells(probe, environment) for probe in probes]))
             line = to_line(rows)
-            # What is read back where this process dies is what it writes where it lives.
-            rows = cast("KeepRows", from_line(line))
         except ValueError as error:
-            raise StoreConstraintError(
-                f"A row cannot be stored: {error};", advice="give each value the type its column has."
-            ) from error
+            raise _constraint_error(error) from error
+        self._put(rows, line)
+
+    def _put(self, rows: KeepRows, line: bytes) -> None:
         with self._lock:
             self._append(line)
             self._waiting.append(rows)
             self._count += len(rows)
             is_full = self._count >= self._batch_size
         if is_full:
-            self._flush_if_free()
+            self._flush_if_free(whole=self.trouble is not None)
 
     def _append(self, line: bytes) -> None:
         is_long = self._journal.size > _TURN_BYTES
@@ -179,12 +187,18 @@ class BatchWriter:
         while not self._stop.wait(self._pause_seconds or self._flush_seconds):
             self._flush_if_free()
 
-    def _flush_if_free(self) -> None:
-        """Flush unless another thread does, or the last trouble is too fresh. Trouble is kept and logged."""
+    def _flush_if_free(self, *, whole: bool = True) -> None:
+        """Flush unless another thread does, or the last trouble is too fresh. Trouble is kept and logged.
+
+        Without `whole`, only what this process has put goes into the store.
+        """
         if time.monotonic() < self._not_before or not self._flushing.acquire(blocking=False):
             return
         try:
-            self._write_all()
+            if whole:
+                self._write_all()
+            else:
+                self._write_own(_TURN_BYTES // 4)
         except StoreBusyError as error:
             log.debug("batch writer: %s", error)
         except StoreError as error:
@@ -197,7 +211,7 @@ class BatchWriter:
             self._flushing.release()
 
     def _write_all(self) -> None:
-        self._write_own()
+        self._write_own(0)
         drain_spools(self._stores)
         damaged = f"monitoring-{datetime.now(UTC):%Y%m%dT%H%M%S}{DAMAGED}"
         replay_left(self._stores, self._folder, refused=damaged, held_too=True)
@@ -206,21 +220,23 @@ class BatchWriter:
         self.trouble = None
         self._pause_seconds = self._not_before = 0.0
 
-    def _write_own(self) -> None:
+    def _write_own(self, most_bytes: int) -> None:
+        """Write the rows in memory, and remove their journal where it has more bytes than these."""
         waiting, count = self._waiting, len(self._waiting)
-        if not count:
-            return
-        samples = tuple(sample for rows in waiting[:count] for sample in rows.samples)
-        answers = tuple(answer for rows in waiting[:count] for answer in rows.answers)
-        batch = KeepRows(samples=samples, answers=answers)
-        batch.apply(self._stores, Names())
+        if count:
+            batch = KeepRows.join(waiting[:count])
+            batch.apply(self._stores, Names())
         with self._lock:
             # What came meanwhile keeps the journal, and a long one was left to be read back.
-            if self._waiting is waiting:
+            if count and self._waiting is waiting:
                 del waiting[:count]
                 self._count -= len(batch)
-                if not waiting:
-                    self._journal.clear(self._stores)
+            if not self._waiting and self._journal.size > most_bytes:
+                self._journal.clear(self._stores)
+
+
+def _constraint_error(error: ValueError) -> StoreConstraintError:
+    return StoreConstraintError(f"A row cannot be stored: {error};", advice="give each value the type its column has.")
 
 
 _writers: weakref.WeakSet[BatchWriter] = weakref.WeakSet()

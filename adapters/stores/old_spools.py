@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json
 
 from adapters.stores.gate import Gate
+from adapters.stores.repositories.health import ProbeCells, probe_cells
 from adapters.stores.repositories.metrics import from_ms
 from adapters.stores.row_writes import KeepRows
 from adapters.stores.series import bury
@@ -161,13 +162,13 @@ def _write_by_id(stores: Stores, rows: Sequence[_Row]) -> list[_Row]:
 
 def _write(stores: Stores, rows: Sequence[_Row]) -> None:
     samples: list[Metric] = []
-    answers: list[tuple[str, ProbeResult]] = []
+    answers: list[ProbeCells] = []
     for table, values in rows:
         try:
             if table == "metric_samples":
                 samples.append(_to_metric(values))
             else:
-                answers.append((values["environment"], _to_probe(values)))
+                answers.append(probe_cells(_to_probe(values), values["environment"]))
         except (ValueError, TypeError, KeyError) as error:
             with stores.databases["monitoring"].write() as connection:
                 _refuse(connection, table, values, str(error))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import chain
 from typing import Any, Literal
 
+from adapters.stores.repositories.health import ProbeCells
 from adapters.stores.series import bury
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Bound, Together
 from adapters.stores.writes import Names, Write
 from models.failures import StoreConstraintError
-from models.health import ProbeResult
 from models.metrics import Metric
 
 log = logging.getLogger("roas")
@@ -20,14 +21,23 @@ log = logging.getLogger("roas")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepRows(Write):
-    """Samples, and answers of probes by environment. A row that a rule forbids is kept in dead_letters."""
+    """Samples, and answers of probes. A row that a rule forbids is kept in dead_letters."""
 
     samples: tuple[Metric, ...] = ()
-    answers: tuple[tuple[str, ProbeResult], ...] = ()
+    answers: tuple[ProbeCells, ...] = ()
     kind: Literal["rows"] = "rows"
 
     def __len__(self) -> int:
         return len(self.samples) + len(self.answers)
+
+    @classmethod
+    def join(cls, writes: Iterable[KeepRows]) -> KeepRows:
+        """Put the rows of several writes into one."""
+        writes = tuple(writes)
+        return cls(
+            samples=tuple(chain.from_iterable(write.samples for write in writes)),
+            answers=tuple(chain.from_iterable(write.answers for write in writes)),
+        )
 
     def apply(self, stores: Stores, names: Names) -> None:
         """Write the rows that are not there yet, all in one transaction; where a rule forbids one, by halves."""
@@ -35,8 +45,7 @@ class KeepRows(Write):
             with stores.databases["monitoring"].write() as connection:
                 inside = Together({"monitoring": Bound("monitoring", connection)})
                 inside.metrics.add(self.samples)
-                for environment, answers in groupby(self.answers, key=lambda answer: answer[0]):
-                    inside.health.record_probes([probe for _, probe in answers], environment)
+                inside.health.put_probes(self.answers)
         except StoreConstraintError as error:
             if len(self) == 1:
                 self._bury(stores, str(error))
@@ -59,8 +68,7 @@ class KeepRows(Write):
         if self.samples:
             row = asdict(self.samples[0])
         else:
-            [(environment, probe)] = self.answers
-            target, row = "probe_results", {"environment": environment} | asdict(probe)
+            target, row = "probe_results", self.answers[0]._asdict()
         log.error("batch writer: a row for %s was refused and is kept in dead_letters: %s", target, reason)
         with stores.databases["monitoring"].write() as connection:
             bury(connection, target, reason, row)

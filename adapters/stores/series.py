@@ -7,10 +7,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
 from pydantic_core import to_json
+
+from adapters.stores.sql import run_text
 
 log = logging.getLogger("roas")
 
@@ -37,7 +38,7 @@ def series_ids(connection: sa.Connection, series_keys: Iterable[SeriesKey]) -> d
         if new := fresh[:room]:
             values = ", ".join(["(?, ?, ?)"] * len(new))
             insertion = f"INSERT INTO metric_series (environment, service, metric) VALUES {values}"
-            _run(connection, f"{insertion} ON CONFLICT DO NOTHING", *(text for key in new for text in key))
+            run_text(connection, f"{insertion} ON CONFLICT DO NOTHING", *(text for key in new for text in key))
             ids_by_key = _known_series(connection, environment)
         _refuse(connection, environment, fresh[room:])
         ids |= {key: ids_by_key[key] for key in keys if key in ids_by_key}
@@ -46,14 +47,14 @@ def series_ids(connection: sa.Connection, series_keys: Iterable[SeriesKey]) -> d
 
 def _known_series(connection: sa.Connection, environment: str) -> dict[SeriesKey, int]:
     query = "SELECT service, metric, id FROM metric_series WHERE environment = ?"
-    return {(environment, row.service, row.metric): row.id for row in _run(connection, query, environment).all()}
+    return {(environment, row.service, row.metric): row.id for row in run_text(connection, query, environment).all()}
 
 
 def _refuse(connection: sa.Connection, environment: str, keys: Sequence[SeriesKey]) -> None:
     if not keys:
         return
     refused = ("metric_series", f"environment {environment} has {SERIES_LIMIT} series already")
-    if _run(connection, "SELECT 1 FROM dead_letters WHERE target = ? AND reason = ? LIMIT 1", *refused).first():
+    if run_text(connection, "SELECT 1 FROM dead_letters WHERE target = ? AND reason = ? LIMIT 1", *refused).first():
         return
     log.warning("%d new metrics refused: %s; the first is %s", len(keys), refused[1], "/".join(keys[0]))
     bury(connection, *refused, {"series": ["/".join(key) for key in keys[:100]]})
@@ -62,14 +63,10 @@ def _refuse(connection: sa.Connection, environment: str, keys: Sequence[SeriesKe
 def bury(connection: sa.Connection, target: str, reason: str, payload: object) -> None:
     """Keep what a store refused, with the reason, unless it was refused before."""
     text = to_json(payload).decode()
-    if _run(connection, "SELECT 1 FROM dead_letters WHERE target = ? AND payload = ? LIMIT 1", target, text).first():
+    if run_text(
+        connection, "SELECT 1 FROM dead_letters WHERE target = ? AND payload = ? LIMIT 1", target, text
+    ).first():
         return
     at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     insertion = "INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES (?, ?, ?, ?)"
-    _run(connection, insertion, at, target, reason, text)
-
-
-def _run(connection: sa.Connection, statement: str, *values: object) -> sa.CursorResult[Any]:
-    if connection.dialect.name != "sqlite":
-        statement = statement.replace("?", "%s")
-    return connection.exec_driver_sql(statement, values)
+    run_text(connection, insertion, at, target, reason, text)

@@ -83,6 +83,13 @@ def insert_missing(connection: sa.Connection, row: Row, rows: Sequence[Mapping[s
         connection.execute(_insert_missing(row, tuple(rows[0])), given)
 
 
+def run_text(connection: sa.Connection, statement: str, *values: Any) -> sa.CursorResult[Any]:
+    """Run a statement of the driver, with `?` for each value; for many rows, a list of their values is given."""
+    if connection.dialect.name != "sqlite":
+        statement = statement.replace("?", "%s")
+    return connection.exec_driver_sql(statement, values[0] if values and isinstance(values[0], list) else values)
+
+
 # Made once and kept: making a statement takes longer than carrying it out.
 
 

@@ -15,16 +15,18 @@ import secrets
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from adapters.host.private_files import make_private_folder, open_private, sync_folder
 from adapters.stores.recovery_writes import RecordGap, from_line, to_line
+from adapters.stores.row_writes import KeepRows
 from adapters.stores.stores import Stores
 from adapters.stores.writes import Names, Write
 from models.failures import RoasError, StoreConstraintError, StoreError
@@ -36,7 +38,10 @@ _REFUSED = "refused.txt"
 LIMIT_BYTES = 64 * 1024 * 1024
 """So much of the disk a journal takes at most: hours of failures with their evidence."""
 
+_JOINED = 100
 _SUFFIX = ".jsonl"
+_UNNAMED = ".new"
+"""A journal of earlier versions that had no name yet when its process died."""
 
 
 @dataclass(slots=True, eq=False)
@@ -262,17 +267,34 @@ def replay_left(stores: Stores, folder: Path, *, refused: str = _REFUSED, held_t
 
 def _replay(stores: Stores, journal: Journal, refused: Path | None) -> int:
     """Write all lines of a journal; those that cannot be written go into a file, or stay the owner's affair."""
-    names = Names()
-    lines = journal.lines()
+    names, lines = Names(), journal.lines()
+    writes: list[Write] = []
+    bad: list[tuple[bytes, Exception]] = []
     for line in lines:
         try:
-            from_line(line).apply(stores, names)
+            writes.append(from_line(line))
+        except ValueError as error:
+            bad.append((line, error))
+    for write in _join_rows(writes):
+        try:
+            write.apply(stores, names)
         except (RoasError, ValueError) as error:
             if isinstance(error, StoreError) and not isinstance(error, StoreConstraintError):
                 raise
-            if refused is not None:
-                _keep_refused(refused, line, error)
+            bad.append((to_line(write), error))
+    if refused is not None:
+        for line, why in bad:
+            _keep_refused(refused, line, why)
     return len(lines)
+
+
+def _join_rows(writes: Sequence[Write]) -> Iterator[Write]:
+    """Give writes in their order, where rows that follow each other go in at once: each would need a transaction."""
+    for is_rows, group in groupby(writes, lambda write: isinstance(write, KeepRows)):
+        if not is_rows:
+            yield from group
+        while rows := list(islice(group, _JOINED)):
+            yield KeepRows.join(cast("list[KeepRows]", rows))
 
 
 def _keep_refused(file: Path, line: bytes, error: Exception) -> None:
@@ -339,7 +361,7 @@ class Journal:
         return self._path
 
     def append(self, line: bytes, *, sync: bool = True, reserve: bool = False) -> bool:
-        """Write a line so that it survives the death of this process, with `sync` a power failure too.
+        """Write a line so that it survives the death of this process, with `sync` (of all lines) a power failure too.
 
         False where the journal is full; `reserve` lets a last line in that says so.
 
@@ -348,7 +370,7 @@ class Journal:
         """
         if self.size + len(line) + 1 > self._limit_bytes and not reserve:
             return False
-        file = self._open_file()
+        file = self._open_file(sync=sync)
         try:
             _write_whole(file, line + b"\n")
             if sync:
@@ -385,30 +407,45 @@ class Journal:
         whole, _, _ = _read_whole(self._file).rpartition(b"\n")
         return whole.split(b"\n") if whole else []
 
-    def _open_file(self) -> int:
+    def _open_file(self, *, sync: bool) -> int:
         file = self._file
         if file is not None and os.fstat(file).st_nlink:
             return file
         make_private_folder(self.folder)
-        path = self.folder / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
-        # Locked before it has its name: nobody must take it for that of a dead process.
-        unnamed = path.with_suffix(".new")
-        opened = open_private(unnamed, os.O_RDWR | os.O_EXCL | os.O_APPEND)
+        path, opened = _make(self.folder)
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if file is not None:
                 log.error("journal %s was deleted while it was open; it is written again", self._path)
                 _write_whole(opened, _read_whole(file))
-            unnamed.rename(path)
-            sync_folder(self.folder)
+            if sync:
+                sync_folder(self.folder)
         except OSError:
+            path.unlink(missing_ok=True)
             os.close(opened)
-            unnamed.unlink(missing_ok=True)
             raise
         if file is not None:
             os.close(file)
         self._file, self._path = opened, path
         return opened
+
+
+def _make(folder: Path) -> tuple[Path, int]:
+    """A new journal, locked. Until it is, another process may take it for that of a dead one and remove it."""
+    while True:
+        path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
+        opened = open_private(path, os.O_RDWR | os.O_EXCL | os.O_APPEND)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(opened)
+            continue
+        except OSError:
+            path.unlink(missing_ok=True)
+            os.close(opened)
+            raise
+        if os.fstat(opened).st_nlink:
+            return path, opened
+        os.close(opened)
 
 
 def journals_in(folder: Path) -> Iterator[Journal]:
@@ -419,7 +456,7 @@ def journals_in(folder: Path) -> Iterator[Journal]:
     """
     if not folder.exists():
         return
-    paths = [path for path in folder.iterdir() if path.name.endswith(_SUFFIX)]
+    paths = [path for path in folder.iterdir() if path.name.endswith((_SUFFIX, _UNNAMED))]
     for path in sorted(paths, key=lambda path: path.lstat().st_mtime_ns if path.exists() else 0):
         journal = _open_journal(path)
         if journal is not None:
@@ -453,6 +490,6 @@ def _read_whole(file: int) -> bytes:
 
 
 def _write_whole(file: int, data: bytes) -> None:
-    view = memoryview(data)
+    view = memoryview(data)[os.write(file, data) :]
     while view:
         view = view[os.write(file, view) :]

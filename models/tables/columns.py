@@ -30,20 +30,29 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
         """Write UTC; a ValueError tells of a time that has no zone, and so could mean any moment of a day."""
-        return _utc_text if dialect.name == "sqlite" else _naive_utc
+        return _optional_utc_text if dialect.name == "sqlite" else _naive_utc
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], Any]:
         """Read UTC, with or without parts of a second, as SQL and other programs write it."""
-        return _from_utc_text if dialect.name == "sqlite" else _from_naive_utc
+        return read_utc_text if dialect.name == "sqlite" else _from_naive_utc
 
 
 def _naive_utc(value: datetime | None) -> datetime | None:
     return None if value is None else _utc(value).replace(tzinfo=None)
 
 
-def _utc_text(value: datetime | None) -> str | None:
+def _optional_utc_text(value: datetime | None) -> str | None:
+    return None if value is None else utc_text(value)
+
+
+def utc_text(value: datetime) -> str:
+    """A moment as stores in files keep it.
+
+    Raises:
+        ValueError: It has no time zone.
+    """
     # Without the "+00:00" at its end; cutting it off is quicker than making a time without a zone first.
-    return None if value is None else _utc(value).isoformat(" ", "microseconds")[:26]
+    return _utc(value).isoformat(" ", "microseconds")[:26]
 
 
 def _utc(value: datetime) -> datetime:
@@ -56,7 +65,12 @@ def _from_naive_utc(value: datetime | None) -> datetime | None:
     return None if value is None else value.replace(tzinfo=UTC)
 
 
-def _from_utc_text(value: str | None) -> datetime | None:
+def read_utc_text(value: str | None) -> datetime | None:
+    """The moment of such a text, or of one that other programs write.
+
+    Raises:
+        StoreCorruptError: It is none.
+    """
     if value is None:
         return None
     try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from adapters.stores.repositories.repository import Repository, Rows, newest, newest_of_each
-from adapters.stores.sql import insert_missing, insert_unless_same, table
+from adapters.stores.sql import insert_missing, insert_unless_same, run_text, table
 from models.analysis import AnswersOfDay, Share
 from models.health import HealthReport, ProbeResult, RecordedScore, ServiceHealth
+from models.tables.columns import read_utc_text, utc_text
 from models.tables.monitoring import DeploymentHealth, ProbeRow, ServiceHealthScore
 
 _LATEST = timedelta(minutes=15)
@@ -26,8 +27,20 @@ _health_rows = Rows(
     system_load="system_load_avg",
     critical_alerts="critical_alerts_count",
 )
-_probe_rows = Rows(ProbeRow, ProbeResult)
 score_rows = Rows(ServiceHealthScore, RecordedScore, scored_at="timestamp")
+
+
+class ProbeCells(NamedTuple):
+    """The cells of a row of probe_results, in the order of its columns."""
+
+    checked_at: str
+    environment: str
+    service: str
+    kind: str
+    target: str
+    ok: bool
+    detail: str
+    latency_ms: float | None
 
 
 class HealthHistory(Repository):
@@ -73,11 +86,21 @@ class HealthHistory(Repository):
 
     def record_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
         """Record what probes answered; an answer that is already there is left as it is."""
-        if not probes:
+        self.put_probes([probe_cells(probe, environment) for probe in probes])
+
+    def put_probes(self, rows: Sequence[ProbeCells]) -> None:
+        """As `record_probes`, of any environments."""
+        if not rows:
             return
-        rows = [_probe_rows.to_row(probe, environment=environment) for probe in probes]
         with self._database.write() as connection:
-            insert_missing(connection, ProbeRow, rows)
+            moments = [row.checked_at for row in rows]
+            there = run_text(connection, _ANY_BETWEEN, min(moments), max(moments)).first()
+            # What happened at another moment is another answer, which none needs to be compared with.
+            if there is None and len(set(moments)) == len(rows):
+                run_text(connection, _INSERT_PROBE, list(rows))
+                return
+            given = [row._asdict() | {"checked_at": read_utc_text(row.checked_at)} for row in rows]
+            insert_missing(connection, ProbeRow, given)
 
     def answers_by_day(self, environment: str, since: datetime) -> list[AnswersOfDay]:
         """How many answers of probes were good, for each service and UTC day since a moment, the oldest first.
@@ -138,6 +161,31 @@ class HealthHistory(Repository):
         """The latest scores, newest first."""
         query = newest(_scores, "timestamp", environment=environment, service=service)
         return [score_rows.to_value(row) for row in self._all(query.limit(limit))]
+
+
+_ANY_BETWEEN = "SELECT 1 FROM probe_results WHERE checked_at BETWEEN ? AND ? LIMIT 1"
+_INSERT_PROBE = (
+    f"INSERT INTO probe_results ({', '.join(ProbeCells._fields)}) "  # noqa: S608 - the names of its own fields
+    f"VALUES ({', '.join('?' * len(ProbeCells._fields))})"
+)
+
+
+def probe_cells(probe: ProbeResult, environment: str) -> ProbeCells:
+    """What a probe answered, as a row of an environment.
+
+    Raises:
+        ValueError: Its moment has no time zone.
+    """
+    return ProbeCells(
+        utc_text(probe.checked_at),
+        environment,
+        probe.service,
+        probe.kind,
+        probe.target,
+        probe.ok,
+        probe.detail,
+        probe.latency_ms,
+    )
 
 
 def put_health(connection: sa.Connection, report: HealthReport) -> None:

@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -30,6 +31,7 @@ class Rows(Generic[T]):
         there = table(row).c
         named = {field.name: columns.get(field.name, field.name) for field in fields(kind)}  # type: ignore[arg-type]
         self._columns = {field: column for field, column in named.items() if column in there}
+        self._cells = attrgetter(*self._columns)
         self._required = {
             field.name
             for field in fields(kind)  # type: ignore[arg-type]
@@ -43,8 +45,8 @@ class Rows(Generic[T]):
 
     def to_row(self, value: T, **more: Any) -> dict[str, Any]:
         """The columns of a value, with those of `more` beside or instead."""
-        pairs = ((column, getattr(value, field)) for field, column in self._columns.items())
-        return {column: cell.value if isinstance(cell, Enum) else cell for column, cell in pairs} | more
+        cells = zip(self._columns.values(), self._cells(value), strict=True)
+        return {column: cell.value if isinstance(cell, Enum) else cell for column, cell in cells} | more
 
     def to_value(self, row: sa.Row[Any], **more: Any) -> T:
         """The value of a row; NULL is the default of its field. `more` are fields beside or instead."""

@@ -29,7 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -193,7 +193,9 @@ FORGETS = (batch_up, insert_blindly)
 
 
 def row(name: str) -> ProbeResult:
-    return ProbeResult(service=WORKER[0], kind="http", target="t", ok=True, detail=name, checked_at=NOON)
+    # Every other one at a moment of its own.
+    at = NOON + timedelta(seconds=int(name) // 2)
+    return ProbeResult(service=WORKER[0], kind="http", target="t", ok=True, detail=name, checked_at=at)
 
 
 def run_until_killed(folder: str, way: str, count: int, small: bool) -> None:

@@ -178,7 +178,7 @@ def test_a_line_the_killed_process_did_not_finish_was_never_accepted(stores: Sto
 def test_a_flusher_that_died_before_its_commit_loses_nothing(stores: Stores, settings: Settings, monkeypatch) -> None:
     put_then_die(settings)
     with BatchWriter(stores) as writer:
-        monkeypatch.setattr("adapters.stores.repositories.health.insert_missing", lambda *_: 1 / 0)
+        monkeypatch.setattr("adapters.stores.repositories.health.HealthHistory.put_probes", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             writer.flush()
         monkeypatch.undo()
@@ -200,6 +200,48 @@ def test_a_flusher_that_died_after_its_commit_doubles_nothing(stores: Stores, se
         writer.flush()
         assert details(stores) == numbers(37)
         assert journals(stores) == []
+
+
+def test_rows_of_batches_before_the_last_flush_of_a_killed_process_are_there_once(
+    stores: Stores, settings: Settings
+) -> None:
+    dying = OWN.Process(target=fill_batches_and_die, args=(settings,))
+    dying.start()
+    dying.join()
+    assert details(stores) == numbers(30)
+    assert len(journals(stores)) == 1
+    with BatchWriter(stores) as writer:
+        put(writer, *range(28, 40))
+        writer.flush()
+        assert sorted(details(stores), key=int) == numbers(40)
+        assert journals(stores) == []
+
+
+def fill_batches_and_die(settings: Settings) -> None:
+    writer = BatchWriter(Stores.open(settings), batch_size=10)
+    put(writer, *range(37))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.files
+def test_a_long_journal_goes_once_its_rows_are_in_the_store(stores: Stores, monkeypatch) -> None:
+    monkeypatch.setattr(batch, "_TURN_BYTES", 8000)
+    with BatchWriter(stores, batch_size=10) as writer:
+        put(writer, *range(400))
+        assert waiting_bytes(stores.rows_folder) < 8000
+        assert len(details(stores)) == 400
+    assert details(stores) == numbers(400)
+
+
+@pytest.mark.files
+def test_answers_of_one_moment_are_stored_once_each_among_those_that_are_there(stores: Stores) -> None:
+    at_once = [probe(0), probe(0, service="web"), probe(0, ok=False), probe(0)]
+    for _ in range(2):
+        stores.writer.put_probes(at_once, "prod")
+        stores.writer.flush()
+    stores.writer.put_probes([probe(1), probe(0, detail="other")], "prod")
+    stores.writer.flush()
+    assert details(stores) == ["0", "0", "0", "other", "1"]
 
 
 def put_many(settings: Settings, name: str, count: int) -> None:

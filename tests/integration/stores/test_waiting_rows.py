@@ -1,5 +1,6 @@
 """What somebody else, or a power failure, does to the journals that rows wait in."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.stores import Stores
+from adapters.host.private_files import open_private
+from adapters.stores import Stores, write_behind
 from adapters.stores.backup import backup, restore
 from adapters.stores.batch import BatchWriter
 from models.failures import StoreError
@@ -124,6 +126,43 @@ def test_a_journal_deleted_while_it_is_open_loses_nothing(
     assert len(again.read_bytes().splitlines()) == 6
     writer.flush()
     assert details(stores) == numbers(11)
+
+
+@pytest.mark.files
+def test_a_journal_that_its_dead_process_had_not_named_goes_in_and_that_of_a_living_one_stays(
+    stores: Stores, settings: Settings, writer: BatchWriter
+) -> None:
+    put_then_die(settings)
+    [journal] = journals(stores)
+    unnamed = journal.rename(journal.with_suffix(".new"))
+    held = stores.rows_folder / "1-00000000.new"
+    with held.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writer.flush()
+        assert held.exists()
+        assert not unnamed.exists()
+        assert details(stores) == numbers(37)
+    writer.flush()
+    assert journals(stores) == []
+
+
+@pytest.mark.files
+def test_a_process_whose_new_journal_another_takes_for_a_dead_ones_makes_one_more(
+    stores: Stores, writer: BatchWriter, monkeypatch
+) -> None:
+    taken = iter([write_behind.journals_in, lambda _: (), lambda _: ()])
+
+    def make_and_let_another_look(path: Path, flags: int) -> int:
+        made = open_private(path, flags)
+        for found in next(taken)(path.parent):
+            found.clear(stores)
+        return made
+
+    monkeypatch.setattr(write_behind, "open_private", make_and_let_another_look)
+    put(writer, *range(3))
+    assert len(journals(stores)) == 1
+    writer.flush()
+    assert details(stores) == numbers(3)
 
 
 @pytest.mark.files
