@@ -67,6 +67,6 @@ def _run(program: str) -> None:
 
 if __name__ == "__main__":
     del sys.argv[0]
-    # A flow run whose runner was killed reports to nobody, and the next runner begins its work a second time.
+    # A flow run whose runner was killed reports to no command, and the next runner begins its work a second time.
     end_with_parent(os.getppid())
     _run(sys.argv[0])

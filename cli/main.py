@@ -341,7 +341,7 @@ def main() -> None:
 def _keep_prefect_in_data_folder() -> None:
     """Let Prefect make its folder in ours, not in the home folder of a user who has none there.
 
-    Whoever uses Prefect already keeps the profiles in ~/.prefect; in a checkout nothing changes.
+    A user of Prefect keeps the profiles in ~/.prefect; in a checkout nothing changes.
     """
     # A setting that cannot be used is reported by the command.
     with suppress(RoasError, OSError, RuntimeError):

@@ -82,7 +82,7 @@ def ended_run(kind: str, /, *arguments: Any, **parameters: Any) -> Callable[[], 
 
     async def end() -> Any:
         state = await run()
-        # What failed before an operation was recorded is told by its error alone.
+        # What failed before an operation was recorded is reported by its error alone.
         is_final = state.is_failed() or state.is_completed()
         return state, await state.result(raise_on_failure=False) if is_final else None
 

@@ -88,7 +88,7 @@ def adopt(environment: str, snapshot_ids: tuple[str, ...], everything: bool, jso
 @waiting
 @with_live_output
 def restore(environment: str | None, snapshot_id: str | None, yes: bool, wait_seconds: float, output: Output) -> None:
-    """Put the data of SNAPSHOT back, by default of the newest one, with a safety snapshot of what is there first.
+    """Put the data of SNAPSHOT back, by default of the newest one, with a safety snapshot of the present data first.
 
     What writes to the data is stopped meanwhile, and proven afterwards. One that fails is undone.
     """

@@ -395,7 +395,7 @@ class Environment(Strict):
     maintenance: tuple[Maintenance, ...] = Field(default=(), description="When nothing alerts and nothing is repaired.")
     notify: tuple[Block, ...] = Field(
         default=(),
-        description="Prefect notification blocks that are told of failures, such as discord-webhook/operations.",
+        description="Prefect notification blocks that get messages about failures, such as discord-webhook/operations.",
     )
     notify_about: tuple[Literal["failures", "deployments"], ...] = Field(
         default=("failures",),

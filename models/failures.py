@@ -102,7 +102,7 @@ class StartFailedError(RoasError):
 
 
 class HookError(RoasError):
-    """A hook of an update could not be run, or nobody knows whether it finished: no image is to blame."""
+    """A hook of an update could not be run, or it is unknown whether it finished: no image is to blame."""
 
 
 class PlanChangedError(RoasError):

@@ -32,7 +32,7 @@ Text = Annotated[str, AfterValidator(_usable_text)]
 
 
 class Strict(BaseModel):
-    """Values that nobody changes, and whose fields are all known."""
+    """Values that do not change, and whose fields are all known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -77,7 +77,7 @@ class RecoveryRecords:
     `data_steps` are the latest hooks that updates began and snapshots that they took. `started_at`
     is when the latest proven start ended. `patterns` is None if they were never read. `host_id` is the host that the
     environment belongs to, None where none has operated it. `operated` is whether any operation of the environment but
-    health checks is on record: without one nobody knows whether it is meant to run. The end of `lease` is by this
+    health checks is on record: without one it is unknown whether it is meant to run. The end of `lease` is by this
     machine's clock.
     """
 

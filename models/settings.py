@@ -148,7 +148,7 @@ class Settings(BaseModel):
         "healthchecks.io wants it; the address is a secret.",
     )
     away_minutes: float = Field(
-        default=5, gt=0, le=1440, description="So long stores or server are away before the ping address is told."
+        default=5, gt=0, le=1440, description="So long stores or server are away before the ping address gets a report."
     )
     server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
     install_dir: Path | None = Field(

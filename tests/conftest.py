@@ -50,7 +50,7 @@ def _our_log_as_at_the_beginning() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _kept_images_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Images keep the names that a data folder gave them for its releases; after a test nobody would take them away."""
+    """Images keep the names that a data folder gave them for its releases; nothing else removes them after a test."""
     if request.node.get_closest_marker("engine") is None or "tmp_path" not in request.fixturenames:
         yield
         return

@@ -28,7 +28,7 @@ _ADVICE = (
     (r"invalid mount|bind source path does not exist", "Make that path on the host."),
     (
         r"env file (\S+/)[^/\s]+ not found",
-        r"Make that file, or correct its name; what is there: ls -la \1",
+        r"Make that file, or correct its name; its folder: ls -la \1",
     ),
     (r"env_file", "Make that file, or mark it as not required."),
     (r"no such file or directory.*\.ya?ml|\.ya?ml: no such file", "Check compose_files in the environment."),

@@ -241,7 +241,7 @@ def _address_of_check(body: Mapping[str, Any]) -> CheckedAddress | None:
     match = _LOCAL_URL.search(test)
     if match is None:
         return None
-    # curl ends with exit code 0 after an error page, unless it is told otherwise.
+    # curl ends with exit code 0 after an error page, unless an option says otherwise.
     strict = (
         re.search(r"\bcurl\b", test) is None or re.search(r"\s(?:--fail\S*|-[a-zA-Z]*f[a-zA-Z]*)\s", test) is not None
     )

@@ -105,7 +105,7 @@ class EngineClient:
         answer = client.get(client._url("/_ping", versioned_api=False), timeout=_CLOCK_READ_SECONDS)
         engine_time = parsedate_to_datetime(answer.headers["Date"])
         # The engine names the second in which it answered. What is known stays while it may hold: else each moment of a
-        # container would be another one at the next look, as if it had been restarted.
+        # container would be another one at the next inspection, as if it had been restarted.
         least, most = engine_time - datetime.now(UTC), engine_time + timedelta(seconds=1) - asked_at
         may_differ = _CLOCK_TOLERANCE if self._clock_is_known else timedelta()
         self._clock_is_known = True

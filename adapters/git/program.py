@@ -168,7 +168,7 @@ class GitProgram:
             "GIT_NO_LAZY_FETCH": "1",
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_ATTR_NOSYSTEM": "1",
-            # Its messages are told apart by their words.
+            # Only the words of its messages distinguish them.
             "LC_ALL": "C.UTF-8",
         }
 

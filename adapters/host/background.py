@@ -21,7 +21,7 @@ def call_in_background(call: Callable[P, Answer], *args: P.args, **kwargs: P.kwa
     def run() -> None:
         try:
             answer.set_result(call(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the answer gets it
+        except BaseException as error:  # noqa: BLE001 - the caller that waits for the answer gets it
             answer.set_exception(error)
 
     Thread(target=run, name=f"background-{getattr(call, '__name__', 'call')}", daemon=True).start()

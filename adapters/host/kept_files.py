@@ -133,7 +133,7 @@ class KeptFiles:
         return self._mounted.is_dir() and any(self._mounted.iterdir())
 
     def sweep_copies(self, used: Collection[str]) -> None:
-        """Remove the copies that no container mounts any more; only whoever holds the environment may do so."""
+        """Remove the copies that no container mounts any more; only the holder of the environment may do so."""
         folders = list(self._mounted.iterdir()) if self._mounted.is_dir() else []
         for folder in folders:
             if not any(Path(path).is_relative_to(folder) for path in used):

@@ -174,7 +174,7 @@ class _Output:
         return self.is_cut and self._ends_program
 
     def read(self) -> bool:
-        """Read what is there; False at its end."""
+        """Read what it has printed; False at its end."""
         part, most = os.read(self.file, _PART), self._program.most_bytes
         self.data += part
         self.is_cut |= len(self.data) > most

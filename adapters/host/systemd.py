@@ -222,7 +222,7 @@ def state(*, is_system: bool, unit: str = UNIT) -> ServiceState:
 
 
 def lingers() -> bool:
-    """Whether the services of this user run while nobody is logged in."""
+    """Whether the services of this user run while no user is logged in."""
     return (Path("/var/lib/systemd/linger") / str(os.environ.get("USER", ""))).is_file()
 
 

@@ -98,7 +98,7 @@ def run_in_warm_process(program: str) -> int | None:
             connection.connect(path)
             if user_of(connection) != os.geteuid():
                 return None
-            # A process that hangs would keep descriptors that it was sent, and whoever reads our output waits for them.
+            # A process that hangs would keep descriptors that it was sent, and the reader of our output waits for them.
             if _receive(connection)[:1] != FORKED:
                 return None
             _send_request(connection, program, common)
@@ -155,7 +155,7 @@ def end_with_parent(parent: int) -> None:
 def leave_warm_process(modules: Sequence[str], *, idle_seconds: float) -> None:
     """Start a warm process for later commands unless there is one; it ends after `idle_seconds` without a request.
 
-    Where ROAS_WARM names a socket, whoever set it sees to that process.
+    Where ROAS_WARM names a socket, the caller that set it starts and ends that process.
     """
     common = identity()
     path = socket_path(common)

@@ -47,6 +47,6 @@ async def finish_or_break(running: asyncio.Task[Answer], connection: socket.sock
         if not running.done():
             running.cancel()
         elif not running.cancelled():
-            # Without this the loop reports an error that nobody asked for.
+            # Without this the loop reports an error that no caller awaits.
             running.exception()
         raise

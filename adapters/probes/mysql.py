@@ -73,7 +73,7 @@ def _ask(connection: pymysql.connections.Connection[Any], probe: MysqlProbe) -> 
         try:
             # Not of one transaction: a statement such as CREATE TABLE ends it, and would run in the next one.
             cursor.execute("SET SESSION TRANSACTION READ ONLY")
-            # A server that works on the query ends it too when nobody waits for it any more.
+            # A server that works on the query ends it too when no client waits for it any more.
             if "mariadb" in str(connection.server_version).lower():
                 cursor.execute(f"SET SESSION max_statement_time = {probe.timeout_seconds}")
             else:

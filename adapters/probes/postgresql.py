@@ -64,7 +64,7 @@ async def ask_postgresql(probe: PostgresqlProbe, place: Address, secrets: Mappin
 
 async def _ask(connection: psycopg.AsyncConnection, probe: PostgresqlProbe) -> Outcome:
     await connection.set_read_only(True)
-    # A server that works on the query ends it too when nobody waits for it any more.
+    # A server that works on the query ends it too when no client waits for it any more.
     limit = max(1, int(probe.timeout_seconds * 1000))
     await connection.execute(f"set local statement_timeout = {limit}".encode())
     cursor = await connection.execute(probe.query.encode())

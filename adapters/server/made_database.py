@@ -29,13 +29,13 @@ _DATABASE, _MEMO = "prefect.db", "memo_store.toml"
 
 _PREFIX = ".made-"
 _UNFINISHED = re.compile(rf"{re.escape(_PREFIX)}[a-z0-9_]{{8}}")
-"""The folder in which a process makes what is to be kept; it ends with the process, unless that is killed."""
+"""The folder in which a process makes a database to keep; it ends with the process, unless that is killed."""
 _LEFT_AFTER_SECONDS = 3600
 """To make one takes seconds. An earlier version of this program does so without the lock."""
 
 
 def new_database(home: Path) -> Callable[[], None]:
-    """Give a server's folder that has no database a copy of one; what is to be done once the server has started."""
+    """Give a server's folder that has no database a copy of one; returns what to do once the server has started."""
     template = _template_path()
     if (home / _DATABASE).exists() or any(map(os.environ.get, DATABASE_ELSEWHERE)):
         return lambda: None
@@ -107,7 +107,7 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether nobody else may have put something into a folder: a database has what servers run."""
+    """Whether no other user may have put something into a folder: a database has what servers run."""
     try:
         statuses = folder.stat(), folder.parent.stat()
     except OSError:

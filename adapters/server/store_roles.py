@@ -131,7 +131,7 @@ _MAY_END = (
 )
 
 # Connections of hosts that others wait for, and whether each waits in turn itself. Our writers hold an advisory lock no
-# longer than their transaction, and nobody gets one before those who waited for it. So who has it in a transaction that
+# longer than their transaction, and none gets one before those who waited for it. So who has it in a transaction that
 # began after another's wait, or in none, keeps it beyond its transactions.
 _BLOCKERS = """
 SELECT holder.usename, holder.pid, holder.xact_start,

@@ -73,7 +73,7 @@ class StreamFailedError(SnapshotError):
 
 
 class Limit:
-    """How long programs may take: until a time has passed, or until nobody waits for them any more."""
+    """How long programs may take: until a time has passed, or until no caller waits for them any more."""
 
     def __init__(self, seconds: float) -> None:
         self.deadline = time.monotonic() + seconds

@@ -1,7 +1,7 @@
 """The gate: one writer at a time in a data folder, across threads and processes, with a deadline.
 
-The kernel drops a file lock when its holder dies. Alone it would favour whoever runs over those that sleep and try
-again; so of those that want it one is next, by a lock on a byte, and nobody else takes it meanwhile.
+The kernel drops a file lock when its holder dies. Alone it would favour a running writer over those that sleep and try
+again; so of those that want it one is next, by a lock on a byte, and no other takes it meanwhile.
 """
 
 from __future__ import annotations

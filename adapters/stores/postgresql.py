@@ -123,7 +123,7 @@ class PostgresqlServer:
         except StoreUnreachableError:
             raise
         except StoreError:
-            # One is not there, or may not be read; whoever makes it says so.
+            # One is not there, or may not be read; the process that makes it says so.
             return False
 
     def close(self) -> None:

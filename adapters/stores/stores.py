@@ -207,7 +207,7 @@ class Stores(Repositories):
                     self.errors.record(error)
                     self.tickets.open(ticket)
         except StoreError as failure:
-            log.warning("no ticket could be opened for what befell the stores: %s", failure)
+            log.warning("no ticket could be opened for an incident of the stores: %s", failure)
 
     def close(self) -> None:
         """Write what waits, and close every connection.

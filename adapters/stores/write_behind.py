@@ -226,7 +226,7 @@ class WriteBehind:
 
 
 def leave_for_later(write: Write, folder: Path) -> None:
-    """Leave a write in a journal that belongs to nobody: the next process that looks writes it into the stores.
+    """Leave a write in a journal that belongs to no process: the next one that looks writes it into the stores.
 
     Raises:
         OSError: The disk did not take it.

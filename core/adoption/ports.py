@@ -54,7 +54,7 @@ def find_port(
 ) -> PortEvidence:
     """The port that a service serves.
 
-    What it is told to listen on comes first, then what the files tell others about it, then defaults. A worker serves
+    What its own settings say comes first, then what the files say to others, then defaults. A worker serves
     none, whatever its image exposes, unless the file itself publishes one.
     """
     if declared.network_mode == "none":
@@ -73,7 +73,7 @@ def find_port(
     if variable := _variable(traits, program, offered, guess=not (works or around.is_shared)):
         return PortEvidence(port=traits.port_variables[variable], reason=f"{variable} says so")
     if traits.labelled is not None and not around.is_shared:
-        return PortEvidence(port=traits.labelled, reason="a proxy is told that port")
+        return PortEvidence(port=traits.labelled, reason="a proxy's label names that port")
     if offered:
         return PortEvidence(port=_first_of(offered, default, traits, program), reason="it listens there")
     if works:
@@ -151,8 +151,7 @@ def _first_of(ports: tuple[int, ...], default: int | None, traits: ServiceTraits
 
 
 def _runs_what_its_image_exposes(traits: ServiceTraits, recognised: Recognised | None, around: Neighbours) -> bool:
-    """Whether a Dockerfile's EXPOSE holds for a service: it starts what the image starts, or a server, or nobody else
-    runs the image."""
+    """Whether EXPOSE holds for a service: it starts what its image starts, or a server, or it alone has that image."""
     is_server = recognised is not None and recognised.serves and recognised.program.server
     return not traits.own_command or is_server or (around.same_image == 1 and not traits.command.ends)
 

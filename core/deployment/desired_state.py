@@ -46,6 +46,6 @@ def _counts(operation: Operation) -> bool:
     if operation.status is not OperationStatus.FAILED:
         return True
     record = operation.record
-    # Of one whose runner died in the middle of its rollback nobody saw the end.
+    # Of one whose runner died in the middle of its rollback the end was not seen.
     rolled_back = record.undone and not record.undo_failed and record.error != INTERRUPTED
     return record.error not in _REFUSED and not rolled_back

@@ -98,7 +98,7 @@ def not_running(hook: Hook, application: Application, running: Collection[str]) 
 
 
 def container_name(project: str, hook: str, deployment_id: str) -> str:
-    """The name of a hook's one-off container: the same for one operation, whoever runs it."""
+    """The name of a hook's one-off container: the same for one operation, whichever process runs it."""
     return f"{project}{_NAMED}{hook}{_mark(deployment_id)}"
 
 

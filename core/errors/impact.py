@@ -37,10 +37,10 @@ _WHOLE_ENGINE = frozenset({Category.DOCKER_DAEMON_UNREACHABLE, Category.KERNEL_N
 def analyse_impact(
     verdict: Verdict, service: str | None, dependencies: Sequence[Dependency], untouched: Sequence[ContainerState] = ()
 ) -> Impact | None:
-    """Judge who is hit and for how long, by the usual time of the category; None where nobody is.
+    """Judge who is hit and for how long, by the usual time of the category; None where no user is.
 
     The affected services begin with the service itself, then come those that need it, nearest first. `untouched` are
-    the containers that a failed operation left as they were: while they run, it hits nobody.
+    the containers that a failed operation left as they were: while they run, it hits no user.
     """
     if verdict.category is Category.BENIGN or _goes_on(service, untouched):
         return None

@@ -207,7 +207,7 @@ def _unseen(environment: Environment, answers: SourceAnswers) -> HealthReport:
     """Return the health of services that could not be inspected: never healthy."""
     declared = answers.application.services.values() if answers.application else ()
     # Several sources fail for one cause, in the same words.
-    why = "; ".join(dict.fromkeys(gap.partition(": ")[2] or gap for gap in answers.gaps)) or "nobody answered"
+    why = "; ".join(dict.fromkeys(gap.partition(": ")[2] or gap for gap in answers.gaps)) or "no source answered"
     return judge_environment(
         environment.name,
         [

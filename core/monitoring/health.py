@@ -82,7 +82,7 @@ def judge_declared(
     probe: ProbeResult | None,
     spec: ServiceSpec,
 ) -> ServiceVerdict:
-    """Judge a declared service from its containers and its probe, or without a probe that nobody has asked.
+    """Judge a declared service from its containers and its probe, or without a probe that was not asked.
 
     A running service counts as a job only if another service awaits its end: one with neither health check nor
     restart policy may be meant to stay up. A service that exited with code 0 counts as completed in both cases.

@@ -50,7 +50,7 @@ def pace(
 
     `causes` are all errors that are open or ended within the last hour, `sent` the moments of the messages that the
     channel got within the last hour, `quiet` the quiet hours of each environment. What is critical never waits. In
-    quiet hours the rest does, until their end. The first failure of a cause within an hour is told also of a service
+    quiet hours the rest does, until their end. The first failure of a cause in an hour is also reported of a service
     that is flapping.
     """
     urgent = [report for report in news if is_critical(report)]

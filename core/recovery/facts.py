@@ -309,7 +309,7 @@ _THERE = (_has_container, _not_paused, _not_starting)
 REQUIRED_FACTS: Mapping[Strategy, RequiredFacts] = MappingProxyType(
     {
         Strategy.WAIT_AND_RETRY: RequiredFacts(
-            "the container of the service ended though nobody stopped it, or is unhealthy past its retries",
+            "the container of the service ended without a request to stop it, or is unhealthy past its retries",
             _THERE,
             (_not_stopped, _failed_or_loops),
         ),

@@ -71,7 +71,7 @@ class RecoveryFacts:
 
     `failing_services` is how many fail at once. `acting` False: a person already works on it. `engine` is the address
     of the host. `deployed_ago` is how long before the error the current release was deployed, None without a proven
-    release before it. `why_not_back` says why nobody but a person goes back to that one, with the `ways_back`; both are
+    release before it. `why_not_back` says why only a person goes back to that one, with the `ways_back`; both are
     empty where a recovery may. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact
     without which the proposed action was refused: only a person can act then. `disk_percent` is the use of the host's
     disk. `was_reported_to_person`: validation refused what a person had typed, so nothing was touched.
@@ -318,7 +318,7 @@ def _strategy(
 ) -> Strategy:
     """Return the verdict's strategy, a restart if waiting did not help, or once a rollback soon after a deployment.
 
-    An action that was refused for want of a fact is investigated.
+    An action that was refused because a fact is missing is investigated.
     """
     usual, tried = (
         Strategy.INVESTIGATE if facts.lacking else error.verdict.strategy,

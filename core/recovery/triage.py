@@ -184,7 +184,7 @@ def observe_health(verdict: ServiceVerdict, container_states: Sequence[Container
 
 
 def perhaps_stopped(environment: str) -> PersonStop:
-    """Why a service stays down that nobody saw fail, where no operation shows that it is meant to run."""
+    """Why a service stays down that was not seen to fail, where no operation shows that it is meant to run."""
     reason = (
         f"it was down before anybody watched it, and no operation of {environment} is on record here, so a person may "
         f"have stopped it; to start it: roas start {environment}"

@@ -56,7 +56,7 @@ class Claim:
     kind: Belonging
     value: str
     may_be_new: bool = False
-    """Whether it need not be there: then it is made by this request, or later, or belongs to nobody."""
+    """Whether it need not be there: then it is made by this request, or later, or belongs to no host."""
 
 
 class AccessRefusedError(Exception):
@@ -198,7 +198,7 @@ _FREE_FIELDS = frozenset(
 
 
 def _ids_in(value: Any) -> Iterator[Claim]:
-    """Claims on all that a body names by id, at any depth: what is there already must be the host's."""
+    """Claims on all that a body names by id, at any depth: an object that exists must be the host's."""
     if isinstance(value, list):
         for item in value:
             yield from _ids_in(item)

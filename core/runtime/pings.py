@@ -39,7 +39,7 @@ def next_ping(
     """The pings that are due now, and the state after them.
 
     While all is well one is due each time. While anything is away none is, so that the service misses it; after so long
-    it is told once that this system fails, and why.
+    it gets one report that this system fails, and why.
     """
     first = () if state.started else (Ping(PingSignal.START),)
     state = replace(state, started=True)

@@ -75,7 +75,7 @@ class WatchedEnvironment:
 
 @dataclass(slots=True)
 class Agent:
-    """Watches and monitors all environments that are known, until it is told to end."""
+    """Watches and monitors all environments that are known, until it is asked to end."""
 
     worker: PrefectWorker | None = None
     """Takes flow runs for this host; None: nothing does."""
@@ -112,7 +112,7 @@ class Agent:
                 await self._kept.end_all(within=ENDS_WITHIN)
 
     async def _take_up(self) -> None:
-        """Begin with environments that are new, let go of those that are gone, and read changed files anew."""
+        """Begin with environments that are new, release those that are gone, and read changed files anew."""
         try:
             files = await asyncio.to_thread(_read_stamps)
         except (RoasError, OSError) as error:

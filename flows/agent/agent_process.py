@@ -44,7 +44,7 @@ def run_agent(settings: Settings, pool: str | None = None, *, with_health: bool 
     """
     manager = ServiceManager()
     spare_memory()
-    # A server that nobody named must not be started for an event.
+    # A server that no setting names must not be started for an event.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # Its own lines belong to no flow run, and Prefect would warn of each.
@@ -56,7 +56,7 @@ def run_agent(settings: Settings, pool: str | None = None, *, with_health: bool 
 
     # The process that this one may be forked from was imported with other variables.
     take_settings_over()
-    # The collector writes into every object that it looks at, and a fork shares only what nobody writes to.
+    # The collector writes into every object that it looks at, and a fork shares only memory that is not written to.
     gc.collect()
     gc.freeze()
     _log_plainly()

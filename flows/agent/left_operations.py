@@ -56,7 +56,7 @@ async def resume_left(pool: str, progress: Progress) -> None:
     """Let operations go on whose runner ended with an earlier agent, then wait until this is cancelled.
 
     Only the newest operation of an environment goes on, if a run of this work pool carried it, if it was never resumed
-    before, and if nobody paused the environment: what ends its runner a second time is left to a person. While stores
+    before, and if the environment is not paused: what ends its runner a second time is left to a person. While stores
     or server are away they are asked again.
     """
     begun, since, reported = datetime.now(UTC), None, False

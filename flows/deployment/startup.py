@@ -201,7 +201,7 @@ async def settle(start: Start) -> None:
 
 
 async def make_plan(start: Start) -> None:
-    """Decide what is to be done, and find what there is to go back to.
+    """Decide what to do, and find the state to go back to.
 
     Raises:
         PlanChangedError: It is not what the plan says that was asked for.

@@ -459,7 +459,7 @@ class _StartExecution:
         self._reached[name, milestone].set()
         self.progress.reach(name, milestone)
         if milestone is DependencyCondition.STARTED:
-            # Its address is known from now on; a proxy that still asks the old one fails until it is told.
+            # Its address is known from now on; a proxy that still asks the old one fails until it is reloaded.
             line = next((candidate for candidate in self.plan.services if candidate.service == name), None)
             changed = line is not None and line.action is not PlannedAction.KEEP and not line.start_first
             self._following.append(asyncio.create_task(self._proxies.follow(name, changed=changed)))

@@ -92,7 +92,7 @@ class Change(OperationRun):
 
 
 async def remember(change: Change) -> str:
-    """Decide what there is to go back to: from now on a failure is undone."""
+    """Decide which state to go back to: from now on a failure is undone."""
     change.armed = True
     return json.dumps(asdict(change.before.before))
 
@@ -199,7 +199,7 @@ async def _changed_values(recorder: OperationRecorder, environment: Environment,
 async def _has_all_replaced(project: Project, snapshot: PreDeploySnapshot) -> bool:
     """Whether what ran before is still there, or can be made again as it was: that not after this process was killed.
 
-    Where nothing was replaced, the release would replace what runs by containers with values that nobody has proven.
+    Where nothing was replaced, the release would replace what runs by containers with values that are not proven.
     """
     replaced = set((await find_leftovers(project, snapshot)).replaced)
     was_there = bool(replaced) or any(was.ran for was in snapshot.before.containers.values())

@@ -60,7 +60,7 @@ class Step(Generic[RunT]):
     """One step of an operation.
 
     `run` does it. Where it decided something it returns that as the detail to record under the step's name, else None.
-    A step that `looks` only finds out what is there: an operation that goes back when it is taken up again runs it too.
+    A step that `looks` only reads the present state: an operation that goes back when it is taken up again runs it too.
     Where `when` does not hold the step is left out. On the way back one is run `even_so` where a step before it failed.
     """
 

@@ -142,7 +142,7 @@ class AnswerDesk:
 
     def _follow(self, token: AnswerToken, ticket: Ticket, note: str) -> str:
         by = f"link in {token.channel}"
-        # Nobody proves who pressed the button: the link is known to all who read the channel.
+        # Nothing proves who pressed the button: the link is known to all who read the channel.
         actor, note = Actor(claimed=by), note or "no note"
         if token.action is AnswerAction.PAUSE:
             now = datetime.now(UTC)

@@ -126,7 +126,7 @@ class RecoveryProcess:
         """Repeat the failed step of an attempt, by default this run's last, and the steps after it.
 
         An attempt that was rolled back is made again from the start. Before each step of an attempt that is given, the
-        wishes of persons count: it is asked for by a button, whoever pressed it, perhaps days later.
+        wishes of persons count: it is asked for by a button that a person pressed, perhaps days later.
         """
         self._by_person, self._retried = attempt_id is None, attempt_id is not None
         past = await self._gather()

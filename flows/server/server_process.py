@@ -156,7 +156,7 @@ def _end_with_parent(end: Callable[[], None]) -> None:
 def _end(server: Any) -> None:
     server.should_exit = True
     time.sleep(_ENDS_BY_FORCE_AFTER_SECONDS)
-    # Prefect's own services may hang on the way out, and nobody is left who could end this process.
+    # Prefect's own services may hang on the way out, and no other process is left that could end this one.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
-"""The Prefect server that a command leaves for later ones: one for each data folder, until nobody has used it for long.
+"""The Prefect server that a command leaves for later ones: one for each data folder, until it was not used for long.
 
 Files in the server's folder connect the commands with it: a record of where it listens, a lock that each command shares
-while it uses the server, and one for whoever looks for it or starts it. The kernel frees the locks of a killed command.
+while it uses the server, and one while it looks for it or starts it. The kernel frees the locks of a killed command.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rehearse: restore a snapshot where nothing uses it, and ask what is there."""
+"""Rehearse: restore a snapshot where nothing uses it, and ask what it holds."""
 
 from __future__ import annotations
 

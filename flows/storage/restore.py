@@ -1,4 +1,4 @@
-"""Restore: bring an environment's data back to a snapshot, with a safety copy of what is there."""
+"""Restore: bring an environment's data back to a snapshot, with a safety copy of the present data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def restore(
     compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
 ) -> OperationResult:
-    """Save what is there, stop what writes, put the snapshot's data back, start, and prove.
+    """Save the present data, stop what writes, put the snapshot's data back, start, and prove.
 
     It is recorded as a start. One that fails is undone: the data is again what it was before.
 

@@ -1,4 +1,4 @@
-"""Put a snapshot's data back: save what is there, stop what writes, put each part back, start, and prove.
+"""Put a snapshot's data back: save the present data, stop what writes, put each part back, start, and prove.
 
 Which snapshot is put back is on record from before the first part until the application is proven, so that nothing
 starts on data of which a part is old and a part is new.
@@ -33,7 +33,7 @@ from tasks.storage.snapshots import check_part, end_own_pauses, load_part, parts
 log = logging.getLogger("roas")
 
 SAFETY = "safety snapshot"
-"""Step of a restore: what is there is saved; the detail is the snapshot's id."""
+"""Step of a restore: the present data is saved; the detail is the snapshot's id."""
 RESTORED = "restored"
 """Step of a restore: a part is put back. In place of a service it names the part."""
 RETURNED = "returned"
@@ -107,7 +107,7 @@ class DataRestore:
         self.safety = safety
 
     async def put_back(self, recorder: OperationRecorder, project: Project, snapshot: DataSnapshot) -> None:
-        """Read the snapshot to its end, save what is there, and put the snapshot's data in its place.
+        """Read the snapshot to its end, save the present data, and put the snapshot's data in its place.
 
         Until `settle` no other operation of the environment starts anything.
 

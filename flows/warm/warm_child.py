@@ -139,7 +139,7 @@ def _run(program: str) -> NoReturn:
         code = 0
     except SystemExit as end:
         code = _exit_code(end)
-    except BaseException as error:  # noqa: BLE001 - as the interpreter does with an exception that nobody caught
+    except BaseException as error:  # noqa: BLE001 - as the interpreter does with an uncaught exception
         sys.excepthook(type(error), error, error.__traceback__)
         interrupted = isinstance(error, KeyboardInterrupt)
     with suppress(BaseException):

@@ -36,7 +36,7 @@ _BACKLOG = 128
 
 
 def main(options: dict[str, Any]) -> None:
-    """Serve until nobody has asked for a while, or the code has changed; `options` comes from `start_warm_process`."""
+    """Serve until no command has come for a while, or the code changed; `options` comes from `start_warm_process`."""
     os.closerange(3, 65536)
     os.chdir("/")
     lock = _take_lock(f"{options['socket']}.lock")
@@ -126,7 +126,7 @@ def _take_lock(path: str) -> int | None:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one before removed the file between the two calls: then it is nobody's lock.
+            # The one before removed the file between the two calls: then no process has this lock.
             with suppress(FileNotFoundError):
                 if Path(path).stat().st_ino == os.fstat(lock).st_ino:
                     return lock
@@ -138,7 +138,7 @@ def _take_lock(path: str) -> int | None:
 
 def _listen(path: str) -> socket.socket:
     with suppress(FileNotFoundError):
-        # Of a warm process that was killed; nobody else has the lock.
+        # Of a warm process that was killed; no other process has the lock.
         Path(path).unlink()
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
@@ -298,7 +298,7 @@ class WarmProcess:
         except OSError:
             numbers = b""
         if not numbers:
-            # The client was killed, and nobody waits for the program any more.
+            # The client was killed, and no client waits for the program any more.
             self._events.unregister(child.connection)
             child.send(signal.SIGTERM)
             child.send(signal.SIGCONT)
@@ -344,7 +344,7 @@ def _child_ends() -> Iterator[int]:
 def _become_child(parent: int, descriptors: tuple[int, ...]) -> None:
     """Leave all that is the warm process's own: its signals, its group, its descriptors but the kept ones."""
     os.setpgid(0, 0)
-    # A program that nobody can signal any more, and whose end nobody reports, must not go on.
+    # A program that cannot be signalled any more, and whose end is not reported, must not go on.
     end_with_parent(parent)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -106,7 +106,7 @@ class HookRun(RecordValue):
     `does` is what it did in words, `service` the one it concerns, None for a command on this machine. `exit_code` is
     None where it did not end by itself; `problem` then says why. `lines` are the last lines of its output, redacted.
     `container` is the one-off container that ran it. `evidence` is the id of the bundle with the whole output.
-    `sentence` is how it ended, as people are told.
+    `sentence` is how it ended, as messages to people say it.
     """
 
     name: str

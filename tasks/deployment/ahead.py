@@ -44,7 +44,7 @@ _ahead: dict[str, _Ahead] = {}
 def look_ahead(name: str, compose_files: tuple[str, ...], kind: str, parameters: Mapping[str, Any]) -> None:
     """Begin to ask in the background for a flow of this kind, `start` or `update`, with these parameters.
 
-    Nothing is raised, since whoever needs an answer that failed asks again.
+    Nothing is raised, since a caller that needs an answer that failed asks again.
     """
     options = FetchOptions(pull=bool(parameters.get("pull")), build=bool(parameters.get("build")))
     if kind == "update":
@@ -55,14 +55,14 @@ def look_ahead(name: str, compose_files: tuple[str, ...], kind: str, parameters:
     except (RoasError, OSError):
         return
     if _open_as_they_are():
-        # A failure is reported by whoever uses them.
+        # A failure is reported by the caller that uses them.
         call_in_background(open_stores)
     answers = call_in_background(lambda: ask_registries(project, pulled_references(project, compose.render(), options)))
     _ahead[project.environment.name] = _Ahead(compose, answers)
 
 
 def compose_ahead(project: Project) -> ComposeAhead | None:
-    """Compose's answers about the environment as its files are now; None where nobody asked lately."""
+    """Compose's answers about the environment as its files are now; None where they were not asked for lately."""
     ahead = _ahead.get(project.environment.name)
     if ahead is None or not ahead.is_fresh:
         return None
@@ -70,7 +70,7 @@ def compose_ahead(project: Project) -> ComposeAhead | None:
 
 
 def answers_ahead(environment: str, references: Collection[str]) -> dict[str, RegistryAnswer]:
-    """What registries answered lately about these images, by reference; those that nobody asked for are left out."""
+    """What registries answered lately about these images, by reference; those that were not asked for are left out."""
     ahead = _ahead.get(environment)
     if ahead is None or not ahead.is_fresh or ahead.answers.exception() is not None:
         return {}

@@ -25,7 +25,7 @@ log = logging.getLogger("roas")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesToMount:
-    """What is to be mounted where files differ now from those of a release.
+    """The copies to mount where files differ now from those of a release.
 
     `copies` are paths of copies by the path of the file; `lacking` are the files of which there is no copy that could
     be mounted.

@@ -76,7 +76,7 @@ _STARTS_BACK = 20
 
 
 RECOVERY_WAIT = timedelta(seconds=60)
-"""What a user or a schedule asks for waits so long for a recovery, which nobody asked for and which is brief."""
+"""What a user or a schedule asks for waits so long for a recovery, which was not asked for and which is brief."""
 
 
 @dataclass(slots=True)
@@ -257,7 +257,7 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
             loss = await from_stores(renew, lambda _: None)
         except Exception as error:  # noqa: BLE001 - whatever it is, the body must not go on without a lease
             # The lease outlives three missed renewals, so a store that is busy once costs nothing. While the stores
-            # are away nobody can take it, and an operation waits for them.
+            # are away no other can take it, and an operation waits for them.
             log.warning("lease of %s not renewed: %s", environment, error or type(error).__name__)
             lasts = max(LEASE, OUTLAST) if isinstance(error, StoreUnreachableError) else LEASE
             if began - renewed >= lasts.total_seconds():

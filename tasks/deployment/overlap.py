@@ -332,7 +332,7 @@ async def reload_after_start(
 async def reload_proxies(project: Project, proxies: Mapping[str, str], before: datetime | None = None) -> list[str]:
     """Make proxies that keep addresses ask for them again; returns which. `proxies` are their kinds by service.
 
-    With `before` only containers that were started before then. All are tried before one that refuses is told.
+    With `before` only containers that were started before then. All are tried before one that refuses is reported.
 
     Raises:
         StartFailedError: One did not reload, so it goes on with the old addresses.

@@ -312,7 +312,7 @@ async def choose_release(project: Project, release_id: str | None, *, with_data:
 
     Raises:
         NotFoundError: There is none of this id.
-        BadInputError: Several ids begin like this, it is another environment's, or none differs from what is there.
+        BadInputError: Several ids begin like this, it is another environment's, or none differs from what runs.
     """
 
     environment = project.environment

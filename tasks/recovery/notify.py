@@ -114,7 +114,7 @@ async def notify_people(environment: Environment) -> list[Notification]:
 async def notify_where_asked(environment: Environment | None) -> None:
     """Send what is due where an environment names receivers; a failure is logged and ends nothing.
 
-    Whoever finds a failure calls it: a watch, a collection, a command. What another process has claimed is not due.
+    What finds a failure calls it: a watch, a collection, a command. What another process has claimed is not due.
     """
     if environment is None or not environment.notify or stores_are_away():
         return

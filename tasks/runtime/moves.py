@@ -1,4 +1,4 @@
-"""Move an environment from one host to another, where its host is silent or has let go of it."""
+"""Move an environment from one host to another, where its host is silent or has released it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refuse_move(environment: str) -> Host | None:
     if host.is_in_contact(stores.hosts.now()):
         raise BadInputError(
             f"Environment {environment} belongs to host {host.label}, which is in contact;",
-            advice=f"stop it there and let go of it first: roas stop {environment}; roas fleet leave {environment}.",
+            advice=f"stop it there and release it first: roas stop {environment}; roas fleet leave {environment}.",
         )
     return host
 

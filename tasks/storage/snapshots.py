@@ -389,7 +389,7 @@ def parts_declared(environment: Environment, snapshot: DataSnapshot) -> list[Sav
 
 
 async def call_in_thread(call: Callable[[Limit], T], seconds: float) -> T:
-    """Call in a thread; where nobody waits any more, the programs that it runs end."""
+    """Call in a thread; where no caller waits any more, the programs that it runs end."""
     limit = Limit(seconds)
     doing = asyncio.create_task(asyncio.to_thread(call, limit))
     try:
@@ -464,7 +464,7 @@ async def end_own_pauses(environment: Environment) -> None:
 
 
 async def end_left_pauses(environment: Environment) -> None:
-    """Let go on what a killed snapshot had paused, where it did and nobody holds the environment.
+    """Resume what a killed snapshot had paused, where it did and the environment is not held.
 
     Raises:
         EnvironmentBusyError: An operation holds it; most of them let it go on themselves.

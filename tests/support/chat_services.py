@@ -1,4 +1,4 @@
-"""Stand-ins of Discord, Slack and Teams under their own names, behind a proxy that the clients are told to use."""
+"""Stand-ins of Discord, Slack and Teams under their own names, behind a proxy that the clients use."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def run_in_fork(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ends_in_time(child: int, seconds: float) -> bool:
-    """Wait for a command, unless its time passes or whoever asked for it waits no longer."""
+    """Wait for a command, unless its time passes or its caller waits no longer."""
     handle = os.pidfd_open(child)
     try:
         ready, _, _ = select.select([handle, sys.stdin], [], [], seconds)
@@ -99,7 +99,7 @@ def _be_the_command(request: dict[str, Any], folder: Path) -> None:
         code = run_here(request)
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-    except BaseException:  # noqa: BLE001 - whoever reads standard error sees it
+    except BaseException:  # noqa: BLE001 - the reader of standard error sees it
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):

@@ -9,7 +9,7 @@ from models.operations.record import HookRun
 
 
 def stored_run(*, ok: bool, sentence: str) -> dict[str, Any]:
-    """A run as it is stored: how it ended, and the sentence that people are told."""
+    """A run as it is stored: how it ended, and the sentence that people get."""
     began_at = datetime(2026, 3, 2, 12, tzinfo=UTC)
     run = HookRun(
         name="smoke",

@@ -135,7 +135,7 @@ def main() -> None:
         if child == 0:
             _be_the_flow(named[request["flow"]], request)
         print(child, flush=True)
-        # Until it is waited for its number is its own, so whoever asked may open a handle of it.
+        # Until it is waited for its number is its own, so the caller may open a handle of it.
         sys.stdin.readline()
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

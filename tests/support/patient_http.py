@@ -1,4 +1,4 @@
-"""Requests of tests, with the patience of tests: a busy machine may take far longer than the 5 s of httpx."""
+"""Requests of tests, with the timeout of tests: a busy machine may take far longer than the 5 s of httpx."""
 
 from __future__ import annotations
 

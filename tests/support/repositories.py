@@ -76,7 +76,7 @@ def new_repository(folder: Path, name: str = "shop") -> Repository:
 
 @dataclass(slots=True, kw_only=True)
 class GitServer:
-    """Offers the repositories of a folder over https to whoever has the token."""
+    """Offers the repositories of a folder over https to clients that have the token."""
 
     url: str
     certificate: Path

@@ -62,7 +62,7 @@ def _derive_with_little_work(repository: Path) -> None:
 def _derived(password: str, key: dict[str, object]) -> bytes:
     salt = base64.b64decode(str(key["salt"]))
     n, r, p = (int(str(key[name])) for name in ("N", "r", "p"))
-    # OpenSSL wants to be told the most memory: 128 * N * r bytes, and some more.
+    # OpenSSL needs the most memory: 128 * N * r bytes, and some more.
     most = 256 * n * r * p + (1 << 20)
     return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, dklen=32 + 16 + 16, maxmem=most)
 

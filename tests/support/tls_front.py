@@ -27,7 +27,7 @@ def tls_front(address: str, port: int, to_port: int, certificate: Path) -> Itera
             await stop.wait()
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Nobody listens there while the server is away: the connection ends. At the end all are cancelled.
+        # No program listens there while the server is away: the connection ends. At the end all are cancelled.
         with suppress(OSError, asyncio.CancelledError):
             inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", to_port)
             await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))

@@ -204,7 +204,7 @@ def _from_error(error: RecordedError, fingerprint: str) -> dict[str, Any]:
 
 
 def to_error(row: sa.Row[Any]) -> RecordedError:
-    """Build an error from its row. A category or strategy of another version of this program is told, not refused."""
+    """Build an error from its row. A category of another version of this program is named in the reason."""
     category, strategy = known_word(Category, row.category), known_word(Strategy, row.strategy)
     reason = row.reason
     if category is None:

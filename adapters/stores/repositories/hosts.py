@@ -1,4 +1,4 @@
-"""Hosts, the environments that belong to them, and what is told of them once."""
+"""Hosts, the environments that belong to them, and the events about them that are reported once."""
 
 from __future__ import annotations
 

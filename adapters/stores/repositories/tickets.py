@@ -86,7 +86,7 @@ class Tickets(Repository):
     def set_waiting_run(self, ticket_id: str, flow_run_id: str | None, entry: TicketEntry | None = None) -> None:
         """Write which suspended run a ticket's answer goes to, None where none waits any more.
 
-        `entry` is added to its history, once however often it is told.
+        `entry` is added to its history, once however often it is reported.
         """
         change = sa.update(_tickets).where(_tickets.c.ticket_id == ticket_id).values(flow_run_id=flow_run_id)
         with self._database.write() as connection:

@@ -95,9 +95,7 @@ def _judge_mount(mount: MountWanted) -> Iterable[Check]:
         absent = "does not exist" in mount.problem
         if absent and mount.mount.create_host_path:
             finding = f"{source} of {service} does not exist; the engine would mount an empty folder of that name."
-            fix = (
-                f"Make {source}, or correct the path; what is there: ls -la {shlex.quote(str(PurePath(source).parent))}"
-            )
+            fix = f"Make {source}, or correct the path; its folder: ls -la {shlex.quote(str(PurePath(source).parent))}"
             mounts.add(CRITICAL if _is_file(mount.mount) else WARNING, finding, fix, service)
         else:
             finding = f"{source} of {service} cannot be mounted as it is: {mount.problem}."

@@ -78,7 +78,7 @@ async def compare(
 ) -> Comparison:
     """Start one file with both. The flow's server and the folder of environments must be there.
 
-    `prepare` builds the images first, so that neither start's time goes to it. What is there is looked
+    `prepare` builds the images first, so that neither start's time goes to it. The containers are looked
     at once it has not changed for `settle_seconds`.
     """
     project = f"roas-same-{secrets.token_hex(4)}"
@@ -157,7 +157,7 @@ async def _run(command: Sequence[str], within_seconds: float, *, only_output: bo
 
 
 async def _settled(project: str, seconds: int) -> dict[str, Any]:
-    """What is there once looks a second apart have shown the same for that long."""
+    """The containers once looks a second apart have shown the same for that long."""
     loop = asyncio.get_running_loop()
     until, before, same = loop.time() + _SETTLE_SECONDS, await asyncio.to_thread(_there, project), 0
     while same < seconds and loop.time() < until:

@@ -255,7 +255,7 @@ async def test_what_a_person_does_after_a_restore_was_killed_counts(
     killed_flow("restore", {"environment": "test"} | asked, *moment, pool=shop.project)
 
     if (person, moment[1]) == (STOPPED, "safety snapshot"):
-        # What is to be saved first has to run, and nothing was put back yet.
+        # The data to save first has to run, and nothing was put back yet.
         with pytest.raises(SnapshotError, match="does not run"):
             await person_between(shop, person, restore, **asked)
         assert serves(shop, ())

@@ -132,7 +132,7 @@ async def test_what_a_person_does_after_a_snapshot_was_killed_counts(
         assert await is_left_by_the_agent(run, shop.project)
         async with watching(shop):
             await until(lambda: not is_paused(shop))
-        # Nobody has looked at what it saved.
+        # What it saved was not inspected.
         assert [one.state for one in snapshots(shop)] == [SnapshotState.BEGUN]
     else:
         await take_up(way, snapshot, run, shop.project)

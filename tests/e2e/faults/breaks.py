@@ -32,7 +32,7 @@ _COMMAND = re.compile(r"(?:^|: )((?:roas|docker|grep|ss|df|ls|chown) .+)$")
 class Break:
     """One break, what its person types then, and what must be said: the service, its category and the first line.
 
-    `shows` is found in the first step and what its command prints: what there is to correct.
+    `shows` is found in the first step and what its command prints: what to correct.
     """
 
     name: str
@@ -262,7 +262,7 @@ def check(application: Application, broken: Break) -> None:
             held.enter_context(lasting)
         said = application.run(f"{broken.types} {kind}")
         report = _report_of(application, said)
-        # What looks after it meanwhile tells nobody the same again.
+        # A collection meanwhile does not report the same again.
         application.run(f"roas collect {kind}")
         messages = [one["subject"] for one in application.webhook.got]
     print(*("|", kind, broken.name, *map(str, report.values()), messages, "|"), sep=" | ")
@@ -290,7 +290,7 @@ def _report_of(application: Application, said: subprocess.CompletedProcess[str])
     elif "ticket" in why:
         line, steps, service = f"{why['ticket']['title']} {why['first_cause']}", why["ticket"]["steps"], error.service
     else:
-        # What was recovered by itself waits for nobody; its message tells of it.
+        # What was recovered by itself has no ticket; its message reports it.
         _, line, *facts = application.webhook.got[0]["body"].splitlines()
         steps, service = [one for one in facts if one.startswith("Next")], error.service
     found = next(((step, match[1]) for step in steps if (match := _COMMAND.search(step))), ("", "false"))

@@ -67,7 +67,7 @@ def says(script: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What is there: each container as (id, configuration, image, how it stands), and the networks."""
+    """The state: each container as (id, configuration, image, how it stands), and the networks."""
 
     containers: dict[str, tuple[str, ...]]
     networks: tuple[str, ...]
@@ -130,7 +130,7 @@ class Scene:
         (self.environments / f"{self.name}.yaml").write_text(yaml.safe_dump(environment))
 
     def state(self) -> State:
-        """What is there now."""
+        """The state now."""
         ids = self.docker("ps", "--all", "--quiet", "--no-trunc", *self._mine()).split()
         containers: dict[str, tuple[str, ...]] = {}
         # A container may go between the two questions; the rest is reported all the same.

@@ -248,7 +248,7 @@ async def test_a_disk_that_fills_while_containers_are_made_is_reported_and_undon
     for name in ("proven", "fresh"):
         scene = Scene(environments=folder, name=name, engine=cramped_engine.address)
         endured = await endure(fault, scene, proven=name == "proven")
-        # How far the engine came decides whether base is told as the place where the disk was felt.
+        # How far the engine came decides whether base is reported as the place where the disk was felt.
         assert set(endured.complaints()) <= {"base is blamed, not None"}
         scene.clean()
 

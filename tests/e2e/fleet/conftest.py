@@ -124,7 +124,7 @@ class Host:
         return Stores.open(self.settings)
 
     def kill(self, name: str, service: str = "web") -> None:
-        """End a service as the kernel would; nobody asked for it."""
+        """End a service as the kernel would; no person asked for it."""
         self.docker("kill", f"{name}-{service}-1")
 
     def state(self, name: str) -> str:

@@ -76,6 +76,6 @@ def test_while_the_files_of_sqlite_are_locked(host: Host) -> None:
     host.watched(name)
     host.until(lambda: (host.folder / "data" / "known" / f"{name}.json").exists())
     with ExitStack() as away:
-        # Nobody can write then.
+        # No process can write then.
         away.enter_context(held_by_another_process(HOLD_GATE, host.folder / "data" / "gate.lock"))
         goes_on_without_stores(host, name, away, host.settings)

@@ -89,7 +89,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_stores: Path) ->
 
 
 def end(place: Place, service: str = "web") -> None:
-    """End a service as the kernel would, unless it has ended; nobody asked for it."""
+    """End a service as the kernel would, unless it has ended; no person asked for it."""
     subprocess.run(["docker", "kill", place.container(service)], capture_output=True, check=False)
 
 

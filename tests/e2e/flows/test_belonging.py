@@ -178,7 +178,7 @@ async def test_what_runs_here_and_was_never_operated_belongs_to_the_host_that_wa
 
     async def until(done: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
-            while not done():  # noqa: ASYNC110 - the stores tell nobody
+            while not done():  # noqa: ASYNC110 - the stores send no event
                 await asyncio.sleep(0.1)
 
     seen: set[datetime | None] = set()

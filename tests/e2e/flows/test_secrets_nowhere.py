@@ -181,7 +181,7 @@ async def test_planted_secrets_are_found_nowhere(place: Place, roas: Roas) -> No
     leaked = {name: sorted(places) for name, places in found.items() if places}
     print(f"{len(leaked)} of {len(PLANTED)} planted secrets are found somewhere")
 
-    # The search sees what is there: a name that is no secret is found in our stores and in Prefect's.
+    # The search finds text: a name that is no secret is found in our stores and in Prefect's.
     reported = {
         where for where, content in written(place.folder / "data") if place.container("talker").encode() in content
     }

@@ -86,7 +86,7 @@ async def test_what_was_down_before_it_was_watched_is_reported_and_not_started_w
     watching = asyncio.create_task(watch("test"))
     try:
         async with asyncio.timeout(300):
-            while "base is not recovered: it was down before" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
+            while "base is not recovered: it was down before" not in caplog.text:  # noqa: ASYNC110 - a log sends no event
                 await asyncio.sleep(0.05)
     finally:
         watching.cancel()

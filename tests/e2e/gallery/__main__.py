@@ -1,7 +1,7 @@
 """Start the gallery of real failures and print how each was judged: python -m tests.e2e.gallery [--only NAME].
 
 Each case is an application of real programs that is really broken, or noisy but healthy. It is started with the real
-command, and what a user is told is compared with what a person said beforehand.
+command, and the report to the user is compared with what a person said beforehand.
 """
 
 from __future__ import annotations

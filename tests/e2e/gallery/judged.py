@@ -1,4 +1,4 @@
-"""Start a case with the real command, and compare what a user is told of it with what a person says."""
+"""Start a case with the real command, and compare the report of it with what a person says."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _squeezed(text: str) -> str:
 
 
 def judge(case: Case, folder: Path, variables: dict[str, str]) -> Judged:
-    """Start one case in a new folder, and return what a user is told; nothing of it is left afterwards."""
+    """Start one case in a new folder, and return the report to the user; nothing of it is left afterwards."""
     return _Run(case, folder, variables).judge()
 
 

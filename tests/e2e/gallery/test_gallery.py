@@ -1,4 +1,4 @@
-"""The quick cases of the gallery, in images that the tests have anyway: what a user is told is what a person says."""
+"""The quick cases of the gallery, in images that the tests have anyway: the report is what a person says."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_a_hundred_commands_leave_nothing_in_the_warm_process(user: WarmUser) ->
         ).read_text().split()
 
     def at_rest() -> tuple[list[str], list[str]] | None:
-        """What it holds once nothing of the command before is left, which it lets go of a moment later."""
+        """What it holds once nothing of the command before is left, which it releases a moment later."""
         first = held()
         time.sleep(0.3)
         return first if held() == first and not first[1] else None

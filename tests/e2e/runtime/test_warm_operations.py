@@ -1,4 +1,4 @@
-"""An operation in the warm process, on a real engine: it ends as in a process of its own, whoever is killed."""
+"""An operation in the warm process, on a real engine: it ends as in a process of its own, whatever is killed."""
 
 from __future__ import annotations
 

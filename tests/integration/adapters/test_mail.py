@@ -1,4 +1,4 @@
-"""Mail is handed in over TLS with a login, and what a server refuses is told apart."""
+"""Mail is handed in over TLS with a login, and the refusals of a server are distinguished."""
 
 from __future__ import annotations
 

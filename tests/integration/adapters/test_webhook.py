@@ -1,4 +1,4 @@
-"""Messages reach stand-ins that check what Discord, Slack and Teams document, and failures are told apart."""
+"""Messages reach stand-ins that check what Discord, Slack and Teams document, and failures are distinguished."""
 
 from __future__ import annotations
 

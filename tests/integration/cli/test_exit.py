@@ -279,7 +279,7 @@ def wait_for_ever() -> None:
         sys.stdout.flush()
         threading.Event().wait()
 
-    # Whoever runs the tests in the background may have it ignored.
+    # A shell that runs the tests in the background may ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["wait"]
     sys.exit(exit_codes.run_command(command))

@@ -45,7 +45,7 @@ def _archivers_begin_at_once(request: pytest.FixtureRequest, monkeypatch: pytest
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    """Stores that nobody has opened: files that are not there, or schemas with nothing in them."""
+    """Stores that were never opened: files that are not there, or schemas with nothing in them."""
     if request.param == "sqlite":
         yield Settings(data_dir=tmp_path / "data")
         return

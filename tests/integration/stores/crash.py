@@ -512,7 +512,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 class Campaign:
-    """Tells what was found, and remembers whether anything was not as it must be."""
+    """Tells what was found, and remembers whether anything was wrong."""
 
     def __init__(self) -> None:
         self.failed = False

@@ -1,4 +1,4 @@
-"""Nobody but their owner opens the files of a data folder, neither to read them nor to hold their locks."""
+"""Only their owner opens the files of a data folder, neither to read them nor to hold their locks."""
 
 from __future__ import annotations
 

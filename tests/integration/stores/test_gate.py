@@ -1,4 +1,4 @@
-"""One writer at a time, and none passes the next one, whoever dies, stops or deletes the lock file meanwhile."""
+"""One writer at a time, and none passes the next one, whatever dies, stops or deletes the lock file meanwhile."""
 
 import contextlib
 import fcntl
@@ -147,7 +147,7 @@ def test_a_deleted_lock_file_lets_nobody_in_beside_whoever_locked_the_next(path:
         path.unlink()
         next_file = hold(path, "next file", came, leave)
         until(lambda: came == ["next file"])
-    # Whoever waited at the deleted file is let in there, finds it deleted, and queues at the next one.
+    # A writer that waited at the deleted file is let in there, finds it deleted, and queues at the next one.
     until(lambda: has_next(path))
     assert came == ["next file"]
     leave.set()

@@ -375,7 +375,7 @@ ATTACKS = {
 
 @pytest.fixture(scope="module")
 def seeded(server: PostgresqlForTests, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Hosts alpha and beta with rows of theirs in every table; nobody is connected."""
+    """Hosts alpha and beta with rows of theirs in every table; none is connected."""
     folder = tmp_path_factory.mktemp("fleet")
     with server.database() as url:
         fleet = Fleet(server, url, folder)

@@ -67,7 +67,7 @@ async def test_a_start_that_was_proven_is_no_interrupted_one(
 
     assert settled == []
     assert "how p-1 ended is recorded once the stores are back: " in caplog.text
-    # Whoever looks next, such as the collection of the agent, finds it and does not take it for interrupted.
+    # The next process that looks, such as the collection of the agent, finds it and does not take it for interrupted.
     assert await mark_interrupted("prod", datetime.now(UTC)) == []
     operation = stores.operations.find("p-1")
     assert operation is not None

@@ -1,4 +1,4 @@
-"""What became true of hosts is an incident, opened once by whoever notices it and resolved when it ends."""
+"""What became true of hosts is an incident, opened once by the process that notices it and resolved when it ends."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_after_an_outage_of_the_stores_no_host_is_silent_before_all_could_
 
     async def until(done: Callable[[], bool]) -> None:
         async with asyncio.timeout(30):
-            while not await asyncio.to_thread(done):  # noqa: ASYNC110 - the stores tell nobody
+            while not await asyncio.to_thread(done):  # noqa: ASYNC110 - the stores send no event
                 await asyncio.sleep(0.02)
 
     def is_back() -> bool:

@@ -216,7 +216,7 @@ async def test_a_holder_whose_lease_cannot_be_renewed_until_it_expires_is_stoppe
     async def act() -> None:
         nonlocal stopped
         async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
-            # Its row is no longer ours, and says of nobody whose it is.
+            # Its row is no longer ours, and names no owner.
             put(owner="prod-2", runner='{"unreadable": 1}', expires_at="2999-01-01 00:00:00.000000")
             try:
                 await asyncio.Event().wait()
@@ -244,5 +244,5 @@ async def test_a_holder_renews_again_once_what_kept_it_from_that_is_over(monkeyp
 
 async def until(reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(300):
-        while not reached():  # noqa: ASYNC110 - the store and the log tell nobody
+        while not reached():  # noqa: ASYNC110 - the store and the log send no event
             await asyncio.sleep(0.01)

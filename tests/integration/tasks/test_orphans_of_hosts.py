@@ -49,7 +49,7 @@ def on(server: PostgresqlForTests, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def belongs(environment: str, host: HostIdentity) -> None:
-    """An operation of an environment of a host, an hour old, whose runner is of a machine that nobody can ask."""
+    """An operation of an environment of a host, an hour old, whose runner is of a machine that cannot be asked."""
     stores = open_stores()
     stores.hosts.bind(environment, host)
     stores.operations.begin(

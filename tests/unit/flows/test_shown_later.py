@@ -1,4 +1,4 @@
-"""What is shown while an operation goes on: it is waited for at the end, and fails nothing."""
+"""What is shown while an operation goes on: it is waited for at the end, and lets nothing fail."""
 
 from __future__ import annotations
 

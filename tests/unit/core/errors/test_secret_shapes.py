@@ -1,4 +1,4 @@
-"""Secrets that nobody declared go, whatever position, quoting, language or command they stand in; other lines stay."""
+"""Secrets that are not declared go, whatever position, quoting, language or command they stand in; other lines stay."""
 
 from __future__ import annotations
 

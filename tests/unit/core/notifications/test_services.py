@@ -1,4 +1,4 @@
-"""What each service is sent keeps its limits, whatever the text; nobody is mentioned, and no secret is cut in half."""
+"""What each service is sent keeps its limits, whatever the text; no user is mentioned, and no secret is cut in half."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a recovery may go back to the release before, and what a person is told who decides it."""
+"""Whether a recovery may go back to the release before, and what a person who decides it reads."""
 
 from __future__ import annotations
 

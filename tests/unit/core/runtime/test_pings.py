@@ -1,4 +1,4 @@
-"""When an outside service is pinged, and when it is told of a failure."""
+"""When an outside service is pinged, and when it gets the report of a failure."""
 
 from __future__ import annotations
 
