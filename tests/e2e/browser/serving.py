@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from models.settings import Settings
@@ -171,11 +171,17 @@ class RunPage:
             rows = self.page.locator(".state-list-item:has(.state-list-item__name)")
             with suppress(PlaywrightTimeout):
                 rows.first.wait_for(timeout=_TAKEN_WITHIN_SECONDS * 1000)
-            shown = [(row.locator(part).inner_text() for part in _STEP_PARTS) for row in rows.all()]
+            # Rows come and move one after the other, so a reading counts where the next one is the same.
+            first, shown = (self._read(rows, after=seconds) for seconds in (0, 1))
             steps = [(name, state) for name, state in shown if name.split()[0] in ("restart", "verify")]
-            return steps[::-1] if len(steps) >= number else []
+            return steps[::-1] if first == shown and len(steps) >= number else []
 
         return eventually(listed, f"{number} steps")
+
+    def _read(self, rows: Locator, *, after: float) -> list[list[str]]:
+        self.page.wait_for_timeout(after * 1000)
+        words = f"rows => rows.map(row => {[*_STEP_PARTS]}.map(part => row.querySelector(part).innerText))"
+        return list(rows.evaluate_all(words))
 
     def answer(self, decision: str, note: str, by: str) -> str:
         """Press Resume, fill the form and submit it; the question that the form asked."""

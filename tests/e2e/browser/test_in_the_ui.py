@@ -27,7 +27,7 @@ ONE_ATTEMPT: dict[str, object] = {"attempts_per_error": 1, "verify_timeout_secon
 class Shop(Scene):
     """A service that ends where its list of prices is broken, or is ill, and that nothing but a person can mend."""
 
-    command: Sequence[str] = WEB
+    command: Sequence[str] = tuple(WEB)
     recovery: Mapping[str, object]
 
     def open(self) -> None:
@@ -36,7 +36,7 @@ class Shop(Scene):
         web = {
             "image": IMAGE,
             "init": True,
-            "command": self.command,
+            "command": [*self.command],
             "healthcheck": HEALTH | {"interval": "5s"},
             "volumes": [f"{self.prices}:/list"],
         }
@@ -100,6 +100,7 @@ def last_attempt() -> RecoveryExecution:
         return stores.recoveries.find(the_ticket().error_id)[-1]
 
 
+@pytest.mark.campaign(seconds=130)
 def test_a_question_is_answered_and_a_failed_step_retried_in_the_browser(shop: Shop) -> None:
     with served(shop.environments) as server, browser() as page:
         # First: the list is mended before the question is answered.
@@ -160,6 +161,7 @@ def test_a_question_is_answered_and_a_failed_step_retried_in_the_browser(shop: S
         assert server.begun(second.run_id).count("restart web") == 1
 
 
+@pytest.mark.campaign(seconds=90)
 @pytest.mark.parametrize("shop", [{"command": ILL, "recovery": ONE_ATTEMPT}], indirect=True)
 def test_what_the_agent_could_not_mend_is_retried_in_the_browser(shop: Shop) -> None:
     with served(shop.environments) as server, browser() as page:
