@@ -36,8 +36,8 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     refuse_elsewhere_now(operation.environment)
     refuse_resume(operation)
 
-    asked = {"asked_by": "roas resume", "deployment_id": operation.deployment_id}
-    run = ended_run(request.flow, **request.parameters, **asked)
+    request_facts = {"asked_by": "roas resume", "deployment_id": operation.deployment_id}
+    run = ended_run(request.flow, **request.parameters, **request_facts)
     with asking_the_record(operation.environment, json_wanted):
         state, result = run_flow(run, quiet=json_wanted)
     if isinstance(result, BadInputError | EnvironmentBusyError):

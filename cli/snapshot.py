@@ -106,8 +106,8 @@ def rehearse(environment: str | None, snapshot_id: str | None, wait_seconds: flo
     from cli.rendering.snapshots import show_rehearsal
 
     name, target = _choose(environment, snapshot_id)
-    asked = {"asked_by": "roas snapshot rehearse", "wait_seconds": wait_seconds}
-    run = flow_run("rehearse", name, snapshot=target.snapshot_id, **asked)
+    request_facts = {"asked_by": "roas snapshot rehearse", "wait_seconds": wait_seconds}
+    run = flow_run("rehearse", name, snapshot=target.snapshot_id, **request_facts)
     result: DataSnapshot = run_flow(run, quiet=json_wanted)
     show_answer(result, json_wanted, show_rehearsal)
     if result.rehearsal is None or not result.rehearsal.ok:

@@ -96,8 +96,8 @@ def _move(stores: Stores, path: Path, data: bytes, *, names_series: bool) -> Non
     _write(stores, rows)
     database.sync()
     if unreadable:
-        kept = path.rename(path.with_name(path.name + DAMAGED))
-        log.error("spool %s was damaged, %d bytes cannot be read; it is kept as %s", path.name, unreadable, kept)
+        damaged = path.rename(path.with_name(path.name + DAMAGED))
+        log.error("spool %s was damaged, %d bytes cannot be read; it is kept as %s", path.name, unreadable, damaged)
     else:
         path.unlink()
     with database.write() as connection:

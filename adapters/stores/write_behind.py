@@ -303,10 +303,10 @@ def _keep_refused(file: Path, line: bytes, error: Exception) -> None:
         "the stores refused a write of the journal, which" if refused else "a line of a journal cannot be written, and"
     )
     log.error("%s is kept in %s: %s", what, file.name, error)
-    with os.fdopen(open_private(file, os.O_WRONLY | os.O_APPEND), "ab") as kept:
-        kept.write(line + b"\n")
-        kept.flush()
-        os.fsync(kept.fileno())
+    with os.fdopen(open_private(file, os.O_WRONLY | os.O_APPEND), "ab") as stream:
+        stream.write(line + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _settle(pending: Pending, answer: Any = None, *, error: Exception | None = None) -> None:

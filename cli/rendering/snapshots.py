@@ -34,8 +34,8 @@ def show_snapshots(snapshots: Sequence[DataSnapshot]) -> None:
         proof, what = "", f"[red]{snapshot.state}[/red]: {escape(snapshot.problem)}"
         if snapshot.state is SnapshotState.WHOLE:
             proof, what = escape(proof_of(snapshot)), ", ".join(escape(part.name) for part in snapshot.parts)
-        taken, size = ago(snapshot.begun_at), size_in_words(snapshot.bytes)
-        rows.append((snapshot.snapshot_id, taken, str(snapshot.reason), snapshot.release_id, size, proof, what))
+        age, size = ago(snapshot.begun_at), size_in_words(snapshot.bytes)
+        rows.append((snapshot.snapshot_id, age, str(snapshot.reason), snapshot.release_id, size, proof, what))
     show_table(("snapshot", "taken", "reason", "release", "size", "proof", "what"), rows)
     if whole := offered_snapshots(snapshots):
         say(f"\nput one back: roas snapshot restore {whole[0].environment} SNAPSHOT")

@@ -158,8 +158,8 @@ def state_after_failure(
     if before is not None and before.deployment_id == deployment_id:
         return state
     attempts = 1 if before is None else before.attempts + 1
-    held = hold_back or attempts >= MOST_ATTEMPTS
-    failed = FailedRevision(reason=reason, deployment_id=deployment_id, at=at, attempts=attempts, held_back=held)
+    is_held = hold_back or attempts >= MOST_ATTEMPTS
+    failed = FailedRevision(reason=reason, deployment_id=deployment_id, at=at, attempts=attempts, held_back=is_held)
     return replace(state, failed={**state.failed, target.revision: failed})
 
 

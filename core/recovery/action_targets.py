@@ -144,8 +144,8 @@ def wanted_ports(context: ActionContext) -> set[tuple[int, str]]:
 def holders_of_wanted_ports(context: ActionContext) -> list[PortHolder]:
     """Return the other containers that hold a port of the service."""
     ports, names = wanted_ports(context), {container.name for container in context.containers}
-    others = [holder for holder in context.holders if holder.container not in names]
-    return [holder for holder in others if (holder.port, holder.protocol) in ports]
+    holders = [holder for holder in context.holders if holder.container not in names]
+    return [holder for holder in holders if (holder.port, holder.protocol) in ports]
 
 
 def containers_to_restart(

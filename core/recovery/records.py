@@ -38,9 +38,9 @@ def without_error(records: RecoveryRecords, error_id: str) -> RecoveryRecords:
 def with_execution(records: RecoveryRecords, execution: RecoveryExecution, now: datetime) -> RecoveryRecords:
     """An attempt stands as given now; those that no budget counts any more are forgotten."""
     open_errors = {error.error_id for error in records.open_errors}
-    others = (attempt for attempt in records.executions if attempt.attempt_id != execution.attempt_id)
-    kept = [attempt for attempt in others if now - attempt.started_at < _KEPT or attempt.error_id in open_errors]
-    return replace(records, executions=tuple(sorted([*kept, execution], key=lambda attempt: attempt.started_at)))
+    before = (attempt for attempt in records.executions if attempt.attempt_id != execution.attempt_id)
+    recent = [attempt for attempt in before if now - attempt.started_at < _KEPT or attempt.error_id in open_errors]
+    return replace(records, executions=tuple(sorted([*recent, execution], key=lambda attempt: attempt.started_at)))
 
 
 def rename_attempts(

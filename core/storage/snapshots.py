@@ -245,8 +245,8 @@ def leftovers(entries: Sequence[RepositoryEntry], snapshots: Iterable[DataSnapsh
     """
     failed = {snapshot.snapshot_id for snapshot in snapshots if snapshot.state is SnapshotState.FAILED}
     whole = {entry.snapshot_id for entry in entries if entry.is_manifest}
-    own = [entry for entry in entries if entry.installation == installation]
-    return sorted(entry.restic_id for entry in own if entry.snapshot_id in failed - whole)
+    own_entries = [entry for entry in entries if entry.installation == installation]
+    return sorted(entry.restic_id for entry in own_entries if entry.snapshot_id in failed - whole)
 
 
 def entries_of(snapshots: Iterable[DataSnapshot], entries: Sequence[RepositoryEntry]) -> list[str]:

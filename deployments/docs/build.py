@@ -31,14 +31,14 @@ class _Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        self.anchors.update(given[name] for name in ("id", "name") if name in given and tag != "meta")
-        if "href" in given:
-            loads = tag == "link" and _LOADED_LINKS & set(given.get("rel", "").split())
-            (self.loaded if loads else self.links).append(given["href"])
-        self.loaded += [given[name] for name in _LOADED & set(given)]
-        if tag == "img" and "alt" not in given:
-            self.without_text.append(given.get("src", ""))
+        attributes = {name: value or "" for name, value in attrs}
+        self.anchors.update(attributes[name] for name in ("id", "name") if name in attributes and tag != "meta")
+        if "href" in attributes:
+            loads = tag == "link" and _LOADED_LINKS & set(attributes.get("rel", "").split())
+            (self.loaded if loads else self.links).append(attributes["href"])
+        self.loaded += [attributes[name] for name in _LOADED & set(attributes)]
+        if tag == "img" and "alt" not in attributes:
+            self.without_text.append(attributes.get("src", ""))
 
 
 def faults_of(site: Path) -> Iterator[str]:
@@ -51,7 +51,7 @@ def faults_of(site: Path) -> Iterator[str]:
     pages = {path: _Page(path.read_text()) for path in sorted(site.rglob("*.html"))}
     for path, page in pages.items():
         name = path.relative_to(site)
-        yield from (f"{name}: the image {one} has no text" for one in page.without_text)
+        yield from (f"{name}: the image {image} has no text" for image in page.without_text)
         for address in page.loaded:
             if urlsplit(address).scheme or address.startswith("//"):
                 if not address.startswith("data:"):
@@ -77,9 +77,9 @@ def _target(page: Path, address: str, site: Path) -> Path | None:
     if not path:
         return page
     start = site if path.startswith("/") else page.parent
-    found = (start / path.lstrip("/")).resolve()
-    found = found / "index.html" if found.is_dir() else found
-    return found if found.is_file() and found.is_relative_to(site.resolve()) else None
+    file = (start / path.lstrip("/")).resolve()
+    file = file / "index.html" if file.is_dir() else file
+    return file if file.is_file() and file.is_relative_to(site.resolve()) else None
 
 
 def build(site: Path) -> int:

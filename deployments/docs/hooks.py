@@ -39,7 +39,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links between docs/ and the other documents to their places in the site."""
     place = page.file.src_uri
-    source = next((one for one, moved in PROJECT_PAGES.items() if moved == place), f"docs/{place}")
+    source = next((document for document, moved in PROJECT_PAGES.items() if moved == place), f"docs/{place}")
     parts = _FENCES.split(_FENCE_MODE.sub(r"```\1", markdown))
     # Every second part is a fenced block.
     parts[::2] = [_LINK.sub(lambda match: _moved(match[1], source, place), part) for part in parts[::2]]

@@ -27,7 +27,7 @@ def write_man_pages(folder: Path) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     commands = dict(commands_of(roas))
-    files = [_write(folder, ("roas",), roas, [(" ".join(path[1:]), one) for path, one in commands.items()])]
+    files = [_write(folder, ("roas",), roas, [(" ".join(path[1:]), command) for path, command in commands.items()])]
     return files + [_write(folder, path, command, []) for path, command in commands.items()]
 
 
@@ -38,12 +38,12 @@ def _write(folder: Path, path: tuple[str, ...], command: click.Command, below: l
     page.short_help = _text(command.get_short_help_str(_SHORT_HELP))
     page.description = _text(command.help or "")
     page.synopsis = _text(" ".join(command.collect_usage_pieces(context)))
-    records = [one.get_help_record(context) for one in command.params if isinstance(one, click.Option)]
+    records = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
     page.options = [(names, _text(meaning)) for names, meaning in filter(None, records)]
     lines = [str(page).rstrip("\n").replace(page.command.upper(), "-".join(path).upper(), 1)]
     if below:
         lines.append(".SH COMMANDS")
-        lines += [f".TP\n\\fBroas {name}\\fP\n{_text(one.get_short_help_str(_SHORT_HELP))}" for name, one in below]
+        lines += [f".TP\n\\fBroas {name}\\fP\n{_text(child.get_short_help_str(_SHORT_HELP))}" for name, child in below]
     lines += [".SH EXIT STATUS", _text(_exit_codes())]
     if not below:
         lines += [".SH SEE ALSO", r"\fBroas\fP(1)"]
@@ -61,7 +61,7 @@ def _exit_codes() -> str:
 def _text(text: str) -> str:
     """Text in which nothing is a request to troff; what click leaves as it is keeps its lines."""
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text).partition("\f")[0])
-    return "\n.PP\n".join(_paragraph(one) for one in paragraphs)
+    return "\n.PP\n".join(_paragraph(paragraph) for paragraph in paragraphs)
 
 
 def _paragraph(text: str) -> str:

@@ -36,14 +36,14 @@ def main(seconds: float) -> int:
     if not checked:
         print("advisories: NOT CHECKED, no advisory source answers")
         return 0
-    known = [(package, one) for package in checked for one in package["vulns"]]
+    advisories = [(package, advisory) for package in checked for advisory in package["vulns"]]
     unknown = len(packages) - len(checked)
-    found = f"{len(known)} KNOWN" if known else "none known"
-    print(f"advisories: checked {len(checked)} packages, {found}" + (f"; {unknown} not checked" if unknown else ""))
-    for package, one in known:
-        fixed = ", ".join(one["fix_versions"]) or "no version"
-        print(f"  {package['name']} {package['version']}: {one['id']}, fixed in {fixed}")
-    return 1 if known else 0
+    result = f"{len(advisories)} KNOWN" if advisories else "none known"
+    print(f"advisories: checked {len(checked)} packages, {result}" + (f"; {unknown} not checked" if unknown else ""))
+    for package, advisory in advisories:
+        fixed = ", ".join(advisory["fix_versions"]) or "no version"
+        print(f"  {package['name']} {package['version']}: {advisory['id']}, fixed in {fixed}")
+    return 1 if advisories else 0
 
 
 if __name__ == "__main__":

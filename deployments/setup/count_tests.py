@@ -53,8 +53,8 @@ def _print_times(cases: dict[Path, list[ET.Element]]) -> None:
 
 def _reason(case: ET.Element) -> str:
     """The first words of what pytest says of a failure: the whole stands in the log of its part."""
-    said = " ".join(one.get("message", "") for one in case if one.tag in ("failure", "error"))
-    return " ".join(said.split())[:_REASON_LENGTH]
+    message = " ".join(result.get("message", "") for result in case if result.tag in ("failure", "error"))
+    return " ".join(message.split())[:_REASON_LENGTH]
 
 
 def _seconds(case: ET.Element) -> float:
@@ -63,8 +63,8 @@ def _seconds(case: ET.Element) -> float:
 
 def _skipped(case: ET.Element) -> bool:
     """True for a skip; an expected failure is written the same way, with its own type."""
-    found = case.find("skipped")
-    return found is not None and found.get("type") != "pytest.xfail"
+    skip = case.find("skipped")
+    return skip is not None and skip.get("type") != "pytest.xfail"
 
 
 def _name(case: ET.Element) -> tuple[str | None, str | None]:

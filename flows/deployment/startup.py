@@ -374,10 +374,10 @@ async def _plan(start: Start, options: FetchOptions) -> PlannedStart:
 
 def _refuse_another_plan(start: Start) -> None:
     """Stop where the start would not do what the plan says that was asked for."""
-    name, wanted, plan = start.environment.name, start.wanted_plan, start.plan
-    if wanted is not None and wanted != plan_id(plan):
+    name, plan_asked_for, plan = start.environment.name, start.wanted_plan, start.plan
+    if plan_asked_for is not None and plan_asked_for != plan_id(plan):
         raise PlanChangedError(
-            f"Plan {wanted} is not what {start.noun} of {name} would do now (plan {plan_id(plan)}): "
+            f"Plan {plan_asked_for} is not what {start.noun} of {name} would do now (plan {plan_id(plan)}): "
             + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
             advice=f"look at `roas plan{' --update' if start.options.update else ''} {name}` again.",
         )

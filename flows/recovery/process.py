@@ -130,10 +130,10 @@ class RecoveryProcess:
         """
         self._by_person, self._retried = attempt_id is None, attempt_id is not None
         past = await self._gather()
-        own = [
+        own_attempts = [
             tried for tried in past if self._is_of_this_run(tried) or (attempt_id and tried.attempt_id == attempt_id)
         ]
-        event = self._decide((Choice.RETRY, "a retry of the run"), past, own[-1] if own else None)
+        event = self._decide((Choice.RETRY, "a retry of the run"), past, own_attempts[-1] if own_attempts else None)
         if event is RecoveryEvent.DECIDE:
             self.last_attempt = None
         return await self._drive(RecoveryState.OPEN, event)

@@ -99,8 +99,8 @@ class HealthHistory(Repository):
             if there is None and len(set(moments)) == len(rows):
                 run_text(connection, _INSERT_PROBE, list(rows))
                 return
-            given = [row._asdict() | {"checked_at": read_utc_text(row.checked_at)} for row in rows]
-            insert_missing(connection, ProbeRow, given)
+            answers = [row._asdict() | {"checked_at": read_utc_text(row.checked_at)} for row in rows]
+            insert_missing(connection, ProbeRow, answers)
 
     def answers_by_day(self, environment: str, since: datetime) -> list[AnswersOfDay]:
         """How many answers of probes were good, for each service and UTC day since a moment, the oldest first.

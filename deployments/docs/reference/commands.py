@@ -16,12 +16,12 @@ def commands_page() -> str:
     from cli.main import roas
 
     parts = [_section(path, command) for path, command in commands_of(roas)]
-    exit_codes = [f"- {one.strip().rstrip('.')}" for one in (roas.epilog or "").partition(":")[2].split(";")]
+    exit_codes = [f"- {code.strip().rstrip('.')}" for code in (roas.epilog or "").partition(":")[2].split(";")]
     return page(
         "Commands",
         "`roas COMMAND --help` prints the same. `roas completion bash|zsh|fish` lets a shell complete names and ids.",
         "## Exit codes",
-        "\n".join(" ".join(one.split()) for one in exit_codes),
+        "\n".join(" ".join(line.split()) for line in exit_codes),
         *parts,
     )
 
@@ -42,7 +42,7 @@ def commands_of(
 def _section(path: tuple[str, ...], command: click.Command) -> str:
     context = click.Context(command, info_name=path[-1], max_content_width=100)
     usage = f"{' '.join(path)} {' '.join(command.collect_usage_pieces(context))}"
-    options = [one.get_help_record(context) for one in command.params if isinstance(one, click.Option)]
+    options = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
     rows = [(code(names), meaning) for names, meaning in filter(None, options)]
     parts = [f"## {' '.join(path)}", _text(command.help or ""), f"```text\n{usage}\n```"]
     return "\n\n".join([*parts, *([table(("option", "meaning"), rows)] if rows else [])])
@@ -51,7 +51,7 @@ def _section(path: tuple[str, ...], command: click.Command) -> str:
 def _text(help_text: str) -> str:
     """The paragraphs of a help text; one that click leaves as it is becomes a block of code."""
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(help_text).partition("\f")[0])
-    return "\n\n".join(_paragraph(one) for one in paragraphs)
+    return "\n\n".join(_paragraph(paragraph) for paragraph in paragraphs)
 
 
 def _paragraph(text: str) -> str:

@@ -14,9 +14,9 @@ _PROBE = "Probe"
 def environment_page() -> str:
     """Every field of an environment file, one heading a model."""
     schema, models, probes = _schema()
-    others = [name for name in models if name not in probes and "properties" in models[name]]
+    model_names = [name for name in models if name not in probes and "properties" in models[name]]
     links = _links(models, probes, here="environment")
-    sections = [f"## {_title(name)}\n\n{_model(models[name], links)}" for name in others]
+    sections = [f"## {_title(name)}\n\n{_model(models[name], links)}" for name in model_names]
     return page(
         "Environment file",
         "An environment file is YAML with these fields. `roas init` writes one, `roas validate ENV` checks it, and "
@@ -68,12 +68,12 @@ def _links(models: Mapping[str, Any], probes: Mapping[str, str], *, here: str) -
 
 def _title(name: str) -> str:
     """`RecoveryPolicy` as `Recovery policy`."""
-    words = "".join(f" {one.lower()}" if one.isupper() else one for one in name.removesuffix("Spec")).split()
+    words = "".join(f" {x.lower()}" if x.isupper() else x for x in name.removesuffix("Spec")).split()
     return " ".join(words).capitalize()
 
 
 def _model(model: Mapping[str, Any], links: Mapping[str, str]) -> str:
-    about = "\n\n".join(cell(one) for one in str(model.get("description", "")).split("\n\n"))
+    about = "\n\n".join(cell(paragraph) for paragraph in str(model.get("description", "")).split("\n\n"))
     return f"{about}\n\n{_fields(model, links)}"
 
 

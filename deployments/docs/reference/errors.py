@@ -30,8 +30,8 @@ def errors_page() -> str:
         for category in Category
     ]
     actions = [
-        (code(one.strategy), ", ".join(map(str, one.steps)), REQUIRED_FACTS[one.strategy].fact, str(one.points))
-        for one in ACTIONS.values()
+        (code(strategy), ", ".join(map(str, action.steps)), REQUIRED_FACTS[strategy].fact, str(action.points))
+        for strategy, action in ACTIONS.items()
     ]
     return page(
         "Errors",
@@ -43,7 +43,7 @@ def errors_page() -> str:
         "against the budgets of the service and the host.",
         table(("strategy", "steps", "allowed if", "points"), actions),
         "## Severities",
-        "\n".join(f"- {one.strip().rstrip('.')}" for one in summary(Severity).split(";")),
+        "\n".join(f"- {meaning.strip().rstrip('.')}" for meaning in summary(Severity).split(";")),
     )
 
 

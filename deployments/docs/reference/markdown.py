@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; cells are Markdown of one line each."""
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    lines += [f"| {' | '.join(cell(one) for one in row)} |" for row in rows]
+    lines += [f"| {' | '.join(cell(value) for value in row)} |" for row in rows]
     return "\n".join(lines)
 
 

@@ -31,13 +31,13 @@ def families() -> list[tuple[str, str, str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder) / "data", environments_dir=Path(folder))
         with Stores.open(settings) as stores:
-            found = list(StoreCollector(stores, settings).collect())
+            metrics = list(StoreCollector(stores, settings).collect())
     return [
         (
-            f"{one.name}_total" if one.type == "counter" else one.name,
-            one.type,
-            ", ".join(map(code, getattr(one, "_labelnames", ()))),
-            one.documentation,
+            f"{metric.name}_total" if metric.type == "counter" else metric.name,
+            metric.type,
+            ", ".join(map(code, getattr(metric, "_labelnames", ()))),
+            metric.documentation,
         )
-        for one in found
+        for metric in metrics
     ]

@@ -16,17 +16,17 @@ def kind_of(field: Mapping[str, Any], links: Mapping[str, str]) -> str:
         return links.get(name, name)
     for several in ("anyOf", "oneOf", "allOf"):
         if several in field:
-            kinds = [kind_of(one, links) for one in field[several] if one.get("type") != "null"]
+            kinds = [kind_of(choice, links) for choice in field[several] if choice.get("type") != "null"]
             return " or ".join(dict.fromkeys(kinds))
     if "const" in field:
         return f"`{field['const']}`"
     if "enum" in field:
-        return ", ".join(f"`{one}`" for one in field["enum"])
+        return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("type") == "array":
         return f"list of: {kind_of(field.get('items') or {}, links)}"
     if field.get("type") == "object":
         values = [*field.get("patternProperties", {}).values(), field.get("additionalProperties")]
-        return f"mapping of names to: {kind_of(next(one for one in values if isinstance(one, dict)), links)}"
+        return f"mapping of names to: {kind_of(next(value for value in values if isinstance(value, dict)), links)}"
     named = {"path": "path", "time": "time of day"}.get(str(field.get("format")))
     kind = named or {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(
         str(field.get("type")), str(field.get("type", "text"))

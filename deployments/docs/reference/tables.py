@@ -26,30 +26,30 @@ def tables_page() -> str:
         "`YYYY-MM-DD HH:MM:SS.ffffff`; JSON is text."
     )
     # Each store makes a class of its own of these, which not all of the code keeps.
-    kinds = (one for one in vars(shared_tables).values() if isinstance(one, type) and "__tablename__" in vars(one))
-    shared = {str(one.__tablename__): one for one in kinds}
+    kinds = (kind for kind in vars(shared_tables).values() if isinstance(kind, type) and "__tablename__" in vars(kind))
+    shared = {str(kind.__tablename__): kind for kind in kinds}
     parts = [about]
     for store, base in STORES.items():
         rows: type[SQLModel] = getattr(import_module(f"models.tables.{store}"), base)
         parts.append(f"## {store}.db")
-        documented = shared | {one.__table__.name: one for one in _models(rows)}
+        documented = shared | {model.__table__.name: model for model in _models(rows)}
         for name, columns in sorted(rows.metadata.tables.items()):
             parts += [f"### {store}: {name}", summary(documented[name]), _columns(columns)]
     return page("Tables of the stores", *filter(None, parts))
 
 
 def _models(base: type[SQLModel]) -> list[type[SQLModel]]:
-    found = [one for one in base.__subclasses__() if hasattr(one, "__table__")]
-    return [*found, *(deeper for one in base.__subclasses__() for deeper in _models(one))]
+    models = [model for model in base.__subclasses__() if hasattr(model, "__table__")]
+    return [*models, *(deeper for model in base.__subclasses__() for deeper in _models(model))]
 
 
 def _columns(columns: Table) -> str:
     allowed = {
-        str(one.name).removesuffix("_is_known"): str(one.sqltext).partition(" IN ")[2].strip("()")
-        for one in columns.constraints
-        if isinstance(one, CheckConstraint) and str(one.name).endswith("_is_known")
+        str(constraint.name).removesuffix("_is_known"): str(constraint.sqltext).partition(" IN ")[2].strip("()")
+        for constraint in columns.constraints
+        if isinstance(constraint, CheckConstraint) and str(constraint.name).endswith("_is_known")
     }
-    rows = [(code(one.name), _kind(one), allowed.get(one.name, ""), _notes(one)) for one in columns.columns]
+    rows = [(code(field.name), _kind(field), allowed.get(field.name, ""), _notes(field)) for field in columns.columns]
     return table(("column", "kind", "one of", ""), rows)
 
 
@@ -64,7 +64,7 @@ def _notes(column: Column[object]) -> str:
         "key" if column.primary_key else "",
         "unique" if column.unique else "",
         "may be empty" if column.nullable else "",
-        *(f"of {code(one.target_fullname)}" for one in column.foreign_keys),
+        *(f"of {code(key.target_fullname)}" for key in column.foreign_keys),
         "computed" if column.computed is not None else "",
     ]
     return ", ".join(filter(None, notes))

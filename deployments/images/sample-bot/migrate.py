@@ -25,8 +25,8 @@ def main() -> None:
         decode_responses=True,
     )
     try:
-        found = int(store.get("schema:version") or 0)
-        for version in range(found + 1, VERSION + 1):
+        applied = int(store.get("schema:version") or 0)
+        for version in range(applied + 1, VERSION + 1):
             store.set("schema:version", version)
             print(f"migrate: version {version} is applied", flush=True)
     except redis.RedisError as error:
