@@ -5,21 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from models.compose import Application
 from models.environments import Limits, Probe, ServiceSpec
+from models.fields import Strict
 
 
-class Login(BaseModel):
+class Login(Strict):
     """How an image of a program names its user, password and database: variables of the container.
 
     A password may also come from the file that the variable `password` with `_FILE` names. `default_user` is the user
     where the variable is not set. `open_variable`: where it is set, to `open_value` if that is given, no password is
     asked for.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     password: str
     user: str | None = None
@@ -29,7 +28,7 @@ class Login(BaseModel):
     open_value: str | None = None
 
 
-class ConfigurationCheck(BaseModel):
+class ConfigurationCheck(Strict):
     """How a program checks its own configuration, without serving.
 
     `options` are those of its command that name the file; it stands for FILE in `with_file`, the command of the check.
@@ -39,8 +38,6 @@ class ConfigurationCheck(BaseModel):
     configuration, such as that another service is down. `unresolved` finds names that it does not find, which says
     nothing where it is asked without its networks.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     options: tuple[str, ...]
     with_file: tuple[str, ...]
@@ -53,7 +50,7 @@ class ConfigurationCheck(BaseModel):
     source: str = Field(description="Where it is documented.")
 
 
-class Program(BaseModel):
+class Program(Strict):
     """One program as patterns/programs/programs.yaml describes it: how it is recognised, and what fits it.
 
     `images` are repositories, with or without the folders before the last name; `commands` are names of executables
@@ -64,8 +61,6 @@ class Program(BaseModel):
     folder, one that `images` names with its folder, or one of `publishers`. `listen_options` and `listen_variables` are
     regular expressions.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     name: str

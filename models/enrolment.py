@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.fields import Strict
+
 HOST_NAME = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 """Names of hosts: a label of a DNS name, short enough for a work pool and a role of PostgreSQL."""
 
@@ -33,10 +35,8 @@ class KeyState(StrEnum):
     EXPIRED = "expired"
 
 
-class HostKey(BaseModel):
+class HostKey(Strict):
     """What the control plane keeps of one host's credential: hashes of its token and key, never these."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=HOST_NAME)
     pool: str
@@ -70,10 +70,8 @@ class Invitation(BaseModel):
     expires_at: datetime
 
 
-class EnrolRequest(BaseModel):
+class EnrolRequest(Strict):
     """What a host sends with its token."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     token: str = Field(repr=False, max_length=200)
     host: str = Field(max_length=100)
@@ -81,10 +79,8 @@ class EnrolRequest(BaseModel):
     version: str = Field(max_length=50)
 
 
-class Membership(BaseModel):
+class Membership(Strict):
     """What an enrolled host knows of its control plane. The file that holds it is private."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=HOST_NAME)
     pool: str
