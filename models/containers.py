@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +99,22 @@ class ContainerState:
 def replicas(states: Iterable[ContainerState], service: str | None = None) -> list[ContainerState]:
     """Return the containers of a service, or of all services; those of `compose run` do not count."""
     return [state for state in states if service in (None, state.service) and not state.one_off]
+
+
+class _OfService(Protocol):
+    @property
+    def service(self) -> str: ...
+
+
+Part = TypeVar("Part", bound=_OfService)
+
+
+def group_by_service(parts: Iterable[Part]) -> dict[str, list[Part]]:
+    """Group what belongs to a service each, in its order."""
+    groups: dict[str, list[Part]] = {}
+    for part in parts:
+        groups.setdefault(part.service, []).append(part)
+    return groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

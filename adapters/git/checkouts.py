@@ -6,7 +6,6 @@ it. So a process that is killed at any moment leaves a whole checkout.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from adapters.git.repository import SourceRepository
-from adapters.host.private_files import make_private_folder, read_regular, write_private
+from adapters.host.private_files import make_private_folder, read_regular, sync_folder, write_private
 from models.failures import SourceError
 from models.sources import SourceRevision, SourceState
 
@@ -154,7 +153,7 @@ class Checkouts:
         folder = self._revisions / name
         _index_of(partial).replace(_index_of(folder))
         partial.rename(folder)
-        _sync_folder(self._revisions)
+        sync_folder(self._revisions)
         return folder, submodules
 
     def _remove_partial(self) -> None:
@@ -181,14 +180,6 @@ def _revision_in(name: str) -> str:
 def _index_of(folder: Path) -> Path:
     """Git's list of the files of a checkout, beside its folder, so that the checkout has nothing of git in it."""
     return folder.with_name(f"{folder.name}.index")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _newest(state: SourceState, most: int) -> SourceState:

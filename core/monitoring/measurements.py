@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
 
-from models.containers import ContainerEvent, ContainerState, Death, ServiceSample, SystemSample
+from models.containers import ContainerEvent, ContainerState, Death, ServiceSample, SystemSample, group_by_service
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Dependency, DependencyStatus, Metric
 from models.operations import Operation, OperationType
@@ -30,17 +29,6 @@ _SUMS = _COUNTERS | {
     "throttled_periods_total": "throttled_periods",
 }
 """The fields of samples that are added up over the replicas, by metric."""
-
-
-Part = TypeVar("Part", ServiceSample, ContainerState, ProbeResult, Death)
-
-
-def _group_by_service(parts: Iterable[Part]) -> dict[str, list[Part]]:
-    """Group samples by service, in their order."""
-    groups: dict[str, list[Part]] = {}
-    for part in parts:
-        groups.setdefault(part.service, []).append(part)
-    return groups
 
 
 def system_metrics(environment: str, sample: SystemSample, last: Iterable[Metric] = ()) -> list[Metric]:
@@ -94,9 +82,9 @@ def service_metrics(
     a service, and one after its containers were replaced, has none.
     """
     before = {(metric.service, metric.name): metric for metric in last}
-    sampled, answered, ended = _group_by_service(samples), _group_by_service(probes), _group_by_service(ends)
+    sampled, answered, ended = group_by_service(samples), group_by_service(probes), group_by_service(ends)
     metrics: list[Metric] = []
-    for service, seen_now in _group_by_service(container_states).items():
+    for service, seen_now in group_by_service(container_states).items():
         replicas = sampled.get(service, [])
         at = replicas[0].sampled_at if replicas else seen_now[0].seen_at
         values: dict[str, float | None] = {

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from models.containers import ContainerState, ServiceSample, replicas
+from models.containers import ContainerState, ServiceSample, group_by_service, replicas
 from models.health import ServiceHealth, ServiceVerdict
 from models.live import EngineReading, LiveRecords, LiveRecovery, LiveService, LiveView
 from models.metrics import HOST, Metric
@@ -41,7 +41,7 @@ def live_view(
     """
     now = readings[-1]
     judged = {verdict.service: verdict for verdict in records.health.services} if records.health is not None else {}
-    containers = _group_by_service(replicas(now.containers))
+    containers = group_by_service(replicas(now.containers))
     rates = _rates(readings)
     memory = [_sums(reading.samples) for reading in readings]
     metrics = _metrics(records.metrics)
@@ -181,13 +181,6 @@ def _metrics(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[float]]:
     for metric in sorted(metrics, key=lambda metric: metric.sampled_at):
         series[metric.service, metric.name].append(metric.value)
     return series
-
-
-def _group_by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
-    groups: dict[str, list[ContainerState]] = {}
-    for container in containers:
-        groups.setdefault(container.service, []).append(container)
-    return groups
 
 
 def _known_values(values: Iterable[float | None]) -> list[float]:

@@ -12,7 +12,7 @@ from core.common.stamps import stamp_of, without_stamp
 from core.deployment.canary import ANSWERS, MEMORY
 from core.errors.classify import classify, tells_of_failure
 from core.monitoring.baselines import baseline
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.errors import Category
 from models.failures import EngineError
 from models.hooks import UsualErrors
@@ -100,8 +100,7 @@ def restarts(project: Project, services: Collection[str]) -> dict[str, dict[str,
     return {
         name: {
             container.name: (container.restart_count, container.started_at)
-            for container in container_states
-            if container.service == name and not container.one_off
+            for container in replicas(container_states, name)
         }
         for name in services
     }
@@ -128,8 +127,7 @@ def errors_since(environment: str, services: Collection[str], since: datetime) -
 
 
 def _running(project: Project, service: str) -> list[ContainerState]:
-    container_states = project.inspect_containers(service)
-    return [container for container in container_states if container.up and not container.one_off]
+    return [container for container in replicas(project.inspect_containers(service)) if container.up]
 
 
 def _count(project: Project, container: ContainerState, since: datetime) -> LoggedFailures | None:

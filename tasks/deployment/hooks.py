@@ -13,7 +13,7 @@ from adapters.host.programs import ProgramResult, ProgramRun, run_beside
 from core.common.safe_text import printable
 from core.deployment.hooks import container_name, left_behind, not_running
 from models.compose import Application
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError, RoasError, StartFailedError
 from models.hooks import Hook
@@ -263,9 +263,7 @@ async def _inside(project: Project, hook: Hook) -> HookOutcome:
     containers = project.engine.containers
     try:
         container_states = await asyncio.to_thread(project.inspect_containers, spec.service)
-        running = [
-            container for container in container_states if container.state == "running" and not container.one_off
-        ]
+        running = [container for container in replicas(container_states) if container.state == "running"]
         if not running:
             return HookOutcome(
                 exit_code=None, output="", problem=f"could not be run: {spec.service} does not run", began=False

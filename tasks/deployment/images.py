@@ -36,7 +36,7 @@ from models.compose import (
     RegistryAnswer,
     ServiceDeclaration,
 )
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.environments import Environment
 from models.failures import ComposeError, EngineError, ImageFetchError
 from models.records import Release
@@ -93,7 +93,7 @@ def read_images(
     """
     engine, services = project.engine, application.services
     facts = _images_held(engine, application)
-    present = {container.service for container in container_states if not container.one_off}
+    present = {container.service for container in replicas(container_states)}
     kinds = shared_fetches(
         application, fetch_kinds(application, facts, options, datetime.now(UTC), present, gated=bool(refused))
     )
@@ -102,13 +102,7 @@ def read_images(
     earlier_answers = answered(references)
     answers = {**earlier_answers, **_ask_registries(engine, references - earlier_answers.keys())}
     by_service = {
-        declaration.name: sorted(
-            {
-                container.image_id
-                for container in container_states
-                if container.service == declaration.name and not container.one_off
-            }
-        )
+        declaration.name: sorted({container.image_id for container in replicas(container_states, declaration.name)})
         for declaration in pulled
     }
     used = engine.images.inspect_all(image_id for ids in by_service.values() for image_id in ids)

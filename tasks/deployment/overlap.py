@@ -30,7 +30,7 @@ from core.deployment.overlap import (
 )
 from core.deployment.release import Document
 from models.compose import Application, InjectedFile, MountKind, ServiceDeclaration
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError, ProbeOutOfReachError, StartFailedError
 from models.overlap import BesideContainer, OverlapDecision, RunProgram
@@ -389,9 +389,7 @@ async def is_unsettled(
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    containers = [container for container in container_states if not container.one_off] or await asyncio.to_thread(
-        _containers, project
-    )
+    containers = replicas(container_states) or await asyncio.to_thread(_containers, project)
     return any(container.replaces for container in containers) or bool(
         _unused_containers(project.environment, application, containers)
     )
@@ -424,8 +422,7 @@ async def settle_beside(project: Project, application: Application, *, back: boo
 
 
 def _containers(project: Project) -> list[ContainerState]:
-    container_states = project.inspect_containers()
-    return [container for container in container_states if not container.one_off]
+    return replicas(project.inspect_containers())
 
 
 def _unused_containers(

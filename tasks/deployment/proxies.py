@@ -14,7 +14,7 @@ from adapters.probes.http import status_of
 from adapters.probes.outcome import ProbeFailed
 from core.deployment.overlap import is_gateway_failure, proxies_of
 from models.compose import Application
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.environments import Environment, HttpProbe
 from models.failures import RoasError, StartFailedError
 from tasks.deployment.overlap import proxies_to_reload, reload_after_start, run_programs
@@ -126,10 +126,8 @@ async def _statuses(project: Project, proxies: Collection[str]) -> dict[str, int
     async def ask(proxy: str) -> int | None:
         try:
             container_states = await asyncio.to_thread(project.inspect_containers, proxy)
-            container = next(
-                (container for container in container_states if container.state == "running" and not container.one_off),
-                None,
-            )
+            running = (container for container in replicas(container_states) if container.state == "running")
+            container = next(running, None)
             page = None if container is None else page_of(project.environment, container)
             if container is None or page is None:
                 return None

@@ -30,7 +30,7 @@ from core.deployment.update import bare_digest, refused_images
 from core.recovery.going_back import data_changed_since
 from core.storage.snapshots import data_not_put_back
 from models.compose import Application
-from models.containers import RELEASE_IMAGES
+from models.containers import RELEASE_IMAGES, replicas
 from models.environments import Environment
 from models.failures import BadInputError, ComposeError, EngineError, NotFoundError, ReleaseError
 from models.operations import OperationType
@@ -82,7 +82,7 @@ async def inspect_release(
     environment = project.environment
 
     def inspect() -> Release:
-        container_states = [container for container in project.inspect_containers() if not container.one_off]
+        container_states = replicas(project.inspect_containers())
         # Of a service whose replacement failed, the newest container has the image that was tried.
         container_states.sort(key=lambda container: container.created_at or now)
         facts = project.engine.images.inspect_all(container.image_id for container in container_states)

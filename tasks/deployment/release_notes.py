@@ -9,7 +9,7 @@ from adapters.docker.engine import DockerEngine
 from adapters.host.git_log import subjects_between
 from core.deployment.release_notes import redact_note, release_note, revisions, with_commits
 from models.compose import Application, FetchKind, ImageFact, Plan, PlannedAction, ReleaseNote
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.environments import Environment
 from tasks.deployment.images import ImageOutlook
 from tasks.runtime.project import Project
@@ -30,11 +30,7 @@ def read_release_notes(
     """
     notes: list[ReleaseNote] = []
     for line in planned.changes:
-        used = {
-            container.image_id
-            for container in container_states
-            if container.service == line.service and not container.one_off
-        }
+        used = {container.image_id for container in replicas(container_states, line.service)}
         if line.action is not PlannedAction.RECREATE or not used:
             continue
         fetch, declaration = images.fetches.get(line.service), application.services[line.service]

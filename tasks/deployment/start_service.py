@@ -26,7 +26,7 @@ from core.errors.decisive import last_run
 from core.errors.refused_login import is_refused_login, last_refusal_line
 from core.monitoring.health import judge_declared, judge_without_probe
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.failures import EngineError, EngineUnreachableError, ProbeOutOfReachError, StartFailedError
 from models.health import ProbeResult, ServiceVerdict, Unasked
 from models.results import ServiceStart
@@ -511,7 +511,7 @@ class ServiceInspector:
         everything = await asyncio.to_thread(engine.containers.inspect_all, among) if among else []
         if not self._only and (not among or len(everything) < len(among)):
             everything = await asyncio.to_thread(self.project.inspect_containers, name)
-        container_states = [container for container in everything if not container.one_off]
+        container_states = replicas(everything)
         for container in container_states:
             self._restarts.setdefault(container.container_id, 0 if self._only else container.restart_count)
         self.journal.saw(container_states)

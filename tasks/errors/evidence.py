@@ -25,7 +25,7 @@ from core.common.stamps import moment_of
 from core.errors.evidence import container_evidence, excerpt, first_cause, fit_bundle
 from core.errors.evidence_page import page
 from models.compose import Application
-from models.containers import ContainerEvent, ContainerState, SystemSample
+from models.containers import ContainerEvent, ContainerState, SystemSample, replicas
 from models.environments import Environment
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, ProbeOutput
 from models.failures import ImageFetchError, RoasError, StoreError
@@ -316,9 +316,7 @@ async def _gather(project: Project, services: set[str]) -> _Gathered:
         gathered.part("host", lambda: sample_host(current_settings().data_dir, until)) if here else asyncio.sleep(0),
     )
     gathered.container_states = [
-        container_state
-        for container_state in container_states or ()
-        if container_state.service in services and not container_state.one_off
+        container_state for container_state in replicas(container_states or ()) if container_state.service in services
     ]
     await asyncio.gather(*(container(container_state) for container_state in gathered.container_states))
     return gathered

@@ -20,7 +20,7 @@ from core.common.safe_text import printable
 from core.deployment.release import is_there, to_go_back_to
 from core.recovery.action_targets import ActionContext, all_made_since, containers_to_restart
 from models.compose import Application, InjectedFile, NetworkFact, ServiceDeclaration
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.failures import ActionRefusedError, BadInputError
 from models.records import Release
 from models.recovery import PlannedStep, StepSpec
@@ -60,11 +60,10 @@ async def read_action_context(
 
     def containers() -> tuple[tuple[ContainerState, ...], tuple[str, ...], Release | None, timedelta | None]:
         container_states = tuple(project.inspect_containers())
-        service_containers = [
-            container for container in container_states if container.service == service and not container.one_off
-        ]
         unnamed = tuple(
-            name for container in service_containers for name in engine.volumes.anonymous(container.container_id)
+            name
+            for container in replicas(container_states, service)
+            for name in engine.volumes.anonymous(container.container_id)
         )
         before = release_before(releases, container_states, began, kept_digests(environment))
         return container_states, unnamed, *before
@@ -85,9 +84,7 @@ async def read_action_context(
         asyncio.to_thread(_problem_of, script),
     )
     container_states, unnamed, before, deployed_ago = inspection
-    service_containers = [
-        container for container in container_states if container.service == service and not container.one_off
-    ]
+    service_containers = replicas(container_states, service)
     return ActionContext(
         project=environment.project,
         service=service,
@@ -150,8 +147,7 @@ class StepContext:
         Raises:
             ActionRefusedError: It has none.
         """
-        container_states = self.project.inspect_containers(service)
-        containers = [container for container in container_states if not container.one_off]
+        containers = replicas(self.project.inspect_containers(service))
         if not containers:
             raise ActionRefusedError(
                 f"{service} has no container in project {self.project.environment.project};",
@@ -242,7 +238,7 @@ def _restart(context: StepContext, step: PlannedStep) -> str:
 @_task_of(StepSpec.RECREATE, seconds=900)
 def _recreate(context: StepContext, step: PlannedStep) -> str:
     """Let Compose make the containers anew, also where there are none, with what networks they lack."""
-    there = [container for container in context.project.inspect_containers(step.service) if not container.one_off]
+    there = replicas(context.project.inspect_containers(step.service))
     if not all_made_since(context.cut_off_from, there):
         for container in there:
             if container.state in _UP:

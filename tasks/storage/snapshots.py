@@ -34,7 +34,7 @@ from core.storage.snapshots import (
     unknown,
 )
 from models.compose import Application, InjectedFile
-from models.containers import ContainerState
+from models.containers import ContainerState, replicas
 from models.environments import Environment
 from models.failures import BadInputError, DamagedRepositoryError, SnapshotError
 from models.settings import current_settings
@@ -294,10 +294,7 @@ async def rehearse_part(project: Project, application: Application, data: SavedD
                 return client.files.read(part) if check_only else client.check_sqlite(part)
 
         return await call_in_thread(check, seconds)
-    states = await inspect_application(project)
-    there = next(
-        (container for container in states if container.service == data.service and not container.one_off), None
-    )
+    there = next(iter(replicas(await inspect_application(project), data.service)), None)
     if there is None:
         raise SnapshotError(
             f"{data.service} has no container, so there is nothing to rehearse with;",
@@ -413,7 +410,7 @@ async def place_of(project: Project, application: Application, data: SavedData, 
         SnapshotError: Its service does not run, or with `running` False has no container.
     """
     environment = project.environment
-    states = [container for container in await inspect_application(project) if not container.one_off]
+    states = replicas(await inspect_application(project))
     if isinstance(data, FilesData):
         return _place_of_files(data, application, states)
     containers = [
