@@ -200,7 +200,7 @@ async def heal(container: str, tracer: Tracer) -> dict[str, dict[str, Walk]]:
     agent = Agent()
     running = asyncio.create_task(agent.run(stop))
     watched = agent.environments
-    await _until(lambda: NAME in watched and watched[NAME].watcher is not None and watched[NAME].collections > 0)
+    await _until(lambda: NAME in watched and watched[NAME].watcher is not None)
     # Its first sweep is over by then, as it is when a failure comes at any time.
     await asyncio.sleep(3)
     begun = await asyncio.to_thread(_started_at, container)
@@ -298,6 +298,9 @@ def main() -> None:
     if {"start", "update", "heal"} & set(parts):
         os.environ["ROAS_WARM"] = "0"
         services = {"web": checked(interval="2s"), "base": checked(interval="2s")}
+        for service in services.values():
+            # No registry has the image, which the update would pull.
+            service["pull_policy"] = "never"
         services["web"]["depends_on"] = {"base": {"condition": "service_healthy"}}
         # The longest period: a collection is no part of these walks.
         declared = {"stabilisation_seconds": 0, "collect_every_seconds": 3600}
