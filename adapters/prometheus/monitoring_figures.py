@@ -381,7 +381,7 @@ def _metrics_of_verdicts(reports: Mapping[str, HealthReport]) -> Iterator[Metric
     }
     yield families.gauge(
         "roas_service_up",
-        "1 while a service runs and nothing says it is ill.",
+        "1 while a service runs and nothing shows that it is unhealthy.",
         *_SERVICE,
         samples=((of, verdict.health in _UP) for of, verdict in verdicts),
     )

@@ -121,7 +121,7 @@ def _known_tables(moment: Together, deployment_ids: Iterable[str]) -> set[str]:
 def _left_beside(stores: Stores, name: str) -> list[str]:
     """Files that stand beside a store for a person to look at, and archives that are gone."""
     remarks = [
-        f"{file} is kept since a backup was restored: look at it, then remove it ({file.stat().st_size / MIB:.1f} MiB)"
+        f"{file} is kept since a backup was restored: inspect it, then remove it ({file.stat().st_size / MIB:.1f} MiB)"
         for file in sorted(stores.folder.glob(f"{name}.db.before-restore-*"))
         if not file.name.endswith(("-wal", "-shm"))
     ]

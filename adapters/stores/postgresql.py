@@ -354,7 +354,7 @@ class PostgresqlTransactions:
             StoreError: A store cannot be read.
         """
         del deadline_seconds
-        with self._server.transaction(f"A look at the three stores ({self._server.label})", "errors") as connection:
+        with self._server.transaction(f"A read of the three stores ({self._server.label})", "errors") as connection:
             yield _together(connection)
 
 

@@ -298,7 +298,7 @@ class SqliteFile:
             now = _identity(self.path)
         except OSError as error:
             raise StoreError(
-                f"{self._label} cannot be looked at: {error.strerror};", advice="may this user enter the data folder?"
+                f"{self._label} cannot be inspected: {error.strerror};", advice="may this user enter the data folder?"
             ) from error
         if now == self._file:
             return

@@ -94,7 +94,7 @@ class SqliteTransactions:
                 time.sleep(0)
             else:
                 # A writer that died may have left the stores apart for good: finish its work, then look.
-                with self._gate.hold(deadline_seconds, "A look at the three stores"):
+                with self._gate.hold(deadline_seconds, "A read of the three stores"):
                     self.repair()
                     connections = {
                         name: stack.enter_context(database.read()) for name, database in self._databases.items()

@@ -65,7 +65,7 @@ def _show_dependencies(proposal: Proposal) -> None:
 def _show_remarks(proposal: Proposal) -> None:
     remarks = [f"{entry.service}: {remark}" for entry in proposal.services for remark in entry.remarks]
     if remarks or proposal.remarks:
-        say("\nto look at:")
+        say("\nto check:")
     for remark in (*remarks, *proposal.remarks):
         say(f"  {escape(remark)}")
 

@@ -17,7 +17,7 @@ _WORDS = {
     "judged": "its gate had let it go on",
     "changing": "it was decided which services change",
     "created": "the containers were created",
-    "undoing": "it had begun to undo itself",
+    "undoing": "its rollback had begun",
     "release": "the release to go back to was chosen",
     "ran before": "the release that ran was written down",
     "before the pin": "its checkout was written down",

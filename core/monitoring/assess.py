@@ -181,8 +181,10 @@ def missed_collections(before: datetime | None, now: datetime, every: timedelta)
     """Describe the time without a collection although one was due; None if there is none."""
     if before is None or now - before < max(_MISSED_COLLECTIONS * every, _TOLERATED_DELAY):
         return None
-    looks = round((now - before) / every) - 1
-    return f"nothing was collected from {before:%Y-%m-%d %H:%M:%S} to {now:%H:%M:%S} UTC: {looks} looks are missing"
+    missed = round((now - before) / every) - 1
+    return (
+        f"nothing was collected from {before:%Y-%m-%d %H:%M:%S} to {now:%H:%M:%S} UTC: {missed} collections are missing"
+    )
 
 
 def _metrics_of(environment: str, answers: SourceAnswers, memory: RememberedState) -> list[Metric]:

@@ -156,7 +156,7 @@ def plan_recovery(
     if error.verdict.category is Category.BENIGN:
         return _leave(strategy, "It is no error.")
     if facts.was_reported_to_person:
-        return _leave(strategy, "Nothing was touched, and the person who asked for it was told why.")
+        return _leave(strategy, "Nothing was touched, and its message to the person who asked for it says why.")
     if wish := _kept_down(service, facts):
         return _leave(strategy, wish)
     if not strategy.automatic:

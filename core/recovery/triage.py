@@ -186,7 +186,7 @@ def observe_health(verdict: ServiceVerdict, container_states: Sequence[Container
 def perhaps_stopped(environment: str) -> PersonStop:
     """Why a service stays down that was not seen to fail, where no operation shows that it is meant to run."""
     reason = (
-        f"it was down before anybody watched it, and no operation of {environment} is on record here, so a person may "
+        f"it was down before it was watched, and no operation of {environment} is on record here, so a person may "
         f"have stopped it; to start it: roas start {environment}"
     )
     return PersonStop(certain=False, reason=reason)
@@ -346,7 +346,7 @@ def _behind_its_cause(
         return observation
     direct = {need.depends_on for need in dependencies if need.service == name} & unhealthy
     needed = sorted(direct or {cause for cause in began if name in behind[cause]})
-    reason = f"it needs {', '.join(needed)}, which is looked after first"
+    reason = f"it needs {', '.join(needed)}, which is recovered first"
     return replace(observation, decision=Decision.WAIT, reason=reason)
 
 

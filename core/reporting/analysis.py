@@ -277,7 +277,7 @@ def _recommendations(
     for cause, alike in sorted(by_cause.items(), key=lambda item: (-len(item[1]), item[0])):
         if len(alike) >= _OFTEN and cause == _UNKNOWN:
             why = f"{len(alike)} of {len(failed)} failures have no known cause"
-            advise("name the cause of these failures with a pattern, so that they can be told apart.", why, alike)
+            advise("name the cause of these failures with a pattern, so that they can be distinguished.", why, alike)
         elif len(alike) >= _OFTEN:
             advise(_mend(cause) + ".", f"{len(alike)} of {len(failed)} failures have this cause", alike)
     if performance.direction is Direction.DECLINING:

@@ -102,7 +102,7 @@ class Verifier:
         expected, seq = self._expected.get(table, {}).get(key, (None, None))
         name = _name_of(table, key)
         if seq is None:
-            self._find(name, "the row was inserted: no entry tells of it")
+            self._find(name, "the row was inserted: no entry records it")
         elif expected is None:
             self._find(name, "the row is there again, after it had left the store", seq)
         elif isinstance(expected, str):

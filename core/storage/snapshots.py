@@ -336,7 +336,7 @@ def as_saved(
     """A snapshot without a manifest, of the parts that data.save names; `entries` are its own.
 
     Raises:
-        SnapshotError: What a part is cannot be told.
+        SnapshotError: What a part holds is unknown.
     """
     parts = []
     for entry in entries:
@@ -344,7 +344,7 @@ def as_saved(
         # A dump of Redis goes to where the server of then kept its file, which only a manifest says.
         if data is None or isinstance(data, RedisData):
             raise SnapshotError(
-                f"Snapshot {snapshot.snapshot_id} has no manifest, and which data {entry.path} is cannot be told;",
+                f"Snapshot {snapshot.snapshot_id} has no manifest, and which data {entry.path} holds is unknown;",
                 advice=f"name it in data.save, or read it with `restic dump {entry.restic_id[:12]} {entry.path}`.",
             )
         is_folder = isinstance(data, FilesData) and entry.path != f"/{file_name(data.name)}"

@@ -121,7 +121,7 @@ class Agent:
             return
         self._say(f"{len(files)} environments" if len(files) != 1 else "1 environment")
         for name in sorted(self._files.keys() - files.keys()):
-            log.info("%s is let go: its file is gone", name)
+            log.info("%s is no longer watched: its file is gone", name)
             await self._let_go(name)
         for name in sorted(files.keys() - self._files.keys()):
             self._begin_with(name)

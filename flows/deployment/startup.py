@@ -268,7 +268,7 @@ async def fetch(start: Start) -> None:
         raise PlanChangedError(
             f"Plan {start.wanted_plan} does not replace {', '.join(surprising)}, but the images that were "
             "fetched would: " + "; ".join(f"{name}, {fetched.service(name).because}" for name in surprising),
-            advice=f"look at `roas plan {start.environment.name}` again; nothing that runs was touched.",
+            advice=f"run `roas plan {start.environment.name}` again; nothing that runs was touched.",
         )
     for name in surprising:
         log.warning("%s is replaced, which no plan before the fetch said: %s", name, fetched.service(name).because)
@@ -379,7 +379,7 @@ def _refuse_another_plan(start: Start) -> None:
         raise PlanChangedError(
             f"Plan {plan_asked_for} is not what {start.noun} of {name} would do now (plan {plan_id(plan)}): "
             + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
-            advice=f"look at `roas plan{' --update' if start.options.update else ''} {name}` again.",
+            advice=f"run `roas plan{' --update' if start.options.update else ''} {name}` again.",
         )
 
 
@@ -450,6 +450,6 @@ async def keep_template(start: Start) -> Document | None:
     try:
         return await read_template(start.project, start.application)
     except ComposeError as error:
-        log.warning("this start cannot be gone back to: %s", error)
+        log.warning("no rollback to this start is possible: %s", error)
         start.record.release_not_kept = error.what
         return None

@@ -272,7 +272,7 @@ async def _went_back_start_first(
         log.warning("%s does not go back start-first: %s", line.service, await recorder.without_secrets(error))
         await settle_replacements(recorder, environment, application, back=True)
         return False
-    log.info("%s goes back: %s", line.service, how)
+    log.info("%s is rolled back: %s", line.service, how)
     return True
 
 

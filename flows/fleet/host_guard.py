@@ -306,7 +306,7 @@ class _UnknownOwnerError(Exception):
     """The server does not say to whom a thing belongs, such as while its database is away or busy."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(f"the server could not tell to whom it belongs (status {status})")
+        super().__init__(f"the server could not find out to whom it belongs (status {status})")
 
 
 class _Owners:

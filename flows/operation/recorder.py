@@ -185,7 +185,7 @@ class OperationRecorder:
         """
         if ROLLING_BACK in self.done:
             raise StartFailedError(
-                f"{self.step_detail(ROLLING_BACK)}; its runner was lost while that was being undone",
+                f"{self.step_detail(ROLLING_BACK)}; its runner was lost during the rollback",
                 advice=f"`roas why {self.deployment_id}` says what failed first.",
             )
 
@@ -379,7 +379,7 @@ async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, acto
     if steps is None:
         raise BadInputError(
             f"Deployment {recorder.deployment_id} cannot be resumed: it was not interrupted, or is resumed already;",
-            advice=f"`roas history {recorder.deployment_id}` tells how it stands.",
+            advice=f"`roas history {recorder.deployment_id}` shows its state.",
         )
     operation = await operation_of(recorder.name, recorder.deployment_id, None)
     recorder.interrupted = operation.record.resumed[-1].interrupted if operation is not None else ""
@@ -425,7 +425,7 @@ async def _settle(
                         f"left them; once they answer: roas rollback {recorder.name} ({undo_failed})"
                     )
                 recorder.record.undo_failed = undo_failed
-                log.error("%s could not be undone: %s", recorder.deployment_id, undo_failed)
+                log.error("%s could not be rolled back: %s", recorder.deployment_id, undo_failed)
     finally:
         record = recorder.record
         record.reason, record.error = text, type(failure).__name__

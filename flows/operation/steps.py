@@ -79,7 +79,7 @@ async def run_steps(run: RunT, steps: Steps[RunT]) -> None:
     """Run the steps forward, one after the other.
 
     Raises:
-        StartFailedError: The operation was being undone when its runner was lost, so it was only looked.
+        StartFailedError: The operation was being rolled back when its runner was lost, so it was only inspected.
         Exception: Whatever a step raised; no step after it was run.
     """
     for step in steps:

@@ -346,7 +346,7 @@ async def _not_needed(incident: Incident, context: IncidentContext) -> str | Non
     if project is None or context.application is None or service is None:
         return None
     if await is_watched(project.environment.name, datetime.now(UTC)):
-        return f"the watch of {project.environment.name} looks after it"
+        return f"the watch of {project.environment.name} recovers it"
     if await stopped_on_request(project.environment.name):
         return "it was stopped on request"
     if (stop := await stop_of(project, service)) is not None:

@@ -302,7 +302,7 @@ class _AttemptJournal:
                 await self._refuse_against_a_wish(step, undoing=True)
                 await self.record(name, step.target, self._do(step))
             except (RoasError, TimeoutError) as error:
-                log.error("%s of %s could not be undone: %s", step.doing, step.target, error)
+                log.error("%s of %s could not be rolled back: %s", step.doing, step.target, error)
                 failed_steps = {(entry.name, entry.target) for entry in self.execution.steps if entry.ok is False}
                 if (name, step.target) not in failed_steps:
                     now, detail = datetime.now(UTC), await _redact(self._case, error)

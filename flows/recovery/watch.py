@@ -241,7 +241,7 @@ class EnvironmentWatcher:
         try:
             container_states, holder = await inspect_environment(self._project)
         except (EngineError, TimeoutError) as error:
-            log.info("%s cannot be looked at: %s", ", ".join(sorted(queued)), error or type(error).__name__)
+            log.info("%s cannot be observed: %s", ", ".join(sorted(queued)), error or type(error).__name__)
             return
         now = datetime.now(UTC)
         observations = self._observe(application, queued, container_states, now)
@@ -263,7 +263,7 @@ class EnvironmentWatcher:
             health = await judge_now(self._project, application, container_states=container_states)
         except (RoasError, TimeoutError) as error:
             # The collection records it; the watch only survives it.
-            self._log(NO_SERVICE, f"{self.declared.name} cannot be looked at: {error}")
+            self._log(NO_SERVICE, f"{self.declared.name} cannot be observed: {error}")
             return
         if not self._access.was_read:
             # Whether the application is meant to run is not known; later failures show it by their events.

@@ -30,9 +30,9 @@ def operations_page() -> str:
     """Every operation with its steps."""
     return page(
         "Operations",
-        "The steps of each operation, in the order in which they run. Where one fails, the operation goes back by the "
-        "steps of its second table, and only back from then on, also after a kill. `looks`: the step changes nothing "
-        "that was not half done, and runs also where an operation that was going back is taken up again.",
+        "The steps of each operation, in the order in which they run. Where one fails, the operation is rolled back by "
+        "the steps of its second table, and only so from then on, also after a kill. `looks`: the step changes nothing "
+        "that was not half done, and runs also where an operation that was rolled back is resumed.",
         *(part for name, lists in OPERATIONS.items() for part in _operation(name, *lists)),
     )
 

@@ -103,7 +103,7 @@ async def test_a_rollback_that_was_undoing_itself_goes_on_with_that(place: Place
     killed_flow("rollback", {"environment": "test"}, "after", "undoing")
     (place.folder / "flags" / "two").touch()
 
-    with pytest.raises(StartFailedError, match="its runner was lost while that was being undone"):
+    with pytest.raises(StartFailedError, match="its runner was lost during the rollback"):
         await rollback("test", deployment_id=last(place).deployment_id)
 
     assert runs(place, "three")
@@ -153,7 +153,7 @@ async def test_a_rollback_that_was_undoing_itself_goes_on_with_that_by_itself(pl
     killed_flow("rollback", {"environment": "test"}, "after", "undoing", pool=place.project)
     (place.folder / "flags" / "two").touch()
 
-    with pytest.raises(StartFailedError, match="its runner was lost while that was being undone"):
+    with pytest.raises(StartFailedError, match="its runner was lost during the rollback"):
         await take_up(way, rollback, last(place), place.project)
 
     assert runs(place, "three")

@@ -33,7 +33,7 @@ def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: Hos
     host.until(lambda: f"{second}: recovery of web: web healthy again" in host.text())
 
     (host.folder / "environments" / f"{second}.yaml").unlink()
-    host.until(lambda: f"{second} is let go: its file is gone" in host.text())
+    host.until(lambda: f"{second} is no longer watched: its file is gone" in host.text())
     agent.send_signal(signal.SIGTERM)
 
     assert agent.wait(timeout=300) == 0

@@ -309,7 +309,7 @@ def test_what_the_server_cannot_tell_now_is_to_be_asked_again_and_is_not_refused
         try:
             found = host.client.ask("GET", f"/deployments/{deployment}")
             assert found.status_code == 503, found.text
-            assert "the server could not tell to whom it belongs (status 500)" in found.text
+            assert "the server could not find out to whom it belongs (status 500)" in found.text
         finally:
             database.execute("ALTER TABLE deployment_away RENAME TO deployment")
     assert host.client.ask("GET", f"/deployments/{deployment}").json()["name"] == "not-looked-up"

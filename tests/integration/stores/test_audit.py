@@ -90,7 +90,7 @@ ATTACKS = {
             "INSERT INTO deployment_operations (deployment_id, operation_type, environment, status) "
             "VALUES ('prod-3', 'start', 'prod', 'success')"
         ),
-        ["deployment_logs: operation prod-3: the row was inserted: no entry tells of it"],
+        ["deployment_logs: operation prod-3: the row was inserted: no entry records it"],
     ),
     "an entry removed": (
         "deployment_logs",

@@ -72,7 +72,7 @@ async def test_a_step_is_left_out_where_its_condition_does_not_hold() -> None:
 async def test_an_operation_that_was_being_undone_only_looks_and_fails_as_before() -> None:
     run, done, noting = operation((ROLLING_BACK, "web did not start"))
 
-    with pytest.raises(StartFailedError, match=r"^web did not start; its runner was lost while that was being undone"):
+    with pytest.raises(StartFailedError, match=r"^web did not start; its runner was lost during the rollback"):
         await run_steps(run, (Step("look", noting("look"), looks=True), Step("create", noting("create"))))
 
     assert done == ["look"]

@@ -94,7 +94,7 @@ def test_an_engine_that_is_away_is_a_judgement_of_its_own_and_no_healthy_one() -
 def test_missed_collections_are_a_finding() -> None:
     late = assess(DEV, SEEN, replace(NOTHING, collected_at=NOON - 20 * MINUTE))
     assert late.health.findings == (
-        "nothing was collected from 2026-05-04 11:40:00 to 12:00:00 UTC: 19 looks are missing",
+        "nothing was collected from 2026-05-04 11:40:00 to 12:00:00 UTC: 19 collections are missing",
     )
     assert assess(DEV, SEEN, replace(NOTHING, collected_at=NOON - MINUTE)).health.findings == ()
 

@@ -201,7 +201,7 @@ def test_a_service_waits_for_a_cause_that_it_needs_through_another_while_that_on
     found = triage([bad("front"), well, bad("cache")], TriageContext(dependencies=chain), NOON)
 
     assert [one.service for one in found.recover] == ["cache"]
-    assert [one.reason for one in found.wait] == ["it needs cache, which is looked after first"]
+    assert [one.reason for one in found.wait] == ["it needs cache, which is recovered first"]
     long_since = replace(bad("cache"), decision=Decision.IGNORE, unhealthy=True)
     found = triage([bad("front"), well, long_since], TriageContext(dependencies=chain), NOON)
     assert [one.service for one in found.recover] == ["front"]

@@ -284,7 +284,7 @@ def test_parts_of_a_snapshot_without_a_manifest_are_known_by_their_names() -> No
     assert adopted.parts[1].facts == {"files": 2, "file_bytes": 3, "folder": folder}
     assert (adopted.state, adopted.reason) == (SnapshotState.WHOLE, SnapshotReason.ADOPTED)
     for path in ("/gone_db", "/cache"):
-        with pytest.raises(SnapshotError, match=f"which data {path} is cannot be told"):
+        with pytest.raises(SnapshotError, match=f"which data {path} holds is unknown"):
             as_saved(unknown(entries, [])[0], [entry("a", "s-3", "", path=path)], SETTINGS, SHOP)
 
 
