@@ -15,8 +15,8 @@ from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.common import parameters
 from flows.execution.execute import judge
 from flows.execution.half_restored import refuse_half_restored
-from flows.operation.recorder import OperationRequest, record_operation
-from flows.operation.steps import OperationRun, Step, run_steps
+from flows.operation.recorder import OperationRequest
+from flows.operation.steps import OperationRun, Step, operate
 from flows.recovery.escalate import escalate
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
@@ -58,10 +58,8 @@ async def restart(
             follow one that has another address.
     """
     request, run = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds), Restart(named=services or [])
-    async with record_operation(OperationType.RESTART, environment, request, on_failure=escalate) as recorder:
-        run.recorder = recorder
-        await run_steps(run, RESTART)
-    return recorder.result(
+    await operate(run, RESTART, environment, request, on_failure=escalate, operation_type=OperationType.RESTART)
+    return run.recorder.result(
         f"{len(run.restarted_services)} services restarted, {environment} is {run.health.summary}",
         services=tuple(run.services),
         health=run.health,
@@ -70,12 +68,12 @@ async def restart(
 
 async def look(run: Restart) -> None:
     """Load the environment, and see what runs and which services are meant."""
-    environment = await run.recorder.load()
+    await run.recorder.open()
     await refuse_half_restored(run.recorder)
     application = run.application = await read_application(run.project)
     run.targets = _targets(application, run.named)
     run.injected = await read_injected_files(run.project)
-    run.dependencies = dependencies_of(environment, application)
+    run.dependencies = dependencies_of(run.environment, application)
     run.proxies = ProxyFollower(project=run.project, application=application, since=run.recorder.started_at)
 
 

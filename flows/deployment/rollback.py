@@ -28,15 +28,15 @@ from flows.execution.going_back import (
 )
 from flows.execution.half_restored import refuse_half_restored
 from flows.execution.hook_checks import check_after_rollback
-from flows.operation.recorder import ROLLING_BACK, OperationRequest, record_operation
-from flows.operation.steps import Step, going_back, run_steps, turn_back
+from flows.operation.recorder import ROLLING_BACK, OperationRequest
+from flows.operation.steps import Step, operate, turn_back
 from flows.recovery.escalate import escalate
 from flows.source.pin import pin_to
 from flows.storage.restoring import DataRestore, start_again
 from models.compose import Application
 from models.failures import BadInputError, ReleaseError, StartFailedError
 from models.health import HealthReport
-from models.operations import FOUND, OperationType
+from models.operations import FOUND
 from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.snapshots import DataSnapshot
@@ -85,13 +85,8 @@ async def rollback(
     """
     run = ReleaseRollback(wanted=release, with_data=with_data, asked_by=asked_by)
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
-    back = going_back(run, ROLLBACK_BACK)
-    async with record_operation(
-        OperationType.START, environment, request, on_failure=escalate, rollback=back
-    ) as recorder:
-        run.recorder = recorder
-        await run_steps(run, ROLLBACK)
-    return recorder.result(run.proof, services=run.starts, health=run.health)
+    await operate(run, ROLLBACK, environment, request, on_failure=escalate, back=ROLLBACK_BACK)
+    return run.recorder.result(run.proof, services=run.starts, health=run.health)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,9 +112,9 @@ class ReleaseRollback(Change):
 async def look(rollback: ReleaseRollback) -> None:
     """Load the environment, and find out how far an interrupted restore of its data had come."""
     recorder = rollback.recorder
-    environment = await recorder.load()
+    await recorder.open()
     await refuse_half_restored(recorder)
-    await end_own_pauses(environment)
+    await end_own_pauses(rollback.environment)
     rollback.application = await read_application(rollback.project)
     if rollback.with_data:
         await rollback.data.take_up(recorder, rollback.application)

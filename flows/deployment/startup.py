@@ -29,13 +29,13 @@ from flows.execution.going_back import START_BACK, Change, recall_before, rememb
 from flows.execution.half_restored import refuse_half_restored
 from flows.execution.interrupted_fetch import FETCHING, names_before, settle_interrupted
 from flows.execution.overlap import settle_replacements
-from flows.operation.recorder import OperationRequest, record_operation
-from flows.operation.steps import Step, going_back, run_steps
+from flows.operation.recorder import OperationRequest
+from flows.operation.steps import Step, operate
 from flows.recovery.escalate import escalate
 from models.compose import Application, FetchKind, FetchOptions, Plan
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
 from models.health import Health, HealthReport, ServiceHealth
-from models.operations import FOUND, OperationType
+from models.operations import FOUND
 from models.results import OperationResult, ServiceStart
 from models.validation import Facts, ValidationResult
 from tasks.deployment.configuration import refuse_broken_configurations
@@ -97,15 +97,10 @@ async def startup(
     begin_phase(Phase.RECORD)
     start = Start(wanted_plan=plan, options=FetchOptions(pull=pull, build=build))
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
-    back = going_back(start, START_BACK)
     try:
-        async with record_operation(
-            OperationType.START, environment, request, on_failure=escalate, rollback=back
-        ) as recorder:
-            start.recorder = recorder
-            await run_steps(start, START)
+        await operate(start, START, environment, request, on_failure=escalate, back=START_BACK)
     except ValidationFailedError as error:
-        return Failed(message=f"validation of {environment} failed: {error.what}", data=start.refusal(error.what))
+        return start.refusal(error)
     return start.result()
 
 
@@ -144,12 +139,14 @@ class Start(Change):
         """What is started of the application."""
         return self.application if self.scope is None else part_of(self.application, self.scope)
 
-    def refusal(self, why: str) -> OperationResult:
-        """The result where validation stopped the start."""
-        validation, recovery = self._validation, self.recorder.recovery
+    def refusal(self, error: ValidationFailedError) -> State[Any]:
+        """How the flow ends where validation stopped the start."""
+        why, validation, recorder = error.what, self._validation, self.recorder
         errors = tuple(check.finding for check in validation.critical) if validation else ()
-        errors = errors or (why,)
-        return self.recorder.result(why, success=False, validation=validation, errors=errors, recovery=recovery)
+        result = recorder.result(
+            why, success=False, validation=validation, errors=errors or (why,), recovery=recorder.recovery
+        )
+        return Failed(message=f"validation of {recorder.name} failed: {why}", data=result)
 
     def result(self) -> OperationResult:
         """The result of a start that was proven."""
@@ -165,9 +162,9 @@ class Start(Change):
 
 async def look(start: Start) -> None:
     """Load the environment, and gather the facts that validation judges."""
-    environment = await start.recorder.load()
+    await start.recorder.open()
     await refuse_half_restored(start.recorder)
-    await end_own_pauses(environment)
+    await end_own_pauses(start.environment)
     start.looked = await gather_facts(start.project)
 
 

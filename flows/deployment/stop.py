@@ -13,8 +13,8 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.common import parameters
-from flows.operation.recorder import OperationRequest, record_operation
-from flows.operation.steps import OperationRun, Step, run_steps
+from flows.operation.recorder import OperationRequest
+from flows.operation.steps import OperationRun, Step, operate
 from flows.recovery.escalate import escalate
 from models.compose import Application
 from models.containers import ContainerState
@@ -40,11 +40,9 @@ async def stop(
         RoasError: A service could not be stopped; recorded and handed on first.
     """
     request, run = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds), Stop()
-    async with record_operation(OperationType.STOP, environment, request, on_failure=escalate) as recorder:
-        run.recorder = recorder
-        await run_steps(run, STOP)
+    await operate(run, STOP, environment, request, on_failure=escalate, operation_type=OperationType.STOP)
     stopped = sum(not result.kept for result in run.services)
-    return recorder.result(f"{stopped} services stopped", services=tuple(run.services))
+    return run.recorder.result(f"{stopped} services stopped", services=tuple(run.services))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
 from pydantic import Field
 
 from core.deployment.source import (
@@ -206,12 +205,10 @@ async def _update(
                 # Nothing was touched, so nothing is rolled back but the checkout.
                 await going_back(run, LEAVE)(recorder, error)
                 raise
-    except ValidationFailedError as error:
-        await report_result(environment, run.target, recorder, error)
-        reason = f"validation of {environment.name} failed: {error.what}"
-        return Failed(message=reason, data=run.refusal(error.what))
     except BaseException as error:
         await report_result(environment, run.target, recorder, error)
+        if isinstance(error, ValidationFailedError):
+            return run.refusal(error)
         raise
     await report_result(environment, run.target, recorder, None)
     await remove_old_checkouts(run.project)

@@ -13,7 +13,6 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
 from pydantic import Field
 
 from core.deployment.hooks import data_warning
@@ -38,8 +37,8 @@ from flows.execution.going_back import START_BACK
 from flows.execution.interrupted_fetch import FETCHING_FOR_HOOKS
 from flows.execution.overlap import replace_start_first
 from flows.execution.turns import Turns
-from flows.operation.recorder import OperationRequest, record_operation
-from flows.operation.steps import Step, going_back, run_steps
+from flows.operation.recorder import OperationRequest
+from flows.operation.steps import Step, operate
 from flows.recovery.escalate import escalate
 from flows.storage.snapshot import forget_where_possible
 from flows.update.canary import USUAL, remember_usual_errors
@@ -51,7 +50,7 @@ from flows.update.saved_data import save_before_update
 from flows.update.windows import skipped_update, unchanged_update
 from models.compose import OF_UPDATE
 from models.failures import BadInputError, RoasError, StartFailedError, ValidationFailedError
-from models.operations import DATA_SAVED, OperationType
+from models.operations import DATA_SAVED
 from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.proxies import CLOCKS
@@ -102,21 +101,14 @@ async def update(
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     if not now and (skipped := await skipped_update(environment, request)) is not None:
         return skipped
-    only = frozenset(services) if services else None
-    options = replace(OF_UPDATE, services=only)
+    options = replace(OF_UPDATE, services=frozenset(services) if services else None)
     if (unchanged := await unchanged_update(environment, request, options)) is not None:
         return unchanged
     run = Update(wanted_plan=plan, options=options, override_gate=override_reason(override_gate))
-    back = going_back(run, UPDATE_BACK)
     try:
-        async with record_operation(
-            OperationType.START, environment, request, on_failure=escalate, rollback=back
-        ) as recorder:
-            run.recorder = recorder
-            recorder.record.update = tuple(sorted(only)) if only else "all"
-            await run_steps(run, UPDATE)
+        await operate(run, UPDATE, environment, request, on_failure=escalate, back=UPDATE_BACK)
     except ValidationFailedError as error:
-        return Failed(message=f"validation of {environment} failed: {error.what}", data=run.refusal(error.what))
+        return run.refusal(error)
     return run.result()
 
 
@@ -145,6 +137,11 @@ class Update(Start):
             changed_services=self.changed_services,
             override_gate=self.override_gate,
         )
+
+
+async def note_what_is_asked(update: Update) -> None:
+    """Note which services are to be updated."""
+    update.record.update = tuple(sorted(update.options.services or ())) or "all"
 
 
 async def name_hook_images(update: Update) -> str | None:
@@ -218,6 +215,7 @@ def _compares_errors(update: Update) -> bool:
 
 
 UPDATE: tuple[Step[Update], ...] = (
+    Step("note what is asked", note_what_is_asked, looks=True),
     *LOOK,
     *FETCH,
     Step(FETCHING_FOR_HOOKS, name_hook_images, Phase.FETCH, when=_will_change),
@@ -296,7 +294,7 @@ async def _may_have_run(update: Update) -> bool:
     if update.goes_back:
         return True
     try:
-        now = await inspect_application(await update.recorder.open())
+        now = await inspect_application(update.project)
     except RoasError as error:
         log.warning("which containers ran is not known: %s", await update.recorder.without_secrets(error))
         return True

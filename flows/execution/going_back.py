@@ -106,7 +106,7 @@ def recall_before(detail: str) -> PreDeploySnapshot:
 
 async def give_names_back(change: Change) -> None:
     """Let the names refer to the images of before, and put into the record which were moved."""
-    if moved := await restore_names(await change.recorder.open(), change.names):
+    if moved := await restore_names(change.project, change.names):
         change.record.image_names_restored = tuple(moved)
     if not change.armed:
         change.record.undone = NOTHING_TOUCHED

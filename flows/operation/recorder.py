@@ -124,10 +124,6 @@ class OperationRecorder:
             raise NotFoundError(f"Environment {self.name} is not loaded.")
         return self.opened
 
-    async def load(self) -> Environment:
-        """Open the environment as `open` does, and return what was loaded of it."""
-        return (await self.open()).environment
-
     async def open(self) -> Project:
         """Open the environment with its clients, once for the whole operation.
 

@@ -13,8 +13,16 @@ from typing import Generic, TypeVar
 
 from core.reporting.timing import Phase
 from flows.common.phases import time_phase
-from flows.operation.recorder import ROLLING_BACK, OperationRecorder, Rollback
+from flows.operation.recorder import (
+    ROLLING_BACK,
+    OnFailure,
+    OperationRecorder,
+    OperationRequest,
+    Rollback,
+    record_operation,
+)
 from models.environments import Environment
+from models.operations import OperationType
 from models.operations.record import OperationRecord
 from tasks.runtime.project import Project
 
@@ -73,6 +81,28 @@ class Step(Generic[RunT]):
 
 
 Steps = Sequence[Step[RunT]]
+
+
+async def operate(
+    run: RunT,
+    steps: Steps[RunT],
+    environment: str,
+    request: OperationRequest,
+    *,
+    on_failure: OnFailure,
+    back: Steps[RunT] = (),
+    operation_type: OperationType = OperationType.START,
+) -> None:
+    """Record an operation, run its steps forward, and where one fails those that go back.
+
+    Raises:
+        Exception: As `record_operation` and `run_steps`.
+    """
+    rollback = going_back(run, back) if back else None
+    async with record_operation(
+        operation_type, environment, request, on_failure=on_failure, rollback=rollback
+    ) as run.recorder:
+        await run_steps(run, steps)
 
 
 async def run_steps(run: RunT, steps: Steps[RunT]) -> None:

@@ -38,7 +38,7 @@ async def record_source_failure(environment: Environment, request: OperationRequ
     # The caller raises the failure, also where another operation holds the environment.
     with suppress(EnvironmentBusyError, SourceError):
         async with record_operation(OperationType.START, environment.name, request, on_failure=escalate) as recorder:
-            await recorder.load()
+            await recorder.open()
             recorder.record.update, recorder.record.undone = "all", NOTHING_TOUCHED
             raise error
 

@@ -13,15 +13,14 @@ from pydantic import Field
 from core.storage.snapshots import choose_snapshot, proof_of, what_would_be_lost
 from flows.common import parameters
 from flows.execution.execute import verify
-from flows.operation.recorder import ROLLING_BACK, OperationRequest, record_operation
-from flows.operation.steps import OperationRun, Step, going_back, run_steps, turn_back
+from flows.operation.recorder import ROLLING_BACK, OperationRequest
+from flows.operation.steps import OperationRun, Step, operate, turn_back
 from flows.recovery.escalate import escalate
 from flows.storage.restoring import SAFETY, DataRestore, start_again
 from flows.storage.snapshot import forget_where_possible
 from models.compose import Application
 from models.failures import BadInputError
 from models.health import HealthReport
-from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
 from models.snapshots import DataSnapshot
 from tasks.deployment.services import read_application
@@ -53,13 +52,8 @@ async def restore(
     """
     run = Restore(wanted=snapshot, confirmed=confirmed)
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
-    back = going_back(run, RESTORE_BACK)
-    async with record_operation(
-        OperationType.START, environment, request, on_failure=escalate, rollback=back
-    ) as recorder:
-        run.recorder = recorder
-        await run_steps(run, RESTORE)
-    return recorder.result(
+    await operate(run, RESTORE, environment, request, on_failure=escalate, back=RESTORE_BACK)
+    return run.recorder.result(
         f"the data is that of snapshot {run.target.snapshot_id}: {len(run.starts)} services proven",
         services=run.starts,
         health=run.health,
@@ -81,7 +75,7 @@ class Restore(OperationRun):
 
 async def look(restore: Restore) -> None:
     """Load the environment, and find out how far an interrupted restore had come."""
-    settings_of(await restore.recorder.load())
+    settings_of((await restore.recorder.open()).environment)
     restore.application = await read_application(restore.project)
     await restore.data.take_up(restore.recorder, restore.application)
 

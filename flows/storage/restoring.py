@@ -70,7 +70,7 @@ class DataRestore:
         safety_id = next((step.detail for step in reversed(recorder.steps) if step.step == SAFETY), None)
         if safety_id is None:
             return
-        await _refuse_paused(await recorder.open(), application)
+        await _refuse_paused(recorder.project, application)
         marked = await being_restored(recorder.name)
         is_ours = marked is not None and marked.restoring == recorder.deployment_id
         if SETTLED in recorder.done:
@@ -94,7 +94,7 @@ class DataRestore:
                 f"Snapshot {safety_id}, the data of before {recorder.deployment_id}, is not on record any more;",
                 advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
             )
-        project = await recorder.open()
+        project = recorder.project
         writers = _writers(project.environment, parts_declared(project.environment, safety), application)
         up = {
             container.service

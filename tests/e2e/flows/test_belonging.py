@@ -119,7 +119,7 @@ async def test_the_first_operation_binds_an_environment_and_carries_its_host(fle
     @flow(name="one-operation")
     async def operation() -> None:
         async with record_operation(OperationType.START, "test", OperationRequest(), on_failure=escalate) as recorder:
-            await recorder.load()
+            await recorder.open()
 
     await operation()
 
@@ -133,7 +133,7 @@ async def test_the_first_operation_binds_an_environment_and_carries_its_host(fle
 async def test_an_environment_that_is_moved_while_an_operation_waits_is_refused(fleet: Place) -> None:
     async def load(recorder: OperationRecorder) -> None:
         open_stores().hosts.bind("test", ALPHA)
-        await recorder.load()
+        await recorder.open()
 
     @flow(name="one-operation")
     async def operation() -> None:
