@@ -95,7 +95,7 @@ async def prove(run: Restart) -> None:
     Raises:
         StartFailedError: A restarted service is unhealthy again.
     """
-    run.health = await judge(run.recorder, run.environment, run.application)
+    run.health = await judge(run.recorder, run.application)
     for verdict in run.health.services:
         if verdict.service in run.restarted_services and verdict.health in UNHEALTHY_STATES:
             raise StartFailedError(

@@ -203,12 +203,12 @@ async def choose_data(rollback: ReleaseRollback) -> str:
 
 async def bring_back(rollback: ReleaseRollback) -> None:
     """Put the data back where that is asked for, and the release, with later syncs pinned to it."""
-    recorder, environment, target = rollback.recorder, rollback.environment, rollback.target
-    async with pin_to(recorder, environment, target, rollback.asked_by):
+    recorder, target = rollback.recorder, rollback.target
+    async with pin_to(recorder, target, rollback.asked_by):
         recorder.refuse_to_go_forward()
         if rollback.with_data:
-            await rollback.data.put_back(recorder, rollback.project, rollback.snapshot)
-        rollback.released, rollback.starts, rollback.health = await apply_release(recorder, environment, target)
+            await rollback.data.put_back(recorder, rollback.snapshot)
+        rollback.released, rollback.starts, rollback.health = await apply_release(recorder, target)
     rollback.record.health = str(rollback.health.overall)
 
 
@@ -218,10 +218,10 @@ async def check_release(rollback: ReleaseRollback) -> None:
     Raises:
         StartFailedError: One failed.
     """
-    recorder, environment, target = rollback.recorder, rollback.environment, rollback.target
+    environment, target = rollback.environment, rollback.target
     # It serves, as a person asked: from here on nothing goes back to what that person left.
     rollback.armed = False
-    runs = await check_after_rollback(recorder, environment, rollback.released)
+    runs = await check_after_rollback(rollback.recorder, rollback.released)
     changed = not rollback.with_data and await may_have_changed_data(environment, target)
     proof = proof_of_rollback(len(rollback.starts), environment.hooks, runs, data_changed=changed)
     rollback.proof = f"release {target.release_id} serves again: {'; '.join((proof, *describe_kept(rollback.record)))}"
@@ -237,18 +237,18 @@ async def check_release(rollback: ReleaseRollback) -> None:
 async def keep_release(rollback: ReleaseRollback) -> None:
     """Keep what runs now as a proven release."""
     target = rollback.target
-    await keep_proven(rollback.recorder, rollback.environment, rollback.released, target.compose, of=target)
+    await keep_proven(rollback.recorder, rollback.released, target.compose, of=target)
 
 
 async def put_data_back(rollback: ReleaseRollback) -> None:
     """Put the data back as it was; what is started before would write to data of which only a part is old."""
-    rollback.safety = await rollback.data.put_safety_back(rollback.recorder, rollback.project)
+    rollback.safety = await rollback.data.put_safety_back(rollback.recorder)
 
 
 async def start_on_data(rollback: ReleaseRollback) -> None:
     """Start what is to run on the data of before, prove it, and let the data stay."""
     recorder = rollback.recorder
-    starts = await start_again(recorder, rollback.project, rollback.application)
+    starts = await start_again(recorder, rollback.application)
     await rollback.data.settle(recorder)
     summary = rollback.record.undone or "no container was replaced"
     rollback.record.undone = (
@@ -258,7 +258,7 @@ async def start_on_data(rollback: ReleaseRollback) -> None:
 
 
 def _has_data(rollback: ReleaseRollback) -> bool:
-    return rollback.with_data and rollback.recorder.environment is not None
+    return rollback.with_data and rollback.recorder.opened is not None
 
 
 ROLLBACK: tuple[Step[ReleaseRollback], ...] = (

@@ -192,9 +192,9 @@ async def check(start: Start) -> None:
 
 async def settle(start: Start) -> None:
     """Finish or undo what an interrupted operation has half done."""
-    recorder, environment, states = start.recorder, start.environment, start.looked.container_states
-    await settle_replacements(recorder, environment, start.application, back=start.goes_back, container_states=states)
-    start.names_before = await settle_interrupted(recorder, environment)
+    recorder, states = start.recorder, start.looked.container_states
+    await settle_replacements(recorder, start.application, back=start.goes_back, container_states=states)
+    start.names_before = await settle_interrupted(recorder)
 
 
 async def make_plan(start: Start) -> None:
@@ -306,7 +306,7 @@ async def create(start: Start) -> str | None:
 async def start_services(start: Start) -> None:
     """Start the services in their order, and prove each."""
     start.services = await start_in_order(
-        start.recorder, start.environment, start.application, planned=start.plan, replaced_since=start.replaced_since
+        start.recorder, start.application, planned=start.plan, replaced_since=start.replaced_since
     )
 
 
@@ -316,8 +316,8 @@ async def prove(start: Start) -> None:
     Raises:
         StartFailedError: A required service is unhealthy, or a proxy does not answer as before.
     """
-    environment, application = start.environment, start.application
-    start.health = await verify(start.recorder, environment, application, only=start.scope)
+    application = start.application
+    start.health = await verify(start.recorder, application, only=start.scope)
     if start.answered:
         changed = [service.service for service in start.services if not service.kept]
         await prove_through(start.project, application, changed, start.answered)
@@ -326,7 +326,7 @@ async def prove(start: Start) -> None:
 async def keep_release(start: Start) -> None:
     """Keep what runs now as a proven release, and settle the errors of earlier starts."""
     if start.template is not None:
-        await keep_proven(start.recorder, start.environment, start.application, start.template, builds=start.builds)
+        await keep_proven(start.recorder, start.application, start.template, builds=start.builds)
     start.recorder.settles, start.recorder.settled_services = True, start.scope
 
 

@@ -177,17 +177,17 @@ async def keep_what_is_replaced(update: Update) -> None:
 
 async def replace_in_turn(update: Update) -> None:
     """Replace one service after the other, and prove each before the next."""
-    recorder, environment, plan = update.recorder, update.environment, update.plan
+    recorder, plan = update.recorder, update.plan
 
     async def create(service: str) -> str | None:
         if plan.service(service).start_first:
-            return await replace_start_first(recorder, environment, update.application, service)
+            return await replace_start_first(recorder, update.application, service)
         await create_containers.with_options(task_run_name=f"create {service}")(
             update.project, fetched=True, services=[service]
         )
         return None
 
-    update.services = await start_in_order(recorder, environment, update.part, planned=plan, turns=Turns(plan, create))
+    update.services = await start_in_order(recorder, update.part, planned=plan, turns=Turns(plan, create))
 
 
 def _give_context(run: Callable[[UpdateContext], Awaitable[str | None]]) -> Callable[[Update], Awaitable[str | None]]:

@@ -32,7 +32,6 @@ from models.compose import (
     PlannedAction,
     ServiceDeclaration,
 )
-from models.environments import Environment
 from models.evidence import EvidenceOccasion
 from models.failures import PausedError, RoasError, StartFailedError, StoreError
 from models.health import UNHEALTHY_STATES, Health, HealthReport, ServiceHealth
@@ -44,12 +43,7 @@ from tasks.deployment.operations import record_health
 from tasks.deployment.progress import StartProgress, start_progress
 from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import inspect_release, keep_release
-from tasks.deployment.services import (
-    inspect_application,
-    proven_releases,
-    read_injected_files,
-    start_when_replaced,
-)
+from tasks.deployment.services import inspect_application, proven_releases, read_injected_files, start_when_replaced
 from tasks.deployment.start_service import ServiceStartOrder, StartProof, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
@@ -64,7 +58,6 @@ PROVEN = "proven"
 
 async def start_in_order(
     recorder: OperationRecorder,
-    environment: Environment,
     application: Application,
     *,
     planned: Plan | None = None,
@@ -93,29 +86,17 @@ async def start_in_order(
         planned = plan(application, await inspect_application(recorder.project))
     proven_before = frozenset[str]()
     with suppress(StoreError):
-        proven_before = frozenset(
-            name for release in await proven_releases(environment.name) for name in release.hashes
-        )
+        proven_before = frozenset(name for release in await proven_releases(recorder.name) for name in release.hashes)
     # One without a container may have lost its data too, and one with another volume has none yet.
     proven_before -= {
         line.service for line in planned.services if line.action is PlannedAction.CREATE or line.other_volumes
     }
     async with (
-        start_progress(environment.name, application.services, recorder.redactor) as progress,
+        start_progress(recorder.name, application.services, recorder.redactor) as progress,
         watch_project(recorder.project) as watch,
     ):
         start = _StartExecution(
-            recorder,
-            environment,
-            application,
-            files,
-            planned,
-            progress,
-            watch,
-            replaced_since,
-            turns,
-            proven_before,
-            cautious,
+            recorder, application, files, planned, progress, watch, replaced_since, turns, proven_before, cautious
         )
         try:
             await asyncio.gather(*(start.one(service) for service in services))
@@ -130,7 +111,7 @@ async def start_in_order(
     return start.results()
 
 
-async def judge(recorder: OperationRecorder, environment: Environment, application: Application) -> HealthReport:
+async def judge(recorder: OperationRecorder, application: Application) -> HealthReport:
     """Judge the health that an operation leads to, and record it."""
     health = await judge_now(recorder.project, application, deployment_id=recorder.deployment_id)
     await record_health(health)
@@ -139,18 +120,14 @@ async def judge(recorder: OperationRecorder, environment: Environment, applicati
 
 
 async def verify(
-    recorder: OperationRecorder,
-    environment: Environment,
-    application: Application,
-    *,
-    only: Collection[str] | None = None,
+    recorder: OperationRecorder, application: Application, *, only: Collection[str] | None = None
 ) -> HealthReport:
     """Judge and record the health of what was started; where `only` some services were, these decide.
 
     Raises:
         StartFailedError: A required service is unhealthy.
     """
-    health = await judge(recorder, environment, application)
+    health = await judge(recorder, application)
     if only is not None:
         for verdict in health.services:
             if verdict.service in only and verdict.health in UNHEALTHY_STATES:
@@ -165,7 +142,6 @@ async def verify(
 
 async def keep_proven(
     recorder: OperationRecorder,
-    environment: Environment,
     application: Application,
     template: Document,
     of: Release | None = None,
@@ -207,7 +183,6 @@ class _StartExecution:
     """
 
     recorder: OperationRecorder
-    environment: Environment
     application: Application
     files: Mapping[str, tuple[InjectedFile, ...]]
     plan: Plan
@@ -248,9 +223,9 @@ class _StartExecution:
         """
         if self._paused is not None:
             raise self._paused
-        results = [*self._results.values()]
+        results, environment = [*self._results.values()], self.recorder.environment
         failed = [result for result in results if not result.ok]
-        optional = {result.service for result in results if not self.environment.service(result.service).required}
+        optional = {result.service for result in results if not environment.service(result.service).required}
         blamed = root_failure(failed, counted_failures(results, optional))
         if blamed is None:
             return
@@ -364,7 +339,7 @@ class _StartExecution:
         order = ServiceStartOrder(
             declaration=declaration,
             files=self.files.get(name, ()),
-            deadline_seconds=start_deadline(declaration, self.environment).total_seconds(),
+            deadline_seconds=start_deadline(declaration, recorder.environment).total_seconds(),
             since=recorder.started_at,
             restart_because=None if done else restarts.get(name),
             done=done,
@@ -377,7 +352,7 @@ class _StartExecution:
             record_wait(
                 f"{name} waits for its dependencies",
                 waits.longest,
-                environment=self.environment.name,
+                environment=recorder.name,
                 service=name,
                 deployment_id=recorder.deployment_id,
                 held_up_by=max(waits.seconds, key=lambda other: waits.seconds[other]),

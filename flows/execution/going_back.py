@@ -32,7 +32,6 @@ from flows.operation.recorder import ROLLING_BACK, OperationRecorder
 from flows.operation.steps import OperationRun, Step, turn_back
 from models.compose import Application, PlannedAction, PlannedService
 from models.containers import ContainerState
-from models.environments import Environment
 from models.failures import OperationCancelledError, RoasError
 from models.health import HealthReport
 from models.operations.record import NOTHING_TOUCHED, OperationRecord
@@ -116,7 +115,7 @@ async def settle_back(change: Change) -> None:
     """Undo a replacement that was not finished, and note what the failed operation changed of the last release."""
     record = change.record
     record.kept_values = record.mounted_copies = None
-    await settle_replacements(change.recorder, change.environment, change.application, back=True)
+    await settle_replacements(change.recorder, change.application, back=True)
     if change.release is not None:
         record.changes = await _changes(change, change.release) or record.changes
         log.warning("rolling back to release %s, the last one that was proven", change.release.release_id)
@@ -128,12 +127,12 @@ async def put_containers_back(change: Change) -> None:
     Raises:
         RoasError: It could not be.
     """
-    recorder, environment, release = change.recorder, change.environment, change.release
+    recorder, release = change.recorder, change.release
     if release is None:
         change.record.undone = await _take_back(change)
         log.warning("rollback: %s", change.record.undone)
         return
-    values = await _changed_values(recorder, environment, release)
+    values = await _changed_values(recorder, release)
     if values and await _has_all_replaced(change.project, change.before):
         # The containers of before have the values that they ran with, and the release would get today's.
         log.warning("%s changed since: the containers of before are put back as they were", ", ".join(values))
@@ -146,7 +145,7 @@ async def put_containers_back(change: Change) -> None:
         if is_there(release, container_states):
             change.record.rolled_back_to = release.release_id
         return
-    released, starts, _ = await apply_release(recorder, environment, release, one_by_one=change.one_by_one)
+    released, starts, _ = await apply_release(recorder, release, one_by_one=change.one_by_one)
     leftovers = leftovers_beyond(await find_leftovers(change.project, change.before), released)
     await _remove(change, leftovers.remove, leftovers.networks)
     change.record.rolled_back_to = release.release_id
@@ -160,7 +159,7 @@ async def check_what_is_back(change: Change) -> None:
     released, starts, back = change.returned
     # A person who ended the operation does not wait for hooks.
     ended = isinstance(change.failure, OperationCancelledError)
-    runs = None if ended else await check_after_rollback(change.recorder, change.environment, released)
+    runs = None if ended else await check_after_rollback(change.recorder, released)
     record = change.record
     proof = proof_of_rollback(len(starts), change.environment.hooks, runs, data_changed=bool(record.data))
     record.undone = f"{back}: {'; '.join((proof, *describe_kept(record)))}"
@@ -188,7 +187,7 @@ def describe_kept(record: OperationRecord) -> tuple[str, ...]:
     return tuple(filter(None, (record.kept_values, record.mounted_copies)))
 
 
-async def _changed_values(recorder: OperationRecorder, environment: Environment, release: Release) -> tuple[str, ...]:
+async def _changed_values(recorder: OperationRecorder, release: Release) -> tuple[str, ...]:
     try:
         return await changed_variables(recorder.project, release)
     except RoasError as error:
@@ -210,13 +209,13 @@ async def _prove_again(change: Change) -> tuple[ServiceStart, ...]:
     """Start what ran before in its order, and prove it."""
     ran = {was.service for was in change.before.before.containers.values() if was.ran}
     inner = replace(change.recorder, record=OperationRecord(), steps=(), done=frozenset())
-    starts = await start_in_order(inner, change.environment, part_of(change.application, ran))
+    starts = await start_in_order(inner, part_of(change.application, ran))
     change.record.release_start = inner.record.model_copy()
     return starts
 
 
 async def apply_release(
-    recorder: OperationRecorder, environment: Environment, release: Release, *, one_by_one: bool = False
+    recorder: OperationRecorder, release: Release, *, one_by_one: bool = False
 ) -> tuple[Application, tuple[ServiceStart, ...], HealthReport]:
     """Bring a release back: its configuration and its images, started in order and proven like any start.
 
@@ -231,7 +230,7 @@ async def apply_release(
     release = await fetch_release_images(recorder.project, release)
     document = await release_document(recorder.project, release)
     application = await read_released(recorder.project, document)
-    values = await _changed_values(recorder, environment, release) if VALUES in document else ()
+    values = await _changed_values(recorder, release) if VALUES in document else ()
     recorder.record.kept_values = values_in_words(values) or None
     recorder.record.mounted_copies = copies_in_words(copies_of_document(document)) or None
     for text in describe_kept(recorder.record):
@@ -239,38 +238,34 @@ async def apply_release(
     if one_by_one:
         images = {service.image: release.images.get(name, "") for name, service in application.services.items()}
         container_states = await inspect_application(recorder.project)
-        overlaps = await asyncio.to_thread(decide_overlaps, environment, application, container_states)
+        overlaps = await asyncio.to_thread(decide_overlaps, recorder.environment, application, container_states)
         planned = plan(application, container_states, images, overlaps=overlaps)
         # What a person paused meanwhile is left as it is.
         paused = paused_services(container_states)
         for line in (change for change in planned.changes if change.service not in paused):
             if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE) and not (
-                line.start_first and await _went_back_start_first(recorder, environment, application, line, document)
+                line.start_first and await _went_back_start_first(recorder, application, line, document)
             ):
                 await create_containers(recorder.project, document, services=[line.service])
     else:
         await create_containers(recorder.project, document)
     inner = replace(recorder, record=OperationRecord(), steps=(), done=frozenset())
-    starts = await start_in_order(inner, environment, application, document=document)
+    starts = await start_in_order(inner, application, document=document)
     recorder.record.release_start = inner.record.model_copy()
     asleep = {start.service for start in starts if start.state == "paused"}
     proven = {start.service for start in starts} - asleep if asleep else None
-    return application, starts, await verify(inner, environment, application, only=proven)
+    return application, starts, await verify(inner, application, only=proven)
 
 
 async def _went_back_start_first(
-    recorder: OperationRecorder,
-    environment: Environment,
-    application: Application,
-    line: PlannedService,
-    document: Document,
+    recorder: OperationRecorder, application: Application, line: PlannedService, document: Document
 ) -> bool:
     """Bring one service back while the version that it replaces serves; False where that failed, and left nothing."""
     try:
-        how = await replace_start_first(recorder, environment, application, line.service, document)
+        how = await replace_start_first(recorder, application, line.service, document)
     except RoasError as error:
         log.warning("%s does not go back start-first: %s", line.service, await recorder.without_secrets(error))
-        await settle_replacements(recorder, environment, application, back=True)
+        await settle_replacements(recorder, application, back=True)
         return False
     log.info("%s is rolled back: %s", line.service, how)
     return True

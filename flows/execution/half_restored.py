@@ -14,7 +14,7 @@ async def refuse_half_restored(recorder: OperationRecorder) -> None:
     Raises:
         HalfRestoredError: The message names the snapshot, and how to go on.
     """
-    if recorder.project.environment.data is None:
+    if recorder.environment.data is None:
         return
     snapshot = await being_restored(recorder.name)
     if snapshot is not None and snapshot.restoring != recorder.deployment_id:

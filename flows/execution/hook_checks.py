@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from core.deployment.hooks import AFTER_ROLLBACK, describe, last_lines
 from flows.operation.recorder import OperationRecorder
 from models.compose import Application
-from models.environments import Environment
 from models.failures import RoasError
 from models.hooks import Hook
 from models.operations.record import HookRun
@@ -21,11 +20,9 @@ from tasks.errors.hook_evidence import keep_output
 log = logging.getLogger("roas")
 
 
-async def check_after_rollback(
-    recorder: OperationRecorder, environment: Environment, application: Application
-) -> tuple[HookRun, ...]:
+async def check_after_rollback(recorder: OperationRecorder, application: Application) -> tuple[HookRun, ...]:
     """Run the hooks that check a release which was gone back to. The record has each; one that fails raises nothing."""
-    runs = []
+    runs, environment = [], recorder.environment
     if environment.hooks.rollback_hooks:
         # One that still passes requests on to what was replaced would let good data look lost.
         await await_proxies(recorder.project, application)

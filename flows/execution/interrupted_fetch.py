@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 
 from flows.operation.recorder import OperationRecorder
-from models.environments import Environment
 from models.operations import OperationStep
 from tasks.deployment.images import images_named, restore_names
 from tasks.deployment.operations import interrupted_steps
@@ -33,14 +32,14 @@ def names_before(steps: Sequence[OperationStep]) -> dict[str, str] | None:
     )
 
 
-async def settle_interrupted(recorder: OperationRecorder, environment: Environment) -> dict[str, str]:
+async def settle_interrupted(recorder: OperationRecorder) -> dict[str, str]:
     """Undo what an interrupted start has half done to containers, and what it did to image names.
 
     Nothing has decided whether fetched images may run, nor prepared their start, unless a container runs one already.
     This start then goes on with them: it returns the images that the names referred to before, by name, for its
     rollback.
     """
-    steps = recorder.steps or await interrupted_steps(environment.name, recorder.deployment_id)
+    steps = recorder.steps or await interrupted_steps(recorder.name, recorder.deployment_id)
     if not steps:
         return {}
     await settle_half_replaced(recorder.project)

@@ -11,7 +11,6 @@ from core.deployment.release import Document
 from flows.operation.recorder import OperationRecorder
 from models.compose import Application
 from models.containers import ContainerState
-from models.environments import Environment
 from models.failures import RoasError
 from models.overlap import BesideContainer
 from tasks.deployment.overlap import (
@@ -40,11 +39,7 @@ BESIDE, NAMED, DRAINED = "started beside the old container", "found under its na
 
 
 async def replace_start_first(
-    recorder: OperationRecorder,
-    environment: Environment,
-    application: Application,
-    service: str,
-    document: Document | None = None,
+    recorder: OperationRecorder, application: Application, service: str, document: Document | None = None
 ) -> str:
     """Replace each container of a service by one that was proven beside it; returns how, in a sentence.
 
@@ -55,7 +50,7 @@ async def replace_start_first(
             the rollback removes it.
         RoasError: Compose or the engine refused.
     """
-    declaration = application.services[service]
+    declaration, environment = application.services[service], recorder.environment
     old_ones = [
         container
         for container in await inspect_application(recorder.project)
@@ -105,7 +100,6 @@ async def replace_start_first(
 
 async def settle_replacements(
     recorder: OperationRecorder,
-    environment: Environment,
     application: Application,
     *,
     back: bool = False,
@@ -124,7 +118,7 @@ async def settle_replacements(
         log.warning("an interrupted replacement: %s", "; ".join(done))
         proxies = ProxyFollower(project=recorder.project, application=application, since=recorder.started_at)
         for service, declaration in application.services.items():
-            if wants_overlap(declaration, environment):
+            if wants_overlap(declaration, recorder.environment):
                 await proxies.follow(service)
         try:
             await proxies.settle()

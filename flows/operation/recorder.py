@@ -109,9 +109,9 @@ class OperationRecorder:
     """How it was interrupted, where it was taken up again."""
 
     @property
-    def environment(self) -> Environment | None:
-        """The environment, once it is loaded."""
-        return self.opened.environment if self.opened is not None else None
+    def environment(self) -> Environment:
+        """The environment as it was loaded, as of `project`."""
+        return self.project.environment
 
     @property
     def project(self) -> Project:
@@ -301,9 +301,9 @@ async def _notifying(recorder: OperationRecorder) -> AsyncIterator[None]:
         finally:
             await all_shown()
     except Exception:
-        await notify_where_asked(recorder.environment)
+        await notify_where_asked(recorder.opened.environment if recorder.opened else None)
         raise
-    await notify_where_asked(recorder.environment)
+    await notify_where_asked(recorder.opened.environment if recorder.opened else None)
 
 
 async def _recorder(

@@ -47,7 +47,7 @@ class OperationRun:
     @property
     def environment(self) -> Environment:
         """The environment as it was loaded."""
-        return self.project.environment
+        return self.recorder.environment
 
     @property
     def record(self) -> OperationRecord:

@@ -49,12 +49,12 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
     error = failure.error
     if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):
         return None
-    if isinstance(error, ImageFetchError) and recorder.environment is not None:
+    if isinstance(error, ImageFetchError) and recorder.opened is not None:
         recorder.record.not_fetched = FetchFailure(service=error.service, kind=error.kind)
         await keep_fetch_evidence(recorder.project, error, deployment_id=recorder.deployment_id)
     service = error.service if isinstance(error, StartFailedError | ValidationFailedError) else None
     announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)
-    if failure.cancelled and recorder.environment is not None:
+    if failure.cancelled and recorder.opened is not None:
         # What the person saw who cancelled it may be the cause, and the rollback replaces it.
         for name in recorder.awaited:
             await failure_evidence(

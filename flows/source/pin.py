@@ -12,7 +12,6 @@ from pydantic import TypeAdapter
 
 from flows.common.requester import requester
 from flows.operation.recorder import OperationRecorder
-from models.environments import Environment
 from models.records import Release
 from models.sources import Pin, SourceRevision
 from tasks.deployment.source import change_state, current_revision, source_state, switch_checkout
@@ -34,9 +33,7 @@ _BEFORE_PIN = "before the pin"
 
 
 @asynccontextmanager
-async def pin_to(
-    recorder: OperationRecorder, environment: Environment, release: Release, asked_by: str | None
-) -> AsyncIterator[None]:
+async def pin_to(recorder: OperationRecorder, release: Release, asked_by: str | None) -> AsyncIterator[None]:
     """Let the checkout be that of a release, and later syncs stay there; undone where the body fails.
 
     It is done before the containers change, so that a process that is killed leaves the environment pinned. An
@@ -45,6 +42,7 @@ async def pin_to(
     Raises:
         SourceError: The release's revision is not on this machine any more.
     """
+    environment = recorder.environment
     if environment.source is None:
         yield
         return

@@ -100,12 +100,12 @@ async def choose(restore: Restore) -> str:
 
 async def start(restore: Restore) -> None:
     """Start the application on the data that is there now."""
-    restore.starts = await start_again(restore.recorder, restore.project, restore.application)
+    restore.starts = await start_again(restore.recorder, restore.application)
 
 
 async def prove(restore: Restore) -> None:
     """Judge the health of the whole."""
-    restore.health = await verify(restore.recorder, restore.environment, restore.application)
+    restore.health = await verify(restore.recorder, restore.application)
 
 
 async def forget_old_data(restore: Restore) -> None:
@@ -115,7 +115,7 @@ async def forget_old_data(restore: Restore) -> None:
 
 
 async def _put_data_back(restore: Restore) -> None:
-    await restore.data.put_safety_back(restore.recorder, restore.project)
+    await restore.data.put_safety_back(restore.recorder)
 
 
 async def start_on_data(restore: Restore) -> None:
@@ -149,7 +149,7 @@ _WANTED = "snapshot"
 RESTORE: tuple[Step[Restore], ...] = (
     Step("inspect", look, looks=True),
     Step(_WANTED, choose),
-    Step("put data in", lambda run: run.data.put_back(run.recorder, run.project, run.target)),
+    Step("put data in", lambda run: run.data.put_back(run.recorder, run.target)),
     Step("start", start),
     Step("prove", prove),
     Step("settle data", lambda run: run.data.settle(run.recorder)),

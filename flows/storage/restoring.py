@@ -106,7 +106,7 @@ class DataRestore:
             return
         self.safety = safety
 
-    async def put_back(self, recorder: OperationRecorder, project: Project, snapshot: DataSnapshot) -> None:
+    async def put_back(self, recorder: OperationRecorder, snapshot: DataSnapshot) -> None:
         """Read the snapshot to its end, save the present data, and put the snapshot's data in its place.
 
         Until `settle` no other operation of the environment starts anything.
@@ -118,7 +118,7 @@ class DataRestore:
         """
         if SETTLED in recorder.done:
             return
-        application = self._known_application()
+        project, application = recorder.project, self._known_application()
         if self.safety is None:
             check_rehearsal(snapshot)
             await _refuse_paused(project, application)
@@ -128,9 +128,9 @@ class DataRestore:
         if half is not None and half.restoring != recorder.deployment_id:
             await self._begin_over(recorder, half, snapshot)
         if self.safety is None:
-            self.safety = await _save_for_safety(recorder, project, application, snapshot)
+            self.safety = await _save_for_safety(recorder, application, snapshot)
         recorder.record.safety_snapshot = self.safety.snapshot_id
-        await _put_back(recorder, project, application, snapshot, RESTORED)
+        await _put_back(recorder, application, snapshot, RESTORED)
 
     async def _begin_over(self, recorder: OperationRecorder, half: DataSnapshot, snapshot: DataSnapshot) -> None:
         """Replace what another restore left half done; what was there before that one is there again if this one fails.
@@ -158,7 +158,7 @@ class DataRestore:
         await recorder.step(OVER, detail=json.dumps([half.snapshot_id, half.restoring]))
         self._over = half.snapshot_id, half.restoring
 
-    async def put_safety_back(self, recorder: OperationRecorder, project: Project) -> str | None:
+    async def put_safety_back(self, recorder: OperationRecorder) -> str | None:
         """Put the data back as it was before; the id of that snapshot, None where nothing was stopped for it.
 
         `settle` is for when it serves.
@@ -172,7 +172,7 @@ class DataRestore:
         marked = await being_restored(recorder.name)
         if marked is not None and marked.restoring == recorder.deployment_id:
             log.warning("putting the data back as it was before")
-            await _put_back(recorder, project, self._known_application(), self.safety, RETURNED)
+            await _put_back(recorder, self._known_application(), self.safety, RETURNED)
         if self._over is not None:
             await begin_restore(recorder.name, *self._over)
             raise HalfRestoredError(
@@ -193,16 +193,14 @@ class DataRestore:
         return self.application
 
 
-async def start_again(
-    recorder: OperationRecorder, project: Project, application: Application
-) -> tuple[ServiceStart, ...]:
+async def start_again(recorder: OperationRecorder, application: Application) -> tuple[ServiceStart, ...]:
     """Start an application on data that was put back; what was proven before the data changed is proven again.
 
     Raises:
         StartFailedError: A service did not come up.
     """
     inner = replace(recorder, steps=(), done=frozenset())
-    return await start_in_order(inner, project.environment, application)
+    return await start_in_order(inner, application)
 
 
 async def _refuse_paused(project: Project, application: Application) -> None:
@@ -216,9 +214,9 @@ async def _refuse_paused(project: Project, application: Application) -> None:
 
 
 async def _save_for_safety(
-    recorder: OperationRecorder, project: Project, application: Application, snapshot: DataSnapshot
+    recorder: OperationRecorder, application: Application, snapshot: DataSnapshot
 ) -> DataSnapshot:
-    now = datetime.now(UTC)
+    project, now = recorder.project, datetime.now(UTC)
     begun = DataSnapshot(
         snapshot_id=new_snapshot_id(now),
         environment=project.environment.name,
@@ -234,17 +232,16 @@ async def _save_for_safety(
     return safety
 
 
-async def _put_back(
-    recorder: OperationRecorder, project: Project, application: Application, snapshot: DataSnapshot, step: str
-) -> None:
+async def _put_back(recorder: OperationRecorder, application: Application, snapshot: DataSnapshot, step: str) -> None:
     """Stop what writes to the data, and put each part back that is not back yet."""
+    project = recorder.project
     remaining_parts = [
         part for part in parts_declared(project.environment, snapshot) if (step, part.name) not in recorder.done
     ]
     if not remaining_parts:
         return
     await begin_restore(project.environment.name, snapshot.snapshot_id, recorder.deployment_id)
-    await _stop_writers(recorder, project, application, remaining_parts)
+    await _stop_writers(recorder, application, remaining_parts)
     for part in remaining_parts:
         await load_part(project, application, part, snapshot)
         await recorder.step(step, service=part.name)
@@ -255,10 +252,9 @@ def _parts_done(recorder: OperationRecorder) -> bool:
     return any(step.step in (RESTORED, RETURNED) for step in recorder.steps)
 
 
-async def _stop_writers(
-    recorder: OperationRecorder, project: Project, application: Application, data: list[SavedData]
-) -> None:
+async def _stop_writers(recorder: OperationRecorder, application: Application, data: list[SavedData]) -> None:
     """Stop them in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile."""
+    project = recorder.project
     writers = _writers(project.environment, data, application)
     states = await inspect_application(project)
 
