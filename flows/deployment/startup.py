@@ -6,38 +6,36 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
 from pydantic import Field
 
 from core.deployment.images import unplanned_services
 from core.deployment.plan import plan_id, refuse_paused, start_waves
 from core.deployment.release import Document, replaced_services
-from core.deployment.update import narrow_plan, part_of, update_scope
+from core.deployment.update import narrow_plan, update_scope
 from core.deployment.validate import refused_service, validate
 from core.reporting.timing import Phase
 from flows.common import parameters
 from flows.common.phases import begin_phase
 from flows.execution.execute import keep_proven, start_in_order, verify
-from flows.execution.going_back import START_BACK, Change, recall_before, remember
+from flows.execution.going_back import START_BACK, recall_before, remember
 from flows.execution.half_restored import refuse_half_restored
 from flows.execution.interrupted_fetch import FETCHING, names_before, settle_interrupted
 from flows.execution.overlap import settle_replacements
+from flows.execution.start import Start
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import Step, operate
 from flows.recovery.escalate import escalate
-from models.compose import Application, FetchKind, FetchOptions, Plan
+from models.compose import Application, FetchKind, FetchOptions
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
-from models.health import Health, HealthReport, ServiceHealth
 from models.operations import FOUND
-from models.results import OperationResult, ServiceStart
-from models.validation import Facts, ValidationResult
+from models.results import OperationResult
 from tasks.deployment.configuration import refuse_broken_configurations
 from tasks.deployment.hooks import end_left_hooks
 from tasks.deployment.images import fetch_images, image_names, keep_equal_images, leave_images
@@ -46,7 +44,6 @@ from tasks.deployment.proxies import answers_through, prove_through
 from tasks.deployment.proxy_trials import refuse_lost_routes
 from tasks.deployment.release import changed_variables
 from tasks.deployment.services import (
-    NO_FETCH,
     PlannedStart,
     create_containers,
     gather_facts,
@@ -104,62 +101,6 @@ async def startup(
     return start.result()
 
 
-@dataclass(slots=True, kw_only=True)
-class Start(Change):
-    """A start or an update: what it has found out and done so far."""
-
-    wanted_plan: str | None = None
-    options: FetchOptions = NO_FETCH
-    looked: Facts = field(init=False)
-    plan: Plan = field(init=False)
-    builds: Mapping[str, str] = field(default_factory=dict)
-    """The fingerprints of what is built."""
-    scope: frozenset[str] | None = None
-    """The services of a start of some services alone."""
-    fetched_names: dict[str, str] = field(default_factory=dict)
-    """The images that the names of what is fetched referred to before."""
-    names_before: dict[str, str] = field(default_factory=dict)
-    """The same, of an interrupted update whose images run already."""
-    answered: dict[str, int] = field(default_factory=dict)
-    """What the proxies in front of what is changed answered before anything was touched."""
-    template: Document | None = None
-    replaced_since: float | None = None
-    """When the first container was replaced, as a moment of the monotonic clock."""
-    services: tuple[ServiceStart, ...] = ()
-    health: HealthReport | None = None
-    _validation: ValidationResult | None = None
-
-    @property
-    def noun(self) -> str:
-        """What a person calls it."""
-        return "an update" if self.options.update else "a start"
-
-    @property
-    def part(self) -> Application:
-        """What is started of the application."""
-        return self.application if self.scope is None else part_of(self.application, self.scope)
-
-    def refusal(self, error: ValidationFailedError) -> State[Any]:
-        """How the flow ends where validation stopped the start."""
-        why, validation, recorder = error.what, self._validation, self.recorder
-        errors = tuple(check.finding for check in validation.critical) if validation else ()
-        result = recorder.result(
-            why, success=False, validation=validation, errors=errors or (why,), recovery=recorder.recovery
-        )
-        return Failed(message=f"validation of {recorder.name} failed: {why}", data=result)
-
-    def result(self) -> OperationResult:
-        """The result of a start that was proven."""
-        services, health, validation = self.services, self.health, self._validation
-        if health is not None and health.overall is Health.HEALTHY:
-            unproven = health.count(ServiceHealth.UNPROVEN)
-            without = f", {unproven} without health check or probe" if unproven else ""
-            reason = f"{len(services) - unproven} services proven{without}"
-        else:
-            reason = f"health {health and health.overall}"
-        return self.recorder.result(reason, services=services, health=health, validation=validation)
-
-
 async def look(start: Start) -> None:
     """Load the environment, and gather the facts that validation judges."""
     await start.recorder.open()
@@ -175,7 +116,7 @@ async def check(start: Start) -> None:
         ValidationFailedError: Something is critical.
     """
     facts, environment, recorder = start.looked, start.environment, start.recorder
-    validation = start._validation = validate(facts, datetime.now(UTC), recorder.redactor.text)
+    validation = start.validation = validate(facts, datetime.now(UTC), recorder.redactor.text)
     await record_validation(recorder.deployment_id, validation)
     if not validation.passed:
         raise ValidationFailedError(

@@ -24,13 +24,14 @@ from core.deployment.source import (
 from core.deployment.update_policy import outside_of_windows
 from flows.common import parameters
 from flows.common.requester import requester
-from flows.deployment.update import UPDATE, WARN_OF_DATA, Update, may_hold_back, tried_release
+from flows.deployment.update import UPDATE, WARN_OF_DATA, may_hold_back, tried_release
 from flows.execution.going_back import CHECK_BACK, CONTAINERS_BACK, NAMES_BACK, SETTLE_BACK, TURN_BACK
 from flows.operation.recorder import OperationRequest, record_operation
 from flows.operation.steps import Step, going_back, run_steps
 from flows.recovery.escalate import escalate
 from flows.source.failure import forget_source_failure, record_source_failure
 from flows.source.status import report_result, report_unreported
+from flows.update.context import Update
 from flows.update.gate import override_reason
 from models.compose import OF_UPDATE
 from models.environments import Environment

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import wraps
 from typing import Any
 
 from prefect import flow
@@ -21,17 +19,7 @@ from core.deployment.update import partial_template, to_blame
 from core.reporting.timing import Phase
 from flows.common import parameters
 from flows.common.identifiers import new_release_id
-from flows.deployment.startup import (
-    FETCH,
-    LOOK,
-    REMEMBER,
-    Start,
-    keep_evidence,
-    keep_release,
-    keep_template,
-    prove,
-    waves_of,
-)
+from flows.deployment.startup import FETCH, LOOK, REMEMBER, keep_evidence, keep_release, keep_template, prove, waves_of
 from flows.execution.execute import start_in_order
 from flows.execution.going_back import START_BACK
 from flows.execution.interrupted_fetch import FETCHING_FOR_HOOKS
@@ -42,9 +30,9 @@ from flows.operation.steps import Step, operate
 from flows.recovery.escalate import escalate
 from flows.storage.snapshot import forget_where_possible
 from flows.update.canary import USUAL, remember_usual_errors
-from flows.update.context import UpdateContext
+from flows.update.context import CHANGING, Update
 from flows.update.gate import JUDGED, check_gate, override_reason
-from flows.update.hooks import fetch_for_hooks, recall_data, remember_hook_images, run_after_hooks, run_before_hooks
+from flows.update.hooks import fetch_for_hooks, name_hook_images, recall_data, run_after_hooks, run_before_hooks
 from flows.update.release_notes import NOTED, note_what_changes
 from flows.update.saved_data import save_before_update
 from flows.update.windows import skipped_update, unchanged_update
@@ -58,9 +46,6 @@ from tasks.deployment.release import has_failed_before, hold_back, inspect_relea
 from tasks.deployment.services import create_containers, inspect_application, read_template
 
 log = logging.getLogger("roas")
-
-CHANGING = "changing"
-"""Step of an update: it is decided which services it changes; its detail is their names."""
 
 
 @flow(name="update", flow_run_name="update {environment}")
@@ -112,43 +97,9 @@ async def update(
     return run.result()
 
 
-@dataclass(slots=True, kw_only=True)
-class Update(Start):
-    """An update: one service after the other is replaced."""
-
-    one_by_one: bool = True
-    override_gate: str | None = None
-
-    @property
-    def changed_services(self) -> tuple[str, ...]:
-        """The services that it changes: those of the plan, and those that an interrupted run of it has replaced."""
-        earlier = json.loads(self.recorder.step_detail(CHANGING) or "[]")
-        return tuple(sorted({*earlier, *(line.service for line in self.plan.changes)}))
-
-    @property
-    def context(self) -> UpdateContext:
-        """The update as its steps around the replacement of containers see it."""
-        return UpdateContext(
-            recorder=self.recorder,
-            environment=self.environment,
-            application=self.application,
-            plan=self.plan,
-            release=self.release,
-            changed_services=self.changed_services,
-            override_gate=self.override_gate,
-        )
-
-
 async def note_what_is_asked(update: Update) -> None:
     """Note which services are to be updated."""
     update.record.update = tuple(sorted(update.options.services or ())) or "all"
-
-
-async def name_hook_images(update: Update) -> str | None:
-    """Decide which images the names refer to again that are fetched for hooks alone."""
-    names = await remember_hook_images(update.context)
-    update.keep_names(names)
-    return json.dumps(names) if names else None
 
 
 async def ask_gate(update: Update) -> str | None:
@@ -158,7 +109,7 @@ async def ask_gate(update: Update) -> str | None:
         GateRefusedError: It refuses them; the images get their names back.
     """
     # Hooks run new images too, so the gate judges those as well.
-    return await check_gate(await fetch_for_hooks(update.context))
+    return await check_gate(await fetch_for_hooks(update))
 
 
 async def decide_changes(update: Update) -> str:
@@ -190,14 +141,6 @@ async def replace_in_turn(update: Update) -> None:
     update.services = await start_in_order(recorder, update.part, planned=plan, turns=Turns(plan, create))
 
 
-def _give_context(run: Callable[[UpdateContext], Awaitable[str | None]]) -> Callable[[Update], Awaitable[str | None]]:
-    @wraps(run)
-    async def step(update: Update) -> str | None:
-        return await run(update.context)
-
-    return step
-
-
 def _has_changes(update: Update) -> bool:
     return bool(update.changed_services)
 
@@ -219,19 +162,19 @@ UPDATE: tuple[Step[Update], ...] = (
     *LOOK,
     *FETCH,
     Step(FETCHING_FOR_HOOKS, name_hook_images, Phase.FETCH, when=_will_change),
-    Step(NOTED, _give_context(note_what_changes), when=_has_changes),
+    Step(NOTED, note_what_changes, when=_has_changes),
     Step(JUDGED, ask_gate, Phase.FETCH, when=_will_change),
     REMEMBER,
-    Step("recall data", lambda update: recall_data(update.recorder), looks=True, when=lambda update: update.goes_back),
+    Step("recall data", recall_data, looks=True, when=lambda update: update.goes_back),
     Step(CHANGING, decide_changes, when=_has_changes),
-    Step(DATA_SAVED, _give_context(save_before_update), when=_has_changes),
+    Step(DATA_SAVED, save_before_update, when=_has_changes),
     Step("forget old data", lambda update: forget_where_possible(update.project), when=_has_saved_data),
-    Step(USUAL, _give_context(remember_usual_errors), when=_compares_errors),
-    Step("run hooks before", _give_context(run_before_hooks), when=_has_changes),
+    Step(USUAL, remember_usual_errors, when=_compares_errors),
+    Step("run hooks before", run_before_hooks, when=_has_changes),
     Step("keep what is replaced", keep_what_is_replaced, Phase.CREATE),
     Step("replace in turn", replace_in_turn, Phase.SERVICES),
     Step("prove", prove, Phase.PROOF),
-    Step("run hooks after", _give_context(run_after_hooks), when=_has_changes),
+    Step("run hooks after", run_after_hooks, when=_has_changes),
     Step("keep release", keep_release),
 )
 """An update."""

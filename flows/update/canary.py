@@ -16,7 +16,7 @@ from core.common.safe_text import shorten
 from core.deployment.canary import Bounds, CanaryVerdict, judge_canary, observed_services
 from core.deployment.hooks import minutes_in_words
 from flows.common.judge_health import judge_now
-from flows.update.context import UpdateContext
+from flows.update.context import Update
 from models.failures import EngineError, StoreError
 from models.health import UNHEALTHY_STATES
 from models.hooks import CanarySample, CanarySpec, UsualErrors
@@ -47,7 +47,7 @@ class _CanaryStart:
     restarts: Mapping[str, ContainerStarts]
 
 
-async def remember_usual_errors(update: UpdateContext) -> str | None:
+async def remember_usual_errors(update: Update) -> str | None:
     """Count how often the logs tell of failures while the old containers are there; the detail of its step."""
     recorder = update.recorder
     if recorder.step_detail(USUAL) is not None:
@@ -65,12 +65,12 @@ async def remember_usual_errors(update: UpdateContext) -> str | None:
     return json.dumps(detail)
 
 
-def _observed_services(update: UpdateContext) -> tuple[str, ...]:
+def _observed_services(update: Update) -> tuple[str, ...]:
     dependencies = dependencies_of(update.environment, update.application)
     return observed_services(update.application, dependencies, update.changed_services)
 
 
-async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:
+async def observe(update: Update, spec: CanarySpec) -> CanaryVerdict:
     """Observe the changed services and those that depend on them, until the time is over or one is worse than usual.
 
     The figures go into the record.
@@ -110,7 +110,7 @@ async def observe(update: UpdateContext, spec: CanarySpec) -> CanaryVerdict:
             log.info("canary: %d of %s, %s", reported, words, verdict.why)
 
 
-async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str, Bounds]:
+async def _bounds(update: Update, services: tuple[str, ...]) -> dict[str, Bounds]:
     environment, recorder = update.environment, update.recorder
     usual: Mapping[str, Mapping[str, Baseline]] = {}
     try:
@@ -132,9 +132,9 @@ async def _bounds(update: UpdateContext, services: tuple[str, ...]) -> dict[str,
     return bounds
 
 
-async def _starts(update: UpdateContext, services: tuple[str, ...]) -> Mapping[str, ContainerStarts]:
+async def _starts(update: Update, services: tuple[str, ...]) -> Mapping[str, ContainerStarts]:
     try:
-        return await restarts(update.recorder.project, services)
+        return await restarts(update.project, services)
     except EngineError as error:
         log.warning("canary: restarts of %s are not known: %s", ", ".join(services), error)
         return {}
@@ -170,15 +170,15 @@ def _times(count: int) -> str:
 
 
 async def _sample(
-    update: UpdateContext, services: tuple[str, ...], since: datetime, now: datetime, start: _CanaryStart
+    update: Update, services: tuple[str, ...], since: datetime, now: datetime, start: _CanaryStart
 ) -> list[CanarySample]:
     environment = update.environment
     health, used, logged, recorded, counted = await asyncio.gather(
-        judge_now(update.recorder.project, update.application, probed_services=services),
-        sample_services(update.recorder.project),
-        logged_failures(update.recorder.project, services, since),
+        judge_now(update.project, update.application, probed_services=services),
+        sample_services(update.project),
+        logged_failures(update.project, services, since),
         _errors_on_record(environment.name, services, start.at),
-        restarts(update.recorder.project, services),
+        restarts(update.project, services),
     )
     verdicts = {verdict.service: verdict for verdict in health.services}
     samples = []

@@ -1,28 +1,26 @@
-"""One update as its steps around the replacement of containers see it."""
+"""What an update has found out and done so far, as its steps see it."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
-from flows.operation.recorder import OperationRecorder
-from models.compose import Application, Plan
-from models.environments import Environment
-from models.records import Release
+from flows.execution.start import Start
+
+CHANGING = "changing"
+"""Step of an update: it is decided which services it changes; its detail is their names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateContext:
-    """One update: the images are fetched, and `plan` says which containers it replaces.
+@dataclass(slots=True, kw_only=True)
+class Update(Start):
+    """An update: one service after the other is replaced."""
 
-    `release` is the last proven one, None for an application's first start. `changed` are the services that the update
-    changes: those of the plan, and those that a run of it which was interrupted has changed already. `override_gate` is
-    a user's reason to go on although the gate refuses the images.
-    """
-
-    recorder: OperationRecorder
-    environment: Environment
-    application: Application
-    plan: Plan
-    release: Release | None
-    changed_services: tuple[str, ...]
+    one_by_one: bool = True
     override_gate: str | None = None
+    """A user's reason to go on although the gate refuses the images."""
+
+    @property
+    def changed_services(self) -> tuple[str, ...]:
+        """The services that it changes: those of the plan, and those that an interrupted run of it has replaced."""
+        earlier = json.loads(self.recorder.step_detail(CHANGING) or "[]")
+        return tuple(sorted({*earlier, *(line.service for line in self.plan.changes)}))

@@ -10,7 +10,7 @@ from core.common.safe_text import printable, shorten
 from core.deployment.gate import advice, changed_services, record_gate, refusal, warnings, without_secrets
 from flows.common.requester import requester
 from flows.operation.recorder import OperationRecorder
-from flows.update.context import UpdateContext
+from flows.update.context import Update
 from models.failures import BadInputError, GateRefusedError
 from models.gates import GateOutcome, GateReport
 from models.operations.record import GateOverride, GateRecord
@@ -29,7 +29,7 @@ JUDGED = "judged"
 _LONGEST_REASON = 300
 
 
-async def check_gate(update: UpdateContext) -> str | None:
+async def check_gate(update: Update) -> str | None:
     """Judge policies and scan images; returns the detail of its step, None where nothing new was decided.
 
     Raises:
@@ -44,7 +44,7 @@ async def check_gate(update: UpdateContext) -> str | None:
     if (detail := recorder.step_detail(JUDGED)) is not None:
         recorder.record.gate = GateRecord.model_validate_json(detail)
         return None
-    document = await gather_document(update.recorder.project, update.application, update.plan)
+    document = await gather_document(update.project, update.application, update.plan)
     policies = await judge_policies(environment, document) if gate.policies else ()
     images = _images(document, release)
     scans = await scan_images(environment, gate.scan, images) if gate.scan is not None and images else ()

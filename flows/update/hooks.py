@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -21,9 +23,8 @@ from core.deployment.update import hook_images
 from flows.common.identifiers import new_release_id
 from flows.execution.hook_checks import run_of_hook
 from flows.execution.interrupted_fetch import FETCHING_FOR_HOOKS
-from flows.operation.recorder import OperationRecorder
 from flows.update.canary import observe
-from flows.update.context import UpdateContext
+from flows.update.context import Update
 from models.compose import Application, PlannedAction, PlannedService, ServiceDeclaration
 from models.failures import HookError, RoasError, StartFailedError
 from models.hooks import Hook
@@ -54,24 +55,27 @@ FAILED = "failed as a hook"
 """Step of an update: the hook of this name has failed, and the update with it; its detail is the run."""
 
 
-async def remember_hook_images(update: UpdateContext) -> dict[str, str]:
-    """Which images the names refer to that are fetched for hooks alone; empty where a name does not exist."""
+async def name_hook_images(update: Update) -> str | None:
+    """Decide which images the names refer to again that are fetched for hooks alone."""
     if update.recorder.step_detail(FETCHING_FOR_HOOKS) is not None:
-        return {}
+        return None
     _, hook_services = await _hook_services(update)
     if not hook_services:
-        return {}
+        return None
     names = {service.image for service in hook_services.values()}
-    return dict.fromkeys(sorted(names), "") | await images_named(update.recorder.project, names)
+    # A name without an image does not exist.
+    images = dict.fromkeys(sorted(names), "") | await images_named(update.project, names)
+    update.keep_names(images)
+    return json.dumps(images)
 
 
-async def _hook_services(update: UpdateContext) -> tuple[Application, dict[str, ServiceDeclaration]]:
+async def _hook_services(update: Update) -> tuple[Application, dict[str, ServiceDeclaration]]:
     """All services of all profiles, and of these the ones that hooks alone run, by name."""
     application, hooks = update.application, update.environment.hooks
     one_off = {hook.service for hook in (*hooks.before, *hooks.after) if hook.service is not None}
     if not one_off:
         return application, {}
-    everything = await read_all_services(update.recorder.project)
+    everything = await read_all_services(update.project)
     application_images = {service.image for service in application.services.values()}
     return everything, {
         name: service
@@ -80,7 +84,7 @@ async def _hook_services(update: UpdateContext) -> tuple[Application, dict[str, 
     }
 
 
-async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
+async def fetch_for_hooks(update: Update) -> Update:
     """Pull and build the images of one-off containers, while nothing is touched.
 
     Returns the update with the services of these containers among those that it creates, for who judges its images.
@@ -94,9 +98,9 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
     everything, hook_services = await _hook_services(update)
     if not hook_services:
         return update
-    await fetch_hook_images(update.recorder.project, everything, sorted(hook_services))
-    now = await images_named(update.recorder.project, [service.image for service in hook_services.values()])
-    update.recorder.record.hook_images = {
+    await fetch_hook_images(update.project, everything, sorted(hook_services))
+    now = await images_named(update.project, [service.image for service in hook_services.values()])
+    update.record.hook_images = {
         name: now[service.image] for name, service in hook_services.items() if service.image in now
     }
     proven = await proven_hook_images(update.environment.name)
@@ -106,15 +110,14 @@ async def fetch_for_hooks(update: UpdateContext) -> UpdateContext:
         for name in sorted(hook_services)
         if name not in application.services
     ]
-    return replace(
-        update,
-        application=replace(application, services={**application.services, **hook_services}),
-        plan=replace(update.plan, services=(*update.plan.services, *lines)),
-        release=None if release is None else replace(release, images={**proven, **release.images}),
-    )
+    with_hooks = copy(update)
+    with_hooks.application = replace(application, services={**application.services, **hook_services})
+    with_hooks.plan = replace(update.plan, services=(*update.plan.services, *lines))
+    with_hooks.release = None if release is None else replace(release, images={**proven, **release.images})
+    return with_hooks
 
 
-async def run_before_hooks(update: UpdateContext) -> None:
+async def run_before_hooks(update: Update) -> None:
     """Run the hooks before containers change; one that fails holds the new images back.
 
     Raises:
@@ -132,7 +135,7 @@ async def run_before_hooks(update: UpdateContext) -> None:
         raise
 
 
-async def run_after_hooks(update: UpdateContext) -> None:
+async def run_after_hooks(update: Update) -> None:
     """Run the hooks after all services are proven.
 
     Raises:
@@ -143,13 +146,13 @@ async def run_after_hooks(update: UpdateContext) -> None:
         await _HookExecution(update, AFTER).run(update.environment.hooks.after)
 
 
-async def recall_data(recorder: OperationRecorder) -> None:
+async def recall_data(update: Update) -> None:
     """Put into the record what an interrupted update did to data, where only its rollback goes on."""
-    record = recorder.record
+    recorder, record = update.recorder, update.record
     if saved := recorder.step_detail(DATA_SAVED):
         record.snapshots = (SnapshotRecord(id=saved),)
     ended = [HookRun.model_validate_json(step.detail) for step in recorder.steps if step.step in (ENDED, FAILED)]
-    before = {hook.name for hook in (recorder.environment.hooks.before if recorder.environment else ())}
+    before = {hook.name for hook in update.environment.hooks.before}
     begun = [step.service for step in recorder.steps if step.step == HOOK_BEGUN and step.service in before]
     if begun:
         record.hooks, record.hooks_begun = tuple(ended), tuple(name for name in begun if name)
@@ -160,7 +163,7 @@ async def recall_data(recorder: OperationRecorder) -> None:
 class _HookExecution:
     """The hooks of one moment of an update, while they run."""
 
-    update: UpdateContext
+    update: Update
     when: str
     application: Application | None = None
     runs: list[HookRun] = field(default_factory=list)
@@ -170,7 +173,7 @@ class _HookExecution:
         recorder = self.update.recorder
         pending = [hook for hook in hooks if recorder.step_detail(ENDED, hook.name) is None]
         if any(hook.service is not None for hook in pending):
-            self.application = await read_all_services(self.update.recorder.project)
+            self.application = await read_all_services(self.update.project)
         for hook in hooks:
             detail = recorder.step_detail(ENDED, hook.name)
             if detail is not None:
@@ -182,7 +185,7 @@ class _HookExecution:
         recorder, environment = self.update.recorder, self.update.environment
         does = recorder.redactor.text(describe(hook))
         begun = recorder.step_detail(HOOK_BEGUN, hook.name) is not None
-        there = await hook_container(self.update.recorder.project, hook, recorder.deployment_id) if begun else None
+        there = await hook_container(self.update.project, hook, recorder.deployment_id) if begun else None
         decision = decide_after_interruption(hook, begun=begun, container_there=there is not None)
         if begun:
             await kill_left_command(environment, hook, recorder.deployment_id)
@@ -214,7 +217,7 @@ class _HookExecution:
             order = HookOrder(
                 hook=hook, deployment_id=recorder.deployment_id, application=self.application or self.update.application
             )
-            outcome = await run_hook(self.update.recorder.project, order)
+            outcome = await run_hook(self.update.project, order)
             since = there.started_at if there is not None and there.started_at is not None else began_at
             run = run_of_hook(hook, self.when, does, since, began, outcome)
             run = await keep_output(environment, run, outcome, recorder.deployment_id)
@@ -229,11 +232,7 @@ class _HookExecution:
         else:
             (log.warning if run.warns else log.error)("%s%s", run.sentence, "; the update goes on" if run.warns else "")
             announce(
-                HOOK_FAILED,
-                recorder.name,
-                service=run.service,
-                deployment_id=recorder.deployment_id,
-                text=run.sentence,
+                HOOK_FAILED, recorder.name, service=run.service, deployment_id=recorder.deployment_id, text=run.sentence
             )
         if run.ok or run.warns:
             await recorder.step(ENDED, hook.name, run.model_dump_json())
@@ -250,12 +249,12 @@ class _HookExecution:
 
     def _begin(self, name: str) -> None:
         if self.when == BEFORE:
-            record = self.update.recorder.record
+            record = self.update.record
             record.hooks_begun = (*record.hooks_begun, name)
             self._warn_of_data(record)
 
     def _record(self, run: HookRun) -> None:
-        record = self.update.recorder.record
+        record = self.update.record
         self.runs.append(run)
         record.hooks = (*record.hooks, run)
         if self.when == BEFORE:
@@ -272,25 +271,25 @@ def _sentence(run: HookRun) -> str:
 
 
 async def _images_to_blame(
-    update: UpdateContext, execution: _HookExecution, before: Mapping[str, str]
+    update: Update, execution: _HookExecution, before: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The new images that a failed hook stands for, by service, and how they were built."""
     environment, failed = update.environment, execution.failed
     alone = failed.concerns if failed is not None and failed.service is not None else None
     if alone is not None and alone not in update.application.services and execution.application is not None:
         proven = await proven_hook_images(environment.name)
-        own_digests, builds = await new_digests(update.recorder.project, execution.application, [alone], proven)
+        own_digests, builds = await new_digests(update.project, execution.application, [alone], proven)
         shared = execution.application.services[alone].image in {
             service.image for service in update.application.services.values()
         }
         if own_digests and not shared:
             return own_digests, builds
-    digests, builds = await new_digests(update.recorder.project, update.application, update.changed_services, before)
+    digests, builds = await new_digests(update.project, update.application, update.changed_services, before)
     blamed = hook_images(update.application, execution.application, failed, sorted(digests))
     return {name: digests[name] for name in blamed}, builds
 
 
-async def _hold_new_images_back(update: UpdateContext, execution: _HookExecution, error: StartFailedError) -> None:
+async def _hold_new_images_back(update: Update, execution: _HookExecution, error: StartFailedError) -> None:
     """Hold the new images back that a failed hook stands for: no container runs them, so nothing else would."""
     recorder, environment, release = update.recorder, update.environment, update.release
     try:

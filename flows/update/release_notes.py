@@ -6,7 +6,7 @@ import json
 import logging
 
 from core.deployment.release_notes import note_lines, record_of
-from flows.update.context import UpdateContext
+from flows.update.context import Update
 from models.operations.record import NoteRecord
 
 log = logging.getLogger("roas")
@@ -15,7 +15,7 @@ NOTED = "release notes"
 """Step of an update: what its images change is recorded, before the first container is replaced."""
 
 
-async def note_what_changes(update: UpdateContext) -> str | None:
+async def note_what_changes(update: Update) -> str | None:
     """Log and note what the fetched images change; of an update that is taken up again, what it recorded.
 
     Returns the detail of its step where there is something new to record.

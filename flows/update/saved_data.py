@@ -9,7 +9,7 @@ from core.common.dependencies import dependencies_of
 from core.storage.snapshots import check_services, data_to_save, proof_of
 from flows.common.identifiers import new_snapshot_id
 from flows.storage.snapshot import Taking, take_snapshot
-from flows.update.context import UpdateContext
+from flows.update.context import Update
 from models.operations import DATA_SAVED
 from models.operations.record import SnapshotRecord
 from models.snapshots import DataSnapshot, SnapshotReason
@@ -19,7 +19,7 @@ from tasks.storage.snapshots import snapshots_of
 log = logging.getLogger("roas")
 
 
-async def save_before_update(update: UpdateContext) -> str | None:
+async def save_before_update(update: Update) -> str | None:
     """Save the data of the services that an update changes, tied to the release that runs; the id of a new snapshot.
 
     Raises:
@@ -35,7 +35,7 @@ async def save_before_update(update: UpdateContext) -> str | None:
         recorder.record.snapshots = tuple(map(_record_of, saved))
         return None
     check_services(environment.data, update.application)
-    there = {container.service for container in await inspect_application(update.recorder.project)}
+    there = {container.service for container in await inspect_application(update.project)}
     # A migration may change any data.
     changed = tuple(update.application.services) if environment.hooks.before else update.changed_services
     dependencies = dependencies_of(environment, update.application)
@@ -52,7 +52,7 @@ async def save_before_update(update: UpdateContext) -> str | None:
         release_id=update.release.release_id if update.release else "",
     )
     log.info("saving %s before the update", ", ".join(part.name for part in data))
-    snapshot = await take_snapshot(Taking(update.recorder.project, update.application, data, recorder.redactor), begun)
+    snapshot = await take_snapshot(Taking(update.project, update.application, data, recorder.redactor), begun)
     recorder.record.snapshots = (_record_of(snapshot),)
     return snapshot.snapshot_id
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.operation.recorder import OperationRecorder
-from flows.update.context import UpdateContext
+from flows.update.context import Update
 from flows.update.gate import JUDGED, check_gate, override_reason
 from models.compose import Application, Plan
 from models.environments import Environment
@@ -17,11 +17,12 @@ from models.failures import BadInputError
 from models.gates import UpdateGate
 from models.operations import OperationStep, OperationType
 from models.operations.record import GateRecord, OperationRecord
+from tasks.runtime.project import Project
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
-def context(gate: UpdateGate | None, steps: tuple[OperationStep, ...] = ()) -> UpdateContext:
+def context(gate: UpdateGate | None, steps: tuple[OperationStep, ...] = ()) -> Update:
     environment = Environment(
         name="shop",
         project="shop",
@@ -29,19 +30,18 @@ def context(gate: UpdateGate | None, steps: tuple[OperationStep, ...] = ()) -> U
         engine="unix:///nowhere/docker.sock",
         gate=gate,
     )
-    recorder = OperationRecorder(
-        deployment_id="shop-1", operation_type=OperationType.START, name="shop", started_at=NOW, steps=steps
+    update = Update()
+    update.recorder = OperationRecorder(
+        deployment_id="shop-1",
+        operation_type=OperationType.START,
+        name="shop",
+        started_at=NOW,
+        opened=Project(environment),
+        steps=steps,
     )
-    plan = Plan(project="shop", services=(), waves=())
-    application = Application(project="shop", services={})
-    return UpdateContext(
-        recorder=recorder,
-        environment=environment,
-        application=application,
-        plan=plan,
-        release=None,
-        changed_services=("web",),
-    )
+    update.plan = Plan(project="shop", services=(), waves=())
+    update.application = Application(project="shop", services={})
+    return update
 
 
 async def test_what_was_judged_before_an_interruption_is_not_judged_again() -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from flows.operation.recorder import OperationRecorder
+from flows.update.context import Update
 from flows.update.hooks import recall_data
 from models.environments import Environment
 from models.operations import DATA_SAVED, HOOK_BEGUN, Operation, OperationStatus, OperationStep, OperationType
@@ -47,7 +48,9 @@ async def test_a_resumed_rollback_knows_the_snapshot_of_its_update(
             for step, service, detail in steps
         ),
     )
-    await recall_data(recorder)
+    update = Update()
+    update.recorder = recorder
+    await recall_data(update)
 
     assert recorder.record.data.endswith(said)
     failed = Operation(
