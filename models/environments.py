@@ -57,7 +57,7 @@ class TlsSettings(Strict):
 
 
 class HttpProbe(Strict):
-    """Ask a URL; any 2xx answer (or the given status) within the time is well."""
+    """Ask a URL; any 2xx answer (or the given status) within the time is healthy."""
 
     kind: Literal["http"]
     port: int = Field(ge=1, le=65535, description="Port inside the container.")
@@ -218,7 +218,7 @@ class DnsProbe(Strict):
 
 
 class CommandProbe(Strict):
-    """Run a command inside the container; exit code 0 is well."""
+    """Run a command inside the container; exit code 0 is healthy."""
 
     kind: Literal["command"]
     command: tuple[str, ...] = Field(min_length=1, description="Program and arguments, without a shell.")

@@ -32,7 +32,7 @@ class Contact:
 
     @property
     def is_settled(self) -> bool:
-        """Whether every host that is well has been able to report since."""
+        """Whether every healthy host has been able to report since."""
         return self.last - self.since >= SILENT_AFTER
 
 

@@ -98,10 +98,10 @@ def explain(
 
 
 def _reason_of_refusal(operation: Operation) -> str:
-    """Return why an interrupted operation touched nothing when it was taken up again; empty where it was not."""
+    """Return why an interrupted operation touched nothing when it was resumed; empty where it was not."""
     if operation.record.error != PausedError.__name__:
         return ""
-    return f". Taken up again it touched nothing: {operation.record.reason}"
+    return f". Resumed, it touched nothing: {operation.record.reason}"
 
 
 def _not_fetched(operation: Operation) -> str | None:

@@ -307,7 +307,7 @@ def _without_what_is_known(
     if context.held is not None:
         # What fails in an operation is recorded by it, once; a recovery records only its own service.
         crashed = observation.crashed and RECOVERY_OF in context.held
-        reason = f"{context.held} has the environment in hand"
+        reason = f"{context.held} holds the environment"
         return replace(observation, decision=Decision.WAIT, reason=reason, crashed=crashed)
     if observation.service in context.muted:
         return replace(observation, decision=Decision.WAIT, reason="it is under maintenance")

@@ -101,7 +101,7 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
                 hold_environment(
                     case.project.environment.name,
                     owner=attempt.attempt_id or case.error.error_id,
-                    reason=f"{RECOVERY_OF} {case.service}{', taken up again' if continued else ''}",
+                    reason=f"{RECOVERY_OF} {case.service}{', resumed' if continued else ''}",
                     runner=case.runner,
                     wait=HOLD_WAIT,
                 )
@@ -142,7 +142,7 @@ async def _prepare(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> Recov
     action_context = await _with_own_checks(case, strategy, action_context, decided=plan.decided)
     ready = prepare(strategy, action_context)
     if isinstance(ready, RefusedAction) and case.error.source in OBSERVED_SOURCES and is_well(action_context):
-        # It was seen to fail and is well by itself meanwhile: that is verified, and nothing else is done.
+        # It was seen to fail and is healthy by itself meanwhile: that is verified, and nothing else is done.
         strategy = Strategy.WAIT_AND_RETRY
         ready = prepare(strategy, replace(action_context, decided=True))
     if isinstance(ready, RefusedAction):

@@ -20,7 +20,7 @@ log = logging.getLogger("roas")
 
 
 def report_hosts() -> list[HostEvent]:
-    """Open or resolve an incident for each host that became silent, has a wrong clock, or is well again.
+    """Open or resolve an incident for each host that became silent, has a wrong clock, or is healthy again.
 
     Every process that reports contact calls it; the stores let one of them have each change, with its error and
     ticket in one transaction. Notifications go to those that environments name.
@@ -48,10 +48,10 @@ def report_hosts() -> list[HostEvent]:
                 if open_error.service == subject_of(event) and open_error.source == str(event.kind)
             ]
             _resolve(
-                stores, over, TicketEntry(at=now, by="roas", what=f"{event.host.label} is well, as {here} noticed")
+                stores, over, TicketEntry(at=now, by="roas", what=f"{event.host.label} is healthy, as {here} noticed")
             )
     for event in events:
-        state = "is well again" if event.ended else f"is {event.kind}"
+        state = "is healthy again" if event.ended else f"is {event.kind}"
         log.warning("host %s %s (since %s UTC)", event.host.label, state, f"{event.since:%Y-%m-%d %H:%M:%S}")
     return events
 

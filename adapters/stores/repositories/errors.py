@@ -394,7 +394,7 @@ def _rename_cause(connection: sa.Connection, row: sa.Row[Any], renamed: Recorded
     fingerprint = _fingerprint(renamed)
     same_cause = sa.and_(_errors.c.fingerprint == fingerprint, _errors.c.resolved_at.is_(None))
     if row.resolved_at is None and connection.execute(sa.select(_errors.c.id).where(same_cause)).first() is not None:
-        # Open under its new name as well: both stay, each with its own count and ticket, until the service is well.
+        # Open under its new name as well: both stay, each with its own count and ticket, until the service is healthy.
         return
     connection.execute(
         sa.update(_errors)

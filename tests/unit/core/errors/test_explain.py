@@ -175,7 +175,7 @@ def test_an_interrupted_operation_that_was_refused_since_says_why() -> None:
     found = explain(replace(FAILED, details=details), bundles=[BUNDLE])
 
     assert found.headline == (
-        f"It was interrupted after redis was proven; it is gone. Taken up again it touched nothing: {reason}"
+        f"It was interrupted after redis was proven; it is gone. Resumed, it touched nothing: {reason}"
     )
     assert found.commands[0] == "roas resume prod-1"
 
