@@ -21,7 +21,7 @@ from adapters.docker.engine import DockerEngine
 from adapters.host.private_files import read_regular
 from adapters.probes.run import run_probe
 from core.adoption.propose import revise_after_trial
-from core.errors.redact import is_secret_name
+from core.errors.secret_shapes import is_secret_name
 from models.adoption import AdoptionFacts, Proposal, ServiceProposal, UsedVariable
 from models.compose import Application
 from models.environments import Environment, NetworkProbe, Probe, TcpProbe

@@ -184,7 +184,7 @@ def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     from adapters.preflight import gather_facts
     from cli.rendering.results import show_engine
     from core.deployment.validate import validate as judge
-    from tasks.deployment.operations import holder_of
+    from tasks.deployment.lease import holder_of
     from tasks.runtime.project import open_project
 
     project = open_project(name, tuple(compose or ()))

@@ -19,7 +19,8 @@ import orjson
 
 from core.runtime.broker_images import whole_name
 from core.runtime.broker_messages import refuse, show_words
-from core.runtime.broker_policy import PROJECT, EngineObject, ObjectKind, Policy, Root, Wanted, find_root
+from core.runtime.broker_policy import PROJECT, find_root
+from core.runtime.broker_routes import EngineObject, ObjectKind, Policy, Root, Wanted
 from core.runtime.broker_shapes import MountSource
 from models.failures import EngineUnreachableError
 

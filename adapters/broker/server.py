@@ -28,7 +28,8 @@ import orjson
 from adapters.broker.lookups import Lookups, check_links, connect, read_answer
 from core.runtime import broker_policy as policies
 from core.runtime.broker_messages import show_words
-from core.runtime.broker_policy import PROJECT, AllowedOperation, BrokerAnswer, Facts, ObjectKind, Outgoing, Policy
+from core.runtime.broker_policy import PROJECT
+from core.runtime.broker_routes import AllowedOperation, BrokerAnswer, Facts, ObjectKind, Outgoing, Policy
 from core.runtime.broker_shapes import EXEC_START
 from models.failures import EngineUnreachableError, RequestRefusedError, RoasError
 

@@ -19,7 +19,7 @@ from core.adoption.commands import listen_address, read_command, says_worker
 from core.adoption.dockerfile import BuiltImage, read_dockerfile
 from core.adoption.hosts import hosts_named
 from core.adoption.recognise import recognise
-from core.errors.redact import is_no_value, is_secret_name
+from core.errors.secret_shapes import is_no_value, is_secret_name
 from models.adoption import CheckedAddress, PasswordFile, ServiceTraits
 from models.compose import Application
 from models.failures import EnvironmentFileError

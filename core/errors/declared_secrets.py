@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors.redact import random_parts, secrets_among, secrets_in
+from core.errors.redact import secrets_among, secrets_in
+from core.errors.secret_shapes import random_parts
 
 _VARIABLE = re.compile(r"\$\$|\$(?:(\w+)|\{(\w+)(?::?[-+?]([^{}]*))?\})")
 # Ids of builds, files and containers look random, but are no secrets.

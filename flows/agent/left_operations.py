@@ -37,7 +37,8 @@ from models.failures import RoasError
 from models.operations import Operation, OperationStatus
 from models.settings import current_settings
 from models.snapshots import SnapshotState
-from tasks.deployment.operations import holder_of, mark_interrupted
+from tasks.deployment.lease import holder_of
+from tasks.deployment.operations import mark_interrupted
 from tasks.runtime.hosts import this_host
 from tasks.runtime.stores import open_stores
 

@@ -28,8 +28,9 @@ from models.results import OperationResult, ServiceStart
 from tasks.deployment.configuration import refuse_to_restart
 from tasks.deployment.operations import record_changes
 from tasks.deployment.proxies import ProxyFollower
+from tasks.deployment.service_inspector import StartProof
 from tasks.deployment.services import inspect_application, read_application, read_injected_files
-from tasks.deployment.start_service import StartProof, ask_again, restart_service
+from tasks.deployment.start_service import ask_again, restart_service
 from tasks.monitoring.events import ContainerWatch, watch_project
 
 log = logging.getLogger("roas")

@@ -43,7 +43,8 @@ from models.snapshots import DataSnapshot
 from tasks.deployment.configuration import refuse_broken_proxies
 from tasks.deployment.release import choose_release, held_back_since, may_have_changed_data, services_with_other_files
 from tasks.deployment.services import inspect_application, proven_releases, read_application, snapshot_containers
-from tasks.storage.snapshots import end_own_pauses, settings_of, snapshots_of
+from tasks.storage.repository import settings_of
+from tasks.storage.snapshots import end_own_pauses, snapshots_of
 
 log = logging.getLogger("roas")
 

@@ -43,8 +43,9 @@ from tasks.deployment.operations import record_health
 from tasks.deployment.progress import StartProgress, start_progress
 from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.release import inspect_release, keep_release
+from tasks.deployment.service_inspector import StartProof
 from tasks.deployment.services import inspect_application, proven_releases, read_injected_files, start_when_replaced
-from tasks.deployment.start_service import ServiceStartOrder, StartProof, bring_up
+from tasks.deployment.start_service import ServiceStartOrder, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
 from tasks.runtime.naming import call_as

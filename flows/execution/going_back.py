@@ -41,16 +41,14 @@ from tasks.deployment.images import restore_names
 from tasks.deployment.operations import record_changes
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.proxies import ProxyFollower
+from tasks.deployment.put_back import put_back, remove_containers, remove_networks
 from tasks.deployment.release import (
     changed_variables,
     copies_to_mount,
     fetch_release_images,
     inspect_release,
-    put_back,
     read_released,
     release_document,
-    remove_containers,
-    remove_networks,
 )
 from tasks.deployment.services import (
     PreDeploySnapshot,

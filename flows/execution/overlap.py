@@ -28,7 +28,7 @@ from tasks.deployment.overlap import (
     take_place,
 )
 from tasks.deployment.proxies import ProxyFollower
-from tasks.deployment.release import remove_containers
+from tasks.deployment.put_back import remove_containers
 from tasks.deployment.services import inspect_application, read_injected_files, stop_containers
 from tasks.runtime.project import Project
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from models.compose import Plan, PlannedAction
 from models.results import ServiceStart
-from tasks.deployment.start_service import StartProof
+from tasks.deployment.service_inspector import StartProof
 
 
 class Turns:

@@ -13,12 +13,9 @@ import binascii
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
-import httpx
 from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
@@ -33,14 +30,14 @@ from core.runtime.host_access import (
     Belonging,
     Claim,
     claims_of,
-    environment_of_page,
     event_claims,
     may_open_socket,
     narrow_body,
 )
 from flows.fleet.host_install import INSTALL, install_file
+from flows.fleet.owners import KNOWN_AT_MOST, AbsentError, Owners, UnknownOwnerError
 from flows.fleet.stores_of_hosts import StoresOfHosts
-from models.enrolment import EnrolRequest, HostKey, Membership, pool_of, run_tag
+from models.enrolment import EnrolRequest, HostKey, Membership, pool_of
 from models.failures import RoasError
 
 log = logging.getLogger("roas")
@@ -52,11 +49,6 @@ _BODY_SECONDS = 60.0
 _TOO_SLOW = "The body of the request did not arrive in time."
 _KEY_KNOWN_SECONDS = 5.0
 """So long a revoked credential may still work."""
-_OWNER_KNOWN_SECONDS = 30.0
-_KNOWN_AT_MOST = 20_000
-_TRIES = 5
-_BETWEEN_TRIES_SECONDS = 1.0
-_NOTHING = "there is no such thing"
 
 
 class HostGuard:
@@ -76,7 +68,7 @@ class HostGuard:
         self._auth_string = auth_string
         self._stores = stores
         self._known_keys: dict[tuple[str, str], tuple[float, HostKey | None]] = {}
-        self._owners = _Owners(app, auth_string)
+        self._owners = Owners(app, auth_string)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request or connection."""
@@ -117,19 +109,19 @@ class HostGuard:
             for claim in claims:
                 await self._check(claim, host)
             passed_on = narrow_body(scope["method"], api_path, body, host.pool)
-        except _AbsentError:
+        except AbsentError:
             await _refusal(404, f"Nothing of that name or id belongs to {host.name}.")(scope, receive, send)
         except AccessRefusedError as refused:
             log.warning("refused to %s: %s %s: %s", host.pool, scope["method"], _show_words(path), _show_words(refused))
             await _refusal(403, f"Refused to host {host.name}: {refused}.")(scope, receive, send)
-        except _UnknownOwnerError as unknown:
+        except UnknownOwnerError as unknown:
             # A worker would take a refusal for good, and end; this it asks again.
             await _refusal(503, f"Not passed on for host {host.name}: {unknown}.")(scope, receive, send)
         else:
             await self._app(_pass_on(scope, self._auth_string, len(passed_on)), _replay(passed_on, receive), send)
 
     async def _check(self, claim: Claim, host: HostKey) -> None:
-        """As `_Owners.check`; a deployment's name that a revoked host has is free for another one."""
+        """As `Owners.check`; a deployment's name that a revoked host has is free for another one."""
         try:
             await self._owners.check(claim, host.pool)
         except AccessRefusedError:
@@ -213,7 +205,7 @@ class HostGuard:
             message = json.loads(text)
             if message.get("type") == "event":
                 await self._check_event(host, json.dumps(message["event"]))
-        except (AccessRefusedError, _AbsentError, _UnknownOwnerError, ValueError, KeyError, AttributeError):
+        except (AccessRefusedError, AbsentError, UnknownOwnerError, ValueError, KeyError, AttributeError):
             return False
         return True
 
@@ -221,7 +213,7 @@ class HostGuard:
         """Whether an event of a host concerns what belongs to it; others are left out, and logged."""
         try:
             await self._check_event(host, event)
-        except (AccessRefusedError, _AbsentError, _UnknownOwnerError) as refused:
+        except (AccessRefusedError, AbsentError, UnknownOwnerError) as refused:
             log.warning("left out an event of %s: %s", host.pool, _show_words(refused))
             return False
         return True
@@ -240,7 +232,7 @@ class HostGuard:
         except RoasError as error:
             log.error("%s", error)
             return None
-        if len(self._known_keys) > _KNOWN_AT_MOST:
+        if len(self._known_keys) > KNOWN_AT_MOST:
             self._known_keys.clear()
         self._known_keys[pool, key] = (time.monotonic() + _KEY_KNOWN_SECONDS, host)
         return host
@@ -295,163 +287,11 @@ class HostGuard:
         return JSONResponse({"left": host.name})
 
 
-class _AbsentError(Exception):
-    """What a request names does not exist."""
-
-    def __init__(self) -> None:
-        super().__init__(_NOTHING)
-
-
-class _UnknownOwnerError(Exception):
-    """The server does not say to whom a thing belongs, such as while its database is away or busy."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the server could not find out to whom it belongs (status {status})")
-
-
-class _Owners:
-    """To which work pools things of the server belong."""
-
-    def __init__(self, app: ASGIApp, auth_string: str) -> None:
-        user, _, password = auth_string.partition(":")
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
-            base_url="http://127.0.0.1/api",
-            auth=(user, password),
-        )
-        self._known: dict[tuple[Belonging, str], tuple[float, frozenset[str]]] = {}
-        self._lookups: dict[Belonging, Callable[[str], Awaitable[frozenset[str]]]] = {
-            Belonging.DEPLOYMENT: self._pools_of_deployment,
-            Belonging.DEPLOYMENT_NAME: self._pools_of_deployment_name,
-            Belonging.NEW_DEPLOYMENT: self._pools_of_new_deployment,
-            Belonging.FLOW_RUN: self._pools_of_flow_run,
-            Belonging.TASK_RUN: self._pools_of_task_run,
-            Belonging.WORK_QUEUE: self._pools_of_work_queue,
-            Belonging.ARTIFACT: self._pools_of_artifact,
-            Belonging.ENVIRONMENT: self._pools_of_environment,
-        }
-
-    async def check(self, claim: Claim, pool: str) -> None:
-        """Check that a thing belongs to a work pool alone.
-
-        Raises:
-            AccessRefusedError: It belongs to another one.
-            _AbsentError: There is no such thing, though there should be.
-            _UnknownOwnerError: It is not known now.
-        """
-        try:
-            owners = await self.pools_of(claim)
-        except _AbsentError:
-            if claim.may_be_new:
-                return
-            raise
-        if owners != {pool}:
-            raise AccessRefusedError(f"this {claim.kind.value.replace('_', ' ')} belongs to another host")
-
-    async def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """Ask the API as its own client, past its protection of browsers' sessions."""
-        headers = {}
-        if method != "GET":
-            answer = await self._client.get("/csrf-token", params={"client": "host-guard"})
-            if answer.status_code == httpx.codes.OK:
-                headers = {"Prefect-Csrf-Token": answer.json()["token"], "Prefect-Csrf-Client": "host-guard"}
-        return await self._client.request(method, path, json=body, headers=headers)
-
-    async def send_change(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """Ask until it is done, or there is no such thing; a server on SQLite is busy at times.
-
-        Raises:
-            RoasError: The server does not do it.
-        """
-        for _ in range(_TRIES):
-            answer = await self.ask(method, path, body)
-            if answer.is_success or answer.status_code == httpx.codes.NOT_FOUND:
-                return answer
-            await asyncio.sleep(_BETWEEN_TRIES_SECONDS)
-        raise RoasError(f"{method} {path} ended with status {answer.status_code}: {answer.text[:300]}", advice="")
-
-    async def pools_of(self, claim: Claim) -> frozenset[str]:
-        """The work pools to which a thing belongs, as known for a while."""
-        entry = self._known.get((claim.kind, claim.value))
-        if entry is not None and time.monotonic() < entry[0]:
-            return entry[1]
-        pools = await self._lookups[claim.kind](claim.value)
-        if len(self._known) > _KNOWN_AT_MOST:
-            self._known.clear()
-        self._known[claim.kind, claim.value] = (time.monotonic() + _OWNER_KNOWN_SECONDS, pools)
-        return pools
-
-    def forget(self) -> None:
-        """Ask anew from now on."""
-        self._known.clear()
-
-    async def _read(self, path: str) -> dict[str, Any]:
-        answer = await self._client.get(path)
-        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.UNPROCESSABLE_ENTITY):
-            raise _AbsentError
-        if answer.status_code != httpx.codes.OK:
-            raise _UnknownOwnerError(answer.status_code)
-        read: dict[str, Any] = answer.json()
-        return read
-
-    async def _pools_of_deployment(self, value: str) -> frozenset[str]:
-        return _pool(await self._read(f"/deployments/{value}"))
-
-    async def _pools_of_deployment_name(self, value: str) -> frozenset[str]:
-        flow, _, name = value.partition("/")
-        return _pool(await self._read(f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}"))
-
-    async def _pools_of_new_deployment(self, value: str) -> frozenset[str]:
-        flow, _, name = value.partition("/")
-        return await self._pools_of_deployment_name(f"{(await self._read(f'/flows/{flow}'))['name']}/{name}")
-
-    async def _pools_of_flow_run(self, value: str) -> frozenset[str]:
-        run = await self._read(f"/flow_runs/{value}")
-        if run.get("work_pool_name"):
-            return _pool(run)
-        if run.get("deployment_id"):
-            return await self.pools_of(Claim(Belonging.DEPLOYMENT, run["deployment_id"]))
-        if run.get("parent_task_run_id"):
-            return await self.pools_of(Claim(Belonging.TASK_RUN, run["parent_task_run_id"]))
-        prefix = run_tag("")
-        return frozenset(tag.removeprefix(prefix) for tag in run.get("tags", ()) if tag.startswith(prefix))
-
-    async def _pools_of_task_run(self, value: str) -> frozenset[str]:
-        return await self._pools_of_run_in(await self._read(f"/task_runs/{value}"))
-
-    async def _pools_of_artifact(self, value: str) -> frozenset[str]:
-        artifact = await self._read(f"/artifacts/{value}")
-        if (environment := environment_of_page(artifact)) is not None:
-            return await self.pools_of(Claim(Belonging.ENVIRONMENT, environment))
-        return await self._pools_of_run_in(artifact)
-
-    async def _pools_of_run_in(self, thing: dict[str, Any]) -> frozenset[str]:
-        if not thing.get("flow_run_id"):
-            return frozenset()
-        return await self.pools_of(Claim(Belonging.FLOW_RUN, thing["flow_run_id"]))
-
-    async def _pools_of_work_queue(self, value: str) -> frozenset[str]:
-        return _pool(await self._read(f"/work_queues/{value}"))
-
-    async def _pools_of_environment(self, value: str) -> frozenset[str]:
-        answer = await self.ask("POST", "/deployments/filter", {"deployments": {"name": {"any_": [value]}}})
-        if answer.status_code != httpx.codes.OK:
-            raise _UnknownOwnerError(answer.status_code)
-        if not answer.json():
-            # It is another host's as little as this one's, until its deployments are made.
-            raise _AbsentError
-        return frozenset(str(deployment.get("work_pool_name")) for deployment in answer.json())
-
-
 def _work_pool(name: str) -> dict[str, Any]:
     """A new work pool with its template: a worker that found none would write it, which no host may."""
     from prefect.workers.process import ProcessWorker
 
     return {"name": name, "type": "process", "base_job_template": ProcessWorker.get_default_base_job_template()}
-
-
-def _pool(thing: dict[str, Any]) -> frozenset[str]:
-    return frozenset({str(thing.get("work_pool_name"))})
 
 
 def _credentials(header: str) -> tuple[str, str]:

@@ -43,11 +43,10 @@ from models.operations.record import FlowRequest, OperationRecord, Runner, write
 from models.recovery import RecoveryOutcome
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.belonging import bind_here, refuse_elsewhere
+from tasks.deployment.lease import LeaseHold, hold_environment
 from tasks.deployment.operations import (
-    LeaseHold,
     begin_operation,
     finish_operation,
-    hold_environment,
     let_run,
     mark_interrupted,
     operation_of,

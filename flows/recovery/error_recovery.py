@@ -41,8 +41,8 @@ from tasks.recovery.records import (
     read_ticket,
     record_answer,
     resolve_error,
-    stop_of,
 )
+from tasks.recovery.stops import stop_of
 from tasks.runtime.clients import refuse_compose_files_of_deployments
 from tasks.runtime.project import Project, load_project
 from tasks.runtime.traces import describe_span, span

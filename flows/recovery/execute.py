@@ -34,7 +34,7 @@ from models.operations import RECOVERY_OF, Runner
 from models.recovery import UNDO, PlannedStep, RecoveryExecution, RecoveryStep, StepSpec
 from models.results import OperationResult
 from tasks.deployment.configuration import refuse_to_restart
-from tasks.deployment.operations import hold_environment
+from tasks.deployment.lease import hold_environment
 from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.services import inspect_application
 from tasks.deployment.start_service import ask_again, wait_until_healthy

@@ -46,7 +46,8 @@ from tasks.deployment.services import inspect_application, read_known
 from tasks.monitoring.events import EventFeed, engine_started_at, in_hand, inspect_environment, listen
 from tasks.monitoring.watch_lock import watching_alone
 from tasks.recovery.notify import UNHEALTHY, announce, notify_people
-from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stop_of
+from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well
+from tasks.recovery.stops import stop_of
 from tasks.runtime.clients import open_clients_in_parallel
 from tasks.runtime.hosts import refuse_owner
 from tasks.runtime.project import Project, load_project

@@ -16,7 +16,7 @@ from flows.common import parameters
 from flows.common.requester import requester
 from models.failures import RoasError
 from models.snapshots import DataSnapshot, Rehearsal
-from tasks.deployment.operations import hold_environment
+from tasks.deployment.lease import hold_environment
 from tasks.deployment.services import read_application
 from tasks.recovery.notify import SNAPSHOT_FAILED, announce
 from tasks.runtime.project import load_project

@@ -24,8 +24,9 @@ from models.health import HealthReport
 from models.results import OperationResult, ServiceStart
 from models.snapshots import DataSnapshot
 from tasks.deployment.services import read_application
+from tasks.storage.repository import settings_of
 from tasks.storage.restores import count_later_deployments
-from tasks.storage.snapshots import settings_of, snapshots_of
+from tasks.storage.snapshots import snapshots_of
 
 log = logging.getLogger("roas")
 

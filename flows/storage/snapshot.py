@@ -19,10 +19,11 @@ from flows.common.requester import requester
 from models.compose import Application
 from models.failures import RoasError, SnapshotError
 from models.snapshots import DataSnapshot, SavedData, SnapshotState
-from tasks.deployment.operations import hold_environment
+from tasks.deployment.lease import hold_environment
 from tasks.deployment.services import proven_releases, read_application
 from tasks.recovery.notify import SNAPSHOT_FAILED, SNAPSHOT_TAKEN, announce
 from tasks.runtime.project import Project, load_project
+from tasks.storage.repository import settings_of
 from tasks.storage.snapshots import (
     begin_snapshot,
     end_snapshot,
@@ -30,7 +31,6 @@ from tasks.storage.snapshots import (
     prepare_repository,
     save_manifest,
     save_part,
-    settings_of,
 )
 
 log = logging.getLogger("roas")

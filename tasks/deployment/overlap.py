@@ -34,7 +34,8 @@ from models.containers import ContainerState, replicas
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError, ProbeOutOfReachError, StartFailedError
 from models.overlap import BesideContainer, OverlapDecision, RunProgram
-from tasks.deployment.start_service import ServiceInspector, wait_until_proven
+from tasks.deployment.service_inspector import ServiceInspector
+from tasks.deployment.start_service import wait_until_proven
 from tasks.monitoring.events import watch_project
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, retry_read

@@ -22,8 +22,9 @@ from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import KeepEvidence
 from core.common.dependencies import dependencies_of, needs_of, reachable
 from core.common.stamps import moment_of
-from core.errors.evidence import container_evidence, excerpt, first_cause, fit_bundle
+from core.errors.evidence import container_evidence, first_cause
 from core.errors.evidence_page import page
+from core.errors.evidence_size import excerpt, fit_bundle
 from models.compose import Application
 from models.containers import ContainerEvent, ContainerState, SystemSample, replicas
 from models.environments import Environment

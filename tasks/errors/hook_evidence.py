@@ -11,7 +11,8 @@ from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import KeepEvidence
 from core.common.stamps import without_stamp
 from core.deployment.hooks import AFTER_ROLLBACK, failure
-from core.errors.evidence import best_line, container_evidence, excerpt, fit_bundle
+from core.errors.evidence import best_line, container_evidence
+from core.errors.evidence_size import excerpt, fit_bundle
 from models.environments import Environment
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, ProbeOutput
 from models.failures import StoreError

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from adapters.docker.events import EventStream
 from models.containers import ContainerEvent, ContainerState
 from models.failures import EngineError
-from tasks.deployment.operations import who_holds
+from tasks.deployment.lease import who_holds
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import make_async, retry_read
 from tasks.runtime.stores import open_stores

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 from prefect.cache_policies import CacheKeyFnPolicy
@@ -21,30 +20,28 @@ from adapters.stores.recovery_writes import (
     KeepReason,
     LetTicketWait,
     LinkEvidence,
-    NoteStop,
     OpenTicket,
     RecordError,
     ResolveError,
     WriteAttempt,
     read_for_plan,
-    read_stops,
 )
 from core.deployment.plan import paused_services
 from core.errors.match import PatternSet
 from core.recovery.going_back import data_changed_since, ways_back, why_not_alone
 from core.recovery.policy import OBSERVED_SOURCES, RecoveryFacts
 from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
-from core.recovery.tracker import NO_SERVICE, SETTLE, asks_to_end
-from core.recovery.triage import STOPPED, perhaps_stopped
-from models.containers import ContainerState
+from core.recovery.tracker import NO_SERVICE
+from core.recovery.triage import STOPPED
 from models.errors import Pattern, RecordedError
 from models.failures import NotFoundError, StoreError
 from models.metrics import HOST
 from models.operations import FOUND, Operation, OperationStatus, OperationType
 from models.records import RecoveryRecords
-from models.recovery import UNDO, Choice, PersonStop, RecoveryExecution, StepSpec, Ticket, TicketEntry
+from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
+from tasks.recovery.stops import Stopped, note_stop, was_stopped
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import WRITE, make_async, retry_read
 from tasks.runtime.store_access import ANSWER_WITHIN, BUDGET_WINDOW, from_stores, to_stores, use_local_ids
@@ -55,9 +52,6 @@ from tasks.runtime.traces import traceparent
 PREDICTION = "prediction"
 """The source of errors that monitoring expects."""
 
-_A_MOMENT = timedelta(seconds=1)
-_SEEN_WITHIN = timedelta(minutes=1)
-"""An end and its record by a watch are no further apart."""
 _RESUMABLE_WITHIN = timedelta(hours=1)
 """An attempt that was interrupted longer ago is not continued: the service is diagnosed again."""
 
@@ -116,32 +110,6 @@ def _changed_nothing(stores: Stores, failed: Operation) -> bool:
 
 def _patterns(stores: Stores) -> tuple[Pattern, ...]:
     return tuple(stores.patterns.all())
-
-
-@retry_read
-async def stop_of(
-    project: Project, service: str, watched: Mapping[str, datetime] = MappingProxyType({})
-) -> PersonStop | None:
-    """What our record and the engine's events show of a person's stop of the service; None where they show none.
-
-    `docker stop` and `docker compose stop` leave a stop event behind the container's end; a crash and a
-    kill leave none. The engine keeps its last few hundred events only; our own stops are in the store. Where no
-    operation of the environment is on record, what is down and was not seen to fail may have been stopped: not certain.
-    `watched` are the ends that the caller saw, by container.
-    """
-
-    name, since = project.environment.name, datetime.now(UTC) - BUDGET_WINDOW
-
-    def read(stores: Stores) -> RecoveryRecords:
-        return read_stops(stores, name, since)
-
-    records = await from_stores(read, lambda records: records)
-
-    def inspect() -> _Stopped:
-        container_states = project.inspect_containers(service)
-        return _was_stopped(project, service, container_states, records, watched)
-
-    return await _note_stop(await asyncio.to_thread(inspect))
 
 
 @task(name="record the error", **WRITE)
@@ -212,7 +180,7 @@ async def snapshot_before_planning(
 
     canaries = [hook.name for hook in project.environment.hooks.after if hook.canary is not None]
 
-    def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None, RecoveryFacts]:
+    def inspect() -> tuple[Stopped, dict[str, Stopped], timedelta | None, RecoveryFacts]:
         container_states = project.inspect_containers()
         paused = paused_services(container_states)
         before, deployed_ago = release_before(records.releases, container_states, error.first_seen)
@@ -221,10 +189,10 @@ async def snapshot_before_planning(
         if before is not None and changed:
             back = replace(back, why_not_back=why_not_alone(changed), ways_back=ways_back(before, changed))
         return (
-            _was_stopped(project, service, container_states, records),
+            was_stopped(project, service, container_states, records),
             {
                 # No action can help the dependants of what a person stopped or paused.
-                name: STOPPED if name in paused else _was_stopped(project, name, container_states, records)
+                name: STOPPED if name in paused else was_stopped(project, name, container_states, records)
                 for name in needed
             },
             deployed_ago,
@@ -234,9 +202,9 @@ async def snapshot_before_planning(
     stop, down, deployed_ago, back = await asyncio.to_thread(inspect)
     return past, replace(
         back,
-        stopped=await _note_stop(stop),
+        stopped=await note_stop(stop),
         deployed_ago=deployed_ago if facts.acting else None,
-        kept_down=tuple([name for name in needed if await _note_stop(down[name]) is not None]),
+        kept_down=tuple([name for name in needed if await note_stop(down[name]) is not None]),
     )
 
 
@@ -433,108 +401,6 @@ async def keep_reason(error_id: str, reason: str) -> None:
 async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
     """Record that bundles taken later show an error as well."""
     await to_stores(LinkEvidence(bundle_ids=tuple(bundle_ids), error_id=error_id))
-
-
-_OwnStop = tuple[str, datetime, datetime | None]
-"""A service, and between which moments we stopped it; without the second until now."""
-
-_Stopped = PersonStop | NoteStop | None
-"""A person's stop; a NoteStop is one that only the engine's events show, which are to be recorded."""
-
-
-async def _note_stop(stopped: _Stopped) -> PersonStop | None:
-    if isinstance(stopped, NoteStop):
-        changed = {stopped.service: stopped.change("")}
-        await to_stores(
-            stopped, lambda records: (replace(records, last_changes={**records.last_changes, **changed}), None)
-        )
-        return STOPPED
-    return stopped
-
-
-def _own_stops(past: Sequence[RecoveryExecution], environment: str) -> list[_OwnStop]:
-    """Return when steps of ours stopped containers: to replace them, or since what they took had to be given back."""
-    return [
-        (execution.service, step.started_at, step.ended_at)
-        for execution in past
-        if execution.environment == environment and execution.service
-        for step in execution.steps
-        if (step.name == StepSpec.RECREATE and step.ok is None and execution.ended_at is None)
-        # Where its runner died in the middle, a person may have stopped it as well.
-        or (
-            step.name == f"{UNDO}{StepSpec.START_HOLDER}"
-            and (step.ended_at is not None or (execution.runner is not None and is_alive(execution.runner) is True))
-        )
-    ]
-
-
-def _was_stopped(
-    project: Project,
-    service: str,
-    container_states: Sequence[ContainerState],
-    records: RecoveryRecords,
-    watched: Mapping[str, datetime] = MappingProxyType({}),
-) -> _Stopped:
-    environment = project.environment
-    last, events = records.last_changes.get(service), project.engine.events
-    is_up = any(container.up for container in container_states if container.service == service)
-    if not records.meant_to_run and not is_up and not (last is not None and last.details.get("on_request")):
-        # What had ended before the environment was stopped on request has no stop of its own on record.
-        return STOPPED
-    own_stops = _own_stops(records.executions, environment.name)
-    ours = any(
-        execution.environment == environment.name and execution.service == service and execution.ended_at is None
-        for execution in records.executions
-    )
-    # The engine soon forgets an end that a watch saw, and recorded as an error.
-    seen_ends = [
-        moment
-        for error in records.open_errors
-        if error.service == service and error.source == "watch"
-        for moment in (error.first_seen, error.last_seen)
-    ]
-    for container in container_states:
-        if (
-            container.service != service
-            or container.one_off
-            or container.state != "exited"
-            or container.finished_at is None
-        ):
-            continue
-        ends = [*seen_ends, *(at for name, at in watched.items() if name == container.container_id)]
-        is_known = records.operated or ours or any(abs(at - container.finished_at) < _SEEN_WITHIN for at in ends)
-        unknown = None if is_known else perhaps_stopped(environment.name)
-        requested = last is not None and last.details.get("on_request")
-        if last is not None and requested and (container.started_at is None or container.started_at <= last.changed_at):
-            return STOPPED
-        if any(
-            stopped_service == service
-            # One that was started since was stopped by somebody else.
-            and (container.started_at is None or container.started_at <= began)
-            and began <= container.finished_at <= (ended or container.finished_at) + _A_MOMENT
-            for stopped_service, began, ended in own_stops
-        ):
-            continue
-        around = timedelta(seconds=30)
-        with events.stream(
-            environment.project,
-            # A stop before its last start was of an earlier life.
-            max(container.finished_at - around, container.started_at or container.finished_at - around),
-            min(container.finished_at + around, datetime.now(UTC)),
-        ) as stream:
-            reported = [event for event in stream if event.container_id == container.container_id]
-        if not any(event.action == "stop" for event in reported):
-            if any(map(asks_to_end, reported)) and datetime.now(UTC) - container.finished_at < SETTLE:
-                # The engine reports the stop when it has seen the end, later on a machine that is busy.
-                return STOPPED
-            if unknown is not None and not any(event.action == "die" for event in reported):
-                return unknown
-            continue
-        if events.has_history((container.started_at or container.finished_at) - _A_MOMENT, container.finished_at):
-            return NoteStop(environment=environment.name, service=container.service, at=container.finished_at)
-        if unknown is not None:
-            return unknown
-    return None
 
 
 async def span_of_operation(environment: str, deployment_id: str | None) -> str | None:

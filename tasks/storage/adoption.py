@@ -10,7 +10,8 @@ from core.storage.snapshots import as_manifest_says, as_saved, to_adopt, unknown
 from models.environments import Environment
 from models.snapshots import DataSnapshot, SnapshotReason, UnknownSnapshot
 from tasks.runtime.stores import open_stores
-from tasks.storage.snapshots import call_in_thread, read_manifest, repository_of, settings_of
+from tasks.storage.repository import repository_of, settings_of
+from tasks.storage.snapshots import call_in_thread, read_manifest
 
 _SECONDS = 600.0
 

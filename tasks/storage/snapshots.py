@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from adapters.compose.variables import missing_secrets, process_environment, secret_values
+from adapters.compose.variables import process_environment, secret_values
 from adapters.docker.scratch import host_path, scratch_container
 from adapters.host.private_files import make_private_folder
 from adapters.host.processes import this_process
@@ -22,7 +21,7 @@ from adapters.snapshots.containers import LABEL, REHEARSAL, EngineCommands
 from adapters.snapshots.own_pauses import OwnPauses
 from adapters.snapshots.parts import PartClient
 from adapters.snapshots.places import PartPlace
-from adapters.snapshots.restic import ResticRepository, generated_password, installation_id
+from adapters.snapshots.restic import ResticRepository
 from adapters.snapshots.streams import Limit
 from core.storage.snapshots import (
     as_manifest_says,
@@ -36,11 +35,9 @@ from core.storage.snapshots import (
 from models.compose import Application, InjectedFile
 from models.containers import ContainerState, replicas
 from models.environments import Environment
-from models.failures import BadInputError, DamagedRepositoryError, SnapshotError
-from models.settings import current_settings
+from models.failures import DamagedRepositoryError, SnapshotError
 from models.snapshots import (
     DATA_WITH_LOGIN,
-    DataSettings,
     DataSnapshot,
     FilesData,
     MariadbData,
@@ -53,12 +50,13 @@ from models.snapshots import (
     SnapshotState,
     SqliteData,
 )
-from tasks.deployment.operations import hold_environment
+from tasks.deployment.lease import hold_environment
 from tasks.deployment.services import inspect_application, read_injected_files
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, retry_read, retry_write
 from tasks.runtime.stores import open_stores
 from tasks.runtime.task import task
+from tasks.storage.repository import repository_of, settings_of, snapshots_folder
 
 log = logging.getLogger("roas")
 T = TypeVar("T")
@@ -66,20 +64,6 @@ T = TypeVar("T")
 _CLEAN_UP_SECONDS = 1800.0
 _READY_SECONDS = 120.0
 _manifests = TypeAdapter(DataSnapshot)
-
-
-def settings_of(environment: Environment) -> DataSettings:
-    """What an environment says of its data.
-
-    Raises:
-        BadInputError: It says nothing.
-    """
-    if environment.data is None:
-        raise BadInputError(
-            f"Environment {environment.name} does not say which data to save;",
-            advice="add `data:` with `save:` to its file; docs/how-to/save-data-before-an-update.md shows how.",
-        )
-    return environment.data
 
 
 @task(name="prepare the repository", **EFFECT)
@@ -467,7 +451,7 @@ async def end_left_pauses(environment: Environment) -> None:
         EnvironmentBusyError: An operation holds it; most of them let it go on themselves.
         SnapshotError: The engine did not answer in time.
     """
-    if not await asyncio.to_thread(OwnPauses(_folder(), environment.name).left_pauses):
+    if not await asyncio.to_thread(OwnPauses(snapshots_folder(), environment.name).left_pauses):
         return
     reason, runner = "what a killed snapshot paused goes on", this_process()
     async with hold_environment(environment.name, owner=f"pauses-{runner.pid}", reason=reason, runner=runner):
@@ -476,7 +460,7 @@ async def end_left_pauses(environment: Environment) -> None:
 
 
 def _end_own_pauses(environment: Environment, limit: Limit) -> None:
-    pauses = OwnPauses(_folder(), environment.name)
+    pauses = OwnPauses(snapshots_folder(), environment.name)
     if paused_containers := pauses.left_pauses():
         containers = EngineCommands(_variables(environment), "", limit)
         now = containers.start_times(paused_containers)
@@ -492,18 +476,14 @@ def client_of(environment: Environment, snapshot_id: str, limit: Limit) -> PartC
     Raises:
         SnapshotError: A secret that `data` names is not there.
     """
-    folder = make_private_folder(_folder() / "copies")
+    folder = make_private_folder(snapshots_folder() / "copies")
     return PartClient(
         containers=EngineCommands(_variables(environment), snapshot_id, limit),
         repository=repository_of(environment),
         limit=limit,
         folder=folder,
-        pauses=OwnPauses(_folder(), environment.name),
+        pauses=OwnPauses(snapshots_folder(), environment.name),
     )
-
-
-def _folder() -> Path:
-    return current_settings().data_dir.absolute() / "snapshots"
 
 
 def _variables(environment: Environment) -> dict[str, str]:
@@ -512,34 +492,6 @@ def _variables(environment: Environment) -> dict[str, str]:
     return {
         name: value for name, value in variables.items() if name not in {secret.name for secret in environment.secrets}
     }
-
-
-def repository_of(environment: Environment) -> ResticRepository:
-    """The repository of an environment's snapshots.
-
-    Raises:
-        SnapshotError: A secret that `data` names is not there, or the data folder cannot be written to.
-    """
-    settings, values = settings_of(environment), secret_values(environment)
-    if lacking := sorted(settings.secrets - set(values)):
-        reasons = missing_secrets(environment)
-        raise SnapshotError(
-            f"A secret that data names is not there: {'; '.join(reasons.get(name, name) for name in lacking)}.",
-            advice="Set it, as for a start.",
-        )
-    folder = _folder()
-    address = settings.repository or str(folder / environment.name)
-    password = (
-        values[settings.password_secret] if settings.password_secret else generated_password(folder, environment.name)
-    )
-    secrets = {name: values[name] for name in settings.repository_secrets}
-    return ResticRepository(address, password, environment.name, installation_id(folder), _own_variables() | secrets)
-
-
-def _own_variables() -> dict[str, str]:
-    names = ("PATH", "HOME", "TMPDIR", "SSH_AUTH_SOCK", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy",
-              "http_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")  # fmt: skip
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _password(environment: Environment, data: SavedData) -> str:

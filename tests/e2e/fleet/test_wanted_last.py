@@ -10,7 +10,7 @@ from adapters.host.processes import this_process
 from adapters.stores import Stores
 from models.operations import Operation, OperationStatus, OperationType
 from models.operations.record import read_record
-from tasks.deployment.operations import LEASE
+from tasks.deployment.lease import LEASE
 from tests.e2e.fleet.conftest import Host
 
 pytestmark = pytest.mark.engine

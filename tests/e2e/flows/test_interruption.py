@@ -24,7 +24,7 @@ from flows.deployment.startup import startup
 from models.failures import EnvironmentBusyError
 from models.operations import Operation, OperationStatus, OperationType
 from models.results import OperationResult
-from tasks.deployment.operations import holder_of
+from tasks.deployment.lease import holder_of
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import IMAGE, Place, make_well, never_well, well
 from tests.support.killed_flow import killed_flow

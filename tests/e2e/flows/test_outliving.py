@@ -14,7 +14,7 @@ from flows.recovery.watch import EnvironmentWatcher
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.failures import EnvironmentBusyError
 from models.operations import Runner
-from tasks.deployment.operations import LEASE, hold_environment, who_holds
+from tasks.deployment.lease import LEASE, hold_environment, who_holds
 from tasks.monitoring.events import EventFeed
 from tasks.recovery.records import record_error
 from tasks.runtime.hosts import this_host

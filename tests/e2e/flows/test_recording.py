@@ -20,8 +20,8 @@ from models.failures import (
     ValidationFailedError,
 )
 from models.operations import Operation, OperationStatus, OperationType, Runner
-from tasks.deployment import operations
-from tasks.deployment.operations import LEASE, holder_of
+from tasks.deployment import lease
+from tasks.deployment.lease import LEASE, holder_of
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import Place
 
@@ -219,7 +219,7 @@ async def test_an_exit_inside_is_a_recorded_failure(place: Place) -> None:
 
 async def test_an_operation_that_lost_its_lease_ends_without_a_rollback(place: Place, monkeypatch) -> None:
     place.declare("redis:\n  image: none\n")
-    monkeypatch.setattr(operations, "HEARTBEAT", timedelta(milliseconds=20))
+    monkeypatch.setattr(lease, "HEARTBEAT", timedelta(milliseconds=20))
     rolled_back, stores = RecordedRollback(), open_stores()
 
     async def be_robbed(_recorder: OperationRecorder) -> None:
@@ -272,7 +272,7 @@ async def test_an_operation_that_waits_is_pending_until_it_has_the_environment(p
     async def act(recorder: OperationRecorder) -> None:
         seen.append(stores.operations.get(recorder.deployment_id).status)
 
-    async with operations.hold_environment("test", owner="x", reason="stop", runner=ELSEWHERE):
+    async with lease.hold_environment("test", owner="x", reason="stop", runner=ELSEWHERE):
         task = asyncio.create_task(run_operation(act, wait_seconds=60))
         async with asyncio.timeout(300):
             while not stores.operations.history(environment="test"):  # noqa: ASYNC110 - a row in a store sends no event

@@ -11,7 +11,7 @@ import pytest
 from core.recovery.triage import STOPPED
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
-from tasks.recovery.records import stop_of
+from tasks.recovery.stops import stop_of
 from tasks.runtime.clients import find_environment
 from tasks.runtime.project import Project
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well

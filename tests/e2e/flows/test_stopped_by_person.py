@@ -16,7 +16,7 @@ from flows.recovery.watch import watch
 from models.environments import Environment
 from models.errors import RecordedError
 from models.recovery import RecoveryMethod
-from tasks.recovery.records import stop_of
+from tasks.recovery.stops import stop_of
 from tasks.runtime.clients import find_environment
 from tasks.runtime.project import Project
 from tests.e2e.flows.conftest import Place, forget_events, well

@@ -20,7 +20,7 @@ from flows.recovery.watch import watch
 from models.errors import RecordedError
 from models.recovery import Ticket
 from tasks.monitoring.events import in_hand
-from tasks.recovery.records import stop_of
+from tasks.recovery.stops import stop_of
 from tasks.runtime.project import open_project
 from tests.e2e.flows.conftest import Place, forget_events, well
 from tests.support.engines import OwnEngine

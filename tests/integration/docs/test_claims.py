@@ -55,7 +55,7 @@ from models.hosts import SILENT_AFTER
 from models.settings import Settings
 from models.snapshots import KeepSnapshots
 from models.storage import RetentionPolicy
-from tasks.deployment.operations import LEASE
+from tasks.deployment.lease import LEASE
 from tests.integration.docs.command_lines import roas_command
 from tests.integration.docs.documents import text_of
 from tests.support.commands import quiet_environment, run_roas_text

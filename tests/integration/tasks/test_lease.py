@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from adapters.host.processes import this_process
 from models.failures import EnvironmentBusyError, LeaseLostError
 from models.operations import Runner
-from tasks.deployment import operations
-from tasks.deployment.operations import LEASE, hold_environment, holder_of
+from tasks.deployment import lease
+from tasks.deployment.lease import LEASE, hold_environment, holder_of
 from tasks.runtime.stores import open_stores
 
 ME = this_process("run-1")
@@ -29,8 +29,8 @@ LONG = timedelta(seconds=30)
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(operations, "HEARTBEAT", timedelta(milliseconds=20))
-    monkeypatch.setattr(operations, "_ASK_AGAIN", timedelta(milliseconds=20))
+    monkeypatch.setattr(lease, "HEARTBEAT", timedelta(milliseconds=20))
+    monkeypatch.setattr(lease, "_ASK_AGAIN", timedelta(milliseconds=20))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ class Said(logging.Handler):
 async def test_who_waits_follows_when_the_holder_lets_go_and_says_once_for_whom(caplog, monkeypatch) -> None:
     said = Said()
     caplog.set_level(logging.INFO, "roas")
-    monkeypatch.setattr(operations.log, "handlers", [said])
+    monkeypatch.setattr(lease.log, "handlers", [said])
     order, held = [], asyncio.Event()
 
     async def first() -> None:
@@ -128,7 +128,7 @@ async def test_who_waits_follows_when_the_holder_lets_go_and_says_once_for_whom(
 
 async def test_what_a_user_asks_for_waits_for_a_recovery_which_another_recovery_does_not(monkeypatch) -> None:
     said = Said()
-    monkeypatch.setattr(operations.log, "handlers", [said])
+    monkeypatch.setattr(lease.log, "handlers", [said])
     held = asyncio.Event()
 
     async def recovering() -> None:
@@ -210,7 +210,7 @@ def put(**values: object) -> None:
 
 
 async def test_a_holder_whose_lease_cannot_be_renewed_until_it_expires_is_stopped(monkeypatch) -> None:
-    monkeypatch.setattr(operations, "LEASE", timedelta(milliseconds=200))
+    monkeypatch.setattr(lease, "LEASE", timedelta(milliseconds=200))
     stopped = False
 
     async def act() -> None:
@@ -233,7 +233,7 @@ async def test_a_holder_whose_lease_cannot_be_renewed_until_it_expires_is_stoppe
 
 async def test_a_holder_renews_again_once_what_kept_it_from_that_is_over(monkeypatch) -> None:
     said = Said()
-    monkeypatch.setattr(operations.log, "handlers", [said])
+    monkeypatch.setattr(lease.log, "handlers", [said])
     async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
         put(expires_at="2999-01-01 00:00:00.000000")
         change("CREATE TRIGGER refused BEFORE UPDATE ON environment_leases BEGIN SELECT RAISE(ABORT, 'no'); END")

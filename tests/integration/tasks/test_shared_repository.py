@@ -21,7 +21,8 @@ from models.failures import DamagedRepositoryError, SnapshotError
 from models.snapshots import DataSnapshot, SnapshotPart, SnapshotReason, SnapshotState, UnknownState
 from tasks.runtime.stores import open_stores
 from tasks.storage.adoption import adopt_snapshots, unknown_snapshots
-from tasks.storage.snapshots import check_part, end_snapshot, forget_leftovers, forget_old, repository_of, save_manifest
+from tasks.storage.repository import repository_of
+from tasks.storage.snapshots import check_part, end_snapshot, forget_leftovers, forget_old, save_manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from core.deployment.verify import Progress
 from models.environments import Environment
-from tasks.deployment.start_service import ServiceInspector
+from tasks.deployment.service_inspector import ServiceInspector
 from tasks.runtime.project import Project
 from tests.unit.core.deployment.test_verify import LATER, SERVER, UP
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from core.errors.declared_secrets import declared_secrets, fill_in_variables
-from core.errors.redact import random_parts
+from core.errors.secret_shapes import random_parts
 
 CHANCE = "k3Jx9QmZ7vT2bN5wR8cL1dF4"
 

@@ -12,16 +12,9 @@ from adapters.pattern_files import shipped_set
 from core.common.exit_codes import LEFT_THE_FOREGROUND
 from core.common.stamps import moment_of
 from core.errors import evidence as evidence_module
-from core.errors.evidence import (
-    container_evidence,
-    evidence_of,
-    excerpt,
-    fit_bundle,
-    grade_memory,
-    reachable,
-    time_of_failure,
-)
+from core.errors.evidence import container_evidence, evidence_of, grade_memory, reachable, time_of_failure
 from core.errors.evidence_page import page
+from core.errors.evidence_size import excerpt, fit_bundle
 from models.containers import ContainerEvent, ContainerState
 from models.evidence import (
     ContainerEvidence,

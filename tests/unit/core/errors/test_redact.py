@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors.redact import REDACTED, Redactor, secrets_among
+from core.errors.redact import Redactor, secrets_among
+from core.errors.secret_shapes import REDACTED
 
 SECRET = "pa/ss wörd+1"
 

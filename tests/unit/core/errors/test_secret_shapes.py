@@ -14,7 +14,8 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from core.errors.redact import REDACTED, Redactor
+from core.errors.redact import Redactor
+from core.errors.secret_shapes import REDACTED
 
 _ALPHABETS = {
     "HEX": "0123456789ABCDEF",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from core.errors.redact import REDACTED as REDACTED_THERE
+from core.errors.secret_shapes import REDACTED as REDACTED_THERE
 from core.notifications.cut import REDACTED, fit_text, length
 from core.notifications.discord import CODE, TEXT
 from core.notifications.services import render

@@ -11,17 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.runtime.broker_images import whole_name
-from core.runtime.broker_policy import (
-    PROJECT,
-    EngineObject,
-    ObjectKind,
-    Outgoing,
-    examine,
-    make_policy,
-    reduced_container,
-    reduced_listing,
-    settle,
-)
+from core.runtime.broker_policy import PROJECT, examine, make_policy, reduced_container, reduced_listing, settle
+from core.runtime.broker_routes import EngineObject, ObjectKind, Outgoing
 from models.failures import BadInputError, RequestRefusedError
 from tests.support.brokers import ATTACKS, RAW_ATTACKS, Body, attacked, container, forbidden, with_host
 
