@@ -17,7 +17,7 @@ from models.failures import PausedError, ValidationFailedError
 from models.gates import GateOutcome
 from models.operations import Operation, OperationStatus, StateChange
 from models.operations.record import GateRecord
-from models.records import Explanation, ShownLine
+from models.records import ErrorDetails, Explanation, ShownLine
 from models.recovery import NOT_ALLOWED, RecoveryExecution, Ticket, TicketState
 from models.validation import CheckSeverity, ValidationResult
 
@@ -39,16 +39,23 @@ def explain(
     *,
     validation: ValidationResult | None = None,
     changes: Sequence[StateChange] = (),
-    errors: Sequence[RecordedError] = (),
+    failures: Sequence[ErrorDetails] = (),
     bundles: Sequence[EvidenceBundle] = (),
-    tickets: Sequence[Ticket] = (),
-    executions: Sequence[RecoveryExecution] = (),
     release_changes: tuple[str, ...] = (),
 ) -> Explanation:
     """Explain one operation from its records.
 
-    `release_changes` are sentences on the differences from the last proven release.
+    `failures` are its errors with what was tried about each. `release_changes` are sentences on the differences from
+    the last proven release.
     """
+    errors = [details.error for details in failures]
+    tickets = [ticket for details in failures for ticket in details.tickets]
+    executions = [
+        execution
+        for details in failures
+        for execution in details.executions
+        if execution.started_at >= operation.started_at
+    ]
     if operation.status is not OperationStatus.FAILED:
         return _not_failed(operation, changes, release_changes)
     tried = _attempts(operation, executions, errors)

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import PurePosixPath
 
-from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.docker.scratch import checking_body, dockerfile_lines
 from adapters.programs import shipped_programs
@@ -19,7 +18,7 @@ from core.deployment.configuration import ReadAnew, check_command, refusal, to_c
 from core.deployment.hooks import container_name
 from core.deployment.kept_files import remount
 from models.adoption import ConfigurationCheck
-from models.compose import Application, InjectedFile, Plan, PlannedAction
+from models.compose import Application, Plan, PlannedAction
 from models.containers import ContainerState
 from models.failures import EngineError, RoasError, StartFailedError, ValidationFailedError
 from tasks.deployment.overlap import proxies_to_reload
@@ -162,34 +161,24 @@ def _ask(
         # What is mounted then is on disk, and no copy of a release.
         on_disk = {copy: path for path, copy in running[0].copies.items()}
         original = replace(original, reported=remount(original.reported, on_disk))
-    mounted = [mount["Destination"] for mount in original.reported.get("Mounts") or ()]
-    answered = _try(engine, application, running[0], original, check, command, image, name, files)
-    return refusal(check, *answered, [*mounted, *(file.target for file in files)])
-
-
-def _try(
-    engine: DockerEngine,
-    application: Application,
-    container_state: ContainerState,
-    original: ContainerSnapshot,
-    check: ConfigurationCheck,
-    command: tuple[str, ...],
-    image: str,
-    name: str,
-    files: tuple[InjectedFile, ...],
-) -> tuple[int, str]:
-    """Run the command in a container like the one that is seen; its exit code and output."""
     entrypoint: list[str] = original.reported["Config"].get("Entrypoint") or []
     if check.through_entrypoint and len(entrypoint) == 1 and PurePosixPath(entrypoint[0]).name == _ENTRYPOINT:
         command = (entrypoint[0], *command)
-    names = [service for service in application.services if service != container_state.service]
-    body = checking_body(original.reported, (_LABEL, "configuration"), image, command, names)
+    others = [other for other in application.services if other != service]
+    body = checking_body(original.reported, (_LABEL, "configuration"), image, command, others)
+    mounted = [mount["Destination"] for mount in original.reported.get("Mounts") or ()]
     with dockerfile_lines(engine, original.name, body, name, files) as container:
-        engine.containers.start(container)
-        until = time.monotonic() + _WITHIN.total_seconds()
-        while (now := engine.containers.inspect(container)).up:
-            if time.monotonic() > until:
-                raise EngineError(f"{command[0]} did not end within {_WITHIN.total_seconds():g} s.")
-            time.sleep(_ASK_AGAIN_SECONDS)
-        printed = engine.containers.logs(container)
+        answered = _run(engine, container, command[0])
+    return refusal(check, *answered, [*mounted, *(file.target for file in files)])
+
+
+def _run(engine: DockerEngine, container: str, program: str) -> tuple[int, str]:
+    """Run a container to its end; its exit code and output."""
+    engine.containers.start(container)
+    until = time.monotonic() + _WITHIN.total_seconds()
+    while (now := engine.containers.inspect(container)).up:
+        if time.monotonic() > until:
+            raise EngineError(f"{program} did not end within {_WITHIN.total_seconds():g} s.")
+        time.sleep(_ASK_AGAIN_SECONDS)
+    printed = engine.containers.logs(container)
     return now.exit_code, "\n".join(map(without_stamp, printed.splitlines()))

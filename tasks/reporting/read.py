@@ -181,15 +181,8 @@ def read_explanation(deployment_id: str | None) -> Explanation:
         shipped_set(),
         validation=validations[-1] if validations else None,
         changes=stores.progress.changes(whole),
-        errors=[details.error for details in errors],
+        failures=errors,
         bundles=bundles,
-        tickets=[ticket for details in errors for ticket in details.tickets],
-        executions=[
-            execution
-            for details in errors
-            for execution in details.executions
-            if execution.started_at >= operation.started_at
-        ],
         release_changes=_release_changes(operation),
     )
 

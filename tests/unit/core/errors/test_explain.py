@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from typing import Any
 
 import pytest
 
 from adapters.pattern_files import shipped_set
 from core.errors.explain import explain as explain_by
-from models.errors import Category, Strategy
+from models.errors import Category, RecordedError, Strategy
 from models.evidence import EvidenceOccasion, MemoryFinding, MemoryGrade
 from models.operations import Operation, OperationStatus, OperationType, StateChange
-from models.recovery import RecoveryExecution, TicketState
+from models.records import ErrorDetails, Explanation
+from models.recovery import RecoveryExecution, Ticket, TicketState
 from models.validation import Check, CheckSeverity, ValidationResult
 from tests.integration.stores.values import BUNDLE, ERROR, TICKET
 from tests.support.hook_runs import stored_run
 
-explain = partial(explain_by, patterns=shipped_set())
+
+def explain(
+    operation: Operation,
+    *,
+    errors: Sequence[RecordedError] = (),
+    tickets: Sequence[Ticket] = (),
+    executions: Sequence[RecoveryExecution] = (),
+    **records: Any,
+) -> Explanation:
+    """Explain it; tickets and attempts are of the first error."""
+    of_first = ErrorDetails(error=UNKNOWN, impacts=(), executions=tuple(executions), tickets=tuple(tickets))
+    failures = [replace(of_first, error=error) for error in errors[:1] or [UNKNOWN]]
+    failures += [ErrorDetails(error=error, impacts=(), executions=(), tickets=()) for error in errors[1:]]
+    return explain_by(operation, shipped_set(), failures=failures, **records)
+
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -33,6 +49,9 @@ FAILED = Operation(
     details={"reason": "web did not start: it ended with exit code 1", "advice": "look at its log"},
 )
 SUCCEEDED = replace(FAILED, status=OperationStatus.SUCCESS, details={"health": "healthy"})
+
+
+UNKNOWN = replace(ERROR, service=None, evidence={}, verdict=replace(ERROR.verdict, category=Category.UNKNOWN))
 
 
 def fell(service: str, at: datetime = NOON, reason: str = "it ended") -> StateChange:
