@@ -206,7 +206,8 @@ async def bring_back(rollback: ReleaseRollback) -> None:
     """Put the data back where that is asked for, and the release, with later syncs pinned to it."""
     recorder, target = rollback.recorder, rollback.target
     async with pin_to(recorder, target, rollback.asked_by):
-        recorder.refuse_to_go_forward()
+        if (failure := recorder.earlier_failure) is not None:
+            raise failure
         if rollback.with_data:
             await rollback.data.put_back(recorder, rollback.snapshot)
         rollback.released, rollback.starts, rollback.health = await apply_release(recorder, target)

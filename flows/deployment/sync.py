@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -27,7 +28,7 @@ from flows.common.requester import requester
 from flows.deployment.update import UPDATE, WARN_OF_DATA, may_hold_back, tried_release
 from flows.execution.going_back import CHECK_BACK, CONTAINERS_BACK, NAMES_BACK, SETTLE_BACK, TURN_BACK
 from flows.operation.recorder import OperationRequest, record_operation
-from flows.operation.steps import Step, going_back, run_steps
+from flows.operation.steps import Step, go_back, run_steps
 from flows.recovery.escalate import escalate
 from flows.source.failure import forget_source_failure, record_source_failure
 from flows.source.status import report_result, report_unreported
@@ -194,7 +195,7 @@ async def _update(
     environment: Environment, target: SourceRevision | None, request: OperationRequest, override_gate: str | None
 ) -> OperationResult | State[Any]:
     run = Sync(declared=environment, target=target, options=OF_UPDATE, override_gate=override_gate)
-    back, recorder = going_back(run, SYNC_BACK), None
+    back, recorder = partial(go_back, run, SYNC_BACK), None
     try:
         async with record_operation(
             OperationType.START, environment.name, request, on_failure=escalate, rollback=back
@@ -204,7 +205,7 @@ async def _update(
                 await run_steps(run, SYNC)
             except ValidationFailedError as error:
                 # Nothing was touched, so nothing is rolled back but the checkout.
-                await going_back(run, LEAVE)(recorder, error)
+                await go_back(run, LEAVE, error)
                 raise
     except BaseException as error:
         await report_result(environment, run.target, recorder, error)

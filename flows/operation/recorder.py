@@ -172,17 +172,15 @@ class OperationRecorder:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""
         return next((step.detail for step in self.steps if (step.step, step.service) == (name, service)), None)
 
-    def refuse_to_go_forward(self) -> None:
-        """Fail as before where the operation was being rolled back when its runner was lost, so that this goes on.
-
-        Raises:
-            StartFailedError: It was.
-        """
-        if ROLLING_BACK in self.done:
-            raise StartFailedError(
-                f"{self.step_detail(ROLLING_BACK)}; its runner was lost during the rollback",
-                advice=f"`roas why {self.deployment_id}` says what failed first.",
-            )
+    @property
+    def earlier_failure(self) -> StartFailedError | None:
+        """Why it failed, where it was being rolled back when its runner was lost: then only this goes on."""
+        if ROLLING_BACK not in self.done:
+            return None
+        return StartFailedError(
+            f"{self.step_detail(ROLLING_BACK)}; its runner was lost during the rollback",
+            advice=f"`roas why {self.deployment_id}` says what failed first.",
+        )
 
     async def without_secrets(self, error: Exception) -> str:
         """What an error says, as it may be recorded and logged."""
@@ -205,7 +203,7 @@ class OperationFailure:
 OnFailure = Callable[[OperationRecorder, OperationFailure], Awaitable[RecoveryOutcome | None]]
 """Takes the evidence of a failure and records the error, before anything is replaced."""
 
-Rollback = Callable[[OperationRecorder, Exception], Awaitable[None]]
+Rollback = Callable[[Exception], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +409,7 @@ async def _settle(
             try:
                 with time_phase(Phase.ROLLBACK):
                     async with asyncio.timeout(within):
-                        await rollback(recorder, failure)
+                        await rollback(failure)
             except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
                 undo_failed = await recorder.without_secrets(_describe(recorder, trouble, within))
                 if isinstance(trouble, StoreError):

@@ -9,18 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from core.reporting.timing import Phase
 from flows.common.phases import time_phase
-from flows.operation.recorder import (
-    ROLLING_BACK,
-    OnFailure,
-    OperationRecorder,
-    OperationRequest,
-    Rollback,
-    record_operation,
-)
+from flows.operation.recorder import ROLLING_BACK, OnFailure, OperationRecorder, OperationRequest, record_operation
 from models.environments import Environment
 from models.operations import OperationType
 from models.operations.record import OperationRecord
@@ -28,12 +22,27 @@ from tasks.runtime.project import Project
 
 
 @dataclass(slots=True, kw_only=True)
-class OperationRun:
+class Run:
+    """What steps have found out and done so far. Where it may be taken up again, `run_step` records it."""
+
+    failure: Exception = field(init=False)
+    """Why it goes back."""
+
+    @property
+    def earlier_failure(self) -> Exception | None:
+        """Why an earlier runner had begun to undo it, which then goes on; None where none had."""
+        return None
+
+    async def run_step(self, step: Step[Any]) -> None:
+        """Run one step."""
+        await step.run(self)
+
+
+@dataclass(slots=True, kw_only=True)
+class OperationRun(Run):
     """What an operation has found out and done so far; each kind of operation adds its own."""
 
     recorder: OperationRecorder = field(init=False)
-    failure: Exception = field(init=False)
-    """Why the operation goes back."""
 
     @property
     def project(self) -> Project:
@@ -59,8 +68,20 @@ class OperationRun:
         """Whether an earlier runner had begun to undo the operation."""
         return ROLLING_BACK in self.recorder.done
 
+    @property
+    def earlier_failure(self) -> Exception | None:
+        """Why an earlier runner had begun to undo the operation."""
+        return self.recorder.earlier_failure
 
-RunT = TypeVar("RunT", bound=OperationRun, contravariant=True)
+    async def run_step(self, step: Step[Any]) -> None:
+        """Run one step, and record what it decided."""
+        detail = await step.run(self)
+        if detail is not None:
+            await self.recorder.step(step.name, detail=detail)
+
+
+RunT = TypeVar("RunT", bound=Run, contravariant=True)
+OperationRunT = TypeVar("OperationRunT", bound=OperationRun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +105,17 @@ Steps = Sequence[Step[RunT]]
 
 
 async def operate(
-    run: RunT,
-    steps: Steps[RunT],
+    run: OperationRunT,
+    steps: Steps[OperationRunT],
     environment: str,
     request: OperationRequest,
     *,
     on_failure: OnFailure,
-    back: Steps[RunT] = (),
+    back: Steps[OperationRunT] = (),
     operation_type: OperationType = OperationType.START,
 ) -> None:
-    """Record an operation, run its steps forward, and where one fails those that go back.
-
-    Raises:
-        Exception: As `record_operation` and `run_steps`.
-    """
-    rollback = going_back(run, back) if back else None
+    """Record an operation, run its steps forward, and where one fails those that go back; it raises what they raise."""
+    rollback = partial(go_back, run, back) if back else None
     async with record_operation(
         operation_type, environment, request, on_failure=on_failure, rollback=rollback
     ) as run.recorder:
@@ -109,34 +126,32 @@ async def run_steps(run: RunT, steps: Steps[RunT]) -> None:
     """Run the steps forward, one after the other.
 
     Raises:
-        StartFailedError: The operation was being rolled back when its runner was lost, so it was only inspected.
-        Exception: Whatever a step raised; no step after it was run.
+        Exception: Whatever a step raised; no step after it was run. Or it was being rolled back when its runner was
+            lost, so it was only inspected.
     """
+    earlier_failure = run.earlier_failure
     for step in steps:
-        if (step.looks or not run.goes_back) and step.when(run):
+        if (step.looks or earlier_failure is None) and step.when(run):
             await _run_step(run, step)
-    run.recorder.refuse_to_go_forward()
+    if earlier_failure is not None:
+        raise earlier_failure
 
 
-def going_back(run: RunT, steps: Steps[RunT]) -> Rollback:
-    """What undoes an operation: it runs the steps back in their order.
+async def go_back(run: RunT, steps: Steps[RunT], error: Exception) -> None:
+    """Run the steps back in their order, because of an error.
 
     It raises what the first step raised that failed; of the steps after that, those ran that go on even so.
     """
-
-    async def go_back(recorder: OperationRecorder, error: Exception) -> None:
-        run.recorder, run.failure, trouble = recorder, error, None
-        for step in steps:
-            if (trouble is not None and not step.even_so) or not step.when(run):
-                continue
-            try:
-                await _run_step(run, step)
-            except BaseException as first:  # noqa: BLE001 - it is raised once the others have run
-                trouble = trouble or first
-        if trouble is not None:
-            raise trouble
-
-    return go_back
+    run.failure, trouble = error, None
+    for step in steps:
+        if (trouble is not None and not step.even_so) or not step.when(run):
+            continue
+        try:
+            await _run_step(run, step)
+        except BaseException as first:  # noqa: BLE001 - it is raised once the others have run
+            trouble = trouble or first
+    if trouble is not None:
+        raise trouble
 
 
 async def turn_back(run: OperationRun) -> str:
@@ -146,6 +161,4 @@ async def turn_back(run: OperationRun) -> str:
 
 async def _run_step(run: RunT, step: Step[RunT]) -> None:
     with time_phase(step.phase) if step.phase is not None else nullcontext():
-        detail = await step.run(run)
-        if detail is not None:
-            await run.recorder.step(step.name, detail=detail)
+        await run.run_step(step)

@@ -59,7 +59,8 @@ async def pin_to(recorder: OperationRecorder, release: Release, asked_by: str | 
         deployment_id=recorder.deployment_id,
     )
     try:
-        recorder.refuse_to_go_forward()
+        if (failure := recorder.earlier_failure) is not None:
+            raise failure
         await change_state(environment, lambda state: replace(state, pin=pin))
         if to is not None:
             await switch_checkout(environment, to)

@@ -18,7 +18,7 @@ from core.storage.snapshots import check_rehearsal, writers_of
 from flows.common.identifiers import new_snapshot_id
 from flows.execution.execute import start_in_order
 from flows.operation.recorder import OperationRecorder
-from flows.storage.snapshot import Taking, take_snapshot
+from flows.storage.snapshot import SnapshotRun, take_snapshot
 from models.compose import Application
 from models.environments import Environment
 from models.failures import HalfRestoredError, SnapshotError
@@ -225,7 +225,7 @@ async def _save_for_safety(
         deployment_id=recorder.deployment_id,
     )
     data = parts_declared(project.environment, snapshot)
-    safety = await take_snapshot(Taking(project, application, data, recorder.redactor), begun)
+    safety = await take_snapshot(SnapshotRun(project, application, data, recorder.redactor, begun))
     # A step is recorded once, and a restore that was killed before it touched anything saves again.
     again = safety.snapshot_id if SAFETY in recorder.done else None
     await recorder.step(SAFETY, service=again, detail=safety.snapshot_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from prefect import flow
@@ -16,6 +16,7 @@ from core.storage.snapshots import check_services
 from flows.common import parameters
 from flows.common.identifiers import new_snapshot_id
 from flows.common.requester import requester
+from flows.operation.steps import Run, Step, go_back, run_steps
 from models.compose import Application
 from models.failures import RoasError, SnapshotError
 from models.snapshots import DataSnapshot, SavedData, SnapshotState
@@ -67,53 +68,97 @@ async def snapshot(
             begun_at=datetime.now(UTC),
             release_id=releases[0].release_id if releases else "",
         )
-        result = await take_snapshot(Taking(project, application, settings.save, project.redactor()), begun)
+        run = SnapshotRun(project, application, settings.save, project.redactor(), begun)
+        result = await take_snapshot(run)
         await forget_where_possible(project)
         return result
 
 
-@dataclass(frozen=True, slots=True)
-class Taking:
-    """What to save, of what; `redactor` removes the environment's secrets from a text."""
+@dataclass(slots=True)
+class SnapshotRun(Run):
+    """A snapshot while it is taken: `data` is to be saved, and `redactor` removes secrets from a text."""
 
     project: Project
     application: Application
     data: Sequence[SavedData]
     redactor: Redactor
+    snapshot: DataSnapshot
+    is_half: bool = False
+    failure: RoasError = field(init=False)
 
 
-async def take_snapshot(taking: Taking, begun: DataSnapshot) -> DataSnapshot:
-    """Save the parts one after the other, and record the snapshot as whole; the caller holds the environment.
+async def take_snapshot(run: SnapshotRun) -> DataSnapshot:
+    """Take a snapshot; the caller holds the environment.
 
     Raises:
         SnapshotError: A part could not be saved; the snapshot is recorded as failed and never offered.
     """
-    await prepare_repository(taking.project.environment)
-    await begin_snapshot(begun)
-    parts = []
     try:
-        for data in taking.data:
-            part = await save_part(taking.project, taking.application, data, begun.snapshot_id)
-            log.info("saved %s: %s bytes in %.1f s", part.name, f"{part.bytes:,}", part.seconds)
-            parts.append(part)
-        whole = replace(begun, state=SnapshotState.WHOLE, ended_at=datetime.now(UTC), parts=tuple(parts))
-        await save_manifest(taking.project.environment, whole)
+        await run_steps(run, SNAPSHOT)
     except RoasError as error:
-        problem = taking.redactor.text(error.what)
-        failed = replace(
-            begun, state=SnapshotState.FAILED, ended_at=datetime.now(UTC), parts=tuple(parts), problem=problem
-        )
-        await end_snapshot(failed)
-        announce(SNAPSHOT_FAILED, begun.environment, deployment_id=begun.deployment_id or None, text=problem)
-        raise SnapshotError(problem, advice=error.advice) from None
-    await end_snapshot(whole)
-    announce(
-        SNAPSHOT_TAKEN,
-        begun.environment,
-        deployment_id=begun.deployment_id or None,
-        text=f"snapshot {whole.snapshot_id}: {whole.bytes:,} bytes of {', '.join(part.name for part in parts)}",
-    )
-    return whole
+        await go_back(run, SNAPSHOT_BACK, error)
+        raise
+    return run.snapshot
+
+
+async def begin(run: SnapshotRun) -> None:
+    """Prepare the repository, forget what killed snapshots left in it, and record that this one has begun."""
+    await prepare_repository(run.project.environment)
+    await begin_snapshot(run.snapshot)
+    run.is_half = True
+
+
+async def save_data(run: SnapshotRun) -> None:
+    """Save the parts one after the other."""
+    for data in run.data:
+        part = await save_part(run.project, run.application, data, run.snapshot.snapshot_id)
+        log.info("saved %s: %s bytes in %.1f s", part.name, f"{part.bytes:,}", part.seconds)
+        run.snapshot = replace(run.snapshot, parts=(*run.snapshot.parts, part))
+
+
+async def keep_manifest(run: SnapshotRun) -> None:
+    """Save beside the parts what they are, so that the snapshot is whole without the stores, too."""
+    whole = replace(run.snapshot, state=SnapshotState.WHOLE, ended_at=datetime.now(UTC))
+    await save_manifest(run.project.environment, whole)
+    run.snapshot, run.is_half = whole, False
+
+
+async def finish(run: SnapshotRun) -> None:
+    """Record the snapshot as whole: from now on it counts."""
+    await end_snapshot(run.snapshot)
+    names = ", ".join(part.name for part in run.snapshot.parts)
+    _announce(run, SNAPSHOT_TAKEN, f"snapshot {run.snapshot.snapshot_id}: {run.snapshot.bytes:,} bytes of {names}")
+
+
+SNAPSHOT: tuple[Step[SnapshotRun], ...] = (
+    Step("begin", begin),
+    Step("save data", save_data),
+    Step("save the manifest", keep_manifest),
+    Step("finish", finish),
+)
+"""A snapshot; one that is killed is taken anew."""
+
+
+async def record_failure(run: SnapshotRun) -> None:
+    """Record the snapshot as failed, so that it is never offered.
+
+    Raises:
+        SnapshotError: The failure without secrets.
+    """
+    problem = run.redactor.text(run.failure.what)
+    await end_snapshot(replace(run.snapshot, state=SnapshotState.FAILED, ended_at=datetime.now(UTC), problem=problem))
+    _announce(run, SNAPSHOT_FAILED, problem)
+    raise SnapshotError(problem, advice=run.failure.advice) from None
+
+
+SNAPSHOT_BACK: tuple[Step[SnapshotRun], ...] = (
+    Step("record the failure", record_failure, when=lambda run: run.is_half),
+)
+"""How a snapshot ends that fails."""
+
+
+def _announce(run: SnapshotRun, event: str, text: str) -> None:
+    announce(event, run.snapshot.environment, deployment_id=run.snapshot.deployment_id or None, text=text)
 
 
 async def forget_where_possible(project: Project) -> None:

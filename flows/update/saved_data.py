@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from core.common.dependencies import dependencies_of
 from core.storage.snapshots import check_services, data_to_save, proof_of
 from flows.common.identifiers import new_snapshot_id
-from flows.storage.snapshot import Taking, take_snapshot
+from flows.storage.snapshot import SnapshotRun, take_snapshot
 from flows.update.context import Update
 from models.operations import DATA_SAVED
 from models.operations.record import SnapshotRecord
@@ -52,7 +52,8 @@ async def save_before_update(update: Update) -> str | None:
         release_id=update.release.release_id if update.release else "",
     )
     log.info("saving %s before the update", ", ".join(part.name for part in data))
-    snapshot = await take_snapshot(Taking(update.project, update.application, data, recorder.redactor), begun)
+    run = SnapshotRun(update.project, update.application, data, recorder.redactor, begun)
+    snapshot = await take_snapshot(run)
     recorder.record.snapshots = (_record_of(snapshot),)
     return snapshot.snapshot_id
 

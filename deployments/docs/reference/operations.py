@@ -14,6 +14,7 @@ from flows.deployment.update import UPDATE, UPDATE_BACK
 from flows.execution.going_back import START_BACK
 from flows.operation.steps import Steps
 from flows.storage.restore import RESTORE, RESTORE_BACK
+from flows.storage.snapshot import SNAPSHOT, SNAPSHOT_BACK
 
 OPERATIONS: dict[str, tuple[Steps[Any], Steps[Any]]] = {
     "Start": (START, START_BACK),
@@ -21,6 +22,7 @@ OPERATIONS: dict[str, tuple[Steps[Any], Steps[Any]]] = {
     "Sync": (SYNC, SYNC_BACK),
     "Roll back": (ROLLBACK, ROLLBACK_BACK),
     "Restore": (RESTORE, RESTORE_BACK),
+    "Snapshot": (SNAPSHOT, SNAPSHOT_BACK),
     "Restart": (RESTART, ()),
     "Stop": (STOP, ()),
 }
@@ -32,7 +34,8 @@ def operations_page() -> str:
         "Operations",
         "The steps of each operation, in the order in which they run. Where one fails, the operation is rolled back by "
         "the steps of its second table, and only so from then on, also after a kill. `looks`: the step changes nothing "
-        "that was not half done, and runs also where an operation that was rolled back is resumed.",
+        "that was not half done, and runs also where an operation that was rolled back is resumed. A snapshot that is "
+        "killed is taken anew.",
         *(part for name, lists in OPERATIONS.items() for part in _operation(name, *lists)),
     )
 

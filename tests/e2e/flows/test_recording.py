@@ -39,8 +39,9 @@ def only() -> Operation:
 async def run_operation(body, rollback=None, **how) -> None:
     @flow(name="one-operation")
     async def operation() -> None:
+        back = None if rollback is None else lambda error: rollback(recorder, error)
         async with record_operation(
-            START, "test", OperationRequest(**how), on_failure=escalate, rollback=rollback
+            START, "test", OperationRequest(**how), on_failure=escalate, rollback=back
         ) as recorder:
             await body(recorder)
 

@@ -13,7 +13,7 @@ from flows.deployment.startup import START
 from flows.deployment.sync import SYNC, SYNC_BACK
 from flows.deployment.update import UPDATE, UPDATE_BACK
 from flows.operation.recorder import ROLLING_BACK, OperationRecorder
-from flows.operation.steps import OperationRun, Step, going_back, run_steps
+from flows.operation.steps import OperationRun, Step, go_back, run_steps
 from flows.storage.restore import RESTORE, RESTORE_BACK
 from models.failures import EngineError, StartFailedError
 from models.operations import FOUND, OperationStep, OperationType
@@ -87,7 +87,7 @@ async def test_the_way_back_goes_on_even_so_and_raises_what_failed_first() -> No
     )
 
     with pytest.raises(EngineError, match="first"):
-        await going_back(run, steps)(run.recorder, StartFailedError("web did not start"))
+        await go_back(run, steps, StartFailedError("web did not start"))
 
     assert done == ["a", "c"]
     assert str(run.failure) == "web did not start"
