@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from prefect.utilities.importtools import import_object
 
@@ -24,6 +25,7 @@ from core.recovery.policy import (
     waits_for_itself,
     without_dependencies,
 )
+from flows.operation.steps import Run, Step, go_back, run_steps
 from flows.recovery.diagnose import IncidentContext, health_now, services_down
 from models.compose import Application
 from models.errors import RecordedError, Strategy
@@ -199,25 +201,19 @@ async def _run_attempt(case: Case, execution: RecoveryExecution) -> RecoveryExec
 
 
 async def _run_steps(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
-    journal = _AttemptJournal(case, execution)
-    if execution.undone:
-        # The attempt had failed before its runner died in the middle of the rollback.
-        await journal.roll_back()
-        return await journal.finish(next((step.detail for step in execution.steps if step.ok is False), _CUT_OFF))
-    failed: str | None = None
+    attempt, failed = _Attempt(case, execution), None
     try:
-        for step in execution.planned:
-            await journal.run_step(step)
+        await run_steps(attempt, [Step(step.doing, partial(_Attempt.act, step=step)) for step in execution.planned])
     except (RoasError, TimeoutError) as error:
         failed = await _redact(case, error)
-        await journal.roll_back()
+        await go_back(attempt, [Step(step.doing, partial(_Attempt.undo, step=step)) for step in execution.undo], error)
     if failed is None:
-        journal.execution = replace(journal.execution, verified_at=datetime.now(UTC))
-        await _ask_dependants(case, journal)
-    return await journal.finish(failed)
+        attempt.execution = replace(attempt.execution, verified_at=datetime.now(UTC))
+        await _ask_dependants(case, attempt)
+    return await attempt.finish(failed)
 
 
-class _AttemptJournal:
+class _Attempt(Run):
     """Journal of a running attempt: each step is recorded before and after it is run.
 
     The service is down meanwhile, so the attempt is recorded with its first step and ended with its last, without
@@ -240,10 +236,15 @@ class _AttemptJournal:
             },
         )
 
-    async def run_step(self, step: PlannedStep) -> None:
+    @property
+    def earlier_failure(self) -> Exception | None:
+        """Why the attempt had failed, where its runner died in the middle of the rollback."""
+        reasons = (step.detail for step in self.execution.steps if step.ok is False)
+        return ActionRefusedError(next(reasons, _CUT_OFF)) if self.execution.undone else None
+
+    async def act(self, step: PlannedStep) -> None:
         """Run a step unless it is finished; of an interrupted one only what the engine has not done yet."""
-        named = (str(step.doing), step.target)
-        recorded_step = next((entry for entry in self.execution.steps if (entry.name, entry.target) == named), None)
+        recorded_step = self._recorded(str(step.doing), step.target)
         if recorded_step is not None and recorded_step.ok:
             return
         cut_off = recorded_step if recorded_step is not None and recorded_step.ok is None else None
@@ -288,29 +289,22 @@ class _AttemptJournal:
             self.execution = replace(self.execution, acted_at=ended)
         self.note(replace(begun, ok=True, detail=detail, ended_at=ended))
 
-    async def roll_back(self) -> None:
-        """Roll back the steps of a failed attempt that can be rolled back."""
-        if not self.execution.undo:
-            return
+    async def undo(self, step: PlannedStep) -> None:
+        """Roll back a step of a failed attempt; where it cannot be, the others are all the same."""
         self.execution = replace(self.execution, undone=True)
-        done = {(entry.name, entry.target) for entry in self.execution.steps if entry.ok}
-        for step in self.execution.undo:
-            name = f"{UNDO}{step.doing}"
-            if (name, step.target) in done:
-                continue
-            try:
-                await self._refuse_against_a_wish(step, undoing=True)
-                await self.record(name, step.target, self._do(step))
-            except (RoasError, TimeoutError) as error:
-                log.error("%s of %s could not be rolled back: %s", step.doing, step.target, error)
-                failed_steps = {(entry.name, entry.target) for entry in self.execution.steps if entry.ok is False}
-                if (name, step.target) not in failed_steps:
-                    now, detail = datetime.now(UTC), await _redact(self._case, error)
-                    self.note(
-                        RecoveryStep(
-                            name=name, target=step.target, ok=False, detail=detail, started_at=now, ended_at=now
-                        )
-                    )
+        name = f"{UNDO}{step.doing}"
+        if (earlier := self._recorded(name, step.target)) is not None and earlier.ok:
+            return
+        try:
+            await self._refuse_against_a_wish(step, undoing=True)
+            await self.record(name, step.target, self._do(step))
+        except (RoasError, TimeoutError) as error:
+            log.error("%s of %s could not be rolled back: %s", step.doing, step.target, error)
+            if (entry := self._recorded(name, step.target)) is None or entry.ok is not False:
+                now, detail = datetime.now(UTC), await _redact(self._case, error)
+                self.note(
+                    RecoveryStep(name=name, target=step.target, ok=False, detail=detail, started_at=now, ended_at=now)
+                )
 
     async def _refuse_against_a_wish(self, step: PlannedStep, *, undoing: bool = False) -> None:
         """Ask again before a step whether a person wants it: since the plan was made, minutes may have passed."""
@@ -371,6 +365,9 @@ class _AttemptJournal:
         since = self.execution.started_at
         return ProxyFollower(project=self._case.project, application=application, since=since)
 
+    def _recorded(self, name: str, target: str) -> RecoveryStep | None:
+        return next((entry for entry in self.execution.steps if (entry.name, entry.target) == (name, target)), None)
+
     def note(self, step: RecoveryStep) -> None:
         """Add a step to the journal; it replaces the step of the same name and target."""
         other_steps = tuple(
@@ -379,9 +376,9 @@ class _AttemptJournal:
         self.execution = replace(self.execution, steps=(*other_steps, step))
 
 
-async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
+async def _ask_dependants(case: Case, attempt: _Attempt) -> None:
     """Check the services that require the recovered one; restart what stays unhealthy, within its own budget."""
-    application, since = case.context.application, journal.execution.verified_at
+    application, since = case.context.application, attempt.execution.verified_at
     if application is None or since is None or case.error.predictive:
         return
     required = {
@@ -392,7 +389,7 @@ async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
     names = sorted(required & application.services.keys())
     if not names:
         return
-    await write_attempt(journal.execution)
+    await write_attempt(attempt.execution)
     async with watch_project(case.project) as watch:
 
         async def ask(name: str) -> Aftermath:
@@ -405,7 +402,7 @@ async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
         answers = await asyncio.gather(*(ask(name) for name in names))
     for name, answer in zip(names, answers, strict=True):
         now = datetime.now(UTC)
-        journal.note(
+        attempt.note(
             RecoveryStep(
                 name="ask again",
                 target=name,
@@ -416,10 +413,10 @@ async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
             )
         )
         if answer.answer is After.UNHEALTHY:
-            await _restart_dependant(case, journal, name, now)
+            await _restart_dependant(case, attempt, name, now)
 
 
-async def _restart_dependant(case: Case, journal: _AttemptJournal, name: str, now: datetime) -> None:
+async def _restart_dependant(case: Case, attempt: _Attempt, name: str, now: datetime) -> None:
     past = await past_recoveries(case.error.error_id, now - _DAY)
     hindrance = room_for_dependant(
         name, case.error, past=past, policy=case.project.environment.recovery, facts=case.facts, now=now
@@ -429,7 +426,7 @@ async def _restart_dependant(case: Case, journal: _AttemptJournal, name: str, no
         return
     try:
         for doing in (StepSpec.RESTART, StepSpec.VERIFY):
-            await journal.run_step(PlannedStep(doing=doing, service=name))
+            await attempt.act(PlannedStep(doing=doing, service=name))
     except (RoasError, TimeoutError) as error:
         # The next sweep finds it by itself; the service of this attempt is recovered.
         log.warning("%s did not get over the failure of %s: %s", name, case.service, error)
