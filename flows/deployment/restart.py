@@ -14,10 +14,10 @@ from core.deployment.plan import paused_containers, refuse_paused, start_deadlin
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.common import parameters
 from flows.execution.execute import judge
-from flows.execution.half_restored import refuse_half_restored
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import OperationRun, Step, operate
 from flows.recovery.escalate import escalate
+from flows.storage.restoring import refuse_half_restored
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
 from models.failures import BadInputError, StartFailedError

@@ -26,13 +26,12 @@ from flows.execution.going_back import (
     recall_before,
     remember,
 )
-from flows.execution.half_restored import refuse_half_restored
 from flows.execution.hook_checks import check_after_rollback
 from flows.operation.recorder import ROLLING_BACK, OperationRequest
 from flows.operation.steps import Step, operate, turn_back
 from flows.recovery.escalate import escalate
 from flows.source.pin import pin_to
-from flows.storage.restoring import DataRestore, start_again
+from flows.storage.restoring import DataRestore, refuse_half_restored, start_again
 from models.compose import Application
 from models.failures import BadInputError, ReleaseError, StartFailedError
 from models.health import HealthReport

@@ -25,13 +25,13 @@ from flows.common import parameters
 from flows.common.phases import begin_phase
 from flows.execution.execute import keep_proven, start_in_order, verify
 from flows.execution.going_back import START_BACK, recall_before, remember
-from flows.execution.half_restored import refuse_half_restored
 from flows.execution.interrupted_fetch import FETCHING, names_before, settle_interrupted
 from flows.execution.overlap import settle_replacements
 from flows.execution.start import Start
 from flows.operation.recorder import OperationRequest
 from flows.operation.steps import Step, operate
 from flows.recovery.escalate import escalate
+from flows.storage.restoring import refuse_half_restored
 from models.compose import Application, FetchKind, FetchOptions
 from models.failures import BadInputError, ComposeError, PlanChangedError, ValidationFailedError
 from models.operations import FOUND

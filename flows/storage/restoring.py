@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from core.common.dependencies import dependencies_of
@@ -24,7 +24,7 @@ from models.environments import Environment
 from models.failures import HalfRestoredError, SnapshotError
 from models.results import ServiceStart
 from models.snapshots import DataSnapshot, SavedData, SnapshotReason, SnapshotState
-from tasks.deployment.operations import record_changes
+from tasks.deployment.operations import operation_of, record_changes
 from tasks.deployment.services import inspect_application, stop_containers
 from tasks.runtime.project import Project
 from tasks.storage.restores import begin_restore, being_restored, end_restore
@@ -44,18 +44,18 @@ SETTLED = "data settled"
 """Step of a restore: its data is whole, in one direction or the other, and nothing is put back any more."""
 
 
+@dataclass(slots=True)
 class DataRestore:
     """One operation's restore of data, and its undoing; also where the operation is taken up again.
 
     It goes in one direction: an operation that had begun to undo itself puts back what its safety snapshot has.
     """
 
-    def __init__(self) -> None:
-        self.application: Application | None = None
-        self.safety: DataSnapshot | None = None
-        """What was there before, once it is saved; until then there is nothing to undo."""
-        self._over: tuple[str, ...] | None = None
-        """The snapshot and the operation of another restore, whose half restored data this one began with."""
+    application: Application = field(init=False)
+    safety: DataSnapshot | None = None
+    """What was there before, once it is saved; until then there is nothing to undo."""
+    _over: tuple[str, ...] | None = None
+    """The snapshot and the operation of another restore, whose half restored data this one began with."""
 
     async def take_up(self, recorder: OperationRecorder, application: Application) -> None:
         """Find out how far an operation that is taken up again had come; nothing for one that only begins.
@@ -118,7 +118,7 @@ class DataRestore:
         """
         if SETTLED in recorder.done:
             return
-        project, application = recorder.project, self._known_application()
+        project, application = recorder.project, self.application
         if self.safety is None:
             check_rehearsal(snapshot)
             await _refuse_paused(project, application)
@@ -172,7 +172,7 @@ class DataRestore:
         marked = await being_restored(recorder.name)
         if marked is not None and marked.restoring == recorder.deployment_id:
             log.warning("putting the data back as it was before")
-            await _put_back(recorder, self._known_application(), self.safety, RETURNED)
+            await _put_back(recorder, self.application, self.safety, RETURNED)
         if self._over is not None:
             await begin_restore(recorder.name, *self._over)
             raise HalfRestoredError(
@@ -187,10 +187,28 @@ class DataRestore:
         await end_restore(recorder.name)
         self.safety = None
 
-    def _known_application(self) -> Application:
-        if self.application is None:
-            raise SnapshotError("Which services use the data is not known.")
-        return self.application
+
+async def refuse_half_restored(recorder: OperationRecorder) -> None:
+    """Raise where another operation began to put data back and did not finish.
+
+    Raises:
+        HalfRestoredError: The message names the snapshot, and how to go on.
+    """
+    if recorder.environment.data is None:
+        return
+    snapshot = await being_restored(recorder.name)
+    if snapshot is not None and snapshot.restoring != recorder.deployment_id:
+        whole = f"roas snapshot restore {recorder.name} {snapshot.snapshot_id}"
+        operation = await operation_of(recorder.name, snapshot.restoring, None)
+        # One that failed by itself, and could not be undone, does not go on.
+        ended = operation is not None and operation.ended_at is not None and not operation.record.interrupted
+        raise HalfRestoredError(
+            f"The data of {recorder.name} is half restored: {snapshot.restoring} was to put snapshot "
+            f"{snapshot.snapshot_id} back and did not finish;",
+            advice=f"restore a snapshot: {whole}."
+            if ended
+            else f"`roas resume {snapshot.restoring}` finishes it; or restore a snapshot: {whole}.",
+        )
 
 
 async def start_again(recorder: OperationRecorder, application: Application) -> tuple[ServiceStart, ...]:
