@@ -170,7 +170,7 @@ class Campaign:
             found += [
                 f"{name}: ticket {one.ticket_id} is there: {one.title}" for one in stores.tickets.find(environment=name)
             ]
-            found += [f"{name}: operation {one.deployment_id} runs" for one in stores.operations.running(name)]
+            found += [f"{name}: operation {one.deployment_id} runs" for one in stores.operations.list_running(name)]
         if left := list((self.host.folder / "data" / "journal").glob("*.jsonl")):
             found.append(f"{len(left)} files of the journal are not yet in the stores")
         return found

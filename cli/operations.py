@@ -25,7 +25,7 @@ from cli.options import (
     resolve_names,
     waiting,
 )
-from cli.run_flow import asking_the_record, ended_run, flow_run, run_flow, show_answer, show_operation
+from cli.run_flow import ask_the_record, ended_run, flow_run, run_flow, show_answer, show_operation
 from models.failures import BadInputError, NotFoundError
 from models.health import Health
 from models.settings import current_settings
@@ -243,7 +243,7 @@ def operate(kind: str, name: str, compose: list[str] | None, output: Output, **p
         asked_by = f"roas {kind}{f', asked by {program}' if program else ''}"
         return await ended_run(kind, name, asked_by=asked_by, compose_files=compose, **parameters)()
 
-    with asking_the_record(name, output.json, only_outcome=output.only_outcome):
+    with ask_the_record(name, output.json, only_outcome=output.only_outcome):
         state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
     from tasks.reporting.read import operation_of_run
 

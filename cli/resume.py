@@ -8,7 +8,7 @@ import click
 
 from cli import completers
 from cli.options import as_json
-from cli.run_flow import asking_the_record, ended_run, opened_stores, run_flow, show_operation
+from cli.run_flow import ask_the_record, ended_run, opened_stores, run_flow, show_operation
 from models.failures import BadInputError, EnvironmentBusyError
 
 
@@ -38,7 +38,7 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
 
     request_facts = {"asked_by": "roas resume", "deployment_id": operation.deployment_id}
     run = ended_run(request.flow, **request.parameters, **request_facts)
-    with asking_the_record(operation.environment, json_wanted):
+    with ask_the_record(operation.environment, json_wanted):
         state, result = run_flow(run, quiet=json_wanted)
     if isinstance(result, BadInputError | EnvironmentBusyError):
         raise result

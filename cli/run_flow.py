@@ -148,7 +148,7 @@ class _ApiLostError(RoasError):
 
 
 @contextmanager
-def asking_the_record(environment: str, json_wanted: bool, *, only_outcome: bool = False) -> Iterator[None]:
+def ask_the_record(environment: str, json_wanted: bool, *, only_outcome: bool = False) -> Iterator[None]:
     """Let the record say how this process's operation ended where the Prefect API was lost before its run did.
 
     Raises:
@@ -188,14 +188,14 @@ def _report_api_failures() -> Iterator[None]:
     except InvalidVersion as error:
         raise RoasError(f"No Prefect API answers at {_api()}: {error};", advice="correct PREFECT_API_URL.") from error
     except TransportError as error:
-        raise _went_away(str(error) or type(error).__name__) from error
+        raise _server_gone(str(error) or type(error).__name__) from error
     except RuntimeError as error:
         if not str(error).startswith("Failed to reach API"):
             raise
-        raise _went_away(str(error.__cause__ or "")) from error
+        raise _server_gone(str(error.__cause__ or "")) from error
 
 
-def _went_away(cause: str) -> RoasError:
+def _server_gone(cause: str) -> RoasError:
     return _ApiLostError(
         f"Prefect API at {_api()} stopped answering{f' ({cause})' if cause else ''};", advice=_LOOK_AT_SERVER
     )

@@ -13,7 +13,7 @@ from cli import completers
 from cli.confirmation import confirm_loss
 from cli.operations import Output, operate, with_live_output
 from cli.options import as_json, leaves_environment_out, of_its_records, resolve_names, waiting
-from cli.run_flow import asking_the_record, flow_run, run_flow, show_answer
+from cli.run_flow import ask_the_record, flow_run, run_flow, show_answer
 
 if TYPE_CHECKING:
     from models.snapshots import DataSnapshot
@@ -41,7 +41,7 @@ def create(environment: str | None, wait_seconds: float, json_wanted: bool) -> N
 
     name, _ = resolve_names(environment, (), None)
     run = flow_run("snapshot", name, asked_by="roas snapshot create", wait_seconds=wait_seconds)
-    with asking_the_record(name, json_wanted):
+    with ask_the_record(name, json_wanted):
         result = run_flow(run, quiet=json_wanted)
     show_answer(result, json_wanted, show_snapshot)
 

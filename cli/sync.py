@@ -10,7 +10,7 @@ import click
 from cli import completers
 from cli.operations import Output, with_live_output
 from cli.options import resolve_names, waiting
-from cli.run_flow import asking_the_record, ended_run, run_flow, show_answer, show_operation
+from cli.run_flow import ask_the_record, ended_run, run_flow, show_answer, show_operation
 from models.failures import NotFoundError, RoasError
 from models.results import OperationResult
 from models.settings import current_settings
@@ -59,7 +59,7 @@ def sync(
         wait_seconds=wait_seconds,
         asked_by=f"roas sync{f', asked by {program}' if program else ''}",
     )
-    with asking_the_record(name, output.json, only_outcome=output.only_outcome):
+    with ask_the_record(name, output.json, only_outcome=output.only_outcome):
         state, result = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
     operation = _recorded_operation(name, str(state.state_details.flow_run_id), result)
     if operation is None:

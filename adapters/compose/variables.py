@@ -49,12 +49,12 @@ _REFERENCE = re.compile(r"\$\{([^}:]*)")
 
 def secret_values(environment: Environment) -> dict[str, str]:
     """The value of every available secret, by name; `missing_secrets` gives the reason for each other one."""
-    return {name: value for name, (value, _) in _looked_up(environment).items() if value}
+    return {name: value for name, (value, _) in _secret_values(environment).items() if value}
 
 
 def missing_secrets(environment: Environment) -> dict[str, str]:
     """Why each secret that cannot be had is missing, by name."""
-    return {name: why for name, (value, why) in _looked_up(environment).items() if not value}
+    return {name: why for name, (value, why) in _secret_values(environment).items() if not value}
 
 
 def process_environment(
@@ -202,7 +202,7 @@ def _check_expansion(text: str) -> None:
             raise ValueError(f"with variables filled in it is larger than {MIB:,} bytes")
 
 
-def _looked_up(environment: Environment) -> dict[str, tuple[str, str]]:
+def _secret_values(environment: Environment) -> dict[str, tuple[str, str]]:
     """Each secret's value, or an empty one and why it cannot be had."""
     variables = variables_of(environment, os.environ)
     return {secret.name: _look_up(secret, variables, environment) for secret in environment.secrets}

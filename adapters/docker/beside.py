@@ -25,7 +25,7 @@ class Beside:
         """Remove a container that was created and never started, with its anonymous volumes; what it was made from."""
         snapshot = self._containers.snapshot(container_id)
         with self._client.translate_errors(f"removing container {short(container_id)}"):
-            self._client.changing.remove_container(container_id, v=True)
+            self._client.change_client.remove_container(container_id, v=True)
         return snapshot
 
     def create(
@@ -54,7 +54,7 @@ class Beside:
             "NetworkingConfig": {"EndpointsConfig": {} if first is None else {first: points[first]}},
         }
         with self._client.translate_errors(f"creating container {name}"):
-            client = self._client.changing
+            client = self._client.change_client
             container_id = str(client.create_container_from_config(body, name)["Id"])
             for network in points.keys() - {first}:
                 self._connect(container_id, network, points[network])
@@ -85,7 +85,7 @@ class Beside:
     def rename(self, container_id: str, name: str) -> None:
         """Rename a container, which may run."""
         with self._client.translate_errors(f"renaming container {short(container_id)} to {name}"):
-            self._client.changing.rename(container_id, name)
+            self._client.change_client.rename(container_id, name)
 
     def health_test(self, container_id: str) -> tuple[str, ...]:
         """The command of a container's health check, as it runs inside of it; empty where it has none."""
@@ -103,7 +103,7 @@ class Beside:
         return (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
 
     def _rejoin(self, container_id: str, network: str, aliases: Sequence[str], address: str | None) -> None:
-        client = self._client.changing
+        client = self._client.change_client
         with self._client.translate_errors(f"connecting container {short(container_id)} to network {network}"):
             point = self._client.get(f"/containers/{container_id}/json")["NetworkSettings"]["Networks"].get(network)
             if point is not None:
@@ -119,7 +119,7 @@ class Beside:
                 self._connect(container_id, network, endpoint)
 
     def _connect(self, container_id: str, network: str, point: dict[str, Any], address: str | None = None) -> None:
-        self._client.changing.connect_container_to_network(
+        self._client.change_client.connect_container_to_network(
             container_id,
             network,
             aliases=point["Aliases"],

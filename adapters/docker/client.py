@@ -59,12 +59,12 @@ class EngineClient:
         self._clock_is_known = False
 
     @property
-    def reading(self) -> Any:
+    def read_client(self) -> Any:
         """The SDK's client for calls that answer at once."""
         return self._client(READ_SECONDS)
 
     @property
-    def changing(self) -> Any:
+    def change_client(self) -> Any:
         """The SDK's client for calls that change something and may take minutes."""
         return self._client(_CHANGE_SECONDS)
 
@@ -75,7 +75,7 @@ class EngineClient:
         SDK takes longer to prepare a request than the engine to answer it. When that fails, the SDK repeats the
         request and raises the error.
         """
-        client = self.reading
+        client = self.read_client
         if self._direct is not None:
             try:
                 body = self._direct.get(f"/v{client.api_version}{path}", query)
@@ -101,7 +101,7 @@ class EngineClient:
         return self._ahead
 
     def _read_clock(self) -> None:
-        client, asked_at = self.reading, datetime.now(UTC)
+        client, asked_at = self.read_client, datetime.now(UTC)
         answer = client.get(client._url("/_ping", versioned_api=False), timeout=_CLOCK_READ_SECONDS)
         engine_time = parsedate_to_datetime(answer.headers["Date"])
         # The engine names the second in which it answered. What is known stays while it may hold: else each moment of a

@@ -111,8 +111,8 @@ class Containers:
         """Start a container, after copying into it the files that Compose would; does nothing if it runs."""
         with self._client.translate_errors(f"starting container {short(container_id)}"):
             for file in files:
-                self._client.changing.put_archive(container_id, "/", _archive(file))
-            self._client.changing.start(container_id)
+                self._client.change_client.put_archive(container_id, "/", _archive(file))
+            self._client.change_client.start(container_id)
 
     def stop(self, container_id: str, grace: timedelta | None = None) -> None:
         """Stop a container and wait for its end; does nothing if it is stopped.
@@ -120,39 +120,39 @@ class Containers:
         The engine kills it after the grace, or without one after the container's own stop timeout.
         """
         with self._client.translate_errors(f"stopping container {short(container_id)}"):
-            self._client.changing.stop(container_id, **_grace(grace))
+            self._client.change_client.stop(container_id, **_grace(grace))
 
     def restart(self, container_id: str, grace: timedelta | None = None, files: Sequence[InjectedFile] = ()) -> None:
         """Stop and start a container, keeping its files but those that are given anew."""
         with self._client.translate_errors(f"restarting container {short(container_id)}"):
             for file in files:
-                self._client.changing.put_archive(container_id, "/", _archive(file))
+                self._client.change_client.put_archive(container_id, "/", _archive(file))
             # Without a number the SDK would impose ten seconds of its own over the container's timeout.
             seconds = _grace(grace) or {"timeout": self._stop_timeout(container_id)}
-            self._client.changing.restart(container_id, **seconds)
+            self._client.change_client.restart(container_id, **seconds)
 
     def put_file(self, container_id: str, file: InjectedFile) -> None:
         """Write a file into a container, which need not run."""
         with self._client.translate_errors(f"writing into container {short(container_id)}"):
-            self._client.changing.put_archive(container_id, "/", _archive(file))
+            self._client.change_client.put_archive(container_id, "/", _archive(file))
 
     def unpause(self, container_id: str) -> None:
         """Unpause a container, which must be paused. A paused container handles no signal."""
         with self._client.translate_errors(f"unpausing container {short(container_id)}"):
-            self._client.reading.unpause(container_id)
+            self._client.read_client.unpause(container_id)
 
     def remove(self, container_id: str) -> None:
         """Remove a stopped container but no volume; does nothing if it is already gone."""
         with self._client.translate_errors(f"removing container {short(container_id)}"):
             try:
-                self._client.changing.remove_container(container_id)
+                self._client.change_client.remove_container(container_id)
             except NotFound:
                 return
 
     def rename(self, container_id: str, name: str) -> None:
         """Give a container another name."""
         with self._client.translate_errors(f"naming container {short(container_id)} {name}"):
-            self._client.changing.rename(container_id, name)
+            self._client.change_client.rename(container_id, name)
 
     def logs(self, container_id: str, lines: int = 100, since: datetime | None = None) -> str:
         """The last lines that a container wrote to both output streams, with the engine's time stamps
@@ -164,7 +164,7 @@ class Containers:
         ahead = self._client.ahead
         with self._client.translate_errors(f"reading the logs of container {short(container_id)}"):
             from_moment = None if since is None else (since + ahead).timestamp()
-            written: bytes = self._client.reading.logs(container_id, tail=lines, timestamps=True, since=from_moment)
+            written: bytes = self._client.read_client.logs(container_id, tail=lines, timestamps=True, since=from_moment)
         if len(written) > _LOG_BYTES:
             # Only whole lines: half a secret at the cut would not be known as one.
             written = written[-_LOG_BYTES:].partition(b"\n")[2]
@@ -183,7 +183,7 @@ class Containers:
         """
         deadline = time.monotonic() + timeout.total_seconds()
         with self._client.translate_errors(f"running {command[0]} in container {short(container_id)}"):
-            client = self._client.reading
+            client = self._client.read_client
             created = client.exec_create(container_id, list(command))
             # The SDK's own call loses output that arrives together with the answer's header, and has no time limit.
             answer = client.post(
@@ -239,7 +239,7 @@ class Containers:
             "NetworkingConfig": {"EndpointsConfig": first},
         }
         with self._client.translate_errors(f"recreating container {snapshot.name}"):
-            client = self._client.changing
+            client = self._client.change_client
             container_id = str(client.create_container_from_config(body, snapshot.name)["Id"])
             for name in joined[1:]:
                 point = _endpoint(networks[name], snapshot)
@@ -258,7 +258,7 @@ class Containers:
             return None
 
     def _stop_timeout(self, container_id: str) -> int:
-        return int(self._client.reading.inspect_container(container_id)["Config"].get("StopTimeout") or 10)
+        return int(self._client.read_client.inspect_container(container_id)["Config"].get("StopTimeout") or 10)
 
 
 def _grace(grace: timedelta | None) -> dict[str, int]:

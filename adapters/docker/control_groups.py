@@ -52,7 +52,7 @@ def sample_group(
 
 def _second_version(container_id: str, groups: str) -> tuple[dict[str, int], str]:
     """By the kernel's admin-guide/cgroup-v2."""
-    folder = _existing(groups, container_id)
+    folder = _existing_group(groups, container_id)
     processor, limit = _table(f"{folder}/cpu.stat"), _text(f"{folder}/memory.max").strip()
     lines = _text_if_there(f"{folder}/io.stat").splitlines()
     devices = [dict(word.split("=") for word in line.split()[1:]) for line in lines]
@@ -70,7 +70,7 @@ def _second_version(container_id: str, groups: str) -> tuple[dict[str, int], str
 
 def _first_version(container_id: str, groups: str) -> tuple[dict[str, int], str]:
     """By the kernel's admin-guide/cgroup-v1, where each controller has a tree of its own."""
-    memory = _existing(f"{groups}/memory", container_id)
+    memory = _existing_group(f"{groups}/memory", container_id)
     place = memory.removeprefix(f"{groups}/memory/")
     blocks = _text_if_there(f"{groups}/blkio/{place}/blkio.throttle.io_service_bytes_recursive").splitlines()
     devices = [line.split()[1:] for line in blocks if not line.startswith("Total")]
@@ -97,7 +97,7 @@ def _network(devices: str) -> tuple[int, int]:
     return received, sent
 
 
-def _existing(groups: str, container_id: str) -> str:
+def _existing_group(groups: str, container_id: str) -> str:
     for place in places(container_id):
         if os.path.isdir(f"{groups}/{place}"):
             return f"{groups}/{place}"

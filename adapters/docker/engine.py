@@ -52,7 +52,7 @@ class DockerEngine(EngineClient):
         if not is_local_engine(self.address):
             return False
         with self.translate_errors("describing itself"):
-            return str(self.reading.info().get("Name", "")) == socket.gethostname()
+            return str(self.read_client.info().get("Name", "")) == socket.gethostname()
 
     def start_time(self) -> datetime | None:
         """Return when the engine's program started last, by this machine's clock; None where that cannot be told.
@@ -63,7 +63,7 @@ class DockerEngine(EngineClient):
             EngineUnreachableError: It did not answer.
         """
         with suppress(ContainerGoneError, EnginePermissionError), self.translate_errors("inspecting its bridge"):
-            made_at = moment(self.reading.inspect_network("bridge").get("Created"))
+            made_at = moment(self.read_client.inspect_network("bridge").get("Created"))
             return None if made_at is None else made_at - self.ahead
         return None
 
@@ -75,8 +75,8 @@ class DockerEngine(EngineClient):
             EnginePermissionError: This user may not talk to it.
         """
         with self.translate_errors("describing itself"):
-            reported = self.reading.info()
-            version = self.reading.version(api_version=False)
+            reported = self.read_client.info()
+            version = self.read_client.version(api_version=False)
         return EngineInfo(
             address=self.address,
             version=version.get("Version", ""),

@@ -50,7 +50,7 @@ class Events:
             "filters": json.dumps({"type": ["container"], "label": [label], "event": list(_ACTIONS)}),
         }
         with self._client.translate_errors("listening to events"):
-            client = self._client.reading
+            client = self._client.read_client
             # The SDK's own call has no time limit, neither between events nor for the first answer.
             answer = client.get(client._url("/events"), params=query, stream=True, timeout=READ_SECONDS)
             client._raise_for_status(answer)
@@ -69,7 +69,7 @@ class Events:
         """
         ahead = self._client.ahead
         with self._client.translate_errors("reading past events"):
-            reported: Iterable[dict[str, Any]] = self._client.reading.events(
+            reported: Iterable[dict[str, Any]] = self._client.read_client.events(
                 since=_timestamp(since + ahead), until=_timestamp(max(since, until) + ahead), decode=True
             )
             return any(event.get("Action") not in _ENDS for event in reported)

@@ -66,7 +66,7 @@ class Images:
         """Ask the image's registry which digest the name has now; nothing is pulled, and no failure is raised."""
         try:
             with self._client.translate_errors(f"asking a registry for {reference}"):
-                reported = self._client.reading.inspect_distribution(reference)
+                reported = self._client.read_client.inspect_distribution(reference)
         except EngineError as error:
             _, _, reason = error.what.partition(f"asking a registry for {reference}: ")
             return RegistryAnswer(problem=(reason or error.what).rstrip("."))
@@ -85,17 +85,17 @@ class Images:
         """
         try:
             with self._client.translate_errors(f"asking a registry for {reference}"):
-                self._client.reading.inspect_distribution(reference)
+                self._client.read_client.inspect_distribution(reference)
         except (EngineUnreachableError, EnginePermissionError):
             raise
         except EngineError as error:
             return error.what
         return None
 
-    def dangling(self, project: str) -> dict[str, int]:
+    def dangling_images(self, project: str) -> dict[str, int]:
         """The images built for a project that have neither a name nor a container: size in bytes by id."""
         with self._client.translate_errors("listing dangling images"):
-            client = self._client.reading
+            client = self._client.read_client
             reported = client.images(filters={"dangling": True, **labels_of_owner(project)})
             used = {container["ImageID"] for container in client.containers(all=True)} if reported else set()
         return {image["Id"]: int(image.get("Size") or 0) for image in reported if image["Id"] not in used}
@@ -107,21 +107,21 @@ class Images:
             EngineError: The image has a name, or a container or another image needs it.
         """
         with suppress(ContainerGoneError), self._client.translate_errors(f"removing image {short(image_id)}"):
-            if self._client.reading.inspect_image(image_id).get("RepoTags"):
+            if self._client.read_client.inspect_image(image_id).get("RepoTags"):
                 raise EngineError(f"Image {short(image_id)} has a name again.")
-            self._client.reading.remove_image(image_id)
+            self._client.read_client.remove_image(image_id)
 
     def tags(self, repository: str | None = None) -> list[str]:
         """The names of the engine's images, in a repository or all."""
         with self._client.translate_errors(f"listing images{f' of {repository}' if repository else ''}"):
-            reported = self._client.reading.images(name=repository)
+            reported = self._client.read_client.images(name=repository)
         return sorted(name for image in reported for name in image.get("RepoTags") or ())
 
     def tag(self, image_id: str, name: str) -> None:
         """Give an image one more name, such as repository:tag, which protects it from pruning of dangling images."""
         repository, tag = _split(name)
         with self._client.translate_errors(f"naming image {short(image_id)} {name}"):
-            self._client.reading.tag(image_id, repository, tag)
+            self._client.read_client.tag(image_id, repository, tag)
 
     def untag(self, name: str) -> None:
         """Remove a name from an image, and the image if it has no other name and no user.
@@ -130,7 +130,7 @@ class Images:
             EngineError: A container needs that name.
         """
         with suppress(ContainerGoneError), self._client.translate_errors(f"removing the image name {name}"):
-            self._client.reading.remove_image(name, noprune=False)
+            self._client.read_client.remove_image(name, noprune=False)
 
 
 def _split(name: str) -> tuple[str, str]:

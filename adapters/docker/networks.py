@@ -24,7 +24,7 @@ class Networks:
     def find(self, project: str | None = None) -> list[NetworkFact]:
         """The networks of a project, or all of the engine."""
         with self._client.translate_errors("listing networks"):
-            reported = self._client.reading.networks(filters=labels_of_owner(project))
+            reported = self._client.read_client.networks(filters=labels_of_owner(project))
         return [
             NetworkFact(
                 name=network["Name"],
@@ -40,7 +40,7 @@ class Networks:
     def is_unused(self, name: str) -> bool:
         """Whether no container uses a network, not even a stopped one that needs it to start."""
         with self._client.translate_errors(f"listing containers of network {name}"):
-            return not self._client.reading.containers(all=True, filters={"network": name})
+            return not self._client.read_client.containers(all=True, filters={"network": name})
 
     def connect(self, container_id: str, place: NetworkPlace) -> None:
         """Connect a container to a network; does nothing if it is already connected.
@@ -51,7 +51,7 @@ class Networks:
         if place.name in self._containers.inspect(container_id).networks:
             return
         with self._client.translate_errors(f"connecting container {short(container_id)} to network {place.name}"):
-            self._client.reading.connect_container_to_network(
+            self._client.read_client.connect_container_to_network(
                 container_id,
                 place.name,
                 aliases=list(place.aliases),
@@ -66,12 +66,12 @@ class Networks:
             EngineError: Containers are still connected to it.
         """
         with suppress(ContainerGoneError), self._client.translate_errors(f"removing network {name}"):
-            self._client.reading.remove_network(name)
+            self._client.read_client.remove_network(name)
 
     def published_ports(self) -> list[PortHolder]:
         """The ports of the host that running containers hold."""
         with self._client.translate_errors("listing containers"):
-            containers = self._client.reading.containers()
+            containers = self._client.read_client.containers()
         return [
             PortHolder(
                 port=port["PublicPort"],
@@ -96,13 +96,13 @@ class Volumes:
     def names(self, project: str | None = None) -> list[str]:
         """The names of a project's volumes, or of all volumes of the engine."""
         with self._client.translate_errors("listing volumes"):
-            reported = self._client.reading.volumes(filters=labels_of_owner(project))
+            reported = self._client.read_client.volumes(filters=labels_of_owner(project))
         return sorted(volume["Name"] for volume in reported.get("Volumes") or ())
 
     def anonymous(self, container_id: str) -> list[str]:
         """The anonymous volumes of a container: only it refers to them, so removing it leaves them behind."""
         with self._client.translate_errors(f"listing volumes of container {short(container_id)}"):
-            mounts = self._client.reading.inspect_container(container_id).get("Mounts") or ()
+            mounts = self._client.read_client.inspect_container(container_id).get("Mounts") or ()
         return [
             mount["Name"] for mount in mounts if mount.get("Type") == "volume" and _ANONYMOUS.fullmatch(mount["Name"])
         ]

@@ -52,8 +52,8 @@ def dockerfile_lines(
     with engine.translate_errors(f"making a copy of container {original}"):
         if name is not None:
             with suppress(NotFound):
-                engine.changing.remove_container(name, v=True, force=True)
-        container = str(engine.changing.create_container_from_config(body, name)["Id"])
+                engine.change_client.remove_container(name, v=True, force=True)
+        container = str(engine.change_client.create_container_from_config(body, name)["Id"])
     try:
         with engine.translate_errors(f"preparing a copy of container {original}"):
             for file in files:
@@ -61,7 +61,7 @@ def dockerfile_lines(
         yield container
     finally:
         with engine.translate_errors(f"removing a copy of container {original}"), suppress(NotFound):
-            engine.changing.remove_container(container, v=True, force=True)
+            engine.change_client.remove_container(container, v=True, force=True)
 
 
 def why_not_mounted(engine: DockerEngine, paths: Sequence[str], image: str, project: str) -> str:

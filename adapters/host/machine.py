@@ -27,7 +27,7 @@ def sample_host(path: Path, now: datetime) -> SystemSample:
         OSError: Neither `path` nor a parent can be read.
     """
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-    disk = os.statvfs(_existing(path))
+    disk = os.statvfs(_existing_parent(path))
     network = psutil.net_io_counters()
     load_1m, load_5m, load_15m = os.getloadavg()
     return SystemSample(
@@ -142,7 +142,7 @@ def _cpu_busy_seconds() -> float:
     return float(sum(times) - idle - guests)
 
 
-def _existing(path: Path) -> Path:
+def _existing_parent(path: Path) -> Path:
     """The path, or its nearest existing parent: a data folder may not exist yet."""
     ancestor = path.absolute()
     while not ancestor.exists() and ancestor != ancestor.parent:

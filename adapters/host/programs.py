@@ -141,7 +141,7 @@ async def _wait_for_end(running: asyncio.Future[ProgramResult]) -> None:
 def _read(process_id: int, outputs: Sequence[_Output], stop: int | None, program: ProgramRun) -> bool:
     """Read outputs to the end of a program, and kill what is left; False where it did not end by itself."""
     files = {output.file for output in outputs}
-    with selectors.DefaultSelector() as waiting, _ending(process_id) as end:
+    with selectors.DefaultSelector() as waiting, _watch_end(process_id) as end:
         for output in outputs:
             waiting.register(output.file, selectors.EVENT_READ, output)
         for file in (end, stop):
@@ -206,7 +206,7 @@ def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
 
 
 @contextmanager
-def _ending(process_id: int) -> Iterator[int]:
+def _watch_end(process_id: int) -> Iterator[int]:
     """A file that can be read once the process has ended."""
     file = os.pidfd_open(process_id)
     try:

@@ -245,7 +245,7 @@ class ServiceManager:
         """Give a sign of life."""
         self._say("WATCHDOG=1")
 
-    def stopping(self) -> None:
+    def notify_stopping(self) -> None:
         """Say that the service ends."""
         self._say("STOPPING=1")
 

@@ -67,7 +67,7 @@ class _LimitedAdapter(HTTPAdapter):
     def _note_connections(self, manager: Any) -> None:
         noted = self._connections
 
-        def noting(pool: Any) -> Any:
+        def make_pool(pool: Any) -> Any:
             class Connection(pool.ConnectionCls):  # type: ignore[misc]
                 def _new_conn(self) -> socket.socket:
                     made: socket.socket = super()._new_conn()
@@ -78,7 +78,7 @@ class _LimitedAdapter(HTTPAdapter):
             return type("Pool", (pool,), {"ConnectionCls": Connection})
 
         manager.pool_classes_by_scheme = {
-            scheme: noting(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+            scheme: make_pool(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
         }
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:

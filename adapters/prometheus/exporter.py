@@ -91,7 +91,7 @@ class StoreCollector(Collector):
         with self._lock:
             yield from self._collect()
 
-    def unreadable(self) -> dict[str, str]:
+    def unreadable_stores(self) -> dict[str, str]:
         """The reason for each unreadable store, by name."""
         reasons = {}
         for name, database in self._stores.databases.items():
@@ -262,7 +262,7 @@ def _handler(registry: CollectorRegistry, collector: StoreCollector) -> type[Own
                 encode, kind = choose_encoder(self.headers.get("Accept", ""))
                 self._answer(200, encode(registry), kind)
             elif path == "/healthz":
-                reasons = collector.unreadable()
+                reasons = collector.unreadable_stores()
                 text = "\n".join(reasons.values()) or "ok"
                 self._answer(503 if reasons else 200, f"{text}\n".encode())
             else:

@@ -123,7 +123,7 @@ class Inspector(Protocol):
     """Follows a stream while it passes. Of the next `unseen` bytes it needs to know only that they passed."""
 
     @property
-    def unseen(self) -> int:
+    def unseen_bytes(self) -> int:
         """How many of the next bytes it need not see."""
 
     def feed(self, chunk: bytes) -> None:
@@ -189,11 +189,11 @@ def inspected_stream(source: Command, receiver: Command, limit: Limit, inspector
 
 def _pass_on(source: IO[bytes] | None, pipe: _Pipe, inspector: Inspector) -> None:
     while source is not None:
-        if inspector.unseen >= _SPLICE_BYTES:
-            count = os.splice(source.fileno(), pipe.writing, min(inspector.unseen, _CHUNK))
+        if inspector.unseen_bytes >= _SPLICE_BYTES:
+            count = os.splice(source.fileno(), pipe.writing, min(inspector.unseen_bytes, _CHUNK))
             inspector.skip(count)
         else:
-            chunk = os.read(source.fileno(), inspector.unseen + _SPLICE_BYTES)
+            chunk = os.read(source.fileno(), inspector.unseen_bytes + _SPLICE_BYTES)
             count = len(chunk)
             inspector.feed(chunk)
             pipe.write(chunk)
@@ -294,7 +294,7 @@ class _Program:
                 preexec_fn=None if command.outlives else _EndWithParent(),
             )
         except FileNotFoundError as error:
-            raise missing(command.arguments[0]) from error
+            raise missing_program(command.arguments[0]) from error
         self._command, self._limit = command, limit
         self._ends_at: float | None = None
         self.stdout = self._process.stdout
@@ -398,7 +398,7 @@ def _start_commands(limit: Limit) -> Iterator[Callable[[Command, int | None, int
             program.close()
 
 
-def missing(program: str) -> SnapshotError:
+def missing_program(program: str) -> SnapshotError:
     """The error for a program that is not installed."""
     package = {"docker": "docker-cli"}.get(program, program)
     return SnapshotError(

@@ -412,7 +412,7 @@ def read_for_plan(
         StoreError: A store cannot be read.
     """
     with stores.read_one_moment() as moment:
-        changing = _changing(moment, records.environment, now)
+        changing = _changing_facts(moment, records.environment, now)
         other_executions = [
             execution for execution in moment.recoveries.find(since=since) if execution.error_id != error_id
         ]
@@ -447,7 +447,7 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
         starts = moment.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
         lease = moment.leases.find_holder(environment, now)
         host_id = moment.hosts.owner(environment)
-        changing = _changing(moment, environment, now)
+        changing = _changing_facts(moment, environment, now)
         return RecoveryRecords(
             **changing | {"open_errors": tuple(moment.errors.list_unresolved(environment))},
             environment=environment,
@@ -459,7 +459,7 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
         )
 
 
-def _changing(stores: Stores | Together, environment: str, now: datetime) -> dict[str, Any]:
+def _changing_facts(stores: Stores | Together, environment: str, now: datetime) -> dict[str, Any]:
     return {
         "releases": tuple(stores.releases.latest(environment)),
         **_wish(stores, environment),

@@ -127,7 +127,7 @@ class Stores(Repositories):
         transactions = SqliteTransactions(files, gate)
         with gate.hold(deadline_seconds, "Opening the stores"):
             # Not earlier: another process or thread may have been making them until now.
-            missing = _missing(files) if used_before else []
+            missing = _missing_files(files) if used_before else []
             for file in files.values():
                 file.open()
             for name, file in files.items():
@@ -249,7 +249,7 @@ def _files(settings: Settings, gate: Gate, deadline_seconds: float) -> dict[str,
     }
 
 
-def _missing(files: Mapping[str, SqliteDatabase]) -> list[Path]:
+def _missing_files(files: Mapping[str, SqliteDatabase]) -> list[Path]:
     """Files that are gone from among others."""
     there = [database for database in files.values() if database.path.exists()]
     if not there:

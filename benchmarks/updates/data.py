@@ -93,9 +93,9 @@ class DataApplication:
             f"containers are {sorted(listed)}": len(listed) != 2 or not all("(healthy)" in one for one in listed),
             "a helper container is left": bool(run_docker("ps", "-aq", "--filter", "label=com.roas.snapshot").split()),
             "files lie beside": [one.name for one in mountpoint.parent.iterdir()] != [mountpoint.name],
-            "the data counts as half restored": stores.snapshots.restoring(name) is not None,
+            "the data counts as half restored": stores.snapshots.find_restoring(name) is not None,
             "a whole snapshot is not in the repository": not kept <= self._known(),
-            "an operation still counts as running": bool(stores.operations.running()),
+            "an operation still counts as running": bool(stores.operations.list_running()),
         }
         return [what for what, so in found.items() if so]
 

@@ -112,7 +112,7 @@ class Application:
             # Of two new images the next update takes the one that has not failed.
             or (len({one.name for one in serving if one}) != 1 and not (kill.failed and kill.then == "update"))
             or not all(one.is_good for one in serving if one),
-            "an operation still counts as running": bool(open_stores().operations.running()),
+            "an operation still counts as running": bool(open_stores().operations.list_running()),
             "a start would change something": bool(read_plan(open_project(self.made.name)).changes),
         } | {
             f"the name of {name}'s image refers to another one": image_id(self.images.image(name)) != running.get(name)

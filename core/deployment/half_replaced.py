@@ -16,7 +16,7 @@ class HalfReplaced:
     rename: dict[str, str]
 
 
-def half_replaced(containers: Sequence[ContainerState]) -> HalfReplaced:
+def find_half_replaced(containers: Sequence[ContainerState]) -> HalfReplaced:
     """Return what an ended Compose has left among all containers of a project.
 
     A replacement that was started is never removed.

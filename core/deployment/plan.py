@@ -120,7 +120,7 @@ def cycle(application: Application) -> tuple[str, ...]:
     return next((circle for name in sorted(application.services) if (circle := follow(name, ()))), ())
 
 
-def dangling(application: Application) -> tuple[tuple[str, str], ...]:
+def dangling_dependencies(application: Application) -> tuple[tuple[str, str], ...]:
     """Pairs of a service and a required dependency that the application does not have."""
     return tuple(
         (name, other)

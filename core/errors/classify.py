@@ -106,7 +106,7 @@ def classify(
     return _note_deployment(verdict, evidence)
 
 
-def tells_of_failure(line: str, reader: ExcerptReader) -> bool:
+def reports_failure(line: str, reader: ExcerptReader) -> bool:
     """Whether a line reports a failure: by its level, or by its words where the logger wrote none."""
     read = reader.read_line(line)
     if read.level is not None:
@@ -233,7 +233,7 @@ def _reporting_lines(text: str, reader: ExcerptReader) -> Iterator[tuple[int, in
             quiet_above = level < LogLevel.ERROR
         elif _CONTINUES.search(line) is None:
             quiet_above = False
-        if not quiet_above and tells_of_failure(line, reader):
+        if not quiet_above and reports_failure(line, reader):
             yield start, start + len(line)
         start += len(line)
 

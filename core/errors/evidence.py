@@ -14,7 +14,7 @@ from core.common.dependencies import reachable
 from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from core.common.safe_text import shorten
 from core.common.stamps import stamp_of, without_stamp
-from core.errors.classify import tells_of_failure
+from core.errors.classify import reports_failure
 from core.errors.decisive import first_together, is_bare_name, is_loud, is_remark, last_run, outer_exceptions
 from core.errors.match import GENERIC, WRAPPER, PatternSet
 from core.errors.reading import without_frames
@@ -216,7 +216,7 @@ def _decisive(lines: Sequence[str], patterns: PatternSet) -> int | None:
             place = first_together(lines, place, alike.__contains__)
     else:
         backwards = (at for at in range(len(bare) - 1, -1, -1) if not _leads_on(framed[at]))
-        place = next((at for at in backwards if tells_of_failure(bare[at], reader) or _is_raised(bare, framed, at)), -1)
+        place = next((at for at in backwards if reports_failure(bare[at], reader) or _is_raised(bare, framed, at)), -1)
     if place >= 0 and _leads_on(framed[place]):
         # What is raised there stands at the end of the traceback.
         ended = next((at for at in range(place, len(bare)) if not _leads_on(framed[at])), place)
@@ -242,7 +242,7 @@ def _is_raised(bare: Sequence[str], framed: Sequence[str], place: int) -> bool:
     return follows and not bare[place][:1].isspace() and bool(bare[place])
 
 
-def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list[int]:
+def failure_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list[int]:
     """Return the positions of the log lines that show a failure best, in order, without repeated texts.
 
     Lines that name a cause come first, then lines that report a failure, the latest first, then the lines before
@@ -258,7 +258,7 @@ def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list
     named = [latest[bare[place]] for place in _lines_named(bare, patterns)][:most]
     named = named if decisive is None else [latest[bare[decisive]], *named]
     failures = (
-        place for place in backwards if place not in places_only and tells_of_failure(bare[place], patterns.reader)
+        place for place in backwards if place not in places_only and reports_failure(bare[place], patterns.reader)
     )
     chosen = list(dict.fromkeys([*named, *failures]))
     chosen = [place for place in chosen if place not in places_only] or chosen
@@ -284,7 +284,8 @@ def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evi
     lines = [] if _was_killed(worst, bundle) else [line for line in written if line >= begin]
     return Evidence(
         exit_code=worst.exit_code,
-        oom_killed=worst.memory.grade is MemoryGrade.PROVEN and (worst.state != "running" or _fell(worst, bundle)),
+        oom_killed=worst.memory.grade is MemoryGrade.PROVEN
+        and (worst.state != "running" or _was_oom_killed(worst, bundle)),
         container_state=worst.state,
         restart_count=worst.restart_count,
         health=worst.health,
@@ -311,7 +312,7 @@ def _was_killed(container: ContainerEvidence, bundle: EvidenceBundle) -> bool:
     return any(event.happened_at >= since and event.attributes.get("signal") == _SIGKILL for event in kills)
 
 
-def _fell(container: ContainerEvidence, bundle: EvidenceBundle) -> bool:
+def _was_oom_killed(container: ContainerEvidence, bundle: EvidenceBundle) -> bool:
     """Whether a running container was killed for memory just now: the engine may restart it within a second."""
     around = _events_around_the_end(container, bundle)
     ends = [event.happened_at for event in around if event.action == "die"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.common.safe_text import shorten
 from core.common.stamps import stamp_of, without_stamp
-from core.errors.evidence import LATE, logs_of_failed, shows_failure, telling_lines, time_of_failure
+from core.errors.evidence import LATE, failure_lines, logs_of_failed, shows_failure, time_of_failure
 from core.errors.match import PatternSet
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
@@ -243,7 +243,7 @@ def lines_that_show(bundle: EvidenceBundle | None, service: str | None, patterns
         return ()
     lines: list[ShownLine] = []
     for log in logs_of_failed(service or "", bundle.containers, bundle.logs)[:1]:
-        for place in telling_lines(log.lines, _LOG_LINES, patterns):
+        for place in failure_lines(log.lines, _LOG_LINES, patterns):
             text, at = without_stamp(log.lines[place]).rstrip(), stamp_of(log.lines[place])
             lines.append(ShownLine(service=log.service, source="log", text=text, at=at))
     answers = [probe for probe in bundle.probes if probe.service == service and not probe.ok]

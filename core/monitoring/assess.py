@@ -140,7 +140,7 @@ def assess(environment: Environment, answers: SourceAnswers, memory: RememberedS
         rows=memory.alerts,
         predictions=memory.predictions,
     )
-    judged = health or _unseen(environment, answers)
+    judged = health or _unseen_health(environment, answers)
     critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.reported_alerts)
     missed = missed_collections(memory.collected_at, answers.at, timedelta(seconds=environment.collect_every_seconds))
     whole = replace(
@@ -205,7 +205,7 @@ def _certain(container_states: Sequence[ContainerState]) -> frozenset[str]:
     return frozenset(container.service for container in certain if not container.one_off)
 
 
-def _unseen(environment: Environment, answers: SourceAnswers) -> HealthReport:
+def _unseen_health(environment: Environment, answers: SourceAnswers) -> HealthReport:
     """Return the health of services that could not be inspected: never healthy."""
     declared = answers.application.services.values() if answers.application else ()
     # Several sources fail for one cause, in the same words.

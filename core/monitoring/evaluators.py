@@ -256,7 +256,7 @@ def evaluate_missing_metrics(snapshot: MonitoringSnapshot, state: MonitoringStat
             if unknown or label not in state.memory.seen or (verdict.service, name) in came:
                 state.memory.absent.pop(label, None)
             else:
-                signals.append(_missing(verdict.service, name, snapshot, state))
+                signals.append(_missing_signal(verdict.service, name, snapshot, state))
     return signals
 
 
@@ -305,7 +305,7 @@ def _restarts(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringSta
     return snapshot.signal(metric.service, RESTARTS, level, reason, value=metric.value, lasting=many)
 
 
-def _missing(service: str, name: str, snapshot: MonitoringSnapshot, state: MonitoringState) -> Signal:
+def _missing_signal(service: str, name: str, snapshot: MonitoringSnapshot, state: MonitoringState) -> Signal:
     at, every = snapshot.at, timedelta(seconds=snapshot.environment.collect_every_seconds)
     label = f"{service}/{name}"
     missed = state.memory.absent[label] = state.memory.absent.get(label, 0) + 1

@@ -50,7 +50,7 @@ _TONES = {
 def compose(batch: Batch, details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Notification:
     """Write the message of a batch. `details` are those of each error by its id, empty for what is not known."""
     if batch.flaps:
-        message = _flapping(batch, details, addresses, now)
+        message = _flapping_message(batch, details, addresses, now)
     elif len(batch.news) > 1:
         message = _digest(batch.news, details, addresses, now)
     else:
@@ -62,10 +62,10 @@ def explain(batch: Batch) -> News | None:
     """Return the news of a batch whose details its message shows; None where it shows none."""
     if batch.flaps or len(batch.news) == 1:
         return batch.news[-1]
-    return first_cause(_failing(batch.news))
+    return first_cause(_failing_news(batch.news))
 
 
-def _failing(news: Sequence[News]) -> list[News]:
+def _failing_news(news: Sequence[News]) -> list[News]:
     return [
         report for report in news if report.occasion not in (NotificationReason.RECOVERED, NotificationReason.DEPLOYED)
     ]
@@ -108,7 +108,7 @@ def headline(news: News, now: datetime) -> str:
 
 def _digest(news: Sequence[News], details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Message:
     """Write one message for many: the first cause, then a line for each."""
-    worst = _failing(news)
+    worst = _failing_news(news)
     first = first_cause(worst)
     news_in_order = sorted(news, key=lambda report: report is not first)
     items = [headline(report, now) for report in news_in_order]
@@ -160,7 +160,7 @@ def first_cause(news: Sequence[News]) -> News | None:
     return min(news, key=rank, default=None)
 
 
-def _flapping(batch: Batch, details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Message:
+def _flapping_message(batch: Batch, details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Message:
     newest = batch.news[-1]
     message = _single(newest, details, addresses, now)
     name = _name(newest.cause.error) if newest.cause else newest.environment

@@ -58,7 +58,7 @@ def pace(
         report for report in news if not is_critical(report) and not _is_quiet(quiet.get(report.environment, ()), now)
     ]
     flapping: list[Batch] = []
-    for key, flaps in _flapping(causes, now).items():
+    for key, flaps in _flapping_services(causes, now).items():
         of_it = [
             report
             for report in ordinary
@@ -103,7 +103,7 @@ def _group(news: Sequence[News], single: int = SINGLE) -> list[Batch]:
     return [Batch(news=tuple(news))]
 
 
-def _flapping(causes: Iterable[ReportedError], now: datetime) -> dict[_Service, int]:
+def _flapping_services(causes: Iterable[ReportedError], now: datetime) -> dict[_Service, int]:
     counts: dict[_Service, int] = {}
     for error in (cause.error for cause in causes):
         if error.service is not None and now - error.first_seen < HOUR:

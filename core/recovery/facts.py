@@ -147,14 +147,14 @@ def _failed_service(context: ActionContext) -> str | None:
         or context.probe_passes is False
     ):
         return None
-    return _well(context)
+    return _why_not_failed(context)
 
 
 def _failed_or_loops(context: ActionContext) -> str | None:
     return None if _not_looping(context) else _failed_service(context)
 
 
-def _well(context: ActionContext) -> str:
+def _why_not_failed(context: ActionContext) -> str:
     if not context.containers:
         return f"{context.service} has no container; only a start makes new ones."
     done = [container for container in context.containers if container.state == "exited"]

@@ -157,7 +157,7 @@ def plan_recovery(
         return _leave(strategy, "It is no error.")
     if facts.was_reported_to_person:
         return _leave(strategy, "Nothing was touched, and its message to the person who asked for it says why.")
-    if wish := _kept_down(service, facts):
+    if wish := _reason_kept_down(service, facts):
         return _leave(strategy, wish)
     if not strategy.automatic:
         return _ask(strategy, facts.lacking or f"it needs a repair by hand: {error.verdict.reason}")
@@ -198,14 +198,14 @@ def objection(service: str, *, policy: RecoveryPolicy, facts: RecoveryFacts, und
         return f"{service} was paused by a person, so it stays paused."
     if undoing:
         return None
-    if wish := _kept_down(service, facts) or _switched_off(service, facts):
+    if wish := _reason_kept_down(service, facts) or _switched_off(service, facts):
         return wish
     if not policy.automatic or policy.dry_run:
         return "Automatic recovery is switched off for this environment."
     return None
 
 
-def _kept_down(service: str | None, facts: RecoveryFacts) -> str | None:
+def _reason_kept_down(service: str | None, facts: RecoveryFacts) -> str | None:
     if facts.stopped_by_person:
         return f"{service} was stopped by a person, so it stays stopped."
     if facts.stopped is not None:

@@ -94,7 +94,7 @@ class ServiceTracker:
         since = (self.missing_since or now) if missing else None
         return replace(self, stopped=self.stopped.intersection(containers), missing_since=since)
 
-    def recovering_since(self, period: timedelta, now: datetime) -> bool:
+    def is_recovering_since(self, period: timedelta, now: datetime) -> bool:
         """Whether a recovery of it runs that began that shortly ago."""
         return self.recovering and self.dispatched is not None and now - self.dispatched[1] < period
 

@@ -232,7 +232,7 @@ def triage(observations: Sequence[ServiceObservation], context: TriageContext, n
         tuple(observation for observation in ordered if observation.decision is decision) for decision in Decision
     )
     at_once = {observation.service for observation in causes}
-    at_once |= {name for name in recovering if context.trackers[name].recovering_since(SETTLE, now)}
+    at_once |= {name for name in recovering if context.trackers[name].is_recovering_since(SETTLE, now)}
     at_once -= frozenset(context.with_engine)
     alike = tuple(sorted(at_once)) if causes and len(at_once) >= AT_ONCE else ()
     return TriageResult(recover=causes, wait=wait, ignore=ignore, at_once=alike)

@@ -71,7 +71,7 @@ def live_view(
         release=release.release_id if release is not None else "",
         released_at=release.created_at if release is not None else None,
         collected_at=records.collected_at,
-        stale=_stale(records, now.at, collect_every),
+        stale=_stale_reason(records, now.at, collect_every),
         problems=tuple(problem for problem in (now.problem, records.problem) if problem),
         operation=operation,
         step=records.step if records.running is not None else "",
@@ -94,7 +94,7 @@ def live_view(
     )
 
 
-def _stale(records: LiveRecords, now: datetime, every: timedelta) -> str:
+def _stale_reason(records: LiveRecords, now: datetime, every: timedelta) -> str:
     """Whether and why the record may not show the present."""
     is_watched = records.watched_at is not None and now - records.watched_at < _WATCH_IS_GONE
     reason = "" if is_watched else "; roas serve is not running"

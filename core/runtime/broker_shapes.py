@@ -103,7 +103,7 @@ def _one_of(*allowed: Any) -> Check:
     return check
 
 
-def _each(check: Check, names: str) -> dict[str, Check]:
+def _same_check(check: Check, names: str) -> dict[str, Check]:
     """The same check for each of these names."""
     return dict.fromkeys(names.split(), check)
 
@@ -309,22 +309,22 @@ _texts_by_name = _map_of(_text)
 _empties_by_name = _map_of(_empty)
 
 _HOST_CONFIG = check_object(
-    **_each(
+    **_same_check(
         _number,
         "BlkioWeight CPUCount CPUPercent CpuCount CpuPercent CpuPeriod CpuQuota CpuShares CpuRealtimePeriod "
         "CpuRealtimeRuntime IOMaximumBandwidth IOMaximumIOps KernelMemory KernelMemoryTCP Memory MemoryReservation "
         "MemorySwap MemorySwappiness NanoCpus PidsLimit",
     ),
-    **_each(_text, "CpusetCpus CpusetMems"),
-    **_each(
+    **_same_check(_text, "CpusetCpus CpusetMems"),
+    **_same_check(
         _empty,
         "BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps "
         "BlkioDeviceWriteIOps CgroupParent DeviceCgroupRules DeviceRequests Devices OomKillDisable "
         "Annotations Capabilities Cgroup ContainerIDFile Links Privileged StorageOpt UTSMode UsernsMode",
     ),
     Ulimits=_list_of(check_object(Name=_text, Hard=_number, Soft=_number)),
-    **_each(_flag, "AutoRemove Init PublishAllPorts ReadonlyRootfs"),
-    **_each(_texts, "CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd"),
+    **_same_check(_flag, "AutoRemove Init PublishAllPorts ReadonlyRootfs"),
+    **_same_check(_texts, "CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd"),
     Binds=_list_of(_bind),
     CapAdd=_list_of(_holds(lambda name: name.upper().removeprefix("CAP_") in ALLOWED_CAPABILITIES)),
     # `canonical` drops "host": the engine's default holds, which under the older control groups is the host's.
@@ -351,21 +351,21 @@ _HOST_CONFIG = check_object(
 )
 
 check_endpoint = check_object(
-    **_each(_texts, "Aliases DNSNames Links"),
-    **_each(_text, "EndpointID Gateway GlobalIPv6Address IPAddress IPv6Gateway MacAddress NetworkID"),
-    **_each(_number, "GlobalIPv6PrefixLen GwPriority IPPrefixLen"),
+    **_same_check(_texts, "Aliases DNSNames Links"),
+    **_same_check(_text, "EndpointID Gateway GlobalIPv6Address IPAddress IPv6Gateway MacAddress NetworkID"),
+    **_same_check(_number, "GlobalIPv6PrefixLen GwPriority IPPrefixLen"),
     DriverOpts=_empty,
     # A link-local address may be that of a cloud's metadata service.
     IPAMConfig=check_object(IPv4Address=_text, IPv6Address=_text, LinkLocalIPs=_empty),
 )
 
 CONTAINER = check_object(
-    **_each(_flag, "ArgsEscaped AttachStderr AttachStdin AttachStdout NetworkDisabled OpenStdin StdinOnce Tty"),
-    **_each(_text, "Domainname Hostname Image MacAddress StopSignal User WorkingDir"),
-    **_each(_texts, "Env OnBuild Shell"),
-    **_each(_words, "Cmd Entrypoint"),
-    **_each(_empties_by_name, "ExposedPorts Volumes"),
-    Healthcheck=check_object(Test=_texts, **_each(_number, "Interval Retries StartInterval StartPeriod Timeout")),
+    **_same_check(_flag, "ArgsEscaped AttachStderr AttachStdin AttachStdout NetworkDisabled OpenStdin StdinOnce Tty"),
+    **_same_check(_text, "Domainname Hostname Image MacAddress StopSignal User WorkingDir"),
+    **_same_check(_texts, "Env OnBuild Shell"),
+    **_same_check(_words, "Cmd Entrypoint"),
+    **_same_check(_empties_by_name, "ExposedPorts Volumes"),
+    Healthcheck=check_object(Test=_texts, **_same_check(_number, "Interval Retries StartInterval StartPeriod Timeout")),
     HostConfig=_HOST_CONFIG,
     Labels=_texts_by_name,
     NetworkingConfig=check_object(EndpointsConfig=_endpoints),
@@ -373,10 +373,10 @@ CONTAINER = check_object(
 )
 
 EXEC = check_object(
-    **_each(_flag, "AttachStderr AttachStdin AttachStdout Detach Tty"),
+    **_same_check(_flag, "AttachStderr AttachStdin AttachStdout Detach Tty"),
     # Clients repeat there what the address says; the engine does not read it.
-    **_each(_text, "Container DetachKeys User WorkingDir"),
-    **_each(_texts, "Cmd Env"),
+    **_same_check(_text, "Container DetachKeys User WorkingDir"),
+    **_same_check(_texts, "Cmd Env"),
     ConsoleSize=_numbers,
     Privileged=_empty,
 )
@@ -384,8 +384,8 @@ EXEC = check_object(
 EXEC_START = check_object(Detach=_flag, Tty=_flag, ConsoleSize=_numbers)
 
 NETWORK = check_object(
-    **_each(_flag, "Attachable CheckDuplicate EnableIPv4 EnableIPv6 Internal"),
-    **_each(_empty, "ConfigOnly Ingress"),
+    **_same_check(_flag, "Attachable CheckDuplicate EnableIPv4 EnableIPv6 Internal"),
+    **_same_check(_empty, "ConfigOnly Ingress"),
     ConfigFrom=check_object(Network=_empty),
     Driver=_one_of("", "bridge", "default"),
     IPAM=check_object(Driver=_one_of("", "default"), Options=_empty, Config=_list_of(_subnet)),
@@ -412,12 +412,12 @@ VOLUME = check_object(
     Name=_check_of(str),
 )
 
-_IPAM_FIELDS = check_object(**_each(_text, "Gateway IPRange Subnet"), AuxiliaryAddresses=_texts_by_name)
+_IPAM_FIELDS = check_object(**_same_check(_text, "Gateway IPRange Subnet"), AuxiliaryAddresses=_texts_by_name)
 
 _MOUNT_FIELDS = check_object(
-    **_each(_text, "Type Source Target"),
+    **_same_check(_text, "Type Source Target"),
     BindOptions=check_object(
-        **_each(_flag, "CreateMountpoint NonRecursive ReadOnlyForceRecursive ReadOnlyNonRecursive"),
+        **_same_check(_flag, "CreateMountpoint NonRecursive ReadOnlyForceRecursive ReadOnlyNonRecursive"),
         Propagation=_one_of("", "private", "rprivate", "slave", "rslave"),
     ),
     ClusterOptions=_empty,

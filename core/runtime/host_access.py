@@ -169,7 +169,7 @@ def _object(body: bytes) -> Mapping[str, Any]:
     return read
 
 
-def _nothing(_: _Request) -> Iterator[Claim]:
+def _no_claims(_: _Request) -> Iterator[Claim]:
     yield from ()
 
 
@@ -392,11 +392,11 @@ def _rule(methods: str, path: str, claims: Callable[[_Request], Iterator[Claim]]
 
 
 _RULES = (
-    _rule("GET", r"/(?:health|ready|hello|version|admin/version|admin/storage|csrf-token)", _nothing),
-    _rule("GET", r"/collections/views/aggregate-worker-metadata", _nothing),
+    _rule("GET", r"/(?:health|ready|hello|version|admin/version|admin/storage|csrf-token)", _no_claims),
+    _rule("GET", r"/collections/views/aggregate-worker-metadata", _no_claims),
     # A flow is a name; what it runs is said by the deployment.
-    _rule("POST", r"/flows/", _nothing),
-    _rule("GET", rf"/flows/(?:name/)?{_NAME}", _nothing),
+    _rule("POST", r"/flows/", _no_claims),
+    _rule("GET", rf"/flows/(?:name/)?{_NAME}", _no_claims),
     _rule("GET", rf"/work_pools/({_NAME})", _own_pool),
     _rule("POST", rf"/work_pools/({_NAME})/(?:get_scheduled_flow_runs|queues/filter)", _own_pool),
     _rule("POST", rf"/work_pools/({_NAME})/workers/(?:heartbeat|filter)", _own_pool),
@@ -414,7 +414,7 @@ _RULES = (
         "GET POST PATCH DELETE", rf"/deployments/({_ID})/schedules(?:/{_ID})?", _claims_by_name(Belonging.DEPLOYMENT)
     ),
     _rule("GET", rf"/deployments/name/({_NAME}/{_NAME})", _claims_by_name(Belonging.DEPLOYMENT_NAME)),
-    _rule("POST", "|".join(_SEARCHES), _nothing),
+    _rule("POST", "|".join(_SEARCHES), _no_claims),
     _rule("POST", r"/flow_runs/", _new_run),
     _rule("GET PATCH DELETE", rf"/flow_runs/({_ID})", _claims_by_name(Belonging.FLOW_RUN)),
     _rule("POST", rf"/flow_runs/({_ID})/(?:set_state|resume|input|input/filter)", _claims_by_name(Belonging.FLOW_RUN)),
@@ -431,8 +431,8 @@ _RULES = (
     _rule("DELETE", rf"/automations/owned-by/prefect\.deployment\.({_ID})", _claims_by_name(Belonging.DEPLOYMENT)),
     _rule("POST", r"/events", _events),
     # The id of a lease is known to its holder alone.
-    _rule("POST", rf"/v2/concurrency_limits/leases/{_ID}/renew", _nothing),
-    _rule("POST", r"/v2/concurrency_limits/decrement-with-lease", _nothing),
-    _rule("GET", rf"/block_types/slug/{_NAME}", _nothing),
+    _rule("POST", rf"/v2/concurrency_limits/leases/{_ID}/renew", _no_claims),
+    _rule("POST", r"/v2/concurrency_limits/decrement-with-lease", _no_claims),
+    _rule("GET", rf"/block_types/slug/{_NAME}", _no_claims),
     _rule("GET", rf"/block_types/slug/{_NAME}/block_documents/name/({_NAME})", _channel),
 )

@@ -37,7 +37,7 @@ def dump_command(data: DatabaseData) -> tuple[str, ...]:
         case MariadbData():
             options = ("--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob")
             more = ("--skip-dump-date", "--add-drop-database", "--databases", data.database)
-            return (*_either("mariadb-dump", "mysqldump"), f"--user={data.user}", *options, *more)
+            return (*_either_name("mariadb-dump", "mysqldump"), f"--user={data.user}", *options, *more)
         case RedisData():
             return ("sh", "-c", _COPY_REDIS)
         case SqliteData():
@@ -53,7 +53,7 @@ def load_of(data: PostgresqlData | MariadbData) -> Load:
     if isinstance(data, PostgresqlData):
         command = ("psql", "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", *_postgresql(data))
         return Load(command=(*command, "--output=/dev/null"), before=_EMPTY_POSTGRESQL, after="\nCOMMIT;\n")
-    return Load(command=(*_either("mariadb", "mysql"), f"--user={data.user}"))
+    return Load(command=(*_either_name("mariadb", "mysql"), f"--user={data.user}"))
 
 
 def ready_command(data: DatabaseData) -> tuple[str, ...]:
@@ -65,9 +65,9 @@ def ready_command(data: DatabaseData) -> tuple[str, ...]:
         case PostgresqlData():
             return ("pg_isready", "--quiet", "--host=127.0.0.1")
         case MariadbData():
-            return (*_either("mariadb-admin", "mysqladmin"), "--host=127.0.0.1", f"--user={data.user}", "ping")
+            return (*_either_name("mariadb-admin", "mysqladmin"), "--host=127.0.0.1", f"--user={data.user}", "ping")
         case _:
-            return (*_either("redis-cli", "valkey-cli"), "dbsize")
+            return (*_either_name("redis-cli", "valkey-cli"), "dbsize")
 
 
 def question_command(data: PostgresqlData | MariadbData | RedisData) -> tuple[str, ...]:
@@ -77,10 +77,10 @@ def question_command(data: PostgresqlData | MariadbData | RedisData) -> tuple[st
             return ("psql", "--no-psqlrc", "--tuples-only", "--no-align", "--field-separator=\t", "--no-password",
                     "--set=ON_ERROR_STOP=1", *_postgresql(data), "--command", _ROWS_POSTGRESQL)  # fmt: skip
         case MariadbData():
-            return (*_either("mariadb", "mysql"), "--batch", "--skip-column-names", f"--user={data.user}",
+            return (*_either_name("mariadb", "mysql"), "--batch", "--skip-column-names", f"--user={data.user}",
                     data.database, "--execute", _TABLES_MARIADB)  # fmt: skip
         case RedisData():
-            return (*_either("redis-cli", "valkey-cli"), "dbsize")
+            return (*_either_name("redis-cli", "valkey-cli"), "dbsize")
 
 
 def counters_command(data: DatabaseData) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ def counters_command(data: DatabaseData) -> tuple[str, ...]:
             options = ("--no-psqlrc", "--tuples-only", "--no-align", "--field-separator=\t", "--no-password")
             return ("psql", *options, *_postgresql(data), "--command", POSTGRESQL_COUNTERS)
         case MariadbData():
-            return (*_either("mariadb", "mysql"), "--batch", "--skip-column-names", f"--user={data.user}",
+            return (*_either_name("mariadb", "mysql"), "--batch", "--skip-column-names", f"--user={data.user}",
                     data.database, "--execute", MARIADB_SIZE)  # fmt: skip
         case RedisData():
             return question_command(data)
@@ -115,13 +115,13 @@ def rows_command(data: MariadbData, tables: tuple[str, ...]) -> tuple[str, ...]:
         for table in tables
     )
     options = ("--batch", "--skip-column-names", f"--user={data.user}")
-    return (*_either("mariadb", "mysql"), *options, data.database, "--execute", counted)
+    return (*_either_name("mariadb", "mysql"), *options, data.database, "--execute", counted)
 
 
 def redis_facts_command() -> tuple[str, ...]:
     """The program that says where Redis keeps its file, as pairs of lines."""
     names = ("dir", "dbfilename", "appendonly", "appenddirname", "appendfilename")
-    return (*_either("redis-cli", "valkey-cli"), "config", "get", *names)
+    return (*_either_name("redis-cli", "valkey-cli"), "config", "get", *names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +185,7 @@ def _postgresql_place(data: PostgresqlData) -> tuple[tuple[str, ...], str, str]:
     return host, f"--username={data.user}", data.database or data.user
 
 
-def _either(name: str, old: str) -> tuple[str, ...]:
+def _either_name(name: str, old: str) -> tuple[str, ...]:
     return ("sh", "-c", _EITHER, "sh", name, old)
 
 

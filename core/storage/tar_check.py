@@ -23,7 +23,7 @@ class TarCheck:
         self._empty_blocks = 0
 
     @property
-    def unseen(self) -> int:
+    def unseen_bytes(self) -> int:
         """How many of the next bytes are the content of a file."""
         return 0 if self._rest else self._skip
 

@@ -78,7 +78,7 @@ async def _run(agent: Agent, manager: ServiceManager) -> None:
     def end() -> None:
         if not stop.is_set():
             log.info("ending; operations that run are left to be resumed")
-            manager.stopping()
+            manager.notify_stopping()
             threading.Thread(target=_end_by_force, daemon=True).start()
             stop.set()
 

@@ -27,7 +27,7 @@ async def keep_contact(backlog: Callable[[], int] | None = None) -> None:
     """
     async with asyncio.TaskGroup() as beside:
         beside.create_task(keep_pinging())
-        await _keep_reporting(backlog or _waiting)
+        await _keep_reporting(backlog or _count_waiting)
 
 
 async def _keep_reporting(backlog: Callable[[], int]) -> None:
@@ -52,5 +52,5 @@ def _contact(backlog: Callable[[], int], before: Contact | None) -> Contact:
     return contact
 
 
-def _waiting() -> int:
+def _count_waiting() -> int:
     return waiting_writes(journals_folder())

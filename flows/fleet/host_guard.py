@@ -343,14 +343,14 @@ def _show_words(value: object) -> str:
 def _replay(body: bytes, receive: Receive) -> Receive:
     is_replayed = False
 
-    async def replaying() -> Message:
+    async def replay() -> Message:
         nonlocal is_replayed
         if is_replayed:
             return await receive()
         is_replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return replaying
+    return replay
 
 
 def _text(message: Message) -> str | None:

@@ -36,7 +36,7 @@ from tasks.monitoring.collect import (
     sample_system,
     store_closed,
     store_round,
-    tell_cache,
+    update_cache,
 )
 from tasks.recovery.notify import notify_where_asked
 from tasks.recovery.records import settle_predicted, settle_well
@@ -182,7 +182,7 @@ def report_of(
 
 async def show(collected: Collected, report: CollectionReport) -> None:
     """Put the newest snapshot where other processes read it at once."""
-    trouble = await tell_cache(
+    trouble = await update_cache(
         report.environment,
         {"timestamp": report.timestamp, "overall_status": report.overall_status, "metrics": report.metrics},
         collected.judged.outcome,

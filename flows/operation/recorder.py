@@ -250,7 +250,7 @@ async def record_operation(
     recorder, goes_on = await _recorder(operation_type, environment, request, runner)
     ours, settled = not goes_on, False
     describe_span(environment=environment, deployment_id=recorder.deployment_id, operation_type=str(operation_type))
-    async with _notifying(recorder):
+    async with _notify_at_end(recorder):
         with end_by_sigterm():
             try:
                 if not goes_on:
@@ -287,7 +287,7 @@ async def record_operation(
 
 
 @asynccontextmanager
-async def _notifying(recorder: OperationRecorder) -> AsyncIterator[None]:
+async def _notify_at_end(recorder: OperationRecorder) -> AsyncIterator[None]:
     """Wait until all is shown and send what is due, once the operation has ended and the environment is free.
 
     After a cancel the next operation sends it.

@@ -50,7 +50,7 @@ class Reconciler:
         end = self.tracker(service).last_end
         return {} if end is None else {end.container_id: end.happened_at}
 
-    def recovering(self) -> frozenset[str]:
+    def recovering_services(self) -> frozenset[str]:
         """Return the services whose recovery runs."""
         return frozenset(name for name, tracker in self.trackers.items() if tracker.recovering)
 

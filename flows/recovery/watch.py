@@ -451,7 +451,7 @@ class EnvironmentWatcher:
 
     async def _settle(self, health: HealthReport, holder: str | None, now: datetime) -> None:
         """Resolve errors of services that are healthy again, and end what dead runners left: recoveries and pauses."""
-        name, recovering = self.declared.name, self.reconciler.recovering()
+        name, recovering = self.declared.name, self.reconciler.recovering_services()
         healthy = {verdict.service for verdict in health.services if verdict.health in WELL} - recovering
         back, soon = self.reconciler.back_after_crash(healthy, now)
         if back:

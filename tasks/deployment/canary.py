@@ -10,7 +10,7 @@ from adapters.pattern_files import shipped_set
 from core.common.safe_text import printable, shorten
 from core.common.stamps import stamp_of, without_stamp
 from core.deployment.canary import ANSWERS, MEMORY
-from core.errors.classify import classify, tells_of_failure
+from core.errors.classify import classify, reports_failure
 from core.monitoring.baselines import baseline
 from models.containers import ContainerState, replicas
 from models.errors import Category
@@ -64,7 +64,7 @@ def usual_errors(project: Project, services: Collection[str]) -> dict[str, Usual
     """
     now, by_service = datetime.now(UTC), dict[str, UsualErrors]()
     for name in services:
-        for container in _running(project, name)[:1]:
+        for container in _running_containers(project, name)[:1]:
             since = max(now - _LOOK_BACK, container.started_at or now)
             counted = _count(project, container, since)
             if counted is not None and now > counted.since:
@@ -80,7 +80,7 @@ def logged_failures(project: Project, services: Collection[str], since: datetime
     """What each service's log tells of failures since then; without those that cannot be read."""
     by_service: dict[str, LoggedFailures] = {}
     for name in services:
-        counted = [_count(project, container, since) for container in _running(project, name)]
+        counted = [_count(project, container, since) for container in _running_containers(project, name)]
         all_failures = [failures for failures in counted if failures is not None]
         if all_failures:
             patterns = {
@@ -126,7 +126,7 @@ def errors_since(environment: str, services: Collection[str], since: datetime) -
     }
 
 
-def _running(project: Project, service: str) -> list[ContainerState]:
+def _running_containers(project: Project, service: str) -> list[ContainerState]:
     return [container for container in replicas(project.inspect_containers(service)) if container.up]
 
 
@@ -140,7 +140,7 @@ def _count(project: Project, container: ContainerState, since: datetime) -> Logg
     lines = [(stamp_of(line), without_stamp(line)) for line in text.splitlines()]
     first = lines[0][0] if len(lines) >= _LINES else None
     failures = [
-        message for at, message in lines if (at is None or at > since) and tells_of_failure(message, shipped.reader)
+        message for at, message in lines if (at is None or at > since) and reports_failure(message, shipped.reader)
     ]
     redactor, patterns = project.redactor(), dict[str, str]()
     for message in dict.fromkeys(failures):

@@ -114,7 +114,7 @@ def read_images(
         if kind is FetchKind.PULL:
             running = [used[image_id] for image_id in by_service[name]]
             fetch = predict_pull(declaration, running, facts[declaration.image], answers[declaration.image])
-            fact = _coming(engine, declaration.image, answers[declaration.image]) if fetch.changes else None
+            fact = _coming_image(engine, declaration.image, answers[declaration.image]) if fetch.changes else None
             coming |= {name: fact} if fact is not None else {}
             if (fetch.changes or not fetch.here) and fetch.digest in refused:
                 # Where the name is gone, it is given back to the image of the service's container.
@@ -156,7 +156,7 @@ def _images_held(engine: DockerEngine, application: Application) -> dict[str, Im
     return engine.images.inspect_all(declaration.image for declaration in services if declaration.image)
 
 
-def _coming(engine: DockerEngine, reference: str, answer: RegistryAnswer) -> ImageFact | None:
+def _coming_image(engine: DockerEngine, reference: str, answer: RegistryAnswer) -> ImageFact | None:
     """The image that a pull would bring: as the engine has it from an earlier pull, or as its annotations say."""
     fact = engine.images.find_by_digest(reference, answer.digest)
     if fact is None and answer.labels != ImageLabels():

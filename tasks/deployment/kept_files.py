@@ -16,7 +16,7 @@ from models.compose import Application, Plan
 from models.environments import Environment
 from models.records import Release
 from models.settings import current_settings
-from tasks.deployment.kept_values import copied_out, values_digest
+from tasks.deployment.kept_values import copy_out, values_digest
 from tasks.runtime.project import Project
 from tasks.runtime.stores import open_stores
 
@@ -127,7 +127,7 @@ def files_to_mount(project: Project, release: Release) -> FilesToMount:
             continue
         if prints.fingerprint_path(original) == digest and not kept_files.differs(digest, original):
             continue
-        copy = copied_out(kept_files, digest, original) if current_settings().keep_files else None
+        copy = copy_out(kept_files, digest, original) if current_settings().keep_files else None
         if copy is None:
             lacking.append(path)
         else:

@@ -94,7 +94,7 @@ def with_kept_values(project: Project, release: Release, document: Document, val
         if print_then == "":
             files[path] = os.devnull
         elif print_then is not None and prints.fingerprint_path(Path(path)) != print_then:
-            copy = copied_out(kept_files, print_then, Path(path))
+            copy = copy_out(kept_files, print_then, Path(path))
             if copy is None:
                 log.warning("there is no copy of %s, which is used as it is now", path)
             else:
@@ -104,7 +104,7 @@ def with_kept_values(project: Project, release: Release, document: Document, val
     return with_values(document, {**unset, **values.variables}, files)
 
 
-def copied_out(kept_files: KeptFiles, digest: str, path: Path) -> Path | None:
+def copy_out(kept_files: KeptFiles, digest: str, path: Path) -> Path | None:
     """A copy of what a release kept of a file; None where there is none, or a full disk takes none."""
     try:
         return kept_files.copy_out(digest, path)

@@ -104,7 +104,7 @@ def holder_of(environment: str) -> str | None:
     Raises:
         StoreError: The store cannot be read.
     """
-    return _living(open_stores().leases.current(environment, datetime.now(UTC)) if stores_exist() else None)
+    return _living_owner(open_stores().leases.current(environment, datetime.now(UTC)) if stores_exist() else None)
 
 
 async def who_holds(environment: str) -> str | None:
@@ -114,11 +114,11 @@ async def who_holds(environment: str) -> str | None:
         return _holder_known(records, datetime.now(UTC)) or _local_lock(environment).holder()
 
     return await from_stores(
-        lambda stores: _living(stores.leases.current(environment, datetime.now(UTC))), holder_in_memory
+        lambda stores: _living_owner(stores.leases.current(environment, datetime.now(UTC))), holder_in_memory
     )
 
 
-def _living(lease: LeaseResult | None) -> str | None:
+def _living_owner(lease: LeaseResult | None) -> str | None:
     return None if lease is None or _is_dead(lease) else _who(lease)
 
 
@@ -130,7 +130,7 @@ def _holder_known(records: RecoveryRecords, now: datetime) -> str | None:
     lease = records.lease
     if lease is None or lease.expires_at <= now or _is_ours(lease) or lease.host_id == this_host().host_id:
         return None
-    return _living(lease)
+    return _living_owner(lease)
 
 
 def _is_ours(lease: LeaseResult) -> bool:

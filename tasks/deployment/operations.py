@@ -231,7 +231,7 @@ async def let_run(deployment_id: str) -> None:
     await asyncio.to_thread(open_stores().operations.mark_running, deployment_id)
 
 
-def _ours_to_end(stores: Stores, operations: list[Operation]) -> list[Operation]:
+def _own_operations(stores: Stores, operations: list[Operation]) -> list[Operation]:
     """Operations of environments that belong to no other host; on the control plane also to one that is gone.
 
     A host that was only not heard of may be well: after an outage of the stores none has reported yet.
@@ -251,7 +251,7 @@ def _ours_to_end(stores: Stores, operations: list[Operation]) -> list[Operation]
 
 def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation, str]]:
     stores = open_stores()
-    unfinished = _ours_to_end(stores, stores.operations.running(environment))
+    unfinished = _own_operations(stores, stores.operations.list_running(environment))
     runners = (operation.record.runner for operation in unfinished)
     alive = {runner: is_alive(runner) for runner in runners if runner is not None}
     ended = []

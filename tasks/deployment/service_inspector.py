@@ -147,9 +147,9 @@ class ServiceInspector:
         """
         if container_states is None or self.outages:
             container_states = await self.inspect(among)
-        return container_states, await self._unless_refused(container_states, await self.standing(container_states))
+        return container_states, await self._fail_if_refused(container_states, await self.readiness(container_states))
 
-    async def _unless_refused(self, container_states: Sequence[ContainerState], now: Readiness) -> Readiness:
+    async def _fail_if_refused(self, container_states: Sequence[ContainerState], now: Readiness) -> Readiness:
         """Lost where a login has been refused for some seconds: no wait makes a password right."""
         if now.progress is not Progress.WAITING or not self._proven_before:
             self._refused_since = None
@@ -223,10 +223,10 @@ class ServiceInspector:
         container_states = replicas(everything)
         for container in container_states:
             self._restarts.setdefault(container.container_id, 0 if self._only else container.restart_count)
-        self.journal.saw(container_states)
+        self.journal.note_health_log(container_states)
         return container_states
 
-    async def standing(self, container_states: list[ContainerState]) -> Readiness:
+    async def readiness(self, container_states: list[ContainerState]) -> Readiness:
         """Where the service stands by the engine's word, and where that says up, by its own probe's too."""
         before = sum(self._restarts.get(container.container_id, 0) for container in container_states)
         by_engine = judge_progress(self.declaration, container_states, asked_at=self._asked_at, restarts_before=before)

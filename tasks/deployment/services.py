@@ -18,7 +18,7 @@ from adapters import preflight
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
-from core.deployment.half_replaced import half_replaced
+from core.deployment.half_replaced import find_half_replaced
 from core.deployment.hooks import planned_hooks
 from core.deployment.images import build_key
 from core.deployment.plan import paused_services, plan
@@ -317,7 +317,7 @@ async def create_containers(
         if not services:
             return
     # Its first use takes a moment, in which the replaced containers serve no more.
-    prepared = asyncio.to_thread(lambda: engine.changing)
+    prepared = asyncio.to_thread(lambda: engine.change_client)
     await asyncio.gather(asyncio.to_thread(compose.create, services, fetched=fetched, alone=alone), prepared)
 
 
@@ -355,7 +355,7 @@ def _make_ready(project: Project) -> frozenset[str]:
 
 
 def _settle(engine: DockerEngine, container_states: Sequence[ContainerState]) -> None:
-    half = half_replaced(container_states)
+    half = find_half_replaced(container_states)
     for container in half.remove:
         log.warning(
             "%s is removed: its start was interrupted before it replaced the container that runs", container.name

@@ -239,7 +239,7 @@ async def restart_service(
     before = await first.inspect()
     if not before:
         raise StartFailedError(f"{declaration.name} has no container to restart", service=declaration.name)
-    serves = (await first.standing(before)).progress is Progress.UP
+    serves = (await first.readiness(before)).progress is Progress.UP
     groups = replica_groups(before, serves=serves)
     describe_span(environment=project.environment.name, service=declaration.name, outcome="failed")
     for group in groups:
@@ -280,7 +280,7 @@ async def ask_again(
     began = time.monotonic()
     while True:
         container_states = await attempt.inspect()
-        await attempt.standing(container_states)
+        await attempt.readiness(container_states)
         outcome = aftermath(attempt.verdict(container_states), container_states, attempt.answer, since=since)
         remaining_seconds = timeout - (time.monotonic() - began)
         if outcome.answer is DependantAnswer.HEALTHY or remaining_seconds <= 0:

@@ -71,7 +71,7 @@ class ProbeJournal:
         self.standing: dict[str, str] = {}
         """Why each service is still waited for, as it was seen last."""
 
-    def saw(self, container_states: Iterable[ContainerState]) -> None:
+    def note_health_log(self, container_states: Iterable[ContainerState]) -> None:
         """Keep the new answers in the engine's log of each container's health check."""
         for container in container_states:
             recorded_ends = self._known.get(container.container_id, frozenset())
@@ -238,7 +238,7 @@ async def _take(
     scopes = {service: (service, *reachable(service, needs)) for service in services}
     gathered = await _gather(project, {name for scope in scopes.values() for name in scope})
     answers = journal or ProbeJournal()
-    answers.saw(gathered.container_states)
+    answers.note_health_log(gathered.container_states)
     redactor = await asyncio.to_thread(project.redactor)
     clean = {container: redactor.text(text) for container, text in gathered.logs.items()}
     now, bundles = datetime.now(UTC), []

@@ -108,7 +108,9 @@ def read_state(stores: Stores, environment: str, now: datetime) -> RememberedSta
 
 def _read_state(stores: Repositories, environment: str, now: datetime) -> RememberedState:
     running = [
-        operation for operation in stores.operations.running(environment) if operation.status is OperationStatus.RUNNING
+        operation
+        for operation in stores.operations.list_running(environment)
+        if operation.status is OperationStatus.RUNNING
     ]
     ended = stores.operations.history(environment=environment, limit=5)
     return RememberedState(
@@ -182,7 +184,7 @@ def store_closed(record: EvaluationRecord, collected_at: datetime) -> bool:
 
 @retry_write
 @make_async
-def tell_cache(environment: str, snapshot: dict[str, object], outcome: Evaluation, every: timedelta) -> str | None:
+def update_cache(environment: str, snapshot: dict[str, object], outcome: Evaluation, every: timedelta) -> str | None:
     """Put the newest snapshot, baselines and changes of alerts where other processes read them at once.
 
     Says why where the cache did not take them.

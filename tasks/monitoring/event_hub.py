@@ -95,15 +95,15 @@ class _SharedStream(threading.Thread):
         while not self._closing.is_set():
             try:
                 stream = self._connect()
-                self._tell(self._note_missed)
+                self._broadcast(self._note_missed)
                 if was_lost:
                     log.warning("the engine's events are back")
                 seconds, was_lost = _AGAIN_SECONDS, False
                 for event in stream:
-                    self._tell(self._pass_on, event)
+                    self._broadcast(self._pass_on, event)
             except EnginePermissionError as error:
                 log.info("each environment listens to the engine by itself: %s", error)
-                self._tell(self.refused.set)
+                self._broadcast(self.refused.set)
                 return
             except EngineError as error:
                 if not was_lost and not self._closing.is_set():
@@ -131,7 +131,7 @@ class _SharedStream(threading.Thread):
                 stream.close()
         return stream
 
-    def _tell(self, what: object, *arguments: object) -> None:
+    def _broadcast(self, what: object, *arguments: object) -> None:
         try:
             self._loop.call_soon_threadsafe(what, *arguments)  # type: ignore[arg-type]
         except RuntimeError:

@@ -80,7 +80,7 @@ async def read_action_context(
         asyncio.to_thread(networks),
         asyncio.to_thread(engine.networks.published_ports),
         asyncio.to_thread(lambda: engine.images.inspect(declaration.image) if declaration else None),
-        asyncio.to_thread(engine.images.dangling, environment.project),
+        asyncio.to_thread(engine.images.dangling_images, environment.project),
         asyncio.to_thread(_problem_of, script),
     )
     container_states, unnamed, before, deployed_ago = inspection
@@ -269,7 +269,7 @@ def _pull(context: StepContext, step: PlannedStep) -> str:
 @_task_of(StepSpec.STOP_HOLDER, seconds=180)
 def _stop_holder(context: StepContext, step: PlannedStep) -> str:
     # They are not removed, so they can be started again.
-    return _each(context.engine.containers.stop, step.targets, "stopped")
+    return _do_each(context.engine.containers.stop, step.targets, "stopped")
 
 
 @_task_of(StepSpec.START_HOLDER, seconds=180)
@@ -277,12 +277,12 @@ def _start_holder(context: StepContext, step: PlannedStep) -> str:
     # The service holds the port by now.
     for container in context.containers(step.service):
         context.engine.containers.stop(container.container_id, context.grace(step.service))
-    return _each(context.engine.containers.start, step.targets, "started again")
+    return _do_each(context.engine.containers.start, step.targets, "started again")
 
 
 @_task_of(StepSpec.REMOVE_IMAGES, seconds=300)
 def _remove_images(context: StepContext, step: PlannedStep) -> str:
-    sizes = context.engine.images.dangling(context.project.environment.project)
+    sizes = context.engine.images.dangling_images(context.project.environment.project)
     going = [image_id for image_id in step.targets if image_id in sizes]
     for image_id in going:
         context.engine.images.remove_dangling(image_id)
@@ -293,7 +293,7 @@ def _remove_images(context: StepContext, step: PlannedStep) -> str:
 @_task_of(StepSpec.REMOVE_NETWORKS, seconds=120)
 def _remove_networks(context: StepContext, step: PlannedStep) -> str:
     networks = context.engine.networks
-    return _each(networks.remove, [name for name in step.targets if networks.is_unused(name)], "removed")
+    return _do_each(networks.remove, [name for name in step.targets if networks.is_unused(name)], "removed")
 
 
 @_task_of(StepSpec.RUN_SCRIPT, seconds=SCRIPT_LIMIT.total_seconds() + 30)
@@ -306,7 +306,7 @@ def _run_script(context: StepContext, step: PlannedStep) -> str:
     return f"{script.name}: {context.project.redactor().text(printable(output))}"
 
 
-def _each(do: Callable[[str], None], names: Sequence[str], done: str) -> str:
+def _do_each(do: Callable[[str], None], names: Sequence[str], done: str) -> str:
     for name in names:
         do(name)
     return f"{done}: {', '.join(names) or 'nothing'}"

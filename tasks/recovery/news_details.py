@@ -7,7 +7,7 @@ from typing import Any
 
 from adapters.pattern_files import described_patterns, shipped_set
 from core.common.stamps import without_stamp
-from core.errors.evidence import shows_failure, telling_lines
+from core.errors.evidence import failure_lines, shows_failure
 from core.notifications.message import MOST_LINES
 from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.notifications import NewsDetails, ReportedError
@@ -61,6 +61,6 @@ def _decisive_lines(bundle: EvidenceBundle | None, evidence: dict[str, Any]) -> 
         failed = [probe for probe in bundle.probes if probe.service == bundle.cause_service and not probe.ok]
         answers = [probe.output for probe in failed] or answers
     if any(line.strip() for line in lines):
-        places = telling_lines(lines, MOST_LINES, shipped_set())
+        places = failure_lines(lines, MOST_LINES, shipped_set())
         return tuple(without_stamp(lines[place]).strip() for place in places)
     return tuple(" ".join(answer.split()) for answer in answers[-1:])

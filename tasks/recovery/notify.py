@@ -174,11 +174,11 @@ def _claim_due(environment: Environment) -> list[Batch]:
     now = datetime.now(UTC)
     # An incident of this system itself goes to the receivers of the first environment that sends.
     parts = [_due(environment, name, now) for name in (environment.name, OWN_SYSTEM)]
-    if parts[1][0] and not environment.notify and any(other.notify for other in _others(environment)):
+    if parts[1][0] and not environment.notify and any(other.notify for other in _other_environments(environment)):
         del parts[1]
     if not any(news for news, _ in parts):
         return []
-    sharing = [other for other in _others(environment) if set(other.notify) & set(environment.notify)]
+    sharing = [other for other in _other_environments(environment) if set(other.notify) & set(environment.notify)]
     peers = [peer for peer in sharing if set(peer.notify) == set(environment.notify)]
     parts += [_due(peer, peer.name, now) for peer in peers]
     news, causes = [report for part, _ in parts for report in part], [cause for _, part in parts for cause in part]
@@ -204,7 +204,7 @@ def _due(environment: Environment, name: str, now: datetime) -> tuple[list[News]
     return due(causes, now, operations=operations, about=environment.notify_about, forgotten=forgotten), causes
 
 
-def _others(environment: Environment) -> list[Environment]:
+def _other_environments(environment: Environment) -> list[Environment]:
     """Return the other environments whose files can be read."""
     environments = []
     for name in known_environments(current_settings()):

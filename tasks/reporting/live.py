@@ -77,7 +77,7 @@ class LiveReader:
     def _read_quickly(self, now: datetime) -> LiveRecords:
         stores, name = open_stores(), self._project.environment.name
         operations = stores.operations.latest_recorded(name)
-        running = next(iter(stores.operations.running(name)), None)
+        running = next(iter(stores.operations.list_running(name)), None)
         beats = stores.heartbeats.all()
         recoveries = stores.recoveries.latest(name, now - _RECOVERIES_OF, _SHOWN_RECOVERIES)
         for recovery in recoveries:

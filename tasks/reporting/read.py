@@ -323,7 +323,7 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
         EnvironmentStatus(
             environment=name,
             last_operation=operation,
-            running=tuple(stores.operations.running(name)),
+            running=tuple(stores.operations.list_running(name)),
             health=next(iter(stores.health.history(environment=name, limit=1)), None),
             open_errors=tuple(stores.errors.list_unresolved(name)),
             open_tickets=tuple(t for t in stores.tickets.find(environment=name) if t.resolved_at is None),

@@ -61,7 +61,7 @@ class FairThreads(ThreadPoolExecutor):
             raise
         return future
 
-    def waiting(self, name: str) -> int:
+    def count_waiting(self, name: str) -> int:
         """How many calls of an environment wait for a thread."""
         with self._guard:
             return len(self._waiting[name])

@@ -25,7 +25,7 @@ async def end_restore(environment: str) -> None:
 @retry_read
 async def being_restored(environment: str) -> DataSnapshot | None:
     """The snapshot that an operation has begun to put back and not finished; None where there is none."""
-    return await asyncio.to_thread(open_stores().snapshots.restoring, environment)
+    return await asyncio.to_thread(open_stores().snapshots.find_restoring, environment)
 
 
 def count_later_deployments(snapshot: DataSnapshot) -> int:

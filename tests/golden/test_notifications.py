@@ -10,7 +10,7 @@ import pytest
 
 from adapters.pattern_files import described_patterns, shipped_set
 from core.errors.classify import classify
-from core.errors.evidence import telling_lines
+from core.errors.evidence import failure_lines
 from core.notifications.due import failure_of
 from core.notifications.message import compose
 from core.notifications.pacing import Batch
@@ -132,7 +132,7 @@ def rendered(failure: Failure, kind: str) -> str:
     details = NewsDetails(
         first_cause=failure.first_cause,
         means=means,
-        lines=tuple(failure.logs[place] for place in telling_lines(failure.logs, 3, shipped_set())),
+        lines=tuple(failure.logs[place] for place in failure_lines(failure.logs, 3, shipped_set())),
         affected=failure.affected,
         flow_run_id="0197a6f2-3c1e-7f00-8000-1a2b3c4d5e6f",
     )

@@ -118,13 +118,13 @@ def archive_deployments(
             "AND n.start_time > deployment_operations.start_time)"
         )
 
-        def gone_well(before: datetime) -> str:
+        def success_condition(before: datetime) -> str:
             return f"(status = 'success' AND start_time < {sql_time(before)} AND {a_newer_success})"
 
         def failure_condition(before: datetime) -> str:
             return f"(status = 'failed' AND start_time < {sql_time(before)})"
 
-        where = f"({gone_well(limits.deployments)} OR {failure_condition(limits.failed_deployments)})"
+        where = f"({success_condition(limits.deployments)} OR {failure_condition(limits.failed_deployments)})"
 
         def belongings(owners: str) -> list[Partition]:
             of_them = f"deployment_id IN (SELECT deployment_id FROM deployment_operations WHERE {owners})"
@@ -137,7 +137,7 @@ def archive_deployments(
         archive_rows(run, "deployment_operations", where, belongings)
         archive_rows(run, "releases", _old_releases(run.policy))
         _archive_dead_letters(run, limits)
-        for where in (gone_well(limits.over_budget), failure_condition(limits.over_budget)):
+        for where in (success_condition(limits.over_budget), failure_condition(limits.over_budget)):
             archive_rows(run, "deployment_operations", where, belongings, only_over_budget=True)
     return run.result()
 

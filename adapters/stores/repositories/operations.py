@@ -204,7 +204,7 @@ class Operations(Repository):
         )
         return [_rows.to_value(row, details={}, host_id="") for row in self._all(query)]
 
-    def running(self, environment: str | None = None) -> list[Operation]:
+    def list_running(self, environment: str | None = None) -> list[Operation]:
         """Operations that have not ended, of one environment or of all, oldest first."""
         query = sa.select(_operations).where(_unfinished, *equals_given(_operations, environment=environment))
         return [_to_operation(row) for row in self._all(query.order_by(_operations.c.start_time))]

@@ -63,7 +63,7 @@ class Snapshots(Repository):
             .values(rehearsed_at=values["rehearsed_at"], rehearsal=values["rehearsal"])
         )
 
-    def restoring(self, environment: str) -> DataSnapshot | None:
+    def find_restoring(self, environment: str) -> DataSnapshot | None:
         """The snapshot that an operation has begun to put back and not finished; None where there is none."""
         row = self._first(newest(_snapshots, "begun_at", _snapshots.c.restoring != "", environment=environment))
         return None if row is None else _rows.to_value(row)

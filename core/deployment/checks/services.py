@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 
 from core.deployment.checks.findings import Findings, dot_version, version_numbers
-from core.deployment.plan import cycle, dangling
+from core.deployment.plan import cycle, dangling_dependencies
 from models.compose import Application, DependencyCondition, HealthcheckDeclaration, ServiceDeclaration
 from models.containers import EngineInfo
 from models.validation import Check, Facts, ImageWanted, Trouble
@@ -20,7 +20,7 @@ def check_dependencies(facts: Facts) -> Iterable[Check]:
     """Check that all dependencies are declared and have no cycle."""
     findings, application = Findings("dependencies"), facts.application
     services = application.services
-    for name, other in dangling(application):
+    for name, other in dangling_dependencies(application):
         fix = f"Declare {other}, turn its profile on, or mark the dependency required: false."
         findings.critical(f"{name} depends on {other}, which is not part of the application.", fix, name)
     if circle := cycle(application):

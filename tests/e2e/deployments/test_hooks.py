@@ -377,7 +377,7 @@ def of_web(place: Place) -> str:  # noqa: F811
 
 def begun(place: Place) -> str | None:  # noqa: F811
     with place.stores() as stores:
-        found = stores.operations.running("test")
+        found = stores.operations.list_running("test")
     return found[0].deployment_id if found else None
 
 

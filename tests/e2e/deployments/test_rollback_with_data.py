@@ -47,7 +47,7 @@ async def test_a_release_comes_back_with_the_data_of_before_its_update(shop: Pla
         by_reason = {one.reason: one for one in stores.snapshots.list_for("test")}
         assert by_reason[SnapshotReason.UPDATE].snapshot_id == taken[0]["id"]
         assert by_reason[SnapshotReason.SAFETY].snapshot_id == last(shop).details["safety_snapshot"]
-        assert stores.snapshots.restoring("test") is None
+        assert stores.snapshots.find_restoring("test") is None
 
 
 async def test_an_update_whose_data_cannot_be_saved_touches_no_container(shop: Place) -> None:  # noqa: F811

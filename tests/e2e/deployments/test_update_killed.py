@@ -121,7 +121,7 @@ async def killed(place: Place, images: Registry, name: str, kill: Kill) -> Kille
             while True:
                 assert process.poll() is None, (place.folder / "update.log").read_text()
                 assert time.monotonic() < deadline, (place.folder / "update.log").read_text()
-                begun = stores.operations.running("test")
+                begun = stores.operations.list_running("test")
                 if not begun or "runner" not in begun[0].details:
                     continue
                 steps = {(one.step, one.service) for one in stores.progress.steps(begun[0].deployment_id)}

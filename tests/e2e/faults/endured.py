@@ -118,7 +118,7 @@ class Endured:
 
     def _records(self) -> list[str]:
         found = []
-        if open_stores().operations.running(self.scene.name):
+        if open_stores().operations.list_running(self.scene.name):
             found.append("an operation is left running")
         if not self.errors:
             return [*found, "no error is open"]
@@ -187,7 +187,7 @@ def is_found(scene: Scene) -> bool:
     stores = open_stores()
     return any(
         step.step == FOUND
-        for one in stores.operations.running(scene.name)
+        for one in stores.operations.list_running(scene.name)
         for step in stores.progress.steps(one.deployment_id)
     )
 

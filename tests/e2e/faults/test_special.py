@@ -121,7 +121,7 @@ async def test_a_start_after_an_undoing_that_was_killed_proves_the_whole(scene: 
     await start_succeeds(scene)
 
     assert "interrupted" in str(open_stores().operations.get(killed).details["interrupted"])
-    assert open_stores().operations.running() == []
+    assert open_stores().operations.list_running() == []
 
 
 async def test_a_mended_start_closes_the_error_of_the_failed_one(scene: Scene) -> None:
@@ -227,7 +227,7 @@ async def test_a_start_whose_engine_stays_away_says_what_could_not_be_undone(
     assert "engine went away" in reported.headline
     assert reported.tried[0].startswith("undoing failed: Docker engine at unix://")
     assert any("base" in change for change in reported.changed)
-    assert open_stores().operations.running() == []
+    assert open_stores().operations.list_running() == []
     (error,) = open_stores().errors.list_unresolved("test")
     assert error.verdict.category is Category.DOCKER_DAEMON_UNREACHABLE
     await asyncio.to_thread(own_engine.start)

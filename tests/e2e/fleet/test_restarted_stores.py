@@ -43,7 +43,7 @@ def is_true_of_one_start(host: Host, stores: Stores, name: str) -> None:
     """One start is on record, it succeeded and is proven, and nothing is left of how it came to that."""
     (start,) = stores.operations.history(name, OperationType.START)
     assert start.status is OperationStatus.SUCCESS, start.details
-    assert stores.operations.running(name) == []
+    assert stores.operations.list_running(name) == []
     assert stores.progress.last_changes(name)["web"].new_state == "healthy"
     assert stores.errors.list_unresolved(name) == []
     assert stores.tickets.find(environment=name) == []
@@ -122,7 +122,7 @@ def test_the_prefect_server_killed_in_the_middle_of_a_start_and_of_a_recovery(
     server.kill()
     host.let_be_well(name)
     with host.stores() as stores:
-        host.until(lambda: stores.operations.running(name) == [], seconds=300)
+        host.until(lambda: stores.operations.list_running(name) == [], seconds=300)
         server.start()
         host.until(lambda: plane.state(run) == "COMPLETED", seconds=300)
         is_true_of_one_start(host, stores, name)

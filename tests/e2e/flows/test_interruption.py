@@ -100,7 +100,7 @@ def started_at(place: Place) -> dict[str, str]:
 def kill_at(flow: str, *moment: str, when: Callable[[], bool] | None = None) -> str:
     """Run a flow on the environment that is killed at the moment, or once `when` is true; the id of its operation."""
     killed_flow(flow, {"environment": "test"}, *moment, when=when)
-    [operation] = open_stores().operations.running("test")
+    [operation] = open_stores().operations.list_running("test")
     return operation.deployment_id
 
 
@@ -110,7 +110,7 @@ async def signal_at(process: subprocess.Popen[str], moment: Moment, how: signal.
     with process:
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (
-            (begun := stores.operations.running("test"))
+            (begun := stores.operations.list_running("test"))
             and holder_of("test") is not None
             and moment(begun[0], finished_steps(begun[0].deployment_id))
         ):
@@ -149,7 +149,7 @@ async def test_the_next_start_ends_the_interrupted_one_and_succeeds(place: Place
     assert crashed is not None
     assert crashed.is_crashed()
     assert crashed.message == operation.details["interrupted"]
-    assert open_stores().operations.running() == []
+    assert open_stores().operations.list_running() == []
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -64,13 +64,13 @@ def test_an_image_loses_its_name_and_goes_through_it(place: Place, broker: Path)
     engine, name = open_project("test").engine, f"{RELEASE_IMAGES}:{tag}"
 
     engine.images.tag(made, name)
-    assert engine.images.dangling(place.project) == {}
+    assert engine.images.dangling_images(place.project) == {}
     engine.images.tag(IMAGE, name)
-    assert list(engine.images.dangling(place.project)) == [made]
+    assert list(engine.images.dangling_images(place.project)) == [made]
     engine.images.remove_dangling(made)
     engine.images.untag(name)
 
-    assert engine.images.dangling(place.project) == {}
+    assert engine.images.dangling_images(place.project) == {}
     assert engine.images.inspect(made) is None
     assert engine.images.inspect(IMAGE) is not None
     assert name not in engine.images.tags(RELEASE_IMAGES)

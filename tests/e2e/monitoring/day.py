@@ -22,7 +22,7 @@ from flows.monitoring.collection import ask_sources
 from models.analysis import AlertChange
 from models.environments import Environment
 from models.failures import StoreError
-from tasks.monitoring.collect import read_memory, store_round, tell_cache
+from tasks.monitoring.collect import read_memory, store_round, update_cache
 from tasks.runtime.plain_tasks import without_task_runs
 from tasks.runtime.project import Project
 from tasks.runtime.stores import open_stores
@@ -185,7 +185,7 @@ class Day:
         """Tell the cache of the last round that was stored."""
         assert self.reported is not None
         at, outcome = self.reported
-        return await tell_cache("day", {"at": at.isoformat()}, outcome, EVERY)
+        return await update_cache("day", {"at": at.isoformat()}, outcome, EVERY)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What monitoring.db holds."""

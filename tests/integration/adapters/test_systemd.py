@@ -83,7 +83,7 @@ def test_signs_of_life_are_given_where_systemd_waits_for_them(tmp_path: Path, mo
         mine = ServiceManager()
         mine.ready("3 environments")
         mine.alive()
-        mine.stopping()
+        mine.notify_stopping()
         said = [manager.recv(100) for _ in range(3)]
     assert said == [b"READY=1\nSTATUS=3 environments", b"WATCHDOG=1", b"STOPPING=1"]
     assert mine.watchdog_seconds == 90

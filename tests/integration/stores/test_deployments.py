@@ -110,7 +110,7 @@ def test_history_is_newest_first_and_can_be_narrowed(stores: Stores) -> None:
     stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + 9 * MINUTE)
     assert [one.deployment_id for one in stores.operations.history("prod", limit=2)] == ["prod-3", "prod-2"]
     assert [one.deployment_id for one in stores.operations.history(operation_type=OperationType.STOP)] == ["dev-1"]
-    assert [one.deployment_id for one in stores.operations.running("prod")] == ["prod-0", "prod-1", "prod-3"]
+    assert [one.deployment_id for one in stores.operations.list_running("prod")] == ["prod-0", "prod-1", "prod-3"]
     success = stores.operations.last_success("prod", OperationType.START)
     assert success is not None
     assert success.deployment_id == "prod-2"

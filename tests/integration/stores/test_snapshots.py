@@ -61,10 +61,10 @@ def test_one_snapshot_of_an_environment_is_being_restored_at_most(stores: Stores
     stores.snapshots.mark_restoring("wiki", "s-wiki-1", "d-2")
     stores.snapshots.mark_restoring("shop", "s-shop-2", "d-1")
 
-    assert stores.snapshots.restoring("shop") == replace(begun(2), restoring="d-1")
+    assert stores.snapshots.find_restoring("shop") == replace(begun(2), restoring="d-1")
     stores.snapshots.clear_restoring("shop")
-    assert stores.snapshots.restoring("shop") is None
-    assert stores.snapshots.restoring("wiki") is not None
+    assert stores.snapshots.find_restoring("shop") is None
+    assert stores.snapshots.find_restoring("wiki") is not None
 
 
 def test_a_forgotten_one_is_gone(stores: Stores) -> None:

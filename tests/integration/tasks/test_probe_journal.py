@@ -32,7 +32,7 @@ def test_a_window_that_slides_past_the_engines_five_is_kept_whole() -> None:
     journal, log = ProbeJournal(), [entry(second, f"answer {second}") for second in range(20)]
 
     for end in range(5, 21, 2):
-        journal.saw([replace(SEEN, health_log=tuple(log[end - 5 : end]))])
+        journal.note_health_log([replace(SEEN, health_log=tuple(log[end - 5 : end]))])
 
     assert [one.output for one in journal.outputs_of("bot")] == [
         f"exit code 1: answer {second}" for second in range(19)
@@ -42,8 +42,8 @@ def test_a_window_that_slides_past_the_engines_five_is_kept_whole() -> None:
 def test_seeing_the_same_answers_again_adds_nothing() -> None:
     journal, seen = ProbeJournal(), replace(SEEN, health_log=(entry(1, "a"), entry(2, "b")))
 
-    journal.saw([seen])
-    journal.saw([seen])
+    journal.note_health_log([seen])
+    journal.note_health_log([seen])
 
     assert [one.times for one in journal.outputs_of("bot")] == [1, 1]
 
@@ -51,7 +51,7 @@ def test_seeing_the_same_answers_again_adds_nothing() -> None:
 def test_the_same_answer_given_again_is_counted_with_its_first_and_last_time() -> None:
     journal = ProbeJournal()
 
-    journal.saw([replace(SEEN, health_log=tuple(entry(second, "refused") for second in range(4)))])
+    journal.note_health_log([replace(SEEN, health_log=tuple(entry(second, "refused") for second in range(4)))])
 
     (one,) = journal.outputs_of("bot")
     assert one.times == 4
@@ -62,8 +62,8 @@ def test_replicas_and_probes_are_kept_apart() -> None:
     journal = ProbeJournal()
     answer = ProbeResult(service="bot", kind="tcp", target="10.0.0.1:1", ok=False, detail="refused", checked_at=NOON)
 
-    journal.saw([replace(SEEN, health_log=(entry(1, "refused"),))])
-    journal.saw([replace(SEEN, container_id="c2", name="app-bot-2", health_log=(entry(1, "refused"),))])
+    journal.note_health_log([replace(SEEN, health_log=(entry(1, "refused"),))])
+    journal.note_health_log([replace(SEEN, container_id="c2", name="app-bot-2", health_log=(entry(1, "refused"),))])
     journal.keep_answer(answer)
     journal.keep_answer(answer)
 
@@ -77,7 +77,7 @@ def test_replicas_and_probes_are_kept_apart() -> None:
 def test_a_check_that_passes_has_no_exit_code_in_its_words() -> None:
     journal = ProbeJournal()
 
-    journal.saw([replace(SEEN, health_log=(entry(1, "fine\n", exit_code=0),))])
+    journal.note_health_log([replace(SEEN, health_log=(entry(1, "fine\n", exit_code=0),))])
 
     assert [(one.ok, one.output) for one in journal.outputs_of("bot")] == [(True, "fine")]
 
@@ -85,7 +85,7 @@ def test_a_check_that_passes_has_no_exit_code_in_its_words() -> None:
 def test_the_end_of_an_answer_that_the_engine_cut_is_dropped_since_it_may_be_half_a_secret() -> None:
     journal = ProbeJournal()
 
-    journal.saw([replace(SEEN, health_log=(entry(1, "a\n" + "x" * 4094), entry(2, "y" * 4096)))])
+    journal.note_health_log([replace(SEEN, health_log=(entry(1, "a\n" + "x" * 4094), entry(2, "y" * 4096)))])
 
     assert [one.output for one in journal.outputs_of("bot")] == ["exit code 1: a", "exit code 1: " + "y" * (4096 - 512)]
 
@@ -94,7 +94,7 @@ def test_of_very_many_answers_the_first_and_the_latest_stay() -> None:
     journal = ProbeJournal()
 
     for second in range(500):
-        journal.saw([replace(SEEN, health_log=(entry(second, str(second)),))])
+        journal.note_health_log([replace(SEEN, health_log=(entry(second, str(second)),))])
 
     kept = [int(one.output.removeprefix("exit code 1: ")) for one in journal.outputs_of("bot")]
     assert kept == [*range(20), *range(420, 500)]

@@ -125,13 +125,13 @@ async def test_calls_that_hang_take_no_thread_from_another_environment() -> None
     hanging = [call("slow", release.wait) for _ in range(20)]
     async with asyncio.timeout(10):
         answers = await asyncio.gather(*(call("fast", lambda: "done") for _ in range(20)))
-        waiting = threads.waiting("slow")
+        waiting = threads.count_waiting("slow")
         release.set()
         await asyncio.gather(*hanging)
 
     assert answers == ["done"] * 20
     assert waiting == 18
-    assert threads.waiting("slow") == 0
+    assert threads.count_waiting("slow") == 0
 
 
 async def test_a_call_that_fails_lets_the_next_one_run() -> None:

@@ -20,10 +20,10 @@ async def test_a_new_container_that_ended_before_the_first_look_is_lost() -> Non
 
     # Another machine's engine may have another clock.
     for started in (LATER, LATER - timedelta(days=400)):
-        found = await attempt.standing([replace(ENDED, started_at=started)])
+        found = await attempt.readiness([replace(ENDED, started_at=started)])
         assert (found.progress, found.reason) == (Progress.LOST, "it ended with exit code 3")
 
 
 async def test_what_had_ended_before_an_attempt_is_not_its_failure() -> None:
-    found = await ServiceInspector(Project(SHOP), SERVER).standing([ENDED])
+    found = await ServiceInspector(Project(SHOP), SERVER).readiness([ENDED])
     assert found.progress is Progress.WAITING

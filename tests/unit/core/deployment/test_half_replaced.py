@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.deployment.half_replaced import half_replaced
+from core.deployment.half_replaced import find_half_replaced
 from models.containers import ContainerState
 from tests.unit.core.deployment.test_plan import container
 
@@ -14,7 +14,7 @@ NEW = replace(WEB, container_id="d" * 64, name="0123456789ab_app-web-1", state="
 
 
 def names(*containers: ContainerState) -> tuple[list[str], list[str]]:
-    found = half_replaced(containers)
+    found = find_half_replaced(containers)
     return [one.name for one in found.remove], list(found.rename.values())
 
 

@@ -11,7 +11,7 @@ import pytest
 from core.deployment.plan import (
     critical_path,
     cycle,
-    dangling,
+    dangling_dependencies,
     paused_containers,
     paused_services,
     plan,
@@ -108,11 +108,11 @@ def test_a_service_inside_another_starts_after_it() -> None:
 def test_a_disabled_optional_dependency_delays_no_service() -> None:
     off = service("bot", depends_on={"debugger": DependsOn(required=False)})
     assert start_waves(application(off)) == (("bot",),)
-    assert dangling(application(off)) == ()
+    assert dangling_dependencies(application(off)) == ()
 
 
 def test_a_required_dependency_that_is_off_is_dangling() -> None:
-    assert dangling(application(service("bot", "redis"))) == (("bot", "redis"),)
+    assert dangling_dependencies(application(service("bot", "redis"))) == (("bot", "redis"),)
 
 
 def test_a_circle_is_named_and_refused() -> None:

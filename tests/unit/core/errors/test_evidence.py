@@ -28,7 +28,7 @@ from tests.integration.stores.values import BUNDLE
 
 best_line = partial(evidence_module.best_line, patterns=shipped_set())
 first_cause = partial(evidence_module.first_cause, patterns=shipped_set())
-telling_lines = partial(evidence_module.telling_lines, patterns=shipped_set())
+telling_lines = partial(evidence_module.failure_lines, patterns=shipped_set())
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
