@@ -53,7 +53,7 @@ async def refuse_broken_configurations(
         proxy
         for line in planned.services
         if line.action is not PlannedAction.KEEP
-        for proxy in proxies_to_reload(project.environment, application, line.service)
+        for proxy in proxies_to_reload(project, application, line.service)
     }
     checks = to_check(planned, container_states, hashes, reloaded)
     if refused := await _refusals(project, application, checks, deployment_id):
@@ -70,11 +70,7 @@ async def refuse_broken_proxies(
     Raises:
         ValidationFailedError: One refuses its configuration, so it could not follow; nothing was touched.
     """
-    proxies = {
-        name
-        for service in application.services
-        for name in proxies_to_reload(project.environment, application, service)
-    }
+    proxies = {name for service in application.services for name in proxies_to_reload(project, application, service)}
     checks = dict.fromkeys(sorted(proxies.difference(other_files)), ReadAnew.RELOADED)
     if refused := await _refusals(project, application, checks, deployment_id):
         raise ValidationFailedError(_sentence(refused), advice=_ADVICE, service=min(refused))

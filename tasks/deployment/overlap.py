@@ -297,11 +297,11 @@ def _give_names_back(
     return bool(lost_networks)
 
 
-def proxies_to_reload(environment: Environment, application: Application, service: str) -> dict[str, str]:
+def proxies_to_reload(project: Project, application: Application, service: str) -> dict[str, str]:
     """The kind of each proxy that passes requests on to a service and keeps addresses until it is reloaded."""
     if service not in application.services:
         return {}
-    proxies = proxies_of(application, service, environment, run_programs(application))
+    proxies = proxies_of(application, service, project.environment, run_programs(application))
     return {name: kind for name, kind in proxies.items() if kind in RELOADED}
 
 
@@ -392,7 +392,7 @@ async def is_unsettled(
     """
     containers = replicas(container_states) or await asyncio.to_thread(_containers, project)
     return any(container.replaces for container in containers) or bool(
-        _unused_containers(project.environment, application, containers)
+        _unused_containers(project, application, containers)
     )
 
 
@@ -414,7 +414,7 @@ async def settle_beside(project: Project, application: Application, *, back: boo
                 continue
             old = next((container for container in containers if container.container_id.startswith(place[0])), None)
             done.append(_settle(engine, application, new, old, place[1], back=back))
-        for container in _unused_containers(project.environment, application, containers):
+        for container in _unused_containers(project, application, containers):
             engine.containers.remove(container.container_id)
             done.append(f"removed {container.name}, which was never started")
         return done
@@ -427,13 +427,13 @@ def _containers(project: Project) -> list[ContainerState]:
 
 
 def _unused_containers(
-    environment: Environment, application: Application, container_states: Sequence[ContainerState]
+    project: Project, application: Application, container_states: Sequence[ContainerState]
 ) -> list[ContainerState]:
     """What Compose made to be copied, where the process ended before it was taken away."""
     return [
         container
         for name, declaration in application.services.items()
-        if wants_overlap(declaration, environment)
+        if wants_overlap(declaration, project.environment)
         for container in surplus(
             declaration, [container for container in container_states if container.service == name]
         )

@@ -50,7 +50,7 @@ class ProxyFollower:
         A service that is not `changed` counts where one of its containers was started since the operation began: an
         earlier process of the operation may have done that.
         """
-        proxies = proxies_to_reload(self.project.environment, self.application, service)
+        proxies = proxies_to_reload(self.project, self.application, service)
         if not proxies:
             return
         try:
@@ -81,21 +81,23 @@ async def answers_through(project: Project, application: Application, services: 
 
     Only its first page is asked, or the one of its probe: what it answers may be of another service.
     """
-    proxies = _proxies_in_front(project.environment, application, services)
+    proxies = _proxies_in_front(project, application, services)
     return await ask_proxies(project, proxies) if proxies else {}
 
 
-def _proxies_in_front(environment: Environment, application: Application, services: Collection[str]) -> tuple[str, ...]:
-    return tuple(sorted({proxy for name in services for proxy in _proxies_of(environment, application, name)}))
+def _proxies_in_front(project: Project, application: Application, services: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted({proxy for name in services for proxy in _proxies_of(project, application, name)}))
 
 
-def _proxies_of(environment: Environment, application: Application, service: str) -> set[str]:
+def _proxies_of(project: Project, application: Application, service: str) -> set[str]:
     """The proxies through which a service is reached; itself, if it is one."""
     if service not in application.services:
         return set()
     programs = run_programs(application)
     proxies = {service} if service in programs and programs[service].proxy else set()
-    return proxies | proxies_of(application, service, environment, programs).keys() & application.services.keys()
+    return (
+        proxies | proxies_of(application, service, project.environment, programs).keys() & application.services.keys()
+    )
 
 
 @task(name="probe through the proxies", task_run_name="probe through {proxies}", **READ)
@@ -151,8 +153,7 @@ async def prove_through(
     Raises:
         StartFailedError: A proxy answered before, and now says that what is behind it does not.
     """
-    environment = project.environment
-    proxies = _proxies_in_front(environment, application, services)
+    proxies = _proxies_in_front(project, application, services)
     now = await ask_proxies(project, proxies, before) if proxies else {}
     new = _new_failures(before, now)
     if not new:
@@ -160,20 +161,20 @@ async def prove_through(
             if is_gateway_failure(status):
                 log.warning("%s answers %d, though what is behind it is proven", proxy, status)
         return
-    behind = sorted(name for name in services if _proxies_of(environment, application, name) & new.keys())
+    behind = sorted(name for name in services if _proxies_of(project, application, name) & new.keys())
     problem = " and ".join(
         f"{proxy} answers {status}, and answered {before[proxy]} before" for proxy, status in new.items()
     )
     raise StartFailedError(
         f"{', '.join(behind)} {'is' if len(behind) == 1 else 'are'} proven, but {problem}",
-        advice=f"does the proxy ask the right port? roas logs {environment.name} {next(iter(new))}",
+        advice=f"does the proxy ask the right port? roas logs {project.environment.name} {next(iter(new))}",
         service=behind[0] if len(behind) == 1 else None,
     )
 
 
 async def await_proxies(project: Project, application: Application) -> None:
     """Wait some seconds until the proxies of an application find its services; raises nothing where one does not."""
-    if proxies := _proxies_in_front(project.environment, application, application.services):
+    if proxies := _proxies_in_front(project, application, application.services):
         await ask_proxies(project, proxies, dict.fromkeys(proxies, int(HTTPStatus.OK)))
 
 

@@ -136,7 +136,7 @@ async def snapshot_containers(project: Project) -> PreDeploySnapshot:
 
     def inspect() -> PreDeploySnapshot:
         engine = project.engine
-        state = pre_deploy_state(project.inspect_containers(), _networks(engine, project.environment))
+        state = pre_deploy_state(project.inspect_containers(), _networks(project))
         return PreDeploySnapshot(before=state, containers=engine.containers.snapshot_all(state.containers))
 
     return await asyncio.to_thread(inspect)
@@ -148,7 +148,7 @@ async def find_leftovers(project: Project, snapshot: PreDeploySnapshot) -> Lefto
 
     def inspect() -> Leftovers:
         now = project.inspect_containers()
-        return find_leftovers_of(snapshot.before, now, _networks(project.engine, project.environment))
+        return find_leftovers_of(snapshot.before, now, _networks(project))
 
     return await asyncio.to_thread(inspect)
 
@@ -450,5 +450,5 @@ async def show_drift(report: DriftReport) -> None:
     )
 
 
-def _networks(engine: DockerEngine, environment: Environment) -> tuple[str, ...]:
-    return tuple(sorted(network.name for network in engine.networks.find(environment.project)))
+def _networks(project: Project) -> tuple[str, ...]:
+    return tuple(sorted(network.name for network in project.engine.networks.find(project.environment.project)))
