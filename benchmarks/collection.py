@@ -4,8 +4,8 @@
 
 - containers: one evaluation as monitoring does it, warm, in turns with `docker stats --no-stream` of the same
   containers; medians, and the line through them.
-- cadence: evaluations of a monitoring run at 15 s with 50 services on the real engine: processor time of its process
-  and of the Prefect server, in percent of one core.
+- cadence: evaluations at 15 s with 50 services on the real engine, as the agent makes them: processor time of their
+  process, in percent of one core.
 - day: simulated evaluations of 50 services at 15 s into real stores: processor time, and the size of monitoring.db by
   table, before and after the roll-up.
 """
@@ -22,23 +22,21 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psutil
-from prefect.testing.utilities import prefect_test_harness
-
 from adapters.stores.lifecycle.steps import compress_monitoring, vacuum
 from benchmarks.measure import Stack, in_turns, medians, report, run_docker, stack
 from core.monitoring.assess import assess
-from flows.monitoring.collection import collect, collection
-from flows.monitoring.continuous import leave_alone_what_is_loaded, monitoring
+from flows.monitoring.collection import collect
+from flows.monitoring.continuous import EnvironmentMonitor, leave_alone_what_is_loaded
+from flows.monitoring.failures import CollectionFeed
 from models.environments import Environment
 from models.storage import MIB, RetentionPolicy
 from tasks.monitoring.collect import read_memory, store_round
 from tasks.runtime.plain_tasks import without_task_runs
+from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.stores import open_stores
 from tests.e2e.monitoring.simulated import simulated
 
@@ -76,17 +74,21 @@ def compare(folder: Path, count: int, rounds: int) -> tuple[float, bool]:
 
 
 async def at_cadence(name: str, rounds: int) -> bool:
-    """Measure a monitoring run and the server that records it; it leaves out the first of its evaluations."""
-    # Imports and compilation happen once and say nothing about hours of work.
-    await collection(name, act=False)
-    server = psutil.Process().children(recursive=True)
-    ours, theirs, began = time.process_time(), _used(server), time.monotonic()
-    done = await monitoring(name, act=False, hours=rounds * EVERY / timedelta(hours=1))
-    percent = 100 / (time.monotonic() - began)
-    assert not done.failed
-    report("the Prefect server beside it", percent * (_used(server) - theirs), "% core")
-    used = percent * (time.process_time() - ours)
-    return report(f"{done.collections} evaluations of {len(NAMES)} services at 15 s", used, "% core", most=CORE_PERCENT)
+    """Measure evaluations one after the other; it leaves out the first of them."""
+    monitor = EnvironmentMonitor(name, CollectionFeed(files=(), act=False))
+    with without_task_runs(), outliving_stores(StoreAccess(name)):
+        # Imports and compilation happen once and say nothing about hours of work.
+        await collect(name, ())
+        leave_alone_what_is_loaded()
+        await asyncio.sleep(EVERY.total_seconds())
+        ours, began = time.process_time(), time.monotonic()
+        for number in range(rounds):
+            await asyncio.sleep(max(0.0, began + number * EVERY.total_seconds() - time.monotonic()))
+            await monitor.collect(EVERY)
+        await monitor.end()
+    used = 100 * (time.process_time() - ours) / (rounds * EVERY.total_seconds())
+    assert not monitor.failed
+    return report(f"{monitor.kept} evaluations of {len(NAMES)} services at 15 s", used, "% core", most=CORE_PERCENT)
 
 
 async def live_a_day(folder: Path, rounds: int) -> bool:
@@ -128,10 +130,6 @@ def _by_table(database: Path) -> str:
     return ", ".join(f"{name} {size / MIB:.1f}" for name, size in sizes[:6])
 
 
-def _used(processes: Sequence[psutil.Process]) -> float:
-    return sum(sum(one.cpu_times()[:2]) for one in processes)
-
-
 def main() -> None:
     """Measure the requested figures, and end with 1 where a goal is missed."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -152,7 +150,7 @@ def main() -> None:
             report("an evaluation without containers", 1000 * once, "ms")
             report("R2 of that line", statistics.correlation(counts, took) ** 2)
         if asked.cadence:
-            with sleeping(folder, len(NAMES)) as made, prefect_test_harness(server_startup_timeout=120):
+            with sleeping(folder, len(NAMES)) as made:
                 made.compose("up", "-d", "--quiet-pull")
                 kept &= asyncio.run(at_cadence(made.name, asked.cadence))
         if asked.day_rounds:

@@ -10,13 +10,11 @@ import click
 from adapters.host.processes import this_user
 from cli import completers
 from cli.options import Number, application_options, as_json, duration, in_environment, is_environment
-from cli.run_flow import flow_run, opened_stores, run_flow, show_answer
+from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.common.terminal import echo
 from models.failures import BadInputError
 from models.records import TicketDetails
 from models.recovery import Choice, TicketState
-
-_UNTIL_STOPPED = 24 * 365.0
 
 _TICKET = re.compile(r"T(?:-|$)", re.IGNORECASE)
 """The beginning of a ticket's id."""
@@ -24,14 +22,17 @@ _TICKET = re.compile(r"T(?:-|$)", re.IGNORECASE)
 
 @click.command()
 @application_options
-@click.option(
-    "--hours", type=Number(min=0, max=_UNTIL_STOPPED, min_open=True), help="How long; without it until Ctrl-C."
-)
+@click.option("--hours", type=Number(min=0, max=24 * 365.0, min_open=True), help="How long; without it until Ctrl-C.")
 @click.option("--dry-run", is_flag=True, help="Record failures; do not recover.")
 @as_json
 def watch(name: str, compose: list[str] | None, hours: float | None, dry_run: bool, json_wanted: bool) -> None:
     """Watch the engine's events and recover failed services at once. `roas serve` does this too."""
-    run = flow_run("watch", name, compose_files=compose, act=not dry_run, hours=hours or _UNTIL_STOPPED)
+
+    async def run() -> object:
+        from flows.recovery.watch import watch as watch_environment
+
+        return await watch_environment(name, compose, act=not dry_run, hours=hours)
+
     report = run_flow(run)
     show_answer(report, json_wanted, lambda reported: echo(f"{reported.environment}: {reported.events} events"))
 

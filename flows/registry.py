@@ -14,10 +14,8 @@ from flows.deployment.stop import stop
 from flows.deployment.sync import sync
 from flows.deployment.update import update
 from flows.monitoring.collection import collection
-from flows.monitoring.continuous import monitoring
 from flows.monitoring.health_check import health_check
 from flows.recovery.error_recovery import error_recovery
-from flows.recovery.watch import watch
 from flows.reporting.report import report
 from flows.storage.lifecycle import lifecycle
 from flows.storage.rehearse import rehearse
@@ -37,8 +35,6 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "health": health_check,
     "drift": drift,
     "collect": collection,
-    "monitor": monitoring,
-    "watch": watch,
     "recover": error_recovery,
     "report": report,
     "lifecycle": lifecycle,

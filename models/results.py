@@ -96,12 +96,3 @@ class WatchReport:
     environment: str
     events: int
     handed_over: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonitoringReport:
-    """Result of continuous monitoring: collections stored, and collections failed."""
-
-    environment: str
-    collections: int
-    failed: int

@@ -12,6 +12,7 @@ import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from adapters.config.environment_files import environment_files
@@ -20,11 +21,13 @@ from flows.agent.contact import keep_contact
 from flows.agent.isolation import KeptRunning, Progress
 from flows.agent.left_operations import resume_left
 from flows.agent.prefect_worker import PrefectWorker
+from flows.agent.schedules import keep_schedules_paused
 from flows.agent.watch_pages import WatchState, show_watches
 from flows.monitoring.continuous import EnvironmentMonitor, leave_alone_what_is_loaded
 from flows.monitoring.failures import CollectionFeed
 from flows.recovery.error_recovery import recover_observed
 from flows.recovery.watch import EnvironmentWatcher
+from flows.server.automations import GONE_AFTER
 from models.environments import Environment
 from models.failures import RoasError
 from models.settings import current_settings
@@ -80,6 +83,7 @@ class Agent:
     worker: PrefectWorker | None = None
     """Takes flow runs for this host; None: nothing does."""
     look_every: timedelta = LOOK_EVERY
+    gone_after: timedelta = GONE_AFTER
     environments: dict[str, WatchedEnvironment] = field(default_factory=dict)
     _kept: KeptRunning = field(default_factory=KeptRunning)
     _hub: EventHub = field(default_factory=EventHub)
@@ -97,6 +101,8 @@ class Agent:
         with without_task_runs():
             if has_server():
                 self._kept.begin("", "pages of the UI", lambda _: show_watches(self._states), silent_for=_FOR_EVER)
+                pausing = partial(keep_schedules_paused, self._carried, self.gone_after)
+                self._kept.begin("", "schedules", lambda _: pausing(), silent_for=_FOR_EVER)
             self._kept.begin("", "contact", lambda _: keep_contact(), silent_for=_FOR_EVER)
             if (worker := self.worker) is not None:
                 self._kept.begin("", "interrupted operations", lambda progress: resume_left(worker.pool, progress))
@@ -208,6 +214,9 @@ class Agent:
             finally:
                 async with asyncio.timeout(ENDS_WITHIN.total_seconds()):
                     await monitor.end()
+
+    def _carried(self) -> list[str]:
+        return [name for name, environment in self.environments.items() if environment.watcher is not None]
 
     def _states(self) -> list[WatchState]:
         host = this_host().name

@@ -20,7 +20,6 @@ ComposeFiles = SkipJsonSchema[list[str] | None]
 
 # The constraints of a parameter count in its type alone: in its default, the engine reads nothing but the description.
 Seconds = Annotated[float, Field(ge=0)]
-Hours = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 ENVIRONMENT: Any = Field(description="Which environment: the NAME of deployments/environments/NAME.yaml.")

@@ -38,6 +38,7 @@ from tasks.monitoring.collect import (
     store_round,
     update_cache,
 )
+from tasks.monitoring.watch_lock import agent_that_watches
 from tasks.recovery.notify import notify_where_asked
 from tasks.recovery.records import settle_predicted, settle_well
 from tasks.runtime.project import Project, load_project
@@ -49,6 +50,9 @@ log = logging.getLogger("roas")
 Answer = TypeVar("Answer")
 P = ParamSpec("P")
 Source = Callable[P, Coroutine[Any, Any, Answer]]
+
+SCHEDULED_EVERY = timedelta(minutes=5)
+"""The schedule in prefect.yaml, which takes the agent's place."""
 
 _TIMES = 3
 _LEAST_RECEIVED = timedelta(minutes=2)
@@ -79,6 +83,7 @@ async def collection(
     environment: EnvironmentName = ENVIRONMENT, compose_files: ComposeFiles = COMPOSE_FILES, act: bool = ACT
 ) -> CollectionReport:
     """Collect once. A source that does not answer is a finding of its own; the rest is stored.
+    Paused while an agent carries the environment, which does this all the time.
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
@@ -88,7 +93,9 @@ async def collection(
     """
     files = tuple(compose_files or ())
     await refuse_elsewhere(environment)
-    collected = await collect(environment, files)
+    # Who reads the snapshot, and what is missed, waits for the next collection; only an agent makes it sooner.
+    least = SCHEDULED_EVERY if agent_that_watches(environment) is None else timedelta(0)
+    collected = await collect(environment, files, least)
     outcome, declared, answers, gaps = (
         collected.judged.outcome,
         collected.project.environment,
@@ -128,8 +135,10 @@ async def collection(
     return report
 
 
-async def collect(environment: str, files: tuple[str, ...]) -> Collected:
+async def collect(environment: str, files: tuple[str, ...], least: timedelta = timedelta(0)) -> Collected:
     """Ask the sources, judge and store. If another process stored a collection meanwhile, repeat it.
+
+    `least` is the time between two collections where they come more seldom than the environment's file says.
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
@@ -137,6 +146,8 @@ async def collect(environment: str, files: tuple[str, ...]) -> Collected:
         EnvironmentBusyError: Others collect it all the time.
     """
     project = await load_project(environment, files)
+    if (seconds := int(least.total_seconds())) > project.environment.collect_every_seconds:
+        project = Project(project.environment.model_copy(update={"collect_every_seconds": seconds}))
     await mark_interrupted(None, datetime.now(UTC))
     for _ in range(_TIMES):
         memory, answers = await asyncio.gather(_baselines(environment, datetime.now(UTC)), ask_sources(project))

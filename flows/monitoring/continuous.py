@@ -1,4 +1,4 @@
-"""Monitoring: collect again and again, for hours, in one process; failures are recovered beside it."""
+"""Monitoring: collect again and again in the agent's process; failures are recovered beside it."""
 
 from __future__ import annotations
 
@@ -8,64 +8,13 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from prefect import flow
-from pydantic import Field
-
-from core.monitoring.measurements import next_due
-from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.monitoring.collection import collect, predicted_failures, report_of, say, show
 from flows.monitoring.failures import Collected, CollectionFeed, Predicted
-from flows.recovery.watch import WATCH_HOURS
 from models.failures import RoasError
-from models.results import MonitoringReport
-from tasks.deployment.belonging import refuse_taken
 from tasks.monitoring.collect import last_round
-from tasks.monitoring.watch_lock import agent_that_watches
 from tasks.recovery.notify import notify_where_asked
-from tasks.runtime.clients import load_environment, open_clients_in_parallel
-from tasks.runtime.store_access import StoreAccess, outliving_stores
-from tasks.runtime.traces import pause_tracing
 
 log = logging.getLogger("roas")
-
-
-@flow(name="monitoring", flow_run_name="monitor {environment}")
-async def monitoring(
-    environment: EnvironmentName = ENVIRONMENT,
-    compose_files: ComposeFiles = COMPOSE_FILES,
-    act: bool = ACT,
-    hours: Hours = Field(WATCH_HOURS, description="How long; a scheduled run is begun again after it."),
-) -> MonitoringReport:
-    """Collect every so many seconds, as the environment says, for so many hours.
-
-    A collection that fails is logged, and the next one made. One that another process made a moment ago is not
-    repeated. Where the agent of this host collects the environment, this ends at once.
-
-    Raises:
-        EnvironmentFileError: The environment cannot be read at the beginning.
-        WrongHostError: The environment belongs to another host, or was moved to it meanwhile.
-    """
-    files = tuple(compose_files or ())
-    if (other := agent_that_watches(environment)) is not None:
-        log.info("this monitoring of %s ends, because %s collects it", environment, other)
-        return MonitoringReport(environment=environment, collections=0, failed=0)
-    monitor = EnvironmentMonitor(environment, CollectionFeed(files=files, act=act))
-    every = timedelta(seconds=(await load_environment(environment, files)).collect_every_seconds)
-    due_at = datetime.now(UTC)
-    until = due_at + timedelta(hours=hours)
-    log.info("monitoring %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
-    leave_alone_what_is_loaded()
-    open_clients_in_parallel()
-    with outliving_stores(StoreAccess(environment)), pause_tracing():
-        try:
-            while due_at < until:
-                await asyncio.sleep((due_at - datetime.now(UTC)).total_seconds())
-                await refuse_taken(environment)
-                every = await monitor.collect(every)
-                due_at = next_due(due_at, every, datetime.now(UTC))
-        finally:
-            await monitor.end()
-    return MonitoringReport(environment=environment, collections=monitor.kept, failed=monitor.failed)
 
 
 def leave_alone_what_is_loaded() -> None:

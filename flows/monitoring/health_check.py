@@ -29,6 +29,7 @@ async def health_check(
     compose_files: ComposeFiles = COMPOSE_FILES,
 ) -> OperationResult:
     """Judge an environment now. The operation succeeds when it could be judged, however unhealthy it is.
+    Paused while an agent carries the environment, which does this all the time.
 
     Raises:
         RoasError: It could not be judged; recorded and handed on first.

@@ -9,9 +9,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from prefect import flow
-from pydantic import Field
-
 from core.common.dependencies import dependencies_of, needs_of, reachable
 from core.monitoring.health import judge_declared
 from core.monitoring.snapshot import maintenance_windows
@@ -28,7 +25,6 @@ from core.recovery.triage import (
     services_ended_with_engine,
 )
 from flows.common.judge_health import judge_now
-from flows.common.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.recovery.diagnose import IncidentContext, take_evidence
 from flows.recovery.error_recovery import context_of, continue_recovery, record_failure, recover
 from flows.recovery.reconcile import Reconciler
@@ -50,6 +46,7 @@ from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dep
 from tasks.recovery.stops import stop_of
 from tasks.runtime.clients import open_clients_in_parallel
 from tasks.runtime.hosts import refuse_owner
+from tasks.runtime.plain_tasks import without_task_runs
 from tasks.runtime.project import Project, load_project
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.traces import pause_tracing
@@ -61,10 +58,7 @@ SWEEP = timedelta(seconds=60)
 _AWAY_SWEEP = timedelta(seconds=10)
 """While the stores are away or were not read yet, so that what was missed is settled soon after they answer."""
 
-WATCH_HOURS = 12 - 20 / 3600
-"""After so long a watch ends, and frees what its process has gathered. Just before twelve hours, so that the next
-run of its schedule is not refused as a second one."""
-
+_UNTIL_STOPPED = 24 * 365.0
 _EVENTS = 1_000_000
 _GATHER_SECONDS = 0.1
 """Events of services that fail together arrive within this."""
@@ -73,18 +67,15 @@ _PAUSE = timedelta(seconds=1)
 """Wait after an evaluation that failed, so that a defect does not keep the processor busy."""
 
 
-@flow(name="watch", flow_run_name="watch {environment}")
 async def watch(
-    environment: EnvironmentName = ENVIRONMENT,
-    compose_files: ComposeFiles = COMPOSE_FILES,
-    act: bool = ACT,
-    hours: Hours = Field(WATCH_HOURS, description="How long; a scheduled watch is begun again after it."),
+    environment: str, compose_files: Sequence[str] | None = None, *, act: bool = True, hours: float | None = None
 ) -> WatchReport:
-    """Watch an environment for so many hours, whether its engine and the stores are there or not.
+    """Watch one environment as the agent does, for so many hours or until cancelled.
 
-    While the stores are away it uses what it read last, and keeps its writes in a journal until they are back.
-    An evaluation that fails is logged and repeated. `act` False diagnoses and records only. Where another process of
-    this host watches the environment, such as the agent, this ends at once.
+    It watches whether engine and stores are there or not. While the stores are away it uses what it read last, and
+    keeps its writes in a journal until they are back. An evaluation that fails is logged and repeated. `act` False
+    diagnoses and records only. Where another process of this host watches the environment, such as the agent, this
+    ends at once.
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
@@ -92,10 +83,15 @@ async def watch(
     """
     files = tuple(compose_files or ())
     project = await load_project(environment, files)
-    until = datetime.now(UTC) + timedelta(hours=hours)
+    until = datetime.now(UTC) + timedelta(hours=hours or _UNTIL_STOPPED)
     open_clients_in_parallel()
     access = StoreAccess(environment)
-    with outliving_stores(access), pause_tracing(), watching_alone(environment, "a watch") as other:
+    with (
+        without_task_runs(),
+        outliving_stores(access),
+        pause_tracing(),
+        watching_alone(environment, "a watch") as other,
+    ):
         if other is not None:
             log.warning("this watch of %s ends, because %s watches it", environment, other)
             return WatchReport(environment=environment, events=0, handed_over=0)

@@ -1,5 +1,5 @@
-"""What the server itself does about runs: one whose process and runner are both gone is ended, and begun again
-where it is to run all the time.
+"""What the server itself does: a run whose process and runner are both gone is ended, and the schedules that an agent
+paused come back once it is gone for good.
 
 `roas serve` declares it, and for a server of your own `python -m flows.server.automations`.
 """
@@ -11,44 +11,64 @@ from datetime import timedelta
 
 from prefect import get_client
 from prefect.automations import Automation
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.actions import ChangeFlowRunState, ResumeDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
+from flows.common.pages import all_of
 from flows.recovery.approve import SUSPENDED
-
-STANDING = ("watch", "monitoring")
-"""The flows that run all the time where no agent does their work."""
 
 SILENT_FOR = timedelta(seconds=90)
 """Three heartbeats of a run, which are sent every 30 s."""
 
-_AFTER_A_CRASH = timedelta(seconds=10)
-_AFTER_A_FAILURE = timedelta(seconds=60)
-"""What fails each run at once, such as an environment's file, must not keep the machine busy with new ones."""
+GONE_AFTER = timedelta(minutes=20)
 
+CARRIED = "roas.deployment.carried"
+"""An agent does all the time what a deployment is scheduled for, and has paused it; its resource is that deployment."""
+
+RELEASED = "roas.deployment.released"
+"""A person resumed it beside the agent: whether it is paused is his from now on."""
+
+PAUSED_SCHEDULES = "roas: schedules that an agent paused come back without it"
+
+_GONE_FLOWS = {"watch": "flows.recovery.watch.watch", "monitoring": "flows.monitoring.continuous.monitoring"}
+_GONE_AUTOMATIONS = [f"roas: a watch or monitoring that {ended} is begun again" for ended in ("crashed", "failed")]
 _ALIVE = "prefect.flow-run.heartbeat"
 _AT_REST = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspended", "Paused", "Resuming", "Retrying")
 
 
-async def declare_automations(silent_for: timedelta = SILENT_FOR) -> None:
+async def declare_automations(silent_for: timedelta = SILENT_FOR, gone_after: timedelta = GONE_AFTER) -> None:
     """Create ours on the server, or bring those of the same name up to date; a person's own are left alone.
 
-    One that is as it should be is not touched: the server would forget the runs that it is waiting for a sign of.
+    Of an earlier version they and the deployments that they began again are removed: nothing could run them.
     """
     async with get_client() as client:
-        for automation in (
-            _dead_runs(silent_for),
-            _standing_runs("Crashed", _AFTER_A_CRASH),
-            _standing_runs("Failed", _AFTER_A_FAILURE),
-        ):
-            declaration = AutomationCore(**automation.model_dump(exclude_unset=True))
-            existing = await client.read_automations_by_name(automation.name)
-            if not existing:
-                await client.create_automation(declaration)
-            elif AutomationCore(**existing[0].model_dump(include=set(AutomationCore.model_fields))) != declaration:
-                await client.update_automation(existing[0].id, declaration)
+        for name in _GONE_AUTOMATIONS:
+            for gone in await client.read_automations_by_name(name):
+                await client.delete_automation(gone.id)
+        flows = FlowFilter(name=FlowFilterName(any_=list(_GONE_FLOWS)))
+        for deployment in await all_of(client.read_deployments, flow_filter=flows):
+            # Others may have flows of these names.
+            if deployment.entrypoint in _GONE_FLOWS.values():
+                await client.delete_deployment(deployment.id)
+        await declare(client, _dead_runs(silent_for))
+        await declare(client, resume_paused_schedules(gone_after))
+
+
+async def declare(client: PrefectClient, automation: Automation) -> None:
+    """Create an automation or bring it up to date.
+
+    One that is as it should be is not touched: the server would forget what it is waiting for a sign of.
+    """
+    declaration = AutomationCore(**automation.model_dump(exclude_unset=True))
+    existing = await client.read_automations_by_name(automation.name)
+    if not existing:
+        await client.create_automation(declaration)
+    elif AutomationCore(**existing[0].model_dump(include=set(AutomationCore.model_fields))) != declaration:
+        await client.update_automation(existing[0].id, declaration)
 
 
 def _dead_runs(silent_for: timedelta) -> Automation:
@@ -78,22 +98,25 @@ def _dead_runs(silent_for: timedelta) -> Automation:
     )
 
 
-def _standing_runs(state: str, pause: timedelta) -> Automation:
-    """A watch or a monitoring that ended so is begun again; one that a person cancelled waits for its schedule."""
+def resume_paused_schedules(gone_after: timedelta) -> Automation:
+    """A deployment that an agent carried is scheduled again, where no agent has carried it for so long."""
     return Automation(
-        name=f"roas: a watch or monitoring that {state.lower()} is begun again",
-        description="What is to run all the time does not wait for its schedule after it ended by itself.",
-        trigger=EventTrigger(
-            expect={f"prefect.flow-run.{state}"},
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.role": "flow", "prefect.resource.name": list(STANDING)}
-            ),
-            posture=Posture.Reactive,
-            threshold=1,
-            within=timedelta(0),
+        name=PAUSED_SCHEDULES,
+        description=(
+            f"Resumes a deployment of which no agent has said for {gone_after.total_seconds() / 60:.0f} minutes that "
+            "it does its work."
         ),
-        actions=[RunDeployment(source="inferred", schedule_after=pause)],
+        trigger=EventTrigger(
+            after={CARRIED},
+            expect={CARRIED, RELEASED},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.deployment.*"}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=gone_after,
+        ),
+        # Its type by name: what is left at its default is not sent, and the server would take it for a RunDeployment.
+        actions=[ResumeDeployment(type="resume-deployment", source="inferred")],
     )
 
 

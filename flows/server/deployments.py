@@ -1,7 +1,7 @@
 """The deployments of an environment: each flow under the name a person types, with its schedule.
 
-prefect.yaml lists the same ones for `prefect deploy`; a test holds the two together. There watch and monitoring have a
-schedule too, since no agent runs beside that worker.
+prefect.yaml lists the same ones for `prefect deploy`; a test holds the two together. There collection and health check
+have a schedule too, for a worker without an agent beside it.
 """
 
 from __future__ import annotations

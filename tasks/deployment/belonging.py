@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from tasks.runtime.hosts import has_other_hosts, introduce, refuse_elsewhere_now, refuse_owner
 from tasks.runtime.retry_policy import make_async, retry_read, retry_write
-from tasks.runtime.store_access import from_stores
 from tasks.runtime.stores import open_stores
 
 refuse_elsewhere = retry_read(make_async(refuse_elsewhere_now))
-
-
-async def refuse_taken(environment: str) -> None:
-    """Refuse as `refuse_elsewhere`; within `outliving_stores` by what is known while the stores are away.
-
-    Raises:
-        WrongHostError: The environment belongs to another host.
-    """
-    if has_other_hosts():
-        owner = await from_stores(lambda stores: stores.hosts.owner(environment), lambda records: records.host_id)
-        refuse_owner(environment, owner)
 
 
 def _bind_here(environment: str) -> None:

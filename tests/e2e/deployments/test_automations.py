@@ -1,4 +1,4 @@
-"""The declared automations on a real Prefect server: crashed runs, failed watches, unhealthy services."""
+"""The declared automations on a real Prefect server: crashed runs, paused schedules, unhealthy services."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,18 +16,21 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect import get_client
+from prefect import flow, get_client
+from prefect.automations import Automation
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.events.actions import RunDeployment
 from prefect.events.clients import get_events_client
+from prefect.events.schemas.automations import EventTrigger
 from prefect.events.schemas.events import Event, Resource
-from prefect.states import Cancelled, Failed
 from prefect.workers.process import ProcessWorker
 
 from flows.deployment.startup import startup
 from flows.recovery.error_recovery import error_recovery
-from flows.recovery.watch import watch
 from flows.server.automations import declare_automations
 from models.recovery import RecoveryExecution
 from tests.e2e.flows.conftest import Place, place, well
@@ -41,6 +44,13 @@ __all__ = ["place"]
 ROOT = Path(__file__).parents[3]
 TIMEOUT_SECONDS = 300
 SILENT_FOR = timedelta(seconds=12)
+AGENT = """
+import asyncio
+from datetime import timedelta
+from flows.agent.agent import Agent
+
+asyncio.run(Agent(gone_after=timedelta(seconds=20)).run(asyncio.Event()))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +58,12 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # With all services, as `roas serve` has it: the server of the other tests has no automations.
     with own_server(tmp_path_factory.mktemp("prefect") / "home", with_ui=True) as url:
         yield url
+
+
+@flow
+async def sleeps(seconds: float) -> None:
+    """Nothing, for so long."""
+    await asyncio.sleep(seconds)
 
 
 async def begin(flow: object, parameters: dict[str, object]) -> UUID:
@@ -114,12 +130,12 @@ def received(api: str, event: str, run: UUID) -> int:
 async def test_of_silent_runs_only_one_without_a_process_is_marked_as_crashed(place: Place, api: str) -> None:
     place.declare(well("web"), recovery="{automatic: false}")
     await declare_automations(SILENT_FOR)
-    ends = await begin(watch, {"environment": "test", "hours": 1 / 3600})
+    ends = await begin(sleeps, {"seconds": 3})
     asks = await begin(
         error_recovery, {"environment": "test", "text": "ERROR: the zebra has crossed", "service": "web"}
     )
     await asyncio.gather(live(ends), live(asks))
-    killed = await begin(watch, {"environment": "test", "hours": 1})
+    killed = await begin(sleeps, {"seconds": 3600})
     running = execute(killed)
     wait_until(lambda: received(api, "prefect.flow-run.heartbeat", killed) == 1, "a sign of life")
     running.kill()
@@ -134,19 +150,7 @@ async def test_of_silent_runs_only_one_without_a_process_is_marked_as_crashed(pl
 
     assert [(await state_of(run)).name for run in (ends, asks, killed)] == ["Completed", "Suspended", "Crashed"]
     assert "no sign of life" in str((await state_of(killed)).message)
-    again = await after(killed, ends)
-    assert (again.state_name, again.parameters) == ("Scheduled", {"environment": "test", "hours": 1})
     assert [one.name for one in await deployed_runs("error-recovery")] == [(await run_of(asks)).name]
-
-
-async def after(*known: UUID) -> FlowRun:
-    """The run of the same deployment that comes after these."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not (new := [one for one in await deployed_runs("watch") if one.id not in known]):
-        assert time.monotonic() < deadline, "it was not begun again"
-        await asyncio.sleep(0.3)
-    (run,) = new
-    return run
 
 
 async def run_of(run: UUID) -> FlowRun:
@@ -160,23 +164,36 @@ async def deployed_runs(flow: str) -> list[FlowRun]:
 
 
 @pytest.mark.flow
-async def test_a_failed_watch_is_started_again_and_a_cancelled_one_is_not(api: str) -> None:
+async def test_what_an_earlier_version_began_again_is_removed(api: str) -> None:
+    @flow(name="watch")
+    async def watch() -> None:
+        """As it was called."""
+
+    ours = await watch.ato_deployment(name="dev")
+    ours.entrypoint = "flows.recovery.watch.watch"
+    await ours.aapply()
+    await begin(watch, {})
+    name = "roas: a watch or monitoring that failed is begun again"
+    again = Automation(
+        name=name,
+        trigger=EventTrigger(expect={"never"}, within=timedelta(0)),
+        actions=[RunDeployment(source="inferred")],
+    )
+    await again.acreate()
+
     await declare_automations(SILENT_FOR)
-    known = {one.id for one in await deployed_runs("watch")}
-    cancelled = await begin(watch, {"environment": "elsewhere", "hours": 1})
-    failed = await begin(watch, {"environment": "test", "hours": 1})
+
+    assert [one.name for one in await deployments_of_flow("watch")] == ["test"], "a flow of somebody else's"
     async with get_client() as client:
-        await client.set_flow_run_state(cancelled, Cancelled(), force=True)
-        await client.set_flow_run_state(failed, Failed(), force=True)
-
-    again = await after(cancelled, failed, *known)
-
-    assert (again.state_name, again.deployment_id) == ("Scheduled", (await run_of(failed)).deployment_id)
+        assert await client.read_automations_by_name(name) == []
 
 
 @asynccontextmanager
-async def worker(folder: Path) -> AsyncIterator[None]:
-    """Deploy all of prefect.yaml and run a worker."""
+async def worker(folder: Path, scheduled: Sequence[str] = ()) -> AsyncIterator[None]:
+    """Deploy all of prefect.yaml and run a worker.
+
+    Of the schedules only those of the flows `scheduled` are kept, every 5 s.
+    """
     programs = Path(sys.executable).parent
     environment = server_variables() | {
         "PATH": f"{programs}:{os.environ['PATH']}",
@@ -185,16 +202,22 @@ async def worker(folder: Path) -> AsyncIterator[None]:
     prefect = str(programs / "prefect")
     async with get_client() as client:
         template = ProcessWorker.get_default_base_job_template()
-        await client.create_work_pool(WorkPoolCreate(name="roas", type="process", base_job_template=template))
+        await client.create_work_pool(
+            WorkPoolCreate(name="roas", type="process", base_job_template=template), overwrite=True
+        )
         deploy = [prefect, "--no-prompt", "deploy", "--all"]
         done = await asyncio.to_thread(
             subprocess.run, deploy, capture_output=True, text=True, env=environment, cwd=ROOT
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        # What comes by schedule would look after the service as well, and some of it runs for hours.
+        kept = {one.id for flow in scheduled for one in await deployments_of_flow(flow) if one.name == "dev"}
+        # What comes by schedule would look after the service as well.
         for deployment in await client.read_deployments():
             for schedule in deployment.schedules:
-                await client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+                often = IntervalSchedule(interval=timedelta(seconds=5)) if deployment.id in kept else None
+                await client.update_deployment_schedule(
+                    deployment.id, schedule.id, active=deployment.id in kept, schedule=often
+                )
     with (folder / "worker.log").open("wb") as log:
         working = subprocess.Popen(
             [prefect, "worker", "start", "--pool", "roas"], env=environment, cwd=ROOT, stdout=log, stderr=log,
@@ -234,6 +257,39 @@ async def test_a_failure_that_a_health_check_reports_is_recovered_without_a_watc
     reported = run["parameters"]
     assert (reported["environment"], reported["service"], reported["source"]) == ("dev", "web", "event")
     assert reported["text"].startswith("service web is ")
+
+
+async def deployments_of_flow(flow: str) -> list[DeploymentResponse]:
+    async with get_client() as client:
+        return await client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
+
+
+async def until_paused(flow: str, expected: bool) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while [one.paused for one in await deployments_of_flow(flow) if one.name == "dev"] != [expected]:
+        assert time.monotonic() < deadline, f"the schedule of {flow} is as it was"
+        await asyncio.sleep(0.3)
+
+
+@pytest.mark.engine
+@pytest.mark.flow
+async def test_a_plain_worker_monitors_until_an_agent_does_and_again_when_that_is_gone(place: Place, api: str) -> None:
+    place.declare(well("web"))
+    (place.folder / "dev.yaml").write_text((place.folder / "test.yaml").read_text().replace("name: test", "name: dev"))
+
+    async with worker(place.folder, scheduled=["collection"]):
+        with place.stores() as stores:
+            wait_until(lambda: "collection/dev" in stores.heartbeats.all(), "a collection")
+        agent = subprocess.Popen([sys.executable, "-c", AGENT], env=server_variables(), cwd=ROOT)
+        try:
+            await until_paused("collection", True)
+        finally:
+            agent.kill()
+            agent.wait()
+        await until_paused("collection", False)
+        gone_at = datetime.now(UTC)
+        with place.stores() as stores:
+            wait_until(lambda: stores.heartbeats.all()["collection/dev"] > gone_at, "a collection without the agent")
 
 
 def recoveries(place: Place) -> list[RecoveryExecution]:

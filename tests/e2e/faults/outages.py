@@ -1,6 +1,6 @@
 """What the watch writes to goes away while it runs: python -m tests.e2e.faults.outages postgresql|sqlite|gate|server.
 
-A real Prefect server, a worker in a process of its own with a watch on it, real stores and the real engine. Containers
+A real Prefect server, the agent with its Prefect worker, real stores and the real engine. Containers
 are killed while the stores or the server are away; each must become healthy again, and all of it be on
 record afterwards. Prints a row for each kill.
 """
@@ -8,7 +8,6 @@ record afterwards. Prints a row for each kill.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import secrets
 import signal
@@ -22,10 +21,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import docker
 import httpx
+import psutil
 
 from adapters.stores import Stores
 from models.recovery import RecoveryExecution
@@ -71,14 +70,13 @@ sys.stdin.read()
 
 @dataclass(slots=True, kw_only=True)
 class OutageInstallation:
-    """An application that is watched by a run of a worker."""
+    """An application that an agent watches."""
 
     folder: Path
     project: str
     settings: Settings
     api: str = ""
-    worker: subprocess.Popen[bytes] | None = None
-    run: str = ""
+    agent: subprocess.Popen[bytes] | None = None
     engine: Any = field(default_factory=lambda: docker.APIClient(timeout=60))
 
     def container(self, service: str) -> str:
@@ -96,8 +94,10 @@ class OutageInstallation:
             time.sleep(0.05)
         return float("inf")
 
-    def run_state(self) -> str:
-        return str(asyncio.run(_state_of_run(UUID(self.run))))
+    def workers(self) -> list[int]:
+        """The processes of the agent's Prefect worker."""
+        assert self.agent is not None
+        return [child.pid for child in psutil.Process(self.agent.pid).children()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,18 +126,15 @@ class OutageOutcome:
     """What came of an outage."""
 
     kills: Sequence[Kill]
-    run_state: str
     worker_goes_on: bool
-    watch_goes_on: bool
+    agent_goes_on: bool
 
     def complaints(self) -> list[str]:
         found = [complaint for kill in self.kills for complaint in kill.complaints()]
-        if self.run_state != "Running":
-            found.append(f"the run of the watch is {self.run_state}")
         if not self.worker_goes_on:
             found.append("the worker ended")
-        if not self.watch_goes_on:
-            found.append("the process of the watch ended")
+        if not self.agent_goes_on:
+            found.append("the agent ended")
         return found
 
 
@@ -206,75 +203,28 @@ def application(folder: Path, stores_url: str | None) -> Iterator[OutageInstalla
 
 @contextmanager
 def watched(place: OutageInstallation) -> Iterator[None]:
-    """A worker in a process of its own that runs the watch of the application."""
+    """An agent in a process of its own that watches the application, and takes flow runs."""
     programs = Path(sys.executable).parent
     environment = os.environ | {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PREFECT_API_URL": place.api,
         "PREFECT_HOME": str(place.folder / "home"),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "roas",
     }
-    deployment_id = asyncio.run(_deploy_watch())
-    with (place.folder / "worker.log").open("wb") as log:
-        place.worker = subprocess.Popen(
-            worker_command(programs), env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-        )
+    with (place.folder / "agent.log").open("wb") as log:
+        place.agent = subprocess.Popen(
+            [str(programs / "roas"), "worker", "--pool", "roas"],
+            env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
     try:
-        place.run = asyncio.run(_begin_watch(deployment_id))
         with Stores.open(place.settings) as stores:
             wait_until(lambda: "watch/dev" in stores.heartbeats.all(), "a heartbeat of the watch")
+        wait_until(lambda: bool(place.workers()), "the agent's worker")
         time.sleep(3)
         yield
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(place.worker.pid, signal.SIGKILL)
-        place.worker.wait()
-
-
-def worker_command(programs: Path) -> list[str]:
-    """A worker that outlives its server, without the agent, which would watch instead of the run."""
-    begin = "import sys; from flows.agent.prefect_worker import run_worker; run_worker(sys.argv[1:])"
-    return [str(programs / "python"), "-c", begin, "--pool", "roas", "--type", "process"]
-
-
-async def _deploy_watch() -> UUID:
-    """As prefect.yaml has it, for a worker of the pool `roas`."""
-    from prefect import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.deployments.runner import EntrypointType
-    from prefect.workers.process import ProcessWorker
-
-    from flows.recovery.watch import watch
-
-    async with get_client() as client:
-        template = ProcessWorker.get_default_base_job_template()
-        await client.create_work_pool(WorkPoolCreate(name="roas", type="process", base_job_template=template))
-        deployment = await watch.ato_deployment(
-            name="dev",
-            parameters={"environment": "dev"},
-            work_pool_name="roas",
-            concurrency_limit=1,
-            entrypoint_type=EntrypointType.MODULE_PATH,
-            job_variables={"command": f"{sys.executable} -m prefect.engine"},
-        )
-        return UUID(str(await deployment.aapply()))
-
-
-async def _begin_watch(deployment_id: UUID) -> str:
-    from prefect import get_client
-
-    # Prefect's client asks again where a server's SQLite database is busy.
-    async with get_client() as client:
-        return str((await client.create_flow_run_from_deployment(deployment_id)).id)
-
-
-async def _state_of_run(run: UUID) -> str | None:
-    from prefect import get_client
-
-    async with get_client() as client:
-        state = (await client.read_flow_run(run)).state
-        return None if state is None else state.name
+            os.killpg(place.agent.pid, signal.SIGKILL)
+        place.agent.wait()
 
 
 @contextmanager
@@ -325,7 +275,7 @@ def outage(kind: str, seconds: float, services: Sequence[str] = SERVICES) -> Out
         stack.enter_context(temporary_settings({PREFECT_API_URL: place.api}))
         _start(place)
         stack.enter_context(watched(place))
-        watch_before = _process_of_run(place)
+        workers = place.workers()
         data = place.settings.data_dir
 
         if kind == "postgresql":
@@ -345,16 +295,13 @@ def outage(kind: str, seconds: float, services: Sequence[str] = SERVICES) -> Out
             with held_by_another_process(program, *(data / name for name in names)):
                 kills = kill_one_after_the_other(place, services, seconds)
         found = _recorded(place, kills)
-        goes_on = place.worker is not None and place.worker.poll() is None
-        watch_after = _process_of_run(place)
         outcome = OutageOutcome(
             kills=found,
-            run_state=place.run_state(),
-            worker_goes_on=goes_on,
-            watch_goes_on=watch_before is not None and watch_before == watch_after,
+            worker_goes_on=place.workers() == workers,
+            agent_goes_on=place.agent is not None and place.agent.poll() is None,
         )
         if outcome.complaints():
-            print((place.folder / "worker.log").read_text()[-6000:], file=sys.stderr)
+            print((place.folder / "agent.log").read_text()[-6000:], file=sys.stderr)
         return outcome
 
 
@@ -365,16 +312,6 @@ def _start(place: OutageInstallation) -> None:
     done = subprocess.run([roas, "start", "dev"], capture_output=True, text=True, env=environment, cwd=ROOT)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
-
-
-def _process_of_run(place: OutageInstallation) -> int | None:
-    """The process of the watch's run, by its environment."""
-    asked = f"PREFECT__FLOW_RUN_ID={place.run}".encode()
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and asked in (entry / "environ").read_bytes().split(b"\0"):
-                return int(entry.name)
-    return None
 
 
 def _recorded(place: OutageInstallation, kills: Sequence[tuple[str, datetime, float]]) -> list[Kill]:
@@ -422,8 +359,7 @@ def main() -> int:
             else str(one)
         )
         print(f"| {kill.service} | {kill.at:%H:%M:%S} | {kill.seconds:.1f} s | {record} | {kill.resolution} |")
-    print(f"run of the watch: {outcome.run_state}; worker goes on: {outcome.worker_goes_on};", end=" ")
-    print(f"process of the watch is the same: {outcome.watch_goes_on}")
+    print(f"the agent goes on: {outcome.agent_goes_on}; its worker is the same: {outcome.worker_goes_on}")
     for complaint in outcome.complaints():
         print(f"NOT AS IT MUST BE: {complaint}")
     return 1 if outcome.complaints() else 0

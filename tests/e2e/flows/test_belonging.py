@@ -91,7 +91,6 @@ REFUSED = {
     "health": {},
     "snapshot": {},
     "collect": {},
-    "monitor": {"hours": 0.01},
     "watch": {"hours": 0.01},
     "recover": {"text": "web exited with code 1", "service": "web"},
 }
@@ -106,9 +105,7 @@ async def test_an_operation_on_an_environment_of_another_host_is_refused_and_not
         elsewhere.declare(well("web"), data="{save: [{kind: files, volume: things}]}")
 
     with pytest.raises(WrongHostError) as refused:
-        await FLOWS[kind]("test", **REFUSED[kind]) if kind != "recover" else await FLOWS[kind](
-            environment="test", **REFUSED[kind]
-        )
+        await (watch if kind == "watch" else FLOWS[kind])(environment="test", **REFUSED[kind])
 
     assert refused.value.what == "Environment test belongs to host alpha, and this host is beta;"
     assert "roas fleet take test" in refused.value.advice

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from core.errors.impact import add_experience
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
-from flows.monitoring.collection import collection
+from flows.monitoring.collection import SCHEDULED_EVERY, collection
 from flows.recovery.error_recovery import error_recovery
 from models.errors import ImpactType
 from models.health import Health
 from models.metrics import HOST, DependencyStatus
+from models.records import EvaluationRecord
 from models.recovery import RecoveryMethod
+from tasks.monitoring.watch_lock import AGENT, watching_alone
 from tests.e2e.flows.conftest import Place, well
+from tests.integration.adapters.test_probes import redis_server
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.store_rows import series
 
@@ -39,6 +46,38 @@ async def test_collects_host_services_and_dependencies_into_the_store(place: Pla
         assert (need.service, need.depends_on, need.status) == ("top", "base", DependencyStatus.ACTIVE)
         since = datetime.now(UTC) - timedelta(minutes=5)
         assert len(series(stores, "test", "base", "memory_bytes", since)) == 2
+
+
+@pytest.mark.parametrize("carried", [False, True], ids=["by its schedule", "beside an agent"])
+async def test_a_schedule_of_five_minutes_misses_no_collection_and_an_agent_of_one_does(
+    place: Place, carried: bool
+) -> None:
+    place.declare(PAIR, collect_every_seconds=60)
+    with place.stores() as stores:
+        before = datetime.now(UTC) - timedelta(minutes=5)
+        stores.evaluations.record(EvaluationRecord(environment="test", evaluated_at=before))
+
+    with watching_alone("test", AGENT) if carried else nullcontext():
+        report = await collection("test", act=False)
+
+    assert report.health is not None
+    assert any("nothing was collected" in finding for finding in report.health.findings) is carried
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+async def test_a_snapshot_outlives_the_schedule_where_no_agent_collects(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.declare(PAIR, collect_every_seconds=15)
+    with redis_server(tmp_path) as port, Redis(port=port) as redis:
+        monkeypatch.setenv("ROAS_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+
+        await collection("test", act=False)
+
+        assert redis.ttl("roas:snapshot:test") > SCHEDULED_EVERY.total_seconds()
+        with watching_alone("test", AGENT):
+            await collection("test", act=False)
+        assert 0 < redis.ttl("roas:snapshot:test") <= 45
 
 
 async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(place: Place) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from adapters.stores import Stores
 from flows.deployment.startup import startup
-from flows.monitoring.continuous import monitoring
+from flows.monitoring.continuous import EnvironmentMonitor
+from flows.monitoring.failures import CollectionFeed
 from models.records import EvaluationRecord
+from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tests.e2e.flows.conftest import Place, well
 from tests.e2e.flows.test_collection import PAIR
 from tests.e2e.flows.test_watch import docker, until
@@ -17,7 +20,20 @@ from tests.support.store_rows import series
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
-SECONDS = 1 / 3600
+EVERY = timedelta(seconds=5)
+
+
+async def monitoring(seconds: float) -> EnvironmentMonitor:
+    """Collect for so many seconds as the agent does."""
+    monitor, until = EnvironmentMonitor("test", CollectionFeed(files=(), act=True)), time.monotonic() + seconds
+    with outliving_stores(StoreAccess("test")):
+        try:
+            while time.monotonic() < until:
+                await monitor.collect(EVERY)
+                await asyncio.sleep(EVERY.total_seconds())
+        finally:
+            await monitor.end()
+    return monitor
 
 
 @pytest.mark.campaign(seconds=20)
@@ -27,7 +43,7 @@ async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(pla
     docker("stop", "-t", "1", place.container("rest"))
     docker("kill", place.container("base"))
 
-    rounds = asyncio.create_task(monitoring("test", hours=1))
+    rounds = asyncio.create_task(monitoring(3600))
     try:
         with place.stores() as stores:
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")), 120)
@@ -54,9 +70,9 @@ async def test_what_somebody_collected_a_moment_ago_is_not_collected_again(place
     with place.stores() as stores:
         stores.evaluations.record(EvaluationRecord(environment="test", evaluated_at=datetime.now(UTC)))
 
-    report = await monitoring("test", hours=SECONDS)
+    monitor = await monitoring(1)
 
-    assert (report.collections, report.failed) == (0, 0)
+    assert (monitor.kept, monitor.failed) == (0, 0)
 
 
 async def test_a_round_that_fails_is_counted_and_the_next_one_is_tried(place: Place) -> None:
@@ -64,6 +80,6 @@ async def test_a_round_that_fails_is_counted_and_the_next_one_is_tried(place: Pl
     (place.folder / "data/monitoring.db").unlink()
     (place.folder / "data/monitoring.db").mkdir()
 
-    report = await monitoring("test", hours=7 * SECONDS)
+    monitor = await monitoring(7)
 
-    assert (report.collections, report.failed) == (0, 2)
+    assert (monitor.kept, monitor.failed) == (0, 2)

@@ -10,7 +10,7 @@ import pytest
 from prefect import flow_engine
 from prefect.workers import base
 
-import flows.recovery.watch  # noqa: F401 - as in the process of a run, which imports its flow first
+import flows.deployment.startup  # noqa: F401 - as in the process of a run, which imports its flow first
 from flows.common.server_outages import keep_asking_the_server
 
 pytestmark = [pytest.mark.flow, pytest.mark.campaign]

@@ -33,7 +33,6 @@ from websockets.sync.client import connect
 from adapters.server.credentials import encryption_key, server_credentials
 from flows.deployment.startup import startup
 from flows.recovery.error_recovery import error_recovery
-from flows.recovery.watch import watch
 from flows.server.embedded import RUN_SETTINGS, listener_is_ours, prefect_api
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.failures import BadInputError
@@ -187,7 +186,7 @@ async def end_of(run: UUID) -> str:
 
 @pytest.mark.parametrize(
     "flow",
-    [startup, *(pytest.param(one, marks=pytest.mark.campaign) for one in (error_recovery, watch))],
+    [startup, pytest.param(error_recovery, marks=pytest.mark.campaign)],
     ids=lambda flow: str(flow.name),
 )
 async def test_a_run_of_a_deployment_that_names_a_compose_file_fails_and_touches_nothing(
