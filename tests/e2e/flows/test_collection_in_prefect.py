@@ -23,14 +23,15 @@ OTHERS = ("compose files", "system metrics", "snapshots", "performance baselines
 JUDGED = "health and dependency status"
 
 
-async def task_runs(run: UUID) -> dict[str, TaskRun]:
-    """The last task run of each name, once the server has recorded how all of them ended."""
+async def task_runs(run: UUID, *expected: str) -> dict[str, TaskRun]:
+    """The last task run of each name, once the server has recorded these and how all of them ended."""
     only, deadline = FlowRunFilter(id=FlowRunFilterId(any_=[run])), time.monotonic() + 60
     async with get_client() as client:
         while True:
             runs = await client.read_task_runs(flow_run_filter=only, sort=TaskRunSort.EXPECTED_START_TIME_ASC)
-            if runs and all(one.state is not None and one.state.is_final() for one in runs):
-                return {one.name.rpartition("-")[0]: one for one in runs}
+            named = {one.name.rpartition("-")[0]: one for one in runs}
+            if named.keys() >= set(expected) and all(one.state is not None and one.state.is_final() for one in runs):
+                return named
             assert time.monotonic() < deadline, "the server did not record the end of each"
             await asyncio.sleep(0.3)
 
@@ -42,10 +43,10 @@ async def test_a_source_that_failed_is_a_failed_task_run_and_retry_asks_it_again
         run = await client.create_flow_run_from_deployment(await deployment.aapply())
 
     assert (await live(run.id, collection)).name == "Completed"
-    first = await task_runs(run.id)
+    first = await task_runs(run.id, *OF_THE_ENGINE, *OTHERS)
     place.declare(well("web"))
     assert (await retry(run.id, collection)).name == "Completed"
-    second = await task_runs(run.id)
+    second = await task_runs(run.id, *OF_THE_ENGINE, *OTHERS, JUDGED)
 
     assert {name: first[name].state_name for name in OF_THE_ENGINE + OTHERS} == (
         dict.fromkeys(OF_THE_ENGINE, "Failed") | dict.fromkeys(OTHERS, "Completed")
