@@ -35,7 +35,7 @@ LINES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class ClassScore:
     """Right answers and rows: categories and strategies of errors, benign rows; offers that a person must decide."""
 
     category: int
@@ -108,11 +108,11 @@ def is_own(one: DescribedPattern, program: str, deciding: Mapping[str, set[str]]
     return one.program.startswith(program) or deciding.get(one.pattern.name, set()) == {program}
 
 
-def score(rows: Sequence[Mapping[str, Any]], answers: Mapping[int, Verdict]) -> Score:
+def score(rows: Sequence[Mapping[str, Any]], answers: Mapping[int, Verdict]) -> ClassScore:
     """Count the right answers."""
     errors = [place for place, row in enumerate(rows) if row["category"] != Category.BENIGN]
     benign = [place for place, row in enumerate(rows) if row["category"] == Category.BENIGN]
-    return Score(
+    return ClassScore(
         category=sum(answers[place].category == rows[place]["category"] for place in errors),
         defensible=sum(
             answers[place].category in (rows[place]["category"], rows[place].get("also_ok")) for place in errors
@@ -128,7 +128,7 @@ def score(rows: Sequence[Mapping[str, Any]], answers: Mapping[int, Verdict]) -> 
     )
 
 
-def show(name: str, found: Score) -> None:
+def show(name: str, found: ClassScore) -> None:
     """Print one score."""
     print(f"{name}: {found.errors} errors, {found.benign} benign rows")
     report("  category", found.category / max(1, found.errors))

@@ -55,7 +55,7 @@ _APPLICATION = {
 
 
 @dataclass
-class Machine:
+class EnrolledMachine:
     """A fresh Debian in a privileged container."""
 
     name: str
@@ -104,7 +104,7 @@ def main() -> int:
             return int(not report("fresh machine to the first healed kill", whole, "s", most=_GOAL_SECONDS))
 
 
-def _measure(machine: Machine, plane: ControlPlane, address: str) -> None:
+def _measure(machine: EnrolledMachine, plane: ControlPlane, address: str) -> None:
     with machine.part("Debian's packages: Docker, Python, curl"):
         packages = " ".join(_PACKAGES)
         machine(
@@ -138,7 +138,7 @@ def _measure(machine: Machine, plane: ControlPlane, address: str) -> None:
 
 
 @contextmanager
-def _machine(folder: Path, address: str) -> Iterator[Machine]:
+def _machine(folder: Path, address: str) -> Iterator[EnrolledMachine]:
     """The machine, with the application's files and what pip is configured with here, and nothing else."""
     shop = folder / "shop"
     shop.mkdir()
@@ -162,7 +162,7 @@ def _machine(folder: Path, address: str) -> Iterator[Machine]:
     try:
         subprocess.run(["docker", "cp", "--quiet", shop, f"{name}:/root/shop"], check=True)
         subprocess.run(["docker", "cp", "--quiet", folder / "authority.pem", f"{name}:/root/authority.pem"], check=True)
-        yield Machine(name)
+        yield EnrolledMachine(name)
     finally:
         subprocess.run(["docker", "rm", "--force", "--volumes", name], check=False, capture_output=True)
 

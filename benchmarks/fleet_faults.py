@@ -31,7 +31,7 @@ from adapters.stores import Stores
 from benchmarks.fleet import memory
 from benchmarks.measure import report
 from models.settings import Settings
-from tests.e2e.fleet.conftest import Host, made_host
+from tests.e2e.fleet.conftest import LocalHost, made_host
 from tests.e2e.fleet.control_plane import ControlPlane
 from tests.support.postgresql_server import postgresql
 from tests.support.prefect_server import own_server
@@ -82,10 +82,10 @@ def main() -> int:
 
 
 @dataclass(slots=True)
-class Campaign:
+class FleetRun:
     """Applications under an agent, and the seconds until each killed service was healthy again."""
 
-    host: Host
+    host: LocalHost
     names: list[str]
     chance: random.Random
     healed: list[float] = field(default_factory=list)
@@ -177,16 +177,16 @@ class Campaign:
 
 
 @contextmanager
-def _campaign(folder: Path, given: argparse.Namespace, chance: random.Random, **variables: str) -> Iterator[Campaign]:
+def _campaign(folder: Path, given: argparse.Namespace, chance: random.Random, **variables: str) -> Iterator[FleetRun]:
     with made_host(folder / "host", **variables) as host:
         services = "".join(_SERVICE.format(name=name) for name in SERVICES)
         names = [host.declare(services, recovery=_BUDGET) for _ in range(given.environments)]
         for name in names:
             host.up(name)
-        yield Campaign(host, names, chance)
+        yield FleetRun(host, names, chance)
 
 
-def _watched(campaign: Campaign, times: int = 1) -> None:
+def _watched(campaign: FleetRun, times: int = 1) -> None:
     for name in campaign.names:
         campaign.host.until(lambda name=name: campaign.host.text().count(f"watching {name}\n") >= times, seconds=120)
 

@@ -84,7 +84,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedRows:
     """Rows with what the patterns and the model say of them; every array has an entry for each row.
 
     `margin` is how far the model's category is ahead of the next, `benign` its score for benign (from about -1 to 1).
@@ -99,15 +99,15 @@ class Judged:
     margin: Array
     benign: Array
 
-    def of(self, chosen: Array) -> Judged:
+    def of(self, chosen: Array) -> JudgedRows:
         """Some of the rows."""
-        return Judged(*(getattr(self, field)[chosen] for field in self.__dataclass_fields__))
+        return JudgedRows(*(getattr(self, field)[chosen] for field in self.__dataclass_fields__))
 
 
-def judged(rows: Sequence[Row], verdicts: Mapping[int, Verdict], scores: Array) -> Judged:
+def judged(rows: Sequence[Row], verdicts: Mapping[int, Verdict], scores: Array) -> JudgedRows:
     """Put labels, verdicts and scores of rows side by side."""
     said = [verdicts[place] for place in range(len(rows))]
-    return Judged(
+    return JudgedRows(
         labels=np.array([row["category"] for row in rows]),
         may_act=np.array([Strategy(row["safe_recovery"]).automatic for row in rows]),
         named=np.array([one.category.value for one in said]),
@@ -127,39 +127,39 @@ def _opinions(scores: Array) -> dict[str, Array]:
     }
 
 
-def name(seen: Judged, least: float) -> Judged:
+def name(seen: JudgedRows, least: float) -> JudgedRows:
     """The namer; a guess offers nothing, so that the offers stay as they are."""
     return replace(seen, named=np.where(seen.unnamed & (seen.margin >= least), seen.opinion, seen.named))
 
 
-def call_benign(seen: Judged, least: float) -> Judged:
+def call_benign(seen: JudgedRows, least: float) -> JudgedRows:
     """Call an error benign."""
     calls = (seen.named != "benign") & (seen.benign >= least)
     return replace(seen, named=np.where(calls, "benign", seen.named), offered=seen.offered & ~calls)
 
 
-def call_error(seen: Judged, least: float) -> Judged:
+def call_error(seen: JudgedRows, least: float) -> JudgedRows:
     """Call a benign text an error of unknown cause."""
     return replace(seen, named=np.where((seen.named == "benign") & (-seen.benign >= least), "unknown", seen.named))
 
 
-def object_to_offers(seen: Judged, least: float) -> Judged:
+def object_to_offers(seen: JudgedRows, least: float) -> JudgedRows:
     """Take back offers where the model names another category."""
     return replace(seen, offered=seen.offered & ~((seen.opinion != seen.named) & (seen.margin >= least)))
 
 
-def rows_right(before: Judged, after: Judged) -> float:
+def rows_right(before: JudgedRows, after: JudgedRows) -> float:
     """The rows with the right category."""
     return float((after.named == after.labels).sum())
 
 
-def halved(before: Judged, after: Judged) -> float:
+def halved(before: JudgedRows, after: JudgedRows) -> float:
     """1 where at most half of the wrong offers are left."""
     return float(2 * (after.offered & ~after.may_act).sum() <= (before.offered & ~before.may_act).sum())
 
 
-Use = Callable[[Judged, float], Judged]
-Aim = Callable[[Judged, Judged], float]
+Use = Callable[[JudgedRows, float], JudgedRows]
+Aim = Callable[[JudgedRows, JudgedRows], float]
 USES: dict[str, tuple[Use, Aim]] = {
     "namer": (name, rows_right),
     "benign": (call_benign, rows_right),
@@ -169,7 +169,7 @@ USES: dict[str, tuple[Use, Aim]] = {
 THRESHOLDS = [float(least) for least in np.arange(-1, 1.51, 0.05)]
 
 
-def best_threshold(use: Use, aim: Aim, seen: Judged) -> float:
+def best_threshold(use: Use, aim: Aim, seen: JudgedRows) -> float:
     """The threshold that serves the aim most on these rows; the highest of equals, which acts least."""
     return max((aim(seen, use(seen, least)), least) for least in THRESHOLDS)[1]
 
@@ -239,7 +239,7 @@ def scores_without(
     return scores
 
 
-def show(title: str, seen: Judged) -> None:
+def show(title: str, seen: JudgedRows) -> None:
     """Print the shares of right categories and benign rows, the model's own, and the offers."""
     error = seen.labels != "benign"
     right, alone = seen.named == seen.labels, seen.opinion == seen.labels

@@ -51,7 +51,7 @@ def main() -> None:
                 start_first(made, name, chosen.requests)
 
 
-def start_first(made: Application, front: str, requests: int) -> int:
+def start_first(made: OutageApplication, front: str, requests: int) -> int:
     """Replace the service behind a proxy until so many requests were sent; returns how many of them failed."""
     port, replaced = free_port(), 0
     made.declare(fronted(made.folder, front, port))
@@ -69,7 +69,7 @@ def start_first(made: Application, front: str, requests: int) -> int:
     return len(client.failures)
 
 
-def stop_first(made: Application, rounds: int) -> float:
+def stop_first(made: OutageApplication, rounds: int) -> float:
     """Replace one service of three in turns; returns the ratio of the outages, ours to that of Compose."""
     port, versions = free_port(), itertools.count(2)
     made.declare(_three(made.folder, port, "1"))
@@ -91,7 +91,7 @@ def stop_first(made: Application, rounds: int) -> float:
     return ours / theirs
 
 
-class Application:
+class OutageApplication:
     """A Compose application with an environment of the same name, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
@@ -122,8 +122,8 @@ class Application:
 
 
 @contextmanager
-def application(folder: Path) -> Iterator[Application]:
-    made = Application(folder)
+def application(folder: Path) -> Iterator[OutageApplication]:
+    made = OutageApplication(folder)
     try:
         yield made
     finally:

@@ -79,7 +79,7 @@ class RecordError(Write):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt(Write):
+class _AttemptWrite(Write):
     execution: RecoveryExecution
 
     def execution_in_store(self, names: Names) -> RecoveryExecution:
@@ -88,7 +88,7 @@ class _Attempt(Write):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WriteAttempt(_Attempt):
+class WriteAttempt(_AttemptWrite):
     """How far an attempt has come: first that it begins, before anything is done."""
 
     # A journal that an earlier version wrote may tell them apart.
@@ -100,7 +100,7 @@ class WriteAttempt(_Attempt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinishAttempt(_Attempt):
+class FinishAttempt(_AttemptWrite):
     """How an attempt ended. `was` is the state the service was found in, where that is known.
 
     Where it helped, the error is resolved, its tickets are closed, and the service's change of state is noted at

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.latency.runs import run_one_by_one
-from benchmarks.latency.serving import Server, served
+from benchmarks.latency.serving import UiServer, served
 from benchmarks.measure import checked, report, stack
 
 _A_DAY = 24 * 60
@@ -84,7 +84,7 @@ def _say(what: str, spent: Spent) -> None:
     report("  Prefect's database, once a minute", spent.stored * _A_DAY / 1e6, "MB/day", most=_MOST_MB)
 
 
-def _spent(server: Server, family: psutil.Process) -> Spent:
+def _spent(server: UiServer, family: psutil.Process) -> Spent:
     whole = [family, *family.children(recursive=True)]
     others = [one for one in whole if one == family or "server_process" in " ".join(one.cmdline())]
     by_others = sum(map(_used, others))
@@ -96,14 +96,14 @@ def _collect_seldom(environment: Path) -> None:
     environment.write_text(json.dumps(declared | {"collect_every_seconds": _SELDOM}))
 
 
-def _rounds(server: Server) -> int:
+def _rounds(server: UiServer) -> int:
     assert server.data is not None
     with closing(sqlite3.connect(f"file:{server.data}/monitoring.db?mode=ro", uri=True)) as store:
         (count,) = store.execute("SELECT count(DISTINCT ts) FROM metric_samples").fetchone()
     return int(count)
 
 
-def _database_bytes(server: Server) -> float:
+def _database_bytes(server: UiServer) -> float:
     """What Prefect's database uses of its file, with what is not yet moved there."""
     assert server.data is not None
     with closing(sqlite3.connect(f"file:{server.data}/prefect/prefect.db?mode=ro", uri=True)) as store:

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
-from benchmarks.latency.serving import Server, served
+from benchmarks.latency.serving import UiServer, served
 from benchmarks.measure import checked, report, stack
 
 _AT_ONCE = 10
@@ -34,7 +34,7 @@ _MOST_MEDIAN = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class LatencyRun:
     """A run that was asked for, as the server knows it afterwards; times in seconds since it was scheduled."""
 
     id: UUID
@@ -47,7 +47,7 @@ class Run:
 def runs(folder: Path, chosen: argparse.Namespace) -> None:
     """Runs one after the other, then several at once."""
     if chosen.api:
-        server = Server(url=chosen.api, auth_string=os.environ.get("PREFECT_API_AUTH_STRING", ""), data=chosen.data)
+        server = UiServer(url=chosen.api, auth_string=os.environ.get("PREFECT_API_AUTH_STRING", ""), data=chosen.data)
         _measure(server, chosen.deployment, chosen.runs)
         return
     service = checked(interval="5s", timeout="3s", retries=3)
@@ -60,13 +60,13 @@ def runs(folder: Path, chosen: argparse.Namespace) -> None:
         _measure(server, "health-check/latency", chosen.runs)
 
 
-def run_one_by_one(server: Server, deployment: str, count: int) -> list[Run]:
+def run_one_by_one(server: UiServer, deployment: str, count: int) -> list[LatencyRun]:
     """Ask a server for runs of a deployment, each once the one before it has ended."""
     with _prefect_of(server):
         return asyncio.run(_one_by_one(deployment, count))
 
 
-def _measure(server: Server, deployment: str, count: int) -> None:
+def _measure(server: UiServer, deployment: str, count: int) -> None:
     _report(f"{count} runs of {deployment}", run_one_by_one(server, deployment, count), server.data, most=_MOST_MEDIAN)
     with _prefect_of(server):
         at_once = asyncio.run(_at_once())
@@ -74,7 +74,7 @@ def _measure(server: Server, deployment: str, count: int) -> None:
 
 
 @contextmanager
-def _prefect_of(server: Server) -> Iterator[None]:
+def _prefect_of(server: UiServer) -> Iterator[None]:
     # Prefect reads these when it is imported.
     os.environ |= {"PREFECT_LOGGING_LEVEL": "ERROR", "PREFECT_API_URL": server.url}
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -84,7 +84,7 @@ def _prefect_of(server: Server) -> Iterator[None]:
     del os.environ["PREFECT_API_URL"], os.environ["PREFECT_LOGGING_LEVEL"]
 
 
-async def _one_by_one(name: str, count: int) -> list[Run]:
+async def _one_by_one(name: str, count: int) -> list[LatencyRun]:
     from prefect import get_client
 
     async with get_client() as client:
@@ -99,7 +99,7 @@ async def _one_by_one(name: str, count: int) -> list[Run]:
         return found
 
 
-async def _at_once() -> list[Run]:
+async def _at_once() -> list[LatencyRun]:
     from prefect import get_client
 
     async with get_client() as client:
@@ -116,7 +116,7 @@ async def _deployments_that_read(client: object) -> list[UUID]:
     return [one.id for one in found]
 
 
-async def _one_run(client: object, deployment: UUID) -> Run:
+async def _one_run(client: object, deployment: UUID) -> LatencyRun:
     """Ask for a run as `prefect deployment run` does, and wait until it has ended."""
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
@@ -143,7 +143,7 @@ async def _one_run(client: object, deployment: UUID) -> Run:
         lines = await client.read_logs(log_filter=log_filter, sort=LogSort.TIMESTAMP_ASC, limit=20)
         first_line = next((one.timestamp for one in lines if not one.name.startswith(_NOT_OF_THE_RUN)), None)
         await asyncio.sleep(0 if first_line else _ASKED_EVERY_SECONDS)
-    return Run(
+    return LatencyRun(
         id=made.id,
         state=(found.state and found.state.name) or "without state",
         first_line=(first_line - scheduled).total_seconds() if first_line else None,
@@ -152,7 +152,7 @@ async def _one_run(client: object, deployment: UUID) -> Run:
     )
 
 
-def _report(what: str, found: Sequence[Run], data: Path | None, *, most: float | None = None) -> None:
+def _report(what: str, found: Sequence[LatencyRun], data: Path | None, *, most: float | None = None) -> None:
     for name, times in (
         ("first line", [one.first_line for one in found if one.first_line is not None]),
         ("Running", [one.running for one in found if one.running is not None]),

@@ -22,7 +22,7 @@ _WATCHED = "watching "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class UiServer:
     """A Prefect server with a runner or worker beside it."""
 
     url: str
@@ -38,7 +38,7 @@ class Server:
 @contextmanager
 def served(
     folder: Path, environments: int, variables: Mapping[str, str] | None = None, command: tuple[str, ...] = SERVE
-) -> Iterator[tuple[Server, subprocess.Popen[bytes]]]:
+) -> Iterator[tuple[UiServer, subprocess.Popen[bytes]]]:
     """Serve the environments of this process's folders, from when all of them are watched."""
     port, log = free_port(), folder / "serve.log"
     (folder / "run").mkdir(mode=0o700, exist_ok=True)
@@ -65,6 +65,6 @@ def served(
             print("`roas serve` did not end within", _ENDS_WITHIN_SECONDS, "s")
 
 
-def _server(port: int, data: Path) -> Server:
+def _server(port: int, data: Path) -> UiServer:
     auth_string = (data / "prefect" / "auth_string").read_text().strip()
-    return Server(url=f"http://127.0.0.1:{port}/api", auth_string=auth_string, data=data)
+    return UiServer(url=f"http://127.0.0.1:{port}/api", auth_string=auth_string, data=data)

@@ -38,9 +38,9 @@ def main() -> int:
         return measure(rest, arguments.into)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    from benchmarks.proof.judgement import Judgement
+    from benchmarks.proof.judgement import MutantJudgement
 
-    return Judgement(arguments).run()
+    return MutantJudgement(arguments).run()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.proof.measured import hashes_of, python_files
 from benchmarks.proof.mutations import Mutant, mutants_of, valid
-from benchmarks.proof.sandbox import Run, Sandbox, sandbox
+from benchmarks.proof.sandbox import Sandbox, SandboxRun, sandbox
 from benchmarks.proof.selection import Selection
 
 _BATCHES = (10, 100)
@@ -27,7 +27,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class MutantVerdict:
     """What the tests say of a mutant, and how they came to it.
 
     killed: a test failed. timeout: a test took much longer than without the change; this counts as killed. survived:
@@ -52,12 +52,12 @@ class _Outcome:
     """How the tests of a mutant ended, and the test that decided it."""
 
     verdict: str
-    runs: list[Run]
+    runs: list[SandboxRun]
     test: str = ""
     why: str = ""
 
 
-class Judgement:
+class MutantJudgement:
     """The subcommand `mutants`."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -113,10 +113,10 @@ class Judgement:
         if changed := [file for file, now in hashes_of(box.tree, files).items() if now != self._measured[file]]:
             raise SystemExit(f"Changed since coverage measured them: {', '.join(changed)}")
 
-    def _judge(self, box: Sandbox, mutant: Mutant) -> Verdict:
+    def _judge(self, box: Sandbox, mutant: Mutant) -> MutantVerdict:
         tests, executed = self._selection.tests_of(mutant)
         if not tests:
-            return Verdict(verdict="unexecuted")
+            return MutantVerdict(verdict="unexecuted")
         began = time.monotonic()
         while True:
             wanted = [test for test in tests if test not in self._untrusted]
@@ -128,7 +128,7 @@ class Judgement:
             if outcome.verdict != "killed" or self._is_trusted(box, wanted, outcome.test):
                 break
         excluded = tuple(test for test in tests if test in self._untrusted)
-        return Verdict(
+        return MutantVerdict(
             verdict=outcome.verdict if wanted else "unexecuted",
             test=outcome.test,
             why=outcome.why,
@@ -143,7 +143,7 @@ class Judgement:
 
     def _run(self, box: Sandbox, tests: list[str]) -> _Outcome:
         """Run the tests in batches until one fails or the time is over."""
-        left, runs, done = self._seconds, list[Run](), 0
+        left, runs, done = self._seconds, list[SandboxRun](), 0
         for size in (*_BATCHES, len(tests)):
             batch = tests[done : done + size]
             if not batch:

@@ -16,7 +16,7 @@ from benchmarks.proof.contexts import CURRENT, FOLDER
 from tests.support.warm import begin_session, end_session
 
 
-class Recorder:
+class LineRecorder:
     """Switches the context of this worker, and of processes that it starts, to the running test."""
 
     def __init__(self, worker: str) -> None:
@@ -75,4 +75,4 @@ def pytest_configure(config: pytest.Config) -> None:
         begin_session()
         config.add_cleanup(end_session)
     if worker or not config.getoption("numprocesses", None):
-        config.pluginmanager.register(Recorder(worker or "main"), "proof-recorder")
+        config.pluginmanager.register(LineRecorder(worker or "main"), "proof-recorder")

@@ -35,7 +35,7 @@ _LATER_SECONDS = 10**6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class SandboxRun:
     """How a run of tests ended. `running` is the test that ran when its time was over, with its seconds so far."""
 
     passed: tuple[str, ...]
@@ -85,7 +85,7 @@ class Sandbox:
         self._server.communicate()
         self._log.close()
 
-    def run(self, tests: list[str], seconds: float) -> Run:
+    def run(self, tests: list[str], seconds: float) -> SandboxRun:
         """Run these tests in this order until one fails, or the time is over."""
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps({"tests": tests, "seconds": seconds}) + "\n")
@@ -98,7 +98,7 @@ class Sandbox:
         if failed is None and code:
             # Not even the fixtures of all tests can be imported.
             failed = {"failed": tests[0], "why": f"pytest ended with code {code}"}
-        return Run(
+        return SandboxRun(
             passed=tuple(event["passed"] for event in events if "passed" in event),
             skipped=sum("skipped" in event for event in events),
             failed=failed["failed"] if failed else None,

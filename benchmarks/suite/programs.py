@@ -18,7 +18,7 @@ _HEADER = struct.Struct("=IHHII IIIIHH")
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class SuiteProgram:
     """One program that a process became, when (Unix seconds), and in which control group."""
 
     at: float
@@ -26,7 +26,7 @@ class Program:
     group: str
 
 
-def begun_programs() -> Iterator[Program]:
+def begun_programs() -> Iterator[SuiteProgram]:
     """Yield each program that begins, until the caller stops asking. Raises PermissionError without root."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR) as events:
         events.bind((0, _CN_IDX_PROC))
@@ -44,8 +44,8 @@ def begun_programs() -> Iterator[Program]:
                     yield _program(Path("/proc", str(process)))
 
 
-def _program(process: Path) -> Program:
+def _program(process: Path) -> SuiteProgram:
     words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
     groups = (process / "cgroup").read_text().splitlines()
     group = next((line.partition(":cpuacct:")[2] for line in groups if ":cpuacct:" in line), "")
-    return Program(time.time(), tuple(word[:200] for word in words[:12]), group)
+    return SuiteProgram(time.time(), tuple(word[:200] for word in words[:12]), group)

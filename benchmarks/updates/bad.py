@@ -13,7 +13,7 @@ from benchmarks.measure import Stack, report, stack
 from benchmarks.updates.application import last_operation, place, roas, states, warm_up
 from tests.support.ports import free_port
 from tests.support.registry import Registry, image_id
-from tests.support.versions import BAD, IN_ORDER, MIGRATION, SMOKE_TEST, Behaviour, Client, Version, asking, web
+from tests.support.versions import BAD, IN_ORDER, MIGRATION, SMOKE_TEST, AppVersion, Behaviour, Client, asking, web
 
 _OLD = "1"
 _LATE_SECONDS = 8
@@ -27,7 +27,7 @@ _HOLDS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class UpdateEnd:
     """How the update to a bad version ended; `outage_seconds` is what a client saw of it."""
 
     behaviour: Behaviour
@@ -40,11 +40,11 @@ def bad(folder: Path, rounds: int) -> bool:
     """So many updates to each kind of bad version, in random order."""
     kinds = [kind for kind in _KINDS for _ in range(rounds)]
     random.Random(_SEED).shuffle(kinds)
-    ended: list[Ended] = []
+    ended: list[UpdateEnd] = []
     with place(folder) as images:
         port = free_port()
-        images.publish("base", "ENV PART=base", *Version(name=_OLD).lines())
-        images.publish("web", *Version(name=_OLD).lines())
+        images.publish("base", "ENV PART=base", *AppVersion(name=_OLD).lines())
+        images.publish("web", *AppVersion(name=_OLD).lines())
         services = {
             "base": web(images.image("base")),
             "web": web(images.image("web"), port, depends_on={"base": {"condition": "service_healthy"}}),
@@ -60,7 +60,7 @@ def bad(folder: Path, rounds: int) -> bool:
             warm_up(folder)
             with asking(port) as client:
                 for number, kind in enumerate(kinds, start=2):
-                    version = Version(name=f"{number}", behaviour=kind, after_seconds=_after(kind))
+                    version = AppVersion(name=f"{number}", behaviour=kind, after_seconds=_after(kind))
                     one = _update_to(version, made, images, client)
                     ended.append(one)
                     print(
@@ -78,7 +78,7 @@ def _after(kind: Behaviour) -> int:
     return _LATE_SECONDS if kind is Behaviour.LATE else _UNHEALTHY_SECONDS
 
 
-def _update_to(version: Version, made: Stack, images: Registry, client: Client) -> Ended:
+def _update_to(version: AppVersion, made: Stack, images: Registry, client: Client) -> UpdateEnd:
     digest = images.publish("web", *version.lines())
     before, name = states(made), image_id(images.image("web"))
     began = time.monotonic()
@@ -100,7 +100,7 @@ def _update_to(version: Version, made: Stack, images: Registry, client: Client) 
         and version.behaviour not in _NEVER_SERVE,
         "an image that is held back is taken again": _takes_again(made),
     }
-    return Ended(
+    return UpdateEnd(
         behaviour=version.behaviour,
         outage_seconds=_back_after(client, began),
         took_seconds=took,
@@ -124,7 +124,7 @@ def _takes_again(made: Stack) -> bool:
     return states(made) != before
 
 
-def _print_kind(kind: Behaviour, ended: Sequence[Ended]) -> None:
+def _print_kind(kind: Behaviour, ended: Sequence[UpdateEnd]) -> None:
     if ended:
         times = sorted(one.outage_seconds for one in ended)
         report(f"{kind}: the old version answers again after, median", statistics.median(times), "s")

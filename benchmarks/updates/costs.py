@@ -12,7 +12,7 @@ from benchmarks.update_outage import application, start_first, stop_first
 from benchmarks.updates.application import place, roas, states, warm_up
 from tests.support.fronts import FRONTS, build_image
 from tests.support.registry import Registry
-from tests.support.versions import Version, web
+from tests.support.versions import AppVersion, web
 
 MOST_TIMES_COMPOSE = 1.1
 MOST_OUTAGE_TIMES_COMPOSE = 1.0
@@ -83,7 +83,7 @@ def _compose_update(made: Stack) -> None:
 
 def _publish(images: Registry, kind: str, service: str, version: str) -> None:
     # Of two images with the same content one pull would be none.
-    images.publish(f"{kind}-{service}", f"ENV PART={kind}-{service}", *Version(name=version).lines())
+    images.publish(f"{kind}-{service}", f"ENV PART={kind}-{service}", *AppVersion(name=version).lines())
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from typing import Any
 from benchmarks.latency.commands import ROAS
 from benchmarks.measure import Stack, report, run_docker, stack
 from benchmarks.updates.application import last_operation, place, roas, states, warm_up
-from benchmarks.updates.killed import Kill, begun_since, kill_process, steps_of, wait_for
+from benchmarks.updates.killed import UpdateKill, begun_since, kill_process, steps_of, wait_for
 from models.snapshots import SnapshotState
 from tests.support.registry import Registry
-from tests.support.versions import Behaviour, Version, web
+from tests.support.versions import AppVersion, Behaviour, web
 
 _DATABASE_IMAGE = "roas/gallery:local"
 _ROWS = 2000
@@ -40,7 +40,7 @@ class DataApplication:
     def publish(self, behaviour: Behaviour = Behaviour.GOOD) -> None:
         """The next version of the service."""
         self.number += 1
-        self.images.publish("web", *Version(name=f"{self.number}", behaviour=behaviour).lines())
+        self.images.publish("web", *AppVersion(name=f"{self.number}", behaviour=behaviour).lines())
 
     def write(self, value: str) -> None:
         """Let database and volume hold a value and nothing else."""
@@ -161,7 +161,7 @@ def killed_with_data(folder: Path, rounds: int, seed: int) -> bool:
     with _running(folder) as application:
         steps = _update_and_roll_back(application, None, "")[0] or 0
         kills = [
-            Kill(
+            UpdateKill(
                 behaviour=Behaviour.GOOD,
                 then=then,
                 steps=step,
@@ -180,7 +180,7 @@ def killed_with_data(folder: Path, rounds: int, seed: int) -> bool:
     return report("killed rollbacks with data that were neither finished nor undone", outcome["wrong"], most=0)
 
 
-def _update_and_roll_back(application: DataApplication, kill: Kill | None, word: str) -> tuple[int, list[str]]:
+def _update_and_roll_back(application: DataApplication, kill: UpdateKill | None, word: str) -> tuple[int, list[str]]:
     """Update, roll back with the data, and kill that: the recorded steps, or whether the kill came in time."""
     name, old = application.made.name, application.running()
     application.write(f"before{word}")
@@ -211,7 +211,7 @@ def _update_and_roll_back(application: DataApplication, kill: Kill | None, word:
     return int(deployment_id is not None), problems
 
 
-def _killed(kill: Kill, name: str, words: tuple[str, ...]) -> str | None:
+def _killed(kill: UpdateKill, name: str, words: tuple[str, ...]) -> str | None:
     """The id of the operation that was killed; None where it had ended before."""
     earlier = last_operation(name).deployment_id
     quiet: dict[str, Any] = dict.fromkeys(("stdout", "stderr", "stdin"), subprocess.DEVNULL)
@@ -259,7 +259,7 @@ def _running(folder: Path) -> Iterator[DataApplication]:
     secret.touch(mode=0o600)
     secret.write_text("of-a-measurement")
     with place(folder) as images:
-        images.publish("web", *Version(name="0").lines())
+        images.publish("web", *AppVersion(name="0").lines())
         needs = {"depends_on": {"db": {"condition": "service_healthy"}}, "volumes": ["files:/srv/files"]}
         services = {"db": database, "web": web(images.image("web"), **needs)}
         secrets = [{"name": "BENCH_PASSWORD", "file": str(secret)}]

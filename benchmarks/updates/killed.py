@@ -21,7 +21,7 @@ from benchmarks.measure import Stack, report, run_docker, stack
 from benchmarks.updates.application import last_operation, place, roas, states, warm_up
 from models.operations import Operation
 from tests.support.registry import Registry, image_id
-from tests.support.versions import Behaviour, Version, web
+from tests.support.versions import AppVersion, Behaviour, web
 
 _CHANGED = ("web", "worker")
 _NEXT = ("resume", "start", "update")
@@ -31,7 +31,7 @@ _BEGINS_WITHIN_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kill:
+class UpdateKill:
     """When an update to a version is killed, whether with the commands that it runs, and what the user does next.
 
     It is killed after so many recorded steps, or after so many seconds.
@@ -53,24 +53,24 @@ class Kill:
 
 
 @dataclass(slots=True)
-class Application:
+class KilledApplication:
     """A service that stays as it is, and two with new images each time."""
 
     made: Stack
     images: Registry
     number: int = 0
-    versions: dict[str, Version] = field(default_factory=dict)
+    versions: dict[str, AppVersion] = field(default_factory=dict)
     """By image id."""
 
     def publish(self, behaviour: Behaviour) -> None:
         """The next version of both services; the first one behaves so, the other well."""
         self.number += 1
         for name, how in zip(_CHANGED, (behaviour, Behaviour.GOOD), strict=True):
-            version = Version(name=f"{self.number}", behaviour=how)
+            version = AppVersion(name=f"{self.number}", behaviour=how)
             self.images.publish(name, f"ENV PART={name}", *version.lines())
             self.versions[image_id(f"127.0.0.1:{self.images.port}/{name}")] = version
 
-    def update_and_kill(self, kill: Kill) -> str | None:
+    def update_and_kill(self, kill: UpdateKill) -> str | None:
         """The id of the operation that was killed; None where it had ended, or had not begun, before."""
         earlier = last_operation(self.made.name).deployment_id
         with subprocess.Popen(
@@ -85,7 +85,7 @@ class Application:
             kill_process(int(begun.details["runner"]["pid"]), with_children=kill.with_children)
         return begun.deployment_id
 
-    def take_up(self, kill: Kill, deployment_id: str) -> list[str]:
+    def take_up(self, kill: UpdateKill, deployment_id: str) -> list[str]:
         """Do what the user does next; what went wrong with that."""
         words = ("resume", deployment_id) if kill.then == "resume" else (kill.then, self.made.name)
         code, said = roas(*words, codes=range(256))
@@ -93,7 +93,7 @@ class Application:
             return []
         return [f"{words[0]} ended with exit code {code}: {said[-400:]}"]
 
-    def problems(self, kill: Kill) -> list[str]:
+    def problems(self, kill: UpdateKill) -> list[str]:
         """What is not as an update that was finished or undone leaves it."""
         from tasks.deployment.services import read_plan
         from tasks.runtime.project import open_project
@@ -135,7 +135,7 @@ def killed(folder: Path, rounds: int, seed: int) -> bool:
     return report("killed updates that were neither finished nor undone", outcome["wrong"], most=0)
 
 
-def _one(application: Application, kill: Kill) -> list[str] | None:
+def _one(application: KilledApplication, kill: UpdateKill) -> list[str] | None:
     application.publish(kill.behaviour)
     deployment_id = application.update_and_kill(kill)
     if deployment_id is None:
@@ -153,7 +153,7 @@ def _one(application: Application, kill: Kill) -> list[str] | None:
     return found
 
 
-def _repair(application: Application) -> None:
+def _repair(application: KilledApplication) -> None:
     """A known good version for the kills that follow."""
     application.publish(Behaviour.GOOD)
     roas("update", application.made.name, codes=range(256))
@@ -162,7 +162,7 @@ def _repair(application: Application) -> None:
     roas("start", application.made.name)
 
 
-def _at_steps(application: Application, rounds: int, chance: random.Random) -> Iterator[Kill]:
+def _at_steps(application: KilledApplication, rounds: int, chance: random.Random) -> Iterator[UpdateKill]:
     for behaviour in _BEHAVIOURS[:2]:
         application.publish(behaviour)
         roas("update", application.made.name, codes=range(256))
@@ -170,16 +170,16 @@ def _at_steps(application: Application, rounds: int, chance: random.Random) -> I
         for steps in range(recorded + 1):
             # With three rounds or more each way to go on is tried at each step.
             for then in (_NEXT[steps % len(_NEXT) :] + _NEXT)[: min(rounds, len(_NEXT))]:
-                yield Kill(behaviour=behaviour, then=then, steps=steps, with_children=chance.random() < 0.5)
+                yield UpdateKill(behaviour=behaviour, then=then, steps=steps, with_children=chance.random() < 0.5)
 
 
-def _at_random(application: Application, rounds: int, chance: random.Random) -> Iterator[Kill]:
+def _at_random(application: KilledApplication, rounds: int, chance: random.Random) -> Iterator[UpdateKill]:
     application.publish(Behaviour.GOOD)
     began = time.monotonic()
     roas("update", application.made.name)
     usual = time.monotonic() - began
     for number in range(rounds * len(_NEXT)):
-        yield Kill(
+        yield UpdateKill(
             behaviour=chance.choice(_BEHAVIOURS),
             then=_NEXT[number % len(_NEXT)],
             seconds=chance.uniform(0, usual),
@@ -197,7 +197,7 @@ def begun_since(environment: str, earlier: str, running: subprocess.Popen[bytes]
     return found
 
 
-def wait_for(kill: Kill, begun: Operation, running: subprocess.Popen[bytes]) -> bool:
+def wait_for(kill: UpdateKill, begun: Operation, running: subprocess.Popen[bytes]) -> bool:
     """Wait for the moment of the kill; False where the update has ended before."""
     until = time.monotonic() + kill.seconds
 
@@ -231,14 +231,14 @@ def kill_process(process: int, *, with_children: bool) -> None:
 
 
 @contextmanager
-def _running(folder: Path) -> Iterator[Application]:
+def _running(folder: Path) -> Iterator[KilledApplication]:
     with place(folder) as images:
-        images.publish("base", "ENV PART=base", *Version(name="0").lines())
+        images.publish("base", "ENV PART=base", *AppVersion(name="0").lines())
         needs: dict[str, Any] = {"depends_on": {"base": {"condition": "service_healthy"}}}
         services = {"base": web(images.image("base"))}
         services |= {name: web(images.image(name), **needs) for name in _CHANGED}
         with stack(folder, "shop", services, stabilisation_seconds=2) as made:
-            application = Application(made, images)
+            application = KilledApplication(made, images)
             application.publish(Behaviour.GOOD)
             roas("start", made.name)
             warm_up(folder)

@@ -25,7 +25,7 @@ _DENIED = re.compile(r"(?i)denied|not writable|EACCES|not permitted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class FilePlace:
     """What a person corrects: the files with the configuration, and what they declare of the service that failed.
 
     `services` are the names of all services, which are right as the name of a host.
@@ -36,10 +36,10 @@ class Place:
     declared: ServiceDeclaration | None = None
 
 
-UNKNOWN_PLACE = Place()
+UNKNOWN_PLACE = FilePlace()
 
 
-def corrections(verdict: Verdict, message: str, place: Place) -> tuple[str, ...]:
+def corrections(verdict: Verdict, message: str, place: FilePlace) -> tuple[str, ...]:
     """Return steps that show the place of a cause, as sentences with a command; none where it is not known.
 
     `message` is the sentence that shows the cause. A command of ours prints no value of a password.
@@ -79,7 +79,7 @@ def named_host(message: str) -> str:
     return next((host for host in hosts if host.lower() not in _NO_HOST), "")
 
 
-def _write_lines(what: str, pattern: str, place: Place) -> tuple[str, ...]:
+def _write_lines(what: str, pattern: str, place: FilePlace) -> tuple[str, ...]:
     return (f"{what}: grep -H {pattern} {shlex.join(place.files)}",) if place.files else ()
 
 

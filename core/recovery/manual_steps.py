@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.recovery.corrections import UNKNOWN_PLACE, Place, corrections
+from core.recovery.corrections import UNKNOWN_PLACE, FilePlace, corrections
 from core.recovery.facts import DISK_IS_FULL_PERCENT
 from models.errors import Category, Strategy, Verdict
 from models.recovery import Choice, TicketEntry
@@ -25,7 +25,7 @@ def manual_steps(
     disk_percent: float | None = None,
     again: str = "",
     message: str = "",
-    place: Place = UNKNOWN_PLACE,
+    place: FilePlace = UNKNOWN_PLACE,
 ) -> tuple[str, ...]:
     """What a person should do, as sentences and exact commands with the project and service filled in.
 

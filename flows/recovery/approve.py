@@ -26,7 +26,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from adapters.compose.sources import files_read
 from core.common.markdown import fenced_block
 from core.notifications.words import ticket_title
-from core.recovery.corrections import Place
+from core.recovery.corrections import FilePlace
 from core.recovery.manual_steps import earlier_answers, manual_steps
 from core.recovery.policy import RecoveryPlan
 from flows.common.identifiers import new_ticket_id
@@ -119,9 +119,9 @@ def new_ticket(question: Question, diagnosis: Diagnosis, context: IncidentContex
     )
 
 
-def _place(context: IncidentContext, service: str | None) -> Place:
+def _place(context: IncidentContext, service: str | None) -> FilePlace:
     environment, application = context.environment, context.application
-    return Place(
+    return FilePlace(
         files=() if environment is None else _files_written_by_hand(environment),
         services=tuple(application.services) if application else (),
         declared=application.services.get(service) if application and service else None,

@@ -27,7 +27,7 @@ KINDS = {"discord": "discord-webhook", "slack": "slack-webhook", "teams": "ms-te
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class NotifiedFailure:
     """A failure as recovery records it."""
 
     service: str
@@ -42,14 +42,14 @@ class Failure:
 
 
 FAILURES = {
-    "port": Failure(
+    "port": NotifiedFailure(
         service="web",
         text="Docker engine refused to start shop-web-1: driver failed programming external connectivity on endpoint "
         "shop-web-1: Bind for 0.0.0.0:8080 failed: port is already allocated",
         first_cause="web could not be started: Bind for 0.0.0.0:8080 failed: port is already allocated",
         category=Category.PORT_CONFLICT,
     ),
-    "variable": Failure(
+    "variable": NotifiedFailure(
         service="api",
         text="service api is stopped: exited with code 1",
         first_cause="api ended with exit code 1; its last line is \"KeyError: 'DATABASE_URL'\"",
@@ -62,7 +62,7 @@ FAILURES = {
         ),
         affected=("api", "web"),
     ),
-    "image": Failure(
+    "image": NotifiedFailure(
         service="web",
         text="Image ghcr.io/example/shop:2.41 of web was found neither locally nor in the registry: manifest unknown",
         first_cause=(
@@ -70,7 +70,7 @@ FAILURES = {
         ),
         category=Category.IMAGE_PULL_FAILED,
     ),
-    "login": Failure(
+    "login": NotifiedFailure(
         service="api",
         text="service api is stopped: exited with code 1",
         first_cause="api ended with exit code 1",
@@ -83,7 +83,7 @@ FAILURES = {
         tried="api restarted and exited again with code 1",
         count=3,
     ),
-    "memory": Failure(
+    "memory": NotifiedFailure(
         service="worker",
         text="service worker keeps crashing: exited with code 137",
         first_cause="worker keeps crashing, restarted 6 times, last with exit code 137, the kernel killed it because "
@@ -97,7 +97,7 @@ FAILURES = {
 }
 
 
-def rendered(failure: Failure, kind: str) -> str:
+def rendered(failure: NotifiedFailure, kind: str) -> str:
     evidence = failure.evidence or Evidence(exit_code=1, logs=failure.logs)
     verdict = classify(failure.text, shipped_set(), evidence=evidence)
     assert verdict.category is failure.category

@@ -58,7 +58,7 @@ def receiver(host: str = "127.0.0.1") -> Iterator[tuple[Receiver, str]]:
     """A receiver and its address."""
     kept = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
+    class ManagerHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             kept.add(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
@@ -69,7 +69,7 @@ def receiver(host: str = "127.0.0.1") -> Iterator[tuple[Receiver, str]]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
             pass
 
-    with ThreadingHTTPServer((host, 0), Handler) as server:
+    with ThreadingHTTPServer((host, 0), ManagerHandler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,))
         thread.start()
         try:

@@ -31,7 +31,7 @@ DISCORD_ADDRESS = f"https://{DISCORD}/api/webhooks/123456789012345678/{'T' * 68}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Reply:
     """What a stand-in answers instead of judging a request; `hang`: nothing, until it is closed."""
 
     status: int = 500
@@ -48,12 +48,12 @@ class ChatServices:
         self.refused: dict[str, list[list[str]]] = {host: [] for host in RULES}
         self.asked: list[str] = []
         """The host and path of every request."""
-        self.answers: deque[Answer] = deque()
+        self.answers: deque[Reply] = deque()
         """What is answered first, whatever is sent."""
         self.closed = threading.Event()
         services = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class ChatHandler(BaseHTTPRequestHandler):
             host = ""
 
             def do_CONNECT(self) -> None:
@@ -82,25 +82,25 @@ class ChatServices:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it is called by
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), ChatHandler)
         self.proxy = f"http://127.0.0.1:{self.server.server_port}"
 
-    def judge(self, host: str, content: Any) -> Answer:
+    def judge(self, host: str, content: Any) -> Reply:
         """Accept or refuse as the service does."""
         if objections := RULES[host](content):
             self.refused[host].append(objections)
             if host == SLACK:
-                return Answer(status=400, body="invalid_blocks")
+                return Reply(status=400, body="invalid_blocks")
             errors = {"code": 50035, "message": "Invalid Form Body", "errors": objections}
-            return Answer(status=400, headers={"Content-Type": "application/json"}, body=json.dumps(errors))
+            return Reply(status=400, headers={"Content-Type": "application/json"}, body=json.dumps(errors))
         self.accepted[host].append(content)
-        return {DISCORD: Answer(status=204), SLACK: Answer(status=200, body="ok"), TEAMS: Answer(status=202)}[host]
+        return {DISCORD: Reply(status=204), SLACK: Reply(status=200, body="ok"), TEAMS: Reply(status=202)}[host]
 
 
-def busy(seconds: float, *, in_header: bool = True) -> Answer:
+def busy(seconds: float, *, in_header: bool = True) -> Reply:
     """Answer 429 as Discord does, with the seconds to wait in the body, and in the header too."""
     body = json.dumps({"message": "You are being rate limited.", "retry_after": seconds, "global": False})
-    return Answer(status=429, headers={"Retry-After": str(seconds)} if in_header else {}, body=body)
+    return Reply(status=429, headers={"Retry-After": str(seconds)} if in_header else {}, body=body)
 
 
 @pytest.fixture(scope="session")

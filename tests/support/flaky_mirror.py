@@ -41,7 +41,7 @@ class FlakyMirror:
             return None
 
 
-class _Handler(SimpleHTTPRequestHandler):
+class _MirrorHandler(SimpleHTTPRequestHandler):
     def __init__(self, mirror: FlakyMirror, folder: Path, *arguments: object) -> None:
         self.mirror = mirror
         super().__init__(*arguments, directory=str(folder))  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ class _Handler(SimpleHTTPRequestHandler):
 @contextmanager
 def flaky_mirror(folder: Path, *failures: str) -> Iterator[FlakyMirror]:
     """Serve a folder, with failures at first: drop (no answer), cut (half of it) or stall (silence)."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: _Handler(mirror, folder, *arguments))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: _MirrorHandler(mirror, folder, *arguments))
     mirror = FlakyMirror(port=server.server_port, failures=failures)
     thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.05))
     thread.start()

@@ -209,7 +209,7 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
 
 
 @dataclass(slots=True)
-class Client:
+class FrontClient:
     """Sends requests at a fixed rate, each on a connection of its own, and counts how they end."""
 
     port: int
@@ -251,9 +251,9 @@ class Client:
 
 
 @contextmanager
-def asking(port: int, per_second: float = 20) -> Iterator[Client]:
+def asking(port: int, per_second: float = 20) -> Iterator[FrontClient]:
     """A client that sends requests meanwhile; at the end all have been answered or have failed."""
-    client = Client(port, per_second)
+    client = FrontClient(port, per_second)
     thread = threading.Thread(target=client.run)
     thread.start()
     try:

@@ -73,7 +73,7 @@ def forge(kind: str) -> Iterator[Forge]:
     """A server of that kind on loopback meanwhile."""
     state = Forge(kind=kind)
 
-    class Handler(BaseHTTPRequestHandler):
+    class ForgeHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(state.judge(self.path, self.headers, body))
@@ -83,7 +83,7 @@ def forge(kind: str) -> Iterator[Forge]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it is called by
             """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ForgeHandler)
     base = {"github": "", "gitlab": "/api/v4", "gitea": "/api/v1"}[kind]
     state.url = f"http://127.0.0.1:{server.server_port}{base}"
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

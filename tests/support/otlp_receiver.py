@@ -64,7 +64,7 @@ def otlp_receiver() -> Iterator[Received]:
     """A running receiver."""
     received = Received()
 
-    class Handler(BaseHTTPRequestHandler):
+    class ReceiverHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             received.bodies.append(body)
@@ -79,7 +79,7 @@ def otlp_receiver() -> Iterator[Received]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), ReceiverHandler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         received.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -17,7 +17,7 @@ _LONG_SECONDS = 5.0
 _NAMED = 3
 
 
-class Progress:
+class ProgressReporter:
     """Counts the tests of a part, and says while it waits what it waits for."""
 
     def __init__(self, part: str, terminal: Path) -> None:
@@ -88,7 +88,7 @@ def configure(config: pytest.Config) -> None:
     """Write progress in the process that the workers report to."""
     file = config.getoption("progress")
     if file and not hasattr(config, "workerinput"):
-        progress = Progress(config.getoption("part"), file)
+        progress = ProgressReporter(config.getoption("part"), file)
         config.pluginmanager.register(progress, "progress")
         config.add_cleanup(progress.end)
         progress.begin()

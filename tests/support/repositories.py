@@ -23,7 +23,7 @@ _BACKEND = "/usr/lib/git-core/git-http-backend"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repository:
+class Origin:
     """A bare repository, and the working copy from which a test pushes to it."""
 
     bare: Path
@@ -63,9 +63,9 @@ class Repository:
         self.git("push", "-q", "--force", "origin", *(what or ("HEAD",)))
 
 
-def new_repository(folder: Path, name: str = "shop") -> Repository:
+def new_repository(folder: Path, name: str = "shop") -> Origin:
     """A repository with no commit yet."""
-    made = Repository(bare=folder / f"{name}.git", copy=folder / f"{name}-copy")
+    made = Origin(bare=folder / f"{name}.git", copy=folder / f"{name}-copy")
     made.bare.mkdir(parents=True)
     made.copy.mkdir()
     made.git("init", "-q", "--bare", "-b", "main", folder=made.bare)
@@ -179,7 +179,7 @@ class SshServer:
     key: Path
     known_hosts: Path
 
-    def address(self, repository: Repository) -> str:
+    def address(self, repository: Origin) -> str:
         """The address of a repository there."""
         user = (
             os.environ.get("USER") or subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout

@@ -70,7 +70,7 @@ MIGRATION = ("sh", "-c", "echo half-done; if [ $BEHAVIOUR = migration ]; then ec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class AppVersion:
     """One version of the service; `after_seconds` is when it fails, where it serves first."""
 
     name: str
@@ -96,7 +96,7 @@ def web(image: str, port: int | None = None, **more: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class VersionAnswer:
     """What one request got: `text` is None where it got no whole answer. Moments of the monotonic clock."""
 
     sent: float
@@ -114,7 +114,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
+class ServiceOutage:
     """Requests without a right answer, from the sending of the first to the next right answer."""
 
     began: float
@@ -132,14 +132,14 @@ class Client:
 
     port: int
     a_second: float = 20.0
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[VersionAnswer] = field(default_factory=list)
     """In the order in which they were sent, once each has ended."""
 
-    def since(self, moment: float) -> list[Answer]:
+    def since(self, moment: float) -> list[VersionAnswer]:
         """The answers to requests that were sent since then, in their order."""
         return sorted((one for one in list(self.answers) if one.sent >= moment), key=lambda one: one.sent)
 
-    def until(self, found: Callable[[Answer], bool], since: float, within_seconds: float = 300) -> Answer:
+    def until(self, found: Callable[[VersionAnswer], bool], since: float, within_seconds: float = 300) -> VersionAnswer:
         """Wait for the first such answer to a request that was sent since then.
 
         Raises:
@@ -173,7 +173,7 @@ class Client:
                 text = await self._answer()
         except (OSError, TimeoutError):
             text = None
-        self.answers.append(Answer(sent, time.monotonic(), text or None))
+        self.answers.append(VersionAnswer(sent, time.monotonic(), text or None))
 
     async def _answer(self) -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -199,12 +199,12 @@ def asking(port: int) -> Iterator[Client]:
         thread.join()
 
 
-def outages(answers: Sequence[Answer]) -> list[Outage]:
+def outages(answers: Sequence[VersionAnswer]) -> list[ServiceOutage]:
     """The times without a right answer; one that lasts to the last answer ends with it."""
-    found: list[Outage] = []
+    found: list[ServiceOutage] = []
     groups = [(right, list(those)) for right, those in groupby(answers, key=lambda one: one.is_right)]
     for number, (right, those) in enumerate(groups):
         if not right:
             ended = groups[number + 1][1][0].ended if number + 1 < len(groups) else those[-1].ended
-            found.append(Outage(those[0].sent, ended, len(those)))
+            found.append(ServiceOutage(those[0].sent, ended, len(those)))
     return found

@@ -24,7 +24,7 @@ ONE_ATTEMPT: dict[str, object] = {"attempts_per_error": 1, "verify_timeout_secon
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shop(Scene):
+class UiShop(Scene):
     """A service that ends where its list of prices is broken, or is ill, and that nothing but a person can mend."""
 
     command: Sequence[str] = tuple(WEB)
@@ -62,12 +62,12 @@ class Shop(Scene):
 
 
 @pytest.fixture(params=[{"recovery": ASKED}])
-def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[UiShop]:
     monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
     # Started by somebody else, a server may have been named to this process.
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    made = Shop(environments=tmp_path, name="shop", **request.param)
+    made = UiShop(environments=tmp_path, name="shop", **request.param)
     made.set_up()
     try:
         made.open()
@@ -101,7 +101,7 @@ def last_attempt() -> RecoveryExecution:
 
 
 @pytest.mark.campaign(seconds=130)
-def test_a_question_is_answered_and_a_failed_step_retried_in_the_browser(shop: Shop) -> None:
+def test_a_question_is_answered_and_a_failed_step_retried_in_the_browser(shop: UiShop) -> None:
     with served(shop.environments) as server, browser() as page:
         # First: the list is mended before the question is answered.
         shop.break_the_list()
@@ -163,7 +163,7 @@ def test_a_question_is_answered_and_a_failed_step_retried_in_the_browser(shop: S
 
 @pytest.mark.campaign(seconds=90)
 @pytest.mark.parametrize("shop", [{"command": ILL, "recovery": ONE_ATTEMPT}], indirect=True)
-def test_what_the_agent_could_not_mend_is_retried_in_the_browser(shop: Shop) -> None:
+def test_what_the_agent_could_not_mend_is_retried_in_the_browser(shop: UiShop) -> None:
     with served(shop.environments) as server, browser() as page:
         shop.break_the_list()
         asking = asked_by(server)

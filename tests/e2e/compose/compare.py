@@ -59,7 +59,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class ComparedStart:
     """How a start ended, in its own words, and what was there afterwards."""
 
     ok: bool
@@ -105,15 +105,15 @@ async def _has_builds(compose: list[str]) -> bool:
     return code == 0 and any("build" in service for service in json.loads(said)["services"].values())
 
 
-async def _start_theirs(compose: list[str], project: str, within_seconds: float) -> Start:
+async def _start_theirs(compose: list[str], project: str, within_seconds: float) -> ComparedStart:
     wait = ["up", "--detach", "--wait", "--wait-timeout", f"{within_seconds:.0f}", "--quiet-pull"]
     code, said = await _run([*compose, *wait], within_seconds + 20)
-    return Start(ok=code == 0, said=_last(said))
+    return ComparedStart(ok=code == 0, said=_last(said))
 
 
 async def _start_ours(
     file: Path, project: str, profiles: Sequence[str], hold_seconds: float, within_seconds: float
-) -> Start:
+) -> ComparedStart:
     from flows.deployment.startup import startup
 
     environment = {
@@ -126,7 +126,7 @@ async def _start_ours(
     }
     Path(os.environ["ROAS_ENVIRONMENTS_DIR"], f"{project}.yaml").write_text(json.dumps(environment))
     state = await startup(project, return_state=True)
-    return Start(ok=state.is_completed(), said=state.message or "")
+    return ComparedStart(ok=state.is_completed(), said=state.message or "")
 
 
 async def _down(compose: list[str], *more: str) -> None:
@@ -243,7 +243,7 @@ def _labels(labels: dict[str, str] | None) -> dict[str, str]:
     return kept
 
 
-def _judge(file: Path, theirs: Start, ours: Start) -> Comparison:
+def _judge(file: Path, theirs: ComparedStart, ours: ComparedStart) -> Comparison:
     if theirs.ok != ours.ok:
         wrong = _wrong(theirs, ours)
         if wrong is not None:
@@ -257,7 +257,7 @@ def _judge(file: Path, theirs: Start, ours: Start) -> Comparison:
     return Comparison(file=file, outcome=ComposeOutcome.DIFFERS if found else ComposeOutcome.SAME, why="; ".join(found))
 
 
-def _wrong(theirs: Start, ours: Start) -> str | None:
+def _wrong(theirs: ComparedStart, ours: ComparedStart) -> str | None:
     """Why Compose's verdict does not fit what it left behind."""
     containers = theirs.there["containers"]
     ill = {

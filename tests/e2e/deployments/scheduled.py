@@ -19,7 +19,7 @@ from tests.e2e.runtime.ends import Folder, folder
 from tests.support.ports import free_port
 from tests.support.projects import remove_project
 from tests.support.registry import Registry, registry
-from tests.support.versions import BAD, IN_ORDER, Behaviour, Client, Version, asking, web
+from tests.support.versions import BAD, IN_ORDER, AppVersion, Behaviour, Client, asking, web
 
 _SERVES_WITHIN_SECONDS = 300
 _ENDS_WITHIN_SECONDS = 300
@@ -36,15 +36,15 @@ _FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
+class ScheduledUpdate:
     """One run and what it left; `problems` are the ways in which its verdict is not true."""
 
     number: int
-    wanted: Version
+    wanted: AppVersion
     """What the tag meant when the run began."""
     moved_meanwhile: bool
     state: str
-    served: Version | None
+    served: AppVersion | None
     took_seconds: float
     problems: tuple[str, ...]
 
@@ -56,7 +56,7 @@ class Update:
 
 
 @dataclass(slots=True)
-class Campaign:
+class UpdateCampaign:
     """An application that `roas serve` updates, its registry, and a client that asks all the time."""
 
     place: Folder
@@ -64,9 +64,9 @@ class Campaign:
     client: Client
     chance: random.Random
     settings: Settings
-    versions: dict[str, Version] = field(default_factory=dict)
+    versions: dict[str, AppVersion] = field(default_factory=dict)
     """By digest."""
-    serves: Version | None = None
+    serves: AppVersion | None = None
     held_back: set[str] = field(default_factory=set)
     _tag: str = ""
     _seen_bad: dict[str, int] = field(default_factory=dict)
@@ -81,19 +81,19 @@ class Campaign:
 
     def first(self) -> None:
         """Publish the version that the application starts with."""
-        self.serves = self._add(Version(name="0"))
+        self.serves = self._add(AppVersion(name="0"))
 
     def offer(self, behaviour: Behaviour) -> None:
         """Let the tag mean a new version that serves like this."""
-        self._add(Version(name=f"{len(self.versions)}", behaviour=behaviour))
+        self._add(AppVersion(name=f"{len(self.versions)}", behaviour=behaviour))
 
-    def update_at_random(self, number: int) -> Update:
+    def update_at_random(self, number: int) -> ScheduledUpdate:
         """Move the tag, perhaps again during the run, run the deployment once, and judge its verdict."""
         if self.chance.random() >= _STAYS:
             self.publish()
         return self.update(number, self._mover if self.chance.random() < _MOVES_AGAIN else None)
 
-    def update(self, number: int, meanwhile: Callable[[], threading.Thread] | None = None) -> Update:
+    def update(self, number: int, meanwhile: Callable[[], threading.Thread] | None = None) -> ScheduledUpdate:
         """Run the deployment once, and judge its verdict; `meanwhile` moves the tag."""
         before, wanted, began = self.serves, self.versions[self._tag], time.monotonic()
         tags = [self._tag]
@@ -105,7 +105,7 @@ class Campaign:
             tags.append(self._tag)
         time.sleep(_HOLDS_SECONDS)
         problems = tuple(self._judge(number, began + took, before, tags, state, operation))
-        return Update(
+        return ScheduledUpdate(
             number=number,
             wanted=wanted,
             moved_meanwhile=mover is not None,
@@ -115,7 +115,7 @@ class Campaign:
             problems=problems,
         )
 
-    def _add(self, version: Version) -> Version:
+    def _add(self, version: AppVersion) -> AppVersion:
         self.images.publish(f"web:{version.name}", *version.lines())
         self._tag = self.images.move("web", f"web:{version.name}")
         self.versions[self._tag] = version
@@ -148,7 +148,7 @@ class Campaign:
         self,
         number: int,
         ended: float,
-        before: Version | None,
+        before: AppVersion | None,
         tags: list[str],
         state: str,
         operation: Operation | None,
@@ -183,7 +183,7 @@ class Campaign:
                 yield f"bad version {version.name} answered again"
         self._asked_until = ended
 
-    def _judge_proven(self, before: Version | None, tags: list[str], operation: Operation) -> Iterator[str]:
+    def _judge_proven(self, before: AppVersion | None, tags: list[str], operation: Operation) -> Iterator[str]:
         possible = [self.versions[one] for one in tags if one not in self.held_back]
         if len(possible) < len(tags) and before is not None:
             # It is held back, so what served goes on.
@@ -193,14 +193,14 @@ class Campaign:
 
 
 @contextmanager
-def campaign(path: Path, seed: int, *, start_timeout_seconds: int = _START_TIMEOUT_SECONDS) -> Iterator[Campaign]:
+def campaign(path: Path, seed: int, *, start_timeout_seconds: int = _START_TIMEOUT_SECONDS) -> Iterator[UpdateCampaign]:
     """The application runs and is served; all of it is removed at the end."""
     with folder() as place, registry(path / "registry") as images:
         settings = Settings(data_dir=place.path / "data")
         chance, port = random.Random(seed), free_port()
         project = _declare(place, images, port, start_timeout_seconds)
         try:
-            made = Campaign(place, images, Client(port), chance, settings)
+            made = UpdateCampaign(place, images, Client(port), chance, settings)
             made.first()
             assert place.start("start", "shop").wait(_SERVES_WITHIN_SECONDS) == 0, (place.path / "log").read_text()
             with asking(port) as client, _serving(place):

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.deployments.composed import ComposedPlane, composed_plane, is_healthy
 from tests.e2e.deployments.later_version import VERSION, bring_later_version
-from tests.e2e.fleet.conftest import Host, made_host
+from tests.e2e.fleet.conftest import LocalHost, made_host
 from tests.support import patient_http
 
 MAKE_BLOCK = "from prefect.blocks.system import Secret; Secret(value='x').save('encrypted-for-tests', overwrite=True)"
@@ -237,11 +237,11 @@ class TenOperations:
     """Operations of a host of the fleet that wait for what the test says to their environments."""
 
     plane: ComposedPlane
-    host: Host
+    host: LocalHost
     flows: dict[str, str]
 
     @classmethod
-    def declared(cls, plane: ComposedPlane, host: Host) -> TenOperations:
+    def declared(cls, plane: ComposedPlane, host: LocalHost) -> TenOperations:
         """Environments for four starts, three updates and three stops."""
         kinds = ["startup"] * 4 + ["update"] * 3 + ["stop"] * 3
         return cls(

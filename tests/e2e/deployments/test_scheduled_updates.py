@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.deployments.scheduled import Update, campaign
+from tests.e2e.deployments.scheduled import ScheduledUpdate, campaign
 from tests.support.versions import Behaviour
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=90)]
@@ -15,7 +15,7 @@ OFFERED = (Behaviour.GOOD, Behaviour.CRASH, Behaviour.GOOD, Behaviour.WRONG)
 
 
 def test_each_scheduled_update_is_proven_or_leaves_the_version_before(tmp_path: Path) -> None:
-    updates: list[Update] = []
+    updates: list[ScheduledUpdate] = []
     # Long enough for a good version on a busy machine.
     with campaign(tmp_path, seed=0, start_timeout_seconds=30) as running:
         for number, behaviour in enumerate(OFFERED, start=1):

@@ -37,7 +37,7 @@ asyncio.run(supervisor.Supervisor(sys.argv[1], sys.argv[2]).run())
 """
 
 
-class Project:
+class SupervisedProject:
     """A small project under two supervisors, as in docker-compose.yml."""
 
     def __init__(self, folder: Path) -> None:
@@ -79,8 +79,8 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path)
+def project(tmp_path: Path) -> Iterator[SupervisedProject]:
+    made = SupervisedProject(tmp_path)
     try:
         made.compose("up", "-d")
         yield made
@@ -91,7 +91,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
         remove_project(made.name)
 
 
-def test_what_was_killed_is_started_once_and_what_was_stopped_or_ends_is_not(project: Project) -> None:
+def test_what_was_killed_is_started_once_and_what_was_stopped_or_ends_is_not(project: SupervisedProject) -> None:
     project.begin()
     project.begin()
     # With and without time to end: the engine reports the stop before the end, or after it.
@@ -111,7 +111,7 @@ def test_what_was_killed_is_started_once_and_what_was_stopped_or_ends_is_not(pro
     assert "traceback" not in project.log.read_text().lower()
 
 
-def test_what_was_killed_while_no_supervisor_ran_is_started_by_the_next(project: Project) -> None:
+def test_what_was_killed_while_no_supervisor_ran_is_started_by_the_next(project: SupervisedProject) -> None:
     project.compose("stop", "other")
     project.kill("web")
     project.begin()

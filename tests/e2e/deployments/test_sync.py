@@ -26,7 +26,7 @@ from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  #
 from tests.e2e.flows.test_interruption import kill_at
 from tests.support.git_forges import TOKEN, Forge, forge
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
-from tests.support.repositories import Repository, new_repository
+from tests.support.repositories import Origin, new_repository
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -34,7 +34,7 @@ WELL = "touch /tmp/well; exec sleep 600"
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Repository:
+def shop(tmp_path: Path) -> Origin:
     return new_repository(tmp_path / "served")
 
 
@@ -62,7 +62,7 @@ def compose(version: str, command: str = WELL, *more: str) -> dict[str, str]:
     return {"deploy/compose.yaml": "\n".join(lines) + "\n", "deploy/site.conf": f"of version {version}\n"}
 
 
-def declare(place: Place, shop: Repository, server: Forge | None = None, **fields: Any) -> None:  # noqa: F811
+def declare(place: Place, shop: Origin, server: Forge | None = None, **fields: Any) -> None:  # noqa: F811
     source: dict[str, Any] = {"repository": str(shop.bare), "path": "deploy"} | fields
     if server is not None:
         source |= {"status": server.kind, "status_token_secret": "STATUS_TOKEN", "api": server.url}
@@ -113,7 +113,7 @@ async def unchanged(**how: Any) -> str:
 
 async def test_a_new_commit_is_updated_to_and_its_status_is_success(
     place: Place,  # noqa: F811
-    shop: Repository,
+    shop: Origin,
     server: Forge,
 ) -> None:
     first = shop.commit("Open the shop", compose("1"))
@@ -141,7 +141,7 @@ async def test_a_new_commit_is_updated_to_and_its_status_is_success(
 @pytest.mark.campaign
 async def test_a_commit_that_changes_nothing_of_the_application_becomes_a_release(
     place: Place,  # noqa: F811
-    shop: Repository,
+    shop: Origin,
 ) -> None:
     shop.commit("Open the shop", compose("1"))
     declare(place, shop)
@@ -159,7 +159,7 @@ async def test_a_commit_that_changes_nothing_of_the_application_becomes_a_releas
 @pytest.mark.campaign(seconds=15)
 async def test_a_bad_commit_is_rolled_back_with_its_files_and_not_taken_again(
     place: Place,  # noqa: F811
-    shop: Repository,
+    shop: Origin,
     server: Forge,
 ) -> None:
     first = shop.commit("Open the shop", compose("1"))
@@ -192,7 +192,7 @@ async def test_a_bad_commit_is_rolled_back_with_its_files_and_not_taken_again(
 
 
 @pytest.mark.campaign
-async def test_a_rollback_pins_the_revision_until_a_user_lifts_it(place: Place, shop: Repository) -> None:  # noqa: F811
+async def test_a_rollback_pins_the_revision_until_a_user_lifts_it(place: Place, shop: Origin) -> None:  # noqa: F811
     first = shop.commit("Open the shop", compose("1"))
     declare(place, shop)
     await sync("test")
@@ -214,7 +214,7 @@ async def test_a_rollback_pins_the_revision_until_a_user_lifts_it(place: Place, 
 
 
 @pytest.mark.campaign
-async def test_a_source_that_cannot_be_fetched_is_an_update_that_failed(place: Place, shop: Repository) -> None:  # noqa: F811
+async def test_a_source_that_cannot_be_fetched_is_an_update_that_failed(place: Place, shop: Origin) -> None:  # noqa: F811
     shop.commit("Open the shop", compose("1"))
     declare(place, shop)
     await sync("test")
@@ -240,7 +240,7 @@ async def test_a_source_that_cannot_be_fetched_is_an_update_that_failed(place: P
 
 
 @pytest.mark.campaign
-async def test_a_changed_checkout_and_rewritten_history_wait_for_a_user(place: Place, shop: Repository) -> None:  # noqa: F811
+async def test_a_changed_checkout_and_rewritten_history_wait_for_a_user(place: Place, shop: Origin) -> None:  # noqa: F811
     shop.commit("Open the shop", compose("1"))
     declare(place, shop)
     await sync("test")
@@ -261,7 +261,7 @@ async def test_a_changed_checkout_and_rewritten_history_wait_for_a_user(place: P
     assert mounted(place) == "of version 2"
 
 
-async def test_data_inside_of_the_checkout_is_refused_before_anything_runs(place: Place, shop: Repository) -> None:  # noqa: F811
+async def test_data_inside_of_the_checkout_is_refused_before_anything_runs(place: Place, shop: Origin) -> None:  # noqa: F811
     files = compose("1")
     files["deploy/compose.yaml"] = files["deploy/compose.yaml"].replace("[./site.conf", "[./data:/data, ./site.conf")
     shop.commit("Keep data here", files)
@@ -273,7 +273,7 @@ async def test_data_inside_of_the_checkout_is_refused_before_anything_runs(place
     assert place.containers() == []
 
 
-async def test_an_environment_that_was_stopped_stays_stopped(place: Place, shop: Repository) -> None:  # noqa: F811
+async def test_an_environment_that_was_stopped_stays_stopped(place: Place, shop: Origin) -> None:  # noqa: F811
     shop.commit("Open the shop", compose("1"))
     declare(place, shop)
     await sync("test")
@@ -288,7 +288,7 @@ async def test_an_environment_that_was_stopped_stays_stopped(place: Place, shop:
 @pytest.mark.campaign
 async def test_a_status_server_that_is_away_fails_no_update_and_gets_it_later(
     place: Place,  # noqa: F811
-    shop: Repository,
+    shop: Origin,
     server: Forge,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -318,7 +318,7 @@ def current_file(place: Place) -> str:  # noqa: F811
 @pytest.mark.campaign
 async def test_a_sync_that_was_killed_goes_on_or_is_done_anew(
     place: Place,  # noqa: F811
-    shop: Repository,
+    shop: Origin,
     server: Forge,
     step: tuple[str, ...],
 ) -> None:
@@ -345,7 +345,7 @@ async def test_a_sync_that_was_killed_goes_on_or_is_done_anew(
 
 
 @pytest.mark.campaign
-async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: Place, shop: Repository) -> None:  # noqa: F811
+async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: Place, shop: Origin) -> None:  # noqa: F811
     shop.commit("Open the shop", compose("1"))
     declare(place, shop)
     await sync("test")
@@ -362,7 +362,7 @@ async def test_a_sync_that_was_killed_during_its_rollback_is_rolled_back(place: 
 
 
 @pytest.mark.campaign
-async def test_a_revision_brings_no_judge_of_its_own(place: Place, shop: Repository) -> None:  # noqa: F811
+async def test_a_revision_brings_no_judge_of_its_own(place: Place, shop: Origin) -> None:  # noqa: F811
     script = "#!/bin/sh\necho by {}\nexit {}\n"
     lenient = {"deploy/policies/judge.sh": script.format("the revision", 0)}
     shop.write(lenient)
@@ -390,7 +390,7 @@ async def test_a_revision_brings_no_judge_of_its_own(place: Place, shop: Reposit
 @pytest.mark.campaign
 async def test_a_revision_that_the_gate_refuses_changes_neither_checkout_nor_containers(
     place: Place,  # noqa: F811
-    shop: Repository,
+    shop: Origin,
 ) -> None:
     shop.commit("Open the shop", compose("1"))
     declare(place, shop)

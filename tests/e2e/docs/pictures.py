@@ -18,7 +18,7 @@ from adapters.stores import Stores
 from flows.server.shared_server import end_unused_server
 from models.settings import Settings
 from tests.e2e.browser.serving import Served, browser, served, sign_in
-from tests.e2e.docs.reader import Reader
+from tests.e2e.docs.reader import DocumentReader
 from tests.integration.docs.documents import ROOT, TUTORIAL, blocks
 
 IMAGES = ROOT / "docs" / "images"
@@ -37,7 +37,7 @@ def main() -> None:
     """Run the tutorial up to the failed release, and picture the terminal, the report and the UI."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="roas-pictures-") as folder:
-        reader = Reader(Path(folder), name=_free_name(), more={"ROAS_WARM": "0"})
+        reader = DocumentReader(Path(folder), name=_free_name(), more={"ROAS_WARM": "0"})
         os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_WARM": "0", "PYTHONPATH": str(ROOT)}
         try:
             _follow(reader)
@@ -65,7 +65,7 @@ def _free_name() -> str:
     return "shop"
 
 
-def _follow(reader: Reader) -> None:
+def _follow(reader: DocumentReader) -> None:
     """Do what the page does, up to the bad release."""
     for block in (one for one in blocks() if one.file == TUTORIAL):
         if block.title:
@@ -76,7 +76,7 @@ def _follow(reader: Reader) -> None:
             reader.run(block)
 
 
-def _picture_terminal(reader: Reader) -> None:
+def _picture_terminal(reader: DocumentReader) -> None:
     text = Text()
     for command, first, last in _SHOWN:
         text.append("$ ", style="bold green").append(f"{command}\n", style="bold")
@@ -90,7 +90,7 @@ def _picture_terminal(reader: Reader) -> None:
     (IMAGES / "terminal.svg").write_text(svg)
 
 
-def _printed(reader: Reader, command: str) -> str:
+def _printed(reader: DocumentReader, command: str) -> str:
     """What a command prints on a terminal, with its colours."""
     ours, theirs = pty.openpty()
     variables = reader.variables | {"TERM": "xterm-256color", "COLUMNS": str(_COLUMNS)}

@@ -15,7 +15,7 @@ from tests.support.warm import warm_commands
 
 
 @dataclass
-class Reader:
+class DocumentReader:
     """Someone who follows the page in a folder, with an application of a name and port of their own."""
 
     folder: Path

@@ -9,7 +9,7 @@ import pytest
 
 from flows.server.shared_server import end_unused_server
 from models.settings import Settings
-from tests.e2e.docs.reader import Reader
+from tests.e2e.docs.reader import DocumentReader
 from tests.e2e.docs.shown import assert_shown
 from tests.integration.docs.documents import TUTORIAL, blocks
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
-    reader = Reader(tmp_path)
+def reader(tmp_path: Path) -> Iterator[DocumentReader]:
+    reader = DocumentReader(tmp_path)
     try:
         yield reader
     finally:
@@ -29,7 +29,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.campaign(seconds=90)
-def test_each_step_of_the_tutorial_prints_what_the_page_shows(reader: Reader) -> None:
+def test_each_step_of_the_tutorial_prints_what_the_page_shows(reader: DocumentReader) -> None:
     printed = ""
     for block in (one for one in blocks() if one.file == TUTORIAL):
         if block.title:

@@ -22,7 +22,7 @@ from adapters.server.credentials import server_credentials
 from adapters.stores import Stores
 from flows.server.embedded import client_environment
 from models.settings import Settings
-from tests.e2e.docs.reader import Reader
+from tests.e2e.docs.reader import DocumentReader
 from tests.e2e.docs.shown import assert_shown
 from tests.e2e.fleet.control_plane import OwnControlPlane
 from tests.integration.docs.documents import FLEET_TUTORIAL, ROOT, Block, blocks
@@ -41,7 +41,7 @@ _WITHIN_SECONDS = 300
 
 
 @dataclass
-class ReaderOfHost(Reader):
+class ReaderOfHost(DocumentReader):
     """Someone at one machine of the fleet."""
 
     running: subprocess.Popen[bytes] | None = None
@@ -137,7 +137,7 @@ class Plane:
 
 
 @dataclass
-class Fleet:
+class TutorialFleet:
     """The three machines of the page."""
 
     hosts: dict[str, ReaderOfHost]
@@ -196,7 +196,7 @@ def _as_its_own(machine: Machine, hosts: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(tmp_path: Path) -> Iterator[TutorialFleet]:
     (tmp_path / "ops").mkdir()
     certificate, known = self_signed(tmp_path, name=_NAME, also_named=True), tmp_path / "hosts"
     with ExitStack() as held:
@@ -219,10 +219,10 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
             inside = _as_its_own(machine, known)
             hosts[name] = ReaderOfHost(tmp_path / name, name="shop", port=8088, more=more, inside=inside)
             held.callback(hosts[name].stop)
-        yield Fleet(hosts, plane)
+        yield TutorialFleet(hosts, plane)
 
 
-def test_each_step_of_the_tutorial_of_a_fleet_prints_what_the_page_shows(fleet: Fleet) -> None:
+def test_each_step_of_the_tutorial_of_a_fleet_prints_what_the_page_shows(fleet: TutorialFleet) -> None:
     printed, last = "", "host-a"
     for block in (one for one in blocks() if one.file == FLEET_TUTORIAL):
         if block.title:

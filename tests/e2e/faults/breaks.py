@@ -17,7 +17,7 @@ import pytest
 
 from adapters.stores import Stores
 from models.settings import Settings
-from tests.e2e.faults.programs import DISK_MEGABYTES, IMAGE, PASSWORD, Application
+from tests.e2e.faults.programs import DISK_MEGABYTES, IMAGE, PASSWORD, BrokenApp
 from tests.e2e.flows.test_notifications import Webhook, save_block
 from tests.support.prefect_server import server_variables
 from tests.support.projects import remove_project
@@ -36,7 +36,7 @@ class Break:
     """
 
     name: str
-    how: Callable[[Application], AbstractContextManager[object] | None]
+    how: Callable[[BrokenApp], AbstractContextManager[object] | None]
     types: str
     service: str | None
     category: str
@@ -44,7 +44,7 @@ class Break:
     shows: str
 
 
-def _service(name: str, **changes: object) -> Callable[[Application], None]:
+def _service(name: str, **changes: object) -> Callable[[BrokenApp], None]:
     """Edit keys of a service; a mapping is merged."""
 
     def edit(services: dict[str, Any]) -> None:
@@ -55,20 +55,20 @@ def _service(name: str, **changes: object) -> Callable[[Application], None]:
     return lambda application: application.change(edit)
 
 
-def _image(name: str, typo: str) -> Callable[[Application], None]:
+def _image(name: str, typo: str) -> Callable[[BrokenApp], None]:
     return lambda application: _service(name, image=application.registry.image(typo), pull_policy="missing")(
         application
     )
 
 
-def _mount(right: str, typo: str) -> Callable[[Application], None]:
+def _mount(right: str, typo: str) -> Callable[[BrokenApp], None]:
     def edit(services: dict[str, Any]) -> None:
         services["web"]["volumes"] = [one.replace(right, typo) for one in services["web"]["volumes"]]
 
     return lambda application: application.change(edit)
 
 
-def _publishes(application: Application, service: str, inner: int) -> None:
+def _publishes(application: BrokenApp, service: str, inner: int) -> None:
     _service(service, ports=[f"127.0.0.1:{application.taken}:{inner}"])(application)
 
 
@@ -80,8 +80,8 @@ def _program_at(port: int) -> Iterator[None]:
         yield
 
 
-def _port_of_a_program(service: str, inner: int) -> Callable[[Application], AbstractContextManager[None]]:
-    def how(application: Application) -> AbstractContextManager[None]:
+def _port_of_a_program(service: str, inner: int) -> Callable[[BrokenApp], AbstractContextManager[None]]:
+    def how(application: BrokenApp) -> AbstractContextManager[None]:
         _publishes(application, service, inner)
         return _program_at(application.taken)
 
@@ -89,7 +89,7 @@ def _port_of_a_program(service: str, inner: int) -> Callable[[Application], Abst
 
 
 @contextmanager
-def _port_of_a_container(application: Application) -> Iterator[None]:
+def _port_of_a_container(application: BrokenApp) -> Iterator[None]:
     """While it was stopped, somebody else began to use its port."""
     assert application.run(f"roas stop {application.kind} --quiet").returncode == 0
     name = f"{application.project}-other"
@@ -101,9 +101,9 @@ def _port_of_a_container(application: Application) -> Iterator[None]:
         subprocess.run(["docker", "rm", "--force", name], check=True, capture_output=True)
 
 
-def _owned_by_root(name: str, service: str | None = None) -> Callable[[Application], AbstractContextManager[None]]:
+def _owned_by_root(name: str, service: str | None = None) -> Callable[[BrokenApp], AbstractContextManager[None]]:
     @contextmanager
-    def how(application: Application) -> Iterator[None]:
+    def how(application: BrokenApp) -> Iterator[None]:
         subprocess.run(["chown", "-R", "root:root", application.folder / name], check=True)
         if service is not None:
             application.wait_until_failed(service)
@@ -113,12 +113,12 @@ def _owned_by_root(name: str, service: str | None = None) -> Callable[[Applicati
     return how
 
 
-def _password_in_file(application: Application) -> None:
+def _password_in_file(application: BrokenApp) -> None:
     (application.folder / ".env").write_text("DB_PASSWORD=another-one\n")
 
 
 @contextmanager
-def _password_in_database(application: Application) -> Iterator[None]:
+def _password_in_database(application: BrokenApp) -> Iterator[None]:
     alter = "ALTER USER 'app'@'%' IDENTIFIED BY '{}'"
     application.inside("db", "mariadb", "-e", alter.format("another-one"))
     application.wait_until_failed("web")
@@ -126,24 +126,24 @@ def _password_in_database(application: Application) -> Iterator[None]:
     application.inside("db", "mariadb", "-e", alter.format(PASSWORD))
 
 
-def _gone(name: str, service: str) -> Callable[[Application], None]:
-    def how(application: Application) -> None:
+def _gone(name: str, service: str) -> Callable[[BrokenApp], None]:
+    def how(application: BrokenApp) -> None:
         (application.folder / name).unlink()
         _service(service, labels={"edited": "yes"})(application)
 
     return how
 
 
-def _report_eats_memory(application: Application) -> None:
+def _report_eats_memory(application: BrokenApp) -> None:
     application.inside("web", "python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/report')")
     application.wait_until_failed("web")
 
 
-def _disk_fills(service: str, *command: str) -> Callable[[Application], AbstractContextManager[None]]:
+def _disk_fills(service: str, *command: str) -> Callable[[BrokenApp], AbstractContextManager[None]]:
     """Fill the small disk; a command is the traffic that meets it."""
 
     @contextmanager
-    def how(application: Application) -> Iterator[None]:
+    def how(application: BrokenApp) -> Iterator[None]:
         ballast = fill(application.folder / "disk")
         for _ in range(6 if command else 0):
             application.inside(service, *command)
@@ -217,19 +217,19 @@ BREAKS = {
 @pytest.fixture(scope="module")
 def applications(
     prefect_server: None, images: Registry, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Application]]:
+) -> Iterator[Callable[[str], BrokenApp]]:
     """The applications, each made when it is first asked for."""
-    webhook, made = Webhook(), dict[str, Application]()
+    webhook, made = Webhook(), dict[str, BrokenApp]()
     thread = threading.Thread(target=webhook.server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     asyncio.run(save_block(webhook.url))
 
     with ExitStack() as stack:
 
-        def application(kind: str) -> Application:
+        def application(kind: str) -> BrokenApp:
             if kind not in made:
                 folder = tmp_path_factory.mktemp(kind)
-                one = Application(
+                one = BrokenApp(
                     kind=kind, folder=folder, registry=images, variables=server_variables(), webhook=webhook
                 )
                 right = [images.image(name) for name in ("shop:1.0", "mariadb:11", "nginx:1")]
@@ -248,7 +248,7 @@ def applications(
     webhook.server.server_close()
 
 
-def check(application: Application, broken: Break) -> None:
+def check(application: BrokenApp, broken: Break) -> None:
     """Break an application as a stranger would; check the report of it, its command and the number of messages."""
     kind = application.kind
     application.data = application.folder / f"data-{broken.name}"
@@ -278,7 +278,7 @@ def check(application: Application, broken: Break) -> None:
     assert mended.returncode == 0, mended.stderr + mended.stdout
 
 
-def _report_of(application: Application, said: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def _report_of(application: BrokenApp, said: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The category, first line and first command, as `roas why` gives them, and what that command prints."""
     with Stores.open(Settings(data_dir=application.data)) as stores:
         errors = list(stores.errors.latest(application.kind))

@@ -101,7 +101,7 @@ class OutageInstallation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kill:
+class OutageKill:
     """One container that was killed during an outage, and its records afterwards."""
 
     service: str
@@ -125,7 +125,7 @@ class Kill:
 class OutageOutcome:
     """What came of an outage."""
 
-    kills: Sequence[Kill]
+    kills: Sequence[OutageKill]
     worker_goes_on: bool
     agent_goes_on: bool
 
@@ -314,7 +314,7 @@ def _start(place: OutageInstallation) -> None:
         raise RuntimeError(done.stdout + done.stderr)
 
 
-def _recorded(place: OutageInstallation, kills: Sequence[tuple[str, datetime, float]]) -> list[Kill]:
+def _recorded(place: OutageInstallation, kills: Sequence[tuple[str, datetime, float]]) -> list[OutageKill]:
     """The records of each kill, once the stores have taken all of it or do not within a while."""
     with Stores.open(place.settings) as stores:
 
@@ -330,7 +330,7 @@ def _recorded(place: OutageInstallation, kills: Sequence[tuple[str, datetime, fl
             for one in stores.error_notifications.reported_errors("dev", datetime.min.replace(tzinfo=UTC))
         }
     return [
-        Kill(
+        OutageKill(
             service=service,
             at=at,
             seconds=seconds,

@@ -118,7 +118,7 @@ http {
 
 
 @dataclass(slots=True, kw_only=True)
-class Application:
+class BrokenApp:
     """One application that is well, in a folder with its Compose file, environment and mounted files."""
 
     kind: str

@@ -42,7 +42,7 @@ web:
 
 
 @dataclass(slots=True)
-class Host:
+class LocalHost:
     """A folder of environments and records, and the agent that carries them."""
 
     folder: Path
@@ -142,13 +142,13 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
+def host(tmp_path: Path) -> Iterator[LocalHost]:
     with made_host(tmp_path) as made:
         yield made
 
 
 @contextmanager
-def made_host(folder: Path, **more: str) -> Iterator[Host]:
+def made_host(folder: Path, **more: str) -> Iterator[LocalHost]:
     """A host in a folder, with more variables; at the end its agents are ended and its applications removed."""
     (folder / "environments").mkdir(parents=True)
     variables = {
@@ -157,7 +157,7 @@ def made_host(folder: Path, **more: str) -> Iterator[Host]:
         "PREFECT_HOME": str(folder / "prefect"),
         "PYTHONPATH": str(Path(__file__).parents[3]),
     } | more
-    made = Host(folder, variables)
+    made = LocalHost(folder, variables)
     try:
         yield made
     finally:

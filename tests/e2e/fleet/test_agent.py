@@ -9,13 +9,13 @@ import tempfile
 
 import pytest
 
-from tests.e2e.fleet.conftest import Host
+from tests.e2e.fleet.conftest import LocalHost
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.mark.campaign
-def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: Host) -> None:
+def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: LocalHost) -> None:
     first = host.declare()
     host.up(first)
     host.write("broken", "name: broken\nproject: [\n")
@@ -46,7 +46,7 @@ def test_environments_are_watched_side_by_side_and_taken_up_and_let_go(host: Hos
 
 
 @pytest.mark.campaign
-def test_an_environment_that_is_unwatched_is_left_to_others(host: Host) -> None:
+def test_an_environment_that_is_unwatched_is_left_to_others(host: LocalHost) -> None:
     watched, left = host.declare(), host.declare()
     host.up(watched)
     host.up(left)
@@ -64,7 +64,7 @@ def test_an_environment_that_is_unwatched_is_left_to_others(host: Host) -> None:
 
 
 @pytest.mark.campaign
-def test_an_engine_that_hangs_delays_no_environment_of_another(host: Host) -> None:
+def test_an_engine_that_hangs_delays_no_environment_of_another(host: LocalHost) -> None:
     # The path of a socket is short, and pytest's folders are not.
     with tempfile.TemporaryDirectory(prefix="roas-") as folder, socket.socket(socket.AF_UNIX) as silent:
         silent.bind(f"{folder}/s")
@@ -83,7 +83,7 @@ def test_an_engine_that_hangs_delays_no_environment_of_another(host: Host) -> No
         assert agent.wait(timeout=300) == 0
 
 
-def test_one_process_of_a_host_watches_an_environment(host: Host) -> None:
+def test_one_process_of_a_host_watches_an_environment(host: LocalHost) -> None:
     name = host.declare()
     host.up(name)
     first = host.begin()
@@ -104,7 +104,7 @@ def test_one_process_of_a_host_watches_an_environment(host: Host) -> None:
 
 
 @pytest.mark.campaign
-def test_what_an_agent_that_was_killed_had_begun_is_finished_by_the_next(host: Host) -> None:
+def test_what_an_agent_that_was_killed_had_begun_is_finished_by_the_next(host: LocalHost) -> None:
     name = host.declare()
     host.up(name)
     agent = host.begin()

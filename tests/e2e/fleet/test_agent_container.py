@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet.conftest import Host
+from tests.e2e.fleet.conftest import LocalHost
 from tests.e2e.fleet.control_plane import ControlPlane
 from tests.support.prefect_server import own_server
 
@@ -42,7 +42,7 @@ class Boxed:
 
 
 @contextmanager
-def agent_of(host: Host) -> Iterator[Boxed]:
+def agent_of(host: LocalHost) -> Iterator[Boxed]:
     """The agent's image, built, and its project, which is removed with its records."""
     boxed = Boxed(f"roas-test-{secrets.token_hex(4)}", {"ROAS_APPLICATIONS": str(host.folder)})
     try:
@@ -53,12 +53,12 @@ def agent_of(host: Host) -> Iterator[Boxed]:
 
 
 @pytest.fixture
-def boxed(host: Host) -> Iterator[Boxed]:
+def boxed(host: LocalHost) -> Iterator[Boxed]:
     with agent_of(host) as made:
         yield made
 
 
-def test_it_enrols_heals_and_keeps_its_records(host: Host, boxed: Boxed, tmp_path: Path) -> None:
+def test_it_enrols_heals_and_keeps_its_records(host: LocalHost, boxed: Boxed, tmp_path: Path) -> None:
     name = host.declare()
     with own_server(tmp_path / "plane") as url:
         plane = ControlPlane(url, tmp_path / "plane")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.enrolment import KeyState
-from tests.e2e.fleet.conftest import Host, made_host
+from tests.e2e.fleet.conftest import LocalHost, made_host
 from tests.e2e.fleet.control_plane import ControlPlane
 from tests.support.prefect_server import own_server
 
@@ -24,7 +24,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield ControlPlane(url, home)
 
 
-def test_one_command_makes_a_host_that_works_and_heals_and_leaves(host: Host, plane: ControlPlane) -> None:
+def test_one_command_makes_a_host_that_works_and_heals_and_leaves(host: LocalHost, plane: ControlPlane) -> None:
     name = host.declare()
     said = host.roas("join", plane.address, plane.invite("alpha"), "--no-service")
     assert f"enrolled at {plane.address} as alpha, work pool host-alpha" in said
@@ -55,7 +55,7 @@ def test_one_command_makes_a_host_that_works_and_heals_and_leaves(host: Host, pl
     assert "This host is not enrolled" in host.roas("leave")
 
 
-def test_a_revoked_host_is_shut_out_and_heals_all_the_same(host: Host, plane: ControlPlane) -> None:
+def test_a_revoked_host_is_shut_out_and_heals_all_the_same(host: LocalHost, plane: ControlPlane) -> None:
     name = host.declare()
     host.up(name)
     host.roas("join", plane.address, plane.invite("beta"), "--no-service")
@@ -79,7 +79,7 @@ def test_a_revoked_host_is_shut_out_and_heals_all_the_same(host: Host, plane: Co
 
 
 def test_a_name_that_another_host_has_is_refused_in_the_words_of_the_server(
-    host: Host, plane: ControlPlane, tmp_path: Path
+    host: LocalHost, plane: ControlPlane, tmp_path: Path
 ) -> None:
     name = host.declare()
     host.roas("join", plane.address, plane.invite("first"), "--no-service")
@@ -91,7 +91,7 @@ def test_a_name_that_another_host_has_is_refused_in_the_words_of_the_server(
 
 
 def test_a_run_that_was_taken_and_not_begun_when_the_agent_ended_is_taken_by_the_next(
-    host: Host, plane: ControlPlane
+    host: LocalHost, plane: ControlPlane
 ) -> None:
     name = host.declare()
     host.roas("join", plane.address, plane.invite("gamma"), "--no-service")
@@ -117,7 +117,7 @@ def test_a_run_that_was_taken_and_not_begun_when_the_agent_ended_is_taken_by_the
     ],
 )
 def test_what_cannot_be_enrolled_is_said_in_one_line(
-    host: Host, plane: ControlPlane, server: str, token: str, said: str
+    host: LocalHost, plane: ControlPlane, server: str, token: str, said: str
 ) -> None:
     lines = host.roas("join", server.format(plane=plane.address), token, "--no-service").splitlines()
     assert len([line for line in lines if line.startswith("roas: ")]) == 1, lines

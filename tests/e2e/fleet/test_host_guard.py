@@ -46,7 +46,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Client:
+class GuardClient:
     """Asks the API with one credential, as Prefect's own client does."""
 
     url: str
@@ -71,9 +71,9 @@ class Client:
 
 
 @dataclass(frozen=True)
-class Host:
+class GuardedHost:
     member: Membership
-    client: Client
+    client: GuardClient
     flow: str
     deployment: str
     run: str
@@ -90,28 +90,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def hosts(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Host, Host]:
+def hosts(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[GuardedHost, GuardedHost]:
     return _enrolled(server, "alpha", tmp_path_factory), _enrolled(server, "beta", tmp_path_factory)
 
 
-def _enrolled(server: Server, name: str, folders: pytest.TempPathFactory) -> Host:
+def _enrolled(server: Server, name: str, folders: pytest.TempPathFactory) -> GuardedHost:
     token = server.keys.invite(name, datetime.now(UTC), DAY).token
     settings = Settings(data_dir=folders.mktemp(name))
     member = membership.enrol(server.root, token, f"identity-of-{name}", "9.9.9", settings)
     assert membership.read_membership(settings) == member
-    client = Client(server.url, member.auth_string)
+    client = GuardClient(server.url, member.auth_string)
     flow = client.made("/flows/", {"name": "startup"})["id"]
     deployment = client.made("/deployments/", _deployment(flow, f"shop-{name}", member.pool))["id"]
     run = client.made(f"/deployments/{deployment}/create_flow_run", {})["id"]
     task = client.made("/task_runs/", {"flow_run_id": run, "task_key": "t", "dynamic_key": name, "name": name})["id"]
-    return Host(member, client, flow, deployment, run, task)
+    return GuardedHost(member, client, flow, deployment, run, task)
 
 
 def _deployment(flow: str, name: str, pool: str) -> dict[str, Any]:
     return {"flow_id": flow, "name": name, "work_pool_name": pool, "entrypoint": "flows.deployment.startup.startup"}
 
 
-def test_a_host_does_all_that_its_worker_and_runs_do(hosts: tuple[Host, Host]) -> None:
+def test_a_host_does_all_that_its_worker_and_runs_do(hosts: tuple[GuardedHost, GuardedHost]) -> None:
     host, _ = hosts
     pool, client = host.member.pool, host.client
     now = datetime.now(UTC).isoformat()
@@ -230,7 +230,7 @@ REQUESTS = (
 
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=lambda one: one if isinstance(one, str) else "")
 def test_a_host_can_do_nothing_to_what_is_anothers(
-    hosts: tuple[Host, Host], server: Server, method: str, path: str, body: Any
+    hosts: tuple[GuardedHost, GuardedHost], server: Server, method: str, path: str, body: Any
 ) -> None:
     host, other = hosts
     words = {
@@ -249,7 +249,7 @@ def test_a_host_can_do_nothing_to_what_is_anothers(
             text = text.replace(f"{{{name}}}", value)
         return text
 
-    everything = Client(server.url, server.auth_string)
+    everything = GuardClient(server.url, server.auth_string)
     before = everything.ask("GET", f"/deployments/{other.deployment}").json()
     answer = host.client.ask(method, filled(path), json.loads(filled(json.dumps(body))))
     assert answer.status_code == 403, answer.text
@@ -258,7 +258,7 @@ def test_a_host_can_do_nothing_to_what_is_anothers(
     assert everything.ask("GET", f"/flow_runs/{other.run}").status_code == 200
 
 
-def test_events_of_another_host_are_left_out(hosts: tuple[Host, Host], server: Server) -> None:
+def test_events_of_another_host_are_left_out(hosts: tuple[GuardedHost, GuardedHost], server: Server) -> None:
     host, other = hosts
     mine, foreign = f"mine.{uuid.uuid4()}", f"foreign.{uuid.uuid4()}"
     with _socket(server, "/events/in", host.member.auth_string) as socket:
@@ -266,14 +266,14 @@ def test_events_of_another_host_are_left_out(hosts: tuple[Host, Host], server: S
             socket.send(json.dumps(_event(name, {"prefect.resource.id": f"prefect.flow-run.{run}"})))
         about = {"prefect.resource.id": "roas.shop-beta.web", "roas.environment": "shop-beta"}
         socket.send(json.dumps(_event(foreign, about)))
-        everything = Client(server.url, server.auth_string)
+        everything = GuardClient(server.url, server.auth_string)
         _until(lambda: _count(everything, mine) == 1)
     assert _count(everything, foreign) == 0
 
 
-def test_a_task_run_is_not_taken_over_by_an_event(hosts: tuple[Host, Host], server: Server) -> None:
+def test_a_task_run_is_not_taken_over_by_an_event(hosts: tuple[GuardedHost, GuardedHost], server: Server) -> None:
     host, other = hosts
-    everything = Client(server.url, server.auth_string)
+    everything = GuardClient(server.url, server.auth_string)
     mine = str(uuid.uuid4())
     with _socket(server, "/events/in", host.member.auth_string) as socket:
         for task in (other.task, mine):
@@ -300,7 +300,7 @@ def _task_event(resource: str, task: str, run: str) -> dict[str, Any]:
 
 
 def test_what_the_server_cannot_tell_now_is_to_be_asked_again_and_is_not_refused(
-    hosts: tuple[Host, Host], server: Server
+    hosts: tuple[GuardedHost, GuardedHost], server: Server
 ) -> None:
     host, other = hosts
     deployment = host.client.made("/deployments/", _deployment(host.flow, "not-looked-up", host.member.pool))["id"]
@@ -316,7 +316,7 @@ def test_what_the_server_cannot_tell_now_is_to_be_asked_again_and_is_not_refused
     assert other.client.ask("GET", f"/deployments/{deployment}").status_code == 403
 
 
-def test_a_search_finds_what_belongs_to_the_host(hosts: tuple[Host, Host]) -> None:
+def test_a_search_finds_what_belongs_to_the_host(hosts: tuple[GuardedHost, GuardedHost]) -> None:
     host, other = hosts
     anothers = {"work_pools": {"name": {"any_": [other.member.pool]}}}
     for given in ({}, anothers, {"flow_runs": {"id": {"any_": [host.run, other.run]}}}):
@@ -325,9 +325,9 @@ def test_a_search_finds_what_belongs_to_the_host(hosts: tuple[Host, Host]) -> No
         assert host.run in {one["id"] for one in found}
 
 
-def test_a_host_hears_of_its_own_runs_alone(hosts: tuple[Host, Host], server: Server) -> None:
+def test_a_host_hears_of_its_own_runs_alone(hosts: tuple[GuardedHost, GuardedHost], server: Server) -> None:
     host, other = hosts
-    everything = Client(server.url, server.auth_string)
+    everything = GuardClient(server.url, server.auth_string)
     name = f"seen.{uuid.uuid4()}"
     for run in (other.run, host.run):
         event = _event(name, {"prefect.resource.id": f"prefect.flow-run.{run}"})
@@ -342,7 +342,7 @@ def test_a_host_hears_of_its_own_runs_alone(hosts: tuple[Host, Host], server: Se
 @pytest.mark.parametrize("path", ["/logs/out", "/work_pools/host-beta/workers/connect"])
 @pytest.mark.parametrize("with_header", [True, False])
 def test_a_host_opens_no_socket_but_its_own(
-    hosts: tuple[Host, Host], server: Server, path: str, with_header: bool
+    hosts: tuple[GuardedHost, GuardedHost], server: Server, path: str, with_header: bool
 ) -> None:
     with pytest.raises((WebSocketException, OSError)), _socket(server, path, hosts[0].member.auth_string, with_header):
         pass
@@ -366,7 +366,7 @@ def test_names_of_a_revoked_host_are_free_for_another(server: Server, tmp_path_f
     made = other.client.made("/deployments/", wanted)
 
     assert made["work_pool_name"] == other.member.pool
-    owner = Client(server.url, server.auth_string)
+    owner = GuardClient(server.url, server.auth_string)
     assert owner.ask("GET", f"/work_pools/{gone.member.pool}").status_code == 404
     # What a host has that is not revoked stays its own.
     assert other.client.ask("GET", f"/deployments/{other.deployment}").status_code == 200
@@ -379,7 +379,7 @@ def test_of_a_revoked_host_with_many_environments_nothing_is_left(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     gone, other = (_enrolled(server, name, tmp_path_factory) for name in ("many", "few"))
-    owner = Client(server.url, server.auth_string)
+    owner = GuardClient(server.url, server.auth_string)
     for number in range(201):
         owner.made("/deployments/", _deployment(gone.flow, f"many-{number}", gone.member.pool))
     server.keys.revoke("many", datetime.now(UTC))
@@ -405,8 +405,8 @@ def test_a_token_works_once_for_one_host_and_is_never_kept(server: Server, tmp_p
         membership.enrol(server.root, token, "identity", "9.9.9", settings)
     # Where the answer was lost, the same host asks again, and its first key works no more.
     again = membership.enrol(server.root, token, "identity", "9.9.9", Settings(data_dir=tmp_path / "three"))
-    assert Client(server.url, again.auth_string).ask("GET", f"/work_pools/{again.pool}").status_code == 200
-    assert Client(server.url, member.auth_string).ask("GET", f"/work_pools/{again.pool}").status_code == 401
+    assert GuardClient(server.url, again.auth_string).ask("GET", f"/work_pools/{again.pool}").status_code == 200
+    assert GuardClient(server.url, member.auth_string).ask("GET", f"/work_pools/{again.pool}").status_code == 401
 
 
 def test_a_host_that_leaves_takes_its_deployments_along(
@@ -415,7 +415,7 @@ def test_a_host_that_leaves_takes_its_deployments_along(
     host = _enrolled(server, "omega", tmp_path_factory)
     settings = Settings(data_dir=tmp_path_factory.mktemp("omega-data"))
     membership.leave(host.member, settings, tell=True)
-    everything = Client(server.url, server.auth_string)
+    everything = GuardClient(server.url, server.auth_string)
     assert everything.ask("GET", f"/deployments/{host.deployment}").status_code == 404
     assert everything.ask("GET", f"/work_pools/{host.member.pool}").status_code == 404
     assert {one.name: one.state(datetime.now(UTC)) for one in server.keys.all()}["omega"] is KeyState.REVOKED
@@ -447,7 +447,7 @@ def _event(name: str, resource: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _count(client: Client, event: str) -> int:
+def _count(client: GuardClient, event: str) -> int:
     found = client.ask("POST", "/events/filter", {"filter": {"event": {"name": [event]}}})
     assert found.is_success, found.text
     total: int = found.json()["total"]

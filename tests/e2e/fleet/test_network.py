@@ -11,7 +11,7 @@ import pytest
 
 from adapters.stores import Stores
 from models.operations import OperationStatus, OperationType
-from tests.e2e.fleet.conftest import WAITING, Host, made_host
+from tests.e2e.fleet.conftest import WAITING, LocalHost, made_host
 from tests.e2e.fleet.control_plane import ReachedControlPlane, control_plane_at
 from tests.support.engines import engine_for_a_while
 from tests.support.slow_network import SlowNetwork, slow_network
@@ -20,16 +20,16 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class NetworkFleet:
     """A control plane, and a host with an engine of its own that reaches it by a line of its own."""
 
     line: SlowNetwork
     control: ReachedControlPlane
-    host: Host
+    host: LocalHost
 
 
 @contextmanager
-def fleet(folder: Path, *, delay_seconds: float, loss: float) -> Iterator[Fleet]:
+def fleet(folder: Path, *, delay_seconds: float, loss: float) -> Iterator[NetworkFleet]:
     with (
         slow_network(delay_seconds, loss) as line,
         control_plane_at(line.here, folder) as control,
@@ -42,14 +42,14 @@ def fleet(folder: Path, *, delay_seconds: float, loss: float) -> Iterator[Fleet]
         ) as host,
     ):
         host.inside = line.inside
-        yield Fleet(line, control, host)
+        yield NetworkFleet(line, control, host)
 
 
-def healed(host: Host, times: int) -> None:
+def healed(host: LocalHost, times: int) -> None:
     host.until(lambda: host.text().count("web healthy again") == times)
 
 
-def one_record_each(fleet: Fleet, name: str, times: int) -> None:
+def one_record_each(fleet: NetworkFleet, name: str, times: int) -> None:
     """Wait until the stores have so many recoveries, and show that each is there once and no error is left."""
     with fleet.control.stores() as stores:
         fleet.host.until(lambda: len(stores.recoveries.find(environment=name)) >= times, seconds=300)

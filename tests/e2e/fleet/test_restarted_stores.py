@@ -13,7 +13,7 @@ import pytest
 from adapters.stores import Stores
 from models.operations import OperationStatus, OperationType
 from models.settings import Settings
-from tests.e2e.fleet.conftest import WAITING, Host
+from tests.e2e.fleet.conftest import WAITING, LocalHost
 from tests.e2e.fleet.control_plane import OwnControlPlane, own_control_plane
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
@@ -32,14 +32,14 @@ def server(tmp_path: Path) -> Iterator[OwnControlPlane]:
         yield running
 
 
-def begin_start(host: Host, name: str) -> subprocess.Popen[str]:
+def begin_start(host: LocalHost, name: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "from cli.entry import main; main()", "start", name]
     return subprocess.Popen(
         command, env=os.environ | host.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def is_true_of_one_start(host: Host, stores: Stores, name: str) -> None:
+def is_true_of_one_start(host: LocalHost, stores: Stores, name: str) -> None:
     """One start is on record, it succeeded and is proven, and nothing is left of how it came to that."""
     (start,) = stores.operations.history(name, OperationType.START)
     assert start.status is OperationStatus.SUCCESS, start.details
@@ -53,7 +53,7 @@ def is_true_of_one_start(host: Host, stores: Stores, name: str) -> None:
     assert "success" in host.roas("history", name)
 
 
-def is_true_of_one_recovery(host: Host, stores: Stores, name: str) -> None:
+def is_true_of_one_recovery(host: LocalHost, stores: Stores, name: str) -> None:
     """One recovery is on record, it succeeded, and its error is resolved without a ticket."""
     host.until(lambda: bool(stores.recoveries.find(environment=name)))
     host.until(lambda: not stores.errors.list_unresolved(name))
@@ -66,7 +66,7 @@ def is_true_of_one_recovery(host: Host, stores: Stores, name: str) -> None:
     host.until(lambda: not list((host.folder / "data" / "journal").glob("*.jsonl")))
 
 
-def test_postgresql_killed_in_the_middle_of_a_start(host: Host, database: tuple[PostgresqlForTests, str]) -> None:
+def test_postgresql_killed_in_the_middle_of_a_start(host: LocalHost, database: tuple[PostgresqlForTests, str]) -> None:
     postgres, url = database
     host.variables["ROAS_STORES_URL"] = url
     name = host.declare(WAITING)
@@ -87,7 +87,9 @@ def test_postgresql_killed_in_the_middle_of_a_start(host: Host, database: tuple[
         is_true_of_one_start(host, stores, name)
 
 
-def test_postgresql_killed_in_the_middle_of_a_recovery(host: Host, database: tuple[PostgresqlForTests, str]) -> None:
+def test_postgresql_killed_in_the_middle_of_a_recovery(
+    host: LocalHost, database: tuple[PostgresqlForTests, str]
+) -> None:
     postgres, url = database
     host.variables["ROAS_STORES_URL"] = url
     name = host.declare(WAITING)
@@ -109,7 +111,7 @@ def test_postgresql_killed_in_the_middle_of_a_recovery(host: Host, database: tup
 
 
 def test_the_prefect_server_killed_in_the_middle_of_a_start_and_of_a_recovery(
-    host: Host, server: OwnControlPlane
+    host: LocalHost, server: OwnControlPlane
 ) -> None:
     plane = server.plane
     name = host.declare(WAITING)

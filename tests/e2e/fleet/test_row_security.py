@@ -57,7 +57,7 @@ _numbers = itertools.count(1000)
 
 
 @dataclass(frozen=True)
-class Fleet:
+class RowFleet:
     """Two hosts with an environment each, whose rows stand in every table."""
 
     server: PostgresqlForTests
@@ -89,9 +89,9 @@ def server() -> Iterator[PostgresqlForTests]:
 
 
 @pytest.fixture
-def fleet(server: PostgresqlForTests, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(server: PostgresqlForTests, tmp_path: Path) -> Iterator[RowFleet]:
     with server.database() as url:
-        made = Fleet(server, url, tmp_path)
+        made = RowFleet(server, url, tmp_path)
         for host in (ALPHA, BETA):
             role = f"host-{host.name}"
             make_role(made.settings(), role, host.host_id)
@@ -135,7 +135,7 @@ def values_of(name: str, target: sa.Table, environment: str) -> dict[str, Any]:
     return row | BY_TABLE.get(name, {})
 
 
-def seed(fleet: Fleet) -> None:
+def seed(fleet: RowFleet) -> None:
     """The rows that others refer to, and one row of each host in every table that goes by the environment."""
     with fleet.stores() as stores:
         for host in ("alpha", "beta"):
@@ -198,7 +198,7 @@ def refused(run: Callable[[], int]) -> bool:
         return True
 
 
-def test_every_table_has_a_rule(fleet: Fleet) -> None:
+def test_every_table_has_a_rule(fleet: RowFleet) -> None:
     with psycopg.connect(fleet.url) as connection:
         there = connection.execute(
             "SELECT schemaname || '.' || tablename, rowsecurity FROM pg_tables WHERE schemaname = ANY(%s)",
@@ -208,7 +208,7 @@ def test_every_table_has_a_rule(fleet: Fleet) -> None:
     assert all(secured for _, secured in there)
 
 
-def test_a_host_writes_its_own_rows_and_none_of_another_in_every_table(fleet: Fleet) -> None:
+def test_a_host_writes_its_own_rows_and_none_of_another_in_every_table(fleet: RowFleet) -> None:
     seed(fleet)
     tried = 0
     for store in STORES:
@@ -239,7 +239,7 @@ def test_a_host_writes_its_own_rows_and_none_of_another_in_every_table(fleet: Fl
     assert tried > 60
 
 
-def test_a_row_cannot_be_given_to_another_host(fleet: Fleet) -> None:
+def test_a_row_cannot_be_given_to_another_host(fleet: RowFleet) -> None:
     seed(fleet)
     with fleet.connected("host-alpha", "errors") as alpha:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -248,7 +248,7 @@ def test_a_row_cannot_be_given_to_another_host(fleet: Fleet) -> None:
             alpha.execute("UPDATE error_impact_analysis SET error_id = 'e-beta' WHERE error_id = 'e-alpha'")
 
 
-def test_shared_tables_are_read_and_not_written(fleet: Fleet) -> None:
+def test_shared_tables_are_read_and_not_written(fleet: RowFleet) -> None:
     for name in sorted(SHARED):
         store, _, table = name.partition(".")
         with fleet.connected("host-alpha", store) as alpha:
@@ -262,7 +262,7 @@ def test_shared_tables_are_read_and_not_written(fleet: Fleet) -> None:
         assert alpha.execute("UPDATE error_patterns SET match_count = 1").rowcount > 0
 
 
-def test_a_host_cannot_lift_what_restricts_it(fleet: Fleet) -> None:
+def test_a_host_cannot_lift_what_restricts_it(fleet: RowFleet) -> None:
     with fleet.connected("host-alpha", "errors") as alpha:
         for said in (
             "SET ROLE roas",
@@ -279,7 +279,7 @@ def test_a_host_cannot_lift_what_restricts_it(fleet: Fleet) -> None:
                 alpha.execute(said.encode())
 
 
-def test_what_the_program_does_as_another_host_is_refused_and_what_it_does_as_its_own_is_not(fleet: Fleet) -> None:
+def test_what_the_program_does_as_another_host_is_refused_and_what_it_does_as_its_own_is_not(fleet: RowFleet) -> None:
     with fleet.stores("host-alpha") as stores:
         assert stores.is_restricted
         for environment, works in (("alpha", True), ("of nobody", True), ("beta", False)):
@@ -308,7 +308,7 @@ def test_what_the_program_does_as_another_host_is_refused_and_what_it_does_as_it
         assert {one.name for one in stores.hosts.all()} == {"alpha", "beta"}
 
 
-def test_a_host_claims_what_is_free_and_takes_what_is_of_a_silent_host_alone(fleet: Fleet) -> None:
+def test_a_host_claims_what_is_free_and_takes_what_is_of_a_silent_host_alone(fleet: RowFleet) -> None:
     with fleet.stores("host-alpha") as stores:
         assert stores.hosts.bind("new", ALPHA) == ALPHA.host_id
         assert stores.hosts.bind("beta", ALPHA) == BETA.host_id
@@ -334,14 +334,14 @@ def test_a_host_claims_what_is_free_and_takes_what_is_of_a_silent_host_alone(fle
         assert [one.ended for one in stores.hosts.notice()] == [True]
 
 
-def test_a_host_says_of_another_only_what_is_true(fleet: Fleet) -> None:
+def test_a_host_says_of_another_only_what_is_true(fleet: RowFleet) -> None:
     with fleet.connected("host-alpha", "deployment_logs") as alpha:
         for change in ("silent_since = now()", "skewed_since = now()", "last_contact = now()", "host_id = 'h-x'"):
             with pytest.raises(psycopg.errors.CheckViolation):
                 alpha.execute(f"UPDATE hosts SET {change} WHERE host_id = 'h-beta'".encode())
 
 
-def test_the_audit_log_is_only_added_to(fleet: Fleet) -> None:
+def test_the_audit_log_is_only_added_to(fleet: RowFleet) -> None:
     with fleet.connected("host-alpha", "deployment_logs") as alpha:
         last = alpha.execute("SELECT seq, hash FROM audit_log ORDER BY seq DESC LIMIT 1").fetchone()
         assert last is not None
@@ -357,7 +357,7 @@ def test_the_audit_log_is_only_added_to(fleet: Fleet) -> None:
                 alpha.execute(said.encode())
 
 
-def test_a_row_of_another_host_in_a_batch_is_kept_aside_and_the_rest_goes_in(fleet: Fleet) -> None:
+def test_a_row_of_another_host_in_a_batch_is_kept_aside_and_the_rest_goes_in(fleet: RowFleet) -> None:
     with fleet.stores("host-alpha") as stores:
         probe = ProbeResult(service="web", kind="tcp", target="x", ok=True, detail="", checked_at=NOW)
         for name, place in (("alpha", 0), ("beta", 1), ("alpha", 2)):
@@ -371,7 +371,7 @@ def test_a_row_of_another_host_in_a_batch_is_kept_aside_and_the_rest_goes_in(fle
     assert "row-level security" in kept[0][1]
 
 
-def test_a_role_of_an_earlier_version_is_restricted_and_its_connections_end(fleet: Fleet) -> None:
+def test_a_role_of_an_earlier_version_is_restricted_and_its_connections_end(fleet: RowFleet) -> None:
     fleet.server.run('CREATE ROLE "host-old" LOGIN', fleet.database)
     fleet.server.run('GRANT roas TO "host-old"', fleet.database)
     fleet.server.run('ALTER ROLE "host-old" SET role TO roas', fleet.database)
@@ -393,7 +393,7 @@ def test_a_role_of_an_earlier_version_is_restricted_and_its_connections_end(flee
     fleet.server.run('DROP ROLE "host-old"', fleet.database)
 
 
-def test_the_id_of_another_host_gives_no_access_to_its_rows(fleet: Fleet) -> None:
+def test_the_id_of_another_host_gives_no_access_to_its_rows(fleet: RowFleet) -> None:
     with pytest.raises(RoasError, match="h-beta is enrolled as host-beta already"):
         make_role(fleet.settings(), "host-thief", BETA.host_id)
     with fleet.stores() as stores:
@@ -403,7 +403,7 @@ def test_the_id_of_another_host_gives_no_access_to_its_rows(fleet: Fleet) -> Non
         make_role(fleet.settings(), "host-thief", "h-plane")
 
 
-def test_a_host_does_not_upgrade_the_stores(fleet: Fleet) -> None:
+def test_a_host_does_not_upgrade_the_stores(fleet: RowFleet) -> None:
     fleet.server.run("UPDATE errors.alembic_version SET version_num = 'r0001'", fleet.database)
     with pytest.raises(StoreError, match="a host may not upgrade it") as refusal, fleet.stores("host-alpha"):
         pass

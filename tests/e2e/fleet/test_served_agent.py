@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.fleet.conftest import Host
+from tests.e2e.fleet.conftest import LocalHost
 from tests.support.ports import free_port
 from tests.support.prefect_server import ask
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 
 @pytest.mark.campaign
-def test_one_process_watches_all_environments_of_serve(host: Host) -> None:
+def test_one_process_watches_all_environments_of_serve(host: LocalHost) -> None:
     names = [host.declare(), host.declare()]
     for name in names:
         host.up(name)

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.e2e.fleet.conftest import Host
+from tests.e2e.fleet.conftest import LocalHost
 from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.campaign]
 
 
 @contextmanager
-def prefect(host: Host, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def prefect(host: LocalHost, port: int) -> Iterator[subprocess.Popen[bytes]]:
     variables = {
         "PREFECT_HOME": str(host.folder / "server"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -81,7 +81,7 @@ asyncio.run(run(sys.argv[1]))
 """
 
 
-def run_of(host: Host, name: str, url: str) -> str:
+def run_of(host: LocalHost, name: str, url: str) -> str:
     """How a run of a deployment ends that the host's pool gets."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, name],
@@ -93,7 +93,7 @@ def run_of(host: Host, name: str, url: str) -> str:
     return done.stdout.strip() or done.stderr
 
 
-def test_healing_needs_no_server_and_runs_are_taken_again_when_it_is_back(host: Host) -> None:
+def test_healing_needs_no_server_and_runs_are_taken_again_when_it_is_back(host: LocalHost) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     name = host.declare()

@@ -10,7 +10,7 @@ import pytest
 from adapters.stores import Stores
 from models.settings import Settings
 from tests.e2e.faults.outages import HOLD_GATE, held_by_another_process
-from tests.e2e.fleet.conftest import Host
+from tests.e2e.fleet.conftest import LocalHost
 from tests.support.postgresql_server import PostgresqlForTests, postgresql
 
 pytestmark = [pytest.mark.engine, pytest.mark.campaign(seconds=30)]
@@ -26,14 +26,14 @@ def recovered(stores: Stores, name: str) -> list[str | None]:
     return [one.attempt_id for one in stores.recoveries.find(environment=name) if one.success]
 
 
-def heals(host: Host, name: str, times: int) -> None:
+def heals(host: LocalHost, name: str, times: int) -> None:
     before = host.text().count("web healthy again")
     assert before == times - 1
     host.kill(name)
     host.until(lambda: host.text().count("web healthy again") == times)
 
 
-def goes_on_without_stores(host: Host, name: str, away: ExitStack, settings: Settings, **variables: str) -> None:
+def goes_on_without_stores(host: LocalHost, name: str, away: ExitStack, settings: Settings, **variables: str) -> None:
     """Heal while the stores are away, killed in between; then `away` ends, and the stores have it once."""
     heals(host, name, 1)
     heals(host, name, 2)
@@ -53,7 +53,7 @@ def goes_on_without_stores(host: Host, name: str, away: ExitStack, settings: Set
     host.until(lambda: not list((host.folder / "data" / "journal").glob("*.jsonl")))
 
 
-def test_while_postgresql_is_killed(host: Host, server: PostgresqlForTests) -> None:
+def test_while_postgresql_is_killed(host: LocalHost, server: PostgresqlForTests) -> None:
     with server.database() as url:
         variables = {"ROAS_STORES_URL": url}
         settings = Settings(data_dir=host.folder / "data", stores_url=url)
@@ -69,7 +69,7 @@ def test_while_postgresql_is_killed(host: Host, server: PostgresqlForTests) -> N
     assert f"{name}: the stores are away; {name} is watched by what was read of it last" in host.text()
 
 
-def test_while_the_files_of_sqlite_are_locked(host: Host) -> None:
+def test_while_the_files_of_sqlite_are_locked(host: LocalHost) -> None:
     name = host.declare()
     host.up(name)
     host.begin()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adapters.stores import Stores
-from tests.e2e.fleet.conftest import Host, made_host
+from tests.e2e.fleet.conftest import LocalHost, made_host
 from tests.e2e.fleet.control_plane import ReachedControlPlane, control_plane_at
 from tests.support.namespaces import machines
 
@@ -34,14 +34,14 @@ web:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
-    alpha: Host
-    beta: Host
+class TwoHosts:
+    alpha: LocalHost
+    beta: LocalHost
     control: ReachedControlPlane
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(tmp_path: Path) -> Iterator[TwoHosts]:
     with ExitStack() as held:
         address, found = held.enter_context(machines(2))
         control = held.enter_context(control_plane_at(address, tmp_path))
@@ -56,22 +56,22 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
             host.inside = machine.inside
             hosts.append(host)
         alpha, beta = hosts
-        yield Fleet(alpha, beta, control)
+        yield TwoHosts(alpha, beta, control)
 
 
-def declare(host: Host) -> str:
+def declare(host: LocalHost) -> str:
     """An application of both hosts: addresses and published ports are the same on each, the answers are not."""
     name = host.variables["ROAS_HOST_NAME"]
     probe = f"{{kind: http, port: 8080, path: /, contains: of {name}}}"
     return host.declare(PAGE.format(host=name), services=f"{{web: {{probe: {probe}}}}}")
 
 
-def answers(host: Host) -> str:
+def answers(host: LocalHost) -> str:
     command = [*host.inside, "curl", "--silent", "http://127.0.0.1:8088/"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def container(host: Host) -> str:
+def container(host: LocalHost) -> str:
     """Name and address of the one container of a host."""
     shown = "{{.Name}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     (name,) = host.docker("ps", "--all", "--format", "{{.Names}}").split()
@@ -82,7 +82,7 @@ def outcomes(stores: Stores, environment: str) -> list[bool | None]:
     return [one.success for one in stores.recoveries.find(environment=environment)]
 
 
-def test_each_host_has_its_own_and_heals_while_the_stores_are_away(fleet: Fleet) -> None:
+def test_each_host_has_its_own_and_heals_while_the_stores_are_away(fleet: TwoHosts) -> None:
     alpha, beta, plane = fleet.alpha, fleet.beta, fleet.control.plane
     first, second = declare(alpha), declare(beta)
     both = ((alpha, "alpha", first), (beta, "beta", second))

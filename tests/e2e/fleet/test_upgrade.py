@@ -9,13 +9,13 @@ import pytest
 from adapters.stores import Stores
 from adapters.stores.migrate import HEADS, STORES
 from models.settings import Settings
-from tests.e2e.fleet.conftest import Host
+from tests.e2e.fleet.conftest import LocalHost
 from tests.support.postgresql_server import postgresql
 
 pytestmark = [pytest.mark.engine, pytest.mark.campaign]
 
 
-def test_an_agent_that_is_older_than_the_stores_says_so_and_goes_on_healing(host: Host) -> None:
+def test_an_agent_that_is_older_than_the_stores_says_so_and_goes_on_healing(host: LocalHost) -> None:
     with postgresql() as server, server.database() as url:
         name = host.declare()
         host.variables["ROAS_STORES_URL"] = url

@@ -11,7 +11,7 @@ from adapters.stores import Stores
 from models.operations import Operation, OperationStatus, OperationType
 from models.operations.record import read_record
 from tasks.deployment.lease import LEASE
-from tests.e2e.fleet.conftest import Host
+from tests.e2e.fleet.conftest import LocalHost
 
 pytestmark = pytest.mark.engine
 
@@ -31,7 +31,7 @@ def record(stores: Stores, name: str, kind: OperationType, status: OperationStat
 
 
 @pytest.mark.campaign(seconds=12)
-def test_a_service_is_healed_after_a_stop_that_an_interrupted_start_followed(host: Host) -> None:
+def test_a_service_is_healed_after_a_stop_that_an_interrupted_start_followed(host: LocalHost) -> None:
     stopped, wanted = host.declare(), host.declare()
     with host.stores() as stores:
         for name in (stopped, wanted):
@@ -51,7 +51,9 @@ def test_a_service_is_healed_after_a_stop_that_an_interrupted_start_followed(hos
 
 
 @pytest.mark.campaign
-def test_a_failure_while_an_operation_holds_the_environment_is_one_error_that_is_healed_after_it(host: Host) -> None:
+def test_a_failure_while_an_operation_holds_the_environment_is_one_error_that_is_healed_after_it(
+    host: LocalHost,
+) -> None:
     name = host.declare()
     host.up(name)
     host.begin()

@@ -72,7 +72,7 @@ async ([api, deployment, composeFile]) => {
 """
 
 
-class _Page(BaseHTTPRequestHandler):
+class _ForeignPage(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
@@ -86,7 +86,7 @@ class _Page(BaseHTTPRequestHandler):
 @contextmanager
 def foreign_origin() -> Iterator[str]:
     """The address of a page that is not the server's."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _ForeignPage)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

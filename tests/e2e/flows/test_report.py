@@ -22,7 +22,7 @@ from tests.support.ports import free_port
 pytestmark = [pytest.mark.flow]
 
 
-class Mailbox:
+class ReportMailbox:
     """A mail server on this machine that takes every mail."""
 
     def __init__(self) -> None:
@@ -38,14 +38,14 @@ class Mailbox:
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    made = Mailbox()
+def mailbox() -> Iterator[ReportMailbox]:
+    made = ReportMailbox()
     made.controller.start()
     yield made
     made.controller.stop()
 
 
-async def declare(place: Place, mailbox: Mailbox, every: str = "weekly", *more: str) -> None:
+async def declare(place: Place, mailbox: ReportMailbox, every: str = "weekly", *more: str) -> None:
     """An environment with some history, whose report goes to a mail address."""
     address = f"smtp://127.0.0.1:{mailbox.port}/?from=ops@shop.example&to=team@shop.example&tls=no"
     block = await keep_channel("email", "report", address, ())
@@ -60,7 +60,7 @@ def sent_ago(place: Place, ago: timedelta) -> None:
         stores.heartbeats.beat("report/test", datetime.now(UTC) - ago)
 
 
-async def test_a_report_that_is_due_is_mailed_with_its_page(place: Place, mailbox: Mailbox) -> None:
+async def test_a_report_that_is_due_is_mailed_with_its_page(place: Place, mailbox: ReportMailbox) -> None:
     await declare(place, mailbox)
 
     text = await report("test")
@@ -89,7 +89,7 @@ async def test_a_report_that_is_due_is_mailed_with_its_page(place: Place, mailbo
     ],
 )
 async def test_it_is_sent_as_often_as_asked(
-    place: Place, mailbox: Mailbox, every: str, ago: timedelta, mails: int
+    place: Place, mailbox: ReportMailbox, every: str, ago: timedelta, mails: int
 ) -> None:
     await declare(place, mailbox, every)
     sent_ago(place, ago)
@@ -99,7 +99,7 @@ async def test_it_is_sent_as_often_as_asked(
     assert len(mailbox.got) == mails
 
 
-async def test_it_can_be_sent_now_or_not_at_all(place: Place, mailbox: Mailbox) -> None:
+async def test_it_can_be_sent_now_or_not_at_all(place: Place, mailbox: ReportMailbox) -> None:
     await declare(place, mailbox)
 
     await report("test", send="no")
@@ -111,7 +111,7 @@ async def test_it_can_be_sent_now_or_not_at_all(place: Place, mailbox: Mailbox) 
 
 
 async def test_a_receiver_that_fails_does_not_keep_it_from_others(
-    place: Place, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+    place: Place, mailbox: ReportMailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     await declare(place, mailbox, "weekly", "custom-webhook/nosuch")
 

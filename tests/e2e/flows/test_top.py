@@ -31,7 +31,7 @@ EVERY_SECONDS = "0.5"
 WITHIN_SECONDS = 300
 
 
-class Terminal:
+class TopTerminal:
     """A terminal in which `roas top` runs, with all that it wrote."""
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -109,13 +109,13 @@ def project(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, project: str) -> Iterator[Terminal]:
-    made = Terminal(tmp_path, "--every", EVERY_SECONDS)
+def terminal(tmp_path: Path, project: str) -> Iterator[TopTerminal]:
+    made = TopTerminal(tmp_path, "--every", EVERY_SECONDS)
     yield made
     made.close()
 
 
-def test_it_shows_a_killed_service_and_ends_at_q(terminal: Terminal, project: str) -> None:
+def test_it_shows_a_killed_service_and_ends_at_q(terminal: TopTerminal, project: str) -> None:
     place = terminal.wait_for(r"web +running +healthy")
     subprocess.run(["docker", "kill", f"{project}-web-1"], check=True, capture_output=True)
     place = terminal.wait_for(r"web +exited \(137\) +stopped", place)
@@ -133,7 +133,7 @@ def test_it_shows_a_killed_service_and_ends_at_q(terminal: Terminal, project: st
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.campaign
-def test_a_signal_restores_the_terminal(terminal: Terminal, number: signal.Signals) -> None:
+def test_a_signal_restores_the_terminal(terminal: TopTerminal, number: signal.Signals) -> None:
     terminal.wait_for(r"db +running")
 
     terminal.process.send_signal(number)
@@ -148,7 +148,7 @@ def test_ctrl_c_ends_it_though_the_engine_does_not_answer(tmp_path: Path) -> Non
     shutil.copytree(HERE / "shop", tmp_path, dirs_exist_ok=True)
     file = tmp_path / "shop.yaml"
     file.write_text(file.read_text() + "engine: unix:///nosuch/docker.sock\n")
-    terminal = Terminal(tmp_path, "--every", EVERY_SECONDS)
+    terminal = TopTerminal(tmp_path, "--every", EVERY_SECONDS)
     try:
         terminal.wait_for("unix:///nosuch/docker.sock did not answer")
         terminal.press(b"\x03")

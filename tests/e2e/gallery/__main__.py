@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.e2e.gallery.case import Case, read_cases
+from tests.e2e.gallery.case import GalleryCase, read_cases
 from tests.e2e.gallery.judged import Judged, judge
 from tests.support.prefect_server import server_variables, temporary_server
 from tests.support.warm import begin_session, end_session
@@ -43,13 +43,13 @@ def main() -> int:
         end_session()
 
 
-async def _judge_all(cases: Sequence[Case], folder: Path, asked: argparse.Namespace) -> int:
+async def _judge_all(cases: Sequence[GalleryCase], folder: Path, asked: argparse.Namespace) -> int:
     places, variables, began = asyncio.Semaphore(asked.beside), server_variables(), time.monotonic()
     if not asked.examples:
         print("| case | start | blamed | cause | done (would be tried) | line shown in | seconds |")
         print("|---|---|---|---|---|---|---|", flush=True)
 
-    async def one(case: Case) -> Judged | None:
+    async def one(case: GalleryCase) -> Judged | None:
         async with places:
             try:
                 judged = await asyncio.to_thread(judge, case, folder / case.name, variables)

@@ -37,7 +37,7 @@ class Expectation(_Data):
     actions: tuple[Strategy, ...] = ()
 
 
-class Case(_Data):
+class GalleryCase(_Data):
     """One application with an expectation; one that expects neither blame nor cause is noisy but healthy.
 
     `program` is whose words decide, `broken` how it is broken or why it is noisy. `files` lie beside the Compose file,
@@ -68,7 +68,7 @@ class Case(_Data):
         return not self.expect.blame and not self.expect.causes and self.expect.start == "started"
 
 
-def read_cases() -> list[Case]:
+def read_cases() -> list[GalleryCase]:
     """Return all cases in the order of their files.
 
     Raises:
@@ -81,7 +81,7 @@ def read_cases() -> list[Case]:
     return cases
 
 
-def _read() -> Iterator[Case]:
+def _read() -> Iterator[GalleryCase]:
     for path in sorted(_CASES.glob("*.yaml")):
         for document in yaml.safe_load(path.read_text()):
-            yield Case.model_validate(document)
+            yield GalleryCase.model_validate(document)

@@ -22,7 +22,7 @@ from adapters.stores import Stores
 from models.errors import RecordedError, Strategy
 from models.recovery import RecoveryExecution
 from models.settings import Settings
-from tests.e2e.gallery.case import Case
+from tests.e2e.gallery.case import GalleryCase
 from tests.support.kept_images import forget_kept_images
 from tests.support.ports import free_port
 from tests.support.projects import remove_project
@@ -45,7 +45,7 @@ class Judged:
     cause, `logs` what the containers wrote. `taken_seconds` is how long the case took.
     """
 
-    case: Case
+    case: GalleryCase
     started: bool
     blamed: str | None
     output: str
@@ -138,7 +138,7 @@ def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def judge(case: Case, folder: Path, variables: dict[str, str]) -> Judged:
+def judge(case: GalleryCase, folder: Path, variables: dict[str, str]) -> Judged:
     """Start one case in a new folder, and return the report to the user; nothing of it is left afterwards."""
     return _Run(case, folder, variables).judge()
 
@@ -147,7 +147,7 @@ def judge(case: Case, folder: Path, variables: dict[str, str]) -> Judged:
 class _Run:
     """One case in a folder of its own, with stores of its own."""
 
-    case: Case
+    case: GalleryCase
     folder: Path
     variables: dict[str, str]
     project: str = ""

@@ -13,7 +13,7 @@ import sys
 
 from tests.e2e.runtime.ends import (
     ENDS_WITHIN_SECONDS,
-    Ended,
+    ProcessEnd,
     end_serve,
     end_serve_with_runs,
     folder,
@@ -21,7 +21,7 @@ from tests.e2e.runtime.ends import (
     open_at_once,
     random_moments,
 )
-from tests.e2e.runtime.kills import VICTIMS, Kill, Kills
+from tests.e2e.runtime.kills import VICTIMS, Kills, ProcessKill
 
 _LATEST_MOMENT = 15.0
 _LATEST_WITH_RUNS = 3.0
@@ -95,7 +95,7 @@ def _kills(count: int) -> bool:
     )
 
 
-def _shown_kill(one: Kill) -> Kill:
+def _shown_kill(one: ProcessKill) -> ProcessKill:
     print(
         f"{one.command:8} {one.victim or 'ended before':12} killed after {one.moment:5.2f} s: "
         f"exit code {one.code}, recorded {one.recorded or 'nothing'}{'' if one.is_true else ': NOT RIGHT'}",
@@ -104,7 +104,7 @@ def _shown_kill(one: Kill) -> Kill:
     return one
 
 
-def _shown(one: Ended) -> bool:
+def _shown(one: ProcessEnd) -> bool:
     print(
         f"{one.what:40} at {one.moment:5.1f} s: ended after {one.ended_after:5.2f} s, "
         f"left {len(one.left)}{'' if one.is_right else f': NOT RIGHT {one.problem}'}",

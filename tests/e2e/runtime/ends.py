@@ -32,7 +32,7 @@ _IMAGE = "debian:trixie-slim"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class ProcessEnd:
     """How a command ended, and what was left of it."""
 
     what: str
@@ -164,14 +164,14 @@ def folder() -> Iterator[Folder]:
             made.end()
 
 
-def end_serve(place: Folder, moment: float, number: int) -> Ended:
+def end_serve(place: Folder, moment: float, number: int) -> ProcessEnd:
     """End `roas serve` by a signal, so many seconds after its start."""
     running = place.start("serve")
     time.sleep(moment)
     return _ended(place, running, number, moment, f"roas serve, {signal.Signals(number).name}")
 
 
-def end_serve_with_runs(place: Folder, moment: float, number: int) -> Ended:
+def end_serve_with_runs(place: Folder, moment: float, number: int) -> ProcessEnd:
     """End `roas serve` by a signal, so many seconds after runs were asked of it, while its agent watches."""
     running = place.start("serve")
     deadline = time.monotonic() + _WAITS_SECONDS
@@ -181,7 +181,7 @@ def end_serve_with_runs(place: Folder, moment: float, number: int) -> Ended:
             running.kill()
             running.wait()
             place.end()
-            return Ended(what=what, moment=0, ended_after=0, left=(), problem="its agent did not watch")
+            return ProcessEnd(what=what, moment=0, ended_after=0, left=(), problem="its agent did not watch")
         time.sleep(0.2)
     for name in ("health-check/test", "drift/test", "collection/test"):
         deployment = place.ask(f"deployments/name/{name}")
@@ -194,7 +194,7 @@ def _serves(place: Folder) -> bool:
     return "watching test\n" in (place.path / "log").read_text()
 
 
-def _ended(place: Folder, running: subprocess.Popen[bytes], number: int, moment: float, what: str) -> Ended:
+def _ended(place: Folder, running: subprocess.Popen[bytes], number: int, moment: float, what: str) -> ProcessEnd:
     running.send_signal(number)
     sent = time.monotonic()
     try:
@@ -206,10 +206,10 @@ def _ended(place: Folder, running: subprocess.Popen[bytes], number: int, moment:
     left = place.left()
     place.end()
     running.wait()
-    return Ended(what=what, moment=moment, ended_after=took, left=left, problem=problem)
+    return ProcessEnd(what=what, moment=moment, ended_after=took, left=left, problem=problem)
 
 
-def kill_watch(place: Folder, moment: float, *, warm: bool) -> Ended:
+def kill_watch(place: Folder, moment: float, *, warm: bool) -> ProcessEnd:
     """Kill `roas watch`, so many seconds after its start; with `warm` it is forked from a warm process."""
     if warm:
         place.warm_up()
@@ -222,7 +222,7 @@ def kill_watch(place: Folder, moment: float, *, warm: bool) -> Ended:
     running.wait()
     killed = time.monotonic()
     left = place.left(stays=place.stays) if warm else place.left()
-    return Ended(
+    return ProcessEnd(
         what=f"roas watch, SIGKILL, {'warm' if warm else 'ROAS_WARM=0'}",
         moment=moment,
         ended_after=time.monotonic() - killed,

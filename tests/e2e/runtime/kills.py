@@ -27,7 +27,7 @@ _UNFINISHED = ("pending", "running")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kill:
+class ProcessKill:
     """A command of which one process was killed, and what was recorded of it."""
 
     command: str
@@ -63,7 +63,7 @@ class Kills:
             assert self._place.start(command, "test").wait(_WAITS_SECONDS) == 0, self.log()
             self._usual_seconds[command] = time.monotonic() - begun
 
-    def kill(self, victim: str) -> Kill:
+    def kill(self, victim: str) -> ProcessKill:
         """Run a command, and kill its client, its fork or the warm process at any moment until it would end."""
         self._place.warm_up()
         command = self._chance.choice(["restart", "health"])
@@ -81,7 +81,7 @@ class Kills:
                 for socket in self._place.path.glob("run/roas/*.sock"):
                     socket.unlink()
         code = running.wait(_WAITS_SECONDS)
-        return Kill(
+        return ProcessKill(
             command=command, victim="" if has_ended else victim, moment=moment, code=code, recorded=self._recorded(last)
         )
 

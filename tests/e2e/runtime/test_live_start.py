@@ -38,7 +38,7 @@ EVERYWHERE = pytest.mark.parametrize("variables", [{}, {"ROAS_WARM": "0"}], ids=
 
 
 @dataclass
-class Terminal:
+class LiveTerminal:
     """A command on a terminal of its own, and all that it wrote there."""
 
     process: subprocess.Popen[bytes]
@@ -66,7 +66,7 @@ class Terminal:
         os.write(self.leader, typed)
 
 
-Started = Callable[..., Terminal]
+Started = Callable[..., LiveTerminal]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def warm_user(user_of_all: WarmUser, place: Place, prefect_server: None) -> Warm
 
 @pytest.fixture
 def on_terminal(warm_user: WarmUser, place: Place) -> Started:
-    def start(*words: str, columns: int = 100, variables: dict[str, str] | None = None) -> Terminal:
+    def start(*words: str, columns: int = 100, variables: dict[str, str] | None = None) -> LiveTerminal:
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         chosen = {"TERM": "xterm-256color"} | (variables or {})
@@ -94,13 +94,13 @@ def on_terminal(warm_user: WarmUser, place: Place) -> Started:
             stdin=follower, stdout=follower, stderr=follower, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         os.close(follower)
-        made = Terminal(process, leader)
+        made = LiveTerminal(process, leader)
         reader = threading.Thread(target=made.read)
         reader.start()
         started.append((made, reader))
         return made
 
-    started: list[tuple[Terminal, threading.Thread]] = []
+    started: list[tuple[LiveTerminal, threading.Thread]] = []
     yield start
     for made, reader in started:
         made.process.kill()
@@ -109,7 +109,7 @@ def on_terminal(warm_user: WarmUser, place: Place) -> Started:
         os.close(made.leader)
 
 
-def ended(terminal: Terminal) -> int:
+def ended(terminal: LiveTerminal) -> int:
     code = terminal.process.wait(120)
     eventually(lambda: "next: " in terminal.shown or code != 0, "all is read")
     return code

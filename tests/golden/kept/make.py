@@ -66,7 +66,7 @@ SAVED = "restore"
 """An environment with snapshots, of which no operation was interrupted."""
 
 
-class Application:
+class KeptApplication:
     """An environment of two services, one behind the other."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -131,7 +131,7 @@ async def run_flow(name: str, parameters: dict[str, object]) -> State[Any]:
     return state
 
 
-def live(shop: Application) -> None:
+def live(shop: KeptApplication) -> None:
     """Let the shop have its life."""
     shop.declare("1")
     shop.run("startup")
@@ -151,7 +151,7 @@ def live(shop: Application) -> None:
     shop.run("stop")
 
 
-def interrupt(application: Application) -> None:
+def interrupt(application: KeptApplication) -> None:
     """Bring an application to the operation of its name, and let that be killed half-way."""
     name = application.name
     application.declare("1")
@@ -174,7 +174,7 @@ def main() -> None:
     folder, archive = map(Path, sys.argv[1:])
     folder.mkdir()
     os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": str(folder)}
-    applications = [Application(folder, name) for name in ("shop", *KILLED, SAVED)]
+    applications = [KeptApplication(folder, name) for name in ("shop", *KILLED, SAVED)]
     shop, *others = applications
     try:
         with tempfile.TemporaryDirectory() as home, own_server(Path(home) / "home"):

@@ -143,7 +143,7 @@ class _Exporter:
     """Shows fixed figures until it is ended."""
 
     def __init__(self) -> None:
-        class Handler(BaseHTTPRequestHandler):
+        class AlertHandler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain")
@@ -153,7 +153,7 @@ class _Exporter:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), AlertHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_SECONDS,))
         self._thread.start()
         self.address = f"127.0.0.1:{self._server.server_address[1]}"

@@ -23,7 +23,7 @@ from models.sources import GitSource, SourceRevision, SourceState
 from tests.support.ports import free_port
 from tests.support.repositories import (
     GitServer,
-    Repository,
+    Origin,
     https_repositories,
     new_key,
     new_repository,
@@ -36,7 +36,7 @@ COMPOSE = {"compose.yaml": "services: {}\n"}
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Repository:
+def shop(tmp_path: Path) -> Origin:
     made = new_repository(tmp_path / "served")
     made.commit("Add the shop", COMPOSE)
     return made
@@ -53,7 +53,7 @@ def checkouts(tmp_path: Path) -> Checkouts:
     return Checkouts(tmp_path / "data" / "shop")
 
 
-def test_a_branch_of_a_folder_is_fetched_with_its_subject(tmp_path: Path, shop: Repository) -> None:
+def test_a_branch_of_a_folder_is_fetched_with_its_subject(tmp_path: Path, shop: Origin) -> None:
     revision = shop.commit("Sell tea\n\nMore text.", {"tea": "green"})
 
     found = source_of(tmp_path, shop.bare).fetch()
@@ -62,7 +62,7 @@ def test_a_branch_of_a_folder_is_fetched_with_its_subject(tmp_path: Path, shop: 
     assert (tmp_path / "data" / "shop").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_checkout_is_a_whole_revision_without_anything_of_git(tmp_path: Path, shop: Repository) -> None:
+def test_a_checkout_is_a_whole_revision_without_anything_of_git(tmp_path: Path, shop: Origin) -> None:
     shop.commit("Sell tea", {"conf/tea": "green", "run.sh": "#!/bin/sh\n"})
     source, own = source_of(tmp_path, shop.bare), checkouts(tmp_path)
     found = source.fetch()
@@ -78,7 +78,7 @@ def test_a_checkout_is_a_whole_revision_without_anything_of_git(tmp_path: Path, 
 
 
 def test_the_path_of_a_checkout_stays_the_same_and_the_earlier_revision_is_there_again(
-    tmp_path: Path, shop: Repository
+    tmp_path: Path, shop: Origin
 ) -> None:
     source, own = source_of(tmp_path, shop.bare), checkouts(tmp_path)
     first = source.fetch()
@@ -96,7 +96,7 @@ def test_the_path_of_a_checkout_stays_the_same_and_the_earlier_revision_is_there
     assert own.state().left == {second.revision: NOW}
 
 
-def test_changed_and_new_files_are_listed_and_never_taken_for_the_revision(tmp_path: Path, shop: Repository) -> None:
+def test_changed_and_new_files_are_listed_and_never_taken_for_the_revision(tmp_path: Path, shop: Origin) -> None:
     shop.commit("Ignore logs", {".gitignore": "*.log\n"})
     source, own = source_of(tmp_path, shop.bare), checkouts(tmp_path)
     found = source.fetch()
@@ -120,7 +120,7 @@ def test_changed_and_new_files_are_listed_and_never_taken_for_the_revision(tmp_p
 
 
 @pytest.mark.parametrize("kind", ["lightweight", "annotated"])
-def test_the_newest_version_of_a_pattern_of_tags_is_fetched(tmp_path: Path, shop: Repository, kind: str) -> None:
+def test_the_newest_version_of_a_pattern_of_tags_is_fetched(tmp_path: Path, shop: Origin, kind: str) -> None:
     options = ["-a", "-m", "release"] if kind == "annotated" else []
     revisions = {}
     for tag in ("v1.9.0", "v1.10.0", "v1.10.0-rc1", "nightly"):
@@ -133,12 +133,12 @@ def test_the_newest_version_of_a_pattern_of_tags_is_fetched(tmp_path: Path, shop
     assert found == SourceRevision(revision=revisions["v1.10.0"], ref="v1.10.0", subject="Release v1.10.0")
 
 
-def test_a_pattern_that_no_tag_matches_says_so(tmp_path: Path, shop: Repository) -> None:
+def test_a_pattern_that_no_tag_matches_says_so(tmp_path: Path, shop: Origin) -> None:
     with pytest.raises(SourceError, match=r"No tag of .* matches v\*"):
         source_of(tmp_path, shop.bare, tag="v*").fetch()
 
 
-def test_a_branch_that_is_gone_says_so(tmp_path: Path, shop: Repository) -> None:
+def test_a_branch_that_is_gone_says_so(tmp_path: Path, shop: Origin) -> None:
     with pytest.raises(SourceError, match=r"There is no branch stable in the repository of shop"):
         source_of(tmp_path, shop.bare, branch="stable").fetch()
 
@@ -148,7 +148,7 @@ def test_a_folder_without_a_repository_says_so(tmp_path: Path) -> None:
         source_of(tmp_path, tmp_path / "nothing.git").fetch()
 
 
-def test_rewritten_history_is_no_descendant(tmp_path: Path, shop: Repository) -> None:
+def test_rewritten_history_is_no_descendant(tmp_path: Path, shop: Origin) -> None:
     source = source_of(tmp_path, shop.bare)
     first = source.fetch()
     shop.commit("Sell tea")
@@ -163,7 +163,7 @@ def test_rewritten_history_is_no_descendant(tmp_path: Path, shop: Repository) ->
     assert not source.follows(third.revision, "0" * 40)
 
 
-def test_a_link_that_leads_out_of_the_checkout_is_refused(tmp_path: Path, shop: Repository) -> None:
+def test_a_link_that_leads_out_of_the_checkout_is_refused(tmp_path: Path, shop: Origin) -> None:
     (shop.copy / "inside").symlink_to("compose.yaml")
     shop.commit("Link inside")
     source, own = source_of(tmp_path, shop.bare), checkouts(tmp_path)
@@ -178,7 +178,7 @@ def test_a_link_that_leads_out_of_the_checkout_is_refused(tmp_path: Path, shop: 
     assert own.current() == found.revision
 
 
-def test_a_revision_that_is_too_large_is_not_checked_out(tmp_path: Path, shop: Repository) -> None:
+def test_a_revision_that_is_too_large_is_not_checked_out(tmp_path: Path, shop: Origin) -> None:
     source, own = source_of(tmp_path, shop.bare, max_mib=1), checkouts(tmp_path)
     before = source.fetch()
     own.take(source, before, NOW)
@@ -197,14 +197,14 @@ def test_a_revision_that_is_too_large_is_not_checked_out(tmp_path: Path, shop: R
     assert own.current() == large.revision
 
 
-def test_many_empty_files_count_as_what_they_take(tmp_path: Path, shop: Repository) -> None:
+def test_many_empty_files_count_as_what_they_take(tmp_path: Path, shop: Origin) -> None:
     shop.commit("Add many", {f"many/{number}": "" for number in range(300)})
     source = source_of(tmp_path, shop.bare, max_mib=1)
     with pytest.raises(SourceError, match="has 2 MiB of files"):
         checkouts(tmp_path).take(source, source.fetch(), NOW)
 
 
-def test_links_with_odd_targets_are_read_whole(tmp_path: Path, shop: Repository) -> None:
+def test_links_with_odd_targets_are_read_whole(tmp_path: Path, shop: Origin) -> None:
     targets = {f"link-{number}": f"tea-{number}" for number in range(200)}
     targets |= {"same": "tea-1", "lines": "a\nb", "word": "c missing", "unicode": "grün", "bytes": "\udcff"}
     for name, target in targets.items():
@@ -222,7 +222,7 @@ def test_links_with_odd_targets_are_read_whole(tmp_path: Path, shop: Repository)
         own.take(source, source.fetch(), NOW)
 
 
-def test_folders_within_folders_are_not_listed_to_their_end(tmp_path: Path, shop: Repository) -> None:
+def test_folders_within_folders_are_not_listed_to_their_end(tmp_path: Path, shop: Origin) -> None:
     # Each folder holds the next one ten times: a few objects, and 10^9 files.
     tree = shop.git("rev-parse", "HEAD^{tree}")
     for _ in range(9):
@@ -238,7 +238,7 @@ def test_folders_within_folders_are_not_listed_to_their_end(tmp_path: Path, shop
         checkouts(tmp_path).take(source, source.fetch(), NOW)
 
 
-def test_a_fetch_ends_where_the_server_sends_too_much(tmp_path: Path, shop: Repository) -> None:
+def test_a_fetch_ends_where_the_server_sends_too_much(tmp_path: Path, shop: Origin) -> None:
     shop.commit("Add noise", {"noise": os.urandom(3 * 2**20).hex()})
     for _ in range(3):
         with pytest.raises(SourceError, match="sends more than 1 MiB at once") as refused:
@@ -250,7 +250,7 @@ def test_a_fetch_ends_where_the_server_sends_too_much(tmp_path: Path, shop: Repo
     source_of(tmp_path, shop.bare).fetch()
 
 
-def test_a_user_whose_files_are_limited_already_fetches_within_that_limit(tmp_path: Path, shop: Repository) -> None:
+def test_a_user_whose_files_are_limited_already_fetches_within_that_limit(tmp_path: Path, shop: Origin) -> None:
     program = f"""
 from pathlib import Path
 from adapters.git.repository import SourceRepository
@@ -266,7 +266,7 @@ print(SourceRepository("shop", GitSource(repository={str(shop.bare)!r}), Path({s
     assert (done.stdout, done.returncode) == ("Add the shop\n", 0), done.stderr
 
 
-def test_a_history_that_is_larger_than_one_transfer_is_packed_all_the_same(tmp_path: Path, shop: Repository) -> None:
+def test_a_history_that_is_larger_than_one_transfer_is_packed_all_the_same(tmp_path: Path, shop: Origin) -> None:
     source, packs = source_of(tmp_path, shop.bare, max_mib=1), tmp_path / "data" / "shop"
     # Git packs anew what came in more than 50 fetches.
     for _ in range(52):
@@ -278,7 +278,7 @@ def test_a_history_that_is_larger_than_one_transfer_is_packed_all_the_same(tmp_p
     assert not [name for name in names if name.startswith("tmp_")]
 
 
-def test_hooks_and_submodules_of_a_repository_do_nothing(tmp_path: Path, shop: Repository) -> None:
+def test_hooks_and_submodules_of_a_repository_do_nothing(tmp_path: Path, shop: Origin) -> None:
     other = new_repository(tmp_path / "other")
     other.commit("Begin", {"x": "1"})
     shop.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other.bare), "vendored")
@@ -296,7 +296,7 @@ def test_hooks_and_submodules_of_a_repository_do_nothing(tmp_path: Path, shop: R
 
 
 def test_the_user_s_git_configuration_does_not_count(
-    tmp_path: Path, shop: Repository, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shop: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -308,7 +308,7 @@ def test_the_user_s_git_configuration_does_not_count(
 
 
 @pytest.fixture
-def server(tmp_path: Path, shop: Repository, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitServer]:
+def server(tmp_path: Path, shop: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitServer]:
     with https_repositories(shop.bare.parent) as made:
         monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
         yield made
@@ -385,7 +385,7 @@ def test_a_token_does_not_follow_a_redirect(tmp_path: Path, server: GitServer) -
 
 
 @pytest.mark.skipif(sshd() is None, reason="openssh-server is not installed")
-def test_a_key_opens_a_repository_over_ssh(tmp_path: Path, shop: Repository) -> None:
+def test_a_key_opens_a_repository_over_ssh(tmp_path: Path, shop: Origin) -> None:
     with ssh_server(tmp_path / "ssh") as server:
         address = server.address(shop)
         found = source_of(tmp_path, address, ssh_key=server.key, known_hosts=server.known_hosts).fetch()
@@ -405,7 +405,7 @@ def signers(tmp_path: Path, *keys: Path) -> Path:
     return file
 
 
-def test_only_commits_signed_by_an_allowed_key_are_taken(tmp_path: Path, shop: Repository) -> None:
+def test_only_commits_signed_by_an_allowed_key_are_taken(tmp_path: Path, shop: Origin) -> None:
     ours, other = new_key(tmp_path / "ours"), new_key(tmp_path / "other")
     source = source_of(tmp_path, shop.bare, verify="signed", allowed_signers=signers(tmp_path, ours))
     with pytest.raises(SourceError, match="is not signed by an allowed key"):
@@ -421,7 +421,7 @@ def test_only_commits_signed_by_an_allowed_key_are_taken(tmp_path: Path, shop: R
     assert source.fetch().subject == "ours"
 
 
-def test_a_signed_tag_vouches_for_a_commit_that_is_not_signed(tmp_path: Path, shop: Repository) -> None:
+def test_a_signed_tag_vouches_for_a_commit_that_is_not_signed(tmp_path: Path, shop: Origin) -> None:
     ours = new_key(tmp_path / "ours")
     source = source_of(tmp_path, shop.bare, tag="v*", verify="signed", allowed_signers=signers(tmp_path, ours))
     shop.git("tag", "-a", "-m", "one", "v1")
@@ -433,7 +433,7 @@ def test_a_signed_tag_vouches_for_a_commit_that_is_not_signed(tmp_path: Path, sh
     assert source.fetch().ref == "v2"
 
 
-def test_an_earlier_signed_tag_under_a_new_name_is_refused(tmp_path: Path, shop: Repository) -> None:
+def test_an_earlier_signed_tag_under_a_new_name_is_refused(tmp_path: Path, shop: Origin) -> None:
     ours = new_key(tmp_path / "ours")
     source = source_of(tmp_path, shop.bare, tag="v*", verify="signed", allowed_signers=signers(tmp_path, ours))
     shop.git("-c", "gpg.format=ssh", "-c", f"user.signingKey={ours}", "tag", "-s", "-m", "one", "v1")
@@ -444,7 +444,7 @@ def test_an_earlier_signed_tag_under_a_new_name_is_refused(tmp_path: Path, shop:
 
 
 def test_a_tag_on_a_commit_that_the_running_one_has_in_its_history_does_not_follow_it(
-    tmp_path: Path, shop: Repository
+    tmp_path: Path, shop: Origin
 ) -> None:
     source, old = source_of(tmp_path, shop.bare, tag="v*"), shop.git("rev-parse", "HEAD")
     running = shop.commit("Sell tea")
@@ -470,7 +470,7 @@ def test_a_tag_on_a_commit_that_the_running_one_has_in_its_history_does_not_foll
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
-def test_a_commit_signed_with_gpg_is_taken_with_its_public_key(tmp_path: Path, shop: Repository) -> None:
+def test_a_commit_signed_with_gpg_is_taken_with_its_public_key(tmp_path: Path, shop: Origin) -> None:
     # A socket's path may have at most 107 bytes.
     home = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
     environ = os.environ | {"GNUPGHOME": str(home)}
@@ -513,7 +513,7 @@ while True:
 """
 
 
-def test_a_checkout_is_whole_whenever_its_process_is_killed(tmp_path: Path, shop: Repository) -> None:
+def test_a_checkout_is_whole_whenever_its_process_is_killed(tmp_path: Path, shop: Origin) -> None:
     names = [f"file{number}" for number in range(40)]
     revisions = [shop.commit(f"Version {text}", dict.fromkeys(names, text)) for text in ("one", "two")]
     folder = tmp_path / "data" / "shop"

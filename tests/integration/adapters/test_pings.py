@@ -21,7 +21,7 @@ from tests.support.ports import free_port
 SECRET = "5c0a1f3e-secret"
 
 
-class Received:
+class ReceivedPing:
     """A server of pings: what it was sent, and the status that it answers with."""
 
     def __init__(self) -> None:
@@ -31,10 +31,10 @@ class Received:
 
 
 @pytest.fixture
-def service() -> Iterator[Received]:
-    received = Received()
+def service() -> Iterator[ReceivedPing]:
+    received = ReceivedPing()
 
-    class Handler(BaseHTTPRequestHandler):
+    class PingHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
             received.pings.append((self.path, body))
@@ -46,7 +46,7 @@ def service() -> Iterator[Received]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), PingHandler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     received.url = f"http://127.0.0.1:{server.server_port}/ping/{SECRET}"
@@ -62,7 +62,7 @@ def address_file(folder: Path, text: str) -> Path:
     return file
 
 
-async def test_signals_are_sent_as_healthchecks_has_them(service: Received, tmp_path: Path) -> None:
+async def test_signals_are_sent_as_healthchecks_has_them(service: ReceivedPing, tmp_path: Path) -> None:
     address = read_ping_address(address_file(tmp_path, f"{service.url}/?create=1\n"))
     for ping in (Ping(PingSignal.START), Ping(PingSignal.WELL), Ping(PingSignal.FAIL, "stores are away")):
         assert await send_ping(address, ping) is None
@@ -76,7 +76,7 @@ async def test_signals_are_sent_as_healthchecks_has_them(service: Received, tmp_
 
 @pytest.mark.parametrize("status", [404, 500, 302])
 async def test_a_ping_that_is_refused_says_so_without_the_address(
-    service: Received, tmp_path: Path, status: int
+    service: ReceivedPing, tmp_path: Path, status: int
 ) -> None:
     service.status = status
     failed = await send_ping(read_ping_address(address_file(tmp_path, service.url)), Ping(PingSignal.WELL))
@@ -107,7 +107,7 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_process_pings_while_all_is_well_and_says_once_that_it_fails(
-    service: Received, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    service: ReceivedPing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ROAS_PING_URL_FILE", str(address_file(tmp_path, service.url)))
     monkeypatch.setenv("ROAS_AWAY_MINUTES", "0.000001")

@@ -18,8 +18,8 @@ from tests.support.chat_services import (
     SLACK_ADDRESS,
     TEAMS,
     TEAMS_ADDRESS,
-    Answer,
     ChatServices,
+    Reply,
     busy,
 )
 from tests.support.chat_services import _certificate as _certificate
@@ -55,24 +55,24 @@ async def test_a_stand_in_refuses_what_its_service_refuses(chat: ChatServices) -
     [
         (busy(3.5), SendFailure(text="its server answered with 429", again=True, after_seconds=3.5)),
         (busy(0.25, in_header=False), SendFailure(text="its server answered with 429", again=True, after_seconds=0.25)),
-        (Answer(status=500), SendFailure(text="its server answered with 500", again=True)),
+        (Reply(status=500), SendFailure(text="its server answered with 500", again=True)),
         (
-            Answer(status=503, headers={"Retry-After": "7"}),
+            Reply(status=503, headers={"Retry-After": "7"}),
             SendFailure(text="its server answered with 503", again=True, after_seconds=7),
         ),
         (
-            Answer(status=429, headers={"Retry-After": "soon"}, body="[]"),
+            Reply(status=429, headers={"Retry-After": "soon"}, body="[]"),
             SendFailure(text="its server answered with 429", again=True),
         ),
         (
-            Answer(status=307, headers={"Location": "http://169.254.169.254/"}),
+            Reply(status=307, headers={"Location": "http://169.254.169.254/"}),
             SendFailure(text="its server answered with 307"),
         ),
-        (Answer(status=404), SendFailure(text="its server answered with 404")),
+        (Reply(status=404), SendFailure(text="its server answered with 404")),
     ],
 )
 async def test_a_refusal_says_whether_and_when_to_send_again(
-    chat: ChatServices, answer: Answer, expected: SendFailure
+    chat: ChatServices, answer: Reply, expected: SendFailure
 ) -> None:
     chat.answers.append(answer)
     assert await post_json(DISCORD_ADDRESS, render("discord-webhook", MESSAGES[0])) == expected
@@ -81,7 +81,7 @@ async def test_a_refusal_says_whether_and_when_to_send_again(
 
 async def test_a_date_to_wait_for_is_read_too(chat: ChatServices) -> None:
     at = datetime.now(UTC) + timedelta(minutes=5)
-    chat.answers.append(Answer(status=429, headers={"Retry-After": format_datetime(at, usegmt=True)}))
+    chat.answers.append(Reply(status=429, headers={"Retry-After": format_datetime(at, usegmt=True)}))
     failed = await post_json(SLACK_ADDRESS, {"text": "x"})
     assert failed is not None
     assert 240 < failed.after_seconds <= 300
@@ -91,6 +91,6 @@ async def test_a_service_that_does_not_answer_ends_by_a_timeout(
     chat: ChatServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapters.notifications.webhook._POST_SECONDS", 0.3)
-    chat.answers.append(Answer(hang=True))
+    chat.answers.append(Reply(hang=True))
     failed = await post_json(TEAMS_ADDRESS, render("ms-teams-webhook", MESSAGES[0]))
     assert failed == SendFailure(text="its server did not answer in time")

@@ -78,7 +78,7 @@ REPORTING = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class DocClaim:
     """Words of a page; `has` is what the program has, in the folder of a test, and `means` what the words mean."""
 
     page: str
@@ -191,73 +191,73 @@ def table_words(page: str, heading: str) -> set[str]:
 
 CLAIMS = {
     # Exit codes and output
-    "exit codes": Claim(
+    "exit codes": DocClaim(
         page=README,
         words="Exit codes: 0 done or healthy, 1 failed or not well, 2 wrong input, 3 unexpected error",
         has=lambda _: (exit_codes.SUCCESS, exit_codes.FAILED, exit_codes.BAD_INPUT, exit_codes.UNEXPECTED),
         means=(0, 1, 2, 3),
     ),
-    "exit code of Ctrl-C": Claim(page=README, words="130 Ctrl-C", has=lambda _: exit_codes.INTERRUPTED, means=130),
-    "exit code of wrong input": Claim(
+    "exit code of Ctrl-C": DocClaim(page=README, words="130 Ctrl-C", has=lambda _: exit_codes.INTERRUPTED, means=130),
+    "exit code of wrong input": DocClaim(
         page=CI,
         words="| 2 | an argument, option, variable or file cannot be used |",
         has=lambda folder: command_ends(folder, "history", "--limit", "none")[0],
         means=2,
     ),
-    "exit code of a list": Claim(
+    "exit code of a list": DocClaim(
         page=CI,
         words="a list, whatever is in it (`alerts`, `tickets`, `history`)",
         has=lambda folder: {command_ends(folder, name)[0] for name in ("alerts", "tickets", "history")},
         means={0},
     ),
-    "exit code of what does not exist": Claim(
+    "exit code of what does not exist": DocClaim(
         page=CI,
         words="what was asked for does not exist",
         has=lambda folder: command_ends(folder, "tickets", "T-000000-0000")[0],
         means=1,
     ),
-    "errors as JSON": Claim(
+    "errors as JSON": DocClaim(
         page=CI,
         words='`{"error": …, "advice": …, "exit_code": …}`',
         has=error_document,
         means={"error", "advice", "exit_code"},
     ),
-    "reporting commands take --json": Claim(
+    "reporting commands take --json": DocClaim(
         page=README,
         words="Every command that reports takes `--json`",
         has=lambda _: [name for name in REPORTING.split() if not _takes(name, "--json")],
         means=[],
     ),
-    "drift and plan take --exit-code": Claim(
+    "drift and plan take --exit-code": DocClaim(
         page=README,
         words="with 1 under `--exit-code`",
         has=lambda _: [name for name in ("drift", "plan") if not _takes(name, "--exit-code")],
         means=[],
     ),
-    "log of unexpected errors": Claim(
+    "log of unexpected errors": DocClaim(
         page=RUNBOOK,
         words="`unexpected-errors.log` in the data folder (mode 0600, at most twice 1 MiB)",
         has=unexpected_log,
         means="unexpected-errors.log 600",
     ),
     # Places
-    "three stores": Claim(page=README, words="Three SQLite stores", has=lambda _: len(STORES), means=3),
-    "names of the stores": Claim(
+    "three stores": DocClaim(page=README, words="Three SQLite stores", has=lambda _: len(STORES), means=3),
+    "names of the stores": DocClaim(
         page=ARCHITECTURE,
         words="| `deployment_logs.db`, `monitoring.db`, `errors.db` | the three stores |",
         has=lambda folder: (modes(folder), {file.stem for file in (folder / "data").glob("*.db")})[1],
         means=set(STORES),
     ),
-    "modes of the data folder": Claim(
+    "modes of the data folder": DocClaim(
         page=SECURITY,
         words="folders 0700, files 0600, umask 077",
         has=modes,
         means={"folder 700", "file 600"},
     ),
-    "default data folder": Claim(
+    "default data folder": DocClaim(
         page=README, words="Data is in `~/.local/share/roas`", has=default_places, means=".local/share/roas"
     ),
-    "password of the server": Claim(
+    "password of the server": DocClaim(
         page=SECURITY,
         words="The first use writes the password to `data/prefect/auth_string`, mode 0600",
         has=lambda folder: (
@@ -266,22 +266,22 @@ CLAIMS = {
         )[1],
         means=0o600,
     ),
-    "key of answers": Claim(
+    "key of answers": DocClaim(
         page=RUNBOOK,
         words="is signed by `answers.key` in the data folder",
         has=lambda folder: made_in(folder, answer_key),
         means=["answers.key"],
     ),
-    "password of snapshots": Claim(
+    "password of snapshots": DocClaim(
         page=DATA,
         words="in `snapshots/ENV.password`",
         has=lambda folder: made_in(folder, lambda data: restic.generated_password(data / "snapshots", "ENV")),
         means=["snapshots/ENV.password"],
     ),
-    "tags of releases": Claim(
+    "tags of releases": DocClaim(
         page=DISK, words="under `roas-release:…` tags", has=lambda _: RELEASE_IMAGES, means="roas-release"
     ),
-    "dev.yaml explains every field": Claim(
+    "dev.yaml explains every field": DocClaim(
         page=README,
         words="`dev.yaml` explains every field",
         has=lambda _: [
@@ -291,65 +291,65 @@ CLAIMS = {
         ],
         means=[],
     ),
-    "schema of an environment": Claim(
+    "schema of an environment": DocClaim(
         page=README,
         words="`roas schema` prints the fields as JSON Schema",
         has=lambda folder: set(json.loads(command_ends(folder, "schema")[1])["properties"]),
         means={field.alias or name for name, field in Environment.model_fields.items()},
     ),
-    "init writes no secret": Claim(
+    "init writes no secret": DocClaim(
         page=README,
         words="`roas init` changes nothing that runs and writes no secret's value",
         has=init_writes,
         means="no value",
     ),
     # Servers and processes
-    "port of the UI": Claim(
+    "port of the UI": DocClaim(
         page=README, words="http://127.0.0.1:4200", has=lambda _: default_of(Settings, "server_port"), means=4200
     ),
-    "port of answers": Claim(
+    "port of answers": DocClaim(
         page=RUNBOOK,
         words="listens on 127.0.0.1:4290",
         has=lambda _: option("webhooks", "port").default,
         means=4290,
     ),
-    "end of the warm process": Claim(
+    "end of the warm process": DocClaim(
         page=README,
         words="It ends after ten minutes without a command",
         has=lambda _: timedelta(seconds=vars(entry)["_IDLE_SECONDS"]),
         means=timedelta(minutes=10),
     ),
-    "switch of the warm process": Claim(
+    "switch of the warm process": DocClaim(
         page=README, words="`ROAS_WARM=0` switches both off", has=lambda _: SWITCH, means="ROAS_WARM"
     ),
-    "the control plane leaves dev": Claim(
+    "the control plane leaves dev": DocClaim(
         page=README,
         words="leaves `dev` to `make up` (`ROAS_UNWATCHED`)",
         has=lambda _: "ROAS_UNWATCHED: ${ROAS_UNWATCHED-dev}" in text_of("docker-compose.yml"),
     ),
-    "schedule of the life cycle": Claim(
+    "schedule of the life cycle": DocClaim(
         page=DISK,
         words="`roas serve` runs the life cycle daily",
         has=lambda _: schedules()["lifecycle"],
         means="* * *",
     ),
-    "channels of notifications": Claim(
+    "channels of notifications": DocClaim(
         page=README,
         words="asks for the webhook's address; also slack, teams, email, webhook",
         has=lambda _: choices("notify add", "kind"),
         means={"discord", "slack", "teams", "email", "webhook"},
     ),
-    "commands by purpose": Claim(
+    "commands by purpose": DocClaim(
         page="docs/commands.md",
         words="# Commands by purpose",
         has=lambda _: [name for name in _commands() if not _is_named(name, text_of("docs/commands.md"))],
         means=[],
     ),
-    "share of the campaigns": Claim(
+    "share of the campaigns": DocClaim(
         page=README, words="checks, tests and a sixteenth of the campaigns", has=lambda _: SHARDS, means=16
     ),
     # Starting and proving
-    "kinds of probes": Claim(
+    "kinds of probes": DocClaim(
         page=README,
         words="Probes ask pages (also HTTPS), PostgreSQL, MariaDB and MySQL, Redis, RabbitMQ, mail and DNS servers, "
         "Prometheus, certificates, ports, or run a command",
@@ -368,38 +368,38 @@ CLAIMS = {
             "command",
         },
     ),
-    "stabilisation time": Claim(
+    "stabilisation time": DocClaim(
         page=PROVEN,
         words="*stabilisation time*, ten seconds by default",
         has=lambda _: ENVIRONMENT.stabilisation("web"),
         means=timedelta(seconds=10),
     ),
-    "limit of a start": Claim(
+    "limit of a start": DocClaim(
         page=HANGS,
         words="at most that of the environment, 300 s",
         has=lambda _: default_of(Environment, "start_timeout_seconds"),
         means=300,
     ),
-    "time of a service without a health check": Claim(
+    "time of a service without a health check": DocClaim(
         page=PROVEN,
         words="Without a health check it is a minute; a job that others wait for has five",
         has=lambda _: (service_of(), service_of(awaited=True)),
         means=(timedelta(minutes=1), timedelta(minutes=5)),
     ),
-    "crashes that are tolerated": Claim(
+    "crashes that are tolerated": DocClaim(
         page=PROVEN, words="after five the service has failed", has=lambda _: CRASHES_TOLERATED, means=5
     ),
-    "lease of a holder": Claim(
+    "lease of a holder": DocClaim(
         page=ARCHITECTURE,
         words="any other 60 s after its last heartbeat",
         has=lambda _: (LEASE, GRACE),
         means=(timedelta(seconds=60), timedelta(seconds=60)),
     ),
     # Recovering
-    "services that fail at once": Claim(
+    "services that fail at once": DocClaim(
         page=JUDGED, words="three services fail at once, they count as one cause", has=lambda _: AT_ONCE, means=3
     ),
-    "time between attempts": Claim(
+    "time between attempts": DocClaim(
         page=JUDGED,
         words="ten seconds, then longer, at most five minutes",
         has=lambda _: (
@@ -408,26 +408,26 @@ CLAIMS = {
             and backoff(90, seed="a") <= timedelta(minutes=6)
         ),
     ),
-    "healthy minutes": Claim(
+    "healthy minutes": DocClaim(
         page=JUDGED,
         words="After ten healthy minutes earlier attempts no longer count",
         has=lambda _: PROVEN_AFTER,
         means=timedelta(minutes=10),
     ),
-    "a loop": Claim(
+    "a loop": DocClaim(
         page=ARCHITECTURE,
         words="three exits within five minutes are a loop",
         has=lambda _: (LOOP, LOOP_WITHIN),
         means=(3, timedelta(minutes=5)),
     ),
-    "sweeps": Claim(page=ARCHITECTURE, words="sweeps every minute", has=lambda _: SWEEP, means=timedelta(minutes=1)),
-    "states of a recovery": Claim(
+    "sweeps": DocClaim(page=ARCHITECTURE, words="sweeps every minute", has=lambda _: SWEEP, means=timedelta(minutes=1)),
+    "states of a recovery": DocClaim(
         page=ARCHITECTURE,
         words="open, planned, acting, verifying, resolved, escalated",
         has=lambda _: ", ".join(RecoveryState),
         means="open, planned, acting, verifying, resolved, escalated",
     ),
-    "budgets": Claim(
+    "budgets": DocClaim(
         page=WATCH,
         words="attempts_per_error: 3 attempts_per_service_15min: 3 attempts_per_service_day: 12",
         has=lambda _: tuple(
@@ -435,64 +435,66 @@ CLAIMS = {
         ),
         means=(3, 3, 12),
     ),
-    "measurements": Claim(
+    "measurements": DocClaim(
         page=WATCH,
         words="measures once a minute",
         has=lambda _: default_of(Environment, "collect_every_seconds"),
         means=60,
     ),
-    "a question without an answer": Claim(
+    "a question without an answer": DocClaim(
         page=RUNBOOK, words="seven days without an answer", has=lambda _: WAITS, means=timedelta(days=7)
     ),
-    "links of answers": Claim(
+    "links of answers": DocClaim(
         page=RUNBOOK, words="A link works once, for 24 hours", has=lambda _: VALID_FOR, means=timedelta(hours=24)
     ),
-    "pause by a link": Claim(
+    "pause by a link": DocClaim(
         page=RUNBOOK, words="pause recovery for an hour", has=lambda _: PAUSED_FOR, means=timedelta(hours=1)
     ),
-    "reminders": Claim(
+    "reminders": DocClaim(
         page=CHAT,
         words="a reminder after one hour and then every four",
         has=lambda _: (FIRST_REMINDER, REMINDER),
         means=(timedelta(hours=1), timedelta(hours=4)),
     ),
-    "a silent host": Claim(
+    "a silent host": DocClaim(
         page=RUNBOOK,
         words="had no contact with the stores for a minute",
         has=lambda _: SILENT_AFTER,
         means=timedelta(minutes=1),
     ),
     # Updating and data
-    "ages of images": Claim(
+    "ages of images": DocClaim(
         page=UPDATES,
         words="`roas update` is refused and names the next window, unless you say `--now`",
         has=lambda _: _takes("update", "--now"),
     ),
-    "kinds of data": Claim(
+    "kinds of data": DocClaim(
         page=DATA,
         words="{kind: files, volume: uploads}",
         has=lambda _: {kind for kind in _kinds_of_data() if f"kind: {kind}" in text_of(DATA)},
         means={"postgresql", "mariadb", "redis", "sqlite", "files"},
     ),
-    "snapshots that stay": Claim(
+    "snapshots that stay": DocClaim(
         page=DATA,
         words="keep: {last: 7, daily: 7, weekly: 4}",
         has=lambda _: KeepSnapshots().model_dump(),
         means={"last": 7, "daily": 7, "weekly": 4},
     ),
-    "metric of snapshots": Claim(
+    "metric of snapshots": DocClaim(
         page=DATA,
         words="the metric `roas_snapshot_max_age_seconds`",
         has=lambda _: "# HELP roas_snapshot_max_age_seconds" in text_of("tests/golden/expected/metrics.txt"),
     ),
-    "version of restic": Claim(page=DATA, words="0.17 or later", has=lambda _: vars(restic)["_OLDEST"], means=(0, 17)),
-    "time of a hook": Claim(
+    "version of restic": DocClaim(
+        page=DATA, words="0.17 or later", has=lambda _: vars(restic)["_OLDEST"], means=(0, 17)
+    ),
+    "time of a hook": DocClaim(
         page=HOOKS,
         words="After `timeout_seconds` (600 by default)",
         has=lambda _: default_of(Hook, "timeout_seconds"),
         means=600,
     ),
-    "observations of a canary": Claim(
+    "observations of a canary": DocClaim(
         page=HOOKS,
         words="a service is unhealthy in two observations in a row, - its memory or its answers are above their bound "
         "in three observations in a row",
@@ -500,43 +502,43 @@ CLAIMS = {
         means=(2, 3),
     ),
     # The record
-    "budget of a store": Claim(
+    "budget of a store": DocClaim(
         page=DISK,
         words="a budget, 2 GiB each by default",
         has=lambda _: default_of(Settings, "store_budget_mib"),
         means=2048,
     ),
-    "time of operations": Claim(
+    "time of operations": DocClaim(
         page=RECORD,
         words="operations that went well stay 180 days, failed ones 360",
         has=lambda _: (default_of(Settings, "keep_deployments_days"), default_of(Settings, "keep_failed_days")),
         means=(180, 360),
     ),
-    "time over the budget": Claim(
+    "time over the budget": DocClaim(
         page=RECORD,
         words="A store over its budget gives up old successes first",
         has=lambda _: RetentionPolicy().deployments < RetentionPolicy().failed_deployments,
     ),
-    "limits of files": Claim(
+    "limits of files": DocClaim(
         page=SECURITY,
         words="limited to 1 MiB, YAML to 100 levels and 100,000 values",
         has=lambda _: (MIB, DEPTH, VALUES),
         means=(1024 * 1024, 100, 100_000),
     ),
     # Agents
-    "operations of agents": Claim(
+    "operations of agents": DocClaim(
         page=MCP,
         words=f"`--allow` takes {', '.join(f'`{name}`' for name in OPERATIONS[:-1])} and `{OPERATIONS[-1]}`",
         has=lambda _: set(OPERATIONS),
         means={"start", "update", "sync", "stop", "restart", "rollback", "recover", "resolve", "pause"},
     ),
-    "tools of agents": Claim(
+    "tools of agents": DocClaim(
         page=MCP,
         words="| tools | answer |",
         has=lambda _: table_words(MCP, "Read"),
         means={tool.name for tool in READING_TOOLS},
     ),
-    "prompt of agents": Claim(
+    "prompt of agents": DocClaim(
         page=MCP,
         words="The prompt `explain_failure`",
         has=lambda _: [prompt.name for prompt in PROMPTS],

@@ -15,7 +15,7 @@ import pytest
 from adapters.server.store_roles import make_role
 from adapters.stores.migrate import STORES
 from adapters.stores.sql import tables_of
-from tests.e2e.fleet.test_row_security import ALPHA, BETA, Fleet, by_environment, refused, seed, statements
+from tests.e2e.fleet.test_row_security import ALPHA, BETA, RowFleet, by_environment, refused, seed, statements
 from tests.support.postgresql_server import PostgresqlForTests
 
 TOKEN = "secret-of-the-others"
@@ -374,11 +374,11 @@ ATTACKS = {
 
 
 @pytest.fixture(scope="module")
-def seeded(server: PostgresqlForTests, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def seeded(server: PostgresqlForTests, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RowFleet]:
     """Hosts alpha and beta with rows of theirs in every table; none is connected."""
     folder = tmp_path_factory.mktemp("fleet")
     with server.database() as url:
-        fleet = Fleet(server, url, folder)
+        fleet = RowFleet(server, url, folder)
         for host in (ALPHA, BETA):
             make_role(fleet.settings(), f"host-{host.name}", host.host_id)
             with fleet.stores(f"host-{host.name}") as stores:
@@ -398,12 +398,12 @@ def seeded(server: PostgresqlForTests, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def fleet(seeded: Fleet, server: PostgresqlForTests, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(seeded: RowFleet, server: PostgresqlForTests, tmp_path: Path) -> Iterator[RowFleet]:
     """A copy, for one attack."""
     name = f"test_{secrets.token_hex(6)}"
     server.run(f"CREATE DATABASE {name} TEMPLATE {seeded.database}")
     try:
-        yield Fleet(server, server.url(name), tmp_path)
+        yield RowFleet(server, server.url(name), tmp_path)
     finally:
         server.run(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -437,7 +437,7 @@ def all_that_is_not_alphas(owner: psycopg.Connection[Any]) -> dict[str, set[str]
     return {name: {str(row) for row in owner.execute(said.encode())} for name, said in asked.items()}
 
 
-def test_there_are_rows_of_others_in_every_table_to_be_attacked(seeded: Fleet) -> None:
+def test_there_are_rows_of_others_in_every_table_to_be_attacked(seeded: RowFleet) -> None:
     with psycopg.connect(seeded.url) as owner:
         found = all_that_is_not_alphas(owner)
     empty = {name for name, rows in found.items() if not rows and "." in name and " " not in name}
@@ -455,7 +455,7 @@ def test_there_are_rows_of_others_in_every_table_to_be_attacked(seeded: Fleet) -
     "name",
     [f"{store}.{name}" for store in STORES for name, one in tables_of(store).items() if by_environment(store, one)],
 )
-def test_a_row_of_another_environment_is_not_written(seeded: Fleet, name: str, verb: str) -> None:
+def test_a_row_of_another_environment_is_not_written(seeded: RowFleet, name: str, verb: str) -> None:
     store, _, table = name.partition(".")
     said, values = statements(store, tables_of(store)[table], "beta")[verb]
     with seeded.connected("host-alpha", store) as alpha:
@@ -464,7 +464,7 @@ def test_a_row_of_another_environment_is_not_written(seeded: Fleet, name: str, v
 
 @pytest.mark.campaign(seconds=0.4)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_of_a_host_changes_nothing_of_others_and_reads_no_secret(fleet: Fleet, name: str) -> None:
+def test_an_attack_of_a_host_changes_nothing_of_others_and_reads_no_secret(fleet: RowFleet, name: str) -> None:
     tried = ATTACKS[name]
     with (
         psycopg.connect(fleet.url, autocommit=True) as owner,

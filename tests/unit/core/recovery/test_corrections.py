@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.recovery.corrections import Place, corrections, named_host
+from core.recovery.corrections import FilePlace, corrections, named_host
 from core.recovery.manual_steps import manual_steps
 from models.compose import Mount, MountKind, ServiceDeclaration
 from models.errors import Category, Severity, Strategy, Verdict
@@ -17,11 +17,11 @@ VERDICT = Verdict(
 UPLOADS = Mount(kind=MountKind.BIND, source="/srv/shop/uploads", target="/uploads")
 CONFIG = Mount(kind=MountKind.BIND, source="/srv/shop/shop.ini", target="/etc/shop.ini", read_only=True)
 WEB = ServiceDeclaration(name="web", image="shop:1", user="1000", mounts=(UPLOADS, CONFIG), memory_limit_bytes=64 << 20)
-PLACE = Place(files=("/srv/shop/compose.yaml", "/srv/my shop/.env"), services=("db", "web"), declared=WEB)
+PLACE = FilePlace(files=("/srv/shop/compose.yaml", "/srv/my shop/.env"), services=("db", "web"), declared=WEB)
 FILES = "/srv/shop/compose.yaml '/srv/my shop/.env'"
 
 
-def commands(category: Category, said: str, place: Place = PLACE) -> list[str]:
+def commands(category: Category, said: str, place: FilePlace = PLACE) -> list[str]:
     steps = corrections(replace(VERDICT, category=category), said, place)
     return [step.partition(": ")[2] for step in steps]
 
@@ -55,7 +55,7 @@ def test_no_place_is_shown_where_the_host_is_right_or_nothing_is_known() -> None
     assert commands(Category.DEPENDENCY_REFUSED, "connect to db:5432 refused") == []
     assert commands(Category.DNS_FAILURE, "name does not resolve") == []
     assert commands(Category.OOM_KILLED, "killed", replace(PLACE, declared=None)) == []
-    assert commands(Category.AUTH_FAILED, "denied", Place()) == []
+    assert commands(Category.AUTH_FAILED, "denied", FilePlace()) == []
 
 
 @pytest.mark.parametrize(
