@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from core.common.dependencies import dependencies_of, needs_of, reachable
 from core.monitoring.health import judge_declared
 from core.monitoring.snapshot import maintenance_windows
-from core.recovery.policy import AT_ONCE, PROVEN_AFTER
+from core.recovery.policy import AT_ONCE
 from core.recovery.tracker import NO_SERVICE, SETTLE
 from core.recovery.triage import (
-    WELL,
     Decision,
-    ServiceFailure,
     ServiceObservation,
     TriageContext,
     observe_containers,
@@ -25,32 +22,26 @@ from core.recovery.triage import (
     services_ended_with_engine,
 )
 from flows.common.judge_health import judge_now
-from flows.recovery.diagnose import IncidentContext, take_evidence
-from flows.recovery.error_recovery import context_of, continue_recovery, record_failure, recover
-from flows.recovery.reconcile import Reconciler
+from flows.recovery.diagnose import take_evidence
+from flows.recovery.error_recovery import record_failure
+from flows.recovery.watched_recoveries import WatchedRecoveries, run_beside
 from models.compose import Application
 from models.containers import ContainerState
-from models.environments import Environment
-from models.evidence import EvidenceBundle
 from models.failures import EngineError, RoasError
-from models.health import HealthReport
 from models.incidents import Incident
-from models.recovery import RecoveryOutcome
 from models.results import WatchReport
-from tasks.deployment.belonging import bind_here
 from tasks.deployment.services import inspect_application, read_known
-from tasks.monitoring.events import EventFeed, engine_started_at, in_hand, inspect_environment, listen
+from tasks.monitoring.events import engine_started_at, in_hand, inspect_environment, listen
 from tasks.monitoring.watch_lock import watching_alone
-from tasks.recovery.notify import UNHEALTHY, announce, notify_people
-from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well
+from tasks.recovery.notify import UNHEALTHY, announce
+from tasks.recovery.records import read_patterns
 from tasks.recovery.stops import stop_of
 from tasks.runtime.clients import open_clients_in_parallel
 from tasks.runtime.hosts import refuse_owner
 from tasks.runtime.plain_tasks import without_task_runs
-from tasks.runtime.project import Project, load_project
+from tasks.runtime.project import load_project
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 from tasks.runtime.traces import pause_tracing
-from tasks.storage.snapshots import end_left_pauses
 
 log = logging.getLogger("roas")
 
@@ -106,34 +97,8 @@ async def watch(
     return WatchReport(environment=environment, events=watcher.received, handed_over=watcher.dispatched)
 
 
-class EnvironmentWatcher:
+class EnvironmentWatcher(WatchedRecoveries):
     """Observes one environment, and runs one recovery a service."""
-
-    def __init__(
-        self, project: Project, files: tuple[str, ...], access: StoreAccess, feed: EventFeed, *, act: bool
-    ) -> None:
-        self.received = 0
-        self.dispatched = 0
-        self.reconciler = Reconciler()
-        self.next_sweep = datetime.now(UTC)
-        self._project = project
-        self._files = files
-        self._access = access
-        self._feed = feed
-        self._act = act
-        self._failures = 0
-        self._is_claimed = False
-        self._application: Application | None = None
-        self._recoveries: dict[str, asyncio.Task[None]] = {}
-        self._recordings: set[asyncio.Task[None]] = set()
-        self._short_tasks: set[asyncio.Task[None]] = set()
-        self._evidence: dict[str, tuple[str, Sequence[EvidenceBundle]]] = {}
-        self._logged: dict[str, str] = {}
-
-    @property
-    def declared(self) -> Environment:
-        """The environment as its file was read last."""
-        return self._project.environment
 
     async def run(self, until: datetime, progress: Callable[[], None] = lambda: None) -> None:
         """Observe and recover until a moment; `progress` is called after each evaluation.
@@ -147,10 +112,6 @@ class EnvironmentWatcher:
             refuse_owner(self.declared.name, self._access.known.host_id)
             await self.survive(self.evaluate(until))
             progress()
-
-    def sweep_soon(self) -> None:
-        """Sweep as soon as what runs now has ended: somebody saw a service fail."""
-        self._sweep_after(timedelta())
 
     async def survive(self, evaluation: Awaitable[None]) -> None:
         """Run an evaluation; log its failure once, and make up for it by a sweep, later after each further failure."""
@@ -193,7 +154,7 @@ class EnvironmentWatcher:
             self.reconciler.forget_requests(self.reconciler.trackers)
             self.next_sweep = datetime.now(UTC)
         for service in self.reconciler.receive(events):
-            _run_beside(self._short_tasks, self._record_stop(service), f"the stop of {service} was not recorded")
+            run_beside(self._short_tasks, self._record_stop(service), f"the stop of {service} was not recorded")
         return frozenset(event.service for event in events)
 
     async def gather_evidence(self) -> None:
@@ -301,30 +262,6 @@ class EnvironmentWatcher:
         await self._settle(health, holder, now)
         self._notify()
 
-    def _claim(self) -> None:
-        """Let what runs here belong to this host where it has none, once: another one could claim it otherwise."""
-        if not self._act or self._is_claimed or self._access.away:
-            return
-        self._is_claimed = True
-        if self._access.known.host_id is None:
-            name = self.declared.name
-            _run_beside(self._short_tasks, self._bind(), f"{name} does not belong to this host yet")
-
-    async def _bind(self) -> None:
-        try:
-            await bind_here(self.declared.name)
-        except BaseException:
-            self._is_claimed = False
-            raise
-
-    async def end(self) -> None:
-        """Let running recoveries end; cancel those that only wait for their time."""
-        for running in (*self._recoveries.values(), *self._recordings):
-            running.cancel()
-        await asyncio.gather(*self._recoveries.values(), *self._recordings, return_exceptions=True)
-        # Notifications are recorded as sent, so they are sent.
-        await asyncio.gather(*self._short_tasks, return_exceptions=True)
-
     def _observe(
         self,
         application: Application,
@@ -360,13 +297,6 @@ class EnvironmentWatcher:
             log.info("when the engine started is not known: %s", error or type(error).__name__)
             return frozenset()
 
-    async def _record_stop(self, service: str) -> None:
-        """Record a person's stop while the engine still knows of it; an operation records its own."""
-        if await in_hand(self.declared.name) is None and await stop_of(self._project, service) is None:
-            # An engine that was killed reports a stop of what it ends when it comes back.
-            self.reconciler.forget_requests([service])
-            self._sweep_after(timedelta())
-
     def _decide(
         self,
         observations: Sequence[ServiceObservation],
@@ -399,7 +329,7 @@ class EnvironmentWatcher:
                 )
                 # While the container's log still shows it.
                 recording = record_failure(incident, self._context())
-                _run_beside(self._recordings, recording, f"the end of {observation.service} was not recorded")
+                run_beside(self._recordings, recording, f"the end of {observation.service} was not recorded")
         if result.wait:
             self._sweep_after(SETTLE)
         for observation in result.recover:
@@ -410,96 +340,3 @@ class EnvironmentWatcher:
                 log.warning("none of them is acted on, because %s", failure.text)
             fingerprint, bundles = self._evidence.pop(failure.service, ("", ()))
             self._recover(failure, bundles if fingerprint == failure.fingerprint else ())
-
-    def _recover(self, failure: ServiceFailure, evidence: Sequence[EvidenceBundle]) -> None:
-        self.dispatched += 1
-        # The text came through the engine's client, which redacts secrets.
-        incident = Incident(
-            environment=self.declared.name,
-            text=failure.text,
-            service=None if failure.service == NO_SERVICE else failure.service,
-            source="watch",
-            failing_services=failure.failing,
-            evidence=tuple(evidence),
-        )
-        self._begin(failure.service, lambda: recover(incident, self._context(), act=self._act))
-
-    def _begin(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
-        self.reconciler.begin(service)
-        self._recoveries[service] = asyncio.create_task(self._run_recovery(service, recovery))
-
-    async def _run_recovery(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
-        outcome, about = None, self.declared.name if service == NO_SERVICE else service
-        try:
-            outcome = await recovery()
-            self._notify()
-        except (RoasError, TimeoutError) as error:
-            log.error("recovery of %s ended: %s", about, error or type(error).__name__)
-        except Exception:
-            # A defect of ours: it must be seen, and the other services still watched.
-            log.exception("recovery of %s broke off", about)
-        finally:
-            now = datetime.now(UTC)
-            self._recoveries.pop(service, None)
-            next_attempt_at = self.reconciler.finish(service, outcome, now)
-            # By then its dependants have had time to notice.
-            self._sweep_after(max(SETTLE, next_attempt_at - now) if next_attempt_at else SETTLE)
-
-    async def _settle(self, health: HealthReport, holder: str | None, now: datetime) -> None:
-        """Resolve errors of services that are healthy again, and end what dead runners left: recoveries and pauses."""
-        name, recovering = self.declared.name, self.reconciler.recovering_services()
-        healthy = {verdict.service for verdict in health.services if verdict.health in WELL} - recovering
-        back, soon = self.reconciler.back_after_crash(healthy, now)
-        if back:
-            await settle_well(name, back, now, "the engine restarted it, and it is healthy again")
-        for remaining in soon:
-            self._sweep_after(remaining)
-        of_all = {NO_SERVICE} - recovering if len(healthy) == len(health.services) else set()
-        why = "it has been well for ten minutes without a recovery"
-        await settle_well(name, sorted(healthy | of_all), now - PROVEN_AFTER, why)
-        await settle_dependants(name, sorted(healthy), now - SETTLE)
-        if holder is not None or not self._act:
-            return
-        _run_beside(self._short_tasks, end_left_pauses(self.declared), f"services of {name} may still be paused")
-        for cut_off in await cut_off_recoveries(name):
-            if cut_off.service and not self.reconciler.tracker(cut_off.service).recovering:
-                self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))
-
-    def _notify(self) -> None:
-        """Send notifications that are due in a task of their own: a receiver may be slow, and others fail meanwhile."""
-        _run_beside(self._short_tasks, self._notify_people(), "notifications were not sent")
-
-    async def _notify_people(self) -> None:
-        with suppress(RoasError):
-            # A receiver may have been named since the last sweep.
-            self._project = await load_project(self.declared.name, self._files)
-        await notify_people(self.declared)
-
-    def _context(self) -> IncidentContext:
-        return context_of(self._project, self._application)
-
-    def _sweep_after(self, delay: timedelta) -> None:
-        self.next_sweep = min(self.next_sweep, datetime.now(UTC) + delay)
-        self._feed.wake()
-
-    def _log(self, about: str, text: str) -> None:
-        """Log a text about a service or NO_SERVICE once, until another follows."""
-        if self._logged.get(about) != text:
-            self._logged[about] = text
-            log.info("%s", text)
-
-
-def _run_beside(tasks: set[asyncio.Task[None]], work: Awaitable[object], failed: str) -> None:
-    """Do work in a task of its own, whose failure ends nothing; `failed` is what its failure means."""
-
-    async def run() -> None:
-        try:
-            await work
-        except (RoasError, TimeoutError) as error:
-            log.warning("%s: %s", failed, error or type(error).__name__)
-        except Exception:
-            log.exception("%s", failed)
-
-    task = asyncio.create_task(run())
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)

@@ -175,9 +175,9 @@ async def test_what_an_operation_ends_is_no_error(place: Place) -> None:
 async def test_a_stop_is_recorded_before_the_engine_forgets_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.declare(well("base") + well("other"))
     await startup("test")
-    for interval in ("SWEEP", "SETTLE"):
+    for interval in ("watch.SWEEP", "watch.SETTLE", "watched_recoveries.SETTLE"):
         # No sweep follows the first one, which would find the stop, too.
-        monkeypatch.setattr(f"flows.recovery.watch.{interval}", timedelta(hours=1))
+        monkeypatch.setattr(f"flows.recovery.{interval}", timedelta(hours=1))
     async with watching(place):
         with place.stores() as stores:
             # The first sweep is over where an event is acted on.
