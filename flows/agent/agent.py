@@ -101,7 +101,7 @@ class Agent:
         with without_task_runs():
             if has_server():
                 self._kept.begin("", "pages of the UI", lambda _: show_watches(self._states), silent_for=_FOR_EVER)
-                pausing = partial(keep_schedules_paused, self._carried, self.gone_after)
+                pausing = partial(keep_schedules_paused, self._carried_names, self.gone_after)
                 self._kept.begin("", "schedules", lambda _: pausing(), silent_for=_FOR_EVER)
             self._kept.begin("", "contact", lambda _: keep_contact(), silent_for=_FOR_EVER)
             if (worker := self.worker) is not None:
@@ -215,7 +215,7 @@ class Agent:
                 async with asyncio.timeout(ENDS_WITHIN.total_seconds()):
                     await monitor.end()
 
-    def _carried(self) -> list[str]:
+    def _carried_names(self) -> list[str]:
         return [name for name, environment in self.environments.items() if environment.watcher is not None]
 
     def _states(self) -> list[WatchState]:

@@ -41,7 +41,7 @@ _SIGNS = 4
 async def keep_schedules_paused(carried: Callable[[], Iterable[str]], gone_after: timedelta = GONE_AFTER) -> None:
     """Pause what is scheduled for the environments that an agent carries, until this is cancelled.
 
-    The server is told so again and again. While it is away, its schedules start nothing.
+    This is reported to the server again and again. While it is away, its schedules start nothing.
     """
     asked, due_at, logged = frozenset[str](), 0.0, ""
     while True:
@@ -94,7 +94,7 @@ async def _settle(client: PrefectClient, deployment: DeploymentResponse, look_ag
         return
     # In this order: what is paused must come back, whenever this process or the server is killed.
     await _emit(client, CARRIED, deployment)
-    while await _last_event(client, deployment.id) != CARRIED:  # noqa: ASYNC110 - the server tells nobody
+    while await _last_event(client, deployment.id) != CARRIED:  # noqa: ASYNC110 - the server sends no event
         await asyncio.sleep(1)
     await client.pause_deployment(deployment.id)
     log.info("a schedule of %s is paused on the Prefect server: this agent does its work", deployment.name)

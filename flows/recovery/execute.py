@@ -244,7 +244,7 @@ class _Attempt(Run):
 
     async def act(self, step: PlannedStep) -> None:
         """Run a step unless it is finished; of an interrupted one only what the engine has not done yet."""
-        recorded_step = self._recorded(str(step.doing), step.target)
+        recorded_step = self._recorded_step(str(step.doing), step.target)
         if recorded_step is not None and recorded_step.ok:
             return
         cut_off = recorded_step if recorded_step is not None and recorded_step.ok is None else None
@@ -293,14 +293,14 @@ class _Attempt(Run):
         """Roll back a step of a failed attempt; where it cannot be, the others are all the same."""
         self.execution = replace(self.execution, undone=True)
         name = f"{UNDO}{step.doing}"
-        if (earlier := self._recorded(name, step.target)) is not None and earlier.ok:
+        if (earlier := self._recorded_step(name, step.target)) is not None and earlier.ok:
             return
         try:
             await self._refuse_against_a_wish(step, undoing=True)
             await self.record(name, step.target, self._do(step))
         except (RoasError, TimeoutError) as error:
             log.error("%s of %s could not be rolled back: %s", step.doing, step.target, error)
-            if (entry := self._recorded(name, step.target)) is None or entry.ok is not False:
+            if (entry := self._recorded_step(name, step.target)) is None or entry.ok is not False:
                 now, detail = datetime.now(UTC), await _redact(self._case, error)
                 self.note(
                     RecoveryStep(name=name, target=step.target, ok=False, detail=detail, started_at=now, ended_at=now)
@@ -365,7 +365,7 @@ class _Attempt(Run):
         since = self.execution.started_at
         return ProxyFollower(project=self._case.project, application=application, since=since)
 
-    def _recorded(self, name: str, target: str) -> RecoveryStep | None:
+    def _recorded_step(self, name: str, target: str) -> RecoveryStep | None:
         return next((entry for entry in self.execution.steps if (entry.name, entry.target) == (name, target)), None)
 
     def note(self, step: RecoveryStep) -> None:
