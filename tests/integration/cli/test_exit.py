@@ -373,7 +373,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from adapters.host.processes import this_process
 from cli.exit_codes import run_command
-from cli.run_flow import asking_the_record, run_flow
+from cli.run_flow import ask_the_record, run_flow
 from models.operations import Operation, OperationStatus, OperationType
 from tasks.runtime.stores import open_stores
 import click
@@ -392,7 +392,7 @@ async def restart():
 
 @click.command()
 def command():
-    with asking_the_record("shop", False):
+    with ask_the_record("shop", False):
         run_flow(restart, quiet=True)
 
 sys.exit(run_command(command))
