@@ -65,24 +65,13 @@ class HealthHistory(Repository):
         return {row.environment: _to_report(row) for row in rows}
 
     def latest_judgements(self) -> dict[str, tuple[str, datetime]]:
-        """How every environment was judged last, and when.
+        """How every environment was judged last, and when."""
+        columns = (_health.c.environment, _health.c.overall_health, _health.c.timestamp)
+        return {row.environment: (row.overall_health, row.timestamp) for row in self._all(_newest_judgements(*columns))}
 
-        Each environment costs two seeks of an index, however long its history is.
-        """
-        anchor, inner, last = (_health.alias(name) for name in ("one", "inner_one", "last_one"))
-        names = sa.select(sa.func.min(anchor.c.environment).label("name")).cte("names", recursive=True)
-        following = sa.select(sa.func.min(inner.c.environment)).where(inner.c.environment > names.c.name)
-        names = names.union_all(sa.select(following.scalar_subquery()).where(names.c.name.is_not(None)))
-        newest_id = (
-            sa.select(last.c.id)
-            .where(last.c.environment == names.c.name)
-            .order_by(last.c.timestamp.desc(), last.c.id.desc())
-            .limit(1)
-            .scalar_subquery()
-        )
-        query = sa.select(_health.c.environment, _health.c.overall_health, _health.c.timestamp)
-        rows = self._all(query.join_from(names, _health, _health.c.id == newest_id))
-        return {row.environment: (row.overall_health, row.timestamp) for row in rows}
+    def latest_of_each(self) -> dict[str, HealthReport]:
+        """As `latest_judgements`, with the whole report."""
+        return {row.environment: _to_report(row) for row in self._all(_newest_judgements(_health))}
 
     def record_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
         """Record what probes answered; an answer that is already there is left as it is."""
@@ -161,6 +150,25 @@ class HealthHistory(Repository):
         """The latest scores, newest first."""
         query = newest(_scores, "timestamp", environment=environment, service=service)
         return [score_rows.to_value(row) for row in self._all(query.limit(limit))]
+
+
+def _newest_judgements(*columns: sa.Column[Any] | sa.Table) -> sa.Select[Any]:
+    """The newest judgement of every environment.
+
+    Each environment costs two seeks of an index, however long its history is.
+    """
+    anchor, inner, last = (_health.alias(name) for name in ("one", "inner_one", "last_one"))
+    names = sa.select(sa.func.min(anchor.c.environment).label("name")).cte("names", recursive=True)
+    following = sa.select(sa.func.min(inner.c.environment)).where(inner.c.environment > names.c.name)
+    names = names.union_all(sa.select(following.scalar_subquery()).where(names.c.name.is_not(None)))
+    newest_id = (
+        sa.select(last.c.id)
+        .where(last.c.environment == names.c.name)
+        .order_by(last.c.timestamp.desc(), last.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return sa.select(*columns).join_from(names, _health, _health.c.id == newest_id)
 
 
 _ANY_BETWEEN = "SELECT 1 FROM probe_results WHERE checked_at BETWEEN ? AND ? LIMIT 1"

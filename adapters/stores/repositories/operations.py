@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -182,10 +183,14 @@ class Operations(Repository):
         )
         return [_to_operation(row) for row in self._all(query)]
 
-    def latest_recorded_of_each(self, limit: int) -> dict[str, list[Operation]]:
-        """As `latest_recorded`, of every environment that has one."""
-        is_none = _operations.c.operation_type != OperationType.HEALTH_CHECK.value
-        query = newest_of_each(_operations, ["environment"], ["id"], limit, is_none)
+    def latest_recorded_of_each(
+        self, limit: int, environments: Sequence[str] | None = None
+    ) -> dict[str, list[Operation]]:
+        """As `latest_recorded`, of every environment that has one, or of those that are named."""
+        conditions = [_operations.c.operation_type != OperationType.HEALTH_CHECK.value]
+        if environments is not None:
+            conditions.append(_operations.c.environment.in_(environments))
+        query = newest_of_each(_operations, ["environment"], ["id"], limit, *conditions)
         operations: dict[str, list[Operation]] = {}
         for row in self._all(query.order_by(_operations.c.id.desc())):
             operations.setdefault(row.environment, []).append(_to_operation(row))

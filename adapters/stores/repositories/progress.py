@@ -176,6 +176,12 @@ class Releases(Repository):
         row = self._first(newest(_releases, "created_at", environment=environment, proven=proven or None))
         return None if row is None else _release_rows.to_value(row)
 
+    def proven_at(self) -> dict[str, datetime]:
+        """When the newest proven release of each environment was made."""
+        newest_proven = sa.func.max(_releases.c.created_at).label("at")
+        query = sa.select(_releases.c.environment, newest_proven).where(_releases.c.proven.is_(True))
+        return {row.environment: row.at for row in self._all(query.group_by(_releases.c.environment))}
+
     def list_failed(self, environment: str | None = None) -> list[Release]:
         """The releases that did not become proven, of one environment or of all, newest first."""
         query = newest(_releases, "created_at", environment=environment, proven=False)

@@ -44,6 +44,12 @@ class Snapshots(Repository):
             _rows.to_value(row) for row in self._all(newest(_snapshots, "begun_at", state=SnapshotState.WHOLE.value))
         ]
 
+    def saved_at(self) -> dict[str, datetime]:
+        """When the newest whole snapshot of each environment was begun."""
+        newest_whole = sa.func.max(_snapshots.c.begun_at).label("at")
+        query = sa.select(_snapshots.c.environment, newest_whole).where(_snapshots.c.state == SnapshotState.WHOLE.value)
+        return {row.environment: row.at for row in self._all(query.group_by(_snapshots.c.environment))}
+
     def get(self, snapshot_id: str) -> DataSnapshot:
         """The snapshot of this id, or the only one whose id begins like this.
 

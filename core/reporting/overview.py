@@ -1,0 +1,71 @@
+"""Judge what the overview shows of an environment: a verdict in words, and whether a person should look."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from models.health import Health, HealthReport, ServiceHealth
+from models.operations import OperationStatus
+from models.overview import EnvironmentRecords, EnvironmentSummary, HealthVerdict, VerdictLevel
+
+STALE_AFTER = timedelta(minutes=15)
+"""A verdict that nothing has confirmed for so long says what was, and not what is."""
+
+UP = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.DEGRADED, ServiceHealth.UNPROVEN})
+"""The states of services that serve, or have done what they are for."""
+
+_LEVELS = {
+    Health.HEALTHY: VerdictLevel.GOOD,
+    Health.DEGRADED: VerdictLevel.WARNING,
+    Health.UNHEALTHY: VerdictLevel.BAD,
+}
+_SERVICE_LEVELS = {
+    ServiceHealth.HEALTHY: VerdictLevel.GOOD,
+    ServiceHealth.COMPLETED: VerdictLevel.GOOD,
+    ServiceHealth.DEGRADED: VerdictLevel.WARNING,
+    ServiceHealth.STARTING: VerdictLevel.WARNING,
+    ServiceHealth.UNPROVEN: VerdictLevel.UNPROVEN,
+    ServiceHealth.UNHEALTHY: VerdictLevel.BAD,
+    ServiceHealth.STOPPED: VerdictLevel.BAD,
+    ServiceHealth.UNKNOWN: VerdictLevel.UNKNOWN,
+}
+
+
+def summarise(records: EnvironmentRecords, now: datetime, host: str = "") -> EnvironmentSummary:
+    """The summary of one environment. `host` is the name of the host that it belongs to, where there are several."""
+    verdict = judge(records, now)
+    failed = records.last_operation is not None and records.last_operation.status is OperationStatus.FAILED
+    return EnvironmentSummary(
+        environment=records.environment,
+        verdict=verdict,
+        up=None if records.health is None else count_up(records.health),
+        services=None if records.health is None else len(records.health.services),
+        needs_attention=verdict.level in (VerdictLevel.BAD, VerdictLevel.WARNING) or failed or records.open_tickets > 0,
+        records=records,
+        host=host,
+    )
+
+
+def judge(records: EnvironmentRecords, now: datetime) -> HealthVerdict:
+    """The verdict on an environment, in the words of `roas status`."""
+    if records.stopped_at is not None:
+        # What was judged before says nothing of now.
+        return HealthVerdict(words="stopped", level=VerdictLevel.OFF)
+    if records.health is None:
+        return HealthVerdict(words="not known", level=VerdictLevel.UNKNOWN)
+    if records.checked_at is None or now - records.checked_at > STALE_AFTER:
+        return HealthVerdict(words=f"{records.health.summary} when last checked", level=VerdictLevel.UNKNOWN)
+    level = _LEVELS[records.health.overall]
+    if level is VerdictLevel.GOOD and records.health.count(ServiceHealth.UNPROVEN):
+        level = VerdictLevel.UNPROVEN
+    return HealthVerdict(words=records.health.summary, level=level)
+
+
+def judge_service(health: ServiceHealth) -> HealthVerdict:
+    """The verdict on one service, in the word of its health."""
+    return HealthVerdict(words=str(health), level=_SERVICE_LEVELS[health])
+
+
+def count_up(report: HealthReport) -> int:
+    """How many services serve, or have done what they are for."""
+    return report.count(*UP)

@@ -1,0 +1,57 @@
+"""The routes of the page that read. All are relative to `BASE`, and answer GET alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from flows.page.live import live
+from flows.page.overview import overview
+from flows.page.rendering import STATIC, render
+from models.failures import BadInputError, EngineError, NotFoundError, RoasError, StoreError
+
+PUBLIC_PATHS = ("/static/",)
+"""What is served without a sign-in: paths that begin so."""
+
+View = Callable[[Request], Response]
+
+_TITLES: tuple[tuple[type[RoasError], int, str], ...] = (
+    (NotFoundError, 404, "Not found"),
+    (BadInputError, 400, "That is not possible"),
+    (StoreError, 503, "The stores do not answer"),
+    (EngineError, 503, "The Docker engine does not answer"),
+)
+
+
+def reading_routes() -> list[BaseRoute]:
+    """Every route that reads, with static files and the stream of changes."""
+    views: dict[str, View] = {
+        "/": overview,
+    }
+    return [
+        *(Route(path, _answer(view), methods=["GET"]) for path, view in views.items()),
+        Route("/live", live, methods=["GET"]),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+
+
+def _answer(view: View) -> Callable[[Request], object]:
+    """A view in a thread, since it reads stores; where that fails, a page that says what to do."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await run_in_threadpool(view, request)
+        except RoasError as error:
+            status, title = next(
+                ((status, title) for kind, status, title in _TITLES if isinstance(error, kind)), (500, "That failed")
+            )
+            return await run_in_threadpool(
+                render, request, "error.html.j2", status=status, title=title, problem=str(error)
+            )
+
+    return answer

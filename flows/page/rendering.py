@@ -1,0 +1,96 @@
+"""Render templates as HTML answers. Every text of others is text: nothing in it becomes markup, or hides a line."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from core.common.quantities import age_in_words, size_in_words
+from core.common.safe_text import printable
+from core.reporting.live_view import length
+from flows.page.icons import icon
+
+FOLDER = Path(__file__).parent / "templates"
+STATIC = Path(__file__).parent / "static"
+BASE = "/roas"
+"""Where the server mounts the page."""
+
+_WITH_TENTHS = 10
+"""Seconds."""
+
+
+def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """The page of a template, for the one who asked.
+
+    Templates get `viewer` (whose `name` is shown, and whose `may_write` shows what acts) and `csrf`, both None where
+    nobody is signed in, `now`, and `path`, which is below `BASE`.
+    """
+    state = request.state
+    html = (
+        templates()
+        .get_template(template)
+        .render(
+            viewer=getattr(state, "viewer", None),
+            csrf=getattr(state, "csrf", None),
+            now=datetime.now(UTC),
+            path=request.url.path.removeprefix(BASE),
+            **context,
+        )
+    )
+    return HTMLResponse(html, status_code=status)
+
+
+@cache
+def templates() -> Environment:
+    """The environment of all templates, also of those that act."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_show,
+    )
+    environment.filters |= {
+        "age": age,
+        "anchor": anchor,
+        "duration": _duration,
+        "segment": lambda text: quote(text, safe=""),
+        "size": size_in_words,
+        "words": lambda text: str(text).replace("_", " "),
+    }
+    environment.globals |= {"base": BASE, "icon": icon}
+    return environment
+
+
+def age(at: datetime, now: datetime) -> Markup:
+    """How long ago something was, with the moment itself for programs and for who points at it."""
+    words, moment = age_in_words((now - at).total_seconds()), f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Markup('<time datetime="{}" title="{}">{} ago</time>').format(at.isoformat(), moment, words)
+
+
+def anchor(text: str) -> str:
+    """A text as the id of an element."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _show(value: Any) -> Any:
+    if value is None:
+        return ""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _duration(duration: timedelta | None) -> str:
+    if duration is None:
+        return ""
+    seconds = duration.total_seconds()
+    return f"{seconds:.1f} s" if seconds < _WITH_TENTHS else length(duration)

@@ -1,0 +1,63 @@
+// Live updates: the server says which environments changed, and the regions of this page are read again. Without this
+// script every page works by reloading.
+"use strict";
+(() => {
+  const body = document.body;
+  const about = (body.dataset.live || "").trim();
+  const status = document.getElementById("connection");
+  const EVERY_MS = 60000, AT_MOST_EVERY_MS = 2000;
+  let readAt = Date.now(), waiting = 0, reading = false, again = false;
+
+  const say = (words) => { if (status && status.textContent !== words) status.textContent = words; };
+  const concerns = (names) => about === "*" || names.includes("*") || names.includes(about);
+  const isBusy = (region) => region.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
+
+  function keyOf(element) {
+    return element && (element.id ? "#" + CSS.escape(element.id) : element.getAttribute && element.getAttribute("href")
+      ? `a[href="${CSS.escape(element.getAttribute("href"))}"]` : "");
+  }
+
+  function replace(region, fresh) {
+    if (region.innerHTML === fresh.innerHTML || isBusy(region)) return;
+    const key = region.contains(document.activeElement) ? keyOf(document.activeElement) : "";
+    const open = [...region.querySelectorAll("details[open][id]")].map((element) => element.id);
+    region.replaceChildren(...fresh.childNodes);
+    for (const id of open) { const element = document.getElementById(id); if (element) element.open = true; }
+    if (key) { const element = region.querySelector(key); if (element) element.focus({ preventScroll: true }); }
+  }
+
+  async function read() {
+    waiting = 0;
+    if (reading) { again = true; return; }
+    reading = true;
+    try {
+      const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "error", cache: "no-store" });
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      let regions = 0;
+      for (const region of document.querySelectorAll("[data-region]")) {
+        const fresh = page.getElementById(region.id);
+        if (fresh) { replace(region, fresh); regions += 1; }
+      }
+      readAt = Date.now();
+      say(answer.ok && regions ? "" : "What is shown may be old: reload this page.");
+    } catch { say("The server does not answer. What is shown is as it was last read."); }
+    reading = false;
+    if (again) { again = false; soon(); }
+  }
+
+  function soon() {
+    if (waiting || document.hidden) return;
+    waiting = setTimeout(read, Math.max(0, readAt + AT_MOST_EVERY_MS - Date.now()));
+  }
+
+  if (about && document.querySelector("[data-region]")) {
+    const source = new EventSource(body.dataset.base + "/live");
+    source.addEventListener("change", (event) => { if (concerns(JSON.parse(event.data))) soon(); });
+    source.addEventListener("error", () => say("The connection to the server is lost; it is tried again."));
+    source.addEventListener("open", () => { if (status && status.textContent) soon(); });
+    addEventListener("pagehide", () => source.close());
+    // Ages grow although nothing changes.
+    setInterval(() => { if (Date.now() - readAt >= EVERY_MS) soon(); }, 5000);
+    document.addEventListener("visibilitychange", () => { if (!document.hidden && Date.now() - readAt > AT_MOST_EVERY_MS) soon(); });
+  }
+})();

@@ -1,0 +1,36 @@
+"""Pages on stores of their own, which hold what a hostile program or label could have written."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.golden.conftest import HERE, STORES
+
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x1b]0;title\x07 ' onmouseover=alert(3) x="
+"""Ends an attribute and an element, begins a script, turns the direction of text, and sets a terminal's title."""
+
+
+@pytest.fixture(autouse=True)
+def own_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def recorded(own_stores: Path) -> Path:
+    """A folder with the recorded stores of the environment `shop`, as golden tests have them."""
+    shutil.copytree(HERE / "shop", own_stores, dirs_exist_ok=True)
+    data = own_stores / "data"
+    data.mkdir(mode=0o700)
+    for dump in sorted(STORES.glob("*.sql")):
+        path = data / f"{dump.stem}.db"
+        store = sqlite3.connect(path)
+        store.executescript(dump.read_text())
+        store.close()
+        path.chmod(0o600)
+    return own_stores
