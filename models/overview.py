@@ -54,7 +54,7 @@ class EnvironmentRecords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentSummary:
-    """One environment in the overview. `up` of `services` serve; both are None where it was never judged."""
+    """One environment in the overview. `up` of `services` serve; both are None where no service was judged."""
 
     environment: str
     verdict: HealthVerdict

@@ -60,7 +60,8 @@ class PlotLine:
 class Plot:
     """At most two lines over the same labels, in one unit.
 
-    `lowest` and `highest` are the ends of the axis; without `highest` the values decide. `limit` is drawn across.
+    `lowest` and `highest` are the ends of the axis; without `highest` the values decide. `limit` is drawn across, and
+    `band` is shaded from its first to its second value.
     """
 
     kind: ClassVar[str] = "plot"
@@ -71,6 +72,7 @@ class Plot:
     lowest: float = 0.0
     highest: float | None = None
     limit: float | None = None
+    band: tuple[float, float] | None = None
 
 
 Block: TypeAlias = Text | Items | Lines | Table | Plot

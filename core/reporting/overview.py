@@ -35,11 +35,12 @@ def summarise(records: EnvironmentRecords, now: datetime, host: str = "") -> Env
     """The summary of one environment. `host` is the name of the host that it belongs to, where there are several."""
     verdict = judge(records, now)
     failed = records.last_operation is not None and records.last_operation.status is OperationStatus.FAILED
+    judged = records.health if records.health is not None and records.health.services else None
     return EnvironmentSummary(
         environment=records.environment,
         verdict=verdict,
-        up=None if records.health is None else count_up(records.health),
-        services=None if records.health is None else len(records.health.services),
+        up=None if judged is None else count_up(judged),
+        services=None if judged is None else len(judged.services),
         needs_attention=verdict.level in (VerdictLevel.BAD, VerdictLevel.WARNING) or failed or records.open_tickets > 0,
         records=records,
         host=host,

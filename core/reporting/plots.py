@@ -33,6 +33,10 @@ def draw(plot: Plot, name: str) -> str:
         parts.append(f'<line class="grid" x1="{_LEFT}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{_safe(_number(tick))}</text>')
     parts += _labels(plot.labels)
+    if plot.band is not None:
+        top, bottom = (_y(value, lowest, highest) for value in reversed(plot.band))
+        height, width = round(bottom - top, 1), _WIDTH - _LEFT - _RIGHT
+        parts.append(f'<rect class="band" x="{_LEFT}" y="{top}" width="{width}" height="{height}"/>')
     if plot.limit is not None and lowest <= plot.limit <= highest:
         y = _y(plot.limit, lowest, highest)
         parts.append(f'<line class="limit" x1="{_LEFT}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}"/>')
@@ -63,7 +67,7 @@ def _highest(plot: Plot) -> float:
     if plot.highest is not None:
         return plot.highest
     values = [value for line in plot.lines for value in line.values if value is not None]
-    most = max([*values, *([] if plot.limit is None else [plot.limit])], default=0.0) - plot.lowest
+    most = max([*values, *([] if plot.limit is None else [plot.limit]), *(plot.band or ())], default=0.0) - plot.lowest
     if most <= 0:
         return plot.lowest + 1.0
     size = 10.0 ** math.floor(math.log10(most))

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from flows.page.environment import environment
 from flows.page.live import live
 from flows.page.overview import overview
 from flows.page.rendering import STATIC, render
@@ -32,6 +33,7 @@ def reading_routes() -> list[BaseRoute]:
     """Every route that reads, with static files and the stream of changes."""
     views: dict[str, View] = {
         "/": overview,
+        "/environments/{environment}": environment,
     }
     return [
         *(Route(path, _answer(view), methods=["GET"]) for path, view in views.items()),

@@ -17,7 +17,9 @@ from starlette.responses import HTMLResponse
 from core.common.quantities import age_in_words, size_in_words
 from core.common.safe_text import printable
 from core.reporting.live_view import length
+from core.reporting.plots import draw
 from flows.page.icons import icon
+from models.pages import Plot
 
 FOLDER = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
@@ -68,7 +70,7 @@ def templates() -> Environment:
         "size": size_in_words,
         "words": lambda text: str(text).replace("_", " "),
     }
-    environment.globals |= {"base": BASE, "icon": icon}
+    environment.globals |= {"base": BASE, "icon": icon, "svg": _svg}
     return environment
 
 
@@ -81,6 +83,11 @@ def age(at: datetime, now: datetime) -> Markup:
 def anchor(text: str) -> str:
     """A text as the id of an element."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _svg(plot: Plot, name: str) -> Markup:
+    # `draw` escapes what it writes.
+    return Markup(draw(plot, name))  # noqa: S704
 
 
 def _show(value: Any) -> Any:

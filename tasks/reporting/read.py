@@ -81,13 +81,14 @@ def remembered_compose_files(environment: str) -> tuple[str, ...]:
     return tuple(request.parameters.get("compose_files") or ()) if request else ()
 
 
-def read_releases(environment: str) -> list[ReleaseDetails]:
-    """The releases of an environment, newest first, each with what it changed."""
+def read_releases(environment: str, limit: int | None = None) -> list[ReleaseDetails]:
+    """The releases of an environment, newest first, each with what it changed; at most `limit` where given."""
     from core.deployment.release import differences
 
     stores = open_stores()
-    releases = stores.releases.latest(environment)
-    operations = {release.deployment_id: stores.operations.find(release.deployment_id) for release in releases}
+    # Each is compared with the one before it that was proven.
+    releases = stores.releases.latest(environment) if limit is None else stores.releases.latest(environment, limit + 1)
+    operations = {release.deployment_id: stores.operations.find(release.deployment_id) for release in releases[:limit]}
     proven_before = [
         next((other for other in releases[place + 1 :] if other.proven), None) for place in range(len(releases))
     ]
@@ -99,7 +100,7 @@ def read_releases(environment: str) -> list[ReleaseDetails]:
             if (made_by := operations[release.deployment_id]) is not None
             else (),
         )
-        for release, before in zip(releases, proven_before, strict=True)
+        for release, before in list(zip(releases, proven_before, strict=True))[:limit]
     ]
 
 

@@ -45,6 +45,34 @@
     if (again) { again = false; soon(); }
   }
 
+  // The value of a plot below the pointer, or chosen by the arrow keys. Without script its description names the extremes.
+  function point(figure, place) {
+    const labels = JSON.parse(figure.dataset.labels), values = JSON.parse(figure.dataset.values);
+    place = Math.max(0, Math.min(labels.length - 1, place));
+    figure.dataset.place = place;
+    let tip = figure.querySelector(".tip");
+    if (!tip) { tip = document.createElement("output"); tip.className = "tip"; figure.append(tip); }
+    const value = values[place];
+    tip.textContent = `${labels[place]}  ${value === null ? "not measured" : value.toPrecision(3) * 1 + " " + figure.dataset.unit}`;
+    const svg = figure.querySelector("svg"), x = 46 + (360 - 56) * place / Math.max(1, labels.length - 1);
+    let cursor = svg.querySelector(".cursor");
+    if (!cursor) { cursor = document.createElementNS(svg.namespaceURI, "line"); cursor.setAttribute("class", "cursor"); svg.append(cursor); }
+    for (const [name, number] of [["x1", x], ["x2", x], ["y1", 10], ["y2", 146]]) cursor.setAttribute(name, number);
+  }
+  document.addEventListener("pointermove", (event) => {
+    const figure = event.target.closest && event.target.closest("[data-plot]");
+    if (!figure) return;
+    const box = figure.querySelector("svg").getBoundingClientRect();
+    const share = ((event.clientX - box.left) / box.width * 360 - 46) / (360 - 56);
+    point(figure, Math.round(share * (JSON.parse(figure.dataset.labels).length - 1)));
+  });
+  document.addEventListener("keydown", (event) => {
+    const figure = document.activeElement, step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step || !figure.matches("[data-plot]")) return;
+    event.preventDefault();
+    point(figure, "place" in figure.dataset ? Number(figure.dataset.place) + step : JSON.parse(figure.dataset.labels).length - 1);
+  });
+
   function soon() {
     if (waiting || document.hidden) return;
     waiting = setTimeout(read, Math.max(0, readAt + AT_MOST_EVERY_MS - Date.now()));
