@@ -144,7 +144,7 @@ def plan_recovery(
     """
     past = [execution for execution in past if execution.points]
     service = facts.service or error.service
-    attempts = [tried for tried in past if _concerns(tried, error, service)]
+    attempts = [tried for tried in past if concerns(tried, error, service)]
     run = _attempts_since_proven(attempts, now)
     strategy = _strategy(error, facts, policy, run)
     if strategy is Strategy.ROLL_BACK_RELEASE and facts.why_not_back:
@@ -383,7 +383,7 @@ def _spent_budget(
     if len(of_error) >= policy.attempts_per_error:
         made = "1 attempt" if len(of_error) == 1 else f"{len(of_error)} attempts"
         return f"{made} at this error did not settle it."
-    of_service = [tried for tried in past if _concerns(tried, error, service)]
+    of_service = [tried for tried in past if concerns(tried, error, service)]
     allowed = (policy.attempts_per_service_15min, policy.attempts_per_service_day)
     # A service without attempts so far may have one that costs more than it is allowed.
     if spent := _used_up(str(service), of_service, cost, allowed, now, least=1):
@@ -432,7 +432,8 @@ def _used_up(
     return None
 
 
-def _concerns(tried: RecoveryExecution, error: RecordedError, service: str | None) -> bool:
+def concerns(tried: RecoveryExecution, error: RecordedError, service: str | None) -> bool:
+    """Whether an attempt counts for a service's budget: it was at this error, or acted on the service."""
     if tried.error_id == error.error_id:
         return True
     here = tried.environment == error.environment

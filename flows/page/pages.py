@@ -11,7 +11,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from flows.page.environment import environment
+from flows.page.failures import failure, ticket, tickets
 from flows.page.live import live
+from flows.page.operations import operation, operations
 from flows.page.overview import overview
 from flows.page.rendering import STATIC, render
 from models.failures import BadInputError, EngineError, NotFoundError, RoasError, StoreError
@@ -33,7 +35,13 @@ def reading_routes() -> list[BaseRoute]:
     """Every route that reads, with static files and the stream of changes."""
     views: dict[str, View] = {
         "/": overview,
+        "/operations": operations,
+        "/operations/{operation}": operation,
+        "/tickets": tickets,
+        "/tickets/{ticket}": ticket,
+        "/failures/{failure}": failure,
         "/environments/{environment}": environment,
+        "/environments/{environment}/operations": operations,
     }
     return [
         *(Route(path, _answer(view), methods=["GET"]) for path, view in views.items()),

@@ -1,0 +1,38 @@
+"""The pages of operations: all of them, those of an environment, and one."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core.reporting.waterfall import draw_waterfall
+from flows.page.rendering import render
+from tasks.reporting.operation_view import read_operation_view
+from tasks.runtime.stores import open_stores, stores_exist
+
+_SHOWN, _MOST = 50, 1000
+
+
+def operations(request: Request) -> Response:
+    """The latest operations of all environments, or of the one in the address; `limit` says how many."""
+    name, limit = request.path_params.get("environment"), _limit(request)
+    listed = open_stores().operations.history(environment=name, limit=limit + 1) if stores_exist() else []
+    template = "operations.html.j2" if name is None else "environment_operations.html.j2"
+    more = min(limit * 2, _MOST) if len(listed) > limit and limit < _MOST else None
+    return render(request, template, operations=listed[:limit], name=name, more=more)
+
+
+def operation(request: Request) -> Response:
+    """One operation: its plan, what took how long, validation, why it ended so, and how it was rolled back."""
+    view = read_operation_view(request.path_params["operation"])
+    ends = max((bar.ends for bar in view.bars), default=view.at)
+    begun = view.details.operation
+    drawn = draw_waterfall(view.bars, begun.started_at, begun.ended_at or max(view.at, ends), "waterfall")
+    # It escapes what it draws.
+    return render(request, "operation.html.j2", view=view, waterfall=Markup(drawn))  # noqa: S704
+
+
+def _limit(request: Request) -> int:
+    asked = request.query_params.get("limit", "")
+    return max(1, min(int(asked), _MOST)) if asked.isascii() and asked.isdigit() and len(asked) < 6 else _SHOWN
