@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.reporting.waterfall import draw_waterfall
+from flows.page.releases import operated
 from flows.page.rendering import render
 from tasks.reporting.operation_view import read_operation_view
 from tasks.runtime.stores import open_stores, stores_exist
@@ -17,6 +18,8 @@ _SHOWN, _MOST = 50, 1000
 def operations(request: Request) -> Response:
     """The latest operations of all environments, or of the one in the address; `limit` says how many."""
     name, limit = request.path_params.get("environment"), _limit(request)
+    if name is not None:
+        operated(name)
     listed = open_stores().operations.history(environment=name, limit=limit + 1) if stores_exist() else []
     template = "operations.html.j2" if name is None else "environment_operations.html.j2"
     more = min(limit * 2, _MOST) if len(listed) > limit and limit < _MOST else None

@@ -10,11 +10,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from flows.page.documents import postmortem, report
 from flows.page.environment import environment
 from flows.page.failures import failure, ticket, tickets
+from flows.page.hosts import hosts
 from flows.page.live import live
+from flows.page.logs import logs
 from flows.page.operations import operation, operations
 from flows.page.overview import overview
+from flows.page.releases import releases, snapshots
 from flows.page.rendering import STATIC, render
 from models.failures import BadInputError, EngineError, NotFoundError, RoasError, StoreError
 
@@ -42,6 +46,12 @@ def reading_routes() -> list[BaseRoute]:
         "/failures/{failure}": failure,
         "/environments/{environment}": environment,
         "/environments/{environment}/operations": operations,
+        "/environments/{environment}/releases": releases,
+        "/environments/{environment}/snapshots": snapshots,
+        "/environments/{environment}/logs": logs,
+        "/environments/{environment}/report": report,
+        "/postmortems/{failure}": postmortem,
+        "/fleet": hosts,
     }
     return [
         *(Route(path, _answer(view), methods=["GET"]) for path, view in views.items()),

@@ -23,6 +23,11 @@ def read_logs(project: Project, service: str | None, lines: int) -> list[Contain
     return sorted([*logs, *evidence_logs], key=lambda log: (log.service, log.container))
 
 
+def read_kept_logs(environment: str, service: str | None, lines: int) -> list[ContainerLog]:
+    """Return the last lines that evidence keeps of a service, or of all services, where no engine is asked."""
+    return sorted(_logs_of_evidence(environment, service, lines, except_services=()), key=lambda log: log.service)
+
+
 def _logs_of_containers(project: Project, service: str | None, lines: int) -> list[ContainerLog]:
     engine, redactor = project.engine, project.redactor()
     logs = []
