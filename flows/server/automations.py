@@ -61,13 +61,16 @@ async def declare_automations(silent_for: timedelta = SILENT_FOR, gone_after: ti
 async def declare(client: PrefectClient, automation: Automation) -> None:
     """Create an automation or bring it up to date.
 
-    One that is as it should be is not touched: the server would forget what it is waiting for a sign of.
+    One that is as it should be is not touched: the server would forget what it is waiting for a sign of. One that a
+    person disabled stays so.
     """
     declaration = AutomationCore(**automation.model_dump(exclude_unset=True))
     existing = await client.read_automations_by_name(automation.name)
     if not existing:
         await client.create_automation(declaration)
-    elif AutomationCore(**existing[0].model_dump(include=set(AutomationCore.model_fields))) != declaration:
+        return
+    declaration.enabled = existing[0].enabled
+    if AutomationCore(**existing[0].model_dump(include=set(AutomationCore.model_fields))) != declaration:
         await client.update_automation(existing[0].id, declaration)
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from prefect import Flow, get_client
+from prefect.events.schemas.events import Event, Resource
 
 from flows.agent.schedules import keep_schedules_paused, pause_schedules
 from flows.deployment.drift import drift
 from flows.monitoring.collection import collection
 from flows.monitoring.health_check import health_check
-from flows.server.automations import CARRIED, PAUSED_SCHEDULES, RELEASED
+from flows.server.automations import CARRIED, PAUSED_SCHEDULES, RELEASED, declare, resume_paused_schedules
 from tests.support.prefect_server import ask, own_server, server_variables
 
 pytestmark = [pytest.mark.campaign, pytest.mark.flow]
@@ -58,7 +59,11 @@ async def until(reached: Callable[[], Awaitable[bool]], what: str) -> None:
 
 def count(api: str, event: str, deployment: UUID) -> int:
     """How many events of this kind the server has of a deployment."""
-    asked = {"event": {"name": [event]}, "any_resource": {"id": [f"prefect.deployment.{deployment}"]}}
+    asked = {
+        "event": {"name": [event]},
+        "any_resource": {"id": [f"prefect.deployment.{deployment}"]},
+        "occurred": {"until": (datetime.now(UTC) + timedelta(days=1)).isoformat()},
+    }
     answer = ask(api, server_variables()["PREFECT_API_AUTH_STRING"], "events/filter", {"filter": asked})
     return int(answer["total"])
 
@@ -70,6 +75,21 @@ async def look(api: str, deployment: UUID, name: str, event: str) -> None:
 
     async def is_shown() -> bool:
         return count(api, event, deployment) > before
+
+    await until(is_shown, event)
+
+
+async def tell(deployment: UUID, event: str, occurred: datetime, **payload: bool) -> None:
+    """Send the server an event of a deployment, as an agent or the server's own automation does."""
+    resource = {"prefect.resource.id": f"prefect.deployment.{deployment}", "prefect.resource.name": PAUSED_SCHEDULES}
+    sent = Event(occurred=occurred, event=event, resource=Resource(resource), payload=payload)
+    async with get_client() as client:
+        await client.request("POST", "/events", json=[sent.model_dump(mode="json")])
+
+
+async def until_shown(api: str, event: str, deployment: UUID) -> None:
+    async def is_shown() -> bool:
+        return count(api, event, deployment) > 0
 
     await until(is_shown, event)
 
@@ -154,6 +174,42 @@ async def test_what_a_person_paused_after_the_server_resumed_it_is_not_resumed_f
     await pause(his, resume=True)
     await look(api, his, "five", CARRIED)
     assert await is_paused(his), "the next agent pauses what the server resumed"
+
+
+async def test_the_next_agent_pauses_what_one_announced_that_was_killed_before_it_paused(api: str) -> None:
+    schedule = await scheduled(collection, "seven")
+    await tell(schedule, CARRIED, datetime.now(UTC), paused=False)
+    await until_shown(api, CARRIED, schedule)
+
+    await look(api, schedule, "seven", CARRIED)
+
+    assert await is_paused(schedule)
+
+
+async def test_an_agent_whose_clock_is_behind_the_servers_pauses_all_the_same(api: str) -> None:
+    schedule = await scheduled(collection, "eight")
+    await tell(schedule, "prefect.automation.action.executed", datetime.now(UTC) + timedelta(minutes=10))
+    await until_shown(api, "prefect.automation.action.executed", schedule)
+
+    await look(api, schedule, "eight", CARRIED)
+
+    assert await is_paused(schedule)
+    await pause(schedule, resume=True)
+    await look(api, schedule, "eight", RELEASED)
+    assert not await is_paused(schedule), "what an agent sent counts as newer than what the server had"
+
+
+async def test_an_automation_that_a_person_disabled_stays_disabled(api: str) -> None:
+    async with get_client() as client:
+        await declare(client, resume_paused_schedules(GONE_AFTER))
+        (automation,) = await client.read_automations_by_name(PAUSED_SCHEDULES)
+        await client.pause_automation(automation.id)
+
+        await declare(client, resume_paused_schedules(NEVER))
+
+        (declared,) = await client.read_automations_by_name(PAUSED_SCHEDULES)
+        await client.resume_automation(automation.id)
+    assert (declared.enabled, declared.trigger.within) == (False, NEVER)
 
 
 async def test_an_agent_declares_what_resumes_the_schedules_before_it_pauses_one(api: str) -> None:
