@@ -34,6 +34,7 @@ from flows.source.failure import forget_source_failure, record_source_failure
 from flows.source.status import report_result, report_unreported
 from flows.update.context import Update
 from flows.update.gate import override_reason
+from flows.update.held_back import keep_failed_release
 from models.compose import OF_UPDATE
 from models.environments import Environment
 from models.failures import (
@@ -47,9 +48,9 @@ from models.failures import (
 )
 from models.operations import OperationType
 from models.operations.record import TakenRevision
+from models.records import Release
 from models.results import OperationResult
 from models.sources import SourceRevision, SourceState
-from tasks.deployment.release import has_failed_before, hold_back
 from tasks.deployment.services import read_application
 from tasks.deployment.source import (
     change_state,
@@ -294,15 +295,14 @@ async def remember_failure(sync: Sync) -> None:
         log.warning("revision %s is held back until a user lifts it", target)
 
 
-async def keep_failed_release(sync: Sync) -> None:
+async def keep_failed_revision(sync: Sync) -> None:
     """Keep the failed revision as an unproven release. It is held back as a whole, so no image is by itself."""
-    try:
-        if await has_failed_before(sync.recorder.deployment_id, sync.environment.name):
-            return
+
+    async def tried() -> Release:
         reason = f"failed: {sync.record.reason or type(sync.failure).__name__}"
-        await hold_back(replace(await tried_release(sync), digests={}, proven=False, reason=reason))
-    except RoasError as trouble:
-        log.warning("the image that failed is not held back: %s", await sync.recorder.without_secrets(trouble))
+        return replace(await tried_release(sync), digests={}, proven=False, reason=reason)
+
+    await keep_failed_release(sync.recorder, tried)
 
 
 async def put_checkout_back(sync: Sync) -> None:
@@ -334,7 +334,7 @@ LEAVE: tuple[Step[Sync], ...] = (
 
 SYNC_BACK: tuple[Step[Sync], ...] = (
     Step("remember the failure", remember_failure, when=_is_of_revision),
-    Step("keep the failed release", keep_failed_release, when=may_hold_back),
+    Step("keep the failed release", keep_failed_revision, when=may_hold_back),
     WARN_OF_DATA,
     NAMES_BACK,
     TURN_BACK,

@@ -32,6 +32,7 @@ from flows.storage.snapshot import forget_where_possible
 from flows.update.canary import USUAL, remember_usual_errors
 from flows.update.context import CHANGING, Update
 from flows.update.gate import JUDGED, check_gate, override_reason
+from flows.update.held_back import keep_failed_release
 from flows.update.hooks import fetch_for_hooks, name_hook_images, recall_data, run_after_hooks, run_before_hooks
 from flows.update.release_notes import NOTED, note_what_changes
 from flows.update.saved_data import save_before_update
@@ -42,7 +43,7 @@ from models.operations import DATA_SAVED
 from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.proxies import CLOCKS
-from tasks.deployment.release import has_failed_before, hold_back, inspect_release
+from tasks.deployment.release import inspect_release
 from tasks.deployment.services import create_containers, inspect_application, read_template
 
 log = logging.getLogger("roas")
@@ -182,20 +183,19 @@ UPDATE: tuple[Step[Update], ...] = (
 
 async def hold_images_back(update: Update) -> None:
     """Hold the images back that failed, while their containers are there."""
-    service = update.failure.service if isinstance(update.failure, StartFailedError) else None
-    try:
-        tried = await tried_release(update)
-        blamed = to_blame(tried.images, update.release.images if update.release else None, service)
-        if not blamed or await has_failed_before(update.recorder.deployment_id, update.environment.name):
-            return
-        reason = f"{', '.join(blamed)} failed: {update.record.reason or type(update.failure).__name__}"
-        digests = {name: tried.digests.get(name, tried.images[name]) for name in blamed}
-        await hold_back(replace(tried, digests=digests, proven=False, reason=reason))
-    except RoasError as trouble:
-        log.warning("the image that failed is not held back: %s", await update.recorder.without_secrets(trouble))
-        return
-    update.record.held_back = digests
-    log.warning("held back until a user lifts it: %s", ", ".join(f"{n} {d}" for n, d in digests.items()))
+    failure = update.failure
+
+    async def tried() -> Release | None:
+        service = failure.service if isinstance(failure, StartFailedError) else None
+        release = await tried_release(update)
+        blamed = to_blame(release.images, update.release.images if update.release else None, service)
+        if not blamed:
+            return None
+        reason = f"{', '.join(blamed)} failed: {update.record.reason or type(failure).__name__}"
+        digests = {name: release.digests.get(name, release.images[name]) for name in blamed}
+        return replace(release, digests=digests, proven=False, reason=reason)
+
+    await keep_failed_release(update.recorder, tried)
 
 
 async def warn_of_data(update: Update) -> None:

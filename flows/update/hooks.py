@@ -25,8 +25,9 @@ from flows.execution.hook_checks import run_of_hook
 from flows.execution.interrupted_fetch import FETCHING_FOR_HOOKS
 from flows.update.canary import observe
 from flows.update.context import Update
+from flows.update.held_back import keep_failed_release
 from models.compose import Application, PlannedAction, PlannedService, ServiceDeclaration
-from models.failures import HookError, RoasError, StartFailedError
+from models.failures import HookError, StartFailedError
 from models.hooks import Hook
 from models.operations import DATA_SAVED, HOOK_BEGUN
 from models.operations.record import HookRun, OperationRecord, SnapshotRecord
@@ -42,7 +43,7 @@ from tasks.deployment.hooks import (
     run_hook,
 )
 from tasks.deployment.images import images_named
-from tasks.deployment.release import has_failed_before, hold_back, new_digests
+from tasks.deployment.release import new_digests
 from tasks.errors.hook_evidence import keep_output
 from tasks.recovery.notify import HOOK_FAILED, announce
 
@@ -291,26 +292,23 @@ async def _images_to_blame(
 
 async def _hold_new_images_back(update: Update, execution: _HookExecution, error: StartFailedError) -> None:
     """Hold the new images back that a failed hook stands for: no container runs them, so nothing else would."""
-    recorder, environment, release = update.recorder, update.environment, update.release
-    try:
-        if release is None or await has_failed_before(recorder.deployment_id, environment.name):
-            return
+    recorder, release = update.recorder, update.release
+
+    async def tried() -> Release | None:
+        if release is None:
+            return None
         digests, builds = await _images_to_blame(update, execution, release.images)
         if not digests:
-            return
+            return None
         now = datetime.now(UTC)
-        reason = f"{', '.join(digests)} failed: {await recorder.without_secrets(error)}"
-        tried = Release(
+        return Release(
             release_id=new_release_id(now),
-            environment=environment.name,
+            environment=update.environment.name,
             deployment_id=recorder.deployment_id,
             created_at=now,
             digests=digests,
             files=builds,
-            reason=reason,
+            reason=f"{', '.join(digests)} failed: {await recorder.without_secrets(error)}",
         )
-        await hold_back(tried)
-        recorder.record.held_back = digests
-        log.warning("held back until a user lifts it: %s", ", ".join(f"{n} {d}" for n, d in digests.items()))
-    except RoasError as trouble:
-        log.warning("the image that failed is not held back: %s", await recorder.without_secrets(trouble))
+
+    await keep_failed_release(recorder, tried)
