@@ -13,14 +13,14 @@ from pathlib import Path
 
 from tests.support.projects import remove_project
 
-ARCHIVE = Path(__file__).parents[1] / "golden/kept/kept.tar.xz"
+KEPT = Path(__file__).parents[1] / "golden/kept"
 MADE_AT, PREFIX = "/srv/kept", "roaskept"
 IMAGE = "debian:trixie-slim"
 
 
-def unpack(folder: Path) -> None:
-    """Unpack it as it was made."""
-    with tarfile.open(ARCHIVE) as archive:
+def unpack(folder: Path, name: str = "kept") -> None:
+    """Unpack the archive of this name as it was made."""
+    with tarfile.open(KEPT / f"{name}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     for path in (folder / "data", *(folder / "data").rglob("*")):
         # The filter leaves the modes of folders to the umask.

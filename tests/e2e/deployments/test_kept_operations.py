@@ -21,8 +21,11 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 ROAS = Path(sys.executable).with_name("roas")
 SERVICES = ("base", "web")
-RESUMED = {"start": "1", "update": "2", "rollback": "1", "restart": "1"}
+RESUMED = {"start": "1", "update": "2", "rollback": "1", "restart": "1", "restoring": "2"}
 """The version that runs once the interrupted operation of an environment has been finished."""
+
+GOING_BACK = {"undone", "restoring"}
+"""Environments of the second archive."""
 
 
 class Kept:
@@ -56,7 +59,7 @@ class Kept:
 @pytest.fixture
 def kept(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Kept]:
     """The environment that the test names."""
-    unpack(tmp_path)
+    unpack(tmp_path, "going_back" if request.param in GOING_BACK else "kept")
     made = Kept(tmp_path, request.param)
     try:
         made.kept.bring_back(made.name)
@@ -77,8 +80,9 @@ def test_an_interrupted_operation_of_an_earlier_version_is_resumed(kept: Kept) -
     assert kept.versions() == dict.fromkeys(SERVICES, f"{RESUMED[kept.name]} healthy")
 
 
-@pytest.mark.parametrize("kept", ["undoing"], indirect=True)
+@pytest.mark.parametrize("kept", ["undoing", "undone"], indirect=True)
 def test_an_update_that_an_earlier_version_began_and_that_fails_goes_back(kept: Kept) -> None:
+    """One was interrupted before its new version failed, the other as it began to go back."""
     operation = kept.last()
 
     done = kept.roas("resume", operation.deployment_id)

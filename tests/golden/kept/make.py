@@ -3,6 +3,8 @@
     cd CHECKOUT-OF-THAT-VERSION
     PYTHONPATH=. .venv/bin/python .../tests/golden/kept/make.py /srv/kept .../tests/golden/kept/kept.tar.xz
 
+With names of environments behind it, these alone: so was made going_back.tar.xz, with `undone restoring`.
+
 The folder must not exist. Its path is on record in the stores, so it is one that names no machine; tests put theirs
 in its place. It needs the engine, restic and the image of the tests.
 
@@ -59,6 +61,8 @@ KILLED = {
     "undoing": ("update", ("before", "data saved")),
     "rollback": ("rollback", ("after", "found")),
     "restart": ("restart", ("after", "restarted", "base")),
+    "undone": ("update", ("after", "undoing")),
+    "restoring": ("restore", ("after", "restored", "files")),
 }
 """The flow of each environment's interrupted operation, and the moment at which its process was killed."""
 
@@ -157,30 +161,28 @@ def interrupt(application: KeptApplication) -> None:
     application.declare("1")
     if name != "start":
         application.run("startup")
-    if name in ("rollback", SAVED):
+    if name in ("rollback", "restoring", SAVED):
         docker("exec", f"{application.project}-base-1", "sh", "-c", "echo first >/srv/files/word")
         application.run("snapshot")
         application.declare("2")
         application.run("update")
-    if name in ("update", "undoing"):
-        application.declare("2", FAILS if name == "undoing" else "touch /tmp/well; exec sleep 3600")
+    if name in ("update", "undoing", "undone"):
+        application.declare("2", FAILS if name != "update" else "touch /tmp/well; exec sleep 3600")
     if name != SAVED:
         flow, moment = KILLED[name]
-        killed_flow(flow, {"environment": name}, *moment)
+        killed_flow(flow, {"environment": name} | ({"confirmed": True} if flow == "restore" else {}), *moment)
 
 
 def main() -> None:
     """Make the folder and its archive, and take the applications off the engine."""
-    folder, archive = map(Path, sys.argv[1:])
+    folder, archive = map(Path, sys.argv[1:3])
     folder.mkdir()
     os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": str(folder)}
-    applications = [KeptApplication(folder, name) for name in ("shop", *KILLED, SAVED)]
-    shop, *others = applications
+    applications = [KeptApplication(folder, name) for name in sys.argv[3:] or ("shop", *KILLED, SAVED)]
     try:
         with tempfile.TemporaryDirectory() as home, own_server(Path(home) / "home"):
-            live(shop)
-            for application in others:
-                interrupt(application)
+            for application in applications:
+                (live if application.name == "shop" else interrupt)(application)
         there = {application.name: application.containers() for application in applications}
         image = docker("image", "inspect", "-f", "{{.Id}}", IMAGE).strip()
         (folder / "containers.json").write_text(json.dumps({"image": image, "containers": there}, indent=1))
