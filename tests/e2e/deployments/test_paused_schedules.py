@@ -194,6 +194,7 @@ async def test_an_agent_whose_clock_is_behind_the_servers_pauses_all_the_same(ap
     await look(api, schedule, "eight", CARRIED)
 
     assert await is_paused(schedule)
+    await look(api, schedule, "eight", CARRIED)
     await pause(schedule, resume=True)
     await look(api, schedule, "eight", RELEASED)
     assert not await is_paused(schedule), "what an agent sent counts as newer than what the server had"
