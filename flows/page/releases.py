@@ -94,8 +94,6 @@ def _document_changes(before: Release | None, after: Release | None) -> list[str
         return []
     import yaml
 
-    texts = [
-        yaml.safe_dump(release.compose, sort_keys=True, allow_unicode=True).splitlines() for release in (before, after)
-    ]
-    lines = unified_diff(*texts, before.release_id, after.release_id, lineterm="")
+    old, new = (yaml.safe_dump(release.compose, allow_unicode=True).splitlines() for release in (before, after))
+    lines = unified_diff(old, new, before.release_id, after.release_id, lineterm="")
     return list(islice(lines, _MOST_LINES))
