@@ -12,6 +12,7 @@ from flows.common.terminal import echo
 from models.failures import BadInputError
 
 if TYPE_CHECKING:
+    from models.previews import RestorePreview, RollbackPreview
     from models.snapshots import DataSnapshot
 
 
@@ -43,6 +44,25 @@ def _show_changes(snapshot: DataSnapshot) -> None:
 
     for part, text in asyncio.run(changes_since(open_project(snapshot.environment), snapshot)).items():
         echo(f"  {part}: {text}", err=True)
+
+
+def show_restore_preview(preview: RestorePreview) -> None:
+    """Print what a restore loses."""
+    echo(f"snapshot {preview.snapshot_id} of {preview.environment}, {preview.proof}. {preview.loss}")
+    for part, text in preview.changes.items():
+        echo(f"  {part}: {text}")
+
+
+def show_rollback_preview(preview: RollbackPreview) -> None:
+    """Print what a rollback brings back, undoes and loses."""
+    echo(
+        f"{preview.environment} would be release {preview.release_id} again, "
+        f"proven {preview.proven_at:%Y-%m-%d %H:%M} UTC"
+    )
+    for release in preview.undone:
+        echo(f"  without {release}")
+    if preview.data is not None:
+        show_restore_preview(preview.data)
 
 
 def confirm_rollback(name: str, release: str | None, *, yes: bool) -> str:

@@ -54,11 +54,12 @@ def show_gated_plan(project: Project, plan: Plan, json_wanted: bool) -> None:
     from cli.rendering.releases import show_plan
     from cli.rendering.results import print_json
     from core.deployment.gate import record_gate
+    from core.deployment.plan import plan_id
     from tasks.deployment.gate import preview_gate
 
     report = preview_gate(project, plan)
     if json_wanted:
-        print_json(plan, gate=record_gate(report).model_dump(mode="json"))
+        print_json(plan, plan_id=plan_id(plan), gate=record_gate(report).model_dump(mode="json"))
         return
     show_plan(plan, project.environment.name, "update")
     show_gate_report(report)

@@ -132,21 +132,45 @@ def health(name: str, compose: list[str] | None, output: Output) -> None:
 @click.argument("release", required=False, shell_complete=completers.releases)
 @click.option("--with-data", is_flag=True, help="Also put back its data; what was written since is lost.")
 @click.option("--yes", is_flag=True, help="With --with-data: do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be brought back, undone and lost.")
 @waiting
 @with_output
 def rollback(
-    environment: str | None, release: str | None, with_data: bool, yes: bool, wait_seconds: float, output: Output
+    environment: str | None,
+    release: str | None,
+    with_data: bool,
+    yes: bool,
+    dry_run: bool,
+    wait_seconds: float,
+    output: Output,
 ) -> None:
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
     if release is None and leaves_environment_out(environment):
         environment, release = None, environment
     name, compose = resolve_names(environment, (), None)
+    if dry_run:
+        _preview_rollback(name, compose, release, with_data, json_wanted=output.json)
+        return
     if with_data:
         from cli.confirmation import confirm_rollback
 
         release = confirm_rollback(name, release, yes=yes)
     more = {"with_data": True} if with_data else {}
     operate("rollback", name, compose, output, release=release, wait_seconds=wait_seconds, **more)
+
+
+def _preview_rollback(
+    name: str, compose: list[str] | None, release: str | None, with_data: bool, *, json_wanted: bool
+) -> None:
+    import asyncio
+
+    from cli.confirmation import show_rollback_preview
+    from tasks.runtime.project import open_project
+    from tasks.storage.previews import preview_rollback
+
+    project = open_project(name, tuple(compose or ()))
+    preview = asyncio.run(preview_rollback(project, release, with_data=with_data))
+    show_answer(preview, json_wanted, show_rollback_preview)
 
 
 @click.command()
@@ -204,6 +228,8 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
     """Show what a start would do with each service, and because of which change; change nothing."""
     from cli.rendering.console import say
     from cli.rendering.releases import show_checkout, show_plan
+    from cli.rendering.results import print_json
+    from core.deployment.plan import plan_id
     from core.deployment.update_policy import outside_of_windows
     from models.compose import OF_UPDATE, FetchOptions
     from tasks.deployment.services import read_plan
@@ -218,7 +244,10 @@ def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failu
         # Before its first start an application without an environment's file is known by its Compose files alone.
         known_as = shlex.join(part for file in compose or () for part in ("-f", file)) or name
         command = "update" if of_update else "start"
-        show_answer(deployment_plan, json_wanted, lambda plan: show_plan(plan, known_as, command))
+        if json_wanted:
+            print_json(deployment_plan, plan_id=plan_id(deployment_plan))
+        else:
+            show_plan(deployment_plan, known_as, command)
     if of_update and not json_wanted and (outside := outside_of_windows(name, environment.update, datetime.now(UTC))):
         say(outside.rstrip(";"))
     if environment.source is not None and not json_wanted:

@@ -85,14 +85,20 @@ def adopt(environment: str, snapshot_ids: tuple[str, ...], everything: bool, jso
 @snapshot.command()
 @_snapshot_options
 @click.option("--yes", is_flag=True, help="Do not ask: what was written since the snapshot may be lost.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be lost.")
 @waiting
 @with_live_output
-def restore(environment: str | None, snapshot_id: str | None, yes: bool, wait_seconds: float, output: Output) -> None:
+def restore(
+    environment: str | None, snapshot_id: str | None, yes: bool, dry_run: bool, wait_seconds: float, output: Output
+) -> None:
     """Put the data of SNAPSHOT back, by default of the newest one, with a safety snapshot of the present data first.
 
     What writes to the data is stopped meanwhile, and proven afterwards. One that fails is undone.
     """
     name, target = _choose(environment, snapshot_id)
+    if dry_run:
+        _preview(target, json_wanted=output.json)
+        return
     confirm_loss(target, yes=yes)
     operate("restore", name, None, output, snapshot=target.snapshot_id, confirmed=True, wait_seconds=wait_seconds)
 
@@ -112,6 +118,17 @@ def rehearse(environment: str | None, snapshot_id: str | None, wait_seconds: flo
     show_answer(result, json_wanted, show_rehearsal)
     if result.rehearsal is None or not result.rehearsal.ok:
         sys.exit(1)
+
+
+def _preview(target: DataSnapshot, *, json_wanted: bool) -> None:
+    import asyncio
+
+    from cli.confirmation import show_restore_preview
+    from tasks.runtime.project import open_project
+    from tasks.storage.previews import preview_restore
+
+    preview = asyncio.run(preview_restore(open_project(target.environment), target))
+    show_answer(preview, json_wanted, show_restore_preview)
 
 
 def _choose(environment: str | None, snapshot_id: str | None) -> tuple[str, DataSnapshot]:

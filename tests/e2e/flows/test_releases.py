@@ -7,12 +7,13 @@ import pytest
 from core.deployment.plan import plan_id
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
-from models.failures import BadInputError, PlanChangedError, StartFailedError
+from models.failures import BadInputError, NotFoundError, PlanChangedError, StartFailedError
 from models.operations import Operation, OperationStatus
 from models.records import Release
 from models.results import OperationResult
 from tasks.deployment.services import read_plan
 from tasks.runtime.project import open_project
+from tasks.storage.previews import preview_rollback
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
@@ -224,3 +225,22 @@ async def test_a_changed_mounted_file_is_planned_as_a_restart(place: Place) -> N
 
     assert inspect(place, "base", "{{.State.StartedAt}}") != started
     assert read_plan(open_project("test")).changes == ()
+
+
+async def test_a_preview_of_a_rollback_names_what_it_would_undo_and_changes_nothing(place: Place) -> None:
+    place.declare(well("base"))
+    await startup("test")
+    place.declare(well("base", environment="{GREETING: hello}"))
+    await startup("test")
+    newer, older = releases(place)
+    before = inspect(place, "base", "{{.Id}}")
+
+    preview = await preview_rollback(open_project("test"), None, with_data=False)
+
+    assert (preview.release_id, preview.proven_at, preview.data) == (older.release_id, older.created_at, None)
+    (undone,) = preview.undone
+    assert undone.startswith(f"{newer.release_id}: ")
+    assert "base" in undone
+    assert inspect(place, "base", "{{.Id}}") == before
+    with pytest.raises(NotFoundError, match="No snapshot was taken"):
+        await preview_rollback(open_project("test"), older.release_id, with_data=True)

@@ -1,0 +1,30 @@
+"""What an operation would undo and lose, for a person to confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePreview:
+    """What a restore of a snapshot loses. `changes` are those to each part of the data since, in words."""
+
+    environment: str
+    snapshot_id: str
+    proof: str
+    """Whether a restore of it was rehearsed."""
+    loss: str
+    changes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackPreview:
+    """Which release a rollback brings back. `undone` are the later ones with their changes, newest first."""
+
+    environment: str
+    release_id: str
+    proven_at: datetime
+    undone: tuple[str, ...]
+    data: RestorePreview | None = None
