@@ -43,9 +43,11 @@ difference that `roas drift` or `roas plan` finds, unless --exit-code is given."
 
 
 COMMANDS_OF: dict[str, tuple[str, ...]] = {
+    "account": ("account",),
     "adopt": ("init", "adopt"),
     "answers": ("webhooks",),
     "enrol": ("join", "leave"),
+    "open": ("open",),
     "monitoring": ("alerts", "acknowledge", "predictions", "report"),
     "operations": ("start", "stop", "restart", "health", "rollback", "releases", "validate", "plan", "drift"),
     "patterns": ("classify", "patterns"),
@@ -68,21 +70,21 @@ PURPOSES = {
         *("validate", "plan", "start", "stop", "restart", "update", "sync"),
         *("releases", "rollback", "resume", "gate", "drift"),
     ),
-    "Inspect": (*("status", "top", "health", "history", "why", "logs"), *("report", "stats", "postmortem")),
+    "Inspect": (*("open", "status", "top", "health", "history", "why", "logs"), *("report", "stats", "postmortem")),
     "Watch and repair": (
         *("collect", "watch", "alerts", "acknowledge", "predictions", "recover", "pause", "unpause"),
         *("tickets", "resolve", "notify", "webhooks"),
     ),
     "Data and records": ("snapshot", "backup", "restore", "db", "archive"),
     "Patterns of errors": ("classify", "patterns", "detect"),
-    "Servers and hosts": ("serve", "worker", "metrics", "mcp", "fleet", "join", "leave"),
+    "Servers and hosts": ("serve", "worker", "metrics", "mcp", "account", "fleet", "join", "leave"),
 }
 """Commands by their purpose, as --help --all lists them."""
 
 USUAL = frozenset(
     {
         *("init", "doctor", "validate", "plan", "start", "stop", "restart", "update", "rollback"),
-        *("status", "top", "health", "history", "why", "logs", "report"),
+        *("open", "status", "top", "health", "history", "why", "logs", "report"),
         *("tickets", "resolve", "pause", "unpause", "snapshot", "serve"),
     }
 )

@@ -35,7 +35,7 @@ def run_flow(
     from flows.server.embedded import START_WITHIN, prefect_api, wait_for_api
 
     settings = current_settings()
-    _check_api_url()
+    check_api_url()
     with ExitStack() as stack:
         with time_phase(Phase.SERVER):
             timeout = stack.enter_context(prefect_api(settings))
@@ -96,7 +96,7 @@ def opened_stores() -> Stores:
     return open_stores()
 
 
-def _check_api_url() -> None:
+def check_api_url() -> None:
     """Refuse an unusable PREFECT_API_URL before anything waits for an answer.
 
     Raises:

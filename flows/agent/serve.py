@@ -107,6 +107,7 @@ def serve_all(settings: Settings) -> None:
 def _say_how_to_sign_in(credentials: ServerCredentials, url: str, names: tuple[str, ...]) -> None:
     """Name the file, never what it holds: this may go into a log that is kept."""
     echo(f"Prefect UI: {url.removesuffix('/api')}   environments: {', '.join(names)}   stop with Ctrl-C")
+    echo(f"Page: {url.removesuffix('/api')}/roas/   sign in and open it: roas open")
     echo(f"Sign-in: the UI asks for the one line of {credentials.auth_file}   show it: cat {credentials.auth_file}")
     echo(f"prefect command line outside of the checkout: export PREFECT_PROFILES_PATH={credentials.profiles_file}")
 

@@ -81,7 +81,7 @@ class HostGuard:
         elif scope["path"].startswith(INSTALL) and scope["method"] == "GET":
             await install_file(scope["path"])(scope, receive, send)
         else:
-            user, password = _credentials(Headers(scope=scope).get("authorization", ""))
+            user, password = credentials_of(Headers(scope=scope).get("authorization", ""))
             if (pool := pool_of(user)) is None:
                 await self._app(scope, receive, send)
             elif (host := await self._host(pool, password)) is None:
@@ -93,7 +93,7 @@ class HostGuard:
 
     async def _request(self, host: HostKey, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await _whole_body(receive, _MOST_BYTES, self._body_seconds)
+            body = await whole_body(receive, _MOST_BYTES, self._body_seconds)
         except TimeoutError:
             await _refusal(408, _TOO_SLOW)(scope, receive, send)
             return
@@ -159,7 +159,7 @@ class HostGuard:
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a socket; who opened it is known by its header, or by the first message in it."""
-        user, password = _credentials(Headers(scope=scope).get("authorization", ""))
+        user, password = credentials_of(Headers(scope=scope).get("authorization", ""))
         pool = pool_of(user)
         host = None if pool is None else await self._host(pool, password)
         if pool is not None and host is None:
@@ -239,7 +239,7 @@ class HostGuard:
 
     async def _enrol(self, receive: Receive) -> Response:
         try:
-            body = await _whole_body(receive, _MOST_BYTES_TO_ENROL, self._body_seconds)
+            body = await whole_body(receive, _MOST_BYTES_TO_ENROL, self._body_seconds)
         except TimeoutError:
             return _refusal(408, _TOO_SLOW)
         try:
@@ -294,7 +294,8 @@ def _work_pool(name: str) -> dict[str, Any]:
     return {"name": name, "type": "process", "base_job_template": ProcessWorker.get_default_base_job_template()}
 
 
-def _credentials(header: str) -> tuple[str, str]:
+def credentials_of(header: str) -> tuple[str, str]:
+    """User and password of an Authorization header; both empty where it has none."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return "", ""
@@ -316,7 +317,7 @@ def _pass_on(scope: Scope, auth_string: str, length: int | None = None) -> Scope
     return changed
 
 
-async def _whole_body(receive: Receive, most: int, seconds: float) -> bytes | None:
+async def whole_body(receive: Receive, most: int, seconds: float) -> bytes | None:
     """The body of a request; None where it is larger than allowed, or its client is gone.
 
     Raises:

@@ -374,14 +374,14 @@ def _ask_status(url: str, timeout: float) -> int:
     if credentials := os.environ.get("PREFECT_API_AUTH_STRING"):
         question.add_header("Authorization", "Basic " + base64.b64encode(credentials.encode()).decode())
     try:
-        with urllib.request.urlopen(question, timeout=timeout, context=_ssl_context(url)) as answer:  # noqa: S310 - as above
+        with urllib.request.urlopen(question, timeout=timeout, context=ssl_context(url)) as answer:  # noqa: S310 - as above
             return int(answer.status)
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code
 
 
-def _ssl_context(url: str) -> ssl.SSLContext | None:
+def ssl_context(url: str) -> ssl.SSLContext | None:
     """Whose certificates to trust, as Prefect's own clients do; None for the machine's."""
     file = os.environ.get("PREFECT_API_SSL_CERT_FILE")
     return ssl.create_default_context(cafile=file) if file and url.startswith("https:") else None

@@ -27,8 +27,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adapters.host.warm_client import end_with_parent
 from adapters.server.host_keys import HostKeys
 from adapters.server.made_database import new_database
+from flows.page.door import OwnCommands, PageDoor
 from flows.server.engine_settings import take_settings_over
-from flows.server.shared_server import end_when_unused
+from flows.server.shared_server import end_when_unused, hold_server
 from models.settings import current_settings
 
 _END_WITHIN_SECONDS = 1
@@ -78,14 +79,19 @@ def _allow_no_frames(send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["x-frame-options"] = "DENY"
-            headers["content-security-policy"] = "frame-ancestors 'none'"
+            # The page below /roas has a stricter one.
+            headers.setdefault("content-security-policy", "frame-ancestors 'none'")
         await send(message)
 
     return sending
 
 
-def guarded_app() -> ASGIApp:
-    """Prefect's API and UI for the origins that its own setting names; ROAS_SERVER_HOSTS: by what else it is called."""
+def guarded_app(commands: OwnCommands | None = None) -> ASGIApp:
+    """Prefect's API and UI, and our page, for the origins that Prefect's own setting names.
+
+    ROAS_SERVER_HOSTS: by what else this server is called. `commands` says how the page runs commands where a command
+    left this server.
+    """
     from prefect.server.api.server import create_app
 
     from flows.fleet.host_guard import HostGuard
@@ -103,7 +109,8 @@ def guarded_app() -> ASGIApp:
         stores.restrict(keys)
 
     app = call_once_started(create_app(), finish_start)
-    guarded = HostGuard(app, keys, password, stores)
+    door = PageDoor(app, home, password, frozenset(map(_as_browsers_send, origins)), commands)
+    guarded = HostGuard(door, keys, password, stores)
     return OwnPageOnly(guarded, origins, os.environ.get("ROAS_SERVER_HOSTS", "").split())
 
 
@@ -122,11 +129,16 @@ def call_once_started(app: ASGIApp, then: Callable[[], None]) -> ASGIApp:
 
 
 def serve(
-    listening: socket.socket, started: Callable[[], None], home: Path | None = None, idle_seconds: float = 0.0
+    listening: socket.socket,
+    started: Callable[[], None],
+    home: Path | None = None,
+    idle_seconds: float = 0.0,
 ) -> None:
     """Serve until a signal, and until standard input ends, or in `home` until no command uses it any more."""
+    folder = _current_folder()
+    commands = None if home is None else OwnCommands(folder=folder, hold=partial(hold_server, home))
     config = uvicorn.Config(
-        lambda: call_once_started(guarded_app(), started),
+        lambda: call_once_started(guarded_app(commands), started),
         factory=True,
         log_level="error",
         timeout_graceful_shutdown=_END_WITHIN_SECONDS,
@@ -136,10 +148,26 @@ def serve(
     if home is None:
         threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
     else:
-        # No settings of the folder in which the first command was given.
+        # No settings of the folder in which the first command was given, but its environments on the page.
+        os.environ |= _places(home, folder)
         os.chdir(home)
         end_when_unused(home, end, idle_seconds, _settle)
     server.run(sockets=[listening])
+
+
+def _current_folder() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        # It was removed meanwhile.
+        return None
+
+
+def _places(home: Path, folder: Path | None) -> dict[str, str]:
+    """The places of our own files that do not depend on the current folder."""
+    environments = current_settings().environments_dir
+    named = {"ROAS_ENVIRONMENTS_DIR": str(environments.absolute())} if folder and environments.is_dir() else {}
+    return {"ROAS_DATA_DIR": str(home.parent), **named}
 
 
 def _settle(port: int) -> bool:

@@ -61,9 +61,7 @@ def shared_server(home: Path, stamp: str, start: Callable[[], tuple[int, int]]) 
 
     None while others use a server that was started with other settings, or by other code.
     """
-    with _lock_file(home / _USED) as used:
-        fcntl.flock(used, fcntl.LOCK_SH)
-        os.utime(used)
+    with hold_server(home) as used:
         with _lock_file(home / _STARTING) as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             record = _read(home)
@@ -76,12 +74,30 @@ def shared_server(home: Path, stamp: str, start: Callable[[], tuple[int, int]]) 
         yield port
 
 
+@contextmanager
+def hold_server(home: Path) -> Iterator[int]:
+    """Use the folder's server during the block, and as long as a child has the descriptor.
+
+    It may have to wait for the server to settle, so the server's own loop must not call it.
+    """
+    with _lock_file(home / _USED) as used:
+        fcntl.flock(used, fcntl.LOCK_SH)
+        os.utime(used)
+        yield used
+
+
 def end_unused_server(home: Path) -> None:
     """End the folder's server unless a command uses it; `roas serve` takes its place."""
     with _lock_file(home / _USED) as used:
         record = _read(home)
         if record is not None:
             _end_unused(home, record, used)
+
+
+def left_port(home: Path) -> int | None:
+    """The port of the folder's server; None where none runs."""
+    record = _read(home)
+    return None if record is None else record.port
 
 
 def stamp_of(environment: Mapping[str, str]) -> str:
@@ -94,8 +110,14 @@ def stamp_of(environment: Mapping[str, str]) -> str:
     # The port is another one at each start.
     settings.pop("PREFECT_UI_API_URL", None)
     settings.pop("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", None)
-    code = [Path(__file__).with_name(name).stat().st_mtime_ns for name in ("server_process.py", "shared_server.py")]
+    own_folder = Path(__file__).parent
+    files = [*(own_folder / name for name in ("server_process.py", "shared_server.py")), *_files_of_page(own_folder)]
+    code = max(file.stat().st_mtime_ns for file in files)
     return sha256(json.dumps([settings, version("prefect"), sys.prefix, code], sort_keys=True).encode()).hexdigest()
+
+
+def _files_of_page(own_folder: Path) -> Iterator[Path]:
+    return (path for path in (own_folder.parent / "page").rglob("*") if path.suffix in (".py", ".j2"))
 
 
 def end_when_unused(home: Path, end: Callable[[], None], idle_seconds: float, settle: Callable[[int], bool]) -> None:
@@ -107,7 +129,7 @@ def end_when_unused(home: Path, end: Callable[[], None], idle_seconds: float, se
 
 
 def _watch(home: Path, end: Callable[[], None], idle_seconds: float, settle: Callable[[int], bool]) -> None:
-    idle_since, settled = time.monotonic(), 0.0
+    idle_since, settled, used_before = time.monotonic(), 0.0, 0.0
     with suppress(OSError), _lock_file(home / _USED) as used:
         while True:
             time.sleep(_CHECKED_EVERY_SECONDS)
@@ -120,6 +142,9 @@ def _watch(home: Path, end: Callable[[], None], idle_seconds: float, settle: Cal
                 idle_since = time.monotonic()
                 continue
             last_use = os.fstat(used).st_mtime
+            if last_use != used_before:
+                # A use that was over between two checks, such as that of a page.
+                idle_since, used_before = time.monotonic(), last_use
             # Not between commands that follow each other: the next one would wait.
             is_quiet = time.time() - last_use >= _SETTLES_AFTER_SECONDS
             if is_quiet and last_use != settled and settle(record.port):

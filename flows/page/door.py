@@ -1,0 +1,69 @@
+"""The page in the server's process: nothing of it is imported before somebody asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+BASE = "/roas"
+"""Where the page is, beside Prefect's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnCommands:
+    """How the page acts on a server that a command left, where no runner takes runs: by commands.
+
+    `folder` is where they run. The descriptor of `hold` keeps the server; getting it may block for seconds.
+    """
+
+    folder: Path | None
+    hold: Callable[[], AbstractContextManager[int]]
+
+
+class PageDoor:
+    """Answer what is asked below BASE; every other request is passed on as it is.
+
+    `origins` are the addresses by which browsers reach this server, `home` is the folder of its sessions and accounts.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        home: Path,
+        auth_string: str,
+        origins: frozenset[str],
+        commands: OwnCommands | None = None,
+    ) -> None:
+        self._app, self._home, self._auth_string, self._origins = app, home, auth_string, origins
+        self._commands = commands
+        self._page: ASGIApp | None = None
+        self._lock = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request or connection."""
+        if scope["type"] != "http" or not _is_below_base(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        page = self._page or await self._open()
+        await page(scope, receive, send)
+
+    async def _open(self) -> ASGIApp:
+        async with self._lock:
+            if self._page is None:
+                # The import would hold up everything else that this process answers.
+                self._page = await asyncio.to_thread(self._make_page)
+            return self._page
+
+    def _make_page(self) -> ASGIApp:
+        from flows.page.door_app import page_app
+
+        return page_app(self._app, self._home, self._auth_string, self._origins, self._commands)
+
+
+def _is_below_base(path: str) -> bool:
+    return path == BASE or path.startswith(f"{BASE}/")
