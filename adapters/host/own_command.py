@@ -6,10 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from pathlib import Path
+from typing import IO, cast
 
 _RUN = "import sys; sys.argv[0] = 'roas'; from cli.entry import main; main()"
 _CANCELLED_WITHIN_SECONDS = 60.0
@@ -28,6 +32,59 @@ class CommandResult:
         """The command's error in one line; empty if it printed none."""
         errors = [line.removeprefix("roas: ") for line in self.lines if line.startswith("roas: ")]
         return errors[-1] if errors else ""
+
+
+class BegunCommand:
+    """A command that goes on when this process ends. Its output is kept as long as this object."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+        self._process, self._output, self._ended = process, output, threading.Event()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.returncode
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, at most so many seconds."""
+        self._ended.wait(seconds)
+
+    def tail(self, most_bytes: int) -> tuple[str, ...]:
+        """The last lines of its output, of at most so many bytes in all."""
+        size = os.fstat(self._output.fileno()).st_size
+        start = max(0, size - most_bytes)
+        lines = os.pread(self._output.fileno(), most_bytes, start).decode(errors="backslashreplace").split("\n")
+        # Its first line may have begun before.
+        return tuple(line for line in lines[bool(start) :] if line.strip())
+
+    def _wait(self) -> None:
+        # Whoever waits for a child takes it off the kernel's list, on which it would stay as a zombie.
+        self._process.wait()
+        self._ended.set()
+
+
+def begin_own_command(
+    words: Sequence[str], *, variables: Mapping[str, str], folder: Path | None, held: Sequence[int] = ()
+) -> BegunCommand:
+    """Begin `roas WORDS` with these variables alone, in a folder, and with the open descriptors `held`.
+
+    Raises:
+        OSError: It cannot be begun.
+    """
+    # Without a name, so nothing is left of it; a pipe would end the command where this process does.
+    output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the command
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _RUN, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=variables,
+        cwd=folder,
+        pass_fds=tuple(held),
+        start_new_session=True,
+    )
+    return BegunCommand(process, output)
 
 
 async def run_own_command(

@@ -11,6 +11,9 @@ from models.audit import Actor
 API = "Prefect UI or API"
 """Every holder of the server's password: Prefect gives all the same one, so it identifies no person."""
 
+ON_THE_PAGE = " on the page"
+"""Ends the name of one who was signed in to our page, whose runs are made with that same password."""
+
 SCHEDULE = "schedule"
 
 AUTOMATION = "automation"
@@ -54,4 +57,6 @@ def _actor_of_server(run: FlowRun, asked_by: str) -> tuple[str, Actor]:
         # It stands in a header of the request, which any holder of the password may send.
         name = as_claim(creator.display_value or "")
         return f"{creator.type.lower()}", Actor(claimed=as_claim(f"{name} {asked_by}".strip()))
+    if asked_by.endswith(ON_THE_PAGE):
+        return asker_through_server(asked_by)
     return API, Actor(claimed=as_claim(asked_by))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,16 +16,12 @@ from core.runtime.host_access import (
     Claim,
     environment_of_page,
 )
+from flows.common.own_api import OwnApi
 from models.enrolment import run_tag
-from models.failures import RoasError
 
 _OWNER_KNOWN_SECONDS = 30.0
 
 KNOWN_AT_MOST = 20_000
-
-_TRIES = 5
-
-_BETWEEN_TRIES_SECONDS = 1.0
 
 _NOTHING = "there is no such thing"
 
@@ -45,16 +40,11 @@ class UnknownOwnerError(Exception):
         super().__init__(f"the server could not find out to whom it belongs (status {status})")
 
 
-class Owners:
+class Owners(OwnApi):
     """To which work pools things of the server belong."""
 
     def __init__(self, app: ASGIApp, auth_string: str) -> None:
-        user, _, password = auth_string.partition(":")
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
-            base_url="http://127.0.0.1/api",
-            auth=(user, password),
-        )
+        super().__init__(app, auth_string)
         self._known: dict[tuple[Belonging, str], tuple[float, frozenset[str]]] = {}
         self._lookups: dict[Belonging, Callable[[str], Awaitable[frozenset[str]]]] = {
             Belonging.DEPLOYMENT: self._pools_of_deployment,
@@ -83,28 +73,6 @@ class Owners:
             raise
         if owners != {pool}:
             raise AccessRefusedError(f"this {claim.kind.value.replace('_', ' ')} belongs to another host")
-
-    async def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """Ask the API as its own client, past its protection of browsers' sessions."""
-        headers = {}
-        if method != "GET":
-            answer = await self._client.get("/csrf-token", params={"client": "host-guard"})
-            if answer.status_code == httpx.codes.OK:
-                headers = {"Prefect-Csrf-Token": answer.json()["token"], "Prefect-Csrf-Client": "host-guard"}
-        return await self._client.request(method, path, json=body, headers=headers)
-
-    async def send_change(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """Ask until it is done, or there is no such thing; a server on SQLite is busy at times.
-
-        Raises:
-            RoasError: The server does not do it.
-        """
-        for _ in range(_TRIES):
-            answer = await self.ask(method, path, body)
-            if answer.is_success or answer.status_code == httpx.codes.NOT_FOUND:
-                return answer
-            await asyncio.sleep(_BETWEEN_TRIES_SECONDS)
-        raise RoasError(f"{method} {path} ended with status {answer.status_code}: {answer.text[:300]}", advice="")
 
     async def pools_of(self, claim: Claim) -> frozenset[str]:
         """The work pools to which a thing belongs, as known for a while."""

@@ -20,9 +20,12 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.common.own_api import OwnApi
 from flows.fleet.host_guard import credentials_of, whole_body
 from flows.page.door import BASE, OwnCommands
+from flows.page.door_actions import action_routes
 from flows.page.door_identity import Identity, TooManyTriesError
+from flows.page.door_runs import ActionRunner
 from flows.page.door_sign_in import SIGN_IN, sign_in_routes
 from flows.page.pages import reading_routes
 from flows.page.rendering import render
@@ -52,8 +55,10 @@ def page_app(
 ) -> ASGIApp:
     """The whole page; `prefect` is the server's own API, on which it starts runs."""
     identity = Identity(home, auth_string)
+    runner = ActionRunner(OwnApi(prefect, auth_string), home, auth_string, commands)
     routes = [
         *sign_in_routes(identity),
+        *action_routes(identity.sessions, runner),
         *reading_routes(),
     ]
     app = Starlette(

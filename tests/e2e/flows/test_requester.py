@@ -60,6 +60,16 @@ async def test_a_name_given_as_a_parameter_through_the_api_stands_as_claimed_alo
     assert (found.user_agent, found.actor) == ("Prefect UI or API", Actor(claimed="person: root"))
 
 
+async def test_one_who_is_signed_in_to_the_page_is_named_and_stands_as_claimed(place: Place) -> None:
+    async with get_client() as client:
+        run = await client.create_flow_run_from_deployment(await deployed(), parameters={"asked_by": "ann on the page"})
+    found = await run_deployed(run.id)
+    assert (found.user_agent, found.actor) == (
+        "Prefect UI or API, as ann on the page",
+        Actor(claimed="ann on the page"),
+    )
+
+
 async def test_an_automation_named_only_by_a_header_proves_no_user(place: Place) -> None:
     async with get_client() as client:
         headers = {"prefect-automation-id": str(uuid4()), "prefect-automation-name": b64encode(b"nightly").decode()}

@@ -1,0 +1,264 @@
+"""Actions of the page: what would be done to whom is shown first, and exactly that is done once it is confirmed."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from adapters.config.environment_files import known_environments
+from adapters.server.page_sessions import FORM_SECONDS, PageSessions
+from core.runtime.page_actions import ACTIONS, PageAction, missing_fields, read_fields
+from core.runtime.page_forms import FormRequest, is_form_key, make_form_key
+from flows.page.door import BASE
+from flows.page.door_previews import Shown, preview
+from flows.page.door_runs import ActionRequest, ActionRunner
+from flows.page.rendering import render
+from models.failures import BadInputError, NotFoundError, RoasError
+from models.settings import current_settings
+
+_READ_ONLY = "This account is read only: it sees every page, and changes nothing."
+_AGAIN_SECONDS = 2
+_CHANGED = "What would be done has changed since this page was shown. Look at it again."
+_TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_TITLES = {
+    HTTPStatus.FORBIDDEN: "Not allowed",
+    HTTPStatus.NOT_FOUND: "Not found",
+    HTTPStatus.BAD_REQUEST: "That is not possible",
+    HTTPStatus.SERVICE_UNAVAILABLE: "That failed",
+}
+
+_FIELD_NAMES = tuple(field.name for action in ACTIONS.values() for field in action.fields)
+
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def action_routes(sessions: PageSessions, runner: ActionRunner) -> list[BaseRoute]:
+    """The routes, relative to the page's base."""
+    desk = _ActionDesk(sessions, runner)
+    return [
+        Route("/do/{action}/{environment}", _or_problem(desk.show), methods=["GET"]),
+        Route("/do/{action}/{environment}", _or_problem(desk.do), methods=["POST"]),
+        Route("/runs/{run_id}", _or_problem(desk.show_run), methods=["GET"]),
+        Route("/commands/{key}", _or_problem(desk.show_command), methods=["GET"]),
+    ]
+
+
+class _ActionDesk:
+    def __init__(self, sessions: PageSessions, runner: ActionRunner) -> None:
+        self._sessions, self._runner = sessions, runner
+
+    async def show(self, request: Request) -> Response:
+        """What would be done, with the form that does it."""
+        action, environment = await _target(request)
+        fields = read_fields(action, request.query_params)
+        _check_hidden(action, fields)
+        return await self._form(request, action, environment, fields)
+
+    async def do(self, request: Request) -> Response:
+        """Do what was shown, once; where that is no longer what would be done, show it and ask again."""
+        action, environment = await _target(request)
+        form = request.state.form
+        fields = read_fields(action, form)
+        _check_hidden(action, fields)
+        key, wanted = form.get("key", ""), _form_request(request, action, environment)
+        if not is_form_key(key, wanted, time.time()):
+            return await self._form(request, action, environment, fields, "This form is too old, or of another page.")
+        if problem := _mistake(action, environment, fields, form.get("typed", "")):
+            return await self._form(request, action, environment, fields, problem)
+        if not await run_in_threadpool(self._sessions.take_form, key):
+            return await self._result_of(key, environment)
+        try:
+            plan = form.get("plan", "")
+            shown = await preview(action, environment, fields) if plan or action.needs_preview else Shown()
+            is_refused = bool(shown.problem) and action.needs_preview
+            if is_refused or shown.plan != plan or form.get("shown", "") != _shown_id(action, shown):
+                await run_in_threadpool(self._sessions.give_form_back, key)
+                return await self._form(request, action, environment, fields, _CHANGED)
+            asked = ActionRequest(
+                action=action, environment=environment, fields=fields, plan=plan, viewer=request.state.viewer, key=key
+            )
+            place = await self._runner.begin(asked, request.scope["server"][1])
+        except RoasError as error:
+            await run_in_threadpool(self._sessions.give_form_back, key)
+            return await self._form(request, action, environment, fields, str(error))
+        await run_in_threadpool(self._sessions.note_result, key, place)
+        return RedirectResponse(place, HTTPStatus.SEE_OTHER)
+
+    async def show_run(self, request: Request) -> Response:
+        """A run that was begun; once its operation is recorded, that operation's page."""
+        run = await self._runner.read_run(request.path_params["run_id"])
+        environment = str(run.get("parameters", {}).get("environment", ""))
+        operation = await run_in_threadpool(_operation_of, environment, str(run["id"]))
+        if operation:
+            return RedirectResponse(f"{BASE}/operations/{quote(operation, safe='')}", HTTPStatus.SEE_OTHER)
+        state = run.get("state") or {}
+        is_over = state.get("type") in _TERMINAL
+        page = render(request, "run.html.j2", run=run, environment=environment, state=state, is_over=is_over)
+        return page if is_over else _read_again(page)
+
+    async def show_command(self, request: Request) -> Response:
+        """A command that was begun: what it printed, and how it ended."""
+        command = self._runner.command(request.path_params["key"])
+        asked, code = command.request, command.command.code
+        page = render(
+            request,
+            "command.html.j2",
+            title=asked.action.title.format(environment=asked.environment),
+            environment=asked.environment,
+            asked_by=asked.viewer.name,
+            code=code,
+            lines=command.lines,
+        )
+        return _read_again(page) if code is None else page
+
+    async def _result_of(self, key: str, environment: str) -> Response:
+        """Where a form that is sent a second time leads: to what its first sending began."""
+        place = await run_in_threadpool(self._sessions.place_of_result, key)
+        return RedirectResponse(place or f"{BASE}/environments/{quote(environment, safe='')}", HTTPStatus.SEE_OTHER)
+
+    async def _form(
+        self, request: Request, action: PageAction, environment: str, fields: dict[str, str], problem: str = ""
+    ) -> Response:
+        shown = await preview(action, environment, fields)
+        fields = fields | _shown_fields(action, shown)
+        expires = time.time() + FORM_SECONDS
+        key = make_form_key(_form_request(request, action, environment), secrets.token_urlsafe(16), expires)
+        return render(
+            request,
+            "confirm.html.j2",
+            status=HTTPStatus.CONFLICT if problem else HTTPStatus.OK,
+            action=action,
+            title=action.title.format(environment=environment),
+            environment=environment,
+            fields=dict.fromkeys(_FIELD_NAMES, "") | fields,
+            shown=shown,
+            shown_id=_shown_id(action, shown),
+            key=key,
+            problem=problem,
+            toggled=_toggled(action, environment, fields),
+        )
+
+
+async def _target(request: Request) -> tuple[PageAction, str]:
+    """The action and the environment of an address.
+
+    Raises:
+        NotFoundError: There is no such action or environment.
+        _ReadOnlyError: The viewer may not act.
+    """
+    if not request.state.viewer.may_write:
+        raise _ReadOnlyError(_READ_ONLY, advice="ask the server's owner for an account that may act.")
+    action = ACTIONS.get(request.path_params["action"])
+    if action is None:
+        raise NotFoundError(f"There is no action {request.path_params['action']}.")
+    environment = request.path_params["environment"]
+    if not await run_in_threadpool(_is_environment, environment):
+        raise NotFoundError(f"There is no environment {environment};", advice="the overview lists those there are.")
+    return action, environment
+
+
+class _ReadOnlyError(RoasError):
+    """The viewer may not act."""
+
+
+def _is_environment(name: str) -> bool:
+    if name in known_environments(current_settings()):
+        return True
+    from tasks.reporting.read import environments_on_record
+
+    return name in environments_on_record()
+
+
+def _operation_of(environment: str, run_id: str) -> str:
+    from tasks.reporting.read import operation_of_run
+
+    try:
+        return operation_of_run(environment, run_id)
+    except NotFoundError:
+        return ""
+
+
+def _form_request(request: Request, action: PageAction, environment: str) -> FormRequest:
+    return FormRequest(csrf=request.state.csrf, action=action.name, environment=environment)
+
+
+def _check_hidden(action: PageAction, fields: dict[str, str]) -> None:
+    """Check what the link that leads to an action has to name.
+
+    Raises:
+        BadInputError: It does not.
+    """
+    for field in action.fields:
+        if field.is_hidden and field.is_required and field.name not in fields:
+            raise BadInputError(f"This address names no {field.name};", advice="take a link of the page.")
+
+
+def _read_again(page: Response) -> Response:
+    page.headers["refresh"] = str(_AGAIN_SECONDS)
+    return page
+
+
+def _mistake(action: PageAction, environment: str, fields: dict[str, str], typed: str) -> str:
+    """Why a form is not taken as it was filled in; empty where it is."""
+    if missing := missing_fields(action, fields):
+        return f"Fill in: {', '.join(missing)}."
+    if action.is_typed and typed.strip() != environment:
+        return f"Type the name of the environment, {environment}, to confirm it."
+    return ""
+
+
+def _shown_fields(action: PageAction, shown: Shown) -> dict[str, str]:
+    """The release or snapshot that is shown, so that no other is taken where the link named none."""
+    if not action.is_typed or not isinstance(shown.document, dict):
+        return {}
+    field = "release" if action.name == "rollback" else "snapshot"
+    return {field: str(shown.document[f"{field}_id"])}
+
+
+def _shown_id(action: PageAction, shown: Shown) -> str:
+    """What a person confirms of an action that may lose something: which release or snapshot it is."""
+    if not action.is_typed or not isinstance(shown.document, dict):
+        return ""
+    data = shown.document.get("data") or {}
+    return " ".join(
+        str(part)
+        for part in (shown.document.get("release_id"), shown.document.get("snapshot_id"), data.get("snapshot_id"))
+        if part
+    )
+
+
+def _toggled(action: PageAction, environment: str, fields: dict[str, str]) -> str:
+    """The address of a rollback with its data, or without."""
+    if action.name != "rollback":
+        return ""
+    others = {name: value for name, value in fields.items() if name != "with_data"}
+    query = urlencode(others if "with_data" in fields else others | {"with_data": "on"})
+    return f"{BASE}/do/rollback/{quote(environment, safe='')}{f'?{query}' if query else ''}"
+
+
+def _or_problem(endpoint: Endpoint) -> Endpoint:
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except RoasError as error:
+            status = _status_of(error)
+            return render(request, "error.html.j2", status=status, title=_TITLES[status], problem=str(error))
+
+    return answer
+
+
+def _status_of(error: RoasError) -> HTTPStatus:
+    if isinstance(error, _ReadOnlyError):
+        return HTTPStatus.FORBIDDEN
+    if isinstance(error, NotFoundError):
+        return HTTPStatus.NOT_FOUND
+    return HTTPStatus.BAD_REQUEST if isinstance(error, BadInputError) else HTTPStatus.SERVICE_UNAVAILABLE

@@ -1,0 +1,180 @@
+"""Do what was asked for on the page: by a run of the environment's deployment, or by the command of that name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from adapters.host.own_command import BegunCommand, begin_own_command
+from core.runtime.page_actions import PageAction, command_words, run_parameters
+from flows.common.own_api import OwnApi
+from flows.common.requester import ON_THE_PAGE
+from flows.page.door import BASE, OwnCommands
+from models.failures import NotFoundError, RoasError
+from models.page_access import Viewer
+
+_COMMANDS_AT_ONCE = 8
+_COMMANDS_KEPT = 50
+_WAITS_SECONDS = 3.0
+"""For a command of a moment, so that its page shows how it ended."""
+
+_SHOWN_BYTES = 64 * 1024
+_NOT_FOR_COMMANDS = "PREFECT_"
+"""How variables of the server begin: a command that has them takes itself for one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionRequest:
+    """An action that a person confirmed. `plan` is the id of what was shown; `key` names the form."""
+
+    action: PageAction
+    environment: str
+    fields: Mapping[str, str]
+    plan: str
+    viewer: Viewer
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageCommand:
+    """A command that the page began."""
+
+    request: ActionRequest
+    command: BegunCommand
+    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What it printed, at its end."""
+        return self.command.tail(_SHOWN_BYTES)
+
+
+class ActionRunner:
+    """Begins what was asked for, and shows how it goes on."""
+
+    def __init__(self, api: OwnApi, home: Path, auth_string: str, commands: OwnCommands | None) -> None:
+        self._api, self._home, self._auth_string, self._own = api, home, auth_string, commands
+        self._commands: dict[str, PageCommand] = {}
+        # A command's own server may know deployments, of an earlier `roas serve`, and runs none.
+        self._runs_deployments = commands is None and os.environ.get("PREFECT_UI_ENABLED") != "0"
+
+    async def begin(self, request: ActionRequest, port: int) -> str:
+        """Begin it on the server that listens on `port`; the place that shows how it goes on.
+
+        Raises:
+            RoasError: It cannot be begun.
+        """
+        if self._runs_deployments and request.action.flow:
+            deployment = await self._deployment(request.action.flow, request.environment)
+            if deployment is not None:
+                return await self._create_run(deployment, request)
+        return await self._begin_command(request, port)
+
+    async def read_run(self, run_id: str) -> dict[str, Any]:
+        """A flow run, as the server knows it.
+
+        Raises:
+            NotFoundError: There is none of this id.
+            RoasError: The server does not say.
+        """
+        answer = await self._api.ask("GET", f"/flow_runs/{quote(run_id, safe='')}")
+        if answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY):
+            raise NotFoundError(f"There is no run {run_id};", advice="Prefect's own page lists the runs there are.")
+        return dict(_document(answer.status_code, answer.json() if answer.is_success else None))
+
+    def command(self, key: str) -> PageCommand:
+        """A command that was begun since this server started.
+
+        Raises:
+            NotFoundError: There is none of this key.
+        """
+        if key not in self._commands:
+            raise NotFoundError(
+                "This server does not know that command (any more);",
+                advice="the environment's page shows what was recorded of it.",
+            )
+        return self._commands[key]
+
+    async def _deployment(self, flow: str, environment: str) -> str | None:
+        path = f"/deployments/name/{quote(flow, safe='')}/{quote(environment, safe='')}"
+        answer = await self._api.ask("GET", path)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        return str(_document(answer.status_code, answer.json() if answer.is_success else None)["id"])
+
+    async def _create_run(self, deployment: str, request: ActionRequest) -> str:
+        parameters = run_parameters(request.action, request.environment, request.fields, request.plan)
+        body = {
+            "parameters": parameters | {"asked_by": asker(request.viewer)},
+            # Prefect's server, too, makes one run of it.
+            "idempotency_key": request.key,
+        }
+        answer = await self._api.ask("POST", f"/deployments/{deployment}/create_flow_run", body)
+        run = _document(answer.status_code, answer.json() if answer.is_success else None)
+        return f"{BASE}/runs/{run['id']}"
+
+    async def _begin_command(self, request: ActionRequest, port: int) -> str:
+        running = [command for command in self._commands.values() if command.command.code is None]
+        if len(running) >= _COMMANDS_AT_ONCE:
+            raise RoasError(
+                f"{len(running)} commands of the page run already;", advice="wait until some of them have ended."
+            )
+        key = secrets.token_urlsafe(16)
+        self._commands[key] = command = await asyncio.to_thread(self._start, request, port)
+        self._forget_old()
+        if not request.action.flow:
+            await asyncio.to_thread(command.command.wait, _WAITS_SECONDS)
+        return f"{BASE}/commands/{key}"
+
+    def _start(self, request: ActionRequest, port: int) -> PageCommand:
+        words = command_words(request.action, request.environment, request.fields, request.plan)
+        own = self._own
+        hold: AbstractContextManager[int | None] = nullcontext() if own is None else own.hold()
+        try:
+            with ExitStack() as stack:
+                descriptor = stack.enter_context(hold)
+                command = begin_own_command(
+                    words,
+                    variables=self._variables(request.viewer, port),
+                    folder=own.folder if own and own.folder and own.folder.is_dir() else None,
+                    held=() if descriptor is None else (descriptor,),
+                )
+        except OSError as error:
+            raise RoasError(
+                f"The command cannot be begun: {error.strerror};", advice="has the machine memory and processes left?"
+            ) from error
+        return PageCommand(request=request, command=command)
+
+    def _variables(self, viewer: Viewer, port: int) -> dict[str, str]:
+        others = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_COMMANDS)}
+        return others | {
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_API_AUTH_STRING": self._auth_string,
+            "PREFECT_HOME": str(self._home),
+            "ROAS_ASKED_BY": asker(viewer),
+        }
+
+    def _forget_old(self) -> None:
+        ended = [key for key, command in self._commands.items() if command.command.code is not None]
+        for key in ended[: max(0, len(self._commands) - _COMMANDS_KEPT)]:
+            del self._commands[key]
+
+
+def asker(viewer: Viewer) -> str:
+    """How a signed-in person stands in the record: as claimed, since the run or command proves another user."""
+    return f"{viewer.name}{ON_THE_PAGE}"
+
+
+def _document(status: int, document: Any) -> Any:
+    if document is None:
+        raise RoasError(f"Prefect's API answered with status {status};", advice="the server's log says why.")
+    return document

@@ -1,0 +1,236 @@
+"""What the page is asked to do: who may, what is confirmed, and that it is done once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from adapters.server.page_accounts import add_account
+from core.runtime.page_actions import ACTIONS
+from flows.page.door import PageDoor
+from flows.server.server_process import OwnPageOnly
+from models.recovery import Pause
+from tasks.runtime.stores import open_stores
+from tests.integration.page.conftest import HOSTILE
+from tests.integration.page.page_clients import AUTH_STRING, ORIGIN, hidden, one_time_path
+
+PASSWORD = "correct horse battery"
+RUN = "73fac6ad-b8f1-4e96-a7fd-dae0decd1c71"
+FORM = {"origin": ORIGIN}
+
+
+class PrefectServer:
+    """Prefect's API as it answers about the deployments of an environment, with the runs that it was asked for."""
+
+    def __init__(self) -> None:
+        self.deployments = {"stop/shop": "d-stop", "snapshot/shop": "d-snapshot", "rollback/shop": "d-rollback"}
+        self.runs: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path = scope["path"].removeprefix("/api")
+        answer, status = {"token": "token"}, 200
+        if path.startswith("/deployments/name/"):
+            found = self.deployments.get(path.removeprefix("/deployments/name/"))
+            answer, status = ({"id": found}, 200) if found else ({"detail": "Deployment not found"}, 404)
+        elif path.endswith("/create_flow_run"):
+            body = json.loads((await receive())["body"])
+            self.runs.append(body | {"deployment": path.split("/")[2]})
+            answer, status = {"id": RUN}, 201
+        elif path == f"/flow_runs/{RUN}":
+            state = {"type": "SCHEDULED", "name": "Late", "message": HOSTILE}
+            answer = {"id": RUN, "name": "stop shop", "parameters": {"environment": "shop"}, "state": state}
+        await JSONResponse(answer, status)(scope, receive, send)
+
+
+@pytest.fixture
+def prefect() -> PrefectServer:
+    return PrefectServer()
+
+
+@pytest.fixture
+def home(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # A command is run as a program of its own, which this one's warm process need not know.
+    monkeypatch.setenv("ROAS_WARM", "0")
+    monkeypatch.delenv("PREFECT_UI_ENABLED", raising=False)
+    return recorded / "data" / "prefect"
+
+
+@asynccontextmanager
+async def signed_in(home: Path, prefect: PrefectServer, account: str = "") -> AsyncIterator[httpx.AsyncClient]:
+    """A browser of ann, who has the server's own password, or of an account."""
+    app = OwnPageOnly(PageDoor(prefect, home, AUTH_STRING, frozenset({ORIGIN})), [ORIGIN])
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, timeout=120) as browser:
+        if account:
+            form = {"name": account, "password": PASSWORD}
+            assert (await browser.post("/roas/sign-in", data=form, headers=FORM)).status_code == 303
+        else:
+            await browser.get(await one_time_path(browser, "ann"))
+        yield browser
+
+
+def form_of(page: httpx.Response) -> dict[str, str]:
+    """What a browser sends of a page's form without a person's words."""
+    assert page.status_code == 200, page.text
+    return {name: hidden(page, name) for name in ("csrf", "key", "plan", "shown")}
+
+
+async def ended(browser: httpx.AsyncClient, begun: httpx.Response) -> httpx.Response:
+    """The page of a command that was begun, once that has ended."""
+    async with asyncio.timeout(120):
+        while "refresh" in (page := await browser.get(begun.headers["location"])).headers:
+            pass
+    return page
+
+
+def pauses() -> list[Pause]:
+    return open_stores().pauses.active(datetime.now(UTC))
+
+
+async def test_a_run_of_the_deployment_is_asked_for_once_by_the_name_of_the_viewer(
+    home: Path, prefect: PrefectServer
+) -> None:
+    async with signed_in(home, prefect) as ann:
+        form = form_of(await ann.get("/roas/do/snapshot/shop"))
+
+        first = await ann.post("/roas/do/snapshot/shop", data=form, headers=FORM)
+        second = await ann.post("/roas/do/snapshot/shop", data=form, headers=FORM)
+        again = await ann.post("/roas/do/snapshot/shop", data=form | {"environment": "other"}, headers=FORM)
+
+    assert [answer.status_code for answer in (first, second, again)] == [303, 303, 303]
+    assert {answer.headers["location"] for answer in (first, second, again)} == {f"/roas/runs/{RUN}"}
+    (run,) = prefect.runs
+    assert run["deployment"] == "d-snapshot"
+    assert run["parameters"] == {"environment": "shop", "asked_by": "ann on the page"}
+    assert run["idempotency_key"] == form["key"]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_a_read_only_account_sees_and_does_nothing_of_any_action(
+    home: Path, prefect: PrefectServer, action: str
+) -> None:
+    add_account(home, "vera", PASSWORD, may_write=False)
+    async with signed_in(home, prefect, "vera") as vera:
+        csrf = hidden(await vera.get("/roas/me"), "csrf")
+
+        shown = await vera.get(f"/roas/do/{action}/shop")
+        done = await vera.post(f"/roas/do/{action}/shop", data={"csrf": csrf, "typed": "shop"}, headers=FORM)
+
+    assert (shown.status_code, done.status_code) == (403, 403)
+    assert "read only" in done.text
+    assert prefect.runs == []
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("origin", ["http://attacker.example", "null"])
+async def test_no_page_of_another_origin_does_anything(
+    home: Path, prefect: PrefectServer, action: str, origin: str
+) -> None:
+    async with signed_in(home, prefect) as ann:
+        csrf = hidden(await ann.get("/roas/me"), "csrf")
+        sent = await ann.post(f"/roas/do/{action}/shop", data={"csrf": csrf}, headers={"origin": origin})
+
+    assert sent.status_code == 403
+    assert prefect.runs == []
+
+
+async def test_a_form_is_of_one_session_one_action_and_one_environment(home: Path, prefect: PrefectServer) -> None:
+    async with signed_in(home, prefect) as ann, signed_in(home, prefect) as bob:
+        of_snapshot = form_of(await ann.get("/roas/do/snapshot/shop"))
+        csrf_of_bob = hidden(await bob.get("/roas/me"), "csrf")
+
+        stolen = await bob.post("/roas/do/snapshot/shop", data=of_snapshot, headers=FORM)
+        as_bob = await bob.post("/roas/do/snapshot/shop", data=of_snapshot | {"csrf": csrf_of_bob}, headers=FORM)
+        other = await ann.post("/roas/do/stop/shop", data=of_snapshot, headers=FORM)
+        forged = await ann.post("/roas/do/snapshot/shop", data=of_snapshot | {"key": "a.9999999999.b"}, headers=FORM)
+
+    assert [answer.status_code for answer in (stolen, as_bob, other, forged)] == [403, 409, 409, 409]
+    assert prefect.runs == []
+
+
+async def test_a_command_of_a_moment_is_done_once_and_its_words_are_shown(home: Path, prefect: PrefectServer) -> None:
+    async with signed_in(home, prefect) as ann:
+        form = form_of(await ann.get("/roas/do/pause/shop")) | {"reason": f"maintenance {HOSTILE}", "length": "1h"}
+        refused = await ann.post("/roas/do/pause/shop", data=form, headers=FORM)
+        form["reason"] = "<script>alert(1)</script>"
+        form["key"] = hidden(await ann.get("/roas/do/pause/shop"), "key")
+
+        first = await ann.post("/roas/do/pause/shop", data=form, headers=FORM)
+        second = await ann.post("/roas/do/pause/shop", data=form, headers=FORM)
+        shown = await ended(ann, first)
+
+    # A line of text holds no escape sequence.
+    assert refused.status_code == 400
+    assert first.headers["location"] == second.headers["location"]
+    assert "is off until" in shown.text
+    assert "<script>alert" not in shown.text
+    paused = [pause for pause in pauses() if pause.reason == "<script>alert(1)</script>"]
+    assert [(pause.environment, pause.service) for pause in paused] == [("shop", None)]
+
+
+async def test_a_word_of_a_form_is_no_option_of_a_command(home: Path, prefect: PrefectServer) -> None:
+    async with signed_in(home, prefect) as ann:
+        form = form_of(await ann.get("/roas/do/pause/shop")) | {"reason": "--help", "service": "--env=other"}
+        await ended(ann, await ann.post("/roas/do/pause/shop", data=form, headers=FORM))
+
+    assert ("shop", "--env=other", "--help") in [(pause.environment, pause.service, pause.reason) for pause in pauses()]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/roas/do/explode/shop", 404),
+        ("/roas/do/stop/nothing-of-this-name", 404),
+        ("/roas/do/stop/..%2f..%2fetc", 404),
+        ("/roas/do/stop/%3Cscript%3Ealert(1)%3C%2Fscript%3E", 404),
+        ("/roas/do/answer/shop", 400),
+        ("/roas/do/acknowledge/shop", 400),
+        ("/roas/do/answer/shop?ticket=" + "x" * 600, 400),
+        ("/roas/do/pause/shop?length=forever", 400),
+        ("/roas/commands/guess", 404),
+        ("/roas/nothing", 404),
+    ],
+)
+async def test_what_is_not_there_is_refused_in_words(
+    home: Path, prefect: PrefectServer, path: str, status: int
+) -> None:
+    async with signed_in(home, prefect) as ann:
+        answer = await ann.get(path)
+
+    assert answer.status_code == status
+    assert "<script>alert" not in answer.text
+    assert "<h1>" in answer.text
+
+
+async def test_a_ticket_of_another_environment_is_not_answered(home: Path, prefect: PrefectServer) -> None:
+    ticket = open_stores().tickets.find(environment="shop")[0]
+    async with signed_in(home, prefect) as ann:
+        own = await ann.get("/roas/do/answer/shop", params={"ticket": ticket.ticket_id})
+        made = await ann.get("/roas/do/answer/shop", params={"ticket": "T-20200101-000000-aaaa"})
+
+    assert ticket.title.split()[0] in own.text
+    assert "Nothing can be done" in made.text
+    assert "<button" not in made.text.partition("<main")[2]
+
+
+async def test_a_run_that_waits_is_shown_until_its_operation_is_recorded(home: Path, prefect: PrefectServer) -> None:
+    async with signed_in(home, prefect) as ann:
+        shown = await ann.get(f"/roas/runs/{RUN}")
+
+    assert "stop shop" in shown.text
+    assert "Late" in shown.text
+    assert "<script>alert" not in shown.text
+    assert shown.headers["refresh"] == "2"
+    assert sys.executable not in shown.text
