@@ -19,6 +19,7 @@ from models.metrics import DependencyType, HealthImpact
 from models.overlap import ReplacementSettings
 from models.snapshots import DataSettings
 from models.sources import GitSource
+from models.status_page import StatusPage
 from models.updates import UpdatePolicy
 
 
@@ -405,6 +406,9 @@ class Environment(Strict):
         default=(), description="When only what is critical is reported at once, and the rest at their end."
     )
     report: ReportDelivery | None = Field(default=None, description="Who gets the report on the last days.")
+    status_page: StatusPage | None = Field(
+        default=None, description="What the public status page shows; without it there is none."
+    )
     hooks: Hooks = Field(default=Hooks(), description="What an update runs besides: migrations, smoke tests, a canary.")
     gate: UpdateGate | None = Field(default=None, description="What has to hold before an update runs new images.")
     data: DataSettings | None = Field(

@@ -20,9 +20,10 @@ from flows.page.operations import operation, operations
 from flows.page.overview import overview
 from flows.page.releases import releases, snapshots
 from flows.page.rendering import STATIC, render
+from flows.page.status_page import status_page
 from models.failures import BadInputError, EngineError, NotFoundError, RoasError, StoreError
 
-PUBLIC_PATHS = ("/static/",)
+PUBLIC_PATHS = ("/static/", "/status/")
 """What is served without a sign-in: paths that begin so."""
 
 View = Callable[[Request], Response]
@@ -52,6 +53,7 @@ def reading_routes() -> list[BaseRoute]:
         "/environments/{environment}/report": report,
         "/postmortems/{failure}": postmortem,
         "/fleet": hosts,
+        "/status/{environment}": status_page,
     }
     return [
         *(Route(path, _answer(view), methods=["GET"]) for path, view in views.items()),

@@ -15,12 +15,14 @@ from adapters.stores.series import series_ids
 from adapters.stores.sql import table, upsert
 from models.failures import StoreConstraintError
 from models.metrics import Metric
-from models.tables.monitoring import MetricSample, MetricSeries
+from models.tables.monitoring import MetricHour, MetricSample, MetricSeries
 
 log = logging.getLogger("roas")
 _LATEST = timedelta(minutes=15)
 _series = table(MetricSeries)
 _samples = table(MetricSample)
+_hours = table(MetricHour)
+_HOUR_MS = 3_600_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -87,6 +89,29 @@ class Metrics(Repository):
             .order_by(_samples.c.ts, _series.c.service, _series.c.metric)
         )
         return [_to_metric(environment, row) for row in self._all(query)]
+
+    def measured_hours(self, environment: str, name: str, since: datetime, until: datetime) -> set[datetime]:
+        """The begins of the hours in which a metric of an environment was measured, by summaries and by samples.
+
+        Hours that are summed up are asked for one by one, since their rows are in the order of time.
+        """
+        first, last = to_ms(since) // _HOUR_MS * _HOUR_MS, to_ms(until)
+        with self._database.read() as connection:
+            series = connection.scalars(
+                sa.select(_series.c.id).where(_series.c.environment == environment, _series.c.metric == name)
+            ).all()
+            summed = connection.scalars(
+                sa.select(_hours.c.bucket)
+                .where(_hours.c.series.in_(series), _hours.c.bucket.in_(range(first, last, _HOUR_MS)))
+                .distinct()
+            ).all()
+            newest = max(summed, default=first - _HOUR_MS) + _HOUR_MS
+            sampled = connection.scalars(
+                sa.select(_samples.c.ts).where(
+                    _samples.c.series.in_(series), _samples.c.ts >= newest, _samples.c.ts <= last
+                )
+            ).all()
+        return {from_ms(moment // _HOUR_MS * _HOUR_MS) for moment in (*summed, *sampled)}
 
 
 def _newest_of(environment: str, dialect: str) -> sa.Select[Any]:

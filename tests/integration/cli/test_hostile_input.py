@@ -260,6 +260,7 @@ WHOLE: dict[str, Any] = {
     "notify_about": ["failures", "deployments"],
     "quiet_hours": [{"days": ["friday"], "from": "22:00", "to": "06:00"}],
     "report": {"to": ["roas-email/operations"], "every": "weekly"},
+    "status_page": {"title": "x", "services": {"web": "x"}},
     "update": {"minimum_age_hours": 1, "windows": [{"days": ["monday"], "from": "02:00", "to": "03:00"}]},
     "hooks": {
         "before": [
