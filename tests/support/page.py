@@ -23,8 +23,12 @@ class Viewer:
 
 def page_client(viewer: Viewer | None = None) -> TestClient:
     """A client of every route that reads, as a viewer; by default one who may write."""
-    app = Starlette(routes=[Mount(BASE, routes=reading_routes())])
-    return TestClient(_SignedIn(app, viewer or Viewer()), base_url="http://127.0.0.1")
+    return TestClient(page_app(viewer), base_url="http://127.0.0.1")
+
+
+def page_app(viewer: Viewer | None = None) -> ASGIApp:
+    """The application that `page_client` asks, for a server."""
+    return _SignedIn(Starlette(routes=[Mount(BASE, routes=reading_routes())]), viewer or Viewer())
 
 
 class _SignedIn:
