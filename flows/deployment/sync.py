@@ -202,12 +202,7 @@ async def _update(
             OperationType.START, environment.name, request, on_failure=escalate, rollback=back
         ) as recorder:
             run.recorder = recorder
-            try:
-                await run_steps(run, SYNC)
-            except ValidationFailedError as error:
-                # Nothing was touched, so nothing is rolled back but the checkout.
-                await go_back(run, LEAVE, error)
-                raise
+            await run_steps(run, SYNC)
     except BaseException as error:
         await report_result(environment, run.target, recorder, error)
         if isinstance(error, ValidationFailedError):
@@ -325,12 +320,6 @@ def _target(sync: Sync) -> SourceRevision:
         raise BadInputError(f"No revision is chosen for {sync.recorder.name}.")
     return sync.target
 
-
-LEAVE: tuple[Step[Sync], ...] = (
-    Step("remember the failure", remember_failure, when=_is_of_revision),
-    Step("put the checkout back", put_checkout_back, even_so=True),
-)
-"""How a sync ends that has touched nothing but the checkout."""
 
 SYNC_BACK: tuple[Step[Sync], ...] = (
     Step("remember the failure", remember_failure, when=_is_of_revision),

@@ -36,7 +36,6 @@ from models.failures import (
     StartFailedError,
     StoreError,
     StoreUnreachableError,
-    ValidationFailedError,
 )
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, StateChange
 from models.operations.record import FlowRequest, OperationRecord, Runner, write_record
@@ -71,7 +70,7 @@ ROLL_BACK_WITHIN = timedelta(minutes=5)
 ROLLING_BACK = "undoing"
 """Step of an operation: from here on it is rolled back, not continued; its detail is why it failed."""
 
-_NOTHING_TO_ROLL_BACK = (EnvironmentBusyError, ValidationFailedError, LeaseLostError, HalfRestoredError)
+_NOTHING_TO_ROLL_BACK = (EnvironmentBusyError, LeaseLostError, HalfRestoredError)
 _OF_ONE_RUN = frozenset({"asked_by", "deployment_id", "plan", "wait_seconds"})
 """Parameters that belong to one run of a flow, not to the operation that was requested."""
 

@@ -14,11 +14,14 @@ from flows.deployment.startup import startup
 from flows.deployment.update import update
 from flows.recovery.error_recovery import error_recovery
 from models.failures import BadInputError, StartFailedError
+from tests.e2e.deployments.test_interrupted_update import id_of
+from tests.e2e.deployments.test_update import WELL, service
 from tests.e2e.flows.conftest import Place, end, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.e2e.flows.test_actions import ZEBRA
 from tests.support.fronts import IMAGE, build_image, fronted
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.ports import free_port
+from tests.support.registry import Registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -29,11 +32,11 @@ def image() -> Iterator[None]:
     return
 
 
-def declare(place: Place, port: int, version: str = "1", *, order: str = "stop-first") -> None:  # noqa: F811
+def declare(place: Place, port: int, version: str = "1", *, order: str = "stop-first", beside: str = "") -> None:  # noqa: F811
     """A service behind an nginx that is healthy as long as it runs, whatever it answers."""
     text = fronted(place.folder, "nginx", port, version=version, order=order)
     text = text.replace("[CMD, curl, -fs, 'http://127.0.0.1:8080/']", "[CMD, test, -e, /tmp/nginx.pid]")
-    place.declare(text, services="{web: {drain_seconds: 0}}")
+    place.declare(text + beside, services="{web: {drain_seconds: 0}}")
 
 
 def answer(port: int) -> str:
@@ -111,12 +114,14 @@ def started_at(place: Place) -> str:  # noqa: F811
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-async def test_an_update_is_refused_where_the_proxy_refuses_its_configuration(place: Place) -> None:  # noqa: F811
-    port = free_port()
-    declare(place, port)
+async def test_an_update_is_refused_where_the_proxy_refuses_its_configuration(place: Place, images: Registry) -> None:  # noqa: F811
+    port, name = free_port(), images.image("refused")
+    images.publish("refused", "ENV VERSION=1", WELL)
+    declare(place, port, beside=service("other", name))
     await startup("test")
-    before = started_at(place)
-    declare(place, port, "2")
+    before, image = started_at(place), id_of(name)
+    images.publish("refused", "ENV VERSION=2", WELL)
+    declare(place, port, "2", beside=service("other", name))
     break_configuration(place)
 
     refused = await update("test", return_state=True)
@@ -129,11 +134,12 @@ async def test_an_update_is_refused_where_the_proxy_refuses_its_configuration(pl
     with pytest.raises(StartFailedError, match=r"front: its configuration is not valid.*it was not restarted"):
         await restart("test", services=["front"])
     assert (answer(port), started_at(place)) == ("200 1", before)
+    assert id_of(name) == image, "the next start would take what was only fetched"
     with place.stores() as stores:
         assert stores.releases.list_failed("test") == []
         errors = stores.errors.latest("test")
     assert {(one.service, str(one.verdict.category)) for one in errors} == {("front", "service_config_invalid")}
-    assert place.containers() == ["front", "web"]
+    assert place.containers() == ["front", "other", "web"]
 
 
 @pytest.mark.parametrize(
