@@ -9,6 +9,15 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+_RARE = (
+    "prefect.automations",
+    "prefect.events.actions",
+    "prefect.events.filters",
+    "prefect.events.schemas.automations",
+    "prefect.events.schemas.deployment_triggers",
+)
+"""Modules of Prefect whose validators no command needs: they take 2 MiB of a process that stays."""
+
 _IN_LOGGING_TEMPLATE = {"PREFECT_LOGGING_LEVEL", "PREFECT_SERVER_LOGGING_LEVEL", "PREFECT_INTERNAL_LOGGING_LEVEL"}
 
 
@@ -49,7 +58,7 @@ def _complete_models() -> None:
     models: list[type[BaseModel]] = [BaseModel]
     for model in models:
         models.extend(model.__subclasses__())
-        if model is not BaseModel and not model.__pydantic_complete__:
+        if model is not BaseModel and not (model.__pydantic_complete__ or model.__module__ in _RARE):
             model.model_rebuild(raise_errors=False)
 
 

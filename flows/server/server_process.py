@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adapters.host.warm_client import end_with_parent
 from adapters.server.host_keys import HostKeys
 from adapters.server.made_database import new_database
+from flows.common.memory import give_back, spare_memory
 from flows.page.door import OwnCommands, PageDoor
 from flows.server.engine_settings import take_settings_over
 from flows.server.shared_server import end_when_unused, hold_server
@@ -104,6 +105,7 @@ def guarded_app(commands: OwnCommands | None = None) -> ASGIApp:
 
     def finish_start() -> None:
         gc.collect()
+        give_back()
         gc.freeze()
         gc.set_threshold(*_USUAL_THRESHOLDS)
         stores.restrict(keys)
@@ -215,6 +217,7 @@ def _upgrade_database() -> None:
 
 def main(words: list[str]) -> None:
     """Serve as the command line says."""
+    spare_memory()
     # Imports make a million objects that live on, and no garbage: looking for it took a fifth of the start.
     gc.set_threshold(100_000, 20, 20)
     listening = socket.socket(fileno=int(words[0]))
