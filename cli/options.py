@@ -7,7 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
@@ -50,6 +50,25 @@ def duration(text: str) -> timedelta:
     if length > _LONGEST:
         raise click.BadParameter(f"{text!r} is longer than {_LONGEST.days} days.")
     return length
+
+
+def moment_or_age(text: str, now: datetime) -> datetime:
+    """Parse a moment in the past: an age such as 10m or 2h, or an ISO time, which is of UTC where it names no zone.
+
+    Raises:
+        BadParameter: It is neither.
+    """
+    try:
+        at = datetime.fromisoformat(text.strip())
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return now - duration(text)
+    except click.BadParameter as error:
+        raise click.BadParameter(
+            f"{text!r} is no time; write an age such as 10m or 2h, or a time such as 2026-11-30T14:00."
+        ) from error
 
 
 def read_input() -> str:

@@ -34,6 +34,8 @@ _CLOCK_AGAIN_SECONDS = 1.0
 """After a reading that failed where none has succeeded yet: until then all moments count as they are reported."""
 _CLOCK_TOLERANCE = timedelta(seconds=1)
 
+_LONGEST_KEPT = 16 * 1024
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -53,7 +55,8 @@ class EngineClient:
             UnixHttp(address.removeprefix(_UNIX), seconds=READ_SECONDS) if address.startswith(_UNIX) else None
         )
         self._secrets: frozenset[str] = frozenset()
-        self._redact = _cache_of(Redactor(()))
+        self._redactor = Redactor(())
+        self._redact = _cache_of(self._redactor)
         self._ahead = timedelta()
         self._clock_read_at: float | None = None
         self._clock_is_known = False
@@ -123,7 +126,8 @@ class EngineClient:
             return
         with self._lock:
             self._secrets |= new
-            self._redact = _cache_of(Redactor(self._secrets))
+            self._redactor = Redactor(self._secrets)
+            self._redact = _cache_of(self._redactor)
 
     @property
     def concealed_values(self) -> frozenset[str]:
@@ -132,6 +136,9 @@ class EngineClient:
 
     def redact(self, text: str) -> str:
         """Remove secrets and control characters from text."""
+        if len(text) > _LONGEST_KEPT:
+            # A log, which is not asked for again as it was.
+            return self._redactor.text(printable(text))
         return self._redact(text) if text else text
 
     @contextmanager

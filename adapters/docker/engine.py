@@ -12,6 +12,7 @@ from adapters.docker.client import EngineClient
 from adapters.docker.containers import Containers
 from adapters.docker.events import Events
 from adapters.docker.images import Images
+from adapters.docker.logs import Logs
 from adapters.docker.networks import Networks, Volumes
 from adapters.docker.states import moment
 from adapters.docker.statistics import Statistics
@@ -33,6 +34,7 @@ class DockerEngine(EngineClient):
         self.containers = Containers(self)
         self.statistics = Statistics(self, self.containers)
         self.events = Events(self)
+        self.logs = Logs(self, self.containers, self.events)
         self.images = Images(self)
         self.networks = Networks(self, self.containers)
         self.volumes = Volumes(self)
