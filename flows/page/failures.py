@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from core.recovery.manual_steps import earlier_answers
+from core.reporting.line_context import context_of
 from flows.page.rendering import BASE, render
 from models.recovery import Choice, TicketState
 from tasks.reporting.operation_view import read_budget_left, read_similar
@@ -32,13 +33,14 @@ def failure(request: Request) -> Response:
     # It imports what other pages do not need.
     from core.reporting.postmortem import write_postmortem
 
-    error = records.errors[0].error
+    error, written = records.errors[0].error, write_postmortem(records)
     return render(
         request,
         "failure.html.j2",
         records=records,
         error=error,
-        written=write_postmortem(records),
+        written=written,
+        context=context_of(records.bundles, written.lines),
         budget=read_budget_left(error),
         similar=read_similar(error),
     )

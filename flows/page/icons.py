@@ -13,3 +13,8 @@ def icon(name: str) -> Markup:
     return Markup('<svg class="icon" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{}</svg>').format(
         shapes
     )
+
+
+def mark(level: str) -> Markup:
+    """The drawing of a level in its colour, for a sentence beside it."""
+    return Markup('<span class="{}">{}</span>').format(level, icon(level))

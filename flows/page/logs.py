@@ -11,7 +11,6 @@ from flows.page.releases import operated
 from flows.page.rendering import render
 from models.failures import RoasError
 from models.records import ContainerLog
-from tasks.reporting.logs import read_kept_logs
 from tasks.reporting.read import read_status
 
 LINES = (50, 200, 1000)
@@ -47,7 +46,7 @@ def logs(request: Request) -> Response:
 def _read(name: str, service: str | None, lines: int) -> tuple[list[ContainerLog], str]:
     """The logs, and why those of containers are not among them; empty where they are."""
     # They import the clients of the engine and Compose, which other pages do not need.
-    from tasks.reporting.logs import read_logs
+    from tasks.reporting.logs import read_kept_logs, read_logs
     from tasks.runtime.project import open_project
 
     try:

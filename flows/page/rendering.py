@@ -18,7 +18,7 @@ from core.common.quantities import age_in_words, size_in_words
 from core.common.safe_text import printable
 from core.reporting.live_view import length
 from core.reporting.plots import draw
-from flows.page.icons import icon
+from flows.page.icons import icon, mark
 from models.pages import Plot
 
 FOLDER = Path(__file__).parent / "templates"
@@ -70,7 +70,7 @@ def templates() -> Environment:
         "size": size_in_words,
         "words": lambda text: str(text).replace("_", " "),
     }
-    environment.globals |= {"base": BASE, "icon": icon, "svg": _svg}
+    environment.globals |= {"base": BASE, "icon": icon, "mark": mark, "svg": _svg}
     return environment
 
 
