@@ -12,7 +12,7 @@ from models.operations import Operation
 
 
 class VerdictLevel(StrEnum):
-    """How a verdict is to be taken; each has a shape of its own, so that no colour alone says it."""
+    """How good or bad a verdict is; each has a shape of its own, so that no colour alone says it."""
 
     GOOD = "good"
     UNPROVEN = "unproven"
@@ -24,7 +24,7 @@ class VerdictLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthVerdict:
-    """What is to be thought of an environment or a service, in words and by level."""
+    """Judgement of an environment or a service, in words and by level."""
 
     words: str
     level: VerdictLevel

@@ -23,8 +23,8 @@ def budget_left(
         return ("Automatic recovery is switched off for this environment.",)
     counting = [execution for execution in past if execution.points]
     made = sum(execution.error_id == error.error_id for execution in counting)
-    left = max(0, policy.attempts_per_error - made)
-    sentences = [f"{left} of {policy.attempts_per_error} attempts at this error are left."]
+    remaining = max(0, policy.attempts_per_error - made)
+    sentences = [f"{remaining} of {policy.attempts_per_error} attempts at this error are left."]
     if error.service is None:
         return tuple(sentences)
     of_service = [execution for execution in counting if concerns(execution, error, error.service)]

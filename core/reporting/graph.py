@@ -22,9 +22,9 @@ def draw_graph(services: Sequence[ServiceView], name: str) -> str:
     height = len(rows) * (_HEIGHT + _ROWS_BETWEEN) - _ROWS_BETWEEN + 2 * _EDGE
     places = {}
     for number, row in enumerate(rows):
-        left = (width - len(row) * (_WIDTH + _BETWEEN) + _BETWEEN) / 2
+        start = (width - len(row) * (_WIDTH + _BETWEEN) + _BETWEEN) / 2
         for place, service in enumerate(row):
-            places[service] = (left + place * (_WIDTH + _BETWEEN), _EDGE + number * (_HEIGHT + _ROWS_BETWEEN))
+            places[service] = (start + place * (_WIDTH + _BETWEEN), _EDGE + number * (_HEIGHT + _ROWS_BETWEEN))
     edges = [
         _edge(places[view.service], places[need.depends_on], need.dependency_type, need.status)
         for view in services

@@ -66,12 +66,12 @@ def _service(name: str, service: str, outages: Sequence[Span], records: StatusRe
     today = records.now.date()
     days = [today - place * _DAY for place in range(DAYS - 1, -1, -1)]
     times = [_known_and_down(day, outages, records) for day in days]
-    known, down = (sum((part[place] for part in times), timedelta()) for place in (0, 1))
+    observed, down = (sum((part[place] for part in times), timedelta()) for place in (0, 1))
     return PublicService(
         name=name,
         verdict=_verdict(service, records),
         days=tuple(DayOfUptime(day=day, percent=_percent(*spent)) for day, spent in zip(days, times, strict=True)),
-        percent=_percent(known, down),
+        percent=_percent(observed, down),
     )
 
 
@@ -103,10 +103,10 @@ def _outages(service: str, records: StatusRecords) -> list[Span]:
     return [part for outage in outages for part in _without(outage, records.planned)]
 
 
-def _without(span: Span, others: Iterable[Span]) -> list[Span]:
-    """A span without the parts that others cover."""
+def _without(span: Span, excluded: Iterable[Span]) -> list[Span]:
+    """A span without the parts that are excluded."""
     parts = [span]
-    for begins, ends in others:
+    for begins, ends in excluded:
         cut = [((first, min(last, begins)), (max(first, ends), last)) for first, last in parts]
         parts = [part for both in cut for part in both if part[0] < part[1]]
     return parts
@@ -124,10 +124,10 @@ def _known_and_down(day: date, outages: Sequence[Span], records: StatusRecords) 
     down = [(max(first, whole[0]), min(last, whole[1])) for first, last in outages]
     down = [part for part in down if part[0] < part[1]]
     # What a report said before an outage was measured counts, too: the outage itself is known.
-    known = [part for hour in hours for part in _without(hour, [*records.planned, *down])]
+    observed = [part for hour in hours for part in _without(hour, [*records.planned, *down])]
     down_for = sum((last - first for first, last in down), timedelta())
-    return sum((last - first for first, last in known), timedelta()) + down_for, down_for
+    return sum((last - first for first, last in observed), timedelta()) + down_for, down_for
 
 
-def _percent(known: timedelta, down: timedelta) -> float | None:
-    return None if not known else 100 * (1 - down / known)
+def _percent(observed: timedelta, down: timedelta) -> float | None:
+    return None if not observed else 100 * (1 - down / observed)

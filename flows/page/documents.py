@@ -20,8 +20,8 @@ def report(request: Request) -> Response:
     from tasks.reporting.days import page_of_days
 
     name = operated(request.path_params["environment"])
-    asked = request.query_params.get("days", "")
-    days = next((days for days in DAYS if str(days) == asked), DAYS[0])
+    choice = request.query_params.get("days", "")
+    days = next((days for days in DAYS if str(days) == choice), DAYS[0])
     page = page_of_days(name, days, datetime.now(UTC))
     return render(request, "report.html.j2", name=name, document=page, days=days, choices=DAYS)
 

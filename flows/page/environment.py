@@ -34,5 +34,5 @@ def environment(request: Request) -> Response:
 
 
 def _hours(request: Request) -> int:
-    asked = request.query_params.get("hours", "")
-    return int(asked) if asked.isascii() and asked.isdigit() and int(asked) in SPANS else 6
+    hours = request.query_params.get("hours", "")
+    return int(hours) if hours.isascii() and hours.isdigit() and int(hours) in SPANS else 6

@@ -82,8 +82,8 @@ class ChangeHub:
             if not self.is_reading:
                 self._reading = asyncio.create_task(self._read_on())
             end = loop.time() + most_seconds
-            while (left := end - loop.time()) > 0:
-                yield await subscriber.take(min(_SIGN_OF_LIFE_SECONDS, left))
+            while (remaining := end - loop.time()) > 0:
+                yield await subscriber.take(min(_SIGN_OF_LIFE_SECONDS, remaining))
         finally:
             self._subscribers.discard(subscriber)
             if not self._subscribers and self._reading is not None:
@@ -98,7 +98,7 @@ class ChangeHub:
                 # Every page says so once it is read again.
                 changed = frozenset() if is_away else frozenset({EVERYTHING})
                 if not is_away:
-                    log.warning("open pages are not told of changes while the stores are away: %s", error)
+                    log.warning("the stores are away, so that open pages do not follow changes: %s", error)
                 is_away = True
             else:
                 changed = changed | {EVERYTHING} if is_away else changed

@@ -26,8 +26,8 @@ def logs(request: Request) -> Response:
     name = operated(request.path_params["environment"])
     service, words = request.query_params.get("service") or None, request.query_params.get("q", "").strip()
     lines = next((lines for lines in LINES if str(lines) == request.query_params.get("lines", "")), LINES[0])
-    found, problem = _read(name, service, lines)
-    shown = [_choose(log, words, _MOST_CHARACTERS // max(1, len(found))) for log in found]
+    recorded, problem = _read(name, service, lines)
+    shown = [_choose(log, words, _MOST_CHARACTERS // max(1, len(recorded))) for log in recorded]
     health = read_status(name)[0].health
     return render(
         request,

@@ -37,5 +37,5 @@ def operation(request: Request) -> Response:
 
 
 def _limit(request: Request) -> int:
-    asked = request.query_params.get("limit", "")
-    return max(1, min(int(asked), _MOST)) if asked.isascii() and asked.isdigit() and len(asked) < 6 else _SHOWN
+    limit = request.query_params.get("limit", "")
+    return max(1, min(int(limit), _MOST)) if limit.isascii() and limit.isdigit() and len(limit) < 6 else _SHOWN

@@ -33,8 +33,8 @@ _WITH_TENTHS = 10
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
     """The page of a template, for the one who asked.
 
-    Templates get `viewer` (whose `name` is shown, and whose `may_write` shows what acts) and `csrf`, both None where
-    nobody is signed in, `now`, and `path`, which is below `BASE`.
+    Templates get `viewer` (whose `name` is shown, and whose `may_write` shows what acts) and `csrf`, both None without
+    a sign-in, `now`, and `path`, which is below `BASE`.
     """
     state = request.state
     html = (

@@ -66,9 +66,9 @@ def _read_records(stores: Stores) -> dict[str, EnvironmentRecords]:
 def _read_stops(stores: Stores, latest: dict[str, list[Operation]]) -> dict[str, datetime]:
     """When each environment was stopped that is: where the last operation failed or waits, earlier ones decide."""
     decided = {name: operations for name, operations in latest.items() if _decides(operations[0])}
-    others = [name for name in latest if name not in decided]
-    if others:
-        decided |= stores.operations.latest_recorded_of_each(_LOOKED_BACK, others)
+    undecided = [name for name in latest if name not in decided]
+    if undecided:
+        decided |= stores.operations.latest_recorded_of_each(_LOOKED_BACK, undecided)
     stops = {name: time_of_stop(operations) for name, operations in decided.items()}
     return {name: stopped_at for name, stopped_at in stops.items() if stopped_at is not None}
 

@@ -65,15 +65,15 @@ def _read_records(environment: str, now: datetime) -> StatusRecords:
         return StatusRecords(now=now)
     stores, since = open_stores(), now - timedelta(days=DAYS)
     reports = stores.health.history(environment=environment, limit=_MOST_REPORTS)[::-1]
-    kept = [report for report in reports if report.checked_at >= since]
+    recent = [report for report in reports if report.checked_at >= since]
     # The state at the first moment is that of the report before it.
-    before = reports[len(reports) - len(kept) - 1 : len(reports) - len(kept)]
+    before = reports[len(reports) - len(recent) - 1 : len(reports) - len(recent)]
     operations = stores.operations.latest_recorded(environment, _MOST_OPERATIONS)
     collected = stores.heartbeats.last_beat(f"collection/{environment}")
-    newest = kept[-1].checked_at if kept else (before[0].checked_at if before else None)
+    newest = recent[-1].checked_at if recent else (before[0].checked_at if before else None)
     return StatusRecords(
         now=now,
-        reports=(*before, *kept),
+        reports=(*before, *recent),
         measured_hours=frozenset(stores.metrics.measured_hours(environment, _MEASURED, since, now)),
         planned=_planned(operations, now),
         checked_at=max((moment for moment in (newest, collected) if moment is not None), default=None),

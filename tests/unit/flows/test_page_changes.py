@@ -1,4 +1,4 @@
-"""Open pages are told of changes by one reader, in bounded memory, and nothing is read while none is open."""
+"""One reader reports changes to open pages, in bounded memory, and nothing is read while none is open."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class _Readings:
 
 
 async def _follow(hub: ChangeHub, most: int) -> list[list[str]]:
-    told, follow = [], hub.follow()
+    reports, follow = [], hub.follow()
     async for names in follow:
-        told.append(names)
-        if len(told) == most:
+        reports.append(names)
+        if len(reports) == most:
             break
     await follow.aclose()
-    return told
+    return reports
 
 
-async def test_every_open_page_is_told_by_one_reader() -> None:
+async def test_one_reader_reports_to_every_open_page() -> None:
     readings = _Readings([frozenset()] * 3 + [frozenset({"shop"})])
     hub = ChangeHub(readings, every=0)
 
-    told = await asyncio.gather(*(_follow(hub, 1) for _ in range(20)))
+    reports = await asyncio.gather(*(_follow(hub, 1) for _ in range(20)))
 
-    assert told == [[["shop"]]] * 20
+    assert reports == [[["shop"]]] * 20
 
 
 async def test_nothing_is_read_once_the_last_page_is_closed() -> None:
@@ -75,9 +75,9 @@ async def test_a_page_without_news_gets_a_sign_of_life() -> None:
 async def test_a_page_that_is_open_for_too_long_is_closed() -> None:
     hub = ChangeHub(_Readings([]), every=0)
 
-    told = [names async for names in hub.follow(most_seconds=0.05)]
+    reports = [names async for names in hub.follow(most_seconds=0.05)]
 
-    assert all(names == [] for names in told)
+    assert all(names == [] for names in reports)
     assert hub.open_pages == 0
 
 
