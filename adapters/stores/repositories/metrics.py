@@ -23,6 +23,7 @@ _series = table(MetricSeries)
 _samples = table(MetricSample)
 _hours = table(MetricHour)
 _HOUR_MS = 3_600_000
+_UNSUMMED_MS = 48 * _HOUR_MS
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -91,9 +92,10 @@ class Metrics(Repository):
         return [_to_metric(environment, row) for row in self._all(query)]
 
     def measured_hours(self, environment: str, name: str, since: datetime, until: datetime) -> set[datetime]:
-        """The begins of the hours in which a metric of an environment was measured, by summaries and by samples.
+        """The begins of the hours in which a metric of an environment was measured.
 
-        Hours that are summed up are asked for one by one, since their rows are in the order of time.
+        Summaries tell it, each hour asked for by itself, since their rows and those of samples are in the order of
+        time; and of what is not summed up yet the samples of the last two days.
         """
         first, last = to_ms(since) // _HOUR_MS * _HOUR_MS, to_ms(until)
         with self._database.read() as connection:
@@ -105,7 +107,7 @@ class Metrics(Repository):
                 .where(_hours.c.series.in_(series), _hours.c.bucket.in_(range(first, last, _HOUR_MS)))
                 .distinct()
             ).all()
-            newest = max(summed, default=first - _HOUR_MS) + _HOUR_MS
+            newest = max(max(summed, default=first - _HOUR_MS) + _HOUR_MS, last - _UNSUMMED_MS)
             sampled = connection.scalars(
                 sa.select(_samples.c.ts).where(
                     _samples.c.series.in_(series), _samples.c.ts >= newest, _samples.c.ts <= last
