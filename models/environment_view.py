@@ -69,7 +69,11 @@ class MetricRecords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentView:
-    """One environment at one moment. `steps` and `changes` are those of the operation that runs, oldest first."""
+    """One environment at one moment.
+
+    `steps` and `changes` are those of the operation that runs, oldest first; `pending` are the services that it
+    brings up and has not proven yet.
+    """
 
     at: datetime
     summary: EnvironmentSummary
@@ -77,6 +81,7 @@ class EnvironmentView:
     services: tuple[ServiceView, ...]
     steps: tuple[OperationStep, ...] = ()
     changes: tuple[StateChange, ...] = ()
+    pending: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     release: Release | None = None
     releases: tuple[ReleaseDetails, ...] = ()

@@ -54,7 +54,10 @@ class EnvironmentRecords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentSummary:
-    """One environment in the overview. `up` of `services` serve; both are None where no service was judged."""
+    """One environment in the overview.
+
+    `up` of `services` serve; both are None where it is stopped or was never judged.
+    """
 
     environment: str
     verdict: HealthVerdict

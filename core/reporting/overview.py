@@ -35,7 +35,8 @@ def summarise(records: EnvironmentRecords, now: datetime, host: str = "") -> Env
     """The summary of one environment. `host` is the name of the host that it belongs to, where there are several."""
     verdict = judge(records, now)
     failed = records.last_operation is not None and records.last_operation.status is OperationStatus.FAILED
-    judged = records.health if records.health is not None and records.health.services else None
+    health = records.health if records.stopped_at is None else None
+    judged = health if health is not None and health.services else None
     return EnvironmentSummary(
         environment=records.environment,
         verdict=verdict,

@@ -58,6 +58,11 @@ def describe_bars(bars: Iterable[WaterfallBar], begins: datetime) -> str:
     return " ".join(sentences) or "Nothing was timed."
 
 
+def detail_in_words(step: OperationStep) -> str:
+    """What a step noted for people; empty where it noted values for its own resumption."""
+    return "" if step.detail.startswith(("{", "[")) else step.detail
+
+
 def _of_steps(operation: Operation, steps: Sequence[OperationStep]) -> Iterable[WaterfallBar]:
     before = operation.started_at
     for step in steps:
@@ -68,7 +73,7 @@ def _of_steps(operation: Operation, steps: Sequence[OperationStep]) -> Iterable[
                 begins=before,
                 ends=max(before, step.finished_at),
                 level=VerdictLevel.GOOD,
-                detail=step.detail,
+                detail=detail_in_words(step),
             )
         before = max(before, step.finished_at)
 

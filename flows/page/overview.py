@@ -12,17 +12,25 @@ from models.overview import EnvironmentSummary, VerdictLevel
 from tasks.reporting.overview import read_overview
 from tasks.reporting.read import read_damage
 
+_WELL = frozenset({VerdictLevel.GOOD, VerdictLevel.UNPROVEN})
 _CHOICES: Mapping[str, Callable[[EnvironmentSummary], bool]] = {
     "all": lambda summary: True,
     "attention": lambda summary: summary.needs_attention,
-    "well": lambda summary: not summary.needs_attention and summary.verdict.level is not VerdictLevel.OFF,
+    "well": lambda summary: not summary.needs_attention and summary.verdict.level in _WELL,
+    "unknown": lambda summary: summary.verdict.level is VerdictLevel.UNKNOWN,
     "stopped": lambda summary: summary.verdict.level is VerdictLevel.OFF,
 }
-CHOICE_NAMES = {"all": "All", "attention": "Need attention", "well": "Well", "stopped": "Stopped"}
+CHOICE_NAMES = {
+    "all": "All",
+    "attention": "Need attention",
+    "well": "Well",
+    "unknown": "Not known",
+    "stopped": "Stopped",
+}
 
 
 def overview(request: Request) -> Response:
-    """Every environment, or those that `q` (a part of its name or host) and `show` choose."""
+    """The environments that `q` (a part of its name or host) and `show` choose, those that need attention first."""
     read = read_overview()
     words, choice = request.query_params.get("q", "").strip(), request.query_params.get("show", "all")
     choice = choice if choice in _CHOICES else "all"
@@ -31,7 +39,7 @@ def overview(request: Request) -> Response:
         request,
         "overview.html.j2",
         overview=read,
-        shown=[summary for summary in matching if _CHOICES[choice](summary)],
+        shown=sorted(filter(_CHOICES[choice], matching), key=lambda summary: not summary.needs_attention),
         choices=[(key, name, sum(map(_CHOICES[key], matching))) for key, name in CHOICE_NAMES.items()],
         choice=choice,
         words=words,

@@ -18,6 +18,7 @@ from core.common.quantities import age_in_words, size_in_words
 from core.common.safe_text import printable
 from core.reporting.live_view import length
 from core.reporting.plots import draw
+from core.reporting.waterfall import detail_in_words
 from flows.page.icons import icon, mark
 from models.pages import Plot
 
@@ -65,6 +66,7 @@ def templates() -> Environment:
     environment.filters |= {
         "age": age,
         "anchor": anchor,
+        "detail_in_words": detail_in_words,
         "duration": _duration,
         "segment": lambda text: quote(text, safe=""),
         "size": size_in_words,

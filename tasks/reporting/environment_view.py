@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from models.environment_view import EnvironmentView, MetricRecords, ServiceView
 from models.failures import BadInputError, NotFoundError
 from models.health import ServiceVerdict
 from models.metrics import HOST, Dependency, DependencyStatus, DependencyType, Metric, PredictionOutcome
+from models.operations import Operation, OperationStep, OperationType
 from models.overview import EnvironmentRecords, HealthVerdict, VerdictLevel
 from models.records import EnvironmentStatus, Release
 from models.settings import current_settings
@@ -38,13 +39,16 @@ def read_environment_view(environment: str) -> EnvironmentView:
     release = stores.releases.last(environment)
     drift = _latest_drift(environment, now)
     running = status.running[0] if status.running else None
+    services = _services(status, release, {name: sample.value > 0 for name, sample in drift.items()})
+    steps = tuple(stores.progress.steps(running.deployment_id)) if running is not None else ()
     return EnvironmentView(
         at=now,
         summary=summarise(_records_of(status, release), now),
         status=status,
-        services=_services(status, release, {name: sample.value > 0 for name, sample in drift.items()}),
-        steps=tuple(stores.progress.steps(running.deployment_id)) if running is not None else (),
+        services=services,
+        steps=steps,
         changes=tuple(stores.progress.changes(running.deployment_id)) if running is not None else (),
+        pending=_pending(running, services, steps) if running is not None else (),
         history=environment_history(
             stores.operations.history(environment=environment, limit=_HISTORY),
             stores.errors.latest(environment, limit=_HISTORY),
@@ -111,6 +115,18 @@ def _records_of(status: EnvironmentStatus, release: Release | None) -> Environme
         saved_at=stores.snapshots.saved_at().get(name),
         binding=stores.hosts.bindings().get(name),
     )
+
+
+def _pending(running: Operation, services: Iterable[ServiceView], steps: Iterable[OperationStep]) -> tuple[str, ...]:
+    """The services that an operation brings up and has not proven yet.
+
+    Its plan is recorded at its end: until then they are those that were asked for, else all.
+    """
+    if running.operation_type not in (OperationType.START, OperationType.RESTART):
+        return ()
+    done = {step.service for step in steps}
+    names = running.asked_services or tuple(view.service for view in services)
+    return tuple(name for name in names if name not in done)
 
 
 def _services(

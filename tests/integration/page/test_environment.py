@@ -10,7 +10,7 @@ from flows.page.rendering import BASE
 from models.health import Health, HealthReport, ServiceHealth, ServiceVerdict
 from models.metrics import Alert, AlertSeverity, Metric, Prediction
 from models.operations import Operation, OperationStatus, OperationStep, OperationType
-from models.records import EvaluationRecord
+from models.records import EvaluationRecord, Release
 from tasks.reporting.read import read_status
 from tasks.runtime.stores import open_stores
 from tests.integration.page.conftest import HOSTILE
@@ -52,14 +52,30 @@ def test_what_acts_is_shown_to_those_who_may_alone(recorded: Path) -> None:
 
 def test_a_running_operation_is_shown_step_by_step() -> None:
     begin("shop")
-    step = OperationStep(deployment_id="shop-1", step="validate", finished_at=NOW, detail="21 checks")
-    open_stores().progress.record_changes((), (step,))
+    stores = open_stores()
+    steps = (
+        OperationStep(deployment_id="shop-1", step="validate", finished_at=NOW, detail="21 checks"),
+        OperationStep(deployment_id="shop-1", step="found", finished_at=NOW, detail='{"containers": {}}'),
+        OperationStep(deployment_id="shop-1", step="proven", finished_at=NOW, service="db"),
+    )
+    stores.progress.record_changes((), steps)
+    release = Release(
+        release_id="r-0",
+        environment="shop",
+        deployment_id="shop-0",
+        created_at=NOW,
+        compose={"services": {"web": {"depends_on": ["db"]}, "db": {}}},
+    )
+    stores.releases.keep(release)
 
     page = page_client().get(SHOP).text
 
     assert "What is being done now" in page
     assert "validate" in page
     assert "21 checks" in page
+    assert "containers" not in page
+    assert "web: not proven yet" in page
+    assert "db: not proven yet" not in page
 
 
 def test_an_environment_that_was_never_operated_is_not_found() -> None:

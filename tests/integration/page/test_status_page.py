@@ -69,7 +69,7 @@ def test_it_is_public() -> None:
 
 
 @pytest.mark.parametrize("text", [FILE, f"{FILE}status_page: {{title: x}}\n", "{{{"])
-def test_without_a_usable_page_in_its_file_nothing_is_told(own_stores: Path, text: str) -> None:
+def test_without_a_usable_page_in_its_file_nothing_is_shown(own_stores: Path, text: str) -> None:
     (own_stores / "shop.yaml").write_text(text)
     client = page_client()
 

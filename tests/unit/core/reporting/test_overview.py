@@ -72,6 +72,7 @@ def test_what_was_stopped_on_request_needs_nobody_however_it_was_judged_before()
 
     assert (summary.verdict.words, summary.verdict.level) == ("stopped", VerdictLevel.OFF)
     assert not summary.needs_attention
+    assert summary.up is None
 
 
 def test_services_that_serve_are_counted_of_all() -> None:
