@@ -10,6 +10,8 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from flows.common.memory import keep_giving_back, spare_memory
+
 BASE = "/roas"
 """Where the page is, beside Prefect's own."""
 
@@ -42,6 +44,7 @@ class PageDoor:
         self._app, self._home, self._auth_string, self._origins = app, home, auth_string, origins
         self._commands = commands
         self._page: ASGIApp | None = None
+        self._giving_back: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,6 +60,9 @@ class PageDoor:
             if self._page is None:
                 # The import would hold up everything else that this process answers.
                 self._page = await asyncio.to_thread(self._make_page)
+                # What a page needs for a moment would stay with this process, in a heap of each thread.
+                spare_memory()
+                self._giving_back = asyncio.create_task(keep_giving_back())
             return self._page
 
     def _make_page(self) -> ASGIApp:

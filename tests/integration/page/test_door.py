@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -23,6 +26,7 @@ from tests.integration.page.page_clients import (
     own_password,
 )
 
+ROOT = Path(__file__).parents[3]
 PASSWORD = "correct horse battery"
 FORM = {"origin": ORIGIN}
 AS_A_BROWSER = {"accept": "text/html", "sec-fetch-mode": "navigate"}
@@ -312,3 +316,16 @@ async def test_a_broken_file_of_sessions_lets_nobody_in(tmp_path: Path) -> None:
 
     assert answer.status_code == 503
     assert "page.db" in answer.text
+
+
+def test_the_page_imports_nothing_that_only_operations_need() -> None:
+    """The server holds what it imports as long as it runs; 15 MiB are what the page may add."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROAS_", "PREFECT_"))}
+    code = "import flows.page.door_app, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=kept | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "starlette" in imported
+    assert not imported & {"docker", "pyarrow", "redis", "requests", "cli"}
