@@ -8,9 +8,12 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
+from adapters.config.environment_files import known_environments
 from core.reporting.graph import draw_graph
 from core.reporting.metric_plots import metric_plots
 from flows.page.rendering import render
+from models.failures import NotFoundError
+from models.settings import current_settings
 from tasks.reporting.environment_view import read_environment_view, read_metrics
 
 SPANS = {1: "1 hour", 6: "6 hours", 24: "1 day", 168: "7 days"}
@@ -20,7 +23,12 @@ SPANS = {1: "1 hour", 6: "6 hours", 24: "1 day", 168: "7 days"}
 def environment(request: Request) -> Response:
     """Services, what is being done and what happened, figures of the last `hours`, releases and snapshots."""
     name, hours = request.path_params["environment"], _hours(request)
-    view = read_environment_view(name)
+    try:
+        view = read_environment_view(name)
+    except NotFoundError:
+        if name not in known_environments(current_settings()):
+            raise
+        return render(request, "new_environment.html.j2", name=name)
     return render(
         request,
         "environment.html.j2",

@@ -144,3 +144,13 @@ def test_hostile_services_reasons_and_forecasts_are_text() -> None:
 @pytest.mark.parametrize("hours", ["", "24", "-1", "999999999999", "²", "x"])
 def test_any_span_is_answered(recorded: Path, hours: str) -> None:
     assert page_client().get(SHOP, params={"hours": hours}).status_code == 200
+
+
+def test_an_environment_that_was_never_started_offers_its_first_start(own_stores: Path) -> None:
+    (own_stores / "shop.yaml").write_text("name: shop\ncompose_files: [compose.yaml]\nproject: shop\n")
+
+    page, other = page_client().get(SHOP), page_client().get(f"{BASE}/environments/other")
+
+    assert (page.status_code, other.status_code) == (200, 404)
+    assert "was never started here" in page.text
+    assert f"{BASE}/do/start/shop" in page.text
