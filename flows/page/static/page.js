@@ -82,7 +82,8 @@
     const source = new EventSource(body.dataset.base + "/live");
     source.addEventListener("change", (event) => { if (concerns(JSON.parse(event.data))) soon(); });
     source.addEventListener("error", () => say("The connection to the server is lost; it is tried again."));
-    source.addEventListener("open", () => { if (status && status.textContent) soon(); });
+    // What happened between the reading of this page and the connection is told to nobody.
+    source.addEventListener("open", () => { if (about !== "*" || (status && status.textContent)) soon(); });
     addEventListener("pagehide", () => source.close());
     // Ages grow although nothing changes.
     setInterval(() => { if (Date.now() - readAt >= EVERY_MS) soon(); }, 5000);
