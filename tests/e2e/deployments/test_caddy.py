@@ -240,6 +240,22 @@ def test_a_host_enrols_through_it_and_has_its_own_login(caddy: Front, enrolling:
     assert caddy.status("--user", member.auth_string, url=caddy.url) == 403
 
 
+def test_the_page_has_its_own_sign_in_and_a_cookie_for_this_host_and_tls_alone(caddy: Front) -> None:
+    authority = ssl.create_default_context(cafile=str(caddy.authority))
+    with httpx.Client(base_url=caddy.url, verify=authority, timeout=300) as browser:
+        strange = browser.get("/roas/me")
+        wrong = browser.post("/roas/sign-in", data={"password": "guess"}, headers={"origin": caddy.url})
+        entered = browser.post("/roas/sign-in", data={"password": AUTH}, headers={"origin": caddy.url})
+        traits = set(entered.headers["set-cookie"].split("; "))
+
+        assert [strange.status_code, wrong.status_code, entered.status_code] == [401, 403, 303]
+        assert entered.headers["set-cookie"].startswith("__Host-roas=")
+        assert {"Secure", "HttpOnly", "SameSite=strict", "Path=/"} <= traits
+        assert browser.get("/roas/me").status_code == 200
+        # It opens nothing of Prefect's.
+        assert [browser.get(path).status_code for path in ("/", "/api/admin/version")] == [401, 401]
+
+
 def test_plain_http_is_refused_before_a_login_is_asked_for(caddy: Front) -> None:
     code, output = caddy.curl("--include", "--user", AUTH, url=f"http://localhost:{caddy.port}/")
     assert (code, output.splitlines()[0]) == (0, "HTTP/1.0 400 Bad Request")
