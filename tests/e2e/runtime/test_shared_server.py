@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
+from adapters.stores import Stores
+from models.settings import Settings
 from tests.e2e.runtime.conftest import WarmUser, eventually, is_gone
 from tests.support import patient_http
 from tests.support.ports import free_port
@@ -153,3 +157,30 @@ def test_nothing_is_left_where_it_is_switched_off(commands: Commands) -> None:
         listed = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True)
         running.kill()
         eventually(lambda: all(map(is_gone, map(int, listed.stdout.split()))), "the killed command's server ends")
+
+
+@pytest.mark.campaign
+def test_the_page_of_a_left_server_acts_by_commands_of_the_folder_it_was_left_in(
+    commands: Commands, tmp_path: Path
+) -> None:
+    environments = tmp_path / "environments"
+    environments.mkdir()
+    (environments / "shop.yaml").write_text("name: shop\nproject: shop\ncompose_files: [compose.yaml]\n")
+    commands.user.variables["ROAS_ENVIRONMENTS_DIR"] = str(environments)
+    asked = commands.user.run("open", "shop", "--json", command=[Path(sys.executable).with_name("roas")])
+    assert asked.returncode == 0, asked.stderr
+    address = httpx.URL(json.loads(asked.stdout)["url"])
+    origin = f"http://{address.host}:{address.port}"
+
+    with httpx.Client(base_url=origin, timeout=300, follow_redirects=True) as browser:
+        assert "was never started here" in browser.get(address).text
+        page = browser.get("/roas/do/pause/shop").text
+        form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page)) | {"reason": "maintenance"}
+        sent = browser.post("/roas/do/pause/shop", data=form, headers={"origin": origin})
+        ended = eventually(lambda: "refresh" not in (last := browser.get(sent.url)).headers and last, "it ends")
+
+    assert "automatic recovery of every service is off" in ended.text
+    assert not is_gone(commands.server())
+    with Stores.open(Settings(data_dir=commands.home.parent)) as stores:
+        (pause,) = stores.pauses.active(datetime.now(UTC))
+    assert (pause.environment, pause.reason) == ("shop", "maintenance")
