@@ -144,7 +144,8 @@ class ServiceTraits:
     `command` is what its entrypoint and command say, those of its Dockerfile where the Compose file has none, and
     `own_command`: the Compose file names a program. `ports` are those it publishes or exposes, `published` only the
     former, `image_ports` those of its Dockerfile, `labelled` the one that labels tell a proxy, `called` those that
-    other services' variables and commands name with its host. `port_variables` are its variables that hold a port.
+    other services' variables and commands name with its host. `port_variables` are its variables that hold a port,
+    `listens` those whose value can only be an address to listen on.
     `variables` are the names of those that are set, and `is_worker`: one of them says that it is no server.
     `hosts` are the variables that name another service's host, by service. `never_restarted`: the file says
     restart "no". `passwords` are the variables that its password comes from, by option or variable of the container;
@@ -161,6 +162,7 @@ class ServiceTraits:
     labelled: int | None = None
     called: tuple[int, ...] = ()
     port_variables: dict[str, int] = field(default_factory=dict)
+    listens: dict[str, int] = field(default_factory=dict)
     variables: frozenset[str] = frozenset()
     is_worker: bool = False
     hosts: dict[str, str] = field(default_factory=dict)

@@ -26,7 +26,13 @@ from models.failures import EnvironmentFileError
 
 log = logging.getLogger("roas")
 
-_LOCAL_URL = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?::(\d{1,5}))?(/[\w./~%-]*)?")
+_LOCAL_URL = r"http://(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0{names})(?::(\d{{1,5}}))?(/[\w./~%-]*)?"
+_SENDS_MORE = re.compile(
+    r"\s(?:-[HudXbE]|--(?:header|user|data|post|request|method|cookie|cert|http-user|oauth)\S*)[\s=]|\bheaders\b|Authorization"
+)
+"""What a health check sends beside the address: without it the answer may be an error."""
+_TAKES_ERRORS = re.compile(r"\b(?:fetch|requests\.\w+|https?\.get)\(")
+_LOOKS_AT_STATUS = re.compile(r"(?i)status|\.ok\b")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?[-?][^}]*)?\}|([A-Za-z_]\w*))")
 _PASSWORD_OPTION = re.compile(r"(--[a-z-]*(?:pass|auth)[a-z-]*)[ =]+(\S+)")
 _CALLED = r"(?<![\w.-]){host}:(\d{{2,5}})(?![\w.:])"
@@ -35,6 +41,10 @@ _LABELLED = re.compile(
 )
 _UPSTREAM = re.compile(r"\{\{\s*upstreams\s+(?:https?\s+)?(\d{2,5})\s*\}\}|(\d{2,5})")
 _ROLE = re.compile(r"(?:^|_)(?:ROLE|PROCESS(?:_TYPE)?|(?:RUN|START|EXECUTIONS?)_MODE|SERVICE_TYPE|COMPONENT)$")
+_EVERYWHERE = re.compile(r"(?:[a-z]+://)?(?:0\.0\.0\.0|\[::\]|\*)?:\d")
+_BESIDE = re.compile(r"METRIC|DEBUG|PPROF|PROFIL|ADMIN|TRACE|TRACING|STATS|TELEMETRY|INSPECT|GOSSIP|CLUSTER")
+"""In the name of a variable: what a program serves beside its own work, and often only where it is switched on."""
+_SWITCH = re.compile(r"(?i)yes|no|true|false|on|off|[01]")
 _OF_PROXIES = frozenset({"VIRTUAL_PORT"})
 """Variables that tell nginx-proxy the port of a service."""
 
@@ -112,7 +122,7 @@ def _traits(
     passwords |= {
         variable: None
         for variable, value in environment.items()
-        if variable not in passwords and is_secret_name(variable) and not is_no_value(value)
+        if variable not in passwords and _holds_password(variable, value)
     }
     published, exposed = dict.fromkeys(_published_ports(body)), dict.fromkeys(_exposed_ports(body))
     return ServiceTraits(
@@ -124,12 +134,13 @@ def _traits(
         labelled=_port_of_labels(body, environment),
         called=called,
         port_variables=dict(_port_variables(environment)),
+        listens=dict(_listening_variables(environment)),
         variables=frozenset(variable for variable, value in environment.items() if value),
         is_worker=any(
             _ROLE.search(variable) is not None and says_worker(value) for variable, value in environment.items()
         ),
         hosts=hosts,
-        checked=_address_of_check(body),
+        checked=_address_of_check(body, [host for host, service in names.items() if service == name]),
         never_restarted=body.get("restart") == "no",
         passwords=passwords,
         settings={
@@ -153,6 +164,13 @@ def _targets(body: Mapping[str, Any]) -> Iterator[str]:
 def _port_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, int]]:
     for name, value in environment.items():
         if address := listen_address(value):
+            yield name, address[1]
+
+
+def _listening_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Variables whose value can only be an address to listen on: it stands for every one of the container's own."""
+    for name, value in environment.items():
+        if _EVERYWHERE.match(value) and not _BESIDE.search(name) and (address := listen_address(value)):
             yield name, address[1]
 
 
@@ -235,16 +253,19 @@ def _exposed_ports(body: Mapping[str, Any]) -> Iterator[int]:
             yield int(number)
 
 
-def _address_of_check(body: Mapping[str, Any]) -> CheckedAddress | None:
-    """The address that a health check asks, if it names this container and no shell variable."""
+def _address_of_check(body: Mapping[str, Any], hosts: Iterable[str]) -> CheckedAddress | None:
+    """The address that a health check asks, if it names this container, by one of its `hosts` too, and no shell
+    variable."""
     test = " ".join(_words((body.get("healthcheck") or {}).get("test")))
-    match = _LOCAL_URL.search(test)
+    match = re.search(_LOCAL_URL.format(names="".join(f"|{re.escape(host)}" for host in hosts)), test)
     if match is None:
         return None
     # curl ends with exit code 0 after an error page, unless an option says otherwise.
     strict = (
         re.search(r"\bcurl\b", test) is None or re.search(r"\s(?:--fail\S*|-[a-zA-Z]*f[a-zA-Z]*)\s", test) is not None
     )
+    if _SENDS_MORE.search(test) or (_TAKES_ERRORS.search(test) and not _LOOKS_AT_STATUS.search(test)):
+        strict = False
     return CheckedAddress(port=int(match[1] or 80), path=match[2] or "/", strict=strict)
 
 
@@ -260,11 +281,16 @@ def _passwords(bodies: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str |
     """Options and variables that hold a password, with the variable of the user that each is filled in from."""
     for body in bodies:
         for name, value in _environment(body.get("environment")):
-            if is_secret_name(name) and not is_no_value(value):
+            if _holds_password(name, value):
                 yield name, _source(value)
         line = " ".join(part for key in ("entrypoint", "command") for part in _words(body.get(key)))
         for option, value in _PASSWORD_OPTION.findall(line):
             yield option, _source(value)
+
+
+def _holds_password(name: str, value: str) -> bool:
+    """Whether a variable has a password; ALLOW_EMPTY_PASSWORD=yes has none."""
+    return is_secret_name(name) and not is_no_value(value) and _SWITCH.fullmatch(value) is None
 
 
 def _environment(declared: Any) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,10 @@ _ENDS = re.compile(
     r"(?:^|[:/_.-])(?:migrate|migrations?|migration-job|seed|upgradedb|db-init|collectstatic|createsuperuser|loaddata|"
     r"makemigrations|createcachetable|compilemessages)(?:$|[:/_.-])|^db:(?:migrate|prepare|setup|seed|create)"
 )
+_NAMES_JOB = re.compile(
+    r"(?:^|[_.-])(?:init|initiali[sz]\w*|set-?up|migrat\w*|seed\w*|bootstrap\w*|provision\w*|create\w*|prepare|install\w*|load\w*data|"
+    r"topics?|buckets?|import|once|job)(?:$|[_.-])|migrate$"
+)
 _ONE_SHOT = re.compile(
     r"alembic|migrate|flyway|liquibase|dbmate|goose|atlas|psql|pg_dump|pg_dumpall|pg_restore|pg_basebackup|createdb|mysql|"
     r"mysqldump|mariadb|mariadb-dump|mongodump|mongorestore|mongosh|mongo|redis-cli|valkey-cli|mc|aws|restic|rsync|tar|"
@@ -60,6 +64,9 @@ def read_command(argv: Sequence[str]) -> CommandReading:
     """Read an entrypoint with its command; one that begins with an option only adds to what an image starts."""
     commands = [] if not argv or argv[0].startswith("-") else [*_simple_commands(argv)]
     started = [program for words in commands for program in _started_programs(words)]
+    while commands and commands[-1][0] == "exit":
+        # What stands before it decides whether the service gets there.
+        del commands[-1]
     words = [word for command in commands for word in command] or [*argv]
     listens, loopback = _listens(words)
     last = [*_started_programs(commands[-1])] if commands else []
@@ -78,6 +85,11 @@ def read_command(argv: Sequence[str]) -> CommandReading:
 def says_worker(text: str) -> bool:
     """Whether a name or value, such as that of a variable for the role, is one of a worker or scheduler."""
     return _WORKS.search(text.lower()) is not None
+
+
+def says_job(name: str) -> bool:
+    """Whether a service's name is one of work that is done once, such as a set-up."""
+    return _NAMES_JOB.search(name.lower()) is not None
 
 
 def listen_address(value: str) -> tuple[str, int] | None:

@@ -28,6 +28,7 @@ _VARIABLES = (
 )
 _SHORT = frozenset({"-b", "-p", "-S"})
 """Options of web servers in Python, Node, PHP and Ruby; of other programs they mean other things."""
+_OF_RUBY = frozenset({"puma", "rails", "rackup", "thin", "unicorn", "falcon"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,10 @@ def find_port(
     called = [port for port in traits.called if port not in beside]
     if called and not around.is_shared:
         return PortEvidence(port=default if default in called else called[0], reason="other services ask it there")
+    is_alone = not around.is_shared and (around.same_image == 1 or not traits.own_command)
+    if is_alone and program is None and len(traits.listens) == 1:
+        [(variable, port)] = traits.listens.items()
+        return PortEvidence(port=port, reason=f"{variable} says so")
     if traits.image_ports and not around.is_shared and _runs_what_its_image_exposes(traits, recognised, around):
         return PortEvidence(
             port=_first_of(traits.image_ports, default, traits, program), reason="its image listens there"
@@ -114,7 +119,8 @@ def works_only(
 def _explicit_port(traits: ServiceTraits, program: Program | None) -> PortEvidence | None:
     """The port that options of the command say; None where they say nothing."""
     listeners, options = traits.command.listens, () if program is None else program.listen_options
-    short = _SHORT if program is not None and program.id in ("python_web", "python", "node", "php") else ()
+    is_runtime = program is not None and program.id in ("python_web", "python", "node", "php")
+    short = _SHORT if is_runtime or _OF_RUBY & {*traits.command.programs} else ()
     for name, port in sorted(listeners, key=lambda listener: not _is_one_of(listener[0], options)):
         if _is_one_of(name, options) or name in short or _LISTENS.fullmatch(name):
             return PortEvidence(port=port, reason=f"its command says {name}", is_explicit=True)
@@ -129,14 +135,15 @@ def _is_one_of(name: str, expressions: tuple[str, ...]) -> bool:
 
 def _variable(traits: ServiceTraits, program: Program | None, offered: tuple[int, ...], *, guess: bool) -> str | None:
     """The variable that says where a service listens. One that any program may use only chooses among ports that
-    are offered, or, as a `guess`, counts where the service starts what its image starts."""
+    are offered or asked by others, or, as a `guess`, counts where the service starts what its image starts."""
     expressions = () if program is None else program.listen_variables
     if named := next((name for name in traits.port_variables if _is_one_of(name, expressions)), None):
         return named
     if program is not None and not program.runtime and program.probe is not None:
         return None
     guess = guess and not offered and not traits.own_command
-    names = (name for name in _VARIABLES if (port := traits.port_variables.get(name)) and (guess or port in offered))
+    reached = {*offered, *traits.called}
+    names = (name for name in _VARIABLES if (port := traits.port_variables.get(name)) and (guess or port in reached))
     return next(names, None)
 
 

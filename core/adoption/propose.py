@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from core.adoption.commands import says_job
 from core.adoption.logins import LoginProbe, login_probe
 from core.adoption.ports import Neighbours, PortEvidence, find_port, works_only
 from core.adoption.recognise import Recognised, recognise
@@ -68,7 +69,7 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
     entries = variables.values()
     secrets = tuple(entry for entry in entries if entry.is_secret and (entry.is_set or not entry.has_default))
     names = frozenset(secret.name for secret in secrets)
-    dependencies = _dependencies(application, facts.traits)
+    dependencies = _dependencies(application, facts.traits, recognitions)
     services = tuple(
         _service(application.services[name], recognitions, facts, dependencies[name], _Logins(names, logins.get(name)))
         for name in sorted(application.services)
@@ -161,8 +162,14 @@ def _neighbours(declared: ServiceDeclaration, facts: AdoptionFacts) -> Neighbour
     return Neighbours(
         network=traits.ports if inside else (),
         is_shared=bool(inside) or declared.network_mode.startswith("container:"),
-        same_image=sum(service.image == declared.image for service in services.values()),
+        same_image=sum(_has_same_image(service, declared) for service in services.values()),
     )
+
+
+def _has_same_image(service: ServiceDeclaration, other: ServiceDeclaration) -> bool:
+    """Whether two services run one image, also where each builds it under a name of its own."""
+    is_same_build = service.build_hash != "" and service.build_hash == other.build_hash
+    return service.image == other.image or (is_same_build and service.build_context == other.build_context)
 
 
 def _spec(
@@ -205,7 +212,9 @@ def _is_job(declared: ServiceDeclaration, traits: ServiceTraits, recognised: Rec
         return False
     if traits.command.ends:
         return True
-    if not (traits.never_restarted or declared.restart == "on-failure"):
+    # A server that is started again after a failure alone is as common as a job that is, so its name has to say more.
+    may_end = traits.never_restarted or (declared.restart == "on-failure" and says_job(declared.name))
+    if not may_end or traits.called:
         return False
     # Never restarted, a server is still no job, but another command in its image is: a dump of a database.
     program = None if recognised is None else recognised.program
@@ -354,17 +363,38 @@ def _remarks_on(
             yield (f"with {min(offered)} in a variable that .env sets, `roas init` can propose a probe that logs in")
 
 
-def _dependencies(application: Application, traits: Mapping[str, ServiceTraits]) -> dict[str, dict[str, str]]:
+def _dependencies(
+    application: Application,
+    traits: Mapping[str, ServiceTraits],
+    recognitions: Mapping[str, Recognised | None],
+) -> dict[str, dict[str, str]]:
     """The services that each one names in its variables, beyond depends_on, by that variable.
 
-    One that would close a circle is left out: an address to call back is no need.
+    One that would close a circle is left out: an address to call back is no need. So is what a database or cache only
+    has in common with the programs that use it: one list of variables for all services.
     """
     needs = {name: set(service.depends_on) for name, service in application.services.items()}
     dependencies: dict[str, dict[str, str]] = {name: {} for name in application.services}
     for name in sorted(application.services):
         for other, variable in sorted(traits.get(name, ServiceTraits()).hosts.items()):
             is_new = other in application.services and other != name and other not in needs[name]
+            if is_new and _is_stateful(recognitions[name]) and _is_shared(application, traits, name, other):
+                continue
             if is_new and _USABLE_NAME.fullmatch(other) and name not in reachable(other, needs):
                 needs[name].add(other)
                 dependencies[name][other] = variable
     return dependencies
+
+
+def _is_stateful(recognised: Recognised | None) -> bool:
+    return recognised is not None and recognised.serves and recognised.program.stateful
+
+
+def _is_shared(application: Application, traits: Mapping[str, ServiceTraits], name: str, host: str) -> bool:
+    """Whether a service of another image has the variable too by which this one names a host."""
+    variable = traits[name].hosts[host]
+    return any(
+        traits[other].hosts.get(host) == variable
+        for other, service in application.services.items()
+        if other in traits and not _has_same_image(service, application.services[name])
+    )

@@ -51,7 +51,8 @@ def recognise(service: ServiceDeclaration, traits: ServiceTraits, programs: Sequ
         return recognised
     for program in programs:
         for port in program.ports:
-            if port in traits.ports:
+            # A port among others, such as that of mail beside a web server's, does not say what the service is.
+            if port in traits.ports and {*traits.ports} <= {*program.ports, *program.other_ports}:
                 return Recognised(program, f"port {port}")
     return None
 

@@ -175,7 +175,11 @@ JOB = {"one_shot": True, "restart": "no"}
     ("fields", "traits", "is_job"),
     [
         (JOB, ServiceTraits(never_restarted=True), True),
-        (JOB | {"restart": "on-failure"}, ServiceTraits(), True),
+        (JOB | {"restart": "on-failure"}, ServiceTraits(), False),
+        (JOB | {"restart": "on-failure", "name": "db-migrate"}, ServiceTraits(), True),
+        (JOB | {"restart": "on-failure", "name": "create_topics"}, ServiceTraits(), True),
+        (JOB | {"restart": "on-failure", "name": "web-initiator"}, ServiceTraits(), False),
+        (JOB, ServiceTraits(never_restarted=True, called=(80,)), False),
         (JOB | {"awaited": True}, ServiceTraits(), True),
         (JOB, ServiceTraits(), False),
         (JOB | {"image": "postgres"}, ServiceTraits(never_restarted=True), False),
@@ -185,7 +189,10 @@ JOB = {"one_shot": True, "restart": "no"}
     ],
 )
 def test_a_job_is_what_the_files_say_ends(fields, traits, is_job) -> None:
-    one = alone(traits, **fields)
+    name = fields.get("name", "it")
+    [one] = proposed(
+        service(name, **{key: fields[key] for key in fields if key != "name"}), traits={name: traits}
+    ).services
     assert (one.is_job, one.spec.stabilisation_seconds) == (is_job, 0 if is_job else None)
 
 
