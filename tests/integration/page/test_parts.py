@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from core.deployment.release import differences
+from core.runtime.page_actions import ACTIONS, read_fields
 from flows.page.logs import LINES
 from flows.page.rendering import BASE
 from models.evidence import EvidenceBundle, EvidenceOccasion, LogExcerpt
@@ -204,6 +206,28 @@ def test_nothing_acts_for_who_may_only_read(recorded: Path) -> None:
 
     for part in ("", "/operations", "/releases", "/snapshots", "/report"):
         assert f"{BASE}/do/" not in client.get(f"{BASE}{SHOP}{part}").text, part
+
+
+def test_links_that_act_name_actions_and_fields_that_there_are(text: Read) -> None:
+    stores = open_stores()
+    stores.snapshots.begin(snapshot("d-whole", SnapshotState.WHOLE))
+    stores.pauses.pause("shop", "web", None, "new disk", "ada", NOW)
+    paths = [SHOP, f"{SHOP}/releases", f"{SHOP}/snapshots"]
+    paths += [f"/tickets/{ticket.ticket_id}" for ticket in stores.tickets.find()]
+    paths += [f"/operations/{operation.deployment_id}" for operation in stores.operations.history()]
+
+    links = {link for path in paths for link in re.findall(rf'href="{BASE}/do/([^"]+)"', text(path))}
+
+    actions = {}
+    for link in links:
+        address = urlsplit(link)
+        name, _, environment = address.path.partition("/")
+        assert environment == "shop"
+        fields = {key: values[0] for key, values in parse_qs(address.query, strict_parsing=bool(address.query)).items()}
+        assert read_fields(ACTIONS[name], fields) == fields, link
+        actions[name] = fields
+    # All that can be asked for.
+    assert actions.keys() == ACTIONS.keys()
 
 
 def test_headings_are_in_order_and_tables_have_captions(text: Read) -> None:
