@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flows.common.memory import keep_giving_back, spare_memory
-
-BASE = "/roas"
-"""Where the page is, beside Prefect's own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnCommands:
-    """How the page acts on a server that a command left, where no runner takes runs: by commands.
-
-    `folder` is where they run. The descriptor of `hold` keeps the server; getting it may block for seconds.
-    """
-
-    folder: Path | None
-    hold: Callable[[], AbstractContextManager[int]]
+from flows.page.base import BASE, OwnCommands
 
 
 class PageDoor:

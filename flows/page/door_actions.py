@@ -18,7 +18,7 @@ from adapters.config.environment_files import known_environments
 from adapters.server.page_sessions import FORM_SECONDS, PageSessions
 from core.runtime.page_actions import ACTIONS, PageAction, missing_fields, read_fields
 from core.runtime.page_forms import FormRequest, is_form_key, make_form_key
-from flows.page.door import BASE
+from flows.page.base import BASE
 from flows.page.door_previews import Shown, preview
 from flows.page.door_runs import ActionRequest, ActionRunner
 from flows.page.rendering import render

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.common.own_api import OwnApi
 from flows.fleet.host_guard import credentials_of, whole_body
-from flows.page.door import BASE, OwnCommands
+from flows.page.base import BASE, OwnCommands
 from flows.page.door_actions import action_routes
 from flows.page.door_identity import Identity, TooManyTriesError
 from flows.page.door_runs import ActionRunner

@@ -18,7 +18,7 @@ from adapters.host.own_command import BegunCommand, begin_own_command
 from core.runtime.page_actions import PageAction, command_words, run_parameters
 from flows.common.own_api import OwnApi
 from flows.common.requester import ON_THE_PAGE
-from flows.page.door import BASE, OwnCommands
+from flows.page.base import BASE, OwnCommands
 from models.failures import NotFoundError, RoasError
 from models.page_access import Viewer
 

@@ -28,7 +28,8 @@ from adapters.host.warm_client import end_with_parent
 from adapters.server.host_keys import HostKeys
 from adapters.server.made_database import new_database
 from flows.common.memory import give_back, spare_memory
-from flows.page.door import OwnCommands, PageDoor
+from flows.page.base import OwnCommands
+from flows.page.door import PageDoor
 from flows.server.engine_settings import take_settings_over
 from flows.server.shared_server import end_when_unused, hold_server
 from models.settings import current_settings
