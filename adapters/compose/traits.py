@@ -141,7 +141,7 @@ def _traits(
         ),
         hosts=hosts,
         checked=_address_of_check(body, [host for host, service in names.items() if service == name]),
-        never_restarted=body.get("restart") == "no",
+        never_restarted=_is_never_restarted(body),
         passwords=passwords,
         settings={
             variable: value for variable, value in environment.items() if variable in _login_variables() and value
@@ -151,6 +151,11 @@ def _traits(
         image_checked=built.checked,
         targets=(*built.targets, *_targets(body)),
     )
+
+
+def _is_never_restarted(body: Mapping[str, Any]) -> bool:
+    policy = (body.get("deploy") or {}).get("restart_policy") or {}
+    return body.get("restart") == "no" or policy.get("condition") == "none"
 
 
 def _targets(body: Mapping[str, Any]) -> Iterator[str]:

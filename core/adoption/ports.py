@@ -113,6 +113,9 @@ def works_only(
         return False
     if traits.command.works:
         return True
+    if recognised is not None and recognised.is_own and recognised.program.stateful:
+        # A broker or cache that is called queue is what the workers ask.
+        return False
     return around.same_image > 1 and not traits.own_command and says_worker(declared.name)
 
 
