@@ -130,17 +130,20 @@ class FollowedLogs:
 
     def _watch(self) -> None:
         """Read the log of every container that is there, and of each that starts."""
+        is_away = False
         while not self._closed.is_set():
             try:
                 with self._events.stream(self._project, datetime.now(UTC)) as self._event_stream:
                     for state in self._containers.inspect_project(self._project):
                         self._attach(state)
+                    is_away = False
                     for event in () if self._closed.is_set() else self._event_stream:
                         self._notice(event)
             except EngineUnreachableError as error:
-                if not self._closed.is_set():
+                if not is_away:
                     self._put(f"{error.what} It is asked again every {_AGAIN_SECONDS:.0f} s.")
-                    self._closed.wait(_AGAIN_SECONDS)
+                is_away = True
+                self._closed.wait(_AGAIN_SECONDS)
             except RoasError as error:
                 self._put(error)
                 return
