@@ -34,7 +34,7 @@ _SHOWN = (
 
 
 def main() -> None:
-    """Run the tutorial up to the failed release, and picture the terminal, the report and the UI."""
+    """Run the tutorial up to the failed release, and picture the terminal, the report, the page and the UI."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="roas-pictures-") as folder:
         reader = DocumentReader(Path(folder), name=_free_name(), more={"ROAS_WARM": "0"})
@@ -51,6 +51,7 @@ def main() -> None:
             with browser() as page:
                 _picture_report(page, reader.here / "report.html")
                 with served(reader.folder) as server:
+                    _picture_page(page, server)
                     _picture_ui(page, server)
         finally:
             reader.clean_up()
@@ -122,6 +123,14 @@ def _picture_report(page: Page, report: Path) -> None:
     page.goto(report.as_uri())
     page.get_by_role("link", name="Failures and repairs").click()
     page.screenshot(path=IMAGES / "report.png")
+
+
+def _picture_page(page: Page, server: Served) -> None:
+    page.goto(f"{server.url}/roas/environments/shop")
+    page.get_by_label("Password").fill(server.auth_string)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="What happened")).to_be_visible()
+    page.screenshot(path=IMAGES / "page.png")
 
 
 def _picture_ui(page: Page, server: Served) -> None:
