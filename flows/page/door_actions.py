@@ -20,13 +20,14 @@ from core.runtime.page_actions import ACTIONS, PageAction, missing_fields, read_
 from core.runtime.page_forms import FormRequest, is_form_key, make_form_key
 from flows.page.base import BASE
 from flows.page.door_previews import Shown, preview
-from flows.page.door_runs import ActionRequest, ActionRunner
+from flows.page.door_runs import ActionRequest, ActionRunner, PageCommand, asker
 from flows.page.rendering import render
 from models.failures import BadInputError, NotFoundError, RoasError
 from models.settings import current_settings
 
 _READ_ONLY = "This account is read only: it sees every page, and changes nothing."
 _AGAIN_SECONDS = 2
+_OPERATIONS_BACK = 20
 _CHANGED = "What would be done has changed since this page was shown. Look at it again."
 _TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _TITLES = {
@@ -106,9 +107,15 @@ class _ActionDesk:
         return page if is_over else _read_again(page)
 
     async def show_command(self, request: Request) -> Response:
-        """A command that was begun: what it printed, and how it ended."""
-        command = self._runner.command(request.path_params["key"])
+        """A command that was begun: the page of its operation once that is recorded, or with `printed` its output."""
+        key = request.path_params["key"]
+        command = self._runner.command(key)
         asked, code = command.request, command.command.code
+        operation = await run_in_threadpool(operation_of_command, command) if asked.action.flow else ""
+        if operation and "printed" not in request.query_params:
+            return RedirectResponse(
+                f"{BASE}/operations/{quote(operation, safe='')}?command={key}", HTTPStatus.SEE_OTHER
+            )
         page = render(
             request,
             "command.html.j2",
@@ -117,6 +124,7 @@ class _ActionDesk:
             asked_by=asked.viewer.name,
             code=code,
             lines=command.lines,
+            operation=operation,
         )
         return _read_again(page) if code is None else page
 
@@ -185,6 +193,20 @@ def _operation_of(environment: str, run_id: str) -> str:
         return operation_of_run(environment, run_id)
     except NotFoundError:
         return ""
+
+
+def operation_of_command(command: PageCommand) -> str:
+    """The operation that a command recorded: the first of its environment that its viewer asked for since it began."""
+    from tasks.runtime.stores import open_stores
+
+    asked = command.request
+    history = open_stores().operations.history(environment=asked.environment, limit=_OPERATIONS_BACK)
+    own = [
+        operation.deployment_id
+        for operation in history
+        if operation.started_at >= command.began_at and asker(asked.viewer) in operation.actor.claimed
+    ]
+    return own[-1] if own else ""
 
 
 def _form_request(request: Request, action: PageAction, environment: str) -> FormRequest:

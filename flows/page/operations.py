@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,7 +35,13 @@ def operation(request: Request) -> Response:
     begun = view.details.operation
     drawn = draw_waterfall(view.bars, begun.started_at, begun.ended_at or max(view.at, ends), "waterfall")
     # It escapes what it draws.
-    return render(request, "operation.html.j2", view=view, waterfall=Markup(drawn))  # noqa: S704
+    return render(request, "operation.html.j2", view=view, waterfall=Markup(drawn), command=_command(request))  # noqa: S704
+
+
+def _command(request: Request) -> str:
+    """The key of the command that the page began for it, whose page has what it printed."""
+    key = request.query_params.get("command", "")
+    return key if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key) else ""
 
 
 def _limit(request: Request) -> int:

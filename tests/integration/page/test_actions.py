@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,16 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from adapters.host.own_command import begin_own_command
 from adapters.server.page_accounts import add_account
 from core.runtime.page_actions import ACTIONS
 from flows.page.door import PageDoor
+from flows.page.door_actions import operation_of_command
+from flows.page.door_runs import ActionRequest, PageCommand
 from flows.server.server_process import OwnPageOnly
+from models.audit import Actor
+from models.operations import Operation, OperationStatus, OperationType
+from models.page_access import Viewer
 from models.recovery import Pause
 from tasks.runtime.stores import open_stores
 from tests.integration.page.conftest import HOSTILE
@@ -27,6 +34,7 @@ from tests.integration.page.page_clients import AUTH_STRING, ORIGIN, hidden, one
 
 PASSWORD = "correct horse battery"
 RUN = "73fac6ad-b8f1-4e96-a7fd-dae0decd1c71"
+ANN = Viewer(name="ann", may_write=True)
 FORM = {"origin": ORIGIN}
 
 
@@ -234,3 +242,44 @@ async def test_a_run_that_waits_is_shown_until_its_operation_is_recorded(home: P
     assert "<script>alert" not in shown.text
     assert shown.headers["refresh"] == "2"
     assert sys.executable not in shown.text
+
+
+def test_a_command_leads_to_the_operation_that_its_viewer_asked_for_since_it_began(home: Path) -> None:
+    asked = ActionRequest(action=ACTIONS["stop"], environment="shop", fields={}, plan="", viewer=ANN, key="key")
+    command = PageCommand(
+        request=asked, command=begin_own_command(["--version"], variables=dict(os.environ), folder=None)
+    )
+    before, after = command.began_at - timedelta(seconds=1), command.began_at + timedelta(seconds=1)
+    record = open_stores().operations.begin
+    record(stop_of("earlier", before, "ann on the page"))
+    record(stop_of("of-bob", after, "bob on the page"))
+    assert operation_of_command(command) == ""
+
+    record(stop_of("own", after, "ann on the page"))
+    record(stop_of("next", after + timedelta(seconds=1), "ann on the page"))
+
+    assert operation_of_command(command) == "own"
+    command.command.wait(60)
+    assert command.command.code == 0
+    assert command.lines[0].startswith("roas ")
+
+
+def stop_of(operation_id: str, at: datetime, claimed: str) -> Operation:
+    return Operation(
+        deployment_id=operation_id,
+        operation_type=OperationType.STOP,
+        environment="shop",
+        status=OperationStatus.RUNNING,
+        started_at=at,
+        user_agent=f"person: root (roas stop, asked by {claimed})",
+        actor=Actor(uid=0, user="root", claimed=claimed),
+    )
+
+
+async def test_a_stop_of_what_is_not_recorded_is_offered_all_the_same(home: Path, prefect: PrefectServer) -> None:
+    (home.parents[1] / "new.yaml").write_text("name: new\ncompose_files: [compose.yaml]\nproject: new\n")
+    async with signed_in(home, prefect) as ann:
+        shown = await ann.get("/roas/do/stop/new")
+
+    assert shown.status_code == 200
+    assert ">Stop</button>" in shown.text
