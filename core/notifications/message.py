@@ -290,9 +290,10 @@ def _links(news: News, news_details: NewsDetails, addresses: Addresses) -> tuple
         run = news.operation.record.flow_run_id or run
     links = []
     if run and addresses.prefect:
-        links.append(
-            Link(label="Run in Prefect", address=f"{addresses.prefect.rstrip('/')}/runs/flow-run/{quote(run)}")
-        )
+        # A server that has the run has our page, too.
+        server = addresses.prefect.rstrip("/")
+        links += _page_links(news, f"{server}/roas")
+        links.append(Link(label="Run in Prefect", address=f"{server}/runs/flow-run/{quote(run)}"))
     if addresses.grafana:
         base, environment = addresses.grafana.rstrip("/"), quote(news.environment)
         page, more = "roas-operations", ""
@@ -300,6 +301,16 @@ def _links(news: News, news_details: NewsDetails, addresses: Addresses) -> tuple
             page, more = "roas-service", f"&var-service={quote(news.service)}"
         links.append(Link(label="Dashboard", address=f"{base}/d/{page}?var-environment={environment}{more}"))
     return tuple(links)
+
+
+def _page_links(news: News, page: str) -> list[Link]:
+    """Where a person finds the evidence, and the answers of a ticket with what each would do."""
+    ticket = news.cause.ticket if news.cause else None
+    if ticket is not None:
+        return [Link(label="Ticket and answers", address=f"{page}/tickets/{quote(ticket.ticket_id)}")]
+    if news.operation is not None:
+        return [Link(label="Operation", address=f"{page}/operations/{quote(news.operation.deployment_id)}")]
+    return []
 
 
 def _describe_outcome(operation: Operation) -> str:
