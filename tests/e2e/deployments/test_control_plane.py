@@ -128,6 +128,25 @@ def test_a_run_asked_of_the_server_looks_at_the_engine_and_is_recorded(control_p
     assert 'roas_heartbeat_timestamp_seconds{environment="prod",name="collection"}' in metrics
 
 
+def test_the_page_shows_what_the_worker_recorded_and_what_a_stop_would_stop(control_plane: ComposedPlane) -> None:
+    done = control_plane.run("collection/prod")
+    assert "Completed" in done.stdout, done.stdout + done.stderr
+    asked = control_plane.compose("exec", "-T", "worker", "with-secrets", "roas", "open", "prod", "--json")
+    address = json.loads(asked.stdout)["url"]
+    assert address.startswith(f"{control_plane.address}/roas/sign-in/"), asked.stderr
+
+    with httpx.Client(base_url=f"http://127.0.0.1:{control_plane.ports['UI']}", timeout=300) as browser:
+        assert browser.get("/roas/environments/prod").status_code == 401
+        entered = browser.get(address.removeprefix(control_plane.address))
+        shown = browser.get(entered.headers["location"])
+        stop = browser.get("/roas/do/stop/prod")
+
+    assert (entered.headers["location"], shown.status_code) == ("/roas/environments/prod", 200)
+    assert "prod" in shown.text
+    assert stop.status_code == 200
+    assert ">Stop</button>" in stop.text
+
+
 def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ComposedPlane) -> None:
     targets = json.loads(control_plane.get("PROMETHEUS", "/api/v1/targets"))["data"]["activeTargets"]
     assert {target["labels"]["job"] for target in targets} == {"roas", "prometheus", "alertmanager"}
