@@ -59,7 +59,7 @@ def show_rollback_preview(preview: RollbackPreview) -> None:
         f"{preview.environment} would be release {preview.release_id} again, "
         f"proven {preview.proven_at:%Y-%m-%d %H:%M} UTC"
     )
-    for release in preview.undone:
+    for release in preview.later_releases:
         echo(f"  without {release}")
     if preview.data is not None:
         show_restore_preview(preview.data)

@@ -49,7 +49,7 @@ def open(environment: str | None, only_print: bool, json_wanted: bool) -> None: 
     place = _BASE if name is None else f"{_BASE}environments/{quote(name, safe='')}"
     with prefect_api(settings) as timeout:
         wait_for_api(timeout)
-        # Of a command's own server nobody else knows where it is.
+        # No setting says where a command's own server is.
         is_own = timeout == START_WITHIN
         invitation = invite(this_user().user, place, None if is_own else settings.ui_url)
         show_answer(invitation, json_wanted, lambda shown: echo(shown.url))

@@ -21,10 +21,10 @@ class RestorePreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackPreview:
-    """Which release a rollback brings back. `undone` are the later ones with their changes, newest first."""
+    """Which release a rollback brings back. `later_releases` are undone, with their changes, newest first."""
 
     environment: str
     release_id: str
     proven_at: datetime
-    undone: tuple[str, ...]
+    later_releases: tuple[str, ...]
     data: RestorePreview | None = None

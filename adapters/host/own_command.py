@@ -59,15 +59,15 @@ class BegunCommand:
         return tuple(line for line in lines[bool(start) :] if line.strip())
 
     def _wait(self) -> None:
-        # Whoever waits for a child takes it off the kernel's list, on which it would stay as a zombie.
+        # A child that has ended stays on the kernel's list, as a zombie, until its parent has waited for it.
         self._process.wait()
         self._ended.set()
 
 
 def begin_own_command(
-    words: Sequence[str], *, variables: Mapping[str, str], folder: Path | None, held: Sequence[int] = ()
+    words: Sequence[str], *, variables: Mapping[str, str], folder: Path | None, descriptors: Sequence[int] = ()
 ) -> BegunCommand:
-    """Begin `roas WORDS` with these variables alone, in a folder, and with the open descriptors `held`.
+    """Begin `roas WORDS` with these variables alone, in a folder, and with these open descriptors.
 
     Raises:
         OSError: It cannot be begun.
@@ -81,7 +81,7 @@ def begin_own_command(
         stderr=output,
         env=variables,
         cwd=folder,
-        pass_fds=tuple(held),
+        pass_fds=tuple(descriptors),
         start_new_session=True,
     )
     return BegunCommand(process, output)

@@ -23,8 +23,7 @@ def make_form_key(request: FormRequest, nonce: str, expires: float) -> str:
 
 def is_form_key(key: str, request: FormRequest, now: float) -> bool:
     """Whether a key was made for this request, and is still valid."""
-    nonce, _, rest = key.partition(".")
-    expires, _, signature = rest.partition(".")
+    nonce, expires, signature = (*key.split(".", 2), "", "", "")[:3]
     if not (expires.isascii() and expires.isdigit() and signature.isascii()):
         return False
     return hmac.compare_digest(signature, _signature(request, nonce, expires)) and float(expires) > now

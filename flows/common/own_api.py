@@ -35,8 +35,8 @@ class OwnApi:
                 headers = {"Prefect-Csrf-Token": answer.json()["token"], "Prefect-Csrf-Client": _CLIENT}
         return await self._client.request(method, path, json=body, headers=headers)
 
-    async def send_change(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """Ask until it is done, or there is no such thing; a server on SQLite is busy at times.
+    async def ask_until_done(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """Ask until it answers, or there is no such thing; a server on SQLite is busy at times. It may be done twice.
 
         Raises:
             RoasError: The server does not do it.

@@ -151,10 +151,10 @@ class HostGuard:
         """
         pool_filter = {"work_pools": {"name": {"any_": [pool]}}}
         # The server gives 200 at once, which twelve environments exceed.
-        while page := (await self._owners.send_change("POST", "/deployments/filter", pool_filter)).json():
+        while page := (await self._owners.ask_until_done("POST", "/deployments/filter", pool_filter)).json():
             for deployment in page:
-                await self._owners.send_change("DELETE", f"/deployments/{deployment['id']}")
-        await self._owners.send_change("DELETE", f"/work_pools/{pool}")
+                await self._owners.ask_until_done("DELETE", f"/deployments/{deployment['id']}")
+        await self._owners.ask_until_done("DELETE", f"/work_pools/{pool}")
         self._owners.forget()
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:

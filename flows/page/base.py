@@ -20,3 +20,8 @@ class OwnCommands:
 
     folder: Path | None
     hold: Callable[[], AbstractContextManager[int]]
+
+    @property
+    def present_folder(self) -> Path | None:
+        """Where they run; None where that was removed."""
+        return self.folder if self.folder and self.folder.is_dir() else None

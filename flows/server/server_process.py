@@ -29,7 +29,7 @@ from adapters.server.host_keys import HostKeys
 from adapters.server.made_database import new_database
 from flows.common.memory import give_back, spare_memory
 from flows.page.base import OwnCommands
-from flows.page.door import PageDoor
+from flows.page.mount import PageMount
 from flows.server.engine_settings import take_settings_over
 from flows.server.shared_server import end_when_unused, hold_server
 from models.settings import current_settings
@@ -112,8 +112,8 @@ def guarded_app(commands: OwnCommands | None = None) -> ASGIApp:
         stores.restrict(keys)
 
     app = call_once_started(create_app(), finish_start)
-    door = PageDoor(app, home, password, frozenset(map(_as_browsers_send, origins)), commands)
-    guarded = HostGuard(door, keys, password, stores)
+    page = PageMount(app, home, password, frozenset(map(_as_browsers_send, origins)), commands)
+    guarded = HostGuard(page, keys, password, stores)
     return OwnPageOnly(guarded, origins, os.environ.get("ROAS_SERVER_HOSTS", "").split())
 
 

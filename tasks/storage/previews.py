@@ -38,11 +38,15 @@ async def preview_rollback(project: Project, release: str | None, *, with_data: 
     data = None
     if with_data:
         data = await preview_restore(project, snapshot_of_release(read_snapshots(name), target))
-    undone = tuple(
+    later_releases = tuple(
         f"{details.release.release_id}: {'; '.join(details.changes) or 'the first one'}"
         for details in read_releases(name)
         if details.release.proven and details.release.created_at > target.created_at
     )
     return RollbackPreview(
-        environment=name, release_id=target.release_id, proven_at=target.created_at, undone=undone, data=data
+        environment=name,
+        release_id=target.release_id,
+        proven_at=target.created_at,
+        later_releases=later_releases,
+        data=data,
     )

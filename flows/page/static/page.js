@@ -82,7 +82,7 @@
     const source = new EventSource(body.dataset.base + "/live");
     source.addEventListener("change", (event) => { if (concerns(JSON.parse(event.data))) soon(); });
     source.addEventListener("error", () => say("The connection to the server is lost; it is tried again."));
-    // What happened between the reading of this page and the connection is told to nobody.
+    // What happened between the reading of this page and the connection is told to no page.
     source.addEventListener("open", () => { if (about !== "*" || (status && status.textContent)) soon(); });
     addEventListener("pagehide", () => source.close());
     // Ages grow although nothing changes.

@@ -238,9 +238,9 @@ async def test_a_preview_of_a_rollback_names_what_it_would_undo_and_changes_noth
     preview = await preview_rollback(open_project("test"), None, with_data=False)
 
     assert (preview.release_id, preview.proven_at, preview.data) == (older.release_id, older.created_at, None)
-    (undone,) = preview.undone
-    assert undone.startswith(f"{newer.release_id}: ")
-    assert "base" in undone
+    (release,) = preview.later_releases
+    assert release.startswith(f"{newer.release_id}: ")
+    assert "base" in release
     assert inspect(place, "base", "{{.Id}}") == before
     with pytest.raises(NotFoundError, match="No snapshot was taken"):
         await preview_rollback(open_project("test"), older.release_id, with_data=True)

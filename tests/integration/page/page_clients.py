@@ -13,7 +13,7 @@ import httpx
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from flows.page.door import PageDoor
+from flows.page.mount import PageMount
 from flows.server.server_process import OwnPageOnly
 
 ORIGIN = "http://127.0.0.1:14900"
@@ -29,7 +29,7 @@ async def other_app(scope: Scope, receive: Receive, send: Send) -> None:
 def server(home: Path) -> OwnPageOnly:
     """The page behind the guard of the whole server."""
     origins = (ORIGIN, SECURE_ORIGIN)
-    return OwnPageOnly(PageDoor(other_app, home, AUTH_STRING, frozenset(origins)), origins)
+    return OwnPageOnly(PageMount(other_app, home, AUTH_STRING, frozenset(origins)), origins)
 
 
 @asynccontextmanager

@@ -20,9 +20,9 @@ from starlette.types import Receive, Scope, Send
 from adapters.host.own_command import begin_own_command
 from adapters.server.page_accounts import add_account
 from core.runtime.page_actions import ACTIONS
-from flows.page.door import PageDoor
-from flows.page.door_actions import operation_of_command
-from flows.page.door_runs import ActionRequest, PageCommand
+from flows.page.action_runs import ActionRequest, PageCommand
+from flows.page.actions import operation_of_command
+from flows.page.mount import PageMount
 from flows.server.server_process import OwnPageOnly
 from models.audit import Actor
 from models.operations import Operation, OperationStatus, OperationType
@@ -78,7 +78,7 @@ def home(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @asynccontextmanager
 async def signed_in(home: Path, prefect: PrefectServer, account: str = "") -> AsyncIterator[httpx.AsyncClient]:
     """A browser of ann, who has the server's own password, or of an account."""
-    app = OwnPageOnly(PageDoor(prefect, home, AUTH_STRING, frozenset({ORIGIN})), [ORIGIN])
+    app = OwnPageOnly(PageMount(prefect, home, AUTH_STRING, frozenset({ORIGIN})), [ORIGIN])
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, timeout=120) as browser:
         if account:

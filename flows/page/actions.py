@@ -18,9 +18,9 @@ from adapters.config.environment_files import known_environments
 from adapters.server.page_sessions import FORM_SECONDS, PageSessions
 from core.runtime.page_actions import ACTIONS, PageAction, missing_fields, read_fields
 from core.runtime.page_forms import FormRequest, is_form_key, make_form_key
+from flows.page.action_runs import ActionRequest, ActionRunner, PageCommand, asker
 from flows.page.base import BASE
-from flows.page.door_previews import Shown, preview
-from flows.page.door_runs import ActionRequest, ActionRunner, PageCommand, asker
+from flows.page.previews import Shown, preview
 from flows.page.rendering import render
 from models.failures import BadInputError, NotFoundError, RoasError
 from models.settings import current_settings
@@ -70,8 +70,8 @@ class _ActionDesk:
         form = request.state.form
         fields = read_fields(action, form)
         _check_hidden(action, fields)
-        key, wanted = form.get("key", ""), _form_request(request, action, environment)
-        if not is_form_key(key, wanted, time.time()):
+        key, form_request = form.get("key", ""), _form_request(request, action, environment)
+        if not is_form_key(key, form_request, time.time()):
             return await self._form(request, action, environment, fields, "This form is too old, or of another page.")
         if problem := _mistake(action, environment, fields, form.get("typed", "")):
             return await self._form(request, action, environment, fields, problem)
@@ -84,10 +84,10 @@ class _ActionDesk:
             if is_refused or shown.plan != plan or form.get("shown", "") != _shown_id(action, shown):
                 await run_in_threadpool(self._sessions.give_form_back, key)
                 return await self._form(request, action, environment, fields, _CHANGED)
-            asked = ActionRequest(
+            confirmed = ActionRequest(
                 action=action, environment=environment, fields=fields, plan=plan, viewer=request.state.viewer, key=key
             )
-            place = await self._runner.begin(asked, request.scope["server"][1])
+            place = await self._runner.begin(confirmed, request.scope["server"][1])
         except RoasError as error:
             await run_in_threadpool(self._sessions.give_form_back, key)
             return await self._form(request, action, environment, fields, str(error))
@@ -110,8 +110,8 @@ class _ActionDesk:
         """A command that was begun: the page of its operation once that is recorded, or with `printed` its output."""
         key = request.path_params["key"]
         command = self._runner.command(key)
-        asked, code = command.request, command.command.code
-        operation = await run_in_threadpool(operation_of_command, command) if asked.action.flow else ""
+        confirmed, code = command.request, command.command.code
+        operation = await run_in_threadpool(operation_of_command, command) if confirmed.action.flow else ""
         if operation and "printed" not in request.query_params:
             return RedirectResponse(
                 f"{BASE}/operations/{quote(operation, safe='')}?command={key}", HTTPStatus.SEE_OTHER
@@ -119,9 +119,9 @@ class _ActionDesk:
         page = render(
             request,
             "command.html.j2",
-            title=asked.action.title.format(environment=asked.environment),
-            environment=asked.environment,
-            asked_by=asked.viewer.name,
+            title=confirmed.action.title.format(environment=confirmed.environment),
+            environment=confirmed.environment,
+            asked_by=confirmed.viewer.name,
             code=code,
             lines=command.lines,
             operation=operation,
@@ -199,14 +199,14 @@ def operation_of_command(command: PageCommand) -> str:
     """The operation that a command recorded: the first of its environment that its viewer asked for since it began."""
     from tasks.runtime.stores import open_stores
 
-    asked = command.request
-    history = open_stores().operations.history(environment=asked.environment, limit=_OPERATIONS_BACK)
-    own = [
+    confirmed = command.request
+    history = open_stores().operations.history(environment=confirmed.environment, limit=_OPERATIONS_BACK)
+    operation_ids = [
         operation.deployment_id
         for operation in history
-        if operation.started_at >= command.began_at and asker(asked.viewer) in operation.actor.claimed
+        if operation.started_at >= command.began_at and asker(confirmed.viewer) in operation.actor.claimed
     ]
-    return own[-1] if own else ""
+    return operation_ids[-1] if operation_ids else ""
 
 
 def _form_request(request: Request, action: PageAction, environment: str) -> FormRequest:
@@ -262,8 +262,8 @@ def _toggled(action: PageAction, environment: str, fields: dict[str, str]) -> st
     """The address of a rollback with its data, or without."""
     if action.name != "rollback":
         return ""
-    others = {name: value for name, value in fields.items() if name != "with_data"}
-    query = urlencode(others if "with_data" in fields else others | {"with_data": "on"})
+    other_fields = {name: value for name, value in fields.items() if name != "with_data"}
+    query = urlencode(other_fields if "with_data" in fields else other_fields | {"with_data": "on"})
     return f"{BASE}/do/rollback/{quote(environment, safe='')}{f'?{query}' if query else ''}"
 
 

@@ -82,7 +82,7 @@ class Identity:
         account = next((account for account in read_accounts(self._home) if _is_equal(account.name, name)), None)
         if not self._has_password(account, name, password):
             return None
-        assert account is not None  # noqa: S101 - nobody has no password
+        assert account is not None  # noqa: S101 - without an account no password is right
         viewer = Viewer(name=account.name, may_write=account.may_write)
         return SignedIn(viewer=viewer, credential=_credential_of(account))
 

@@ -22,13 +22,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.common.own_api import OwnApi
 from flows.fleet.host_guard import credentials_of, whole_body
+from flows.page.action_runs import ActionRunner
+from flows.page.actions import action_routes
 from flows.page.base import BASE, OwnCommands
-from flows.page.door_actions import action_routes
-from flows.page.door_identity import Identity, TooManyTriesError
-from flows.page.door_runs import ActionRunner
-from flows.page.door_sign_in import SIGN_IN, sign_in_routes
+from flows.page.identity import Identity, TooManyTriesError
 from flows.page.pages import reading_routes
 from flows.page.rendering import render
+from flows.page.sign_in import SIGN_IN, sign_in_routes
 from models.failures import RoasError
 
 MOST_BYTES = 64 * 1024
@@ -106,9 +106,9 @@ class Entrance:
 
     def _identify(self, headers: Headers, state: dict[str, Any]) -> bool:
         """Note in the state who asks; whether by a session."""
-        found = self._identity.session(headers, state["cookie"])
-        if found is not None:
-            state["token"], session = found
+        token_and_session = self._identity.session(headers, state["cookie"])
+        if token_and_session is not None:
+            state["token"], session = token_and_session
             state["viewer"], state["csrf"] = session.viewer, session.csrf
             return True
         if "authorization" in headers:

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 from adapters.host.own_command import BegunCommand, begin_own_command
 from core.runtime.page_actions import PageAction, command_words, run_parameters
@@ -86,10 +87,15 @@ class ActionRunner:
             NotFoundError: There is none of this id.
             RoasError: The server does not say.
         """
-        answer = await self._api.ask("GET", f"/flow_runs/{quote(run_id, safe='')}")
-        if answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY):
-            raise NotFoundError(f"There is no run {run_id};", advice="Prefect's own page lists the runs there are.")
-        return dict(_document(answer.status_code, answer.json() if answer.is_success else None))
+        missing = NotFoundError(f"There is no run {run_id};", advice="Prefect's own page lists the runs there are.")
+        try:
+            path = f"/flow_runs/{UUID(run_id)}"
+        except ValueError:
+            raise missing from None
+        answer = await self._api.ask_until_done("GET", path)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            raise missing
+        return dict(answer.json())
 
     def command(self, key: str) -> PageCommand:
         """A command that was begun since this server started.
@@ -106,10 +112,8 @@ class ActionRunner:
 
     async def _deployment(self, flow: str, environment: str) -> str | None:
         path = f"/deployments/name/{quote(flow, safe='')}/{quote(environment, safe='')}"
-        answer = await self._api.ask("GET", path)
-        if answer.status_code == HTTPStatus.NOT_FOUND:
-            return None
-        return str(_document(answer.status_code, answer.json() if answer.is_success else None)["id"])
+        answer = await self._api.ask_until_done("GET", path)
+        return None if answer.status_code == HTTPStatus.NOT_FOUND else str(answer.json()["id"])
 
     async def _create_run(self, deployment: str, request: ActionRequest) -> str:
         parameters = run_parameters(request.action, request.environment, request.fields, request.plan)
@@ -118,9 +122,10 @@ class ActionRunner:
             # Prefect's server, too, makes one run of it.
             "idempotency_key": request.key,
         }
-        answer = await self._api.ask("POST", f"/deployments/{deployment}/create_flow_run", body)
-        run = _document(answer.status_code, answer.json() if answer.is_success else None)
-        return f"{BASE}/runs/{run['id']}"
+        answer = await self._api.ask_until_done("POST", f"/deployments/{deployment}/create_flow_run", body)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            raise NotFoundError(f"Deployment {deployment} was removed a moment ago;", advice="reload the page.")
+        return f"{BASE}/runs/{answer.json()['id']}"
 
     async def _begin_command(self, request: ActionRequest, port: int) -> str:
         running = [command for command in self._commands.values() if command.command.code is None]
@@ -137,16 +142,16 @@ class ActionRunner:
 
     def _start(self, request: ActionRequest, port: int) -> PageCommand:
         words = command_words(request.action, request.environment, request.fields, request.plan)
-        own = self._own
-        hold: AbstractContextManager[int | None] = nullcontext() if own is None else own.hold()
+        own_commands = self._own
+        hold: AbstractContextManager[int | None] = nullcontext() if own_commands is None else own_commands.hold()
         try:
             with ExitStack() as stack:
                 descriptor = stack.enter_context(hold)
                 command = begin_own_command(
                     words,
                     variables=self._variables(request.viewer, port),
-                    folder=own.folder if own and own.folder and own.folder.is_dir() else None,
-                    held=() if descriptor is None else (descriptor,),
+                    folder=own_commands.present_folder if own_commands else None,
+                    descriptors=() if descriptor is None else (descriptor,),
                 )
         except OSError as error:
             raise RoasError(
@@ -155,8 +160,8 @@ class ActionRunner:
         return PageCommand(request=request, command=command)
 
     def _variables(self, viewer: Viewer, port: int) -> dict[str, str]:
-        others = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_COMMANDS)}
-        return others | {
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_COMMANDS)}
+        return variables | {
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
             "PREFECT_API_AUTH_STRING": self._auth_string,
             "PREFECT_HOME": str(self._home),
@@ -172,9 +177,3 @@ class ActionRunner:
 def asker(viewer: Viewer) -> str:
     """How a signed-in person stands in the record: as claimed, since the run or command proves another user."""
     return f"{viewer.name}{ON_THE_PAGE}"
-
-
-def _document(status: int, document: Any) -> Any:
-    if document is None:
-        raise RoasError(f"Prefect's API answered with status {status};", advice="the server's log says why.")
-    return document

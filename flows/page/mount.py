@@ -11,7 +11,7 @@ from flows.common.memory import keep_giving_back, spare_memory
 from flows.page.base import BASE, OwnCommands
 
 
-class PageDoor:
+class PageMount:
     """Answer what is asked below BASE; every other request is passed on as it is.
 
     `origins` are the addresses by which browsers reach this server, `home` is the folder of its sessions and accounts.
@@ -50,7 +50,7 @@ class PageDoor:
             return self._page
 
     def _make_page(self) -> ASGIApp:
-        from flows.page.door_app import page_app
+        from flows.page.access import page_app
 
         return page_app(self._app, self._home, self._auth_string, self._origins, self._commands)
 

@@ -13,8 +13,8 @@ import pytest
 
 from adapters.server.page_accounts import add_account, remove_account
 from adapters.server.page_sessions import INVITATION_SECONDS, SESSION_SECONDS, PageSessions
-from flows.page.door_identity import TRIES_A_MINUTE
-from flows.page.door_sign_in import safe_place
+from flows.page.identity import TRIES_A_MINUTE
+from flows.page.sign_in import safe_place
 from models.page_access import Viewer
 from tests.integration.page.page_clients import (
     AUTH_STRING,
@@ -212,7 +212,7 @@ async def test_another_password_or_other_rights_end_the_sessions_of_before(tmp_p
             assert (await vera.get("/roas/me")).status_code == 401
 
 
-@pytest.mark.parametrize("name", ["vera", "nobody"])
+@pytest.mark.parametrize("name", ["vera", "stranger"])
 async def test_guessing_passwords_is_bounded_and_shuts_the_owner_not_out(tmp_path: Path, name: str) -> None:
     add_account(tmp_path, "vera", PASSWORD, may_write=True)
     async with client(tmp_path) as attacker:
@@ -321,7 +321,7 @@ async def test_a_broken_file_of_sessions_lets_nobody_in(tmp_path: Path) -> None:
 def test_the_page_imports_nothing_that_only_operations_need() -> None:
     """The server holds what it imports as long as it runs; 15 MiB are what the page may add."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROAS_", "PREFECT_"))}
-    code = "import flows.page.door_app, sys; print(*sys.modules)"
+    code = "import flows.page.access, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=kept | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
     )

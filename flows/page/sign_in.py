@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from adapters.host.processes import as_claim
 from adapters.server.page_sessions import INVITATION_SECONDS, SESSION_SECONDS
 from flows.page.base import BASE
-from flows.page.door_identity import Identity, SignedIn, TooManyTriesError
+from flows.page.identity import Identity, SignedIn, TooManyTriesError
 from flows.page.rendering import render
 from models.page_access import Viewer
 
