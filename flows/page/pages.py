@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -26,6 +29,10 @@ from models.failures import BadInputError, EngineError, NotFoundError, RoasError
 PUBLIC_PATHS = ("/static/", "/status/")
 """What is served without a sign-in: paths that begin so."""
 
+_AT_ONCE = 3
+"""So many pages are made at one time: each thread has connections to the stores, with caches of their own."""
+
+_threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="page")
 View = Callable[[Request], Response]
 
 _TITLES: tuple[tuple[type[RoasError], int, str], ...] = (
@@ -62,18 +69,18 @@ def reading_routes() -> list[BaseRoute]:
     ]
 
 
-def _answer(view: View) -> Callable[[Request], object]:
+def _answer(view: View) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     """A view in a thread, since it reads stores; where that fails, a page that says what to do."""
 
     async def answer(request: Request) -> Response:
+        in_thread = asyncio.get_running_loop().run_in_executor
         try:
-            return await run_in_threadpool(view, request)
+            return await in_thread(_threads, view, request)
         except RoasError as error:
             status, title = next(
                 ((status, title) for kind, status, title in _TITLES if isinstance(error, kind)), (500, "That failed")
             )
-            return await run_in_threadpool(
-                render, request, "error.html.j2", status=status, title=title, problem=str(error)
-            )
+            page = partial(render, request, "error.html.j2", status=status, title=title, problem=str(error))
+            return await in_thread(_threads, page)
 
     return answer
