@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from adapters.stores import Stores
@@ -37,7 +38,7 @@ def read_overview(environment: str | None = None) -> Overview:
 
 
 def _read_records(stores: Stores) -> dict[str, EnvironmentRecords]:
-    latest = stores.operations.latest_recorded_of_each(1)
+    latest = stores.operations.newest_recorded()
     running = {operation.environment: operation for operation in stores.operations.list_running()}
     stopped = _read_stops(stores, latest)
     health, beats = stores.health.latest_of_each(), stores.heartbeats.all()
@@ -52,7 +53,7 @@ def _read_records(stores: Stores) -> dict[str, EnvironmentRecords]:
             health=report,
             checked_at=None if report is None else max(report.checked_at, collected or report.checked_at),
             stopped_at=stopped.get(name),
-            last_operation=next(iter(latest.get(name, ())), None),
+            last_operation=latest.get(name),
             running=running.get(name),
             open_tickets=tickets.get(name, 0),
             open_alerts=alerts.get(name, 0),
@@ -63,9 +64,9 @@ def _read_records(stores: Stores) -> dict[str, EnvironmentRecords]:
     return records
 
 
-def _read_stops(stores: Stores, latest: dict[str, list[Operation]]) -> dict[str, datetime]:
+def _read_stops(stores: Stores, latest: Mapping[str, Operation]) -> dict[str, datetime]:
     """When each environment was stopped that is: where the last operation failed or waits, earlier ones decide."""
-    decided = {name: operations for name, operations in latest.items() if _decides(operations[0])}
+    decided = {name: [operation] for name, operation in latest.items() if _decides(operation)}
     undecided = [name for name in latest if name not in decided]
     if undecided:
         decided |= stores.operations.latest_recorded_of_each(_LOOKED_BACK, undecided)

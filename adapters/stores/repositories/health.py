@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from adapters.stores.repositories.repository import Repository, Rows, newest, newest_of_each
+from adapters.stores.repositories.repository import Repository, Rows, newest, newest_by_environment, newest_of_each
 from adapters.stores.sql import insert_missing, insert_unless_same, run_text, table
 from models.analysis import AnswersOfDay, Share
 from models.health import HealthReport, ProbeResult, RecordedScore, ServiceHealth
@@ -17,6 +17,7 @@ from models.tables.monitoring import DeploymentHealth, ProbeRow, ServiceHealthSc
 
 _LATEST = timedelta(minutes=15)
 _health = table(DeploymentHealth)
+_NEWEST = ("timestamp", "id")
 _scores = table(ServiceHealthScore)
 _probes = table(ProbeRow)
 _health_rows = Rows(
@@ -67,11 +68,12 @@ class HealthHistory(Repository):
     def latest_judgements(self) -> dict[str, tuple[str, datetime]]:
         """How every environment was judged last, and when."""
         columns = (_health.c.environment, _health.c.overall_health, _health.c.timestamp)
-        return {row.environment: (row.overall_health, row.timestamp) for row in self._all(_newest_judgements(*columns))}
+        rows = self._all(newest_by_environment(_health, _NEWEST, *columns))
+        return {row.environment: (row.overall_health, row.timestamp) for row in rows}
 
     def latest_of_each(self) -> dict[str, HealthReport]:
         """As `latest_judgements`, with the whole report."""
-        return {row.environment: _to_report(row) for row in self._all(_newest_judgements(_health))}
+        return {row.environment: _to_report(row) for row in self._all(newest_by_environment(_health, _NEWEST))}
 
     def record_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
         """Record what probes answered; an answer that is already there is left as it is."""
@@ -150,25 +152,6 @@ class HealthHistory(Repository):
         """The latest scores, newest first."""
         query = newest(_scores, "timestamp", environment=environment, service=service)
         return [score_rows.to_value(row) for row in self._all(query.limit(limit))]
-
-
-def _newest_judgements(*columns: sa.Column[Any] | sa.Table) -> sa.Select[Any]:
-    """The newest judgement of every environment.
-
-    Each environment costs two seeks of an index, however long its history is.
-    """
-    anchor, inner, last = (_health.alias(name) for name in ("one", "inner_one", "last_one"))
-    names = sa.select(sa.func.min(anchor.c.environment).label("name")).cte("names", recursive=True)
-    following = sa.select(sa.func.min(inner.c.environment)).where(inner.c.environment > names.c.name)
-    names = names.union_all(sa.select(following.scalar_subquery()).where(names.c.name.is_not(None)))
-    newest_id = (
-        sa.select(last.c.id)
-        .where(last.c.environment == names.c.name)
-        .order_by(last.c.timestamp.desc(), last.c.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    return sa.select(*columns).join_from(names, _health, _health.c.id == newest_id)
 
 
 _ANY_BETWEEN = "SELECT 1 FROM probe_results WHERE checked_at BETWEEN ? AND ? LIMIT 1"

@@ -11,7 +11,14 @@ import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, audit_row
 from adapters.stores.clock import clock_skew, database_now, to_database_clock
-from adapters.stores.repositories.repository import Repository, Rows, equals_given, newest, newest_of_each
+from adapters.stores.repositories.repository import (
+    Repository,
+    Rows,
+    equals_given,
+    newest,
+    newest_by_environment,
+    newest_of_each,
+)
 from adapters.stores.sql import insert_unless_there, table, upsert
 from models.audit import SYSTEM, Actor
 from models.failures import NotFoundError
@@ -195,6 +202,15 @@ class Operations(Repository):
         for row in self._all(query.order_by(_operations.c.id.desc())):
             operations.setdefault(row.environment, []).append(_to_operation(row))
         return operations
+
+    def newest_recorded(self) -> dict[str, Operation]:
+        """The latest operation but health checks of every environment, by the order of `latest_recorded`."""
+
+        def is_none(operations: sa.FromClause) -> sa.ColumnElement[bool]:
+            return operations.c.operation_type != OperationType.HEALTH_CHECK.value
+
+        rows = self._all(newest_by_environment(_operations, ("id",), where=is_none))
+        return {row.environment: _to_operation(row) for row in rows}
 
     def outcomes(self, environment: str, since: datetime) -> list[Operation]:
         """The ended operations that began since a moment, oldest first, without their details.

@@ -59,6 +59,31 @@ def test_operations_are_read_of_the_environments_that_are_named(stores: Stores) 
     }
 
 
+def test_the_newest_operation_of_each_environment_is_read_but_no_health_check(stores: Stores) -> None:
+    def begin(name: str, environment: str, kind: OperationType = OperationType.START) -> None:
+        operation = Operation(
+            deployment_id=name,
+            operation_type=kind,
+            environment=environment,
+            status=OperationStatus.RUNNING,
+            # A clock that was set back changes no order.
+            started_at=NOON - len(stores.operations.history()) * MINUTE,
+        )
+        stores.operations.begin(operation)
+
+    assert stores.operations.newest_recorded() == {}
+    for number in range(3):
+        for environment in ("prod", "dev"):
+            begin(f"{environment}-{number}", environment)
+    begin("prod-check", "prod", OperationType.HEALTH_CHECK)
+    begin("other-check", "other", OperationType.HEALTH_CHECK)
+
+    newest = stores.operations.newest_recorded()
+
+    assert {name: operation.deployment_id for name, operation in newest.items()} == {"prod": "prod-2", "dev": "dev-2"}
+    assert newest["prod"] == stores.operations.latest_recorded("prod", 1)[0]
+
+
 def test_the_newest_proof_counts_proven_releases_alone(stores: Stores) -> None:
     release = Release(release_id="r1", environment="prod", deployment_id="prod-1", created_at=NOON, proven=True)
     stores.releases.keep(release)
