@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
 
+from flows.page.rendering import BASE
 from tests.golden.conftest import HERE, STORES
+from tests.support.page import page_client
+
+ReadPage = Callable[[str], str]
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x1b]0;title\x07 ' onmouseover=alert(3) x="
 """Ends an attribute and an element, begins a script, turns the direction of text, and sets a terminal's title."""
@@ -34,3 +40,16 @@ def recorded(own_stores: Path) -> Path:
         store.close()
         path.chmod(0o600)
     return own_stores
+
+
+@pytest.fixture
+def text(recorded: Path) -> ReadPage:
+    """What a page below BASE says, as it is read."""
+    client = page_client()
+
+    def read(path: str) -> str:
+        page = client.get(f"{BASE}{path}")
+        assert page.status_code == 200
+        return unescape(page.text)
+
+    return read

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from html import unescape
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -25,27 +23,14 @@ from models.snapshots import DataSnapshot, Rehearsal, SnapshotPart, SnapshotStat
 from tasks.reporting.fleet import read_fleet
 from tasks.reporting.read import read_releases
 from tasks.runtime.stores import open_stores
-from tests.integration.page.conftest import HOSTILE
+from tests.integration.page.conftest import HOSTILE, ReadPage
 from tests.support.page import Viewer, page_client
 
 NOW = datetime.now(UTC)
 SHOP = "/environments/shop"
-Read = Callable[[str], str]
 
 
-@pytest.fixture
-def text(recorded: Path) -> Read:
-    client = page_client()
-
-    def read(path: str) -> str:
-        page = client.get(f"{BASE}{path}")
-        assert page.status_code == 200
-        return unescape(page.text)
-
-    return read
-
-
-def test_releases_have_their_changes_and_a_way_back(text: Read) -> None:
+def test_releases_have_their_changes_and_a_way_back(text: ReadPage) -> None:
     page, listed = text(f"{SHOP}/releases"), read_releases("shop")
 
     assert listed
@@ -56,7 +41,7 @@ def test_releases_have_their_changes_and_a_way_back(text: Read) -> None:
         assert (back in page) == details.release.proven
 
 
-def test_two_releases_are_compared_the_older_first(text: Read) -> None:
+def test_two_releases_are_compared_the_older_first(text: ReadPage) -> None:
     stores = open_stores()
     old, new = (
         Release(
@@ -102,7 +87,7 @@ def snapshot(name: str, state: SnapshotState) -> DataSnapshot:
     )
 
 
-def test_only_whole_snapshots_are_offered(text: Read) -> None:
+def test_only_whole_snapshots_are_offered(text: ReadPage) -> None:
     assert "There is no snapshot yet" in text(f"{SHOP}/snapshots")
     stores = open_stores()
     whole = snapshot("d-whole", SnapshotState.WHOLE)
@@ -170,7 +155,7 @@ def texts_of(document: object) -> list[str]:
     return texts
 
 
-def test_the_report_is_the_commands(text: Read) -> None:
+def test_the_report_is_the_commands(text: ReadPage) -> None:
     from tasks.reporting.days import page_of_days
 
     page = text(f"{SHOP}/report?days=365")
@@ -180,7 +165,7 @@ def test_the_report_is_the_commands(text: Read) -> None:
     assert [words for words in expected if words not in page] == []
 
 
-def test_a_post_mortem_is_the_commands(text: Read) -> None:
+def test_a_post_mortem_is_the_commands(text: ReadPage) -> None:
     from core.reporting.postmortem import postmortem_page, write_postmortem
     from tasks.reporting.postmortem import read_failure
 
@@ -208,7 +193,7 @@ def test_nothing_acts_for_who_may_only_read(recorded: Path) -> None:
         assert f"{BASE}/do/" not in client.get(f"{BASE}{SHOP}{part}").text, part
 
 
-def test_links_that_act_name_actions_and_fields_that_there_are(text: Read) -> None:
+def test_links_that_act_name_actions_and_fields_that_there_are(text: ReadPage) -> None:
     stores = open_stores()
     stores.snapshots.begin(snapshot("d-whole", SnapshotState.WHOLE))
     stores.pauses.pause("shop", "web", None, "new disk", "ada", NOW)
@@ -230,7 +215,7 @@ def test_links_that_act_name_actions_and_fields_that_there_are(text: Read) -> No
     assert actions.keys() == ACTIONS.keys()
 
 
-def test_headings_are_in_order_and_tables_have_captions(text: Read) -> None:
+def test_headings_are_in_order_and_tables_have_captions(text: ReadPage) -> None:
     error = open_stores().errors.latest()[0].error_id
     operation = open_stores().operations.history()[0].deployment_id
     ticket = open_stores().tickets.find()[0].ticket_id

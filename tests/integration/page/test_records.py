@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from html import unescape
 from pathlib import Path
 
 import pytest
@@ -14,25 +12,11 @@ from models.operations import OperationStatus
 from tasks.reporting.postmortem import read_failure
 from tasks.reporting.read import read_deployment, read_explanation, read_ticket_details
 from tasks.runtime.stores import open_stores
-from tests.integration.page.conftest import HOSTILE
+from tests.integration.page.conftest import HOSTILE, ReadPage
 from tests.support.page import Viewer, page_client
 
-Text = Callable[[str], str]
 
-
-@pytest.fixture
-def text(recorded: Path) -> Text:
-    client = page_client()
-
-    def read(path: str) -> str:
-        page = client.get(f"{BASE}{path}")
-        assert page.status_code == 200
-        return unescape(page.text)
-
-    return read
-
-
-def test_the_list_of_operations_is_the_history(text: Text) -> None:
+def test_the_list_of_operations_is_the_history(text: ReadPage) -> None:
     listed = text("/operations")
     of_shop = text("/environments/shop/operations")
 
@@ -43,7 +27,7 @@ def test_the_list_of_operations_is_the_history(text: Text) -> None:
     assert text("/operations?limit=1").count('scope="row"') == 1
 
 
-def test_every_operation_has_its_records(text: Text) -> None:
+def test_every_operation_has_its_records(text: ReadPage) -> None:
     for operation in open_stores().operations.history(limit=50):
         page, details = text(f"/operations/{operation.deployment_id}"), read_deployment(operation.deployment_id)
 
@@ -59,7 +43,7 @@ def test_every_operation_has_its_records(text: Text) -> None:
             assert all(line.text in page for line in why.lines)
 
 
-def test_every_error_has_its_post_mortem(text: Text) -> None:
+def test_every_error_has_its_post_mortem(text: ReadPage) -> None:
     from core.reporting.postmortem import write_postmortem
 
     errors = open_stores().errors.latest()
@@ -80,7 +64,7 @@ def test_an_operation_asked_for_as_a_failure_leads_to_its_page(recorded: Path) -
     assert (page.status_code, page.headers["location"]) == (303, f"{BASE}/operations/{operation}")
 
 
-def test_tickets_that_wait_are_listed_and_others_on_request(text: Text) -> None:
+def test_tickets_that_wait_are_listed_and_others_on_request(text: ReadPage) -> None:
     tickets = open_stores().tickets.find()
     waiting = [ticket for ticket in tickets if ticket.state != "resolved"]
 
@@ -90,7 +74,7 @@ def test_tickets_that_wait_are_listed_and_others_on_request(text: Text) -> None:
     assert text("/tickets?environment=other").count("<article") == 0
 
 
-def test_an_open_ticket_has_answers_and_a_resolved_one_none(text: Text) -> None:
+def test_an_open_ticket_has_answers_and_a_resolved_one_none(text: ReadPage) -> None:
     for ticket in open_stores().tickets.find():
         page, details = text(f"/tickets/{ticket.ticket_id}"), read_ticket_details(ticket.ticket_id)
 
