@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from core.recovery.policy import PROVEN_AFTER
 from core.recovery.tracker import NO_SERVICE, SETTLE, ServiceTracker
 from core.recovery.triage import (
     Decision,
@@ -126,9 +127,14 @@ class Reconciler:
         return str(end.attributes.get("exitCode", "unknown"))
 
     def back_after_crash(self, healthy: Collection[str], now: datetime) -> tuple[list[str], list[timedelta]]:
-        """Forget the crashes of services that are healthy since SETTLE; return these, and how long others need."""
+        """Forget the crashes of services that are healthy since SETTLE; return these, and how long others need.
+
+        One that was handed to recovery lately is left out: in a crash loop it is healthy after each restart.
+        """
         crashed = {
-            name: tracker.crash[1] for name, tracker in self.trackers.items() if tracker.crash and name in healthy
+            name: tracker.crash[1]
+            for name, tracker in self.trackers.items()
+            if tracker.crash and name in healthy and not tracker.failed_within(PROVEN_AFTER, now)
         }
         back = [name for name, at in crashed.items() if now - at >= SETTLE]
         for name in back:

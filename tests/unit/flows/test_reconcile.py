@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.recovery.policy import PROVEN_AFTER
 from core.recovery.tracker import LOOP, NO_SERVICE, SETTLE
 from core.recovery.triage import AGAIN, Decision, ServiceObservation, TriageContext, TriageResult
 from flows.recovery.reconcile import Reconciler
@@ -87,6 +88,16 @@ def test_a_crash_is_noted_once_and_over_when_the_service_stays_healthy() -> None
     assert reconciler.back_after_crash({"web"}, NOON + SETTLE / 3) == ([], [SETTLE - SETTLE / 3])
     assert reconciler.back_after_crash({"web"}, NOON + SETTLE) == (["web"], [])
     assert reconciler.back_after_crash({"web"}, NOON + SETTLE) == ([], [])
+
+
+def test_what_ends_again_and_again_is_not_back_after_each_restart_of_the_engine() -> None:
+    reconciler = Reconciler()
+    reconciler.receive([DIED])
+    reconciler.new_crash("web", NOON)
+    decide(reconciler)
+    reconciler.finish("web", replace(HEALED, success=False), NOON)
+    assert reconciler.back_after_crash({"web"}, NOON + SETTLE) == ([], [])
+    assert reconciler.back_after_crash({"web"}, NOON + PROVEN_AFTER) == (["web"], [])
 
 
 def test_a_requested_end_is_no_crash_and_of_many_ends_the_last_are_kept() -> None:
