@@ -205,7 +205,7 @@ class Agent:
             due_at = datetime.now(UTC) + every * (environment.place * _GOLDEN % 1)
             try:
                 while True:
-                    await asyncio.sleep(max(0.0, (due_at - datetime.now(UTC)).total_seconds()))
+                    await _sleep_until(due_at, progress)
                     if environment.watcher is not None and not access.away:
                         every = await monitor.collect(every)
                         environment.collections = monitor.kept
@@ -245,6 +245,13 @@ def _go_on(watcher: EnvironmentWatcher, declared: Environment, progress: Progres
     now = watcher.declared
     if (now.engine, now.project) != (declared.engine, declared.project):
         raise _ChangedPlace
+
+
+async def _sleep_until(due_at: datetime, progress: Progress) -> None:
+    """Wait in parts: a period may be longer than what counts as hanging."""
+    while (remaining := due_at - datetime.now(UTC)) > timedelta():
+        await asyncio.sleep(min(remaining, _COLLECTION_IS_SILENT / 3).total_seconds())
+        progress()
 
 
 def _sweep(environment: WatchedEnvironment) -> None:
