@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import lru_cache
 from importlib import metadata
 
 from adapters.host.identity import host_identity
@@ -57,6 +58,7 @@ def introduce() -> HostIdentity:
     return here
 
 
+@lru_cache(maxsize=1)
 def own_version() -> str:
     """The version of this program; empty where it runs from a checkout that is not installed."""
     try:

@@ -12,6 +12,8 @@ from prefect.client.schemas.objects import RunInput, TaskRunResult
 from prefect.task_engine import run_task_async
 from prefect.utilities.annotations import quote
 
+from tasks.runtime.plain_tasks import makes_task_runs
+
 Answer = TypeVar("Answer")
 
 
@@ -20,9 +22,11 @@ async def call_as(
 ) -> Answer:
     """Call a task as a run of that id, shown behind the runs it came after and no others; those may still go on.
 
-    An ordinary call can name only runs that have ended, as `wait_for` takes their results, and shows every
-    run that an argument once came from.
+    Without task runs it is an ordinary call. That can name only runs that have ended, as `wait_for` takes their
+    results, and shows every run that an argument once came from.
     """
+    if not makes_task_runs():
+        return cast(Answer, await task(**arguments))
     # The edges hang on an argument, whichever it is.
     edges: dict[str, set[RunInput]] = {next(iter(arguments)): {TaskRunResult(id=upstream_id) for upstream_id in after}}
     opaque = {name: quote(value) for name, value in arguments.items()}
