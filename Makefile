@@ -7,8 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 setup_with := deployments/setup
 
-.PHONY: help setup up down prod prod-down images sbom audit test test-all test-unit test-integration test-e2e test-golden test-campaigns \
-	prepare-tests check docs man pictures lock release clean
+.PHONY: help setup up down prod prod-down images sbom audit test test-all test-unit test-integration test-e2e test-golden test-simulation test-campaigns \
+	simulate prepare-tests check docs man pictures lock release clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,9 +46,13 @@ test-unit:  ## The tests of decisions and values, without anything outside
 test-integration:  ## The tests of adapters, stores, tasks and commands
 test-e2e:  ## The tests of flows and deployments on a real engine
 test-golden:  ## The tests that hold texts, options and schemas as users and programs know them
+test-simulation:  ## The tests in a simulated world: kills, faults and people in any order
 test-campaigns:  ## The campaigns alone; SHARD=N (0 to 15) takes that sixteenth
-test-unit test-integration test-e2e test-golden test-campaigns: prepare-tests
+test-unit test-integration test-e2e test-golden test-simulation test-campaigns: prepare-tests
 	@$(setup_with)/test.sh $(@:test-%=%)
+
+simulate:  ## Run or repeat a simulation: make simulate SEED=7 HOURS=5; exit 1 where a sentence does not hold
+	@.venv/bin/python -m tests.simulation "$(or $(SEED),1)" "$(or $(HOURS),2)"
 
 check:  ## Format, lint, types, import contracts, shell, documentation
 	@$(setup_with)/check.sh

@@ -13,7 +13,7 @@ from benchmarks.proof.measured import DATA, LAYERS, python_files
 from benchmarks.proof.mutations import Mutant
 from benchmarks.proof.uses import Function, Uses
 
-_ORDER = ("tests/unit/", "tests/golden/", "tests/integration/", "tests/e2e/")
+_ORDER = ("tests/unit/", "tests/golden/", "tests/integration/", "tests/simulation/", "tests/e2e/")
 _FAR = 100
 """The distance of a test that executed a statement by an import, and mentions nothing that it defines."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from xml.etree import ElementTree as ET
 
-SECONDS_OF_A_TEST = {"unit": 0.01, "golden": 0.5, "integration": 0.5, "e2e": 5.0}
+SECONDS_OF_A_TEST = {"unit": 0.01, "golden": 0.5, "integration": 0.5, "simulation": 20.0, "e2e": 5.0}
 _NAMED = 10
 _REASON_LENGTH = 500
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # test.sh: the checks and the tests that hold every promise, with a sixteenth of the campaigns: the one that the number
 # of commits chooses, or SHARD=N (0 to 15). test.sh --all: with all campaigns. test.sh PART ...: every test of these
-# parts, of unit, integration, e2e, golden and campaigns (with SHARD=N that sixteenth).
+# parts, of unit, integration, e2e, golden, simulation and campaigns (with SHARD=N that sixteenth).
 # A skipped test fails it: everything that a test may need is installed here, so a skip hides something.
 set -uo pipefail
 here="$(dirname "${BASH_SOURCE[0]}")"
@@ -47,14 +47,14 @@ run_tests() {
     local folder="$1" workers
     workers="$(nproc)"
     case "$1" in
-        unit | golden) ;;
+        unit | golden | simulation) ;;
         # They wait for engines and servers, and share the processors with other parts.
         integration | e2e) workers=$((workers + 1)) ;;
         campaigns)
             folder=.
             chosen=(--tier campaigns ${SHARD:+--shard "$SHARD"})
             ;;
-        *) die "there are no tests called $1" "Name unit, integration, e2e, golden or campaigns." ;;
+        *) die "there are no tests called $1" "Name unit, integration, e2e, golden, simulation or campaigns." ;;
     esac
     # Most of the time nothing runs beside the campaigns, and three of them left processors idle half of it.
     if [ "$1" = campaigns ] || { [ "$1" = e2e ] && [ "${#chosen[@]}" = 0 ]; }; then
@@ -74,7 +74,7 @@ run_everything() {
     step checks "$here/check.sh"
     step audit "$VENV/bin/python" "$here/audit.py" 20
     local part
-    for part in unit golden integration; do
+    for part in unit golden simulation integration; do
         step "$part" run_tests "$part"
     done
     wait

@@ -1,0 +1,96 @@
+"""`python -m tests.simulation SEED HOURS`: run or repeat a simulation; exit 1 where a sentence does not hold."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+_FIXED_HASHES = "0"
+"""The order of sets of words follows from it, and with it the order in which the product does things."""
+
+
+def main() -> int:
+    """Run simulations as the arguments say."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("seeds", nargs="?", default="1", help="a seed, or FIRST-LAST")
+    parser.add_argument("hours", type=float, nargs="?", default=2.0, help="simulated hours of each seed")
+    parser.add_argument("--fault", help="put this deliberate fault into the product; exit 0 where it is found")
+    parser.add_argument(
+        "--faults", choices=("in", "out"), help="let happen what shows deliberate faults, with them or without"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print no timeline, and do not shrink")
+    chosen = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != _FIXED_HASHES:
+        os.environ |= {"PYTHONHASHSEED": _FIXED_HASHES, "PREFECT_PROFILES_PATH": os.devnull}
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+    from tests.simulation import installed
+
+    installed.import_product()
+    with tempfile.TemporaryDirectory(prefix="roas-simulation-") as folder:
+        template = Path(folder, "data")
+        installed.make_template(template)
+        gc.freeze()
+        if chosen.faults:
+            return _show_faults(template, with_them=chosen.faults == "in")
+        return _run(chosen, template)
+
+
+def _show_faults(template: Path, *, with_them: bool) -> int:
+    """Whether the events that show each deliberate fault do so; without it they must break no sentence."""
+    from tests.simulation.deliberate_faults import FAULTS
+    from tests.simulation.forks import in_fork
+
+    wrong = 0
+    for fault in FAULTS:
+        report = in_fork(fault.seed, fault.shown_by, template, fault.put if with_them else _change_nothing)
+        is_shown = report.sentence in {sentence.name for sentence in fault.breaks}
+        wrong += not (is_shown if with_them else report.holds)
+        print(f"{fault.name}: {report.what or 'all holds'}", flush=True)
+    return int(wrong > 0)
+
+
+def _run(chosen: argparse.Namespace, template: Path) -> int:
+    from tests.simulation.actions import draw_actions
+    from tests.simulation.deliberate_faults import FAULTS
+    from tests.simulation.forks import in_fork
+    from tests.simulation.shrink import shrink
+
+    fault = next(fault for fault in FAULTS if fault.name == chosen.fault) if chosen.fault else None
+    first, _, last = chosen.seeds.partition("-")
+    hours = seconds = 0.0
+    for seed in range(int(first), int(last or first) + 1):
+        actions = draw_actions(seed, chosen.hours)
+        change = fault.put if fault is not None else _change_nothing
+        report = in_fork(seed, actions, template, change)
+        hours, seconds = hours + report.hours, seconds + report.processor_seconds
+        print(
+            f"seed {seed}: {report.hours:.1f} h, {report.operations} operations: {report.what or 'all holds'}",
+            flush=True,
+        )
+        if fault is not None:
+            if report.sentence in {sentence.name for sentence in fault.breaks}:
+                print(f"found after {hours:.1f} h")
+                return 0
+            continue
+        if not chosen.quiet and (first == chosen.seeds or not report.holds):
+            if not report.holds:
+                report = shrink(actions, lambda fewer: in_fork(seed, fewer, template, change), report)  # noqa: B023 - called here
+                print("with the fewest events:")
+            print("\n".join(report.timeline))
+        if not report.holds:
+            print(f"seed {seed}: {report.what}\nagain: make simulate SEED={seed} HOURS={chosen.hours:g}")
+            return 1
+    print(f"{hours:.1f} h simulated in {seconds:.1f} s of processor: {hours / seconds:.2f} h a second")
+    return 0 if fault is None else 1
+
+
+def _change_nothing() -> None:
+    """The product as it is."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

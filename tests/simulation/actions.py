@@ -1,0 +1,116 @@
+"""What happens in a simulation: drawn from the seed in advance, so that a part of it can be repeated."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+CYCLE = 1800.0
+"""A burst of events, then calm: s."""
+BURST = 480.0
+FIRST_BURST = 180.0
+SERVICES = ("db", "web", "jobs")
+
+
+class Kind(StrEnum):
+    """What happens."""
+
+    START = "a person starts"
+    STOP = "a person stops"
+    UPDATE = "a person updates"
+    ROLLBACK = "a person rolls back"
+    RESUME = "a person resumes what was interrupted"
+    INTERRUPT = "a person presses Ctrl-C"
+    STOP_BY_HAND = "a person stops a container by hand"
+    START_BY_HAND = "a person starts a container by hand"
+    KILL_BY_HAND = "a person kills a container by hand"
+    PAUSE_CONTAINER = "a person pauses a container"
+    UNPAUSE_CONTAINER = "a person unpauses a container"
+    PAUSE_RECOVERY = "a person pauses recovery"
+    CRASH = "a program crashes"
+    CRASH_LOOP = "a program crashes after each start"
+    OUT_OF_MEMORY = "a program runs out of memory"
+    UNHEALTHY = "a program becomes unhealthy"
+    KILL_AGENT = "the agent is killed"
+    KILL_OPERATION = "the operation is killed"
+    LOSE_EVENTS = "the connections for events break"
+    ENGINE_AWAY = "the engine is away"
+    ENGINE_RESTARTS = "the engine restarts"
+    BAD_WEATHER = "calls of the engine fail"
+    CALM = "calm"
+
+
+_WEIGHTS = {
+    Kind.START: 6,
+    Kind.STOP: 4,
+    Kind.UPDATE: 14,
+    Kind.ROLLBACK: 4,
+    Kind.RESUME: 4,
+    Kind.INTERRUPT: 4,
+    Kind.STOP_BY_HAND: 7,
+    Kind.START_BY_HAND: 2,
+    Kind.KILL_BY_HAND: 3,
+    Kind.PAUSE_CONTAINER: 2,
+    Kind.UNPAUSE_CONTAINER: 2,
+    Kind.PAUSE_RECOVERY: 6,
+    Kind.CRASH: 12,
+    Kind.CRASH_LOOP: 3,
+    Kind.OUT_OF_MEMORY: 3,
+    Kind.UNHEALTHY: 6,
+    Kind.KILL_AGENT: 8,
+    Kind.KILL_OPERATION: 10,
+    Kind.LOSE_EVENTS: 3,
+    Kind.ENGINE_AWAY: 3,
+    Kind.ENGINE_RESTARTS: 2,
+    Kind.BAD_WEATHER: 3,
+}
+
+
+_DISTURBING = (Kind.KILL_OPERATION, Kind.KILL_OPERATION, Kind.INTERRUPT, Kind.CRASH, Kind.KILL_AGENT, Kind.STOP_BY_HAND)
+_FOLLOWING = {
+    **dict.fromkeys((Kind.START, Kind.ROLLBACK), _DISTURBING),
+    Kind.UPDATE: (*_DISTURBING, *[Kind.UPDATE] * 5),
+    Kind.STOP: (*_DISTURBING, Kind.KILL_AGENT, Kind.UPDATE, Kind.START),
+    Kind.STOP_BY_HAND: (Kind.KILL_AGENT,),
+    Kind.PAUSE_RECOVERY: (Kind.CRASH, Kind.OUT_OF_MEMORY, Kind.UNHEALTHY),
+    Kind.KILL_OPERATION: (Kind.RESUME,),
+}
+"""What may come a moment after what, so that it meets what goes on."""
+_FOLLOWS = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One event at a moment, in seconds since the beginning. `number` and `share` are drawn for what it needs."""
+
+    at: float
+    kind: Kind
+    service: str = ""
+    number: int = 0
+    share: float = 0.0
+
+    def __str__(self) -> str:
+        about = f" {self.service}" if self.service else ""
+        return f"{self.kind}{about} ({self.number}, {self.share:.2f})"
+
+
+def draw_actions(seed: int, hours: float) -> list[Action]:
+    """All that happens in so many hours: an application that is started, then bursts of events with calm between."""
+    choices = random.Random(f"actions {seed}")
+    actions = [Action(1.0, Kind.START)]
+    kinds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
+    for cycle in range(max(1, int(hours * 3600 / CYCLE))):
+        begin = FIRST_BURST + cycle * CYCLE
+        for at in sorted(choices.uniform(0, BURST) for _ in range(choices.randint(1, 7))):
+            kind = choices.choices(kinds, weights)[0]
+            draw = Action(begin + at, kind, choices.choice(SERVICES), choices.randint(0, 60), choices.random())
+            actions.append(draw)
+            if (following := _FOLLOWING.get(kind)) is not None and choices.random() < _FOLLOWS:
+                after = begin + at + choices.choice((choices.uniform(0.0, 25.0), choices.uniform(60.0, 180.0)))
+                service = draw.service if choices.random() < _FOLLOWS else choices.choice(SERVICES)
+                actions.append(
+                    Action(after, choices.choice(following), service, choices.randint(0, 60), choices.random())
+                )
+        actions.append(Action(begin + CYCLE - FIRST_BURST, Kind.CALM))
+    return sorted(actions, key=lambda action: action.at)

@@ -1,0 +1,236 @@
+"""People, the agent and faults: each event of a simulation, done."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+from core.deployment.update import refused_images
+from flows.agent.agent import Agent
+from flows.deployment.rollback import rollback
+from flows.deployment.startup import startup
+from flows.deployment.stop import stop
+from flows.deployment.update import update
+from models.operations import Operation
+from tasks.runtime.stores import open_stores
+from tests.simulation import kernel
+from tests.simulation.actions import Action, Kind
+from tests.simulation.containers import KILLED, Container, Outcome, Version
+from tests.simulation.engine import Weather
+from tests.simulation.ledger import Ledger
+from tests.simulation.world import NAME, Run, World, plain
+
+_SUPERVISOR_SECONDS = 2.0
+_NEW_VERSION = 0.5
+_FLOWS = {"start": plain(startup), "stop": plain(stop), "update": plain(update), "rollback": plain(rollback)}
+_OUTCOMES = (Outcome.SERVES, Outcome.CRASHES, Outcome.SERVES, Outcome.UNHEALTHY)
+
+
+class Actors:
+    """All who act in a world."""
+
+    def __init__(self, world: World, ledger: Ledger) -> None:
+        self._world, self._ledger = world, ledger
+        self._choices = random.Random(f"actors {world.seed}")
+        self._reader = kernel.Process(1, "reader")
+        self._agent: Run | None = None
+        self._operation: Run | None = None
+        self._numbers = dict.fromkeys((shape.name for shape in world.shapes), 1)
+        self._others: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> None:
+        """Publish the first versions, and begin the agent under a supervisor."""
+        for shape in self._world.shapes:
+            self._world.publish(Version(service=shape.name, number=1, schema=1))
+        self._world.write_files()
+        self.beside(self._supervise())
+
+    async def _supervise(self) -> None:
+        while True:
+            self._agent = self._world.begin("agent", lambda: Agent().run(asyncio.Event()))
+            self._ledger.note_agent(self._agent.process)
+            await self._agent.ended.wait()
+            if self._agent.error is not None:
+                self._ledger.fail("the agent never ends by itself", repr(self._agent.error))
+            await asyncio.sleep(_SUPERVISOR_SECONDS)
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
+
+    async def do(self, action: Action) -> None:
+        """Let one event happen; what takes time goes on beside."""
+        if action.kind is not Kind.CALM:
+            self._world.note("event", str(action))
+        await _DO[action.kind](self, action)
+
+    # People
+
+    async def operate(self, kind: str, **parameters: Any) -> Run:
+        """Begin an operation, as a command does."""
+        run = self._world.begin(kind, lambda: _FLOWS[kind](NAME, asked_by="ann", **parameters))
+        self._operation = run
+        self._ledger.begin_operation(kind, run)
+        self.beside(self._await_operation(kind, run))
+        return run
+
+    async def _await_operation(self, kind: str, run: Run) -> None:
+        await run.ended.wait()
+        how = "was killed" if run.result is None and run.error is None else f"ended: {run.error or run.result.reason}"
+        self._world.note("ann", f"{kind} {how}")
+        self._ledger.end_operation(kind, run, await self.look())
+        self._ledger.note_refused(
+            await self.ask(lambda: refused_images(open_stores().releases.list_failed(NAME), NAME))
+        )
+
+    async def look(self) -> list[Operation]:
+        """The latest operations on record, newest first."""
+        return await self.ask(lambda: open_stores().operations.latest_recorded(NAME))  # type: ignore[no-any-return]
+
+    async def ask(self, question: Callable[[], Any]) -> Any:
+        """Ask the stores, by a process that only reads."""
+        return await kernel.run_in(self._reader, asyncio.to_thread(question))
+
+    async def _start(self, _: Action) -> None:
+        await self.operate("start")
+
+    async def _stop(self, _: Action) -> None:
+        await self.operate("stop")
+
+    async def _update(self, action: Action) -> None:
+        if action.share < _NEW_VERSION:
+            number = self._numbers[action.service] = self._numbers[action.service] + 1
+            outcome = _OUTCOMES[action.number % len(_OUTCOMES)]
+            starts_in = 1.0 + action.number % 7
+            self._world.publish(
+                Version(service=action.service, number=number, outcome=outcome, starts_in=starts_in, schema=1)
+            )
+        await self.operate("update", now=True)
+
+    async def _rollback(self, _: Action) -> None:
+        await self.operate("rollback")
+
+    async def _resume(self, _: Action) -> None:
+        left = next((row for row in await self.look() if row.ended_at is None or row.record.interrupted), None)
+        if left is not None and self._ledger.kind_of(left.deployment_id) is not None:
+            kind = self._ledger.kind_of(left.deployment_id) or ""
+            await self.operate(kind, deployment_id=left.deployment_id, **({"now": True} if kind == "update" else {}))
+
+    async def _interrupt(self, _: Action) -> None:
+        if self._operation is not None and not self._operation.process.is_dead and self._operation.task is not None:
+            self._operation.task.cancel()
+
+    def _container(self, action: Action) -> Container | None:
+        return next(iter(self._world.containers(action.service)), None)
+
+    async def _by_hand(self, action: Action) -> None:
+        container = self._container(action)
+        if container is None:
+            return
+        engine = self._world.engine
+        self._ledger.note_by_hand(action.kind, container)
+        if action.kind is Kind.STOP_BY_HAND and container.is_up:
+            engine.report(container, "kill", signal="15")
+            container.stopped_by_hand = True
+            engine._end(container, 143)
+            engine.report(container, "stop")
+        elif action.kind is Kind.START_BY_HAND:
+            engine.start(container)
+        elif action.kind is Kind.KILL_BY_HAND and container.is_up:
+            engine.signal(container, 9, KILLED)
+        elif action.kind is Kind.PAUSE_CONTAINER:
+            engine.pause(container)
+        elif action.kind is Kind.UNPAUSE_CONTAINER:
+            engine.unpause(container)
+
+    async def _pause_recovery(self, action: Action) -> None:
+        now = self._world.clock.now()
+        until = now + timedelta(minutes=1 + action.number % 20)
+        service = action.service if action.share < 0.5 else None
+        await self.ask(lambda: open_stores().pauses.pause(NAME, service, until, "work", "ann", now))
+        self._ledger.note_pause(service, now, until)
+
+    # Faults
+
+    async def _fail(self, action: Action) -> None:
+        container = self._container(action)
+        if container is None or container.status != "running":
+            return
+        if action.kind is Kind.CRASH_LOOP:
+            self._world.engine.broken.add(action.service)
+        self._ledger.note_failure(container, self)
+        if action.kind in (Kind.CRASH, Kind.CRASH_LOOP):
+            container.log.append("worker ended")
+            self._world.engine.die(container, 1)
+        elif action.kind is Kind.OUT_OF_MEMORY:
+            self._world.engine.die(container, KILLED, oom=True)
+        else:
+            self._world.engine.sicken(container)
+
+    async def _kill(self, action: Action) -> None:
+        run = self._agent if action.kind is Kind.KILL_AGENT else self._operation
+        if run is None or run.process.is_dead:
+            return
+        if action.share < 0.4:
+            self._world.kill(run.process)
+        elif action.share < 0.7:
+            run.process.statements_until_kill = action.number // 3
+        else:
+            run.process.steps_until_kill = action.number
+
+    async def _lose_events(self, _: Action) -> None:
+        self._world.engine.break_streams()
+
+    async def _engine_away(self, action: Action) -> None:
+        weather = self._world.engine.weather
+        weather.is_away = True
+        self._world.engine.break_streams()
+        self.beside(self._after(2.0 + action.number, lambda: setattr(weather, "is_away", False)))
+
+    async def _engine_restarts(self, action: Action) -> None:
+        self._ledger.note_engine_restart()
+        await self._engine_away(Action(action.at, action.kind, number=action.number % 5))
+        self._world.engine.restart()
+
+    async def _bad_weather(self, action: Action) -> None:
+        weather = Weather(refused=0.1 * action.share, hang=0.02 * action.share, twice=0.2 * action.share)
+        self._world.engine.weather = weather
+        self.beside(self._after(5.0 + action.number, lambda: setattr(self._world.engine, "weather", Weather())))
+
+    async def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        await asyncio.sleep(seconds)
+        call()
+
+    async def _calm(self, action: Action) -> None:
+        await self._ledger.check_calm(self, mends=not action.share)
+
+
+_DO: dict[Kind, Callable[[Actors, Action], Coroutine[Any, Any, None]]] = {
+    Kind.START: Actors._start,
+    Kind.STOP: Actors._stop,
+    Kind.UPDATE: Actors._update,
+    Kind.ROLLBACK: Actors._rollback,
+    Kind.RESUME: Actors._resume,
+    Kind.INTERRUPT: Actors._interrupt,
+    Kind.STOP_BY_HAND: Actors._by_hand,
+    Kind.START_BY_HAND: Actors._by_hand,
+    Kind.KILL_BY_HAND: Actors._by_hand,
+    Kind.PAUSE_CONTAINER: Actors._by_hand,
+    Kind.UNPAUSE_CONTAINER: Actors._by_hand,
+    Kind.PAUSE_RECOVERY: Actors._pause_recovery,
+    Kind.CRASH: Actors._fail,
+    Kind.CRASH_LOOP: Actors._fail,
+    Kind.OUT_OF_MEMORY: Actors._fail,
+    Kind.UNHEALTHY: Actors._fail,
+    Kind.KILL_AGENT: Actors._kill,
+    Kind.KILL_OPERATION: Actors._kill,
+    Kind.LOSE_EVENTS: Actors._lose_events,
+    Kind.ENGINE_AWAY: Actors._engine_away,
+    Kind.ENGINE_RESTARTS: Actors._engine_restarts,
+    Kind.BAD_WEATHER: Actors._bad_weather,
+    Kind.CALM: Actors._calm,
+}

@@ -1,0 +1,149 @@
+"""What a simulated engine has: images with versions, volumes with data, containers with programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from tests.simulation.clock import BEGIN
+
+KILLED, TERMINATED = 137, 143
+
+
+class Outcome(StrEnum):
+    """What the program of an image does once it is started."""
+
+    SERVES = "serves"
+    CRASHES = "crashes"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A version of a service's program. It migrates data of an older schema, and cannot read data of a newer one."""
+
+    service: str
+    number: int
+    outcome: Outcome = Outcome.SERVES
+    starts_in: float = 2.0
+    schema: int = 1
+
+    @property
+    def image_id(self) -> str:
+        """The id of its image, which says its service and number."""
+        return "sha256:" + f"{self.service}-{self.number}".encode().hex().ljust(64, "0")
+
+
+@dataclass(slots=True)
+class Data:
+    """The contents of a volume: the schema, and for each row which version wrote it and when."""
+
+    schema: int = 0
+    rows: list[tuple[int, datetime]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Container:
+    """A container and its program."""
+
+    container_id: str
+    name: str
+    version: Version
+    config: dict[str, Any]
+    host_config: dict[str, Any]
+    networks: dict[str, dict[str, Any]]
+    mounts: list[dict[str, Any]]
+    created_at: datetime
+    status: str = "created"
+    exit_code: int = 0
+    oom_killed: bool = False
+    health: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    restart_count: int = 0
+    back_off: int = 0
+    stopped_by_hand: bool = False
+    log: list[str] = field(default_factory=list)
+    life: int = 0
+    """Counts its starts, so that what was planned for an earlier one does not touch this one."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels."""
+        return self.config.get("Labels") or {}
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its program runs."""
+        return self.status in ("running", "paused")
+
+    @property
+    def serves(self) -> bool:
+        """Whether it answers requests."""
+        return self.status == "running" and self.health in (None, "healthy")
+
+    def document(self) -> dict[str, Any]:
+        """What the engine reports when it is inspected."""
+        return {
+            "Id": self.container_id,
+            "Name": f"/{self.name}",
+            "Created": go_time(self.created_at),
+            "Image": self.version.image_id,
+            "RestartCount": self.restart_count,
+            "State": {
+                "Status": self.status,
+                "Running": self.is_up,
+                "Paused": self.status == "paused",
+                "Restarting": self.status == "restarting",
+                "OOMKilled": self.oom_killed,
+                "Dead": False,
+                "Pid": 4000 if self.is_up else 0,
+                "ExitCode": self.exit_code,
+                "Error": "",
+                "StartedAt": go_time(self.started_at),
+                "FinishedAt": go_time(self.finished_at),
+                **({"Health": {"Status": self.health, "Log": []}} if self.health is not None else {}),
+            },
+            "Config": self.config,
+            "HostConfig": self.host_config,
+            "NetworkSettings": {"Networks": self.networks, "Ports": {}},
+            "Mounts": self.mounts,
+        }
+
+    def line(self) -> dict[str, Any]:
+        """What the engine reports of it in a list."""
+        return {
+            "Id": self.container_id,
+            "Names": [f"/{self.name}"],
+            "Image": self.config["Image"],
+            "ImageID": self.version.image_id,
+            "Created": int(self.created_at.timestamp()),
+            "Labels": self.labels,
+            "State": self.status,
+            "Status": self.status,
+            "Ports": [],
+        }
+
+
+def go_time(at: datetime | None) -> str:
+    """A moment as Go prints it."""
+    return "0001-01-01T00:00:00Z" if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
+
+
+def image_document(version: Version, names: list[str]) -> dict[str, Any]:
+    """What the engine reports of an image."""
+    return {
+        "Id": version.image_id,
+        "RepoTags": [name for name in names if "@" not in name],
+        "RepoDigests": [f"registry.example/{version.service}@{version.image_id}"],
+        "Os": "linux",
+        "Architecture": "amd64",
+        "Size": 10_000_000,
+        "Created": go_time(BEGIN),
+        "Config": {"Labels": {}, "Env": [], "Cmd": ["serve"], "Entrypoint": None},
+        "RootFS": {"Layers": [version.image_id]},
+        "GraphDriver": {},
+        "Metadata": {"LastTagTime": go_time(BEGIN)},
+    }
