@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import threading
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -49,6 +50,7 @@ class Identity:
         self._home, self._auth_string = home, auth_string
         self._limit, self._limit_of_all = RateLimit(TRIES_A_MINUTE), RateLimit(TRIES_OF_ALL)
         self._known: dict[str, float] = {}
+        self._hashing = threading.Lock()
 
     @property
     def own_credential(self) -> str:
@@ -107,7 +109,9 @@ class Identity:
             return True
         if not (self._limit.take(f"account {name[:64]}") and self._limit_of_all.take("")):
             raise _too_many()
-        is_right = has_password(account, password)
+        # Each takes 16 MiB for a moment: side by side they would take the memory of the server.
+        with self._hashing:
+            is_right = has_password(account, password)
         if is_right:
             if len(self._known) >= _KNOWN_AT_MOST:
                 self._known.clear()
