@@ -115,10 +115,12 @@ class Actors:
         await self.operate("rollback")
 
     async def _resume(self, _: Action) -> None:
-        left = next((row for row in await self.look() if row.ended_at is None or row.record.interrupted), None)
-        if left is not None and self._ledger.kind_of(left.deployment_id) is not None:
-            kind = self._ledger.kind_of(left.deployment_id) or ""
-            await self.operate(kind, deployment_id=left.deployment_id, **({"now": True} if kind == "update" else {}))
+        interrupted = next((row for row in await self.look() if row.ended_at is None or row.record.interrupted), None)
+        if interrupted is not None and self._ledger.kind_of(interrupted.deployment_id) is not None:
+            kind = self._ledger.kind_of(interrupted.deployment_id) or ""
+            await self.operate(
+                kind, deployment_id=interrupted.deployment_id, **({"now": True} if kind == "update" else {})
+            )
 
     async def _interrupt(self, _: Action) -> None:
         if self._operation is not None and not self._operation.process.is_dead and self._operation.task is not None:

@@ -110,11 +110,11 @@ class Compose:
 
 def _options(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     options: dict[str, list[str]] = {}
-    rest = list(words)
-    while rest and rest[0] in _WITH_VALUE:
-        options.setdefault(rest[0], []).append(rest[1])
-        rest = rest[2:]
-    return options, rest
+    remaining = list(words)
+    while remaining and remaining[0] in _WITH_VALUE:
+        options.setdefault(remaining[0], []).append(remaining[1])
+        remaining = remaining[2:]
+    return options, remaining
 
 
 def _flags(words: list[str]) -> tuple[list[str], list[str]]:
