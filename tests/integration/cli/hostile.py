@@ -219,6 +219,9 @@ def _option(option: click.Option, place: HostileFolder, attacked: bool) -> st.Se
     if attacked:
         hostile = hostile_value(option, place)
         return hostile.map(lambda value: [f"{name}={value}"] if option.is_flag else [name, value])
+    if option.name == "follow":
+        # With it a command goes on until it is stopped.
+        return st.just([])
     usable = st.just([name]) if option.is_flag else _usable(option).map(lambda value: [name, value])
     return usable if option.required else st.one_of(st.just([]), usable)
 
