@@ -282,7 +282,8 @@ class Ledger:
             about = {ticket.service for ticket in tickets if ticket.state is TicketState.OPEN}
             self._world.note("calm", f"open tickets: {[ticket.ticket_id for ticket in tickets]}")
             for service, containers in self._not_serving():
-                if service not in about and None not in about and not self._may_be_down(service):
+                # The ticket of what it needs is about it as well.
+                if about.isdisjoint({service, None, *self._needs(service)}) and not self._may_be_down(service):
                     self.fail(
                         Sentence.SERVES_OR_TICKET,
                         f"{service} does not serve: {_describe(containers)}; tickets: {about}.",
@@ -310,11 +311,14 @@ class Ledger:
     def _may_be_down(self, service: str) -> bool:
         """Whether a person keeps a service down, or what it needs, or keeps recovery from it."""
         now = self._world.clock.now()
-        names = [service, *next(shape.needs for shape in self._world.shapes if shape.name == service)]
+        names = [service, *self._needs(service)]
         by_hand = any(container.stopped_by_hand for name in names for container in self._world.containers(name))
         paused = any(container.status == "paused" for name in names for container in self._world.containers(name))
         held = any(until + timedelta(minutes=10) > now for _, _, until in self._pauses)
         return by_hand or paused or held
+
+    def _needs(self, service: str) -> tuple[str, ...]:
+        return next(shape.needs for shape in self._world.shapes if shape.name == service)
 
     def _not_serving(self) -> list[tuple[str, list[Container]]]:
         services = [(shape.name, self._world.containers(shape.name)) for shape in self._world.shapes]
