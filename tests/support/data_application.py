@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from dataclasses import dataclass
 
 IMAGE = "roas/gallery:local"
-PASSWORD = "correct-horse-battery-7"
+PASSWORD = f"correct-horse-{secrets.token_hex(4)}"
+"""Of this process alone: tests that run beside it have their passwords in arguments of their programs."""
+
 _CHECK = "interval: 5s, timeout: 30s, retries: 60, start_interval: 300ms, start_period: 60s"
 
 SERVICES = {
