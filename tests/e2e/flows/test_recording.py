@@ -17,7 +17,6 @@ from models.failures import (
     LeaseLostError,
     StartFailedError,
     StoreUnreachableError,
-    ValidationFailedError,
 )
 from models.operations import Operation, OperationStatus, OperationType, Runner
 from tasks.deployment import lease
@@ -131,15 +130,14 @@ async def test_an_error_recovery_that_fails_does_not_hide_the_failure_and_the_ro
     assert only().status is OperationStatus.FAILED
 
 
-@pytest.mark.parametrize("error", [ValidationFailedError("port 80 is in use"), EnvironmentBusyError("held")])
-async def test_a_refused_operation_is_not_rolled_back(place: Place, error) -> None:
+async def test_an_operation_that_did_not_get_its_environment_is_not_rolled_back(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
     rolled_back = RecordedRollback()
 
     async def refuse(_recorder: OperationRecorder) -> None:
-        raise error
+        raise EnvironmentBusyError("held")
 
-    with pytest.raises(type(error)):
+    with pytest.raises(EnvironmentBusyError):
         await run_operation(refuse, rollback=rolled_back)
 
     assert rolled_back.calls == []
