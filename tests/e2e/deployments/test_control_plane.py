@@ -226,11 +226,11 @@ def test_what_needs_a_stopped_service_calls_itself_unhealthy_and_comes_back_with
     assert "Completed" in control_plane.run("collection/prod").stdout
 
 
-def test_the_worker_watches_prod_itself_and_leaves_dev_alone_and_nothing_is_scheduled_to(
+def test_the_worker_watches_prod_itself_and_leaves_dev_alone_beside_their_schedules(
     control_plane: ComposedPlane,
 ) -> None:
-    own = {f"{flow}/{name}" for flow in ("drift", "report", "lifecycle") for name in ("dev", "prod")}
-    assert control_plane.scheduled() == own
+    flows = ("collection", "drift", "health_check", "lifecycle", "report")
+    assert control_plane.scheduled() == {f"{flow}/{name}" for flow in flows for name in ("dev", "prod")}
     said = control_plane.compose("logs", "worker").stdout
     assert "watching prod" in said
     assert "watching dev" not in said
