@@ -25,7 +25,7 @@ def upgrade() -> None:
 def bring_later_version(checkout: Path) -> None:
     """Give it another number and a migration of each store, and let it no longer schedule `drift/prod`."""
     _change(checkout / "pyproject.toml", r'^version = "[^"]+"', f'version = "{VERSION}"')
-    _change(checkout / "prefect.yaml", r"(drift\.drift, schedules:) \*prod_hourly", r"\1 *by_the_agent")
+    _change(checkout / "prefect.yaml", r"(drift\.drift, schedules:) \*prod_hourly", r"\1 []")
     for store, before in HEADS.items():
         revision = f"r{int(before[1:]) + 1:04}"
         folder = checkout / "adapters" / "stores"
