@@ -22,7 +22,7 @@ from core.errors.decisive import last_run
 from core.errors.refused_login import is_refused_login, last_refusal_line
 from core.monitoring.health import judge_declared, judge_without_probe
 from models.compose import ServiceDeclaration
-from models.containers import ContainerState, replicas
+from models.containers import ContainerState, HealthLogEntry, replicas
 from models.failures import EngineError, EngineUnreachableError, ProbeOutOfReachError, StartFailedError
 from models.health import ProbeResult, ServiceVerdict, Unasked
 from models.results import ServiceStart
@@ -81,16 +81,21 @@ class ServiceInspector:
         since: datetime | None = None,
         *,
         while_running: bool = False,
+        next_check: bool = False,
         only: Sequence[str] = (),
         proven_before: bool = True,
     ) -> None:
-        """`only` are new containers, started for this attempt: they alone are looked at, and each of their ends counts.
+        """With `next_check` a health check that failed before the first look is not the last word: the next is awaited.
+
+        `only` are new containers, started for this attempt: they alone are looked at, and each of their ends counts.
 
         By default all containers of the service are looked at, and what ended before `since`, or now, does not count.
         Of one that was `proven_before` a login that stays refused ends the wait: a database that is made right now
         may refuse its users for a while.
         """
         self._while_running = while_running
+        self._next_check = next_check
+        self._first_checks: dict[str, tuple[HealthLogEntry, ...]] = {}
         self._only = only
         self._proven_before = proven_before
         self._refused_since: float | None = None
@@ -228,13 +233,20 @@ class ServiceInspector:
 
     async def readiness(self, container_states: list[ContainerState]) -> Readiness:
         """Where the service stands by the engine's word, and where that says up, by its own probe's too."""
+        # Compared with each other, not with this machine's clock: the engine's may differ.
+        unchecked = [
+            state
+            for state in container_states
+            if self._first_checks.setdefault(state.container_id, state.health_log[-1:]) == state.health_log[-1:]
+        ]
+        awaits_check = self._next_check and any(state.health == "unhealthy" for state in unchecked)
         before = sum(self._restarts.get(container.container_id, 0) for container in container_states)
         by_engine = judge_progress(self.declaration, container_states, asked_at=self._asked_at, restarts_before=before)
         probe = self.project.environment.service(self.declaration.name).probe
         if (
             by_engine.progress is Progress.LOST
-            and self._while_running
             and all(container.state == "running" for container in container_states)
+            and (self._while_running or awaits_check)
         ):
             return Readiness(progress=Progress.WAITING, reason=by_engine.reason)
         if by_engine.progress is not Progress.UP or probe is None:

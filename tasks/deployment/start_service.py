@@ -300,7 +300,8 @@ async def wait_until_healthy(
     """Wait until a service serves and has held for its stabilisation time, at most as long as the policy says.
 
     `since` is when the attempt began: a container that was started after that and has ended is lost, not waited for.
-    With `while_running` a failing health check is waited for as well, since the service is not ready yet.
+    With `while_running` a failing health check is waited for as well, since the service is not ready yet. What failed
+    before this wait began may have been mended meanwhile, so the next check decides.
 
     Raises:
         StartFailedError: It was lost, or did not become healthy in time; the message says its last state.
@@ -312,6 +313,7 @@ async def wait_until_healthy(
         declaration or ServiceDeclaration(name=service, image="", restart="always"),
         since=since,
         while_running=while_running,
+        next_check=True,
     )
     began = time.monotonic()
     async with watch_project(project) as watch:

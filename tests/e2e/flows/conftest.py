@@ -68,6 +68,11 @@ class Place:
     def container(self, service: str) -> str:
         return f"{self.project}-{service}-1"
 
+    def health(self, service: str) -> str:
+        """What the engine makes of its own health check."""
+        command = ["docker", "inspect", "--format", "{{.State.Health.Status}}", self.container(service)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
 
 def forget_events(address: str | None = None) -> None:
     """Let an engine report so many other events that it forgets the earlier ones."""
