@@ -98,7 +98,8 @@ async def steps_shown(run_id: UUID, number: int) -> list[tuple[str, str | None, 
         await asyncio.sleep(0.1)
 
 
-async def test_what_failed_in_the_agent_is_retried_in_prefect_where_it_failed(place: Place) -> None:
+@pytest.mark.parametrize("unhealthy", [False, pytest.param(True, marks=pytest.mark.campaign)])
+async def test_what_failed_in_the_agent_is_retried_in_prefect_where_it_failed(place: Place, unhealthy: bool) -> None:
     ticket = await failed_in_the_agent(place)
     (failed,) = attempts(place)
 
@@ -111,6 +112,9 @@ async def test_what_failed_in_the_agent_is_retried_in_prefect_where_it_failed(pl
     assert (restart[:2], verify[:2]) == (("restart web", "Completed"), ("verify web", "Failed"))
     assert verify[2] >= VERIFY_SECONDS
 
+    if unhealthy:
+        # What its health check found before it was mended does not count.
+        await until(lambda: place.health("web") == "unhealthy")
     mend(place)
     before = started_at(place)
     retried = await retry(run.id)
@@ -187,8 +191,6 @@ async def test_the_answer_retry_repeats_the_failed_step_with_a_server_and_withou
     ticket = await failed_in_the_agent(place, has_server=has_server)
     known = [line.what for line in ticket.history if "can repeat the failed step" in line.what]
     assert (known == []) is has_server
-    # What its health check found before it was mended does not count.
-    await until(lambda: place.health("web") == "unhealthy")
     mend(place)
     before = started_at(place)
 
