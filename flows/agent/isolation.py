@@ -20,7 +20,8 @@ Progress = Callable[[], None]
 
 _PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
-_CHECKED_EVERY_SECONDS = 1.0
+_CANCELLED_WITHIN_SECONDS = 1.0
+_MARGIN_SECONDS = 0.01
 
 
 @dataclass(slots=True)
@@ -117,14 +118,16 @@ class KeptRunning:
         task = job.task
         assert task is not None  # noqa: S101 - it was begun just now
         while True:
-            await asyncio.wait([task], timeout=min(_CHECKED_EVERY_SECONDS, job.silent_for))
-            if task.done():
-                break
-            if time.monotonic() - job.progress_at > job.silent_for:
+            silent_for = time.monotonic() - job.progress_at
+            if silent_for > job.silent_for:
                 # A call that hangs in its thread stays there; the work goes on without it.
                 task.cancel()
-                await asyncio.wait([task], timeout=_CHECKED_EVERY_SECONDS)
+                await asyncio.wait([task], timeout=_CANCELLED_WITHIN_SECONDS)
                 return f"hung for {job.silent_for:.0f} s"
+            # Not sooner: many environments that are looked at each second would keep a host awake.
+            await asyncio.wait([task], timeout=job.silent_for - silent_for + _MARGIN_SECONDS)
+            if task.done():
+                break
         if task.cancelled():
             return "was cancelled"
         error = task.exception()
