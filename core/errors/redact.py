@@ -60,6 +60,7 @@ _SHORTEST_LINE = 16
 _SHORTEST_ENCODED = 10
 _PIECE = 8
 _LONG = 256
+_REPEATED_CHARACTERS, _REPEATED_TEXTS = 128, 2048
 _PATTERN_BYTES = 64 * 1024 * 1024
 
 # Words, numbers and addresses: under a secret's name they are often no secrets, and they are in every log.
@@ -83,6 +84,7 @@ class Redactor:
     """
 
     def __init__(self, known_values: Iterable[str]) -> None:
+        self._repeated: dict[str, str] = {}
         spellings = {spelling for value in known_values for spelling in _spellings(value)}
         # Longest first: a secret that contains another one goes as a whole.
         ordered = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
@@ -119,12 +121,24 @@ class Redactor:
     def value(self, value: Any) -> Any:
         """The same for a JSON value: every text in it, and whatever stands under a secret's name."""
         if isinstance(value, str):
-            return self.text(value)
+            return self._repeated_text(value)
         if isinstance(value, dict):
-            return {self.text(str(name)): self._redact_under(str(name), inner) for name, inner in value.items()}
+            return {
+                self._repeated_text(str(name)): self._redact_under(str(name), inner) for name, inner in value.items()
+            }
         if isinstance(value, list | tuple):
             return [self.value(inner) for inner in value]
         return value
+
+    def _repeated_text(self, text: str) -> str:
+        """The same as `text`: a document repeats its names and its words many times."""
+        if len(text) > _REPEATED_CHARACTERS:
+            return self.text(text)
+        if (redacted := self._repeated.get(text)) is None:
+            if len(self._repeated) >= _REPEATED_TEXTS:
+                self._repeated.clear()
+            redacted = self._repeated[text] = self.text(text)
+        return redacted
 
     def _redact_under(self, name: str, value: Any) -> Any:
         if not is_secret_name(name) or value is None or isinstance(value, bool):

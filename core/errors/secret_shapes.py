@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise, product
 
 import re2
@@ -234,6 +235,7 @@ _LEAST_WITHIN = 6
 _BLOCK_MARK = re.compile(r"[|>][-+\d]*")
 
 
+@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Whether a variable, field or option of this name holds a secret."""
     return _SECRET_NAME.search(name) is not None and may_hold_secret(name)
