@@ -34,6 +34,7 @@ def shipped_patterns() -> tuple[Pattern, ...]:
     return tuple(pattern.pattern for pattern in described_patterns())
 
 
+@lru_cache(maxsize=1)
 def shipped_set() -> PatternSet:
     """The shipped patterns, compiled."""
     return compile_patterns(shipped_patterns())
@@ -44,7 +45,10 @@ def compile_patterns(patterns: Sequence[Pattern]) -> PatternSet:
 
     The set does not know how often each matched: that changes all the time.
     """
-    uncounted = (replace(pattern, match_count=0, last_matched=None) for pattern in patterns)
+    uncounted = (
+        replace(pattern, match_count=0, last_matched=None) if pattern.match_count or pattern.last_matched else pattern
+        for pattern in patterns
+    )
     return _compile_patterns(tuple(sorted(uncounted, key=lambda pattern: (-pattern.priority, pattern.name))))
 
 

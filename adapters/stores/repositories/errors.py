@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -310,17 +310,7 @@ class Patterns(Repository):
 
     def all(self) -> list[Pattern]:
         """Every pattern, the most urgent (highest priority) first."""
-        query = sa.select(_patterns).order_by(_patterns.c.priority.desc(), _patterns.c.pattern_name)
-        return [
-            _pattern_rows.to_value(
-                row,
-                category=known_word(Category, row.category) or Category.UNKNOWN,
-                severity=known_word(Severity, row.severity) or Severity.MEDIUM,
-                strategy=known_word(Strategy, row.strategy) or Strategy.INVESTIGATE,
-                shipped=bool(row.shipped),
-            )
-            for row in self._all(query)
-        ]
+        return [_to_pattern(row) for row in self._all(_ALL_PATTERNS)]
 
     def put(self, pattern: Pattern) -> None:
         """Keep a pattern as given, whether it is new or known; its matches so far stay."""
@@ -338,6 +328,26 @@ class Patterns(Repository):
         self._change(
             sa.update(_patterns).where(_patterns.c.pattern_name == name).values(match_count=count, last_matched=at)
         )
+
+
+_ALL_PATTERNS = (
+    # All but a moment that costs as much to read as the rest.
+    sa.select(*(column for column in _patterns.c if column is not _patterns.c.created_at)).order_by(
+        _patterns.c.priority.desc(), _patterns.c.pattern_name
+    )
+)
+
+
+@lru_cache(maxsize=1024)
+def _to_pattern(row: sa.Row[Any]) -> Pattern:
+    """The pattern of a row. Each watch reads hundreds of them once a minute, which seldom change."""
+    return _pattern_rows.to_value(
+        row,
+        category=known_word(Category, row.category) or Category.UNKNOWN,
+        severity=known_word(Severity, row.severity) or Severity.MEDIUM,
+        strategy=known_word(Strategy, row.strategy) or Strategy.INVESTIGATE,
+        shipped=bool(row.shipped),
+    )
 
 
 def _rename_causes(connection: sa.Connection, shipped: Sequence[Pattern], gone_names: Sequence[str]) -> None:
