@@ -284,7 +284,8 @@ def _user_folder(variable: str, by_default: str) -> Path:
 
 
 def _variables() -> list[tuple[str, str]]:
-    return [pair for pair in os.environ.items() if pair[0].upper().startswith(_PREFIX)]
+    # Names first: a value costs more to read than all else here, and this is asked for at each access to a store.
+    return [(name, os.environ[name]) for name in os.environ if name.upper().startswith(_PREFIX)]
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from models.failures import EnvironmentFileError
@@ -12,9 +13,11 @@ SUFFIXES = (".yaml", ".yml")
 def environment_names(directory: Path) -> tuple[str, ...]:
     """The names of all environment files of a folder, sorted; none where the folder is missing."""
     try:
-        if not directory.is_dir():
-            return ()
-        return tuple(sorted({path.stem for path in directory.iterdir() if path.suffix in SUFFIXES}))
+        # Asked every few seconds: for strings it takes a tenth of the time that it takes for paths.
+        parts = [os.path.splitext(name) for name in os.listdir(directory)]  # noqa: PTH122, PTH208
+        return tuple(sorted({stem for stem, suffix in parts if suffix in SUFFIXES}))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
     except OSError as error:
         raise EnvironmentFileError(
             f"The folder of the environments, {directory}, cannot be read: {error.strerror}.",

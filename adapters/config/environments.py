@@ -8,6 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -17,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from adapters.config.environment_files import chosen_folder, environment_files, no_environments, places
 from adapters.config.environment_names import SUFFIXES, environment_names
-from adapters.config.yaml_files import read_document, read_documents
+from adapters.config.yaml_files import parse_document, read_content, read_documents
 from adapters.gate.expression_syntax import syntax_mistake
 from adapters.git.places import current_checkout
 from models.environments import Environment
@@ -175,13 +176,19 @@ def _advice(name: str, names: Collection[str]) -> str:
 
 
 def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
-    node, data = read_document(path)
+    node, data = _document_of(read_content(path), path)
     if node is None or not isinstance(data, dict):
         raise EnvironmentFileError(
             f"{path}:1: an environment is a mapping of fields.",
             advice=f"Allowed: {', '.join(Environment.model_fields)}.",
         )
-    return node, data
+    return node, dict(data)
+
+
+@lru_cache(maxsize=128)
+def _document_of(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
+    """What a file declares. A watch asks for it several times a minute, and it seldom changes."""
+    return parse_document(content, path)
 
 
 def _refusal(path: Path, node: yaml.Node, error: ValidationError) -> EnvironmentFileError:

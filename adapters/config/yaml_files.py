@@ -33,7 +33,16 @@ def read_document(path: Path) -> tuple[yaml.Node | None, Any]:
     Raises:
         EnvironmentFileError: It cannot be read, is no regular file, is too large, or is no YAML.
     """
-    return _parse(_read(path), path, _load_one)
+    return parse_document(read_content(path), path)
+
+
+def parse_document(content: bytes, path: Path) -> tuple[yaml.Node | None, Any]:
+    """Parse the content of a file as `read_document` does.
+
+    Raises:
+        EnvironmentFileError: It is no YAML, or out of bounds.
+    """
+    return _parse(content, path, _load_one)
 
 
 def read_documents(path: Path) -> list[Any]:
@@ -42,7 +51,7 @@ def read_documents(path: Path) -> list[Any]:
     Raises:
         EnvironmentFileError: It cannot be read, is no regular file, is too large, or is no YAML.
     """
-    return parse_documents(_read(path), path)
+    return parse_documents(read_content(path), path)
 
 
 def parse_documents(content: bytes, path: Path) -> list[Any]:
@@ -71,7 +80,12 @@ def syntax_problem(text: str) -> str | None:
 _T = TypeVar("_T")
 
 
-def _read(path: Path) -> bytes:
+def read_content(path: Path) -> bytes:
+    """Read a user's file.
+
+    Raises:
+        EnvironmentFileError: It cannot be read, is no regular file, or is too large.
+    """
     try:
         return read_regular(path)
     except (OSError, ValueError) as error:
