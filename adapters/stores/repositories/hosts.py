@@ -28,9 +28,8 @@ class Hosts(Repository):
 
     def report(self, identity: HostIdentity, *, version: str, engine: str, backlog: int) -> Host:
         """Record that a host is in contact, and how its clock differs from the database's."""
-        with self._database.read() as connection:
-            skew = clock_skew(connection).total_seconds()
         with self._database.write() as connection:
+            skew = clock_skew(connection).total_seconds()
             now = database_now(connection)
             values = {
                 "host_id": identity.host_id,
