@@ -136,7 +136,10 @@ class WatchedRecoveries:
             self._sweep_after(max(SETTLE, next_attempt_at - now) if next_attempt_at else SETTLE)
 
     async def _settle(self, health: HealthReport, holder: str | None, now: datetime) -> None:
-        """Resolve errors of services that are healthy again, and end what dead runners left: recoveries and pauses."""
+        """Resolve errors of services that are healthy again, and end what dead runners left: recoveries and pauses.
+
+        Where the sweep has read that no error is open, nothing is asked again; another's since then waits for the next.
+        """
         name, recovering = self.declared.name, self.reconciler.recovering_services()
         healthy = {verdict.service for verdict in health.services if verdict.health in WELL} - recovering
         back, soon = self.reconciler.back_after_crash(healthy, now)
@@ -144,16 +147,24 @@ class WatchedRecoveries:
             await settle_well(name, back, now, "the engine restarted it, and it is healthy again")
         for remaining in soon:
             self._sweep_after(remaining)
+        known = self._access.known
+        if back or known.open_errors:
+            await self._settle_errors(health, healthy, now)
+        if holder is not None or not self._act:
+            return
+        run_beside(self._short_tasks, end_left_pauses(self.declared), f"services of {name} may still be paused")
+        if all(execution.ended_at is not None for execution in known.executions):
+            return
+        for cut_off in await cut_off_recoveries(name):
+            if cut_off.service and not self.reconciler.tracker(cut_off.service).recovering:
+                self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))
+
+    async def _settle_errors(self, health: HealthReport, healthy: set[str], now: datetime) -> None:
+        name, recovering = self.declared.name, self.reconciler.recovering_services()
         of_all = {NO_SERVICE} - recovering if len(healthy) == len(health.services) else set()
         why = "it has been well for ten minutes without a recovery"
         await settle_well(name, sorted(healthy | of_all), now - PROVEN_AFTER, why)
         await settle_dependants(name, sorted(healthy), now - SETTLE)
-        if holder is not None or not self._act:
-            return
-        run_beside(self._short_tasks, end_left_pauses(self.declared), f"services of {name} may still be paused")
-        for cut_off in await cut_off_recoveries(name):
-            if cut_off.service and not self.reconciler.tracker(cut_off.service).recovering:
-                self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))
 
     def _notify(self) -> None:
         """Send notifications that are due in a task of their own: a receiver may be slow, and others fail meanwhile."""
