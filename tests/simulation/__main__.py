@@ -71,16 +71,16 @@ def _run(chosen: argparse.Namespace, template: Path) -> int:
             f"seed {seed}: {report.hours:.1f} h, {report.operations} operations: {report.what or 'all holds'}",
             flush=True,
         )
-        if fault is not None:
-            if report.sentence in {sentence.name for sentence in fault.breaks}:
-                print(f"found after {hours:.1f} h")
-                return 0
+        if fault is not None and report.sentence not in {sentence.name for sentence in fault.breaks}:
             continue
         if not chosen.quiet and (first == chosen.seeds or not report.holds):
             if not report.holds:
-                report = shrink(actions, lambda fewer: in_fork(seed, fewer, template, change), report)  # noqa: B023 - called here
-                print("with the fewest events:")
+                actions, report = shrink(actions, lambda fewer: in_fork(seed, fewer, template, change), report)  # noqa: B023 - called here
+                print("with the fewest events:", *(f"{action.at:.0f} s {action}" for action in actions), sep="\n")
             print("\n".join(report.timeline))
+        if fault is not None:
+            print(f"found after {hours:.1f} h")
+            return 0
         if not report.holds:
             print(f"seed {seed}: {report.what}\nagain: make simulate SEED={seed} HOURS={chosen.hours:g}")
             return 1

@@ -8,9 +8,13 @@ from tests.simulation.actions import Action
 from tests.simulation.run import Report
 
 
-def shrink(actions: Sequence[Action], run: Callable[[Sequence[Action]], Report], first: Report) -> Report:
-    """Leave events out, ever smaller parts of them, while the same sentence does not hold; the shortest such run."""
-    shortest, report = list(actions), first
+def shrink(
+    actions: Sequence[Action], run: Callable[[Sequence[Action]], Report], first: Report
+) -> tuple[list[Action], Report]:
+    """Leave events out, ever smaller parts of them, while the same sentence does not hold: the shortest such run."""
+    # What was to come later had no part in it.
+    end = first.hours * 3600 + 1
+    shortest, report = [action for action in actions if action.at <= end], first
     size = max(1, len(shortest) // 2)
     while True:
         begin, was_shorter = 0, False
@@ -22,5 +26,5 @@ def shrink(actions: Sequence[Action], run: Callable[[Sequence[Action]], Report],
             else:
                 begin += size
         if size == 1 and not was_shorter:
-            return report
+            return shortest, report
         size = max(1, size // 2)
