@@ -11,6 +11,11 @@ CYCLE = 1800.0
 BURST = 480.0
 FIRST_BURST = 180.0
 SERVICES = ("db", "web", "jobs")
+_LONG_EACH, LONG_FACTOR = 4, 24
+"""Each fourth seed is a long run: so many times the hours, with few events, as an operator's weeks have them."""
+_BETWEEN_EVENTS = 4 * 3600.0
+_DAY, _CLEANED_AT, _REPORTED_AT = 86_400.0, 70_320.0, 77_520.0
+"""In seconds since the beginning, at eight o'clock: the schedules of each night and morning."""
 
 
 class Kind(StrEnum):
@@ -38,6 +43,8 @@ class Kind(StrEnum):
     ENGINE_AWAY = "the engine is away"
     ENGINE_RESTARTS = "the engine restarts"
     BAD_WEATHER = "calls of the engine fail"
+    CLEAN = "the stores are cleaned by night"
+    REPORT = "the report of the day is made"
     CALM = "calm"
 
 
@@ -98,19 +105,40 @@ class Action:
 def draw_actions(seed: int, hours: float) -> list[Action]:
     """All that happens in so many hours: an application that is started, then bursts of events with calm between."""
     choices = random.Random(f"actions {seed}")
+    if is_long(seed):
+        return _draw_long(choices, hours * LONG_FACTOR * 3600)
     actions = [Action(1.0, Kind.START)]
-    kinds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
     for cycle in range(max(1, int(hours * 3600 / CYCLE))):
         begin = FIRST_BURST + cycle * CYCLE
         for at in sorted(choices.uniform(0, BURST) for _ in range(choices.randint(1, 7))):
-            kind = choices.choices(kinds, weights)[0]
-            draw = Action(begin + at, kind, choices.choice(SERVICES), choices.randint(0, 60), choices.random())
-            actions.append(draw)
-            if (following := _FOLLOWING.get(kind)) is not None and choices.random() < _FOLLOWS:
-                after = begin + at + choices.choice((choices.uniform(0.0, 25.0), choices.uniform(60.0, 180.0)))
-                service = draw.service if choices.random() < _FOLLOWS else choices.choice(SERVICES)
-                actions.append(
-                    Action(after, choices.choice(following), service, choices.randint(0, 60), choices.random())
-                )
+            actions += _draw_event(choices, begin + at)
         actions.append(Action(begin + CYCLE - FIRST_BURST, Kind.CALM))
     return sorted(actions, key=lambda action: action.at)
+
+
+def is_long(seed: int) -> bool:
+    """Whether a seed is of a long run."""
+    return seed % _LONG_EACH == 0
+
+
+def _draw_long(choices: random.Random, seconds: float) -> list[Action]:
+    """Days with an event some times a day, each followed by half an hour of calm, and what is done each night."""
+    actions, at = [Action(1.0, Kind.START)], FIRST_BURST
+    while (at := at + choices.expovariate(1 / _BETWEEN_EVENTS)) < seconds - CYCLE:
+        actions += [*_draw_event(choices, at), Action(at + CYCLE, Kind.CALM)]
+        at += CYCLE
+    for day in range(int(seconds // _DAY) + 1):
+        nightly = ((_CLEANED_AT, Kind.CLEAN), (_REPORTED_AT, Kind.REPORT))
+        actions += [Action(day * _DAY + moment, kind) for moment, kind in nightly if day * _DAY + moment < seconds]
+    return sorted([*actions, Action(seconds, Kind.CALM)], key=lambda action: action.at)
+
+
+def _draw_event(choices: random.Random, at: float) -> list[Action]:
+    """An event, and often another one that meets what it began."""
+    kind = choices.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+    draw = Action(at, kind, choices.choice(SERVICES), choices.randint(0, 60), choices.random())
+    if (following := _FOLLOWING.get(kind)) is None or choices.random() >= _FOLLOWS:
+        return [draw]
+    after = at + choices.choice((choices.uniform(0.0, 25.0), choices.uniform(60.0, 180.0)))
+    service = draw.service if choices.random() < _FOLLOWS else choices.choice(SERVICES)
+    return [draw, Action(after, choices.choice(following), service, choices.randint(0, 60), choices.random())]

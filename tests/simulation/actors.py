@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from core.deployment.update import refused_images
+from flows.agent import agent
 from flows.agent.agent import Agent
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
@@ -17,10 +18,11 @@ from flows.deployment.update import update
 from models.operations import Operation
 from tasks.runtime.stores import open_stores
 from tests.simulation import kernel
-from tests.simulation.actions import Action, Kind
+from tests.simulation.actions import Action, Kind, is_long
 from tests.simulation.containers import KILLED, Container, Outcome, Version
 from tests.simulation.engine import Weather
 from tests.simulation.ledger import Ledger
+from tests.simulation.long_runs import LOOK_EVERY, clean, make_report
 from tests.simulation.world import NAME, Run, World, plain
 
 _SUPERVISOR_SECONDS = 2.0
@@ -49,8 +51,9 @@ class Actors:
         self.beside(self._supervise())
 
     async def _supervise(self) -> None:
+        look_every = LOOK_EVERY if is_long(self._world.seed) else agent.LOOK_EVERY
         while True:
-            self._agent = self._world.begin("agent", lambda: Agent().run(asyncio.Event()))
+            self._agent = self._world.begin("agent", lambda: Agent(look_every=look_every).run(asyncio.Event()))
             self._ledger.note_agent(self._agent.process)
             await self._agent.ended.wait()
             if self._agent.error is not None:
@@ -156,6 +159,12 @@ class Actors:
         await self.ask(lambda: open_stores().pauses.pause(NAME, service, until, "work", "ann", now))
         self._ledger.note_pause(service, now, until)
 
+    async def _do_by_schedule(self, action: Action) -> None:
+        work = clean if action.kind is Kind.CLEAN else lambda: make_report(NAME)
+        run = self._world.begin(action.kind.name.lower(), work)
+        await run.ended.wait()
+        self._ledger.check_error(action.kind, run)
+
     # Faults
 
     async def _fail(self, action: Action) -> None:
@@ -234,5 +243,7 @@ _DO: dict[Kind, Callable[[Actors, Action], Coroutine[Any, Any, None]]] = {
     Kind.ENGINE_AWAY: Actors._engine_away,
     Kind.ENGINE_RESTARTS: Actors._engine_restarts,
     Kind.BAD_WEATHER: Actors._bad_weather,
+    Kind.CLEAN: Actors._do_by_schedule,
+    Kind.REPORT: Actors._do_by_schedule,
     Kind.CALM: Actors._calm,
 }

@@ -110,7 +110,7 @@ class _System:
         return getattr(os, name)
 
 
-def install(clock: Clock, choices: random.Random, replaced: dict[str, Callable[..., Any]]) -> None:
+def install(clock: Clock, choices: random.Random, replaced: dict[str, Any]) -> None:
     """Replace the edge in all modules of ours. `replaced` has functions by the name that modules import them by."""
     _clocks.append(clock)
     real_lock = type(threading.Lock())
@@ -143,7 +143,7 @@ def install(clock: Clock, choices: random.Random, replaced: dict[str, Callable[.
     _note_connections()
 
 
-def _replace_functions(replaced: dict[str, Callable[..., Any]]) -> None:
+def _replace_functions(replaced: dict[str, Any]) -> None:
     for name, stand_in in replaced.items():
         home, _, function = name.rpartition(".")
         real = getattr(importlib.import_module(home), function)

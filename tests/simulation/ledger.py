@@ -226,7 +226,7 @@ class Ledger:
         if was_killed:
             self.will = Will.UNCLEAR
             return
-        self._check_error(kind, run)
+        self.check_error(kind, run)
         success = run.error is None and bool(getattr(run.result, "success", False))
         if record is not None and (record.status is OperationStatus.SUCCESS) is not success:
             self.fail(
@@ -243,7 +243,8 @@ class Ledger:
         elif self.will is not Will.RUNS or (record is not None and record.record.undo_failed):
             self.will = Will.UNCLEAR
 
-    def _check_error(self, kind: str, run: Run) -> None:
+    def check_error(self, kind: str, run: Run) -> None:
+        """Whether what a process of ours ended with is an error of ours, or none."""
         ours = (RoasError, TimeoutError, type(None))
         if not isinstance(run.error, ours) and type(run.error).__name__ != "CancelledError":
             self.fail(Sentence.NO_DEFECT, f"{kind} ended with {run.error!r}.")

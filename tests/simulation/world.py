@@ -26,7 +26,8 @@ from models.operations import Runner
 from tasks.runtime.plain_tasks import without_task_runs
 from tasks.runtime.store_access import _writer
 from tasks.runtime.stores import stores_at
-from tests.simulation import kernel
+from tests.simulation import kernel, long_runs
+from tests.simulation.actions import is_long
 from tests.simulation.clock import Clock
 from tests.simulation.compose import Compose
 from tests.simulation.containers import Container, Version
@@ -101,9 +102,14 @@ class World:
             "ROAS_DATA_DIR": str(folder / "data"),
             "ROAS_ENVIRONMENTS_DIR": str(folder / "environments"),
         }
+        self.of_long_runs: dict[str, Any] = {}
+        if is_long(seed):
+            os.environ |= long_runs.VARIABLES
+            self.of_long_runs = long_runs.STAND_INS
+            long_runs.write_plain_archives()
         install(self.clock, random.Random(self.choices.getrandbits(64)), self._stand_ins())
 
-    def _stand_ins(self) -> dict[str, Callable[..., Any]]:
+    def _stand_ins(self) -> dict[str, Any]:
         """What stands for functions of the product's edge."""
         host = sample_host(self.folder, self.clock.now())
 
@@ -120,6 +126,7 @@ class World:
             "tasks.runtime.project._shared_engine": own(lambda address: SimulatedDockerEngine(address, self.engine)),
             "tasks.runtime.stores.stores_at": own(stores_at.__wrapped__),
             "tasks.runtime.store_access._writer": own(_writer.__wrapped__),
+            **self.of_long_runs,
         }
 
     # Files
