@@ -23,8 +23,8 @@ _MARGIN = timedelta(seconds=2)
 class DependantAnswer(StrEnum):
     """What a dependant says after what it needs was restarted."""
 
-    HEALTHY = "well"
-    UNHEALTHY = "ill"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
     SILENT = "silent"
 
 
