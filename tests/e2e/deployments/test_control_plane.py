@@ -246,7 +246,7 @@ web:
   environment: {{RELEASE: "{release}"}}
   command: [sh, -c, 'trap "until test -e /may/end; do sleep 0.2; done; exit 0" TERM; while true; do sleep 1; done']
   tmpfs: [/may]
-  healthcheck: {{test: [CMD, test, -e, /may/serve], interval: 60s, start_period: 1800s, start_interval: 2s}}
+  healthcheck: {{test: [CMD, test, -e, /may/serve], interval: 60s, start_period: 1800s, start_interval: 10s}}
 """
 """It becomes healthy, and ends, only once the test says so."""
 
