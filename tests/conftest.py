@@ -68,6 +68,8 @@ def _kept_images_end_with_the_tests(tmp_path_factory: pytest.TempPathFactory) ->
 
 # These take longest of what every run takes, so they begin first: otherwise one worker runs them alone at the end.
 _LONGEST_FIRST = (
+    "test_simulation",
+    "test_live",
     "test_tutorial",
     "test_install",
     "test_like_compose",

@@ -20,8 +20,7 @@ def main(arguments: list[str]) -> int:
     """Print the count; a skipped test is named, and fails the whole."""
     in_a_line = arguments[:1] == ["--line"]
     files = [Path(name) for name in arguments[in_a_line:]]
-    cases = {file: list(ET.parse(file).iter("testcase")) for file in files}  # noqa: S314 - ours
-    together = [case for of in cases.values() for case in of]
+    together = [case for file in files for case in ET.parse(file).iter("testcase")]  # noqa: S314 - ours
     skipped = [case for case in together if _skipped(case)]
     failed = [case for case in together if case.find("failure") is not None or case.find("error") is not None]
     passed = len({_name(case) for case in together} - {_name(case) for case in skipped + failed})
@@ -31,24 +30,21 @@ def main(arguments: list[str]) -> int:
         return 0
     for case in skipped:
         print(f"skipped, which fails the run: {case.get('classname')}::{case.get('name')}")
-    _print_times(cases)
+    _print_times(together)
     for case in failed:
         print(f"failed: {case.get('classname')}::{case.get('name')}: {_reason(case)}")
     print(f"tests: {counts}")
     return int(bool(failed or skipped) or passed == 0)
 
 
-def _print_times(cases: dict[Path, list[ET.Element]]) -> None:
-    together = [case for of in cases.values() for case in of]
+def _print_times(cases: list[ET.Element]) -> None:
     print("slowest tests, with their set-up:")
-    for case in sorted(together, key=_seconds, reverse=True)[:_NAMED]:
+    for case in sorted(cases, key=_seconds, reverse=True)[:_NAMED]:
         print(f"  {_seconds(case):6.1f} s  {case.get('classname')}::{case.get('name')}")
-    for file, of in cases.items():
-        allowed = SECONDS_OF_A_TEST.get(file.stem)
-        if of and allowed is not None:
-            print(
-                f"median of {file.stem}: {median(map(_seconds, of)):.3f} s (at most {allowed:g} s on a quiet machine)"
-            )
+    for part, allowed in SECONDS_OF_A_TEST.items():
+        of = [_seconds(case) for case in cases if case.get("classname", "").startswith(f"tests.{part}.")]
+        if of:
+            print(f"median of {part}: {median(of):.3f} s (at most {allowed:g} s on a quiet machine)")
 
 
 def _reason(case: ET.Element) -> str:

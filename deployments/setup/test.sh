@@ -42,16 +42,18 @@ step() {
 # The counts of a part of the tests.
 counted() { [ ! -f "$results/$1.xml" ] || printf ', %s' "$("$VENV/bin/python" "$here/count_tests.py" --line "$results/$1.xml")"; }
 
-# run_tests PART: its progress goes to the terminal, the rest to the log of the step.
+# run_tests NAME: a part, or what runs beside e2e as one, so that no part waits for the last test of another. Its
+# progress goes to the terminal, the rest to the log of the step.
 run_tests() {
-    local folder="$1" workers
-    workers="$(nproc)"
+    local folders=("tests/$1") workers
+    # They wait for engines and servers, and share the processors with other parts.
+    workers=$(($(nproc) + 1))
     case "$1" in
-        unit | golden | simulation) ;;
-        # They wait for engines and servers, and share the processors with other parts.
-        integration | e2e) workers=$((workers + 1)) ;;
+        unit | golden | simulation) workers="$(nproc)" ;;
+        integration | e2e) ;;
+        beside) folders=(tests/unit tests/golden tests/simulation tests/integration) ;;
         campaigns)
-            folder=.
+            folders=(tests)
             chosen=(--tier campaigns ${SHARD:+--shard "$SHARD"})
             ;;
         *) die "there are no tests called $1" "Name unit, integration, e2e, golden, simulation or campaigns." ;;
@@ -61,7 +63,7 @@ run_tests() {
         workers=$((2 * $(nproc) + 1))
     fi
     "$VENV/bin/pytest" --junitxml "$results/$1.xml" --numprocesses "$workers" --no-loadscope-reorder \
-        --progress /dev/fd/3 --part "$1" "${chosen[@]}" "tests/$folder"
+        --progress /dev/fd/3 --part "$1" "${chosen[@]}" "${folders[@]}"
 }
 
 # Tests on the engine wait for it, so what needs the processor runs beside them. All have one priority: what gave way to an
@@ -73,10 +75,7 @@ run_everything() {
     step e2e run_tests e2e &
     step checks "$here/check.sh"
     step audit "$VENV/bin/python" "$here/audit.py" 20
-    local part
-    for part in unit golden simulation integration; do
-        step "$part" run_tests "$part"
-    done
+    step beside run_tests beside
     wait
 }
 
