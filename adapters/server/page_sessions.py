@@ -107,27 +107,20 @@ class PageSessions:
         with self._database() as database:
             database.execute("delete from session where token = ?", [_hash(token)])
 
-    def take_form(self, token: str) -> bool:
-        """Whether a form is sent for the first time; from then on it is not.
+    def note_result(self, token: str, place: str) -> str:
+        """Note where the result of a form is shown, unless that was noted before; where it is shown.
 
         Raises:
             RoasError: The database cannot be used.
         """
         with self._database() as database:
-            row = [_hash(token), "", self._clock() + 2 * FORM_SECONDS]
-            return database.execute("insert or ignore into sent_form values (?, ?, ?)", row).rowcount == 1
+            row = [_hash(token), place, self._clock() + 2 * FORM_SECONDS]
+            if database.execute("insert or ignore into sent_form values (?, ?, ?)", row).rowcount == 1:
+                return place
+        return self.place_of_result(token)
 
-    def note_result(self, token: str, place: str) -> None:
-        """Note where the result of a form that was taken is shown.
-
-        Raises:
-            RoasError: The database cannot be used.
-        """
-        with self._database() as database:
-            database.execute("update sent_form set place = ? where token = ?", [place, _hash(token)])
-
-    def give_form_back(self, token: str) -> None:
-        """Let a form that was taken be sent again, since nothing was done.
+    def forget_result(self, token: str) -> None:
+        """Let a form be sent again, since nothing was done.
 
         Raises:
             RoasError: The database cannot be used.
@@ -136,7 +129,7 @@ class PageSessions:
             database.execute("delete from sent_form where token = ?", [_hash(token)])
 
     def place_of_result(self, token: str) -> str:
-        """Where the result of a form is shown; empty while it is being done.
+        """Where the result of a form is shown; empty where nothing was noted.
 
         Raises:
             RoasError: The database cannot be used.

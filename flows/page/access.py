@@ -55,10 +55,10 @@ def page_app(
 ) -> ASGIApp:
     """The whole page; `prefect` is the server's own API, on which it starts runs."""
     identity = Identity(home, auth_string)
-    runner = ActionRunner(OwnApi(prefect, auth_string), home, auth_string, commands)
+    runner = ActionRunner(OwnApi(prefect, auth_string), home, auth_string, commands, identity.sessions)
     routes = [
         *sign_in_routes(identity),
-        *action_routes(identity.sessions, runner),
+        *action_routes(runner),
         *reading_routes(),
     ]
     app = Starlette(

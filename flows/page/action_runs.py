@@ -15,7 +15,10 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
+import httpx
+
 from adapters.host.own_command import BegunCommand, begin_own_command
+from adapters.server.page_sessions import PageSessions
 from core.runtime.page_actions import PageAction, command_words, run_parameters
 from flows.common.own_api import OwnApi
 from flows.common.requester import ON_THE_PAGE
@@ -59,25 +62,52 @@ class PageCommand:
         return self.command.tail(_SHOWN_BYTES)
 
 
-class ActionRunner:
-    """Begins what was asked for, and shows how it goes on."""
+class UncertainError(RoasError):
+    """Whether something was begun is not known. Asking again with the same key begins it once at most."""
 
-    def __init__(self, api: OwnApi, home: Path, auth_string: str, commands: OwnCommands | None) -> None:
+
+class ActionRunner:
+    """Begins what was asked for, once for each key of a form, and shows how it goes on.
+
+    Prefect makes one run of a key, so a run whose answer was lost is found by it. A command's place is noted before the
+    command is begun: where the server is killed in between, it is not begun.
+    """
+
+    def __init__(
+        self, api: OwnApi, home: Path, auth_string: str, commands: OwnCommands | None, sessions: PageSessions
+    ) -> None:
         self._api, self._home, self._auth_string, self._own = api, home, auth_string, commands
+        self._sessions = sessions
         self._commands: dict[str, PageCommand] = {}
         # A command's own server may know deployments, of an earlier `roas serve`, and runs none.
         self._runs_deployments = commands is None and os.environ.get("PREFECT_UI_ENABLED") != "0"
+
+    async def begun(self, request: ActionRequest) -> str:
+        """The place of what an earlier request with this key began; empty where none did.
+
+        Raises:
+            UncertainError: Prefect's server does not say.
+            RoasError: The notes of the page cannot be read.
+        """
+        place = await asyncio.to_thread(self._sessions.place_of_result, request.key)
+        if place or not (self._runs_deployments and request.action.flow):
+            return place
+        chosen = {"flow_runs": {"idempotency_key": {"any_": [request.key]}}, "limit": 1}
+        runs = (await self._ask_for_run("/flow_runs/filter", chosen)).json()
+        return f"{BASE}/runs/{runs[0]['id']}" if runs else ""
 
     async def begin(self, request: ActionRequest, port: int) -> str:
         """Begin it on the server that listens on `port`; the place that shows how it goes on.
 
         Raises:
+            UncertainError: Prefect's server does not say whether it made the run.
             RoasError: It cannot be begun.
         """
         if self._runs_deployments and request.action.flow:
             deployment = await self._deployment(request.action.flow, request.environment)
             if deployment is not None:
-                return await self._create_run(deployment, request)
+                place = await self._create_run(deployment, request)
+                return await asyncio.to_thread(self._sessions.note_result, request.key, place)
         return await self._begin_command(request, port)
 
     async def read_run(self, run_id: str) -> dict[str, Any]:
@@ -105,8 +135,9 @@ class ActionRunner:
         """
         if key not in self._commands:
             raise NotFoundError(
-                "This server does not know that command (any more);",
-                advice="the environment's page shows what was recorded of it.",
+                "This server does not know that command: it was started anew since, and may have ended before the "
+                "command began;",
+                advice="the environment's page shows what is recorded of it. If that is nothing, ask for it anew.",
             )
         return self._commands[key]
 
@@ -119,13 +150,19 @@ class ActionRunner:
         parameters = run_parameters(request.action, request.environment, request.fields, request.plan)
         body = {
             "parameters": parameters | {"asked_by": asker(request.viewer)},
-            # Prefect's server, too, makes one run of it.
+            # Prefect's server makes one run of it, however often it is asked.
             "idempotency_key": request.key,
         }
-        answer = await self._api.ask_until_done("POST", f"/deployments/{deployment}/create_flow_run", body)
+        answer = await self._ask_for_run(f"/deployments/{deployment}/create_flow_run", body)
         if answer.status_code == HTTPStatus.NOT_FOUND:
             raise NotFoundError(f"Deployment {deployment} was removed a moment ago;", advice="reload the page.")
         return f"{BASE}/runs/{answer.json()['id']}"
+
+    async def _ask_for_run(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        try:
+            return await self._api.ask_until_done("POST", path, body)
+        except RoasError as error:
+            raise UncertainError(f"Prefect's server does not say whether there is a run of this: {error}") from error
 
     async def _begin_command(self, request: ActionRequest, port: int) -> str:
         running = [command for command in self._commands.values() if command.command.code is None]
@@ -134,11 +171,19 @@ class ActionRunner:
                 f"{len(running)} commands of the page run already;", advice="wait until some of them have ended."
             )
         key = secrets.token_urlsafe(16)
-        self._commands[key] = command = await asyncio.to_thread(self._start, request, port)
+        own_place = f"{BASE}/commands/{key}?environment={quote(request.environment, safe='')}"
+        place = await asyncio.to_thread(self._sessions.note_result, request.key, own_place)
+        if place != own_place:
+            return place
+        try:
+            self._commands[key] = command = await asyncio.to_thread(self._start, request, port)
+        except RoasError:
+            await asyncio.to_thread(self._sessions.forget_result, request.key)
+            raise
         self._forget_old()
         if not request.action.flow:
             await asyncio.to_thread(command.command.wait, _WAITS_SECONDS)
-        return f"{BASE}/commands/{key}"
+        return place
 
     def _start(self, request: ActionRequest, port: int) -> PageCommand:
         words = command_words(request.action, request.environment, request.fields, request.plan)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -15,10 +17,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from adapters.config.environment_files import known_environments
-from adapters.server.page_sessions import FORM_SECONDS, PageSessions
+from adapters.server.page_sessions import FORM_SECONDS
 from core.runtime.page_actions import ACTIONS, PageAction, missing_fields, read_fields
 from core.runtime.page_forms import FormRequest, is_form_key, make_form_key
-from flows.page.action_runs import ActionRequest, ActionRunner, PageCommand, asker
+from flows.page.action_runs import ActionRequest, ActionRunner, PageCommand, UncertainError, asker
 from flows.page.base import BASE
 from flows.page.previews import Shown, preview
 from flows.page.rendering import render
@@ -42,9 +44,9 @@ _FIELD_NAMES = tuple(field.name for action in ACTIONS.values() for field in acti
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def action_routes(sessions: PageSessions, runner: ActionRunner) -> list[BaseRoute]:
+def action_routes(runner: ActionRunner) -> list[BaseRoute]:
     """The routes, relative to the page's base."""
-    desk = _ActionDesk(sessions, runner)
+    desk = _ActionDesk(runner)
     return [
         Route("/do/{action}/{environment}", _or_problem(desk.show), methods=["GET"]),
         Route("/do/{action}/{environment}", _or_problem(desk.do), methods=["POST"]),
@@ -54,8 +56,9 @@ def action_routes(sessions: PageSessions, runner: ActionRunner) -> list[BaseRout
 
 
 class _ActionDesk:
-    def __init__(self, sessions: PageSessions, runner: ActionRunner) -> None:
-        self._sessions, self._runner = sessions, runner
+    def __init__(self, runner: ActionRunner) -> None:
+        self._runner = runner
+        self._sending: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def show(self, request: Request) -> Response:
         """What would be done, with the form that does it."""
@@ -70,28 +73,29 @@ class _ActionDesk:
         form = request.state.form
         fields = read_fields(action, form)
         _check_hidden(action, fields)
-        key, form_request = form.get("key", ""), _form_request(request, action, environment)
-        if not is_form_key(key, form_request, time.time()):
-            return await self._form(request, action, environment, fields, "This form is too old, or of another page.")
-        if problem := _mistake(action, environment, fields, form.get("typed", "")):
+        key = form.get("key", "")
+        if not is_form_key(key, _form_request(request, action, environment), 0):
+            return await self._form(request, action, environment, fields, "This form is of another page.")
+        confirmed = ActionRequest(
+            action=action,
+            environment=environment,
+            fields=fields,
+            plan=form.get("plan", ""),
+            viewer=request.state.viewer,
+            key=key,
+        )
+        # Of a form that is sent twice at a time the second sending waits, and leads to what the first began.
+        async with self._sending.setdefault(key, asyncio.Lock()):
+            try:
+                place, problem = await self._runner.begun(confirmed), ""
+                if not place and not (problem := await _refusal(request, confirmed)):
+                    place = await self._runner.begin(confirmed, request.scope["server"][1])
+            except UncertainError as error:
+                return _ask_again(request, confirmed, error)
+            except RoasError as error:
+                problem = str(error)
+        if problem:
             return await self._form(request, action, environment, fields, problem)
-        if not await run_in_threadpool(self._sessions.take_form, key):
-            return await self._result_of(key, environment)
-        try:
-            plan = form.get("plan", "")
-            shown = await preview(action, environment, fields) if plan or action.needs_preview else Shown()
-            is_refused = bool(shown.problem) and action.needs_preview
-            if is_refused or shown.plan != plan or form.get("shown", "") != _shown_id(action, shown):
-                await run_in_threadpool(self._sessions.give_form_back, key)
-                return await self._form(request, action, environment, fields, _CHANGED)
-            confirmed = ActionRequest(
-                action=action, environment=environment, fields=fields, plan=plan, viewer=request.state.viewer, key=key
-            )
-            place = await self._runner.begin(confirmed, request.scope["server"][1])
-        except RoasError as error:
-            await run_in_threadpool(self._sessions.give_form_back, key)
-            return await self._form(request, action, environment, fields, str(error))
-        await run_in_threadpool(self._sessions.note_result, key, place)
         return RedirectResponse(place, HTTPStatus.SEE_OTHER)
 
     async def show_run(self, request: Request) -> Response:
@@ -109,7 +113,13 @@ class _ActionDesk:
     async def show_command(self, request: Request) -> Response:
         """A command that was begun: the page of its operation once that is recorded, or with `printed` its output."""
         key = request.path_params["key"]
-        command = self._runner.command(key)
+        try:
+            command = self._runner.command(key)
+        except NotFoundError as error:
+            environment = request.query_params.get("environment", "")
+            known = environment if await run_in_threadpool(_is_environment, environment) else ""
+            page = {"title": "Not known", "problem": str(error), "environment": known}
+            return render(request, "error.html.j2", status=HTTPStatus.NOT_FOUND, **page)
         confirmed, code = command.request, command.command.code
         operation = await run_in_threadpool(operation_of_command, command) if confirmed.action.flow else ""
         if operation and "printed" not in request.query_params:
@@ -128,18 +138,11 @@ class _ActionDesk:
         )
         return _read_again(page) if code is None else page
 
-    async def _result_of(self, key: str, environment: str) -> Response:
-        """Where a form that is sent a second time leads: to what its first sending began."""
-        place = await run_in_threadpool(self._sessions.place_of_result, key)
-        return RedirectResponse(place or f"{BASE}/environments/{quote(environment, safe='')}", HTTPStatus.SEE_OTHER)
-
     async def _form(
         self, request: Request, action: PageAction, environment: str, fields: dict[str, str], problem: str = ""
     ) -> Response:
         shown = await preview(action, environment, fields)
         fields = fields | _shown_fields(action, shown)
-        expires = time.time() + FORM_SECONDS
-        key = make_form_key(_form_request(request, action, environment), secrets.token_urlsafe(16), expires)
         return render(
             request,
             "confirm.html.j2",
@@ -150,7 +153,7 @@ class _ActionDesk:
             fields=dict.fromkeys(_FIELD_NAMES, "") | fields,
             shown=shown,
             shown_id=_shown_id(action, shown),
-            key=key,
+            key=_key(request, _form_request(request, action, environment)),
             problem=problem,
             toggled=_toggled(action, environment, fields),
         )
@@ -211,6 +214,41 @@ def operation_of_command(command: PageCommand) -> str:
 
 def _form_request(request: Request, action: PageAction, environment: str) -> FormRequest:
     return FormRequest(csrf=request.state.csrf, action=action.name, environment=environment)
+
+
+def _key(request: Request, form_request: FormRequest) -> str:
+    """The key of the form that was sent, by which nothing was begun, as long as it is valid; else a new one."""
+    sent = request.state.form.get("key", "")
+    if is_form_key(sent, form_request, time.time()):
+        return str(sent)
+    return make_form_key(form_request, secrets.token_urlsafe(16), time.time() + FORM_SECONDS)
+
+
+async def _refusal(request: Request, confirmed: ActionRequest) -> str:
+    """Why what was confirmed is not begun; empty where it is."""
+    action, environment, fields, form = confirmed.action, confirmed.environment, confirmed.fields, request.state.form
+    if not is_form_key(confirmed.key, _form_request(request, action, environment), time.time()):
+        return "This form is too old."
+    if problem := _mistake(action, environment, fields, form.get("typed", "")):
+        return problem
+    shown = await preview(action, environment, fields) if confirmed.plan or action.needs_preview else Shown()
+    is_refused = bool(shown.problem) and action.needs_preview
+    is_changed = is_refused or shown.plan != confirmed.plan or form.get("shown", "") != _shown_id(action, shown)
+    return _CHANGED if is_changed else ""
+
+
+def _ask_again(request: Request, confirmed: ActionRequest, error: UncertainError) -> Response:
+    form = request.state.form
+    return render(
+        request,
+        "ask_again.html.j2",
+        status=HTTPStatus.SERVICE_UNAVAILABLE,
+        action=confirmed.action,
+        title=confirmed.action.title.format(environment=confirmed.environment),
+        environment=confirmed.environment,
+        problem=str(error),
+        sent={name: form[name] for name in ("key", "plan", "shown", "typed") if name in form} | dict(confirmed.fields),
+    )
 
 
 def _check_hidden(action: PageAction, fields: dict[str, str]) -> None:

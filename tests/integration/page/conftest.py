@@ -12,6 +12,7 @@ import pytest
 
 from flows.page.rendering import BASE
 from tests.golden.conftest import HERE, STORES
+from tests.integration.page.prefect_server import PrefectServer
 from tests.support.page import page_client
 
 ReadPage = Callable[[str], str]
@@ -53,3 +54,16 @@ def text(recorded: Path) -> ReadPage:
         return unescape(page.text)
 
     return read
+
+
+@pytest.fixture
+def home(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # A command is run as a program of its own, which this one's warm process need not know.
+    monkeypatch.setenv("ROAS_WARM", "0")
+    monkeypatch.delenv("PREFECT_UI_ENABLED", raising=False)
+    return recorded / "data" / "prefect"
+
+
+@pytest.fixture
+def prefect(tmp_path: Path) -> PrefectServer:
+    return PrefectServer(tmp_path / "runs")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flows.page.mount import PageMount
 from flows.server.server_process import OwnPageOnly
@@ -19,6 +19,9 @@ from flows.server.server_process import OwnPageOnly
 ORIGIN = "http://127.0.0.1:14900"
 SECURE_ORIGIN = "https://ops.example:4443"
 AUTH_STRING = "roas:0123456789abcdef0123456789abcdef"
+PASSWORD = "correct horse battery"
+FORM = {"origin": ORIGIN}
+"""What a browser sends with a form of the page."""
 
 
 async def other_app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,3 +74,23 @@ def hidden(page: httpx.Response, name: str) -> str:
     found = re.search(rf'name="{name}" value="([^"]*)"', page.text)
     assert found is not None, page.text
     return unescape(found[1])
+
+
+@asynccontextmanager
+async def signed_in(home: Path, prefect: ASGIApp, account: str = "") -> AsyncIterator[httpx.AsyncClient]:
+    """A browser of ann, who has the server's own password, or of an account."""
+    app = OwnPageOnly(PageMount(prefect, home, AUTH_STRING, frozenset({ORIGIN})), [ORIGIN])
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, timeout=120) as browser:
+        if account:
+            form = {"name": account, "password": PASSWORD}
+            assert (await browser.post("/roas/sign-in", data=form, headers=FORM)).status_code == 303
+        else:
+            await browser.get(await one_time_path(browser, "ann"))
+        yield browser
+
+
+def form_of(page: httpx.Response) -> dict[str, str]:
+    """What a browser sends of a page's form without a person's words."""
+    assert page.status_code == 200, page.text
+    return {name: hidden(page, name) for name in ("csrf", "key", "plan", "shown")}

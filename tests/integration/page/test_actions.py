@@ -3,96 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
 
 from adapters.host.own_command import begin_own_command
 from adapters.server.page_accounts import add_account
 from core.runtime.page_actions import ACTIONS
 from flows.page.action_runs import ActionRequest, PageCommand
 from flows.page.actions import operation_of_command
-from flows.page.mount import PageMount
-from flows.server.server_process import OwnPageOnly
 from models.audit import Actor
 from models.operations import Operation, OperationStatus, OperationType
 from models.page_access import Viewer
 from models.recovery import Pause
 from tasks.runtime.stores import open_stores
 from tests.integration.page.conftest import HOSTILE
-from tests.integration.page.page_clients import AUTH_STRING, ORIGIN, hidden, one_time_path
+from tests.integration.page.page_clients import FORM, PASSWORD, form_of, hidden, signed_in
+from tests.integration.page.prefect_server import RUN, PrefectServer
 
-PASSWORD = "correct horse battery"
-RUN = "73fac6ad-b8f1-4e96-a7fd-dae0decd1c71"
 ANN = Viewer(name="ann", may_write=True)
-FORM = {"origin": ORIGIN}
-
-
-class PrefectServer:
-    """Prefect's API as it answers about the deployments of an environment, with the runs that it was asked for."""
-
-    def __init__(self) -> None:
-        self.deployments = {"stop/shop": "d-stop", "snapshot/shop": "d-snapshot", "rollback/shop": "d-rollback"}
-        self.runs: list[dict[str, Any]] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        path = scope["path"].removeprefix("/api")
-        answer, status = {"token": "token"}, 200
-        if path.startswith("/deployments/name/"):
-            found = self.deployments.get(path.removeprefix("/deployments/name/"))
-            answer, status = ({"id": found}, 200) if found else ({"detail": "Deployment not found"}, 404)
-        elif path.endswith("/create_flow_run"):
-            body = json.loads((await receive())["body"])
-            self.runs.append(body | {"deployment": path.split("/")[2]})
-            answer, status = {"id": RUN}, 201
-        elif path == f"/flow_runs/{RUN}":
-            state = {"type": "SCHEDULED", "name": "Late", "message": HOSTILE}
-            answer = {"id": RUN, "name": "stop shop", "parameters": {"environment": "shop"}, "state": state}
-        await JSONResponse(answer, status)(scope, receive, send)
-
-
-@pytest.fixture
-def prefect() -> PrefectServer:
-    return PrefectServer()
-
-
-@pytest.fixture
-def home(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # A command is run as a program of its own, which this one's warm process need not know.
-    monkeypatch.setenv("ROAS_WARM", "0")
-    monkeypatch.delenv("PREFECT_UI_ENABLED", raising=False)
-    return recorded / "data" / "prefect"
-
-
-@asynccontextmanager
-async def signed_in(home: Path, prefect: PrefectServer, account: str = "") -> AsyncIterator[httpx.AsyncClient]:
-    """A browser of ann, who has the server's own password, or of an account."""
-    app = OwnPageOnly(PageMount(prefect, home, AUTH_STRING, frozenset({ORIGIN})), [ORIGIN])
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, timeout=120) as browser:
-        if account:
-            form = {"name": account, "password": PASSWORD}
-            assert (await browser.post("/roas/sign-in", data=form, headers=FORM)).status_code == 303
-        else:
-            await browser.get(await one_time_path(browser, "ann"))
-        yield browser
-
-
-def form_of(page: httpx.Response) -> dict[str, str]:
-    """What a browser sends of a page's form without a person's words."""
-    assert page.status_code == 200, page.text
-    return {name: hidden(page, name) for name in ("csrf", "key", "plan", "shown")}
 
 
 async def ended(browser: httpx.AsyncClient, begun: httpx.Response) -> httpx.Response:
