@@ -7,6 +7,7 @@ from typing import Any
 from prefect import Flow
 
 from flows.deployment.drift import drift
+from flows.deployment.preview import preview
 from flows.deployment.restart import restart
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
@@ -30,6 +31,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "update": update,
     "sync": sync,
     "snapshot": snapshot,
+    "preview": preview,
     "restore": restore,
     "rehearse": rehearse,
     "health": health_check,

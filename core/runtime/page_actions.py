@@ -31,6 +31,13 @@ class Preview(StrEnum):
     NOTHING = "nothing"
 
 
+RUN_PREVIEWS = frozenset({Preview.PLAN, Preview.UPDATE_PLAN, Preview.ROLLBACK, Preview.RESTORE})
+"""What reads an engine or volumes, so that the host of the environment finds it out."""
+
+PREVIEW_ARTIFACT = "roas-preview"
+"""The type of the artifact of a run that finds out what an action would do."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """One value of an action's form; with choices one of them. A hidden one comes from the link that leads there."""
@@ -264,6 +271,34 @@ def run_parameters(action: PageAction, environment: str, fields: Mapping[str, st
     if action.name == "restore":
         parameters["confirmed"] = True
     return parameters
+
+
+def preview_words(action: PageAction, environment: str, fields: Mapping[str, str]) -> list[str] | None:
+    """The `roas` command that prints, as JSON, what an action would do; None where its words alone say it."""
+    if action.preview is Preview.TICKET:
+        return ["tickets", "--json", "--", fields["ticket"]]
+    snapshot = [fields["snapshot"]] if "snapshot" in fields else []
+    release = [fields["release"]] if "release" in fields else []
+    with_data = ["--with-data"] if "with_data" in fields else []
+    return {
+        Preview.PLAN: ["plan", "--json", "--", environment],
+        Preview.UPDATE_PLAN: ["plan", "--update", "--json", "--", environment],
+        Preview.SERVICES: ["status", "--json", "--", environment],
+        Preview.ROLLBACK: ["rollback", "--dry-run", *with_data, "--json", "--", environment, *release],
+        Preview.RESTORE: ["snapshot", "restore", "--dry-run", "--json", "--", environment, *snapshot],
+        Preview.SNAPSHOT: ["snapshot", "list", "--json", "--", environment],
+        Preview.ALERT: ["alerts", "--json", "--", environment],
+    }.get(action.preview)
+
+
+def preview_parameters(action: PageAction, environment: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters of the run that finds out what an action would do."""
+    chosen: dict[str, Any] = {name: fields[name] for name in ("release", "snapshot") if name in fields}
+    return (
+        {"environment": environment, "action": action.name}
+        | chosen
+        | ({"with_data": True} if "with_data" in fields else {})
+    )
 
 
 def command_words(action: PageAction, environment: str, fields: Mapping[str, str], plan: str) -> list[str]:

@@ -22,11 +22,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.common.own_api import OwnApi
 from flows.fleet.host_guard import credentials_of, whole_body
-from flows.page.action_runs import ActionRunner
+from flows.page.action_runs import ActionRunner, runs_deployments
 from flows.page.actions import action_routes
 from flows.page.base import BASE, OwnCommands
 from flows.page.identity import Identity, TooManyTriesError
 from flows.page.pages import reading_routes
+from flows.page.prefect_runs import PrefectRuns
+from flows.page.previews import Previews
 from flows.page.rendering import render
 from flows.page.sign_in import SIGN_IN, sign_in_routes
 from models.failures import RoasError
@@ -55,10 +57,12 @@ def page_app(
 ) -> ASGIApp:
     """The whole page; `prefect` is the server's own API, on which it starts runs."""
     identity = Identity(home, auth_string)
-    runner = ActionRunner(OwnApi(prefect, auth_string), home, auth_string, commands, identity.sessions)
+    runs = PrefectRuns(OwnApi(prefect, auth_string))
+    runner = ActionRunner(runs, home, auth_string, commands, identity.sessions)
+    previews = Previews(runs, runs_deployments(commands))
     routes = [
         *sign_in_routes(identity),
-        *action_routes(runner),
+        *action_routes(runner, previews, runs),
         *reading_routes(),
     ]
     app = Starlette(

@@ -9,20 +9,15 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
-from uuid import UUID
-
-import httpx
 
 from adapters.host.own_command import BegunCommand, begin_own_command
 from adapters.server.page_sessions import PageSessions
 from core.runtime.page_actions import PageAction, command_words, run_parameters
-from flows.common.own_api import OwnApi
 from flows.common.requester import ON_THE_PAGE
 from flows.page.base import BASE, OwnCommands
+from flows.page.prefect_runs import PrefectRuns
 from models.failures import NotFoundError, RoasError
 from models.page_access import Viewer
 
@@ -62,10 +57,6 @@ class PageCommand:
         return self.command.tail(_SHOWN_BYTES)
 
 
-class UncertainError(RoasError):
-    """Whether something was begun is not known. Asking again with the same key begins it once at most."""
-
-
 class ActionRunner:
     """Begins what was asked for, once for each key of a form, and shows how it goes on.
 
@@ -74,13 +65,12 @@ class ActionRunner:
     """
 
     def __init__(
-        self, api: OwnApi, home: Path, auth_string: str, commands: OwnCommands | None, sessions: PageSessions
+        self, runs: PrefectRuns, home: Path, auth_string: str, commands: OwnCommands | None, sessions: PageSessions
     ) -> None:
-        self._api, self._home, self._auth_string, self._own = api, home, auth_string, commands
+        self._runs, self._home, self._auth_string, self._own = runs, home, auth_string, commands
         self._sessions = sessions
         self._commands: dict[str, PageCommand] = {}
-        # A command's own server may know deployments, of an earlier `roas serve`, and runs none.
-        self._runs_deployments = commands is None and os.environ.get("PREFECT_UI_ENABLED") != "0"
+        self._runs_deployments = runs_deployments(commands)
 
     async def begun(self, request: ActionRequest) -> str:
         """The place of what an earlier request with this key began; empty where none did.
@@ -92,9 +82,8 @@ class ActionRunner:
         place = await asyncio.to_thread(self._sessions.place_of_result, request.key)
         if place or not (self._runs_deployments and request.action.flow):
             return place
-        chosen = {"flow_runs": {"idempotency_key": {"any_": [request.key]}}, "limit": 1}
-        runs = (await self._ask_for_run("/flow_runs/filter", chosen)).json()
-        return f"{BASE}/runs/{runs[0]['id']}" if runs else ""
+        run_id = await self._runs.id_of(request.key)
+        return f"{BASE}/runs/{run_id}" if run_id else ""
 
     async def begin(self, request: ActionRequest, port: int) -> str:
         """Begin it on the server that listens on `port`; the place that shows how it goes on.
@@ -104,28 +93,13 @@ class ActionRunner:
             RoasError: It cannot be begun.
         """
         if self._runs_deployments and request.action.flow:
-            deployment = await self._deployment(request.action.flow, request.environment)
+            deployment = await self._runs.deployment(request.action.flow, request.environment)
             if deployment is not None:
-                place = await self._create_run(deployment, request)
+                parameters = run_parameters(request.action, request.environment, request.fields, request.plan)
+                parameters["asked_by"] = asker(request.viewer)
+                place = f"{BASE}/runs/{await self._runs.create(deployment['id'], parameters, request.key)}"
                 return await asyncio.to_thread(self._sessions.note_result, request.key, place)
         return await self._begin_command(request, port)
-
-    async def read_run(self, run_id: str) -> dict[str, Any]:
-        """A flow run, as the server knows it.
-
-        Raises:
-            NotFoundError: There is none of this id.
-            RoasError: The server does not say.
-        """
-        missing = NotFoundError(f"There is no run {run_id};", advice="Prefect's own page lists the runs there are.")
-        try:
-            path = f"/flow_runs/{UUID(run_id)}"
-        except ValueError:
-            raise missing from None
-        answer = await self._api.ask_until_done("GET", path)
-        if answer.status_code == HTTPStatus.NOT_FOUND:
-            raise missing
-        return dict(answer.json())
 
     def command(self, key: str) -> PageCommand:
         """A command that was begun since this server started.
@@ -140,29 +114,6 @@ class ActionRunner:
                 advice="the environment's page shows what is recorded of it. If that is nothing, ask for it anew.",
             )
         return self._commands[key]
-
-    async def _deployment(self, flow: str, environment: str) -> str | None:
-        path = f"/deployments/name/{quote(flow, safe='')}/{quote(environment, safe='')}"
-        answer = await self._api.ask_until_done("GET", path)
-        return None if answer.status_code == HTTPStatus.NOT_FOUND else str(answer.json()["id"])
-
-    async def _create_run(self, deployment: str, request: ActionRequest) -> str:
-        parameters = run_parameters(request.action, request.environment, request.fields, request.plan)
-        body = {
-            "parameters": parameters | {"asked_by": asker(request.viewer)},
-            # Prefect's server makes one run of it, however often it is asked.
-            "idempotency_key": request.key,
-        }
-        answer = await self._ask_for_run(f"/deployments/{deployment}/create_flow_run", body)
-        if answer.status_code == HTTPStatus.NOT_FOUND:
-            raise NotFoundError(f"Deployment {deployment} was removed a moment ago;", advice="reload the page.")
-        return f"{BASE}/runs/{answer.json()['id']}"
-
-    async def _ask_for_run(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
-        try:
-            return await self._api.ask_until_done("POST", path, body)
-        except RoasError as error:
-            raise UncertainError(f"Prefect's server does not say whether there is a run of this: {error}") from error
 
     async def _begin_command(self, request: ActionRequest, port: int) -> str:
         running = [command for command in self._commands.values() if command.command.code is None]
@@ -217,6 +168,14 @@ class ActionRunner:
         ended = [key for key, command in self._commands.items() if command.command.code is not None]
         for key in ended[: max(0, len(self._commands) - _COMMANDS_KEPT)]:
             del self._commands[key]
+
+
+def runs_deployments(commands: OwnCommands | None) -> bool:
+    """Whether this server has runs of its deployments done.
+
+    A command's own server may know deployments, of an earlier `roas serve`, and runs none.
+    """
+    return commands is None and os.environ.get("PREFECT_UI_ENABLED") != "0"
 
 
 def asker(viewer: Viewer) -> str:

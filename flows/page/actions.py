@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 from weakref import WeakValueDictionary
@@ -20,9 +21,10 @@ from adapters.config.environment_files import known_environments
 from adapters.server.page_sessions import FORM_SECONDS
 from core.runtime.page_actions import ACTIONS, PageAction, missing_fields, read_fields
 from core.runtime.page_forms import FormRequest, is_form_key, make_form_key
-from flows.page.action_runs import ActionRequest, ActionRunner, PageCommand, UncertainError, asker
+from flows.page.action_runs import ActionRequest, ActionRunner, PageCommand, asker
 from flows.page.base import BASE
-from flows.page.previews import Shown, preview
+from flows.page.prefect_runs import PrefectRuns, UncertainError
+from flows.page.previews import Previews, Shown
 from flows.page.rendering import render
 from models.failures import BadInputError, NotFoundError, RoasError
 from models.settings import current_settings
@@ -44,9 +46,9 @@ _FIELD_NAMES = tuple(field.name for action in ACTIONS.values() for field in acti
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def action_routes(runner: ActionRunner) -> list[BaseRoute]:
+def action_routes(runner: ActionRunner, previews: Previews, runs: PrefectRuns) -> list[BaseRoute]:
     """The routes, relative to the page's base."""
-    desk = _ActionDesk(runner)
+    desk = _ActionDesk(runner, previews, runs)
     return [
         Route("/do/{action}/{environment}", _or_problem(desk.show), methods=["GET"]),
         Route("/do/{action}/{environment}", _or_problem(desk.do), methods=["POST"]),
@@ -56,8 +58,8 @@ def action_routes(runner: ActionRunner) -> list[BaseRoute]:
 
 
 class _ActionDesk:
-    def __init__(self, runner: ActionRunner) -> None:
-        self._runner = runner
+    def __init__(self, runner: ActionRunner, previews: Previews, runs: PrefectRuns) -> None:
+        self._runner, self._previews, self._runs = runner, previews, runs
         self._sending: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def show(self, request: Request) -> Response:
@@ -65,6 +67,10 @@ class _ActionDesk:
         action, environment = await _target(request)
         fields = read_fields(action, request.query_params)
         _check_hidden(action, fields)
+        if "preview" not in request.query_params:
+            run_id = await self._previews.begin(action, environment, fields, request.state.csrf)
+            if run_id:
+                return RedirectResponse(_place(action, environment, fields | {"preview": run_id}), HTTPStatus.SEE_OTHER)
         return await self._form(request, action, environment, fields)
 
     async def do(self, request: Request) -> Response:
@@ -88,7 +94,7 @@ class _ActionDesk:
         async with self._sending.setdefault(key, asyncio.Lock()):
             try:
                 place, problem = await self._runner.begun(confirmed), ""
-                if not place and not (problem := await _refusal(request, confirmed)):
+                if not place and not (problem := await self._refusal(request, confirmed)):
                     place = await self._runner.begin(confirmed, request.scope["server"][1])
             except UncertainError as error:
                 return _ask_again(request, confirmed, error)
@@ -100,7 +106,7 @@ class _ActionDesk:
 
     async def show_run(self, request: Request) -> Response:
         """A run that was begun; once its operation is recorded, that operation's page."""
-        run = await self._runner.read_run(request.path_params["run_id"])
+        run = await self._runs.read(request.path_params["run_id"])
         environment = str(run.get("parameters", {}).get("environment", ""))
         operation = await run_in_threadpool(_operation_of, environment, str(run["id"]))
         if operation:
@@ -118,8 +124,8 @@ class _ActionDesk:
         except NotFoundError as error:
             environment = request.query_params.get("environment", "")
             known = environment if await run_in_threadpool(_is_environment, environment) else ""
-            page = {"title": "Not known", "problem": str(error), "environment": known}
-            return render(request, "error.html.j2", status=HTTPStatus.NOT_FOUND, **page)
+            problem = {"title": "Not known", "problem": str(error), "environment": known}
+            return render(request, "error.html.j2", status=HTTPStatus.NOT_FOUND, **problem)
         confirmed, code = command.request, command.command.code
         operation = await run_in_threadpool(operation_of_command, command) if confirmed.action.flow else ""
         if operation and "printed" not in request.query_params:
@@ -138,12 +144,30 @@ class _ActionDesk:
         )
         return _read_again(page) if code is None else page
 
+    async def _refusal(self, request: Request, confirmed: ActionRequest) -> str:
+        """Why what was confirmed is not begun; empty where it is."""
+        action, environment, fields = confirmed.action, confirmed.environment, confirmed.fields
+        form = request.state.form
+        if not is_form_key(confirmed.key, _form_request(request, action, environment), time.time()):
+            return "This form is too old."
+        if problem := _mistake(action, environment, fields, form.get("typed", "")):
+            return problem
+        shown = Shown()
+        if confirmed.plan or action.needs_preview:
+            shown = await self._previews.read(action, environment, fields, form.get("preview", ""))
+        is_refused = bool(shown.problem or shown.waits) and action.needs_preview
+        is_changed = is_refused or shown.plan != confirmed.plan or form.get("shown", "") != _shown_id(action, shown)
+        # The run that found it out may have chosen the release or snapshot: it is the one that is named.
+        is_other = any(fields.get(name, value) != value for name, value in _shown_fields(action, shown).items())
+        return _CHANGED if is_changed or is_other else ""
+
     async def _form(
         self, request: Request, action: PageAction, environment: str, fields: dict[str, str], problem: str = ""
     ) -> Response:
-        shown = await preview(action, environment, fields)
+        run_id = request.state.form.get("preview") or request.query_params.get("preview", "")
+        shown = await self._previews.read(action, environment, fields, run_id)
         fields = fields | _shown_fields(action, shown)
-        return render(
+        page = render(
             request,
             "confirm.html.j2",
             status=HTTPStatus.CONFLICT if problem else HTTPStatus.OK,
@@ -156,7 +180,9 @@ class _ActionDesk:
             key=_key(request, _form_request(request, action, environment)),
             problem=problem,
             toggled=_toggled(action, environment, fields),
+            anew=_place(action, environment, fields) if run_id else "",
         )
+        return _read_again(page) if shown.waits and not problem else page
 
 
 async def _target(request: Request) -> tuple[PageAction, str]:
@@ -224,19 +250,6 @@ def _key(request: Request, form_request: FormRequest) -> str:
     return make_form_key(form_request, secrets.token_urlsafe(16), time.time() + FORM_SECONDS)
 
 
-async def _refusal(request: Request, confirmed: ActionRequest) -> str:
-    """Why what was confirmed is not begun; empty where it is."""
-    action, environment, fields, form = confirmed.action, confirmed.environment, confirmed.fields, request.state.form
-    if not is_form_key(confirmed.key, _form_request(request, action, environment), time.time()):
-        return "This form is too old."
-    if problem := _mistake(action, environment, fields, form.get("typed", "")):
-        return problem
-    shown = await preview(action, environment, fields) if confirmed.plan or action.needs_preview else Shown()
-    is_refused = bool(shown.problem) and action.needs_preview
-    is_changed = is_refused or shown.plan != confirmed.plan or form.get("shown", "") != _shown_id(action, shown)
-    return _CHANGED if is_changed else ""
-
-
 def _ask_again(request: Request, confirmed: ActionRequest, error: UncertainError) -> Response:
     form = request.state.form
     return render(
@@ -247,7 +260,8 @@ def _ask_again(request: Request, confirmed: ActionRequest, error: UncertainError
         title=confirmed.action.title.format(environment=confirmed.environment),
         environment=confirmed.environment,
         problem=str(error),
-        sent={name: form[name] for name in ("key", "plan", "shown", "typed") if name in form} | dict(confirmed.fields),
+        sent={name: form[name] for name in ("key", "plan", "shown", "typed", "preview") if name in form}
+        | dict(confirmed.fields),
     )
 
 
@@ -267,7 +281,7 @@ def _read_again(page: Response) -> Response:
     return page
 
 
-def _mistake(action: PageAction, environment: str, fields: dict[str, str], typed: str) -> str:
+def _mistake(action: PageAction, environment: str, fields: Mapping[str, str], typed: str) -> str:
     """Why a form is not taken as it was filled in; empty where it is."""
     if missing := missing_fields(action, fields):
         return f"Fill in: {', '.join(missing)}."
@@ -296,13 +310,17 @@ def _shown_id(action: PageAction, shown: Shown) -> str:
     )
 
 
+def _place(action: PageAction, environment: str, fields: Mapping[str, str] = MappingProxyType({})) -> str:
+    query = urlencode(fields)
+    return f"{BASE}/do/{action.name}/{quote(environment, safe='')}{f'?{query}' if query else ''}"
+
+
 def _toggled(action: PageAction, environment: str, fields: dict[str, str]) -> str:
     """The address of a rollback with its data, or without."""
     if action.name != "rollback":
         return ""
     other_fields = {name: value for name, value in fields.items() if name != "with_data"}
-    query = urlencode(other_fields if "with_data" in fields else other_fields | {"with_data": "on"})
-    return f"{BASE}/do/rollback/{quote(environment, safe='')}{f'?{query}' if query else ''}"
+    return _place(action, environment, other_fields if "with_data" in fields else other_fields | {"with_data": "on"})
 
 
 def _or_problem(endpoint: Endpoint) -> Endpoint:

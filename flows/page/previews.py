@@ -1,75 +1,157 @@
-"""What an action would do to whom, as the command of the same name says it."""
+"""What an action would do to whom, as the command of the same name says it.
+
+Where a server reaches no engine, a run on the environment's host asks the command there, and is waited for.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
-from adapters.host.own_command import run_own_command
-from core.runtime.page_actions import PageAction, Preview
-from models.failures import BadInputError, NotFoundError, RoasError
+from adapters.server.page_sessions import FORM_SECONDS
+from core.runtime.page_actions import (
+    PREVIEW_ARTIFACT,
+    RUN_PREVIEWS,
+    PageAction,
+    Preview,
+    preview_parameters,
+    preview_words,
+)
+from flows.page.prefect_runs import PrefectRuns
+from models.failures import NotFoundError, RoasError
+from tasks.runtime.command_documents import ask_command
 
-_WITHIN_SECONDS = 120.0
-"""The plan of an update asks registries, which may be slow."""
+_FLOW = "preview"
+_WAITS_SECONDS = 120.0
+"""For a run on the host to answer."""
+
+_SAME_RUN_SECONDS = 30
+"""So long the same question leads to the same run, so that reloading the first address begins no more."""
+
+_NOT_BEGUN = ("SCHEDULED", "PENDING")
+_IN_WORK = (*_NOT_BEGUN, "RUNNING", "CANCELLING", "PAUSED")
+_NEEDED = {
+    Preview.PLAN: {"plan_id", "services", "fetches", "hooks", "release_notes", "orphans"},
+    Preview.UPDATE_PLAN: {"plan_id", "services", "fetches", "hooks", "release_notes", "orphans"},
+    Preview.ROLLBACK: {"release_id", "proven_at", "later_releases", "data"},
+    Preview.RESTORE: {"snapshot_id", "proof", "loss", "changes"},
+}
+"""Fields of a host's document that this page shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """What is shown before an action is confirmed. `document` is what the command printed as JSON.
 
-    `plan` is the id of a plan. `problem` says why nothing can be done; there is no button then.
+    `plan` is the id of a plan. `problem` says why nothing can be done; there is no button then. `waits` says what is
+    waited for; there is no document yet. `run` is the id of the run that finds it out, empty where none does.
     """
 
     document: Any = None
     plan: str = ""
     problem: str = ""
+    waits: str = ""
+    run: str = ""
 
 
-async def preview(action: PageAction, environment: str, fields: Mapping[str, str]) -> Shown:
-    """Ask the command; nothing is changed."""
-    try:
-        words = _words(action, environment, fields)
-        if words is None:
-            return Shown()
-        document = await _ask(words)
-        _check_belonging(action, environment, fields, document)
-    except RoasError as error:
-        return Shown(problem=str(error))
-    return Shown(document=document, plan=document.get("plan_id", "") if isinstance(document, dict) else "")
+class Previews:
+    """Finds out what actions would do; nothing is changed. `by_runs` says whether the server has runs done."""
+
+    def __init__(self, runs: PrefectRuns, by_runs: bool) -> None:
+        self._runs, self._by_runs = runs, by_runs
+
+    async def begin(self, action: PageAction, environment: str, fields: Mapping[str, str], session: str) -> str:
+        """Let the environment's host find it out; the id of the run. Empty where this machine is asked.
+
+        `session` is a secret of who asks: the runs of others are not theirs.
+
+        Raises:
+            RoasError: The server does not say.
+        """
+        deployment = await self._deployment(action, environment)
+        if deployment is None:
+            return ""
+        parameters = preview_parameters(action, environment, fields)
+        moment = int(time.time() // _SAME_RUN_SECONDS)
+        key = sha256(f"{session} {sorted(parameters.items())} {moment}".encode("utf-8", "surrogatepass")).hexdigest()
+        return await self._runs.create(deployment["id"], parameters, f"preview {key}")
+
+    async def read(self, action: PageAction, environment: str, fields: Mapping[str, str], run_id: str) -> Shown:
+        """What it would do, as far as it is known: by a run that was begun for it, or by a command of this machine."""
+        try:
+            if run_id:
+                return await self._read_run(action, environment, fields, run_id)
+            words = preview_words(action, environment, fields)
+            if words is None:
+                return Shown()
+            document = await ask_command(words)
+            _check_belonging(action, environment, fields, document)
+        except RoasError as error:
+            return Shown(problem=str(error), run=run_id)
+        return Shown(document=document, plan=_plan(document))
+
+    async def _deployment(self, action: PageAction, environment: str) -> dict[str, Any] | None:
+        """The deployment of the flow that finds it out on a host; None where this machine is the host."""
+        if not self._by_runs or action.preview not in RUN_PREVIEWS:
+            return None
+        deployment = await self._runs.deployment(_FLOW, environment)
+        # `roas serve` does its runs itself, without a work pool: there the command is as good, and quicker.
+        return deployment if deployment and deployment.get("work_pool_name") else None
+
+    async def _read_run(self, action: PageAction, environment: str, fields: Mapping[str, str], run_id: str) -> Shown:
+        deployment, run = await self._deployment(action, environment), await self._runs.read(run_id)
+        about = preview_parameters(action, environment, fields)
+        is_about = run["parameters"].items() <= about.items() and about.get("with_data") == run["parameters"].get(
+            "with_data"
+        )
+        if deployment is None or run.get("deployment_id") != deployment["id"] or not is_about:
+            raise NotFoundError("This address names no preview of this action;", advice="take a link of the page.")
+        age = (datetime.now(UTC) - datetime.fromisoformat(run["created"])).total_seconds()
+        state = run.get("state") or {}
+        if age > FORM_SECONDS:
+            raise NotFoundError("This preview is too old;", advice="ask for it anew.")
+        if state.get("type", _NOT_BEGUN[0]) in _IN_WORK:
+            return await self._waiting(run, str(deployment["work_pool_name"]), age)
+        answer = await self._runs.artifact(run_id, PREVIEW_ARTIFACT) if state["type"] == "COMPLETED" else None
+        if not isinstance(answer, dict):
+            reason = state.get("message") or "it left no answer."
+            raise RoasError(f"The run on the host ended as {state.get('name')}: {reason}")
+        document = answer.get("document")
+        if document is None:
+            raise RoasError(str(answer.get("problem")))
+        if not (isinstance(document, dict) and _NEEDED[action.preview] <= document.keys()):
+            raise RoasError("The host's answer cannot be read here;", advice="is ROAS Ops there of another version?")
+        return Shown(document=document, plan=_plan(document), run=run_id)
+
+    async def _waiting(self, run: Mapping[str, Any], pool: str, age: float) -> Shown:
+        """What is waited for; a run that no worker takes is cancelled in the end.
+
+        Raises:
+            RoasError: It took too long.
+        """
+        has_begun = (run.get("state") or {}).get("type") not in (None, *_NOT_BEGUN)
+        is_away = not has_begun and not await self._runs.is_pool_ready(pool)
+        away = f"No worker of work pool {pool} is in contact, which is the environment's host."
+        if age > _WAITS_SECONDS:
+            if not has_begun:
+                await self._runs.cancel(run["id"])
+            reason = away if is_away else "Its host may be busy;"
+            raise RoasError(
+                f"It was not found out within {_WAITS_SECONDS:.0f} s. {reason}",
+                advice="look at the page of hosts, and ask anew.",
+            )
+        if is_away:
+            return Shown(waits=f"{away} It is waited for {_WAITS_SECONDS - age:.0f} s more.", run=run["id"])
+        words = "The environment's host finds out what would be done." if has_begun else "Its host was asked for it."
+        return Shown(waits=words, run=run["id"])
 
 
-def _words(action: PageAction, environment: str, fields: Mapping[str, str]) -> list[str] | None:
-    """The command that shows it; None where its words alone say what it does."""
-    if action.preview is Preview.TICKET:
-        return ["tickets", "--json", "--", fields["ticket"]]
-    snapshot = [fields["snapshot"]] if "snapshot" in fields else []
-    release = [fields["release"]] if "release" in fields else []
-    with_data = ["--with-data"] if "with_data" in fields else []
-    return {
-        Preview.PLAN: ["plan", "--json", "--", environment],
-        Preview.UPDATE_PLAN: ["plan", "--update", "--json", "--", environment],
-        Preview.SERVICES: ["status", "--json", "--", environment],
-        Preview.ROLLBACK: ["rollback", "--dry-run", *with_data, "--json", "--", environment, *release],
-        Preview.RESTORE: ["snapshot", "restore", "--dry-run", "--json", "--", environment, *snapshot],
-        Preview.SNAPSHOT: ["snapshot", "list", "--json", "--", environment],
-        Preview.ALERT: ["alerts", "--json", "--", environment],
-    }.get(action.preview)
-
-
-async def _ask(words: list[str]) -> Any:
-    try:
-        async with asyncio.timeout(_WITHIN_SECONDS):
-            result = await run_own_command(words, variables={}, report=lambda _line: None)
-    except TimeoutError as error:
-        raise RoasError(
-            f"`roas {words[0]}` took more than {_WITHIN_SECONDS:.0f} s;", advice="run it in a terminal to see why."
-        ) from error
-    if result.code != 0:
-        raise BadInputError(result.error or f"`roas {words[0]}` ended with exit code {result.code}.")
-    return json.loads(result.out)
+def _plan(document: Any) -> str:
+    return str(document.get("plan_id", "")) if isinstance(document, dict) else ""
 
 
 def _check_belonging(action: PageAction, environment: str, fields: Mapping[str, str], document: Any) -> None:

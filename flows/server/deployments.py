@@ -40,7 +40,7 @@ _HOURS = {
     "report": "5",
 }
 
-_LIMITS = {"recover": None, "sync": ONE_AFTER_THE_OTHER}
+_LIMITS = {"recover": None, "preview": None, "sync": ONE_AFTER_THE_OTHER}
 
 
 def deployments_of(environment: str) -> list[RunnerDeployment]:
@@ -73,7 +73,7 @@ def _deployment(name: str, flow: Flow[..., Any], environment: str) -> RunnerDepl
         parameters={"environment": environment} if name != "lifecycle" else {},
         tags=[environment],
         description=(flow.description or "").split("\n\n")[0],
-        # Two errors may be recovered side by side; two starts of one environment may not.
+        # Two errors may be recovered side by side, and previews change nothing; two starts of one environment may not.
         concurrency_limit=_LIMITS.get(name, ONE_AT_A_TIME),
         entrypoint_type=EntrypointType.MODULE_PATH,
         enforce_parameter_schema=True,
