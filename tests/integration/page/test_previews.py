@@ -40,7 +40,7 @@ ROLLBACK = {"release_id": "r-1", "proven_at": "2026-11-01T10:00:00Z", "later_rel
 
 
 class FleetServer(PrefectServer):
-    """A control plane: a deployment of each flow in a host's work pool, and the run that finds out what would be done."""
+    """A control plane: deployments in the work pool of a host, and the run that finds out what would be done."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file)
