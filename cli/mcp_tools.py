@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import click
 from pydantic import Field
 
 from cli.mcp_answers import AgentTool, Found, Input, PageInput, page_of, run_in_thread
-from cli.options import known_environment, resolve_names
+from cli.options import known_environment, moment_or_age, resolve_names
 from cli.run_flow import opened_stores
 from core.deployment.source import SyncPlan
 from models.compose import ALL_IMAGES, OF_UPDATE, FetchOptions, Plan
 from models.evidence import EvidenceBundle
-from models.failures import NotFoundError
+from models.failures import BadInputError, NotFoundError
 from models.health import ServiceHealth
+from models.logs import LogQuery
 from models.metrics import Alert, AlertState, Prediction
 from models.operations import Operation
 from models.postmortem import Postmortem
@@ -88,6 +90,11 @@ class _Evidence(PageInput, _Failure):
 class _Logs(Input):
     environment: str = Field(description=_ENVIRONMENT)
     service: str | None = Field(default=None, description="One service; without it, all.")
+    since: str | None = Field(
+        default=None, description="Only lines since then: 10m, 2h, or an ISO time, of UTC without a zone."
+    )
+    pattern: str = Field(default="", description="Only lines that match a regular expression (RE2).")
+    ignore_case: bool = Field(default=False, description="Let `pattern` take no notice of capital letters.")
     lines: int = Field(default=50, ge=1, le=200, description="How many lines of each container.")
 
 
@@ -165,9 +172,16 @@ def _postmortem(params: _Id) -> Found:
 
 
 def _logs(params: _Logs) -> Found:
-    from tasks.reporting.logs import read_logs
+    from tasks.reporting.logs import search_logs
 
-    container_logs = read_logs(_open(params.environment), params.service, params.lines)
+    query = LogQuery(
+        services=(params.service,) if params.service else (),
+        lines=params.lines,
+        since=None if params.since is None else _moment(params.since),
+        pattern=params.pattern,
+        ignore_case=params.ignore_case,
+    )
+    container_logs = list(search_logs(_open(params.environment), query).logs)
     if not container_logs:
         raise NotFoundError(
             f"There is no log of {params.service or params.environment}: it has no container, and no evidence was kept."
@@ -178,6 +192,13 @@ def _logs(params: _Logs) -> Found:
         lines //= 2
         container_logs = [replace(log, lines=log.lines[-lines:]) for log in container_logs]
     return Found(value=container_logs)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return moment_or_age(text, datetime.now(UTC))
+    except click.BadParameter as error:
+        raise BadInputError(error.message) from error
 
 
 def _plan(params: _Plan) -> Found:
@@ -290,7 +311,8 @@ READING_TOOLS = (
     ),
     _tool(
         "logs",
-        "The last log lines of the services, with the engine's times; those of a removed container from the evidence.",
+        "The last log lines of the services, with the engine's times; those of a removed container from the evidence. "
+        "`since` and `pattern` search more than the last ones.",
         _Logs, list[ContainerLog], _logs, "[].lines",
     ),
     _tool(

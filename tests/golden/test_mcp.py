@@ -131,6 +131,25 @@ async def test_pages_follow_each_other_to_the_end(recorded: RoasCommand) -> None
     assert set(found) == every
 
 
+async def test_logs_are_searched_as_the_command_searches_them(recorded: RoasCommand) -> None:
+    words = ("--grep", "EXITED|ready|fatal", "-i", "--since", "2026-01-01", "--tail", "20")
+    arguments = {"environment": "shop", "pattern": "EXITED|ready|fatal", "ignore_case": True, "lines": 20}
+
+    async with agent(recorded.folder) as client:
+        found = await answer_of(client, "logs", arguments | {"since": "2026-01-01"})
+        refused = await error_of(client, "logs", arguments | {"since": "yesterday"})
+        unusable = await error_of(client, "logs", arguments | {"pattern": "(a"})
+
+    printed = json.loads(recorded("logs", "shop", *words, "--json").out)
+    chosen = ("service", "container", "lines")
+    assert [[log[name] for name in chosen] for log in found["answer"]] == [
+        [log[name] for name in chosen] for log in printed
+    ]
+    assert any("ready" in line for log in printed for line in log["lines"])
+    assert "'yesterday' is no time" in refused
+    assert "no usable pattern" in unusable
+
+
 async def test_a_huge_answer_is_shortened_and_says_so(recorded: RoasCommand) -> None:
     with sqlite3.connect(recorded.folder / "data" / "errors.db") as store:
         store.execute("UPDATE deployment_errors SET text = ?", ("x" * 500_000,))
