@@ -28,6 +28,8 @@ _MOST_WAITING = 256
 """Parts that wait for who reads them; then the engine waits, as it does for its own client."""
 _AGAIN_SECONDS = 2.0
 _PUT_SECONDS = 0.5
+_SIGN_OF_LIFE_SECONDS = 5.0
+"""After so long without a line an empty batch is given, so that who reads can end."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -46,7 +48,10 @@ class _Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowedBatch:
-    """What was written within a moment, one log a container; `remark` says what interrupts the logs."""
+    """What was written within a moment, one log a container; `remark` says what interrupts the logs.
+
+    Without either it is a sign of life.
+    """
 
     logs: tuple[ContainerLog, ...] = ()
     remark: str = ""
@@ -91,7 +96,10 @@ class FollowedLogs:
         """
         while not self._closed.is_set():
             by_source: dict[_Source, list[str]] = {}
-            for part in self._gather():
+            parts = self._gather()
+            if not parts:
+                yield FollowedBatch()
+            for part in parts:
                 if isinstance(part, RoasError):
                     raise part
                 if isinstance(part, str):
@@ -115,7 +123,10 @@ class FollowedLogs:
             thread.join(timeout=1)
 
     def _gather(self) -> list[tuple[_Source, list[str]] | str | RoasError]:
-        parts = [self._parts.get()]
+        try:
+            parts = [self._parts.get(timeout=_SIGN_OF_LIFE_SECONDS)]
+        except Empty:
+            return []
         until = time.monotonic() + _GATHER_SECONDS
         while len(parts) < _GATHER_LINES and (left := until - time.monotonic()) > 0:
             try:

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from flows.page.documents import postmortem, report
 from flows.page.environment import environment
 from flows.page.failures import failure, ticket, tickets
+from flows.page.follow import follow
 from flows.page.hosts import hosts
 from flows.page.live import live
 from flows.page.logs import logs
@@ -65,6 +66,7 @@ def reading_routes() -> list[BaseRoute]:
     return [
         *(Route(path, _answer(view), methods=["GET"]) for path, view in views.items()),
         Route("/live", live, methods=["GET"]),
+        Route("/environments/{environment}/logs/stream", follow, methods=["GET"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
 

@@ -18,7 +18,8 @@ _OVERLAP = timedelta(seconds=2)
 def follow_logs(project: Project, query: LogQuery) -> Generator[list[LogLine] | str, None, None]:
     """Give what `search_logs` finds, then without end what is written, in batches by time; sentences are remarks.
 
-    Containers that restart or are replaced are followed too. Who has enough closes the iterator.
+    Containers that restart or are replaced are followed too. Who has enough closes the iterator, which gives an empty
+    batch where nothing was written for seconds.
 
     Raises:
         BadInputError: The pattern cannot be used.
@@ -37,7 +38,7 @@ def follow_logs(project: Project, query: LogQuery) -> Generator[list[LogLine] | 
                 yield batch.remark
             matching = (replace(log, lines=tuple(filter(is_wanted, log.lines))) for log in batch.logs)
             lines = [line for line in interleave(tuple(matching)) if not _is_printed(line, printed)]
-            if lines:
+            if lines or not (batch.logs or batch.remark):
                 yield lines
 
 

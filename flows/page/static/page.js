@@ -78,6 +78,33 @@
     waiting = setTimeout(read, Math.max(0, readAt + AT_MOST_EVERY_MS - Date.now()));
   }
 
+  // The lines of logs as they are written. The server begins anew at each connection, which ends now and then.
+  const followed = document.querySelector("[data-follow]"), MOST_LINES = 2000, AT_END_PIXELS = 40;
+  function append(lines) {
+    const isAtEnd = followed.scrollHeight - followed.scrollTop - followed.clientHeight < AT_END_PIXELS;
+    for (const line of lines) {
+      const element = document.createElement("span");
+      element.textContent = line + "\n";
+      followed.append(element);
+    }
+    while (followed.childElementCount > MOST_LINES) followed.firstElementChild.remove();
+    if (isAtEnd) followed.scrollTop = followed.scrollHeight;
+  }
+  if (followed) {
+    const source = new EventSource(followed.dataset.follow);
+    let begins = false;
+    followed.scrollTop = followed.scrollHeight;
+    source.addEventListener("begin", () => { begins = true; say(""); });
+    source.addEventListener("lines", (event) => {
+      if (begins) { followed.replaceChildren(); begins = false; }
+      append(JSON.parse(event.data));
+    });
+    source.addEventListener("remark", (event) => say(JSON.parse(event.data)));
+    source.addEventListener("error", () => say(source.readyState === EventSource.CLOSED
+      ? "The logs cannot be followed now: reload this page." : "The connection to the server is lost; it is tried again."));
+    addEventListener("pagehide", () => source.close());
+  }
+
   if (about && document.querySelector("[data-region]")) {
     const source = new EventSource(body.dataset.base + "/live");
     source.addEventListener("change", (event) => { if (concerns(JSON.parse(event.data))) soon(); });
