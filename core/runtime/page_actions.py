@@ -121,7 +121,14 @@ ACTIONS: Mapping[str, PageAction] = {
             preview=Preview.UPDATE_PLAN,
             needs_preview=True,
             flow="update",
-            fields=(Field(name="now", label="Also outside of the update windows", is_switch=True),),
+            fields=(
+                Field(
+                    name="now",
+                    label="Also outside of the update windows",
+                    help="Windows are those of `update:` in the environment's file.",
+                    is_switch=True,
+                ),
+            ),
         ),
         PageAction(
             name="rollback",
@@ -177,6 +184,7 @@ ACTIONS: Mapping[str, PageAction] = {
                 Field(
                     name="length",
                     label="How long",
+                    help="Recovery is on again by itself after that.",
                     choices=(
                         ("1h", "1 hour"),
                         ("8h", "8 hours"),
@@ -203,7 +211,7 @@ ACTIONS: Mapping[str, PageAction] = {
             needs_preview=True,
             fields=(
                 Field(name="alert", label="Alert", is_hidden=True, is_required=True),
-                Field(name="note", label="What you do about it"),
+                Field(name="note", label="What you do about it", help="It is shown with the alert."),
             ),
         ),
         PageAction(
@@ -218,6 +226,7 @@ ACTIONS: Mapping[str, PageAction] = {
                 Field(
                     name="decision",
                     label="Decision",
+                    help="What is done about the failure now.",
                     choices=tuple((str(choice), label) for choice, label in _ANSWERS),
                     is_required=True,
                 ),

@@ -6,6 +6,7 @@ from deployments.docs.reference.commands import commands_page
 from deployments.docs.reference.environment import environment_page, probes_page
 from deployments.docs.reference.errors import errors_page
 from deployments.docs.reference.events import events_page
+from deployments.docs.reference.fields import fields_page
 from deployments.docs.reference.metrics import metrics_page
 from deployments.docs.reference.operations import operations_page
 from deployments.docs.reference.settings import settings_page
@@ -21,5 +22,6 @@ PAGES = {
     "reference/metrics.md": metrics_page,
     "reference/events.md": events_page,
     "reference/operations.md": operations_page,
+    "reference/fields.md": fields_page,
 }
 """What writes each page, by its place in the site."""
