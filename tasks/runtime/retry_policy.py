@@ -7,6 +7,7 @@ A task takes its policy as options of Prefect (`@task(**READ)`), a plain corouti
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -65,18 +66,28 @@ def repeat(
 ) -> Callable[P, Coroutine[Any, Any, R]]:
     """Repeat a plain coroutine function after each delay where it fails of what may pass; each try has a time limit."""
 
-    @retry(
-        retry=retry_if_exception_type(RETRYABLE_ERRORS),
-        stop=stop_after_attempt(1 + len(delays)),
-        wait=wait_chain(*(wait_random(delay, delay * (1 + _JITTER)) for delay in (*delays, 0))),
-        reraise=True,
-    )
-    @wraps(call)
     async def one_try(*args: P.args, **kwargs: P.kwargs) -> R:
         async with asyncio.timeout(timeout_seconds):
             return await call(*args, **kwargs)
 
-    return one_try
+    @wraps(call)
+    async def first_try(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await one_try(*args, **kwargs)
+        except RETRYABLE_ERRORS:
+            if not delays:
+                raise
+        await asyncio.sleep(random.uniform(delays[0], delays[0] * (1 + _JITTER)))  # noqa: S311 - no secret
+        # Not before: nearly all calls go well, and to prepare the repetition takes longer than many of them.
+        repeated = retry(
+            retry=retry_if_exception_type(RETRYABLE_ERRORS),
+            stop=stop_after_attempt(len(delays)),
+            wait=wait_chain(*(wait_random(delay, delay * (1 + _JITTER)) for delay in (*delays[1:], 0))),
+            reraise=True,
+        )(one_try)
+        return await repeated(*args, **kwargs)
+
+    return first_try
 
 
 def make_async(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
