@@ -43,6 +43,7 @@ _FLOWS = (
     "tasks.recovery.records",
     "adapters.stores.batch",
     "adapters.stores.audit_check",
+    "cryptography.fernet",
 )
 
 
@@ -53,8 +54,14 @@ def import_product() -> None:
     for name in _FLOWS:
         importlib.import_module(name)
     from adapters.pattern_files import shipped_set
+    from adapters.stores.repositories.repository import Rows
 
     shipped_set()
+    for module in product_modules():
+        for value in vars(module).values():
+            if isinstance(value, Rows):
+                # Made at the first use else, in each fork again.
+                assert value._adapter
 
 
 def make_template(folder: Path) -> None:
@@ -62,7 +69,10 @@ def make_template(folder: Path) -> None:
     from adapters.stores import Stores
     from models.settings import Settings
 
-    Stores.open(Settings(data_dir=folder)).close()
+    stores = Stores.open(Settings(data_dir=folder))
+    # So that forks have them made of their rows.
+    stores.patterns.all()
+    stores.close()
 
 
 _real_monotonic = time.monotonic
