@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from tests.simulation.actions import Action, Kind, draw_actions
 from tests.simulation.run import Report
 from tests.simulation.shrink import shrink
@@ -50,6 +52,7 @@ def test_a_run_that_breaks_another_sentence_is_no_shorter_one() -> None:
     assert shortest == [actions[1], actions[3]]
 
 
+@pytest.mark.campaign(seconds=25)
 def test_of_a_run_that_shows_a_deliberate_fault_a_few_events_are_left() -> None:
     done = simulate(*FAULTY, "--fault", "an update that fails is not undone")
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.actions import draw_actions
+from tests.simulation.actions import Kind, draw_actions, is_long
 from tests.simulation.sentences import Sentence
 
 ROOT = Path(__file__).parents[2]
-FIXED, MORE, HOURS = "1-2", ("3-6", "7-10", "11-14", "15-18"), "2"
+FIXED, HOURS = "1-4", "1"
+"""Three hours full of events, and a long run of a day: each fourth seed is one."""
+
+MORE, MORE_HOURS = ("5-8", "9-12", "13-16", "17-20", "21-24", "25-28"), "2"
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,19 +25,19 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_all_holds_in_the_fixed_seeds() -> None:
-    done = simulate(FIXED, "1.5", "--quiet")
+    done = simulate(FIXED, HOURS, "--quiet")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.campaign(seconds=15)
 def test_all_holds_in_a_seed_of_the_commit() -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    done = simulate(str(1_000 + int(commit[:6], 16)), HOURS, "--quiet")
+    done = simulate(str(1_000 + int(commit[:6], 16)), MORE_HOURS, "--quiet")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_seed_repeats_each_event_at_its_moment() -> None:
-    first, again = simulate("4", "0.4"), simulate("4", "0.4")
+    first, again = simulate("5", "0.4"), simulate("5", "0.4")
     assert "a person starts" in first.stdout
     timelines = [done.stdout.split("simulated in")[0] for done in (first, again)]
     assert timelines[0] == timelines[1]
@@ -47,7 +50,23 @@ def test_the_documentation_has_each_sentence() -> None:
 
 def test_what_happens_is_drawn_from_the_seed() -> None:
     assert draw_actions(7, 10) == draw_actions(7, 10)
-    assert draw_actions(7, 10) != draw_actions(8, 10)
+    assert draw_actions(7, 10) != draw_actions(9, 10)
+
+
+def test_a_long_run_has_few_events_and_what_is_done_each_night() -> None:
+    full, long = draw_actions(7, 2), draw_actions(8, 2)
+    assert is_long(8)
+    assert not is_long(7)
+    assert long[-1].at == pytest.approx(24 * 2 * 3600)
+    assert len(long) / 48 < len(full) / 2 / 5
+    assert [action.kind for action in long].count(Kind.CLEAN) == 2
+    # A check comes half an hour after an event, and no other event between.
+    events = [action for action in long if action.kind not in (Kind.CLEAN, Kind.REPORT)]
+    last = 0.0
+    for action in events[:-1]:
+        if action.kind is Kind.CALM:
+            assert action.at - last > 1000
+        last = action.at
 
 
 def test_each_deliberate_fault_is_found_where_events_show_it() -> None:
@@ -61,8 +80,8 @@ def test_what_shows_deliberate_faults_breaks_nothing_without_them() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.campaign(seconds=40)
+@pytest.mark.campaign(seconds=65)
 @pytest.mark.parametrize("seeds", MORE)
 def test_all_holds_in_more_seeds(seeds: str) -> None:
-    done = simulate(seeds, HOURS, "--quiet")
+    done = simulate(seeds, MORE_HOURS, "--quiet")
     assert done.returncode == 0, done.stdout + done.stderr
