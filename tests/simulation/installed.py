@@ -69,10 +69,29 @@ def make_template(folder: Path) -> None:
     from adapters.stores import Stores
     from models.settings import Settings
 
+    _share_statements()
     stores = Stores.open(Settings(data_dir=folder))
+    for database in stores.databases.values():
+        with database.read() as connection:
+            connection.execute(sa.text("SELECT 1"))
     # So that forks have them made of their rows.
     stores.patterns.all()
     stores.close()
+
+
+def _share_statements() -> None:
+    """Let all processes of a simulation share what SQLAlchemy has compiled: each would compile the same."""
+    from adapters.stores.sqlite_file import SqliteFile
+
+    make, first_engines = SqliteFile._engine, {}
+
+    def make_sharing(self: Any, begin: str, **options: Any) -> sa.Engine:
+        engine = make(self, begin, **options)
+        first = first_engines.setdefault((self.name, begin), engine)
+        engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache
+        return engine
+
+    SqliteFile._engine = make_sharing  # type: ignore[method-assign]
 
 
 _real_monotonic = time.monotonic
