@@ -141,6 +141,8 @@ class Ledger:
             and not self._running
             and self._agent_watches()
             and service not in self._world.engine.broken
+            # Else it is an effect of what a person did to what it needs.
+            and not {name for name, _ in self._not_serving()}.intersection(self._needs(service))
         ):
             actors.beside(self._check_death(actors, service, now, self._agent))
 
