@@ -47,8 +47,8 @@ class ServiceObservation:
     """State of a service at one moment, the decision it calls for by itself, and the reason.
 
     `fingerprint` stays the same while its containers stay in the same state. `unhealthy`: it does not serve, so
-    those that need it cannot either. `crashed`: it ended by itself and the engine restarts it; `restarting`: the
-    engine has not done so yet.
+    those that need it cannot either. `starting`: it runs, and its check has not passed yet. `crashed`: it ended by
+    itself and the engine restarts it; `restarting`: the engine has not done so yet.
     """
 
     service: str
@@ -56,6 +56,7 @@ class ServiceObservation:
     reason: str
     fingerprint: str = ""
     unhealthy: bool = False
+    starting: bool = False
     crashed: bool = False
     restarting: bool = False
 
@@ -135,8 +136,10 @@ def observe_containers(
     """
     containers = replicas(container_states, declaration.name)
     observation = _observe_state(declaration, containers, judge, tracker, now)
-    unhealthy = observation.decision is not Decision.IGNORE or judge(containers).health in UNHEALTHY_STATES
-    return replace(observation, fingerprint=_fingerprint(containers), unhealthy=unhealthy)
+    health = judge(containers).health
+    unhealthy = observation.decision is not Decision.IGNORE or health in UNHEALTHY_STATES
+    starting = health is ServiceHealth.STARTING
+    return replace(observation, fingerprint=_fingerprint(containers), unhealthy=unhealthy, starting=starting)
 
 
 def observe_verdict(
@@ -180,6 +183,7 @@ def observe_health(verdict: ServiceVerdict, container_states: Sequence[Container
         reason=f"{verdict.health}: {verdict.reason}" if down else verdict.reason,
         fingerprint=_fingerprint(replicas(container_states, verdict.service)),
         unhealthy=down,
+        starting=verdict.health is ServiceHealth.STARTING,
     )
 
 
@@ -209,9 +213,9 @@ def triage(observations: Sequence[ServiceObservation], context: TriageContext, n
     """Decide which services are recovered now, which wait, and which are ignored, each with the reason.
 
     Causes come first: a service that requires another failing one waits until that one is healthy and has been for
-    SETTLE, also where a person must recover that one. Three or more causes that fail now, and began to within SETTLE,
-    are one cause outside of them: none of them is acted on until fewer fail. A start of the engine is such a cause as
-    well, but a known one that is over: what it left down is brought up.
+    SETTLE, also where a person must recover that one, or while it is starting. Three or more causes that fail now, and
+    began to within SETTLE, are one cause outside of them: none of them is acted on until fewer fail. A start of the
+    engine is such a cause as well, but a known one that is over: what it left down is brought up.
     """
     recent = {
         name for name, tracker in context.trackers.items() if name != NO_SERVICE and tracker.failed_within(SETTLE, now)
@@ -221,7 +225,9 @@ def triage(observations: Sequence[ServiceObservation], context: TriageContext, n
     current = [_without_what_is_known(observation, context, now, is_storm=is_storm) for observation in observations]
     failing = {observation.service for observation in current if observation.decision is Decision.RECOVER}
     unhealthy = {
-        observation.service for observation in current if observation.unhealthy or observation.decision is Decision.WAIT
+        observation.service
+        for observation in current
+        if observation.unhealthy or observation.starting or observation.decision is Decision.WAIT
     }
     unhealthy |= failing | recovering | recent
     required = [need for need in context.dependencies if need.dependency_type is DependencyType.REQUIRED]

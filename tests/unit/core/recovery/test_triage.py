@@ -52,6 +52,11 @@ def judged(
     )
 
 
+def swept(seen: ContainerState) -> ServiceObservation:
+    verdict = judge_declared(WEB, [seen], None, ServiceSpec())
+    return observe_verdict(verdict, [seen], stopped=None, tracker=NEW, now=NOON)
+
+
 def bad(service: str, fingerprint: str = "now") -> ServiceObservation:
     return ServiceObservation(service=service, decision=Decision.RECOVER, reason="stopped", fingerprint=fingerprint)
 
@@ -192,6 +197,14 @@ def test_a_dependant_of_a_service_just_recovered_is_given_time_to_notice() -> No
     context = TriageContext(dependencies=[needs("top", "base")], trackers={"base": ServiceTracker(failed_at=NOON)})
     assert triage([bad("top")], context, NOON + SETTLE / 2).wait
     assert triage([bad("top")], context, NOON + SETTLE).recover
+
+
+def test_a_service_waits_for_a_dependency_that_is_starting() -> None:
+    context = TriageContext(dependencies=[needs("top", "web")])
+    for seen, decision in [(SEEN, Decision.RECOVER), (replace(SEEN, health="starting"), Decision.WAIT)]:
+        for base in (judged(seen), swept(seen)):
+            triaged = triage([bad("top"), base], context, NOON)
+            assert [observation.decision for observation in (*triaged.recover, *triaged.wait)] == [decision]
 
 
 def test_a_service_waits_for_a_cause_that_it_needs_through_another_while_that_one_begins_to_fail() -> None:
