@@ -401,7 +401,7 @@ async def _settle(
     try:
         if on_failure is not None:
             reported = OperationFailure(error=failure, text=text, cancelled=within is not None)
-            recorder.recovery = await on_failure(recorder, reported)
+            recorder.recovery = await _report(recorder, reported, on_failure)
         recorder.record.reason = text
         if rollback is not None and not stays and not isinstance(failure, _NOTHING_TO_ROLL_BACK):
             recorder.awaited.clear()
@@ -428,6 +428,18 @@ async def _settle(
             await _finish(recorder, OperationStatus.FAILED)
         except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
             log.error("the end of %s could not be recorded: %s", recorder.deployment_id, trouble)
+
+
+async def _report(
+    recorder: OperationRecorder, failure: OperationFailure, on_failure: OnFailure
+) -> RecoveryOutcome | None:
+    """Report a failure; where that fails it is logged, since nothing may keep the operation from being rolled back."""
+    try:
+        return await on_failure(recorder, failure)
+    except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
+        text = await recorder.without_secrets(trouble)
+        log.error("the failure of %s could not be reported: %s", recorder.deployment_id, text)
+        return None
 
 
 def _still_awaited(recorder: OperationRecorder) -> str:

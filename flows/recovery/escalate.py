@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import UTC, datetime
 
 from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import RecordError
-from adapters.stores.write_behind import leave_for_later
 from core.errors.classify import as_failure, classify
 from flows.common.identifiers import new_error_id
 from flows.operation.recorder import ROLLING_BACK, OperationFailure, OperationRecorder
@@ -32,7 +30,7 @@ from models.recovery import RecoveryOutcome
 from tasks.errors.evidence import failure_evidence, keep_fetch_evidence
 from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
 from tasks.recovery.records import known_failure, record_error
-from tasks.runtime.store_access import journals_folder
+from tasks.runtime.store_access import leave_in_journal
 
 log = logging.getLogger("roas")
 
@@ -98,6 +96,6 @@ async def _record_error(recorder: OperationRecorder, text: str, service: str | N
         if not await known_failure(recorder.deployment_id):
             await record_error(RecordError(error=error))
     except StoreError:
-        await asyncio.to_thread(leave_for_later, RecordError(error=error), journals_folder())
+        await leave_in_journal(RecordError(error=error))
     except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
         log.error("the failure of %s could not be recorded: %s", recorder.deployment_id, trouble)

@@ -19,7 +19,7 @@ from prefect.states import Crashed
 from adapters.host.processes import is_alive
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import FinishOperation
-from adapters.stores.write_behind import leave_for_later, replay_left
+from adapters.stores.write_behind import replay_left
 from adapters.stores.writes import Names
 from core.deployment.interruption import find_orphans, interruption
 from models.audit import Actor
@@ -42,7 +42,7 @@ from tasks.recovery.records import cancel_runs_of
 from tasks.runtime.hosts import has_other_hosts, this_host
 from tasks.runtime.plain_tasks import has_server
 from tasks.runtime.retry_policy import retry_read, retry_write
-from tasks.runtime.store_access import journals_folder
+from tasks.runtime.store_access import journals_folder, leave_in_journal
 from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -81,6 +81,7 @@ async def finish_operation(
 
     Raises:
         StoreConstraintError: The stores refuse it.
+        StoreError: They do not take it, and neither does the disk of the journal.
     """
     write = FinishOperation(
         deployment_id=deployment_id,
@@ -93,9 +94,8 @@ async def finish_operation(
     try:
         answered, closed = await _finish(write)
     except StoreError as error:
-        if isinstance(error, StoreConstraintError):
+        if isinstance(error, StoreConstraintError) or not await leave_in_journal(write):
             raise
-        await asyncio.to_thread(leave_for_later, write, journals_folder())
         log.warning("how %s ended is recorded once the stores are back: %s", deployment_id, error.what)
         return []
     await cancel_runs_of(closed, write.why)

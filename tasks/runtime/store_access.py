@@ -22,7 +22,7 @@ from adapters.stores import Stores
 from adapters.stores.last_records import LastRecords
 from adapters.stores.recovery_writes import Beat, read_records
 from adapters.stores.repositories.repositories import import_repositories
-from adapters.stores.write_behind import WriteBehind
+from adapters.stores.write_behind import WriteBehind, leave_for_later
 from adapters.stores.writes import Names, Write
 from core.recovery.records import rename_attempts
 from models.errors import Pattern
@@ -299,6 +299,17 @@ def _note_answer_of(answered: asyncio.Future[Any] | Future[Any]) -> None:
 def journals_folder() -> Path:
     """Where writes wait for the stores."""
     return current_settings().data_dir.absolute() / "journal"
+
+
+async def leave_in_journal(write: Write) -> bool:
+    """Leave a write for when the stores are back; False where the disk, which may be full, does not take it."""
+    folder = journals_folder()
+    try:
+        await asyncio.to_thread(leave_for_later, write, folder)
+    except OSError as error:
+        log.error("the journal in %s was not written: %s", folder, error)
+        return False
+    return True
 
 
 @lru_cache(maxsize=8)

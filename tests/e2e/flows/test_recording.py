@@ -35,12 +35,12 @@ def only() -> Operation:
     return operation
 
 
-async def run_operation(body, rollback=None, **how) -> None:
+async def run_operation(body, rollback=None, on_failure=escalate, **how) -> None:
     @flow(name="one-operation")
     async def operation() -> None:
         back = None if rollback is None else lambda error: rollback(recorder, error)
         async with record_operation(
-            START, "test", OperationRequest(**how), on_failure=escalate, rollback=back
+            START, "test", OperationRequest(**how), on_failure=on_failure, rollback=back
         ) as recorder:
             await body(recorder)
 
@@ -95,6 +95,20 @@ async def test_a_rollback_that_fails_is_reported_and_does_not_hide_the_failure(p
     assert operation.details["reason"] == "redis did not start"
     assert operation.details["undo_failed"].startswith("no such network")
     assert "hunter2hunter2" not in str(operation.details)
+
+
+async def test_what_cannot_be_reported_is_rolled_back_all_the_same(place: Place, caplog) -> None:
+    place.declare("redis:\n  image: none\n")
+    rolled_back = RecordedRollback()
+
+    async def report(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with pytest.raises(StartFailedError, match="redis did not start"):
+        await run_operation(fail, rollback=rolled_back, on_failure=report)
+
+    assert len(rolled_back.calls) == 1
+    assert "could not be reported: No space left on device" in caplog.text
 
 
 async def test_a_rollback_without_stores_says_what_that_means_and_what_to_do(place: Place) -> None:

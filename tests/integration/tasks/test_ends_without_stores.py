@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.host.processes import this_process
+from models.failures import StoreUnreachableError
 from models.operations import Operation, OperationStatus, OperationType
 from models.operations.record import OperationRecord, read_record
 from tasks.deployment.operations import begin_operation, finish_operation, mark_interrupted, record_step
@@ -73,6 +74,20 @@ async def test_a_start_that_was_proven_is_no_interrupted_one(
     assert operation is not None
     assert (operation.status, operation.details.get("interrupted")) == (OperationStatus.SUCCESS, None)
     assert stores.errors.list_unresolved("prod") == []
+
+
+async def test_an_end_that_no_disk_takes_either_is_an_error_of_the_stores(
+    server: PostgresqlForTests, tmp_path: Path
+) -> None:
+    await begin("p-3")
+    # As on a full disk, no journal can be written.
+    (tmp_path / "journal").write_text("")
+    server.control("stop", "-m", "immediate")
+    try:
+        with pytest.raises(StoreUnreachableError):
+            await finish_operation("p-3", OperationStatus.SUCCESS, datetime.now(UTC), OperationRecord())
+    finally:
+        server.control("start")
 
 
 async def test_a_failure_is_recorded_once_with_its_reason(server: PostgresqlForTests) -> None:
