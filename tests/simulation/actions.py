@@ -33,6 +33,10 @@ class Kind(StrEnum):
     PAUSE_CONTAINER = "a person pauses a container"
     UNPAUSE_CONTAINER = "a person unpauses a container"
     PAUSE_RECOVERY = "a person pauses recovery"
+    MAINTENANCE = "a person plans maintenance"
+    ANSWER = "a person answers a ticket"
+    LIFT = "a person lets updates take an image again"
+    ELSEWHERE = "another host takes the environment for a while"
     CRASH = "a program crashes"
     CRASH_LOOP = "a program crashes after each start"
     OUT_OF_MEMORY = "a program runs out of memory"
@@ -45,6 +49,9 @@ class Kind(StrEnum):
     BAD_WEATHER = "calls of the engine fail"
     CLEAN = "the stores are cleaned by night"
     REPORT = "the report of the day is made"
+    STORES_AWAY = "the stores are away"
+    STORES_FULL = "the disk of the stores is full"
+    SECOND_AGENT = "a second agent is begun"
     CALM = "calm"
 
 
@@ -61,6 +68,10 @@ _WEIGHTS = {
     Kind.PAUSE_CONTAINER: 2,
     Kind.UNPAUSE_CONTAINER: 2,
     Kind.PAUSE_RECOVERY: 6,
+    Kind.MAINTENANCE: 2,
+    Kind.ANSWER: 4,
+    Kind.LIFT: 1,
+    Kind.ELSEWHERE: 1,
     Kind.CRASH: 12,
     Kind.CRASH_LOOP: 3,
     Kind.OUT_OF_MEMORY: 3,
@@ -71,6 +82,9 @@ _WEIGHTS = {
     Kind.ENGINE_AWAY: 3,
     Kind.ENGINE_RESTARTS: 2,
     Kind.BAD_WEATHER: 3,
+    Kind.STORES_AWAY: 2,
+    Kind.STORES_FULL: 2,
+    Kind.SECOND_AGENT: 1,
 }
 
 
@@ -79,12 +93,23 @@ _FOLLOWING = {
     **dict.fromkeys((Kind.START, Kind.ROLLBACK), _DISTURBING),
     Kind.UPDATE: (*_DISTURBING, *[Kind.UPDATE] * 5),
     Kind.STOP: (*_DISTURBING, Kind.KILL_AGENT, Kind.UPDATE, Kind.START),
-    Kind.STOP_BY_HAND: (Kind.KILL_AGENT,),
+    Kind.STOP_BY_HAND: (Kind.KILL_AGENT, Kind.ENGINE_RESTARTS, Kind.ENGINE_AWAY),
+    Kind.ENGINE_RESTARTS: (Kind.KILL_AGENT,),
+    Kind.ENGINE_AWAY: (Kind.START_BY_HAND, Kind.CRASH),
+    Kind.START_BY_HAND: (Kind.CRASH,),
     Kind.PAUSE_RECOVERY: (Kind.CRASH, Kind.OUT_OF_MEMORY, Kind.UNHEALTHY),
+    Kind.MAINTENANCE: (Kind.CRASH, Kind.OUT_OF_MEMORY, Kind.UNHEALTHY),
+    Kind.ELSEWHERE: (Kind.CRASH, Kind.START),
+    Kind.CRASH: (Kind.KILL_AGENT, Kind.CRASH, Kind.STOP_BY_HAND),
+    Kind.CRASH_LOOP: (Kind.ANSWER, Kind.KILL_AGENT, Kind.CRASH),
+    Kind.PAUSE_CONTAINER: (Kind.UPDATE, Kind.ROLLBACK, Kind.CRASH),
+    Kind.STORES_AWAY: (Kind.UPDATE, Kind.CRASH, Kind.KILL_AGENT),
+    Kind.STORES_FULL: (Kind.UPDATE, Kind.CRASH, Kind.KILL_AGENT),
     Kind.KILL_OPERATION: (Kind.RESUME,),
 }
-"""What may come a moment after what, so that it meets what goes on."""
+"""What may come a moment after what, so that it meets what goes on; at most so many in a row."""
 _FOLLOWS = 0.8
+_LONGEST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +159,14 @@ def _draw_long(choices: random.Random, seconds: float) -> list[Action]:
 
 
 def _draw_event(choices: random.Random, at: float) -> list[Action]:
-    """An event, and often another one that meets what it began."""
+    """An event, and often others in a row: each meets what the one before it began."""
     kind = choices.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-    draw = Action(at, kind, choices.choice(SERVICES), choices.randint(0, 60), choices.random())
-    if (following := _FOLLOWING.get(kind)) is None or choices.random() >= _FOLLOWS:
-        return [draw]
-    after = at + choices.choice((choices.uniform(0.0, 25.0), choices.uniform(60.0, 180.0)))
-    service = draw.service if choices.random() < _FOLLOWS else choices.choice(SERVICES)
-    return [draw, Action(after, choices.choice(following), service, choices.randint(0, 60), choices.random())]
+    actions = [Action(at, kind, choices.choice(SERVICES), choices.randint(0, 60), choices.random())]
+    while len(actions) <= _LONGEST and choices.random() < _FOLLOWS:
+        last = actions[-1]
+        if (following := _FOLLOWING.get(last.kind)) is None:
+            break
+        after = last.at + choices.choice((choices.uniform(0.0, 25.0), choices.uniform(60.0, 180.0)))
+        service = last.service if choices.random() < _FOLLOWS else choices.choice(SERVICES)
+        actions.append(Action(after, choices.choice(following), service, choices.randint(0, 60), choices.random()))
+    return actions

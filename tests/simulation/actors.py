@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -15,20 +16,41 @@ from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from flows.deployment.update import update
+from flows.recovery.answer import decide
+from models.audit import Actor
+from models.failures import RoasError
+from models.hosts import HostIdentity
 from models.operations import Operation
+from models.records import Release
+from models.recovery import Choice, Ticket, TicketState
+from tasks.deployment.release import lift_images
+from tasks.runtime.hosts import this_host
+from tasks.runtime.plain_tasks import without_task_runs
 from tasks.runtime.stores import open_stores
 from tests.simulation import kernel
 from tests.simulation.actions import Action, Kind, is_long
+from tests.simulation.calm import Calm
 from tests.simulation.containers import KILLED, Container, Outcome, Version
 from tests.simulation.engine import Weather
 from tests.simulation.ledger import Ledger
 from tests.simulation.long_runs import LOOK_EVERY, clean, make_report
+from tests.simulation.sentences import Sentence
+from tests.simulation.store_trouble import StoreTrouble
 from tests.simulation.world import NAME, Run, World, plain
 
 _SUPERVISOR_SECONDS = 2.0
 _NEW_VERSION = 0.5
 _FLOWS = {"start": plain(startup), "stop": plain(stop), "update": plain(update), "rollback": plain(rollback)}
-_OUTCOMES = (Outcome.SERVES, Outcome.CRASHES, Outcome.SERVES, Outcome.UNHEALTHY)
+_OUTCOMES = (
+    Outcome.SERVES,
+    Outcome.CRASHES,
+    Outcome.SERVES,
+    Outcome.UNHEALTHY,
+    Outcome.HANGS,
+    Outcome.CRASHES_LATER,
+)
+_CHOICES = (Choice.AGAIN, Choice.RETRY, Choice.SKIP, Choice.GIVE_UP, Choice.RESOLVED, Choice.ROLL_BACK)
+_ELSEWHERE = HostIdentity(host_id="elsewhere", name="elsewhere")
 
 
 class Actors:
@@ -42,6 +64,9 @@ class Actors:
         self._operation: Run | None = None
         self._numbers = dict.fromkeys((shape.name for shape in world.shapes), 1)
         self._others: set[asyncio.Task[None]] = set()
+        self._calm = Calm(world, ledger, self)
+        self._stores = StoreTrouble()
+        self._stores.install()
 
     def begin(self) -> None:
         """Publish the first versions, and begin the agent under a supervisor."""
@@ -57,7 +82,7 @@ class Actors:
             self._ledger.note_agent(self._agent.process)
             await self._agent.ended.wait()
             if self._agent.error is not None:
-                self._ledger.fail("the agent never ends by itself", repr(self._agent.error))
+                self._ledger.fail(Sentence.AGENT_LIVES, repr(self._agent.error))
             await asyncio.sleep(_SUPERVISOR_SECONDS)
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:
@@ -75,24 +100,33 @@ class Actors:
 
     async def operate(self, kind: str, **parameters: Any) -> Run:
         """Begin an operation, as a command does."""
+        releases = await self._releases()
         run = self._world.begin(kind, lambda: _FLOWS[kind](NAME, asked_by="ann", **parameters))
         self._operation = run
-        self._ledger.begin_operation(kind, run)
+        self._ledger.begin_operation(kind, run, releases, parameters.get("deployment_id"))
         self.beside(self._await_operation(kind, run))
+        self.beside(self._ledger.check_lease(self, run))
         return run
 
     async def _await_operation(self, kind: str, run: Run) -> None:
         await run.ended.wait()
         how = "was killed" if run.result is None and run.error is None else f"ended: {run.error or run.result.reason}"
         self._world.note("ann", f"{kind} {how}")
-        self._ledger.end_operation(kind, run, await self.look())
-        self._ledger.note_refused(
-            await self.ask(lambda: refused_images(open_stores().releases.list_failed(NAME), NAME))
-        )
+        self._ledger.images.refused = await self._refused()
+        self._ledger.end_operation(kind, run, await self.look(), await self._releases())
 
     async def look(self) -> list[Operation]:
         """The latest operations on record, newest first."""
         return await self.ask(lambda: open_stores().operations.latest_recorded(NAME))  # type: ignore[no-any-return]
+
+    async def _releases(self) -> list[Release]:
+        """The releases on record, the newest first."""
+        return await self.ask(lambda: list(open_stores().releases.latest(NAME)))  # type: ignore[no-any-return]
+
+    async def _refused(self) -> frozenset[str]:
+        """The images with which an update has failed, by the record."""
+        failed = await self.ask(lambda: open_stores().releases.list_failed(NAME))
+        return frozenset(refused_images(failed, NAME))
 
     async def ask(self, question: Callable[[], Any]) -> Any:
         """Ask the stores, by a process that only reads."""
@@ -165,7 +199,86 @@ class Actors:
         await run.ended.wait()
         self._ledger.check_error(action.kind, run)
 
+    async def _maintain(self, action: Action) -> None:
+        now = self._world.clock.now()
+        until = (now + timedelta(minutes=3 + action.number % 20)).replace(second=0, microsecond=0)
+        service = action.service if action.share < 0.5 else None
+        window: dict[str, Any] = {"days": [f"{now:%A}".lower()], "from": f"{now:%H:%M}", "to": f"{until:%H:%M}"}
+        self._world.maintenance.append(window | ({"services": [service]} if service else {}))
+        self._world.write_files()
+        self._ledger.note_maintenance(service, now, until)
+
+    async def answer(self, ticket: Ticket, choice: Choice) -> Run:
+        """Answer a ticket, as a command does."""
+
+        async def work() -> str:
+            with without_task_runs():
+                return await decide(ticket, choice, "as it seems best", "ann", Actor(claimed="ann"))
+
+        self._ledger.note_answer(ticket, choice)
+        run = self._world.begin("answer", work)
+        self.beside(self._await_answer(ticket, choice, run))
+        return run
+
+    async def _await_answer(self, ticket: Ticket, choice: Choice, run: Run) -> None:
+        await run.ended.wait()
+        self._world.note("ann", f"{choice} of {ticket.ticket_id}: {run.error or run.result}")
+        self._ledger.check_error("answer", run)
+
+    async def _answer(self, action: Action) -> None:
+        tickets = await self.ask(lambda: list(open_stores().tickets.find(environment=NAME)))
+        waiting = [ticket for ticket in tickets if ticket.state is not TicketState.RESOLVED]
+        if waiting:
+            await self.answer(waiting[action.number % len(waiting)], _CHOICES[int(action.share * len(_CHOICES))])
+
+    async def _lift(self, action: Action) -> None:
+        now, images = self._world.clock.now(), sorted(self._ledger.images.refused)
+        if images:
+            digest = images[action.number % len(images)]
+            with suppress(RoasError):
+                await self.ask(lambda: lift_images(NAME, digest, "ann", now))
+            self._ledger.images.refused = await self._refused()
+
+    async def _take_elsewhere(self, action: Action) -> None:
+        """Another host takes the environment as it is released here, and gives it back some minutes later."""
+        world, pause = self._world, timedelta(minutes=3 + action.number % 8)
+        world.has_other_hosts = True
+
+        def move(to: HostIdentity | None) -> bool:
+            hosts = open_stores().hosts
+            here = to or this_host()
+            owner = hosts.owner(NAME)
+            if open_stores().leases.current(NAME, world.clock.now()) is not None:
+                return False
+            if owner is not None:
+                hosts.let_go(NAME, HostIdentity(host_id=owner, name=owner))
+            return hosts.bind(NAME, here) == here.host_id
+
+        if not self._ledger.is_elsewhere_since(world.clock.now()) and await self.ask(lambda: move(_ELSEWHERE)):
+            self._ledger.note_elsewhere(world.clock.now(), world.clock.now() + pause)
+            self.beside(self._after(pause.total_seconds(), lambda: self.beside(self._take_back(move))))
+
+    async def _take_back(self, move: Callable[[HostIdentity | None], bool]) -> None:
+        await self.ask(lambda: move(None))
+
     # Faults
+
+    async def _stores_fail(self, action: Action) -> None:
+        self._ledger.note_stores()
+        self._stores.how = "away" if action.kind is Kind.STORES_AWAY else "full"
+        self.beside(self._after(2.0 + 2 * action.number, self._mend_stores))
+
+    def _mend_stores(self) -> None:
+        self._stores.how = ""
+        self._ledger.note_stores()
+
+    async def _begin_second_agent(self, action: Action) -> None:
+        run = self._world.begin("agent", lambda: Agent().run(asyncio.Event()))
+        self.beside(self._after(30.0 * action.number, lambda: self._kill_process(run.process)))
+
+    def _kill_process(self, process: kernel.Process) -> None:
+        self._ledger.note_kill()
+        self._world.kill(process)
 
     async def _fail(self, action: Action) -> None:
         container = self._container(action)
@@ -186,6 +299,7 @@ class Actors:
         run = self._agent if action.kind is Kind.KILL_AGENT else self._operation
         if run is None or run.process.is_dead:
             return
+        self._ledger.note_kill()
         if action.share < 0.4:
             self._world.kill(run.process)
         elif action.share < 0.7:
@@ -199,6 +313,7 @@ class Actors:
     async def _engine_away(self, action: Action) -> None:
         weather = self._world.engine.weather
         weather.is_away = True
+        self._ledger.disturb()
         self._world.engine.break_streams()
         self.beside(self._after(2.0 + action.number, lambda: setattr(weather, "is_away", False)))
 
@@ -210,14 +325,16 @@ class Actors:
     async def _bad_weather(self, action: Action) -> None:
         weather = Weather(refused=0.1 * action.share, hang=0.02 * action.share, twice=0.2 * action.share)
         self._world.engine.weather = weather
+        self._ledger.disturb()
         self.beside(self._after(5.0 + action.number, lambda: setattr(self._world.engine, "weather", Weather())))
 
     async def _after(self, seconds: float, call: Callable[[], None]) -> None:
         await asyncio.sleep(seconds)
+        self._ledger.disturb()
         call()
 
-    async def _calm(self, action: Action) -> None:
-        await self._ledger.check_calm(self, mends=not action.share)
+    async def _check_calm(self, action: Action) -> None:
+        await self._calm.check(mends=not action.share)
 
 
 _DO: dict[Kind, Callable[[Actors, Action], Coroutine[Any, Any, None]]] = {
@@ -233,6 +350,13 @@ _DO: dict[Kind, Callable[[Actors, Action], Coroutine[Any, Any, None]]] = {
     Kind.PAUSE_CONTAINER: Actors._by_hand,
     Kind.UNPAUSE_CONTAINER: Actors._by_hand,
     Kind.PAUSE_RECOVERY: Actors._pause_recovery,
+    Kind.MAINTENANCE: Actors._maintain,
+    Kind.ANSWER: Actors._answer,
+    Kind.LIFT: Actors._lift,
+    Kind.ELSEWHERE: Actors._take_elsewhere,
+    Kind.STORES_AWAY: Actors._stores_fail,
+    Kind.STORES_FULL: Actors._stores_fail,
+    Kind.SECOND_AGENT: Actors._begin_second_agent,
     Kind.CRASH: Actors._fail,
     Kind.CRASH_LOOP: Actors._fail,
     Kind.OUT_OF_MEMORY: Actors._fail,
@@ -245,5 +369,5 @@ _DO: dict[Kind, Callable[[Actors, Action], Coroutine[Any, Any, None]]] = {
     Kind.BAD_WEATHER: Actors._bad_weather,
     Kind.CLEAN: Actors._do_by_schedule,
     Kind.REPORT: Actors._do_by_schedule,
-    Kind.CALM: Actors._calm,
+    Kind.CALM: Actors._check_calm,
 }

@@ -74,7 +74,7 @@ class Compose:
         version = self._engine.registry.get(image)
         if version is None:
             raise ComposeFailedError(f"Error response from daemon: manifest for {image} not found: manifest unknown")
-        self._engine.names[image] = version
+        self._engine.names[image] = self._engine.pulled[version.image_id] = version
 
     def _networks_and_volumes(self, document: dict[str, Any]) -> None:
         project = document["name"]
@@ -150,7 +150,9 @@ def _config(document: dict[str, Any], words: list[str]) -> str:
 
 
 def _hash(service: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(service, sort_keys=True).encode()).hexdigest()
+    """As Compose counts it: without what says how its image is had."""
+    counted = {key: value for key, value in service.items() if key not in ("build", "pull_policy")}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
 def _with_dependencies(document: dict[str, Any], services: list[str], *, alone: bool) -> list[str]:

@@ -18,6 +18,10 @@ class Outcome(StrEnum):
     SERVES = "serves"
     CRASHES = "crashes"
     UNHEALTHY = "unhealthy"
+    HANGS = "hangs"
+    """It never becomes ready."""
+    CRASHES_LATER = "crashes later"
+    """Some seconds after it became ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

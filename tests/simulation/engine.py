@@ -28,6 +28,7 @@ _CHECK_EVERY = 5.0
 _CHECKS_UNTIL_UNHEALTHY = 3
 _LONGEST_BACK_OFF = 60.0
 _STOPS_IN = 0.4
+_CRASHES_AFTER = 5.0
 _FORGIVES_AFTER = 10.0
 """A container that ran so long is restarted at once again (moby, restartmanager)."""
 
@@ -53,6 +54,8 @@ class Engine:
         """What registries have, by name."""
         self.names: dict[str, Version] = {}
         """What the engine has, by name."""
+        self.pulled: dict[str, Version] = {}
+        """All images that it has, by id, also those that no name leads to."""
         self.volumes: dict[str, Data] = {}
         self.networks: dict[str, dict[str, Any]] = {"bridge": {"Name": "bridge", "Driver": "bridge", "Labels": {}}}
         self.events: list[dict[str, Any]] = []
@@ -102,7 +105,8 @@ class Engine:
         if any(container.name == name for container in self.containers.values()):
             raise conflict(f'Conflict. The container name "/{name}" is already in use')
         version = self.names.get(body["Image"]) or next(
-            (version for version in self.names.values() if version.image_id == body["Image"]), None
+            (version for version in self.names.values() if version.image_id == body["Image"]),
+            self.pulled.get(body["Image"]),
         )
         if version is None:
             raise NotFound("404", response=response(404), explanation=f"No such image: {body['Image']}")
@@ -152,7 +156,7 @@ class Engine:
         elif version.outcome is Outcome.CRASHES:
             container.log.append(f"fatal error: version {version.number} has a defect")
             self.later(0.5, self._die_if_still, container, container.life, 1)
-        else:
+        elif version.outcome is not Outcome.HANGS:
             seconds = version.starts_in * self.choices.uniform(0.8, 1.2)
             self.later(seconds, self._up, container, container.life)
 
@@ -164,6 +168,8 @@ class Engine:
             data.schema = max(data.schema, container.version.schema)
             data.rows.append((container.version.number, self.clock.now()))
         container.log.append("ready")
+        if container.version.outcome is Outcome.CRASHES_LATER:
+            self.later(_CRASHES_AFTER, self._die_if_still, container, life, 1)
         if container.health is not None:
             if container.version.outcome is Outcome.UNHEALTHY:
                 seconds = _CHECK_EVERY * _CHECKS_UNTIL_UNHEALTHY

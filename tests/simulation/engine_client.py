@@ -103,7 +103,8 @@ class Api:
         version = names.get(key)
         if version is None:
             digest = key.rpartition("@")[2]
-            version = next((image for image in names.values() if image.image_id == digest), None)
+            held = (image for image in names.values() if image.image_id == digest)
+            version = next(held, self._engine.pulled.get(digest))
         if version is None:
             raise NotFound("404", response=response(404), explanation=f"No such image: {key}")
         return version, [name for name, image in names.items() if image == version]
@@ -159,7 +160,7 @@ class Api:
 
     def remove_container(self, container_id: str, v: bool = False, force: bool = False) -> None:
         again = self.reach("remove")
-        self._engine.remove(self._engine.find(container_id), force=force)
+        self._engine.remove(self._asked(container_id, "remove"), force=force)
         if again:
             self._engine.find(container_id)
 

@@ -9,22 +9,27 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from adapters.docker.client import SERVICE_LABEL
+from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
 from models.errors import RecordedError
 from models.failures import RoasError, StartFailedError
 from models.operations import Operation, OperationStatus
-from models.recovery import RecoveryExecution, TicketState
+from models.records import Release
+from models.recovery import Choice, Ticket
 from tasks.runtime.stores import open_stores
 from tests.simulation import kernel
-from tests.simulation.actions import Kind
-from tests.simulation.containers import Container, Outcome, Version
+from tests.simulation.actions import Kind, is_long
+from tests.simulation.containers import Container, Outcome
+from tests.simulation.images import Before, ImageNotes
+from tests.simulation.order import OrderChecks
+from tests.simulation.records import RecordChecks
 from tests.simulation.sentences import DoesNotHoldError, Sentence
-from tests.simulation.world import NAME, Run, World, reference_of
+from tests.simulation.world import NAME, Run, World
 
-_QUARTER_HOUR, _DAY = timedelta(minutes=15), timedelta(days=1)
-_ATTEMPTS_QUARTER_HOUR, _ATTEMPTS_DAY = 3, 12
-"""The product's defaults, written down again: a change of them must be wanted."""
 _SETTLES = timedelta(seconds=3)
+_FILE_IS_READ = timedelta(seconds=75)
+"""A watch reads the environment's file again with each evaluation."""
+_SWEPT_SELDOM = timedelta(minutes=5)
+_LEASE_EVERY = 20.0
 _UNDISTURBED = timedelta(seconds=30)
 _LONE, _RECORDED_WITHIN = timedelta(minutes=3), timedelta(seconds=90)
 
@@ -38,12 +43,29 @@ class Will(Enum):
     UNCLEAR = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Recovery must leave a service alone between two moments; all services where none is named."""
+
+    sentence: Sentence
+    service: str | None
+    since: datetime
+    until: datetime
+
+
 @dataclass(slots=True)
-class _Running:
+class Running:
+    """An operation, from when it first began: `served` is what served before it, where all did and nothing was paused.
+
+    `pid` and `number` are those of its first process, and how many operations there had been.
+    """
+
     kind: str
     begun_at: datetime
     served: frozenset[str]
-    """What served before it, where all did and nothing was paused."""
+    before: Before
+    pid: int
+    number: int
 
 
 class Ledger:
@@ -53,17 +75,26 @@ class Ledger:
         self._world = world
         self.failed: DoesNotHoldError | None = None
         self.will = Will.NOTHING_YET
+        self.images = ImageNotes(world, self.fail)
+        self.records = RecordChecks(world, self.fail)
+        self._order = OrderChecks(world, self.fail, self.records.served_within)
         self._kinds: dict[str, str] = {}
-        self._running: dict[int, _Running] = {}
+        self._known_within = _SWEPT_SELDOM if is_long(world.seed) else _FILE_IS_READ
+        self._running: dict[int, Running] = {}
+        self._interrupted: dict[str, Running] = {}
+        self._of_people: set[int] = set()
         self._has_changed: set[int] = set()
         self._disturbed_by: dict[int, str] = {}
-        self._down_by_hand: set[str] = set()
-        self._paused: set[str] = set()
-        self._pauses: list[tuple[str | None, datetime, datetime]] = []
-        self._refused: frozenset[str] = frozenset()
-        self._agent: kernel.Process | None = None
-        self._agent_since = world.clock.now()
-        self._disturbed_at = world.clock.now() - timedelta(hours=1)
+        self._down_by_hand: dict[str, datetime] = {}
+        self.decided: set[str | None] = set()
+        """Services about whose ticket a person decided that nothing is done."""
+        self.unconfirmed: dict[str, bool] = {}
+        """Whether operations succeeded whose end the stores may not have yet."""
+        self.paused: set[str] = set()
+        self._wishes: list[Wish] = []
+        self.agent: kernel.Process | None = None
+        self.agent_since = world.clock.now()
+        self._disturbed_at = self.killed_at = self.stores_failed_at = world.clock.now() - timedelta(hours=1)
         self.operations = self.calms = 0
         world.engine.on_change = self._note_change
         report = world.engine.on_event
@@ -72,32 +103,43 @@ class Ledger:
             report(container, action)
             if action == "create":
                 self._note_created(container)
+            if action == "destroy" and container.container_id in self.paused:
+                self.fail(Sentence.STAYS_PAUSED, f"{container.name} is removed.")
+            if container.labels.get(PROJECT_LABEL) == NAME:
+                self.records.note_serving(container.labels[SERVICE_LABEL])
 
         world.engine.on_event = on_event
+        world.on_message = self.records.note_message
 
-    def fail(self, sentence: Sentence | str, what: str) -> None:
+    def fail(self, sentence: Sentence, what: str) -> None:
         """Note that a sentence does not hold."""
         if self.failed is None:
-            self.failed = DoesNotHoldError(Sentence(sentence), what)
+            self.failed = DoesNotHoldError(sentence, what)
             self._world.note("SENTENCE", str(self.failed))
 
     # What people and faults do
 
     def note_agent(self, process: kernel.Process) -> None:
         """Another agent has begun."""
-        self._agent, self._agent_since = process, self._world.clock.now()
+        self.agent, self.agent_since = process, self._world.clock.now()
 
-    def begin_operation(self, kind: str, run: Run) -> None:
-        """An operation begins."""
-        served = (
-            frozenset()
-            if self._not_serving() or self._paused
-            else frozenset(shape.name for shape in self._world.shapes)
-        )
-        self._running[run.process.pid] = _Running(
-            kind, self._world.clock.now(), served if self.will is Will.RUNS else frozenset()
-        )
+    def begin_operation(
+        self, kind: str, run: Run, releases: Iterable[Release], deployment_id: str | None = None
+    ) -> None:
+        """An operation begins, or one that was interrupted goes on."""
+        earlier = self._interrupted.get(deployment_id or "")
+        if earlier is not None and earlier.number == self.operations:
+            self._running[run.process.pid] = earlier
+            earlier.number += 1
+        else:
+            all_serve = self.will is Will.RUNS and not self.paused and not self.not_serving()
+            served = frozenset(shape.name for shape in self._world.shapes) if all_serve else frozenset()
+            before = self.images.before(releases)
+            self._running[run.process.pid] = Running(
+                kind, self._world.clock.now(), served, before, run.process.pid, self.operations + 1
+            )
         self.operations += 1
+        self._of_people.add(run.process.pid)
         self._down_by_hand.clear()
         if kind != "stop" and self.will is not Will.RUNS:
             self.will = Will.UNCLEAR
@@ -111,23 +153,49 @@ class Ledger:
         service = container.labels[SERVICE_LABEL]
         self.disturb()
         if kind is Kind.STOP_BY_HAND and container.serves and not self._running and self._agent_watches():
-            self._down_by_hand.add(service)
+            self._down_by_hand[service] = self._world.clock.now()
         elif kind is Kind.START_BY_HAND:
-            self._down_by_hand.discard(service)
+            self._down_by_hand.pop(service, None)
             if self.will is Will.STOPPED:
                 self.will = Will.UNCLEAR
         elif kind is Kind.PAUSE_CONTAINER and container.status == "running":
-            self._paused.add(container.container_id)
+            self.paused.add(container.container_id)
         elif kind is Kind.UNPAUSE_CONTAINER:
-            self._paused.discard(container.container_id)
-
-    def note_refused(self, images: Iterable[str]) -> None:
-        """With these images an update has failed, by the record."""
-        self._refused = frozenset(images)
+            self.paused.discard(container.container_id)
 
     def note_pause(self, service: str | None, since: datetime, until: datetime) -> None:
         """A person pauses recovery."""
-        self._pauses.append((service, since, until))
+        self._wishes.append(Wish(Sentence.RECOVERY_PAUSED, service, since + _SETTLES, until))
+
+    def note_maintenance(self, service: str | None, since: datetime, until: datetime) -> None:
+        """A person plans maintenance in the environment's file."""
+        self._wishes.append(Wish(Sentence.MAINTENANCE, service, since + _FILE_IS_READ, until))
+
+    def note_elsewhere(self, since: datetime, until: datetime) -> None:
+        """Between these moments the environment belongs to another host."""
+        self.disturb()
+        self._wishes.append(Wish(Sentence.OWN_HOST, None, since + self._known_within, until))
+
+    def is_elsewhere_since(self, since: datetime) -> bool:
+        """Whether the environment belonged to another host at some moment since then."""
+        return any(wish.sentence is Sentence.OWN_HOST and wish.until > since for wish in self._wishes)
+
+    def note_answer(self, ticket: Ticket, choice: Choice) -> None:
+        """A person answers a ticket: from then on that person decides about its service, or wants it to run."""
+        self.disturb()
+        if choice.acts:
+            self._down_by_hand.pop(ticket.service or "", None)
+        else:
+            self.decided.add(ticket.service)
+
+    def note_kill(self) -> None:
+        """A process of ours is killed."""
+        self.killed_at = self._world.clock.now()
+
+    def note_stores(self) -> None:
+        """The stores are not as they should be, or are again."""
+        self.stores_failed_at = self._world.clock.now()
+        self.disturb()
 
     def note_failure(self, container: Container, actors: Any) -> None:
         """A program fails."""
@@ -142,9 +210,18 @@ class Ledger:
             and self._agent_watches()
             and service not in self._world.engine.broken
             # Else it is an effect of what a person did to what it needs.
-            and not {name for name, _ in self._not_serving()}.intersection(self._needs(service))
+            and not {name for name, _ in self.not_serving()}.intersection(self.needs(service))
+            and not self._is_not_recorded(service)
         ):
-            actors.beside(self._check_death(actors, service, now, self._agent))
+            actors.beside(self._check_death(actors, service, now, self.agent))
+
+    def _is_not_recorded(self, service: str) -> bool:
+        """Whether a death is not recorded: a person plans maintenance, or another host is to see it."""
+        now = self._world.clock.now()
+        return any(
+            wish.sentence is not Sentence.RECOVERY_PAUSED and wish.service in (None, service) and now < wish.until
+            for wish in self._wishes
+        )
 
     async def _check_death(self, actors: Any, service: str, at: datetime, agent: kernel.Process | None) -> None:
         """Whether a failure of one service, with nothing else around it, was recorded once."""
@@ -161,8 +238,9 @@ class Ledger:
 
     def note_engine_restart(self) -> None:
         """The engine restarts, and forgets its events."""
-        self._down_by_hand.clear()
-        self._paused.clear()
+        since = self._world.clock.now() - _UNDISTURBED
+        self._down_by_hand = {service: at for service, at in self._down_by_hand.items() if at < since}
+        self.paused.clear()
         self.disturb()
 
     def disturb(self) -> None:
@@ -171,8 +249,13 @@ class Ledger:
 
     def _agent_watches(self) -> bool:
         """Whether an agent has watched for a while."""
-        lives = self._agent is not None and not self._agent.is_dead
-        return lives and self._world.clock.now() - self._agent_since > timedelta(seconds=30)
+        lives = self.agent is not None and not self.agent.is_dead
+        return lives and self._world.clock.now() - self.agent_since > timedelta(seconds=30)
+
+    def runs(self, pid: int) -> bool:
+        """Whether a process of ours runs."""
+        process = self._world.processes.get(pid)
+        return process is not None and not process.is_dead
 
     # What the product does
 
@@ -182,8 +265,9 @@ class Ledger:
         if process is None:
             return
         who, now, service = process.name, self._world.clock.now(), container.labels.get(SERVICE_LABEL, "")
+        self._order.check(who, container, change)
         self._check_alone(process, f"{who} {change}s {container.name}")
-        if change == "unpause" and container.container_id in self._paused and who != "stop":
+        if change == "unpause" and container.container_id in self.paused and who != "stop":
             self.fail(Sentence.STAYS_PAUSED, f"{who} unpauses {container.name}.")
         if who != "agent" or change not in ("start", "restart"):
             return
@@ -192,9 +276,9 @@ class Ledger:
             self.fail(Sentence.STAYS_STOPPED, what)
         if service in self._down_by_hand:
             self.fail(Sentence.STAYS_DOWN_BY_HAND, what)
-        for paused, since, until in self._pauses:
-            if paused in (None, service) and since + _SETTLES < now < until:
-                self.fail(Sentence.RECOVERY_PAUSED, what)
+        for wish in self._wishes:
+            if wish.service in (None, service) and wish.since < now < wish.until:
+                self.fail(wish.sentence, what)
 
     def _check_alone(self, process: kernel.Process, what: str) -> None:
         for pid in self._has_changed:
@@ -210,54 +294,82 @@ class Ledger:
         updates = any(running.kind == "update" for running in self._running.values())
         others = self._world.containers(container.labels.get(SERVICE_LABEL, ""))
         is_replacement = any(other.version.image_id != image for other in others)
-        if image in self._refused and updates and is_replacement:
+        if image in self.images.refused and updates and is_replacement:
             self.fail(Sentence.QUARANTINE, f"{container.name} is made of version {container.version.number}.")
+
+    async def check_lease(self, actors: Any, run: Run) -> None:
+        """Whether the stores say who holds the environment while an operation goes on."""
+        while not run.process.is_dead:
+            await asyncio.sleep(_LEASE_EVERY)
+            if run.process.pid not in self._has_changed or run.process.is_dead:
+                continue
+            now = self._world.clock.now()
+            lease = await actors.ask(lambda at=now: open_stores().leases.current(NAME, at))
+            rows = await actors.look()
+            row = next((row for row in rows if row.record.runner and row.record.runner.pid == run.process.pid), None)
+            if lease is None and row is not None and row.ended_at is None and not run.process.is_dead:
+                self.fail(Sentence.LEASE, f"{row.deployment_id} goes on.")
 
     # Ends
 
-    def end_operation(self, kind: str, run: Run, recorded: list[Operation]) -> None:
+    def end_operation(self, kind: str, run: Run, recorded: list[Operation], releases: list[Release]) -> None:
         """An operation has ended: compare its record with what its process said, and with what runs."""
         pid = run.process.pid
-        before = self._running.pop(pid, None)
+        before = self._running.pop(pid)
         self._has_changed.discard(pid)
         self._disturbed_by.pop(pid, None)
         record = next((row for row in recorded if row.record.runner is not None and row.record.runner.pid == pid), None)
         if record is not None:
             self._kinds[record.deployment_id] = kind
-        was_killed = run.result is None and run.error is None
-        if was_killed:
+        if run.result is None and run.error is None:
             self.will = Will.UNCLEAR
+            if record is not None:
+                self._interrupted[record.deployment_id] = before
             return
         self.check_error(kind, run)
         success = run.error is None and bool(getattr(run.result, "success", False))
-        if record is not None and (record.status is OperationStatus.SUCCESS) is not success:
+        if record is not None and self.stores_failed_at > before.begun_at:
+            self.unconfirmed[record.deployment_id] = success
+        elif record is not None and (record.status is OperationStatus.SUCCESS) is not success:
             self.fail(
                 Sentence.ONE_END, f"{kind} ended with {run.error or run.result}, and {record.status} is on record."
             )
         if kind == "stop":
             self.will = Will.STOPPED if success else Will.UNCLEAR
-            return
-        if success:
+        elif success:
             self.will = Will.RUNS
             self._check_proven(kind)
-        elif before is not None and isinstance(run.error, StartFailedError) and self._disturbed_at < before.begun_at:
-            self._check_undone(kind, before)
-        elif self.will is not Will.RUNS or (record is not None and record.record.undo_failed):
+            if not self._went_back_since(before.pid) and not self._running:
+                self.images.check_success(kind, before.before, record, releases)
+        elif run.error is not None and self._must_be_undone(before, run.error) and not _undo_failed(record):
+            self._check_undone(kind, before, run.error)
+        elif self.will is not Will.RUNS or _undo_failed(record):
             self.will = Will.UNCLEAR
 
     def check_error(self, kind: str, run: Run) -> None:
-        """Whether what a process of ours ended with is an error of ours, or none."""
+        """Whether an error with which a process of a person ended is one of ours."""
         ours = (RoasError, TimeoutError, type(None))
-        if not isinstance(run.error, ours) and type(run.error).__name__ != "CancelledError":
+        if not isinstance(run.error, ours) and not isinstance(run.error, asyncio.CancelledError):
             self.fail(Sentence.NO_DEFECT, f"{kind} ended with {run.error!r}.")
 
-    def _check_undone(self, kind: str, before: _Running) -> None:
-        for name, containers in self._not_serving():
+    def _must_be_undone(self, before: Running, error: BaseException) -> bool:
+        was_ended = isinstance(error, StartFailedError | asyncio.CancelledError)
+        return was_ended and self._disturbed_at < before.begun_at and not self._running
+
+    def _went_back_since(self, pid: int) -> bool:
+        """Whether the agent has rolled the environment back since a process began, or did so then."""
+        rollbacks = (process for process in self._world.processes.values() if process.name == "rollback")
+        return any(process.pid > pid - 5 and process.pid not in self._of_people for process in rollbacks)
+
+    def _check_undone(self, kind: str, before: Running, error: BaseException) -> None:
+        for name, containers in self.not_serving():
             if name in before.served:
                 self.fail(
                     Sentence.UNDONE,
-                    f"{kind} failed, and {name}, which served before, does not: {_describe(containers)}.",
+                    f"{kind} failed, and {name}, which served before, does not: {describe(containers)}.",
                 )
+        if before.served and not self._went_back_since(before.pid):
+            self.images.check_failure(kind, before.before, error)
 
     def _check_proven(self, kind: str) -> None:
         now = self._world.clock.now()
@@ -265,101 +377,41 @@ class Ledger:
             return
         for shape in self._world.shapes:
             containers = self._world.containers(shape.name)
-            if not any(container.serves or container.container_id in self._paused for container in containers):
+            if not any(container.serves or container.container_id in self.paused for container in containers):
                 self.fail(
-                    Sentence.PROVEN, f"{kind} succeeded, and {shape.name} does not serve: {_describe(containers)}."
+                    Sentence.PROVEN, f"{kind} succeeded, and {shape.name} does not serve: {describe(containers)}."
                 )
+            if any(container.version.outcome is Outcome.CRASHES_LATER for container in containers):
+                self.fail(Sentence.PROVEN, f"{kind} succeeded, and {shape.name} will crash in a moment.")
 
-    async def check_calm(self, actors: Any, *, mends: bool) -> None:
-        """Compare after a while without events: what should serve serves, and the record is true; then mend all."""
-        self.calms += 1
-        recorded = await actors.look()
-        attempts = await actors.ask(
-            lambda: list(open_stores().recoveries.latest(NAME, self._world.clock.now() - _DAY, 500))
-        )
-        self._check_budget(attempts)
-        self._check_ends(recorded)
-        await self._check_measured(actors)
-        if self.will is Will.RUNS:
-            tickets = await actors.ask(lambda: list(open_stores().tickets.find(environment=NAME)))
-            about = {ticket.service for ticket in tickets if ticket.state is TicketState.OPEN}
-            self._world.note("calm", f"open tickets: {[ticket.ticket_id for ticket in tickets]}")
-            for service, containers in self._not_serving():
-                # The ticket of what it needs is about it as well.
-                if about.isdisjoint({service, None, *self._needs(service)}) and not self._may_be_down(service):
-                    self.fail(
-                        Sentence.SERVES_OR_TICKET,
-                        f"{service} does not serve: {_describe(containers)}; tickets: {about}.",
-                    )
-        if mends:
-            await self._mend(actors)
-
-    def _check_ends(self, recorded: list[Operation]) -> None:
-        """Whether what a dead process ran has an end, once another operation has held the environment."""
-        is_settled = False
-        for row in recorded:
-            runner = row.record.runner
-            if is_settled and row.ended_at is None and runner is not None and runner.pid not in self._running:
-                self.fail(Sentence.ONE_END, f"{row.deployment_id} is {row.status}, and its process is gone.")
-            is_settled = is_settled or row.status is OperationStatus.SUCCESS
-
-    async def _check_measured(self, actors: Any) -> None:
-        since = self._world.clock.now() - timedelta(seconds=2 * self._world.collect_every) - _SETTLES
-        if self._agent is None or self._agent.is_dead or self._agent_since > since:
-            return
-        reports = await actors.ask(lambda: open_stores().health.latest_reports(since))
-        if NAME not in reports:
-            self.fail(Sentence.MEASURED, f"Nothing was measured since {since:%H:%M:%S}.")
-
-    def _may_be_down(self, service: str) -> bool:
+    def may_be_down(self, service: str) -> bool:
         """Whether a person keeps a service down, or what it needs, or keeps recovery from it."""
         now = self._world.clock.now()
-        names = [service, *self._needs(service)]
-        by_hand = any(container.stopped_by_hand for name in names for container in self._world.containers(name))
-        paused = any(container.status == "paused" for name in names for container in self._world.containers(name))
-        held = any(until + timedelta(minutes=10) > now for _, _, until in self._pauses)
-        return by_hand or paused or held
+        names = [service, *self.needs(service)]
+        containers = [container for name in names for container in self._world.containers(name)]
+        is_down = any(container.stopped_by_hand or container.status == "paused" for container in containers)
+        if self.decided & {None, *names}:
+            return True
+        return is_down or any(wish.until + timedelta(minutes=10) > now for wish in self._wishes)
 
-    def _needs(self, service: str) -> tuple[str, ...]:
+    def needs(self, service: str) -> tuple[str, ...]:
+        """What a service needs."""
         return next(shape.needs for shape in self._world.shapes if shape.name == service)
 
-    def _not_serving(self) -> list[tuple[str, list[Container]]]:
+    def not_serving(self) -> list[tuple[str, list[Container]]]:
+        """The services that do not serve, with their containers."""
         services = [(shape.name, self._world.containers(shape.name)) for shape in self._world.shapes]
         return [
             (name, containers) for name, containers in services if not any(container.serves for container in containers)
         ]
 
-    async def _mend(self, actors: Any) -> None:
-        """A person makes all serve again, with one command, where something does not."""
-        if not self._not_serving() and self.will is Will.RUNS:
-            return
-        for container in self._world.containers():
-            self._world.engine.unpause(container)
-        self._paused.clear()
-        self._world.engine.broken.clear()
-        for shape in self._world.shapes:
-            version = self._world.engine.registry[reference_of(shape.name)]
-            if version.outcome is not Outcome.SERVES:
-                self._world.publish(Version(service=shape.name, number=version.number + 500, schema=version.schema))
-        run = await actors.operate("update", now=True)
-        await run.ended.wait()
-        if run.error is not None:
-            run = await actors.operate("start")
-            await run.ended.wait()
-        if run.error is not None or self._not_serving():
-            names = {name: _describe(containers) for name, containers in self._not_serving()}
-            self.fail(Sentence.START_HELPS, f"{run.error or 'It succeeded'}; what does not serve: {names}.")
 
-    def _check_budget(self, attempts: list[RecoveryExecution]) -> None:
-        for service in {attempt.service for attempt in attempts}:
-            begun = sorted(tried.started_at for tried in attempts if tried.service == service and tried.points)
-            for window, most in ((_QUARTER_HOUR, _ATTEMPTS_QUARTER_HOUR), (_DAY, _ATTEMPTS_DAY)):
-                for first, last in zip(begun, begun[most:], strict=False):
-                    if last - first < window:
-                        self.fail(Sentence.BUDGET, f"{service} was acted on {most + 1} times within {last - first}.")
+def _undo_failed(record: Operation | None) -> bool:
+    return record is not None and bool(record.record.undo_failed)
 
 
-def _describe(containers: list[Container]) -> str:
+def describe(containers: list[Container]) -> str:
+    """The containers of a service and their states, in words."""
     if not containers:
         return "it has no container"
     words = (f"{container.name} is {container.status} {container.health or ''}" for container in containers)

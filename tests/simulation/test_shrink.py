@@ -11,7 +11,7 @@ from tests.simulation.run import Report
 from tests.simulation.shrink import shrink
 from tests.simulation.test_simulation import simulate
 
-FAULTY = ("15", "0.5")
+FAULTY = ("315", "0.5")
 """A seed with an update that fails, among other events."""
 
 

@@ -17,11 +17,13 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
 from adapters.host.machine import sample_host
 from adapters.host.programs import ProgramResult, ProgramRun
 from flows.deployment.rollback import rollback
 from flows.recovery.error_recovery import error_recovery
 from models.failures import RoasError
+from models.notifications import Notification
 from models.operations import Runner
 from tasks.runtime.plain_tasks import without_task_runs
 from tasks.runtime.store_access import _writer
@@ -35,7 +37,7 @@ from tests.simulation.engine import Engine
 from tests.simulation.engine_client import SimulatedDockerEngine, beside
 from tests.simulation.installed import install, new_loop, own
 
-NAME = "shop"
+NAME, OTHER = "shop", "other"
 ADDRESS = "unix:///simulated.sock"
 HOST = "simulated"
 
@@ -92,10 +94,16 @@ class World:
         self.compose = Compose(self.engine)
         self.shapes = SHOP
         self.collect_every = self.choices.choice((600, 1800, 3600))
+        self.maintenance: list[dict[str, Any]] = []
+        """What the environment's file says of it."""
+        self.has_other_hosts = False
+        self.on_message: Callable[[Notification], None] = lambda _: None
+        """Called with each message that people get."""
         self.processes: dict[int, kernel.Process] = {}
         self.timeline: list[Line] = []
         self._pid = 1000
         self.loop = new_loop(self.clock)
+        self._add_others()
         variables = {name: os.environ[name] for name in ("PATH", "HOME", "PREFECT_PROFILES_PATH") if name in os.environ}
         os.environ.clear()
         os.environ |= variables | {
@@ -119,6 +127,8 @@ class World:
             "adapters.host.processes.this_process": self._this_process,
             "adapters.host.processes.is_alive": self._is_alive,
             "adapters.host.processes.kill_marked": lambda _: 0,
+            "tasks.recovery.notify._send": self._send,
+            "tasks.runtime.hosts.has_other_hosts": lambda: self.has_other_hosts,
             "adapters.host.machine.sample_host": lambda *_: replace(host, sampled_at=self.clock.now()),
             "adapters.docker.memory_signs._kernel_lines": lambda *_: (),
             "flows.recovery.error_recovery.error_recovery": plain(error_recovery),
@@ -128,6 +138,13 @@ class World:
             "tasks.runtime.store_access._writer": own(_writer.__wrapped__),
             **self.of_long_runs,
         }
+
+    def _add_others(self) -> None:
+        """Add a container of another project, of a service that is named as one of ours."""
+        name = "registry.example/other:stable"
+        self.engine.names[name] = Version(service="web", number=1000)
+        labels = {PROJECT_LABEL: OTHER, SERVICE_LABEL: "web", "com.docker.compose.container-number": "1"}
+        self.engine.start(self.engine.create(f"{OTHER}-web-1", {"Image": name, "Labels": labels}))
 
     # Files
 
@@ -149,6 +166,8 @@ class World:
             "engine": ADDRESS,
             "collect_every_seconds": self.collect_every,
             "start_timeout_seconds": 120,
+            "notify": ["slack-webhook/operations"],
+            "maintenance": self.maintenance,
         }
 
     def _document(self) -> dict[str, Any]:
@@ -168,6 +187,8 @@ class World:
                 }
             if shape.checked:
                 body["healthcheck"] = {"test": ["CMD", "check"], "interval": "5s", "timeout": "3s", "retries": 3}
+                if shape.has_data:
+                    body["healthcheck"]["start_period"] = "60s"
             if shape.has_data:
                 body["volumes"] = [{"type": "volume", "source": f"{shape.name}-data", "target": "/data", "volume": {}}]
             services[shape.name] = body
@@ -239,6 +260,13 @@ class World:
             raise RoasError(f"The rollback of {environment} to {release} failed: {run.error}", advice="")
         return f"rolled back to {release}"
 
+    async def _send(self, _: str, notification: Notification) -> None:
+        """Send a message: it arrives."""
+        await asyncio.sleep(0.3)
+        for news in notification.news:
+            self.note("message", f"{news.occasion}: {news.service or news.environment}")
+        self.on_message(notification)
+
     # What happened
 
     def note(self, who: str, text: str) -> None:
@@ -263,9 +291,9 @@ def plain(flow: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
         for name, parameter in inspect.signature(flow.fn).parameters.items()
     }
 
-    async def call(environment: str, **named: Any) -> Any:
+    async def call(*positional: Any, **named: Any) -> Any:
         with without_task_runs():
-            return await flow.fn(**(defaults | {"environment": environment} | named))
+            return await flow.fn(**(defaults | dict(zip(defaults, positional, strict=False)) | named))
 
     return call
 
