@@ -25,7 +25,7 @@ class DependantAnswer(StrEnum):
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
-    SILENT = "silent"
+    UNPROVEN = "unproven"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +97,8 @@ def aftermath(
     """
     if verdict.health in UNHEALTHY_STATES:
         return Aftermath(answer=DependantAnswer.UNHEALTHY, reason=verdict.reason)
+    if verdict.health is ServiceHealth.COMPLETED:
+        return Aftermath(answer=DependantAnswer.HEALTHY, reason=verdict.reason)
     checked = [state for state in container_states if state.health is not None]
     checks = [state.health_log[-1] if state.health_log else None for state in checked]
     newer = [last for last in checks if last is not None and datetime.fromisoformat(last.ended_at) > since]
@@ -105,7 +107,7 @@ def aftermath(
         output = " ".join(failing.output.split())[:200] or f"exit code {failing.exit_code}"
         return Aftermath(answer=DependantAnswer.UNHEALTHY, reason=f"its own health check fails again: {output}")
     if len(newer) < len(checks):
-        return Aftermath(answer=DependantAnswer.SILENT, reason="its own health check has not run again yet")
+        return Aftermath(answer=DependantAnswer.UNPROVEN, reason="its own health check has not run again yet")
     if verdict.health is ServiceHealth.HEALTHY and (checks or probe is not None):
         return Aftermath(answer=DependantAnswer.HEALTHY, reason=verdict.reason)
-    return Aftermath(answer=DependantAnswer.SILENT, reason=verdict.reason)
+    return Aftermath(answer=DependantAnswer.UNPROVEN, reason=verdict.reason)

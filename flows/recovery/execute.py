@@ -397,7 +397,7 @@ async def _ask_dependants(case: Case, attempt: _Attempt) -> None:
                 async with asyncio.timeout(_ASK_WITHIN_SECONDS):
                     return await ask_again(case.project, application.services[name], watch, since)
             except (RoasError, TimeoutError) as error:
-                return Aftermath(answer=After.SILENT, reason=str(error) or "it did not answer in time")
+                return Aftermath(answer=After.UNPROVEN, reason=str(error) or "it did not answer in time")
 
         answers = await asyncio.gather(*(ask(name) for name in names))
     for name, answer in zip(names, answers, strict=True):

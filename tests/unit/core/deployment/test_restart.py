@@ -95,7 +95,7 @@ def test_a_dependant_is_given_time_for_one_check(
 def test_a_check_from_before_says_nothing_and_one_from_after_does() -> None:
     old = [container(1, "running", "healthy", (BEFORE, 0))]
     new = [container(1, "running", "healthy", (BEFORE, 0), (AFTER, 0))]
-    assert aftermath(WELL, old, None, since=NOON).answer is DependantAnswer.SILENT
+    assert aftermath(WELL, old, None, since=NOON).answer is DependantAnswer.UNPROVEN
     assert aftermath(WELL, new, None, since=NOON).answer is DependantAnswer.HEALTHY
 
 
@@ -108,11 +108,16 @@ def test_one_failed_check_is_an_answer_though_the_engine_still_says_healthy() ->
 
 def test_a_probe_is_enough_where_there_is_no_check_and_not_where_the_check_is_silent() -> None:
     assert aftermath(WELL, [container(1, "running", None)], PROBE, since=NOON).answer is DependantAnswer.HEALTHY
-    assert aftermath(WELL, [container(1)], PROBE, since=NOON).answer is DependantAnswer.SILENT
+    assert aftermath(WELL, [container(1)], PROBE, since=NOON).answer is DependantAnswer.UNPROVEN
 
 
-def test_an_unproven_dependant_is_silent_and_one_that_is_down_is_unhealthy() -> None:
+def test_a_job_that_has_done_its_work_needs_nothing_more() -> None:
+    done = replace(WELL, health=ServiceHealth.COMPLETED, reason="did its work")
+    assert aftermath(done, [container(1, "exited", None)], None, since=NOON).answer is DependantAnswer.HEALTHY
+
+
+def test_a_dependant_of_which_nothing_is_known_is_unproven_and_one_that_is_down_is_unhealthy() -> None:
     unproven = replace(WELL, health=ServiceHealth.UNPROVEN)
-    assert aftermath(unproven, [container(1, "running", None)], None, since=NOON).answer is DependantAnswer.SILENT
+    assert aftermath(unproven, [container(1, "running", None)], None, since=NOON).answer is DependantAnswer.UNPROVEN
     down = replace(WELL, health=ServiceHealth.STOPPED, reason="does not run")
     assert aftermath(down, [], None, since=NOON).reason == "does not run"
