@@ -123,8 +123,8 @@ class _ActionDesk:
             command = self._runner.command(key)
         except NotFoundError as error:
             environment = request.query_params.get("environment", "")
-            known = environment if await run_in_threadpool(_is_environment, environment) else ""
-            problem = {"title": "Not known", "problem": str(error), "environment": known}
+            recorded = environment if await run_in_threadpool(_is_environment, environment) else ""
+            problem = {"title": "Not known", "problem": str(error), "environment": recorded}
             return render(request, "error.html.j2", status=HTTPStatus.NOT_FOUND, **problem)
         confirmed, code = command.request, command.command.code
         operation = await run_in_threadpool(operation_of_command, command) if confirmed.action.flow else ""

@@ -53,7 +53,7 @@ async def test_a_key_makes_one_run_that_is_found_by_it(deployment: str) -> None:
     assert (await runs.read(first))["state"]["type"] == "CANCELLED"
 
 
-async def test_what_is_not_there_is_told_so(deployment: str) -> None:
+async def test_what_is_not_there_is_reported_as_missing(deployment: str) -> None:
     runs = PrefectRuns(ServerApi())
 
     assert await runs.deployment("preview", "nothing") is None

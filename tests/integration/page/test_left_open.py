@@ -89,7 +89,7 @@ async def settled(tasks: int) -> None:
 
 
 def change(number: int) -> None:
-    """Let an environment differ from before, so that open pages are told."""
+    """Let an environment differ from before, so that open pages show it."""
     at = datetime.now(UTC)
     operation = Operation(
         deployment_id=f"shop-{number}",
@@ -103,13 +103,13 @@ def change(number: int) -> None:
 
 
 async def a_day(visitor: Visitor, rounds: int) -> None:
-    """Pages are told of a change; then they are opened, left, and asked for their regions, round after round."""
-    told = [asyncio.create_task(visitor.visit("/roas/live", b"event: change\n")) for _ in range(PAGES)]
+    """Pages get a change; then they are opened, left, and asked for their regions, round after round."""
+    notified = [asyncio.create_task(visitor.visit("/roas/live", b"event: change\n")) for _ in range(PAGES)]
     number = len(open_stores().operations.history("shop", limit=1000))
-    while not all(task.done() for task in told):
+    while not all(task.done() for task in notified):
         # What the first reading finds is what later ones are compared with.
         await asyncio.to_thread(change, number := number + 1)
-        await asyncio.wait(told, timeout=0.5)
+        await asyncio.wait(notified, timeout=0.5)
     for _ in range(rounds):
         streams = await asyncio.gather(*(visitor.open("/roas/live", b": connected\n\n") for _ in range(PAGES)))
         for path in SHOWN:

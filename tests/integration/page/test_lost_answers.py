@@ -121,7 +121,7 @@ def _wait_until_paused(reason: str) -> None:
         assert time.monotonic() < deadline
 
 
-async def test_a_command_that_was_noted_and_never_begun_is_told_as_not_known(
+async def test_a_command_that_was_noted_and_never_begun_is_shown_as_not_known(
     home: Path, prefect: PrefectServer
 ) -> None:
     async with signed_in(home, prefect) as ann:
