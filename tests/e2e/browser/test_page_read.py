@@ -104,7 +104,13 @@ def _paths() -> tuple[str, ...]:
     shop = "/environments/shop"
     return (
         *("/", "/operations", "/tickets?all", "/fleet", "/status/shop", "/status/none", "/environments/none"),
-        *(shop, *(f"{shop}/{part}" for part in ("operations", "releases", "snapshots", "logs", "report?days=365"))),
+        *(
+            shop,
+            *(
+                f"{shop}/{part}"
+                for part in ("operations", "releases", "snapshots", "logs", "logs?follow", "report?days=365")
+            ),
+        ),
         *(f"/operations/{operation.deployment_id}" for operation in stores.operations.history(limit=3)),
         *(f"/failures/{error.error_id}" for error in stores.errors.latest(limit=2)),
         *(f"/tickets/{ticket.ticket_id}" for ticket in stores.tickets.find()[:2]),
