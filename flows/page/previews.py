@@ -29,7 +29,7 @@ _FLOW = "preview"
 _WAITS_SECONDS = 120.0
 """For a run on the host to answer."""
 
-_SAME_RUN_SECONDS = 30
+_SAME_RUN_SECONDS = 10
 """So long the same question leads to the same run, so that reloading the first address begins no more."""
 
 _NOT_BEGUN = ("SCHEDULED", "PENDING")
