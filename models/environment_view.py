@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from models.health import RecordedScore
 from models.metrics import Baseline, Dependency, Metric, Prediction
 from models.operations import OperationStep, StateChange
 from models.overview import EnvironmentSummary, HealthVerdict, VerdictLevel
@@ -27,8 +28,7 @@ class ServiceView:
     reason: str = ""
     needs: tuple[Dependency, ...] = ()
     proofs: tuple[str, ...] = ()
-    score: float | None = None
-    grade: str = ""
+    score: RecordedScore | None = None
     drifted: bool | None = None
 
 

@@ -110,6 +110,13 @@ class HealthReport:
         return f"healthy ({unproven} of {total} services not proven)"
 
 
+CERTAIN_CHECKS = 30
+"""A score of fewer is uncertain."""
+
+FEW_CHECKS = f"fewer than {CERTAIN_CHECKS} checks"
+"""How the suggestion of a score begins that is uncertain."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedScore:
     """A service's health score (0-100) at one moment, with the parts it was made of."""
@@ -121,3 +128,8 @@ class RecordedScore:
     scored_at: datetime
     parts: dict[str, Any] = field(default_factory=dict)
     suggestions: tuple[str, ...] = ()
+
+    @property
+    def has_few_checks(self) -> bool:
+        """Whether it rests on so few checks that its grade says little; its suggestions say so."""
+        return any(sentence.startswith(FEW_CHECKS) for sentence in self.suggestions)

@@ -11,6 +11,7 @@ from core.common.significance import wilson
 from core.monitoring import budgets
 from core.monitoring.snapshot import BUDGET_STATE, Memory, MonitoringSnapshot, MonitoringState
 from models.analysis import Grade, ServiceScore, Share
+from models.health import CERTAIN_CHECKS, FEW_CHECKS
 from models.metrics import Dependency, DependencyStatus, HealthImpact
 
 WEIGHTS = {"uptime": 0.30, "performance": 0.25, "errors": 0.25, "dependencies": 0.20}
@@ -30,7 +31,6 @@ _SCORES_EVERY = timedelta(minutes=5)
 """How often unchanged scores are stored: one row a collection would be most of the store."""
 
 _BUDGETS_TO_ZERO = 10.0
-_THIN = 30
 
 
 def score_services(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[ServiceScore]:
@@ -183,8 +183,8 @@ def _suggestions(
     missing = [name for name, points in parts.items() if points is None]
     if missing:
         reported.append(f"no data for {', '.join(missing)}, so the score leaves it out")
-    if any(share is not None and 0 < share.total < _THIN for share in (uptime, requests)):
-        reported.append(f"fewer than {_THIN} checks so far, so the score is uncertain within its bounds")
+    if any(share is not None and 0 < share.total < CERTAIN_CHECKS for share in (uptime, requests)):
+        reported.append(f"{FEW_CHECKS} so far, so the score is uncertain within its bounds")
     return tuple(reported)
 
 

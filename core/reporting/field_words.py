@@ -42,7 +42,7 @@ FIELDS: Mapping[str, str] = {
     "Rehearsal": "What a restore into a scratch container showed.",
     "Release": "Configuration and images of a start, by id; `roas rollback` brings a proven one back.",
     "Result": "How it ended, and why.",
-    "Score": "0 to 100, from availability, performance, resources and stability.",
+    "Score": "0 to 100, from availability, performance, errors and dependencies, as of the collection below it.",
     "Seen": "How often it occurred while it was open.",
     "Service": "A service of the Compose application.",
     "Services up": "Services that serve, or have done what they are for, of all.",

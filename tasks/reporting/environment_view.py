@@ -147,8 +147,7 @@ def _services(
             proofs=tuple(f"{probe.kind} probe: {probe.detail}" for probe in judged[name].probes)
             if name in judged
             else (),
-            score=scores[name].score if name in scores else None,
-            grade=scores[name].grade if name in scores else "",
+            score=scores.get(name),
             drifted=drifted.get(name),
         )
         for name in sorted({*judged, *declared} - {HOST})
