@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -128,16 +129,22 @@ def test_a_run_asked_of_the_server_looks_at_the_engine_and_is_recorded(control_p
     assert 'roas_heartbeat_timestamp_seconds{environment="prod",name="collection"}' in metrics
 
 
-def test_the_page_shows_what_the_worker_recorded_and_what_a_stop_would_stop(control_plane: ComposedPlane) -> None:
-    done = control_plane.run("collection/prod")
-    assert "Completed" in done.stdout, done.stdout + done.stderr
+def sign_in_path(control_plane: ComposedPlane) -> str:
+    """What `roas open` prints in the worker, below the server's address."""
     asked = control_plane.compose("exec", "-T", "worker", "with-secrets", "roas", "open", "prod", "--json")
     address = json.loads(asked.stdout)["url"]
     assert address.startswith(f"{control_plane.address}/roas/sign-in/"), asked.stderr
+    return str(address.removeprefix(control_plane.address))
+
+
+def test_the_page_shows_what_the_worker_recorded_and_what_a_stop_would_stop(control_plane: ComposedPlane) -> None:
+    done = control_plane.run("collection/prod")
+    assert "Completed" in done.stdout, done.stdout + done.stderr
+    path = sign_in_path(control_plane)
 
     with httpx.Client(base_url=f"http://127.0.0.1:{control_plane.ports['UI']}", timeout=300) as browser:
         assert browser.get("/roas/environments/prod").status_code == 401
-        entered = browser.get(address.removeprefix(control_plane.address))
+        entered = browser.get(path)
         shown = browser.get(entered.headers["location"])
         stop = browser.get("/roas/do/stop/prod")
 
@@ -145,6 +152,21 @@ def test_the_page_shows_what_the_worker_recorded_and_what_a_stop_would_stop(cont
     assert "prod" in shown.text
     assert stop.status_code == 200
     assert ">Stop</button>" in stop.text
+
+
+@pytest.mark.campaign(seconds=30)
+def test_the_page_shows_the_plan_that_the_worker_finds_out(control_plane: ComposedPlane) -> None:
+    path = sign_in_path(control_plane)
+    with httpx.Client(base_url=f"http://127.0.0.1:{control_plane.ports['UI']}", timeout=300) as browser:
+        browser.get(path)
+        shown = browser.get("/roas/do/start/prod", follow_redirects=True)
+        # Its waiting is bounded by the page.
+        while "refresh" in shown.headers:
+            shown = browser.get(str(shown.url))
+
+    assert re.search(r"Plan [0-9a-f]{8}", shown.text), shown.text
+    assert 'name="preview"' in shown.text
+    assert ">Start</button>" in shown.text
 
 
 def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ComposedPlane) -> None:
