@@ -223,15 +223,17 @@ def data_not_put_back(snapshots: Sequence[DataSnapshot], operations: Iterable[Op
 def to_forget(
     snapshots: Sequence[DataSnapshot], keep: KeepSnapshots, kept_releases: Collection[str]
 ) -> list[DataSnapshot]:
-    """The whole snapshots that leave: beyond the policy, of no kept release, and not being put back now.
+    """The whole snapshots that leave: beyond the policy, and of no kept release.
 
-    One of another installation stays: its own policy decides there.
+    One of another installation stays: its own policy decides there. While one is being put back all stay: to go back,
+    that restore needs what it saved before, as does one that begins over it.
     """
+    if any(snapshot.restoring for snapshot in snapshots):
+        return []
     whole = [snapshot for snapshot in offered_snapshots(snapshots) if snapshot.reason is not SnapshotReason.ADOPTED]
     stay = {snapshot.snapshot_id for snapshot in whole[: keep.last]}
     stay |= _newest_of_each(whole, keep.daily, lambda at: at.date())
     stay |= _newest_of_each(whole, keep.weekly, lambda at: at.isocalendar()[:2])
-    stay |= {snapshot.snapshot_id for snapshot in whole if snapshot.restoring}
     for release in kept_releases:
         stay |= {snapshot.snapshot_id for snapshot in _saved_snapshots(release, whole)[:1]}
     return [snapshot for snapshot in whole if snapshot.snapshot_id not in stay]

@@ -195,12 +195,18 @@ def test_the_policy_keeps_the_last_of_days_and_weeks() -> None:
     assert stay[-1].begun_at.date() == datetime(2026, 11, 22, tzinfo=UTC).date()
 
 
-def test_the_snapshot_of_a_kept_release_and_one_being_restored_stay() -> None:
+def test_the_snapshot_of_a_kept_release_stays() -> None:
     of_kept = taken(900, release_id="r-1", reason=SnapshotReason.UPDATE)
-    restoring = taken(1000, restoring="d-1")
     other = taken(1100, release_id="r-0", reason=SnapshotReason.UPDATE)
     keep = KeepSnapshots(last=1, daily=0, weekly=0)
-    assert to_forget([taken(1), of_kept, restoring, other], keep, {"r-1"}) == [other]
+    assert to_forget([taken(1), of_kept, other], keep, {"r-1"}) == [other]
+
+
+def test_what_was_saved_before_a_restore_stays_until_that_has_ended() -> None:
+    target, safety, later = taken(1000), taken(900, reason=SnapshotReason.SAFETY), taken(1)
+    keep = KeepSnapshots(last=1, daily=0, weekly=0)
+    assert to_forget([later, safety, target], keep, ()) == [safety, target]
+    assert to_forget([later, safety, replace(target, restoring="d-1")], keep, ()) == []
 
 
 def entry(restic_id: str, snapshot_id: str, installation: str = "own", **more: object) -> RepositoryEntry:
