@@ -408,9 +408,11 @@ def _outcome(operation: Operation) -> str:
 
 
 def _show_failure(operation: Operation, cause: FirstCause | None) -> None:
-    if operation.status is not OperationStatus.FAILED:
-        return
     record = operation.record
+    if operation.status is not OperationStatus.FAILED:
+        if record.data:
+            say(f"[yellow]data:[/yellow] {escape(record.data)}")
+        return
     say(f"[red]failed:[/red] {escape(record.reason or 'no reason recorded')}")
     if cause is not None and cause.sentence is not None:
         say(f"[bold]cause:[/bold] {escape(cause.sentence)}")

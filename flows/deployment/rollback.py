@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from prefect import flow
 from pydantic import Field
 
-from core.deployment.hooks import proof_of_rollback
+from core.deployment.hooks import proof_of_rollback, proves_data
 from core.deployment.plan import refuse_paused
 from core.deployment.release import differences, is_there
 from core.storage.snapshots import choose_snapshot, proof_of, snapshot_of_release
@@ -224,6 +224,8 @@ async def check_release(rollback: ReleaseRollback) -> None:
     rollback.armed = False
     runs = await check_after_rollback(rollback.recorder, rollback.released)
     changed = not rollback.with_data and await may_have_changed_data(environment, target)
+    if changed and not proves_data(runs, ()):
+        rollback.record.data = f"data may have changed: a version after release {target.release_id} may have used it"
     proof = proof_of_rollback(len(rollback.starts), environment.hooks, runs, data_changed=changed)
     rollback.proof = f"release {target.release_id} serves again: {'; '.join((proof, *describe_kept(rollback.record)))}"
     if failed := next((run for run in runs if not run.ok and not run.warns), None):
