@@ -255,7 +255,12 @@ class PartClient:
     def _dump(self, data: DatabaseData, place: PartPlace, receiver: Command) -> Saved:
         # A copy of a file that only its owner may read takes root.
         user = "0" if isinstance(data, SqliteData) else ""
-        source = self._inside(data, place, f"saving {data.name}", dump_command(data), user=user)
+        what, command = f"saving {data.name}", dump_command(data)
+        if place.is_running:
+            source = self._inside(data, place, what, command, user=user)
+        else:
+            _, _, script, _, *arguments = command
+            source = self.containers.script(place.image, script, arguments, what, volumes_from=place.container)
         try:
             output = stream(source, receiver, self.limit)
         except StreamFailedError as error:

@@ -390,6 +390,8 @@ async def _injected_files(project: Project, application: Application, service: s
 async def place_of(project: Project, application: Application, data: SavedData, *, running: bool = True) -> PartPlace:
     """Where some data is on the environment's engine.
 
+    A SQLite file is reached also while its service does not run: a version that cannot read it may keep it from that.
+
     Raises:
         SnapshotError: Its service does not run, or with `running` False has no container.
     """
@@ -397,11 +399,9 @@ async def place_of(project: Project, application: Application, data: SavedData, 
     states = replicas(await inspect_application(project))
     if isinstance(data, FilesData):
         return _place_of_files(data, application, states)
-    containers = [
-        container
-        for container in states
-        if container.service == data.service and (container.state == "running" or not running)
-    ]
+    replicas_of_it = [container for container in states if container.service == data.service]
+    up = [container for container in replicas_of_it if container.state == "running"]
+    containers = up if running and not isinstance(data, SqliteData) else up or replicas_of_it
     if not containers:
         raise SnapshotError(
             f"{data.service} does not run, so {data.name} cannot be reached;",
@@ -414,11 +414,9 @@ async def place_of(project: Project, application: Application, data: SavedData, 
         path = host_path(snapshot, data.file)
         host_file = path if path is not None and os.access(path, os.R_OK | os.W_OK) else None
     return PartPlace(
-        container=there.container_id,
-        image=there.image_id,
-        password=_password(environment, data),
-        host_file=host_file,
-    )
+        container=there.container_id, image=there.image_id, password=_password(environment, data),
+        host_file=host_file, is_running=there.state == "running",
+    )  # fmt: skip
 
 
 def _place_of_files(data: FilesData, application: Application, states: Sequence[ContainerState]) -> PartPlace:

@@ -250,6 +250,19 @@ async def test_a_snapshot_that_cannot_be_read_stops_nothing(shop: Place) -> None
     assert last(shop).details["undone"] == "no data was touched"
 
 
+async def test_a_sqlite_file_is_saved_and_put_back_while_its_service_does_not_run(shop: Place) -> None:
+    data = await shop_with(shop, "app")
+    data.fill("before", ("app",))
+    was = data.held(("app",))
+    await snapshot("test")
+    data.fill("after", ("app",))
+    subprocess.run(["docker", "stop", "--time", "1", shop.container("app")], capture_output=True, check=True)
+
+    await restore("test", confirmed=True)
+
+    assert data.held(("app",)) == was
+
+
 @pytest.mark.campaign(seconds=30)
 async def test_a_restore_that_fails_leaves_the_data_as_it_was(shop: Place) -> None:
     data = await shop_with(shop, "db", "cache")
