@@ -24,9 +24,10 @@ from models.environments import Environment
 from models.failures import HalfRestoredError, SnapshotError
 from models.results import ServiceStart
 from models.snapshots import DataSnapshot, SavedData, SnapshotReason, SnapshotState
-from tasks.deployment.operations import operation_of, record_changes
+from tasks.deployment.operations import record_changes
 from tasks.deployment.services import inspect_application, stop_containers
 from tasks.runtime.project import Project
+from tasks.storage import restores
 from tasks.storage.restores import begin_restore, being_restored, end_restore
 from tasks.storage.snapshots import check_part, end_own_pauses, load_part, parts_declared, snapshots_of
 
@@ -194,21 +195,8 @@ async def refuse_half_restored(recorder: OperationRecorder) -> None:
     Raises:
         HalfRestoredError: The message names the snapshot, and how to go on.
     """
-    if recorder.environment.data is None:
-        return
-    snapshot = await being_restored(recorder.name)
-    if snapshot is not None and snapshot.restoring != recorder.deployment_id:
-        whole = f"roas snapshot restore {recorder.name} {snapshot.snapshot_id}"
-        operation = await operation_of(recorder.name, snapshot.restoring, None)
-        # One that failed by itself, and could not be undone, does not go on.
-        ended = operation is not None and operation.ended_at is not None and not operation.record.interrupted
-        raise HalfRestoredError(
-            f"The data of {recorder.name} is half restored: {snapshot.restoring} was to put snapshot "
-            f"{snapshot.snapshot_id} back and did not finish;",
-            advice=f"restore a snapshot: {whole}."
-            if ended
-            else f"`roas resume {snapshot.restoring}` finishes it; or restore a snapshot: {whole}.",
-        )
+    if recorder.environment.data is not None:
+        await restores.refuse_half_restored(recorder.name, recorder.deployment_id)
 
 
 async def start_again(recorder: OperationRecorder, application: Application) -> tuple[ServiceStart, ...]:

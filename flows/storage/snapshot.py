@@ -25,6 +25,7 @@ from tasks.deployment.services import proven_releases, read_application
 from tasks.recovery.notify import SNAPSHOT_FAILED, SNAPSHOT_TAKEN, announce
 from tasks.runtime.project import Project, load_project
 from tasks.storage.repository import settings_of
+from tasks.storage.restores import refuse_half_restored
 from tasks.storage.snapshots import (
     begin_snapshot,
     end_snapshot,
@@ -49,6 +50,7 @@ async def snapshot(
         WrongHostError: The environment belongs to another host.
         BadInputError: The environment names no data, or a service or volume that is not there.
         EnvironmentBusyError: Another operation holds the environment.
+        HalfRestoredError: An operation began to put data back and did not finish, so its parts are of two moments.
         SnapshotError: A part could not be saved; nothing of the snapshot counts then.
     """
     project = await load_project(environment, ())
@@ -59,6 +61,7 @@ async def snapshot(
     async with hold_environment(
         environment, owner=snapshot_id, reason=f"snapshot by {asker}", runner=runner, wait=wait
     ):
+        await refuse_half_restored(environment)
         application = await read_application(project)
         check_services(settings, application)
         releases = await proven_releases(environment)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from models.failures import HalfRestoredError
 from models.operations import OperationType
 from models.snapshots import DataSnapshot
+from tasks.deployment.operations import operation_of
 from tasks.runtime.retry_policy import retry_read, retry_write
 from tasks.runtime.stores import open_stores
 
@@ -26,6 +28,28 @@ async def end_restore(environment: str) -> None:
 async def being_restored(environment: str) -> DataSnapshot | None:
     """The snapshot that an operation has begun to put back and not finished; None where there is none."""
     return await asyncio.to_thread(open_stores().snapshots.find_restoring, environment)
+
+
+async def refuse_half_restored(environment: str, deployment_id: str = "") -> None:
+    """Raise where an operation, other than this one, began to put data back and did not finish.
+
+    Raises:
+        HalfRestoredError: The message names the snapshot, and how to go on.
+    """
+    snapshot = await being_restored(environment)
+    if snapshot is None or snapshot.restoring == deployment_id:
+        return
+    whole = f"roas snapshot restore {environment} {snapshot.snapshot_id}"
+    operation = await operation_of(environment, snapshot.restoring, None)
+    # One that failed by itself, and could not be undone, does not go on.
+    ended = operation is not None and operation.ended_at is not None and not operation.record.interrupted
+    raise HalfRestoredError(
+        f"The data of {environment} is half restored: {snapshot.restoring} was to put snapshot "
+        f"{snapshot.snapshot_id} back and did not finish;",
+        advice=f"restore a snapshot: {whole}."
+        if ended
+        else f"`roas resume {snapshot.restoring}` finishes it; or restore a snapshot: {whole}.",
+    )
 
 
 def count_later_deployments(snapshot: DataSnapshot) -> int:

@@ -223,6 +223,8 @@ async def test_a_restore_that_was_killed_lets_nothing_start_until_it_is_finished
 
     with pytest.raises(HalfRestoredError, match=f"roas resume {killed}"):
         await startup("test")
+    with pytest.raises(HalfRestoredError, match=f"roas resume {killed}"):
+        await snapshot("test")
     assert "only_after" in data.postgresql("select string_agg(relname, ',') from pg_stat_user_tables")
     with roas("resume", killed) as resumed:
         printed, _ = resumed.communicate()
