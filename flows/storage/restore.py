@@ -16,7 +16,7 @@ from flows.execution.execute import verify
 from flows.operation.recorder import ROLLING_BACK, OperationRequest
 from flows.operation.steps import OperationRun, Step, operate, turn_back
 from flows.recovery.escalate import escalate
-from flows.storage.restoring import SAFETY, DataRestore, start_again
+from flows.storage.restoring import DataRestore, start_again
 from flows.storage.snapshot import forget_where_possible
 from models.compose import Application
 from models.failures import BadInputError
@@ -141,7 +141,7 @@ def _has_saved(restore: Restore) -> bool:
 
 
 def _has_touched_nothing(restore: Restore) -> bool:
-    return not _has_saved(restore) and SAFETY not in restore.recorder.done
+    return not _has_saved(restore) and not restore.data.is_touched
 
 
 _WANTED = "snapshot"

@@ -35,6 +35,8 @@ log = logging.getLogger("roas")
 
 SAFETY = "safety snapshot"
 """Step of a restore: the present data is saved; the detail is the snapshot's id."""
+TOUCHED = "data touched"
+"""Step of a restore: what writes is stopped, and from here on a part may be replaced."""
 RESTORED = "restored"
 """Step of a restore: a part is put back. In place of a service it names the part."""
 RETURNED = "returned"
@@ -55,6 +57,8 @@ class DataRestore:
     application: Application = field(init=False)
     safety: DataSnapshot | None = None
     """What was there before, once it is saved; until then there is nothing to undo."""
+    is_touched: bool = False
+    """Whether a part may have been replaced."""
     _over: tuple[str, ...] | None = None
     """The snapshot and the operation of another restore, whose half restored data this one began with."""
 
@@ -71,6 +75,7 @@ class DataRestore:
         safety_id = next((step.detail for step in reversed(recorder.steps) if step.step == SAFETY), None)
         if safety_id is None:
             return
+        self.is_touched = TOUCHED in recorder.done or _parts_done(recorder)
         await _refuse_paused(recorder.project, application)
         marked = await being_restored(recorder.name)
         is_ours = marked is not None and marked.restoring == recorder.deployment_id
@@ -79,7 +84,7 @@ class DataRestore:
                 await end_restore(recorder.name)
             return
         if not is_ours:
-            if _parts_done(recorder):
+            if self.is_touched:
                 raise SnapshotError(
                     f"{recorder.deployment_id} had put data back in part, and another operation has changed the data "
                     "since, so it cannot go on;",
@@ -102,10 +107,14 @@ class DataRestore:
             for container in await inspect_application(project)
             if container.up and not container.one_off
         }
-        if writers and writers <= up and not _parts_done(recorder):
-            # A part is put back only once they are stopped. They have written since, so it is saved again.
+        is_over_half = self._over is not None or safety.deployment_id != recorder.deployment_id
+        if writers & up and not self.is_touched and not is_over_half:
+            # No part is put back until all are stopped. What ran on has written since, so it is saved again.
+            await end_restore(recorder.name)
+            if not writers <= up:
+                await start_again(recorder, application)
             return
-        self.safety = safety
+        self.safety, self.is_touched = safety, True
 
     async def put_back(self, recorder: OperationRecorder, snapshot: DataSnapshot) -> None:
         """Read the snapshot to its end, save the present data, and put the snapshot's data in its place.
@@ -131,7 +140,7 @@ class DataRestore:
         if self.safety is None:
             self.safety = await _save_for_safety(recorder, application, snapshot)
         recorder.record.safety_snapshot = self.safety.snapshot_id
-        await _put_back(recorder, application, snapshot, RESTORED)
+        await self._put_parts_back(recorder, snapshot, RESTORED)
 
     async def _begin_over(self, recorder: OperationRecorder, half: DataSnapshot, snapshot: DataSnapshot) -> None:
         """Replace what another restore left half done; what was there before that one is there again if this one fails.
@@ -153,7 +162,7 @@ class DataRestore:
                 and candidate.state is SnapshotState.WHOLE
                 and part_names <= {part.name for part in candidate.parts}
             ):
-                self.safety = candidate
+                self.safety, self.is_touched = candidate, True
                 await recorder.step(SAFETY, detail=candidate.snapshot_id)
                 return
         await recorder.step(OVER, detail=json.dumps([half.snapshot_id, half.restoring]))
@@ -171,9 +180,9 @@ class DataRestore:
         if self.safety is None:
             return None
         marked = await being_restored(recorder.name)
-        if marked is not None and marked.restoring == recorder.deployment_id:
+        if self.is_touched and marked is not None and marked.restoring == recorder.deployment_id:
             log.warning("putting the data back as it was before")
-            await _put_back(recorder, self.application, self.safety, RETURNED)
+            await self._put_parts_back(recorder, self.safety, RETURNED)
         if self._over is not None:
             await begin_restore(recorder.name, *self._over)
             raise HalfRestoredError(
@@ -181,6 +190,24 @@ class DataRestore:
                 advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
             )
         return self.safety.snapshot_id
+
+    async def _put_parts_back(self, recorder: OperationRecorder, snapshot: DataSnapshot, step: str) -> None:
+        """Stop what writes to the data, and put each part back that is not back yet."""
+        project = recorder.project
+        remaining_parts = [
+            part for part in parts_declared(project.environment, snapshot) if (step, part.name) not in recorder.done
+        ]
+        if not remaining_parts:
+            return
+        await begin_restore(project.environment.name, snapshot.snapshot_id, recorder.deployment_id)
+        await _stop_writers(recorder, self.application, remaining_parts)
+        # On record first: where what writes is started meanwhile, this data is not taken for what was there before.
+        self.is_touched = True
+        await recorder.step(TOUCHED)
+        for part in remaining_parts:
+            await load_part(project, self.application, part, snapshot)
+            await recorder.step(step, service=part.name)
+            log.info("%s is as it was at %s UTC", part.name, f"{snapshot.begun_at:%Y-%m-%d %H:%M:%S}")
 
     async def settle(self, recorder: OperationRecorder) -> None:
         """Record that the data is whole, so that it stays as it is and other operations may start."""
@@ -236,22 +263,6 @@ async def _save_for_safety(
     again = safety.snapshot_id if SAFETY in recorder.done else None
     await recorder.step(SAFETY, service=again, detail=safety.snapshot_id)
     return safety
-
-
-async def _put_back(recorder: OperationRecorder, application: Application, snapshot: DataSnapshot, step: str) -> None:
-    """Stop what writes to the data, and put each part back that is not back yet."""
-    project = recorder.project
-    remaining_parts = [
-        part for part in parts_declared(project.environment, snapshot) if (step, part.name) not in recorder.done
-    ]
-    if not remaining_parts:
-        return
-    await begin_restore(project.environment.name, snapshot.snapshot_id, recorder.deployment_id)
-    await _stop_writers(recorder, application, remaining_parts)
-    for part in remaining_parts:
-        await load_part(project, application, part, snapshot)
-        await recorder.step(step, service=part.name)
-        log.info("%s is as it was at %s UTC", part.name, f"{snapshot.begun_at:%Y-%m-%d %H:%M:%S}")
 
 
 def _parts_done(recorder: OperationRecorder) -> bool:
