@@ -19,6 +19,7 @@ from models.compose import Application, Plan, PlannedAction
 from models.containers import RELEASE_IMAGES, ContainerState, replicas
 from models.failures import ReleaseError
 from models.records import Release
+from models.snapshots import DataSnapshot
 
 HELD_OUT = "[held out]"
 """Stands in a release for a value that looked like a secret."""
@@ -282,6 +283,16 @@ def is_there(release: Release, container_states: Sequence[ContainerState]) -> bo
         (state.declared_hash, state.image_id) == (hashes[state.service], images.get(state.service))
         for state in containers
     )
+
+
+def data_of_another_release(
+    snapshot: DataSnapshot, releases: Sequence[Release], container_states: Sequence[ContainerState]
+) -> str:
+    """Say that the data of a snapshot is of another release than the one that runs; empty where it is of that."""
+    saved_with = next((release for release in releases if release.release_id == snapshot.release_id), None)
+    if not snapshot.release_id or (saved_with is not None and is_there(saved_with, container_states)):
+        return ""
+    return f"the data was saved while release {snapshot.release_id} ran, and another runs now, which may not read it"
 
 
 def find_leftovers_of(before: PreDeployState, now: Sequence[ContainerState], networks_now: Sequence[str]) -> Leftovers:

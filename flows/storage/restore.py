@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from prefect import flow
 from pydantic import Field
 
+from core.deployment.release import data_of_another_release
 from core.storage.snapshots import choose_snapshot, proof_of, what_would_be_lost
 from flows.common import parameters
 from flows.execution.execute import verify
@@ -23,7 +24,7 @@ from models.failures import BadInputError
 from models.health import HealthReport
 from models.results import OperationResult, ServiceStart
 from models.snapshots import DataSnapshot
-from tasks.deployment.services import read_application
+from tasks.deployment.services import inspect_application, proven_releases, read_application
 from tasks.storage.repository import settings_of
 from tasks.storage.restores import count_later_deployments
 from tasks.storage.snapshots import snapshots_of
@@ -54,8 +55,9 @@ async def restore(
     run = Restore(wanted=snapshot, confirmed=confirmed)
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     await operate(run, RESTORE, environment, request, on_failure=escalate, back=RESTORE_BACK)
+    reason = f"the data is that of snapshot {run.target.snapshot_id}: {len(run.starts)} services proven"
     return run.recorder.result(
-        f"the data is that of snapshot {run.target.snapshot_id}: {len(run.starts)} services proven",
+        "; ".join(filter(None, (reason, run.record.data))),
         services=run.starts,
         health=run.health,
     )
@@ -109,6 +111,14 @@ async def prove(restore: Restore) -> None:
     restore.health = await verify(restore.recorder, restore.application)
 
 
+async def compare_release(restore: Restore) -> None:
+    """Put into the record where the data is of another release than the one that runs, which may not read it."""
+    releases, states = await asyncio.gather(
+        proven_releases(restore.recorder.name), inspect_application(restore.project)
+    )
+    restore.record.data = data_of_another_release(restore.target, releases, states)
+
+
 async def forget_old_data(restore: Restore) -> None:
     """Forget what the policy keeps no longer, and settle the errors of earlier starts."""
     await forget_where_possible(restore.project)
@@ -121,7 +131,7 @@ async def _put_data_back(restore: Restore) -> None:
 
 async def start_on_data(restore: Restore) -> None:
     """Start the application on the data of before, prove it, and let the data stay."""
-    safety = restore.data.safety
+    safety, restore.record.data = restore.data.safety, ""
     await start(restore)
     await restore.data.settle(restore.recorder)
     restore.record.undone = (
@@ -153,6 +163,7 @@ RESTORE: tuple[Step[Restore], ...] = (
     Step("put data in", lambda run: run.data.put_back(run.recorder, run.target)),
     Step("start", start),
     Step("prove", prove),
+    Step("compare the release", compare_release),
     Step("settle data", lambda run: run.data.settle(run.recorder)),
     Step("forget old data", forget_old_data),
 )

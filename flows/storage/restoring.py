@@ -25,7 +25,7 @@ from models.failures import HalfRestoredError, SnapshotError
 from models.results import ServiceStart
 from models.snapshots import DataSnapshot, SavedData, SnapshotReason, SnapshotState
 from tasks.deployment.operations import record_changes
-from tasks.deployment.services import inspect_application, stop_containers
+from tasks.deployment.services import inspect_application, proven_releases, stop_containers
 from tasks.runtime.project import Project
 from tasks.storage import restores
 from tasks.storage.restores import begin_restore, being_restored, end_restore
@@ -250,12 +250,14 @@ async def _save_for_safety(
     recorder: OperationRecorder, application: Application, snapshot: DataSnapshot
 ) -> DataSnapshot:
     project, now = recorder.project, datetime.now(UTC)
+    releases = await proven_releases(project.environment.name)
     begun = DataSnapshot(
         snapshot_id=new_snapshot_id(now),
         environment=project.environment.name,
         begun_at=now,
         reason=SnapshotReason.SAFETY,
         deployment_id=recorder.deployment_id,
+        release_id=releases[0].release_id if releases else "",
     )
     data = parts_declared(project.environment, snapshot)
     safety = await take_snapshot(SnapshotRun(project, application, data, recorder.redactor, begun))
