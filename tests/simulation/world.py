@@ -154,7 +154,8 @@ class World:
         environments.mkdir(parents=True, exist_ok=True)
         (environments / f"{NAME}.yaml").write_text(json.dumps(self._environment()))
         # It cannot be read, which must not disturb the other; it is the first, so the other is not measured at once.
-        (environments / "broken.yaml").write_text("name: other")
+        if not is_long(self.seed):
+            (environments / "broken.yaml").write_text("name: other")
         (self.folder / "application").mkdir(exist_ok=True)
         (self.folder / "application" / "compose.yaml").write_text(json.dumps(self._document()))
 
