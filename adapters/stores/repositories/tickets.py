@@ -145,10 +145,13 @@ class Tickets(Repository):
 
     def find(self, state: TicketState | None = None, environment: str | None = None) -> Sequence[Ticket]:
         """Tickets with their histories, newest first."""
-        query = sa.select(_tickets.c.ticket_id).where(*equals_given(_tickets, state=state, environment=environment))
         with self._database.read() as connection:
-            newest = query.order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
-            return [_ticket(connection, ticket_id) for ticket_id in connection.scalars(newest).all()]
+            return _find(connection, *equals_given(_tickets, state=state, environment=environment))
+
+    def of_errors(self, errors: sa.Select[Any]) -> Sequence[Ticket]:
+        """The tickets of the errors whose ids a query selects, newest first."""
+        with self._database.read() as connection:
+            return _find(connection, _tickets.c.error_id.in_(errors))
 
 
 def _alike(connection: sa.Connection, error_id: str) -> list[str]:
@@ -202,12 +205,25 @@ def _add_history(connection: sa.Connection, ticket_id: str, entries: Sequence[Ti
 
 
 def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
-    row = connection.execute(sa.select(_tickets).where(_tickets.c.ticket_id == ticket_id)).one_or_none()
-    if row is None:
+    tickets = _find(connection, _tickets.c.ticket_id == ticket_id)
+    if not tickets:
         raise NotFoundError(f"No ticket has the id {ticket_id!r};", advice="`roas tickets` lists them.")
-    lines = connection.execute(sa.select(_history).where(_history.c.ticket_id == ticket_id).order_by(_history.c.id))
-    history = tuple(_entries.to_value(line, actor=actor_of(line)) for line in lines)
-    return _rows.to_value(row, history=history)
+    return tickets[0]
+
+
+def _find(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Ticket]:
+    """The tickets that meet conditions, newest first, by two queries however many they are."""
+    newest = sa.select(_tickets).where(*conditions).order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
+    rows = connection.execute(newest).all()
+    histories: dict[str, list[TicketEntry]] = {row.ticket_id: [] for row in rows}
+    if rows:
+        ids = sa.select(_tickets.c.ticket_id).where(*conditions)
+        query = sa.select(_history).where(_history.c.ticket_id.in_(ids)).order_by(_history.c.id)
+        for line in connection.execute(query):
+            # In PostgreSQL another one may have come between the two queries.
+            if line.ticket_id in histories:
+                histories[line.ticket_id].append(_entries.to_value(line, actor=actor_of(line)))
+    return [_rows.to_value(row, history=tuple(histories[row.ticket_id])) for row in rows]
 
 
 class ErrorNotifications(Repository):
@@ -215,21 +231,16 @@ class ErrorNotifications(Repository):
 
     def reported_errors(self, environment: str, resolved_since: datetime) -> Sequence[ReportedError]:
         """Every error that is open or was resolved since then, with what people were told and asked about it."""
-        query = (
-            sa.select(_errors)
-            .where(
-                _errors.c.environment == environment,
-                sa.or_(_errors.c.resolved_at.is_(None), _errors.c.resolved_at >= resolved_since),
-            )
-            .order_by(_errors.c.first_seen, _errors.c.id)
+        reported = sa.and_(
+            _errors.c.environment == environment,
+            sa.or_(_errors.c.resolved_at.is_(None), _errors.c.resolved_at >= resolved_since),
         )
-        rows = self._all(query)
-        tickets = (
-            {ticket.error_id: ticket for ticket in Tickets(self._database).find(environment=environment)}
-            if rows
-            else {}
-        )
-        tried = Recoveries(self._database).find(environment=environment, since=rows[0].first_seen) if rows else ()
+        rows = self._all(sa.select(_errors).where(reported).order_by(_errors.c.first_seen, _errors.c.id))
+        if not rows:
+            return []
+        of_these = Tickets(self._database).of_errors(sa.select(_errors.c.error_id).where(reported))
+        tickets = {ticket.error_id: ticket for ticket in of_these}
+        tried = Recoveries(self._database).find(environment=environment, since=rows[0].first_seen)
         return [
             ReportedError(
                 error=to_error(row),

@@ -127,6 +127,24 @@ def test_one_cause_has_one_ticket(stores: Stores) -> None:
     assert len(stores.tickets.find(TicketState.OPEN, "prod")) == 1
 
 
+def test_each_ticket_is_found_with_its_own_history_and_with_its_error(stores: Stores) -> None:
+    for number in (1, 2):
+        verdict = replace(ERROR.verdict, category=Category.UNKNOWN, template=f"words {number}")
+        stores.errors.record(replace(ERROR, error_id=f"e{number}", verdict=verdict))
+        opened = replace(TICKET, ticket_id=f"t{number}", error_id=f"e{number}", opened_at=NOON + number * MINUTE)
+        stores.tickets.open(opened)
+    stores.tickets.set_waiting_run("t1", "run-1", TicketEntry(at=NOON + 3 * MINUTE, by="roas", what="waits"))
+    stores.errors.resolve("e2", NOON + 4 * MINUTE, "?")
+
+    found = stores.tickets.find(environment="prod")
+    assert [(ticket.ticket_id, [line.what for line in ticket.history]) for ticket in found] == [
+        ("t2", ["opened"]),
+        ("t1", ["opened", "waits"]),
+    ]
+    reported = stores.error_notifications.reported_errors("prod", NOON + 5 * MINUTE)
+    assert [(cause.error.error_id, cause.ticket and cause.ticket.ticket_id) for cause in reported] == [("e1", "t1")]
+
+
 def test_what_a_ticket_waits_for_is_noted_once(stores: Stores) -> None:
     stores.errors.record(ERROR)
     stores.tickets.open(TICKET)
