@@ -150,8 +150,8 @@ def _config(document: dict[str, Any], words: list[str]) -> str:
 
 
 def _hash(service: dict[str, Any]) -> str:
-    """As Compose counts it: without what says how its image is had."""
-    counted = {key: value for key, value in service.items() if key not in ("build", "pull_policy")}
+    """As Compose counts it: without what is empty, and without how its image is had."""
+    counted = {key: value for key, value in service.items() if value and key not in ("build", "pull_policy")}
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 

@@ -156,6 +156,8 @@ class Engine:
         elif version.outcome is Outcome.CRASHES:
             container.log.append(f"fatal error: version {version.number} has a defect")
             self.later(0.5, self._die_if_still, container, container.life, 1)
+        elif version.outcome is Outcome.CRASHES_LATER and not checked:
+            self.later(_CRASHES_AFTER, self._die_if_still, container, container.life, 1)
         elif version.outcome is not Outcome.HANGS:
             seconds = version.starts_in * self.choices.uniform(0.8, 1.2)
             self.later(seconds, self._up, container, container.life)
