@@ -51,8 +51,8 @@ test-campaigns:  ## The campaigns alone; SHARD=N (0 to 15) takes that sixteenth
 test-unit test-integration test-e2e test-golden test-simulation test-campaigns: prepare-tests
 	@$(setup_with)/test.sh $(@:test-%=%)
 
-simulate:  ## Run or repeat a simulation: make simulate SEED=7 HOURS=5; exit 1 where a sentence does not hold
-	@.venv/bin/python -m tests.simulation "$(or $(SEED),1)" "$(or $(HOURS),2)"
+simulate:  ## Run or repeat a simulation: make simulate SEED=7 HOURS=5 (DATA=1: with data); exit 1 where a sentence does not hold
+	@.venv/bin/python -m tests.simulation "$(or $(SEED),1)" "$(or $(HOURS),2)" $(if $(DATA),--data)
 
 check:  ## Format, lint, types, import contracts, shell, documentation
 	@$(setup_with)/check.sh

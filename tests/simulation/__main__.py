@@ -7,7 +7,12 @@ import gc
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.simulation.fault import Fault
 
 _FIXED_HASHES = "0"
 """The order of sets of words follows from it, and with it the order in which the product does things."""
@@ -22,6 +27,7 @@ def main() -> int:
     parser.add_argument(
         "--faults", choices=("in", "out"), help="let happen what shows deliberate faults, with them or without"
     )
+    parser.add_argument("--data", action="store_true", help="of an application whose data is saved and put back")
     parser.add_argument("--quiet", action="store_true", help="print no timeline, and do not shrink")
     chosen = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != _FIXED_HASHES:
@@ -35,17 +41,23 @@ def main() -> int:
         installed.make_template(template)
         gc.freeze()
         if chosen.faults:
-            return _show_faults(template, with_them=chosen.faults == "in")
+            return _show_faults(_faults(chosen), template, with_them=chosen.faults == "in")
         return _run(chosen, template)
 
 
-def _show_faults(template: Path, *, with_them: bool) -> int:
-    """Whether the events that show each deliberate fault do so; without it they must break no sentence."""
+def _faults(chosen: argparse.Namespace) -> Sequence[Fault]:
+    from tests.simulation.data_faults import DATA_FAULTS
     from tests.simulation.deliberate_faults import FAULTS
+
+    return DATA_FAULTS if chosen.data else FAULTS
+
+
+def _show_faults(faults: Sequence[Fault], template: Path, *, with_them: bool) -> int:
+    """Whether the events that show each deliberate fault do so; without it they must break no sentence."""
     from tests.simulation.forks import in_fork
 
     wrong = 0
-    for fault in FAULTS:
+    for fault in faults:
         report = in_fork(fault.seed, fault.shown_by, template, fault.put if with_them else _change_nothing)
         is_shown = report.sentence in {sentence.name for sentence in fault.breaks}
         wrong += not (is_shown if with_them else report.holds)
@@ -55,15 +67,15 @@ def _show_faults(template: Path, *, with_them: bool) -> int:
 
 def _run(chosen: argparse.Namespace, template: Path) -> int:
     from tests.simulation.actions import draw_actions
-    from tests.simulation.deliberate_faults import FAULTS
+    from tests.simulation.data_actors import draw_data_actions
     from tests.simulation.forks import in_fork
     from tests.simulation.shrink import shrink
 
-    fault = next(fault for fault in FAULTS if fault.name == chosen.fault) if chosen.fault else None
+    fault = next(fault for fault in _faults(chosen) if fault.name == chosen.fault) if chosen.fault else None
     first, _, last = chosen.seeds.partition("-")
     hours = seconds = 0.0
     for seed in range(int(first), int(last or first) + 1):
-        actions = draw_actions(seed, chosen.hours)
+        actions = (draw_data_actions if chosen.data else draw_actions)(seed, chosen.hours)
         change = fault.put if fault is not None else _change_nothing
         report = in_fork(seed, actions, template, change)
         hours, seconds = hours + report.hours, seconds + report.processor_seconds
@@ -82,7 +94,8 @@ def _run(chosen: argparse.Namespace, template: Path) -> int:
             print(f"found after {hours:.1f} h")
             return 0
         if not report.holds:
-            print(f"seed {seed}: {report.what}\nagain: make simulate SEED={seed} HOURS={chosen.hours:g}")
+            again = f"make simulate SEED={seed} HOURS={chosen.hours:g}{' DATA=1' if chosen.data else ''}"
+            print(f"seed {seed}: {report.what}\nagain: {again}")
             return 1
     print(f"{hours:.1f} h simulated in {seconds:.1f} s of processor: {hours / seconds:.2f} h a second")
     return 0 if fault is None else 1

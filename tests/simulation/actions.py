@@ -53,6 +53,16 @@ class Kind(StrEnum):
     STORES_FULL = "the disk of the stores is full"
     SECOND_AGENT = "a second agent is begun"
     CALM = "calm"
+    DECLARE_DATA = "the environment names its data"
+    SNAPSHOT = "a person takes a snapshot"
+    RESTORE = "a person restores a snapshot"
+    REHEARSE = "a person rehearses a restore"
+    ROLLBACK_WITH_DATA = "a person rolls back with data"
+    MIGRATE = "a person updates to a version that migrates"
+    END_AT_LOAD = "the operation is killed or interrupted as a part is put back"
+    REPOSITORY_AWAY = "the repository is away"
+    DISK_FULL = "the repository's disk is full"
+    PROGRAMS_FAIL = "programs that move data fail"
 
 
 _WEIGHTS = {

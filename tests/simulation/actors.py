@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from core.deployment.update import refused_images
@@ -17,6 +18,7 @@ from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from flows.deployment.update import update
 from flows.recovery.answer import decide
+from flows.storage.restore import restore
 from models.audit import Actor
 from models.failures import RoasError
 from models.hosts import HostIdentity
@@ -31,6 +33,7 @@ from tests.simulation import kernel
 from tests.simulation.actions import Action, Kind, is_long
 from tests.simulation.calm import Calm
 from tests.simulation.containers import KILLED, Container, Outcome, Version
+from tests.simulation.data_actors import DATA_KINDS, DataActors
 from tests.simulation.engine import Weather
 from tests.simulation.ledger import Ledger
 from tests.simulation.long_runs import LOOK_EVERY, clean, make_report
@@ -40,7 +43,14 @@ from tests.simulation.world import NAME, Run, World, plain
 
 _SUPERVISOR_SECONDS = 2.0
 _NEW_VERSION = 0.5
-_FLOWS = {"start": plain(startup), "stop": plain(stop), "update": plain(update), "rollback": plain(rollback)}
+_FLOWS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
+    "start": plain(startup),
+    "stop": plain(stop),
+    "update": plain(update),
+    "rollback": plain(rollback),
+    "rollback with data": partial(plain(rollback), with_data=True),
+    "restore": partial(plain(restore), confirmed=True),
+}
 _OUTCOMES = (
     Outcome.SERVES,
     Outcome.CRASHES,
@@ -67,6 +77,8 @@ class Actors:
         self._calm = Calm(world, ledger, self)
         self._stores = StoreTrouble()
         self._stores.install()
+        self.schema = 1
+        self._data: DataActors | None = None
 
     def begin(self) -> None:
         """Publish the first versions, and begin the agent under a supervisor."""
@@ -94,7 +106,13 @@ class Actors:
         """Let one event happen; what takes time goes on beside."""
         if action.kind is not Kind.CALM:
             self._world.note("event", str(action))
-        await _DO[action.kind](self, action)
+        if action.kind is Kind.DECLARE_DATA:
+            self._data = DataActors(self._world, self._ledger, self, action.share)
+        elif action.kind in DATA_KINDS:
+            if self._data is not None:
+                await self._data.do(action)
+        else:
+            await _DO[action.kind](self, action)
 
     # People
 
@@ -104,16 +122,42 @@ class Actors:
         run = self._world.begin(kind, lambda: _FLOWS[kind](NAME, asked_by="ann", **parameters))
         self._operation = run
         self._ledger.begin_operation(kind, run, releases, parameters.get("deployment_id"))
+        if self._data is not None:
+            self._data.ledger.begin(run, parameters.get("deployment_id"))
         self.beside(self._await_operation(kind, run))
         self.beside(self._ledger.check_lease(self, run))
         return run
 
     async def _await_operation(self, kind: str, run: Run) -> None:
         await run.ended.wait()
-        how = "was killed" if run.result is None and run.error is None else f"ended: {run.error or run.result.reason}"
+        how = (
+            "was killed"
+            if run.result is None and run.error is None
+            else f"ended: {run.error or getattr(run.result, 'reason', run.result)}"
+        )
         self._world.note("ann", f"{kind} {how}")
+        recorded = await self.look()
         self._ledger.images.refused = await self._refused()
-        self._ledger.end_operation(kind, run, await self.look(), await self._releases())
+        self._ledger.end_operation(kind, run, recorded, await self._releases())
+        if self._data is not None:
+            self._data.ledger.end(kind, run, recorded)
+            await self._data.ledger.check_readable(self, kind)
+
+    async def run_beside(self, kind: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> Run:
+        """Begin what is no operation of its own, as a command does."""
+        run = self._operation = self._world.begin(kind, work)
+
+        async def wait() -> None:
+            await run.ended.wait()
+            self._world.note("ann", f"{kind} ended: {run.error or run.result or 'it was killed'}")
+
+        self.beside(wait())
+        return run
+
+    def next_number(self, service: str) -> int:
+        """The number of the next version of a service."""
+        self._numbers[service] += 1
+        return self._numbers[service]
 
     async def look(self) -> list[Operation]:
         """The latest operations on record, newest first."""
@@ -140,11 +184,11 @@ class Actors:
 
     async def _update(self, action: Action) -> None:
         if action.share < _NEW_VERSION:
-            number = self._numbers[action.service] = self._numbers[action.service] + 1
+            number = self.next_number(action.service)
             outcome = _OUTCOMES[action.number % len(_OUTCOMES)]
             starts_in = 1.0 + action.number % 7
             self._world.publish(
-                Version(service=action.service, number=number, outcome=outcome, starts_in=starts_in, schema=1)
+                Version(service=action.service, number=number, outcome=outcome, starts_in=starts_in, schema=self.schema)
             )
         await self.operate("update", now=True)
 
@@ -160,6 +204,15 @@ class Actors:
             )
 
     async def _interrupt(self, _: Action) -> None:
+        self.interrupt_now()
+
+    def kill_now(self) -> None:
+        """Kill the operation that runs."""
+        if self._operation is not None:
+            self._world.kill(self._operation.process)
+
+    def interrupt_now(self) -> None:
+        """Press Ctrl-C where an operation runs."""
         if self._operation is not None and not self._operation.process.is_dead and self._operation.task is not None:
             self._operation.task.cancel()
 
@@ -256,7 +309,7 @@ class Actors:
 
         if not self._ledger.is_elsewhere_since(world.clock.now()) and await self.ask(lambda: move(_ELSEWHERE)):
             self._ledger.note_elsewhere(world.clock.now(), world.clock.now() + pause)
-            self.beside(self._after(pause.total_seconds(), lambda: self.beside(self._take_back(move))))
+            self.beside(self.after(pause.total_seconds(), lambda: self.beside(self._take_back(move))))
 
     async def _take_back(self, move: Callable[[HostIdentity | None], bool]) -> None:
         await self.ask(lambda: move(None))
@@ -266,7 +319,7 @@ class Actors:
     async def _stores_fail(self, action: Action) -> None:
         self._ledger.note_stores()
         self._stores.how = "away" if action.kind is Kind.STORES_AWAY else "full"
-        self.beside(self._after(2.0 + 2 * action.number, self._mend_stores))
+        self.beside(self.after(2.0 + 2 * action.number, self._mend_stores))
 
     def _mend_stores(self) -> None:
         self._stores.how = ""
@@ -274,7 +327,7 @@ class Actors:
 
     async def _begin_second_agent(self, action: Action) -> None:
         run = self._world.begin("agent", lambda: Agent().run(asyncio.Event()))
-        self.beside(self._after(30.0 * action.number, lambda: self._kill_process(run.process)))
+        self.beside(self.after(30.0 * action.number, lambda: self._kill_process(run.process)))
 
     def _kill_process(self, process: kernel.Process) -> None:
         self._ledger.note_kill()
@@ -315,7 +368,7 @@ class Actors:
         weather.is_away = True
         self._ledger.disturb()
         self._world.engine.break_streams()
-        self.beside(self._after(2.0 + action.number, lambda: setattr(weather, "is_away", False)))
+        self.beside(self.after(2.0 + action.number, lambda: setattr(weather, "is_away", False)))
 
     async def _engine_restarts(self, action: Action) -> None:
         self._ledger.note_engine_restart()
@@ -326,14 +379,17 @@ class Actors:
         weather = Weather(refused=0.1 * action.share, hang=0.02 * action.share, twice=0.2 * action.share)
         self._world.engine.weather = weather
         self._ledger.disturb()
-        self.beside(self._after(5.0 + action.number, lambda: setattr(self._world.engine, "weather", Weather())))
+        self.beside(self.after(5.0 + action.number, lambda: setattr(self._world.engine, "weather", Weather())))
 
-    async def _after(self, seconds: float, call: Callable[[], None]) -> None:
+    async def after(self, seconds: float, call: Callable[[], None]) -> None:
+        """Do something after so many seconds."""
         await asyncio.sleep(seconds)
         self._ledger.disturb()
         call()
 
     async def _check_calm(self, action: Action) -> None:
+        if self._data is not None:
+            await self._data.check_calm(mends=not action.share)
         await self._calm.check(mends=not action.share)
 
 

@@ -33,6 +33,8 @@ class Version:
     outcome: Outcome = Outcome.SERVES
     starts_in: float = 2.0
     schema: int = 1
+    is_blind: bool = False
+    """Whether it serves also on data of a newer schema, without a word, though it cannot read them."""
 
     @property
     def image_id(self) -> str:
@@ -40,12 +42,29 @@ class Version:
         return "sha256:" + f"{self.service}-{self.number}".encode().hex().ljust(64, "0")
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a program wrote: which row, which version of which service, when, and on which schema."""
+
+    number: int
+    service: str
+    version: int
+    written_at: float
+    schema: int
+
+
 @dataclass(slots=True)
 class Data:
-    """The contents of a volume: the schema, and for each row which version wrote it and when."""
+    """The contents of a volume: the schema and the rows. `of` is the snapshot that was put back last.
+
+    `aside` is what is put back beside them, and `is_half` says that they are neither of before nor of that.
+    """
 
     schema: int = 0
-    rows: list[tuple[int, datetime]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    of: str = ""
+    aside: bytes | None = None
+    is_half: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -21,6 +21,7 @@ from tests.simulation.containers import (
     Container,
     Data,
     Outcome,
+    Row,
     Version,
 )
 
@@ -63,6 +64,7 @@ class Engine:
         self.broken: set[str] = set()
         """Services whose program ends soon after each start, whatever its version."""
         self.started_at = BEGIN - timedelta(days=3)
+        self.programs = Programs(self)
         self.on_event: Callable[[Container, str], None] = lambda _, __: None
         self.on_change: Callable[[Container, str], None] = lambda _, __: None
         """Called with each change that a process of ours asks for, before it is made."""
@@ -100,7 +102,7 @@ class Engine:
         """Do something later, whoever is killed meanwhile."""
         kernel.loop().call_later(seconds, call, *arguments, context=contextvars.Context())
 
-    def create(self, name: str, body: dict[str, Any]) -> Container:
+    def create(self, name: str | None, body: dict[str, Any]) -> Container:
         """Make a container."""
         if any(container.name == name for container in self.containers.values()):
             raise conflict(f'Conflict. The container name "/{name}" is already in use')
@@ -115,11 +117,16 @@ class Engine:
             {"Type": "volume", "Name": bind["Source"], "Destination": bind["Target"], "Source": "", "RW": True}
             for bind in host.get("Mounts") or ()
         ]
+        mounts += [
+            {"Type": "volume", "Name": f"{self.choices.getrandbits(64):016x}", "Destination": target, "Source": "",
+             "RW": True}
+            for target in body.get("Volumes") or ()
+        ]  # fmt: skip
         points = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
         container_id = f"{self.choices.getrandbits(256):064x}"
         container = Container(
             container_id=container_id,
-            name=name,
+            name=name or container_id[:12],
             version=version,
             config={key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig")},
             host_config=host,
@@ -145,10 +152,10 @@ class Engine:
         checked = bool((container.config.get("Healthcheck") or {}).get("Test"))
         container.health = "starting" if checked else None
         self.report(container, "start")
-        version, data = container.version, self.data_of(container)
-        if data is not None and data.schema > version.schema:
+        version = container.version
+        if (schema := self.programs.begin(container)) > version.schema:
             container.log.append(
-                f"FATAL: data has schema {data.schema}, and version {version.number} reads {version.schema}"
+                f"FATAL: data has schema {schema}, and version {version.number} reads {version.schema}"
             )
             self.later(0.3, self._die_if_still, container, container.life, 3)
         elif version.service in self.broken:
@@ -165,10 +172,7 @@ class Engine:
     def _up(self, container: Container, life: int) -> None:
         if container.life != life or container.status != "running":
             return
-        data = self.data_of(container)
-        if data is not None:
-            data.schema = max(data.schema, container.version.schema)
-            data.rows.append((container.version.number, self.clock.now()))
+        self.programs.serve(container)
         container.log.append("ready")
         if container.version.outcome is Outcome.CRASHES_LATER:
             self.later(_CRASHES_AFTER, self._die_if_still, container, life, 1)
@@ -307,6 +311,30 @@ class Engine:
             policy = (container.host_config.get("RestartPolicy") or {}).get("Name") or "no"
             if policy == "always" or (policy == "unless-stopped" and container in running):
                 self.start(container)
+
+
+class Programs:
+    """What programs do with data: each with that of its own volume."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.written = 0
+
+    def begin(self, container: Container) -> int:
+        """A program begins: the newest schema of the data that it needs."""
+        data = self.engine.data_of(container)
+        return data.schema if data is not None else 0
+
+    def serve(self, container: Container) -> None:
+        """It serves from now on: it migrates older data, and writes."""
+        if (data := self.engine.data_of(container)) is not None:
+            self.write(container, data)
+
+    def write(self, container: Container, data: Data) -> None:
+        """Let it write one row."""
+        version, self.written = container.version, self.written + 1
+        data.schema = max(data.schema, version.schema)
+        data.rows.append(Row(self.written, version.service, version.number, self.engine.clock.seconds, data.schema))
 
 
 class EventConnection:

@@ -38,6 +38,16 @@ class Sentence(StrEnum):
     START_HELPS = "Once faults end, a start makes all serve, with good images."
     MEASURED = "While an agent watches and the environment runs, it is measured once in its period."
     AGENT_LIVES = "The agent never ends by itself."
+    SNAPSHOT_KEPT = (
+        "A snapshot that did not fail is deleted by the declared retention alone, "
+        "never the last one, and none that an open operation needs."
+    )
+    ONE_MOMENT = (
+        "After a restore, a rollback with data, or their undoing, all parts are of one moment, after kills as well."
+    )
+    NOT_ON_HALF = "Nothing that writes is started on data of which a part is put back and another is not."
+    ROWS_KEPT = "No row is lost unless a person confirmed that loss."
+    READABLE = "Where code serves on data that it cannot read, the operation's record or a ticket says so."
     NO_DEFECT = "Nothing ends with an error that is none of ours."
 
 

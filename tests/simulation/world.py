@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
 from adapters.host.machine import sample_host
 from adapters.host.programs import ProgramResult, ProgramRun
+from adapters.snapshots import files
 from flows.deployment.rollback import rollback
 from flows.recovery.error_recovery import error_recovery
 from models.failures import RoasError
@@ -36,6 +37,8 @@ from tests.simulation.containers import Container, Version
 from tests.simulation.engine import Engine
 from tests.simulation.engine_client import SimulatedDockerEngine, beside
 from tests.simulation.installed import install, new_loop, own
+from tests.simulation.repository import Repository
+from tests.simulation.snapshot_programs import SnapshotPrograms
 
 NAME, OTHER = "shop", "other"
 ADDRESS = "unix:///simulated.sock"
@@ -93,6 +96,12 @@ class World:
         self.engine.on_event = lambda container, action: self.note("engine", f"{container.name} {action}")
         self.compose = Compose(self.engine)
         self.shapes = SHOP
+        self.declared: dict[str, Any] = {}
+        """What the environment's file has beside the rest."""
+        self.repository = Repository(self.clock, random.Random(f"repository {seed}"))
+        self.snapshot_programs = SnapshotPrograms(
+            self.engine, self.repository, random.Random(f"snapshot programs {seed}")
+        )
         self.collect_every = self.choices.choice((600, 1800, 3600))
         self.maintenance: list[dict[str, Any]] = []
         """What the environment's file says of it."""
@@ -116,6 +125,8 @@ class World:
             self.of_long_runs = long_runs.STAND_INS
             long_runs.write_plain_archives()
         install(self.clock, random.Random(self.choices.getrandbits(64)), self._stand_ins())
+        # It has this function under another name.
+        files.read_stream = self.snapshot_programs.read
 
     def _stand_ins(self) -> dict[str, Any]:
         """What stands for functions of the product's edge."""
@@ -123,6 +134,10 @@ class World:
 
         return {
             "adapters.host.programs.run_to_end": self._run_program,
+            "adapters.snapshots.streams.run": self.snapshot_programs.run,
+            "adapters.snapshots.streams.read": self.snapshot_programs.read,
+            "adapters.snapshots.streams.stream": self.snapshot_programs.stream,
+            "adapters.snapshots.streams.inspected_stream": self.snapshot_programs.inspected_stream,
             "adapters.compose.program.compose_program": lambda _: ["docker", "compose"],
             "adapters.host.processes.this_process": self._this_process,
             "adapters.host.processes.is_alive": self._is_alive,
@@ -169,6 +184,7 @@ class World:
             "start_timeout_seconds": 120,
             "notify": ["slack-webhook/operations"],
             "maintenance": self.maintenance,
+            **self.declared,
         }
 
     def _document(self) -> dict[str, Any]:
