@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -47,6 +48,7 @@ from models.snapshots import (
 )
 
 _NO_PROGRAM = (126, NO_SQLITE)
+_NOT_RUNNING = re.compile(r"(?i)is (?:not running|restarting)")
 _ASK_AGAIN_SECONDS = 0.3
 _LARGEST = 5
 _ROLES = "roles"
@@ -266,6 +268,9 @@ class PartClient:
         except StreamFailedError as error:
             if not isinstance(data, SqliteData) or error.command is not source:
                 raise
+            if place.is_running and _NOT_RUNNING.search(error.ended.error):
+                # It crashes again and again, and ran only when it was looked at.
+                return self._dump(data, replace(place, is_running=False), receiver)
             if error.ended.exit_code not in _NO_PROGRAM:
                 raise
             if place.host_file is None:
