@@ -15,11 +15,6 @@ def test_each_deliberate_fault_of_data_is_found_where_events_show_it() -> None:
     assert len(done.stdout.splitlines()) == len(DATA_FAULTS)
 
 
-def test_all_holds_for_data_in_a_fixed_seed() -> None:
-    done = simulate("--data", "9", "1", "--quiet")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.campaign(seconds=25)
 def test_what_shows_deliberate_faults_of_data_breaks_nothing_without_them() -> None:
     done = simulate("--data", "--faults", "out")
