@@ -32,7 +32,9 @@ def write_man_pages(folder: Path) -> list[Path]:
 
 
 def _write(folder: Path, path: tuple[str, ...], command: click.Command, below: list[tuple[str, click.Command]]) -> Path:
-    context = click.Context(command, info_name=" ".join(path), max_content_width=100)
+    from cli.main import roas
+
+    context = click.Context(command, info_name=" ".join(path), **roas.context_settings)
     page = ManPage(" ".join(path))
     page.version = version("roas-ops")
     page.short_help = _text(command.get_short_help_str(_SHORT_HELP))

@@ -40,7 +40,9 @@ def commands_of(
 
 
 def _section(path: tuple[str, ...], command: click.Command) -> str:
-    context = click.Context(command, info_name=path[-1], max_content_width=100)
+    from cli.main import roas
+
+    context = click.Context(command, info_name=path[-1], **roas.context_settings)
     usage = f"{' '.join(path)} {' '.join(command.collect_usage_pieces(context))}"
     options = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
     rows = [(code(names), meaning) for names, meaning in filter(None, options)]

@@ -81,7 +81,8 @@ def _check_roas(words: list[str], *, name_only: bool) -> None:
     command, rest = roas_command(words)
     if name_only and not rest:
         return
-    context = click.Context(command)
+    # Click keeps the option of help that a command is first asked for.
+    context = click.Context(command, **roas.context_settings)
     try:
         given, left, order = command.make_parser(context).parse_args(rest)
         is_whole = bool(order) or not isinstance(command, click.Group) or command.invoke_without_command

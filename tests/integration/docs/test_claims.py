@@ -548,7 +548,7 @@ CLAIMS = {
 
 
 def _commands() -> list[str]:
-    context = click.Context(roas)
+    context = click.Context(roas, **roas.context_settings)
     commands = ((name, roas.get_command(context, name)) for name in roas.list_commands(context))
     return [name for name, command in commands if command is not None and not command.hidden]
 
