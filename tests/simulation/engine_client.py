@@ -103,8 +103,8 @@ class Api:
         version = names.get(key)
         if version is None:
             digest = key.rpartition("@")[2]
-            held = (image for image in names.values() if image.image_id == digest)
-            version = next(held, self._engine.pulled.get(digest))
+            images = (image for image in names.values() if image.image_id == digest)
+            version = next(images, self._engine.pulled.get(digest))
         if version is None:
             raise NotFound("404", response=response(404), explanation=f"No such image: {key}")
         return version, [name for name, image in names.items() if image == version]

@@ -47,9 +47,9 @@ class ImageNotes:
     def check_success(self, kind: str, before: Before, record: Operation | None, releases: Iterable[Release]) -> None:
         """Whether what runs after an operation that succeeded is what it is said to be."""
         running = self._running()
-        kept = next((release for release in releases if record and release.release_id == record.record.release), None)
-        if kept is not None and kept.images != running:
-            self._fail(Sentence.PROVEN, f"{kind} kept {self._compare(kept.images, running)}.")
+        own = next((release for release in releases if record and release.release_id == record.record.release), None)
+        if own is not None and own.images != running:
+            self._fail(Sentence.PROVEN, f"{kind} kept {self._compare(own.images, running)}.")
         if kind == "rollback" and all(before.running.values()):
             target = next((images for images in before.proven if images != before.running), None)
             if target is not None and target != running:
