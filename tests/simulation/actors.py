@@ -130,11 +130,9 @@ class Actors:
 
     async def _await_operation(self, kind: str, run: Run) -> None:
         await run.ended.wait()
-        how = (
-            "was killed"
-            if run.result is None and run.error is None
-            else f"ended: {run.error or getattr(run.result, 'reason', run.result)}"
-        )
+        # What is skipped or refused ends with a state of Prefect.
+        end = run.error or getattr(run.result, "reason", run.result)
+        how = "was killed" if end is None else f"ended: {end}"
         self._world.note("ann", f"{kind} {how}")
         recorded = await self.look()
         self._ledger.images.refused = await self._refused()

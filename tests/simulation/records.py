@@ -17,6 +17,7 @@ _ATTEMPTS_QUARTER_HOUR, _ATTEMPTS_DAY = 3, 12
 """The product's defaults, written down again: a change of them must be wanted."""
 _ENDS_WITHIN = timedelta(minutes=10)
 _A_MOMENT = timedelta(seconds=1)
+_A_WHILE = timedelta(minutes=1)
 _AT_LEAST = timedelta(seconds=8)
 _REPORTED_WITHIN = timedelta(minutes=10)
 
@@ -53,6 +54,8 @@ class RecordChecks:
                     self._fail(Sentence.ONE_MESSAGE, f"{error_id} ({news.occasion}) is reported again.")
                 self._messages.add(report)
                 self._reported.add(error_id)
+                if news.cause.ticket is not None:
+                    self._reported.add(news.cause.ticket.ticket_id)
 
     def check_attempts(self, attempts: Sequence[RecoveryExecution], runs: Callable[[int], bool]) -> None:
         """Whether attempts keep the budgets, have an end, and helped where they are said to; `runs` is of a process."""
@@ -96,6 +99,10 @@ class RecordChecks:
                     if last - first < window:
                         self._fail(Sentence.BUDGET, f"{service} was acted on {most + 1} times within {last - first}.")
 
+    def _was_down(self, service: str, at: datetime) -> bool:
+        """Whether a service did not serve for a while before a moment."""
+        return not self.served_within(service, at - _A_WHILE, at)
+
     def check_operations(self, recorded: Sequence[Operation], runs: Callable[[int], bool]) -> None:
         """Whether what a dead process ran has an end, once another operation has held the environment."""
         is_settled = False
@@ -114,11 +121,11 @@ class RecordChecks:
         opened = {ticket.service: ticket.opened_at for ticket in waiting}
         for shape in self._world.shapes:
             for other in shape.needs:
-                if shape.name in opened and other in opened and opened[other] < opened[shape.name]:
+                if shape.name in opened and other in opened and self._was_down(other, opened[shape.name]):
                     self._fail(Sentence.ONE_TICKET, f"{shape.name} has one as well as {other}, which it needs.")
         for ticket in waiting:
             is_due = unkilled_since < ticket.opened_at < self._world.clock.now() - _REPORTED_WITHIN
-            if is_due and ticket.error_id not in self._reported:
+            if is_due and self._reported.isdisjoint({ticket.ticket_id, ticket.error_id}):
                 self._fail(Sentence.REPORTED, f"Nothing was sent of {ticket.ticket_id} about {ticket.service}.")
 
 
