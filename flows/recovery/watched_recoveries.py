@@ -149,7 +149,10 @@ class WatchedRecoveries:
             self._sweep_after(remaining)
         known = self._access.known
         if back or known.open_errors:
-            await self._settle_errors(health, healthy, now)
+            of_all = {NO_SERVICE} - recovering if len(healthy) == len(health.services) else set()
+            why = "it has been well for ten minutes without a recovery"
+            await settle_well(name, sorted(healthy | of_all), now - PROVEN_AFTER, why)
+            await settle_dependants(name, sorted(healthy), now - SETTLE)
         if holder is not None or not self._act:
             return
         run_beside(self._short_tasks, end_left_pauses(self.declared), f"services of {name} may still be paused")
@@ -158,13 +161,6 @@ class WatchedRecoveries:
         for cut_off in await cut_off_recoveries(name):
             if cut_off.service and not self.reconciler.tracker(cut_off.service).recovering:
                 self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))
-
-    async def _settle_errors(self, health: HealthReport, healthy: set[str], now: datetime) -> None:
-        name, recovering = self.declared.name, self.reconciler.recovering_services()
-        of_all = {NO_SERVICE} - recovering if len(healthy) == len(health.services) else set()
-        why = "it has been well for ten minutes without a recovery"
-        await settle_well(name, sorted(healthy | of_all), now - PROVEN_AFTER, why)
-        await settle_dependants(name, sorted(healthy), now - SETTLE)
 
     def _notify(self) -> None:
         """Send notifications that are due in a task of their own: a receiver may be slow, and others fail meanwhile."""
