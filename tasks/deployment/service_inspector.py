@@ -231,15 +231,19 @@ class ServiceInspector:
         self.journal.note_health_log(container_states)
         return container_states
 
+    def _failed_before(self, container_states: Sequence[ContainerState]) -> bool:
+        """Whether one is unhealthy by a check that was made before the first look."""
+        # Checks are compared with each other, not with this machine's clock: the engine's may differ.
+        latest = {state.container_id: state.health_log[-1:] for state in container_states}
+        first = {container_id: self._first_checks.setdefault(container_id, log) for container_id, log in latest.items()}
+        return any(
+            state.health == "unhealthy" and first[state.container_id] == latest[state.container_id]
+            for state in container_states
+        )
+
     async def readiness(self, container_states: list[ContainerState]) -> Readiness:
         """Where the service stands by the engine's word, and where that says up, by its own probe's too."""
-        # Compared with each other, not with this machine's clock: the engine's may differ.
-        unchecked = [
-            state
-            for state in container_states
-            if self._first_checks.setdefault(state.container_id, state.health_log[-1:]) == state.health_log[-1:]
-        ]
-        awaits_check = self._next_check and any(state.health == "unhealthy" for state in unchecked)
+        awaits_check = self._next_check and self._failed_before(container_states)
         before = sum(self._restarts.get(container.container_id, 0) for container in container_states)
         by_engine = judge_progress(self.declaration, container_states, asked_at=self._asked_at, restarts_before=before)
         probe = self.project.environment.service(self.declaration.name).probe
