@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_chain, wait_random
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from models.failures import (
     EngineUnreachableError,
@@ -70,6 +70,10 @@ def repeat(
         async with asyncio.timeout(timeout_seconds):
             return await call(*args, **kwargs)
 
+    def drawn_delay(tries: int) -> float:
+        delay = (*delays, 0)[tries]
+        return random.uniform(delay, delay * (1 + _JITTER))  # noqa: S311 - no secret
+
     @wraps(call)
     async def first_try(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -77,12 +81,12 @@ def repeat(
         except RETRYABLE_ERRORS:
             if not delays:
                 raise
-        await asyncio.sleep(random.uniform(delays[0], delays[0] * (1 + _JITTER)))  # noqa: S311 - no secret
+        await asyncio.sleep(drawn_delay(0))
         # Not before: nearly all calls go well, and to prepare the repetition takes longer than many of them.
         repeated = retry(
             retry=retry_if_exception_type(RETRYABLE_ERRORS),
             stop=stop_after_attempt(len(delays)),
-            wait=wait_chain(*(wait_random(delay, delay * (1 + _JITTER)) for delay in (*delays[1:], 0))),
+            wait=lambda state: drawn_delay(state.attempt_number),
             reraise=True,
         )(one_try)
         return await repeated(*args, **kwargs)
