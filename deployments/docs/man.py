@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from click_man.man import ManPage
 
-from deployments.docs.reference.commands import commands_of
+from deployments.docs.reference.commands import commands_of, context_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +32,7 @@ def write_man_pages(folder: Path) -> list[Path]:
 
 
 def _write(folder: Path, path: tuple[str, ...], command: click.Command, below: list[tuple[str, click.Command]]) -> Path:
-    from cli.main import roas
-
-    context = click.Context(command, info_name=" ".join(path), **roas.context_settings)
+    context = context_of(command, " ".join(path))
     page = ManPage(" ".join(path))
     page.version = version("roas-ops")
     page.short_help = _text(command.get_short_help_str(_SHORT_HELP))

@@ -39,10 +39,15 @@ def commands_of(
             yield (*path, name), command
 
 
-def _section(path: tuple[str, ...], command: click.Command) -> str:
+def context_of(command: click.Command, name: str | None = None) -> click.Context:
+    """What a command needs to describe itself; its options of help and its width are those of `roas`."""
     from cli.main import roas
 
-    context = click.Context(command, info_name=path[-1], **roas.context_settings)
+    return click.Context(command, info_name=name, **roas.context_settings)
+
+
+def _section(path: tuple[str, ...], command: click.Command) -> str:
+    context = context_of(command, path[-1])
     usage = f"{' '.join(path)} {' '.join(command.collect_usage_pieces(context))}"
     options = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
     rows = [(code(names), meaning) for names, meaning in filter(None, options)]

@@ -14,6 +14,7 @@ import cyclopts
 import yaml
 
 from cli.main import roas
+from deployments.docs.reference.commands import context_of
 from tests.integration.docs.documents import ROOT, text_of
 
 # Programs of the system; a block that uses another one is not checked by anything, so it fails.
@@ -82,7 +83,7 @@ def _check_roas(words: list[str], *, name_only: bool) -> None:
     if name_only and not rest:
         return
     # Click keeps the option of help that a command is first asked for.
-    context = click.Context(command, **roas.context_settings)
+    context = context_of(command)
     try:
         given, left, order = command.make_parser(context).parse_args(rest)
         is_whole = bool(order) or not isinstance(command, click.Group) or command.invoke_without_command

@@ -45,6 +45,7 @@ from core.recovery.policy import AT_ONCE, PROVEN_AFTER, backoff
 from core.recovery.states import RecoveryState
 from core.recovery.tracker import LOOP
 from core.recovery.triage import LOOP_WITHIN
+from deployments.docs.reference.commands import context_of
 from flows.recovery.approve import WAITS
 from flows.recovery.watch import SWEEP
 from models.compose import ServiceDeclaration
@@ -548,7 +549,7 @@ CLAIMS = {
 
 
 def _commands() -> list[str]:
-    context = click.Context(roas, **roas.context_settings)
+    context = context_of(roas)
     commands = ((name, roas.get_command(context, name)) for name in roas.list_commands(context))
     return [name for name, command in commands if command is not None and not command.hidden]
 
