@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import yaml
 from playwright.sync_api import expect
 
 from adapters.stores import Stores
@@ -19,8 +18,7 @@ from models.records import EvaluationRecord
 from models.settings import Settings
 from models.snapshots import DataSnapshot, SnapshotState
 from tests.e2e.browser.serving import browser, eventually, served
-from tests.e2e.browser.test_the_page import WELL, PageShop, Person, address
-from tests.e2e.faults.scenes import HEALTH, IMAGE
+from tests.e2e.browser.test_the_page import PageShop, Person, address
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -28,22 +26,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 @dataclass(frozen=True, kw_only=True)
 class DataShop(PageShop):
     """An application of one service with files in a volume, which snapshots have."""
-
-    def write(self, version: str, command: list[str] = WELL) -> None:
-        """Declare a version of the service."""
-        web = {
-            "image": IMAGE,
-            "pull_policy": "never",
-            "init": True,
-            "command": command,
-            "healthcheck": HEALTH,
-            "environment": {"VERSION": version},
-            "volumes": ["things:/things"],
-        }
-        saved = {"save": [{"kind": "files", "volume": "things"}]}
-        rarely = {"stabilisation_seconds": 0.5, "collect_every_seconds": 3600}
-        compose = yaml.safe_dump({"services": {"web": web}, "volumes": {"things": {}}})
-        self.declare(compose, services={}, recovery={"automatic": False}, data=saved, **rarely)
 
     def put(self, words: str) -> None:
         """Write the file."""
@@ -62,7 +44,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataShop]:
     made = DataShop(environments=tmp_path, name="shop")
     made.set_up()
     try:
-        made.write("1")
+        made.write("1", volume="things")
         yield made
     finally:
         made.clean()

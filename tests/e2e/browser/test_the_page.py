@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
@@ -31,8 +32,8 @@ _MOST_TABS = 80
 class PageShop(Scene):
     """An application of one service, whose next version a test writes."""
 
-    def write(self, version: str, command: list[str] = WELL) -> None:
-        """Declare a version of the service."""
+    def write(self, version: str, command: list[str] = WELL, *, volume: str | None = None) -> None:
+        """Declare a version of the service, and save the files of a volume at /things where one is named."""
         web = {
             "image": IMAGE,
             "pull_policy": "never",
@@ -40,9 +41,12 @@ class PageShop(Scene):
             "command": command,
             "healthcheck": HEALTH,
             "environment": {"VERSION": version},
+            "volumes": [f"{volume}:/things"] if volume else [],
         }
+        data = {"data": {"save": [{"kind": "files", "volume": volume}]}} if volume else {}
+        compose = yaml.safe_dump({"services": {"web": web}, "volumes": {volume: {}} if volume else {}})
         rarely = {"stabilisation_seconds": 0.5, "collect_every_seconds": 3600}
-        self.declare({"web": web}, services={}, recovery={"automatic": False}, **rarely)
+        self.declare(compose, services={}, recovery={"automatic": False}, **rarely, **data)
 
     def version(self) -> str:
         """The version that runs."""

@@ -44,16 +44,22 @@ def recorded(own_stores: Path) -> Path:
 
 
 @pytest.fixture
-def text(recorded: Path) -> ReadPage:
-    """What a page below BASE says, as it is read."""
+def markup(recorded: Path) -> ReadPage:
+    """A page below BASE, as it is sent."""
     client = page_client()
 
     def read(path: str) -> str:
         page = client.get(f"{BASE}{path}")
         assert page.status_code == 200
-        return unescape(page.text)
+        return page.text
 
     return read
+
+
+@pytest.fixture
+def text(markup: ReadPage) -> ReadPage:
+    """What a page below BASE says, as it is read."""
+    return lambda path: unescape(markup(path))
 
 
 @pytest.fixture

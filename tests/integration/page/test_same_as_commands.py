@@ -12,13 +12,12 @@ import pytest
 
 from core.common.quantities import size_in_words
 from core.reporting.overview import UP
-from flows.page.rendering import BASE
 from models.hosts import HostIdentity
 from models.snapshots import DataSnapshot, Rehearsal, SnapshotPart, SnapshotState
 from tasks.runtime.stores import open_stores
 from tests.golden.conftest import RoasCommand
+from tests.integration.page.conftest import ReadPage
 from tests.support.commands import shared_roas
-from tests.support.page import page_client
 from tests.support.page_tables import PageParts, read_parts
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -42,15 +41,8 @@ def documents(recorded: Path) -> Documents:
 
 
 @pytest.fixture
-def pages(recorded: Path) -> Pages:
-    client = page_client()
-
-    def read(path: str) -> PageParts:
-        page = client.get(f"{BASE}{path}")
-        assert page.status_code == 200
-        return read_parts(page.text)
-
-    return read
+def pages(markup: ReadPage) -> Pages:
+    return lambda path: read_parts(markup(path))
 
 
 def test_the_overview_is_the_status(documents: Documents, pages: Pages) -> None:
