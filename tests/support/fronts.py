@@ -26,32 +26,21 @@ RUN apt-get update \\
 """
 
 _APPLICATION = """\
-import http.server, os, signal, threading, time
+import http.server, os, time
 time.sleep(float(os.environ.get("BEGINS_AFTER", "0.5")))
-ending, asked = threading.Event(), [0.0]
 class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         time.sleep(0.01)
-        body, is_check = os.environ["VERSION"].encode(), self.path == "/healthy"
-        self.send_response(503 if is_check and ending.is_set() else 200)
+        body = os.environ["VERSION"].encode()
+        self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        if not is_check:
-            asked[0] = time.monotonic()
     def log_message(self, *words):
         pass
 http.server.ThreadingHTTPServer.request_queue_size = 128
 with http.server.ThreadingHTTPServer(("", 8000), Answer) as server:
-    def serve_until_nobody_asks():
-        ending.set()
-        asked[0] = time.monotonic()
-        while time.monotonic() - asked[0] < 3:
-            time.sleep(0.1)
-        server.shutdown()
-    if "FINISHES" in os.environ:
-        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=serve_until_nobody_asks).start())
     server.serve_forever()
 """
 
@@ -132,6 +121,8 @@ _LABELS = (
     "traefik.http.routers.web.rule=PathPrefix(`/`)",
     "traefik.http.services.web.loadbalancer.server.port=8000",
     "traefik.http.middlewares.again.retry.attempts=10",
+    # Without it a request that was sent to a container that ends is not repeated.
+    "traefik.http.middlewares.again.retry.status=502,504",
     "traefik.http.routers.web.middlewares=again",
 )
 _FILES = {
@@ -180,15 +171,12 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
         "  pull_policy: never",
         "  init: true",
         *([] if "command" in more else ["  command: [python3, /conf/app.py]"]),
-        # Traefik drops what is unhealthy and repeats no request that was cut, so the program fails its check first.
-        f"  environment: {json.dumps({'VERSION': version} | ({'FINISHES': '1'} if is_traefik else {}))}",
+        f"  environment: {{VERSION: '{version}'}}",
         "  volumes: ['./conf:/conf:ro']",
         *([f"  labels: {json.dumps([one.replace('@PORT@', str(port)) for one in _LABELS])}"] if is_traefik else []),
         f"  deploy: {{update_config: {{order: {order}}}}}",
-        *(["  stop_grace_period: 60s"] if is_traefik else []),
         (
-            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8000/healthy'], timeout: 30s, "
-            f"{'interval: 500ms, retries: 1' if is_traefik else 'interval: 3s, retries: 3'}, "
+            "  healthcheck: {test: [CMD, curl, -fs, 'http://127.0.0.1:8000/'], interval: 3s, timeout: 30s, retries: 3, "
             "start_period: 10s, start_interval: 200ms}"
         ),
         *(f"  {key}: {value}" for key, value in more.items()),
