@@ -42,13 +42,15 @@ Place = tuple[str | int, ...]
 class Leftovers:
     """Containers and networks that a failed start created, to be stopped or removed.
 
-    `replaced` names the services whose earlier containers were removed.
+    `replaced` names the services whose earlier containers were removed; `paused` those that a person paused since,
+    which are left as they are.
     """
 
     stop: tuple[ContainerState, ...] = ()
     remove: tuple[ContainerState, ...] = ()
     networks: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+    paused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,21 +300,28 @@ def data_of_another_release(
 def find_leftovers_of(before: PreDeployState, now: Sequence[ContainerState], networks_now: Sequence[str]) -> Leftovers:
     """Plan the rollback of a start, from the containers before it and the containers now.
 
-    Containers that ran before and still run are left alone, and so is everything this start did not create.
+    Containers that ran before and still run are left alone, and so is everything this start did not create. So is a
+    service that it created or started and that a person paused since, with the networks in which it may be.
     """
     there = {container.container_id for container in now}
-    containers = replicas(now)
+    ran = {container_id for container_id, was in before.containers.items() if was.ran}
+    paused = {
+        container.service
+        for container in replicas(now)
+        if container.state == "paused" and container.container_id not in ran
+    }
+    containers = [container for container in replicas(now) if container.service not in paused]
+    replaced = {was.service for key, was in before.containers.items() if key not in there}
     return Leftovers(
         stop=tuple(
             container
             for container in containers
-            if container.container_id in before.containers
-            and container.up
-            and not before.containers[container.container_id].ran
+            if container.container_id in before.containers and container.up and container.container_id not in ran
         ),
         remove=tuple(container for container in containers if container.container_id not in before.containers),
-        networks=tuple(name for name in networks_now if name not in before.networks),
-        replaced=tuple(sorted({was.service for key, was in before.containers.items() if key not in there})),
+        networks=() if paused else tuple(name for name in networks_now if name not in before.networks),
+        replaced=tuple(sorted(replaced - paused)),
+        paused=tuple(sorted(paused)),
     )
 
 

@@ -305,6 +305,7 @@ async def _take_back(change: Change, copies: Mapping[str, str] | None = None) ->
         _phrase("put back as before", back),
         _phrase("could not put back, and left as it is", unknown),
         _phrase("could not put back", set(leftovers.replaced) - set(back) - unknown),
+        _phrase("paused since, and left as it is", leftovers.paused),
     ]
     return "; ".join(filter(None, phrases)) or "nothing had been started"
 

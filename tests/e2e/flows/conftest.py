@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import shutil
 import subprocess
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_stores: Path) ->
 def end(place: Place, service: str = "web") -> None:
     """End a service as the kernel would, unless it has ended; no person asked for it."""
     subprocess.run(["docker", "kill", place.container(service)], capture_output=True, check=False)
+
+
+async def until(seen: Callable[[], bool], seconds: float = 300) -> None:
+    """Look again and again; it must come to that."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + seconds
+        while not seen():
+            assert time.monotonic() < deadline, "it did not come to that"
+            time.sleep(0.05)
+
+    await asyncio.to_thread(wait)
 
 
 def well(name: str, **more: str) -> str:

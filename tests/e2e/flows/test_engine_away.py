@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 
 import pytest
 
@@ -16,7 +14,7 @@ from models.results import OperationResult
 from tasks.monitoring.events import watch_project
 from tasks.runtime.clients import find_environment
 from tasks.runtime.project import Project
-from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
+from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, until, well
 from tests.support.engines import OwnEngine
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
@@ -30,16 +28,6 @@ base:
   command: [sleep, '600']
   healthcheck: {HEALTH.replace("start_period: 10s", "start_period: 60s")}
 """
-
-
-async def until(seen: Callable[[], bool]) -> None:
-    def look_again_and_again() -> None:
-        deadline = time.monotonic() + 300
-        while not seen():
-            assert time.monotonic() < deadline, "it did not come to that"
-            time.sleep(0.05)
-
-    await asyncio.to_thread(look_again_and_again)
 
 
 def runs(engine: OwnEngine, container: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import subprocess
 
 import pytest
@@ -14,7 +15,7 @@ from models.results import OperationResult
 from tasks.deployment.services import read_plan
 from tasks.runtime.project import open_project
 from tasks.storage.previews import preview_rollback
-from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
+from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, until, well
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -106,6 +107,28 @@ async def test_a_failed_first_start_leaves_nothing_it_made(place: Place) -> None
     assert place.containers() == []
     assert networks(place) == []
     assert "removed base, good" in last(place).details["undone"]
+
+
+async def test_a_failed_first_start_leaves_what_a_person_paused_meanwhile(place: Place) -> None:
+    waits = "until test -e /place/ends; do sleep 0.1; done; exit 3"
+    needs = "{good: {condition: service_healthy}}"
+    ill = (
+        ILL.replace("echo no licence found; exit 3", waits).rstrip()
+        + f"\n  volumes: ['.:/place:ro']\n  depends_on: {needs}\n"
+    )
+    place.declare(well("good") + ill)
+
+    start = asyncio.create_task(startup("test"))
+    await until(lambda: place.containers(running=True) == ["base", "good"])
+    await asyncio.to_thread(subprocess.run, ["docker", "pause", place.container("good")], check=True)
+    (place.folder / "ends").touch()
+    with pytest.raises(StartFailedError):
+        await start
+
+    assert place.containers() == ["good"]
+    assert inspect(place, "good", "{{.State.Status}}") == "paused"
+    assert len(networks(place)) == 1
+    assert last(place).details["undone"].endswith("removed base; paused since, and left as it is good")
 
 
 async def test_a_failed_start_puts_back_what_ran_before_it_was_known(place: Place) -> None:

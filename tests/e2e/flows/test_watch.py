@@ -3,8 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +21,7 @@ from models.recovery import Ticket
 from tasks.monitoring.events import in_hand
 from tasks.recovery.stops import stop_of
 from tasks.runtime.project import open_project
-from tests.e2e.flows.conftest import Place, forget_events, well
+from tests.e2e.flows.conftest import Place, forget_events, until, well
 from tests.support.engines import OwnEngine
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 
@@ -42,16 +41,6 @@ async def watching(place: Place) -> AsyncIterator[asyncio.Task[object]]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(seen: Callable[[], bool], seconds: float = 300) -> None:
-    def wait() -> None:
-        deadline = time.monotonic() + seconds
-        while not seen():
-            assert time.monotonic() < deadline, "it did not come to that"
-            time.sleep(0.05)
-
-    await asyncio.to_thread(wait)
 
 
 def docker(*arguments: str) -> None:
