@@ -144,7 +144,7 @@ def _operations(analysis: Analysis, periods: Sequence[Sequence[DayOfOperations]]
     ]
     yield Table(
         caption=f"Operations by {every}",
-        head=(f"{every} from", "operations", "succeeded", "share", "mean", "highest p95", "failures"),
+        head=("first day", "operations", "succeeded", "share", "mean", "highest p95", "failures"),
         rows=tuple(rows),
         numbers=_NUMBER_OF_OPERATIONS,
         folded=len(rows) > 7,

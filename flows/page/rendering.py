@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 
 from core.common.quantities import age_in_words, size_in_words
 from core.common.safe_text import printable
-from core.reporting.field_words import FIELDS
+from core.reporting.field_words import COLUMNS, FIELDS
 from core.reporting.live_view import length
 from core.reporting.plots import draw
 from core.reporting.waterfall import detail_in_words
@@ -73,7 +73,8 @@ def templates() -> Environment:
         "size": size_in_words,
         "words": lambda text: str(text).replace("_", " "),
     }
-    environment.globals |= {"base": BASE, "icon": icon, "mark": mark, "meaning": FIELDS.__getitem__, "svg": _svg}
+    environment.globals |= {"base": BASE, "icon": icon, "mark": mark, "svg": _svg}
+    environment.globals |= {"meaning": FIELDS.__getitem__, "column_meaning": lambda name: COLUMNS.get(name, "")}
     return environment
 
 

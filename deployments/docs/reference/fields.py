@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.reporting.field_words import FIELDS
+from core.reporting.field_words import COLUMNS, FIELDS
 from deployments.docs.reference.markdown import page, table
 
 
@@ -12,4 +12,6 @@ def fields_page() -> str:
         "Fields of the page",
         "What the fields of [the page](../how-to/the-page.md) mean, which they show where the pointer rests on them.",
         table(("field", "meaning"), FIELDS.items()),
+        "## Columns of reports and post-mortems",
+        table(("column", "meaning"), COLUMNS.items()),
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from html import unescape
 from pathlib import Path
 
 import pytest
 
-from core.reporting.field_words import FIELDS
+from core.reporting import postmortem, report_page
+from core.reporting.field_words import COLUMNS, FIELDS
 from core.runtime.page_actions import ACTIONS, PageAction
 from flows.page.rendering import BASE
 from models.hosts import HostIdentity
@@ -41,18 +44,21 @@ def test_every_field_of_every_page_has_its_sentence(recorded: Path) -> None:
     stores = open_stores()
     stores.hosts.report(HostIdentity(host_id="h-a", name="alpha"), version="1", engine="unix:///x", backlog=0)
     stores.snapshots.begin(DataSnapshot(snapshot_id="d-1", environment="shop", begun_at=NOW, state=SnapshotState.WHOLE))
+    reports = [f"/environments/shop/report?days={days}" for days in (7, 365)]
+    reports += [f"/postmortems/{error.error_id}" for error in stores.errors.latest()]
     (recorded / "shop.yaml").unlink()
     shop = "/environments/shop"
     paths = ["/", "/operations", "/tickets", "/fleet", shop, *(f"{shop}/{part}" for part in PARTS)]
+    paths += reports
     paths += [f"/operations/{operation.deployment_id}" for operation in stores.operations.history()]
     paths += [f"/failures/{error.error_id}" for error in stores.errors.latest()]
     paths += [f"/tickets/{ticket.ticket_id}" for ticket in stores.tickets.find()]
 
-    client = page_client()
+    client, sentences = page_client(), {*FIELDS.values(), *COLUMNS.values()}
     fields: dict[str, str] = {}
     for path in paths:
         shown = fields_of(client.get(f"{BASE}{path}").text)
-        assert [name for name, title in shown.items() if title not in FIELDS.values()] == [], path
+        assert [name for name, title in shown.items() if title not in sentences] == [], path
         fields |= shown
 
     assert {"Verdict", "Up", "Backlog", "Rehearsal", "Took", "Severity", "Affects", "Lines of each"} <= fields.keys()
@@ -73,7 +79,19 @@ async def test_what_is_filled_in_has_a_sentence(home: Path, prefect: PrefectServ
 
 
 def test_sentences_are_sentences_and_none_is_unused() -> None:
-    assert all(sentence[0].isupper() or sentence[0].isdigit() for sentence in FIELDS.values())
-    assert all(sentence.endswith(".") for sentence in FIELDS.values())
+    sentences = (*FIELDS.values(), *COLUMNS.values())
+    assert all(sentence[0].isupper() or sentence[0].isdigit() for sentence in sentences)
+    assert all(sentence.endswith(".") for sentence in sentences)
     templates = "".join(path.read_text() for path in (Path(__file__).parents[3] / "flows/page/templates").glob("*.j2"))
     assert [name for name in FIELDS if f'("{name}")' not in templates] == []
+
+
+def test_each_column_of_a_document_has_its_sentence_and_none_is_unused() -> None:
+    named: set[str] = set()
+    for module in (report_page, postmortem):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            is_head = isinstance(node, ast.keyword) and node.arg == "head"
+            is_named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("head", "judged")
+            if is_head or is_named:
+                named |= {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+    assert named - {None} == COLUMNS.keys()
