@@ -84,12 +84,11 @@ def open_alert(alert_id: str) -> None:
 
 
 @pytest.mark.campaign(seconds=120)
-@pytest.mark.parametrize("has_mouse", [True, False], ids=["mouse", "keyboard"])
 def test_data_is_saved_rehearsed_and_restored_and_an_alert_acknowledged(
-    shop: DataShop, monkeypatch: pytest.MonkeyPatch, has_mouse: bool
+    shop: DataShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(shop.environments) as server, browser() as page:
-        person = Person(page, has_mouse)
+        person = Person(page)
         page.goto(address(server, monkeypatch, "shop"))
         person.act("shop", "Start", "Start shop")
         person.press(person.button("Start"))
