@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument(
         "--faults", choices=("in", "out"), help="let happen what shows deliberate faults, with them or without"
     )
+    parser.add_argument("--share", default="1/1", help="of the deliberate faults: NUMBER/COUNT")
     parser.add_argument("--data", action="store_true", help="of an application whose data is saved and put back")
     parser.add_argument("--quiet", action="store_true", help="print no timeline, and do not shrink")
     chosen = parser.parse_args()
@@ -41,7 +42,9 @@ def main() -> int:
         installed.make_template(template)
         gc.freeze()
         if chosen.faults:
-            return _show_faults(_faults(chosen), template, with_them=chosen.faults == "in")
+            number, _, count = chosen.share.partition("/")
+            faults = _faults(chosen)[int(number) - 1 :: int(count)]
+            return _show_faults(faults, template, with_them=chosen.faults == "in")
         return _run(chosen, template)
 
 

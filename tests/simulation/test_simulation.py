@@ -12,10 +12,13 @@ from tests.simulation.actions import Kind, draw_actions, is_long
 from tests.simulation.sentences import Sentence
 
 ROOT = Path(__file__).parents[2]
-FIXED, HOURS = "1-4", "1"
-"""Three hours full of events, and a long run of a day: each fourth seed is one."""
+FIXED, HOURS = "3-4", "1"
+"""An hour full of events, and a long run of a day: each fourth seed is one."""
 
-MORE, MORE_HOURS = ("5-8", "9-12", "13-16", "17-20", "21-24", "25-28"), "2"
+MORE, MORE_HOURS = ("1-2", "5-8", "9-12", "13-16", "17-20", "21-24", "25-28"), "2"
+
+SHARES = 6
+"""Each run takes a share of the deliberate faults: they show that the simulation would notice what the others prove."""
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,9 +72,13 @@ def test_a_long_run_has_few_events_and_what_is_done_each_night() -> None:
         last = action.at
 
 
-def test_each_deliberate_fault_is_found_where_events_show_it() -> None:
-    done = simulate("--faults", "in")
+@pytest.mark.parametrize(
+    "share", [f"1/{SHARES}", *(pytest.param(f"{n}/{SHARES}", marks=pytest.mark.campaign) for n in range(2, SHARES + 1))]
+)
+def test_each_deliberate_fault_is_found_where_events_show_it(share: str) -> None:
+    done = simulate("--faults", "in", "--share", share)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout, "a share has faults"
 
 
 @pytest.mark.campaign(seconds=30)
