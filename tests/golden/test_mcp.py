@@ -17,6 +17,7 @@ from mcp import MCPError
 
 from tests.golden.conftest import RoasCommand, golden
 from tests.support.agents import SERVER, agent, agent_variables, answer_of, error_of
+from tests.support.warm import warm_commands
 
 FAILED = "shop-20261126-093728-394c"
 TICKET = "T-261126-5de9"
@@ -203,7 +204,7 @@ async def test_an_answer_to_a_ticket_names_the_client_in_the_record(recorded: Ro
         "SELECT ticket_id FROM manual_intervention_tickets WHERE state != 'resolved' AND flow_run_id IS NULL",
     )  # fmt: skip
     ticket = min(waiting)
-    async with agent(recorded.folder, "--allow=resolve") as client:
+    async with agent(recorded.folder, "--allow=resolve", variables=warm_commands()) as client:
         done = await answer_of(client, "resolve", {"ticket_id": ticket, "note": "--note=put the password back"})
         again = await error_of(client, "resolve", {"ticket_id": ticket, "note": "once more"})
 
@@ -215,7 +216,7 @@ async def test_an_answer_to_a_ticket_names_the_client_in_the_record(recorded: Ro
 
 async def test_a_pause_by_an_agent_is_recorded_and_ended(recorded: RoasCommand) -> None:
     where = {"environment": "shop", "service": "db"}
-    async with agent(recorded.folder, "--allow", "pause") as client:
+    async with agent(recorded.folder, "--allow", "pause", variables=warm_commands()) as client:
         paused = await answer_of(client, "pause", {**where, "minutes": 30, "reason": "new disk"})
         ended = await answer_of(client, "unpause", where)
         said = await error_of(client, "unpause", where)

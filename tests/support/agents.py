@@ -50,7 +50,7 @@ async def agent(folder: Path, *options: str, variables: Mapping[str, str] | None
         os.mkfifo(streams / name)
     request = {
         "words": ["mcp", *options],
-        "variables": get_default_environment() | dict(variables or {}) | agent_variables(folder),
+        "variables": get_default_environment() | agent_variables(folder) | dict(variables or {}),
         "folder": str(folder),
     }
     serving = asyncio.create_task(asyncio.to_thread(_forks().serve, request, streams))
