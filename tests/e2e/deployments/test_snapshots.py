@@ -252,6 +252,7 @@ async def test_a_snapshot_that_cannot_be_read_stops_nothing(shop: Place) -> None
     assert last(shop).details["undone"] == "no data was touched"
 
 
+@pytest.mark.campaign(seconds=15)
 async def test_a_sqlite_file_is_saved_and_put_back_while_its_service_does_not_run(shop: Place) -> None:
     data = await shop_with(shop, "app")
     data.fill("before", ("app",))

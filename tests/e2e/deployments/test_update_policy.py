@@ -127,6 +127,7 @@ def on_record(place: Place) -> tuple[list[str], list[tuple[str, int]], list[str]
         )
 
 
+@pytest.mark.campaign(seconds=40)
 async def test_a_schedule_tries_no_update_again_that_failed_with_the_same_files(place: Place, images: Registry) -> None:  # noqa: F811
     reads = 'CMD ["sh", "-c", "grep good /etc/app.conf || exit 3; touch /tmp/well; exec sleep 600"]'
     images.publish("filed", reads)

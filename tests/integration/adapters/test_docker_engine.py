@@ -353,7 +353,7 @@ print(all(near) and len(written) == 2 and min(written) >= job.started_at - minut
 """
 
 
-@pytest.mark.parametrize("seconds", [-600, 600])
+@pytest.mark.parametrize("seconds", [-600, pytest.param(600, marks=pytest.mark.campaign)])
 def test_moments_of_the_engine_are_by_the_clock_of_this_process(make_project: Make, seconds: int) -> None:
     project = make_project(PAIR)
     project.compose().create()

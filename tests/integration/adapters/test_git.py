@@ -266,6 +266,7 @@ print(SourceRepository("shop", GitSource(repository={str(shop.bare)!r}), Path({s
     assert (done.stdout, done.returncode) == ("Add the shop\n", 0), done.stderr
 
 
+@pytest.mark.campaign
 def test_a_history_that_is_larger_than_one_transfer_is_packed_all_the_same(tmp_path: Path, shop: Origin) -> None:
     source, packs = source_of(tmp_path, shop.bare, max_mib=1), tmp_path / "data" / "shop"
     # Git packs anew what came in more than 50 fetches.

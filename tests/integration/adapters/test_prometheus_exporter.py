@@ -574,7 +574,7 @@ def test_an_address_of_another_machine_is_reported(stores: Stores, settings: Set
     assert "ROAS_METRICS_HOST" in caught.value.advice
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.campaign)])
 def test_a_signal_ends_it_cleanly(settings: Settings, number: signal.Signals) -> None:
     program = (
         "import logging, sys\n"

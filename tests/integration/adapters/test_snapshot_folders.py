@@ -77,8 +77,15 @@ def held(folder: Path) -> list[tuple[object, ...]]:
     return found
 
 
-@pytest.mark.parametrize("saved_by", [LOCAL, VARIABLES], ids=["folder", "stream"])
-@pytest.mark.parametrize("loaded_by", [LOCAL, VARIABLES], ids=["folder", "stream"])
+@pytest.mark.parametrize(
+    ("loaded_by", "saved_by"),
+    [
+        pytest.param(LOCAL, LOCAL, id="folder-folder"),
+        pytest.param(VARIABLES, VARIABLES, id="stream-stream"),
+        pytest.param(LOCAL, VARIABLES, id="folder-stream", marks=pytest.mark.campaign),
+        pytest.param(VARIABLES, LOCAL, id="stream-folder", marks=pytest.mark.campaign),
+    ],
+)
 def test_files_come_back_whichever_way_they_are_reached(
     volume: str, tmp_path: Path, saved_by: dict[str, str], loaded_by: dict[str, str]
 ) -> None:

@@ -165,8 +165,17 @@ def test_an_argument_that_is_no_utf_8_is_refused(roas, words) -> None:
     assert done.returncode == 2
 
 
-@pytest.mark.parametrize("words", [("patterns", "list"), ("patterns", "list", "--json"), ("history",)])
-@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("words", "buffered"),
+    [
+        (("patterns", "list"), ""),
+        (("history",), "1"),
+        pytest.param(("patterns", "list"), "1", marks=pytest.mark.campaign),
+        pytest.param(("patterns", "list", "--json"), "", marks=pytest.mark.campaign),
+        pytest.param(("patterns", "list", "--json"), "1", marks=pytest.mark.campaign),
+        pytest.param(("history",), "", marks=pytest.mark.campaign),
+    ],
+)
 def test_a_full_disk_under_the_output_is_reported_in_one_line(roas, words, buffered) -> None:
     roas("history")
 
