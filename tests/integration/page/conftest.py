@@ -14,6 +14,7 @@ from flows.page.rendering import BASE
 from tests.golden.conftest import HERE, STORES
 from tests.integration.page.prefect_server import PrefectServer
 from tests.support.page import page_client
+from tests.support.warm import warm_commands
 
 ReadPage = Callable[[str], str]
 
@@ -64,8 +65,8 @@ def text(markup: ReadPage) -> ReadPage:
 
 @pytest.fixture
 def home(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # A command is run as a program of its own, which this one's warm process need not know.
-    monkeypatch.setenv("ROAS_WARM", "0")
+    for name, value in warm_commands().items():
+        monkeypatch.setenv(name, value)
     monkeypatch.delenv("PREFECT_UI_ENABLED", raising=False)
     return recorded / "data" / "prefect"
 

@@ -66,7 +66,14 @@ def killable(home: Path, tmp_path: Path) -> Iterator[KillableServer]:
         yield KillableServer(home, tmp_path / "runs", tmp_path / "kill_at", listener)
 
 
-@pytest.mark.parametrize("point", ["find run", "find deployment", "make run", "made run", "answer"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "make run",
+        "answer",
+        *(pytest.param(point, marks=pytest.mark.campaign) for point in ("find run", "find deployment", "made run")),
+    ],
+)
 async def test_a_server_that_is_killed_at_a_step_of_an_action_has_begun_it_once_when_it_is_asked_again(
     killable: KillableServer, point: str
 ) -> None:
