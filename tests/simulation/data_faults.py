@@ -152,8 +152,37 @@ def _the_original(_: Any) -> Any:
     return call
 
 
+def _goes_on_even_so(take_up: Any) -> Any:
+    from models.failures import SnapshotError
+
+    async def call(self: Any, recorder: Any, application: Any) -> None:
+        try:
+            await take_up(self, recorder, application)
+        except SnapshotError:
+            self.application = application
+
+    return call
+
+
+def _takes_all_for_put_back(put_parts_back: Any) -> Any:
+    async def call(self: Any, recorder: Any, snapshot: Any, step: str) -> None:
+        if not any(recorded.step == step for recorded in recorder.steps):
+            await put_parts_back(self, recorder, snapshot, step)
+
+    return call
+
+
+def _newest(choose_snapshot: Any) -> Any:
+    def call(snapshots: Any, _: Any, name: str) -> Any:
+        return choose_snapshot(snapshots, max(taken.snapshot_id for taken in snapshots), name)
+
+    return call
+
+
 _INTERRUPTED = _events(_do(119, Kind.END_AT_LOAD, share=1.0), _do(120, Kind.RESTORE), _do(400, Kind.CALM, share=1.0))
 _KILLED = (_do(119, Kind.END_AT_LOAD), _do(120, Kind.RESTORE))
+_KILLED_LATER = (_do(119, Kind.END_AT_LOAD, 1), _do(120, Kind.RESTORE))
+"""Once a part is put back and on record."""
 
 DATA_FAULTS = (
     Fault(
@@ -269,5 +298,55 @@ DATA_FAULTS = (
         _only_what_runs,
         frozenset({Sentence.START_HELPS}),
         _events(_do(100, Kind.MIGRATE, _CRASHES), _do(400, Kind.CALM), first=_NOT_BLIND),
+    ),
+    Fault(
+        "a restore that another one overtook goes on",
+        "flows.storage.restoring#DataRestore:take_up",
+        _goes_on_even_so,
+        _MIXES,
+        _events(*_KILLED_LATER, _do(200, Kind.RESTORE), _do(320, Kind.RESUME), _do(500, Kind.CALM, share=1.0)),
+        seed=_WITH_POSTGRESQL,
+    ),
+    Fault(
+        "a restore over half restored data saves these",
+        "flows.storage.restoring#DataRestore:_begin_over",
+        _forgotten,
+        _MIXES,
+        _events(
+            *_KILLED, _do(199, Kind.END_AT_LOAD, share=1.0), _do(200, Kind.RESTORE), _do(500, Kind.CALM, share=1.0)
+        ),
+    ),
+    Fault(
+        "a restore that is resumed takes all parts for put back",
+        "flows.storage.restoring#DataRestore:_put_parts_back",
+        _takes_all_for_put_back,
+        _MIXES,
+        _events(*_KILLED_LATER, _do(200, Kind.RESUME), _do(400, Kind.CALM, share=1.0)),
+    ),
+    Fault(
+        "an undoing that is resumed takes all parts for put back",
+        "flows.storage.restoring#DataRestore:_put_parts_back",
+        _takes_all_for_put_back,
+        _MIXES,
+        _events(
+            _do(119, Kind.END_AT_LOAD, share=1.0),
+            _do(120, Kind.RESTORE),
+            _do(128.1, Kind.END_AT_LOAD, 1),
+            _do(200, Kind.RESUME),
+            _do(400, Kind.CALM, share=1.0),
+        ),
+    ),
+    Fault(
+        "a rollback with data that is resumed chooses its data anew",
+        "flows.deployment.rollback:choose_snapshot",
+        _newest,
+        _MIXES,
+        _events(
+            _do(100, Kind.MIGRATE, _SERVES),
+            _do(249, Kind.END_AT_LOAD, 1),
+            _do(250, Kind.ROLLBACK_WITH_DATA),
+            _do(330, Kind.RESUME),
+            _do(500, Kind.CALM, share=1.0),
+        ),
     ),
 )

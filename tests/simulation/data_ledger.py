@@ -105,7 +105,8 @@ class DataLedger:
         loader = self._world.snapshot_programs.loader
         attempt = self._attempts.get(loader.pid if loader is not None else 0, 0)
         if snapshot_id != self._current or (self._put_back == set(saved.rows) and attempt != self._attempt):
-            self._current, self._put_back, self._attempt = snapshot_id, set(), attempt
+            self._current, self._put_back = snapshot_id, set()
+        self._attempt = attempt
         self._loads_of.add(attempt)
         self._put_back.discard(volume)
         self._world.note("data", f"{volume} becomes that of {snapshot_id}")
@@ -246,6 +247,9 @@ class DataLedger:
         saved = self._saved.get(safety)
         if saved is not None and saved.was_mixed:
             self._ledger.fail(Sentence.ONE_MOMENT, f"{kind} was undone to data that were saved half put back.")
+        if saved is not None and saved.begun_at is not None:
+            # Over half restored data it is that of an operation before, whose loss was confirmed as well.
+            begun = min(begun, self._world.clock.seconds - (self._world.clock.now() - saved.begun_at).total_seconds())
         for volume, expected in self._expected.items():
             expected |= self._before.get(volume, {}) if has_loaded and self._current != safety else {}
             now = self._rows(volume)

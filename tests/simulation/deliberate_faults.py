@@ -5,7 +5,8 @@ Each changes one function of the product as a careless change could: it forgets 
 
 from __future__ import annotations
 
+from tests.simulation.kill_faults import KILL_FAULTS
 from tests.simulation.operation_faults import OPERATION_FAULTS
 from tests.simulation.recovery_faults import RECOVERY_FAULTS
 
-FAULTS = (*OPERATION_FAULTS, *RECOVERY_FAULTS)
+FAULTS = (*OPERATION_FAULTS, *RECOVERY_FAULTS, *KILL_FAULTS)
