@@ -27,7 +27,7 @@ from tests.support.killed_flow import killed_flow
 from tests.support.person_between import CLOSED_WINDOW, PAUSED, STOPPED, between
 from tests.support.prefect_server import server_variables
 from tests.support.registry import Registry, image_id
-from tests.support.taken_up import BY_AGENT, BY_HAND, BY_ITSELF, is_left_by_the_agent, take_up
+from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, is_left_by_the_agent, take_up
 from tests.support.warm import warm_commands
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
@@ -55,14 +55,12 @@ class Kill:
 
 KILLS = {
     "while it fetches": Kill(when=lambda steps, _: ("fetching", None) in steps),
-    "after the fetch": Kill(when=lambda steps, _: ("changing", None) in steps),
-    "between two services": Kill(when=lambda steps, _: ("proven", "base") in steps),
     "while the last service is proven": Kill(when=lambda _, moved: moved["top"]),
     "while a bad image is tried": Kill(when=lambda _, moved: moved["top"], image=NEVER_WELL),
     "during the rollback": Kill(when=lambda steps, _: ("undoing", None) in steps, image=BAD),
 }
 
-LEFT = ("between two services", "while a bad image is tried", "during the rollback")
+LEFT = ("while a bad image is tried", "during the rollback")
 """test_interrupted_update.py has the earlier moments."""
 
 
@@ -221,9 +219,8 @@ def killed_update(place: Place, *moment: str) -> Operation:  # noqa: F811
         return stores.operations.history(environment="test")[0]
 
 
-@pytest.mark.campaign(seconds=30)
-@pytest.mark.parametrize("way", BY_ITSELF)
-@pytest.mark.parametrize("moment", [("after", "found"), ("after", "proven", "base"), ("before", "proven", "top")])
+@pytest.mark.campaign(seconds=15)
+@pytest.mark.parametrize(("moment", "way"), [(("after", "found"), BY_RETRY), (("after", "proven", "base"), BY_AGENT)])
 async def test_a_killed_update_goes_on_by_itself(place: Place, moment: tuple[str, ...], way: str) -> None:  # noqa: F811
     declare(place, "1")
     await startup("test")
@@ -237,23 +234,25 @@ async def test_a_killed_update_goes_on_by_itself(place: Place, moment: tuple[str
 
 
 @pytest.mark.campaign(seconds=40)
-@pytest.mark.parametrize("way", BY_ITSELF)
-async def test_a_killed_update_that_was_being_undone_is_undone_by_itself(place: Place, way: str) -> None:  # noqa: F811
+async def test_a_killed_update_that_was_being_undone_is_undone_by_itself(place: Place) -> None:  # noqa: F811
     declare(place, "1")
     await startup("test")
     declare(place, "2", top="echo no licence found; exit 3")
     killed = killed_update(place, "after", "undoing")
 
     with pytest.raises(StartFailedError):
-        await take_up(way, update, killed, place.project)
+        await take_up(BY_RETRY, update, killed, place.project)
 
     assert versions(place) == dict.fromkeys(PARTS, "1 healthy")
     assert records(place, killed.deployment_id)[0].status is OperationStatus.FAILED
 
 
 @pytest.mark.campaign(seconds=30)
-@pytest.mark.parametrize("person", [STOPPED, PAUSED, CLOSED_WINDOW])
-@pytest.mark.parametrize("undoing", [False, True], ids=["forward", "undoing"])
+@pytest.mark.parametrize(
+    ("undoing", "person"),
+    [(False, STOPPED), (False, PAUSED), (True, CLOSED_WINDOW)],
+    ids=lambda one: one if isinstance(one, str) else ("undoing" if one else "forward"),
+)
 async def test_what_a_person_does_after_an_update_was_killed_counts(
     place: Place,  # noqa: F811
     undoing: bool,
@@ -287,10 +286,13 @@ async def update_killed_half_way(place: Place, *moment: str) -> tuple[Operation,
 
 
 @pytest.mark.campaign(seconds=30)
-@pytest.mark.parametrize("way", [BY_HAND, *BY_ITSELF])
 @pytest.mark.parametrize(
-    ("moment", "service"),
-    [(("after", "proven", "base"), "base"), (("after", "found"), "top"), (("after", "undoing"), "base")],
+    ("moment", "service", "way"),
+    [
+        (("after", "proven", "base"), "base", BY_HAND),
+        (("after", "found"), "top", BY_RETRY),
+        (("after", "undoing"), "base", BY_AGENT),
+    ],
     ids=["forward-done", "forward-to do", "undoing"],
 )
 async def test_a_killed_update_waits_for_a_container_that_a_person_paused(
