@@ -22,7 +22,7 @@ from tests.e2e.deployments.test_update import BAD, WELL, inspect, last, service
 from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
 from tests.support.killed_flow import killed_flow
 from tests.support.registry import Registry, image_id
-from tests.support.taken_up import BY_HAND, BY_ITSELF, take_up
+from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, take_up
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -64,7 +64,6 @@ async def test_no_start_and_no_recovery_fetches_an_image_that_is_held_back(place
     assert image_id(name)
 
 
-WAYS = (BY_HAND, *BY_ITSELF)
 PARTS = ("base", "top")
 
 
@@ -108,10 +107,17 @@ def versions(place: Place) -> dict[str, str]:  # noqa: F811
     return {part: next(one[8:] for one in shown.split() if one.startswith("VERSION=")) for part, shown in found.items()}
 
 
-@pytest.mark.campaign(seconds=20)
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("flow", [update, startup], ids=["update", "start"])
-@pytest.mark.parametrize("moment", [("after", "fetching"), ("after", "found"), ("after", "proven", "base")])
+@pytest.mark.campaign(seconds=15)
+@pytest.mark.parametrize(
+    ("flow", "moment", "way"),
+    [
+        (update, ("after", "proven", "base"), BY_AGENT),
+        (startup, ("after", "fetching"), BY_HAND),
+        (startup, ("after", "found"), BY_AGENT),
+        (startup, ("after", "proven", "base"), BY_RETRY),
+    ],
+    ids=lambda one: getattr(one, "name", None),
+)
 async def test_a_killed_operation_does_not_take_an_image_that_was_held_back_since(
     place: Place,  # noqa: F811
     images: Registry,
@@ -137,9 +143,15 @@ async def test_a_killed_operation_does_not_take_an_image_that_was_held_back_sinc
     assert versions(place) == {"base": "1", "top": "2"}
 
 
-@pytest.mark.campaign(seconds=25)
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("moment", [("after", "release"), ("after", "found"), ("before", "proven", "top")])
+@pytest.mark.campaign(seconds=20)
+@pytest.mark.parametrize(
+    ("moment", "way"),
+    [
+        (("after", "release"), BY_HAND),
+        (("after", "found"), BY_AGENT),
+        (("before", "proven", "top"), BY_RETRY),
+    ],
+)
 async def test_a_killed_rollback_does_not_bring_back_an_image_that_was_held_back_since(
     place: Place,  # noqa: F811
     images: Registry,
