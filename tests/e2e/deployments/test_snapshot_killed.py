@@ -32,7 +32,7 @@ from tests.e2e.flows.test_watch import until, watching
 from tests.support.data_application import Data
 from tests.support.killed_flow import killed_flow
 from tests.support.person_between import CLOSED_WINDOW, PAUSED, between
-from tests.support.taken_up import BY_AGENT, BY_HAND, BY_ITSELF, is_left_by_the_agent, run_in, take_up
+from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, is_left_by_the_agent, run_in, take_up
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=20)]
 
@@ -87,8 +87,7 @@ def nothing_is_left_paused(place: Place) -> bool:  # noqa: F811
     )
 
 
-@pytest.mark.parametrize("way", [BY_HAND, *BY_ITSELF])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("moment", "way"), zip(MOMENTS, (BY_RETRY, BY_AGENT, BY_HAND), strict=True))
 async def test_a_killed_snapshot_is_taken_anew(shop: Place, moment: str, way: str) -> None:  # noqa: F811
     data, run, killed = await killed_snapshot(shop, moment)
     was = data.held(("cache",))
@@ -108,8 +107,16 @@ async def test_a_killed_snapshot_is_taken_anew(shop: Place, moment: str, way: st
     assert data.held(("cache",)) == was
 
 
-@pytest.mark.parametrize("way", BY_ITSELF)
-@pytest.mark.parametrize("person", [STOPPED_SERVICE, PAUSED_SERVICE, PAUSED, CLOSED_WINDOW])
+@pytest.mark.parametrize(
+    ("person", "way"),
+    [
+        (STOPPED_SERVICE, BY_RETRY),
+        (PAUSED_SERVICE, BY_AGENT),
+        (PAUSED, BY_AGENT),
+        (PAUSED, BY_RETRY),
+        (CLOSED_WINDOW, BY_AGENT),
+    ],
+)
 async def test_what_a_person_does_after_a_snapshot_was_killed_counts(
     shop: Place,  # noqa: F811
     person: str,
