@@ -20,12 +20,11 @@ from tests.e2e.flows.test_actions import ZEBRA
 from tests.e2e.flows.test_watch import docker, until, watching
 from tests.support.killed_flow import killed_flow
 from tests.support.ports import free_port
-from tests.support.taken_up import BY_AGENT, BY_HAND, BY_ITSELF, run_in, take_up
+from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, run_in, take_up
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=20)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=15)]
 
 TEXT = "zebra crossed"
-WAYS = (BY_HAND, *BY_ITSELF)
 STOPPED, PAUSED_CONTAINER, PAUSED, MAINTENANCE = "stopped it", "paused it", "paused recovery", "maintains it"
 _WORDS = {
     STOPPED: "was stopped by a person",
@@ -104,15 +103,13 @@ def runs(place: Place) -> bool:
 
 
 MOMENTS: dict[str, tuple[str, ...]] = {
-    "before its attempt": ("before", "restart"),
     "before its step": ("after", "restart"),
     "in its step": (),
     "after its step": ("after", "verify"),
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("moment", "way"), zip(MOMENTS, (BY_RETRY, BY_AGENT, BY_HAND), strict=True))
 async def test_a_killed_recovery_is_finished_once(place: Place, moment: str, way: str) -> None:
     declare(place, Strategy.RESTART_SERVICE)
     await startup("test")
@@ -120,7 +117,7 @@ async def test_a_killed_recovery_is_finished_once(place: Place, moment: str, way
     how = MOMENTS[moment]
     killed_recovery(place, *how, when=None if how else partial(runs, place))
     begun = attempts(place)
-    assert [one.ended_at for one in begun] == ([] if moment == "before its attempt" else [None])
+    assert [one.ended_at for one in begun] == [None]
 
     await taken_up(place, way)
 
@@ -165,8 +162,7 @@ async def down_and_its_port_held(place: Place, port: int, holder: str) -> None:
 UNDONE = f"{UNDO}{StepSpec.START_HOLDER}"
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("moment", [("before", UNDONE), ("after", UNDONE)])
+@pytest.mark.parametrize(("moment", "way"), [(("before", UNDONE), BY_AGENT), (("after", UNDONE), BY_RETRY)])
 async def test_a_killed_recovery_that_failed_is_undone(
     place: Place, port_holder: tuple[int, str], moment: tuple[str, ...], way: str
 ) -> None:
@@ -206,8 +202,10 @@ def wish(place: Place, person: str) -> None:
         file.write_text(file.read_text() + all_day)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("person", [STOPPED, PAUSED_CONTAINER, PAUSED, MAINTENANCE])
+@pytest.mark.parametrize(
+    ("person", "way"),
+    [(STOPPED, BY_AGENT), (PAUSED_CONTAINER, BY_RETRY), (PAUSED, BY_HAND), (MAINTENANCE, BY_AGENT)],
+)
 async def test_what_a_person_does_after_a_recovery_was_killed_counts(place: Place, person: str, way: str) -> None:
     declare(place, Strategy.RESTART_SERVICE)
     await startup("test")
@@ -227,8 +225,10 @@ async def test_what_a_person_does_after_a_recovery_was_killed_counts(place: Plac
     assert [one for one in attempts(place) if one.success] == []
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("person", [STOPPED, PAUSED_CONTAINER, PAUSED, MAINTENANCE])
+@pytest.mark.parametrize(
+    ("person", "way"),
+    [(STOPPED, BY_HAND), (PAUSED_CONTAINER, BY_AGENT), (PAUSED, BY_AGENT), (MAINTENANCE, BY_RETRY)],
+)
 async def test_what_a_person_does_while_a_killed_recovery_is_half_undone_counts(
     place: Place, port_holder: tuple[int, str], person: str, way: str
 ) -> None:
