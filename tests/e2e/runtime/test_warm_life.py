@@ -185,7 +185,14 @@ def test_socket_path_that_is_too_long_is_not_used(user: WarmUser) -> None:
     assert not list(deep.glob("roas/*"))
 
 
-@pytest.mark.parametrize("variables", [{"PYTHONOPTIMIZE": "1"}, {"PYTHONHASHSEED": "7"}, {"PYTHONUTF8": "1"}])
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONOPTIMIZE": "1"},
+        pytest.param({"PYTHONHASHSEED": "7"}, marks=pytest.mark.campaign),
+        pytest.param({"PYTHONUTF8": "1"}, marks=pytest.mark.campaign),
+    ],
+)
 def test_command_of_another_interpreter_setting_is_not_run_there(user: WarmUser, variables: dict[str, str]) -> None:
     process = user.leave()
     assert user.run("parent", variables=variables).stdout.split()[1] != str(process)

@@ -408,7 +408,9 @@ sys.exit(run_command(command))
 """
 
 
-@pytest.mark.parametrize(("end", "code"), [("success", 0), ("failed", 1), ("", 1)])
+@pytest.mark.parametrize(
+    ("end", "code"), [("success", 0), pytest.param("failed", 1, marks=pytest.mark.campaign), ("", 1)]
+)
 def test_where_the_server_is_lost_the_record_says_how_an_operation_ended(
     tmp_path: Path, failing_api: str, end: str, code: int
 ) -> None:

@@ -20,7 +20,14 @@ _SLOW = ("pydantic_settings", "prefect", "numpy", "scipy", "pyarrow", "redis", "
 
 
 @pytest.mark.parametrize(
-    "words", [["history"], ["status"], ["why"], ["tickets"], ["alerts"], ["show", "x"], ["--help"]]
+    "words",
+    [
+        ["status"],
+        ["why"],
+        ["alerts"],
+        ["--help"],
+        *(pytest.param(words, marks=pytest.mark.campaign) for words in (["history"], ["tickets"], ["show", "x"])),
+    ],
 )
 def test_command_that_reads_imports_no_slow_library(tmp_path: Path, words: list[str]) -> None:
     imported = imported_by(tmp_path, *words)
@@ -43,8 +50,10 @@ def imported_by(tmp_path: Path, *words: str) -> set[str]:
     ("words", "others"),
     [
         (["history"], {"models.tables.monitoring", "models.tables.errors"}),
-        (["tickets"], {"models.tables.deployment_logs", "models.tables.monitoring"}),
-        (["alerts"], {"models.tables.deployment_logs", "models.tables.errors"}),
+        pytest.param(
+            ["tickets"], {"models.tables.deployment_logs", "models.tables.monitoring"}, marks=pytest.mark.campaign
+        ),
+        pytest.param(["alerts"], {"models.tables.deployment_logs", "models.tables.errors"}, marks=pytest.mark.campaign),
     ],
 )
 def test_command_that_reads_maps_the_tables_of_its_store_alone(
