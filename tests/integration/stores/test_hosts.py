@@ -101,7 +101,7 @@ def test_the_silence_of_a_host_that_a_user_dismissed_is_not_reported(stores: Sto
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("seconds", [600, -600])
+@pytest.mark.parametrize("seconds", [600, pytest.param(-600, marks=pytest.mark.campaign)])
 def test_a_host_with_a_wrong_clock_steals_no_lease_and_loses_none(stores: Stores, settings: Settings, seconds) -> None:
     program = """
 from datetime import UTC, datetime, timedelta
@@ -127,7 +127,7 @@ with Stores.open(Settings()) as stores:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("seconds", [600, -600])
+@pytest.mark.parametrize("seconds", [600, pytest.param(-600, marks=pytest.mark.campaign)])
 def test_operations_of_a_host_with_a_wrong_clock_are_in_order(stores: Stores, settings: Settings, seconds) -> None:
     program = """
 from datetime import UTC, datetime, timedelta

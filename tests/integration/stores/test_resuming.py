@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
+import pytest
+
 from adapters.stores import Stores
 from adapters.stores.archives import archived_rows, archives
 from adapters.stores.lifecycle.steps import archive_deployments, clean_errors, compress_monitoring, optimise, vacuum
@@ -58,6 +60,7 @@ def rows(stores: Stores) -> Counter[tuple[str, object]]:
     return found
 
 
+@pytest.mark.campaign
 def test_a_life_cycle_killed_in_each_step_is_gone_on_with(settings: Settings) -> None:
     with Stores.open(settings) as stores:
         fill(stores, Year(now=NOW, days=30, services=1, minutes=4 * 60))

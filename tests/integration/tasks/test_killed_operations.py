@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.postgresql_server import postgresql
 
 
@@ -18,6 +20,7 @@ def test_no_record_is_reported_in_part(tmp_path: Path) -> None:
     assert (code, "0 told in part" in said) == (0, True), said
 
 
+@pytest.mark.campaign
 def test_the_harness_finds_what_one_store_after_another_tells_in_part(tmp_path: Path) -> None:
     code, said = live_and_kill(tmp_path, "--every", "20", "--naive")
     assert code == 1
