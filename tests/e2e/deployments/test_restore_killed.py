@@ -36,7 +36,7 @@ from tests.support.killed_flow import killed_flow
 from tests.support.person_between import CLOSED_WINDOW, PAUSED, PAUSED_CONTAINER, STOPPED, between
 from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, is_left_by_the_agent, take_up
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=60)]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=40)]
 
 USED = ("db", "app")
 WITH_CACHE = (*USED, "cache")
@@ -88,6 +88,7 @@ def loads(place: Place) -> bool:  # noqa: F811
     return any("psql " in line and "--quiet" in line for line in listed.splitlines())
 
 
+@pytest.mark.campaign(seconds=60)
 async def test_a_killed_restore_that_is_resumed_ends_with_the_data_of_the_snapshot(shop: Place) -> None:  # noqa: F811
     data = await shop_with(shop, *USED, more=", keep: {last: 99}")
     data.fill("before", USED)
@@ -107,6 +108,7 @@ async def test_a_killed_restore_that_is_resumed_ends_with_the_data_of_the_snapsh
         assert serves(shop), moment
 
 
+@pytest.mark.campaign(seconds=80)
 async def test_a_killed_restore_that_fails_ends_with_the_data_of_before_it(shop: Place) -> None:  # noqa: F811
     data, taken = await ready_to_fail(shop)
 
