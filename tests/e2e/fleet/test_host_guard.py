@@ -25,7 +25,7 @@ from models.failures import BadInputError, RoasError
 from models.settings import Settings
 from tests.support.prefect_server import own_server
 
-pytestmark = [pytest.mark.flow, pytest.mark.campaign]
+pytestmark = [pytest.mark.flow, pytest.mark.campaign(seconds=1)]
 
 DAY = timedelta(days=1)
 
@@ -111,6 +111,7 @@ def _deployment(flow: str, name: str, pool: str) -> dict[str, Any]:
     return {"flow_id": flow, "name": name, "work_pool_name": pool, "entrypoint": "flows.deployment.startup.startup"}
 
 
+@pytest.mark.campaign(seconds=15)
 def test_a_host_does_all_that_its_worker_and_runs_do(hosts: tuple[GuardedHost, GuardedHost]) -> None:
     host, _ = hosts
     pool, client = host.member.pool, host.client
@@ -374,7 +375,7 @@ def test_names_of_a_revoked_host_are_free_for_another(server: Server, tmp_path_f
     assert third.client.ask("POST", "/deployments/", wanted | {"work_pool_name": third.member.pool}).status_code == 403
 
 
-@pytest.mark.campaign(seconds=60)
+@pytest.mark.campaign(seconds=30)
 def test_of_a_revoked_host_with_many_environments_nothing_is_left(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
