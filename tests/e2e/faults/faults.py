@@ -1,4 +1,4 @@
-"""The faults, each with what must be told of it."""
+"""Faults that breaks.py and tests/e2e/flows/test_startup.py do not have, each with what must be told of it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ from tests.e2e.faults.endured import InjectedFault
 from tests.e2e.faults.scenes import HEALTH, IMAGE, WELL, Scene, Services, broken, says
 
 FOREIGN_IMAGE = "roas-fault/foreign:local"
-
-
-def _publishes(scene: Scene) -> Services:
-    return broken("base", ports=[f"127.0.0.1:{scene.port}:80"])
 
 
 @contextmanager
@@ -43,12 +39,6 @@ def _stranger(scene: Scene, *options: str) -> Iterator[None]:
     finally:
         scene.docker("rm", "--force", name)
         scene.docker("network", "rm", name)
-
-
-@contextmanager
-def _port_of_a_stranger(scene: Scene) -> Iterator[None]:
-    with _stranger(scene, "--publish", f"127.0.0.1:{scene.port}:80"):
-        yield
 
 
 @contextmanager
@@ -89,40 +79,11 @@ def _gone_command(command: list[str]) -> Services:
 
 FAULTS = (
     InjectedFault(
-        name="image that is not to be had",
-        services=broken("base", image="roas-fault/never-built:1", pull_policy="never"),
-        words="roas-fault/never-built:1 of base was found neither locally nor in the registry",
-        categories=(Category.IMAGE_PULL_FAILED,),
-        refused=True,
-    ),
-    InjectedFault(
         name="image for another platform",
         services=lambda scene: broken("base", image=f"{FOREIGN_IMAGE}-{scene.mark}", command=["/serve"], init=None),
         meanwhile=_foreign_image,
         words="base .*exec format error",
         categories=(Category.EXEC_FORMAT_ENTRYPOINT,),
-    ),
-    InjectedFault(
-        name="entrypoint that the image does not have",
-        services=broken("base", entrypoint=["/no/such/entrypoint"]),
-        words="base .*/no/such/entrypoint",
-        categories=(Category.EXEC_FORMAT_ENTRYPOINT,),
-    ),
-    InjectedFault(
-        name="port taken by a process",
-        services=_publishes,
-        meanwhile=_listening,
-        words=r"[Pp]ort.* \d+.*py(thon|test)",
-        categories=(Category.PORT_CONFLICT,),
-        refused=True,
-    ),
-    InjectedFault(
-        name="port taken by a container of another project",
-        services=_publishes,
-        meanwhile=_port_of_a_stranger,
-        words="[Pp]ort.*container .* of project stranger",
-        categories=(Category.PORT_CONFLICT,),
-        refused=True,
     ),
     InjectedFault(
         name="port taken after validation",
@@ -131,14 +92,6 @@ FAULTS = (
         words="top could not be started: .*(already in use|already allocated)",
         cause="top",
         categories=(Category.PORT_CONFLICT,),
-    ),
-    InjectedFault(
-        name="variable missing",
-        services=broken("base", environment={"KEY": "${ROAS_FAULT_KEY:?the key of the shop}"}),
-        words="ROAS_FAULT_KEY.*the key of the shop",
-        cause=None,
-        categories=(Category.MISSING_ENV_SECRET,),
-        refused=True,
     ),
     InjectedFault(
         name="variable filled in with nothing",
@@ -155,19 +108,6 @@ FAULTS = (
         categories=(Category.EXEC_FORMAT_ENTRYPOINT,),
     ),
     InjectedFault(
-        name="command not executable",
-        services=_gone_command(["/etc/passwd"]),
-        words="base could not be started.*/etc/passwd.*permission denied",
-        categories=(Category.EXEC_FORMAT_ENTRYPOINT,),
-    ),
-    InjectedFault(
-        name="exits with 1 at once",
-        services=broken("base", command=says("echo no licence found; exit 1")),
-        words="base ended with exit code 1",
-        shown="no licence found",
-        categories=(Category.CONTAINER_EXITED,),
-    ),
-    InjectedFault(
         name="exits while it is to hold its health",
         services=broken("base", command=says("touch /tmp/well /tmp/serves; sleep 2; echo lost my mind; exit 7")),
         fields={"stabilisation_seconds": 3},
@@ -181,12 +121,6 @@ FAULTS = (
         words="base keeps crashing, restarted .* times, last with exit code 4",
         shown="FATAL: no schema",
         categories=(Category.CONTAINER_EXITED,),
-    ),
-    InjectedFault(
-        name="killed for memory",
-        services=broken("base", mem_limit="16m", memswap_limit="16m", command=["tail", "/dev/zero"]),
-        words=r"base ended with .*killed for using too much memory \(limit 16 MiB\)",
-        categories=(Category.OOM_KILLED,),
     ),
     InjectedFault(
         name="health check never passes",
@@ -257,16 +191,6 @@ FAULTS = (
         categories=(Category.CONTAINER_EXITED,),
     ),
     InjectedFault(
-        name="mounted folder missing",
-        services=broken(
-            "base",
-            volumes=[{"type": "bind", "source": "./nowhere", "target": "/in", "bind": {"create_host_path": False}}],
-        ),
-        words="nowhere.* does not exist",
-        categories=(Category.VOLUME_MOUNT,),
-        refused=True,
-    ),
-    InjectedFault(
         name="mounted file that its user may not read",
         services=broken("base", user="1000", command=["cat", "/in"], volumes=["kept:/kept", "./key:/in:ro"]),
         prepare=_file("key", "a key", mode=0o600),
@@ -286,14 +210,6 @@ FAULTS = (
         shown='{"open": tru',
         because="shop.json",
         categories=(Category.CONTAINER_EXITED,),
-    ),
-    InjectedFault(
-        name="Compose file broken",
-        services="services:\n  base:\n    imagge: [\n",
-        words="compose.yaml.*yaml",
-        cause=None,
-        categories=(Category.COMPOSE_INVALID,),
-        refused=True,
     ),
     InjectedFault(
         name="Compose file with an unknown key",

@@ -8,7 +8,7 @@ from tests.e2e.faults.endured import InjectedFault, endure_twice
 from tests.e2e.faults.faults import FAULTS
 from tests.e2e.faults.scenes import Scene
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=15)]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
