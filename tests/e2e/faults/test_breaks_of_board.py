@@ -1,4 +1,4 @@
-"""The eight breaks of a stranger, of nginx, Node.js and Redis."""
+"""The breaks of nginx, Node.js and Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eight breaks of a stranger, of Python with MariaDB."""
+"""The breaks of Python with MariaDB."""
 
 from __future__ import annotations
 

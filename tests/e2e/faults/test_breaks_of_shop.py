@@ -1,4 +1,4 @@
-"""The eight breaks of a stranger, of Flask with PostgreSQL."""
+"""The breaks of Flask with PostgreSQL."""
 
 from __future__ import annotations
 
