@@ -250,7 +250,7 @@ def test_standard_output_carries_the_protocol_alone(recorded: RoasCommand) -> No
     assert replies[2]["result"]["isError"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.campaign), signal.SIGTERM])
 def test_a_signal_ends_it_though_standard_input_is_open(
     empty: RoasCommand, number: signal.Signals, request: pytest.FixtureRequest
 ) -> None:

@@ -142,12 +142,13 @@ async def test_an_update_is_refused_where_the_proxy_refuses_its_configuration(pl
     assert place.containers() == ["front", "other", "web"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("front", "file", "nonsense"),
     [
         ("nginx", "nginx.conf", "nonsense on;"),
-        pytest.param("haproxy", "haproxy.cfg", "frontend front\n  nonsense on\n", marks=pytest.mark.campaign),
-        pytest.param("caddy", "Caddyfile", ":8080 {\n  nonsense on\n}\n", marks=pytest.mark.campaign),
+        ("haproxy", "haproxy.cfg", "frontend front\n  nonsense on\n"),
+        ("caddy", "Caddyfile", ":8080 {\n  nonsense on\n}\n"),
     ],
 )
 async def test_a_start_is_refused_where_a_mounted_configuration_is_not_valid(

@@ -34,7 +34,9 @@ MOVES_UP = "\x1b[1A"
 HIDES_CURSOR = "\x1b[?25l"
 COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*3[0-7]m")
 AFTER_BASE = "{base: {condition: service_healthy}}"
-EVERYWHERE = pytest.mark.parametrize("variables", [{}, {"ROAS_WARM": "0"}], ids=["warm", "cold"])
+EVERYWHERE = pytest.mark.parametrize(
+    "variables", [pytest.param({}, id="warm"), pytest.param({"ROAS_WARM": "0"}, id="cold", marks=pytest.mark.campaign)]
+)
 
 
 @dataclass
