@@ -30,7 +30,7 @@ from tests.support.registry import Registry, image_id
 from tests.support.taken_up import BY_AGENT, BY_HAND, BY_RETRY, is_left_by_the_agent, take_up
 from tests.support.warm import warm_commands
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign]
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.campaign(seconds=25)]
 
 ROAS = Path(sys.executable).with_name("roas")
 PARTS = ("base", "top")
@@ -233,7 +233,7 @@ async def test_a_killed_update_goes_on_by_itself(place: Place, moment: tuple[str
     assert records(place, killed.deployment_id)[0].status is OperationStatus.SUCCESS
 
 
-@pytest.mark.campaign(seconds=40)
+@pytest.mark.campaign(seconds=20)
 async def test_a_killed_update_that_was_being_undone_is_undone_by_itself(place: Place) -> None:  # noqa: F811
     declare(place, "1")
     await startup("test")
@@ -247,7 +247,7 @@ async def test_a_killed_update_that_was_being_undone_is_undone_by_itself(place: 
     assert records(place, killed.deployment_id)[0].status is OperationStatus.FAILED
 
 
-@pytest.mark.campaign(seconds=30)
+@pytest.mark.campaign(seconds=20)
 @pytest.mark.parametrize(
     ("undoing", "person"),
     [(False, STOPPED), (False, PAUSED), (True, CLOSED_WINDOW)],
@@ -285,7 +285,7 @@ async def update_killed_half_way(place: Place, *moment: str) -> tuple[Operation,
     return killed_update(place, *moment), "1" if undoing else "2"
 
 
-@pytest.mark.campaign(seconds=30)
+@pytest.mark.campaign(seconds=20)
 @pytest.mark.parametrize(
     ("moment", "service", "way"),
     [

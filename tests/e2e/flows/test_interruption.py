@@ -149,7 +149,7 @@ async def test_the_next_start_ends_the_interrupted_one_and_succeeds(place: Place
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=15)
 async def test_a_resumed_start_does_no_finished_step_again(place: Place, moment: str) -> None:
     declare(place)
     killed = kill_at("startup", *MOMENTS[moment])
