@@ -167,7 +167,7 @@ async def test_a_rollback_brings_back_a_release_that_differs_in_a_file_alone_tho
     assert answer(port) == "200 other"
 
 
-@pytest.mark.campaign(seconds=60)
+@pytest.mark.campaign(seconds=25)
 async def test_an_update_of_another_service_says_nothing_of_a_file_that_is_not_mounted(place: Place) -> None:  # noqa: F811
     port = free_port()
     file = declare(place, port)
@@ -188,7 +188,7 @@ async def test_an_update_of_another_service_says_nothing_of_a_file_that_is_not_m
     assert newest.hashes["front"] == before.hashes["front"]
 
 
-@pytest.mark.campaign(seconds=60)
+@pytest.mark.campaign(seconds=25)
 async def test_containers_that_are_put_back_with_their_values_mount_the_proven_file(place: Place) -> None:  # noqa: F811
     port = free_port()
     variables = place.folder / "values.env"
