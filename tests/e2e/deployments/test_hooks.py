@@ -387,7 +387,7 @@ async def test_a_canary_whose_memory_grows_goes_back(place: Place) -> None:  # n
     await startup("test")
     remember_memory(place, 2.0)
     leak = "touch /tmp/well; head -c 120M /dev/zero | { sleep 1; tail -c 110M | { sleep 600; cat; }; }"
-    declare(place, 2, web=leak, after=[CANARY])
+    declare(place, 2, web=leak, after=[LONG_CANARY])
 
     with pytest.raises(StartFailedError, match=r"memory of web: .* above its bound 3 times in a row .*learnt"):
         await update("test")
@@ -411,7 +411,8 @@ async def test_a_canary_as_usual_passes_with_its_figures(place: Place) -> None: 
     canary = last(place).details["canary"]
     assert canary["passed"] is True
     assert canary["figures"]["web"][MEMORY]["learnt"] is True
-    assert canary["figures"]["web"]["observations"] >= 5
+    # How many there are depends on how quickly the engine answers.
+    assert canary["figures"]["web"]["observations"] > 1
     assert "nothing is learnt yet of the answers of web" in canary["verdict"]
     assert version(place) == "2"
 
