@@ -83,13 +83,15 @@ def test_nothing_is_shown_or_made_where_nothing_was_recorded(tmp_path: Path) -> 
 
 
 def test_an_environment_has_the_facts_that_status_prints() -> None:
+    # A verdict is old a quarter of an hour after it, and a run of all tests may take longer until this one.
+    now = datetime.now(UTC)
     operate("shop")
-    judge("shop", ServiceHealth.HEALTHY, ServiceHealth.STOPPED, overall=Health.UNHEALTHY)
+    judge("shop", ServiceHealth.HEALTHY, ServiceHealth.STOPPED, overall=Health.UNHEALTHY, at=now)
     stores = open_stores()
-    stores.heartbeats.beat("collection/shop", NOW)
-    release = Release(release_id="r1", environment="shop", deployment_id="shop-1", created_at=NOW, proven=True)
+    stores.heartbeats.beat("collection/shop", now)
+    release = Release(release_id="r1", environment="shop", deployment_id="shop-1", created_at=now, proven=True)
     stores.releases.keep(release)
-    stores.snapshots.begin(DataSnapshot(snapshot_id="d1", environment="shop", begun_at=NOW, state=SnapshotState.WHOLE))
+    stores.snapshots.begin(DataSnapshot(snapshot_id="d1", environment="shop", begun_at=now, state=SnapshotState.WHOLE))
 
     summary = read_overview().environments[0]
     status = read_status("shop")[0]
@@ -98,7 +100,7 @@ def test_an_environment_has_the_facts_that_status_prints() -> None:
     assert summary.records.checked_at == status.seen_at
     assert summary.records.last_operation == status.last_operation
     assert (summary.up, summary.services) == (1, 2)
-    assert (summary.records.proven_at, summary.records.saved_at) == (NOW, NOW)
+    assert (summary.records.proven_at, summary.records.saved_at) == (now, now)
     assert summary.records.open_tickets == len(status.open_tickets)
 
 
