@@ -24,7 +24,8 @@ Services = dict[str, dict[str, Any]]
 HEALTH = {
     "test": ["CMD", "test", "-e", "/tmp/well"],
     "interval": "300ms",
-    "timeout": "1s",
+    # A check that is late says nothing of the application.
+    "timeout": "30s",
     "retries": 2,
     "start_period": "3s",
     "start_interval": "100ms",
