@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from adapters.host.processes import kill_marked
 from adapters.host.programs import ProgramResult, ProgramRun, run_beside
@@ -22,7 +23,7 @@ from tasks.deployment.images import fetch_one, pull_allowed
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, READ, retry_read
 from tasks.runtime.stores import open_stores
-from tasks.runtime.task import task
+from tasks.runtime.task import finish_even_so, task
 from tasks.runtime.traces import describe_span
 
 log = logging.getLogger("roas")
@@ -193,9 +194,9 @@ async def _one_off(project: Project, order: HookOrder) -> HookOutcome:
             await _need_dependencies(project, order)
             labels = {"roas.hook": hook.name, "roas.deployment": order.deployment_id}
             # Every service of it was read with all profiles; naming the service switches its own on.
-            await _to_its_end(
-                lambda: project.compose().run_one_off(hook.service or "", name, hook.command or (), labels)
-            )
+            # What it makes can be removed once it has ended.
+            run_one_off = partial(project.compose().run_one_off, hook.service or "", name, hook.command or (), labels)
+            await finish_even_so(asyncio.to_thread(run_one_off))
             container = await asyncio.to_thread(_find, project, name)
         else:
             log.info("hook %s goes on in its container %s", hook.name, name)
@@ -210,16 +211,6 @@ async def _one_off(project: Project, order: HookOrder) -> HookOutcome:
         leftover = await asyncio.to_thread(_find, project, name)
         if leftover is not None:
             await _remove(project, leftover.container_id)
-
-
-async def _to_its_end(call: Callable[[], None]) -> None:
-    """Call in a thread, and wait for its end also where this is cancelled: what it makes can then be removed."""
-    calling = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        await asyncio.shield(calling)
-    except asyncio.CancelledError:
-        await asyncio.wait({calling})
-        raise
 
 
 async def _need_dependencies(project: Project, order: HookOrder) -> None:

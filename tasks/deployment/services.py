@@ -55,7 +55,7 @@ from tasks.runtime.naming import artifact_key
 from tasks.runtime.project import Project
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores, stores_exist
-from tasks.runtime.task import task
+from tasks.runtime.task import finish_even_so, task
 from tasks.runtime.traces import describe_span
 
 log = logging.getLogger("roas")
@@ -375,8 +375,9 @@ async def stop_containers(
     Raises:
         EngineError: The engine could not stop one, or one runs again.
     """
-    after = await asyncio.gather(
-        *(asyncio.to_thread(_stop, project.engine, container, grace) for container in containers)
+    # What is asked of the engine is done also where this is cancelled: an undo must not find it running still.
+    after = await finish_even_so(
+        asyncio.gather(*(asyncio.to_thread(_stop, project.engine, container, grace) for container in containers))
     )
     for container in after:
         if container is not None and container.up:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect import Task
@@ -22,6 +24,16 @@ else:
 P = ParamSpec("P")
 R = TypeVar("R")
 _OF_PREFECT = frozenset({"return_state", "wait_for"})
+
+
+async def finish_even_so(doing: Awaitable[R]) -> R:
+    """Wait for the end of what was begun also where this is cancelled, and be cancelled then."""
+    future = asyncio.ensure_future(doing)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait({future})
+        raise
 
 
 class _Task(Task[P, R]):
