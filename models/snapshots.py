@@ -169,6 +169,10 @@ class SnapshotState(StrEnum):
     FAILED = "failed"
 
 
+BEING_DELETED = "it is being deleted, as data.keep says"
+"""Problem of a snapshot that failed by that alone: parts of it may be gone from the repository."""
+
+
 class SnapshotReason(StrEnum):
     """Why a snapshot was taken."""
 
@@ -266,6 +270,11 @@ class DataSnapshot:
     rehearsed_at: datetime | None = None
     rehearsal: Rehearsal | None = None
     restoring: str = ""
+
+    @property
+    def is_being_deleted(self) -> bool:
+        """Whether its deletion has begun, which the next run of the policy finishes."""
+        return self.state is SnapshotState.FAILED and self.problem == BEING_DELETED
 
     @property
     def seconds(self) -> float | None:

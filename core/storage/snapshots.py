@@ -223,20 +223,21 @@ def data_not_put_back(snapshots: Sequence[DataSnapshot], operations: Iterable[Op
 def to_forget(
     snapshots: Sequence[DataSnapshot], keep: KeepSnapshots, kept_releases: Collection[str]
 ) -> list[DataSnapshot]:
-    """The whole snapshots that leave: beyond the policy, and of no kept release.
+    """The whole snapshots that leave: beyond the policy, and of no kept release; and those whose deletion had begun.
 
     One of another installation stays: its own policy decides there. While one is being put back all stay: to go back,
     that restore needs what it saved before, as does one that begins over it.
     """
     if any(snapshot.restoring for snapshot in snapshots):
         return []
+    half_deleted = [snapshot for snapshot in snapshots if snapshot.is_being_deleted]
     whole = [snapshot for snapshot in offered_snapshots(snapshots) if snapshot.reason is not SnapshotReason.ADOPTED]
     stay = {snapshot.snapshot_id for snapshot in whole[: keep.last]}
     stay |= _newest_of_each(whole, keep.daily, lambda at: at.date())
     stay |= _newest_of_each(whole, keep.weekly, lambda at: at.isocalendar()[:2])
     for release in kept_releases:
         stay |= {snapshot.snapshot_id for snapshot in _saved_snapshots(release, whole)[:1]}
-    return [snapshot for snapshot in whole if snapshot.snapshot_id not in stay]
+    return [snapshot for snapshot in whole if snapshot.snapshot_id not in stay] + half_deleted
 
 
 def leftovers(entries: Sequence[RepositoryEntry], snapshots: Iterable[DataSnapshot], installation: str) -> list[str]:
@@ -251,10 +252,14 @@ def leftovers(entries: Sequence[RepositoryEntry], snapshots: Iterable[DataSnapsh
     return sorted(entry.restic_id for entry in own_entries if entry.snapshot_id in failed - whole)
 
 
-def entries_of(snapshots: Iterable[DataSnapshot], entries: Sequence[RepositoryEntry]) -> list[str]:
-    """The ids of restic of all that was saved for these snapshots: parts, manifests, and tries that were repeated."""
+def entries_of(snapshots: Sequence[DataSnapshot], entries: Sequence[RepositoryEntry], installation: str) -> list[str]:
+    """The ids of restic of all that was saved for these snapshots: parts, manifests, and tries that were repeated.
+
+    `installation` took them; of one that was deleted in part a manifest alone may be there.
+    """
     parts = {part.restic_id for snapshot in snapshots for part in snapshot.parts}
     theirs = {(entry.snapshot_id, entry.installation) for entry in entries if entry.restic_id in parts}
+    theirs |= {(snapshot.snapshot_id, installation) for snapshot in snapshots}
     return sorted(entry.restic_id for entry in entries if (entry.snapshot_id, entry.installation) in theirs)
 
 

@@ -317,22 +317,24 @@ async def record_rehearsal(snapshot: DataSnapshot, at: datetime, rehearsal: Rehe
 
 @task(name="forget snapshots", **EFFECT)
 async def forget_old(environment: Environment) -> list[str]:
-    """Remove the snapshots that the environment's policy keeps no longer; their ids.
+    """Remove the snapshots that the policy keeps no longer, once that is on record; their ids.
 
     Raises:
-        SnapshotError: The repository cannot be written to; what was to go stays.
+        SnapshotError: The repository cannot be written to; what was to go stays there, and is offered no more.
     """
-    settings = settings_of(environment)
 
     def forget(limit: Limit) -> list[str]:
         stores = open_stores()
         release_ids = [release.release_id for release in stores.releases.latest(environment.name) if release.proven]
-        old = to_forget(stores.snapshots.list_for(environment.name), settings.keep, release_ids)
+        old = to_forget(stores.snapshots.list_for(environment.name), settings_of(environment).keep, release_ids)
         if old:
             repository = repository_of(environment)
-            repository.forget(entries_of(old, repository.entries(limit)), limit)
-            for snapshot in old:
-                stores.snapshots.forget(snapshot.snapshot_id)
+            entries = entries_of(old, repository.entries(limit), repository.installation)
+            # Killed from here on, none of them is offered, and the next time the rest of them goes.
+            stores.snapshots.begin_deletion(snapshot.snapshot_id for snapshot in old)
+            repository.forget(entries, limit)
+        for snapshot in old:
+            stores.snapshots.forget(snapshot.snapshot_id)
         return [snapshot.snapshot_id for snapshot in old]
 
     return await call_in_thread(forget, _CLEAN_UP_SECONDS)

@@ -290,6 +290,9 @@ class DataLedger:
             saved = self._saved.get(snapshot.snapshot_id)
             if snapshot.state is SnapshotState.WHOLE and snapshot.reason != "safety" and saved and saved.was_mixed:
                 self._ledger.fail(Sentence.ONE_MOMENT, f"{snapshot.snapshot_id} counts, and was saved half put back.")
+            lost_parts = {part.restic_id for part in snapshot.parts} - self._world.repository.entries.keys()
+            if snapshot.state is SnapshotState.WHOLE and lost_parts:
+                self._ledger.fail(Sentence.SNAPSHOT_KEPT, f"{snapshot.snapshot_id} counts, and has lost parts.")
         marked: DataSnapshot | None = await actors.ask(lambda: open_stores().snapshots.find_restoring(NAME))
         if self.is_mixed and marked is None:
             self._ledger.fail(

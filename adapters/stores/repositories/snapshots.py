@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 
 from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import insert_unless_there, table
-from models.snapshots import DataSnapshot, Rehearsal, SnapshotState
+from models.snapshots import BEING_DELETED, DataSnapshot, Rehearsal, SnapshotState
 from models.tables.deployment_logs import SnapshotRow
 
 _snapshots = table(SnapshotRow)
@@ -85,6 +86,11 @@ class Snapshots(Repository):
     def clear_restoring(self, environment: str) -> None:
         """Record that nothing is being put back in an environment."""
         self._change(sa.update(_snapshots).where(_snapshots.c.environment == environment).values(restoring=None))
+
+    def begin_deletion(self, snapshot_ids: Iterable[str]) -> None:
+        """Record that snapshots are about to leave their repository, so that none of them is offered any more."""
+        these = _snapshots.c.snapshot_id.in_(snapshot_ids)
+        self._change(sa.update(_snapshots).where(these).values(state=SnapshotState.FAILED.value, problem=BEING_DELETED))
 
     def forget(self, snapshot_id: str) -> None:
         """Remove a snapshot that is in no repository any more."""

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.stores import Stores
 from models.failures import NotFoundError
-from models.snapshots import DataSnapshot, Rehearsal, SnapshotPart, SnapshotReason, SnapshotState
+from models.snapshots import BEING_DELETED, DataSnapshot, Rehearsal, SnapshotPart, SnapshotReason, SnapshotState
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 PART = SnapshotPart(
@@ -44,6 +44,16 @@ def test_one_that_ended_stays_as_it_ended(stores: Stores) -> None:
     assert stores.snapshots.end(failed)
     assert not stores.snapshots.end(whole(1))
     assert stores.snapshots.list_for("shop") == [failed]
+
+
+def test_one_that_is_being_deleted_does_not_count_any_more(stores: Stores) -> None:
+    for number in (1, 2):
+        stores.snapshots.begin(begun(number))
+        stores.snapshots.end(whole(number))
+    stores.snapshots.begin_deletion(["s-shop-1"])
+    assert stores.snapshots.whole() == [whole(2)]
+    assert stores.snapshots.get("s-shop-1") == replace(whole(1), state=SnapshotState.FAILED, problem=BEING_DELETED)
+    assert stores.snapshots.get("s-shop-1").is_being_deleted
 
 
 def test_a_rehearsal_is_kept_with_its_snapshot(stores: Stores) -> None:

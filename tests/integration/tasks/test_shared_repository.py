@@ -15,9 +15,10 @@ import pytest
 from adapters.snapshots.restic import ResticRepository
 from adapters.snapshots.streams import Command, Limit, stream
 from adapters.stores import Stores
+from core.storage.snapshots import choose_snapshot
 from flows.common.identifiers import new_snapshot_id
 from models.environments import Environment
-from models.failures import DamagedRepositoryError, SnapshotError
+from models.failures import DamagedRepositoryError, NotFoundError, SnapshotError
 from models.snapshots import DataSnapshot, SnapshotPart, SnapshotReason, SnapshotState, UnknownState
 from tasks.runtime.stores import open_stores
 from tasks.storage.adoption import adopt_snapshots, unknown_snapshots
@@ -156,6 +157,29 @@ async def test_a_store_restored_from_a_backup_made_while_a_snapshot_was_taken_lo
         assert set(states.values()) == {SnapshotState.WHOLE}
         # data.keep keeps one, so the other went as a whole one.
         assert killed.snapshot_id not in states
+
+
+@pytest.mark.parametrize("gone", ["nothing", "parts", "manifest", "all"])
+async def test_a_retention_that_was_killed_is_finished_and_offers_nothing_that_it_had_begun_to_delete(
+    installations: Installations, gone: str
+) -> None:
+    with installations.at("one") as stores:
+        old = await installations.save(stores, "old")
+        await installations.save(stores, "begun", until="part")
+        stores.snapshots.begin_deletion([old.snapshot_id])
+        repository = installations.repository()
+        is_gone = {"nothing": (), "parts": (False,), "manifest": (True,), "all": (False, True)}[gone]
+        entries = [entry for entry in repository.entries(Limit(60)) if entry.snapshot_id == old.snapshot_id]
+        repository.forget([entry.restic_id for entry in entries if entry.is_manifest in is_gone], Limit(60))
+
+        with pytest.raises(NotFoundError):
+            choose_snapshot(stores.snapshots.list_for("shop"), old.snapshot_id, "shop")
+        assert await unknown_snapshots(installations.environment) == []
+        new = await installations.save(stores, "new")
+
+        assert [one for one in stores.snapshots.list_for("shop") if one.state is SnapshotState.WHOLE] == [new]
+        assert old.snapshot_id not in {one.snapshot_id for one in stores.snapshots.list_for("shop")}
+        assert {entry.snapshot_id for entry in repository.entries(Limit(60))} == {new.snapshot_id}
 
 
 async def test_a_part_is_read_to_its_end_before_anything_is_stopped(installations: Installations) -> None:

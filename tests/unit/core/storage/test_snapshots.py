@@ -20,6 +20,7 @@ from core.storage.snapshots import (
     data_to_save,
     entries_of,
     leftovers,
+    offered_snapshots,
     proof_of,
     snapshot_of_release,
     to_adopt,
@@ -34,6 +35,7 @@ from models.failures import BadInputError, NotFoundError, SnapshotError
 from models.operations import Operation, OperationStatus, OperationType
 from models.records import Release
 from models.snapshots import (
+    BEING_DELETED,
     DataSettings,
     DataSnapshot,
     FilesData,
@@ -243,7 +245,16 @@ def test_a_snapshot_leaves_the_repository_with_all_that_was_saved_for_it() -> No
         entry("a", one.snapshot_id), entry("again", one.snapshot_id), manifest("m", one.snapshot_id),
         entry("b", one.snapshot_id, "another"), entry("c", other.snapshot_id), manifest("n", other.snapshot_id),
     ]  # fmt: skip
-    assert entries_of([one], entries) == ["a", "again", "m"]
+    assert entries_of([one], entries, "own") == ["a", "again", "m"]
+    assert entries_of([one], [manifest("m", one.snapshot_id), manifest("n", other.snapshot_id)], "own") == ["m"]
+
+
+def test_a_snapshot_whose_deletion_was_interrupted_goes_the_next_time_and_is_never_offered() -> None:
+    half = taken(2, state=SnapshotState.FAILED, problem=BEING_DELETED)
+    failed = taken(3, state=SnapshotState.FAILED, problem="it was killed")
+    assert offered_snapshots([taken(1), half, failed]) == [taken(1)]
+    assert to_forget([taken(1), half, failed], KeepSnapshots(), ()) == [half]
+    assert to_forget([replace(taken(1), restoring="d-1"), half], KeepSnapshots(), ()) == []
 
 
 def test_a_snapshot_that_is_not_recorded_says_whether_it_is_complete() -> None:
