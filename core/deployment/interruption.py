@@ -25,7 +25,7 @@ _WORDS = {
     "snapshot": "the snapshot was chosen",
     "safety snapshot": "the data that was there was saved",
     "over half restored data": "it was written down that the data was half restored",
-    "data touched": "what writes to the data was stopped",
+    "data touched": "its data was about to be replaced",
     "data settled": "the data was whole",
 }
 """How the steps of the whole operation are said; a step of a service is said as its name."""

@@ -157,8 +157,8 @@ ACTIONS: Mapping[str, PageAction] = {
             name="restore",
             title="Restore the data of {environment}",
             button="Restore",
-            effect="The present data is saved first, then what writes is stopped, the snapshot is put back, and all is "
-            "started and proven; a restore that fails is undone.",
+            effect="What writes is stopped, the present data is saved, the snapshot is put back, and all is started "
+            "and proven; a restore that fails is undone.",
             preview=Preview.RESTORE,
             needs_preview=True,
             flow="restore",

@@ -16,6 +16,7 @@ from models.metrics import Dependency
 from models.operations import Operation
 from models.records import Release
 from models.snapshots import (
+    DATA_WITH_LOGIN,
     DataSettings,
     DataSnapshot,
     FilesData,
@@ -108,6 +109,15 @@ def writers_of(data: SavedData, application: Application, dependencies: Sequence
     """The services that must be stopped while data is put back. A server that loads a dump itself must run."""
     users = users_of(data, application, dependencies)
     return users - {data.service} if isinstance(data, PostgresqlData | MariadbData) else users
+
+
+def clients_of(data: Sequence[SavedData], application: Application, dependencies: Sequence[Dependency]) -> set[str]:
+    """The services that must be stopped so that nothing is written to data while it is saved.
+
+    A server that saves its own data must run.
+    """
+    servers = {part.service for part in data if isinstance(part, DATA_WITH_LOGIN)}
+    return set().union(*(users_of(part, application, dependencies) for part in data)) - servers
 
 
 def data_to_save(

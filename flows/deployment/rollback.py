@@ -31,7 +31,7 @@ from flows.operation.recorder import ROLLING_BACK, OperationRequest
 from flows.operation.steps import Step, operate, turn_back
 from flows.recovery.escalate import escalate
 from flows.source.pin import pin_to
-from flows.storage.restoring import DataRestore, refuse_half_restored, start_again
+from flows.storage.restoring import DataRestore, refuse_half_restored
 from models.compose import Application
 from models.failures import BadInputError, ReleaseError, StartFailedError
 from models.health import HealthReport
@@ -101,8 +101,6 @@ class ReleaseRollback(Change):
     """The proven ones, the newest first."""
     data: DataRestore = field(default_factory=DataRestore)
     snapshot: DataSnapshot = field(init=False)
-    safety: str | None = None
-    """The snapshot of what was there before, once data was put back to it."""
     released: Application = field(init=False)
     starts: tuple[ServiceStart, ...] = ()
     health: HealthReport = field(init=False)
@@ -245,23 +243,23 @@ async def keep_release(rollback: ReleaseRollback) -> None:
 
 async def put_data_back(rollback: ReleaseRollback) -> None:
     """Put the data back as it was; what is started before would write to data of which only a part is old."""
-    rollback.safety = await rollback.data.put_safety_back(rollback.recorder)
+    await rollback.data.put_safety_back(rollback.recorder)
 
 
 async def start_on_data(rollback: ReleaseRollback) -> None:
     """Start what is to run on the data of before, prove it, and let the data stay."""
-    recorder = rollback.recorder
-    starts = await start_again(recorder, rollback.application)
-    await rollback.data.settle(recorder)
-    summary = rollback.record.undone or "no container was replaced"
-    rollback.record.undone = (
-        f"{summary}; the data is again that of before (snapshot {rollback.safety}): {len(starts)} services proven"
-    )
+    _, words = await rollback.data.start_as_before(rollback.recorder)
+    rollback.record.undone = f"{rollback.record.undone or 'no container was replaced'}; {words}"
     log.warning("rollback: %s", rollback.record.undone)
 
 
 def _has_data(rollback: ReleaseRollback) -> bool:
     return rollback.with_data and rollback.recorder.opened is not None
+
+
+def _has_stopped(rollback: ReleaseRollback) -> bool:
+    """Whether services may be down for its data."""
+    return rollback.data.may_have_stopped
 
 
 ROLLBACK: tuple[Step[ReleaseRollback], ...] = (
@@ -285,6 +283,6 @@ ROLLBACK_BACK: tuple[Step[ReleaseRollback], ...] = (
     SETTLE_BACK,
     CONTAINERS_BACK,
     CHECK_BACK,
-    Step("start on data", start_on_data, when=lambda rollback: rollback.safety is not None),
+    Step("start on data", start_on_data, when=_has_stopped),
 )
 """How a rollback that fails goes back itself."""

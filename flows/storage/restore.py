@@ -17,7 +17,7 @@ from flows.execution.execute import verify
 from flows.operation.recorder import ROLLING_BACK, OperationRequest
 from flows.operation.steps import OperationRun, Step, operate, turn_back
 from flows.recovery.escalate import escalate
-from flows.storage.restoring import DataRestore, start_again
+from flows.storage.restoring import UNTOUCHED, DataRestore, start_again
 from flows.storage.snapshot import forget_where_possible
 from models.compose import Application
 from models.failures import BadInputError
@@ -42,7 +42,7 @@ async def restore(
     compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
 ) -> OperationResult:
-    """Save the present data, stop what writes, put the snapshot's data back, start, and prove.
+    """Stop what writes, save the present data, put the snapshot's data back, start, and prove.
 
     It is recorded as a start. One that fails is undone: the data is again what it was before.
 
@@ -131,18 +131,13 @@ async def _put_data_back(restore: Restore) -> None:
 
 async def start_on_data(restore: Restore) -> None:
     """Start the application on the data of before, prove it, and let the data stay."""
-    safety, restore.record.data = restore.data.safety, ""
-    await start(restore)
-    await restore.data.settle(restore.recorder)
-    restore.record.undone = (
-        f"the data is again that of before (snapshot {safety and safety.snapshot_id}): "
-        f"{len(restore.starts)} services proven"
-    )
+    restore.record.data = ""
+    restore.starts, restore.record.undone = await restore.data.start_as_before(restore.recorder)
     log.warning("rollback: %s", restore.record.undone)
 
 
 async def _say_that_nothing_changed(restore: Restore) -> None:
-    restore.record.undone = "no data was touched"
+    restore.record.undone = UNTOUCHED
 
 
 def _has_saved(restore: Restore) -> bool:
@@ -150,8 +145,13 @@ def _has_saved(restore: Restore) -> bool:
     return restore.data.safety is not None
 
 
+def _has_stopped(restore: Restore) -> bool:
+    """Whether services may be down for it."""
+    return restore.data.may_have_stopped
+
+
 def _has_touched_nothing(restore: Restore) -> bool:
-    return not _has_saved(restore) and not restore.data.is_touched
+    return not _has_stopped(restore) and not restore.data.is_touched
 
 
 _WANTED = "snapshot"
@@ -171,8 +171,8 @@ RESTORE: tuple[Step[Restore], ...] = (
 
 RESTORE_BACK: tuple[Step[Restore], ...] = (
     Step("report that nothing changed", _say_that_nothing_changed, when=_has_touched_nothing),
-    Step(ROLLING_BACK, turn_back, when=_has_saved),
+    Step(ROLLING_BACK, turn_back, when=_has_stopped),
     Step("put data back", _put_data_back, when=_has_saved),
-    Step("start on data", start_on_data, when=_has_saved),
+    Step("start on data", start_on_data, when=_has_stopped),
 )
 """How a restore that fails goes back: the data is again what it was before."""

@@ -1,4 +1,6 @@
-"""Put a snapshot's data back: save the present data, stop what writes, put each part back, start, and prove.
+"""Put a snapshot's data back: stop what writes, save the present data, put each part back, start, and prove.
+
+What writes is stopped before the present data is saved, so that nothing is lost where the restore is undone.
 
 Which snapshot is put back is on record from before the first part until the application is proven, so that nothing
 starts on data of which a part is old and a part is new.
@@ -14,7 +16,7 @@ from datetime import UTC, datetime
 
 from core.common.dependencies import dependencies_of
 from core.deployment.plan import refuse_paused, stop_waves
-from core.storage.snapshots import check_rehearsal, writers_of
+from core.storage.snapshots import check_rehearsal, clients_of, writers_of
 from flows.common.identifiers import new_snapshot_id
 from flows.execution.execute import start_in_order
 from flows.operation.recorder import OperationRecorder
@@ -26,6 +28,7 @@ from models.results import ServiceStart
 from models.snapshots import DataSnapshot, SavedData, SnapshotReason, SnapshotState
 from tasks.deployment.operations import record_changes
 from tasks.deployment.services import inspect_application, proven_releases, stop_containers
+from tasks.monitoring.collect import stopped_on_request
 from tasks.runtime.project import Project
 from tasks.storage import restores
 from tasks.storage.restores import begin_restore, being_restored, end_restore
@@ -33,16 +36,19 @@ from tasks.storage.snapshots import check_part, end_own_pauses, load_part, parts
 
 log = logging.getLogger("roas")
 
+STOPPING = "about to stop"
+"""Step of a restore: this service runs, and is stopped from here on because it writes to the data."""
 SAFETY = "safety snapshot"
 """Step of a restore: the present data is saved; the detail is the snapshot's id."""
 TOUCHED = "data touched"
-"""Step of a restore: what writes is stopped, and from here on a part may be replaced."""
+"""Step of a restore: a server that is down for it is stopped too, and from here on a part may be replaced."""
 RESTORED = "restored"
 """Step of a restore: a part is put back. In place of a service it names the part."""
 RETURNED = "returned"
 """Step of a failed restore: a part is again as the safety snapshot has it."""
 OVER = "over half restored data"
 """Step of a restore: it begins with what another one left half done; the detail is that snapshot and operation."""
+UNTOUCHED = "no data was touched"
 SETTLED = "data settled"
 """Step of a restore: its data is whole, in one direction or the other, and nothing is put back any more."""
 
@@ -59,8 +65,17 @@ class DataRestore:
     """What was there before, once it is saved; until then there is nothing to undo."""
     is_touched: bool = False
     """Whether a part may have been replaced."""
+    stopped: frozenset[str] = frozenset()
+    """The services that write to the data and ran, which it has begun to stop."""
+    _quiet: dict[str, datetime | None] | None = None
+    """What wrote until the safety snapshot was taken: each container's id, and when it had been started last."""
     _over: tuple[str, ...] | None = None
     """The snapshot and the operation of another restore, whose half restored data this one began with."""
+
+    @property
+    def may_have_stopped(self) -> bool:
+        """Whether services may be down for it, and its way back is open: no other operation has changed the data."""
+        return self.safety is not None or (bool(self.stopped) and not self.is_touched)
 
     async def take_up(self, recorder: OperationRecorder, application: Application) -> None:
         """Find out how far an operation that is taken up again had come; nothing for one that only begins.
@@ -72,6 +87,7 @@ class DataRestore:
         self.application = application
         if (over := recorder.step_detail(OVER)) is not None:
             self._over = tuple(json.loads(over))
+        self.stopped = frozenset(step.service for step in recorder.steps if step.step == STOPPING and step.service)
         safety_id = next((step.detail for step in reversed(recorder.steps) if step.step == SAFETY), None)
         if safety_id is None:
             return
@@ -80,6 +96,7 @@ class DataRestore:
         marked = await being_restored(recorder.name)
         is_ours = marked is not None and marked.restoring == recorder.deployment_id
         if SETTLED in recorder.done:
+            self.stopped = frozenset()
             if is_ours:
                 await end_restore(recorder.name)
             return
@@ -90,7 +107,7 @@ class DataRestore:
                     "since, so it cannot go on;",
                     advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
                 )
-            # Its data was not touched, and what runs has gone on writing: it is saved again.
+            # Its data was not touched, and what was started since has written: it is saved again.
             return
         safety = next(
             (snapshot for snapshot in await snapshots_of(recorder.name) if snapshot.snapshot_id == safety_id), None
@@ -102,14 +119,16 @@ class DataRestore:
             )
         project = recorder.project
         writers = _writers(project.environment, parts_declared(project.environment, safety), application)
-        up = {
-            container.service
-            for container in await inspect_application(project)
-            if container.up and not container.one_off
-        }
+        states = [container for container in await inspect_application(project) if not container.one_off]
+        up = {container.service for container in states if container.up}
+        has_written = any(
+            container.up or (container.started_at is not None and container.started_at > safety.begun_at)
+            for container in states
+            if container.service in writers
+        )
         is_over_half = self._over is not None or safety.deployment_id != recorder.deployment_id
-        if writers & up and not self.is_touched and not is_over_half:
-            # No part is put back until all are stopped. What ran on has written since, so it is saved again.
+        if has_written and not self.is_touched and not is_over_half:
+            # No part is put back until all are stopped. What was started has written since, so it is saved again.
             await end_restore(recorder.name)
             if not writers <= up:
                 await start_again(recorder, application)
@@ -119,7 +138,8 @@ class DataRestore:
     async def put_back(self, recorder: OperationRecorder, snapshot: DataSnapshot) -> None:
         """Read the snapshot to its end, save the present data, and put the snapshot's data in its place.
 
-        Until `settle` no other operation of the environment starts anything.
+        What writes is stopped before the present data is saved. Until `settle` no other operation of the environment
+        starts anything.
 
         Raises:
             PausedError: A person paused a service; nothing is restored.
@@ -138,7 +158,7 @@ class DataRestore:
         if half is not None and half.restoring != recorder.deployment_id:
             await self._begin_over(recorder, half, snapshot)
         if self.safety is None:
-            self.safety = await _save_for_safety(recorder, application, snapshot)
+            self.safety = await self._save_for_safety(recorder, snapshot)
         recorder.record.safety_snapshot = self.safety.snapshot_id
         await self._put_parts_back(recorder, snapshot, RESTORED)
 
@@ -168,17 +188,15 @@ class DataRestore:
         await recorder.step(OVER, detail=json.dumps([half.snapshot_id, half.restoring]))
         self._over = half.snapshot_id, half.restoring
 
-    async def put_safety_back(self, recorder: OperationRecorder) -> str | None:
-        """Put the data back as it was before; the id of that snapshot, None where nothing was stopped for it.
-
-        `settle` is for when it serves.
+    async def put_safety_back(self, recorder: OperationRecorder) -> None:
+        """Put the data back as it was before; `start_as_before` is for when it is back.
 
         Raises:
             SnapshotError: A part could not be put back.
             HalfRestoredError: It is as it was, which another restore had left half done: nothing may start.
         """
         if self.safety is None:
-            return None
+            return
         marked = await being_restored(recorder.name)
         if self.is_touched and marked is not None and marked.restoring == recorder.deployment_id:
             log.warning("putting the data back as it was before")
@@ -189,7 +207,6 @@ class DataRestore:
                 f"the data is again as it was before, which {self._over[1]} had left half restored, so nothing starts;",
                 advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
             )
-        return self.safety.snapshot_id
 
     async def _put_parts_back(self, recorder: OperationRecorder, snapshot: DataSnapshot, step: str) -> None:
         """Stop what writes to the data, and put each part back that is not back yet."""
@@ -200,7 +217,9 @@ class DataRestore:
         if not remaining_parts:
             return
         await begin_restore(project.environment.name, snapshot.snapshot_id, recorder.deployment_id)
-        await _stop_writers(recorder, self.application, remaining_parts)
+        await _stop(recorder, self.application, _writers(project.environment, remaining_parts, self.application))
+        if not self.is_touched:
+            await self._check_quiet(recorder, snapshot)
         # On record first: where what writes is started meanwhile, this data is not taken for what was there before.
         self.is_touched = True
         await recorder.step(TOUCHED)
@@ -209,11 +228,103 @@ class DataRestore:
             await recorder.step(step, service=part.name)
             log.info("%s is as it was at %s UTC", part.name, f"{snapshot.begun_at:%Y-%m-%d %H:%M:%S}")
 
+    async def start_as_before(self, recorder: OperationRecorder) -> tuple[tuple[ServiceStart, ...], str]:
+        """Start on the data of before; how each service came up, and in words how it went back.
+
+        Where no data was touched it starts what it had stopped, and nothing that somebody has stopped since.
+
+        Raises:
+            StartFailedError: A service did not come up.
+        """
+        words, application = UNTOUCHED, self.application
+        if self.safety is not None and self.is_touched:
+            words = f"the data is again that of before (snapshot {self.safety.snapshot_id})"
+        elif self._over is not None or await stopped_on_request(recorder.name):
+            # Half restored data of another restore stays marked so.
+            await self._settle_own(recorder)
+            return (), f"{words}, and what was stopped stays so"
+        else:
+            states = await inspect_application(recorder.project)
+            up = {container.service for container in states if container.up and not container.one_off}
+            application = _part_of(application, self.stopped | up)
+        starts = await start_again(recorder, application)
+        await self._settle_own(recorder)
+        return starts, f"{words}: {len(starts)} services proven"
+
+    async def _settle_own(self, recorder: OperationRecorder) -> None:
+        if self.safety is not None:
+            await self.settle(recorder)
+
+    async def _save_for_safety(self, recorder: OperationRecorder, snapshot: DataSnapshot) -> DataSnapshot:
+        """Save the data that a snapshot is to replace, with what writes to it stopped.
+
+        It is saved once before that, while all runs: then it can be saved, and the second time little is new.
+        """
+        project, now = recorder.project, datetime.now(UTC)
+        releases = await proven_releases(project.environment.name)
+        begun = DataSnapshot(
+            snapshot_id=new_snapshot_id(now),
+            environment=project.environment.name,
+            begun_at=now,
+            reason=SnapshotReason.SAFETY,
+            deployment_id=recorder.deployment_id,
+            release_id=releases[0].release_id if releases else "",
+        )
+
+        async def stop_clients() -> None:
+            await self._stop_clients(recorder, snapshot)
+
+        data = parts_declared(project.environment, snapshot)
+        safety = await take_snapshot(
+            SnapshotRun(project, self.application, data, recorder.redactor, begun, stop_clients)
+        )
+        # A step is recorded once, and a restore that was killed before it touched anything saves again.
+        again = safety.snapshot_id if SAFETY in recorder.done else None
+        await recorder.step(SAFETY, service=again, detail=safety.snapshot_id)
+        return safety
+
+    async def _stop_clients(self, recorder: OperationRecorder, snapshot: DataSnapshot) -> None:
+        """Stop what writes to the data, and leave the servers that save it themselves."""
+        project = recorder.project
+        data = parts_declared(project.environment, snapshot)
+        writers = _writers(project.environment, data, self.application)
+        states = await inspect_application(project)
+        up = {container.service for container in states if container.up and not container.one_off}
+        for name in sorted((writers & up) - self.stopped):
+            self.stopped |= {name}
+            await recorder.step(STOPPING, service=name)
+        await _stop(recorder, self.application, _clients(project.environment, data, self.application))
+        self._quiet = await self._runs_of(project, snapshot)
+
+    async def _check_quiet(self, recorder: OperationRecorder, snapshot: DataSnapshot) -> None:
+        """Refuse to replace data to which a service that was started by hand has written since it was saved.
+
+        Raises:
+            SnapshotError: One was; no data was touched.
+        """
+        if self._quiet is None or await self._runs_of(recorder.project, snapshot) == self._quiet:
+            return
+        if self._over is None:
+            await end_restore(recorder.name)
+            self.safety = None
+        raise SnapshotError(
+            "A service that writes to the data was started while that was saved, so not all of it is saved;",
+            advice="start nothing by hand meanwhile, and restore again. No data was touched.",
+        )
+
+    async def _runs_of(self, project: Project, snapshot: DataSnapshot) -> dict[str, datetime | None]:
+        clients = _clients(project.environment, parts_declared(project.environment, snapshot), self.application)
+        return {
+            container.container_id: container.started_at
+            for container in await inspect_application(project)
+            if container.service in clients and not container.one_off
+        }
+
     async def settle(self, recorder: OperationRecorder) -> None:
         """Record that the data is whole, so that it stays as it is and other operations may start."""
         await recorder.step(SETTLED)
         await end_restore(recorder.name)
-        self.safety = None
+        self.safety, self.stopped = None, frozenset()
 
 
 async def refuse_half_restored(recorder: OperationRecorder) -> None:
@@ -246,35 +357,17 @@ async def _refuse_paused(project: Project, application: Application) -> None:
     refuse_paused(await inspect_application(project), application.services, "a restore of its data")
 
 
-async def _save_for_safety(
-    recorder: OperationRecorder, application: Application, snapshot: DataSnapshot
-) -> DataSnapshot:
-    project, now = recorder.project, datetime.now(UTC)
-    releases = await proven_releases(project.environment.name)
-    begun = DataSnapshot(
-        snapshot_id=new_snapshot_id(now),
-        environment=project.environment.name,
-        begun_at=now,
-        reason=SnapshotReason.SAFETY,
-        deployment_id=recorder.deployment_id,
-        release_id=releases[0].release_id if releases else "",
-    )
-    data = parts_declared(project.environment, snapshot)
-    safety = await take_snapshot(SnapshotRun(project, application, data, recorder.redactor, begun))
-    # A step is recorded once, and a restore that was killed before it touched anything saves again.
-    again = safety.snapshot_id if SAFETY in recorder.done else None
-    await recorder.step(SAFETY, service=again, detail=safety.snapshot_id)
-    return safety
-
-
 def _parts_done(recorder: OperationRecorder) -> bool:
     return any(step.step in (RESTORED, RETURNED) for step in recorder.steps)
 
 
-async def _stop_writers(recorder: OperationRecorder, application: Application, data: list[SavedData]) -> None:
-    """Stop them in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile."""
+async def _stop(recorder: OperationRecorder, application: Application, writers: set[str]) -> None:
+    """Stop services in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile.
+
+    Raises:
+        SnapshotError: One cannot be stopped.
+    """
     project = recorder.project
-    writers = _writers(project.environment, data, application)
     states = await inspect_application(project)
 
     async def stop(name: str) -> None:
@@ -299,3 +392,19 @@ async def _stop_writers(recorder: OperationRecorder, application: Application, d
 def _writers(environment: Environment, data: list[SavedData], application: Application) -> set[str]:
     dependencies = dependencies_of(environment, application)
     return set().union(*(writers_of(part, application, dependencies) for part in data))
+
+
+def _clients(environment: Environment, data: list[SavedData], application: Application) -> set[str]:
+    return clients_of(data, application, dependencies_of(environment, application))
+
+
+def _part_of(application: Application, names: frozenset[str]) -> Application:
+    """An application of these services alone; what others they need is not waited for."""
+    services = {
+        name: replace(
+            service, depends_on={other: needed for other, needed in service.depends_on.items() if other in names}
+        )
+        for name, service in application.services.items()
+        if name in names
+    }
+    return replace(application, services=services)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,7 @@ from flows.common.requester import requester
 from flows.operation.steps import Run, Step, go_back, run_steps
 from models.compose import Application
 from models.failures import RoasError, SnapshotError
-from models.snapshots import DataSnapshot, SavedData, SnapshotState
+from models.snapshots import DataSnapshot, FilesData, SavedData, SnapshotState
 from tasks.deployment.lease import hold_environment
 from tasks.deployment.services import proven_releases, read_application
 from tasks.recovery.notify import SNAPSHOT_FAILED, SNAPSHOT_TAKEN, announce
@@ -79,13 +79,17 @@ async def snapshot(
 
 @dataclass(slots=True)
 class SnapshotRun(Run):
-    """A snapshot while it is taken: `data` is to be saved, and `redactor` removes secrets from a text."""
+    """A snapshot while it is taken: `data` is to be saved, and `redactor` removes secrets from a text.
+
+    `stop_writers` is called once the data was saved ahead while all runs; it is saved again then.
+    """
 
     project: Project
     application: Application
     data: Sequence[SavedData]
     redactor: Redactor
     snapshot: DataSnapshot
+    stop_writers: Callable[[], Awaitable[None]] | None = None
     is_half: bool = False
     failure: RoasError = field(init=False)
 
@@ -109,6 +113,19 @@ async def begin(run: SnapshotRun) -> None:
     await prepare_repository(run.project.environment)
     await begin_snapshot(run.snapshot)
     run.is_half = True
+
+
+async def save_ahead(run: SnapshotRun) -> None:
+    """Save the parts while all runs, so that it is short once what writes is stopped; then stop that.
+
+    Raises:
+        SnapshotError: A part cannot be saved, so nothing was stopped.
+    """
+    if run.stop_writers is not None:
+        for data in run.data:
+            unpaused = data.model_copy(update={"pause": False}) if isinstance(data, FilesData) else data
+            await save_part(run.project, run.application, unpaused, run.snapshot.snapshot_id)
+        await run.stop_writers()
 
 
 async def save_data(run: SnapshotRun) -> None:
@@ -135,6 +152,7 @@ async def finish(run: SnapshotRun) -> None:
 
 SNAPSHOT: tuple[Step[SnapshotRun], ...] = (
     Step("begin", begin),
+    Step("save ahead", save_ahead),
     Step("save data", save_data),
     Step("save the manifest", keep_manifest),
     Step("finish", finish),

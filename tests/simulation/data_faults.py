@@ -132,6 +132,10 @@ def _starts_first(back: Any) -> Any:
     )
 
 
+def _without_saving_ahead(steps: Any) -> Any:
+    return tuple(step for step in steps if step.name != "save ahead")
+
+
 def _only_what_runs(place_of: Any) -> Any:
     from models.failures import SnapshotError
 
@@ -263,6 +267,13 @@ DATA_FAULTS = (
         "flows.storage.restore:RESTORE_BACK",
         _starts_first,
         _MIXES,
+        _INTERRUPTED,
+    ),
+    Fault(
+        "the present data are saved while services write to them",
+        "flows.storage.snapshot:SNAPSHOT",
+        _without_saving_ahead,
+        frozenset({Sentence.ROWS_KEPT}),
         _INTERRUPTED,
     ),
     Fault(

@@ -64,8 +64,9 @@ class DataLedger:
         self._attempt_of: dict[str, int] = {}
         self._loads_of: set[int] = set()
         """The attempts that put a part back."""
-        self._begun: dict[int, float] = {}
-        self._begun_of: dict[str, float] = {}
+        self._begun: set[int] = set()
+        self._touched_at = float("inf")
+        """When the first part was put back of what is not settled yet."""
         programs = world.snapshot_programs
         programs.on_load, programs.on_loaded = self._begin_load, self._end_load
         world.repository.on_save, world.repository.on_forget = self._note_saved, self._check_forget
@@ -108,6 +109,7 @@ class DataLedger:
             self._current, self._put_back = snapshot_id, set()
         self._attempt = attempt
         self._loads_of.add(attempt)
+        self._touched_at = min(self._touched_at, self._world.clock.seconds)
         self._put_back.discard(volume)
         self._world.note("data", f"{volume} becomes that of {snapshot_id}")
 
@@ -195,17 +197,14 @@ class DataLedger:
         """An operation begins, or is taken up again."""
         self._look()
         self._attempts[run.process.pid] = self._attempt_of.get(deployment_id or "", run.process.pid)
-        now = self._world.clock.seconds
-        earlier = self._begun_of.get(deployment_id or "", now)
-        self._begun[run.process.pid] = earlier if self.is_mixed else now
+        self._begun.add(run.process.pid)
 
     def end(self, kind: str, run: Run, recorded: list[Operation]) -> None:
         """An operation has ended, or was killed."""
         pid = run.process.pid
         record = next((row for row in recorded if row.record.runner is not None and row.record.runner.pid == pid), None)
-        begun = self._begun.pop(pid, 0.0)
+        self._begun.discard(pid)
         if record is not None:
-            self._begun_of[record.deployment_id] = begun
             self._attempt_of[record.deployment_id] = self._attempts[pid]
         if record is None or (run.result is None and run.error is None):
             return
@@ -214,7 +213,7 @@ class DataLedger:
         if kind in PUTS_DATA_BACK and succeeded:
             self._check_put_back(kind, record)
         elif kind in PUTS_DATA_BACK and record.record.undone and not record.record.undo_failed:
-            self._check_undone(kind, record, begun, has_loaded=self._attempts[pid] in self._loads_of)
+            self._check_undone(kind, record, has_loaded=self._attempts[pid] in self._loads_of)
         self._check_rows(kind)
 
     def _check_put_back(self, kind: str, record: Operation) -> None:
@@ -234,8 +233,9 @@ class DataLedger:
                 self._ledger.fail(Sentence.ROWS_KEPT, f"{kind} to {target} lost {len(lost)} rows of {volume}.")
             # A person confirmed that what came since is lost.
             self._expected[volume] = now
+        self._touched_at = float("inf")
 
-    def _check_undone(self, kind: str, record: Operation, begun: float, *, has_loaded: bool) -> None:
+    def _check_undone(self, kind: str, record: Operation, *, has_loaded: bool) -> None:
         if self.is_mixed:
             self._ledger.fail(
                 Sentence.ONE_MOMENT,
@@ -247,14 +247,14 @@ class DataLedger:
         saved = self._saved.get(safety)
         if saved is not None and saved.was_mixed:
             self._ledger.fail(Sentence.ONE_MOMENT, f"{kind} was undone to data that were saved half put back.")
-        if saved is not None and saved.begun_at is not None:
-            # Over half restored data it is that of an operation before, whose loss was confirmed as well.
-            begun = min(begun, self._world.clock.seconds - (self._world.clock.now() - saved.begun_at).total_seconds())
         for volume, expected in self._expected.items():
             expected |= self._before.get(volume, {}) if has_loaded and self._current != safety else {}
             now = self._rows(volume)
-            # What was written while it began is later than its snapshot, whose loss was confirmed.
-            self._expected[volume] = {number: at for number, at in expected.items() if number in now or at < begun}
+            # What was written on data of the snapshot goes with them.
+            self._expected[volume] = {
+                number: at for number, at in expected.items() if number in now or at < self._touched_at
+            }
+        self._touched_at = float("inf")
 
     def _check_rows(self, what: str) -> None:
         if self.is_mixed or self._begun:

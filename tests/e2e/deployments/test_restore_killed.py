@@ -19,7 +19,7 @@ from flows.deployment.startup import startup
 from flows.deployment.update import update
 from flows.storage.restore import restore
 from flows.storage.snapshot import snapshot
-from models.failures import PausedError, RoasError, SnapshotError
+from models.failures import NotFoundError, PausedError, RoasError, SnapshotError
 from models.operations import Operation, OperationStatus
 from models.snapshots import DataSnapshot
 from tests.e2e.deployments.test_snapshots import (  # noqa: F401 - fixtures
@@ -124,6 +124,24 @@ async def test_a_killed_restore_that_fails_ends_with_the_data_of_before_it(shop:
         assert "undo_failed" not in last(shop).details, moment
         assert serves(shop, WITH_CACHE), moment
         await startup("test")
+
+
+async def test_a_killed_restore_that_cannot_go_on_starts_what_it_had_stopped(shop: Place) -> None:  # noqa: F811
+    data, taken, _ = await ready(shop)
+    data.fill("after", USED)
+    now = data.held(USED)
+    asked = {"environment": "test", "snapshot": taken.snapshot_id, "confirmed": True}
+    killed_flow("restore", asked, "before", "safety snapshot")
+    assert shop.containers(running=True) == ["db"]
+    with shop.stores() as stores:
+        stores.snapshots.forget(taken.snapshot_id)
+
+    with pytest.raises(NotFoundError):
+        await resume(shop, taken)
+
+    assert last(shop).details["undone"] == "no data was touched: 2 services proven"
+    assert data.held(USED) == now
+    assert serves(shop)
 
 
 async def test_a_killed_restore_that_was_being_undone_is_undone_by_itself(shop: Place) -> None:  # noqa: F811

@@ -16,6 +16,7 @@ from core.storage.snapshots import (
     check_rehearsal,
     check_services,
     choose_snapshot,
+    clients_of,
     data_not_put_back,
     data_to_save,
     entries_of,
@@ -97,6 +98,12 @@ def test_a_database_that_loads_its_dump_itself_keeps_running() -> None:
     assert writers_of(CACHE, APPLICATION, NEEDS) == {"cache"}
     assert writers_of(UPLOADS, APPLICATION, NEEDS) == {"web"}
     assert writers_of(FilesData(kind="files", volume="/opt/web"), APPLICATION, NEEDS) == {"web"}
+
+
+def test_a_database_that_saves_its_data_itself_keeps_running_while_what_writes_to_it_is_stopped() -> None:
+    assert clients_of([DB], APPLICATION, NEEDS) == {"api", "web"}
+    assert clients_of([CACHE], APPLICATION, NEEDS) == set()
+    assert clients_of([UPLOADS, CACHE, DB], APPLICATION, NEEDS) == {"api", "web"}
 
 
 @pytest.mark.parametrize(("changed", "saved"), [("api", (DB,)), ("cache", (CACHE,)), ("web", (DB, UPLOADS))])
