@@ -89,7 +89,7 @@ class AppVersion:
 
 def web(image: str, port: int | None = None, **more: Any) -> dict[str, Any]:
     """The service as a Compose file declares it; `port` is the host's, on loopback."""
-    check = {"test": ["CMD", "test", "-e", "/tmp/well"], "interval": "1s", "timeout": "1s", "retries": 2}
+    check = {"test": ["CMD", "test", "-e", "/tmp/well"], "interval": "1s", "timeout": "30s", "retries": 2}
     check |= {"start_period": "60s", "start_interval": "200ms"}
     ports = {"ports": [f"127.0.0.1:{port}:{PORT}"]} if port else {}
     return {"image": image, "init": True, "healthcheck": check} | ports | more

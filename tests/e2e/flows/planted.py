@@ -190,7 +190,7 @@ def _talker() -> dict[str, object]:
                 "CMD-SHELL",
                 f"head -c 3000 /said.txt; : curl -u admin:{D['health check, curl -u']} http://x; test -e /tmp/well",
             ],
-            "interval": "1s", "timeout": "2s", "retries": 1, "start_period": "10s", "start_interval": "200ms",
+            "interval": "1s", "timeout": "30s", "retries": 1, "start_period": "10s", "start_interval": "200ms",
         },
     }  # fmt: skip
 
