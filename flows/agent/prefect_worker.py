@@ -19,7 +19,7 @@ from pathlib import Path
 
 from adapters.host.warm_client import end_with_parent
 from flows.agent.isolation import Progress
-from flows.common.server_outages import keep_asking_the_server
+from flows.common.server_outages import call_unsynced_workers_unhealthy, keep_asking_the_server
 from flows.server.embedded import HEARTBEAT_SECONDS, RUN_SETTINGS
 from flows.server.engine_settings import take_settings_over
 from models.enrolment import pool_of
@@ -120,6 +120,7 @@ def run_worker(words: Sequence[str]) -> None:
     """
     take_settings_over()
     keep_asking_the_server()
+    call_unsynced_workers_unhealthy()
     from prefect.cli import app
 
     if pool_of(os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")[0]) in words:

@@ -29,6 +29,20 @@ def keep_asking_the_server() -> None:
             module.critical_service_loop = _without_end(loop)  # type: ignore[attr-defined]
 
 
+def call_unsynced_workers_unhealthy() -> None:
+    """Let a worker of this process be healthy once it knows its work pool: before it takes no runs, which Prefect's
+    own answer leaves out, so that one that starts while its server is away would stay healthy.
+    """
+    worker = importlib.import_module("prefect.workers.base").BaseWorker
+    is_polling = worker.is_worker_still_polling
+
+    @wraps(is_polling)
+    def is_synced_and_polling(self: Any, query_interval_seconds: float) -> bool:
+        return self._has_successfully_synced and is_polling(self, query_interval_seconds)
+
+    worker.is_worker_still_polling = is_synced_and_polling
+
+
 def keep_runs_without_lease() -> None:
     """Let runs of this process go on where the server does not renew the lease of their concurrency limit.
 

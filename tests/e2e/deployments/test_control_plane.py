@@ -237,8 +237,6 @@ def test_what_needs_a_stopped_service_calls_itself_unhealthy_and_comes_back_with
     control_plane: ComposedPlane, missing: str
 ) -> None:
     needing = ("server-1", "services-1", "worker-1")
-    # Prefect's worker calls itself healthy until it has asked once, and another test may just have killed it.
-    assert "Completed" in control_plane.run("collection/prod").stdout
     subprocess.run(["docker", "stop", f"{control_plane.project}-{missing}"], check=True, capture_output=True)
     try:
         for name in needing:
