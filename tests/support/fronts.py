@@ -171,7 +171,7 @@ def fronted(folder: Path, front: str, port: int, *, version: str = "1", order: s
         "  pull_policy: never",
         "  init: true",
         *([] if "command" in more else ["  command: [python3, /conf/app.py]"]),
-        f"  environment: {{VERSION: '{version}'}}",
+        f"  environment: {json.dumps({'VERSION': version})}",
         "  volumes: ['./conf:/conf:ro']",
         *([f"  labels: {json.dumps([one.replace('@PORT@', str(port)) for one in _LABELS])}"] if is_traefik else []),
         f"  deploy: {{update_config: {{order: {order}}}}}",

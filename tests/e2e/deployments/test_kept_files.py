@@ -68,7 +68,9 @@ def edit(file: Path, old: str, new: str) -> str:
 def new_version(place: Place, number: int) -> None:  # noqa: F811
     """Change what is behind the proxy, too: its wrong file alone would be refused before anything is touched."""
     compose = place.folder / "compose.yaml"
-    compose.write_text(re.sub('"VERSION": "[^"]*"', f'"VERSION": "{number}"', compose.read_text()))
+    text, places = re.subn('"VERSION": "[^"]*"', f'"VERSION": "{number}"', compose.read_text())
+    assert places == 1
+    compose.write_text(text)
 
 
 def sources(place: Place, service: str = "front") -> set[str]:  # noqa: F811
