@@ -6,7 +6,8 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -134,7 +135,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of the run's tier, and begin with those that take longest."""
     tiers.select(config, items, _unit)
-    items.sort(key=_place)
+    costs: Counter[str] = Counter()
+    for item in items:
+        costs[_unit(item.nodeid)] += round(tiers.seconds_of(item) or 0)
+    items.sort(key=lambda item: _place(item, costs))
 
 
 def pytest_collection_finish() -> None:
@@ -143,6 +147,10 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def _place(item: pytest.Item) -> tuple[float, bool, bool]:
-    """Campaigns begin first, the dearest before the others, then what one worker runs as a whole."""
-    return -(tiers.seconds_of(item) or 0.0), item.path.stem not in _LONGEST_FIRST, not _shares(_file(item.nodeid))
+def _place(item: pytest.Item, costs: Mapping[str, int]) -> tuple[int, bool, bool]:
+    """Campaigns begin first, the dearest before the others, then what one worker runs as a whole.
+
+    Tests of a file that share something keep their order: what changes it for good comes last there.
+    """
+    dearest_first = -costs[_unit(item.nodeid)]
+    return dearest_first, item.path.stem not in _LONGEST_FIRST, not _shares(_file(item.nodeid))
