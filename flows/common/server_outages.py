@@ -38,7 +38,7 @@ def call_unsynced_workers_unhealthy() -> None:
 
     @wraps(is_polling)
     def is_synced_and_polling(self: Any, query_interval_seconds: float) -> bool:
-        return self._has_successfully_synced and is_polling(self, query_interval_seconds)
+        return bool(self._has_successfully_synced and is_polling(self, query_interval_seconds))
 
     worker.is_worker_still_polling = is_synced_and_polling
 
