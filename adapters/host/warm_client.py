@@ -136,7 +136,14 @@ def run_program(program: str) -> None:
     if function:
         import importlib
 
-        getattr(importlib.import_module(module), function)()
+        # Ctrl-C meanwhile just ends it: an exception would come out of whatever is imported, or be lost there.
+        raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if raises:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        imported = importlib.import_module(module)
+        if raises:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        getattr(imported, function)()
     else:
         import runpy
 

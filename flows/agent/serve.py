@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import psutil
 
@@ -72,8 +72,9 @@ def serve_all(settings: Settings) -> None:
     spare_memory()
     credentials = server_credentials(settings.prefect_home)
     end_unused_server(credentials.home)
-    # Until the runner has its own handler.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Until the runner has its own handlers.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _end_at_once(credentials))
     for name, value in (RUN_SETTINGS | _RUNNER_SETTINGS).items():
         os.environ.setdefault(name, value)
     echo(f"Prefect server starting; its files and server.log are in {credentials.home}")
@@ -232,8 +233,27 @@ def _kill(processes: list[psutil.Process]) -> None:
     _wait_for_the_end_of(processes, _LAST_END_WITHIN_SECONDS)
 
 
+def _end_at_once(credentials: ServerCredentials) -> NoReturn:
+    """End this process in a signal's handler, before it runs anything.
+
+    An exception out of a handler is not enough: the import of a module may lose it, and Pydantic turns it into another.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    children = psutil.Process().children()
+    for process in children:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _wait_for_the_end_of(children, _RUNS_END_WITHIN_SECONDS)
+    _end_with_all(credentials)
+
+
 def _end_by_force(credentials: ServerCredentials) -> None:
     time.sleep(_ALL_ENDS_WITHIN_SECONDS)
+    _end_with_all(credentials)
+
+
+def _end_with_all(credentials: ServerCredentials) -> NoReturn:
     remove_profile(credentials)
     _kill(psutil.Process().children(recursive=True))
     os._exit(0)

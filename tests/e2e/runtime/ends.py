@@ -198,8 +198,8 @@ def _ended(place: Folder, running: subprocess.Popen[bytes], number: int, moment:
     running.send_signal(number)
     sent = time.monotonic()
     try:
-        running.wait(3 * ENDS_WITHIN_SECONDS)
-        problem = ""
+        code = running.wait(3 * ENDS_WITHIN_SECONDS)
+        problem = "" if code in (0, -number, 128 + number) else f"it ended with {code}"
     except subprocess.TimeoutExpired:
         problem = "it did not end"
     took = time.monotonic() - sent
