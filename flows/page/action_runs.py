@@ -97,8 +97,9 @@ class ActionRunner:
             if deployment is not None:
                 parameters = run_parameters(request.action, request.environment, request.fields, request.plan)
                 parameters["asked_by"] = asker(request.viewer)
-                place = f"{BASE}/runs/{await self._runs.create(deployment['id'], parameters, request.key)}"
-                return await asyncio.to_thread(self._sessions.note_result, request.key, place)
+                title = request.action.title.format(environment=request.environment)
+                run_id = await self._runs.create(deployment["id"], parameters, request.key, title)
+                return await asyncio.to_thread(self._sessions.note_result, request.key, f"{BASE}/runs/{run_id}")
         return await self._begin_command(request, port)
 
     def command(self, key: str) -> PageCommand:

@@ -23,6 +23,7 @@ from core.runtime.page_actions import ACTIONS, PageAction, missing_fields, read_
 from core.runtime.page_forms import FormRequest, is_form_key, make_form_key
 from flows.page.action_runs import ActionRequest, ActionRunner, PageCommand, asker
 from flows.page.base import BASE
+from flows.page.host_waits import has_begun, host_wait
 from flows.page.prefect_runs import PrefectRuns, UncertainError
 from flows.page.previews import Previews, Shown
 from flows.page.rendering import render
@@ -30,7 +31,7 @@ from models.failures import BadInputError, NotFoundError, RoasError
 from models.settings import current_settings
 
 _READ_ONLY = "This account is read only: it sees every page, and changes nothing."
-_AGAIN_SECONDS = 2
+_AGAIN_SECONDS = 1
 _OPERATIONS_BACK = 20
 _CHANGED = "What would be done has changed since this page was shown. Look at it again."
 _TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -112,8 +113,13 @@ class _ActionDesk:
         if operation:
             return RedirectResponse(f"{BASE}/operations/{quote(operation, safe='')}", HTTPStatus.SEE_OTHER)
         state = run.get("state") or {}
-        is_over = state.get("type") in _TERMINAL
-        page = render(request, "run.html.j2", run=run, environment=environment, state=state, is_over=is_over)
+        is_over, pool = state.get("type") in _TERMINAL, run.get("work_pool_name")
+        waits = ""
+        if pool and not has_begun(run):
+            waits = (await host_wait(self._runs, run, environment, pool)).words()
+        page = render(
+            request, "run.html.j2", run=run, environment=environment, state=state, is_over=is_over, waits=waits
+        )
         return page if is_over else _read_again(page)
 
     async def show_command(self, request: Request) -> Response:

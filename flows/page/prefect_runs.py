@@ -35,15 +35,17 @@ class PrefectRuns:
         answer = await self._api.ask_until_done("GET", path)
         return None if answer.status_code == HTTPStatus.NOT_FOUND else dict(answer.json())
 
-    async def create(self, deployment: str, parameters: Mapping[str, Any], key: str) -> str:
+    async def create(self, deployment: str, parameters: Mapping[str, Any], key: str, name: str) -> str:
         """Make a run of a deployment, one for each key; its id, or that of the run that has the key.
+
+        `name` is the run's until it begins; its flow names it then.
 
         Raises:
             UncertainError: The server does not say whether it made it.
             NotFoundError: The deployment was removed.
         """
         # Prefect's server makes one run of a key, however often it is asked.
-        body = {"parameters": parameters, "idempotency_key": key}
+        body = {"parameters": parameters, "idempotency_key": key, "name": name}
         answer = await self._ask_for_run(f"/deployments/{deployment}/create_flow_run", body)
         if answer.status_code == HTTPStatus.NOT_FOUND:
             raise NotFoundError(f"Deployment {deployment} was removed a moment ago;", advice="reload the page.")

@@ -21,6 +21,7 @@ from core.runtime.page_actions import (
     preview_parameters,
     preview_words,
 )
+from flows.page.host_waits import NOT_BEGUN, has_begun, host_wait
 from flows.page.prefect_runs import PrefectRuns
 from models.failures import NotFoundError, RoasError
 from tasks.runtime.command_documents import ask_command
@@ -32,8 +33,7 @@ _WAITS_SECONDS = 120.0
 _SAME_RUN_SECONDS = 10
 """So long the same question leads to the same run, so that reloading the first address begins no more."""
 
-_NOT_BEGUN = ("SCHEDULED", "PENDING")
-_IN_WORK = (*_NOT_BEGUN, "RUNNING", "CANCELLING", "PAUSED")
+_IN_WORK = (*NOT_BEGUN, "RUNNING", "CANCELLING", "PAUSED")
 _NEEDED = {
     Preview.PLAN: {"plan_id", "services", "fetches", "hooks", "release_notes", "orphans"},
     Preview.UPDATE_PLAN: {"plan_id", "services", "fetches", "hooks", "release_notes", "orphans"},
@@ -78,7 +78,8 @@ class Previews:
         parameters = preview_parameters(action, environment, fields)
         moment = int(time.time() // _SAME_RUN_SECONDS)
         key = sha256(f"{session} {sorted(parameters.items())} {moment}".encode("utf-8", "surrogatepass")).hexdigest()
-        return await self._runs.create(deployment["id"], parameters, f"preview {key}")
+        name = f"preview of {action.name} of {environment}"
+        return await self._runs.create(deployment["id"], parameters, f"preview {key}", name)
 
     async def read(self, action: PageAction, environment: str, fields: Mapping[str, str], run_id: str) -> Shown:
         """What it would do, as far as it is known: by a run that was begun for it, or by a command of this machine."""
@@ -114,8 +115,8 @@ class Previews:
         state = run.get("state") or {}
         if age > FORM_SECONDS:
             raise NotFoundError("This preview is too old;", advice="ask for it anew.")
-        if state.get("type", _NOT_BEGUN[0]) in _IN_WORK:
-            return await self._waiting(run, str(deployment["work_pool_name"]), age)
+        if state.get("type", NOT_BEGUN[0]) in _IN_WORK:
+            return await self._waiting(run, environment, str(deployment["work_pool_name"]))
         answer = await self._runs.artifact(run_id, PREVIEW_ARTIFACT) if state["type"] == "COMPLETED" else None
         if not isinstance(answer, dict):
             reason = state.get("message") or "it left no answer."
@@ -127,27 +128,20 @@ class Previews:
             raise RoasError("The host's answer cannot be read here;", advice="is ROAS Ops there of another version?")
         return Shown(document=document, plan=_plan(document), run=run_id)
 
-    async def _waiting(self, run: Mapping[str, Any], pool: str, age: float) -> Shown:
+    async def _waiting(self, run: Mapping[str, Any], environment: str, pool: str) -> Shown:
         """What is waited for; a run that no worker takes is cancelled in the end.
 
         Raises:
             RoasError: It took too long.
         """
-        has_begun = (run.get("state") or {}).get("type") not in (None, *_NOT_BEGUN)
-        is_away = not has_begun and not await self._runs.is_pool_ready(pool)
-        away = f"No worker of work pool {pool} is in contact, which is the environment's host."
-        if age > _WAITS_SECONDS:
-            if not has_begun:
-                await self._runs.cancel(run["id"])
-            reason = away if is_away else "Its host may be busy;"
-            raise RoasError(
-                f"It was not found out within {_WAITS_SECONDS:.0f} s. {reason}",
-                advice="look at the page of hosts, and ask anew.",
-            )
-        if is_away:
-            return Shown(waits=f"{away} It is waited for {_WAITS_SECONDS - age:.0f} s more.", run=run["id"])
-        words = "The environment's host finds out what would be done." if has_begun else "Its host was asked for it."
-        return Shown(waits=words, run=run["id"])
+        wait = await host_wait(self._runs, run, environment, pool)
+        words = f"{wait.subject} finds out what would be done." if has_begun(run) else wait.words()
+        left = _WAITS_SECONDS - wait.waited.total_seconds()
+        if left > 0:
+            return Shown(waits=f"{words} This page shows its answer, and waits {left:.0f} s more.", run=run["id"])
+        if not has_begun(run):
+            await self._runs.cancel(run["id"])
+        raise RoasError(f"There is no answer after {_WAITS_SECONDS:.0f} s. {words}", advice="")
 
 
 def _plan(document: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -67,6 +67,7 @@ def templates() -> Environment:
     environment.filters |= {
         "age": age,
         "anchor": anchor,
+        "code": _code,
         "detail_in_words": detail_in_words,
         "duration": _duration,
         "segment": lambda text: quote(text, safe=""),
@@ -87,6 +88,12 @@ def age(at: datetime, now: datetime) -> Markup:
 def anchor(text: str) -> str:
     """A text as the id of an element."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _code(text: str) -> Markup:
+    """A text with what stands between backticks, a command or a name, in letters of its own."""
+    # It is escaped first, and no markup has a backtick.
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(printable(text)))))  # noqa: S704
 
 
 def _svg(plot: Plot, name: str) -> Markup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from core.storage.incidents import OWN_SYSTEM
 from models.hosts import Fleet, FleetEnvironment
@@ -39,3 +39,12 @@ def read_fleet() -> Fleet:
         hosts=tuple(stores.hosts.all()),
         environments=tuple(environments),
     )
+
+
+def read_silence(environment: str) -> tuple[str, timedelta] | None:
+    """The name of the host that an environment belongs to, and the time since its last contact; None without a host."""
+    if not stores_exist():
+        return None
+    hosts = open_stores().hosts
+    host = hosts.find(hosts.owner(environment) or "")
+    return None if host is None else (host.name, hosts.now() - host.last_contact)

@@ -36,15 +36,15 @@ async def test_a_key_makes_one_run_that_is_found_by_it(deployment: str) -> None:
     found = await runs.deployment("preview", "page")
     before = await runs.id_of("key of a form")
 
-    first = await runs.create(deployment, PARAMETERS, "key of a form")
-    second = await runs.create(deployment, PARAMETERS | {"with_data": True}, "key of a form")
+    first = await runs.create(deployment, PARAMETERS, "key of a form", "Start test")
+    second = await runs.create(deployment, PARAMETERS | {"with_data": True}, "key of a form", "again")
 
     run = await runs.read(first)
     assert found is not None
     assert (found["id"], found["work_pool_name"]) == (deployment, None)
     assert (before, await runs.id_of("key of a form")) == ("", first)
     assert second == first
-    assert run["deployment_id"] == deployment
+    assert (run["deployment_id"], run["name"]) == (deployment, "Start test")
     assert run["parameters"] == PARAMETERS
     assert run["state"]["type"] == "SCHEDULED"
     assert await runs.artifact(first, PREVIEW_ARTIFACT) is None

@@ -173,7 +173,7 @@ async def test_a_run_that_waits_is_shown_until_its_operation_is_recorded(home: P
     assert "stop shop" in shown.text
     assert "Late" in shown.text
     assert "<script>alert" not in shown.text
-    assert shown.headers["refresh"] == "2"
+    assert shown.headers["refresh"] == "1"
     assert sys.executable not in shown.text
 
 

@@ -66,7 +66,7 @@ class FleetServer(PrefectServer):
     async def _answer(self, path: str, body: dict[str, Any]) -> tuple[Any, int]:
         if path.startswith("/deployments/name/"):
             answer, status = await super()._answer(path, body)
-            return answer | {"work_pool_name": "alpha"}, status
+            return answer | {"work_pool_name": "host-alpha"}, status
         if path == "/deployments/d-preview/create_flow_run":
             _, status = await super()._answer(path, body)
             return {"id": PREVIEW_RUN}, status
@@ -80,7 +80,7 @@ class FleetServer(PrefectServer):
         if path == "/artifacts/filter":
             assert body["artifacts"]["flow_run_id"]["any_"] == [PREVIEW_RUN]
             return [{"data": json.dumps(self.answer)}], 200
-        if path == "/work_pools/alpha":
+        if path == "/work_pools/host-alpha":
             return {"status": self.pool_status}, 200
         return await super()._answer(path, body)
 
@@ -109,10 +109,10 @@ async def test_the_host_is_asked_once_for_a_plan_and_exactly_that_is_done(home: 
         done = await ann.post("/roas/do/update/shop", data=form, headers=FORM)
 
     assert waiting == WAITING
-    assert "Its host was asked" in waits.text
+    assert "Host alpha was asked." in waits.text
     assert "<form" not in waits.text.partition("<main")[2]
     assert "finds out" in works.text
-    assert (waits.headers["refresh"], works.headers["refresh"]) == ("2", "2")
+    assert (waits.headers["refresh"], works.headers["refresh"]) == ("1", "1")
     assert "refresh" not in shown.headers
     assert "Plan 1a2b3c4d" in shown.text
     assert "<script>" not in shown.text.partition("<main")[2]
@@ -147,10 +147,10 @@ async def test_a_host_that_is_away_is_named_and_waited_for_two_minutes(home: Pat
         fleet.created -= timedelta(seconds=121)
         ended = await ann.get(waiting)
 
-    assert "No worker of work pool alpha is in contact" in waits.text
-    assert waits.headers["refresh"] == "2"
-    assert "not found out within 120 s" in ended.text
-    assert "No worker of work pool alpha" in ended.text
+    words = "no worker of work pool host-alpha is in contact. Start <code>roas worker</code> there."
+    assert f"Host alpha takes no runs: {words}" in waits.text
+    assert waits.headers["refresh"] == "1"
+    assert f"Nothing can be done: There is no answer after 120 s. Host alpha takes no runs: {words}" in ended.text
     assert 'href="/roas/do/update/shop"' in ended.text
     assert "<button" not in ended.text.partition("<main")[2]
     assert "refresh" not in ended.headers
