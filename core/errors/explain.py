@@ -13,7 +13,7 @@ from core.errors.evidence import LATE, failure_lines, logs_of_failed, shows_fail
 from core.errors.match import PatternSet
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
-from models.failures import PausedError, ValidationFailedError
+from models.failures import PausedError, PlanChangedError, ValidationFailedError
 from models.gates import GateOutcome
 from models.operations import Operation, OperationStatus, StateChange
 from models.operations.record import GateRecord
@@ -70,6 +70,8 @@ def explain(
         )
     if validation is not None and not validation.passed:
         return _explain_validation(operation, validation, release_changes)
+    if operation.record.error == PlanChangedError.__name__:
+        return _explain_changed_plan(operation, release_changes)
     gate = operation.record.gate
     if gate is not None and gate.outcome == GateOutcome.REFUSED:
         return _explain_gate(operation, gate, release_changes)
@@ -150,6 +152,17 @@ def _explain_validation(
         because=tuple(f"check {check.name}: {check.finding}" for check in other_checks),
         changed=release_changes,
         commands=(*dict.fromkeys(fixes), f"roas validate {operation.environment}", operation.again),
+    )
+
+
+def _explain_changed_plan(operation: Operation, release_changes: tuple[str, ...]) -> Explanation:
+    plans = {"start": f"roas plan {operation.environment}", "update": f"roas plan --update {operation.environment}"}
+    return _explanation(
+        operation,
+        f"Nothing that runs was touched: {operation.record.reason}",
+        since=operation.ended_at,
+        changed=release_changes,
+        commands=(plans.get(operation.kind, operation.again),),
     )
 
 

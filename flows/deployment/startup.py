@@ -157,10 +157,10 @@ async def make_plan(start: Start) -> None:
         start.record.inputs = planned.inputs
     if not recorder.steps:
         _refuse_other_volumes(start)
-    _record_plan(start, compared=bool(releases))
     # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
     if not recorder.steps:
         _refuse_another_plan(start)
+    _record_plan(start, compared=bool(releases))
     for line in start.plan.services:
         if line.note:
             log.warning("%s: %s", line.service, line.note)

@@ -20,6 +20,7 @@ from models.failures import (
     ImageFetchError,
     LeaseLostError,
     NotFoundError,
+    PlanChangedError,
     StartFailedError,
     StoreError,
     StoreUnreachableError,
@@ -41,11 +42,14 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
     """Announce a failure, and let error recovery take its evidence and record the error; it takes no action.
 
     That another operation holds or took the environment, that the stores stayed away, that the environment's own gate
-    refused, or that a person asked for what does not exist, is no error of the application. Where the runner was lost
+    refused, or that a person asked for what does not exist or is no longer what would be done, is no error of the
+    application. Where the runner was lost
     during a rollback, the failure and its evidence are on record already.
     """
     error = failure.error
-    if isinstance(error, BadInputError | NotFoundError) and not isinstance(error, EnvironmentFileError):
+    if isinstance(error, BadInputError | NotFoundError | PlanChangedError) and not isinstance(
+        error, EnvironmentFileError
+    ):
         return None
     if isinstance(error, ImageFetchError) and recorder.opened is not None:
         recorder.record.not_fetched = FetchFailure(service=error.service, kind=error.kind)

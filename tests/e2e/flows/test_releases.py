@@ -229,6 +229,10 @@ async def test_a_start_that_would_not_do_what_its_plan_says_touches_nothing(plac
 
     assert inspect(place, "base", "{{.Id}} {{.State.StartedAt}}") == before
     assert last(place).status is OperationStatus.FAILED
+    # Who asked was answered: no error of the application, and nothing for anybody else to answer.
+    assert last(place).record.plan == {}
+    assert place.stores().errors.latest() == []
+    assert place.stores().tickets.find() == []
     result = await startup("test", plan=plan_id(read_plan(open_project("test"))))
     assert isinstance(result, OperationResult)
     assert result.success

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from flows.page.rendering import BASE
-from models.operations import OperationStatus
+from models.operations import Operation, OperationStatus, OperationType
 from tasks.reporting.postmortem import read_failure
 from tasks.reporting.read import read_deployment, read_explanation, read_ticket_details
 from tasks.runtime.stores import open_stores
@@ -41,6 +42,46 @@ def test_every_operation_has_its_records(text: ReadPage) -> None:
             why = read_explanation(operation.deployment_id)
             assert all(words in page for words in (why.headline, *why.because, *why.commands, *why.tried))
             assert all(line.text in page for line in why.lines)
+
+
+def _failed(kind: str, details: dict[str, object]) -> str:
+    """The path of an operation that has failed as these details say."""
+    failed = Operation(
+        deployment_id=f"shop-{kind}",
+        operation_type=OperationType.START,
+        environment="shop",
+        status=OperationStatus.FAILED,
+        started_at=datetime.now(UTC),
+        ended_at=datetime.now(UTC),
+        details=details,
+    )
+    open_stores().operations.begin(failed)
+    return f"/operations/{failed.deployment_id}"
+
+
+@pytest.mark.parametrize(("kind", "more"), [("update", {"update": "all"}), ("start", {})])
+def test_a_plan_that_changed_leads_to_what_would_be_done_now(
+    text: ReadPage, kind: str, more: dict[str, object]
+) -> None:
+    path = _failed(kind, {"error": "PlanChangedError", "reason": "Plan 1 is not what it would do now"} | more)
+
+    page = text(path)
+
+    assert "Nothing that runs was touched: Plan 1 is not what it would do now" in page
+    assert f'href="{BASE}/do/{kind}/shop">See what it would do now</a>' in page
+    assert "What was planned and done" not in page
+    read_only = page_client(Viewer(may_write=False)).get(f"{BASE}{path}").text
+    assert f"{BASE}/do/" not in read_only
+
+
+def test_a_restore_names_its_snapshot_and_what_to_know_of_its_data(text: ReadPage) -> None:
+    data = "the data was saved while release r-1 ran"
+
+    page = text(_failed("restore", {"restore": "s-1", "proof": "not rehearsed", "data": data}))
+
+    assert "Snapshot to put back: <code>s-1</code>, not rehearsed" in page
+    assert data in page
+    assert "How it was rolled back" not in page
 
 
 def test_every_error_has_its_post_mortem(text: ReadPage) -> None:

@@ -369,6 +369,26 @@ def test_a_failure_says_that_data_may_have_changed() -> None:
     assert said in explain(replace(FAILED, details=FAILED.details | {"data": said})).tried
 
 
+@pytest.mark.parametrize(
+    ("more", "command"),
+    [
+        ({}, "roas plan prod"),
+        ({"update": "all"}, "roas plan --update prod"),
+        ({"source": {"revision": "1" * 40}}, "roas sync prod"),
+    ],
+)
+def test_a_plan_that_changed_says_that_nothing_was_touched_and_how_to_see_the_new_one(
+    more: dict[str, object], command: str
+) -> None:
+    reason = "Plan 1 is not what a start of prod would do now (plan 2): recreate web, its image is another"
+    refused = replace(FAILED, details={"error": "PlanChangedError", "reason": reason} | more)
+
+    found = explain(refused)
+
+    assert found.headline == f"Nothing that runs was touched: {reason}"
+    assert found.commands == (command,)
+
+
 def test_a_gate_that_refused_is_the_cause_whatever_evidence_there_is() -> None:
     gate = {
         "outcome": "refused",
