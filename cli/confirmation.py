@@ -51,6 +51,8 @@ def show_restore_preview(preview: RestorePreview) -> None:
     echo(f"snapshot {preview.snapshot_id} of {preview.environment}, {preview.proof}. {preview.loss}")
     for part, text in preview.changes.items():
         echo(f"  {part}: {text}")
+    if preview.other_release:
+        echo(preview.other_release)
 
 
 def show_rollback_preview(preview: RollbackPreview) -> None:

@@ -9,7 +9,11 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePreview:
-    """What a restore of a snapshot loses. `changes` are those to each part of the data since, in words."""
+    """What a restore of a snapshot loses. `changes` are those to each part of the data since, in words.
+
+    `other_release` says that the data is of another release than the one that runs; empty where it is of that one, or
+    goes back together with it.
+    """
 
     environment: str
     snapshot_id: str
@@ -17,6 +21,7 @@ class RestorePreview:
     """Whether a restore of it was rehearsed."""
     loss: str
     changes: Mapping[str, str]
+    other_release: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

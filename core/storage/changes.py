@@ -72,7 +72,9 @@ def files_since(changed: int, changed_bytes: int, files: int, files_then: int | 
     """What was written to files, for a person: those added or changed, and how many there were."""
     noun = "file" if changed == 1 else "files"
     text = f"{changed:,} {noun} ({size_in_words(changed_bytes)}) added or changed" if changed else "no file was written"
-    return text if files_then is None else f"{text}; {files_then:,} files then, {files:,} now"
+    if files_then is None:
+        return text
+    return f"{text}; {files_then:,} {'file' if files_then == 1 else 'files'} then, {files:,} now"
 
 
 def size_in_words(count: float) -> str:

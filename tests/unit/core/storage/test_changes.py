@@ -63,3 +63,7 @@ def test_a_snapshot_without_figures_says_so() -> None:
 )
 def test_files_are_counted_by_their_time_of_change(changed: int, said: str) -> None:
     assert files_since(changed, 2048, 4, 5) == said
+
+
+def test_one_file_is_one() -> None:
+    assert files_since(0, 0, 1, 1) == "no file was written; 1 file then, 1 now"
