@@ -63,10 +63,14 @@ class PreviousContainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreDeployState:
-    """What an environment had before a start: its containers by id, and the names of its networks."""
+    """What an environment had before a start: its containers by id, and the names of its networks.
+
+    `stopped`: a person had stopped it, so it stays down where the start fails.
+    """
 
     containers: dict[str, PreviousContainer]
     networks: tuple[str, ...]
+    stopped: bool = False
 
 
 def replace_secrets(template: Document, redacted: Document) -> Document:

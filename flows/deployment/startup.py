@@ -80,7 +80,8 @@ async def startup(
     `wait_seconds` is how long to wait for another operation on the environment to end. `compose_files` start an
     application that has no environment file; `environment` is then its project.
 
-    A start that fails is rolled back to the last proven release, or where there is none, to the state before it.
+    A start that fails is rolled back to the last proven release; where there is none, or a person had stopped the
+    environment, to the state before it.
     It is recorded as failed all the same, with how it was rolled back.
 
     Returns the recorded result; where validation found something critical the run ends Failed with the

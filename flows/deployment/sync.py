@@ -51,6 +51,7 @@ from models.operations.record import TakenRevision
 from models.records import Release
 from models.results import OperationResult
 from models.sources import SourceRevision, SourceState
+from tasks.deployment.operations import is_meant_to_run
 from tasks.deployment.services import read_application
 from tasks.deployment.source import (
     change_state,
@@ -58,7 +59,6 @@ from tasks.deployment.source import (
     declared_source,
     fetch_source,
     hold_source,
-    is_meant_to_run,
     refuse_untracked_data,
     remove_old_checkouts,
     running_revision,
@@ -150,7 +150,7 @@ async def _look(project: Project, options: SyncOptions) -> tuple[SourceRevision,
     running = await running_revision(environment)
     fetched = await fetch_source(project, running.revision if running else None)
     state = await source_state(environment)
-    meant_to_run = await is_meant_to_run(environment)
+    meant_to_run = await is_meant_to_run(environment.name)
     return fetched.target, decide(environment.name, fetched, running, state, options, meant_to_run=meant_to_run)
 
 

@@ -34,11 +34,12 @@ from models.compose import Application, PlannedAction, PlannedService
 from models.containers import ContainerState
 from models.failures import OperationCancelledError, RoasError
 from models.health import HealthReport
+from models.operations import FOUND
 from models.operations.record import NOTHING_TOUCHED, OperationRecord
 from models.records import Release
 from models.results import ServiceStart
 from tasks.deployment.images import restore_names
-from tasks.deployment.operations import record_changes
+from tasks.deployment.operations import is_meant_to_run, record_changes
 from tasks.deployment.overlap import decide_overlaps
 from tasks.deployment.proxies import ProxyFollower
 from tasks.deployment.put_back import put_back, remove_containers, remove_networks
@@ -73,7 +74,7 @@ class Change(OperationRun):
     before: PreDeploySnapshot = field(init=False)
     """The containers that were there before."""
     release: Release | None = None
-    """The last proven release; without one what was started is undone."""
+    """The last proven release; without one, and where a person had stopped all, what was started is undone."""
     armed: bool = False
     """Until the operation is about to act there is nothing to go back from."""
     names: dict[str, str] = field(default_factory=dict)
@@ -90,6 +91,9 @@ class Change(OperationRun):
 
 async def remember(change: Change) -> str:
     """Decide which state to go back to: from now on a failure is undone."""
+    if change.recorder.step_detail(FOUND) is None:
+        stopped = not await is_meant_to_run(change.environment.name, but=change.recorder.deployment_id)
+        change.before = replace(change.before, before=replace(change.before.before, stopped=stopped))
     change.armed = True
     return json.dumps(asdict(change.before.before))
 
@@ -98,7 +102,8 @@ def recall_before(detail: str) -> PreDeploySnapshot:
     """The state before an interrupted start, from its finished step; the containers it replaced are lost."""
     reported = json.loads(detail)
     containers = {key: PreviousContainer(**was) for key, was in reported["containers"].items()}
-    return PreDeploySnapshot(before=PreDeployState(containers=containers, networks=tuple(reported["networks"])))
+    networks, stopped = tuple(reported["networks"]), reported.get("stopped", False)
+    return PreDeploySnapshot(before=PreDeployState(containers=containers, networks=networks, stopped=stopped))
 
 
 async def give_names_back(change: Change) -> None:
@@ -116,17 +121,20 @@ async def settle_back(change: Change) -> None:
     await settle_replacements(change.recorder, change.application, back=True)
     if change.release is not None:
         record.changes = await _changes(change, change.release) or record.changes
-        log.warning("rolling back to release %s, the last one that was proven", change.release.release_id)
+        if not change.before.before.stopped:
+            log.warning("rolling back to release %s, the last one that was proven", change.release.release_id)
 
 
 async def put_containers_back(change: Change) -> None:
     """Bring the last proven release back; without one, stop what was started and make again what was replaced.
 
+    So does it where a person had stopped the environment: what goes back leaves it stopped.
+
     Raises:
         RoasError: It could not be.
     """
     recorder, release = change.recorder, change.release
-    if release is None:
+    if release is None or change.before.before.stopped:
         change.record.undone = await _take_back(change)
         log.warning("rollback: %s", change.record.undone)
         return
@@ -291,7 +299,8 @@ async def _take_back(change: Change, copies: Mapping[str, str] | None = None) ->
     # How to make them again is not on record, so what took their place may be all there is, or be them already.
     unknown = set(leftovers.replaced) - {container.service for container in replaced_containers}
     remove = [container for container in leftovers.remove if container.service not in unknown]
-    await _stop(project, application, [*leftovers.stop, *remove])
+    stopped = snapshot.before.stopped
+    await _stop(project, application, [*leftovers.stop, *(leftovers.remove if stopped else remove)])
     await _note(change, leftovers.stop, "stopped")
     await _remove(change, remove, leftovers.networks, stopped=True)
     back = await put_back(change.project, replaced_containers) if replaced_containers else []
@@ -303,11 +312,12 @@ async def _take_back(change: Change, copies: Mapping[str, str] | None = None) ->
         _phrase("stopped", (container.service for container in leftovers.stop)),
         _phrase("removed", (container.service for container in remove if container.service not in back)),
         _phrase("put back as before", back),
-        _phrase("could not put back, and left as it is", unknown),
+        _phrase(f"could not put back, and left {'stopped' if stopped else 'as it is'}", unknown),
         _phrase("could not put back", set(leftovers.replaced) - set(back) - unknown),
         _phrase("paused since, and left as it is", leftovers.paused),
     ]
-    return "; ".join(filter(None, phrases)) or "nothing had been started"
+    done = "; ".join(filter(None, phrases)) or "nothing had been started"
+    return f"stopped, as it was before: {done}" if stopped else done
 
 
 async def _with_copies(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from core.deployment.source import SyncOptions, SyncPlan, decide
+from tasks.deployment.operations import is_meant_to_run
 from tasks.deployment.source import (
     declared_source,
     fetch_source,
     hold_source,
-    is_meant_to_run,
     running_revision,
     source_state,
 )
@@ -30,6 +30,6 @@ async def preview_sync(project: Project) -> SyncPlan:
         running = await running_revision(environment)
         # Without a run of Prefect: a preview leaves no record.
         fetched = await fetch_source.fn(project, running.revision if running else None)
-        state, meant_to_run = await source_state(environment), await is_meant_to_run(environment)
+        state, meant_to_run = await source_state(environment), await is_meant_to_run(environment.name)
     decision = decide(environment.name, fetched, running, state, SyncOptions(), meant_to_run=meant_to_run)
     return SyncPlan(action=decision.action, reason=decision.reason, revision=fetched.target, running=running)

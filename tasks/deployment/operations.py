@@ -21,6 +21,7 @@ from adapters.stores import Stores
 from adapters.stores.recovery_writes import FinishOperation
 from adapters.stores.write_behind import replay_left
 from adapters.stores.writes import Names
+from core.deployment.desired_state import should_run
 from core.deployment.interruption import find_orphans, interruption
 from models.audit import Actor
 from models.failures import (
@@ -117,6 +118,13 @@ async def record_validation(deployment_id: str, result: ValidationResult) -> Non
 async def record_changes(changes: Sequence[StateChange], steps: Sequence[OperationStep] = ()) -> None:
     """Write which services went from which state to which, and why, and which steps are done with that."""
     await asyncio.to_thread(open_stores().progress.record_changes, list(changes), list(steps))
+
+
+@retry_read
+async def is_meant_to_run(environment: str, *, but: str | None = None) -> bool:
+    """Whether the environment was not stopped on request, by its operations without the one of this deployment id."""
+    recorded = await asyncio.to_thread(open_stores().operations.latest_recorded, environment)
+    return should_run([operation for operation in recorded if operation.deployment_id != but])
 
 
 @retry_read

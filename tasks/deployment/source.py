@@ -18,7 +18,6 @@ from adapters.git.commit_status import CommitStatusClient
 from adapters.git.places import current_checkout, source_folder
 from adapters.git.repository import SourceRepository
 from adapters.host.local_lock import LocalLock
-from core.deployment.desired_state import should_run
 from core.deployment.source import checkouts_to_remove, refuse_data_in_checkout
 from models.compose import Application
 from models.environments import Environment
@@ -134,11 +133,6 @@ async def running_revision(environment: Environment) -> SourceRevision | None:
     """The revision of the last proven release, None where that has none."""
     last = await asyncio.to_thread(lambda: open_stores().releases.last(environment.name, proven=True))
     return None if last is None else last.source
-
-
-async def is_meant_to_run(environment: Environment) -> bool:
-    """Whether the environment was not stopped on request."""
-    return await asyncio.to_thread(lambda: should_run(open_stores().operations.latest_recorded(environment.name)))
 
 
 async def source_state(environment: Environment) -> SourceState:

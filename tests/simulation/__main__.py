@@ -43,8 +43,8 @@ def main() -> int:
         gc.freeze()
         if chosen.faults:
             number, _, count = chosen.share.partition("/")
-            faults = _faults(chosen)[int(number) - 1 :: int(count)]
-            return _show_faults(faults, template, with_them=chosen.faults == "in")
+            faults = [fault for fault in _faults(chosen) if chosen.fault in (None, fault.name)]
+            return _show_faults(faults[int(number) - 1 :: int(count)], template, with_them=chosen.faults == "in")
         return _run(chosen, template)
 
 

@@ -57,12 +57,14 @@ class Wish:
 class Running:
     """An operation, from when it first began: `served` is what served before it, where all did and nothing was paused.
 
-    `pid` and `number` are those of its first process, and how many operations there had been.
+    `was_stopped`: a person had stopped all. `pid` and `number` are those of its first process, and how many operations
+    there had been.
     """
 
     kind: str
     begun_at: datetime
     served: frozenset[str]
+    was_stopped: bool
     before: Before
     pid: int
     number: int
@@ -141,7 +143,13 @@ class Ledger:
             served = frozenset(shape.name for shape in self._world.shapes) if all_serve else frozenset()
             before = self.images.before(releases)
             self._running[run.process.pid] = Running(
-                kind, self._world.clock.now(), served, before, run.process.pid, self.operations + 1
+                kind,
+                self._world.clock.now(),
+                served,
+                self.will is Will.STOPPED,
+                before,
+                run.process.pid,
+                self.operations + 1,
             )
         self.operations += 1
         self._of_people.add(run.process.pid)
@@ -375,6 +383,11 @@ class Ledger:
                     Sentence.UNDONE,
                     f"{kind} failed, and {name}, which served before, does not: {describe(containers)}.",
                 )
+        if before.was_stopped:
+            services = [shape.name for shape in self._world.shapes]
+            if up := [name for name in services if any(one.is_up for one in self._world.containers(name))]:
+                self.fail(Sentence.STAYS_STOPPED, f"{kind} failed, and {', '.join(up)}, stopped before, runs.")
+            self.will = Will.STOPPED
         if before.served and not self._went_back_since(before.pid):
             self.images.check_failure(kind, before.before, error)
 

@@ -128,6 +128,13 @@ OPERATION_FAULTS = (
         _BAD_UPDATE,
     ),
     Fault(
+        "an update that fails starts what a person had stopped",
+        "tasks.deployment.operations:is_meant_to_run",
+        always_later(True),
+        broken(Sentence.STAYS_STOPPED),
+        events((60, Kind.STOP, "", 0, 0), (100, Kind.UPDATE, "web", CRASHES, 0), (200, Kind.CALM, "", 0, 1)),
+    ),
+    Fault(
         "names of images are not given back",
         "tasks.deployment.images:restore_names",
         always_later([]),

@@ -8,6 +8,7 @@ import pytest
 from core.deployment.plan import plan_id
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
+from flows.deployment.stop import stop
 from models.failures import BadInputError, NotFoundError, PlanChangedError, StartFailedError
 from models.operations import Operation, OperationStatus
 from models.records import Release
@@ -116,7 +117,7 @@ async def test_a_failed_first_start_leaves_what_a_person_paused_meanwhile(place:
         ILL.replace("echo no licence found; exit 3", waits).rstrip()
         + f"\n  volumes: ['.:/place:ro']\n  depends_on: {needs}\n"
     )
-    place.declare(well("good") + ill)
+    place.declare(well("good") + ill, services="{good: {start_timeout_seconds: 10}}")
 
     start = asyncio.create_task(startup("test"))
     await until(lambda: place.containers(running=True) == ["base", "good"])
@@ -143,6 +144,22 @@ async def test_a_failed_start_puts_back_what_ran_before_it_was_known(place: Plac
     assert place.containers(running=True) == ["base"]
     assert "touch /tmp/well" in inspect(place, "base", "{{.Config.Cmd}}")
     assert "put back as before base" in last(place).details["undone"]
+
+
+async def test_a_failed_start_leaves_stopped_what_a_person_had_stopped(place: Place) -> None:
+    place.declare(well("base"))
+    await startup("test")
+    await stop("test")
+    place.declare(well("good") + ILL)
+
+    with pytest.raises(StartFailedError):
+        await startup("test")
+
+    assert place.containers() == ["base"]
+    assert place.containers(running=True) == []
+    assert "touch /tmp/well" in inspect(place, "base", "{{.Config.Cmd}}")
+    undone = "stopped, as it was before: removed good; put back as before base"
+    assert last(place).details["undone"] == undone
 
 
 @pytest.mark.campaign
