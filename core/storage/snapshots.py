@@ -114,7 +114,7 @@ def writers_of(data: SavedData, application: Application, dependencies: Sequence
 def clients_of(data: Sequence[SavedData], application: Application, dependencies: Sequence[Dependency]) -> set[str]:
     """The services that must be stopped so that nothing is written to data while it is saved.
 
-    A server that saves its own data must run.
+    A server that saves its own data must run, also Redis, which is stopped only while its file is put back.
     """
     servers = {part.service for part in data if isinstance(part, DATA_WITH_LOGIN)}
     return set().union(*(users_of(part, application, dependencies) for part in data)) - servers

@@ -13,8 +13,8 @@ from core.deployment.plan import updates
 from flows.common.parameters import COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.compose import ALL_IMAGES
 from models.results import DriftReport
+from tasks.deployment.operations import is_meant_to_run
 from tasks.deployment.services import plan_start, read_application, show_drift, store_drift
-from tasks.monitoring.collect import stopped_on_request
 from tasks.runtime.project import load_project
 
 log = logging.getLogger("roas")
@@ -32,18 +32,18 @@ async def drift(environment: EnvironmentName = ENVIRONMENT, compose_files: Compo
     """
     project = await load_project(environment, tuple(compose_files or ()))
     application = await read_application(project)
-    planned, updated, stopped = await asyncio.gather(
+    planned, updated, meant_to_run = await asyncio.gather(
         plan_start(project, application),
         plan_start(project, application, options=ALL_IMAGES),
-        stopped_on_request(environment),
+        is_meant_to_run(environment),
     )
     plan = planned.plan
     report = DriftReport(
         environment=environment,
         seen_at=datetime.now(UTC),
-        services=() if stopped else drift_of(plan),
+        services=drift_of(plan) if meant_to_run else (),
         orphans=plan.orphans,
-        stopped=stopped,
+        stopped=not meant_to_run,
         updates=updates(updated.plan),
     )
     for line in report.services:

@@ -257,11 +257,6 @@ def _has_data(rollback: ReleaseRollback) -> bool:
     return rollback.with_data and rollback.recorder.opened is not None
 
 
-def _has_stopped(rollback: ReleaseRollback) -> bool:
-    """Whether services may be down for its data."""
-    return rollback.data.may_have_stopped
-
-
 ROLLBACK: tuple[Step[ReleaseRollback], ...] = (
     Step("inspect", look, looks=True),
     Step(_WANTED, choose, looks=True),
@@ -283,6 +278,6 @@ ROLLBACK_BACK: tuple[Step[ReleaseRollback], ...] = (
     SETTLE_BACK,
     CONTAINERS_BACK,
     CHECK_BACK,
-    Step("start on data", start_on_data, when=_has_stopped),
+    Step("start on data", start_on_data, when=lambda run: run.data.may_have_stopped),
 )
 """How a rollback that fails goes back itself."""

@@ -25,10 +25,10 @@ from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.incidents import Incident
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
 from tasks.deployment.belonging import refuse_elsewhere
+from tasks.deployment.operations import is_meant_to_run
 from tasks.deployment.services import read_application
 from tasks.errors.evidence import show_evidence
 from tasks.errors.redact import redact
-from tasks.monitoring.collect import stopped_on_request
 from tasks.monitoring.events import is_watched
 from tasks.recovery.approve import ASKING_FLOW
 from tasks.recovery.notify import notify_where_asked
@@ -347,7 +347,7 @@ async def _not_needed(incident: Incident, context: IncidentContext) -> str | Non
         return None
     if await is_watched(project.environment.name, datetime.now(UTC)):
         return f"the watch of {project.environment.name} recovers it"
-    if await stopped_on_request(project.environment.name):
+    if not await is_meant_to_run(project.environment.name):
         return "it was stopped on request"
     if (stop := await stop_of(project, service)) is not None:
         return stop.reason

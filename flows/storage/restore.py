@@ -145,13 +145,8 @@ def _has_saved(restore: Restore) -> bool:
     return restore.data.safety is not None
 
 
-def _has_stopped(restore: Restore) -> bool:
-    """Whether services may be down for it."""
-    return restore.data.may_have_stopped
-
-
 def _has_touched_nothing(restore: Restore) -> bool:
-    return not _has_stopped(restore) and not restore.data.is_touched
+    return not restore.data.may_have_stopped and not restore.data.is_touched
 
 
 _WANTED = "snapshot"
@@ -171,8 +166,8 @@ RESTORE: tuple[Step[Restore], ...] = (
 
 RESTORE_BACK: tuple[Step[Restore], ...] = (
     Step("report that nothing changed", _say_that_nothing_changed, when=_has_touched_nothing),
-    Step(ROLLING_BACK, turn_back, when=_has_stopped),
+    Step(ROLLING_BACK, turn_back, when=lambda run: run.data.may_have_stopped),
     Step("put data back", _put_data_back, when=_has_saved),
-    Step("start on data", start_on_data, when=_has_stopped),
+    Step("start on data", start_on_data, when=lambda run: run.data.may_have_stopped),
 )
 """How a restore that fails goes back: the data is again what it was before."""

@@ -8,27 +8,32 @@ starts on data of which a part is old and a part is new.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from core.common.dependencies import dependencies_of
-from core.deployment.plan import refuse_paused, stop_waves
-from core.storage.snapshots import check_rehearsal, clients_of, writers_of
+from core.deployment.plan import refuse_paused
+from core.storage.snapshots import check_rehearsal
 from flows.common.identifiers import new_snapshot_id
 from flows.execution.execute import start_in_order
 from flows.operation.recorder import OperationRecorder
 from flows.storage.snapshot import SnapshotRun, take_snapshot
+from flows.storage.writers import (
+    clients,
+    containers_of_services,
+    part_of_services,
+    runs_of,
+    services_up,
+    stop_services,
+    writers,
+)
 from models.compose import Application
-from models.environments import Environment
 from models.failures import HalfRestoredError, SnapshotError
 from models.results import ServiceStart
-from models.snapshots import DataSnapshot, SavedData, SnapshotReason, SnapshotState
-from tasks.deployment.operations import record_changes
-from tasks.deployment.services import inspect_application, proven_releases, stop_containers
-from tasks.monitoring.collect import stopped_on_request
+from models.snapshots import DataSnapshot, SnapshotReason, SnapshotState
+from tasks.deployment.operations import is_meant_to_run
+from tasks.deployment.services import inspect_application, proven_releases
 from tasks.runtime.project import Project
 from tasks.storage import restores
 from tasks.storage.restores import begin_restore, being_restored, end_restore
@@ -118,19 +123,19 @@ class DataRestore:
                 advice=f"restore a whole snapshot: `roas snapshot list {recorder.name}` shows them.",
             )
         project = recorder.project
-        writers = _writers(project.environment, parts_declared(project.environment, safety), application)
-        states = [container for container in await inspect_application(project) if not container.one_off]
+        may_write = writers(project, parts_declared(project.environment, safety), application)
+        states = await containers_of_services(project)
         up = {container.service for container in states if container.up}
         has_written = any(
             container.up or (container.started_at is not None and container.started_at > safety.begun_at)
             for container in states
-            if container.service in writers
+            if container.service in may_write
         )
         is_over_half = self._over is not None or safety.deployment_id != recorder.deployment_id
         if has_written and not self.is_touched and not is_over_half:
             # No part is put back until all are stopped. What was started has written since, so it is saved again.
             await end_restore(recorder.name)
-            if not writers <= up:
+            if not may_write <= up:
                 await start_again(recorder, application)
             return
         self.safety, self.is_touched = safety, True
@@ -217,7 +222,7 @@ class DataRestore:
         if not remaining_parts:
             return
         await begin_restore(project.environment.name, snapshot.snapshot_id, recorder.deployment_id)
-        await _stop(recorder, self.application, _writers(project.environment, remaining_parts, self.application))
+        await stop_services(recorder, self.application, writers(project, remaining_parts, self.application))
         if not self.is_touched:
             await self._check_quiet(recorder, snapshot)
         # On record first: where what writes is started meanwhile, this data is not taken for what was there before.
@@ -231,22 +236,23 @@ class DataRestore:
     async def start_as_before(self, recorder: OperationRecorder) -> tuple[tuple[ServiceStart, ...], str]:
         """Start on the data of before; how each service came up, and in words how it went back.
 
-        Where no data was touched it starts what it had stopped, and nothing that somebody has stopped since.
+        Where no data was touched it starts what it had stopped, and nothing that somebody has stopped since. Where a
+        person had stopped the environment before, only what ran all the same runs again.
 
         Raises:
             StartFailedError: A service did not come up.
         """
-        words, application = UNTOUCHED, self.application
+        words, application, project = UNTOUCHED, self.application, recorder.project
         if self.safety is not None and self.is_touched:
             words = f"the data is again that of before (snapshot {self.safety.snapshot_id})"
-        elif self._over is not None or await stopped_on_request(recorder.name):
+            if not await is_meant_to_run(recorder.name, but=recorder.deployment_id):
+                application = part_of_services(application, self.stopped | await services_up(project))
+        elif self._over is not None or not await is_meant_to_run(recorder.name):
             # Half restored data of another restore stays marked so.
             await self._settle_own(recorder)
             return (), f"{words}, and what was stopped stays so"
         else:
-            states = await inspect_application(recorder.project)
-            up = {container.service for container in states if container.up and not container.one_off}
-            application = _part_of(application, self.stopped | up)
+            application = part_of_services(application, self.stopped | await services_up(project))
         starts = await start_again(recorder, application)
         await self._settle_own(recorder)
         return starts, f"{words}: {len(starts)} services proven"
@@ -287,13 +293,11 @@ class DataRestore:
         """Stop what writes to the data, and leave the servers that save it themselves."""
         project = recorder.project
         data = parts_declared(project.environment, snapshot)
-        writers = _writers(project.environment, data, self.application)
-        states = await inspect_application(project)
-        up = {container.service for container in states if container.up and not container.one_off}
-        for name in sorted((writers & up) - self.stopped):
+        may_write = writers(project, data, self.application)
+        for name in sorted((may_write & await services_up(project)) - self.stopped):
             self.stopped |= {name}
             await recorder.step(STOPPING, service=name)
-        await _stop(recorder, self.application, _clients(project.environment, data, self.application))
+        await stop_services(recorder, self.application, clients(project, data, self.application))
         self._quiet = await self._runs_of(project, snapshot)
 
     async def _check_quiet(self, recorder: OperationRecorder, snapshot: DataSnapshot) -> None:
@@ -313,12 +317,8 @@ class DataRestore:
         )
 
     async def _runs_of(self, project: Project, snapshot: DataSnapshot) -> dict[str, datetime | None]:
-        clients = _clients(project.environment, parts_declared(project.environment, snapshot), self.application)
-        return {
-            container.container_id: container.started_at
-            for container in await inspect_application(project)
-            if container.service in clients and not container.one_off
-        }
+        data = parts_declared(project.environment, snapshot)
+        return await runs_of(project, clients(project, data, self.application))
 
     async def settle(self, recorder: OperationRecorder) -> None:
         """Record that the data is whole, so that it stays as it is and other operations may start."""
@@ -359,52 +359,3 @@ async def _refuse_paused(project: Project, application: Application) -> None:
 
 def _parts_done(recorder: OperationRecorder) -> bool:
     return any(step.step in (RESTORED, RETURNED) for step in recorder.steps)
-
-
-async def _stop(recorder: OperationRecorder, application: Application, writers: set[str]) -> None:
-    """Stop services in reverse order of the start, on record as stopped on request: no recovery starts them meanwhile.
-
-    Raises:
-        SnapshotError: One cannot be stopped.
-    """
-    project = recorder.project
-    states = await inspect_application(project)
-
-    async def stop(name: str) -> None:
-        up = [container for container in states if container.service == name and container.up and not container.one_off]
-        if not up:
-            return
-        await stop_containers(project, name, up, application.services[name].stop_grace_period)
-        stopped = ServiceStart(
-            service=name, previous_state=up[0].state, state="stopped", reason="its data is being restored", kept=False
-        )
-        await record_changes([recorder.change(stopped, {"on_request": True})])
-
-    for wave in stop_waves(application, dependencies_of(project.environment, application)):
-        await asyncio.gather(*(stop(name) for name in wave if name in writers))
-    still_up = {
-        container.service for container in await inspect_application(project) if container.up and not container.one_off
-    }
-    if running_writers := sorted(writers & still_up):
-        raise SnapshotError(f"{', '.join(running_writers)} cannot be stopped, so data under it cannot be restored.")
-
-
-def _writers(environment: Environment, data: list[SavedData], application: Application) -> set[str]:
-    dependencies = dependencies_of(environment, application)
-    return set().union(*(writers_of(part, application, dependencies) for part in data))
-
-
-def _clients(environment: Environment, data: list[SavedData], application: Application) -> set[str]:
-    return clients_of(data, application, dependencies_of(environment, application))
-
-
-def _part_of(application: Application, names: frozenset[str]) -> Application:
-    """An application of these services alone; what others they need is not waited for."""
-    services = {
-        name: replace(
-            service, depends_on={other: needed for other, needed in service.depends_on.items() if other in names}
-        )
-        for name, service in application.services.items()
-        if name in names
-    }
-    return replace(application, services=services)

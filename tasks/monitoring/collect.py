@@ -216,13 +216,7 @@ def _last_round(environment: str) -> datetime | None:
     return open_stores().heartbeats.last_beat(f"collection/{environment}")
 
 
-def _is_stopped(environment: str) -> bool:
-    """Whether the last operation that was wanted of an environment is a stop, whatever came of it."""
-    return not should_run(open_stores().operations.latest_recorded(environment))
-
-
 last_round = retry_read(make_async(_last_round))
-stopped_on_request = retry_read(make_async(_is_stopped))
 
 
 def _recorded_score(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:

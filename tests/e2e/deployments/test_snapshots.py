@@ -18,13 +18,14 @@ import pytest
 
 from adapters.stores import Stores
 from flows.deployment.startup import startup
+from flows.deployment.stop import stop
 from flows.storage.rehearse import rehearse
 from flows.storage.restore import restore
 from flows.storage.snapshot import snapshot
 from models.failures import BadInputError, HalfRestoredError, NotFoundError, SnapshotError, StartFailedError
 from models.operations import Operation
 from models.snapshots import SnapshotState
-from tests.e2e.flows.conftest import Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.e2e.flows.conftest import Place, flows_are_recorded, place, until  # noqa: F401 - fixtures
 from tests.e2e.flows.test_interruption import roas
 from tests.e2e.gallery.__main__ import BUILD
 from tests.support.data_application import PASSWORD, Data, compose, data_of
@@ -264,6 +265,27 @@ async def test_a_sqlite_file_is_saved_and_put_back_while_its_service_does_not_ru
     await restore("test", confirmed=True)
 
     assert data.held(("app",)) == was
+
+
+@pytest.mark.campaign(seconds=15)
+async def test_a_restore_that_is_undone_leaves_stopped_what_a_person_had_stopped(shop: Place) -> None:
+    data = await shop_with(shop, "app")
+    data.fill("before", ("app",))
+    await snapshot("test")
+    data.fill("after", ("app",))
+    now = data.held(("app",))
+    await stop("test")
+
+    restoring = asyncio.create_task(restore("test", confirmed=True))
+    await until(lambda: len(shop.containers(running=True)) == 1)
+    restoring.cancel()
+    with suppress(asyncio.CancelledError):
+        await restoring
+
+    assert shop.containers(running=True) == []
+    assert last(shop).details["undone"].endswith(": 0 services proven")
+    await startup("test")
+    assert data.held(("app",)) == now
 
 
 @pytest.mark.campaign(seconds=30)
