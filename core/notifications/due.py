@@ -63,7 +63,7 @@ def failure_of(cause: ReportedError) -> News:
 
 def _notifications_about(cause: ReportedError, causes: Sequence[ReportedError]) -> SentNotifications:
     """Return what people were told of an error, or of the one whose ticket it took over."""
-    if cause.reported.times or cause.ticket is None:
+    if cause.reported.times or cause.ticket is None or cause.ticket.opened_at >= cause.error.first_seen:
         return cause.reported
     candidates = [other for other in causes if other.ticket is None and other.error.resolved_at is None]
     before = [other.reported for other in candidates if other.error.is_alike(cause.error)]

@@ -222,7 +222,8 @@ def test_what_validation_refused_is_reported_once_without_a_ticket_and_when_it_c
 
 def test_an_error_that_took_over_the_ticket_of_a_reported_one_is_not_reported_again() -> None:
     notified = replace(ASKED, reported=SentNotifications(times=1, last_at=NOON), ticket=None)
-    later = replace(ASKED, error=replace(ERROR, error_id="err-2", text="service web is unhealthy"))
+    began = NOON + timedelta(minutes=1)
+    later = replace(ASKED, error=replace(ERROR, error_id="err-2", text="service web is unhealthy", first_seen=began))
 
     def occasions_of_both(at: timedelta, *causes: ReportedError) -> list[tuple[str, NotificationReason]]:
         found = due(causes, NOON + at)
@@ -230,6 +231,9 @@ def test_an_error_that_took_over_the_ticket_of_a_reported_one_is_not_reported_ag
 
     assert occasions_of_both(timedelta(), notified, later) == []
     assert occasions_of_both(FIRST_REMINDER, notified, later) == [("err-2", NotificationReason.REMINDER)]
+    assert later.ticket is not None
+    its_own = replace(later, ticket=replace(later.ticket, opened_at=began))
+    assert occasions_of_both(timedelta(), notified, its_own) == [("err-2", NotificationReason.FAILED)]
     of_another = replace(notified, error=replace(ERROR, service="db"))
     assert occasions_of_both(timedelta(), of_another, later) == [("err-2", NotificationReason.FAILED)]
 
