@@ -15,6 +15,7 @@ from flows.page.rendering import render
 from models.failures import NotFoundError
 from models.settings import current_settings
 from tasks.reporting.environment_view import read_environment_view, read_metrics
+from tasks.reporting.read import environments_on_record
 
 SPANS = {1: "1 hour", 6: "6 hours", 24: "1 day", 168: "7 days"}
 """Hours that the figures may look back, as the page calls them."""
@@ -26,7 +27,8 @@ def environment(request: Request) -> Response:
     try:
         view = read_environment_view(name)
     except NotFoundError:
-        if name not in known_environments(current_settings()):
+        # The agent of another host records that it watches an environment, whose file is there.
+        if name not in {*known_environments(current_settings()), *environments_on_record()}:
             raise
         return render(request, "new_environment.html.j2", name=name)
     return render(

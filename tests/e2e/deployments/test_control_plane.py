@@ -7,13 +7,17 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 
+from tests.e2e.browser.serving import browser
+from tests.e2e.browser.test_the_page import Person
 from tests.e2e.deployments.composed import ComposedPlane, composed_plane, is_healthy
 from tests.e2e.deployments.later_version import VERSION, bring_later_version
 from tests.e2e.fleet.conftest import LocalHost, made_host
@@ -168,6 +172,102 @@ def test_the_page_shows_the_plan_that_the_worker_finds_out(control_plane: Compos
     assert re.search(r"Plan [0-9a-f]{8}", shown.text), shown.text
     assert 'name="preview"' in shown.text
     assert ">Start</button>" in shown.text
+
+
+WITH_DATA = """
+services:
+  web:
+    image: debian:trixie-slim
+    pull_policy: never
+    init: true
+    network_mode: none
+    environment: {{VERSION: "{version}"}}
+    command: [sh, -c, 'touch /tmp/well; exec sleep 6000']
+    volumes: ["things:/things"]
+    healthcheck: {{test: [CMD, test, -e, /tmp/well], interval: 3s, start_period: 30s, start_interval: 200ms}}
+volumes: {{things: {{}}}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HostedShop:
+    """An application with data on an enrolled host."""
+
+    host: LocalHost
+    name: str
+
+    @classmethod
+    def declared(cls, host: LocalHost) -> HostedShop:
+        shop = cls(host, host.declare(data="{save: [{kind: files, volume: things}]}"))
+        shop.write(1)
+        return shop
+
+    def write(self, version: int) -> None:
+        (self.host.folder / self.name / "compose.yaml").write_text(WITH_DATA.format(version=version))
+
+    def run(self, script: str) -> str:
+        """What a script prints in the service."""
+        return self.host.docker("exec", f"{self.name}-web-1", "sh", "-c", script)
+
+
+@pytest.mark.campaign(seconds=90)
+def test_the_page_shows_what_an_enrolled_host_would_do_and_exactly_that_is_done(
+    control_plane: ComposedPlane, tmp_path: Path
+) -> None:
+    variables = {"ROAS_HOST_NAME": "host-p", "PREFECT_API_SSL_CERT_FILE": str(control_plane.authority())}
+    with ExitStack() as at_end, made_host(tmp_path / "host", **variables) as host, browser() as page:
+        shop = HostedShop.declared(host)
+        at_end.callback(host.docker, "volume", "rm", f"{shop.name}_things", check=False)
+        said = host.roas("join", control_plane.address, control_plane.invite("host-p"), "--no-service")
+        assert "as host-p" in said, said
+        agent, person, name = host.begin(), Person(page), shop.name
+        base = f"http://127.0.0.1:{control_plane.ports['UI']}"
+        page.goto(base + sign_in_path(control_plane))
+        page.goto(f"{base}/roas/")
+
+        # Nothing of it is on record but that the host watches it, and what it judges.
+        expect(person.link(name)).to_be_visible()
+        person.press(person.link(name))
+        person.press(person.link("See the plan of its first start"))
+        person.press(person.button("Start"))
+        person.see_end("succeeded")
+        shop.run("echo before > /things/file")
+
+        shop.write(2)
+        person.act(name, "Update", f"Update {name}")
+        expect(page.get_by_role("row", name="web recreate")).to_be_visible()
+        shop.write(3)
+        person.press(person.button("Update"))
+        person.see_end("Nothing that runs was touched")
+        assert shop.run("echo $VERSION") == "1"
+        person.press(person.link("See what it would do now"))
+        person.press(person.button("Update"))
+        person.see_end("succeeded")
+        assert shop.run("echo $VERSION; echo after > /things/file") == "3"
+
+        page.goto(f"{base}/roas/environments/{name}/snapshots")
+        person.press(page.get_by_role("main").get_by_role("link", name="Restore").first)
+        expect(page.get_by_role("heading", name="What would be lost")).to_be_visible()
+        expect(page.get_by_text("Another release runs")).to_be_visible()
+        person.write(page.get_by_label(f"Type {name} to confirm it"), name)
+        person.press(person.button("Restore"))
+        person.see_end("succeeded")
+        assert shop.run("cat /things/file") == "before"
+
+        person.act(name, "Roll back", f"Roll {name} back")
+        expect(page.get_by_text("Undone, newest first")).to_be_visible()
+        person.write(page.get_by_label(f"Type {name} to confirm it"), name)
+        person.press(person.button("Roll back"))
+        person.see_end("succeeded")
+        assert shop.run("echo $VERSION") == "1"
+
+        agent.terminate()
+        assert agent.wait(timeout=300) == 0
+        person.act(name, "Update", f"Update {name}")
+        expect(page.get_by_role("status")).to_contain_text(re.compile("Host host-p .*(last|nothing was) heard of"))
+        assert f"left {control_plane.address}" in host.roas("leave")
+    asked = f"SELECT count(*) FROM errors.deployment_errors WHERE environment = '{name}'"
+    assert control_plane.recorded(asked) == [(0,)]
 
 
 def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ComposedPlane) -> None:

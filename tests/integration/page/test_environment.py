@@ -148,9 +148,12 @@ def test_any_span_is_answered(recorded: Path, hours: str) -> None:
 
 def test_an_environment_that_was_never_started_offers_its_first_start(own_stores: Path) -> None:
     (own_stores / "shop.yaml").write_text("name: shop\ncompose_files: [compose.yaml]\nproject: shop\n")
+    # The agent of another host has the file.
+    open_stores().heartbeats.beat("collection/elsewhere", datetime.now(UTC))
 
-    page, other = page_client().get(SHOP), page_client().get(f"{BASE}/environments/other")
+    pages = {name: page_client().get(f"{BASE}/environments/{name}") for name in ("shop", "elsewhere", "other")}
 
-    assert (page.status_code, other.status_code) == (200, 404)
-    assert "was never started here" in page.text
-    assert f"{BASE}/do/start/shop" in page.text
+    assert [page.status_code for page in pages.values()] == [200, 200, 404]
+    for name in ("shop", "elsewhere"):
+        assert f"{name} is declared, and was never started." in pages[name].text
+        assert f"{BASE}/do/start/{name}" in pages[name].text
