@@ -74,6 +74,10 @@ class FleetServer(PrefectServer):
             parameters = self.previews[-1]["parameters"]
             run = {"id": PREVIEW_RUN, "deployment_id": "d-preview", "parameters": parameters, "state": self.state}
             return run | {"created": self.created.isoformat()}, 200
+        if path == f"/flow_runs/{RUN}":
+            answer, status = await super()._answer(path, body)
+            moment = {"created": self.created.isoformat(), "state": {"message": None} | self.state}
+            return answer | moment | {"work_pool_name": "host-alpha"}, status
         if path == f"/flow_runs/{PREVIEW_RUN}/set_state":
             self.cancelled = body["state"]["type"] == "CANCELLED"
             return {}, 201
@@ -155,6 +159,40 @@ async def test_a_host_that_is_away_is_named_and_waited_for_two_minutes(home: Pat
     assert "<button" not in ended.text.partition("<main")[2]
     assert "refresh" not in ended.headers
     assert fleet.cancelled
+
+
+async def test_a_run_that_waits_for_its_host_says_so_until_it_runs(home: Path, fleet: FleetServer) -> None:
+    fleet.created -= timedelta(seconds=70)
+    async with signed_in(home, fleet) as ann:
+        waits = await ann.get(f"/roas/runs/{RUN}")
+        fleet.state = {"type": "RUNNING", "name": "Running"}
+        runs = await ann.get(f"/roas/runs/{RUN}")
+
+    assert "Host alpha was asked 1 min ago and has not begun." in waits.text
+    assert "its page in Prefect cancels it" in waits.text
+    assert "It runs, and records its operation in a moment." in runs.text
+    assert "cancels it" not in runs.text
+
+
+@pytest.mark.parametrize("words", ["", "the data was saved while release r-1 ran"])
+async def test_a_restore_names_another_release_before_it_is_confirmed(
+    home: Path, fleet: FleetServer, words: str
+) -> None:
+    document = {
+        "snapshot_id": "s-1",
+        "proof": "not rehearsed",
+        "loss": "All is lost.",
+        "changes": {"things": "2 files"},
+    }
+    async with signed_in(home, fleet) as ann:
+        waiting = await begun(ann, "/roas/do/restore/shop?snapshot=s-1")
+        # An agent of an earlier version does not say it.
+        fleet.answers(document=document | ({"other_release": words} if words else {}))
+        shown = await ann.get(waiting)
+
+    assert "All is lost." in shown.text
+    assert ("Another release runs" in shown.text) == bool(words)
+    assert words in shown.text
 
 
 @pytest.mark.parametrize(
