@@ -310,8 +310,9 @@ REQUIRED_FACTS: Mapping[Strategy, RequiredFacts] = MappingProxyType(
     {
         Strategy.WAIT_AND_RETRY: RequiredFacts(
             "the container of the service ended without a request to stop it, or is unhealthy past its retries",
-            _THERE,
-            (_not_stopped, _failed_or_loops),
+            # A person's answer may come while it starts: then nothing is started, and its health check decides.
+            (_has_container, _not_paused),
+            (_not_starting, _not_stopped, _failed_or_loops),
         ),
         Strategy.RESTART_SERVICE: RequiredFacts(
             "the container of the service exited by itself, was killed for memory, or is unhealthy past its retries,"

@@ -208,6 +208,13 @@ def test_what_a_person_decides_needs_no_fact_but_a_container_that_may_be_touched
     assert lacking_fact(strategy, paused) == "A person paused web."
 
 
+def test_a_person_lets_a_service_that_starts_be_awaited_but_not_be_restarted() -> None:
+    decided = replace(context_of(TABLE["situations"]["starting"]), decided=True)
+
+    assert lacking_fact(Strategy.WAIT_AND_RETRY, decided) is None
+    assert "still starting" in str(lacking_fact(Strategy.RESTART_SERVICE, decided))
+
+
 def test_a_rollback_needs_a_failure_soon_after_a_deployment() -> None:
     soon: dict[str, Any] = {
         "release": "r-1",
