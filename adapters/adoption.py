@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -34,6 +35,8 @@ OVERRIDE_FILES = (
     *("compose.override.yml", "compose.override.yaml"),
     *("docker-compose.override.yml", "docker-compose.override.yaml"),
 )
+
+_EMPTY_DEFAULT = re.compile(r"\$\{(\w+):?-\}")
 
 
 def compose_files_of(folder: Path) -> tuple[Path, ...]:
@@ -226,7 +229,10 @@ def _variables(environment: Environment, compose: ComposeCli) -> Iterator[UsedVa
     values = variables_of(environment, process_environment(environment, os.environ))
     filled_in = {variable.name: bool(variable.default or variable.alternate) for variable in compose.variables()}
     withheld = withheld_variables(environment, os.environ)
-    passed_on = read_sources(environment.compose_files).variables
+    sources = read_sources(environment.compose_files)
+    # An empty value or default is meant, and Compose takes it.
+    may_be_empty = {name for text in sources.texts for name in _EMPTY_DEFAULT.findall(text)}
+    may_be_empty |= {name for name, value in values.items() if value == ""}
     # Compose fills in an included file from the include's own files, which no probe and no check of ours reads.
     included = {
         name
@@ -234,13 +240,13 @@ def _variables(environment: Environment, compose: ComposeCli) -> Iterator[UsedVa
         for name, value in _variables_in(file).items()
         if value
     }
-    for name in sorted({*filled_in, *(variable for variable in passed_on if is_secret_name(variable))}):
+    for name in sorted({*filled_in, *(variable for variable in sources.variables if is_secret_name(variable))}):
         if name not in withheld:
             yield UsedVariable(
                 name=name,
                 is_secret=is_secret_name(name),
                 is_set=bool(values.get(name)),
-                has_default=filled_in.get(name, False) or name in included,
+                has_default=filled_in.get(name, False) or name in included or name in may_be_empty,
             )
 
 
