@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -23,7 +23,7 @@ from adapters.host.private_files import read_regular
 from adapters.probes.run import run_probe
 from core.adoption.propose import revise_after_trial
 from core.errors.secret_shapes import is_secret_name
-from models.adoption import AdoptionFacts, Proposal, ServiceProposal, UsedVariable
+from models.adoption import AdoptionFacts, Proposal, ServiceProposal, ServiceTraits, UsedVariable
 from models.compose import Application
 from models.environments import Environment, NetworkProbe, Probe, TcpProbe
 from models.failures import EnvironmentFileError, NotFoundError, RoasError
@@ -152,9 +152,8 @@ def gather_application(environment: Environment) -> AdoptionFacts:
             profiles=environment.profiles,
             # An address with a password stays in the variable alone.
             engine=environment.engine if os.environ.get("DOCKER_HOST") and not _has_password(environment) else None,
-            traits=traits.result(),
+            traits=_with_images(application, traits.result(), environment.engine),
             variables=variables.result(),
-            images_with_check=_images_with_check(environment.engine, application),
             left_out=tuple(sorted(_with_profiles(environment) - application.services.keys())),
         )
 
@@ -250,18 +249,25 @@ def _variables(environment: Environment, compose: ComposeCli) -> Iterator[UsedVa
             )
 
 
-def _images_with_check(address: str, application: Application) -> frozenset[str]:
-    """The images with a health check of their own; none where the engine does not answer, which decides little."""
-    images: Sequence[str] = sorted(
-        {service.image for service in application.services.values() if service.healthcheck is None}
-    )
-    checked_images = set()
+def _with_images(
+    application: Application, traits: Mapping[str, ServiceTraits], address: str
+) -> dict[str, ServiceTraits]:
+    """The traits with what the engine's images say: a health check of their own, and the ports of what is not built.
+
+    Where the engine does not answer, the traits stay as they are, which decides little.
+    """
+    services, completed = application.services, dict(traits)
     try:
         with closing(DockerEngine(address)) as engine:
-            for image in images:
-                fact = engine.images.inspect(image)
-                if fact is not None and fact.checked:
-                    checked_images.add(image)
+            facts = engine.images.inspect_all(service.image for service in services.values())
     except RoasError:
-        return frozenset(checked_images)
-    return frozenset(checked_images)
+        return completed
+    for name, own in traits.items():
+        service = services[name]
+        if (fact := facts[service.image]) is None:
+            completed[name] = replace(own, image_absent=not service.build)
+        else:
+            # The Dockerfile of what is built says which ports it chose itself.
+            ports = own.image_ports if service.build else fact.ports
+            completed[name] = replace(own, image_checked=own.image_checked or fact.checked, image_ports=ports)
+    return completed

@@ -143,15 +143,16 @@ class ServiceTraits:
 
     `command` is what its entrypoint and command say, those of its Dockerfile where the Compose file has none, and
     `own_command`: the Compose file names a program. `ports` are those it publishes or exposes, `published` only the
-    former, `image_ports` those of its Dockerfile, `labelled` the one that labels tell a proxy, `called` those that
-    other services' variables and commands name with its host. `port_variables` are its variables that hold a port,
-    `listens` those whose value can only be an address to listen on.
+    former, `image_ports` those of its Dockerfile or of its image on the engine, `labelled` the one that labels tell a
+    proxy, `called` those that other services' variables and commands name with its host. `port_variables` are its
+    variables that hold a port, `listens` those whose value can only be an address to listen on.
     `variables` are the names of those that are set, and `is_worker`: one of them says that it is no server.
     `hosts` are the variables that name another service's host, by service. `never_restarted`: the file says
     restart "no". `passwords` are the variables that its password comes from, by option or variable of the container;
-    one that the file holds as a literal has None. `settings` are the variables that name a user or a database, with
-    their values, and `password_files` those that name the file of a password. `base_image` is what a built image begins
-    with, `image_checked`: its Dockerfile has a health check, and `targets` where it gets files: mounts and copies.
+    one that the file holds as a literal has None, and one that comes from an `env_file` is empty. `settings` are the
+    variables that name a user or a database, with their values, and `password_files` those that name the file of a
+    password. `base_image` is what a built image begins with, `image_checked`: its image has a health check of its own,
+    `image_absent`: the engine does not hold it, and `targets` where it gets files: mounts and copies.
     """
 
     command: CommandReading = CommandReading()
@@ -173,6 +174,7 @@ class ServiceTraits:
     password_files: dict[str, PasswordFile] = field(default_factory=dict)
     base_image: str = ""
     image_checked: bool = False
+    image_absent: bool = False
     targets: tuple[str, ...] = ()
 
 
@@ -194,7 +196,6 @@ class UsedVariable:
 class AdoptionFacts:
     """An application as Compose reads it, with what the adoption needs beyond that.
 
-    `images_with_check` are the images that have a health check of their own, as far as the engine holds them.
     `left_out` are services whose profiles are not switched on, so Compose leaves them out.
     """
 
@@ -205,7 +206,6 @@ class AdoptionFacts:
     engine: str | None = None
     traits: dict[str, ServiceTraits] = field(default_factory=dict)
     variables: tuple[UsedVariable, ...] = ()
-    images_with_check: frozenset[str] = frozenset()
     left_out: tuple[str, ...] = ()
 
 

@@ -248,9 +248,10 @@ class ReleaseNote:
 class ImageFact:
     """An image as the engine holds it.
 
-    `checked`: it has a health check of its own. `layers` are the folders of its content on the engine's host,
-    uppermost first, if the engine reports them. `tagged_at` is when it was pulled, built or named last. `content` is
-    the same for two images of the same layers and configuration, whatever Compose wrote into their labels.
+    `checked`: it has a health check of its own. `ports` are those that it exposes over TCP. `layers` are the folders of
+    its content on the engine's host, uppermost first, if the engine reports them. `tagged_at` is when it was pulled,
+    built or named last. `content` is the same for two images of the same layers and configuration, whatever Compose
+    wrote into their labels.
     """
 
     reference: str
@@ -260,6 +261,7 @@ class ImageFact:
     size_bytes: int = 0
     created_at: datetime | None = None
     checked: bool = False
+    ports: tuple[int, ...] = ()
     user: str = ""
     label_values: dict[str, str] = field(default_factory=dict, hash=False)
     layers: tuple[str, ...] = ()

@@ -118,9 +118,9 @@ def _traits(
     words = [*(entrypoint or built.entrypoint), *(command or (() if entrypoint else built.command))]
     declared_command = read_command([*entrypoint, *command])
     passwords = dict(_passwords(_bodies(name, unfilled)))
-    # What an env_file sets has no source that a probe could ask.
+    # Whose value an env_file sets, no probe can ask for.
     passwords |= {
-        variable: None
+        variable: ""
         for variable, value in environment.items()
         if variable not in passwords and _holds_password(variable, value)
     }

@@ -45,6 +45,7 @@ class Images:
             size_bytes=reported.get("Size", 0),
             created_at=moment(reported.get("Created")),
             checked=_has_check(config.get("Healthcheck")),
+            ports=_exposed_ports(config.get("ExposedPorts")),
             user=config.get("User") or "",
             label_values=dict(config.get("Labels") or {}),
             layers=_layers(reported.get("GraphDriver") or {}),
@@ -142,6 +143,12 @@ def _split(name: str) -> tuple[str, str]:
 def _has_check(declared: dict[str, Any] | None) -> bool:
     test = (declared or {}).get("Test") or []
     return bool(test) and test != ["NONE"]
+
+
+def _exposed_ports(declared: dict[str, Any] | None) -> tuple[int, ...]:
+    """Ports over TCP, in the order of their numbers: an image keeps no other."""
+    ports = (str(port).partition("/") for port in declared or {})
+    return tuple(sorted(int(number) for number, _, protocol in ports if number.isdigit() and protocol in ("", "tcp")))
 
 
 def _content(reported: dict[str, Any], config: dict[str, Any]) -> str:

@@ -72,12 +72,6 @@ def _show_remarks(proposal: Proposal) -> None:
 
 def _show_health_checks(proposal: Proposal) -> None:
     offered = [service for service in proposal.unchecked_services if service.health_check]
-    bare = [
-        service for service in proposal.unchecked_services if not service.health_check and service.spec.probe is None
-    ]
-    if bare:
-        names = escape(", ".join(service.service for service in bare))
-        say(f"\nnothing proves {names}: it has neither a health check nor a probe, so its starts stay unproven")
     if not offered:
         return
     say("\nno health check; to paste into the Compose file:")

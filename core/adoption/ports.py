@@ -43,10 +43,11 @@ class PortEvidence:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
     """What other services say about one. `network`: the published ports of the network that it shares with others,
-    and `is_shared`: it does. `same_image`: how many services run its image."""
+    `is_shared`: it does, and `is_inside`: it is another service's. `same_image`: how many services run its image."""
 
     network: tuple[int, ...] = ()
     is_shared: bool = False
+    is_inside: bool = False
     same_image: int = 1
 
 
@@ -67,6 +68,10 @@ def find_port(
     if around.is_shared:
         # Ports of a shared network belong to any of its services.
         candidates = {port for name, port in traits.port_variables.items() if name.endswith("PORT")} | {default}
+        exposed = {*traits.image_ports} & {*around.network}
+        if around.is_inside and len(exposed) == 1:
+            # Published there, and exposed by its own image.
+            candidates |= exposed
         offered = tuple(port for port in around.network if port in candidates)
     # A variable that makes it a worker decides before the command that its image starts by default.
     if not traits.is_worker and (evidence := _explicit_port(traits, program)):
@@ -87,19 +92,15 @@ def find_port(
     if is_alone and program is None and len(traits.listens) == 1:
         [(variable, port)] = traits.listens.items()
         return PortEvidence(port=port, reason=f"{variable} says so")
-    if traits.image_ports and not around.is_shared and _runs_what_its_image_exposes(traits, recognised, around):
-        return PortEvidence(
-            port=_first_of(traits.image_ports, default, traits, program), reason="its image listens there"
-        )
+    if (exposed_port := _exposed_port(declared, traits, recognised, around, default)) is not None:
+        return PortEvidence(port=exposed_port, reason="its image listens there")
     if default is not None:
         return PortEvidence(port=default, reason="it is the default")
     if around.network:
         return PortEvidence(reason="the published ports belong to a network that it shares, and no file says to whom")
     if recognised is not None and not recognised.serves:
         return PortEvidence(reason="its command starts something else than its image's server")
-    if program is not None and program.probe is not None:
-        return PortEvidence(reason="no file says where it listens")
-    return PortEvidence()
+    return PortEvidence(reason="no file says where it listens")
 
 
 def works_only(
@@ -158,6 +159,28 @@ def _first_of(ports: tuple[int, ...], default: int | None, traits: ServiceTraits
     if not main_ports:
         return default or ports[0]
     return next((port for port in main_ports if port in traits.called), main_ports[0])
+
+
+def _exposed_port(
+    declared: ServiceDeclaration,
+    traits: ServiceTraits,
+    recognised: Recognised | None,
+    around: Neighbours,
+    default: int | None,
+) -> int | None:
+    """The port of its image that a service serves, where one is sure.
+
+    A Dockerfile lists its own first. An image has also those of the images that it was built from, so it has to expose
+    one alone or the program's own, and the service has to start what it starts, under no name of a worker.
+    """
+    if around.is_shared or not traits.image_ports or not _runs_what_its_image_exposes(traits, recognised, around):
+        return None
+    program = None if recognised is None or not recognised.serves else recognised.program
+    port = _first_of(traits.image_ports, default, traits, program)
+    if declared.build or port == default:
+        return port
+    is_sure = len(traits.image_ports) == 1 and not traits.own_command and not says_worker(declared.name)
+    return port if is_sure else None
 
 
 def _runs_what_its_image_exposes(traits: ServiceTraits, recognised: Recognised | None, around: Neighbours) -> bool:

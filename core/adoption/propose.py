@@ -102,8 +102,9 @@ def _service(
     traits, recognised = facts.traits.get(declared.name, ServiceTraits()), recognitions[declared.name]
     usable = _USABLE_NAME.fullmatch(declared.name) is not None
     program = recognised.program if recognised is not None and recognised.serves else None
-    by_image = declared.image in facts.images_with_check or traits.image_checked
-    checked = declared.checked or (declared.healthcheck is None and by_image)
+    own_check = declared.healthcheck
+    keeps_check = own_check is None or (own_check.test is None and not own_check.disabled)
+    checked = declared.checked or (keeps_check and traits.image_checked)
     by_port = recognised is not None and recognised.by.startswith("port")
     around = _neighbours(declared, facts)
     works = works_only(declared, traits, recognised, around)
@@ -123,7 +124,10 @@ def _service(
         checked=checked,
         health_check=() if checked or is_job or by_port else _health_check(program, probe),
         dependencies=dict(dependencies),
-        remarks=tuple(_remarks_on(declared, traits, program, probe, reason, is_job=is_job)),
+        remarks=(
+            *(() if probe or checked or is_job else (_need(traits, reason, works=works),)),
+            *_remarks_on(declared, traits, program, probe, is_job=is_job),
+        ),
     )
 
 
@@ -162,6 +166,7 @@ def _neighbours(declared: ServiceDeclaration, facts: AdoptionFacts) -> Neighbour
     return Neighbours(
         network=traits.ports if inside else (),
         is_shared=bool(inside) or declared.network_mode.startswith("container:"),
+        is_inside=bool(owner),
         same_image=sum(_has_same_image(service, declared) for service in services.values()),
     )
 
@@ -335,17 +340,21 @@ def _is_usual(program: Program, probe: Probe | None) -> bool:
     )
 
 
+def _need(traits: ServiceTraits, reason: str, *, works: bool) -> str:
+    """What a service lacks that no file says enough about."""
+    example = "{kind: command, command: [...]}" if works else "{kind: tcp, port: 8080}"
+    pull = "pull its image and run `roas init --force`, which reads it too, or " if traits.image_absent else ""
+    return f"nothing proves it, because {reason}: {pull}give it a health check, or a probe such as {example}"
+
+
 def _remarks_on(
     declared: ServiceDeclaration,
     traits: ServiceTraits,
     program: Program | None,
     probe: Probe | None,
-    reason: str,
     *,
     is_job: bool,
 ) -> Iterator[str]:
-    if probe is None and reason:
-        yield f"no probe: {reason}"
     if program is not None and program.observes:
         yield "if the others go on without it, write `required: false`: a start then succeeds although it fails"
     if _USABLE_NAME.fullmatch(declared.name) is None:
@@ -358,7 +367,8 @@ def _remarks_on(
     if literals:
         yield f"the Compose file holds the value of {', '.join(literals)}: a variable or a secret keeps it out of it"
     if program is not None and program.login_probe is not None and not isinstance(probe, type(program.login_probe)):
-        offered = {login.password for login in program.logins} & {*literals}
+        unnamed = {name for name, variable in traits.passwords.items() if not variable}
+        offered = {login.password for login in program.logins} & unnamed
         if offered:
             yield (f"with {min(offered)} in a variable that .env sets, `roas init` can propose a probe that logs in")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -270,7 +271,20 @@ def test_an_image_is_inspected_by_name(engine: DockerEngine) -> None:
     assert held is not None
     assert held.image_id.startswith("sha256:")
     assert held.platform.startswith("linux/")
+    assert held.ports == ()
     assert engine.images.inspect("no-such-image:ever") is None
+
+
+def test_an_image_names_the_ports_that_it_exposes_over_tcp(engine: DockerEngine) -> None:
+    build = ["docker", "build", "--quiet", "-"]
+    text = f"FROM {IMAGE}\nEXPOSE 8080 53/udp 22/tcp\n".encode()
+    image = subprocess.run(build, input=text, check=True, capture_output=True).stdout.decode().strip()
+    try:
+        held = engine.images.inspect(image)
+        assert held is not None
+        assert held.ports == (22, 8080)
+    finally:
+        subprocess.run(["docker", "image", "rm", image], check=False, capture_output=True)
 
 
 def test_an_unobtainable_image_is_reported_with_the_reason(engine: DockerEngine) -> None:

@@ -34,14 +34,12 @@ def proposed(
     *services: ServiceDeclaration,
     traits: dict[str, ServiceTraits] | None = None,
     variables: tuple[UsedVariable, ...] = (),
-    images_with_check: frozenset[str] = frozenset(),
 ) -> Proposal:
     facts = AdoptionFacts(
         application=Application(project="shop", services={one.name: one for one in services}),
         compose_files=(Path("/srv/shop/compose.yaml"),),
         traits=traits or {},
         variables=variables,
-        images_with_check=images_with_check,
     )
     return propose(facts, PROGRAMS)
 
@@ -197,7 +195,7 @@ def test_a_job_is_what_the_files_say_ends(fields, traits, is_job) -> None:
 
 
 def test_says_that_a_service_without_restart_policy_may_end_unnoticed() -> None:
-    assert "exit code 0 counts as done" in alone(**JOB).remarks[0]
+    assert "exit code 0 counts as done" in alone(**JOB).remarks[-1]
 
 
 def test_a_discord_bot_logs_in_outside() -> None:
@@ -207,7 +205,10 @@ def test_a_discord_bot_logs_in_outside() -> None:
 def test_offers_a_health_check_where_there_is_none() -> None:
     assert alone(image="postgres").health_check[0] == "CMD-SHELL"
     assert alone(image="postgres", healthcheck=CHECK).health_check == ()
-    assert proposed(service("it", image="redis"), images_with_check=frozenset({"redis"})).unchecked_services == ()
+    assert (
+        proposed(service("it", image="redis"), traits={"it": ServiceTraits(image_checked=True)}).unchecked_services
+        == ()
+    )
     assert "8000" in alone(starts("uvicorn", ports=(8000,))).health_check[-1]
     assert alone(**JOB, awaited=True).health_check == ()
 
@@ -265,6 +266,78 @@ def test_names_secrets_and_required_variables_and_no_more() -> None:
 
 def test_says_that_the_file_holds_a_password() -> None:
     assert "MYSQL_ROOT_PASSWORD" in alone(ServiceTraits(passwords={"MYSQL_ROOT_PASSWORD": None})).remarks[-1]
+
+
+def test_says_that_the_file_holds_no_password_of_a_file_of_variables() -> None:
+    assert alone(ServiceTraits(passwords={"TOKEN": ""}, ports=(80,)), image="nginx").remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("traits", "fields", "port"),
+    [
+        (ServiceTraits(image_ports=(8000,)), {}, 8000),
+        (ServiceTraits(image_ports=(22, 3000)), {}, None),
+        (ServiceTraits(image_ports=(22, 3000), called=(3000,)), {}, 3000),
+        (ServiceTraits(image_ports=(4369, 5672)), {"image": "rabbitmq"}, None),
+        (starts("node", "sync.js", image_ports=(8000,)), {}, None),
+        (starts("node", "sync.js", image_ports=(8000,)), {"build": True}, 8000),
+        (ServiceTraits(image_ports=(8000,)), {"name": "acme-worker"}, None),
+        (ServiceTraits(image_ports=(3000, 8000)), {"build": True}, 3000),
+        (ServiceTraits(image_ports=(8000,)), {"network_mode": "none"}, None),
+    ],
+)
+def test_asks_the_port_of_an_image_that_is_here_where_it_is_sure(
+    traits: ServiceTraits, fields: dict[str, Any], port: int | None
+) -> None:
+    name = fields.get("name", "it")
+    declared = service(name, **{key: value for key, value in fields.items() if key != "name"})
+    [one] = proposed(declared, traits={name: traits}).services
+    probe = one.spec.probe
+    assert (probe.port if isinstance(probe, TcpProbe) else None) == port
+
+
+def test_knows_its_port_in_anothers_network_by_its_image() -> None:
+    inside = {"network_mode": "service:vpn"}
+    made = proposed(
+        service("vpn"),
+        service("films", **inside),
+        service("torrent", **inside),
+        traits={
+            "vpn": ServiceTraits(ports=(7878, 8080, 6881, 8888), image_ports=(8888,)),
+            "films": ServiceTraits(image_ports=(7878,)),
+            "torrent": ServiceTraits(image_ports=(6881, 8080)),
+        },
+    )
+    assert [(one.service, one.spec.probe) for one in made.services] == [
+        ("films", TcpProbe(kind="tcp", port=7878)),
+        # Two of its ports are published, and its network's owner may serve none of its own.
+        ("torrent", None),
+        ("vpn", None),
+    ]
+
+
+def test_names_what_would_prove_a_service() -> None:
+    [line] = alone().remarks
+    assert line.startswith("nothing proves it, because no file says where it listens: give it a health check, or")
+    [line] = alone(ServiceTraits(image_absent=True)).remarks
+    assert "pull its image and run `roas init --force`" in line
+    [line] = alone(starts("celery", "worker")).remarks
+    assert "it works without a port of its own" in line
+    assert "kind: command" in line
+
+
+@pytest.mark.parametrize(
+    ("check", "is_checked"),
+    [
+        (None, True),
+        (HealthcheckDeclaration(), True),
+        (HealthcheckDeclaration(disabled=True), False),
+    ],
+)
+def test_keeps_the_health_check_of_an_image(check: HealthcheckDeclaration | None, is_checked: bool) -> None:
+    one = alone(ServiceTraits(image_checked=True), healthcheck=check)
+    assert one.checked == is_checked
+    assert any("nothing proves it" in remark for remark in one.remarks) != is_checked
 
 
 def test_a_name_that_no_environment_can_have_gets_defaults() -> None:
