@@ -14,7 +14,7 @@ from docker.errors import DockerException
 from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
 from adapters.host.programs import ProgramResult, ProgramRun
 from tests.simulation import kernel
-from tests.simulation.containers import Container
+from tests.simulation.containers import NANOSECONDS, Container
 from tests.simulation.engine import Engine
 
 VERSION = "2.26.1"
@@ -189,7 +189,7 @@ def _body(document: dict[str, Any], name: str, config_hash: str, image_id: str) 
             f"{_LABEL}image": image_id,
             **(service.get("labels") or {}),
         },
-        **({"Healthcheck": {"Test": check["test"]}} if check else {}),
+        **({"Healthcheck": _check(check)} if check else {}),
         "HostConfig": {
             "RestartPolicy": {"Name": service.get("restart") or "no"},
             "NetworkMode": document["networks"]["default"]["name"],
@@ -206,3 +206,15 @@ def _body(document: dict[str, Any], name: str, config_hash: str, image_id: str) 
             "EndpointsConfig": {document["networks"]["default"]["name"]: {"Aliases": [f"{project}-{name}-1", name]}}
         },
     }
+
+
+def _check(declared: dict[str, Any]) -> dict[str, Any]:
+    """A health check as the engine keeps it: durations in nanoseconds."""
+    durations = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
+    kept = {key: _nanoseconds(declared[name]) for name, key in durations.items() if name in declared}
+    return kept | {"Test": declared["test"], "Retries": declared.get("retries", 0)}
+
+
+def _nanoseconds(text: str) -> int:
+    number, unit = (text[:-2], 1e-3) if text.endswith("ms") else (text[:-1], 1.0)
+    return int(float(number) * unit * NANOSECONDS)

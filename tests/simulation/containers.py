@@ -10,6 +10,7 @@ from typing import Any
 from tests.simulation.clock import BEGIN
 
 KILLED, TERMINATED = 137, 143
+NANOSECONDS = 1_000_000_000
 
 
 class Outcome(StrEnum):
@@ -32,6 +33,8 @@ class Version:
     number: int
     outcome: Outcome = Outcome.SERVES
     starts_in: float = 2.0
+    crashes_after: float = 5.0
+    """Of `CRASHES_LATER`: s after it became ready."""
     schema: int = 1
     is_blind: bool = False
     """Whether it serves also on data of a newer schema, without a word, though it cannot read them."""
@@ -67,6 +70,20 @@ class Data:
     is_half: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A health check: it fails after so many failures in a row; those of the start period do not count. In seconds."""
+
+    interval: float
+    retries: int
+    start_period: float
+
+    @property
+    def fails_after(self) -> float:
+        """Seconds from the start of a program that never passes it."""
+        return self.start_period + self.retries * self.interval
+
+
 @dataclass(slots=True, eq=False)
 class Container:
     """A container and its program."""
@@ -96,6 +113,18 @@ class Container:
     def labels(self) -> dict[str, str]:
         """Its labels."""
         return self.config.get("Labels") or {}
+
+    @property
+    def check(self) -> Check | None:
+        """Its health check, with the engine's defaults; None where it has none."""
+        declared = self.config.get("Healthcheck") or {}
+        if not declared.get("Test"):
+            return None
+        return Check(
+            interval=(declared.get("Interval") or 30 * NANOSECONDS) / NANOSECONDS,
+            retries=declared.get("Retries") or 3,
+            start_period=(declared.get("StartPeriod") or 0) / NANOSECONDS,
+        )
 
     @property
     def is_up(self) -> bool:

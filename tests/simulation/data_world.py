@@ -9,14 +9,15 @@ from adapters.docker.client import SERVICE_LABEL
 from models.snapshots import DataSettings
 from tests.simulation.containers import Container, Data
 from tests.simulation.engine import Engine, Programs
-from tests.simulation.world import NAME, Shape, World
+from tests.simulation.world import CHECK, NAME, Shape, World
 
 DATABASE = "db"
 WRITERS = ("web", "jobs")
+_SLOW = {"start_period": "60s"}
 SHOP_WITH_DATA = (
-    Shape(name=DATABASE, has_data=True, restart="unless-stopped"),
-    Shape(name="web", needs=(DATABASE,), has_data=True),
-    Shape(name="jobs", needs=(DATABASE,), checked=False, restart="unless-stopped", has_data=True),
+    Shape(name=DATABASE, has_data=True, restart="unless-stopped", check=CHECK | _SLOW),
+    Shape(name="web", needs=(DATABASE,), has_data=True, check=CHECK | _SLOW),
+    Shape(name="jobs", needs=(DATABASE,), check=None, restart="unless-stopped", has_data=True),
 )
 _MIGRATES_IN = 0.2
 

@@ -25,11 +25,9 @@ from tests.simulation.containers import (
     Version,
 )
 
-_CHECK_EVERY = 5.0
-_CHECKS_UNTIL_UNHEALTHY = 3
 _LONGEST_BACK_OFF = 60.0
 _STOPS_IN = 0.4
-_CRASHES_AFTER = 5.0
+_AGAIN = 1.0
 _FORGIVES_AFTER = 10.0
 """A container that ran so long is restarted at once again (moby, restartmanager)."""
 
@@ -149,9 +147,11 @@ class Engine:
         container.life += 1
         container.status, container.exit_code, container.oom_killed = "running", 0, False
         container.started_at = self.clock.now()
-        checked = bool((container.config.get("Healthcheck") or {}).get("Test"))
-        container.health = "starting" if checked else None
+        check = container.check
+        container.health = "starting" if check is not None else None
         self.report(container, "start")
+        if check is not None:
+            self.later(check.fails_after, self._fail_checks, container, container.life)
         version = container.version
         if (schema := self.programs.begin(container)) > version.schema:
             container.log.append(
@@ -163,25 +163,32 @@ class Engine:
         elif version.outcome is Outcome.CRASHES:
             container.log.append(f"fatal error: version {version.number} has a defect")
             self.later(0.5, self._die_if_still, container, container.life, 1)
-        elif version.outcome is Outcome.CRASHES_LATER and not checked:
-            self.later(_CRASHES_AFTER, self._die_if_still, container, container.life, 1)
         elif version.outcome is not Outcome.HANGS:
             seconds = version.starts_in * self.choices.uniform(0.8, 1.2)
             self.later(seconds, self._up, container, container.life)
 
     def _up(self, container: Container, life: int) -> None:
-        if container.life != life or container.status != "running":
+        if container.life != life or not container.is_up:
+            return
+        if container.status == "paused":
+            self.later(_AGAIN, self._up, container, life)
             return
         self.programs.serve(container)
         container.log.append("ready")
         if container.version.outcome is Outcome.CRASHES_LATER:
-            self.later(_CRASHES_AFTER, self._die_if_still, container, life, 1)
-        if container.health is not None:
-            if container.version.outcome is Outcome.UNHEALTHY:
-                seconds = _CHECK_EVERY * _CHECKS_UNTIL_UNHEALTHY
-                self.later(seconds, self._judge, container, life, "unhealthy")
-            else:
-                self._judge(container, life, "healthy")
+            self.later(container.version.crashes_after, self._die_if_still, container, life, 1)
+        if container.health is not None and container.version.outcome is not Outcome.UNHEALTHY:
+            self._judge(container, life, "healthy")
+
+    def _fail_checks(self, container: Container, life: int) -> None:
+        """Its health check has failed as often as it may (moby, daemon/health.go), unless it passed before."""
+        if container.life != life or container.health != "starting":
+            return
+        if container.status == "paused":
+            # A paused container is not checked.
+            self.later(_AGAIN, self._fail_checks, container, life)
+        else:
+            self._judge(container, life, "unhealthy")
 
     def _judge(self, container: Container, life: int, health: str) -> None:
         if container.life == life and container.status == "running" and container.health != health:
@@ -220,6 +227,9 @@ class Engine:
         container.status, container.exit_code = "exited", code
         container.finished_at = self.clock.now()
         container.life += 1
+        if container.health is not None:
+            # So the engine calls what it checks no longer (moby, container/health.go).
+            container.health = "unhealthy"
         seconds = int((container.finished_at - (container.started_at or container.finished_at)).total_seconds())
         self.report(container, "die", exitCode=str(code), execDuration=str(seconds))
 

@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -57,21 +57,24 @@ class Line:
         return f"{self.at:%m-%d %H:%M:%S.%f}"[:-3] + f"  {self.who:10} {self.text}"
 
 
+CHECK: dict[str, Any] = {"test": ["CMD", "check"], "interval": "5s", "timeout": "3s", "retries": 3}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a service of the application is like."""
+    """What a service of the application is like; `check` is its health check, None where it has none."""
 
     name: str
     needs: tuple[str, ...] = ()
-    checked: bool = True
+    check: dict[str, Any] | None = field(default_factory=lambda: CHECK)
     restart: str = "no"
     has_data: bool = False
 
 
 SHOP = (
-    Shape(name="db", has_data=True, restart="unless-stopped"),
+    Shape(name="db", has_data=True, restart="unless-stopped", check=CHECK | {"start_period": "60s"}),
     Shape(name="web", needs=("db",)),
-    Shape(name="jobs", needs=("db",), checked=False, restart="unless-stopped"),
+    Shape(name="jobs", needs=("db",), check=None, restart="unless-stopped"),
 )
 
 
@@ -95,7 +98,7 @@ class World:
         self.engine = Engine(self.clock, random.Random(self.choices.getrandbits(64)))
         self.engine.on_event = lambda container, action: self.note("engine", f"{container.name} {action}")
         self.compose = Compose(self.engine)
-        self.shapes = SHOP
+        self.shapes: tuple[Shape, ...] = SHOP
         self.declared: dict[str, Any] = {}
         """What the environment's file has beside the rest."""
         self.repository = Repository(self.clock, random.Random(f"repository {seed}"))
@@ -172,7 +175,9 @@ class World:
         if not is_long(self.seed):
             (environments / "broken.yaml").write_text("name: other")
         (self.folder / "application").mkdir(exist_ok=True)
-        (self.folder / "application" / "compose.yaml").write_text(json.dumps(self._document()))
+        (self.folder / "application" / "compose.yaml").write_text(
+            json.dumps(document_of(NAME, self.shapes, reference_of))
+        )
 
     def _environment(self) -> dict[str, Any]:
         return {
@@ -185,37 +190,6 @@ class World:
             "notify": ["slack-webhook/operations"],
             "maintenance": self.maintenance,
             **self.declared,
-        }
-
-    def _document(self) -> dict[str, Any]:
-        services: dict[str, Any] = {}
-        for shape in self.shapes:
-            body: dict[str, Any] = {
-                "command": None,
-                "entrypoint": None,
-                "image": reference_of(shape.name),
-                "networks": {"default": None},
-                "restart": shape.restart,
-                "stop_grace_period": "5s",
-            }
-            if shape.needs:
-                body["depends_on"] = {
-                    other: {"condition": "service_healthy", "required": True} for other in shape.needs
-                }
-            if shape.checked:
-                body["healthcheck"] = {"test": ["CMD", "check"], "interval": "5s", "timeout": "3s", "retries": 3}
-                if shape.has_data:
-                    body["healthcheck"]["start_period"] = "60s"
-            if shape.has_data:
-                body["volumes"] = [{"type": "volume", "source": f"{shape.name}-data", "target": "/data", "volume": {}}]
-            services[shape.name] = body
-        return {
-            "name": NAME,
-            "services": services,
-            "networks": {"default": {"name": f"{NAME}_default", "ipam": {}}},
-            "volumes": {
-                f"{shape.name}-data": {"name": f"{NAME}_{shape.name}-data"} for shape in self.shapes if shape.has_data
-            },
         }
 
     def publish(self, version: Version) -> None:
@@ -299,6 +273,34 @@ class World:
 def reference_of(service: str) -> str:
     """The name of a service's image."""
     return f"registry.example/{service}:stable"
+
+
+def document_of(project: str, shapes: Sequence[Shape], image_of: Callable[[str], str]) -> dict[str, Any]:
+    """The Compose file of an application, as Compose renders it."""
+    services: dict[str, Any] = {}
+    volumes = {f"{shape.name}-data": {"name": f"{project}_{shape.name}-data"} for shape in shapes if shape.has_data}
+    for shape in shapes:
+        body: dict[str, Any] = {
+            "command": None,
+            "entrypoint": None,
+            "image": image_of(shape.name),
+            "networks": {"default": None},
+            "restart": shape.restart,
+            "stop_grace_period": "5s",
+        }
+        if shape.needs:
+            body["depends_on"] = {other: {"condition": "service_healthy", "required": True} for other in shape.needs}
+        if shape.check is not None:
+            body["healthcheck"] = shape.check
+        if shape.has_data:
+            body["volumes"] = [{"type": "volume", "source": f"{shape.name}-data", "target": "/data", "volume": {}}]
+        services[shape.name] = body
+    return {
+        "name": project,
+        "services": services,
+        "networks": {"default": {"name": f"{project}_default", "ipam": {}}},
+        "volumes": volumes,
+    }
 
 
 def plain(flow: Any) -> Callable[..., Coroutine[Any, Any, Any]]:

@@ -1,0 +1,136 @@
+"""Short scenarios that run in the simulated world and on a real engine: drawn by the simulation's own generator.
+
+Each step ends before the next one begins, and takes seconds: programs start at once, and their checks are quick.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from tests.simulation.actions import SERVICES, Action, Kind, draw_actions
+from tests.simulation.containers import Outcome, Version
+from tests.simulation.world import SHOP, Shape
+
+SCENARIOS = 60
+_FIRST_SEED = 5_000
+_FEWEST, _MOST = 3, 6
+_BAD_FROM_THE_START = 0.25
+_HOURS = 4.0
+
+QUICK_CHECK = {
+    "test": ["CMD", "test", "-e", "/tmp/well"],
+    "interval": "1s",
+    "timeout": "30s",
+    "retries": 3,
+    "start_period": "6s",
+    "start_interval": "200ms",
+}
+QUICK_SHOP: tuple[Shape, ...] = tuple(
+    replace(shape, check=QUICK_CHECK if shape.check is not None else None) for shape in SHOP
+)
+ENVIRONMENT = {
+    "stabilisation_seconds": 2,
+    "start_timeout_seconds": 120,
+    "notify": [],
+    "recovery": {"verify_timeout_seconds": 20},
+}
+"""What the environment's file has in place of what the simulation's has."""
+
+_OUTCOMES = (
+    Outcome.SERVES,
+    Outcome.CRASHES,
+    Outcome.SERVES,
+    Outcome.UNHEALTHY,
+    Outcome.HANGS,
+    Outcome.CRASHES_LATER,
+)
+
+
+class Doing(StrEnum):
+    """What a step does."""
+
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    UPDATE = "update"
+    ROLLBACK = "rollback"
+    STOP_BY_HAND = "stop by hand"
+    START_BY_HAND = "start by hand"
+    KILL_BY_HAND = "kill by hand"
+    PAUSE_BY_HAND = "pause by hand"
+    UNPAUSE_BY_HAND = "unpause by hand"
+    CRASH = "crash"
+    UNHEALTHY = "become unhealthy"
+
+    @property
+    def is_operation(self) -> bool:
+        """Whether it is a command; else it happens to one container while the agent watches."""
+        return self in (Doing.START, Doing.STOP, Doing.RESTART, Doing.UPDATE, Doing.ROLLBACK)
+
+
+_DOING = {
+    Kind.START: Doing.START,
+    Kind.STOP: Doing.STOP,
+    # Nothing is interrupted here that a person could resume.
+    Kind.RESUME: Doing.RESTART,
+    Kind.UPDATE: Doing.UPDATE,
+    Kind.ROLLBACK: Doing.ROLLBACK,
+    Kind.STOP_BY_HAND: Doing.STOP_BY_HAND,
+    Kind.START_BY_HAND: Doing.START_BY_HAND,
+    Kind.KILL_BY_HAND: Doing.KILL_BY_HAND,
+    Kind.PAUSE_CONTAINER: Doing.PAUSE_BY_HAND,
+    Kind.UNPAUSE_CONTAINER: Doing.UNPAUSE_BY_HAND,
+    Kind.CRASH: Doing.CRASH,
+    Kind.UNHEALTHY: Doing.UNHEALTHY,
+}
+"""The kinds of events that both worlds can have; the others are left out of what is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealStep:
+    """One step; `version` is published before it."""
+
+    doing: Doing
+    service: str = ""
+    version: Version | None = None
+
+    def __str__(self) -> str:
+        version = self.version
+        about = f" {self.service}" if self.service else ""
+        return f"{self.doing}{about}" + (f" to {version.number}, which {version.outcome}" if version else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """The first versions of all services, and what happens then."""
+
+    number: int
+    first: tuple[Version, ...]
+    steps: tuple[RealStep, ...]
+
+
+def draw_scenario(number: int) -> Scenario:
+    """The scenario of a number: the first events of a seed that both worlds can have."""
+    seed = _FIRST_SEED + number
+    choices = random.Random(f"scenario {number}")
+    numbers = dict.fromkeys(SERVICES, 1)
+    bad = choices.choice(SERVICES) if choices.random() < _BAD_FROM_THE_START else ""
+    first = tuple(_version(name, 1, choices.choice(_OUTCOMES) if name == bad else Outcome.SERVES) for name in SERVICES)
+    playable = [action for action in draw_actions(seed, _HOURS) if action.kind in _DOING]
+    steps = [_step(action, numbers) for action in playable[: choices.randint(_FEWEST, _MOST)]]
+    return Scenario(number, first, tuple(steps))
+
+
+def _step(action: Action, numbers: dict[str, int]) -> RealStep:
+    doing = _DOING[action.kind]
+    if doing is Doing.UPDATE and action.share < 0.8:
+        numbers[action.service] += 1
+        outcome = _OUTCOMES[action.number % len(_OUTCOMES)]
+        return RealStep(doing, version=_version(action.service, numbers[action.service], outcome))
+    return RealStep(doing, "" if doing.is_operation else action.service)
+
+
+def _version(service: str, number: int, outcome: Outcome) -> Version:
+    return Version(service=service, number=number, outcome=outcome, starts_in=0.5, crashes_after=1.0)

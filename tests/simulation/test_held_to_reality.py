@@ -1,0 +1,73 @@
+"""Scenarios run in the simulated world and on the real engine: what is recorded is equal."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.recovery.error_recovery import error_recovery
+from tests.e2e.conftest import made_stores  # noqa: F401 - fixture
+from tests.simulation.real_engine import RealWorld
+from tests.simulation.real_records import Records, to_lines
+from tests.simulation.real_scenarios import SCENARIOS, draw_scenario
+from tests.simulation.world import plain
+from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
+from tests.support.registry import Registry, registry
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
+        yield made
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path,
+    images: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    made_stores: Path,  # noqa: F811 - fixture
+) -> Iterator[RealWorld]:
+    shutil.copytree(made_stores, tmp_path / "data")
+    monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
+    # As in the simulated world, no server records the flow that a failure is handed to.
+    for caller in ("escalate", "answer"):
+        monkeypatch.setattr(f"flows.recovery.{caller}.error_recovery", plain(error_recovery))
+    made = RealWorld(tmp_path, images)
+    yield made
+    made.remove()
+
+
+def simulate(number: int) -> Records:
+    """The records of a scenario in the simulated world, which needs a process of its own."""
+    command = [sys.executable, "-m", "tests.simulation.real_simulated", str(number)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    records: Records = json.loads(done.stdout)
+    return records
+
+
+@pytest.mark.campaign(seconds=30)
+@pytest.mark.parametrize("number", range(SCENARIOS))
+async def test_a_scenario_leaves_the_same_records_on_the_real_engine(number: int, world: RealWorld) -> None:
+    scenario = draw_scenario(number)
+    simulated = simulate(number)
+    real = await world.run(scenario)
+    if folder := os.environ.get("ROAS_TEST_RECORDS"):
+        Path(folder, f"{number}-simulated.json").write_text("\n".join(to_lines(simulated)))
+        Path(folder, f"{number}-real.json").write_text("\n".join(to_lines(real)))
+    differences = list(difflib.unified_diff(to_lines(simulated), to_lines(real), "simulated", "real", lineterm="", n=4))
+    assert differences == [], "\n".join([*world.timeline, *differences])
