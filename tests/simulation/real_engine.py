@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import secrets
+import sqlite3
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from base64 import b64encode
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.deployment.restart import restart
-from flows.deployment.rollback import rollback
-from flows.deployment.startup import startup
-from flows.deployment.stop import stop
-from flows.deployment.update import update
 from models.failures import RoasError
 from tests.simulation.containers import Outcome, Version
-from tests.simulation.real_records import Normalizer, Records, read_records
+from tests.simulation.real_records import Normalizer, Records, names_of_images, read_records
 from tests.simulation.real_round import wait_until_steady, watch_while
-from tests.simulation.real_scenarios import ENVIRONMENT, QUICK_SHOP, Doing, RealStep, Scenario
-from tests.simulation.world import NAME, document_of, plain
+from tests.simulation.real_scenarios import COMMANDS, Doing, RealStep, Scenario
+from tests.simulation.world import NAME, document_of
 from tests.support.registry import Registry
 
-_FLOWS: dict[Doing, Callable[[], Awaitable[Any]]] = {
-    Doing.START: lambda: plain(startup)(NAME, asked_by="ann"),
-    Doing.STOP: lambda: plain(stop)(NAME, asked_by="ann"),
-    Doing.RESTART: lambda: plain(restart)(NAME, asked_by="ann"),
-    Doing.UPDATE: lambda: plain(update)(NAME, asked_by="ann", now=True),
-    Doing.ROLLBACK: lambda: plain(rollback)(NAME, asked_by="ann"),
-}
 _BY_HAND = {
     Doing.STOP_BY_HAND: ("stop", "--time", "5"),
     Doing.START_BY_HAND: ("start",),
@@ -58,6 +49,10 @@ rm -f /tmp/well
 pause() { sleep "$1" & wait $!; }
 trap 'exit 143' TERM
 trap 'echo worker ended; exit 1' USR1
+if [ -d /data ]; then
+  echo "$SERVICE $VERSION" >> /data/rows
+  [ -e /data/state.db ] || echo {database} | base64 -d | gzip -d > /data/state.db
+fi
 """
 """A program that is the first process of its container ends at a signal only where it says so."""
 
@@ -71,7 +66,14 @@ def program_of(version: Version) -> str:
         Outcome.HANGS: _IDLE,
         Outcome.CRASHES_LATER: f"pause {version.starts_in}; {_READY}; pause {version.crashes_after}; exit 1",
     }
-    return _BEGIN + what[version.outcome]
+    return _BEGIN.replace("{database}", _database()) + what[version.outcome]
+
+
+def _database() -> str:
+    """A small SQLite file, compressed, in letters."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript("PRAGMA page_size = 512; CREATE TABLE state (content TEXT)")
+        return b64encode(gzip.compress(connection.serialize(), mtime=0)).decode()
 
 
 @dataclass(slots=True)
@@ -94,11 +96,11 @@ class RealWorld:
         """Run a scenario, and return its records as those of the simulated world are."""
         for version in scenario.first:
             self.publish(version)
-        self._write_files()
+        self._write_files(scenario)
         for step in scenario.steps:
             await self.do(step)
         records = await asyncio.to_thread(read_records, NAME)
-        for shape in QUICK_SHOP:
+        for shape in scenario.shapes:
             self._names |= {
                 self._reference(shape.name): f"<image of {shape.name}>",
                 self._reference(shape.name).rpartition(":")[0]: f"<repository of {shape.name}>",
@@ -112,7 +114,7 @@ class RealWorld:
             self.publish(step.version)
         if step.doing.is_operation:
             try:
-                await _FLOWS[step.doing]()
+                await COMMANDS[step.doing]()
                 end = "well"
             except RoasError as error:
                 end = str(error)
@@ -133,15 +135,15 @@ class RealWorld:
         command = f"CMD {json.dumps(['sh', '-c', program_of(version)])}"
         digest = self.registry.publish(name, f"ENV SERVICE={version.service} VERSION={version.number}", command)
         built = _docker("image", "inspect", "--format", "{{.Id}}", f"127.0.0.1:{self.registry.port}/{name}").strip()
-        self._names |= dict.fromkeys((digest, built), f"<{version.service} {version.number}>")
+        self._names |= names_of_images((digest, built), version)
 
     def _reference(self, service: str) -> str:
         return self.registry.image(f"{self.mark}/{service}:stable")
 
-    def _write_files(self) -> None:
-        environment = {"name": NAME, "compose_files": ["compose.yaml"], "project": self.project} | ENVIRONMENT
+    def _write_files(self, scenario: Scenario) -> None:
+        environment = {"name": NAME, "compose_files": ["compose.yaml"], "project": self.project} | scenario.environment
         (self.folder / f"{NAME}.yaml").write_text(json.dumps(environment))
-        document = document_of(self.project, QUICK_SHOP, self._reference)
+        document = document_of(self.project, scenario.shapes, self._reference)
         (self.folder / "compose.yaml").write_text(json.dumps(document))
 
     def _states(self) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 from adapters.stores import Stores
 from models.operations import Operation
 from tasks.runtime.stores import open_stores
+from tests.simulation.containers import Version
 
 Records = dict[str, list[dict[str, Any]]]
 """The rows of each kind, the oldest first."""
@@ -35,7 +36,7 @@ _OF_RECOVERIES = (
 
 @dataclass(frozen=True, slots=True)
 class NotClaimed:
-    """A field that is not compared, as its path; `*` stands for any key."""
+    """A field that is not compared, as its path; `*` stands for any part of it."""
 
     path: str
     reason: str
@@ -43,7 +44,7 @@ class NotClaimed:
 
 NOT_CLAIMED = (
     NotClaimed("operations.details.runner", "the process and the machine of each world are its own"),
-    NotClaimed("operations.details.critical_path", "which of the services that start side by side takes longest"),
+    NotClaimed("operations.details.*critical_path", "which of the services that start side by side takes longest"),
     NotClaimed("errors.evidence.restart_count", "how often a program crashed until the engine was asked"),
     NotClaimed("operations.details.plan.id", "it is a hash of the images' ids, which each world has of its own"),
 )
@@ -103,6 +104,12 @@ _RESTARTS = re.compile(r"(?<=restarted )\d+ times?")
 _LONG_ID = re.compile(r"\b[0-9a-f]{12,64}\b")
 
 
+def names_of_images(digests: Iterable[str], version: Version) -> dict[str, str]:
+    """What both worlds call the image of a version, by what one of them calls it, also shortened."""
+    name = f"<{version.service} {version.number}>"
+    return {text: name for digest in digests for text in (digest, digest.removeprefix("sha256:")[:12])}
+
+
 class Normalizer:
     """Replaces what differs in any two runs. `names` maps texts of one world to those of both: images, folders."""
 
@@ -145,7 +152,7 @@ class Normalizer:
         return self._ids.setdefault(found[0], f"<{len(self._ids) + 1}>")
 
 
-_PATTERNS = {row: re.compile(re.escape(row.path).replace(r"\*", r"[^.]+") + r"$") for row in NOT_CLAIMED}
+_PATTERNS = {row: re.compile(re.escape(row.path).replace(r"\*", ".*") + r"$") for row in NOT_CLAIMED}
 
 
 def _is_left_out(path: str) -> bool:

@@ -6,14 +6,28 @@ Each step ends before the next one begins, and takes seconds: programs start at 
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
+from flows.deployment.restart import restart
+from flows.deployment.rollback import rollback
+from flows.deployment.startup import startup
+from flows.deployment.stop import stop
+from flows.deployment.update import update
+from flows.storage.rehearse import rehearse
+from flows.storage.restore import restore
+from flows.storage.snapshot import snapshot
 from tests.simulation.actions import SERVICES, Action, Kind, draw_actions
 from tests.simulation.containers import Outcome, Version
-from tests.simulation.world import SHOP, Shape
+from tests.simulation.data_actors import draw_data_actions
+from tests.simulation.data_world import SHOP_WITH_DATA
+from tests.simulation.world import NAME, SHOP, Shape, plain
 
 SCENARIOS = 60
+_WITH_DATA_FROM = 48
+"""The last scenarios are of an application whose data is saved."""
 _FIRST_SEED = 5_000
 _FEWEST, _MOST = 3, 6
 _BAD_FROM_THE_START = 0.25
@@ -27,16 +41,20 @@ QUICK_CHECK = {
     "start_period": "6s",
     "start_interval": "200ms",
 }
-QUICK_SHOP: tuple[Shape, ...] = tuple(
-    replace(shape, check=QUICK_CHECK if shape.check is not None else None) for shape in SHOP
-)
-ENVIRONMENT = {
+_ENVIRONMENT: dict[str, Any] = {
     "stabilisation_seconds": 2,
     "start_timeout_seconds": 120,
     "notify": [],
     "recovery": {"verify_timeout_seconds": 20},
 }
 """What the environment's file has in place of what the simulation's has."""
+_DATA = {
+    "save": [
+        {"kind": "files", "volume": "web-data"},
+        {"kind": "sqlite", "service": "jobs", "file": "/data/state.db"},
+    ],
+    "timeout_seconds": 120,
+}
 
 _OUTCOMES = (
     Outcome.SERVES,
@@ -63,12 +81,29 @@ class Doing(StrEnum):
     UNPAUSE_BY_HAND = "unpause by hand"
     CRASH = "crash"
     UNHEALTHY = "become unhealthy"
+    SNAPSHOT = "snapshot"
+    RESTORE = "restore"
+    REHEARSE = "rehearse"
+    ROLLBACK_WITH_DATA = "rollback with data"
 
     @property
     def is_operation(self) -> bool:
         """Whether it is a command; else it happens to one container while the agent watches."""
-        return self in (Doing.START, Doing.STOP, Doing.RESTART, Doing.UPDATE, Doing.ROLLBACK)
+        return self in COMMANDS
 
+
+COMMANDS: dict[Doing, Callable[[], Awaitable[Any]]] = {
+    Doing.START: lambda: plain(startup)(NAME, asked_by="ann"),
+    Doing.STOP: lambda: plain(stop)(NAME, asked_by="ann"),
+    Doing.RESTART: lambda: plain(restart)(NAME, asked_by="ann"),
+    Doing.UPDATE: lambda: plain(update)(NAME, asked_by="ann", now=True),
+    Doing.ROLLBACK: lambda: plain(rollback)(NAME, asked_by="ann"),
+    Doing.ROLLBACK_WITH_DATA: lambda: plain(rollback)(NAME, asked_by="ann", with_data=True),
+    Doing.SNAPSHOT: lambda: plain(snapshot)(NAME, asked_by="ann"),
+    Doing.RESTORE: lambda: plain(restore)(NAME, asked_by="ann", confirmed=True),
+    Doing.REHEARSE: lambda: plain(rehearse)(NAME, asked_by="ann"),
+}
+"""The flows as plain functions, as a command without a Prefect server calls them."""
 
 _DOING = {
     Kind.START: Doing.START,
@@ -84,6 +119,10 @@ _DOING = {
     Kind.UNPAUSE_CONTAINER: Doing.UNPAUSE_BY_HAND,
     Kind.CRASH: Doing.CRASH,
     Kind.UNHEALTHY: Doing.UNHEALTHY,
+    Kind.SNAPSHOT: Doing.SNAPSHOT,
+    Kind.RESTORE: Doing.RESTORE,
+    Kind.REHEARSE: Doing.REHEARSE,
+    Kind.ROLLBACK_WITH_DATA: Doing.ROLLBACK_WITH_DATA,
 }
 """The kinds of events that both worlds can have; the others are left out of what is drawn."""
 
@@ -99,7 +138,7 @@ class RealStep:
     def __str__(self) -> str:
         version = self.version
         about = f" {self.service}" if self.service else ""
-        return f"{self.doing}{about}" + (f" to {version.number}, which {version.outcome}" if version else "")
+        return f"{self.doing}{about}" + (f" {version.service} to one that {version.outcome}" if version else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +149,40 @@ class Scenario:
     first: tuple[Version, ...]
     steps: tuple[RealStep, ...]
 
+    @property
+    def has_data(self) -> bool:
+        """Whether the application's data is saved."""
+        return self.number >= _WITH_DATA_FROM
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """What its services are like."""
+        shapes = SHOP_WITH_DATA if self.has_data else SHOP
+        return tuple(replace(shape, check=QUICK_CHECK if shape.check is not None else None) for shape in shapes)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What the environment's file has of its own."""
+        return _ENVIRONMENT | ({"data": _DATA} if self.has_data else {})
+
+    @property
+    def versions(self) -> list[Version]:
+        """All that are published."""
+        return [*self.first, *(step.version for step in self.steps if step.version is not None)]
+
 
 def draw_scenario(number: int) -> Scenario:
     """The scenario of a number: the first events of a seed that both worlds can have."""
     seed = _FIRST_SEED + number
     choices = random.Random(f"scenario {number}")
     numbers = dict.fromkeys(SERVICES, 1)
-    bad = choices.choice(SERVICES) if choices.random() < _BAD_FROM_THE_START else ""
-    first = tuple(_version(name, 1, choices.choice(_OUTCOMES) if name == bad else Outcome.SERVES) for name in SERVICES)
-    playable = [action for action in draw_actions(seed, _HOURS) if action.kind in _DOING]
+    is_bad, bad = choices.random() < _BAD_FROM_THE_START, choices.choice(SERVICES)
+    outcomes = dict.fromkeys(SERVICES, Outcome.SERVES)
+    if is_bad and number < _WITH_DATA_FROM:
+        outcomes[bad] = choices.choice(_OUTCOMES)
+    first = tuple(_version(name, 1, outcome) for name, outcome in outcomes.items())
+    drawn = (draw_data_actions if number >= _WITH_DATA_FROM else draw_actions)(seed, _HOURS)
+    playable = [action for action in drawn if action.kind in _DOING]
     steps = [_step(action, numbers) for action in playable[: choices.randint(_FEWEST, _MOST)]]
     return Scenario(number, first, tuple(steps))
 

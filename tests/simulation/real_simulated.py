@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import random
 import sys
 import tempfile
 from pathlib import Path
@@ -43,18 +44,20 @@ def main() -> int:
 
 
 def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
-    from flows.deployment.restart import restart
     from tests.simulation.actions import Action, Kind
     from tests.simulation.actors import Actors
+    from tests.simulation.data_world import ProgramsWithData
     from tests.simulation.ledger import Ledger
-    from tests.simulation.real_records import Normalizer, read_records
+    from tests.simulation.real_records import Normalizer, names_of_images, read_records
     from tests.simulation.real_round import wait_until_steady, watch_while
-    from tests.simulation.real_scenarios import ENVIRONMENT, QUICK_SHOP, Doing, RealStep
-    from tests.simulation.world import NAME, Log, World, plain, reference_of
+    from tests.simulation.real_scenarios import COMMANDS, Doing, RealStep
+    from tests.simulation.world import NAME, Log, World, reference_of
 
     # No seed of a long run: its agent sweeps more seldom.
     world = World(4 * scenario.number + 1, folder)
-    world.shapes, world.declared = QUICK_SHOP, dict(ENVIRONMENT)
+    world.shapes, world.declared = scenario.shapes, dict(scenario.environment)
+    if scenario.has_data:
+        world.engine.programs = ProgramsWithData(world.engine, random.Random(scenario.number))
     ledger = Ledger(world)
     log = logging.getLogger("roas")
     log.setLevel(logging.INFO)
@@ -78,11 +81,8 @@ def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
         world.note("step", str(step))
         if step.version is not None:
             world.publish(step.version)
-        if step.doing is Doing.RESTART:
-            run = world.begin("restart", lambda: plain(restart)(NAME, asked_by="ann"))
-        elif step.doing.is_operation:
-            more = {"now": True} if step.doing is Doing.UPDATE else {}
-            run = await actors.operate(str(step.doing), **more)
+        if step.doing.is_operation:
+            run = world.begin(str(step.doing), COMMANDS[step.doing])
         else:
             action = Action(0.0, kinds[step.doing], step.service)
             run = world.begin("agent", lambda: watch_while(NAME, lambda: actors.do(action), is_steady))
@@ -101,8 +101,9 @@ def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
         return await actors.ask(lambda: read_records(NAME))
 
     records = world.loop.run_until_complete(all_of_it())
-    versions = [*scenario.first, *(step.version for step in scenario.steps if step.version is not None)]
-    names = {version.image_id: f"<{version.service} {version.number}>" for version in versions}
+    names: dict[str, str] = {}
+    for version in scenario.versions:
+        names |= names_of_images((version.image_id,), version)
     names |= {reference_of(shape.name): f"<image of {shape.name}>" for shape in world.shapes}
     names |= {f"registry.example/{shape.name}": f"<repository of {shape.name}>" for shape in world.shapes}
     names |= {str(folder): "<folder>", "unix:///simulated.sock": "<engine>"}

@@ -44,8 +44,8 @@ def world(
     monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
     # As in the simulated world, no server records the flow that a failure is handed to.
-    for caller in ("escalate", "answer"):
-        monkeypatch.setattr(f"flows.recovery.{caller}.error_recovery", plain(error_recovery))
+    for module in ("error_recovery", "escalate"):
+        monkeypatch.setattr(f"flows.recovery.{module}.error_recovery", plain(error_recovery))
     made = RealWorld(tmp_path, images)
     yield made
     made.remove()
