@@ -210,7 +210,12 @@ def _body(document: dict[str, Any], name: str, config_hash: str, image_id: str) 
 
 def _check(declared: dict[str, Any]) -> dict[str, Any]:
     """A health check as the engine keeps it: durations in nanoseconds."""
-    durations = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
+    durations = {
+        "interval": "Interval",
+        "timeout": "Timeout",
+        "start_period": "StartPeriod",
+        "start_interval": "StartInterval",
+    }
     kept = {key: _nanoseconds(declared[name]) for name, key in durations.items() if name in declared}
     return kept | {"Test": declared["test"], "Retries": declared.get("retries", 0)}
 

@@ -77,6 +77,12 @@ class Check:
     interval: float
     retries: int
     start_period: float
+    start_interval: float
+
+    @property
+    def first_after(self) -> float:
+        """Seconds from the start to the first one."""
+        return min(self.start_interval, self.interval) if self.start_period else self.interval
 
     @property
     def fails_after(self) -> float:
@@ -100,6 +106,8 @@ class Container:
     exit_code: int = 0
     oom_killed: bool = False
     health: str | None = None
+    checked: list[dict[str, Any]] = field(default_factory=list)
+    """The last results of its health check, as the engine reports them."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     restart_count: int = 0
@@ -124,6 +132,7 @@ class Container:
             interval=(declared.get("Interval") or 30 * NANOSECONDS) / NANOSECONDS,
             retries=declared.get("Retries") or 3,
             start_period=(declared.get("StartPeriod") or 0) / NANOSECONDS,
+            start_interval=(declared.get("StartInterval") or 5 * NANOSECONDS) / NANOSECONDS,
         )
 
     @property
@@ -135,6 +144,11 @@ class Container:
     def serves(self) -> bool:
         """Whether it answers requests."""
         return self.status == "running" and self.health in (None, "healthy")
+
+    def note_check(self, at: datetime, exit_code: int) -> None:
+        """Keep a result of its health check; the engine keeps the last five."""
+        result = {"Start": go_time(at), "End": go_time(at), "ExitCode": exit_code, "Output": ""}
+        self.checked = [*self.checked, result][-5:]
 
     def document(self) -> dict[str, Any]:
         """What the engine reports when it is inspected."""
@@ -156,7 +170,7 @@ class Container:
                 "Error": "",
                 "StartedAt": go_time(self.started_at),
                 "FinishedAt": go_time(self.finished_at),
-                **({"Health": {"Status": self.health, "Log": []}} if self.health is not None else {}),
+                **({"Health": {"Status": self.health, "Log": list(self.checked)}} if self.health is not None else {}),
             },
             "Config": self.config,
             "HostConfig": self.host_config,

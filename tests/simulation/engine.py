@@ -151,6 +151,7 @@ class Engine:
         container.health = "starting" if check is not None else None
         self.report(container, "start")
         if check is not None:
+            self.later(check.first_after, self._check_first, container, container.life)
             self.later(check.fails_after, self._fail_checks, container, container.life)
         version = container.version
         if (schema := self.programs.begin(container)) > version.schema:
@@ -180,6 +181,10 @@ class Engine:
         if container.health is not None and container.version.outcome is not Outcome.UNHEALTHY:
             self._judge(container, life, "healthy")
 
+    def _check_first(self, container: Container, life: int) -> None:
+        if container.life == life and container.health == "starting" and container.status == "running":
+            container.note_check(self.clock.now(), 1)
+
     def _fail_checks(self, container: Container, life: int) -> None:
         """Its health check has failed as often as it may (moby, daemon/health.go), unless it passed before."""
         if container.life != life or container.health != "starting":
@@ -193,6 +198,8 @@ class Engine:
     def _judge(self, container: Container, life: int, health: str) -> None:
         if container.life == life and container.status == "running" and container.health != health:
             container.health = health
+            for _ in range(container.check.retries if container.check and health == "unhealthy" else 1):
+                container.note_check(self.clock.now(), int(health == "unhealthy"))
             self.report(container, f"health_status: {health}")
 
     def sicken(self, container: Container) -> None:

@@ -1,0 +1,55 @@
+"""Records of two worlds are made comparable: what differs in any two runs goes, and nothing else."""
+
+from __future__ import annotations
+
+from tests.simulation.containers import Outcome, Version
+from tests.simulation.real_records import NOT_CLAIMED, Normalizer, Records, names_of_images
+from tests.simulation.real_scenarios import COMMANDS, SCENARIOS, Doing, draw_scenario
+
+
+def normalize(details: dict[str, object], **names: str) -> dict[str, object]:
+    records: Records = {"operations": [{"details": details}]}
+    row = Normalizer(names).apply(records)["operations"][0]
+    made: dict[str, object] = row["details"]
+    return made
+
+
+def test_times_durations_and_ids_become_alike() -> None:
+    first = normalize(
+        {"reason": "err-20260302-080014-cdf26e after 2.4 s, at 2026-03-02 08:00:14 UTC", "waits": {"db": 1.5}}
+    )
+    second = normalize(
+        {"reason": "err-20261201-010943-b209a3 after 3.1 s, at 2026-12-01 01:09:43 UTC", "waits": {"db": 0.2}}
+    )
+    assert first == second == {"reason": "<1> after <n> s, at <time>", "waits": {"db": "<n>"}}
+
+
+def test_an_id_keeps_its_number_wherever_it_comes() -> None:
+    details = {"first": "e-20260302-080014-aa", "second": "e-20260302-080014-bb", "third": "e-20260302-080014-aa"}
+    assert normalize(dict(details)) == {"first": "<1>", "second": "<2>", "third": "<1>"}
+
+
+def test_what_is_not_the_same_event_stays_different() -> None:
+    assert normalize({"exit_code": 1}) != normalize({"exit_code": 137})
+    assert normalize({"reason": "web failed"}) != normalize({"reason": "db failed"})
+    assert normalize({"undone": "all"}) != normalize({})
+
+
+def test_images_have_the_names_of_their_versions_also_shortened() -> None:
+    version = Version(service="web", number=2, outcome=Outcome.CRASHES)
+    digest = "sha256:" + "ab" * 32
+    names = names_of_images([digest], version)
+    assert normalize({"image": digest, "short": "abababababab"}, **names) == {"image": "<web 2>", "short": "<web 2>"}
+
+
+def test_what_the_simulator_does_not_claim_is_left_out_by_name_with_a_reason() -> None:
+    assert normalize({"runner": {"pid": 1}, "error": "kept"}) == {"error": "kept"}
+    assert all(row.reason and "." in row.path for row in NOT_CLAIMED)
+
+
+def test_each_scenario_has_some_steps_and_all_steps_occur() -> None:
+    scenarios = [draw_scenario(number) for number in range(SCENARIOS)]
+    assert all(3 <= len(scenario.steps) <= 6 for scenario in scenarios)
+    assert {step.doing for scenario in scenarios for step in scenario.steps} == set(Doing)
+    assert set(COMMANDS) < set(Doing)
+    assert draw_scenario(7) == draw_scenario(7)
