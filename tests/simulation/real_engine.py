@@ -112,7 +112,7 @@ class RealWorld:
         """Do one step, and wait until it has ended."""
         if step.version is not None:
             self.publish(step.version)
-        if step.doing.is_operation:
+        if step.doing in COMMANDS:
             try:
                 await COMMANDS[step.doing]()
                 end = "well"

@@ -86,11 +86,6 @@ class Doing(StrEnum):
     REHEARSE = "rehearse"
     ROLLBACK_WITH_DATA = "rollback with data"
 
-    @property
-    def is_operation(self) -> bool:
-        """Whether it is a command; else it happens to one container while the agent watches."""
-        return self in COMMANDS
-
 
 COMMANDS: dict[Doing, Callable[[], Awaitable[Any]]] = {
     Doing.START: lambda: plain(startup)(NAME, asked_by="ann"),
@@ -103,7 +98,8 @@ COMMANDS: dict[Doing, Callable[[], Awaitable[Any]]] = {
     Doing.RESTORE: lambda: plain(restore)(NAME, asked_by="ann", confirmed=True),
     Doing.REHEARSE: lambda: plain(rehearse)(NAME, asked_by="ann"),
 }
-"""The flows as plain functions, as a command without a Prefect server calls them."""
+"""The flows as plain functions, as a command without a Prefect server calls them. All else happens to one container,
+while the agent watches."""
 
 _DOING = {
     Kind.START: Doing.START,
@@ -193,7 +189,7 @@ def _step(action: Action, numbers: dict[str, int]) -> RealStep:
         numbers[action.service] += 1
         outcome = _OUTCOMES[action.number % len(_OUTCOMES)]
         return RealStep(doing, version=_version(action.service, numbers[action.service], outcome))
-    return RealStep(doing, "" if doing.is_operation else action.service)
+    return RealStep(doing, "" if doing in COMMANDS else action.service)
 
 
 def _version(service: str, number: int, outcome: Outcome) -> Version:

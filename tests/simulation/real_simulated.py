@@ -1,14 +1,21 @@
-"""`python -m tests.simulation.real_simulated NUMBER`: run a scenario in the simulated world, and print its records."""
+"""`python -m tests.simulation.real_simulated NUMBER ...`: run scenarios in the simulated world, print their records.
+
+Without numbers it reads them from standard input. The records of each are a line of JSON.
+"""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
 import random
+import shutil
 import sys
 import tempfile
+import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,29 +25,48 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Run the scenario."""
+    """Run each scenario in a fork: nothing undoes a simulated world."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.real_simulated", description=__doc__)
-    parser.add_argument("number", type=int)
-    parser.add_argument("--timeline", action="store_true", help="print what happened to standard error")
+    parser.add_argument("numbers", type=int, nargs="*")
+    parser.add_argument("--timeline", action="store_true", help="print what happened instead")
     chosen = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ |= {"PYTHONHASHSEED": "0", "PREFECT_PROFILES_PATH": os.devnull}
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation.real_simulated", *sys.argv[1:]])
     from tests.simulation import installed
 
+    # Before any other module of ours: some keep functions of the clock.
     installed.import_product()
-    from tests.simulation.real_scenarios import draw_scenario
-
     with tempfile.TemporaryDirectory(prefix="roas-simulation-") as name:
-        folder = Path(name)
-        installed.make_template(folder / "data")
-        records, timeline = _run(draw_scenario(chosen.number), folder)
-        json.dump(records, sys.stdout)
-        if chosen.timeline:
-            print("\n".join(timeline), file=sys.stderr)
-        sys.stdout.flush()
-        # What is left of the simulated threads is not joined.
-    os._exit(0)
+        installed.make_template(Path(name, "template"))
+        gc.freeze()
+        return max(
+            (_in_fork(number, Path(name), timeline=chosen.timeline) for number in chosen.numbers or _asked()), default=0
+        )
+
+
+def _asked() -> Iterable[int]:
+    for line in sys.stdin:
+        yield int(line)
+
+
+def _in_fork(number: int, folder: Path, *, timeline: bool) -> int:
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        from tests.simulation.real_scenarios import draw_scenario
+
+        code = 0
+        try:
+            own = folder / str(os.getpid())
+            shutil.copytree(folder / "template", own / "data")
+            records, lines = _run(draw_scenario(number), own)
+            print("\n".join(lines) if timeline else json.dumps(records), flush=True)
+        except BaseException:  # noqa: BLE001 - this process ends here
+            print(json.dumps({"failed": [{"why": traceback.format_exc()}]}), flush=True)
+            code = 1
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
@@ -51,19 +77,8 @@ def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
     from tests.simulation.real_records import Normalizer, names_of_images, read_records
     from tests.simulation.real_round import wait_until_steady, watch_while
     from tests.simulation.real_scenarios import COMMANDS, Doing, RealStep
-    from tests.simulation.world import NAME, Log, World, reference_of
+    from tests.simulation.world import ADDRESS, NAME, Log, World, reference_of
 
-    # No seed of a long run: its agent sweeps more seldom.
-    world = World(4 * scenario.number + 1, folder)
-    world.shapes, world.declared = scenario.shapes, dict(scenario.environment)
-    if scenario.has_data:
-        world.engine.programs = ProgramsWithData(world.engine, random.Random(scenario.number))
-    ledger = Ledger(world)
-    log = logging.getLogger("roas")
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    log.handlers = [Log(world)]
-    actors = Actors(world, ledger)
     kinds = {
         Doing.STOP_BY_HAND: Kind.STOP_BY_HAND,
         Doing.START_BY_HAND: Kind.START_BY_HAND,
@@ -73,6 +88,16 @@ def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
         Doing.CRASH: Kind.CRASH,
         Doing.UNHEALTHY: Kind.UNHEALTHY,
     }
+    # No seed of a long run: its agent sweeps more seldom.
+    world = World(4 * scenario.number + 1, folder)
+    world.shapes, world.declared = scenario.shapes, dict(scenario.environment)
+    if scenario.has_data:
+        world.engine.programs = ProgramsWithData(world.engine, random.Random(scenario.number))
+    log = logging.getLogger("roas")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [Log(world)]
+    actors = Actors(world, Ledger(world))
 
     async def is_steady() -> bool:
         return all(not container.is_up or container.health != "starting" for container in world.containers())
@@ -81,14 +106,14 @@ def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
         world.note("step", str(step))
         if step.version is not None:
             world.publish(step.version)
-        if step.doing.is_operation:
+        if step.doing in COMMANDS:
             run = world.begin(str(step.doing), COMMANDS[step.doing])
         else:
             action = Action(0.0, kinds[step.doing], step.service)
             run = world.begin("agent", lambda: watch_while(NAME, lambda: actors.do(action), is_steady))
         await run.ended.wait()
         world.note("step", f"{step.doing} ended: {run.error or 'well'}")
-        if not step.doing.is_operation and run.error is not None:
+        if step.doing not in COMMANDS and run.error is not None:
             raise run.error
         await wait_until_steady(is_steady)
 
@@ -98,15 +123,16 @@ def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
         world.write_files()
         for step in scenario.steps:
             await do(step)
-        return await actors.ask(lambda: read_records(NAME))
+        records: Records = await actors.ask(lambda: read_records(NAME))
+        return records
 
     records = world.loop.run_until_complete(all_of_it())
-    names: dict[str, str] = {}
+    names = {str(folder): "<folder>", ADDRESS: "<engine>"}
     for version in scenario.versions:
         names |= names_of_images((version.image_id,), version)
-    names |= {reference_of(shape.name): f"<image of {shape.name}>" for shape in world.shapes}
-    names |= {f"registry.example/{shape.name}": f"<repository of {shape.name}>" for shape in world.shapes}
-    names |= {str(folder): "<folder>", "unix:///simulated.sock": "<engine>"}
+    for shape in world.shapes:
+        reference = reference_of(shape.name)
+        names |= {reference: f"<image of {shape.name}>", reference.rpartition(":")[0]: f"<repository of {shape.name}>"}
     return Normalizer(names).apply(records), [str(line) for line in world.timeline]
 
 

@@ -51,21 +51,34 @@ def world(
     made.remove()
 
 
-def simulate(number: int) -> Records:
-    """The records of a scenario in the simulated world, which needs a process of its own."""
-    command = [sys.executable, "-m", "tests.simulation.real_simulated", str(number)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stderr
-    records: Records = json.loads(done.stdout)
+@pytest.fixture(scope="session")
+def simulation() -> Iterator[subprocess.Popen[str]]:
+    """A process that runs scenarios in the simulated world, and prints the records of each in a line."""
+    command = [sys.executable, "-m", "tests.simulation.real_simulated"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def simulate(simulation: subprocess.Popen[str], number: int) -> Records:
+    """The records of a scenario in the simulated world."""
+    assert simulation.stdin is not None
+    assert simulation.stdout is not None
+    simulation.stdin.write(f"{number}\n")
+    simulation.stdin.flush()
+    records: Records = json.loads(simulation.stdout.readline())
+    assert "failed" not in records, records["failed"][0]["why"]
     return records
 
 
 @pytest.mark.campaign(seconds=30)
 @pytest.mark.parametrize("number", range(SCENARIOS))
-async def test_a_scenario_leaves_the_same_records_on_the_real_engine(number: int, world: RealWorld) -> None:
-    scenario = draw_scenario(number)
-    simulated = simulate(number)
-    real = await world.run(scenario)
+async def test_a_scenario_leaves_the_same_records_on_the_real_engine(
+    number: int, world: RealWorld, simulation: subprocess.Popen[str]
+) -> None:
+    simulated = simulate(simulation, number)
+    real = await world.run(draw_scenario(number))
     if folder := os.environ.get("ROAS_TEST_RECORDS"):
         Path(folder, f"{number}-simulated.json").write_text("\n".join(to_lines(simulated)))
         Path(folder, f"{number}-real.json").write_text("\n".join(to_lines(real)))
