@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +11,8 @@ from tests.simulation.clock import BEGIN
 
 KILLED, TERMINATED = 137, 143
 NANOSECONDS = 1_000_000_000
+_RESULTS = 5
+"""So many results of health checks an engine keeps (moby, daemon/health.go)."""
 
 
 class Outcome(StrEnum):
@@ -80,11 +82,6 @@ class Check:
     start_interval: float
 
     @property
-    def first_after(self) -> float:
-        """Seconds from the start to the first one."""
-        return min(self.start_interval, self.interval) if self.start_period else self.interval
-
-    @property
     def fails_after(self) -> float:
         """Seconds from the start of a program that never passes it."""
         return self.start_period + self.retries * self.interval
@@ -108,6 +105,7 @@ class Container:
     health: str | None = None
     checked: list[dict[str, Any]] = field(default_factory=list)
     """The last results of its health check, as the engine reports them."""
+    checked_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     restart_count: int = 0
@@ -145,10 +143,25 @@ class Container:
         """Whether it answers requests."""
         return self.status == "running" and self.health in (None, "healthy")
 
-    def note_check(self, at: datetime, exit_code: int) -> None:
-        """Keep a result of its health check; the engine keeps the last five."""
-        result = {"Start": go_time(at), "End": go_time(at), "ExitCode": exit_code, "Output": ""}
-        self.checked = [*self.checked, result][-5:]
+    def note_check(self, at: datetime, *, passes: bool) -> None:
+        """Keep a result of its health check."""
+        result = {"Start": go_time(at), "End": go_time(at), "ExitCode": 0 if passes else 1, "Output": ""}
+        self.checked, self.checked_at = [*self.checked, result][-_RESULTS:], at
+
+    def note_checks(self, until: datetime) -> None:
+        """Keep the results of the checks that were due since the last one; its health says how they ended."""
+        check, at = self.check, self.checked_at
+        if check is None or at is None or self.started_at is None or self.status != "running":
+            return
+        while True:
+            is_young = self.health == "starting" and (at - self.started_at).total_seconds() < check.start_period
+            step = check.start_interval if is_young else check.interval
+            due = (until - at).total_seconds() // step
+            if due < 1:
+                return
+            # Of many only the last ones are kept.
+            at += timedelta(seconds=step * max(1.0, due - _RESULTS if not is_young else 1.0))
+            self.note_check(at, passes=self.health == "healthy")
 
     def document(self) -> dict[str, Any]:
         """What the engine reports when it is inspected."""

@@ -149,9 +149,9 @@ class Engine:
         container.started_at = self.clock.now()
         check = container.check
         container.health = "starting" if check is not None else None
+        container.checked_at = container.started_at
         self.report(container, "start")
         if check is not None:
-            self.later(check.first_after, self._check_first, container, container.life)
             self.later(check.fails_after, self._fail_checks, container, container.life)
         version = container.version
         if (schema := self.programs.begin(container)) > version.schema:
@@ -181,10 +181,6 @@ class Engine:
         if container.health is not None and container.version.outcome is not Outcome.UNHEALTHY:
             self._judge(container, life, "healthy")
 
-    def _check_first(self, container: Container, life: int) -> None:
-        if container.life == life and container.health == "starting" and container.status == "running":
-            container.note_check(self.clock.now(), 1)
-
     def _fail_checks(self, container: Container, life: int) -> None:
         """Its health check has failed as often as it may (moby, daemon/health.go), unless it passed before."""
         if container.life != life or container.health != "starting":
@@ -197,9 +193,10 @@ class Engine:
 
     def _judge(self, container: Container, life: int, health: str) -> None:
         if container.life == life and container.status == "running" and container.health != health:
-            container.health = health
-            for _ in range(container.check.retries if container.check and health == "unhealthy" else 1):
-                container.note_check(self.clock.now(), int(health == "unhealthy"))
+            container.note_checks(self.clock.now())
+            was, container.health = container.health, health
+            for _ in range(container.check.retries if container.check and was == "healthy" else 1):
+                container.note_check(self.clock.now(), passes=health == "healthy")
             self.report(container, f"health_status: {health}")
 
     def sicken(self, container: Container) -> None:
@@ -230,7 +227,13 @@ class Engine:
         if container.life == life and container.status == "restarting" and container.container_id in self.containers:
             self.start(container, again=True)
 
+    def describe(self, container: Container) -> dict[str, Any]:
+        """What it reports of a container."""
+        container.note_checks(self.clock.now())
+        return container.document()
+
     def _end(self, container: Container, code: int) -> None:
+        container.note_checks(self.clock.now())
         container.status, container.exit_code = "exited", code
         container.finished_at = self.clock.now()
         container.life += 1
@@ -267,13 +270,14 @@ class Engine:
     def pause(self, container: Container) -> None:
         """Pause a container."""
         if container.status == "running":
+            container.note_checks(self.clock.now())
             container.status = "paused"
             self.report(container, "pause")
 
     def unpause(self, container: Container) -> None:
         """Let a paused container go on."""
         if container.status == "paused":
-            container.status = "running"
+            container.status, container.checked_at = "running", self.clock.now()
             self.report(container, "unpause")
 
     def remove(self, container: Container, *, force: bool = False) -> None:

@@ -96,7 +96,7 @@ class Api:
             return image_document(*self._image(key))
         if what == "stats":
             return self._statistics(self._engine.find(key))
-        return self._engine.find(key).document()
+        return self._engine.describe(self._engine.find(key))
 
     def _image(self, key: str) -> tuple[Version, list[str]]:
         names = self._engine.names
@@ -203,7 +203,7 @@ class Api:
 
     def inspect_container(self, container_id: str) -> dict[str, Any]:
         self.reach("inspect")
-        return self._engine.find(container_id).document()
+        return self._engine.describe(self._engine.find(container_id))
 
     def inspect_image(self, key: str) -> dict[str, Any]:
         self.reach("inspect image")

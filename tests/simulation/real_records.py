@@ -46,6 +46,7 @@ NOT_CLAIMED = (
     NotClaimed("operations.details.runner", "the process and the machine of each world are its own"),
     NotClaimed("operations.details.*critical_path", "which of the services that start side by side takes longest"),
     NotClaimed("errors.evidence.restart_count", "how often a program crashed until the engine was asked"),
+    NotClaimed("operations.details.*bytes", "how large the data are that programs write"),
     NotClaimed("operations.details.plan.id", "it is a hash of the images' ids, which each world has of its own"),
 )
 """What the simulator does not claim to be as on a real engine."""
