@@ -17,7 +17,7 @@ from typing import Any
 
 from models.failures import RoasError
 from tests.simulation.containers import Outcome, Version
-from tests.simulation.real_records import Normalizer, Records, names_of_images, read_records
+from tests.simulation.real_records import Normalizer, Records, names_of_images, read_containers, read_records
 from tests.simulation.real_round import wait_until_steady, watch_while
 from tests.simulation.real_scenarios import COMMANDS, Doing, RealStep, Scenario
 from tests.simulation.world import NAME, document_of
@@ -99,7 +99,7 @@ class RealWorld:
         self._write_files(scenario)
         for step in scenario.steps:
             await self.do(step)
-        records = await asyncio.to_thread(read_records, NAME)
+        records = await asyncio.to_thread(read_records, NAME) | await read_containers(NAME)
         for shape in scenario.shapes:
             self._names |= {
                 self._reference(shape.name): f"<image of {shape.name}>",

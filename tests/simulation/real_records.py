@@ -14,6 +14,9 @@ from pydantic_core import to_jsonable_python
 
 from adapters.stores import Stores
 from models.operations import Operation
+from tasks.deployment.services import inspect_application
+from tasks.runtime.plain_tasks import without_task_runs
+from tasks.runtime.project import load_project
 from tasks.runtime.stores import open_stores
 from tests.simulation.containers import KILLED, Version
 
@@ -83,6 +86,14 @@ def read_records(environment: str) -> Records:
             for row in sorted(stores.snapshots.list_for(environment), key=lambda row: row.begun_at)
         ],
     }
+
+
+async def read_containers(environment: str) -> Records:
+    """The containers that there are, as the product inspects them."""
+    with without_task_runs():
+        states = await inspect_application(await load_project(environment))
+    names = ("name", "service", "state", "exit_code", "health", "image", "image_id", "restart_policy", "oom_killed")
+    return {"containers": [_of(state, *names) for state in sorted(states, key=lambda state: state.name)]}
 
 
 def _operation(stores: Stores, row: Operation) -> dict[str, Any]:

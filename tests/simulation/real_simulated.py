@@ -74,7 +74,7 @@ def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
     from tests.simulation.actors import Actors
     from tests.simulation.data_world import ProgramsWithData
     from tests.simulation.ledger import Ledger
-    from tests.simulation.real_records import Normalizer, names_of_images, read_records
+    from tests.simulation.real_records import Normalizer, names_of_images, read_containers, read_records
     from tests.simulation.real_round import wait_until_steady, watch_while
     from tests.simulation.real_scenarios import COMMANDS, Doing, RealStep
     from tests.simulation.world import ADDRESS, NAME, Log, World, reference_of
@@ -123,8 +123,10 @@ def _run(scenario: Scenario, folder: Path) -> tuple[Records, list[str]]:
         world.write_files()
         for step in scenario.steps:
             await do(step)
+        run = world.begin("reader", lambda: read_containers(NAME))
+        await run.ended.wait()
         records: Records = await actors.ask(lambda: read_records(NAME))
-        return records
+        return records | run.result
 
     records = world.loop.run_until_complete(all_of_it())
     names = {str(folder): "<folder>", ADDRESS: "<engine>"}
