@@ -106,6 +106,8 @@ class Container:
     checked: list[dict[str, Any]] = field(default_factory=list)
     """The last results of its health check, as the engine reports them."""
     checked_at: datetime | None = None
+    passes: bool = False
+    """Whether its health check passes where it is run."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     restart_count: int = 0
@@ -161,7 +163,7 @@ class Container:
                 return
             # Of many only the last ones are kept.
             at += timedelta(seconds=step * max(1.0, due - _RESULTS if not is_young else 1.0))
-            self.note_check(at, passes=self.health == "healthy")
+            self.note_check(at, passes=self.passes)
 
     def document(self) -> dict[str, Any]:
         """What the engine reports when it is inspected."""

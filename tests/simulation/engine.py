@@ -149,7 +149,7 @@ class Engine:
         container.started_at = self.clock.now()
         check = container.check
         container.health = "starting" if check is not None else None
-        container.checked_at = container.started_at
+        container.checked_at, container.passes = container.started_at, False
         self.report(container, "start")
         if check is not None:
             self.later(check.fails_after, self._fail_checks, container, container.life)
@@ -178,7 +178,17 @@ class Engine:
         container.log.append("ready")
         if container.version.outcome is Outcome.CRASHES_LATER:
             self.later(container.version.crashes_after, self._die_if_still, container, life, 1)
-        if container.health is not None and container.version.outcome is not Outcome.UNHEALTHY:
+        container.passes = container.version.outcome is not Outcome.UNHEALTHY
+        if container.health is not None and container.passes:
+            self._judge(container, life, "healthy")
+
+    def _check_no_longer(self, container: Container) -> None:
+        """What it checks no longer an engine calls unhealthy, and reports no event (moby, container/health.go)."""
+        if container.health is not None:
+            container.health = "unhealthy"
+
+    def _check_again(self, container: Container, life: int) -> None:
+        if container.passes:
             self._judge(container, life, "healthy")
 
     def _fail_checks(self, container: Container, life: int) -> None:
@@ -201,6 +211,8 @@ class Engine:
 
     def sicken(self, container: Container) -> None:
         """Let its health check fail from now on, until it is started anew."""
+        container.note_checks(self.clock.now())
+        container.passes = False
         self._judge(container, container.life, "unhealthy")
 
     def _die_if_still(self, container: Container, life: int, code: int) -> None:
@@ -237,9 +249,7 @@ class Engine:
         container.status, container.exit_code = "exited", code
         container.finished_at = self.clock.now()
         container.life += 1
-        if container.health is not None:
-            # So the engine calls what it checks no longer (moby, container/health.go).
-            container.health = "unhealthy"
+        self._check_no_longer(container)
         seconds = int((container.finished_at - (container.started_at or container.finished_at)).total_seconds())
         self.report(container, "die", exitCode=str(code), execDuration=str(seconds))
 
@@ -272,6 +282,7 @@ class Engine:
         if container.status == "running":
             container.note_checks(self.clock.now())
             container.status = "paused"
+            self._check_no_longer(container)
             self.report(container, "pause")
 
     def unpause(self, container: Container) -> None:
@@ -279,6 +290,8 @@ class Engine:
         if container.status == "paused":
             container.status, container.checked_at = "running", self.clock.now()
             self.report(container, "unpause")
+            if container.check is not None:
+                self.later(container.check.interval, self._check_again, container, container.life)
 
     def remove(self, container: Container, *, force: bool = False) -> None:
         """Remove a container."""
