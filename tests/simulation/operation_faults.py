@@ -146,7 +146,7 @@ OPERATION_FAULTS = (
         "flows.operation.recorder:_settle",
         _without_undo_after_a_cancel,
         broken(Sentence.UNDONE),
-        events((60, Kind.UPDATE, "web", HANGS, 0), (90, Kind.INTERRUPT, "", 0, 0), (200, Kind.CALM, "", 0, 1)),
+        events((60, Kind.UPDATE, "web", HANGS, 0), (75, Kind.INTERRUPT, "", 0, 0), (200, Kind.CALM, "", 0, 1)),
     ),
     Fault(
         "an operation that is resumed begins again",
@@ -155,8 +155,8 @@ OPERATION_FAULTS = (
         broken(Sentence.UNDONE),
         events(
             (60, Kind.UPDATE, "web", HANGS, 0),
-            (90, Kind.KILL_OPERATION, "", 0, 0),
-            (100, Kind.RESUME, "", 0, 0),
+            (75, Kind.KILL_OPERATION, "", 0, 0),
+            (85, Kind.RESUME, "", 0, 0),
             (400, Kind.CALM, "", 0, 1),
         ),
     ),
