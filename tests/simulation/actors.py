@@ -32,7 +32,7 @@ from tasks.runtime.stores import open_stores
 from tests.simulation import kernel
 from tests.simulation.actions import Action, Kind, is_long
 from tests.simulation.calm import Calm
-from tests.simulation.containers import KILLED, Container, Outcome, Version
+from tests.simulation.containers import KILLED, TERMINATED, Container, Outcome, Version
 from tests.simulation.data_actors import DATA_KINDS, DataActors
 from tests.simulation.engine import Weather
 from tests.simulation.ledger import Ledger
@@ -224,9 +224,7 @@ class Actors:
         engine = self._world.engine
         self._ledger.note_by_hand(action.kind, container)
         if action.kind is Kind.STOP_BY_HAND and container.is_up:
-            engine.report(container, "kill", signal="15")
-            container.stopped_by_hand = True
-            engine._end(container, 143)
+            engine.signal(container, 15, TERMINATED)
             engine.report(container, "stop")
         elif action.kind is Kind.START_BY_HAND:
             engine.start(container)
@@ -334,6 +332,8 @@ class Actors:
     async def _fail(self, action: Action) -> None:
         container = self._container(action)
         if container is None or container.status != "running":
+            return
+        if action.kind is Kind.UNHEALTHY and container.health is None:
             return
         if action.kind is Kind.CRASH_LOOP:
             self._world.engine.broken.add(action.service)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -11,8 +11,6 @@ from tests.simulation.clock import BEGIN
 
 KILLED, TERMINATED = 137, 143
 NANOSECONDS = 1_000_000_000
-_RESULTS = 5
-"""So many results of health checks an engine keeps (moby, daemon/health.go)."""
 
 
 class Outcome(StrEnum):
@@ -141,29 +139,14 @@ class Container:
         return self.status in ("running", "paused")
 
     @property
+    def is_listed(self) -> bool:
+        """Whether an engine counts it among those that run: also while it is about to start it again."""
+        return self.is_up or self.status == "restarting"
+
+    @property
     def serves(self) -> bool:
         """Whether it answers requests."""
         return self.status == "running" and self.health in (None, "healthy")
-
-    def note_check(self, at: datetime, *, passes: bool) -> None:
-        """Keep a result of its health check."""
-        result = {"Start": go_time(at), "End": go_time(at), "ExitCode": 0 if passes else 1, "Output": ""}
-        self.checked, self.checked_at = [*self.checked, result][-_RESULTS:], at
-
-    def note_checks(self, until: datetime) -> None:
-        """Keep the results of the checks that were due since the last one; its health says how they ended."""
-        check, at = self.check, self.checked_at
-        if check is None or at is None or self.started_at is None or self.status != "running":
-            return
-        while True:
-            is_young = self.health == "starting" and (at - self.started_at).total_seconds() < check.start_period
-            step = check.start_interval if is_young else check.interval
-            due = (until - at).total_seconds() // step
-            if due < 1:
-                return
-            # Of many only the last ones are kept.
-            at += timedelta(seconds=step * max(1.0, due - _RESULTS if not is_young else 1.0))
-            self.note_check(at, passes=self.passes)
 
     def document(self) -> dict[str, Any]:
         """What the engine reports when it is inspected."""
@@ -175,7 +158,7 @@ class Container:
             "RestartCount": self.restart_count,
             "State": {
                 "Status": self.status,
-                "Running": self.is_up,
+                "Running": self.is_listed,
                 "Paused": self.status == "paused",
                 "Restarting": self.status == "restarting",
                 "OOMKilled": self.oom_killed,

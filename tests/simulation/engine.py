@@ -14,6 +14,7 @@ from docker.errors import APIError, NotFound
 
 from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
 from tests.simulation import kernel
+from tests.simulation.checks import HealthChecks
 from tests.simulation.clock import BEGIN, Clock
 from tests.simulation.containers import (
     KILLED,
@@ -62,7 +63,7 @@ class Engine:
         self.broken: set[str] = set()
         """Services whose program ends soon after each start, whatever its version."""
         self.started_at = BEGIN - timedelta(days=3)
-        self.programs = Programs(self)
+        self.programs, self.checks = Programs(self), HealthChecks(self)
         self.on_event: Callable[[Container, str], None] = lambda _, __: None
         self.on_change: Callable[[Container, str], None] = lambda _, __: None
         """Called with each change that a process of ours asks for, before it is made."""
@@ -139,20 +140,16 @@ class Engine:
         return container
 
     def start(self, container: Container, *, again: bool = False) -> None:
-        """Start a container; does nothing if it runs."""
-        if container.is_up:
+        """Start a container; does nothing if it runs, or is about to."""
+        if container.is_up or (container.status == "restarting" and not again):
             return
         if not again:
             container.restart_count, container.back_off, container.stopped_by_hand = 0, 0, False
         container.life += 1
         container.status, container.exit_code, container.oom_killed = "running", 0, False
         container.started_at = self.clock.now()
-        check = container.check
-        container.health = "starting" if check is not None else None
-        container.checked_at, container.passes = container.started_at, False
+        self.checks.begin(container)
         self.report(container, "start")
-        if check is not None:
-            self.later(check.fails_after, self._fail_checks, container, container.life)
         version = container.version
         if (schema := self.programs.begin(container)) > version.schema:
             container.log.append(
@@ -178,42 +175,12 @@ class Engine:
         container.log.append("ready")
         if container.version.outcome is Outcome.CRASHES_LATER:
             self.later(container.version.crashes_after, self._die_if_still, container, life, 1)
-        container.passes = container.version.outcome is not Outcome.UNHEALTHY
-        if container.health is not None and container.passes:
-            self._judge(container, life, "healthy")
-
-    def _check_no_longer(self, container: Container) -> None:
-        """What it checks no longer an engine calls unhealthy, and reports no event (moby, container/health.go)."""
-        if container.health is not None:
-            container.health = "unhealthy"
-
-    def _check_again(self, container: Container, life: int) -> None:
-        if container.passes:
-            self._judge(container, life, "healthy")
-
-    def _fail_checks(self, container: Container, life: int) -> None:
-        """Its health check has failed as often as it may (moby, daemon/health.go), unless it passed before."""
-        if container.life != life or container.health != "starting":
-            return
-        if container.status == "paused":
-            # A paused container is not checked.
-            self.later(_AGAIN, self._fail_checks, container, life)
-        else:
-            self._judge(container, life, "unhealthy")
-
-    def _judge(self, container: Container, life: int, health: str) -> None:
-        if container.life == life and container.status == "running" and container.health != health:
-            container.note_checks(self.clock.now())
-            was, container.health = container.health, health
-            for _ in range(container.check.retries if container.check and was == "healthy" else 1):
-                container.note_check(self.clock.now(), passes=health == "healthy")
-            self.report(container, f"health_status: {health}")
+        if container.version.outcome is not Outcome.UNHEALTHY:
+            self.checks.change(container, passes=True)
 
     def sicken(self, container: Container) -> None:
         """Let its health check fail from now on, until it is started anew."""
-        container.note_checks(self.clock.now())
-        container.passes = False
-        self._judge(container, container.life, "unhealthy")
+        self.checks.change(container, passes=False)
 
     def _die_if_still(self, container: Container, life: int, code: int) -> None:
         if container.life == life and container.is_up:
@@ -226,7 +193,8 @@ class Engine:
             self.report(container, "oom")
         self._end(container, code)
         policy = (container.host_config.get("RestartPolicy") or {}).get("Name") or "no"
-        if policy in ("always", "unless-stopped") or (policy == "on-failure" and code != 0):
+        is_restarted = policy in ("always", "unless-stopped") or (policy == "on-failure" and code != 0)
+        if is_restarted and not container.stopped_by_hand:
             ran = (self.clock.now() - (container.started_at or self.clock.now())).total_seconds()
             container.back_off = 0 if ran > _FORGIVES_AFTER else container.back_off
             container.status = "restarting"
@@ -241,57 +209,59 @@ class Engine:
 
     def describe(self, container: Container) -> dict[str, Any]:
         """What it reports of a container."""
-        container.note_checks(self.clock.now())
+        self.checks.keep_results(container)
         return container.document()
 
     def _end(self, container: Container, code: int) -> None:
-        container.note_checks(self.clock.now())
+        self.checks.end(container)
         container.status, container.exit_code = "exited", code
         container.finished_at = self.clock.now()
         container.life += 1
-        self._check_no_longer(container)
         seconds = int((container.finished_at - (container.started_at or container.finished_at)).total_seconds())
         self.report(container, "die", exitCode=str(code), execDuration=str(seconds))
 
     def signal(self, container: Container, signal: int, code: int) -> None:
         """End its program by a signal, as `docker kill` and `docker stop` do."""
         container.stopped_by_hand = True
-        self.report(container, "kill", signal=str(signal))
         if container.status == "restarting":
+            # Nothing is sent to a program that does not run (moby, daemon/kill.go).
             container.status = "exited"
         elif container.is_up:
+            self._send(container, signal)
             self._end(container, code)
+
+    def _send(self, container: Container, signal: int) -> None:
+        """Send a signal; a container that is paused goes on, so that it arrives (moby, daemon/kill.go)."""
+        self.report(container, "kill", signal=str(signal))
+        self.unpause(container)
 
     def stop(self, container: Container) -> None:
         """Stop a container: ask its program to end, and wait for that."""
-        if not container.is_up and container.status != "restarting":
+        if container.status == "restarting":
+            self.signal(container, 15, TERMINATED)
+        elif container.is_up:
+            container.stopped_by_hand, life = True, container.life
+            self._send(container, 15)
+            kernel.sleep(_STOPS_IN)
+            if container.life == life:
+                self._end(container, TERMINATED)
+        else:
             return
-        container.stopped_by_hand = True
-        self.report(container, "kill", signal="15")
-        life = container.life
-        kernel.sleep(_STOPS_IN)
-        if container.life == life:
-            if container.status == "restarting":
-                container.status = "exited"
-            else:
-                self._end(container, TERMINATED if container.status == "running" else KILLED)
         self.report(container, "stop")
 
     def pause(self, container: Container) -> None:
         """Pause a container."""
         if container.status == "running":
-            container.note_checks(self.clock.now())
+            self.checks.end(container)
             container.status = "paused"
-            self._check_no_longer(container)
             self.report(container, "pause")
 
     def unpause(self, container: Container) -> None:
         """Let a paused container go on."""
         if container.status == "paused":
-            container.status, container.checked_at = "running", self.clock.now()
+            container.status = "running"
             self.report(container, "unpause")
-            if container.check is not None:
-                self.later(container.check.interval, self._check_again, container, container.life)
+            self.checks.resume(container)
 
     def remove(self, container: Container, *, force: bool = False) -> None:
         """Remove a container."""

@@ -90,7 +90,7 @@ class Api:
             return [
                 container.line()
                 for container in self._engine.containers.values()
-                if (query.get("all") or container.is_up) and all(_has_label(container, label) for label in labels)
+                if (query.get("all") or container.is_listed) and all(_has_label(container, label) for label in labels)
             ]
         if kind == "images":
             return image_document(*self._image(key))
@@ -130,7 +130,8 @@ class Api:
 
     def start(self, container_id: str) -> None:
         again = self.reach("start")
-        self._asked(container_id, "start")
+        if self._asked(container_id, "start").status == "paused":
+            raise conflict("cannot start a paused container, try unpause instead")
         for _ in range(1 + again):
             self._engine.start(self._engine.find(container_id))
 
@@ -226,7 +227,7 @@ class Api:
         return [
             container.line()
             for container in self._engine.containers.values()
-            if (all or container.is_up) and (network is None or network in container.networks)
+            if (all or container.is_listed) and (network is None or network in container.networks)
         ]
 
     def images(self, name: str | None = None, filters: dict[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ from base64 import b64encode
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from models.failures import RoasError
 from tests.simulation.containers import Outcome, Version
@@ -85,7 +84,6 @@ class RealWorld:
     mark: str = field(default_factory=lambda: secrets.token_hex(4))
     timeline: list[str] = field(default_factory=list)
     _names: dict[str, str] = field(default_factory=dict)
-    _container_ids: set[str] = field(default_factory=set)
 
     @property
     def project(self) -> str:
@@ -126,8 +124,8 @@ class RealWorld:
 
     async def is_steady(self) -> bool:
         """Whether no program is about to become ready."""
-        states = await asyncio.to_thread(self._states)
-        return all((state.get("Health") or {}).get("Status") != "starting" for state in states if state["Running"])
+        listed = ("ps", "--format", "{{.Status}}", "--filter", f"label=com.docker.compose.project={self.project}")
+        return "(health: starting)" not in await asyncio.to_thread(_docker, *listed)
 
     def publish(self, version: Version) -> None:
         """Build a version, and put it into the registry under the name that the Compose file has."""
@@ -145,10 +143,6 @@ class RealWorld:
         (self.folder / f"{NAME}.yaml").write_text(json.dumps(environment))
         document = document_of(self.project, scenario.shapes, self._reference)
         (self.folder / "compose.yaml").write_text(json.dumps(document))
-
-    def _states(self) -> list[dict[str, Any]]:
-        ids = _docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}").split()
-        return [row["State"] for row in json.loads(_docker("inspect", *ids))] if ids else []
 
     def _touch(self, step: RealStep) -> None:
         """Do something to the container of a service, if there is one for which it can be done."""
