@@ -21,6 +21,7 @@ def main() -> int:
     """Run each scenario in a fork: nothing undoes a simulated world."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.real_simulated", description=__doc__)
     parser.add_argument("numbers", type=int, nargs="*")
+    parser.add_argument("--chance", type=int, default=0, help="decides how long all takes; the records do not change")
     parser.add_argument("--timeline", action="store_true", help="print what happened instead")
     chosen = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
@@ -34,7 +35,7 @@ def main() -> int:
     from tests.simulation.simulated_scenario import SimulatedScenario
 
     def play(number: int, folder: Path) -> str:
-        simulated = SimulatedScenario(draw_scenario(number), folder)
+        simulated = SimulatedScenario(draw_scenario(number), folder, chosen.chance)
         records = simulated.run()
         return "\n".join(simulated.timeline) if chosen.timeline else json.dumps(records)
 

@@ -30,10 +30,11 @@ _KINDS = {
 class SimulatedScenario:
     """A world that is made for a scenario, with its stores in a folder."""
 
-    def __init__(self, scenario: Scenario, folder: Path) -> None:
+    def __init__(self, scenario: Scenario, folder: Path, chance: int = 0) -> None:
+        """`chance` is a number that decides how long all takes."""
         self._scenario = scenario
         # No seed of a long run: its agent sweeps more seldom.
-        self._world = world = World(4 * scenario.number + 1, folder)
+        self._world = world = World(4 * chance + 1, folder)
         world.shapes, world.declared = scenario.shapes, dict(scenario.environment)
         if scenario.has_data:
             world.engine.programs = ProgramsWithData(world.engine, random.Random(scenario.number))
