@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
 from tests.simulation.clock import BEGIN
@@ -81,8 +82,10 @@ class Check:
 
     @property
     def fails_after(self) -> float:
-        """Seconds from the start of a program that never passes it."""
-        return self.start_period + self.retries * self.interval
+        """Seconds from the start until a program that never passes it is unhealthy."""
+        in_period = ceil(self.start_period / self.start_interval)
+        first_counted = in_period * self.start_interval if in_period else self.interval
+        return first_counted + (self.retries - 1) * self.interval
 
 
 @dataclass(slots=True, eq=False)
