@@ -22,6 +22,12 @@ _WITH_VALUE = frozenset(
     {"--ansi", "--progress", "--project-name", "--project-directory", "--file", "--env-file", "--profile"}
 )
 _LABEL = "com.docker.compose."
+_DURATIONS = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start_period": "StartPeriod",
+    "start_interval": "StartInterval",
+}
 
 
 class ComposeFailedError(Exception):
@@ -209,15 +215,9 @@ def _body(document: dict[str, Any], name: str, config_hash: str, image_id: str) 
 
 
 def _check(declared: dict[str, Any]) -> dict[str, Any]:
-    """A health check as the engine keeps it: durations in nanoseconds."""
-    durations = {
-        "interval": "Interval",
-        "timeout": "Timeout",
-        "start_period": "StartPeriod",
-        "start_interval": "StartInterval",
-    }
-    kept = {key: _nanoseconds(declared[name]) for name, key in durations.items() if name in declared}
-    return kept | {"Test": declared["test"], "Retries": declared.get("retries", 0)}
+    """A health check as the engine has it: durations in nanoseconds."""
+    durations = {key: _nanoseconds(declared[name]) for name, key in _DURATIONS.items() if name in declared}
+    return durations | {"Test": declared["test"], "Retries": declared.get("retries", 0)}
 
 
 def _nanoseconds(text: str) -> int:
