@@ -58,14 +58,14 @@ fi
 
 def program_of(version: Version) -> str:
     """What a version does once it is started, as a script."""
-    what = {
+    scripts = {
         Outcome.SERVES: f"pause {version.starts_in}; {_READY}; {_IDLE}",
         Outcome.CRASHES: f"echo 'fatal error: version {version.number} has a defect'; pause 0.5; exit 1",
         Outcome.UNHEALTHY: f"pause {version.starts_in}; echo ready; {_IDLE}",
         Outcome.HANGS: _IDLE,
         Outcome.CRASHES_LATER: f"pause {version.starts_in}; {_READY}; pause {version.crashes_after}; exit 1",
     }
-    return _BEGIN.replace("{database}", _database()) + what[version.outcome]
+    return _BEGIN.replace("{database}", _database()) + scripts[version.outcome]
 
 
 def _database() -> str:
@@ -180,8 +180,8 @@ def _do_inside(doing: Doing, name: str) -> None:
             time.sleep(_LOOKS_EVERY)
 
 
-def _inspect(name: str, what: str) -> str:
-    return _docker("inspect", "--format", f"{{{{{what}}}}}", name).strip()
+def _inspect(name: str, field_path: str) -> str:
+    return _docker("inspect", "--format", f"{{{{{field_path}}}}}", name).strip()
 
 
 def _docker(*words: str) -> str:

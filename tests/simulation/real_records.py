@@ -166,8 +166,8 @@ class Normalizer:
         text = _NUMBERED.sub(self._number, text)
         return _LONG_ID.sub("<id>", text)
 
-    def _number(self, found: re.Match[str]) -> str:
-        return self._ids.setdefault(found[0], f"<{len(self._ids) + 1}>")
+    def _number(self, match: re.Match[str]) -> str:
+        return self._ids.setdefault(match[0], f"<{len(self._ids) + 1}>")
 
 
 _PATTERNS = {row: re.compile(re.escape(row.path).replace(r"\*", ".*") + r"$") for row in NOT_CLAIMED}
