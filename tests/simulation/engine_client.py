@@ -21,6 +21,8 @@ from tests.simulation import kernel
 from tests.simulation.containers import Container, Version, go_time, image_document
 from tests.simulation.engine import Engine, EventConnection, conflict, endpoint, response
 
+_STARTS_IN = 0.1
+
 
 class SimulatedEvents(Events):
     """Streams of a simulated engine's events."""
@@ -146,6 +148,8 @@ class Api:
 
         def restart() -> None:
             self._engine.stop(container)
+            # Else its stop would be of its new life.
+            kernel.sleep(_STARTS_IN)
             self._engine.start(container)
             self._engine.report(container, "restart")
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.simulation.containers import Outcome, Version
 from tests.simulation.real_records import NOT_CLAIMED, Normalizer, Records, names_of_images
 from tests.simulation.real_scenarios import COMMANDS, SCENARIOS, Doing, draw_scenario
+
+ROOT = Path(__file__).parents[2]
 
 
 def normalize(details: dict[str, object], **names: str) -> dict[str, object]:
@@ -46,7 +52,7 @@ def test_images_have_the_names_of_their_versions_also_shortened() -> None:
 
 def test_what_the_simulator_does_not_claim_is_left_out_by_name_with_a_reason() -> None:
     assert normalize({"runner": {"pid": 1}, "error": "kept"}) == {"error": "kept"}
-    text = (Path(__file__).parents[2] / "docs/explanation/what-always-holds.md").read_text()
+    text = (ROOT / "docs/explanation/what-always-holds.md").read_text()
     assert [row for row in NOT_CLAIMED if f"| `{row.path}` | {row.reason} |" not in text] == []
 
 
@@ -56,3 +62,18 @@ def test_each_scenario_has_some_steps_and_all_steps_occur() -> None:
     assert {step.doing for scenario in scenarios for step in scenario.steps} == set(Doing)
     assert set(COMMANDS) < set(Doing)
     assert draw_scenario(7) == draw_scenario(7)
+
+
+@pytest.mark.campaign(seconds=60)
+def test_what_is_on_record_does_not_depend_on_how_long_things_take() -> None:
+    first, other = (simulate(*map(str, range(SCENARIOS)), "--chance", chance) for chance in ("0", "7"))
+    differing = [number for number in range(SCENARIOS) if first[number] != other[number]]
+    assert (len(first), differing) == (SCENARIOS, [])
+
+
+def simulate(*arguments: str) -> list[str]:
+    """The records of scenarios in the simulated world, each a line."""
+    command = [sys.executable, "-m", "tests.simulation.real_simulated", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1500)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout.splitlines()
