@@ -113,6 +113,8 @@ _STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00| UT
 _DURATION = re.compile(r"\b\d+(\.\d+)?(?= ?(s|ms|min|seconds|minutes)\b)")
 _NUMBERED = re.compile(r"\b([a-z]+-\d{8}-\d{6}|T-\d{6})-[0-9a-f]+")
 _RESTARTS = re.compile(r"(?<=restarted )\d+ times?")
+_BEGUN = ("created", "running")
+"""States of a replaced container, which is started beside the operation that then looks at it."""
 _CUT_OFF = f"exit code {KILLED}"
 _LONG_ID = re.compile(r"\b[0-9a-f]{12,64}\b")
 
@@ -151,6 +153,8 @@ class Normalizer:
                 # As often it was checked, and the end of the container may have cut a check off.
                 return sorted(set(rows) - {_CUT_OFF})
             return rows
+        if path.endswith("changes.previous_state") and value in _BEGUN:
+            return " or ".join(_BEGUN)
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, int | float) and not isinstance(value, bool) and _SECONDS.search(path):
