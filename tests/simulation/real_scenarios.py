@@ -25,9 +25,9 @@ from tests.simulation.data_actors import draw_data_actions
 from tests.simulation.data_world import SHOP_WITH_DATA
 from tests.simulation.world import NAME, SHOP, Shape, plain
 
-SCENARIOS = 60
+DRAWN = 60
 _WITH_DATA_FROM = 48
-"""The last scenarios are of an application whose data is saved."""
+"""The last drawn scenarios are of an application whose data is saved."""
 _FIRST_SEED = 5_000
 _FEWEST, _MOST = 3, 6
 _BAD_FROM_THE_START = 0.25
@@ -148,7 +148,7 @@ class Scenario:
     @property
     def has_data(self) -> bool:
         """Whether the application's data is saved."""
-        return self.number >= _WITH_DATA_FROM
+        return _has_data(self.number)
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -167,17 +167,42 @@ class Scenario:
         return [*self.first, *(step.version for step in self.steps if step.version is not None)]
 
 
-def draw_scenario(number: int) -> Scenario:
-    """The scenario of a number: the first events of a seed that both worlds can have."""
+_WRITTEN: tuple[tuple[RealStep, ...], ...] = (
+    (
+        RealStep(Doing.START),
+        RealStep(Doing.PAUSE_BY_HAND, "web"),
+        RealStep(Doing.STOP),
+        RealStep(Doing.START),
+        RealStep(Doing.PAUSE_BY_HAND, "jobs"),
+        RealStep(Doing.STOP),
+    ),
+)
+"""Scenarios that the generator does not draw: a stop that meets a paused container, with a health check and without."""
+SCENARIOS = DRAWN + len(_WRITTEN)
+
+
+def scenario_of(number: int) -> Scenario:
+    """The scenario of a number: a drawn one, or after these one that is written."""
+    if number < DRAWN:
+        return _draw(number)
+    return Scenario(number, tuple(_version(name, 1, Outcome.SERVES) for name in SERVICES), _WRITTEN[number - DRAWN])
+
+
+def _has_data(number: int) -> bool:
+    return _WITH_DATA_FROM <= number < DRAWN
+
+
+def _draw(number: int) -> Scenario:
+    """The first events of a seed that both worlds can have."""
     seed = _FIRST_SEED + number
     choices = random.Random(f"scenario {number}")
     numbers = dict.fromkeys(SERVICES, 1)
     is_bad, bad = choices.random() < _BAD_FROM_THE_START, choices.choice(SERVICES)
     outcomes = dict.fromkeys(SERVICES, Outcome.SERVES)
-    if is_bad and number < _WITH_DATA_FROM:
+    if is_bad and not _has_data(number):
         outcomes[bad] = choices.choice(_OUTCOMES)
     first = tuple(_version(name, 1, outcome) for name, outcome in outcomes.items())
-    drawn = (draw_data_actions if number >= _WITH_DATA_FROM else draw_actions)(seed, _HOURS)
+    drawn = (draw_data_actions if _has_data(number) else draw_actions)(seed, _HOURS)
     playable = [action for action in drawn if action.kind in _DOING]
     steps = [_step(action, numbers) for action in playable[: choices.randint(_FEWEST, _MOST)]]
     return Scenario(number, first, tuple(steps))

@@ -31,11 +31,11 @@ def main() -> int:
 
     # Before any other module of ours: some keep functions of the clock.
     installed.import_product()
-    from tests.simulation.real_scenarios import draw_scenario
+    from tests.simulation.real_scenarios import scenario_of
     from tests.simulation.simulated_scenario import SimulatedScenario
 
     def play(number: int, folder: Path) -> str:
-        simulated = SimulatedScenario(draw_scenario(number), folder, chosen.chance)
+        simulated = SimulatedScenario(scenario_of(number), folder, chosen.chance)
         records = simulated.run()
         return "\n".join(simulated.timeline) if chosen.timeline else json.dumps(records)
 

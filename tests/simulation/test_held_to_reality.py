@@ -17,7 +17,7 @@ from flows.recovery.error_recovery import error_recovery
 from tests.e2e.conftest import made_stores  # noqa: F401 - fixture
 from tests.simulation.real_engine import RealWorld
 from tests.simulation.real_records import Records, to_lines
-from tests.simulation.real_scenarios import SCENARIOS, draw_scenario
+from tests.simulation.real_scenarios import SCENARIOS, scenario_of
 from tests.simulation.world import plain
 from tests.support.plain_tasks import tasks_make_no_runs  # noqa: F401 - fixture
 from tests.support.registry import Registry, registry
@@ -78,7 +78,7 @@ async def test_a_scenario_leaves_the_same_records_on_the_real_engine(
     number: int, world: RealWorld, simulation: subprocess.Popen[str]
 ) -> None:
     simulated = simulate(simulation, number)
-    real = await world.run(draw_scenario(number))
+    real = await world.run(scenario_of(number))
     if folder := os.environ.get("ROAS_TEST_RECORDS"):
         Path(folder, f"{number}-simulated.json").write_text("\n".join(to_lines(simulated)))
         Path(folder, f"{number}-real.json").write_text("\n".join(to_lines(real)))

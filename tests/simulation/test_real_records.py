@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulation.containers import Outcome, Version
 from tests.simulation.real_records import NOT_CLAIMED, Normalizer, Records, names_of_images
-from tests.simulation.real_scenarios import COMMANDS, SCENARIOS, Doing, draw_scenario
+from tests.simulation.real_scenarios import COMMANDS, SCENARIOS, Doing, scenario_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,11 +57,11 @@ def test_what_the_simulator_does_not_claim_is_left_out_by_name_with_a_reason() -
 
 
 def test_each_scenario_has_some_steps_and_all_steps_occur() -> None:
-    scenarios = [draw_scenario(number) for number in range(SCENARIOS)]
+    scenarios = [scenario_of(number) for number in range(SCENARIOS)]
     assert all(3 <= len(scenario.steps) <= 6 for scenario in scenarios)
     assert {step.doing for scenario in scenarios for step in scenario.steps} == set(Doing)
     assert set(COMMANDS) < set(Doing)
-    assert draw_scenario(7) == draw_scenario(7)
+    assert scenario_of(7) == scenario_of(7)
 
 
 @pytest.mark.campaign(seconds=60)
