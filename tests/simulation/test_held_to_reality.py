@@ -72,7 +72,7 @@ def simulate(simulation: subprocess.Popen[str], number: int) -> Records:
     return records
 
 
-@pytest.mark.campaign(seconds=30)
+@pytest.mark.campaign(seconds=35)
 @pytest.mark.parametrize("number", range(SCENARIOS))
 async def test_a_scenario_leaves_the_same_records_on_the_real_engine(
     number: int, world: RealWorld, simulation: subprocess.Popen[str]
