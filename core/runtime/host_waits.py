@@ -36,9 +36,18 @@ class HostWait:
         name = self.host or (self.pool.removeprefix(USER_PREFIX) if self.pool.startswith(USER_PREFIX) else "")
         return f"Host {name}" if name else "The environment's host"
 
+    @property
+    def is_away(self) -> bool:
+        """Whether nothing begins the run before the host, or its worker, is back."""
+        return not self.has_worker or self._is_silent
+
+    @property
+    def _is_silent(self) -> bool:
+        return self.silence is not None and self.silence >= SILENT_AFTER
+
     def words(self) -> str:
         """What a person is told, with what to do where the host does not answer."""
-        if self.silence is not None and self.silence >= SILENT_AFTER:
+        if self.silence is not None and self._is_silent:
             return f"{self.subject} is away: nothing was heard of it for {_length(self.silence)}. {_START}"
         if not self.has_worker:
             return f"{self.subject} takes no runs: no worker of work pool {self.pool} is in contact. {_START}"

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +31,7 @@ from flows.page.rendering import render
 from models.failures import BadInputError, NotFoundError, RoasError
 from models.settings import current_settings
 
-_READ_ONLY = "This account is read only: it sees every page, and changes nothing."
+_READ_ONLY = "This account is read only: it sees every page, and changes nothing"
 _AGAIN_SECONDS = 1
 _OPERATIONS_BACK = 20
 _CHANGED = "What would be done has changed since this page was shown. Look at it again."
@@ -116,7 +117,8 @@ class _ActionDesk:
         is_over, pool = state.get("type") in _TERMINAL, run.get("work_pool_name")
         waits = ""
         if pool and not has_begun(run):
-            waits = (await host_wait(self._runs, run, environment, pool)).words()
+            asked_at = datetime.fromisoformat(run["created"])
+            waits = (await host_wait(self._runs, environment, pool, asked_at)).words()
         page = render(
             request, "run.html.j2", run=run, environment=environment, state=state, is_over=is_over, waits=waits
         )
@@ -185,6 +187,7 @@ class _ActionDesk:
             shown_id=_shown_id(action, shown),
             key=_key(request, _form_request(request, action, environment)),
             problem=problem,
+            away="" if shown.waits else await self._previews.away(action, environment),
             toggled=_toggled(action, environment, fields),
             anew=_place(action, environment, fields) if run_id else "",
         )

@@ -19,8 +19,8 @@ def has_begun(run: Mapping[str, Any]) -> bool:
     return (run.get("state") or {}).get("type") not in (None, *NOT_BEGUN)
 
 
-async def host_wait(runs: PrefectRuns, run: Mapping[str, Any], environment: str, pool: str) -> HostWait:
-    """How it stands with a run of an environment in a work pool.
+async def host_wait(runs: PrefectRuns, environment: str, pool: str, asked_at: datetime) -> HostWait:
+    """How it stands with a run of an environment that was asked of a work pool.
 
     Raises:
         RoasError: The server or the stores do not say.
@@ -33,5 +33,5 @@ async def host_wait(runs: PrefectRuns, run: Mapping[str, Any], environment: str,
         silence=silence,
         pool=pool,
         has_worker=await runs.is_pool_ready(pool),
-        waited=datetime.now(UTC) - datetime.fromisoformat(run["created"]),
+        waited=datetime.now(UTC) - asked_at,
     )

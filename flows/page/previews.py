@@ -95,6 +95,21 @@ class Previews:
             return Shown(problem=str(error), run=run_id)
         return Shown(document=document, plan=_plan(document))
 
+    async def away(self, action: PageAction, environment: str) -> str:
+        """Why a run that does an action would not begin now; empty where it would, or this machine does it.
+
+        Raises:
+            RoasError: The server or the stores do not say.
+        """
+        if not (self._by_runs and action.flow):
+            return ""
+        deployment = await self._runs.deployment(action.flow, environment)
+        pool = (deployment or {}).get("work_pool_name")
+        if not pool:
+            return ""
+        wait = await host_wait(self._runs, environment, str(pool), datetime.now(UTC))
+        return wait.words() if wait.is_away else ""
+
     async def _deployment(self, action: PageAction, environment: str) -> dict[str, Any] | None:
         """The deployment of the flow that finds it out on a host; None where this machine is the host."""
         if not self._by_runs or action.preview not in RUN_PREVIEWS:
@@ -134,7 +149,7 @@ class Previews:
         Raises:
             RoasError: It took too long.
         """
-        wait = await host_wait(self._runs, run, environment, pool)
+        wait = await host_wait(self._runs, environment, pool, datetime.fromisoformat(run["created"]))
         words = f"{wait.subject} finds out what would be done." if has_begun(run) else wait.words()
         left = _WAITS_SECONDS - wait.waited.total_seconds()
         if left > 0:

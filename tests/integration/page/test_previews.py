@@ -169,9 +169,9 @@ async def test_a_run_that_waits_for_its_host_says_so_until_it_runs(home: Path, f
         runs = await ann.get(f"/roas/runs/{RUN}")
 
     assert "Host alpha was asked 1 min ago and has not begun." in waits.text
-    assert "its page in Prefect cancels it" in waits.text
+    assert "you can cancel it on its page in Prefect" in waits.text
     assert "It runs, and records its operation in a moment." in runs.text
-    assert "cancels it" not in runs.text
+    assert "cancel it" not in runs.text
 
 
 @pytest.mark.parametrize("words", ["", "the data was saved while release r-1 ran"])
@@ -255,4 +255,21 @@ async def test_what_is_read_from_the_records_alone_is_shown_at_once(home: Path, 
         shown = await ann.get("/roas/do/stop/shop")
 
     assert shown.status_code == 200
+    assert "What you confirm begins" not in shown.text
     assert fleet.previews == []
+
+
+async def test_what_a_host_that_is_away_would_do_later_is_said_before_it_is_confirmed(
+    home: Path, fleet: FleetServer
+) -> None:
+    fleet.deployments["stop/shop"] = "d-stop"
+    async with signed_in(home, fleet) as ann:
+        there = await ann.get("/roas/do/stop/shop")
+        fleet.pool_status = "NOT_READY"
+        away = await ann.get("/roas/do/stop/shop")
+        command = await ann.get("/roas/do/pause/shop")
+
+    assert "Host alpha takes no runs" in away.text
+    assert "What you confirm begins once it takes runs again." in away.text
+    assert "<button" in away.text.partition("<main")[2]
+    assert "takes no runs" not in there.text + command.text

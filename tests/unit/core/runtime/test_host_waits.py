@@ -14,6 +14,7 @@ ASKED = HostWait(
 
 def test_a_host_that_was_just_asked_is_named() -> None:
     assert ASKED.words() == "Host alpha was asked."
+    assert not ASKED.is_away
 
 
 def test_after_ten_seconds_a_person_reads_when_the_host_was_heard_of() -> None:
@@ -27,13 +28,15 @@ def test_after_ten_seconds_a_person_reads_when_the_host_was_heard_of() -> None:
 def test_a_host_that_was_not_heard_of_for_a_minute_is_away_whatever_its_pool_says(has_worker: bool) -> None:
     away = replace(ASKED, silence=timedelta(minutes=1), has_worker=has_worker)
 
+    assert away.is_away
     assert away.words() == "Host alpha is away: nothing was heard of it for 1 min. Start `roas worker` there."
 
 
 def test_a_host_in_contact_may_have_no_worker() -> None:
-    words = replace(ASKED, has_worker=False).words()
+    idle = replace(ASKED, has_worker=False)
 
-    assert words == (
+    assert idle.is_away
+    assert idle.words() == (
         "Host alpha takes no runs: no worker of work pool host-alpha is in contact. Start `roas worker` there."
     )
 
