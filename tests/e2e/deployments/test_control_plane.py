@@ -210,7 +210,7 @@ class HostedShop:
         return self.host.docker("exec", f"{self.name}-web-1", "sh", "-c", script)
 
 
-@pytest.mark.campaign(seconds=120)
+@pytest.mark.campaign(seconds=90)
 def test_the_page_shows_what_an_enrolled_host_would_do_and_exactly_that_is_done(
     control_plane: ComposedPlane, tmp_path: Path
 ) -> None:
