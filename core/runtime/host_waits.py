@@ -46,15 +46,15 @@ class HostWait:
         return self.silence is not None and self.silence >= SILENT_AFTER
 
     def words(self) -> str:
-        """What a person is told, with what to do where the host does not answer."""
+        """The state of the run for a person, with what to do where the host does not answer."""
         if self.silence is not None and self._is_silent:
             return f"{self.subject} is away: nothing was heard of it for {_length(self.silence)}. {_START}"
         if not self.has_worker:
             return f"{self.subject} takes no runs: no worker of work pool {self.pool} is in contact. {_START}"
         if self.waited < _SOON:
             return f"{self.subject} was asked."
-        heard = "" if self.silence is None else f"; it was last heard of {_length(self.silence)} ago"
-        return f"{self.subject} was asked {_length(self.waited)} ago and has not begun{heard}."
+        contact = "" if self.silence is None else f"; it was last heard of {_length(self.silence)} ago"
+        return f"{self.subject} was asked {_length(self.waited)} ago and has not begun{contact}."
 
 
 def _length(duration: timedelta) -> str:
