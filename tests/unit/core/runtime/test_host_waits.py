@@ -17,7 +17,7 @@ def test_a_host_that_was_just_asked_is_named() -> None:
     assert not ASKED.is_away
 
 
-def test_after_ten_seconds_a_person_reads_when_the_host_was_heard_of() -> None:
+def test_after_ten_seconds_a_person_reads_how_long_ago_the_last_contact_was() -> None:
     late = replace(ASKED, waited=timedelta(seconds=15))
 
     assert late.words() == "Host alpha was asked 15 s ago and has not begun; it was last heard of 12 s ago."
@@ -25,7 +25,7 @@ def test_after_ten_seconds_a_person_reads_when_the_host_was_heard_of() -> None:
 
 
 @pytest.mark.parametrize("has_worker", [True, False])
-def test_a_host_that_was_not_heard_of_for_a_minute_is_away_whatever_its_pool_says(has_worker: bool) -> None:
+def test_a_host_without_contact_for_a_minute_is_away_whatever_its_pool_says(has_worker: bool) -> None:
     away = replace(ASKED, silence=timedelta(minutes=1), has_worker=has_worker)
 
     assert away.is_away
