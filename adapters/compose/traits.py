@@ -40,7 +40,7 @@ _LABELLED = re.compile(
     r"(?i)traefik\.(?:http|tcp)\.services\.[^=]+\.loadbalancer\.server\.port|traefik\.port|caddy(?:_\d+)?\.reverse_proxy"
 )
 _UPSTREAM = re.compile(r"\{\{\s*upstreams\s+(?:https?\s+)?(\d{2,5})\s*\}\}|(\d{2,5})")
-_ROLE = re.compile(r"(?:^|_)(?:ROLE|PROCESS(?:_TYPE)?|(?:RUN|START|EXECUTIONS?)_MODE|SERVICE_TYPE|COMPONENT)$")
+_ROLE = re.compile(r"(?:^|_)(?:ROLE|PROCESS(?:_TYPE)?|(?:RUN|START|EXECUTIONS?)_MODE|SERVICE_TYPE|COMPONENT)$|^MODE$")
 _EVERYWHERE = re.compile(r"(?:[a-z]+://)?(?:0\.0\.0\.0|\[::\]|\*)?:\d")
 _BESIDE = re.compile(r"METRIC|DEBUG|PPROF|PROFIL|ADMIN|TRACE|TRACING|STATS|TELEMETRY|INSPECT|GOSSIP|CLUSTER")
 """In the name of a variable: what a program serves beside its own work, and often only where it is switched on."""

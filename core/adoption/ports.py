@@ -43,12 +43,14 @@ class PortEvidence:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
     """What other services say about one. `network`: the published ports of the network that it shares with others,
-    `is_shared`: it does, and `is_inside`: it is another service's. `same_image`: how many services run its image."""
+    `is_shared`: it does, and `is_inside`: it is another service's. `same_image`: how many services run its image,
+    and `same_start`: how many of them start what it starts, and are no workers."""
 
     network: tuple[int, ...] = ()
     is_shared: bool = False
     is_inside: bool = False
     same_image: int = 1
+    same_start: int = 1
 
 
 def find_port(
@@ -171,7 +173,7 @@ def _exposed_port(
     """The port of its image that a service serves, where one is sure.
 
     A Dockerfile lists its own first. An image has also those of the images that it was built from, so it has to expose
-    one alone or the program's own, and the service has to start what it starts, under no name of a worker.
+    one alone or the program's own, and only this service may start what it starts, under no name of a worker.
     """
     if around.is_shared or not traits.image_ports or not _runs_what_its_image_exposes(traits, recognised, around):
         return None
@@ -179,8 +181,8 @@ def _exposed_port(
     port = _first_of(traits.image_ports, default, traits, program)
     if declared.build or port == default:
         return port
-    is_sure = len(traits.image_ports) == 1 and not traits.own_command and not says_worker(declared.name)
-    return port if is_sure else None
+    starts_it_alone = not traits.own_command and around.same_start == 1 and not says_worker(declared.name)
+    return port if starts_it_alone and len(traits.image_ports) == 1 else None
 
 
 def _runs_what_its_image_exposes(traits: ServiceTraits, recognised: Recognised | None, around: Neighbours) -> bool:

@@ -159,6 +159,11 @@ def _neighbours(declared: ServiceDeclaration, facts: AdoptionFacts) -> Neighbour
     """What the other services say about one: whose network it is in, and who runs its image."""
     services = facts.application.services
     owner = declared.network_mode.removeprefix("service:") if declared.network_mode.startswith("service:") else ""
+    same_image = [
+        facts.traits.get(service.name, ServiceTraits())
+        for service in services.values()
+        if _has_same_image(service, declared)
+    ]
     inside = [
         service.name for service in services.values() if service.network_mode == f"service:{owner or declared.name}"
     ]
@@ -167,7 +172,8 @@ def _neighbours(declared: ServiceDeclaration, facts: AdoptionFacts) -> Neighbour
         network=traits.ports if inside else (),
         is_shared=bool(inside) or declared.network_mode.startswith("container:"),
         is_inside=bool(owner),
-        same_image=sum(_has_same_image(service, declared) for service in services.values()),
+        same_image=len(same_image),
+        same_start=sum(not (other.own_command or other.is_worker) for other in same_image),
     )
 
 

@@ -68,6 +68,7 @@ def alone(traits: ServiceTraits = ServiceTraits(), **fields: Any) -> ServiceProp
         ("mongo:7", "MongoDB"),
         ("docker.elastic.co/elasticsearch/elasticsearch:8.15.0", "Elasticsearch or OpenSearch"),
         ("quay.io/minio/minio", "MinIO"),
+        ("neo4j:latest", "Neo4j"),
         ("memcached", "memcached"),
         ("eclipse-mosquitto:2", "Mosquitto"),
         ("nginx:1.27", "nginx"),
@@ -294,6 +295,27 @@ def test_asks_the_port_of_an_image_that_is_here_where_it_is_sure(
     [one] = proposed(declared, traits={name: traits}).services
     probe = one.spec.probe
     assert (probe.port if isinstance(probe, TcpProbe) else None) == port
+
+
+def test_takes_no_port_of_an_image_that_two_services_start_alike() -> None:
+    made = proposed(
+        service("api", image="acme/api"),
+        service("poller", image="acme/api"),
+        service("web", image="acme/web"),
+        service("clock", image="acme/web"),
+        service("consumer", image="acme/web"),
+        traits={
+            **dict.fromkeys(("api", "poller", "web"), ServiceTraits(image_ports=(5001,))),
+            "clock": starts("node", "clock.js", image_ports=(5001,)),
+            "consumer": ServiceTraits(image_ports=(5001,), is_worker=True),
+        },
+    )
+    assert [one.service for one in made.services if one.spec.probe] == ["web"]
+
+
+def test_prefers_the_port_that_a_program_always_serves() -> None:
+    declared = alone(ServiceTraits(ports=(7473, 7474, 7687)), image="neo4j:latest")
+    assert declared.spec.probe == TcpProbe(kind="tcp", port=7687)
 
 
 def test_knows_its_port_in_anothers_network_by_its_image() -> None:
