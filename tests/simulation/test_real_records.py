@@ -43,6 +43,13 @@ def test_what_is_not_the_same_event_stays_different() -> None:
     assert normalize({"undone": "all"}) != normalize({})
 
 
+def test_a_health_check_that_meets_the_end_of_its_container_is_left_out_and_no_other() -> None:
+    results = ["exit code 137", "exit code -1: cannot exec in a stopped state: unknown", "exit code -1", "exit code 1"]
+    records: Records = {"errors": [{"evidence": {"probe_outputs": results}}]}
+    row = Normalizer({}).apply(records)["errors"][0]
+    assert row["evidence"]["probe_outputs"] == ["exit code -1", "exit code 1"]
+
+
 def test_images_have_the_names_of_their_versions_also_shortened() -> None:
     version = Version(service="web", number=2, outcome=Outcome.CRASHES)
     digest = "sha256:" + "ab" * 32
