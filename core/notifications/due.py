@@ -63,11 +63,17 @@ def failure_of(cause: ReportedError) -> News:
 
 def _notifications_about(cause: ReportedError, causes: Sequence[ReportedError]) -> SentNotifications:
     """Return what people were told of an error, or of the one whose ticket it took over."""
-    if cause.reported.times or cause.ticket is None or cause.ticket.opened_at >= cause.error.first_seen:
+    if cause.reported.times or cause.ticket is None or _is_of_its_operation(cause):
         return cause.reported
     candidates = [other for other in causes if other.ticket is None and other.error.resolved_at is None]
     before = [other.reported for other in candidates if other.error.is_alike(cause.error)]
     return max(before, key=lambda notifications: notifications.times, default=cause.reported)
+
+
+def _is_of_its_operation(cause: ReportedError) -> bool:
+    """Whether an operation failed of an error, and its ticket is no older than that: nobody was told of it."""
+    error, ticket = cause.error, cause.ticket
+    return error.deployment_id is not None and ticket is not None and ticket.opened_at >= error.first_seen
 
 
 def _error(cause: ReportedError, reported: SentNotifications, now: datetime, forgotten: timedelta) -> News | None:

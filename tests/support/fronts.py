@@ -109,10 +109,11 @@ CADDY_DYNAMIC = """\
   }
 }
 """
-# Traefik follows labels, so its file says nothing but how it listens.
+# Traefik follows labels, so its file says nothing but how it listens. With the 500 ms of the documentation it took a
+# container for gone that answered late on a busy machine.
 TRAEFIK = """entryPoints: {web: {address: ":8080"}}
 providers: {providersThrottleDuration: 100ms, docker: {exposedByDefault: false, constraints: "Label(`front`,`@PORT@`)"}}
-serversTransport: {forwardingTimeouts: {dialTimeout: 500ms}}
+serversTransport: {forwardingTimeouts: {dialTimeout: 5s}}
 log: {level: ERROR}
 """
 _LABELS = (

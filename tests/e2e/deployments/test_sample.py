@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 import urllib.request
@@ -91,7 +92,8 @@ def test_the_job_ends_well_and_the_bot_says_how_it_is(sample: Running) -> None:
     ("service", "mode", "words"),
     [
         ("bot", "disconnected", "gateway disconnected"),
-        ("bot", "hang", "did not answer"),
+        # On a busy machine the engine ends the check before that has waited its time.
+        ("bot", "hang", "did not answer|exceeded timeout"),
         ("redis", "misconf", "MISCONF"),
         ("redis", "readonly", "READONLY"),
         ("redis", "oom", "OOM"),
@@ -103,7 +105,7 @@ def test_a_failure_asked_for_is_seen_and_ends(sample: Running, service: str, mod
     before = time.time()
     sample.fail(service, mode)
     sample.await_event(service, "health_status: unhealthy", since=before)
-    assert words in sample.state(service)["State"]["Health"]["Log"][-1]["Output"]
+    assert re.search(words, sample.state(service)["State"]["Health"]["Log"][-1]["Output"])
     before = time.time()
     sample.fail(service, "none")
     sample.await_event(service, "health_status: healthy", since=before)

@@ -233,6 +233,8 @@ def test_an_error_that_took_over_the_ticket_of_a_reported_one_is_not_reported_ag
     assert occasions_of_both(FIRST_REMINDER, notified, later) == [("err-2", NotificationReason.REMINDER)]
     assert later.ticket is not None
     its_own = replace(later, ticket=replace(later.ticket, opened_at=began))
+    assert occasions_of_both(timedelta(), notified, its_own) == []
+    its_own = replace(its_own, error=replace(its_own.error, deployment_id="prod-2"))
     assert occasions_of_both(timedelta(), notified, its_own) == [("err-2", NotificationReason.FAILED)]
     of_another = replace(notified, error=replace(ERROR, service="db"))
     assert occasions_of_both(timedelta(), of_another, later) == [("err-2", NotificationReason.FAILED)]
