@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -96,19 +97,17 @@ class Previews:
         return Shown(document=document, plan=_plan(document))
 
     async def away(self, action: PageAction, environment: str) -> str:
-        """Why a run that does an action would not begin now; empty where it would, or this machine does it.
-
-        Raises:
-            RoasError: The server or the stores do not say.
+        """Why a run that does an action would not begin now; empty where it would, where this machine does it, and
+        where the server or the stores do not say.
         """
         if not (self._by_runs and action.flow):
             return ""
-        deployment = await self._runs.deployment(action.flow, environment)
-        pool = (deployment or {}).get("work_pool_name")
-        if not pool:
-            return ""
-        wait = await host_wait(self._runs, environment, str(pool), datetime.now(UTC))
-        return wait.words() if wait.is_away else ""
+        with suppress(RoasError):
+            deployment = await self._runs.deployment(action.flow, environment)
+            if pool := (deployment or {}).get("work_pool_name"):
+                wait = await host_wait(self._runs, environment, str(pool), datetime.now(UTC))
+                return wait.words() if wait.is_away else ""
+        return ""
 
     async def _deployment(self, action: PageAction, environment: str) -> dict[str, Any] | None:
         """The deployment of the flow that finds it out on a host; None where this machine is the host."""
