@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -40,12 +40,23 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StabilityHold:
-    """Since when a service is up without a break; `proven` once that is long enough."""
+    """Since when a service is up without a break; `proven` once that is long enough.
+
+    `longest` is the longest time that it was up before a break.
+    """
 
     since: datetime | None
     restarts: int
     proven: bool
     reason: str
+    longest: timedelta = timedelta()
+
+    def remaining(self, needed: timedelta, now: datetime) -> timedelta | None:
+        """How long it still has to stay up, None where it is not up: `needed`, after breaks up to twice as long.
+
+        Of a program that crashes every few seconds one life is the longest: it has to hold twice as long as the others.
+        """
+        return None if self.since is None else max(needed, 2 * min(self.longest, needed)) - (now - self.since)
 
 
 def judge_progress(
@@ -113,7 +124,7 @@ def update_stability(
     *,
     ran_before: bool = False,
 ) -> StabilityHold:
-    """Update how long a service has been up without a break; every restart or failure begins anew.
+    """Update how long a service has been up without a break; every restart or failure begins anew, and takes longer.
 
     The engine calls a container healthy until its health check has failed several times in a row. One whose last check
     failed is not proven before the next check, unless it `ran_before`.
@@ -121,21 +132,25 @@ def update_stability(
     restarts = sum(container.restart_count for container in container_states)
     if readiness.progress is Progress.COMPLETED:
         return StabilityHold(since=now, restarts=restarts, proven=True, reason=readiness.reason)
-    if readiness.progress is not Progress.UP:
-        return StabilityHold(since=None, restarts=restarts, proven=False, reason=readiness.reason)
-    since = now
-    if before is not None and before.since is not None and restarts == before.restarts:
-        restarted = any(_was_started_since(before.since, container) for container in container_states)
-        since = now if restarted else before.since
-    uptime = now - since
+    is_up, since, longest = readiness.progress is Progress.UP, now, timedelta()
+    if before is not None:
+        longest = before.longest
+        if before.since is not None:
+            restarted = any(_was_started_since(before.since, container) for container in container_states)
+            if is_up and restarts == before.restarts and not restarted:
+                since = before.since
+            else:
+                longest = max(longest, now - before.since)
+    if not is_up:
+        return StabilityHold(since=None, restarts=restarts, proven=False, reason=readiness.reason, longest=longest)
+    hold = StabilityHold(since=since, restarts=restarts, proven=False, reason=readiness.reason, longest=longest)
+    remaining_time = hold.remaining(needed, now) or timedelta()
     failing = None if ran_before else next((container for container in container_states if _fails_now(container)), None)
-    if uptime >= needed and failing is not None:
-        reason = f"its last health check failed: {_last_check(failing)}"
-        return StabilityHold(since=since, restarts=restarts, proven=False, reason=reason)
-    if uptime >= needed:
-        return StabilityHold(since=since, restarts=restarts, proven=True, reason=f"{readiness.reason}, and it held")
-    reason = f"{readiness.reason}; it has to stay so for {(needed - uptime).total_seconds():.1f} s more"
-    return StabilityHold(since=since, restarts=restarts, proven=False, reason=reason)
+    if remaining_time > timedelta():
+        return replace(hold, reason=f"{hold.reason}; it has to stay so for {remaining_time.total_seconds():.1f} s more")
+    if failing is not None:
+        return replace(hold, reason=f"its last health check failed: {_last_check(failing)}")
+    return replace(hold, proven=True, reason=f"{hold.reason}, and it held")
 
 
 def _container_progress(

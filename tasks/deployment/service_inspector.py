@@ -282,9 +282,9 @@ class ServiceInspector:
 
     def timeout(self, stability: StabilityHold, needed: timedelta) -> timedelta:
         """How long to sleep at most: to the end of the stabilisation where that is near."""
-        if stability.since is None:
+        remaining_time = stability.remaining(needed, datetime.now(UTC))
+        if remaining_time is None:
             return INSPECT_AGAIN_AFTER
-        remaining_time = needed - (datetime.now(UTC) - stability.since)
         if remaining_time < timedelta():
             # It waits for the next health check, of which the engine sends no event unless the state changes.
             return _NEXT_CHECK

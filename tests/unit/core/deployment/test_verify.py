@@ -186,6 +186,15 @@ def test_a_restart_begins_the_stability_time_anew() -> None:
     assert not held(again, 12, replace(UP, restart_count=1)).proven
 
 
+def test_a_service_that_broke_has_to_hold_twice_as_long_as_it_did() -> None:
+    again = held(held(held(None, 0), 7, replace(UP, state="restarting")), 8, replace(UP, restart_count=1))
+    assert not held(again, 21, replace(UP, restart_count=1)).proven
+    assert held(again, 22, replace(UP, restart_count=1)).proven
+
+    after_days = held(held(None, -200_000), 0, replace(UP, restart_count=1))
+    assert held(after_days, 20, replace(UP, restart_count=1)).proven
+
+
 def test_a_container_restarted_by_a_user_begins_the_stability_time_anew() -> None:
     first = held(None, 0)
     again = held(first, 9, replace(UP, started_at=LATER + timedelta(seconds=8)))
