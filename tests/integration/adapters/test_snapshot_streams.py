@@ -143,11 +143,17 @@ def test_a_receiver_that_says_why_it_fails_and_hangs_is_ended() -> None:
 
 
 def test_programs_end_where_nobody_waits_for_them(tmp_path: Path) -> None:
-    waiting = limit()
-    threading.Timer(0.2, waiting.cancelled.set).start()
+    waiting, written = limit(), tmp_path / "pid"
+
+    def nobody_waits() -> None:
+        while not written.exists() or not written.read_text():
+            time.sleep(0.02)
+        waiting.cancelled.set()
+
+    threading.Thread(target=nobody_waits, daemon=True).start()
     with pytest.raises(SnapshotError, match="was cancelled"):
-        run(command(f"sleep 0.01; sleep 300 & echo $! > {tmp_path}/pid; wait"), waiting)
-    child = int((tmp_path / "pid").read_text())
+        run(command(f"sleep 300 & echo $! > {written}; wait"), waiting)
+    child = int(written.read_text())
     deadline = time.monotonic() + 10
     while Path(f"/proc/{child}").exists() and "State:\tZ" not in Path(f"/proc/{child}/status").read_text():
         assert time.monotonic() < deadline
